@@ -1,0 +1,99 @@
+# `make demo` and `make test` do everything on a fresh machine with Python 3.11+ and make.
+PYTHON ?= python3
+SEEDS ?= 2000
+SECONDS ?= 60
+VENV := .venv
+export PYTHONPATH := layers/recompute
+BIN := $(VENV)/bin
+LAMBDA_ENV := build/lambda-env
+ASL := functions/recompute_workflow.asl.yaml
+SOURCES := functions layers/recompute tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint unit e2e simulate load fuzz bench build lock clean
+
+help:  ## Show this list
+	@awk -F ':.*##' '/^[a-z0-9]+:.*##/ { printf "  make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: install  ## See the main job work on this machine: uploads, recomputes, fresh metrics
+	@$(BIN)/python -m tests.demo
+
+# The end-to-end tests mostly wait, so they run beside the others.
+test: lint  ## Everything: lint, all tests, coverage
+	@rm -f .coverage .coverage.*
+	@$(BIN)/pytest tests/e2e >build/e2e.txt 2>&1 & e2e=$$!; \
+	$(BIN)/pytest --ignore tests/e2e --cov --cov-report=term-missing; others=$$?; \
+	wait $$e2e; e2e=$$?; echo "--- End to end:"; cat build/e2e.txt; \
+	test $$others -eq 0 -a $$e2e -eq 0
+
+lint: install build/node/.installed  ## Style, types, template, workflow
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/cfn-lint template.yaml
+	SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint
+	@$(BIN)/python -m tests.lint_workflow
+
+unit: install  ## The fast tests only
+	$(BIN)/pytest tests/unit tests/contract
+
+e2e: install  ## The end-to-end tests only
+	$(BIN)/pytest tests/e2e
+
+simulate: install  ## Search histories of the protocol for a broken guarantee: SEEDS=100000
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+load: install  ## 10,000 updates over 100 models within a minute, with faults and garbage
+	$(BIN)/python -m tests.e2e.load
+
+fuzz: install  ## Feed everything that comes from outside with nonsense: SECONDS=600
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
+
+bench: install build/bench/lambda-env/.installed  ## Measure all that is promised of speed, size and cost
+	@$(BIN)/python -m tests.benchmarks
+
+build: install  ## What `sam build` makes of the template, into .aws-sam
+	SAM_CLI_TELEMETRY=0 $(BIN)/sam build
+
+lock: install  ## Pin the newest versions of all requirements, with hashes
+	@for name in layers/dependencies/requirements tests/local_cloud/requirements tests/requirements; do \
+	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	    --no-header --no-strip-extras $$name.in --output-file $$name.txt; \
+	done
+
+clean:  ## Remove everything that make has made
+	rm -rf $(VENV) build .aws-sam .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+# --- What the targets stand on: made once, and again only when the requirements change --------------------
+
+.PHONY: install
+install: $(VENV)/.installed $(LAMBDA_ENV)/.installed
+
+$(VENV)/.installed: tests/bootstrap.txt tests/requirements.txt
+	@echo "Installing the tools into $(VENV) (once)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.13 ...")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r tests/bootstrap.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r tests/requirements.txt
+	@touch $@
+
+# A Lambda execution environment without our layers: what is missing there is missing here.
+$(LAMBDA_ENV)/.installed: $(VENV)/.installed tests/local_cloud/requirements.txt
+	@$(PYTHON) -m venv --clear $(LAMBDA_ENV)
+	@$(BIN)/uv pip install --quiet --python $(LAMBDA_ENV)/bin/python --require-hashes \
+	  -r tests/local_cloud/requirements.txt
+	@touch $@
+
+# The same of the Lambda runtime's Python version: byte code of another counts for nothing in benchmarks.
+build/bench/lambda-env/.installed: $(VENV)/.installed tests/local_cloud/requirements.txt
+	@PYENV_VERSION=3.13 python3.13 -m venv --clear build/bench/lambda-env
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python build/bench/lambda-env/bin/python \
+	  --require-hashes -r tests/local_cloud/requirements.txt
+	@touch $@
+
+build/node/.installed: Makefile
+	@mkdir -p build/node
+	@if command -v npm >/dev/null; then \
+	  npm install --silent --no-audit --no-fund --no-save --prefix build/node asl-validator@4.0.0; \
+	else echo "npm is not there: the workflow is not validated by asl-validator"; fi
+	@touch $@

@@ -1,0 +1,51 @@
+"""check_status: one look at a recompute that is under way, for the workflow."""
+
+import os
+import time
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from recompute.arcanna import Arcanna
+from recompute.check import check, run_and_check
+from recompute.errors import RetryLater
+from recompute.observability import check_failed, logger, metrics, report
+from recompute.platform import arcanna
+from recompute.quality import Rules, parse
+from recompute.runs import Check
+from recompute.settings import Environment, PollSettings
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+
+@cache
+def platform() -> tuple[Arcanna, PollSettings, Rules]:
+    """Built at the first invocation, for all that this execution environment will see.
+
+    Raises ConfigurationError.
+    """
+    env = Environment(os.environ)
+    return arcanna(env), PollSettings.of(env), parse(env.text("QUALITY_GATE"))
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: "LambdaContext") -> Check:
+    """Takes the workflow's run and last check, and returns the new check."""
+    client, polls, rules = platform()
+    run, last = run_and_check(event)
+    logger.append_keys(
+        run_id=run["run_id"],
+        job_id=run["job_id"],
+        model_id=run["model_id"],
+        cause=run["cause"]["kind"],
+        execution=event.get("execution"),
+    )
+    now = time.time()
+    try:
+        result = check(client, run, last, polls, rules, now)
+    except RetryLater as error:
+        check_failed(error)
+        raise
+    report(run, result, now)
+    return result

@@ -1,0 +1,57 @@
+"""trigger_recompute: training-data updates come in, recompute runs go out."""
+
+import os
+import time
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import boto3
+
+from recompute.aws import Queues, Workflow, route_source
+from recompute.ledger import Ledger
+from recompute.observability import logger, metrics
+from recompute.platform import arcanna
+from recompute.settings import Environment, PollSettings, RetrySettings
+from recompute.starter import Starter
+from recompute.trigger import Trigger
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+
+@cache
+def trigger() -> Trigger:
+    """Built at the first invocation, for all that this execution environment will see.
+
+    Raises ConfigurationError.
+    """
+    env = Environment(os.environ)
+    platform = arcanna(env)
+    starter = Starter(
+        platform,
+        Ledger(boto3.client("dynamodb"), env.text("LEDGER_TABLE")),
+        Workflow(boto3.client("stepfunctions"), env.text("WORKFLOW_ARN")),
+        clock_margin=env.seconds("CLOCK_MARGIN_SECONDS"),
+        run_deadline=env.seconds("RUN_DEADLINE_SECONDS"),
+        polls=PollSettings.of(env),
+        clock=time.time,
+    )
+    queues = Queues(boto3.client("sqs"), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL"))
+    routes = route_source(boto3.client("ssm"), env.text("ROUTES_PARAMETER"))
+    return Trigger(starter, platform, queues, routes, RetrySettings.of(env), time.time, time.sleep)
+
+
+@logger.inject_lambda_context(clear_state=True)
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
+    """An SQS batch, answered with the messages to deliver again, or any one event that a batch may hold."""
+
+    def remaining() -> float:
+        return context.get_remaining_time_in_millis() / 1000
+
+    match event:
+        case {"Records": [{"eventSource": "aws:sqs"}, *_] as records}:
+            failed = trigger().handle_batch(records, remaining)
+            return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+        case _:
+            return {"results": [result._asdict() for result in trigger().handle_event(event, remaining)]}

@@ -1,0 +1,58 @@
+"""The API key, from Secrets Manager: cached, and never written anywhere."""
+
+import httpx
+
+from recompute.errors import ApiKeyUnavailable
+
+
+class SecretApiKey:
+    """Reads the key once per execution environment, and again when asked to."""
+
+    def __init__(self, http: httpx.Client, endpoint: str, auth: httpx.Auth, secret_arn: str) -> None:
+        """`endpoint`: base URL of Secrets Manager, for which `auth` signs."""
+        self._http = http
+        self._endpoint = endpoint
+        self._auth = auth
+        self._secret_arn = secret_arn
+        self._key: str | None = None
+
+    def __call__(self, read_again: bool) -> str:
+        """The key. Raises ApiKeyUnavailable, which never quotes what the secret holds."""
+        if self._key is None or read_again:
+            self._key = self._read()
+        return self._key
+
+    def _read(self) -> str:
+        secret = self._get_secret_value().get("SecretString", "").strip()
+        if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
+            raise ApiKeyUnavailable(f"the secret {self._secret_arn} does not hold an API key as plain text")
+        return secret
+
+    def _get_secret_value(self) -> dict[str, str]:
+        """https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html"""
+        try:
+            answer = self._http.post(
+                self._endpoint,
+                json={"SecretId": self._secret_arn},
+                headers={
+                    "Content-Type": "application/x-amz-json-1.1",
+                    "X-Amz-Target": "secretsmanager.GetSecretValue",
+                },
+                auth=self._auth,
+                follow_redirects=False,
+            )
+            answer.raise_for_status()
+            body: dict[str, str] = answer.json()
+        except httpx.HTTPStatusError as error:
+            raise self._unavailable(
+                error.response.text[:300]
+            ) from error  # of an error: no secret is in there
+        except (httpx.HTTPError, ValueError) as error:
+            raise self._unavailable(type(error).__name__) from None  # which may quote what it could not read
+        return body
+
+    def _unavailable(self, why: str) -> ApiKeyUnavailable:
+        return ApiKeyUnavailable(
+            f"the secret {self._secret_arn} could not be read: {why}."
+            " Put the Arcanna management API key into it."
+        )

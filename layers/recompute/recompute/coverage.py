@@ -1,0 +1,56 @@
+"""What becomes of an update, given what the ledger knows of its model."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from recompute.runs import PastRun
+
+Action = Literal["claim", "coalesce", "covered", "settle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the ledger knows of a model. Times are epoch seconds; None where there is nothing.
+
+    A claim holds the model while `run_id` is set and its lease has not expired. It has become a run when its
+    workflow has set `requested_at`, the time of the claim; before that it may still come to nothing, and
+    nothing may rely on it. `pending_at` is the latest update that this run does not cover, `covered_until`
+    the `requested_at` of the last completed run.
+    """
+
+    run_id: str | None = None
+    requested_at: float | None = None
+    lease_expires_at: float | None = None
+    pending_at: float | None = None
+    covered_until: float | None = None
+    history: tuple[PastRun, ...] = ()
+
+    def held(self, now: float) -> bool:
+        """Whether a claim holds the model."""
+        return self.run_id is not None and (self.lease_expires_at or 0.0) >= now
+
+    def settles_at(self, happened_at: float, margin: float) -> float:
+        """When a claim may be made: no known update is too fresh, and no other claim is in doubt."""
+        in_doubt = self.run_id is not None and self.requested_at is None
+        lease = self.lease_expires_at if in_doubt else None
+        return max(max(happened_at, self.pending_at or 0.0) + margin, lease or 0.0)
+
+
+def decide(entry: Entry, happened_at: float, now: float, margin: float) -> Action:
+    """What to do about an update that happened at `happened_at`; all in seconds.
+
+    covered   a recompute that was asked for after the update has completed or is running: nothing to do
+    coalesce  a run is under way that may have missed it: one further run will follow
+    settle    it is too fresh to tell later whether a recompute asked for now covered it, or a claim is held
+              of which it is not known yet whether it becomes a run: wait a little
+    claim     start a run
+
+    Event times may be whole seconds and clocks differ: `margin` covers both. A claim is made only when
+    every known update is older than it, so that the same update delivered again is recognised as covered.
+    """
+    horizon = happened_at + margin
+    if entry.covered_until is not None and entry.covered_until > horizon:
+        return "covered"
+    if entry.held(now) and entry.requested_at is not None:
+        return "covered" if entry.requested_at > horizon else "coalesce"
+    return "settle" if entry.settles_at(happened_at, margin) >= now else "claim"

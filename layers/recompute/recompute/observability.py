@@ -1,0 +1,74 @@
+"""Logs and metrics, shared by both functions.
+
+Metric names are documented in the README. Their dimension is the service; the results of a run are there by
+job as well, for graphs, while alarms watch all jobs at once. Every new value of a dimension is billed as a
+metric of its own: so counts are not kept by job, and nothing by model, whose ids change with every training.
+"""
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+
+from recompute.errors import RetryLater
+from recompute.quality import scores
+from recompute.runs import Check, Run
+from recompute.timestamps import from_iso
+
+logger = Logger()
+metrics = Metrics()
+
+
+def count(name: str, value: float = 1) -> None:
+    """Adds to a counter of the invocation."""
+    metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
+
+
+def waiting(error: RetryLater, age: float) -> None:
+    """Counts an attempt that failed, by its reason, for updates of which the first is `age` seconds old."""
+    count(type(error).__name__)
+    metrics.add_metric(name="UpdateAge", unit=MetricUnit.Seconds, value=age)
+
+
+def check_failed(error: RetryLater) -> None:
+    """Logs and counts a status check that got no answer and is left to the workflow's retries."""
+    reason = type(error).__name__
+    logger.warning("status check failed", extra={"reason": reason, "detail": str(error)})
+    count(reason)
+
+
+def report(run: Run, check: Check, now: float) -> None:
+    """Logs what a status check found and, at the end of a run, emits its metrics."""
+    logger.info("status checked", extra={key: check.get(key) for key in _SHOWN})
+    count("StatusChecks")
+    if check["status"] == "running":
+        return
+    count(_ENDS[check["status"]])
+    count("PollsPerRun", check["polls"])
+    if check["status"] == "completed":
+        _report_result(run, check, now)
+
+
+def _report_result(run: Run, check: Check, now: float) -> None:
+    quality = check["quality"]
+    logger.info("model judged", extra={key: quality[key] for key in ("verdict", "why", "differences")})
+    of_job = EphemeralMetrics()
+    of_job.add_dimensions(service=logger.service, job_id=run["job_id"])
+    lag = now - from_iso(run["cause"]["first_at"])
+    of_job.add_metric(name="FreshnessLag", unit=MetricUnit.Seconds, value=lag)
+    of_job.add_metric(name="RunDuration", unit=MetricUnit.Seconds, value=check["duration_seconds"] or 0.0)
+    for figure, score in scores(check["metrics"]).items():
+        if score is not None:
+            name = figure.title().replace("_", "")
+            of_job.add_metric(name=name, unit=MetricUnit.NoUnit, value=score)
+    if quality["verdict"] != "not_judged":
+        value = _VERDICTS[quality["verdict"]]
+        of_job.add_metric(name="QualityVerdict", unit=MetricUnit.NoUnit, value=value)
+    of_job.flush_metrics()
+
+
+_VERDICTS = {"improved": 1, "unchanged": 0, "regressed": -1}
+_SHOWN = ("status", "reason", "detail", "polls", "wait_seconds", "duration_seconds")
+_ENDS = {
+    "completed": "RecomputesCompleted",
+    "failed": "RecomputesFailed",
+    "timed_out": "RecomputesTimedOut",
+}

@@ -1,0 +1,34 @@
+"""Builds the client of the platform that the environment names."""
+
+import httpx
+
+from recompute.api_key import SecretApiKey
+from recompute.arcanna import Arcanna
+from recompute.settings import Environment
+from recompute.sigv4 import Credentials, SigV4
+
+TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+"""Seconds. The platform answers at once or not at all: recomputes run in its background."""
+
+
+def arcanna(env: Environment) -> Arcanna:
+    """Raises ConfigurationError."""
+    # One client for both, because each makes a TLS context, and that takes its time.
+    http = httpx.Client(base_url=env.base_url("ARCANNA_BASE_URL"), timeout=TIMEOUT)
+    return Arcanna(http, _api_key(env, http))
+
+
+def _api_key(env: Environment, http: httpx.Client) -> SecretApiKey:
+    region, url_suffix = env.text("AWS_REGION"), env.text("URL_SUFFIX")
+    credentials = Credentials(
+        env.text("AWS_ACCESS_KEY_ID"),
+        env.text("AWS_SECRET_ACCESS_KEY"),
+        env.optional("AWS_SESSION_TOKEN"),
+    )
+    endpoint = (
+        env.optional("AWS_ENDPOINT_URL_SECRETS_MANAGER")
+        or env.optional("AWS_ENDPOINT_URL")
+        or f"https://secretsmanager.{region}.{url_suffix}"
+    )
+    auth = SigV4(credentials, region, "secretsmanager")
+    return SecretApiKey(http, endpoint, auth, env.text("ARCANNA_API_KEY_SECRET_ARN"))

@@ -1,0 +1,181 @@
+"""From the updates of a model to a run of it, or to the knowledge that none is needed."""
+
+import math
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from recompute.arcanna import Arcanna
+from recompute.aws import Workflow
+from recompute.coverage import Entry, decide
+from recompute.errors import AwsUnavailable, BadInput, PlatformBusy, Rejected, RetryLater
+from recompute.events import RunEnded
+from recompute.ledger import Ledger
+from recompute.observability import logger
+from recompute.polling import next_wait
+from recompute.runs import Check, Run, cause_of, durations, failed_check, first_check, label
+from recompute.settings import PollSettings
+from recompute.timestamps import to_iso
+from recompute.updates import Model, Update
+
+LEASE_SLACK = 7200.0
+"""Seconds between a run's deadline and the end of its lease: for the last retries and the release."""
+
+CONCLUSIONS = 5
+"""How many executions may try to conclude a run that does not end by itself."""
+
+LONGEST_SETTLING = 10
+"""Seconds until an update that has to settle is looked at again: a claim in doubt is rarely one for long."""
+
+CONTENTION = 5
+"""How often one invocation decides anew because the ledger's entry has changed meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of updates. `wait` is in seconds and only for those that have to settle first."""
+
+    outcome: Literal["started", "covered", "coalesced", "settling", "rejected"]
+    detail: str = ""
+    wait: int = 0
+
+
+class Starter:
+    """Claims models in the ledger, asks the platform, and has the workflow follow."""
+
+    def __init__(
+        self,
+        arcanna: Arcanna,
+        ledger: Ledger,
+        workflow: Workflow,
+        *,
+        clock_margin: float,
+        run_deadline: float,
+        polls: PollSettings,
+        clock: Callable[[], float],
+        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+    ) -> None:
+        self._arcanna = arcanna
+        self._ledger = ledger
+        self._workflow = workflow
+        self._clock_margin = clock_margin
+        self._run_deadline = run_deadline
+        self._polls = polls
+        self._clock = clock
+        self._new_id = new_id
+
+    def ask(self, update: Update, model: Model, lease: float) -> Fate:
+        """Starts a run for the update, unless it is covered, or will be by a run that is under way.
+
+        `lease` is how many seconds the claim holds until the workflow prolongs it: no longer than this
+        invocation lives. Raises RetryLater; nothing is held then.
+        """
+        entry = Entry()  # usually nothing is in the way, and the conditional write itself tells
+        for _ in range(CONTENTION):
+            now = self._clock()
+            action = decide(entry, update.happened_at, now, self._clock_margin)
+            if action == "covered":
+                return Fate("covered")
+            if action == "settle":
+                settled = entry.settles_at(update.happened_at, self._clock_margin)
+                return Fate("settling", wait=min(math.floor(settled - now) + 1, LONGEST_SETTLING))
+            if action == "coalesce":
+                run_id = entry.run_id or ""
+                write = self._ledger.mark_pending(model, run_id, update.happened_at)
+                if write.made or (entry.pending_at or 0.0) >= update.happened_at:
+                    return Fate("coalesced", f"into the run after {run_id}")
+            else:
+                run_id = self._new_id()
+                write = self._ledger.claim(
+                    model,
+                    run_id,
+                    now=now,
+                    lease_expires_at=now + lease,
+                    happened_at=update.happened_at,
+                    margin=self._clock_margin,
+                )
+                if write.made:
+                    return self._start(update, model, run_id, now, write.entry)
+            entry = write.entry
+        raise AwsUnavailable(f"the ledger's entry of {update.target} kept changing")
+
+    def _start(self, update: Update, model: Model, run_id: str, now: float, entry: Entry) -> Fate:
+        deadline = now + self._run_deadline
+        run: Run = {
+            "run_id": run_id,
+            "job_id": model.job_id,
+            "model_id": model.model_id,
+            "label": label(model),
+            "cause": cause_of(update),
+            "requested_at": to_iso(now),
+            "deadline_at": to_iso(deadline),
+            "lease_until": to_iso(deadline + LEASE_SLACK),
+            "platform_requested_at": None,
+            "baseline": None,
+        }
+        with logger.append_context_keys(run_id=run_id, **model._asdict(), cause=update.cause):
+            try:
+                check = self._request(run, model, entry)
+                self._workflow.start(run_id, run, check)
+            except RetryLater:
+                self._ledger.give_back(model, run_id)
+                raise
+            logger.info("run started", status=check["status"], reason=check["reason"], updates=run["cause"])
+        if check["reason"] == Rejected.__name__:
+            return Fate("rejected", check["detail"])
+        return Fate("started", run_id)
+
+    def _request(self, run: Run, model: Model, entry: Entry) -> Check:
+        """Reads the baseline, then asks; both go into `run`. Raises RetryLater.
+
+        A refusal makes a run that has failed: the workflow tells of it and releases the model as ever.
+        """
+        try:
+            baseline = self._arcanna.metrics(model)
+            run["baseline"] = baseline.as_dict()
+            if baseline.recomputing:
+                # Perhaps from older data than ours, and its end could be taken for the end of ours.
+                raise PlatformBusy(f"Arcanna is recomputing {model.model_id!r} for somebody else")
+            request = self._arcanna.request_recompute(model)
+        except Rejected as error:
+            return failed_check(entry.history, Rejected.__name__, str(error))
+        run["platform_requested_at"] = request.requested_at
+        if request.status == "failed":
+            detail = "Arcanna answered the request itself with the status failed"
+            return failed_check(entry.history, "RequestFailed", detail, run["baseline"])
+        polls = self._polls
+        past = durations(entry.history)
+        wait = next_wait(0.0, past, shortest=polls.shortest, longest=polls.longest)
+        return first_check(entry.history, wait, run["baseline"])
+
+    def conclude(self, ended: RunEnded) -> float | None:
+        """Sees to a run whose execution ended as it should not: failed, timed out, or aborted.
+
+        If the run still holds its model, the workflow is started once more, to tell of the failure and
+        release the model. Otherwise that has been done. Returns when an update happened (epoch seconds)
+        that the run did not cover and that must be asked for again, None if there is none.
+        Raises AwsUnavailable, and BadInput where that has been tried too often.
+        """
+        run = ended.run
+        model = Model(run["job_id"], run["model_id"])
+        lease_until = self._clock() + LEASE_SLACK
+        write = self._ledger.hold(model, run["run_id"], lease_until)
+        if not write.made:
+            return write.entry.pending_at
+        # Numbered, so that the same report delivered twice concludes once.
+        last = ended.execution_arn.partition(f":{run['run_id']}-")[2]
+        number = int(last) + 1 if last.isdigit() else 1
+        if number > CONCLUSIONS:
+            raise BadInput(
+                f"run {run['run_id']} of {model} could not be concluded by {CONCLUSIONS} executions;"
+                f" its model is free again at {to_iso(lease_until)}"
+            )
+        run["lease_until"] = to_iso(lease_until)
+        check = failed_check(write.entry.history, ended.status, ended.detail, run["baseline"])
+        self._workflow.start(f"{run['run_id']}-{number}", run, check)
+        cause = run["cause"]["kind"]
+        logger.warning(
+            "run concluded", run_id=run["run_id"], **model._asdict(), cause=cause, reason=ended.status
+        )
+        return None  # the workflow asks again

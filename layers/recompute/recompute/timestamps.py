@@ -1,0 +1,27 @@
+"""Times are UTC epoch seconds in code, and ISO 8601 with milliseconds wherever they are stored or shown.
+
+The written form has a fixed width, so that DynamoDB's string comparison orders it.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def to_iso(seconds: float) -> str:
+    """`1700000000.5` -> `2023-11-14T22:13:20.500Z`, rounded to the nearest millisecond."""
+    # Not fromtimestamp() and timespec: that cuts, and so would lose a millisecond of what from_iso gave.
+    moment = _EPOCH + timedelta(milliseconds=round(seconds * 1000))
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def from_iso(text: str) -> float:
+    """Epoch seconds of an ISO 8601 time, which counts as UTC if it names no offset.
+
+    Raises ValueError where `text` is no such time.
+    """
+    moment = datetime.fromisoformat(text)
+    try:
+        return (moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except OverflowError as error:
+        raise ValueError(f"{text} is before the year 1 or after 9999 in UTC") from error

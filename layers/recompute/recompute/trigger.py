@@ -1,0 +1,251 @@
+"""From events to the fate of each update: what trigger_recompute does."""
+
+import random
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
+
+from recompute.arcanna import Arcanna
+from recompute.aws import Queues
+from recompute.errors import (
+    AwsUnavailable,
+    BadInput,
+    ConfigurationError,
+    RecomputeError,
+    Rejected,
+    RetryLater,
+)
+from recompute.events import Occurrence, RunEnded, read, read_json, request_body
+from recompute.observability import count, logger, waiting
+from recompute.routes import Routes
+from recompute.settings import RetrySettings
+from recompute.starter import Starter
+from recompute.updates import Model, Target, Update, merge
+
+RESERVE = 40.0
+"""Seconds kept for the last model that is begun, and for sending back what is left then."""
+
+LONGEST_DELAY = 900
+"""Seconds, SQS's own limit for one message."""
+
+SQS_BATCH = 10
+"""Messages, SQS's own limit for one call."""
+
+Outcome = Literal["started", "covered", "coalesced", "settling", "put_off", "rejected", "dead_lettered"]
+METRIC_OF: Mapping[Outcome, str] = {
+    "started": "UpdatesClaimed",
+    "covered": "UpdatesCovered",
+    "coalesced": "UpdatesCoalesced",
+    "settling": "UpdatesPutOff",
+    "put_off": "UpdatesPutOff",
+    "rejected": "UpdatesRejected",
+    "dead_lettered": "UpdatesRejected",
+}
+
+
+class Result(NamedTuple):
+    """What became of the updates of one target."""
+
+    job_id: str
+    model_id: str | None
+    outcome: Outcome
+    detail: str
+    updates: int
+
+
+class Trigger:
+    """Turns events into runs. Built once per execution environment."""
+
+    def __init__(
+        self,
+        starter: Starter,
+        arcanna: Arcanna,
+        queues: Queues,
+        routes: Callable[[], Routes],
+        retries: RetrySettings,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._starter = starter
+        self._arcanna = arcanna
+        self._queues = queues
+        self._routes = routes
+        self._retries = retries
+        self._clock = clock
+        self._sleep = sleep
+        self._jitter = jitter
+
+    # --- The two ways in ---------------------------------------------------------------------------------
+
+    def handle_event(self, event: object, remaining: Callable[[], float]) -> list[Result]:
+        """An event by direct invocation; `remaining` tells the invocation's remaining seconds.
+
+        Whoever invokes wants to see a run started: a few seconds of settling are waited for here.
+
+        Raises BadInput, ConfigurationError, or AwsUnavailable where not even the queue can be reached.
+        """
+        updates = merge(self._updates_of(read(event, self._clock()))).values()
+        results, stranded = self._handle_all(updates, remaining, self._sleep)
+        for _, error in stranded:
+            raise error
+        return results
+
+    def handle_batch(self, records: Iterable[Mapping[str, Any]], remaining: Callable[[], float]) -> list[str]:
+        """A batch of the updates queue. Returns the ids of the messages that must come again.
+
+        Those are only the ones that nothing could be done about. Updates that have to wait are sent anew,
+        as one message for each target however many there were, with a delay and a count of their own.
+        """
+        failed: list[str] = []
+        updates: list[Update] = []
+        messages: dict[Target, list[str]] = defaultdict(list)
+        for record in records:
+            try:
+                found = self._read_message(record)
+            except (AwsUnavailable, ConfigurationError) as error:
+                logger.error("message stays in the queue", extra=_error(error))
+                failed.append(record["messageId"])
+                continue
+            updates += found
+            for update in found:
+                messages[update.target].append(record["messageId"])
+        _, stranded = self._handle_all(merge(updates).values(), remaining, None)
+        for target, failure in stranded:
+            logger.error("updates stay in the queue", extra=target._asdict() | _error(failure))
+            failed += messages[target]
+        return failed
+
+    # --- From events to updates --------------------------------------------------------------------------
+
+    def _read_message(self, record: Mapping[str, Any]) -> list[Update]:
+        """The updates of a message; none if it is unusable, for then it is in the dead-letter queue."""
+        try:
+            sent_at = int(record["attributes"]["SentTimestamp"]) / 1000
+            return self._updates_of(read_json(record["body"], sent_at))
+        except BadInput as error:
+            count("UpdatesRejected")
+            logger.error("unusable message", message_id=record["messageId"], extra=_error(error))
+            self._queues.dead_letter(record["body"], type(error).__name__, str(error))
+            return []
+
+    def _updates_of(self, occurrences: Iterable[Occurrence]) -> list[Update]:
+        updates: list[Update] = []
+        for occurrence in occurrences:
+            if isinstance(occurrence, Update):
+                updates.append(occurrence)
+            elif isinstance(occurrence, RunEnded):
+                if (pending_at := self._starter.conclude(occurrence)) is not None:
+                    target = Target(occurrence.run["job_id"], occurrence.run["model_id"])
+                    updates.append(Update.single(target, pending_at, "asked_again"))
+            else:
+                found = self._routes().updates(occurrence)
+                if not found:
+                    count("UpdatesIgnored")
+                    logger.info("no route", extra=occurrence._asdict())
+                updates += found
+        if new := sum(update.count for update in updates if _is_new(update)):
+            count("UpdatesReceived", new)
+        return updates
+
+    # --- From an update to its fate ----------------------------------------------------------------------
+
+    def _handle_all(
+        self,
+        updates: Iterable[Update],
+        remaining: Callable[[], float],
+        sleep: Callable[[float], None] | None,
+    ) -> tuple[list[Result], list[tuple[Target, AwsUnavailable]]]:
+        """The results, and the targets about which not even the queue could be told.
+
+        When time runs out, the updates that are left go back into the queue, for the next invocation.
+        """
+        results: list[Result] = []
+        stranded: list[tuple[Target, AwsUnavailable]] = []
+        todo = deque(updates)
+        while todo and remaining() >= RESERVE:
+            update = todo.popleft()
+            try:
+                results.append(self._handle(update, remaining, sleep))
+            except AwsUnavailable as error:
+                stranded.append((update.target, error))
+        while todo:
+            left = [todo.popleft() for _ in range(min(len(todo), SQS_BATCH))]
+            try:
+                self._queues.put_off_all([replace(u, attempt=u.attempt + 1) for u in left])
+                results += [self._told(u, "put_off", "no time left in this invocation") for u in left]
+            except AwsUnavailable as error:
+                stranded += [(u.target, error) for u in left]
+        return results, stranded
+
+    def _handle(
+        self, update: Update, remaining: Callable[[], float], sleep: Callable[[float], None] | None
+    ) -> Result:
+        """Sees to the updates of one target. Raises AwsUnavailable where the queue cannot be told."""
+        try:
+            job_id, model_id = update.target
+            model = Model(job_id, model_id or self._arcanna.active_model(job_id))
+            update = replace(update, target=Target(*model))
+            fate = self._starter.ask(update, model, remaining())
+            if fate.outcome == "settling" and sleep and fate.wait < remaining() - RESERVE:
+                sleep(fate.wait)
+                fate = self._starter.ask(update, model, remaining())
+        except Rejected as error:
+            return self._dead_letter(update, error)
+        except RetryLater as error:
+            return self._put_off(update, error)
+        if fate.outcome == "settling":
+            self._queues.put_off(replace(update, attempt=update.attempt + 1), fate.wait)
+        elif fate.outcome == "started":
+            count("RecomputesRequested")
+        elif fate.outcome == "rejected":
+            self._queues.dead_letter(request_body(update), Rejected.__name__, fate.detail)
+        return self._told(update, fate.outcome, fate.detail)
+
+    def _put_off(self, update: Update, error: RetryLater) -> Result:
+        """Sends the updates again for later, or to the dead-letter queue if they have waited too long."""
+        now = self._clock()
+        waiting_since = now if update.waiting_since is None else update.waiting_since
+        waiting(error, now - update.first_at)
+        if now - waiting_since >= self._retries.give_up_after:
+            return self._dead_letter(update, error)
+        delay = retry_delay(update.attempt, error.retry_after, self._retries, self._jitter())
+        later = replace(update, attempt=update.attempt + 1, waiting_since=waiting_since)
+        self._queues.put_off(later, delay)
+        logger.warning("updates put off", delay=delay, extra=update.target._asdict() | _error(error))
+        return self._told(update, "put_off", f"{type(error).__name__}: {error}")
+
+    def _dead_letter(self, update: Update, error: RecomputeError) -> Result:
+        fresh = replace(update, attempt=0, waiting_since=None)  # a re-drive begins anew
+        self._queues.dead_letter(request_body(fresh), type(error).__name__, str(error))
+        logger.error("updates given up", extra=update.target._asdict() | _error(error))
+        return self._told(update, "dead_lettered", f"{type(error).__name__}: {error}")
+
+    def _told(self, update: Update, outcome: Outcome, detail: str) -> Result:
+        """The result, logged and counted."""
+        result = Result(*update.target, outcome, detail, update.count)
+        count(METRIC_OF[outcome], update.count)
+        logger.info("updates handled", cause=update.cause, extra=result._asdict())
+        return result
+
+
+def retry_delay(attempt: int, retry_after: float | None, retries: RetrySettings, jitter: float) -> int:
+    """Seconds until the next attempt: what the platform asked for, else exponential with full jitter.
+
+    `attempt` counts from 0, `jitter` is uniform in [0, 1). Full jitter spreads the models that one outage
+    stopped over the whole interval, so that they do not come back at once.
+    """
+    if retry_after is not None:
+        return max(1, min(int(retry_after) + 1, LONGEST_DELAY))
+    ceiling = min(retries.interval * 2.0 ** min(attempt, 20), retries.maximum, LONGEST_DELAY)
+    return max(1, round(ceiling * jitter))
+
+
+def _is_new(update: Update) -> bool:
+    """Whether it has just come in, rather than come back because it had to wait."""
+    return update.attempt == 0 and update.cause != "asked_again"
+
+
+def _error(error: RecomputeError) -> dict[str, str]:
+    return {"reason": type(error).__name__, "detail": str(error)}

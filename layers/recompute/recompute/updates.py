@@ -1,0 +1,98 @@
+"""What the domain talks about: targets, updates, and the updates of one model taken together."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import NamedTuple
+
+from recompute.errors import BadInput
+
+ID_LENGTH = 256
+SAMPLE_SIZE = 5
+
+Sample = dict[str, str | None]
+"""What people are shown of an object: its bucket, key and version_id."""
+
+
+class Target(NamedTuple):
+    """Whose metrics: a job by id or name, and one of its models, or its active one where None."""
+
+    job_id: str
+    model_id: str | None
+
+    def __str__(self) -> str:
+        return f"job {self.job_id!r}, {f'model {self.model_id!r}' if self.model_id else 'active model'}"
+
+
+class Model(NamedTuple):
+    """A target with its model known: the ledger's key."""
+
+    job_id: str
+    model_id: str
+
+
+def identifier(name: str, value: object) -> str:
+    """A job or model id as the API takes it, in its string form.
+
+    Integers are ids too (the API's page: "integer or string"). Raises BadInput naming what is wrong.
+    """
+    if value is None:
+        raise BadInput(f"{name} is missing")
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
+        value = str(value)
+    if not isinstance(value, str):
+        raise BadInput(f"{name} must be a string or a 64-bit integer, not {type(value).__name__}")
+    if not value.strip():
+        raise BadInput(f"{name} is empty")
+    if len(value) > ID_LENGTH:
+        raise BadInput(f"{name} has {len(value)} characters, more than {ID_LENGTH}")
+    if not value.isprintable():
+        raise BadInput(f"{name} has control characters: {value!r}")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One or more updates of one target, merged: a whole batch of uploads is one of these.
+
+    Times are epoch seconds. `cause` is how the latest came about (upload, event, schedule, manual, ...),
+    `sample` the first few objects, `attempt` how often asking was put off, `waiting_since` from when on.
+    """
+
+    target: Target
+    happened_at: float
+    cause: str
+    first_at: float
+    count: int = 1
+    sample: tuple[Sample, ...] = ()
+    attempt: int = 0
+    waiting_since: float | None = None
+
+    @classmethod
+    def single(cls, target: Target, happened_at: float, cause: str, **sample: str | None) -> "Update":
+        """One update, as an event reports it."""
+        return cls(target, happened_at, cause, happened_at, sample=(sample,) if sample else ())
+
+
+def merge(updates: Iterable[Update]) -> dict[Target, Update]:
+    """The updates of each target as one: the latest decides what covers them all."""
+    of_target: dict[Target, list[Update]] = defaultdict(list)
+    for update in updates:
+        of_target[update.target].append(update)
+    return {target: _joined(same) for target, same in of_target.items()}
+
+
+def _joined(updates: Sequence[Update]) -> Update:
+    latest = max(updates, key=lambda update: update.happened_at)
+    waiting = [u.waiting_since for u in updates if u.waiting_since is not None]
+    return Update(
+        latest.target,
+        latest.happened_at,
+        latest.cause,
+        first_at=min(u.first_at for u in updates),
+        count=sum(u.count for u in updates),
+        sample=tuple(islice(chain.from_iterable(u.sample for u in updates), SAMPLE_SIZE)),
+        attempt=max(u.attempt for u in updates),
+        waiting_since=min(waiting, default=None),
+    )

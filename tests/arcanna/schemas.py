@@ -1,0 +1,83 @@
+"""The documented answers. Field by field they are the contract; OpenAPI is generated from them."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class MetricsPerDecision(BaseModel):
+    precision: float
+    recall: float
+    f1_score: float
+    true_positives: int
+    true_negatives: int
+    false_positives: int
+    false_negatives: int
+
+
+class KnowledgeBaseCount(BaseModel):
+    alerts_count: int
+    buckets_count: int
+
+
+class Figures(BaseModel):
+    """What a recompute computes; as it stands before the first one."""
+
+    overall_accuracy: float | None = None
+    overall_f1_score: float | None = Field(default=None, description="mean over the decisions")
+    overall_recall: float | None = Field(default=None, description="mean over the decisions")
+    overall_precision: float | None = Field(default=None, description="mean over the decisions")
+    confusion_matrix: list[list[int]] | None = Field(
+        default=None,
+        description="rows: true decisions, columns: predicted ones; both in the order of "
+        "metrics_per_decision",
+    )
+    metrics_per_decision: dict[str, MetricsPerDecision] = {}
+    kb_count_per_decision: dict[str, KnowledgeBaseCount] = {}
+    buckets_in_kb: int = 0
+
+
+class ModelMetrics(Figures):
+    model_id: str | None = None
+    is_recomputing_metrics: bool | None = Field(
+        default=None, description="may still be false just after a recompute was queued"
+    )
+    last_recomputed_timestamp: str | None = Field(
+        default=None, description="ISO-8601; null before the first recompute"
+    )
+
+
+class JobMetrics(Figures):
+    active_model_id: str | None = None
+    all_model_ids: list[str] | None = None
+    time_saved_minutes: float | None = None
+    total_events_in_knowledge_base: int = 0
+    total_events_with_consensus: int = 0
+
+
+class RecomputeAccepted(BaseModel):
+    message: str
+    job_id: int
+    model_id: str
+    status: Literal["queued", "in_progress", "completed", "failed"]
+    requested_at: str
+
+
+class Health(BaseModel):
+    status: str
+    reason: str = ""
+    reason_details: str = ""
+
+
+class Error(BaseModel):
+    error: str
+    details: str
+
+
+class ApiError(Exception):
+    """A request that is answered with `Error` and a status other than 200."""
+
+    def __init__(self, status: int, error: str, details: str) -> None:
+        super().__init__(f"{status} {error}: {details}")
+        self.status = status
+        self.body = Error(error=error, details=details)

@@ -1,0 +1,35 @@
+"""What all tests stand on: the environment of a function that has no way to a real AWS account."""
+
+import logging
+import os
+from collections.abc import Iterator
+
+import pytest
+
+os.environ.update(
+    AWS_ACCESS_KEY_ID="testing",
+    AWS_SECRET_ACCESS_KEY="testing",  # noqa: S106  # what moto asks for; opens nothing
+    AWS_REGION="eu-central-1",
+    AWS_DEFAULT_REGION="eu-central-1",
+    POWERTOOLS_METRICS_NAMESPACE="ArcannaMetricsRecompute",
+    POWERTOOLS_SERVICE_NAME="tests",
+)
+
+from recompute.observability import logger  # reads the environment
+from tests.doubles import Logs, Stack, a_stack
+
+
+@pytest.fixture
+def stack() -> Iterator[Stack]:
+    """The stack's AWS resources, new and empty."""
+    with a_stack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def logs() -> Iterator[Logs]:
+    """What the functions log during the test."""
+    logs = Logs()
+    logger.addHandler(logs)
+    yield logs
+    logging.getLogger(logger.name).removeHandler(logs)

@@ -1,0 +1,359 @@
+"""The client against the contract: the page's own examples, word for word, and the reference server."""
+
+import json
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from recompute.arcanna import REQUEST_STATUSES, Arcanna
+from recompute.errors import (
+    PlatformUnavailable,
+    RecomputeError,
+    Rejected,
+    Unauthorised,
+    UndocumentedAnswer,
+)
+from recompute.updates import Model
+from tests.arcanna import (
+    API_KEY,
+    ERROR_MESSAGE_BODY,
+    READ_SCOPE,
+    REASON_BODY,
+    RECOMPUTE_SCOPE,
+    ArcannaServer,
+    Behaviour,
+    Fault,
+    InMemoryAlerts,
+    Job,
+    KeyInfo,
+    labelled_alerts,
+)
+from tests.doubles import ScriptedPlatform, answer, metrics_body
+
+MODEL = Model("1234", "generic-1-1234-model-1747385873.hdf5")
+
+ACCEPTED = """
+{
+"message": "Metrics recomputation initiated successfully",
+"job_id": 1234,
+"model_id": "generic-1-1234-model-1747385873.hdf5",
+"status": "queued",
+"requested_at": "2025-01-15T14:30:00Z"
+}
+"""
+NOT_FOUND = """
+{
+"error": "Model not found",
+"details": "Model 'generic-1-1234-model-1747385873.hdf5' not found for job '1234'"
+}
+"""
+INVALID = """
+{
+"detail": [
+{
+"loc": ["query", "model_id"],
+"msg": "Model ID is required",
+"type": "value_error"
+}
+]
+}
+"""
+CALLS: dict[str, Callable[[Arcanna], object]] = {
+    "metrics": lambda arcanna: arcanna.metrics(MODEL),
+    "recompute": lambda arcanna: arcanna.request_recompute(MODEL),
+    "job": lambda arcanna: arcanna.active_model(MODEL.job_id),
+}
+every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+
+
+# --- The page ----------------------------------------------------------------------------------------------
+
+
+def test_the_page_s_success_is_an_accepted_request() -> None:
+    platform = ScriptedPlatform(request=answer(content=ACCEPTED.encode()))
+    accepted = platform.client().request_recompute(MODEL)
+    assert (accepted.status, accepted.requested_at) == ("queued", "2025-01-15T14:30:00Z")
+
+
+def test_the_request_is_the_page_s_example() -> None:
+    platform = ScriptedPlatform()
+    platform.client(lambda read_again: "your-api-key-here").request_recompute(MODEL)
+    (request,) = platform.requests
+    assert request.method == "POST"
+    assert str(request.url).endswith(
+        "/api/v2/metrics/model/request_recompute_metrics"
+        "?job_id=1234&model_id=generic-1-1234-model-1747385873.hdf5"
+    )
+    assert request.headers["X-Arcanna-Api-Key"] == "your-api-key-here"
+
+
+@pytest.mark.parametrize("status", REQUEST_STATUSES)
+def test_every_documented_status_word_is_understood(status: str) -> None:
+    body = {**json.loads(ACCEPTED), "status": status}
+    assert ScriptedPlatform(request=answer(json=body)).client().request_recompute(MODEL).status == status
+
+
+def test_the_status_words_are_the_page_s() -> None:
+    assert set(REQUEST_STATUSES) == {"queued", "in_progress", "completed", "failed"}
+
+
+@every_call
+@pytest.mark.parametrize(
+    ("status", "body", "error", "says"),
+    [
+        (404, NOT_FOUND, Rejected, "not found for job"),
+        (422, INVALID, Rejected, "Model ID is required"),
+        (401, '{"error": "Unauthorized", "details": "expired"}', Unauthorised, "expired"),
+        (403, '{"error": "Forbidden", "details": "scope"}', Unauthorised, "read:job_metrics"),
+        (429, "", PlatformUnavailable, "429"),
+        (500, "Internal Server Error", PlatformUnavailable, "500"),
+        (502, "<html>Bad Gateway</html>", PlatformUnavailable, "Bad Gateway"),
+        (503, "", PlatformUnavailable, "503"),
+        (504, "", PlatformUnavailable, "504"),
+        # Nothing that the documentation knows.
+        (201, ACCEPTED, UndocumentedAnswer, "201"),
+        (204, "", UndocumentedAnswer, "204"),
+        (302, "", UndocumentedAnswer, "302"),
+        (400, "{}", UndocumentedAnswer, "400"),
+        (409, "{}", UndocumentedAnswer, "409"),
+        (200, "", UndocumentedAnswer, "not JSON"),
+        (200, "<html>Sign in</html>", UndocumentedAnswer, "not JSON"),
+        (200, ACCEPTED[:40], UndocumentedAnswer, "not JSON"),
+        (200, f"[{ACCEPTED}]", UndocumentedAnswer, "no JSON object"),
+        (200, "null", UndocumentedAnswer, "no JSON object"),
+        (200, "{}", UndocumentedAnswer, "Arcanna"),
+        (200, json.dumps(ERROR_MESSAGE_BODY), UndocumentedAnswer, "Arcanna"),
+        (200, json.dumps(REASON_BODY), UndocumentedAnswer, "Arcanna"),
+    ],
+)
+def test_every_other_answer_is_the_error_that_it_means(
+    call: Callable[[Arcanna], object], status: int, body: str, error: type[RecomputeError], says: str
+) -> None:
+    same = answer(status, content=body.encode())
+    with pytest.raises(error, match=re.escape(says)) as raised:
+        call(ScriptedPlatform(metrics=same, request=same, job=same).client())
+    assert type(raised.value) is error
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_passed_on(status: int) -> None:
+    platform = ScriptedPlatform(metrics=answer(status, headers={"Retry-After": "17"}))
+    with pytest.raises(PlatformUnavailable) as raised:
+        platform.client().metrics(MODEL)
+    assert raised.value.retry_after == 17
+
+
+def test_no_retry_after_is_no_wish() -> None:
+    with pytest.raises(PlatformUnavailable) as raised:
+        ScriptedPlatform(metrics=answer(503)).client().metrics(MODEL)
+    assert raised.value.retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("flag", "timestamp", "recomputing"),
+    [
+        (True, "2025-01-15T14:30:00Z", True),
+        (False, "2025-01-15T14:30:00.123456Z", False),
+        (None, None, False),
+    ],
+)
+def test_nullable_fields_may_be_null(flag: bool | None, timestamp: str | None, recomputing: bool) -> None:
+    body = metrics_body(model_id=None, is_recomputing_metrics=flag, last_recomputed_timestamp=timestamp)
+    seen = ScriptedPlatform(metrics=answer(json=body)).client().metrics(MODEL)
+    assert (seen.recomputing, seen.timestamp) == (recomputing, timestamp)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"is_recomputing_metrics": "false"},
+        {"is_recomputing_metrics": 0},
+        {"last_recomputed_timestamp": 1747385873},
+        {"last_recomputed_timestamp": ["2025-01-15T14:30:00Z"]},
+        {"model_id": "generic-1-1234-model-1740000000.hdf5"},
+    ],
+)
+def test_metrics_of_another_shape_or_model_are_refused(changes: dict[str, object]) -> None:
+    platform = ScriptedPlatform(metrics=answer(json=metrics_body(**changes)))
+    with pytest.raises(UndocumentedAnswer):
+        platform.client().metrics(MODEL)
+
+
+@pytest.mark.parametrize("field", ["is_recomputing_metrics", "last_recomputed_timestamp"])
+def test_metrics_without_a_field_that_decides_are_refused(field: str) -> None:
+    body = metrics_body()
+    del body[field]
+    with pytest.raises(UndocumentedAnswer, match=f"lacks {field}"):
+        ScriptedPlatform(metrics=answer(json=body)).client().metrics(MODEL)
+
+
+@pytest.mark.parametrize("status", ["done", "QUEUED", "", None, 1, ["queued"]])
+def test_unknown_status_words_are_refused(status: object) -> None:
+    body = {**json.loads(ACCEPTED), "status": status}
+    with pytest.raises(UndocumentedAnswer, match="status"):
+        ScriptedPlatform(request=answer(json=body)).client().request_recompute(MODEL)
+
+
+@pytest.mark.parametrize("active", [None, ""])
+def test_a_job_without_an_active_model_is_rejected(active: str | None) -> None:
+    platform = ScriptedPlatform(job=answer(json={"active_model_id": active}))
+    with pytest.raises(Rejected, match="'1234' has no active model"):
+        platform.client().active_model("1234")
+
+
+def test_an_active_model_that_is_no_text_is_refused() -> None:
+    platform = ScriptedPlatform(job=answer(json={"active_model_id": 7}))
+    with pytest.raises(UndocumentedAnswer, match="active_model_id is 7"):
+        platform.client().active_model("1234")
+
+
+# --- The reference server ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[ArcannaServer]:
+    jobs = {1234: Job("security-alerts", (MODEL.model_id,)), 99: Job("phishing", ())}
+    alerts = InMemoryAlerts()
+    accuracy = {"Drop": 0.9, "Investigate": 0.8, "Escalate": 0.7}
+    alerts.put(1234, MODEL.model_id, "alerts.csv", labelled_alerts(50, accuracy, seed=1))
+    with ArcannaServer(jobs, alerts) as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: ArcannaServer) -> ArcannaServer:
+    running.clear_faults()
+    running.set_api_keys({API_KEY: KeyInfo()})
+    running.set_behaviour(Behaviour())
+    return running
+
+
+@pytest.fixture(scope="module")
+def http(running: ArcannaServer) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=running.url, timeout=5) as http:
+        yield http
+
+
+@pytest.fixture
+def arcanna(server: ArcannaServer, http: httpx.Client) -> Arcanna:
+    return Arcanna(http, lambda read_again: API_KEY)
+
+
+def test_a_recompute_goes_from_request_to_new_figures(server: ArcannaServer, arcanna: Arcanna) -> None:
+    before = arcanna.metrics(MODEL)
+    accepted = arcanna.request_recompute(MODEL)
+    assert accepted.status == "queued"
+    assert accepted.requested_at
+    deadline = time.monotonic() + 30
+    while (after := arcanna.metrics(MODEL)).recomputing or after.timestamp == before.timestamp:
+        assert time.monotonic() < deadline, "the recompute does not end"
+    assert 0 < after.figures["overall_accuracy"] <= 1
+    assert len(after.figures["confusion_matrix"]) == 3
+    assert None not in after.figures.values()
+
+
+def test_a_job_goes_by_its_name_too(server: ArcannaServer, arcanna: Arcanna) -> None:
+    by_name = Model("security-alerts", MODEL.model_id)
+    assert arcanna.metrics(by_name) == arcanna.metrics(MODEL)
+    assert arcanna.active_model("security-alerts") == arcanna.active_model("1234") == MODEL.model_id
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda arcanna: arcanna.metrics(Model("1234", "unknown")),
+        lambda arcanna: arcanna.metrics(Model("4321", MODEL.model_id)),
+        lambda arcanna: arcanna.request_recompute(Model("1234", "unknown")),
+        lambda arcanna: arcanna.active_model("4321"),
+        lambda arcanna: arcanna.active_model("phishing"),
+        lambda arcanna: arcanna.metrics(Model("", MODEL.model_id)),
+    ],
+)
+def test_what_the_server_does_not_know_is_rejected(
+    arcanna: Arcanna, call: Callable[[Arcanna], object]
+) -> None:
+    with pytest.raises(Rejected):
+        call(arcanna)
+
+
+@every_call
+@pytest.mark.parametrize(
+    "known",
+    [
+        {},
+        {API_KEY: KeyInfo(expires_at=0)},
+        {API_KEY: KeyInfo(scopes=frozenset())},
+    ],
+    ids=["unknown key", "expired key", "no scopes"],
+)
+def test_a_key_that_does_not_serve_is_refused(
+    server: ArcannaServer, arcanna: Arcanna, call: Callable[[Arcanna], object], known: dict[str, KeyInfo]
+) -> None:
+    server.set_api_keys(known)
+    with pytest.raises(Unauthorised) as raised:
+        call(arcanna)
+    assert API_KEY not in str(raised.value)
+
+
+def test_the_scopes_that_the_error_names_are_the_ones_that_serve(
+    server: ArcannaServer, arcanna: Arcanna
+) -> None:
+    server.set_api_keys({API_KEY: KeyInfo(scopes=frozenset({RECOMPUTE_SCOPE, READ_SCOPE}))})
+    for call in CALLS.values():
+        call(arcanna)
+
+
+def test_a_key_that_was_rotated_heals_the_call(server: ArcannaServer, http: httpx.Client) -> None:
+    server.set_api_keys({"new": KeyInfo()})
+    arcanna = Arcanna(http, lambda read_again: "new" if read_again else "old")
+    assert arcanna.active_model("1234") == MODEL.model_id
+
+
+@every_call
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (Fault(status=429, headers={"Retry-After": "7"}), PlatformUnavailable),
+        (Fault(status=500), PlatformUnavailable),
+        (Fault(status=503), PlatformUnavailable),
+        (Fault(drop="reset"), PlatformUnavailable),
+        (Fault(drop="close"), PlatformUnavailable),
+        (Fault(drop="truncate"), PlatformUnavailable),
+        (Fault(status=200, body="{"), UndocumentedAnswer),
+        (Fault(status=200, body=ERROR_MESSAGE_BODY), UndocumentedAnswer),
+        (Fault(status=200, body=REASON_BODY), UndocumentedAnswer),
+    ],
+    ids=lambda value: str(value.status or value.drop) if isinstance(value, Fault) else "",
+)
+def test_misbehaviour_is_told_apart_and_passes(
+    server: ArcannaServer,
+    arcanna: Arcanna,
+    call: Callable[[Arcanna], object],
+    fault: Fault,
+    error: type[RecomputeError],
+) -> None:
+    server.add_fault(fault)
+    with pytest.raises(error) as raised:
+        call(arcanna)
+    assert getattr(raised.value, "retry_after", None) == (7 if fault.headers else None)
+    call(arcanna)
+
+
+def test_a_platform_that_is_too_slow_is_unavailable(server: ArcannaServer) -> None:
+    server.add_fault(Fault(slow=1.0))
+    with httpx.Client(base_url=server.url, timeout=0.1) as http, pytest.raises(PlatformUnavailable):
+        Arcanna(http, lambda read_again: API_KEY).metrics(MODEL)
+
+
+def test_a_platform_that_is_not_there_is_unavailable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with (
+        httpx.Client(base_url=f"http://127.0.0.1:{port}") as http,
+        pytest.raises(PlatformUnavailable, match="ConnectError"),
+    ):
+        Arcanna(http, lambda read_again: API_KEY).metrics(MODEL)

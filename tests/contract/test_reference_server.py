@@ -1,0 +1,852 @@
+"""The reference server keeps the contract, and misbehaves exactly as it is told to."""
+
+import re
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from ipaddress import IPv4Address
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as st
+from moto.server import ThreadedMotoServer
+
+from tests.arcanna import (
+    API_KEY,
+    API_KEY_HEADER,
+    ERROR_MESSAGE_BODY,
+    READ_SCOPE,
+    REASON_BODY,
+    RECOMPUTE_SCOPE,
+    ArcannaServer,
+    Behaviour,
+    Fault,
+    InMemoryAlerts,
+    Job,
+    KeyInfo,
+    S3Alerts,
+    corrections,
+    labelled_alerts,
+)
+from tests.arcanna.alerts import AlertObject, current_alerts
+from tests.arcanna.platform import next_timestamp
+
+JOB = 1234
+MODEL = "generic-1-1234-model-1747385873.hdf5"
+OTHER_MODEL = "generic-1-1234-model-1740000000.hdf5"
+JOBS = {JOB: Job("security-alerts", (OTHER_MODEL, MODEL)), 99: Job("phishing", ())}
+RECOMPUTE = ("POST", "/api/v2/metrics/model/request_recompute_metrics")
+METRICS = ("GET", "/api/v2/metrics/model")
+JOB_METRICS = ("POST", "/api/v2/metrics/job")
+SCOPES = ("GET", "/api/v2/token/scopes")
+HEALTH = ("GET", "/api/v2/health/")
+ALL = [RECOMPUTE, METRICS, JOB_METRICS, SCOPES, HEALTH]
+HEADER = "alert_id,decision,consensus\n"
+TRUST_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+# True decisions in rows, predicted ones in columns:   Drop  Escalate
+#                                              Drop     2       1
+#                                              Escalate 0       1
+SMALL = HEADER + "1,Drop,Drop\n2,Drop,Drop\n3,Escalate,Drop\n4,Escalate,Escalate\n5,Escalate,\n"
+ACCURACY = {"Drop": 1.0, "Investigate": 0.5, "Escalate": 0.0}
+
+
+class Caller:
+    """An httpx client that knows the model it asks about."""
+
+    def __init__(
+        self,
+        server: ArcannaServer,
+        key: str | None = API_KEY,
+        timeout: float = 10,
+        verify: ssl.SSLContext = TRUST_NOBODY,
+    ) -> None:
+        headers = {} if key is None else {API_KEY_HEADER: key}
+        self.http = httpx.Client(base_url=server.url, headers=headers, timeout=timeout, verify=verify)
+
+    def call(self, endpoint: tuple[str, str], **query: str) -> httpx.Response:
+        return self.http.request(*endpoint, params={"job_id": str(JOB), "model_id": MODEL, **query})
+
+    def recompute(self, model_id: str = MODEL) -> dict[str, Any]:
+        answer: dict[str, Any] = self.call(RECOMPUTE, model_id=model_id).raise_for_status().json()
+        return answer
+
+    def metrics(self) -> dict[str, Any]:
+        answer: dict[str, Any] = self.call(METRICS).raise_for_status().json()
+        return answer
+
+
+class GatedAlerts(InMemoryAlerts):
+    """Holds every recompute at its start, in progress, until the gate is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.has_been_read = threading.Event()
+
+    def read(self, job_id: int, model_id: str) -> Sequence[AlertObject]:
+        objects = super().read(job_id, model_id)
+        self.has_been_read.set()
+        assert self.gate.wait(10)
+        return objects
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen within 10 s"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def alerts() -> InMemoryAlerts:
+    return InMemoryAlerts()
+
+
+@pytest.fixture
+def server(alerts: InMemoryAlerts) -> Iterator[ArcannaServer]:
+    with ArcannaServer(JOBS, alerts, behaviour=Behaviour(duration=0)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def shared_server() -> Iterator[ArcannaServer]:
+    with ArcannaServer(JOBS, InMemoryAlerts(), behaviour=Behaviour(duration=0)) as server:
+        yield server
+
+
+@pytest.fixture
+def caller(server: ArcannaServer) -> Iterator[Caller]:
+    caller = Caller(server)
+    with caller.http:
+        yield caller
+
+
+@pytest.fixture
+def gated() -> Iterator[GatedAlerts]:
+    alerts = GatedAlerts()
+    yield alerts
+    alerts.gate.set()
+
+
+@pytest.fixture
+def gated_server(gated: GatedAlerts) -> Iterator[ArcannaServer]:
+    with ArcannaServer(JOBS, gated, behaviour=Behaviour(duration=0)) as server:
+        yield server
+        gated.gate.set()
+
+
+def completed(server: ArcannaServer, count: int = 1) -> bool:
+    return [run.state for run in server.recomputes()].count("completed") == count
+
+
+def times_asked(server: ArcannaServer) -> int:
+    return sum(len(run.asks) for run in server.recomputes())
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """Certificate for 127.0.0.1 and its key, as PEM files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "reference server")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    certfile, keyfile = folder / "certificate.pem", folder / "key.pem"
+    certfile.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    keyfile.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return certfile, keyfile
+
+
+class OnSharedServer:
+    """Tests that leave no trace but in the server's history need no server of their own."""
+
+    @pytest.fixture
+    def server(self, shared_server: ArcannaServer) -> Iterator[ArcannaServer]:
+        yield shared_server
+        shared_server.clear_faults()
+        shared_server.set_api_keys({API_KEY: KeyInfo()})
+
+
+class TestThePage(OnSharedServer):
+    def test_success_example(self, caller: Caller) -> None:
+        answer = caller.recompute()
+
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", answer.pop("requested_at"))
+        assert answer == {
+            "message": "Metrics recomputation initiated successfully",
+            "job_id": 1234,
+            "model_id": "generic-1-1234-model-1747385873.hdf5",
+            "status": "queued",
+        }
+
+    def test_a_job_name_is_answered_with_the_integer_id(self, caller: Caller) -> None:
+        assert caller.call(RECOMPUTE, job_id="security-alerts").json()["job_id"] == JOB
+
+    @pytest.mark.parametrize("endpoint", [RECOMPUTE, METRICS])
+    def test_404_example(self, caller: Caller, endpoint: tuple[str, str]) -> None:
+        answer = caller.call(endpoint, model_id="gone.hdf5")
+
+        assert answer.status_code == 404
+        assert answer.json() == {
+            "error": "Model not found",
+            "details": "Model 'gone.hdf5' not found for job '1234'",
+        }
+
+    @pytest.mark.parametrize("endpoint", [RECOMPUTE, METRICS, JOB_METRICS])
+    @pytest.mark.parametrize("job_id", ["5", "no-such-job", "01234", "9" * 5000, "²"])
+    def test_404_for_an_unknown_job(self, caller: Caller, endpoint: tuple[str, str], job_id: str) -> None:
+        answer = caller.call(endpoint, job_id=job_id)
+
+        assert answer.status_code == 404
+        assert answer.json() == {"error": "Job not found", "details": f"Job '{job_id}' not found"}
+
+    @pytest.mark.parametrize("query", [{"job_id": JOB}, {"job_id": JOB, "model_id": ""}])
+    def test_422_example(self, caller: Caller, query: dict[str, str]) -> None:
+        answer = caller.http.request(*RECOMPUTE, params=query)
+
+        assert answer.status_code == 422
+        assert answer.json() == {
+            "detail": [{"loc": ["query", "model_id"], "msg": "Model ID is required", "type": "value_error"}]
+        }
+
+    def test_422_names_every_missing_parameter(self, caller: Caller) -> None:
+        detail = caller.http.request(*RECOMPUTE).json()["detail"]
+
+        assert [found["msg"] for found in detail] == ["Job ID is required", "Model ID is required"]
+
+    def test_a_job_without_models_has_no_active_one(self, caller: Caller) -> None:
+        job = caller.call(JOB_METRICS, job_id="phishing").json()
+
+        assert job["active_model_id"] is None
+        assert job["all_model_ids"] == []
+
+    def test_a_job_is_asked_with_a_proper_date_range(self, caller: Caller) -> None:
+        assert caller.call(JOB_METRICS, start_datetime="2025-01-15").status_code == 200
+        assert caller.call(JOB_METRICS, start_datetime="yesterday").status_code == 422
+
+    def test_openapi_document_lists_the_api_and_only_that(self, caller: Caller) -> None:
+        document = caller.http.get("/openapi.json").json()
+
+        assert {(method.upper(), path) for path, item in document["paths"].items() for method in item} == set(
+            ALL
+        )
+        assert {"200", "401", "403", "404", "422"} <= document["paths"][RECOMPUTE[1]]["post"][
+            "responses"
+        ].keys()
+
+
+class TestAccess(OnSharedServer):
+    @pytest.mark.parametrize("endpoint", ALL)
+    @pytest.mark.parametrize("key", [None, "", "unknown", "expired"])
+    def test_401_without_a_valid_key(
+        self, server: ArcannaServer, endpoint: tuple[str, str], key: str | None
+    ) -> None:
+        server.set_api_keys({"expired": KeyInfo(expires_at=time.time() - 1)})
+        caller = Caller(server, key)
+        with caller.http:
+            assert caller.call(endpoint, model_id="even if unknown").status_code == 401
+        assert server.requests[-1].key_is_valid is False
+
+    @pytest.mark.parametrize(
+        ("endpoint", "scope"),
+        [(RECOMPUTE, RECOMPUTE_SCOPE), (METRICS, READ_SCOPE), (JOB_METRICS, READ_SCOPE)],
+    )
+    def test_each_endpoint_needs_its_scope(
+        self, server: ArcannaServer, caller: Caller, endpoint: tuple[str, str], scope: str
+    ) -> None:
+        server.set_api_keys({API_KEY: KeyInfo(frozenset({RECOMPUTE_SCOPE, READ_SCOPE} - {scope}))})
+        assert caller.call(endpoint).status_code == 403
+
+        server.set_api_keys({API_KEY: KeyInfo(frozenset({f"{scope}:job:{JOB}"}))})
+        assert caller.call(endpoint).status_code == 200
+
+    def test_a_key_tells_its_scopes_and_that_it_is_authorised(self, caller: Caller) -> None:
+        assert caller.call(SCOPES).json() == [RECOMPUTE_SCOPE, READ_SCOPE]
+        assert caller.call(HEALTH).json() == {"status": "OK", "reason": "", "reason_details": ""}
+
+    def test_keys_rotate(self, server: ArcannaServer, caller: Caller) -> None:
+        server.set_api_keys({"new": KeyInfo()})
+
+        assert caller.call(METRICS).status_code == 401
+        caller.http.headers = httpx.Headers({API_KEY_HEADER.lower(): "new"})
+        assert caller.call(METRICS).status_code == 200
+
+
+class TestFigures:
+    def test_are_null_before_the_first_recompute(self, caller: Caller) -> None:
+        assert caller.metrics() == {
+            "model_id": MODEL,
+            "is_recomputing_metrics": False,
+            "last_recomputed_timestamp": None,
+            "overall_accuracy": None,
+            "overall_f1_score": None,
+            "overall_recall": None,
+            "overall_precision": None,
+            "confusion_matrix": None,
+            "metrics_per_decision": {},
+            "kb_count_per_decision": {},
+            "buckets_in_kb": 0,
+        }
+
+    def test_equal_those_calculated_by_hand(
+        self, server: ArcannaServer, caller: Caller, alerts: InMemoryAlerts
+    ) -> None:
+        alerts.put(JOB, MODEL, "small.csv", SMALL)
+        caller.recompute()
+        eventually(lambda: completed(server))
+        metrics = caller.metrics()
+
+        assert metrics["confusion_matrix"] == [[2, 1], [0, 1]]
+        assert metrics["overall_accuracy"] == pytest.approx(3 / 4)
+        assert metrics["overall_precision"] == pytest.approx((1 + 1 / 2) / 2)
+        assert metrics["overall_recall"] == pytest.approx((2 / 3 + 1) / 2)
+        assert metrics["overall_f1_score"] == pytest.approx((4 / 5 + 2 / 3) / 2)
+        assert metrics["metrics_per_decision"] == {
+            "Drop": {
+                "precision": 1.0,
+                "recall": pytest.approx(2 / 3),
+                "f1_score": pytest.approx(4 / 5),
+                "true_positives": 2,
+                "true_negatives": 1,
+                "false_positives": 0,
+                "false_negatives": 1,
+            },
+            "Escalate": {
+                "precision": 0.5,
+                "recall": 1.0,
+                "f1_score": pytest.approx(2 / 3),
+                "true_positives": 1,
+                "true_negatives": 2,
+                "false_positives": 1,
+                "false_negatives": 0,
+            },
+        }
+
+    def test_of_a_single_decision(
+        self, server: ArcannaServer, caller: Caller, alerts: InMemoryAlerts
+    ) -> None:
+        alerts.put(JOB, MODEL, "a.csv", HEADER + "1,Drop,Drop\n")
+        caller.recompute()
+        eventually(lambda: completed(server))
+
+        assert caller.metrics()["confusion_matrix"] == [[1]]
+        assert caller.metrics()["overall_f1_score"] == 1
+
+    def test_of_a_job_are_those_of_its_active_model(
+        self, server: ArcannaServer, caller: Caller, alerts: InMemoryAlerts
+    ) -> None:
+        alerts.put(JOB, MODEL, "small.csv", SMALL)
+        caller.recompute()
+        eventually(lambda: completed(server))
+        job = caller.http.post(JOB_METRICS[1], params={"job_id": JOB}, json={}).json()
+
+        assert (
+            job.items()
+            > {
+                "active_model_id": MODEL,
+                "all_model_ids": [OTHER_MODEL, MODEL],
+                "confusion_matrix": [[2, 1], [0, 1]],
+                "time_saved_minutes": 3 * 5.0,
+                "total_events_in_knowledge_base": 5,
+                "total_events_with_consensus": 4,
+            }.items()
+        )
+
+        server.set_active_model(JOB, "newly-trained.hdf5")
+        job = caller.call(JOB_METRICS).json()
+        assert job["active_model_id"] == "newly-trained.hdf5"
+        assert job["confusion_matrix"] is None
+
+    def test_count_buckets_per_decision_of_the_analysts(
+        self, server: ArcannaServer, caller: Caller, alerts: InMemoryAlerts
+    ) -> None:
+        rows = "1,x,Drop,Drop\n2,x,Escalate,Drop\n3,y,Drop,Escalate\n4,,Drop,Escalate\n"
+        alerts.put(JOB, MODEL, "a.csv", "alert_id,bucket,decision,consensus\n" + rows)
+        caller.recompute()
+        eventually(lambda: completed(server))
+        metrics = caller.metrics()
+
+        assert metrics["buckets_in_kb"] == 3
+        assert metrics["kb_count_per_decision"] == {
+            "Drop": {"alerts_count": 2, "buckets_count": 1},
+            "Escalate": {"alerts_count": 2, "buckets_count": 2},
+        }
+
+    def test_the_newest_row_of_an_alert_counts(self) -> None:
+        older = AlertObject(1.0, "z.csv", HEADER + "1,Drop,Drop\n2,Drop,Drop\n")
+        newer = AlertObject(2.0, "a.csv", HEADER + "1,Drop,Escalate\n")
+        same_time = AlertObject(2.0, "b.csv", HEADER + "1,Escalate,Escalate\n")
+
+        found = current_alerts([same_time, newer, older])
+        assert [(a.alert_id, a.decision, a.consensus) for a in found] == [
+            ("1", "Escalate", "Escalate"),
+            ("2", "Drop", "Drop"),
+        ]
+
+    @pytest.mark.parametrize("body", ["id,decision\n1,Drop\n", HEADER + "1,Drop\n", HEADER + ",Drop,Drop\n"])
+    def test_a_recompute_over_unreadable_alerts_fails(
+        self, server: ArcannaServer, caller: Caller, alerts: InMemoryAlerts, body: str
+    ) -> None:
+        alerts.put(JOB, MODEL, "broken.csv", body)
+        caller.recompute()
+        eventually(lambda: server.recomputes()[0].finished_at)
+
+        run = server.recomputes()[0]
+        assert run.state == "failed"
+        assert "broken.csv" in (run.error or "")
+        assert caller.metrics()["last_recomputed_timestamp"] is None
+        assert caller.metrics()["is_recomputing_metrics"] is False
+
+
+class TestMadeUpAlerts:
+    def test_are_decided_with_the_given_accuracy(self) -> None:
+        found = current_alerts([AlertObject(0, "", labelled_alerts(2000, ACCURACY, seed=7))])
+
+        def accuracy(decision: str) -> float:
+            own = [alert.decision == decision for alert in found if alert.consensus == decision]
+            return sum(own) / len(own)
+
+        assert len(found) == 2000
+        assert accuracy("Drop") == 1
+        assert accuracy("Escalate") == 0
+        assert 0.4 < accuracy("Investigate") < 0.6
+
+    def test_are_the_same_for_the_same_seed_only(self) -> None:
+        first, again, other = (labelled_alerts(50, ACCURACY, seed=s) for s in (1, 1, 2))
+        assert first == again != other
+
+    @pytest.mark.parametrize(("share", "expected_errors_left"), [(1.0, 0), (0.5, 100), (0.0, 200)])
+    def test_corrections_put_the_wanted_share_right(self, share: float, expected_errors_left: int) -> None:
+        uncorrected = labelled_alerts(200, dict.fromkeys(ACCURACY, 0.0), seed=1)
+        corrected = corrections(uncorrected, share, seed=1)
+
+        objects = [AlertObject(0, "a.csv", uncorrected), AlertObject(1, "b.csv", corrected)]
+        left = [a for a in current_alerts(objects) if a.decision != a.consensus]
+        assert len(left) == expected_errors_left
+
+
+class TestAlertsInABucket:
+    @pytest.fixture
+    def s3(self) -> Iterator[Any]:
+        moto = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+        moto.start()
+        host, port = moto.get_host_and_port()
+        client = boto3.client(
+            "s3",
+            endpoint_url=f"http://{host}:{port}",
+            region_name="eu-west-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",  # noqa: S106  # the local server wants just any
+        )
+        yield client
+        client.close()
+        moto.stop()
+
+    def test_are_read_from_the_folder_of_the_model(self, s3: Any) -> None:
+        bucket = "alerts"
+        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+        folder = f"training-data/{JOB}/{MODEL}/"
+        for key in ("a+b.csv", "ä ö/%2B.csv", "readme.txt"):
+            s3.put_object(Bucket=bucket, Key=folder + key, Body=f"{HEADER}{key},Drop,Drop\n")
+        s3.put_object(Bucket=bucket, Key=f"training-data/{JOB}/other/a.csv", Body="unrelated")
+
+        with ArcannaServer(JOBS, S3Alerts(s3, bucket), behaviour=Behaviour(duration=0)) as server:
+            server.external_recompute(JOB, MODEL)
+            eventually(lambda: completed(server))
+            s3.put_object(Bucket=bucket, Key=f"{folder}a+b.csv", Body=HEADER + "1,Drop,Drop\n")
+            s3.put_object(Bucket=bucket, Key=f"{folder}empty.csv", Body="")
+            server.external_recompute(JOB, MODEL)
+            eventually(lambda: completed(server, 2))
+
+        assert [run.rows for run in server.recomputes()] == [2, 2]
+        assert {a.key for a in S3Alerts(s3, bucket).read(JOB, MODEL)} == {
+            folder + key for key in ("a+b.csv", "ä ö/%2B.csv", "empty.csv")
+        }
+
+    def test_that_cannot_be_read_fail_the_recompute(self, s3: Any) -> None:
+        with ArcannaServer(JOBS, S3Alerts(s3, "missing")) as server:
+            server.external_recompute(JOB, MODEL)
+            eventually(lambda: server.recomputes()[0].finished_at)
+
+        assert server.recomputes()[0].state == "failed"
+        assert "NoSuchBucket" in (server.recomputes()[0].error or "")
+
+
+class TestRecomputes:
+    def test_are_queued_then_in_progress_then_done(
+        self, gated_server: ArcannaServer, gated: GatedAlerts
+    ) -> None:
+        caller = Caller(gated_server)
+        gated_server.set_behaviour(Behaviour(never_starts=True))
+        with caller.http:
+            caller.recompute()
+            assert caller.metrics()["is_recomputing_metrics"] is False
+            gated_server.set_behaviour(Behaviour(duration=0))
+            eventually(lambda: caller.metrics()["is_recomputing_metrics"])
+            assert caller.metrics()["last_recomputed_timestamp"] is None
+            gated.gate.set()
+            eventually(lambda: not caller.metrics()["is_recomputing_metrics"])
+            assert caller.metrics()["last_recomputed_timestamp"] is not None
+
+    def test_see_what_was_uploaded_before_they_started(
+        self, gated_server: ArcannaServer, gated: GatedAlerts
+    ) -> None:
+        gated_server.set_behaviour(Behaviour(never_starts=True))
+        gated_server.external_recompute(JOB, MODEL)
+        gated.put(JOB, MODEL, "while-queued.csv", HEADER + "1,Drop,Drop\n")
+        gated_server.set_behaviour(Behaviour(duration=0))
+        assert gated.has_been_read.wait(10)
+        gated.put(JOB, MODEL, "while-running.csv", HEADER + "2,Drop,Drop\n")
+        gated.gate.set()
+        eventually(lambda: completed(gated_server))
+
+        (run,) = gated_server.recomputes(MODEL)
+        assert (run.rows, run.newest_object) == (1, "while-queued.csv")
+
+    def test_of_one_model_join_while_queued_and_line_up_while_running(
+        self, gated_server: ArcannaServer, gated: GatedAlerts
+    ) -> None:
+        caller = Caller(gated_server)
+        with caller.http:
+            caller.recompute()
+            eventually(lambda: caller.metrics()["is_recomputing_metrics"])
+            assert caller.recompute()["status"] == "in_progress"
+            gated_server.external_recompute(JOB, MODEL)
+            gated.gate.set()
+            eventually(lambda: completed(gated_server, 2))
+
+        first, second = gated_server.recomputes(MODEL)
+        assert [ask.by for ask in first.asks] == ["api"]
+        assert [ask.by for ask in second.asks] == ["api", "somebody else"]
+        assert first.finished_at is not None
+        assert second.started_at is not None
+        assert first.finished_at <= second.started_at
+
+    def test_of_different_models_run_side_by_side(
+        self, gated_server: ArcannaServer, gated: GatedAlerts
+    ) -> None:
+        for model_id in (MODEL, OTHER_MODEL):
+            gated_server.external_recompute(JOB, model_id)
+
+        def states() -> list[str]:
+            return [run.state for run in gated_server.recomputes()]
+
+        eventually(lambda: states() == ["in_progress", "in_progress"])
+
+    @pytest.mark.parametrize(
+        ("behaviour", "expected"),
+        [
+            (Behaviour(0.2, 0.2), ["idle", "recomputing", "idle, new"]),
+            (
+                Behaviour(0.2, 0.2, timestamp_lag=0.2),
+                ["idle", "recomputing", "idle", "idle, new"],
+            ),
+            (
+                Behaviour(0.2, 0.2, flag_lag=0.2),
+                ["idle", "recomputing", "recomputing, new", "idle, new"],
+            ),
+            (Behaviour(0.2, 0.2, fails=True), ["idle", "recomputing", "idle"]),
+        ],
+    )
+    def test_show_themselves_as_the_behaviour_says(
+        self, server: ArcannaServer, caller: Caller, behaviour: Behaviour, expected: list[str]
+    ) -> None:
+        server.set_behaviour(behaviour, MODEL)
+        caller.recompute()
+        seen: list[str] = []
+
+        def observe() -> object:
+            metrics = caller.metrics()
+            state = "recomputing" if metrics["is_recomputing_metrics"] else "idle"
+            state += ", new" if metrics["last_recomputed_timestamp"] else ""
+            if seen[-1:] != [state]:
+                seen.append(state)
+            return server.recomputes()[0].finished_at
+
+        eventually(observe)
+        observe()
+        assert seen == expected
+
+    def test_behaviour_of_a_model_is_its_own(self, server: ArcannaServer, caller: Caller) -> None:
+        server.set_behaviour(Behaviour(never_starts=True), OTHER_MODEL)
+        caller.recompute(OTHER_MODEL)
+        caller.recompute(MODEL)
+        eventually(lambda: completed(server))
+
+        assert [run.state for run in server.recomputes()] == ["queued", "completed"]
+
+    def test_of_a_removed_model_end_in_404(self, gated_server: ArcannaServer, gated: GatedAlerts) -> None:
+        caller = Caller(gated_server)
+        with caller.http:
+            caller.recompute()
+            gated_server.remove_model(JOB, MODEL)
+            assert caller.call(METRICS).status_code == 404
+            assert caller.call(JOB_METRICS).json()["active_model_id"] is None
+
+    def test_carry_timestamps_of_the_platforms_own_clock(self, alerts: InMemoryAlerts) -> None:
+        slow_by = timedelta(days=365)
+        clock = iter([(datetime.now(UTC) - slow_by).timestamp()] * 2)
+        with ArcannaServer(JOBS, alerts, clock=lambda: next(clock)) as server:
+            caller = Caller(server)
+            with caller.http:
+                requested_at = datetime.fromisoformat(caller.recompute()["requested_at"])
+                eventually(lambda: completed(server))
+                last = datetime.fromisoformat(caller.metrics()["last_recomputed_timestamp"])
+        assert last == requested_at
+        assert datetime.now(UTC) - last >= slow_by
+
+    @given(st.lists(st.timedeltas(timedelta(0), timedelta(seconds=3)), min_size=2))
+    def test_timestamps_increase_in_both_notations(self, pauses: list[timedelta]) -> None:
+        now = datetime(2025, 1, 15, 14, 30, tzinfo=UTC)
+        timestamps: list[str] = []
+        for pause in pauses:
+            now += pause
+            timestamps.append(next_timestamp(timestamps[-1] if timestamps else None, now))
+
+        moments = [datetime.fromisoformat(timestamp) for timestamp in timestamps]
+        assert all(a < b for a, b in pairwise(moments))
+        assert all(re.fullmatch(r"[\d-]+T[\d:]+(\.\d+)?Z", timestamp) for timestamp in timestamps)
+
+    def test_timestamps_come_with_and_without_fraction_in_turn(self) -> None:
+        now = datetime(2025, 1, 15, 14, 30, 0, 250_000, tzinfo=UTC)
+        first = next_timestamp(None, now)
+        second = next_timestamp(first, now + timedelta(minutes=1))
+        third = next_timestamp(second, now + timedelta(minutes=2))
+
+        assert (first, second, third) == (
+            "2025-01-15T14:30:00Z",
+            "2025-01-15T14:31:00.250000Z",
+            "2025-01-15T14:32:00Z",
+        )
+
+    def test_do_not_hold_up_the_end_of_the_server(self, alerts: InMemoryAlerts) -> None:
+        hour = 3600.0
+        with ArcannaServer(JOBS, alerts, behaviour=Behaviour(duration=hour)) as server:
+            server.external_recompute(JOB, MODEL)
+            eventually(lambda: server.recomputes()[0].started_at)
+        assert server.recomputes()[0].finished_at is None
+
+
+class TestFaults(OnSharedServer):
+    @pytest.mark.parametrize(
+        ("fault", "error"),
+        [
+            (Fault(drop="reset"), httpx.ReadError),
+            (Fault(drop="close"), httpx.RemoteProtocolError),
+            (Fault(drop="truncate"), httpx.RemoteProtocolError),
+        ],
+    )
+    def test_dropped_connections(
+        self, server: ArcannaServer, caller: Caller, fault: Fault, error: type[Exception]
+    ) -> None:
+        caller.metrics()
+        server.add_fault(fault)
+
+        with pytest.raises(error):
+            caller.metrics()
+        caller.metrics()  # once is once
+        first, dropped, last = server.requests[-3:]
+        assert (dropped.peer_port, dropped.fault) == (first.peer_port, fault)
+        assert dropped.status == (200 if fault.drop == "truncate" else None)
+        assert last.peer_port != first.peer_port
+
+    def test_a_truncated_body_is_half_of_the_promised_one(
+        self, server: ArcannaServer, caller: Caller
+    ) -> None:
+        server.add_fault(Fault(drop="truncate", body="x" * 100))
+        received = bytearray()
+
+        def read(answer: httpx.Response) -> None:
+            for part in answer.iter_raw():
+                received.extend(part)
+
+        with caller.http.stream(*HEALTH) as answer:
+            with pytest.raises(httpx.RemoteProtocolError):
+                read(answer)
+            assert answer.headers["content-length"] == "100"
+        assert received == b"x" * 50
+
+    @pytest.mark.parametrize("after_effect", [False, True])
+    @pytest.mark.parametrize(
+        "what", [{"drop": "reset"}, {"drop": "close"}, {"status": 503}, {"body": "<html>"}]
+    )
+    def test_strike_before_or_after_the_request_took_effect(
+        self, server: ArcannaServer, caller: Caller, what: dict[str, Any], after_effect: bool
+    ) -> None:
+        asked_before = times_asked(server)
+        server.add_fault(Fault("recompute", **what, after_effect=after_effect))
+        try:
+            caller.call(RECOMPUTE)
+        except httpx.TransportError:
+            assert "drop" in what
+        assert times_asked(server) - asked_before == (1 if after_effect else 0)
+
+    @pytest.mark.parametrize("after_effect", [False, True])
+    def test_slow(self, server: ArcannaServer, after_effect: bool) -> None:
+        asked_before = times_asked(server)
+        server.add_fault(Fault("recompute", slow=60, after_effect=after_effect))
+        caller = Caller(server, timeout=0.2)
+        with caller.http, pytest.raises(httpx.ReadTimeout):
+            caller.call(RECOMPUTE)
+        assert times_asked(server) - asked_before == (1 if after_effect else 0)
+
+    def test_a_slow_answer_is_the_real_one(self, server: ArcannaServer, caller: Caller) -> None:
+        server.add_fault(Fault(slow=0.2))
+        answer = caller.call(METRICS)
+
+        assert answer.json() == caller.metrics()
+        assert answer.elapsed >= timedelta(seconds=0.2)
+
+    @pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 502, 503, 504])
+    def test_any_status(self, server: ArcannaServer, caller: Caller, status: int) -> None:
+        server.add_fault(Fault(status=status))
+        answer = caller.call(METRICS)
+
+        assert answer.status_code == status
+        assert answer.json().keys() == {"error", "details"}
+        assert server.requests[-1].status == status
+
+    @pytest.mark.parametrize(
+        "retry_after", ["7", format_datetime(datetime(2030, 1, 1, tzinfo=UTC), usegmt=True)]
+    )
+    def test_retry_after(self, server: ArcannaServer, caller: Caller, retry_after: str) -> None:
+        server.add_fault(Fault(status=429, headers={"Retry-After": retry_after}))
+        assert caller.call(METRICS).headers["retry-after"] == retry_after
+
+    @pytest.mark.parametrize("body", [ERROR_MESSAGE_BODY, REASON_BODY, {}, [], None])
+    def test_200_with_another_body(self, server: ArcannaServer, caller: Caller, body: Any) -> None:
+        server.add_fault(Fault(status=200, body=body))
+        answer = caller.call(METRICS)
+
+        assert answer.status_code == 200
+        assert "is_recomputing_metrics" not in answer.json()
+        assert body is None or answer.json() == body
+
+    def test_a_body_that_is_no_json(self, server: ArcannaServer, caller: Caller) -> None:
+        server.add_fault(Fault(body="<html>Bad gateway</html>", status=502))
+        answer = caller.call(METRICS)
+
+        assert (answer.status_code, answer.text) == (502, "<html>Bad gateway</html>")
+        assert answer.headers["content-type"].startswith("text/html")
+
+    def test_fields_of_the_real_answer_changed_or_missing(
+        self, server: ArcannaServer, caller: Caller
+    ) -> None:
+        asked_before = times_asked(server)
+        server.add_fault(Fault(fields={"status": "pondering", "job_id": None}, without=("requested_at",)))
+        assert caller.recompute() == {
+            "message": "Metrics recomputation initiated successfully",
+            "job_id": None,
+            "model_id": MODEL,
+            "status": "pondering",
+        }
+        assert times_asked(server) - asked_before == 1
+
+    def test_hit_the_endpoint_and_model_they_are_meant_for(
+        self, server: ArcannaServer, caller: Caller
+    ) -> None:
+        server.add_fault(Fault("metrics", OTHER_MODEL, status=500))
+        statuses = [
+            caller.call(RECOMPUTE, model_id=OTHER_MODEL).status_code,
+            caller.call(METRICS).status_code,
+            caller.call(METRICS, model_id=OTHER_MODEL).status_code,
+        ]
+        assert statuses == [200, 200, 500]
+
+    def test_hit_as_often_as_said(self, server: ArcannaServer, caller: Caller) -> None:
+        server.add_fault(Fault(status=503, skip=1, every=2, times=2))
+        assert [caller.call(HEALTH).status_code for _ in range(7)] == [
+            200, 503, 200, 503, 200, 200, 200,
+        ]  # fmt: skip
+
+    def test_stay_until_cleared(self, server: ArcannaServer, caller: Caller) -> None:
+        server.add_fault(Fault(status=503, times=None))
+        assert {caller.call(HEALTH).status_code for _ in range(3)} == {503}
+        server.clear_faults()
+        assert caller.call(HEALTH).status_code == 200
+
+
+class TestControlOverHttp:
+    def test_does_what_the_methods_do(self, server: ArcannaServer) -> None:
+        caller = Caller(server)
+        model = {"job_id": JOB, "model_id": MODEL}
+        with caller.http as http, httpx.Client(base_url=f"{server.url}/_reference") as control:
+
+            def told(method: str, path: str, **request: Any) -> None:
+                assert control.request(method, path, **request).status_code == 204
+
+            told("POST", "/faults", json={"endpoint": "health", "status": 503, "times": None})
+            assert caller.call(HEALTH).status_code == 503
+            told("DELETE", "/faults")
+            assert caller.call(HEALTH).status_code == 200
+
+            told("PUT", "/behaviour", json={"fails": True}, params={"model_id": MODEL})
+            told("POST", "/recomputes", params=model)
+            eventually(lambda: control.get("/recomputes").json()[0]["state"] == "failed")
+
+            told("PUT", "/active_model", params=model | {"model_id": "new.hdf5"})
+            assert caller.call(JOB_METRICS).json()["active_model_id"] == "new.hdf5"
+            told("DELETE", "/model", params=model)
+            assert caller.call(METRICS).status_code == 404
+            told("PUT", "/api_keys", json={"another": {"scopes": []}})
+            assert http.request(*HEALTH).status_code == 401
+        assert all("_reference" not in request.path for request in server.requests)
+
+
+class TestNetwork:
+    def test_everything_may_live_under_a_prefix(self, alerts: InMemoryAlerts) -> None:
+        with ArcannaServer(JOBS, alerts, prefix="/arcanna") as server:
+            caller = Caller(server)
+            with caller.http as http:
+                assert caller.recompute()["status"] == "queued"
+                assert http.get(server.url.replace("/arcanna", HEALTH[1])).status_code == 404
+        assert [request.endpoint for request in server.requests] == ["recompute"]
+
+    def test_requests_over_one_connection_share_a_peer_port(self, server: ArcannaServer) -> None:
+        first, second = Caller(server), Caller(server)
+        with first.http, second.http:
+            for caller in (first, first, second):
+                caller.metrics()
+        a, b, c = (request.peer_port for request in server.requests)
+        assert a == b != c
+
+    def test_tls_with_a_private_certificate(self, alerts: InMemoryAlerts, tmp_path: Path) -> None:
+        certificate, key = self_signed(tmp_path)
+        with ArcannaServer(JOBS, alerts, certfile=certificate, keyfile=key) as server:
+            caller = Caller(server, verify=ssl.create_default_context(cafile=certificate))
+            with caller.http:
+                caller.metrics()
+                server.add_fault(Fault(drop="reset"))
+                with pytest.raises(httpx.TransportError):
+                    caller.metrics()
+            distrustful = Caller(server)
+            with distrustful.http, pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY"):
+                distrustful.metrics()

@@ -1,0 +1,1 @@
+"""The main job, seen on one machine: `make demo`."""

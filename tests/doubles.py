@@ -1,0 +1,266 @@
+"""Stand-ins for what surrounds the domain: a scripted platform, AWS resources in moto, an invocation."""
+
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import httpx
+from moto import mock_aws
+
+from recompute.arcanna import Arcanna
+from recompute.observability import logger
+from recompute.updates import Model
+from tests.deployment import workflow
+from tests.simulation.workflow import Interpreter, StateError
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_ssm import SSMClient
+    from mypy_boto3_stepfunctions import SFNClient
+
+API_KEY = "the-management-key"
+BASE_URL = "https://arcanna.example/prefix"
+MODEL = Model("1234", "generic-1-1234-model-1747385873.hdf5")
+BASELINE = "2025-01-15T14:00:00Z"
+
+Answer = Callable[[httpx.Request], httpx.Response]
+
+
+def answer(status: int = 200, **content: Any) -> Answer:
+    """The same answer to every request, as httpx.Response takes it."""
+    return lambda request: httpx.Response(status, **content)
+
+
+def no_answer(error: httpx.HTTPError) -> Answer:
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise error
+
+    return fail
+
+
+def metrics_body(**changes: object) -> dict[str, Any]:
+    """The documented body of GET /api/v2/metrics/model, of an idle model."""
+    return {
+        "model_id": MODEL.model_id,
+        "is_recomputing_metrics": False,
+        "last_recomputed_timestamp": BASELINE,
+        "overall_accuracy": 0.75,
+        "overall_f1_score": 0.7,
+        "overall_recall": 0.8,
+        "overall_precision": 0.6,
+        "confusion_matrix": [[2, 1], [0, 1]],
+        "metrics_per_decision": {"Escalate": {"recall": 1.0}},
+        "kb_count_per_decision": {"Escalate": {"alerts_count": 1, "buckets_count": 1}},
+        "buckets_in_kb": 2,
+        **changes,
+    }
+
+
+def request_body(**changes: object) -> dict[str, Any]:
+    """The documented body of an accepted request."""
+    return {
+        "message": "Metrics recomputation initiated successfully",
+        "job_id": 1234,
+        "model_id": MODEL.model_id,
+        "status": "queued",
+        "requested_at": "2025-01-15T14:30:00Z",
+        **changes,
+    }
+
+
+class ScriptedPlatform:
+    """An httpx transport that answers each endpoint as told, and keeps the requests.
+
+    Change `metrics`, `request` and `job` at will between the calls.
+    """
+
+    def __init__(
+        self,
+        metrics: Answer | None = None,
+        request: Answer | None = None,
+        job: Answer | None = None,
+    ) -> None:
+        self.metrics = metrics or answer(json=metrics_body())
+        self.request = request or answer(json=request_body())
+        self.job = job or answer(json={"active_model_id": MODEL.model_id})
+        self.requests: list[httpx.Request] = []
+
+    def client(self, api_key: Callable[[bool], str] = lambda read_again: API_KEY) -> Arcanna:
+        return Arcanna(httpx.Client(base_url=BASE_URL, transport=httpx.MockTransport(self._answer)), api_key)
+
+    @property
+    def asked(self) -> list[str]:
+        """The endpoints called, in order: metrics, request, job."""
+        return [_ENDPOINTS[request.url.path.rpartition("/api/v2/metrics/")[2]] for request in self.requests]
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        answers = {"metrics": self.metrics, "request": self.request, "job": self.job}
+        return answers[self.asked[-1]](request)
+
+
+_ENDPOINTS = {"model": "metrics", "model/request_recompute_metrics": "request", "job": "job"}
+
+
+@dataclass
+class Clock:
+    """Epoch seconds that pass only when told to."""
+
+    now: float = 1_736_950_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Invocation:
+    """The context of a Lambda invocation."""
+
+    remaining: float = 100.0
+    function_name: str = "function"
+    memory_limit_in_mb: int = 512
+    invoked_function_arn: str = "arn:aws:lambda:eu-central-1:123456789012:function:function"
+    aws_request_id: str = "5f8a1c9e-0000-4000-8000-000000000000"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(self.remaining * 1000)
+
+
+client = cache(boto3.client)
+"""Like boto3.client, but each one is made once for all tests: that takes longer than what they do with it."""
+
+
+class Stack:
+    """The AWS resources of the template that the functions use, in moto."""
+
+    def __init__(self) -> None:
+        self.dynamodb: DynamoDBClient = client("dynamodb")
+        self.sqs: SQSClient = client("sqs")
+        self.states: SFNClient = client("stepfunctions")
+        self.ssm: SSMClient = client("ssm")
+        self.secrets: SecretsManagerClient = client("secretsmanager")
+        self.ledger_table = "ledger"
+        self.dynamodb.create_table(
+            TableName=self.ledger_table,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[
+                {"AttributeName": "job_id", "AttributeType": "S"},
+                {"AttributeName": "model_id", "AttributeType": "S"},
+            ],
+            KeySchema=[
+                {"AttributeName": "job_id", "KeyType": "HASH"},
+                {"AttributeName": "model_id", "KeyType": "RANGE"},
+            ],
+        )
+        self.updates_url = self.sqs.create_queue(QueueName="updates")["QueueUrl"]
+        self.dead_letter_url = self.sqs.create_queue(QueueName="dead-letters")["QueueUrl"]
+        self.workflow_arn = self.states.create_state_machine(
+            name="workflow",
+            definition='{"StartAt": "End", "States": {"End": {"Type": "Succeed"}}}',
+            roleArn="arn:aws:iam::123456789012:role/workflow",
+        )["stateMachineArn"]
+        self.routes_parameter = "routes"
+        self.set_routes({"routes": []})
+        self.secret_arn = self.secrets.create_secret(Name="api-key", SecretString=API_KEY)["ARN"]
+
+    def set_routes(self, document: object) -> None:
+        self.ssm.put_parameter(
+            Name=self.routes_parameter, Value=json.dumps(document), Type="String", Overwrite=True
+        )
+
+    def item(self, model: Model = MODEL) -> dict[str, Any]:
+        """The model's ledger item, as plain values."""
+        key: Any = {"job_id": {"S": model.job_id}, "model_id": {"S": model.model_id}}
+        item = self.dynamodb.get_item(TableName=self.ledger_table, Key=key).get("Item", {})
+        return {name: next(iter(value.values())) for name, value in item.items()}
+
+    def put_item(self, item: Mapping[str, str], model: Model = MODEL) -> None:
+        texts = {"job_id": model.job_id, "model_id": model.model_id, **item}
+        self.dynamodb.put_item(
+            TableName=self.ledger_table, Item={name: {"S": text} for name, text in texts.items()}
+        )
+
+    def workflow_writes(self, state: str, execution: dict[str, Any]) -> bool:
+        """Makes one of the workflow's own writes to the ledger; tells whether its condition let it.
+
+        HoldModel makes a claim a run; ReleaseCompleted and ReleaseFailed end it. `execution` is the data of
+        the execution: its run and its check.
+        """
+        write = {**workflow()["States"][state], "Retry": [], "Catch": [], "Next": "Written"}
+        states = {state: write, "Written": {"Type": "Succeed"}}
+
+        def update_item(parameters: dict[str, Any]) -> dict[str, Any]:
+            try:
+                answer = self.dynamodb.update_item(**{**parameters, "TableName": self.ledger_table})
+            except self.dynamodb.exceptions.ConditionalCheckFailedException as refused:
+                raise StateError("DynamoDB.ConditionalCheckFailedException", str(refused)) from refused
+            return {"Attributes": answer.get("Attributes", {})}
+
+        interpreter = Interpreter(
+            {"StartAt": state, "States": states},
+            {write["Resource"]: update_item},
+            wait=lambda seconds: None,
+            entered_time=lambda: "2025-01-15T14:35:00.000Z",
+        )
+        ending = interpreter.run("arn:execution", execution, Random(0))
+        assert ending.error in ("", "DynamoDB.ConditionalCheckFailedException"), ending
+        return ending.status == "SUCCEEDED"
+
+    def executions(self) -> dict[str, dict[str, Any]]:
+        """The input of every execution that was started, by its name."""
+        started = self.states.list_executions(stateMachineArn=self.workflow_arn)["executions"]
+        return {
+            execution["name"]: json.loads(
+                self.states.describe_execution(executionArn=execution["executionArn"])["input"]
+            )
+            for execution in started
+        }
+
+    def waiting(self) -> list[dict[str, Any]]:
+        """What lies in the updates queue now and is visible."""
+        return [json.loads(message["Body"]) for message in self._receive(self.updates_url)]
+
+    def dead_letters(self) -> list[tuple[str, str, str]]:
+        """Body, reason and detail of each dead letter."""
+        return [
+            (
+                message["Body"],
+                message["MessageAttributes"]["reason"]["StringValue"],
+                message["MessageAttributes"]["detail"]["StringValue"],
+            )
+            for message in self._receive(self.dead_letter_url)
+        ]
+
+    def _receive(self, url: str) -> Iterator[Any]:
+        while messages := self.sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], VisibilityTimeout=3600
+        ).get("Messages"):
+            yield from messages
+
+
+@contextmanager
+def a_stack() -> Iterator[Stack]:
+    """A new account with the stack's resources, as long as the context lasts."""
+    with mock_aws():
+        yield Stack()
+
+
+class Logs(logging.StreamHandler[io.StringIO]):
+    """Takes what the project's logger writes."""
+
+    def __init__(self) -> None:
+        super().__init__(io.StringIO())
+        self.setFormatter(logger.registered_formatter)
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.stream.getvalue().splitlines()]

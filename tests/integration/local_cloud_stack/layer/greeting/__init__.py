@@ -1,0 +1,5 @@
+"""Greets."""
+
+
+def greet(word: str) -> str:
+    return f"{word}, world"

@@ -1,0 +1,90 @@
+"""What is deployed is small, starts from byte code, and loads nothing that it does not need."""
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.artefacts import Artefact, built
+from tests.deployment import template
+from tests.local_cloud.cloud import PROJECT
+
+RUNTIME = template()["Globals"]["Function"]["Runtime"]
+TAG = f"cpython-{RUNTIME.removeprefix('python').replace('.', '')}"
+UNCHECKED = b"\x01\x00\x00\x00"
+"""The flags of a .pyc that is used without a look at its source (PEP 552)."""
+MEBIBYTE = 2**20
+
+
+def has_runtime() -> bool:
+    """Whether the build finds a Python of the Lambda runtime's version, by its Makefiles' own test."""
+    version = {**os.environ, "PYENV_VERSION": RUNTIME.removeprefix("python")}
+    asked = ["sh", "-c", f"{RUNTIME} -V"]  # pyenv's stand-in may be there and yet have nothing to run
+    return not subprocess.run(asked, env=version, capture_output=True).returncode  # noqa: S603
+
+
+@pytest.fixture(scope="module")
+def artefacts() -> Mapping[str, Artefact]:
+    return built()
+
+
+def test_all_that_is_deployed_has_at_most_4_mebibytes(artefacts: Mapping[str, Artefact]) -> None:
+    assert sum(artefact.archive.stat().st_size for artefact in artefacts.values()) <= 4 * MEBIBYTE
+
+
+@pytest.mark.skipif(not has_runtime(), reason=f"no {RUNTIME} here, so it is built without byte code")
+def test_every_module_has_byte_code_for_the_runtime_that_names_no_path_of_this_machine(
+    artefacts: Mapping[str, Artefact],
+) -> None:
+    for artefact in artefacts.values():
+        sources = list(artefact.folder.rglob("*.py"))
+        assert sources
+        for source in sources:
+            compiled = (source.parent / "__pycache__" / f"{source.stem}.{TAG}.pyc").read_bytes()
+            assert compiled[4:8] == UNCHECKED
+            assert str(PROJECT).encode() not in compiled
+
+
+def test_nothing_of_it_is_compiled_for_one_processor(artefacts: Mapping[str, Artefact]) -> None:
+    assert not [path for artefact in artefacts.values() for path in artefact.folder.rglob("*.so")]
+
+
+def test_every_package_brings_its_licence(artefacts: Mapping[str, Artefact]) -> None:
+    packages = list(artefacts["DependenciesLayer"].folder.glob("python/*.dist-info"))
+    assert packages
+    assert not [p.name for p in packages if not any(p.rglob("LICENSE*"))]
+
+
+def test_a_check_does_not_load_boto3(artefacts: Mapping[str, Artefact], tmp_path: Path) -> None:
+    layers = [artefacts[name].folder / "python" for name in ("DependenciesLayer", "RecomputeLayer")]
+    path = os.pathsep.join(map(str, [artefacts["CheckStatusFunction"].folder, *layers]))
+    loaded = subprocess.run(  # noqa: S603 - the function as it is built
+        [
+            PROJECT / "build/lambda-env/bin/python",
+            "-c",
+            "import sys, app; app.platform(); print(*sys.modules)",
+        ],
+        env={
+            "PYTHONPATH": path,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "POWERTOOLS_METRICS_NAMESPACE": "tests",
+            "ARCANNA_BASE_URL": "https://arcanna.example",
+            "ARCANNA_API_KEY_SECRET_ARN": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:key",
+            "URL_SUFFIX": "amazonaws.com",
+            "AWS_REGION": "eu-west-1",
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "SHORTEST_POLL_SECONDS": "5",
+            "LONGEST_POLL_SECONDS": "900",
+            "START_GRACE_SECONDS": "600",
+            "QUALITY_GATE": "{}",
+        },
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    assert "httpx" in loaded
+    assert not {"boto3", "botocore.session"} & set(loaded)  # botocore alone is empty: Powertools looks for it

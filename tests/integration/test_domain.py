@@ -1,0 +1,215 @@
+"""The two functions as Lambda calls them, on moto and the Arcanna reference server."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from recompute.errors import PlatformUnavailable, Unauthorised
+from recompute.timestamps import to_iso
+from tests.arcanna import API_KEY, ArcannaServer, Behaviour, Fault, KeyInfo
+from tests.doubles import MODEL, Logs, Stack
+from tests.integration.conftest import OTHER_MODEL, Functions
+
+# Powertools says so on standard error, where it does no harm.
+nothing_counted = pytest.mark.filterwarnings("ignore:No application metrics to publish")
+BY_PATH = {
+    "routes": [
+        {
+            "name": "by-path",
+            "keys": ["training-data/{job_id}/{model_id}/*"],
+            "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}],
+        }
+    ]
+}
+
+
+def request(age: float = 60.0, **fields: object) -> dict[str, Any]:
+    return {**MODEL._asdict(), "happened_at": to_iso(time.time() - age), **fields}
+
+
+def only_execution(stack: Stack) -> dict[str, Any]:
+    (data,) = stack.executions().values()
+    return data
+
+
+def follow(functions: Functions, data: dict[str, Any], seconds: float = 30.0) -> dict[str, Any]:
+    """Checks until the run has ended, without the waits in between."""
+    deadline = time.monotonic() + seconds
+    while (data := functions.check(data))["check"]["status"] == "running":
+        assert time.monotonic() < deadline, f"the run does not end: {data['check']}"
+    return data
+
+
+def test_an_update_is_followed_to_its_proven_end(
+    functions: Functions, stack: Stack, platform: ArcannaServer
+) -> None:
+    (result,) = functions.trigger(request())["results"]
+    assert (result["outcome"], result["updates"]) == ("started", 1)
+    data = only_execution(stack)
+    ended = follow(functions, data)["check"]
+    assert ended["status"] == "completed"
+    recompute = platform.recomputes(MODEL.model_id)[-1]
+    assert recompute.state == "completed"
+    before, after = data["run"]["baseline"], ended["metrics"]
+    assert before["last_recomputed_timestamp"] != after["last_recomputed_timestamp"]
+    assert 0 < after["overall_accuracy"] <= 1
+    assert ended["history"][-1]["run_id"] == data["run"]["run_id"]
+
+
+def test_a_second_recompute_has_the_first_for_its_baseline(
+    functions: Functions, stack: Stack, platform: ArcannaServer
+) -> None:
+    functions.trigger(request())
+    first = follow(functions, only_execution(stack))
+    stack.put_item({})  # as the workflow would release it
+    functions.trigger(request(30))
+    second = next(data for data in stack.executions().values() if data["run"] != first["run"])
+    assert second["run"]["baseline"] == first["check"]["metrics"]
+    assert follow(functions, second)["check"]["status"] == "completed"
+
+
+def test_a_recompute_that_stays_queued_is_not_completed(
+    functions: Functions, stack: Stack, platform: ArcannaServer
+) -> None:
+    platform.set_behaviour(Behaviour(never_starts=True))
+    functions.trigger(request())
+    data = only_execution(stack)
+    for polls in range(1, 6):
+        data = functions.check(data)
+        assert (data["check"]["status"], data["check"]["polls"]) == ("running", polls)
+    platform.set_behaviour(Behaviour())
+    assert follow(functions, data)["check"]["status"] == "completed"
+
+
+@pytest.mark.parametrize("behaviour", [Behaviour(timestamp_lag=0.2), Behaviour(flag_lag=0.2)])
+def test_flag_and_timestamp_may_change_apart(
+    functions: Functions, stack: Stack, platform: ArcannaServer, behaviour: Behaviour
+) -> None:
+    platform.set_behaviour(behaviour)
+    functions.trigger(request())
+    assert follow(functions, only_execution(stack))["check"]["status"] == "completed"
+
+
+def test_a_failed_recompute_is_no_completion(
+    functions: Functions, stack: Stack, platform: ArcannaServer
+) -> None:
+    platform.set_behaviour(Behaviour(fails=True, duration=0.3))
+    functions.trigger(request())
+    data = only_execution(stack)
+    deadline = time.monotonic() + 10
+    while platform.recomputes(MODEL.model_id)[-1].state != "failed":
+        data = functions.check(data)
+        assert time.monotonic() < deadline
+    assert functions.check(data)["check"]["status"] == "running"  # until it is confirmed
+
+
+def test_a_batch_of_uploads_is_one_run_of_each_model(
+    functions: Functions, stack: Stack, platform: ArcannaServer
+) -> None:
+    stack.set_routes(BY_PATH)
+    keys = [f"training-data/1234/{m}/{n}.csv" for n in range(20) for m in (MODEL.model_id, OTHER_MODEL)]
+    uploads = [
+        json.dumps(
+            {
+                "source": "aws.s3",
+                "detail-type": "Object Created",
+                "time": to_iso(time.time() - 60),
+                "detail": {"bucket": {"name": "bucket"}, "object": {"key": key}},
+            }
+        )
+        for key in keys
+    ]
+    before = len(platform.recomputes())
+    assert functions.batch(*uploads, "garbage", sent_at=time.time()) == []
+    runs = [data["run"] for data in stack.executions().values()]
+    assert {run["model_id"]: run["cause"]["updates"] for run in runs} == {
+        MODEL.model_id: 20,
+        OTHER_MODEL: 20,
+    }
+    assert len(platform.recomputes()) == before + 2
+    assert [reason for _, reason, _ in stack.dead_letters()] == ["BadInput"]
+
+
+def test_a_job_by_name_gets_its_active_model(
+    functions: Functions, stack: Stack, platform: ArcannaServer
+) -> None:
+    platform.set_active_model(1234, OTHER_MODEL)
+    (result,) = functions.trigger(request(job_id="security-alerts", model_id=None))["results"]
+    assert (result["job_id"], result["model_id"]) == ("security-alerts", OTHER_MODEL)
+    assert platform.recomputes()[-1].model_id == OTHER_MODEL
+
+
+def test_somebody_else_s_recompute_is_waited_for(
+    functions: Functions, stack: Stack, platform: ArcannaServer
+) -> None:
+    platform.set_behaviour(Behaviour(duration=0.3))
+    platform.external_recompute(1234, MODEL.model_id)
+    deadline = time.monotonic() + 10
+    while platform.recomputes(MODEL.model_id)[-1].started_at is None:
+        assert time.monotonic() < deadline
+    (result,) = functions.trigger(request())["results"]
+    assert result["outcome"] == "put_off"
+    assert result["detail"].startswith("PlatformBusy")
+    assert "run_id" not in stack.item()
+
+
+@nothing_counted
+def test_a_check_without_an_answer_fails_by_its_name(
+    functions: Functions, stack: Stack, platform: ArcannaServer
+) -> None:
+    functions.trigger(request())
+    data = only_execution(stack)
+    platform.add_fault(Fault(endpoint="metrics", drop="reset"))
+    with pytest.raises(PlatformUnavailable):
+        functions.check(data)
+    platform.add_fault(Fault(endpoint="metrics", status=401, body={"error": "Unauthorized"}))
+    with pytest.raises(Unauthorised):
+        functions.check(data)
+    assert follow(functions, data)["check"]["status"] == "completed"
+
+
+def test_a_key_that_is_rotated_while_the_functions_run_heals(
+    functions: Functions, stack: Stack, platform: ArcannaServer
+) -> None:
+    functions.trigger(request())
+    platform.set_api_keys({"rotated-key": KeyInfo()})
+    stack.secrets.put_secret_value(SecretId=stack.secret_arn, SecretString="rotated-key")
+    assert follow(functions, only_execution(stack))["check"]["status"] == "completed"
+
+
+@nothing_counted
+def test_the_key_is_in_no_log_no_message_and_no_workflow_data(
+    functions: Functions,
+    stack: Stack,
+    platform: ArcannaServer,
+    logs: Logs,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    echo = {"error": "bad key", "details": f"your key {API_KEY} is bad"}
+    functions.trigger(request())
+    data = follow(functions, only_execution(stack))
+    for status in (401, 404, 503):
+        platform.add_fault(Fault(endpoint="metrics", status=status, body=echo))
+        stack.put_item({})
+        functions.trigger(request(30))
+    platform.add_fault(Fault(endpoint="metrics", status=500, body=echo))
+    with pytest.raises(PlatformUnavailable) as raised:
+        functions.check(data)
+    written = [logs.stream.getvalue(), capsys.readouterr().out, str(raised.value)]
+    kept = [stack.executions(), stack.item(), stack.dead_letters(), data]
+    assert "your key [API key] is bad" in written[0]
+    assert API_KEY not in "".join(written) + json.dumps(kept)
+
+
+def test_every_line_of_a_check_names_the_run(functions: Functions, stack: Stack, logs: Logs) -> None:
+    functions.trigger(request())
+    data = {**only_execution(stack), "execution": "arn:execution"}
+    written = len(logs.lines)
+    functions.check(data)
+    of_the_check = logs.lines[written:]
+    assert of_the_check
+    for line in of_the_check:
+        assert (line["run_id"], line["job_id"], line["model_id"]) == (data["run"]["run_id"], *MODEL)
+        assert (line["cause"], line["execution"]) == ("manual", "arn:execution")

@@ -1,0 +1,330 @@
+"""The ledger in DynamoDB: one run of a model at a time, and no update forgotten."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from recompute.coverage import Entry, decide
+from recompute.errors import AwsUnavailable
+from recompute.ledger import FORGET_AFTER, Ledger, Write
+from recompute.runs import PastRun
+from recompute.timestamps import to_iso
+from recompute.updates import Model
+from tests.doubles import MODEL, Stack
+
+NOW = 1_736_950_000.0
+MARGIN = 5.0
+LEASE = NOW + 100.0
+OTHER = Model("1234", "other")
+PAST: PastRun = {
+    "run_id": "past",
+    "cause": "upload",
+    "requested_at": to_iso(NOW - 3600),
+    "duration_seconds": 60.5,
+    "polls": 3,
+    "verdict": "unchanged",
+    "scores": {},
+}
+
+
+@pytest.fixture
+def ledger(stack: Stack) -> Ledger:
+    return Ledger(stack.dynamodb, stack.ledger_table)
+
+
+def claim(
+    ledger: Ledger,
+    run_id: str,
+    *,
+    now: float = NOW,
+    lease_expires_at: float = LEASE,
+    happened_at: float = NOW - 60,
+    model: Model = MODEL,
+) -> Write:
+    return ledger.claim(
+        model, run_id, now=now, lease_expires_at=lease_expires_at, happened_at=happened_at, margin=MARGIN
+    )
+
+
+def hold(stack: Stack, run_id: str, requested_at: float = NOW, lease_until: float = LEASE) -> bool:
+    """Has the workflow of the run make the claim its own."""
+    run = {
+        **MODEL._asdict(),
+        "run_id": run_id,
+        "requested_at": to_iso(requested_at),
+        "lease_until": to_iso(lease_until),
+    }
+    return stack.workflow_writes("HoldModel", {"run": run})
+
+
+def put(stack: Stack, entry: Entry) -> None:
+    """Makes the ledger know this of the model."""
+    times = {
+        "requested_at": entry.requested_at,
+        "lease_expires_at": entry.lease_expires_at,
+        "pending_at": entry.pending_at,
+        "covered_until": entry.covered_until,
+    }
+    item = {name: to_iso(time) for name, time in times.items() if time is not None}
+    if entry.run_id is not None:
+        item["run_id"] = entry.run_id
+    stack.put_item(item)
+
+
+# --- Claim -----------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_nobody_knows_is_claimed(stack: Stack, ledger: Ledger) -> None:
+    assert claim(ledger, "a") == Write(True, Entry("a", None, LEASE))
+    assert stack.item() == {
+        "job_id": MODEL.job_id,
+        "model_id": MODEL.model_id,
+        "run_id": "a",
+        "lease_expires_at": to_iso(LEASE),
+        "expires_at": str(int(NOW) + FORGET_AFTER),
+    }
+
+
+def test_of_two_claims_one_is_refused_and_shown_the_other(ledger: Ledger) -> None:
+    first = claim(ledger, "a")
+    assert claim(ledger, "b") == Write(False, first.entry)
+
+
+def test_claims_of_two_models_do_not_meet(ledger: Ledger) -> None:
+    assert claim(ledger, "a").made
+    assert claim(ledger, "b", model=OTHER).made
+
+
+def test_a_lease_holds_to_its_last_millisecond(ledger: Ledger) -> None:
+    claim(ledger, "a")
+    assert not claim(ledger, "b", now=LEASE).made
+    assert claim(ledger, "b", now=LEASE + 0.001).made
+
+
+def test_what_is_covered_is_not_claimed(stack: Stack, ledger: Ledger) -> None:
+    put(stack, Entry(covered_until=NOW - 60))
+    assert not claim(ledger, "a", happened_at=NOW - 60 - MARGIN - 0.001).made
+    assert claim(ledger, "a", happened_at=NOW - 60 - MARGIN).made
+
+
+def test_what_is_pending_settles_before_a_claim(stack: Stack, ledger: Ledger) -> None:
+    put(stack, Entry(pending_at=NOW - MARGIN))
+    assert not claim(ledger, "a").made
+    assert claim(ledger, "a", now=NOW + 0.001).made
+
+
+def test_a_claim_covers_what_was_pending_and_keeps_the_rest(stack: Stack, ledger: Ledger) -> None:
+    stack.put_item(
+        {
+            "pending_at": to_iso(NOW - 60),
+            "covered_until": to_iso(NOW - 120),
+            "history": json.dumps([PAST]),
+            "last_outcome": "completed",
+        }
+    )
+    write = claim(ledger, "a")
+    assert write == Write(True, Entry("a", None, LEASE, None, NOW - 120, (PAST,)))
+    assert stack.item()["last_outcome"] == "completed"
+
+
+def test_a_claim_knows_nothing_of_the_request_of_the_run_whose_lease_expired(
+    stack: Stack, ledger: Ledger
+) -> None:
+    put(stack, Entry("r", NOW - 60, NOW - 0.001))
+    assert claim(ledger, "a") == Write(True, Entry("a", None, LEASE))
+
+
+times = st.integers(-120_000, 120_000).map(lambda milliseconds: NOW + milliseconds / 1000)
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> Entry:
+    held = draw(st.booleans())
+    return Entry(
+        run_id="r" if held else None,
+        requested_at=draw(st.none() | times) if held else None,
+        lease_expires_at=draw(times) if held else None,
+        pending_at=draw(st.none() | times),
+        covered_until=draw(st.none() | times),
+    )
+
+
+settled_times = st.integers(1, 120_000).map(lambda milliseconds: NOW - MARGIN - milliseconds / 1000)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+@given(entry=entries(), happened_at=settled_times)
+@example(entry=Entry("r", NOW - 60, NOW), happened_at=NOW - 60)
+@example(entry=Entry("r", NOW - 60, NOW - 0.001), happened_at=NOW - 60)
+@example(entry=Entry("r", None, NOW), happened_at=NOW - 60)
+@example(entry=Entry("r", None, NOW - 0.001), happened_at=NOW - 60)
+@example(entry=Entry(pending_at=NOW - MARGIN), happened_at=NOW - 60)
+@example(entry=Entry(covered_until=NOW - 60), happened_at=NOW - 60 - MARGIN)
+def test_the_ledger_makes_exactly_the_claims_that_are_decided_on(
+    stack: Stack, ledger: Ledger, entry: Entry, happened_at: float
+) -> None:
+    put(stack, entry)
+    decided = decide(entry, happened_at, NOW, MARGIN)
+    assert claim(ledger, "new", happened_at=happened_at).made == (decided == "claim")
+
+
+# --- Pending ---------------------------------------------------------------------------------------------
+
+
+def test_an_update_is_noted_on_the_run_that_it_missed(stack: Stack, ledger: Ledger) -> None:
+    claim(ledger, "a")
+    hold(stack, "a")
+    write = ledger.mark_pending(MODEL, "a", NOW + 1)
+    assert write == Write(True, Entry("a", NOW, LEASE, pending_at=NOW + 1))
+
+
+def test_the_latest_update_stays_noted(stack: Stack, ledger: Ledger) -> None:
+    claim(ledger, "a")
+    hold(stack, "a")
+    ledger.mark_pending(MODEL, "a", NOW + 2)
+    assert ledger.mark_pending(MODEL, "a", NOW + 1) == Write(
+        False, Entry("a", NOW, LEASE, pending_at=NOW + 2)
+    )
+    assert ledger.mark_pending(MODEL, "a", NOW + 3).entry.pending_at == NOW + 3
+
+
+@pytest.mark.parametrize("holder", [None, "b"])
+def test_nothing_is_noted_on_a_run_that_is_over(ledger: Ledger, holder: str | None) -> None:
+    if holder:
+        claim(ledger, holder)
+    write = ledger.mark_pending(MODEL, "a", NOW)
+    assert (write.made, write.entry.run_id, write.entry.pending_at) == (False, holder, None)
+
+
+# --- Give back and hold ----------------------------------------------------------------------------------
+
+
+def test_a_claim_that_is_given_back_leaves_the_model_free(ledger: Ledger) -> None:
+    claim(ledger, "a")
+    ledger.mark_pending(MODEL, "a", NOW - 50)
+    assert ledger.give_back(MODEL, "a") == Write(True, Entry(pending_at=NOW - 50))
+    assert claim(ledger, "b").made
+
+
+def test_a_claim_that_became_a_run_is_not_given_back(stack: Stack, ledger: Ledger) -> None:
+    claim(ledger, "a")
+    assert hold(stack, "a", lease_until=LEASE + 1000)
+    assert ledger.give_back(MODEL, "a") == Write(False, Entry("a", NOW, LEASE + 1000))
+    assert not claim(ledger, "b", now=LEASE + 500).made
+
+
+def test_only_the_holder_gives_back(ledger: Ledger) -> None:
+    first = claim(ledger, "a")
+    assert ledger.give_back(MODEL, "b") == Write(False, first.entry)
+    assert not claim(ledger, "c").made
+
+
+def test_a_run_prolongs_its_lease(stack: Stack, ledger: Ledger) -> None:
+    claim(ledger, "a")
+    hold(stack, "a")
+    assert ledger.hold(MODEL, "a", LEASE + 1000) == Write(True, Entry("a", NOW, LEASE + 1000))
+    assert not claim(ledger, "b", now=LEASE + 500).made
+
+
+@pytest.mark.parametrize("holder", [None, "b"])
+def test_a_run_that_lost_its_model_holds_nothing(ledger: Ledger, holder: str | None) -> None:
+    if holder:
+        claim(ledger, holder)
+    write = ledger.hold(MODEL, "a", LEASE + 1000)
+    assert (write.made, write.entry.run_id) == (False, holder)
+
+
+# --- What the workflow writes ----------------------------------------------------------------------------
+
+
+def ended(run_id: str, requested_at: float = NOW) -> dict[str, Any]:
+    """The data of an execution that has come to its end."""
+    return {
+        "run": {
+            **MODEL._asdict(),
+            "run_id": run_id,
+            "requested_at": to_iso(requested_at),
+            "cause": {"kind": "upload"},
+        },
+        "check": {"status": "failed", "reason": "Rejected", "detail": "gone", "polls": 3, "history": [PAST]},
+    }
+
+
+RELEASES = pytest.mark.parametrize("release", ["ReleaseCompleted", "ReleaseFailed"])
+
+
+def test_a_claim_becomes_a_run_by_its_workflow_alone(stack: Stack, ledger: Ledger) -> None:
+    claim(ledger, "a")
+    assert not hold(stack, "b")
+    assert hold(stack, "a", lease_until=LEASE + 1000)
+    assert claim(ledger, "b") == Write(False, Entry("a", NOW, LEASE + 1000))
+
+
+@RELEASES
+def test_a_release_leaves_the_model_free_and_the_pending_update_noted(
+    stack: Stack, ledger: Ledger, release: str
+) -> None:
+    claim(ledger, "a")
+    hold(stack, "a")
+    ledger.mark_pending(MODEL, "a", NOW + 1)
+    assert stack.workflow_writes(release, ended("a"))
+    item = stack.item()
+    assert not item.keys() & {"run_id", "requested_at", "lease_expires_at"}
+    assert (item["last_run_id"], item["pending_at"]) == ("a", to_iso(NOW + 1))
+    assert item.get("covered_until") == (to_iso(NOW) if release == "ReleaseCompleted" else None)
+
+
+@RELEASES
+def test_a_release_whose_answer_was_lost_is_repeated_to_the_same_end(
+    stack: Stack, ledger: Ledger, release: str
+) -> None:
+    """Refused, it would look as if another run had taken the model over, and nobody would ask again."""
+    claim(ledger, "a")
+    hold(stack, "a")
+    ledger.mark_pending(MODEL, "a", NOW + 1)
+    assert stack.workflow_writes(release, ended("a"))
+    released = stack.item()
+    assert stack.workflow_writes(release, ended("a"))
+    assert stack.item() == released
+
+
+@RELEASES
+@pytest.mark.parametrize("over", [False, True], ids=["under way", "over"])
+def test_a_release_that_comes_after_the_next_run_s_claim_is_refused(
+    stack: Stack, ledger: Ledger, release: str, over: bool
+) -> None:
+    claim(ledger, "a")
+    hold(stack, "a")
+    stack.workflow_writes("ReleaseFailed", ended("a"))
+    assert claim(ledger, "b", now=NOW + 50).made
+    if over:
+        hold(stack, "b", NOW + 50)
+        stack.workflow_writes("ReleaseCompleted", ended("b", NOW + 50))
+    item = stack.item()
+    assert not stack.workflow_writes(release, ended("a"))
+    assert stack.item() == item
+
+
+def test_a_run_that_never_had_the_model_releases_nothing(stack: Stack) -> None:
+    assert not stack.workflow_writes("ReleaseCompleted", ended("a"))
+    assert stack.item() == {}
+
+
+# --- No table --------------------------------------------------------------------------------------------
+
+
+def test_a_table_that_cannot_be_written_is_told(stack: Stack) -> None:
+    ledger = Ledger(stack.dynamodb, "gone")
+    writes: list[Callable[[], Write]] = [
+        lambda: claim(ledger, "a"),
+        lambda: ledger.mark_pending(MODEL, "a", NOW),
+        lambda: ledger.give_back(MODEL, "a"),
+        lambda: ledger.hold(MODEL, "a", LEASE),
+    ]
+    for write in writes:
+        with pytest.raises(AwsUnavailable, match="write to the ledger"):
+            write()

@@ -1,0 +1,482 @@
+"""The local cloud does what AWS documents, as far as this project relies on it."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from tests.local_cloud import ApiFault, FunctionError, Incomplete, LocalCloud
+from tests.local_cloud.deployment import deploy
+from tests.local_cloud.event_sources import failed_messages
+from tests.local_cloud.packaging import Package, package
+
+TEMPLATE = Path(__file__).parent / "local_cloud_stack" / "template.yaml"
+REGION = "eu-west-1"
+ONE_ATTEMPT = Config(retries={"total_max_attempts": 1})
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("local-cloud")
+
+
+@pytest.fixture(scope="module")
+def cloud(directory: Path) -> Iterator[LocalCloud]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEAKED", "from the parent")
+        patch.setenv("PYTHONPATH", "from the parent")
+        with LocalCloud({"Greeting": "hi"}, directory, TEMPLATE) as cloud:
+            yield cloud
+
+
+def eventually(look: Callable[[], Any], seconds: float = 20) -> Any:
+    """The first answer of `look` that is not empty."""
+    end = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+    return found
+
+
+def received(cloud: LocalCloud, queue: str, where: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The first message of a queue whose body is like that, waiting for it; those before it are deleted."""
+    sqs, url = cloud.client("sqs"), cloud.physical_id(queue)
+
+    def look() -> dict[str, Any] | None:
+        for message in sqs.receive_message(QueueUrl=url).get("Messages", []):
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            body: dict[str, Any] = json.loads(message["Body"])
+            if where(body):
+                return body
+        return None
+
+    found: dict[str, Any] = eventually(look)
+    return found
+
+
+def send(cloud: LocalCloud, *orders: dict[str, Any]) -> None:
+    cloud.client("sqs").send_message_batch(
+        QueueUrl=cloud.physical_id("Work"),
+        Entries=[{"Id": str(i), "MessageBody": json.dumps(order)} for i, order in enumerate(orders)],
+    )
+
+
+def said(cloud: LocalCloud, what: str, name: str) -> list[float]:
+    """When the worker said of an order that it was in a "batch", or "done"."""
+    return [record["at"] for record in cloud.log_records("Worker") if name in record.get(what, ())]
+
+
+def run(cloud: LocalCloud, **given: Any) -> str:
+    """Starts the workflow and returns the execution's ARN."""
+    answer = cloud.client("stepfunctions").start_execution(
+        stateMachineArn=cloud.physical_id("Workflow"),
+        name=f"run-{time.time_ns()}",
+        input=json.dumps({"do": "nothing", "number": 7, "wait": 0} | given),
+    )
+    return str(answer["executionArn"])
+
+
+def end_of(cloud: LocalCloud, execution_arn: str) -> dict[str, Any]:
+    """The detail of the event that tells of an execution's end."""
+    event = received(cloud, "Events", lambda e: e.get("detail", {}).get("executionArn") == execution_arn)
+    assert event["detail-type"] == "Step Functions Execution Status Change"
+    detail: dict[str, Any] = event["detail"]
+    return detail
+
+
+# --- Deploying ----------------------------------------------------------------------------------------
+
+
+def test_the_stack_has_its_outputs_and_not_what_its_conditions_exclude(cloud: LocalCloud) -> None:
+    assert cloud.outputs == {"Bucket": cloud.physical_id("Bucket"), "EventsUrl": cloud.physical_id("Events")}
+    stacks = cloud.client("cloudformation").describe_stacks()["Stacks"]
+    assert [stack["StackStatus"] for stack in stacks] == ["CREATE_COMPLETE"]
+
+
+def test_what_has_not_changed_is_not_built_again(
+    cloud: LocalCloud, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/no/make/here")
+    assert package(TEMPLATE, {}, REGION, directory / "artifacts").folders
+    with pytest.raises(FileNotFoundError, match="make"):
+        package(TEMPLATE, {}, REGION, directory / "other")
+
+
+def test_only_one_cloud_can_be_up_at_a_time(cloud: LocalCloud, directory: Path) -> None:
+    with pytest.raises(RuntimeError, match="another"), LocalCloud({}, directory, TEMPLATE):
+        pass
+    assert cloud.client("sqs").list_queues()["QueueUrls"]
+
+
+@pytest.mark.parametrize(
+    ("resource", "named"),
+    [
+        ({"Type": "AWS::EKS::Cluster"}, "AWS::EKS::Cluster"),
+        ({"Type": "AWS::SNS::Topic", "Properties": {"ArchivePolicy": {}}}, "AWS::SNS::Topic.ArchivePolicy"),
+        (
+            {
+                "Type": "AWS::Scheduler::Schedule",
+                "Properties": {
+                    "ScheduleExpression": "rate(1 day)",
+                    "FlexibleTimeWindow": {"Mode": "OFF", "Colour": "red"},
+                    "Target": {
+                        "Arn": "arn:aws:sqs:eu-west-1:123456789012:queue",
+                        "RoleArn": "arn:aws:iam::123456789012:role/role",
+                    },
+                },
+            },
+            "AWS::Scheduler::Schedule.FlexibleTimeWindow.Colour",
+        ),
+        (
+            {
+                "Type": "AWS::Events::Rule",
+                "Properties": {
+                    "EventPattern": {"source": ["anything"]},
+                    "Targets": [{"Id": "it", "Arn": "arn:aws:batch:eu-west-1:123456789012:job-queue/q"}],
+                },
+            },
+            r"AWS::Events::Rule.Targets.Arn \(batch\)",
+        ),
+    ],
+)
+def test_a_template_of_which_something_would_have_no_effect_is_refused(
+    cloud: LocalCloud, resource: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(Incomplete, match=named):
+        deploy(Package({"Resources": {"It": resource}}), f"s{time.time_ns()}", {}, cloud.client)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "problem"),
+    [
+        ({"Greeting": "Hi!"}, "Greeting is 'Hi!': lower case"),
+        ({"Window": "301"}, "Window is '301': more than 300"),
+        ({"Colour": "red"}, "no parameters .*Colour"),
+    ],
+)
+def test_a_parameter_that_cloudformation_would_refuse_is_refused(
+    cloud: LocalCloud, directory: Path, parameters: dict[str, str], problem: str
+) -> None:
+    packaged = package(TEMPLATE, parameters, REGION, directory / "artifacts")
+    with pytest.raises(ValueError, match=problem):
+        deploy(packaged, "other", parameters, cloud.client)
+
+
+def test_what_sam_has_built_is_taken_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "Worker").mkdir()
+    (tmp_path / "Worker" / "app.py").touch()
+    worker = {
+        "Type": "AWS::Serverless::Function",
+        "Metadata": {"BuildMethod": "makefile", "SamResourceId": "Worker"},
+        "Properties": {"CodeUri": "Worker", "Handler": "app.handler", "Runtime": "python3.13"},
+    }
+    template = {"Transform": "AWS::Serverless-2016-10-31", "Resources": {"Worker": worker}}
+    (tmp_path / "template.yaml").write_text(json.dumps(template))
+    packaged = package(tmp_path / "template.yaml", {}, REGION, tmp_path / "cache")
+    assert list(packaged.folders.values()) == [tmp_path / "Worker"]
+
+
+# --- Functions ----------------------------------------------------------------------------------------
+
+
+def test_a_function_has_what_lambda_and_the_template_give_it_and_nothing_else(cloud: LocalCloud) -> None:
+    seen = cloud.invoke("Worker", {"do": "look"})
+    variables = seen["variables"]
+    assert seen["greeting"] == "hi, world"
+    assert (variables["WINDOW"], variables["SUBNETS"]) == ("0", "subnet-1+subnet-2")
+    assert variables["AWS_LAMBDA_FUNCTION_NAME"] == cloud.physical_id("Worker")
+    assert variables["_X_AMZN_TRACE_ID"].startswith("Root=1-")
+    assert "LEAKED" not in variables
+    assert not [entry for entry in seen["path"] if "from the parent" in entry or ".venv" in entry]
+
+
+def test_what_the_layers_do_not_bring_cannot_be_imported(cloud: LocalCloud) -> None:
+    with pytest.raises(FunctionError, match="No module named 'moto'") as refused:
+        cloud.invoke("Broken", {})
+    assert refused.value.type == "Runtime.ImportModuleError"
+    assert any("No module named 'moto'" in line for line in cloud.logs("Broken"))
+
+
+@pytest.mark.parametrize(
+    ("event", "error", "message"),
+    [
+        ({"do": "raise"}, "Refused", "as told"),
+        ({"do": "exit"}, "Runtime.ExitError", "Runtime exited with error: exit status 3"),
+        ({"do": "sleep", "seconds": 9}, "Sandbox.Timedout", "Task timed out after 2.00 seconds"),
+        ({"do": "fill", "bytes": 200 * 2**20}, "Runtime.OutOfMemory", "signal: killed"),
+    ],
+)
+def test_a_failure_is_reported_as_lambda_reports_it(
+    cloud: LocalCloud, event: dict[str, Any], error: str, message: str
+) -> None:
+    with pytest.raises(FunctionError, match=message) as failure:
+        cloud.invoke("Worker", event)
+    assert failure.value.type == error
+
+
+def test_an_environment_is_used_again_until_it_is_killed(cloud: LocalCloud) -> None:
+    first, second = (cloud.invoke("OnlyOne", {"do": "nothing"})["pid"] for _ in range(2))
+    assert first == second
+    for sandbox in cloud.sandboxes("OnlyOne"):
+        sandbox.kill()
+    assert cloud.invoke("OnlyOne", {"do": "nothing"})["pid"] != first
+
+
+def test_a_function_that_is_killed_meanwhile_fails_at_once(cloud: LocalCloud) -> None:
+    cloud.invoke("OnlyOne", {"do": "nothing"})
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(cloud.invoke, "OnlyOne", {"do": "sleep", "seconds": 1.9})
+        eventually(lambda: any(sandbox.busy for sandbox in cloud.sandboxes("OnlyOne")))
+        cloud.sandboxes("OnlyOne")[0].kill()
+        with pytest.raises(FunctionError, match="signal: killed"):
+            answer.result()
+
+
+def test_more_invocations_than_the_reserved_concurrency_are_throttled(cloud: LocalCloud) -> None:
+    client = boto3.client("lambda", region_name=REGION, endpoint_url=cloud.url, config=ONE_ATTEMPT)
+    name, event = cloud.physical_id("OnlyOne"), json.dumps({"do": "sleep", "seconds": 1})
+    with ThreadPoolExecutor() as pool:
+        answers = [pool.submit(client.invoke, FunctionName=name, Payload=event) for _ in range(2)]
+    errors = [answer.exception() for answer in answers if answer.exception()]
+    assert ["TooManyRequestsException" in str(error) for error in errors] == [True]
+
+
+def test_a_failed_asynchronous_invocation_is_tried_three_times_and_then_sent_away(cloud: LocalCloud) -> None:
+    event = {"do": "raise", "mark": "asynchronous"}
+    cloud.client("lambda").invoke(
+        FunctionName=cloud.physical_id("Worker"), InvocationType="Event", Payload=json.dumps(event)
+    )
+    record = received(cloud, "DeadLetters", lambda body: body.get("requestPayload") == event)
+    assert record["requestContext"]["condition"] == "RetriesExhausted"
+    assert record["requestContext"]["approximateInvokeCount"] == 3
+    assert record["responsePayload"]["errorType"] == "Refused"
+
+
+# --- Queues -------------------------------------------------------------------------------------------
+
+
+def test_only_the_failed_messages_of_a_batch_come_back_until_they_are_dead(cloud: LocalCloud) -> None:
+    send(cloud, {"name": "good"}, {"name": "bad", "fail": True})
+    received(cloud, "DeadLetters", lambda body: body.get("name") == "bad")
+    assert len(said(cloud, "batch", "good")) == 1
+    assert len(said(cloud, "batch", "bad")) == 2
+
+
+def test_all_messages_of_a_batch_come_back_when_the_function_fails(cloud: LocalCloud) -> None:
+    mappings = cloud.client("lambda")
+    uuid = mappings.list_event_source_mappings()["EventSourceMappings"][0]["UUID"]
+    mappings.update_event_source_mapping(UUID=uuid, MaximumBatchingWindowInSeconds=1)
+    send(cloud, {"name": "unlucky"}, {"name": "raising", "raise": True})
+    eventually(lambda: all(len(said(cloud, "batch", name)) == 2 for name in ("unlucky", "raising")))
+    mappings.update_event_source_mapping(UUID=uuid, MaximumBatchingWindowInSeconds=0)
+    assert not said(cloud, "done", "unlucky")
+
+
+def test_no_more_batches_than_the_maximum_concurrency_are_under_way(cloud: LocalCloud) -> None:
+    names = [f"slow-{i}" for i in range(4)]
+    for name in names:
+        send(cloud, {"name": name, "seconds": 0.5})
+        eventually(partial(said, cloud, "batch", name))
+    eventually(lambda: all(said(cloud, "done", name) for name in names))
+    spans = [(said(cloud, "batch", name)[0], said(cloud, "done", name)[0]) for name in names]
+    overlaps = [sum(start <= at < end for start, end in spans) for at, _ in spans]
+    assert max(overlaps) == 2
+
+
+def test_delays_and_visibility_timeouts_hold(cloud: LocalCloud) -> None:
+    sqs = cloud.client("sqs")
+    url = sqs.create_queue(QueueName="plain")["QueueUrl"]
+    sqs.send_message(QueueUrl=url, MessageBody="later", DelaySeconds=1)
+    assert "Messages" not in sqs.receive_message(QueueUrl=url)
+    [message] = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5)["Messages"]
+    assert "Messages" not in sqs.receive_message(QueueUrl=url)
+    handle = message["ReceiptHandle"]
+    sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=0)
+    assert sqs.receive_message(QueueUrl=url, WaitTimeSeconds=5)["Messages"][0]["Body"] == "later"
+
+
+@pytest.mark.parametrize(
+    ("answer", "failed"),
+    [
+        (b"null", set()),
+        (b"", set()),
+        (b"{}", set()),
+        (b'{"batchItemFailures": null}', set()),
+        (b'{"batchItemFailures": []}', set()),
+        (b'{"batchItemFailures": [{"itemIdentifier": "b"}]}', {"b"}),
+        (b'{"batchItemFailures": [{"itemIdentifier": ""}]}', {"a", "b"}),
+        (b'{"batchItemFailures": [{"itemIdentifier": null}]}', {"a", "b"}),
+        (b'{"batchItemFailures": [{"itemIdentifier": "of another batch"}]}', {"a", "b"}),
+        (b'{"batchItemFailures": [{"messageId": "a"}]}', {"a", "b"}),
+        (b'{"batchItemFailures": "a"}', {"a", "b"}),
+        (b'"done"', {"a", "b"}),
+        (b"no JSON", {"a", "b"}),
+    ],
+)
+def test_a_batch_answer_is_understood_as_lambda_does(answer: bytes, failed: set[str]) -> None:
+    assert failed_messages(answer, {"a", "b"}) == failed
+
+
+# --- Events -------------------------------------------------------------------------------------------
+
+
+def test_an_upload_is_reported_with_its_key_as_it_is(cloud: LocalCloud) -> None:
+    s3, bucket = cloud.client("s3"), cloud.physical_id("Bucket")
+    sequencers = []
+    for key in ("in/a+b.csv", "in/ä ö/%2B.csv"):
+        put = s3.put_object(Bucket=bucket, Key=key, Body=b"12345")
+        event = received(cloud, "Events", lambda e: e.get("detail-type") == "Object Created")
+        found = event["detail"]["object"]
+        sequencers.append(found.pop("sequencer"))
+        assert found == {
+            "key": key,
+            "size": 5,
+            "etag": put["ETag"].strip('"'),
+            "version-id": put["VersionId"],
+        }
+        assert (event["source"], event["detail"]["bucket"]["name"]) == ("aws.s3", bucket)
+        assert event["detail"]["reason"] == "PutObject"
+    assert sequencers == sorted(set(sequencers))
+
+
+def test_a_schedule_that_is_fired_sends_its_input_with_the_time(cloud: LocalCloud) -> None:
+    cloud.fire("Schedule")
+    sent = received(cloud, "Events", lambda body: "at" in body)
+    time.strptime(sent["at"], "%Y-%m-%dT%H:%M:%SZ")
+    assert sent["of"].startswith("arn:aws:scheduler:")
+    senders = {call.role for call in cloud.calls if call.operation == "SendMessage"}
+    assert cloud.physical_id("ScheduleRole") in senders
+
+
+def test_a_succeeded_execution_is_reported_with_input_and_output(cloud: LocalCloud) -> None:
+    arn = run(cloud, number=7)
+    detail = end_of(cloud, arn)
+    assert detail["status"] == "SUCCEEDED"
+    assert json.loads(detail["input"])["number"] == 7
+    assert json.loads(detail["output"]) == {"told": "nothing 7"}
+    assert detail["startDate"] <= detail["stopDate"]
+    assert [e["status"] for e in cloud.executions() if e["executionArn"] == arn] == ["SUCCEEDED"]
+    assert [e["type"] for e in cloud.history(arn)][-1] == "ExecutionSucceeded"
+
+
+def test_a_failed_execution_is_reported_with_error_and_cause(cloud: LocalCloud) -> None:
+    detail = end_of(cloud, run(cloud, do="raise"))
+    assert (detail["status"], detail["error"], detail["output"]) == ("FAILED", "Refused", None)
+    assert json.loads(detail["cause"])["errorMessage"] == "as told"
+
+
+def test_an_aborted_execution_is_reported(cloud: LocalCloud) -> None:
+    arn = run(cloud, wait=1000)
+    eventually(lambda: [e for e in cloud.history(arn) if e["type"] == "WaitStateEntered"])
+    cloud.client("stepfunctions").stop_execution(executionArn=arn)
+    assert end_of(cloud, arn)["status"] == "ABORTED"
+
+
+def test_an_execution_that_outlives_its_timeout_is_timed_out(cloud: LocalCloud) -> None:
+    assert end_of(cloud, run(cloud, wait=1000))["status"] == "TIMED_OUT"
+
+
+# --- Recorded and made to fail ------------------------------------------------------------------------
+
+
+def test_calls_are_recorded_by_role_with_their_parameters(cloud: LocalCloud) -> None:
+    cloud.invoke("Worker", {"do": "put", "id": "recorded"})
+    [put] = [c for c in cloud.calls if c.operation == "PutItem" and "recorded" in str(c.parameters)]
+    assert (put.service, put.role) == ("dynamodb", cloud.physical_id("WorkerRole"))
+    assert put.parameters["TableName"] == cloud.physical_id("Table")
+    end_of(cloud, run(cloud))
+    invokers = {call.role for call in cloud.calls if call.operation == "Invoke"}
+    assert cloud.physical_id("WorkflowRole") in invokers
+
+
+@pytest.mark.parametrize(("when", "there"), [("before", False), ("after", True)])
+def test_a_call_can_fail_before_or_after_its_effect(cloud: LocalCloud, when: Any, there: bool) -> None:
+    key = {"id": {"S": f"fails {when}"}}
+    table = cloud.physical_id("Table")
+    dynamodb = boto3.client("dynamodb", region_name=REGION, endpoint_url=cloud.url, config=ONE_ATTEMPT)
+    fault = cloud.inject(ApiFault("dynamodb", "PutItem", "InternalServerError", 500, when=when))
+    with pytest.raises(ClientError, match="InternalServerError"):
+        dynamodb.put_item(TableName=table, Item=key)
+    assert ("Item" in dynamodb.get_item(TableName=table, Key=key)) is there
+    dynamodb.put_item(TableName=table, Item=key)
+    assert len(fault.hits) == 1
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "given"),
+    [
+        ("sqs", "SendMessage", {"QueueUrl": "http://127.0.0.1/123456789012/q", "MessageBody": "m"}),
+        ("s3", "GetObject", {"Bucket": "bucket", "Key": "a/key"}),
+        ("sns", "Publish", {"TopicArn": "arn:aws:sns:eu-west-1:123456789012:topic", "Message": "m"}),
+        ("scheduler", "GetSchedule", {"Name": "schedule"}),
+        ("stepfunctions", "ListStateMachines", {}),
+    ],
+)
+def test_a_fault_is_understood_in_the_protocol_of_every_service(
+    cloud: LocalCloud, service: Any, operation: str, given: dict[str, Any]
+) -> None:
+    client: Any = boto3.client(service, region_name=REGION, endpoint_url=cloud.url, config=ONE_ATTEMPT)
+    cloud.inject(ApiFault(service, operation, "SlowDownPlease", 503))
+    with pytest.raises(ClientError, match="SlowDownPlease"):
+        client._make_api_call(operation, given)  # noqa: SLF001 - the one method that takes the name
+
+
+def test_an_environment_can_be_killed_when_its_call_took_effect(cloud: LocalCloud) -> None:
+    role = cloud.physical_id("WorkerRole")
+    cloud.inject(ApiFault("dynamodb", "PutItem", when="after", kill=True, role=role))
+    with pytest.raises(FunctionError, match="signal: killed"):
+        cloud.invoke("Worker", {"do": "put", "id": "before death"})
+    item = cloud.client("dynamodb").get_item(
+        TableName=cloud.physical_id("Table"), Key={"id": {"S": "before death"}}
+    )
+    assert "Item" in item
+
+
+# --- Up and down --------------------------------------------------------------------------------------
+
+TWO_CLOUDS = """
+import sys
+from pathlib import Path
+from tests.local_cloud import LocalCloud
+
+for wait in (False, True):
+    with LocalCloud({}, Path(sys.argv[1]), Path(sys.argv[2])) as cloud:
+        assert not cloud.executions()
+        cloud.client("stepfunctions").start_execution(
+            stateMachineArn=cloud.physical_id("Workflow"),
+            name="same",
+            input='{"do": "nothing", "number": 1, "wait": 1000}',
+        )
+        print(cloud.invoke("Worker", {"do": "nothing"})["pid"], flush=True)
+        if wait:
+            sys.stdin.read()
+"""
+
+
+def test_clouds_follow_each_other_and_ctrl_c_leaves_no_process(directory: Path) -> None:
+    with subprocess.Popen(  # noqa: S603 - this very Python, with the code above
+        [sys.executable, "-c", TWO_CLOUDS, str(directory), str(TEMPLATE)],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=TEMPLATE.parents[3],
+        text=True,
+    ) as process:
+        assert process.stdout
+        pids = [int(process.stdout.readline()) for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert len(set(pids)) == 2
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]

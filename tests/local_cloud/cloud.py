@@ -1,0 +1,281 @@
+"""The local cloud: a SAM template, deployed on this machine."""
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import boto3
+from botocore.config import Config
+from moto.awslambda_simple.models import lambda_simple_backends
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.moto_api._internal.models import moto_api_backend
+from moto.sqs.models import sqs_backends
+from moto.stepfunctions.parser.models import stepfunctions_parser_backends
+
+from tests.local_cloud.api import Api, ApiFault, Call
+from tests.local_cloud.deployment import deploy
+from tests.local_cloud.event_sources import SqsPoller, fire
+from tests.local_cloud.execution_environment import ExecutionEnvironment, Function
+from tests.local_cloud.functions import AsyncConfig, Functions
+from tests.local_cloud.moto_corrections import corrected
+from tests.local_cloud.packaging import merged, package, upload
+from tests.local_cloud.resources import Resource
+
+PROJECT = Path(__file__).parents[2]
+REGION = "eu-west-1"
+STACK = "local"
+OPERATOR = "operator"  # who the calls of tests and people are recorded as
+
+
+_only_one = threading.Lock()  # moto keeps its state, and is corrected, per process
+
+
+class FunctionError(Exception):
+    """A function failed. `type` and `payload` are those of the error that Lambda answers."""
+
+    def __init__(self, payload: Mapping[str, Any]) -> None:
+        self.type = str(payload.get("errorType"))
+        self.payload = payload
+        super().__init__(f"{self.type}: {payload.get('errorMessage')}")
+
+
+class LocalCloud:
+    """A deployed template, from `with` to the end of it. There can be only one at a time in a process."""
+
+    def __init__(
+        self,
+        parameters: Mapping[str, str],
+        directory: Path = PROJECT / "build" / "local-cloud",
+        template: Path = PROJECT / "template.yaml",
+        python: Path = PROJECT / "build" / "lambda-env" / "bin" / "python",
+    ) -> None:
+        """`directory` keeps what was built from one time to the next, and the logs of the last time.
+        `python` is of an environment that has what the Lambda runtime has, and nothing else."""
+        self._parameters = parameters
+        self._directory = directory.absolute()
+        self._template = template
+        self._python = python.absolute()
+        self._session: Any = boto3.Session()
+        self._clients: dict[tuple[str, str], Any] = {}
+        self._lock = threading.Lock()
+        self._stack = ExitStack()
+        self._resources: dict[str, Resource] = {}
+        self.outputs: dict[str, str] = {}
+
+    # --- Up and down ---------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            if not _only_one.acquire(blocking=False):
+                raise RuntimeError("another local cloud is up in this process")
+            stack.callback(_only_one.release)
+            moto_api_backend.reset()
+            self._api = Api(kill=lambda environment: self._functions.kill(environment))
+            self._functions = Functions(self._python, self._common_variables(), self.client)
+            stack.enter_context(corrected(self._functions, self._interpreter_client))
+            self._api.start()
+            stack.callback(self._api.stop)
+            stack.callback(self._stop_executions)
+            self._deploy()
+            pollers = [self._poller(r) for r in self._of_type("AWS::Lambda::EventSourceMapping")]
+            for poller in pollers:
+                stack.callback(poller.stop)
+                poller.start()
+            stack.callback(self._functions.stop)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    # --- What is there -------------------------------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        """For AWS_ENDPOINT_URL."""
+        return self._api.url
+
+    def client(self, service: str, role: str = OPERATOR) -> Any:
+        """A boto3 client of this cloud, whose calls are recorded as the role's."""
+        with self._lock:
+            if (service, role) not in self._clients:
+                self._clients[service, role] = self._session.client(
+                    service,
+                    region_name=REGION,
+                    endpoint_url=self.url,
+                    aws_access_key_id=role,
+                    aws_secret_access_key="local",  # noqa: S106 - nobody checks it
+                    config=Config(max_pool_connections=50, read_timeout=900),
+                )
+            return self._clients[service, role]
+
+    def physical_id(self, logical_id: str) -> str:
+        """What `!Ref` gives in the template."""
+        return self._resources[logical_id].physical_resource_id
+
+    @property
+    def calls(self) -> list[Call]:
+        """The API calls so far, oldest first."""
+        return list(self._api.calls)
+
+    def inject(self, fault: ApiFault) -> ApiFault:
+        """From now on, calls that match it fail. It lists those that did in `hits`."""
+        return self._api.inject(fault)
+
+    # --- Functions -----------------------------------------------------------------------------------------
+
+    def invoke(self, logical_id: str, event: object) -> Any:
+        """Invokes a function synchronously and returns its answer. Raises FunctionError."""
+        name = self.physical_id(logical_id)
+        answer = self.client("lambda").invoke(FunctionName=name, Payload=json.dumps(event))
+        payload = json.loads(answer["Payload"].read() or "null")
+        if "FunctionError" in answer:
+            raise FunctionError(payload)
+        return payload
+
+    def sandboxes(self, logical_id: str) -> list[ExecutionEnvironment]:
+        """The function's execution environments that are alive; each has `pid` and `kill()`."""
+        return self._functions.environments(self.physical_id(logical_id))
+
+    def logs(self, logical_id: str) -> list[str]:
+        """The lines that the function's processes have written."""
+        return self._log_file(logical_id).read_text(errors="replace").splitlines()
+
+    def log_records(self, logical_id: str) -> list[dict[str, Any]]:
+        """Those of its lines that are JSON objects; metrics in the embedded format have `_aws`."""
+        return [json.loads(line) for line in self.logs(logical_id) if line.startswith("{")]
+
+    # --- The workflow, and schedules -----------------------------------------------------------------------
+
+    def executions(self) -> list[dict[str, Any]]:
+        """All executions, as DescribeExecution answers, oldest first."""
+        states = self.client("stepfunctions")
+        arns = [
+            execution["executionArn"]
+            for machine in self._of_type("AWS::StepFunctions::StateMachine")
+            for page in states.get_paginator("list_executions").paginate(
+                stateMachineArn=machine.physical_resource_id
+            )
+            for execution in page["executions"]
+        ]
+        found = [states.describe_execution(executionArn=arn) for arn in arns]
+        return sorted(found, key=lambda execution: execution["startDate"])
+
+    def history(self, execution_arn: str) -> list[dict[str, Any]]:
+        """All events of an execution, oldest first."""
+        pages = self.client("stepfunctions").get_paginator("get_execution_history")
+        return [e for page in pages.paginate(executionArn=execution_arn) for e in page["events"]]
+
+    def fire(self, logical_id: str) -> None:
+        """Does now what EventBridge Scheduler does at the schedule's time."""
+        group = self._resources[logical_id].properties.get("GroupName", "default")
+        schedule = self.client("scheduler").get_schedule(Name=self.physical_id(logical_id), GroupName=group)
+        fire(schedule, self.client)
+
+    # --- Deploying -----------------------------------------------------------------------------------------
+
+    def _deploy(self) -> None:
+        artifacts = self._directory / "artifacts"
+        packaged = package(self._template, self._parameters, REGION, artifacts)
+        upload(packaged, self.client("s3"))
+        self._resources = deploy(packaged, STACK, self._parameters, self.client)
+        described = self.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]
+        self.outputs = {o["OutputKey"]: o["OutputValue"] for o in described["Outputs"]}
+        layer_keys = {
+            layer.physical_resource_id: layer.properties["Content"]["S3Key"]
+            for layer in self._of_type("AWS::Lambda::LayerVersion")
+        }
+        async_configs = {
+            config.properties["FunctionName"]: _async_config(config.properties)
+            for config in self._of_type("AWS::Lambda::EventInvokeConfig")
+        }
+        (self._directory / "logs").mkdir(parents=True, exist_ok=True)
+        for logical_id, resource in self._resources.items():
+            if resource.type != "AWS::Lambda::Function":
+                continue
+            keys = [layer_keys[arn] for arn in resource.properties.get("Layers", [])]
+            log = self._log_file(logical_id)
+            log.write_bytes(b"")
+            function = _function(
+                resource,
+                task_root=packaged.folders[resource.properties["Code"]["S3Key"]],
+                layers=merged([packaged.folders[key] for key in keys], artifacts),
+                log=log,
+            )
+            self._functions.add(function, async_configs.get(resource.name, AsyncConfig()))
+
+    def _poller(self, mapping: Resource) -> SqsPoller:
+        moto_lambda = lambda_simple_backends[DEFAULT_ACCOUNT_ID][REGION]
+        model: Any = moto_lambda.get_event_source_mapping(mapping.physical_resource_id)
+        backend = sqs_backends[DEFAULT_ACCOUNT_ID][REGION]
+        name = mapping.properties["FunctionName"]
+        queue = model.event_source_arn.rpartition(":")[2]
+        url = self.client("sqs").get_queue_url(QueueName=queue)["QueueUrl"]
+
+        def record(operation: str) -> None:
+            role = self._functions.role(name)
+            self._api.record(Call(time.time(), role, "", "sqs", operation, {"QueueUrl": url}))
+
+        return SqsPoller(model, name, backend, self._functions, record)
+
+    def _of_type(self, cfn_type: str) -> list[Resource]:
+        return [r for r in self._resources.values() if r.type == cfn_type]
+
+    def _log_file(self, logical_id: str) -> Path:
+        return self._directory / "logs" / f"{logical_id}.log"
+
+    def _common_variables(self) -> dict[str, str]:
+        return {
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ENDPOINT_URL": self._api.url,
+            # Byte code stays out of what was built, which is to be as it would be deployed.
+            "PYTHONPYCACHEPREFIX": str(self._directory / "byte-code"),
+        }
+
+    def _interpreter_client(self, service: str) -> Any:
+        # moto does not say which state machine calls, so with several of them the first one is named.
+        machine = self._of_type("AWS::StepFunctions::StateMachine")[0]
+        return self.client(service, machine.properties["RoleArn"].rpartition("/")[2])
+
+    def _stop_executions(self) -> None:
+        for machine in stepfunctions_parser_backends[DEFAULT_ACCOUNT_ID][REGION].state_machines:
+            for execution in machine.executions:
+                if execution.status == "RUNNING":
+                    execution.stop(None, error=None, cause=None)
+
+
+def _function(resource: Resource, task_root: Path, layers: Path, log: Path) -> Function:
+    properties = resource.properties
+    logging = properties.get("LoggingConfig", {})
+    variables = {
+        "AWS_EXECUTION_ENV": f"AWS_Lambda_{properties['Runtime']}",
+        "AWS_LAMBDA_LOG_FORMAT": logging.get("LogFormat", "Text"),
+        "AWS_LAMBDA_LOG_GROUP_NAME": logging.get("LogGroup", f"/aws/lambda/{resource.name}"),
+    }
+    if "ApplicationLogLevel" in logging:
+        variables["AWS_LAMBDA_LOG_LEVEL"] = logging["ApplicationLogLevel"]
+    given = properties.get("Environment", {}).get("Variables", {})
+    reserved = properties.get("ReservedConcurrentExecutions")
+    return Function(
+        name=resource.name,
+        arn=resource.get_cfn_attribute("Arn"),
+        role=properties["Role"].rpartition("/")[2],
+        handler=properties["Handler"],
+        timeout=float(properties.get("Timeout", 3)),
+        memory=int(properties.get("MemorySize", 128)),
+        reserved_concurrency=None if reserved is None else int(reserved),
+        task_root=task_root,
+        layers=layers,
+        environment=variables | {name: str(value) for name, value in given.items()},
+        log=log,
+    )
+
+
+def _async_config(properties: Mapping[str, Any]) -> AsyncConfig:
+    on_failure = properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
+    return AsyncConfig(int(properties.get("MaximumRetryAttempts", 2)), on_failure)

@@ -1,0 +1,144 @@
+"""One Lambda execution environment: a process under awslambdaric, AWS's own runtime client for Python."""
+
+import json
+import queue
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.local_cloud.runtime_api import Invocation, Outcome, RuntimeApi
+
+# Lambda allows 10 s; this machine may be slower, and busy with other things.
+INIT_TIMEOUT_SECONDS = 30.0
+_WATCH_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Function:
+    """A deployed function. `timeout` in seconds, `memory` in MiB, `environment` what the template sets."""
+
+    name: str
+    arn: str
+    role: str
+    handler: str
+    timeout: float
+    memory: int
+    reserved_concurrency: int | None
+    task_root: Path
+    layers: Path
+    environment: Mapping[str, str]
+    log: Path
+
+
+class ExecutionEnvironment:
+    """Starts with its process, runs one invocation at a time, and ends with the process."""
+
+    def __init__(self, function: Function, python: Path, variables: Mapping[str, str]) -> None:
+        """`variables`: those that are the same in all environments."""
+        self.id = str(uuid.uuid4())
+        self.function = function
+        self.busy = False
+        self._initialised = False
+        self._api = RuntimeApi()
+        with function.log.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - the functions are what is to run here
+                [python, "-m", "awslambdaric", function.handler],
+                cwd=function.task_root,
+                env={**variables, **self._variables(), **function.environment},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C ends the local cloud, which ends its processes
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def invoke(self, event: bytes, trace_id: str) -> Outcome:
+        """Runs the function. After a failed initialisation, a timeout or a crash it is no longer `alive`."""
+        request_id = str(uuid.uuid4())
+        if not self._initialised:
+            if failure := self._report(INIT_TIMEOUT_SECONDS, request_id):
+                self.kill()
+                return failure
+            self._initialised = True
+        function = self.function
+        deadline = time.time() + function.timeout
+        self._api.invocations.put(Invocation(request_id, event, trace_id, function.arn, deadline))
+        outcome = self._report(function.timeout, request_id)
+        if outcome is None:
+            raise RuntimeError("the runtime client asked for more before it answered")
+        return outcome
+
+    def kill(self) -> None:
+        """Ends the process with SIGKILL, whatever it is doing."""
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """Ends the process and what it talked to."""
+        self.kill()
+        self._api.close()
+
+    def _report(self, seconds: float, request_id: str) -> Outcome | None:
+        """The next report of the runtime client, or the failure that there is instead."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return self._api.reports.get(timeout=_WATCH_SECONDS)
+            except queue.Empty:
+                if failure := self._failure(deadline, seconds):
+                    self.kill()
+                    kind, message = failure
+                    message = f"RequestId: {request_id} Error: {message}"
+                    error = json.dumps({"errorType": kind, "errorMessage": message})
+                    with self.function.log.open("a") as log:
+                        log.write(error + "\n")
+                    return Outcome(error.encode(), failed=True)
+
+    def _failure(self, deadline: float, seconds: float) -> tuple[str, str] | None:
+        """Error type and message, as Lambda gives them, of what went wrong outside of the handler."""
+        if not self.alive and self._api.reports.empty():
+            code = self._process.returncode
+            how = "signal: killed" if code < 0 else f"exit status {code}"
+            return "Runtime.ExitError", f"Runtime exited with error: {how}"
+        if self._resident_mebibytes() > self.function.memory:
+            return "Runtime.OutOfMemory", "Runtime exited with error: signal: killed"
+        if time.monotonic() > deadline:
+            return "Sandbox.Timedout", f"Task timed out after {seconds:.2f} seconds"
+        return None
+
+    def _resident_mebibytes(self) -> float:
+        try:
+            pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            return 0  # the process is gone, which the next look at it will find
+        return pages * 4096 / 2**20
+
+    def _variables(self) -> dict[str, str]:
+        function = self.function
+        return {
+            "PATH": f"{function.layers}/bin:/usr/local/bin:/usr/bin:/bin",
+            "LANG": "en_US.UTF-8",
+            "TZ": ":UTC",
+            "PYTHONPATH": f"{function.task_root}:{function.layers}/python",
+            "LAMBDA_TASK_ROOT": str(function.task_root),
+            "_HANDLER": function.handler,
+            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._api.server_port}",
+            "AWS_LAMBDA_FUNCTION_NAME": function.name,
+            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory),
+            "AWS_LAMBDA_LOG_STREAM_NAME": f"[$LATEST]{self.id.replace('-', '')}",
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            # These say of each API call which role and which environment it came from.
+            "AWS_ACCESS_KEY_ID": function.role,
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_SESSION_TOKEN": self.id,
+        }

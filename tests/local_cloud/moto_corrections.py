@@ -1,0 +1,185 @@
+"""Where moto differs from AWS in ways that matter here, and what it does instead while the cloud is up."""
+
+import json
+import secrets
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from typing import Any
+from unittest.mock import patch
+
+from moto.awslambda.models import LambdaBackend
+from moto.awslambda_simple.models import LambdaSimpleBackend
+from moto.core.config import default_user_config
+from moto.core.exceptions import JsonRESTError
+from moto.events.models import events_backends
+from moto.iam.access_control import PermissionResult
+from moto.s3 import notifications
+from moto.s3.models import FakeBucket
+from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
+from moto.stepfunctions.parser.asl.utils import boto_client
+from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication
+
+from tests.local_cloud.functions import Functions, Throttled
+from tests.local_cloud.moto_queues import corrected_queues
+
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
+_S3_REASONS = {
+    "s3:ObjectCreated:Put": "PutObject",
+    "s3:ObjectCreated:Post": "POST Object",
+    "s3:ObjectCreated:Copy": "CopyObject",
+    "s3:ObjectCreated:CompleteMultipartUpload": "CompleteMultipartUpload",
+    "s3:ObjectRemoved:Delete": "DeleteObject",
+    "s3:ObjectRemoved:DeleteMarkerCreated": "DeleteObject",
+}
+
+
+@contextmanager
+def corrected(functions: Functions, interpreter_client: Callable[[str], Any]) -> Iterator[None]:
+    """`interpreter_client(service)` makes the clients that the Step Functions interpreter calls with."""
+    config = {
+        "lambda": {"use_docker": False},
+        "stepfunctions": {"execute_state_machine": True},
+        "iam": {"load_aws_managed_policies": True},
+    }
+    interpreter = type("Boto3", (), {"client": staticmethod(_client_of(interpreter_client))})
+    with ExitStack() as stack:
+        enter = stack.enter_context
+        enter(patch.dict(default_user_config, config))
+        enter(patch.object(LambdaSimpleBackend, "invoke", _invoke_in(functions)))
+        enter(patch.object(boto_client, "boto3", interpreter))
+        enter(patch.object(notifications, "_send_event_bridge_message", _send_s3_event))
+        enter(patch.object(BaseExecutionWorkerCommunication, "terminated", _terminated))
+        # moto parses the definition again for each execution, which takes 0.1 s.
+        parse = staticmethod(cache(AmazonStateLanguageParser.parse))
+        enter(patch.object(AmazonStateLanguageParser, "parse", parse))
+        enter(patch.object(FakeBucket, "get_permission", _get_permission))
+        enter(corrected_queues())
+        yield
+
+
+# --- Lambda runs functions -----------------------------------------------------------------------------
+
+
+def _invoke_in(functions: Functions) -> Callable[..., bytes]:
+    def invoke(
+        backend: LambdaBackend,
+        function_name: str,
+        qualifier: str | None,
+        body: bytes | str | None,
+        headers: Any,
+        response_headers: dict[str, str],
+    ) -> bytes:
+        name = backend.get_function(function_name, qualifier).function_name
+        event = (body.encode() if isinstance(body, str) else body) or b"{}"
+        trace_id = headers.get("X-Amzn-Trace-Id")
+        if headers.get("X-Amz-Invocation-Type") == "Event":
+            functions.invoke_later(name, event, trace_id)
+            return b""
+        try:
+            outcome = functions.invoke(name, event, trace_id)
+        except Throttled as error:
+            throttled = JsonRESTError("TooManyRequestsException", "Rate Exceeded.")
+            throttled.code = 429
+            raise throttled from error
+        response_headers["X-Amz-Executed-Version"] = "$LATEST"
+        if outcome.failed:
+            response_headers["x-amz-function-error"] = "Unhandled"
+        return outcome.payload
+
+    return invoke
+
+
+def _client_of(make: Callable[[str], Any]) -> Callable[..., Any]:
+    # moto makes a client for every task, with credentials that say nothing of the state machine's role.
+    return lambda *, service_name, **_: make(service_name)
+
+
+# --- EventBridge gets the events of S3 and of Step Functions -------------------------------------------
+
+
+def _send_s3_event(account_id: str, bucket: Any, event_name: str, key: Any) -> None:
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
+    changed = {"key": key.name, "sequencer": f"{time.time_ns():018X}"}
+    if key.version_id not in (None, "null"):
+        changed["version-id"] = key.version_id
+    if "ObjectCreated" in event_name:
+        changed |= {"size": key.size, "etag": key.etag.strip('"')}
+    detail = {
+        "version": "0",
+        "bucket": {"name": bucket.name},
+        "object": changed,
+        "request-id": secrets.token_hex(8).upper(),
+        "requester": account_id,
+        "source-ip-address": "127.0.0.1",
+        "reason": _S3_REASONS.get(event_name, event_name),
+    }
+    detail_type = notifications._detail_type(event_name)  # noqa: SLF001 - moto's table of AWS's names
+    _put_on_default_bus(account_id, bucket.region_name, "aws.s3", detail_type, [bucket.arn], detail)
+
+
+_terminated_by_moto = BaseExecutionWorkerCommunication.terminated
+
+
+def _terminated(ending: BaseExecutionWorkerCommunication) -> None:
+    # https://docs.aws.amazon.com/step-functions/latest/dg/eventbridge-integration.html
+    _terminated_by_moto(ending)
+    execution: Any = ending.execution
+    described = execution.to_describe_output()
+    detail = {
+        "executionArn": execution.exec_arn,
+        "stateMachineArn": execution.state_machine.arn,
+        "name": execution.name,
+        "status": execution.status,
+        "startDate": int(execution.start_date.timestamp() * 1000),
+        "stopDate": int(execution.stop_date.timestamp() * 1000),
+        "input": execution.execution_input,
+        "output": described.get("output"),
+        "stateMachineVersionArn": None,
+        "stateMachineAliasArn": None,
+        "redriveCount": 0,
+        "redriveDate": None,
+        "redriveStatus": "NOT_REDRIVABLE" if execution.status == "SUCCEEDED" else "REDRIVABLE",
+        "redriveStatusReason": None,
+        "inputDetails": {"included": True},
+        "outputDetails": {"included": True} if "output" in described else None,
+        "error": execution.error,
+        "cause": execution.cause,
+    }
+    _put_on_default_bus(
+        execution.account_id,
+        execution.region_name,
+        "aws.states",
+        "Step Functions Execution Status Change",
+        [execution.exec_arn],
+        detail,
+    )
+
+
+def _put_on_default_bus(
+    account: str, region: str, source: str, detail_type: str, resources: list[str], detail: Any
+) -> None:
+    event: Any = {
+        "version": "0",
+        "id": str(uuid.uuid4()),
+        "detail-type": detail_type,
+        "source": source,
+        "account": account,
+        "time": time.time(),  # moto writes it out as AWS does, in whole seconds
+        "ingestion-time": time.time(),  # which moto needs and takes out again
+        "region": region,
+        "resources": resources,
+        "detail": json.loads(json.dumps(detail)),
+    }
+    for rule in events_backends[account][region].event_buses["default"].rules.values():
+        if rule.state == "ENABLED":
+            rule.send_to_targets(event)
+
+
+# --- S3 ignores the conditions of bucket policies, and so denies everything that "TLS only" does not ----
+
+
+def _get_permission(bucket: FakeBucket, action: str, resource: str) -> PermissionResult:
+    return PermissionResult.NEUTRAL  # as nowhere in this cloud, access is not enforced

@@ -1,0 +1,31 @@
+"""The published schemas of the outcome events, and what is held against them."""
+
+import json
+from typing import Any
+
+from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[import-untyped]  # has no types
+
+from recompute.timestamps import from_iso
+from tests.deployment import ROOT
+
+SCHEMAS: dict[str, dict[str, Any]] = {
+    path.stem: json.loads(path.read_text()) for path in (ROOT / "events/schemas").glob("*.json")
+}
+
+_FORMATS = FormatChecker(formats=())
+_FORMATS.checks("date-time", raises=ValueError)(lambda value: from_iso(value) or True)
+
+
+def check_schema(schema: dict[str, Any]) -> None:
+    """Raises SchemaError if it is no JSON Schema."""
+    Draft202012Validator.check_schema(schema)
+
+
+def validate(instance: object, schema: dict[str, Any]) -> None:
+    """Raises ValidationError if the instance is not as the schema says."""
+    Draft202012Validator(schema, format_checker=_FORMATS).validate(instance)
+
+
+def validate_event(event: dict[str, Any]) -> None:
+    """Raises ValidationError if an event is not as the schema of its detail type says."""
+    validate(event, SCHEMAS[event["detail-type"].lower().replace(" ", "-")])

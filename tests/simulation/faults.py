@@ -1,0 +1,75 @@
+"""What goes wrong in a history: decided by the seed, recorded, and each fault removable by its name."""
+
+from collections.abc import Mapping, Set
+from random import Random
+
+CALL_FAULTS = (
+    "fails before its effect",
+    "fails after its effect",
+    "fails, takes effect later",
+    "is slow",
+    "crashes before its effect",
+    "crashes after its effect",
+)
+"""What may happen at a call to the outside."""
+
+OTHER_FAULTS = (
+    "is delivered twice",
+    "is delayed",
+    "fails at the platform",
+    "never starts",
+    "takes longer than the deadline",
+    "flag and timestamp change apart",
+    "is aborted",
+    "its end is not reported",
+    "its end is reported late",
+)
+
+
+class Faults:
+    """The faults of one history.
+
+    Only a few kinds occur in one history, some of them often: what is lost in the noise of one history
+    shows in another. `rates`, by kind, takes the place of that choice. With `keep`, only the faults of these
+    names happen.
+    """
+
+    def __init__(
+        self, seed: int, until: float, rates: Mapping[str, float], keep: Set[str] | None = None
+    ) -> None:
+        random = Random(f"{seed}/faults")
+        kinds = (*CALL_FAULTS, *OTHER_FAULTS)
+        self._rates = dict.fromkeys(kinds, 0.0)
+        for kind in random.sample(kinds, random.choice([0, 1, 3, 6])):
+            self._rates[kind] = random.choice([0.02, 0.1, 0.25])
+        if rates:
+            self._rates = {**dict.fromkeys(kinds, 0.0), **rates}
+        self._until = until
+        self._keep = keep
+        self.injected: list[str] = []
+
+    @property
+    def calm(self) -> bool:
+        """Whether nothing has gone wrong."""
+        return not self.injected
+
+    def strikes(self, kind: str, what: str, now: float, draw: float, weight: float = 1.0) -> bool:
+        """Whether this goes wrong with that; `draw` is uniform in [0, 1)."""
+        return self._choose([kind], what, now, draw / weight) is not None
+
+    def of_call(self, what: str, now: float, draw: float) -> str | None:
+        """What goes wrong with a call, if anything."""
+        return self._choose(CALL_FAULTS, what, now, draw)
+
+    def _choose(self, kinds: tuple[str, ...] | list[str], what: str, now: float, draw: float) -> str | None:
+        if now >= self._until:
+            return None
+        for kind in kinds:
+            if draw < self._rates[kind]:
+                name = f"{what} {kind}"
+                if self._keep is not None and name not in self._keep:
+                    return None
+                self.injected.append(name)
+                return kind
+            draw -= self._rates[kind]
+        return None

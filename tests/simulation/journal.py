@@ -1,0 +1,41 @@
+"""What truly happened in a history, by true time: the checks judge by this, and people read it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+START = 1_700_000_000.0
+"""Epoch seconds at which every history begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a model ("*": perhaps to all)."""
+
+    time: float
+    what: str
+    model: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        details = ", ".join(f"{name} {value}" for name, value in self.details.items())
+        return f"{self.time - START:9.3f}  {self.model:8} {self.what:20} {details}"
+
+
+class Journal:
+    """The events of one history, in their order; `listen` hears of each."""
+
+    def __init__(self, clock: Callable[[], float], listen: Callable[[Event], None]) -> None:
+        self._clock = clock
+        self._listen = listen
+        self.events: list[Event] = []
+
+    def note(self, what: str, model: str, **details: object) -> None:
+        """Adds what happens now."""
+        event = Event(self._clock(), what, model, details)
+        self.events.append(event)
+        self._listen(event)
+
+    def of(self, *whats: str) -> list[Event]:
+        """The events of these kinds."""
+        return [event for event in self.events if event.what in whats]

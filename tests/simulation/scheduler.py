@@ -1,0 +1,143 @@
+"""A discrete-event scheduler with a simulated clock, on which blocking code runs as processes.
+
+Each process is a thread, but only the one that holds the baton runs, and the order is that of the event
+queue alone: the same events give the same history.
+"""
+
+import heapq
+import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from random import Random
+
+MOST_STEPS = 50_000
+
+
+def _taken() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
+class Killed(BaseException):
+    """Ends a process at its next pause, as if it had never been: no handler of errors may see it."""
+
+
+class NeverQuiet(Exception):
+    """The history goes on and on."""
+
+
+class Process:
+    """A thread of the simulated world.
+
+    It is killed at `deadline`; `skew` is how far its clock is off; `run` is the run that it executes, if any.
+    """
+
+    def __init__(self, name: str, random: Random, skew: float, deadline: float) -> None:
+        self.name = name
+        self.random = random
+        self.skew = skew
+        self.deadline = deadline
+        self.killed = False
+        self.calls = 0
+        self.run: str | None = None
+        self.baton = _taken()
+        self.thread: threading.Thread | None = None
+
+
+class Scheduler:
+    """Runs actions and processes in the order of simulated time. Times are in seconds."""
+
+    def __init__(self, start: float) -> None:
+        self.now = start
+        self.steps = 0
+        self.running: Process | None = None
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+        self._baton = _taken()
+        self._processes: list[Process] = []
+        self._failure: BaseException | None = None
+
+    @property
+    def process(self) -> Process:
+        """The process that runs now."""
+        if self.running is None:
+            raise RuntimeError("no process runs")
+        return self.running
+
+    def at(self, time: float, action: Callable[[], None]) -> None:
+        """Does `action`, which must not pause, at a time."""
+        self._count += 1
+        heapq.heappush(self._events, (max(time, self.now), self._count, action))
+
+    def spawn(self, process: Process, body: Callable[[], None]) -> None:
+        """Starts a process now."""
+
+        def main() -> None:
+            process.baton.acquire()
+            try:
+                if not process.killed:
+                    body()
+            except Killed:
+                pass
+            except BaseException as error:  # noqa: BLE001  # raised again by the thread that runs the world
+                self._failure = error
+            self._processes.remove(process)
+            self._baton.release()
+
+        process.thread = threading.Thread(target=main, name=process.name, daemon=True)
+        process.thread.start()
+        self._processes.append(process)
+        self.at(self.now, lambda: self._resume(process))
+
+    def pause(self, seconds: float) -> None:
+        """Lets the others go on for so long. Raises Killed where the process does not live to see the end."""
+        process, wake = self.process, self.now + seconds
+        doomed = wake >= process.deadline
+        wake = min(wake, process.deadline)
+        self._step()
+        if self._events and self._events[0][0] <= wake:
+            self.at(wake, lambda: self._resume(process))
+            self._baton.release()
+            process.baton.acquire()
+        else:
+            self.now = wake  # nobody else has anything to do before
+        if doomed or process.killed:
+            raise Killed
+
+    @contextmanager
+    def acting_for(self, process: Process) -> Iterator[None]:
+        """What happens now is still this process's doing, though it no longer waits for it."""
+        before, self.running = self.running, process
+        yield
+        self.running = before
+
+    def run(self) -> None:
+        """Until nothing is left to happen. Raises NeverQuiet, or what a process raised."""
+        while self._events:
+            self.now, _, action = heapq.heappop(self._events)
+            self._step()
+            action()
+
+    def close(self) -> None:
+        """Ends the processes that are left when a history is broken off."""
+        for process in list(self._processes):
+            process.killed = True
+            process.deadline = -math.inf
+            self._resume(process, wanted=False)
+
+    def _step(self) -> None:
+        self.steps += 1
+        if self.steps > MOST_STEPS:
+            raise NeverQuiet(f"there was no end after {MOST_STEPS} steps")
+
+    def _resume(self, process: Process, wanted: bool = True) -> None:
+        self.running = process
+        process.baton.release()
+        self._baton.acquire()
+        self.running = None
+        if process not in self._processes and process.thread:
+            process.thread.join()
+        if wanted and self._failure:
+            raise self._failure

@@ -1,0 +1,110 @@
+"""What comes into the simulated world from outside."""
+
+import json
+from dataclasses import dataclass
+from random import Random
+
+from recompute import routes
+from recompute.errors import BadInput
+from recompute.events import AllModels, ObjectChanged, RunEnded, read_json
+from recompute.timestamps import to_iso
+from tests.simulation.journal import START
+
+ROUTES = routes.parse(
+    json.dumps(
+        {
+            "routes": [
+                {"keys": ["data/{job}/{model}/*"], "targets": [{"job_id": "{job}", "model_id": "{model}"}]},
+                {"targets": [{"job_id": "1", "model_id": "model-1"}]},
+                {"targets": [{"job_id": "2", "model_id": "model-2"}]},
+            ]
+        }
+    )
+)
+JOB_OF = {"model-1": "1", "model-2": "2"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stimulus:
+    """What comes from outside: an update by one of the ways in, garbage, or another's recompute.
+
+    It comes `delay` seconds after the start or, because bugs live there, after an event of its model.
+    """
+
+    number: int
+    kind: str
+    model: str
+    delay: float
+    after: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.number}"
+
+
+def stimuli_of(seed: int) -> list[Stimulus]:
+    """What comes from outside in the history of a seed: some bursts, as uploads come, and some echoes."""
+    random = Random(f"{seed}/stimuli")
+    models = random.choice([["model-1"], ["model-1"], ["model-1", "model-2"]])
+    kinds = ["upload", "event", "message", "direct", "schedule", "garbage", "other"]
+    stimuli: list[Stimulus] = []
+
+    def add(delay: float, after: str | None = None) -> None:
+        kind = random.choices(kinds, [4, 3, 3, 3, 1, 1, 2])[0]
+        stimuli.append(Stimulus(len(stimuli) + 1, kind, random.choice(models), delay, after))
+
+    for _ in range(random.randint(1, 3)):
+        delay = random.uniform(0, 1500)
+        for _ in range(random.randint(1, 3)):
+            add(delay)
+            delay += random.choice([random.expovariate(1.0), random.expovariate(0.05)])
+    for _ in range(random.randint(0, 4)):
+        after = random.choice(["claimed", "job requested", "job done", "completed told", "released"])
+        add(random.choice([random.expovariate(0.5), random.uniform(0, 60)]), after)
+    return stimuli
+
+
+def body_of(stimulus: Stimulus, now: float, in_full: bool) -> str:
+    """The event as it arrives; `now` is by the sender's clock, and some do not say all that they could."""
+    job_id, whole_seconds = JOB_OF[stimulus.model], to_iso(now // 1)
+    bodies = {
+        "garbage": f"garbage {stimulus.number}",
+        "upload": {
+            "source": "aws.s3",
+            "detail-type": "Object Created",
+            "time": whole_seconds,
+            "detail": {
+                "bucket": {"name": "bucket"},
+                "object": {"key": f"data/{job_id}/{stimulus.model}/{stimulus.number}.csv"},
+            },
+        },
+        "event": {
+            "source": "arcanna.training-data",
+            "detail-type": "Training Data Updated",
+            "time": whole_seconds,
+            "detail": {"job_id": job_id, "model_id": stimulus.model},
+        },
+        "message": {"job_id": job_id, "happened_at": to_iso(now) if in_full else None},
+        "direct": {"job_id": job_id, "model_id": stimulus.model if in_full else None},
+        "schedule": {"models": "all", "happened_at": whole_seconds},
+    }
+    body = bodies[stimulus.kind]
+    return body if isinstance(body, str) else json.dumps(body)
+
+
+def models_of(body: str) -> list[str]:
+    """Whom a message is about; "*" where it cannot be told."""
+    try:
+        occurrences = read_json(body, START)
+    except BadInput:
+        return ["*"]
+    models: list[str] = []
+    for occurrence in occurrences:
+        if isinstance(occurrence, AllModels):
+            models += JOB_OF
+        elif isinstance(occurrence, RunEnded):
+            models.append(occurrence.run["model_id"])
+        elif isinstance(occurrence, ObjectChanged):
+            models += [target.model_id or "" for target in ROUTES.targets(occurrence.key)]
+        else:
+            models.append(occurrence.target.model_id or f"model-{occurrence.target.job_id}")
+    return models

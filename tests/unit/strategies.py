@@ -1,0 +1,44 @@
+"""Values for property tests: any JSON, and any update."""
+
+from hypothesis import strategies as st
+
+from recompute.updates import ID_LENGTH, SAMPLE_SIZE, Target, Update
+
+FIRST = -62_135_596_800_000
+"""The year 1, in milliseconds of the epoch."""
+LAST = 253_402_300_799_999
+"""The end of the year 9999."""
+
+any_text = st.text(st.characters(exclude_categories=()), max_size=20)
+"""Half surrogate pairs included, as JSON allows them."""
+
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | any_text,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(any_text, inner, max_size=4),
+    max_leaves=10,
+)
+
+identifiers = st.text(min_size=1, max_size=ID_LENGTH).filter(lambda t: t.isprintable() and bool(t.strip()))
+targets = st.builds(Target, identifiers, st.none() | identifiers)
+milliseconds = st.integers(FIRST, LAST)
+samples = st.dictionaries(
+    st.sampled_from(["bucket", "key", "version_id"]),
+    st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=50),
+)
+
+
+@st.composite
+def updates(draw: st.DrawFn, targets: st.SearchStrategy[Target] = targets) -> Update:
+    """Any update that events can lead to: of whole milliseconds, as it is written."""
+    first, last = sorted([draw(milliseconds), draw(milliseconds)])
+    waiting_since = draw(st.none() | milliseconds)
+    return Update(
+        draw(targets),
+        last / 1000,
+        draw(identifiers),
+        first_at=first / 1000,
+        count=draw(st.integers(0, 10**9)),
+        sample=tuple(draw(st.lists(samples, max_size=SAMPLE_SIZE))),
+        attempt=draw(st.integers(0, 10**9)),
+        waiting_since=None if waiting_since is None else waiting_since / 1000,
+    )

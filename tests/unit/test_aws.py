@@ -1,0 +1,110 @@
+"""The AWS calls of the trigger: what they do, and the one failure that their callers handle."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recompute.aws import Queues, Workflow, route_source
+from recompute.errors import AwsUnavailable, ConfigurationError
+from recompute.runs import Run, first_check
+from recompute.updates import Target, Update
+from tests.doubles import Stack
+from tests.unit.test_check import RUN
+
+UPDATE = Update(Target("1234", "m"), 1_736_950_000.0, "upload", 1_736_950_000.0)
+CHECK = first_check([], 5)
+
+
+@pytest.fixture
+def queues(stack: Stack) -> Queues:
+    return Queues(stack.sqs, stack.updates_url, stack.dead_letter_url)
+
+
+# --- Queues ----------------------------------------------------------------------------------------------
+
+
+def test_an_update_is_put_off_until_its_delay_is_over(stack: Stack, queues: Queues) -> None:
+    queues.put_off(UPDATE, 900)
+    assert stack.waiting() == []
+    queues.put_off(UPDATE, 0)
+    (body,) = stack.waiting()
+    assert (body["job_id"], body["model_id"], body["cause"]) == ("1234", "m", "upload")
+
+
+def test_a_dead_letter_keeps_its_body_and_tells_its_reason(stack: Stack, queues: Queues) -> None:
+    queues.dead_letter('{"some": "body"}', "BadInput", "it lacks a job_id")
+    assert stack.dead_letters() == [('{"some": "body"}', "BadInput", "it lacks a job_id")]
+
+
+def test_a_dead_letter_without_a_detail_has_its_reason_for_one(stack: Stack, queues: Queues) -> None:
+    queues.dead_letter("body", "BadInput", "")
+    assert stack.dead_letters() == [("body", "BadInput", "BadInput")]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@given(detail=st.text(max_size=2000))
+def test_any_detail_is_shown_in_characters_that_sqs_takes(stack: Stack, queues: Queues, detail: str) -> None:
+    queues.dead_letter("body", "BadInput", detail)
+    ((_, _, shown),) = stack.dead_letters()
+    assert shown
+    assert shown.isprintable()
+
+
+def test_a_queue_that_cannot_be_reached_is_told(stack: Stack) -> None:
+    gone = Queues(stack.sqs, stack.updates_url + "-gone", stack.dead_letter_url + "-gone")
+    with pytest.raises(AwsUnavailable, match="put an update back into the queue"):
+        gone.put_off(UPDATE, 0)
+    with pytest.raises(AwsUnavailable, match="dead-letter queue"):
+        gone.dead_letter("body", "BadInput", "detail")
+
+
+# --- Workflow --------------------------------------------------------------------------------------------
+
+
+def test_an_execution_is_started_with_its_data(stack: Stack) -> None:
+    Workflow(stack.states, stack.workflow_arn).start("run-1", RUN, CHECK)
+    assert stack.executions() == {"run-1": {"run": RUN, "check": CHECK}}
+
+
+def test_the_same_execution_is_started_once(stack: Stack) -> None:
+    workflow = Workflow(stack.states, stack.workflow_arn)
+    other: Run = {**RUN, "label": "another"}
+    workflow.start("run-1", RUN, CHECK)
+    workflow.start("run-1", other, CHECK)
+    assert stack.executions() == {"run-1": {"run": RUN, "check": CHECK}}
+
+
+def test_a_workflow_that_cannot_be_started_is_told(stack: Stack) -> None:
+    with pytest.raises(AwsUnavailable, match="start the workflow"):
+        Workflow(stack.states, stack.workflow_arn + "-gone").start("run-1", RUN, CHECK)
+
+
+# --- Routes ----------------------------------------------------------------------------------------------
+
+ONE = {"routes": [{"name": "one", "keys": ["a/*"], "targets": [{"job_id": "1"}]}]}
+TWO = {"routes": [{"name": "two", "keys": ["a/*"], "targets": [{"job_id": "2"}]}]}
+
+
+def test_routes_are_read_from_their_parameter_and_kept(stack: Stack) -> None:
+    stack.set_routes(ONE)
+    routes = route_source(stack.ssm, stack.routes_parameter)
+    assert routes().targets("a/b") == [Target("1", None)]
+    stack.set_routes(TWO)
+    assert routes().targets("a/b") == [Target("1", None)]
+    assert route_source(stack.ssm, stack.routes_parameter)().targets("a/b") == [Target("2", None)]
+
+
+def test_routes_that_are_wrong_are_told_every_time(stack: Stack) -> None:
+    stack.set_routes({"routes": [{"name": "broken"}]})
+    routes = route_source(stack.ssm, stack.routes_parameter)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="broken"):
+            routes()
+
+
+def test_a_parameter_that_is_not_there_passes_by_itself(stack: Stack) -> None:
+    routes = route_source(stack.ssm, "other")
+    with pytest.raises(AwsUnavailable, match="could not read the routes"):
+        routes()
+    stack.ssm.put_parameter(Name="other", Value='{"routes": []}', Type="String")
+    assert routes().targets("a/b") == []

@@ -1,0 +1,123 @@
+"""What becomes of an update: never two runs at once, never an update without a recompute after it."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from recompute.coverage import Action, Entry, decide
+
+MARGIN = 5.0
+NOW = 1000.0
+HELD = Entry(run_id="r", requested_at=900.0, lease_expires_at=2000.0)
+IN_DOUBT = Entry(run_id="r", lease_expires_at=2000.0)
+EXPIRED = Entry(run_id="r", requested_at=900.0, lease_expires_at=999.9)
+
+times = st.floats(0, 2000)
+margins = st.floats(0, 60)
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> Entry:
+    held = draw(st.booleans())
+    return Entry(
+        run_id="r" if held else None,
+        requested_at=draw(st.none() | times) if held else None,
+        lease_expires_at=draw(times) if held else None,
+        pending_at=draw(st.none() | times),
+        covered_until=draw(st.none() | times),
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "happened_at", "action"),
+    [
+        # Nobody holds the model.
+        (Entry(), 900.0, "claim"),
+        (Entry(), 994.9, "claim"),
+        (Entry(), 995.0, "settle"),
+        (Entry(), 1000.0, "settle"),
+        (Entry(pending_at=996.0), 900.0, "settle"),
+        (Entry(pending_at=990.0), 900.0, "claim"),
+        # A completed run was asked for later, with the margin.
+        (Entry(covered_until=950.0), 944.9, "covered"),
+        (Entry(covered_until=950.0), 945.0, "claim"),
+        # A run is under way.
+        (HELD, 894.9, "covered"),
+        (HELD, 895.0, "coalesce"),
+        (HELD, 1000.0, "coalesce"),
+        (Entry(run_id="r", requested_at=900.0, lease_expires_at=NOW), 950.0, "coalesce"),
+        # A model is claimed, and whether that becomes a run is not known yet: it may not be relied on.
+        (IN_DOUBT, 894.9, "settle"),
+        (IN_DOUBT, 1000.0, "settle"),
+        (Entry(run_id="r", lease_expires_at=999.9), 894.9, "claim"),
+        # It was under way: what it asked for proves nothing.
+        (EXPIRED, 894.9, "claim"),
+        (EXPIRED, 1000.0, "settle"),
+    ],
+)
+def test_what_becomes_of_an_update(entry: Entry, happened_at: float, action: Action) -> None:
+    assert decide(entry, happened_at, NOW, MARGIN) == action
+
+
+@given(entries(), times, times, margins)
+def test_a_held_model_is_never_claimed(entry: Entry, happened_at: float, now: float, margin: float) -> None:
+    assume(entry.held(now))
+    meanwhile = "settle" if entry.requested_at is None else "coalesce"
+    assert decide(entry, happened_at, now, margin) in ("covered", meanwhile)
+
+
+@given(entries(), times, times, margins)
+def test_covered_means_asked_for_after_the_update(
+    entry: Entry, happened_at: float, now: float, margin: float
+) -> None:
+    assume(decide(entry, happened_at, now, margin) == "covered")
+    requests = [entry.covered_until, entry.requested_at if entry.held(now) else None]
+    assert any(at is not None and at > happened_at + margin for at in requests)
+
+
+@given(entries(), times, times, margins)
+def test_on_a_claim_in_doubt_nothing_relies(
+    entry: Entry, happened_at: float, now: float, margin: float
+) -> None:
+    """The update is treated as if there were no claim, except that it waits for what becomes of it."""
+    in_doubt = replace(entry, run_id="r", requested_at=None)
+    assume(in_doubt.held(now))
+    free = replace(in_doubt, run_id=None, lease_expires_at=None)
+    expected = "covered" if decide(free, happened_at, now, margin) == "covered" else "settle"
+    assert decide(in_doubt, happened_at, now, margin) == expected
+
+
+@given(entries(), times, times, times, margins)
+def test_a_later_update_needs_no_less(
+    entry: Entry, earlier: float, later: float, now: float, margin: float
+) -> None:
+    need = {"covered": 0, "coalesce": 1, "claim": 1, "settle": 2}
+    earlier, later = sorted((earlier, later))
+    assert need[decide(entry, earlier, now, margin)] <= need[decide(entry, later, now, margin)]
+
+
+@given(st.none() | times, times, margins, st.floats(0.001, 1000), st.floats(0, 1000))
+def test_an_update_that_led_to_a_run_is_covered_when_it_comes_again(
+    pending_at: float | None, happened_at: float, margin: float, waited: float, after: float
+) -> None:
+    entry = Entry(pending_at=pending_at)
+    now = entry.settles_at(happened_at, margin) + waited
+    assert decide(entry, happened_at, now, margin) == "claim"
+    running = Entry(run_id="new", requested_at=now, lease_expires_at=now + after)
+    completed = Entry(covered_until=now)
+    # The claim forgets pending_at, so the run has to cover that as well.
+    for update in {happened_at, pending_at or happened_at}:
+        assert decide(running, update, now + after, margin) == "covered"
+        assert decide(completed, update, now + after, margin) == "covered"
+
+
+@given(entries(), times, times, margins)
+def test_an_update_settles_once_and_for_all(
+    entry: Entry, happened_at: float, now: float, margin: float
+) -> None:
+    assume(decide(entry, happened_at, now, margin) == "settle")
+    settled = entry.settles_at(happened_at, margin) + 0.001
+    assert settled > now
+    assert decide(entry, happened_at, settled, margin) == "claim"

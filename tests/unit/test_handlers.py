@@ -1,0 +1,171 @@
+"""The two entry points, as Lambda calls them, as far as that needs no platform."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+
+from functions.check_status import app as check_status
+from functions.trigger_recompute import app as trigger_recompute
+from recompute.errors import BadInput, ConfigurationError
+from recompute.runs import first_check
+from tests.deployment import environment_of
+from tests.doubles import Invocation, Logs, Stack, client
+from tests.unit.test_check import RUN
+
+pytestmark = pytest.mark.usefixtures("_environment")
+TRIGGER = environment_of("TriggerRecomputeFunction")
+CHECK = environment_of("CheckStatusFunction")
+# Powertools says so on standard error, where it does no harm.
+nothing_counted = pytest.mark.filterwarnings("ignore:No application metrics to publish")
+POWERTOOLS = {"POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL"}
+
+
+@pytest.fixture
+def _environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A new execution environment, with the variables that the template sets and no others."""
+    given = {
+        "ARCANNA_BASE_URL": "https://arcanna.example",
+        "ARCANNA_API_KEY_SECRET_ARN": stack.secret_arn,
+        "LEDGER_TABLE": stack.ledger_table,
+        "WORKFLOW_ARN": stack.workflow_arn,
+        "UPDATES_QUEUE_URL": stack.updates_url,
+        "DEAD_LETTER_QUEUE_URL": stack.dead_letter_url,
+        "ROUTES_PARAMETER": stack.routes_parameter,
+        "QUALITY_GATE": "{}",
+    }
+    for name in (TRIGGER | CHECK) - POWERTOOLS:
+        monkeypatch.setenv(name, given.get(name, "300"))
+    monkeypatch.setattr(boto3, "client", client)
+    trigger_recompute.trigger.cache_clear()
+    check_status.platform.cache_clear()
+    yield
+    trigger_recompute.trigger.cache_clear()
+    check_status.platform.cache_clear()
+
+
+def message(number: int, body: str) -> dict[str, Any]:
+    return {
+        "messageId": f"message-{number}",
+        "eventSource": "aws:sqs",
+        "body": body,
+        "attributes": {"SentTimestamp": "1736950000000"},
+    }
+
+
+# --- Settings --------------------------------------------------------------------------------------------
+
+
+def test_the_template_s_variables_are_all_that_the_functions_need() -> None:
+    trigger_recompute.trigger()
+    check_status.platform()
+
+
+@nothing_counted
+@pytest.mark.parametrize("name", sorted(TRIGGER - POWERTOOLS))
+def test_the_trigger_misses_every_variable_that_the_template_sets(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delenv(name)
+    with pytest.raises(ConfigurationError, match=name):
+        trigger_recompute.handler({"job_id": "1234"}, Invocation())
+
+
+@nothing_counted
+@pytest.mark.parametrize("name", sorted(CHECK - POWERTOOLS))
+def test_the_check_misses_every_variable_that_the_template_sets(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delenv(name)
+    with pytest.raises(ConfigurationError, match=name):
+        check_status.handler({"run": RUN, "check": first_check([], 5)}, Invocation())
+
+
+@pytest.mark.parametrize("name", sorted(TRIGGER - CHECK))
+def test_the_check_does_without_what_only_the_trigger_gets(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.delenv(name)
+    check_status.platform()
+
+
+# --- What comes in ---------------------------------------------------------------------------------------
+
+
+def test_an_object_without_a_route_leads_to_nothing() -> None:
+    event = {
+        "source": "aws.s3",
+        "detail-type": "Object Created",
+        "time": "2025-01-15T14:30:00Z",
+        "detail": {"bucket": {"name": "bucket"}, "object": {"key": "elsewhere.csv"}},
+    }
+    assert trigger_recompute.handler(event, Invocation()) == {"results": []}
+
+
+def test_unusable_messages_are_done_with_and_end_as_dead_letters(stack: Stack) -> None:
+    batch = {"Records": [message(number, f"garbage {number}") for number in range(3)]}
+    assert trigger_recompute.handler(batch, Invocation()) == {"batchItemFailures": []}
+    assert [(body, reason) for body, reason, _ in stack.dead_letters()] == [
+        (f"garbage {number}", "BadInput") for number in range(3)
+    ]
+
+
+def test_messages_that_nothing_can_be_done_about_come_again(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEAD_LETTER_QUEUE_URL", stack.dead_letter_url + "-gone")
+    answer = trigger_recompute.handler({"Records": [message(7, "garbage")]}, Invocation())
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "message-7"}]}
+
+
+@nothing_counted
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        [],
+        "text",
+        {},
+        {"Records": None},
+        {"Records": []},
+        {"Records": {}},
+        {"Records": "text"},
+        {"Records": ["text"]},
+        {"Records": {"eventSource": "aws:sqs"}},
+        {"Records": [{"eventSource": "aws:kinesis"}]},
+    ],
+)
+def test_no_event_by_hand_fails_for_another_reason_than_itself(event: Any) -> None:
+    with pytest.raises(BadInput):
+        trigger_recompute.handler(event, Invocation())
+
+
+@nothing_counted
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        {},
+        {"run": RUN},
+        {"run": {}, "check": {}},
+        {"run": {**RUN, "requested_at": "yesterday"}, "check": first_check([], 5)},
+        {"run": {**RUN, "deadline_at": 7}, "check": first_check([], 5)},
+    ],
+)
+def test_no_check_by_hand_fails_for_another_reason_than_itself(event: Any) -> None:
+    with pytest.raises(BadInput):
+        check_status.handler(event, Invocation())
+
+
+def test_the_logs_name_the_invocation(logs: Logs) -> None:
+    trigger_recompute.handler({"Records": [message(7, "garbage")]}, Invocation())
+    (line,) = logs.lines
+    assert line["function_request_id"] == Invocation.aws_request_id
+    assert (line["message"], line["message_id"], line["reason"]) == (
+        "unusable message",
+        "message-7",
+        "BadInput",
+    )
+    assert json.dumps(line).count("garbage") == 0

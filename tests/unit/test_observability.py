@@ -1,0 +1,148 @@
+"""One story in the logs, and metrics that stay countable."""
+
+import json
+from typing import Any
+
+import pytest
+
+from recompute.errors import Unauthorised
+from recompute.observability import check_failed, count, metrics, report, waiting
+from recompute.runs import Check, first_check
+from recompute.timestamps import from_iso
+from tests.doubles import Logs
+from tests.unit.test_check import RUN
+
+ENDED_AT = from_iso(RUN["requested_at"]) + 200.0
+RUNNING = first_check([], 5)
+COMPLETED: Check = {
+    **RUNNING,
+    "status": "completed",
+    "reason": "completed",
+    "polls": 4,
+    "duration_seconds": 180.0,
+    "metrics": {"overall_accuracy": 0.9, "overall_recall": None},
+    "quality": {"verdict": "regressed", "why": "Escalate.recall fell", "differences": []},
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_metrics_of_other_tests() -> None:
+    metrics.clear_metrics()
+
+
+def emitted(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """The EMF documents printed so far, without their envelopes but with dimensions and units."""
+    documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    shown = []
+    for document in documents:
+        (envelope,) = document.pop("_aws")["CloudWatchMetrics"]
+        assert envelope["Namespace"] == "ArcannaMetricsRecompute"
+        units = {metric["Name"]: metric["Unit"] for metric in envelope["Metrics"]}
+        shown.append({**document, "dimensions": envelope["Dimensions"], "units": units})
+    return shown
+
+
+def test_a_count_belongs_to_the_service(capsys: pytest.CaptureFixture[str]) -> None:
+    count("UpdatesReceived", 3)
+    count("UpdatesReceived")
+    metrics.flush_metrics()
+    assert emitted(capsys) == [
+        {
+            "service": "tests",
+            "UpdatesReceived": [3.0, 1.0],
+            "dimensions": [["service"]],
+            "units": {"UpdatesReceived": "Count"},
+        }
+    ]
+
+
+def test_updates_that_wait_are_counted_by_reason_with_their_age(capsys: pytest.CaptureFixture[str]) -> None:
+    waiting(Unauthorised("no"), 12.5)
+    metrics.flush_metrics()
+    assert emitted(capsys) == [
+        {
+            "service": "tests",
+            "Unauthorised": [1.0],
+            "UpdateAge": [12.5],
+            "dimensions": [["service"]],
+            "units": {"Unauthorised": "Count", "UpdateAge": "Seconds"},
+        }
+    ]
+
+
+def test_a_check_without_an_answer_is_counted_by_reason_and_logged(
+    capsys: pytest.CaptureFixture[str], logs: Logs
+) -> None:
+    check_failed(Unauthorised("no"))
+    metrics.flush_metrics()
+    (shown,) = emitted(capsys)
+    assert shown["units"] == {"Unauthorised": "Count"}
+    (line,) = logs.lines
+    assert (line["level"], line["reason"], line["detail"]) == ("WARNING", "Unauthorised", "no")
+
+
+def test_a_look_at_a_running_recompute_is_only_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    report(RUN, RUNNING, ENDED_AT)
+    metrics.flush_metrics()
+    (shown,) = emitted(capsys)
+    assert (shown["dimensions"], shown["units"]) == ([["service"]], {"StatusChecks": "Count"})
+
+
+def test_a_completed_run_tells_how_long_it_took_and_how_good_the_model_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report(RUN, COMPLETED, ENDED_AT)
+    (shown,) = emitted(capsys)
+    assert shown == {
+        "service": "tests",
+        "job_id": "1234",
+        "FreshnessLag": [260.0],
+        "RunDuration": [180.0],
+        "OverallAccuracy": [0.9],
+        "QualityVerdict": [-1.0],
+        "dimensions": [["service"], ["service", "job_id"]],
+        "units": {
+            "FreshnessLag": "Seconds",
+            "RunDuration": "Seconds",
+            "OverallAccuracy": "None",
+            "QualityVerdict": "None",
+        },
+    }
+
+
+def test_a_verdict_that_was_not_reached_is_no_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    report(RUN, {**COMPLETED, "quality": RUNNING["quality"]}, ENDED_AT)
+    (shown,) = emitted(capsys)
+    assert "QualityVerdict" not in shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "metric"),
+    [
+        ({"status": "completed"}, "RecomputesCompleted"),
+        ({"status": "failed"}, "RecomputesFailed"),
+        ({"status": "timed_out"}, "RecomputesTimedOut"),
+    ],
+)
+def test_the_end_of_a_run_is_counted_without_its_job(
+    capsys: pytest.CaptureFixture[str], changes: Any, metric: str
+) -> None:
+    report(RUN, {**COMPLETED, **changes}, ENDED_AT)
+    metrics.flush_metrics()
+    shown = emitted(capsys)[-1]
+    assert (shown[metric], shown["PollsPerRun"]) == ([1.0], [4.0])
+    assert shown["dimensions"] == [["service"]]
+
+
+@pytest.mark.parametrize("check", [RUNNING, COMPLETED])
+def test_a_look_is_logged_with_how_things_stand(logs: Logs, check: Check) -> None:
+    report(RUN, check, ENDED_AT)
+    line = logs.lines[0]
+    assert line["message"] == "status checked"
+    for name in ("status", "reason", "detail", "polls", "wait_seconds", "duration_seconds"):
+        assert line.get(name) == check[name]
+
+
+def test_the_verdict_is_logged_with_its_reasons(logs: Logs) -> None:
+    report(RUN, COMPLETED, ENDED_AT)
+    assert (logs.lines[1]["verdict"], logs.lines[1]["why"]) == ("regressed", "Escalate.recall fell")

@@ -1,0 +1,102 @@
+"""The poll-interval policy: its bounds, what it learns, and how it compares with what peers do."""
+
+import math
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recompute.polling import next_wait
+from tests.benchmarks import polling as benchmark
+
+HOUR, DAY = 3600.0, 86400.0
+
+durations = st.floats(0.0, 2 * DAY)
+histories = st.lists(durations, max_size=10)
+
+
+def schedule(history: Sequence[float], duration: float) -> list[int]:
+    """The times of the checks of a run, up to the one that sees its end."""
+    times, elapsed = [], 0
+    while elapsed < duration:
+        elapsed += next_wait(elapsed, history)
+        times.append(elapsed)
+    return times
+
+
+@given(durations, histories, st.integers(1, 60), st.integers(0, 900))
+def test_waits_are_whole_seconds_within_the_bounds(
+    elapsed: float, history: list[float], shortest: int, more: int
+) -> None:
+    wait = next_wait(elapsed, history, shortest=shortest, longest=shortest + more)
+    assert isinstance(wait, int)
+    assert shortest <= wait <= shortest + more
+
+
+@given(durations, histories.flatmap(lambda history: st.tuples(st.just(history), st.permutations(history))))
+def test_the_order_of_the_history_does_not_matter(
+    elapsed: float, orders: tuple[list[float], list[float]]
+) -> None:
+    history, other = orders
+    # Sums of floats depend on the order in their last digit, which may tip a comparison.
+    assert abs(next_wait(elapsed, history) - next_wait(elapsed, other)) <= 1
+
+
+@settings(max_examples=25)
+@given(st.floats(10.0, DAY))
+def test_a_run_of_which_nothing_is_known_is_checked_in_bounded_numbers_and_time(duration: float) -> None:
+    """Waits of 35 s and more in the first hour, then of 1/85 of the elapsed time up to 900 s."""
+    first_hour = min(duration, HOUR) / 35
+    then = 85 * math.log(max(duration, HOUR) / HOUR) + duration / 900
+    times = schedule([], duration)
+    assert len(times) <= 1 + first_hour + then
+    assert times[-1] - duration <= max(50.0, duration / 75)
+
+
+@settings(max_examples=15)
+@given(histories)
+def test_a_day_stays_far_below_the_limit_of_history_events(history: list[float]) -> None:
+    """Nine events a check, 25,000 events an execution."""
+    assert len(schedule(history, DAY)) < 1000
+
+
+@settings(max_examples=25)
+@given(st.floats(60.0, HOUR), st.floats(0.95, 1.05))
+def test_a_steady_model_is_left_alone_until_its_end_is_near(usual: float, factor: float) -> None:
+    times = schedule([usual * (0.97 + 0.02 * (number % 4)) for number in range(10)], usual * factor)
+    assert len([time for time in times if time < 0.7 * usual]) <= 3
+    assert times[-1] - usual * factor <= 20.0
+
+
+@settings(max_examples=50)
+@given(st.floats(60.0, 900.0), st.floats(1.0, DAY))
+def test_one_outlier_in_the_history_does_not_spoil_the_next_run(usual: float, outlier: float) -> None:
+    steady = [usual] * 9
+    clean, spoilt = schedule(steady, usual), schedule([*steady, outlier], usual)
+    assert len(spoilt) <= len(clean) + 3
+    assert spoilt[-1] - usual <= 30.0
+
+
+@pytest.mark.parametrize(("before", "after"), [(90.0, 600.0), (600.0, 90.0)])
+def test_five_runs_after_a_change_of_regime_the_new_one_is_known(before: float, after: float) -> None:
+    changed = [before] * 5 + [after] * 5
+    known = schedule([after] * 10, after)
+    times = schedule(changed, after)
+    assert len(times) <= len(known) + 3
+    assert times[-1] - after <= 20.0
+
+
+def test_both_modes_of_a_model_are_awaited_and_the_gap_is_left_alone() -> None:
+    times = schedule([60.0] * 5 + [1200.0] * 5, 1200.0)
+    assert 55 <= times[0] <= 80
+    assert not [time for time in times if 250 < time < 550]
+
+
+def test_fixed_intervals_are_beaten_in_checks_and_in_lag_and_the_optimum_is_near() -> None:
+    for result in benchmark.measure(workloads=("short", "mixed"), replications=2).values():
+        policies = result["policies"]
+        ours = policies[benchmark.OURS]
+        assert ours["checks"] < policies["fixed 60 s"]["checks"]
+        assert ours["lag"] < policies["fixed 30 s"]["lag"]
+        assert ours["lag_by_optimum"] < 1.25

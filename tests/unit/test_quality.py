@@ -1,0 +1,274 @@
+"""Better or worse than before, by the rules; and never by what is not known."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recompute.errors import ConfigurationError
+from recompute.quality import OVERALL, Rules, assess, in_words, parse, scores
+from tests.deployment import template
+from tests.outcome_events import SCHEMAS, validate
+from tests.unit.strategies import any_json
+
+DEFAULT = parse(template()["Parameters"]["QualityGate"]["Default"])
+RULES = Rules({"overall_accuracy": 0.02, "*.recall": 0.05, "Escalate.recall": 0.01}, {}, 30)
+COMPLETED = SCHEMAS["recompute-completed"]
+ASSESSMENT = {
+    "type": "object",
+    "required": ["verdict", "why", "differences"],
+    "properties": {name: COMPLETED["properties"]["detail"]["properties"][name] for name in ("verdict", "why")}
+    | {"differences": {"type": "array", "items": COMPLETED["$defs"]["difference"]}},
+    "additionalProperties": False,
+}
+
+
+def decision(right: int, missed: int, false_alarms: int = 0) -> dict[str, Any]:
+    """A decision's figures, as the API serves them."""
+    return {
+        "recall": right / (right + missed) if right + missed else 0.0,
+        "precision": right / (right + false_alarms) if right + false_alarms else 0.0,
+        "f1_score": 2 * right / (2 * right + missed + false_alarms) if right + missed + false_alarms else 0.0,
+        "true_positives": right,
+        "true_negatives": 1000,
+        "false_positives": false_alarms,
+        "false_negatives": missed,
+    }
+
+
+def shown(accuracy: float | None = 0.9, samples: int = 1000, **decisions: Any) -> dict[str, Any]:
+    """Metrics of a model. Without decisions: Drop and Escalate, as before."""
+    return {
+        "overall_accuracy": accuracy,
+        "overall_f1_score": 0.9,
+        "overall_recall": 0.9,
+        "overall_precision": 0.9,
+        "confusion_matrix": [[samples, 0], [0, 0]],
+        "metrics_per_decision": decisions or {"Drop": decision(855, 45), "Escalate": decision(90, 10)},
+    }
+
+
+BEFORE = shown()
+
+
+def judged(after: Mapping[str, Any], rules: Rules = RULES, before: Any = BEFORE) -> tuple[str, str]:
+    found = assess(before, after, rules)
+    return found["verdict"], found["why"]
+
+
+# --- The verdict -----------------------------------------------------------------------------------------
+
+
+def test_the_same_figures_are_unchanged() -> None:
+    found = assess(BEFORE, BEFORE, RULES)
+    assert found["verdict"] == "unchanged"
+    assert found["differences"] == []
+
+
+def test_missed_escalations_are_seen_behind_a_better_overall_accuracy() -> None:
+    after = shown(accuracy=0.95, Drop=decision(890, 10), Escalate=decision(60, 40))
+    assert judged(after) == (
+        "regressed",
+        "Escalate.recall fell from 0.900 to 0.600, by more than 0.01",
+    )
+
+
+def test_every_regression_is_named() -> None:
+    verdict, why = judged(shown(accuracy=0.8, Drop=decision(700, 200), Escalate=decision(90, 10)))
+    assert verdict == "regressed"
+    assert why.split("; ") == [
+        "overall_accuracy fell from 0.900 to 0.800, by more than 0.02",
+        "Drop.recall fell from 0.950 to 0.778, by more than 0.05",
+    ]
+
+
+def test_more_escalations_found_are_an_improvement() -> None:
+    after = shown(Drop=decision(855, 45), Escalate=decision(95, 5))
+    assert judged(after) == ("improved", "Escalate.recall rose from 0.900 to 0.950")
+
+
+@pytest.mark.parametrize(("accuracy", "verdict"), [(0.88, "unchanged"), (0.92, "unchanged")])
+def test_a_change_of_just_the_limit_is_none(accuracy: float, verdict: str) -> None:
+    assert judged(shown(accuracy))[0] == verdict
+
+
+def test_a_rule_of_a_decision_goes_before_the_rule_of_all() -> None:
+    after = shown(Drop=decision(830, 70), Escalate=decision(88, 12))  # -0.028 and -0.02
+    assert judged(after)[1].startswith("Escalate.recall fell")
+    assert judged(after, Rules({"*.recall": 0.05}, {}, 30))[0] == "unchanged"
+
+
+def test_figures_without_a_rule_are_told_but_not_judged() -> None:
+    found = assess(BEFORE, {**BEFORE, "overall_precision": 0.1}, RULES)
+    assert found["verdict"] == "unchanged"
+    (difference,) = found["differences"]
+    assert difference == {
+        "figure": "overall_precision",
+        "before": 0.9,
+        "after": 0.1,
+        "change": -0.8,
+        "samples": 1000,
+    }
+
+
+# --- Floors ----------------------------------------------------------------------------------------------
+
+
+def test_below_its_floor_a_figure_is_a_regression_whatever_it_was_before() -> None:
+    rules = Rules({}, {"Escalate.recall": 0.95}, 30)
+    assert judged(BEFORE, rules) == ("regressed", "Escalate.recall is 0.900, below its floor of 0.95")
+    assert judged(BEFORE, rules, None)[0] == "regressed"
+
+
+def test_at_its_floor_a_figure_is_good() -> None:
+    assert judged(BEFORE, Rules({}, {"*.recall": 0.9}, 30))[0] == "unchanged"
+
+
+# --- What cannot be judged -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [None, {}, dict.fromkeys(BEFORE)])
+def test_a_first_recompute_is_not_judged(before: Any) -> None:
+    assert judged(BEFORE, before=before) == ("not_judged", "There are no metrics from before")
+
+
+def test_a_figure_that_is_named_outright_must_stand_on_enough_alerts() -> None:
+    after = shown(Drop=decision(890, 10), Escalate=decision(1, 28))
+    assert judged(after) == (
+        "not_judged",
+        "Escalate.recall stands on 29 alerts now, 30 are needed",
+    )
+    assert judged(BEFORE, before=after)[1] == "Escalate.recall stands on 29 alerts before, 30 are needed"
+
+
+def test_any_other_decision_with_too_few_alerts_is_left_out_and_named() -> None:
+    rare = shown(accuracy=0.99, Drop=decision(855, 45), Escalate=decision(90, 10), Investigate=decision(0, 5))
+    assert judged(rare, before=rare | {"overall_accuracy": 0.9}) == (
+        "improved",
+        "overall_accuracy rose from 0.900 to 0.990; Investigate.recall stands on 5 alerts now, 30 are needed",
+    )
+
+
+def test_a_decision_that_is_gone_is_not_judged_if_a_rule_names_it() -> None:
+    after = shown(Drop=decision(855, 45))
+    assert judged(after) == ("not_judged", "Escalate.recall is not known now")
+    gone = next(d for d in assess(BEFORE, after, RULES)["differences"] if d["figure"] == "Escalate.recall")
+    assert (gone["before"], gone["after"], gone["change"]) == (0.9, None, None)
+
+
+def test_a_new_decision_is_named_and_left_out() -> None:
+    after = shown(Drop=decision(855, 45), Escalate=decision(90, 10), Investigate=decision(50, 50))
+    verdict, why = judged(after)
+    assert verdict == "unchanged"
+    assert "Investigate.recall is not known before" in why
+
+
+def test_a_decision_that_the_model_does_not_have_keeps_nobody_from_judging() -> None:
+    phishing = shown(Spam=decision(900, 100))
+    verdict, why = judged(phishing, before=phishing)
+    assert verdict == "unchanged"
+    assert "Escalate.recall is no figure of this model" in why
+
+
+def test_without_rules_nothing_is_judged() -> None:
+    assert judged(shown(0.1), parse("{}")) == ("not_judged", "No rule could be applied")
+
+
+def test_a_figure_stands_on_the_alerts_that_it_is_a_share_of() -> None:
+    after = shown(Escalate=decision(30, 10, 5))
+    samples = {d["figure"]: d["samples"] for d in assess(None, after, RULES)["differences"]}
+    assert samples == {
+        **dict.fromkeys(OVERALL, 1000),
+        "Escalate.recall": 40,
+        "Escalate.precision": 35,
+        "Escalate.f1_score": 45,
+    }
+
+
+figures = st.none() | st.floats() | st.integers() | st.booleans() | st.text(max_size=3)
+odd_decisions = st.dictionaries(
+    st.text(max_size=5) | st.sampled_from(["Escalate", "Drop"]),
+    figures | st.fixed_dictionaries({}, optional=dict.fromkeys(decision(1, 1), figures)),
+    max_size=4,
+)
+odd_metrics = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(OVERALL, figures),
+        "confusion_matrix": any_json | st.lists(st.lists(st.integers())),
+        "metrics_per_decision": odd_decisions | any_json,
+    },
+)
+
+
+@given(before=st.none() | odd_metrics, after=odd_metrics, rules=st.sampled_from([RULES, DEFAULT]))
+def test_whatever_the_platform_shows_the_verdict_is_one_that_the_event_s_schema_knows(
+    before: dict[str, Any] | None, after: dict[str, Any], rules: Rules
+) -> None:
+    found = assess(before, after, rules)
+    validate(json.loads(json.dumps(found, allow_nan=False)), ASSESSMENT)
+
+
+@given(
+    st.integers(30, 500),
+    st.integers(0, 500),
+    st.integers(30, 500),
+    st.integers(0, 500),
+)
+def test_what_is_an_improvement_one_way_is_a_regression_the_other_way(
+    right: int, missed: int, right_now: int, missed_now: int
+) -> None:
+    rules = Rules({"*.recall": 0.05}, {}, 30)
+    one, other = shown(Escalate=decision(right, missed)), shown(Escalate=decision(right_now, missed_now))
+    opposite = {"improved": "regressed", "regressed": "improved", "unchanged": "unchanged"}
+    assert judged(one, rules, other)[0] == opposite[judged(other, rules, one)[0]]
+
+
+# --- In words --------------------------------------------------------------------------------------------
+
+
+def test_scores_are_told_in_one_line() -> None:
+    assert in_words(BEFORE) == "accuracy 0.900, F1 0.900, recall 0.900, precision 0.900"
+    assert in_words(None, shown(0.95)).startswith("accuracy none -> 0.950, F1 none -> 0.900")
+    assert scores({"overall_accuracy": "high"}) == dict.fromkeys(OVERALL)
+
+
+# --- The rules -------------------------------------------------------------------------------------------
+
+
+def test_rules_are_read() -> None:
+    text = '{"largest_drop": {"*.recall": 0, "overall_f1_score": 1}, "floor": {"A.b.recall": 0.5}}'
+    assert parse(text) == Rules({"*.recall": 0, "overall_f1_score": 1}, {"A.b.recall": 0.5}, 1)
+
+
+def test_the_default_watches_escalations() -> None:
+    assert DEFAULT.named == ["Escalate.recall", "overall_accuracy"]
+    assert judged(shown(Drop=decision(855, 45), Escalate=decision(87, 13)), DEFAULT)[0] == "regressed"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[]", "must be a JSON object"),
+        ('{"largest_drops": {}}', "knows no largest_drops"),
+        ('{"floor": []}', "floor of the quality gate must be a JSON object"),
+        ('{"floor": {"Escalate": 0.9}}', "names 'Escalate'"),
+        ('{"floor": {".recall": 0.9}}', "names '.recall'"),
+        ('{"floor": {"overall_accuracy.recall.x": 0.9}}', "names 'overall_accuracy.recall.x'"),
+        ('{"floor": {"*.recall": 90}}', r"\*.recall in floor of the quality gate must be from 0 to 1"),
+        ('{"largest_drop": {"*.recall": -0.1}}', "from 0 to 1, not -0.1"),
+        ('{"largest_drop": {"*.recall": true}}', "from 0 to 1, not True"),
+        ('{"largest_drop": {"*.recall": NaN}}', "from 0 to 1, not nan"),
+        ('{"minimum_samples": 0}', "whole number from 1 on, not 0"),
+        ('{"minimum_samples": 1.5}', "whole number from 1 on, not 1.5"),
+        ('{"minimum_samples": true}', "whole number from 1 on, not True"),
+    ],
+)
+def test_rules_that_are_wrong_say_what_they_should_be(text: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        parse(text)

@@ -1,0 +1,230 @@
+"""Which keys lead to which models, and which route documents are refused."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from recompute import routes
+from recompute.errors import BadInput, ConfigurationError, RecomputeError
+from recompute.events import AllModels, ObjectChanged
+from recompute.updates import Target, Update
+from tests.unit.strategies import any_json, any_text
+
+MODEL = "generic-1-1234-model-1747385873.hdf5"
+BY_PATH = {
+    "name": "by-path",
+    "keys": ["training-data/{job_id}/{model_id}/*"],
+    "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}],
+}
+BY_JOB = {"name": "by-job", "keys": ["training-data/{job_id}/*"], "targets": [{"job_id": "{job_id}"}]}
+NIGHTLY = {"name": "nightly", "targets": [{"job_id": "security-alerts"}, {"job_id": 1234, "model_id": MODEL}]}
+
+
+def parse(*listed: Any) -> routes.Routes:
+    return routes.parse(json.dumps({"routes": listed}))
+
+
+def by_key(pattern: str, target: str = "1234") -> routes.Routes:
+    return parse({"name": "r", "keys": [pattern], "targets": [{"job_id": target}]})
+
+
+# --- Matching --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["alerts.csv", "a+b.csv", "ä ö/%2B.csv", "with some spaces.csv", "a\nb", ""])
+def test_the_path_of_an_object_names_job_and_model(name: str) -> None:
+    assert parse(BY_PATH, BY_JOB).targets(f"training-data/1234/{MODEL}/{name}") == [Target("1234", MODEL)]
+
+
+def test_a_path_without_a_model_leads_to_the_active_one() -> None:
+    assert parse(BY_PATH, BY_JOB).targets("training-data/security-alerts/a.csv") == [
+        Target("security-alerts", None)
+    ]
+
+
+def test_the_first_route_that_matches_counts() -> None:
+    key = f"training-data/1234/{MODEL}/a.csv"
+    assert parse(BY_JOB, BY_PATH).targets(key) == [Target("1234", None)]
+
+
+@pytest.mark.parametrize("key", ["", "other/1234/a.csv", "training-data/1234", "x/training-data/1234/a.csv"])
+def test_a_key_that_no_route_knows_leads_nowhere(key: str) -> None:
+    assert parse(BY_PATH, BY_JOB).targets(key) == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "key"),
+    [
+        ("shared/*", "shared/a/b.csv"),
+        ("*.csv", "a/b.csv"),
+        ("*", "anything/at all"),
+        ("logs/*/labels-202?.csv", "logs/a/b/labels-2025.csv"),
+        ("a.b", "a.b"),
+        ("**x**", "x"),
+    ],
+)
+def test_globs_match(pattern: str, key: str) -> None:
+    assert by_key(pattern).targets(key) == [Target("1234", None)]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "key"),
+    [("shared/*", "Shared/a"), ("*.csv", "a.csv.gz"), ("a.b", "axb"), ("labels-?", "labels-"), ("a", "a\n")],
+)
+def test_globs_match_the_whole_key_and_nothing_else(pattern: str, key: str) -> None:
+    assert by_key(pattern).targets(key) == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "key", "job_id"),
+    [
+        ("{job}.csv", "security-alerts.csv", "security-alerts"),
+        ("*/job-{job}.csv", "2025/01/job-1234.csv", "1234"),
+        ("*/{job}/labels/*", "a/b/labels/c/labels/d", "b"),
+        ("{job}-*", "1-2-3", "1"),
+        ("x{job}y*y", "x1y2y", "1"),
+    ],
+)
+def test_a_placeholder_takes_its_part_of_a_path_segment(pattern: str, key: str, job_id: str) -> None:
+    assert by_key(pattern, "{job}").targets(key) == [Target(job_id, None)]
+
+
+def test_a_route_may_lead_to_several_targets_partly_fixed() -> None:
+    targets = [{"job_id": "{job}", "model_id": "v-{job}"}, {"job_id": 7}]
+    found = parse({"keys": ["x/{job}", "y/{job}/*"], "targets": targets}).targets("y/12/z")
+    assert found == [Target("12", "v-12"), Target("7", None)]
+
+
+@pytest.mark.parametrize("job_id", [" ", "12\x00", "a" * 257])
+def test_a_key_whose_placeholder_is_no_id_is_bad_input(job_id: str) -> None:
+    with pytest.raises(BadInput, match=r"^job_id "):
+        parse(BY_JOB).targets(f"training-data/{job_id}/a.csv")
+
+
+PATTERNS = st.text("ab/*?", max_size=8) | st.from_regex(
+    r"[ab*/?]{0,4}\{x\}([ab/][ab*/?]{0,4})?", fullmatch=True
+)
+
+
+@given(PATTERNS, st.text("ab/", max_size=10))
+def test_a_key_matches_exactly_if_a_backtracking_matcher_says_so(pattern: str, key: str) -> None:
+    assume(pattern)
+    meaning = {"*": ".*", "?": ".", "{x}": "[^/]+"}
+    naive = "".join(meaning.get(token) or re.escape(token) for token in re.findall(r"\{x\}|.", pattern))
+    assert bool(by_key(pattern).targets(key)) == bool(re.fullmatch(naive, key))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "letter"), [("*a" * 20 + "b", "a"), ("*a{x}c" + "*a" * 20, "a"), ("*{x}-b", "-")]
+)
+def test_no_key_makes_matching_slow(pattern: str, letter: str) -> None:
+    # It takes milliseconds; with backtracking, this test would not end.
+    assert by_key(pattern).targets(letter * 1024) == []
+
+
+# --- Updates ---------------------------------------------------------------------------------------------
+
+
+def test_an_object_leads_to_an_update_that_shows_it() -> None:
+    key = "training-data/security-alerts/a.csv"
+    assert parse(BY_JOB).updates(ObjectChanged("example-training-data", key, "v1", 100.0)) == [
+        Update(
+            Target("security-alerts", None),
+            100.0,
+            "upload",
+            first_at=100.0,
+            sample=({"bucket": "example-training-data", "key": key, "version_id": "v1"},),
+        )
+    ]
+
+
+def test_a_schedule_asks_for_every_target_that_is_named_in_full() -> None:
+    assert parse(BY_PATH, NIGHTLY, BY_JOB).updates(AllModels(100.0)) == [
+        Update.single(Target("security-alerts", None), 100.0, "schedule"),
+        Update.single(Target("1234", MODEL), 100.0, "schedule"),
+    ]
+
+
+# --- Documents -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"key": ["a"]}, "route 'r': unknown field 'key'; there are name, keys, targets"),
+        ({"name": ["r"]}, "route 1: name must be a string"),
+        ({"keys": "a/*"}, "route 'r': \"keys\" must be a list"),
+        ({"keys": [""]}, "route 'r': \"keys\" must be a list"),
+        ({"keys": ["a/{job"]}, "route 'r': 'a/{job' has a brace"),
+        ({"keys": ["a/{1}"]}, "route 'r': 'a/{1}' has a brace"),
+        ({"keys": ["{a}/{a}"]}, "route 'r': the key pattern '{a}/{a}' has a placeholder twice"),
+        ({"keys": ["{a}{b}"]}, "route 'r': the key pattern '{a}{b}' does not tell where"),
+        ({"keys": ["{a}-{b}"]}, "route 'r': the key pattern '{a}-{b}' does not tell where"),
+        ({"keys": ["{a}*"]}, "route 'r': the key pattern '{a}*' does not tell where"),
+        ({"targets": []}, "route 'r': \"targets\" must be a list of one or more"),
+        ({"targets": ["1234"]}, "route 'r': a target must be a JSON object"),
+        ({"targets": [{"model_id": "m"}]}, "route 'r': job_id is missing"),
+        ({"targets": [{"job_id": 1.5}]}, "route 'r': job_id must be a string or a 64-bit integer"),
+        ({"targets": [{"job_id": "1", "model": "m"}]}, "route 'r': unknown field 'model'"),
+        ({"targets": [{"job_id": "{job"}]}, "route 'r': '{job' has a brace"),
+        ({"targets": [{"job_id": "{job}"}]}, "route 'r': the key pattern 'a/*' lacks {job}"),
+        (
+            {"targets": [{"job_id": "{job}"}], "keys": []},
+            "route 'r': without \"keys\" nothing can stand for {job}",
+        ),
+    ],
+)
+def test_a_wrong_route_is_refused_with_its_name_and_what_is_wrong(change: Any, complaint: str) -> None:
+    route = {"name": "r", "keys": ["a/*"], "targets": [{"job_id": "1234"}]} | change
+    with pytest.raises(ConfigurationError) as refused:
+        parse(route)
+    assert str(refused.value).startswith(complaint)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "the routes are not JSON"),
+        ("[" * 100_000, "the routes are not JSON"),
+        ("1" * 5000, "the routes are not JSON"),
+        ("[]", "the routes must be a JSON object"),
+        ('{"routes": {}}', "the routes must be a JSON object"),
+        ('{"routes": [], "default": 1}', "unknown field 'default'"),
+        ('{"routes": ["r"]}', "route 1 must be a JSON object"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_wrong_document_is_refused(text: str, complaint: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        routes.parse(text)
+    assert str(refused.value).startswith(complaint)
+
+
+patterns = any_text | st.text("ab/*?{}", max_size=12)
+route_like = st.fixed_dictionaries(
+    {
+        "targets": any_json
+        | st.lists(st.dictionaries(st.sampled_from(["job_id", "model_id"]), any_json | patterns))
+    },
+    optional={"name": any_json, "keys": any_json | st.lists(patterns)},
+)
+
+
+@given(st.lists(any_json | route_like, max_size=3), any_text | st.text("ab/", max_size=12))
+def test_any_document_is_routes_or_a_configuration_error(listed: list[Any], key: str) -> None:
+    try:
+        parse(*listed).updates(ObjectChanged("example-training-data", key, None, 0.0))
+    except RecomputeError:
+        return
+
+
+@given(any_text)
+def test_any_text_is_routes_or_a_configuration_error(text: str) -> None:
+    try:
+        routes.parse(text)
+    except ConfigurationError:
+        return

@@ -1,0 +1,425 @@
+"""Whatever comes in: a run, a reason why none is needed, a wait with an end to it, or a dead letter."""
+
+import json
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recompute.aws import Queues, Workflow, route_source
+from recompute.errors import AwsUnavailable, BadInput, ConfigurationError
+from recompute.ledger import Ledger
+from recompute.observability import metrics
+from recompute.settings import PollSettings, RetrySettings
+from recompute.starter import LONGEST_SETTLING, Starter
+from recompute.timestamps import to_iso
+from recompute.trigger import LONGEST_DELAY, RESERVE, Result, Trigger, retry_delay
+from tests.doubles import MODEL, Clock, ScriptedPlatform, Stack, answer
+
+MARGIN = 5.0
+RETRIES = RetrySettings(interval=5, maximum=300, give_up_after=3600)
+ROUTES = {
+    "routes": [
+        {
+            "name": "by-path",
+            "keys": ["training-data/{job_id}/{model_id}/*"],
+            "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}],
+        },
+        {"name": "by-job", "keys": ["by-job/{job_id}/*"], "targets": [{"job_id": "{job_id}"}]},
+        {
+            "name": "nightly",
+            "keys": ["nightly/*"],
+            "targets": [{"job_id": "7", "model_id": "a"}, {"job_id": "7", "model_id": "b"}],
+        },
+    ]
+}
+
+
+class Scene:
+    """The trigger with everything around it; the clock stands still but for what the trigger sleeps."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.platform = ScriptedPlatform()
+        self.platform.metrics = answer(
+            json={"is_recomputing_metrics": False, "last_recomputed_timestamp": None}
+        )
+        self.clock = Clock()
+        self.remaining = 100.0
+        self._ids = count(1)
+        stack.set_routes(ROUTES)
+
+    def trigger(self, **changed: str) -> Trigger:
+        """A new execution environment's trigger; `changed` names resources that are elsewhere."""
+        stack = self.stack
+        names = {
+            "ledger": stack.ledger_table,
+            "workflow": stack.workflow_arn,
+            "updates": stack.updates_url,
+            "dead_letters": stack.dead_letter_url,
+            "routes": stack.routes_parameter,
+            **changed,
+        }
+        arcanna = self.platform.client()
+        starter = Starter(
+            arcanna,
+            Ledger(stack.dynamodb, names["ledger"]),
+            Workflow(stack.states, names["workflow"]),
+            clock_margin=MARGIN,
+            run_deadline=3600.0,
+            polls=PollSettings(5, 900, 600),
+            clock=self.clock,
+            new_id=lambda: f"run-{next(self._ids)}",
+        )
+        return Trigger(
+            starter,
+            arcanna,
+            Queues(stack.sqs, names["updates"], names["dead_letters"]),
+            route_source(stack.ssm, names["routes"]),
+            RETRIES,
+            self.clock,
+            self.sleep,
+            jitter=lambda: 0.0,  # retries come at once, and are to be seen at once
+        )
+
+    def sleep(self, seconds: float) -> None:
+        self.clock.now += seconds
+        self.remaining -= seconds
+
+    def invoke(self, event: object, **changed: str) -> list[Result]:
+        return self.trigger(**changed).handle_event(event, lambda: self.remaining)
+
+    def batch(self, *bodies: object, **changed: str) -> list[str]:
+        """The ids of the messages that come again; they are numbered from 0."""
+        records = [
+            {
+                "messageId": str(number),
+                "body": body if isinstance(body, str) else json.dumps(body),
+                "attributes": {"SentTimestamp": str(int(self.clock.now * 1000))},
+            }
+            for number, body in enumerate(bodies)
+        ]
+        return self.trigger(**changed).handle_batch(records, lambda: self.remaining)
+
+    def request(self, age: float = 60.0, **fields: object) -> dict[str, object]:
+        """A request for the model whose training data changed `age` seconds ago."""
+        at = to_iso(self.clock.now - age)
+        return {"job_id": MODEL.job_id, "model_id": MODEL.model_id, "happened_at": at, **fields}
+
+    def upload(self, key: str, age: float = 60.0) -> dict[str, object]:
+        return {
+            "source": "aws.s3",
+            "detail-type": "Object Created",
+            "time": to_iso(self.clock.now - age),
+            "detail": {"bucket": {"name": "bucket"}, "object": {"key": key, "version-id": "v1"}},
+        }
+
+    def hold(self) -> None:
+        """Has the workflow of the only run make the claim its own."""
+        (execution,) = self.stack.executions().values()
+        assert self.stack.workflow_writes("HoldModel", execution)
+
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        return [data["run"] for data in self.stack.executions().values()]
+
+    @property
+    def models(self) -> set[tuple[str, str]]:
+        """The models of all runs."""
+        return {(run["job_id"], run["model_id"]) for run in self.runs}
+
+
+@pytest.fixture
+def scene(stack: Stack) -> Scene:
+    metrics.clear_metrics()
+    return Scene(stack)
+
+
+# --- By direct invocation --------------------------------------------------------------------------------
+
+
+def test_a_request_starts_a_run_and_is_told_so(scene: Scene) -> None:
+    assert scene.invoke(scene.request()) == [Result(*MODEL, "started", "run-1", 1)]
+    assert scene.models == {MODEL}
+
+
+def test_a_request_without_a_time_is_settled_within_the_invocation(scene: Scene) -> None:
+    before = scene.clock.now
+    (result,) = scene.invoke({"job_id": "1234", "model_id": MODEL.model_id})
+    assert result.outcome == "started"
+    assert MARGIN < scene.clock.now - before <= MARGIN + 1
+
+
+def test_an_invocation_without_the_time_to_settle_leaves_it_to_the_queue(scene: Scene) -> None:
+    scene.remaining = RESERVE + 1
+    (result,) = scene.invoke({"job_id": "1234", "model_id": MODEL.model_id})
+    assert result.outcome == "settling"
+    assert scene.runs == []
+
+
+def test_a_request_without_a_model_means_the_active_one(scene: Scene) -> None:
+    (result,) = scene.invoke(scene.request(model_id=None))
+    assert (result.model_id, result.outcome) == (MODEL.model_id, "started")
+    assert scene.platform.asked == ["job", "metrics", "request"]
+
+
+def test_an_unusable_request_is_refused(scene: Scene) -> None:
+    with pytest.raises(BadInput):
+        scene.invoke({"job": "1234"})
+    assert scene.platform.requests == []
+
+
+def test_an_upload_goes_where_its_route_says(scene: Scene) -> None:
+    assert [result.outcome for result in scene.invoke(scene.upload("training-data/7/m/a+b.csv"))] == [
+        "started"
+    ]
+    (run,) = scene.runs
+    assert (run["job_id"], run["model_id"], run["cause"]["kind"]) == ("7", "m", "upload")
+    assert run["cause"]["sample"] == [
+        {"bucket": "bucket", "key": "training-data/7/m/a+b.csv", "version_id": "v1"}
+    ]
+
+
+def test_an_object_without_a_route_is_acknowledged(scene: Scene) -> None:
+    assert scene.invoke(scene.upload("elsewhere/a.csv")) == []
+    assert scene.stack.dead_letters() == []
+
+
+def test_a_schedule_asks_for_every_model_that_is_named_in_full(scene: Scene) -> None:
+    scene.invoke({"models": "all", "happened_at": to_iso(scene.clock.now - 60)})
+    assert scene.models == {("7", "a"), ("7", "b")}
+
+
+def test_an_aborted_run_is_concluded(scene: Scene) -> None:
+    scene.invoke(scene.request())
+    assert scene.invoke(run_ended(scene.runs[0])) == []
+    assert len(scene.stack.executions()) == 2
+
+
+def test_an_update_that_an_aborted_run_left_behind_is_asked_for(scene: Scene) -> None:
+    scene.invoke(scene.request())
+    scene.hold()
+    (run,) = scene.runs
+    scene.clock.now += 60
+    scene.invoke(scene.request(10))
+    assert scene.stack.workflow_writes("ReleaseFailed", scene.stack.executions()["run-1"])
+    (result,) = scene.invoke(run_ended(run))
+    assert result.outcome == "started"
+    assert len(scene.runs) == 2
+
+
+def run_ended(run: dict[str, Any]) -> dict[str, object]:
+    return {
+        "source": "aws.states",
+        "detail-type": "Step Functions Execution Status Change",
+        "time": "2025-01-15T14:30:00Z",
+        "detail": {
+            "executionArn": "arn:aws:states:eu-central-1:123456789012:execution:workflow:run-1",
+            "status": "ABORTED",
+            "cause": None,
+            "input": json.dumps({"run": run, "check": {}}),
+        },
+    }
+
+
+# --- By the queue ----------------------------------------------------------------------------------------
+
+
+def test_a_burst_for_one_model_is_one_run(scene: Scene) -> None:
+    key = f"training-data/1234/{MODEL.model_id}/"
+    assert scene.batch(*(scene.upload(f"{key}{n}.csv", age=60 + n) for n in range(200))) == []
+    (run,) = scene.runs
+    assert run["cause"]["updates"] == 200
+    assert run["cause"]["first_at"] == to_iso(scene.clock.now - 259)
+    assert run["cause"]["last_at"] == to_iso(scene.clock.now - 60)
+    assert scene.platform.asked == ["metrics", "request"]
+
+
+def test_two_batches_for_one_model_are_one_run_and_one_note(scene: Scene) -> None:
+    scene.batch(scene.request(60))
+    scene.hold()
+    scene.clock.now += 30
+    scene.batch(scene.request(20))
+    assert len(scene.runs) == 1
+    assert scene.stack.item()["pending_at"] == to_iso(scene.clock.now - 20)
+
+
+def test_a_message_delivered_twice_leads_to_nothing_more(scene: Scene) -> None:
+    message = scene.request()
+    assert scene.batch(message) == []
+    scene.hold()
+    assert scene.batch(message) == []
+    assert len(scene.runs) == 1
+    assert in_queue(scene) == 0
+
+
+def test_an_update_that_meets_a_claim_in_doubt_waits_in_the_queue(scene: Scene) -> None:
+    scene.batch(scene.request())
+    assert scene.batch(scene.request(50)) == []
+    assert len(scene.runs) == 1
+    assert "pending_at" not in scene.stack.item()
+    assert in_queue(scene) == 1
+
+
+def test_by_direct_invocation_a_claim_in_doubt_is_waited_for(scene: Scene) -> None:
+    scene.invoke(scene.request())
+    before = scene.clock.now
+    (result,) = scene.invoke(scene.request(50))
+    assert (result.outcome, scene.clock.now - before) == ("settling", LONGEST_SETTLING)
+    assert in_queue(scene) == 1
+
+
+@pytest.mark.parametrize("garbage", ["not json", "[]", "{}", '{"job_id": true}', '{"job_id": "\\u0000"}'])
+def test_one_bad_message_holds_nothing_back(scene: Scene, garbage: str) -> None:
+    assert scene.batch(garbage, scene.request(), garbage) == []
+    assert scene.models == {MODEL}
+    letters = scene.stack.dead_letters()
+    assert [(body, reason) for body, reason, _ in letters] == [(garbage, "BadInput")] * 2
+
+
+def test_a_fresh_update_waits_in_the_queue(scene: Scene) -> None:
+    assert scene.batch(scene.request(0)) == []
+    assert scene.runs == []
+    assert in_queue(scene) == 1
+
+
+def test_without_time_left_an_update_waits_for_the_next_invocation(scene: Scene) -> None:
+    scene.remaining = RESERVE - 1
+    assert scene.batch(scene.request(), scene.request(70)) == []
+    assert scene.platform.requests == []
+    (later,) = scene.stack.waiting()
+    assert (later["count"], later["attempt"], later["happened_at"]) == (2, 1, scene.request()["happened_at"])
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 503], ids=lambda status: str(status))
+def test_while_the_platform_cannot_be_asked_an_update_waits(scene: Scene, status: int) -> None:
+    scene.platform.metrics = answer(status)
+    assert scene.batch(scene.request()) == []
+    assert in_queue(scene) == 1
+    assert "run_id" not in scene.stack.item()
+
+
+def test_an_update_that_waits_remembers_since_when(scene: Scene) -> None:
+    scene.platform.metrics = answer(503)
+    since = to_iso(scene.clock.now - 100)
+    scene.batch(scene.request(200, attempt=3, waiting_since=since))
+    (message,) = scene.stack.sqs.receive_message(QueueUrl=scene.stack.updates_url, WaitTimeSeconds=5)[
+        "Messages"
+    ]
+    later = json.loads(message["Body"])
+    assert (later["attempt"], later["waiting_since"]) == (4, since)
+    assert later["happened_at"] == to_iso(scene.clock.now - 200)
+
+
+def test_an_update_that_waited_too_long_is_given_up_with_its_reason(scene: Scene) -> None:
+    scene.platform.metrics = answer(503)
+    since = to_iso(scene.clock.now - RETRIES.give_up_after)
+    assert scene.batch(scene.request(9999, attempt=40, waiting_since=since)) == []
+    assert in_queue(scene) == 0
+    ((body, reason, detail),) = scene.stack.dead_letters()
+    assert reason == "PlatformUnavailable"
+    assert "503" in detail
+    # A re-drive begins anew, and works once the cause is gone.
+    assert (json.loads(body)["attempt"], json.loads(body)["waiting_since"]) == (0, None)
+    scene.platform.metrics = answer(json={"is_recomputing_metrics": False, "last_recomputed_timestamp": None})
+    assert scene.batch(body) == []
+    assert scene.models == {MODEL}
+
+
+@pytest.mark.parametrize("endpoint", ["job", "metrics", "request"])
+def test_what_the_platform_rejects_is_a_dead_letter(scene: Scene, endpoint: str) -> None:
+    setattr(scene.platform, endpoint, answer(404, json={"error": "Not found", "details": ""}))
+    assert scene.batch(scene.request(model_id=None)) == []
+    ((body, reason, detail),) = scene.stack.dead_letters()
+    assert json.loads(body)["job_id"] == MODEL.job_id
+    assert reason == "Rejected"
+    assert "Not found" in detail
+
+
+# --- What stays in the queue -----------------------------------------------------------------------------
+
+
+def test_when_nothing_can_be_done_the_messages_of_that_target_come_again(scene: Scene) -> None:
+    scene.platform.metrics = answer(503)
+    gone = scene.stack.updates_url + "-gone"
+    other = scene.request(model_id="other")
+    assert set(scene.batch(scene.request(), other, scene.request(), updates=gone)) == {"0", "1", "2"}
+
+
+def test_a_bad_message_comes_again_while_the_dead_letter_queue_is_away(scene: Scene) -> None:
+    gone = scene.stack.dead_letter_url + "-gone"
+    assert scene.batch("garbage", scene.request(), dead_letters=gone) == ["0"]
+    assert scene.models == {MODEL}
+
+
+def test_uploads_come_again_while_the_routes_are_away(scene: Scene) -> None:
+    upload = scene.upload("nightly/a.csv")
+    assert scene.batch(upload, scene.request(), routes="gone") == ["0"]
+    assert scene.models == {MODEL}
+
+
+def test_uploads_come_again_while_the_routes_are_wrong(scene: Scene) -> None:
+    scene.stack.set_routes({"routes": "none"})
+    assert scene.batch(scene.upload("nightly/a.csv"), scene.request()) == ["0"]
+    assert scene.models == {MODEL}
+
+
+def test_by_direct_invocation_the_caller_is_told(scene: Scene) -> None:
+    with pytest.raises(AwsUnavailable):
+        scene.invoke(scene.upload("nightly/a.csv"), routes="gone")
+    scene.stack.set_routes({"routes": "none"})
+    with pytest.raises(ConfigurationError):
+        scene.invoke(scene.upload("nightly/a.csv"))
+
+
+@pytest.mark.parametrize("away", ["ledger", "workflow"])
+def test_while_aws_fails_an_update_waits(scene: Scene, away: str) -> None:
+    elsewhere = {"ledger": "gone", "workflow": scene.stack.workflow_arn + "-gone"}[away]
+    (result,) = scene.invoke(scene.request(), **{away: elsewhere})
+    assert result.outcome == "put_off"
+    assert result.detail.startswith("AwsUnavailable")
+    assert in_queue(scene) == 1
+
+
+def in_queue(scene: Scene) -> int:
+    """How many messages lie in the updates queue, visible or not."""
+    names: Any = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed"]
+    found = scene.stack.sqs.get_queue_attributes(QueueUrl=scene.stack.updates_url, AttributeNames=names)
+    return sum(int(number) for number in found["Attributes"].values())
+
+
+# --- How long to wait ------------------------------------------------------------------------------------
+
+retry_settings = st.builds(
+    RetrySettings, interval=st.floats(0, 300), maximum=st.floats(0, 3600), give_up_after=st.just(3600.0)
+)
+jitters = st.floats(0, 1, exclude_max=True)
+
+
+@given(st.integers(0, 10**9), st.none() | st.floats(0, 1e12), retry_settings, jitters)
+def test_every_delay_is_one_that_sqs_takes(
+    attempt: int, retry_after: float | None, retries: RetrySettings, jitter: float
+) -> None:
+    delay = retry_delay(attempt, retry_after, retries, jitter)
+    assert isinstance(delay, int)
+    assert 1 <= delay <= LONGEST_DELAY
+
+
+@given(st.integers(0, 50), st.floats(0, 800), jitters)
+def test_the_platform_s_wish_is_granted(attempt: int, retry_after: float, jitter: float) -> None:
+    delay = retry_delay(attempt, retry_after, RETRIES, jitter)
+    assert retry_after <= delay <= retry_after + 1
+
+
+@given(st.integers(0, 50), jitters)
+def test_no_delay_is_longer_than_the_settings_allow(attempt: int, jitter: float) -> None:
+    assert retry_delay(attempt, None, RETRIES, jitter) <= RETRIES.maximum
+
+
+@pytest.mark.parametrize(("attempt", "longest"), [(0, 5), (1, 10), (2, 20), (5, 160), (6, 300), (1000, 300)])
+def test_delays_double_up_to_the_maximum(attempt: int, longest: int) -> None:
+    assert retry_delay(attempt, None, RETRIES, 0.9999999) == longest
+    assert retry_delay(attempt, None, RETRIES, 0.5) == max(1, round(longest / 2))
+    assert retry_delay(attempt, None, RETRIES, 0.0) == 1
