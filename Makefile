@@ -4,6 +4,8 @@ SEEDS ?= 2000
 SECONDS ?= 60
 VENV := .venv
 export PYTHONPATH := layers/recompute
+# A company's proxy signs with a CA that only the system knows.
+export UV_SYSTEM_CERTS := 1
 BIN := $(VENV)/bin
 LAMBDA_ENV := build/lambda-env
 ASL := functions/recompute_workflow.asl.yaml

@@ -1,12 +1,14 @@
 """What `sam build` and `sam package` do: build each local folder, pack it, translate the template."""
 
+import fcntl
 import hashlib
 import json
 import logging
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,9 +49,10 @@ def package(source: Path, parameters: Mapping[str, str], region: str, cache: Pat
                 continue
             path = source.parent / properties[name]
             if path.is_dir():
-                folder = _built(logical_id, path, cache) if (path / "Makefile").exists() else path
-                key = f"{logical_id}-{_digest(folder)}.zip"
-                folders[key], files[key] = folder, _zipped(folder, cache / key)
+                with _alone_in(cache):
+                    folder = _built(logical_id, path, cache) if (path / "Makefile").exists() else path
+                    key = f"{logical_id}-{_digest(folder)}.zip"
+                    folders[key], files[key] = folder, _zipped(folder, cache / key)
             else:
                 key = f"{logical_id}{path.suffix}"
                 files[key] = path
@@ -66,6 +69,15 @@ def upload(packaged: Package, s3: Any) -> None:
         s3.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
 
 
+@contextmanager
+def _alone_in(cache: Path) -> Iterator[None]:
+    """Keeps other processes out of the folder: test runs share it, and what one has built is built."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with Path(cache, "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _as_strings(template: dict[str, Any]) -> dict[str, Any]:
     """CloudFormation knows strings only; moto would compare the number 0 with the string "0"."""
     for parameter in template.get("Parameters", {}).values():
@@ -79,7 +91,6 @@ def _built(logical_id: str, source: Path, cache: Path) -> Path:
     target = cache / f"{logical_id}-{_digest(source)}"
     if target.exists():
         return target
-    cache.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=cache) as scratch:
         work, artifacts = Path(scratch, "source"), Path(scratch, "artifacts")
         shutil.copytree(source, work, ignore=shutil.ignore_patterns(*_IGNORED))
@@ -96,7 +107,6 @@ def _built(logical_id: str, source: Path, cache: Path) -> Path:
 
 def _zipped(folder: Path, archive: Path) -> Path:
     if not archive.exists():
-        archive.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=archive.parent) as scratch:
             made = shutil.make_archive(str(Path(scratch, "archive")), "zip", folder)
             Path(made).rename(archive)
@@ -116,9 +126,11 @@ def merged(layers: list[Path], cache: Path) -> Path:
     """/opt of a function: the content of its layers, where a later one overlays the earlier ones."""
     names = "\0".join(layer.name + _digest(layer) for layer in layers)
     target = cache / f"opt-{hashlib.sha256(names.encode()).hexdigest()[:16]}"
-    if not target.exists():
-        with TemporaryDirectory(dir=cache) as scratch:
-            for layer in layers:
-                shutil.copytree(layer, scratch, dirs_exist_ok=True)
-            shutil.copytree(scratch, target)
+    with _alone_in(cache):
+        if not target.exists():
+            with TemporaryDirectory(dir=cache) as scratch:
+                content = Path(scratch, "content")
+                for layer in layers:
+                    shutil.copytree(layer, content, dirs_exist_ok=True)
+                content.rename(target)
     return target
