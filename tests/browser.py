@@ -1,15 +1,15 @@
 """A headless Chromium, spoken to in its DevTools protocol, with nothing but the standard library."""
 
 import base64
+import fcntl
 import json
 import os
-import shlex
 import shutil
 import signal
-import subprocess
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -102,28 +102,40 @@ class Browser:
 
 
 @contextmanager
-def browser() -> Iterator[Browser]:
-    """A new Chromium with a profile of its own, ended at the end of the block."""
+def browser(seconds: float = 300.0) -> Iterator[Browser]:
+    """A new Chromium with a profile of its own, ended with the block, or if that takes longer than this."""
     if EXECUTABLE is None:
         raise RuntimeError("Chromium is not installed")
-    with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
-        read_commands, write_commands = os.pipe()
-        read_answers, write_answers = os.pipe()
-        command = shlex.join([EXECUTABLE, *FLAGS, f"--user-data-dir={profile}", "about:blank"])
-        # The protocol's pipes are the descriptors 3 and 4; the shell puts them there.
-        process = subprocess.Popen(  # noqa: S603
-            ["/bin/sh", "-c", f"exec {command} 3<&{read_commands} 4>&{write_answers}"],
-            pass_fds=(read_commands, write_answers),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
+    with ExitStack() as stack:
+        profile = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
         )
-        os.close(read_commands)
-        os.close(write_answers)
-        try:
-            with os.fdopen(write_commands, "wb") as to, os.fdopen(read_answers, "rb") as answers:
-                yield Browser(to, answers)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        commands, to = _pipe()
+        answers, from_chromium = _pipe()
+        process = os.posix_spawn(
+            EXECUTABLE,
+            [EXECUTABLE, *FLAGS, f"--user-data-dir={profile}"],
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, commands, 3),
+                (os.POSIX_SPAWN_DUP2, from_chromium, 4),
+            ],
+            setpgroup=0,
+        )
+        stack.callback(os.waitpid, process, 0)
+        stack.callback(os.killpg, process, signal.SIGKILL)
+        guard = threading.Timer(seconds, os.killpg, (process, signal.SIGKILL))
+        stack.callback(guard.cancel)
+        guard.start()
+        os.close(commands)
+        os.close(from_chromium)
+        yield Browser(stack.enter_context(os.fdopen(to, "wb")), stack.enter_context(os.fdopen(answers, "rb")))
+
+
+def _pipe() -> tuple[int, int]:
+    """Where to read and where to write; neither is 3 or 4, which are where Chromium expects its own ends."""
+    low = os.pipe()
+    read, write = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in low)
+    for end in low:
+        os.close(end)
+    return read, write

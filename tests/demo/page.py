@@ -99,7 +99,7 @@ def _timeline(record: Record) -> Markup:
         element("h2", "What happened"),
         element(
             "p",
-            "Updates above, runs of the workflow below; a line leads from updates to the run for them.",
+            "Updates above, runs of the workflow below; a line leads from updates to their run.",
             class_="note",
         ),
         _legend(),
@@ -114,11 +114,11 @@ def _lanes(record: Record, width: float) -> list[Markup]:
     for model in record.models:
         uploads = record.uploads_of(model.model_id)
         title = element("p", name(model.job), " ", name(model.model_id, class_="id"), class_="lane-name")
-        lanes += [title, lane(axis, uploads, model.runs, in_words(model, uploads))]
+        lanes += [title, lane(axis, uploads, model.runs, in_words(model.job, uploads, model.runs))]
     if ignored := record.uploads_of(None):
-        keys = ", ".join(upload.key for upload in ignored)
-        title = element("p", "No route ", name(keys, class_="id"), class_="lane-name")
-        lanes += [title, lane(axis, ignored, (), f"Ignored for want of a route: {keys}")]
+        keys = [name(upload.key, class_="id") for upload in ignored]
+        title = element("p", "No route ", *keys, class_="lane-name")
+        lanes += [title, lane(axis, ignored, (), in_words("No route", ignored, ()))]
     return [*lanes, scale(axis)]
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from tests.demo.markup import Markup, counted, element, join, seconds
-from tests.demo.record import Model, Record, Run, Upload
+from tests.demo.record import Record, Run, Upload
 
 EDGE = 8.0
 """Room left and right of the time axis, in pixels."""
@@ -111,18 +111,18 @@ def scale(axis: Axis) -> Markup:
     return element("svg", *ticks, viewBox=f"0 0 {axis.width:g} 18", class_="scale", aria_hidden="true")
 
 
-def in_words(model: Model, uploads: Sequence[Upload]) -> str:
+def in_words(title: str, uploads: Sequence[Upload], runs: Sequence[Run]) -> str:
     """The lane for those who do not see it."""
     kinds = [
-        f"{_kind(len(group), group[0].correction)} from {seconds(group[0].at)} to {seconds(group[-1].at)}"
-        for (_, _), group in _groups(uploads, model.runs).items()
+        f"{_kind(group)} from {seconds(group[0].at)} to {seconds(group[-1].at)}"
+        for group in _groups(uploads, runs).values()
     ]
-    runs = [
+    ends = [
         f"run {n} from {seconds(run.claimed_at)} to {seconds(run.released_at)} with"
         f" {counted(len(run.polls), 'poll')}: {outcome_of(run)}"
-        for n, run in enumerate(model.runs, 1)
+        for n, run in enumerate(runs, 1)
     ]
-    return f"{model.job}: {'; '.join([*kinds, *runs]) or 'nothing happened'}."
+    return f"{title}: {'; '.join([*kinds, *ends]) or 'nothing happened'}."
 
 
 def outcome_of(run: Run) -> str:
@@ -135,8 +135,10 @@ def has_failed(run: Run) -> bool:
     return run.outcome != "Recompute Completed"
 
 
-def _kind(count: int, correction: bool) -> str:
-    return counted(count, "correction" if correction else "upload")
+def _kind(group: Sequence[Upload]) -> str:
+    if group[0].model_id is None:
+        return f"{len(group)} ignored"
+    return counted(len(group), "correction" if group[0].correction else "upload")
 
 
 def _groups(uploads: Iterable[Upload], runs: Sequence[Run]) -> dict[tuple[int, bool], list[Upload]]:
@@ -155,10 +157,7 @@ def _updates(axis: Axis, uploads: Sequence[Upload], runs: Sequence[Run]) -> tupl
     """The marks, with the ground at y = 0, and how high they rise."""
     groups = _groups(uploads, runs)
     dots = [_mark_box(axis, upload) for upload in uploads]
-    texts = [
-        _kind(len(group), correction) if group[0].model_id is not None else f"{len(group)} ignored"
-        for (_, correction), group in groups.items()
-    ]
+    texts = [_kind(group) for group in groups.values()]
     labels = [
         axis.within(axis.x(group[0].at) - MARK / 2 * axis.zoom, text_width(text))
         for group, text in zip(groups.values(), texts, strict=True)
