@@ -209,8 +209,8 @@ def _scores(n: int, run: Run) -> Markup:
             element("div", _confusion(before, then), _confusion(after, now), class_="matrices"),
             element(
                 "p",
-                "Alerts by what analysts agreed on (rows) and what the model had decided (columns), with"
-                " their share of the row. Blue: decided right. Orange: decided wrong.",
+                "Confusion matrices: alerts by what analysts agreed on (rows) and what the model had decided"
+                " (columns), with their share of the row. Blue: decided right. Orange: decided wrong.",
                 class_="note small",
             ),
         ),

@@ -19,7 +19,7 @@ LINE = 17.0
 GAP = 6.0
 """Least room between texts on one line."""
 BAR = 22.0
-CHARACTER = 0.58
+CHARACTER = 0.6
 """Widest mean width of a character in the fonts of the page, as a share of the text's size."""
 
 
