@@ -1,6 +1,5 @@
 """A headless Chromium, spoken to in its DevTools protocol, with nothing but the standard library."""
 
-import base64
 import fcntl
 import json
 import os
@@ -68,10 +67,6 @@ class Browser:
         if "exceptionDetails" in answer:
             raise RuntimeError(f"the page threw {answer['exceptionDetails']}")
         return answer["result"].get("value")
-
-    def screenshot(self) -> bytes:
-        """The whole page as PNG."""
-        return base64.b64decode(self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"])
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """The result of a command. Raises RuntimeError if Chromium refuses it."""
