@@ -62,7 +62,7 @@ class Axis:
 
     def ticks(self) -> list[int]:
         """Whole seconds, at least 44 pixels apart."""
-        fits = max(1.0, self.width / 44)
+        fits = (self.width - 2 * EDGE) / 44
         steps = (base * 10**power for power in range(12) for base in (1, 2, 5))
         step = next(step for step in steps if self.end / step <= fits)
         return list(range(0, int(self.end) + 1, step))
@@ -79,9 +79,9 @@ def axis_of(record: Record, width: float) -> Axis:
     return Axis(width, max([1.0, *(upload.at for upload in record.uploads), *ends]))
 
 
-def text_width(text: str, size: float = TEXT) -> float:
+def text_width(text: str) -> float:
     """Pixels that the text needs at most."""
-    return len(text) * size * CHARACTER
+    return len(text) * TEXT * CHARACTER
 
 
 def lane(axis: Axis, uploads: Sequence[Upload], runs: Sequence[Run], label: str) -> Markup:

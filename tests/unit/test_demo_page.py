@@ -334,7 +334,7 @@ def test_ticks_are_apart_and_on_the_drawing(end: float, width: int) -> None:
 
     assert places[0] == axis.x(0)
     assert places[-1] <= axis.x(end)
-    assert all(b - a >= 40 for a, b in pairwise(places))
+    assert all(b - a >= 43.9 for a, b in pairwise(places))
 
 
 def test_lines_lead_from_updates_to_the_run_that_covers_them() -> None:
