@@ -22,7 +22,27 @@ from tests.local_cloud import LocalCloud
 
 T = TypeVar("T")
 
+ROUTES = {
+    "routes": [
+        {
+            "name": "by-path",
+            "keys": ["training-data/{job_id}/{model_id}/*"],
+            "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}],
+        },
+        {"name": "by-job", "keys": ["training-data/{job_id}/*"], "targets": [{"job_id": "{job_id}"}]},
+        {
+            "name": "feedback",
+            "keys": ["feedback/{job_id}/{model_id}/*"],
+            "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}],
+            "significant": {"objects": 5, "bytes": 100000, "max_wait_seconds": 9},
+        },
+    ]
+}
+"""The template's own, and one with thresholds."""
+
 HURRY: Mapping[str, str] = {
+    "Routes": json.dumps(ROUTES),
+    "MaximumRecomputes": "50",
     "SettlingSeconds": "1",
     "BatchingWindowSeconds": "1",
     "ClockMarginSeconds": "1",

@@ -31,7 +31,7 @@ def calls_of(here: Installation, model: str) -> Calls:
         platform=len(requests),
         connections=len({request.peer_port for request in requests}),
         writes=sum(
-            call.service == "dynamodb" and call.parameters["Key"]["model_id"] == {"S": model}
+            call.operation == "UpdateItem" and model in json.dumps(call.parameters)
             for call in here.cloud.calls
             if call.role != "operator"
         ),

@@ -25,6 +25,7 @@ from tests.harness import Installation, wait_for
 from tests.local_cloud import ApiFault
 
 PARAMETERS = {
+    "MaximumRecomputes": "0",  # all cells are played at once
     "RetryAttempts": str(RETRIES),
     "StartGraceSeconds": "7",
     "RunDeadlineSeconds": "15",

@@ -16,7 +16,7 @@ def test_a_run_with_k_polls_takes_k_plus_2_requests_and_the_fewest_writes_and_tr
 
     assert calls.polls >= 3
     assert calls.platform == calls.polls + 2  # the baseline, the request, and the polls
-    assert calls.writes == 3  # claim, hold, release
+    assert calls.writes == 4  # claim, place, hold, release
     # Hold, judge; wait, check, judge for each poll; publish, release, conclude, end.
     assert calls.transitions == 2 + 3 * calls.polls + 4
     assert calls.connections == 2  # one for each function: environments keep theirs from one poll to the next

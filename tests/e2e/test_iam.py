@@ -13,7 +13,7 @@ from tests.arcanna.faults import Fault
 from tests.arcanna.platform import Behaviour
 from tests.deployment import resource
 from tests.e2e.conftest import JOB
-from tests.e2e.test_main_job import alerts, asks, ended_runs, key_of, send, settle
+from tests.e2e.test_main_job import alerts, asks, ended_runs, feedback_of, key_of, send, settle
 from tests.harness import Installation, wait_for
 from tests.local_cloud import Call
 
@@ -61,11 +61,14 @@ def used(here: Installation, fresh_model: Callable[[], str]) -> set[Permission]:
     here.arcanna.add_fault(Fault("metrics", model_id=model, status=503))
     here.cloud.fire("RecomputeSchedule")
     send(here, {"job_id": JOB, "model_id": unknown})
+    gathered = fresh_model()
+    here.upload(feedback_of(gathered), alerts())
     here.upload(key_of(model), alerts())
     wait_for("the recompute", lambda: asks(here, model))
     here.upload(key_of(model, "correction.csv"), alerts(2))
     ended_runs(here, model, 2)
     ended_runs(here, unknown, 1)
+    ended_runs(here, gathered, 1)
     settle(here)
     logical_ids = {here.cloud.physical_id(role): role for role in ROLES}
     calls = [c for c in here.cloud.calls if c.role in logical_ids and c.operation not in OF_THE_LOCAL_CLOUD]
@@ -85,6 +88,8 @@ def _permission(here: Installation, role: str, call: Call) -> Permission:
     match call.parameters:
         case {"Entries": [{"EventBusName": target}, *_]}:
             pass
+        case {"RequestItems": tables}:
+            (target,) = tables
         case given:
             (target,) = [value for name, value in given.items() if name in NAMED_IN]
     return Permission(role, ACTIONS.get(action, action), logical_ids[_last(target)])

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -12,13 +13,18 @@ from tests.arcanna.access import API_KEY
 from tests.arcanna.alerts import labelled_alerts
 from tests.arcanna.platform import Behaviour
 from tests.e2e.conftest import JOB, OTHER_JOB, OTHER_MODELS
-from tests.harness import Installation, wait_for
+from tests.harness import ROUTES, Installation, wait_for
 
 ACCURACY = {"Drop": 0.9, "Investigate": 0.8, "Escalate": 0.7}
 
 
 def key_of(model: str, name: str = "alerts.csv") -> str:
     return f"training-data/{JOB}/{model}/{name}"
+
+
+def feedback_of(model: str, name: str = "alerts.csv") -> str:
+    """Under the route with thresholds."""
+    return f"feedback/{JOB}/{model}/{name}"
 
 
 def alerts(seed: int = 1) -> str:
@@ -72,6 +78,27 @@ def ledger_entry(here: Installation, model: str, job_id: str = str(JOB)) -> dict
         Key={"job_id": {"S": job_id}, "model_id": {"S": model}},
     )
     return {name: next(iter(value.values())) for name, value in item.get("Item", {}).items()}
+
+
+@contextmanager
+def edited_routes(here: Installation, document: object) -> Iterator[None]:
+    """Edits the routes, and takes the edit back."""
+    ssm, name = here.cloud.client("ssm"), here.cloud.outputs["RoutesParameter"]
+    before = ssm.get_parameter(Name=name)["Parameter"]["Value"]
+    ssm.put_parameter(Name=name, Value=json.dumps(document), Overwrite=True)
+    _forget_routes(here)
+    try:
+        yield
+    finally:
+        ssm.put_parameter(Name=name, Value=before, Overwrite=True)
+        _forget_routes(here)
+
+
+def _forget_routes(here: Installation) -> None:
+    """They are cached for a minute."""
+    for sandbox in here.cloud.sandboxes("TriggerRecomputeFunction"):
+        if not sandbox.busy:
+            sandbox.kill()
 
 
 def test_an_upload_leads_to_fresh_metrics_and_an_announced_outcome(here: Installation, model: str) -> None:
@@ -220,18 +247,10 @@ def test_events_of_ones_own_and_requests_for_the_active_model(here: Installation
 
 
 def test_a_schedule_asks_for_the_models_that_the_routes_name(here: Installation, model: str) -> None:
-    ssm, name = here.cloud.client("ssm"), here.cloud.outputs["RoutesParameter"]
-    before = ssm.get_parameter(Name=name)["Parameter"]["Value"]
-    routes = json.loads(before)
-    routes["routes"].append({"name": "nightly", "targets": [{"job_id": JOB, "model_id": model}]})
-    ssm.put_parameter(Name=name, Value=json.dumps(routes), Overwrite=True)
-    for sandbox in here.cloud.sandboxes("TriggerRecomputeFunction"):
-        sandbox.kill()  # routes are cached for a minute
-    try:
+    nightly = {"name": "nightly", "targets": [{"job_id": JOB, "model_id": model}]}
+    with edited_routes(here, {"routes": [*ROUTES["routes"], nightly]}):
         here.cloud.fire("RecomputeSchedule")
         (run,) = ended_runs(here, model, 1)
-    finally:
-        ssm.put_parameter(Name=name, Value=before, Overwrite=True)
 
     assert run["run"]["cause"]["kind"] == "schedule"
     assert run["status"] == "SUCCEEDED"

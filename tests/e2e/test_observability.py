@@ -19,7 +19,18 @@ from tests.arcanna.faults import Fault
 from tests.arcanna.platform import Behaviour
 from tests.deployment import resource
 from tests.e2e.conftest import JOB
-from tests.e2e.test_main_job import ACCURACY, alerts, asks, ended_runs, key_of, send, settle
+from tests.e2e.test_main_job import (
+    ACCURACY,
+    alerts,
+    asks,
+    edited_routes,
+    ended_runs,
+    feedback_of,
+    key_of,
+    ledger_entry,
+    send,
+    settle,
+)
 from tests.harness import Installation, wait_for
 from tests.local_cloud import ApiFault
 from tests.readme import section, table
@@ -68,6 +79,8 @@ def emitted(here: Installation, fresh_model: Callable[[], str]) -> Emitted:
     here.upload(key_of(went_well, "more.csv"), alerts())  # a second run, with something to compare it with
     ended_runs(here, went_well, 2)
     send(here, {"job_id": JOB, "model_id": went_well, "happened_at": run["run"]["cause"]["first_at"]})
+    send(here, {"job_id": JOB, "model_id": went_well, "older_than_seconds": 3600})  # UpdatesFresh
+    _let_routes_be_edited_badly(here, fresh_model())
     settle(here)
     return _emitted(here)
 
@@ -121,6 +134,16 @@ def _let_everything_go_wrong(here: Installation, fresh_model: Callable[[], str],
                 "check": {**first_check([], 1), "seen_recomputing": seen},
             },
         )
+
+
+def _let_routes_be_edited_badly(here: Installation, model: str) -> None:
+    """A route without targets: the version before it stays in force, by which two uploads wait for more."""
+    with edited_routes(here, {"routes": [{"name": "broken"}]}):
+        here.upload(feedback_of(model, "1.csv"), alerts())
+        wait_for("the first upload's mark", lambda: "gathered" in ledger_entry(here, model))
+        here.upload(feedback_of(model, "2.csv"), alerts(2))  # UpdatesGathered
+        (run,) = ended_runs(here, model, 1)
+    assert run["run"]["cause"]["updates"] == 2
 
 
 def _emitted(here: Installation) -> Emitted:

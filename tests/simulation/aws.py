@@ -7,6 +7,7 @@ through `Outside`, which lets time pass and things go wrong.
 
 import operator
 import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -65,7 +66,7 @@ class Table:
         watch: Callable[[Item, Item], None],
         rewrite: Callable[[dict[str, Any]], dict[str, Any]],
     ) -> None:
-        self._items: dict[tuple[str, ...], Item] = {}
+        self._partitions: dict[str, dict[str, Item]] = defaultdict(dict)
         self._watch = watch
         self._rewrite = rewrite
 
@@ -73,14 +74,13 @@ class Table:
         """UpdateItem. Raises ConditionalCheckFailed."""
         request = self._rewrite(request)
         key: Item = request["Key"]
-        where = tuple(key[name]["S"] for name in sorted(key))
-        before = self._items.get(where, {})
+        before = self.item(key)
         values = request.get("ExpressionAttributeValues", {})
         condition = request.get("ConditionExpression")
         if condition and not _Condition(condition, before, values).holds():
             raise ConditionalCheckFailed(before)
         after = _updated(before | key, request["UpdateExpression"], values)
-        self._items[where] = after
+        self._partitions[key["job_id"]["S"]][key["model_id"]["S"]] = after
         self._watch(before, after)
         match request.get("ReturnValues"):
             case "ALL_NEW":
@@ -92,13 +92,15 @@ class Table:
             case other:
                 raise NotImplementedError(other)
 
-    def items(self, **key: str) -> list[Item]:
-        """All items, or those whose key has these parts."""
-        return [
-            item
-            for item in self._items.values()
-            if all(item[name]["S"] == value for name, value in key.items())
-        ]
+    def items(self, job_id: str | None = None) -> list[Item]:
+        """All items, or those of one partition."""
+        if job_id is not None:
+            return list(self._partitions[job_id].values())
+        return [item for partition in self._partitions.values() for item in partition.values()]
+
+    def item(self, key: Item) -> Item:
+        """The item of a key; empty if there is none."""
+        return self._partitions[key["job_id"]["S"]].get(key["model_id"]["S"], {})
 
 
 def _tokens(expression: str) -> list[str]:
@@ -212,9 +214,8 @@ class DynamoDbClient:
         return self._outside("UpdateItem", lambda: self._table.update(request), unavailable("UpdateItem"))
 
     def get_item(self, **request: Any) -> dict[str, Any]:
-        key = {name: value["S"] for name, value in request["Key"].items()}
         return self._outside(
-            "GetItem", lambda: {"Item": (self._table.items(**key) or [{}])[0]}, unavailable("GetItem")
+            "GetItem", lambda: {"Item": self._table.item(request["Key"])}, unavailable("GetItem")
         )
 
     def query(self, **request: Any) -> dict[str, Any]:
@@ -228,11 +229,7 @@ class DynamoDbClient:
         ((table, wanted),) = request["RequestItems"].items()
 
         def effect() -> dict[str, Any]:
-            found = [
-                item
-                for key in wanted["Keys"]
-                for item in self._table.items(**{name: value["S"] for name, value in key.items()})
-            ]
+            found = [item for key in wanted["Keys"] if (item := self._table.item(key))]
             return {"Responses": {table: found}, "UnprocessedKeys": {}}
 
         return self._outside("BatchGetItem", effect, unavailable("BatchGetItem"))

@@ -30,9 +30,6 @@ RESERVE = 40.0
 LONGEST_DELAY = 900
 """Seconds, SQS's own limit for one message."""
 
-MANY = 99
-"""Attempts, of an update that waits for a place: such updates are spread over the longest delay at once."""
-
 SQS_BATCH = 10
 """Messages, SQS's own limit for one call."""
 
@@ -234,7 +231,7 @@ class Trigger:
         if fate.outcome in ("settling", "waiting"):
             waker = update.waker or fate.outcome == "waiting"
             later = replace(update, attempt=update.attempt + 1, waker=waker)
-            wait = fate.wait or retry_delay(MANY, None, self._retries, self._jitter())
+            wait = fate.wait or retry_delay(update.attempt, None, self._retries, self._jitter())
             self._queues.put_off(later, min(wait, LONGEST_DELAY))
             if fate.wakes_at is not None:
                 self._starter.promise(model, fate.wakes_at)
