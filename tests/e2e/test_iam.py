@@ -88,6 +88,8 @@ def _permission(here: Installation, role: str, call: Call) -> Permission:
     match call.parameters:
         case {"Entries": [{"EventBusName": target}, *_]}:
             pass
+        case {"Name": str(parameter)}:
+            target = parameter.partition(":")[0]  # after it comes a version
         case {"RequestItems": tables}:
             (target,) = tables
         case given:
