@@ -179,6 +179,24 @@ def test_a_key_that_is_rotated_while_the_functions_run_heals(
     assert follow(functions, only_execution(stack))["check"]["status"] == "completed"
 
 
+def test_a_key_in_a_json_secret_is_used_and_rotated_too(
+    functions: Functions, stack: Stack, platform: ArcannaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARCANNA_API_KEY_SECRET_FIELD", "management-key")
+
+    def rotate(key: str) -> None:
+        platform.set_api_keys({key: KeyInfo()})
+        document = json.dumps({"owner": "soc", "management-key": key})
+        stack.secrets.put_secret_value(SecretId=stack.secret_arn, SecretString=document)
+
+    rotate("first-key")
+    (result,) = functions.trigger(request())["results"]
+    assert result["outcome"] == "started"
+    data = functions.check(only_execution(stack))
+    rotate("rotated-key")
+    assert follow(functions, data)["check"]["status"] == "completed"
+
+
 @nothing_counted
 def test_the_key_is_in_no_log_no_message_and_no_workflow_data(
     functions: Functions,

@@ -162,7 +162,7 @@ def test_everything_logs_into_groups_of_the_stack_and_for_a_limited_time() -> No
 def test_no_secret_is_in_the_environment_of_a_function() -> None:
     for function in of_type("AWS::Lambda::Function").values():
         named = {name for name in function["Environment"]["Variables"] if re.search("KEY|SECRET|TOKEN", name)}
-        assert named == {"ARCANNA_API_KEY_SECRET_ARN"}
+        assert named == {"ARCANNA_API_KEY_SECRET_ARN", "ARCANNA_API_KEY_SECRET_FIELD"}
 
 
 def test_every_parameter_is_where_people_look_for_it() -> None:
