@@ -16,6 +16,8 @@ from tests.deployment import ROOT, template, workflow
 from tests.readme import headings, section, table
 
 OUTLIVE_THE_STACK = {"TrainingDataBucket", "Ledger"}
+ADMITTED = ("events", "cloudwatch", "s3", "sns")
+"""Services that may come in."""
 ANY_RESOURCE = {"xray", "logs"}
 """Services of actions that know no resources: traces, and the set-up of Step Functions' log delivery."""
 
@@ -43,12 +45,17 @@ def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def statements(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The statements of a policy, those of conditions included."""
+    return [s["Fn::If"][1] if "Fn::If" in s else s for s in document["Statement"]]
+
+
 def resource_policies() -> Iterator[dict[str, Any]]:
     """The statements of the policies of buckets, queues, topics and keys."""
     for resource in resources().values():
         properties = resource["Properties"]
         document = properties.get("PolicyDocument") or properties.get("KeyPolicy")
-        yield from document["Statement"] if document else []
+        yield from statements(document) if document else []
 
 
 def role_statements() -> Iterator[dict[str, Any]]:
@@ -64,16 +71,38 @@ def test_a_service_is_admitted_only_for_what_belongs_to_this_account() -> None:
     admitted = [s for s in resource_policies() if s["Effect"] == "Allow" and "Service" in s["Principal"]]
     assert admitted
     for statement in admitted:
-        assert statement["Principal"]["Service"] in ("events.amazonaws.com", "cloudwatch.amazonaws.com")
+        assert statement["Principal"]["Service"] in {f"{name}.amazonaws.com" for name in ADMITTED}
         conditions = {key for condition in statement["Condition"].values() for key in condition}
         assert conditions & {"aws:SourceArn", "aws:SourceAccount"}
 
 
-def test_the_queues_admit_the_rules_of_this_stack_and_no_others() -> None:
+def queue_policy() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What the queues' policy allows always, and what under the condition that senders were named."""
     (policy,) = of_type("AWS::SQS::QueuePolicy").values()
-    (allowed,) = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Allow"]
+    given = policy["PolicyDocument"]["Statement"]
+    named = [s["Fn::If"] for s in given if "Fn::If" in s]
+    assert [(condition, other) for condition, _, other in named] == [
+        ("AdmitSenders", {"Ref": "AWS::NoValue"})
+    ] * len(named)
+    return [s for s in given if s.get("Effect") == "Allow"], [statement for _, statement, _ in named]
+
+
+def test_the_queues_admit_the_rules_of_this_stack_and_no_others() -> None:
+    (allowed,), _ = queue_policy()
     rules = allowed["Condition"]["ArnEquals"]["aws:SourceArn"]
     assert {rule["Fn::GetAtt"][0] for rule in rules} == set(of_type("AWS::Events::Rule"))
+
+
+def test_buckets_and_topics_are_admitted_by_name_to_the_updates_queue_alone() -> None:
+    _, named = queue_policy()
+    assert {s["Principal"]["Service"] for s in named} == {"s3.amazonaws.com", "sns.amazonaws.com"}
+    for statement in named:
+        assert statement["Action"] == "sqs:SendMessage"
+        assert statement["Resource"] == {"Fn::GetAtt": ["UpdatesQueue", "Arn"]}
+        assert statement["Condition"]["ArnLike"] == {"aws:SourceArn": {"Ref": "SenderArns"}}
+        if statement["Principal"]["Service"].startswith("s3"):  # anybody may own a bucket of a name
+            own = {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+            assert statement["Condition"]["StringEquals"] == own
 
 
 def test_nobody_from_outside_of_the_account_is_admitted() -> None:
@@ -95,7 +124,7 @@ def test_nothing_is_reached_without_tls(cfn_type: str, policy_type: str, names: 
     policies = of_type(policy_type).values()
     assert {ref["Ref"] for p in policies for ref in listed(p[names])} == set(of_type(cfn_type))
     for policy in policies:
-        (denied,) = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
+        (denied,) = [s for s in statements(policy["PolicyDocument"]) if s["Effect"] == "Deny"]
         assert denied["Principal"] == "*"
         assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
