@@ -392,4 +392,7 @@ def _dashboard(r: Resource) -> Created:
     return r.name, {}
 
 
-SUPPORTED = frozenset(t.cloudformation_type() for t in _types)
+NAME_PROPERTIES = {t.cloudformation_type(): t.cloudformation_name_type() for t in _types}
+"""The property with a resource's physical name, by type; empty where AWS gives the name."""
+
+SUPPORTED = frozenset(NAME_PROPERTIES)

@@ -12,10 +12,28 @@ from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
 from recompute.errors import BadInput, RecomputeError, Rejected, RetryLater
-from tests.deployment import ROOT, template, workflow
+from tests.deployment import ROOT, resource, template, workflow
+from tests.local_cloud.resources import NAME_PROPERTIES
 from tests.readme import headings, section, table
 
-OUTLIVE_THE_STACK = {"TrainingDataBucket", "Ledger"}
+KEPT = {
+    "TrainingDataBucket": ("Retain", "Retain"),
+    "Ledger": ("Retain", "Retain"),
+    "UpdatesQueue": ("Delete", "Retain"),
+    "DeadLetterQueue": ("Delete", "Retain"),
+    "ApiKeySecret": ("Delete", "Retain"),
+    "RoutesParameter": ("Delete", "Retain"),
+    "NotificationTopic": ("Delete", "Delete"),
+    "NotificationKey": ("Delete", "Delete"),
+    "TriggerRecomputeLogs": ("Delete", "Delete"),
+    "CheckStatusLogs": ("Delete", "Delete"),
+    "WorkflowLogs": ("Delete", "Delete"),
+}
+"""What holds data: what becomes of it when it is deleted with the stack, and when an update replaces it."""
+STATEFUL = {
+    *("AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::SQS::Queue", "AWS::SecretsManager::Secret"),
+    *("AWS::SSM::Parameter", "AWS::SNS::Topic", "AWS::KMS::Key", "AWS::Logs::LogGroup"),
+}
 ADMITTED = ("events", "cloudwatch", "s3", "sns")
 """Services that may come in."""
 ANY_RESOURCE = {"xray", "logs"}
@@ -26,12 +44,12 @@ ANY_RESOURCE = {"xray", "logs"}
 def resources() -> dict[str, dict[str, Any]]:
     """The resources of the translated template, by logical id."""
     source: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())  # type: ignore[no-untyped-call]
-    for resource in source["Resources"].values():
-        for name in {"CodeUri", "ContentUri", "DefinitionUri"} & resource["Properties"].keys():
-            resource["Properties"][name] = "s3://bucket/key"
+    for given in source["Resources"].values():
+        for name in {"CodeUri", "ContentUri", "DefinitionUri"} & given["Properties"].keys():
+            given["Properties"][name] = "s3://bucket/key"
     translator = Translator({}, Parser(), boto_session=boto3.Session(region_name="eu-west-1"))
-    given = {"ArcannaBaseUrl": "https://arcanna.example.com"}
-    return dict(translator.translate(source, given)["Resources"])
+    parameters = {"ArcannaBaseUrl": "https://arcanna.example.com"}
+    return dict(translator.translate(source, parameters)["Resources"])
 
 
 def of_type(cfn_type: str) -> dict[str, dict[str, Any]]:
@@ -52,8 +70,7 @@ def statements(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 def resource_policies() -> Iterator[dict[str, Any]]:
     """The statements of the policies of buckets, queues, topics and keys."""
-    for resource in resources().values():
-        properties = resource["Properties"]
+    for properties in (r["Properties"] for r in resources().values()):
         document = properties.get("PolicyDocument") or properties.get("KeyPolicy")
         yield from statements(document) if document else []
 
@@ -170,11 +187,94 @@ def test_everything_is_encrypted_at_rest() -> None:
         assert key["EnableKeyRotation"] is True
 
 
-def test_what_cannot_be_made_again_outlives_the_stack() -> None:
-    kept = {name for name, resource in resources().items() if resource.get("DeletionPolicy") == "Retain"}
-    assert kept == OUTLIVE_THE_STACK
-    replaced = {name for name, r in resources().items() if r.get("UpdateReplacePolicy") == "Retain"}
-    assert replaced >= OUTLIVE_THE_STACK
+def test_it_is_written_down_what_becomes_of_all_that_holds_data() -> None:
+    stated = {
+        name: (resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy"))
+        for name, resource in resources().items()
+        if resource["Type"] in STATEFUL
+    }
+    assert stated == KEPT
+
+
+def test_nothing_else_is_left_behind_when_the_stack_is_deleted() -> None:
+    left = {name for name, resource in resources().items() if resource.get("DeletionPolicy") == "Retain"}
+    assert left == {name for name, (deleted, _) in KEPT.items() if deleted == "Retain"}
+
+
+def test_the_ledger_can_be_put_back_to_any_second_of_the_last_weeks() -> None:
+    for table_ in of_type("AWS::DynamoDB::Table").values():
+        assert table_["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+
+
+def test_an_upgrade_does_not_write_over_the_routes_that_were_edited() -> None:
+    """CloudFormation writes all properties as soon as one has changed: so these stay as they are for ever."""
+    assert resource("RoutesParameter") == {
+        "Type": "String",
+        "Tier": "Intelligent-Tiering",
+        "Description": "Which object keys lead to a recompute of which models; changes are in force within a"
+        " minute",
+        "Value": {"Ref": "Routes"},
+    }
+
+
+# --- Anywhere, and more than once --------------------------------------------------------------------------
+
+LONGEST_STACK_NAME, LONGEST_REGION = "s" * 128, "us-isob-east-1"
+LONGEST_NAMES = {
+    "AWS::CloudWatch::Dashboard": 255,
+    "AWS::Lambda::LayerVersion": 140,
+    "AWS::Logs::LogGroup": 512,
+    "AWS::Logs::QueryDefinition": 255,
+}
+"""Characters, as AWS documents them, of what the template names; all else CloudFormation names."""
+
+
+def test_stacks_share_no_name() -> None:
+    named = {
+        (resource["Type"], name): resource["Properties"][name]
+        for resource in resources().values()
+        if (name := NAME_PROPERTIES[resource["Type"]]) in resource["Properties"]
+    }
+    assert {cfn_type for cfn_type, _ in named} == LONGEST_NAMES.keys()
+    for (cfn_type, _), value in named.items():
+        pattern = value["Fn::Sub"]
+        assert "${AWS::StackName}" in pattern
+        name = pattern.replace("${AWS::StackName}", LONGEST_STACK_NAME)
+        name = name.replace("${AWS::Region}", LONGEST_REGION)
+        assert "$" not in name
+        assert len(name) <= LONGEST_NAMES[cfn_type]
+
+
+def test_what_an_account_has_but_once_is_named_by_region_too() -> None:
+    for dashboard in of_type("AWS::CloudWatch::Dashboard").values():
+        assert "${AWS::Region}" in dashboard["DashboardName"]["Fn::Sub"]
+
+
+DEPLOYED = ["template.yaml", "samconfig.toml", "functions", "layers"]
+SOMEWHERE = re.compile(
+    r"arn:aws[\w-]*:"  # a partition
+    r"|[\w.-]*amazonaws\.com[\w.]*|[\w.-]*aws\.amazon\.com[\w.]*"  # an endpoint
+    r"|\b[a-z]{2}(-[a-z]+)+-\d\b"  # a region
+)
+SERVICE_PRINCIPAL = re.compile(r"[a-z0-9]+\.amazonaws\.com")
+"""The same in all partitions."""
+
+
+def test_nothing_that_is_deployed_names_a_partition_a_region_or_an_endpoint() -> None:
+    files = [p for d in DEPLOYED for p in (ROOT / d, *(ROOT / d).rglob("*")) if p.is_file()]
+    found = {
+        (path.name, match)
+        for path in files
+        if path.suffix != ".pyc"
+        for match in (m[0] for m in SOMEWHERE.finditer(path.read_text()))
+        if match != "docs.aws.amazon.com"
+    }
+    assert ("template.yaml", "events.amazonaws.com") in found
+    assert {(name, match) for name, match in found if not SERVICE_PRINCIPAL.fullmatch(match)} == set()
+    assert {name for name, _ in found} == {"template.yaml"}
+
+
+# --- Logs and settings -------------------------------------------------------------------------------------
 
 
 def test_everything_logs_into_groups_of_the_stack_and_for_a_limited_time() -> None:
