@@ -77,7 +77,7 @@ def resource_policies() -> Iterator[dict[str, Any]]:
 
 def role_statements() -> Iterator[dict[str, Any]]:
     for role in of_type("AWS::IAM::Role").values():
-        for policy in role["Policies"]:
+        for policy in role.get("Policies", []):
             yield from policy["PolicyDocument"]["Statement"]
 
 
@@ -153,7 +153,10 @@ def test_no_bucket_is_public() -> None:
 
 
 def test_roles_have_no_policies_but_those_that_the_template_spells_out() -> None:
-    for role in of_type("AWS::IAM::Role").values():
+    roles = of_type("AWS::IAM::Role")
+    (policy,) = roles.pop("DeploymentRole")["ManagedPolicyArns"]  # which AWS keeps up to date
+    assert policy["Fn::Sub"].endswith(":iam::aws:policy/service-role/AWSCodeDeployRoleForLambdaLimited")
+    for role in roles.values():
         assert "ManagedPolicyArns" not in role
 
 
@@ -272,6 +275,56 @@ def test_nothing_that_is_deployed_names_a_partition_a_region_or_an_endpoint() ->
     assert ("template.yaml", "events.amazonaws.com") in found
     assert {(name, match) for name, match in found if not SERVICE_PRINCIPAL.fullmatch(match)} == set()
     assert {name for name, _ in found} == {"template.yaml"}
+
+
+# --- Gradually ---------------------------------------------------------------------------------------------
+
+GRADUALLY = {"TriggerRecomputeFunction": "TriggerRecompute", "CheckStatusFunction": "CheckStatus"}
+"""How the names of the resources begin that deploy a function gradually."""
+
+
+@pytest.mark.parametrize(("function", "prefix"), GRADUALLY.items())
+def test_a_gradual_deployment_goes_back_when_the_new_version_fails(function: str, prefix: str) -> None:
+    alias = resources()[f"{prefix}Alias"]
+    policy = alias["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
+    group = resources()[policy["DeploymentGroupName"]["Ref"]]["Properties"]
+    (watched,) = group["AlarmConfiguration"]["Alarms"]
+    alarm = resources()[watched["Name"]["Ref"]]["Properties"]
+    assert group["AlarmConfiguration"]["Enabled"] is True
+    assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
+    version = {"Fn::GetAtt": [f"{prefix}Version", "Version"]}
+    assert alias["Properties"]["FunctionVersion"] == version
+    assert {d["Name"]: d["Value"] for d in alarm["Dimensions"]} == {
+        "FunctionName": {"Ref": function},
+        "Resource": {"Fn::Sub": f"${{{function}}}:{alias['Properties']['Name']}"},
+        "ExecutedVersion": version,
+    }
+
+
+@pytest.mark.parametrize(("function", "prefix"), GRADUALLY.items())
+def test_a_new_release_is_a_new_version_of_something_that_has_changed(function: str, prefix: str) -> None:
+    """Lambda publishes none where nothing has changed since the last, which CloudFormation takes ill."""
+    assert resources()[f"{prefix}Version"]["Properties"]["Description"] == {"Ref": "Release"}
+    assert "${Release}" in resources()[function]["Properties"]["Description"]["Fn::Sub"]
+
+
+def test_nothing_is_there_of_gradual_deployment_unless_it_is_wanted() -> None:
+    types = ("AWS::CodeDeploy::", "AWS::Lambda::Version", "AWS::Lambda::Alias")
+    named = {name for name, r in resources().items() if r["Type"].startswith(types)}
+    conditional = {name for name, r in resources().items() if r.get("Condition") == "Gradual"}
+    assert named < conditional
+    assert template()["Parameters"]["DeploymentType"]["Default"] == "AllAtOnce"
+
+
+def test_what_is_deployed_gradually_is_what_is_called() -> None:
+    mapping, machine = resources()["TriggerRecomputeFunctionUpdates"], resources()["RecomputeWorkflow"]
+    called = (
+        mapping["Properties"]["FunctionName"],
+        machine["Properties"]["DefinitionSubstitutions"]["CheckStatusFunction"],
+    )
+    assert [call["Fn::If"][:2] for call in called] == [
+        ["Gradual", {"Ref": f"{prefix}Alias"}] for prefix in GRADUALLY.values()
+    ]
 
 
 # --- Logs and settings -------------------------------------------------------------------------------------
