@@ -132,6 +132,7 @@ def merged(layers: list[Path], cache: Path) -> Path:
         if not target.exists():
             with TemporaryDirectory(dir=cache) as scratch:
                 content = Path(scratch, "content")
+                content.mkdir()
                 for layer in layers:
                     shutil.copytree(layer, content, dirs_exist_ok=True)
                 content.rename(target)
