@@ -269,12 +269,28 @@ def test_nothing_that_is_deployed_names_a_partition_a_region_or_an_endpoint() ->
         (path.name, match)
         for path in files
         if path.suffix != ".pyc"
-        for match in (m[0] for m in SOMEWHERE.finditer(path.read_text()))
+        for line in path.read_text().splitlines()
+        if not re.match(r" +(Constraint)?Description: ", line)  # which may have examples
+        for match in (m[0] for m in SOMEWHERE.finditer(line))
         if match != "docs.aws.amazon.com"
     }
     assert ("template.yaml", "events.amazonaws.com") in found
     assert {(name, match) for name, match in found if not SERVICE_PRINCIPAL.fullmatch(match)} == set()
     assert {name for name, _ in found} == {"template.yaml"}
+
+
+def test_the_serverless_application_repository_takes_it() -> None:
+    """By the limits of https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/\
+serverless-sam-template-publishing-applications-metadata-properties.html"""
+    metadata = template()["Metadata"]["AWS::ServerlessRepo::Application"]
+    assert re.fullmatch(r"[A-Za-z0-9\-]{1,140}", metadata["Name"])
+    assert 1 <= len(metadata["Description"]) <= 256
+    assert re.fullmatch(r"[a-z0-9]([a-z0-9]|-(?!-)){0,125}[a-z0-9]", metadata["Author"])
+    assert re.fullmatch(r"\d+\.\d+\.\d+", metadata["SemanticVersion"])
+    assert len(metadata["Labels"]) <= 10
+    assert all(re.fullmatch(r"[A-Za-z0-9+\-_:/@]{1,127}", label) for label in metadata["Labels"])
+    assert (ROOT / metadata["ReadmeUrl"]).is_file()
+    assert (ROOT / metadata["LicenseUrl"]).read_text().startswith(metadata["SpdxLicenseId"])
 
 
 # --- Gradually ---------------------------------------------------------------------------------------------
