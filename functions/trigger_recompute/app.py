@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from recompute.aws import Queues, Workflow, route_source
+from recompute.aws import Queues, RouteSource, Workflow
 from recompute.ledger import Ledger
 from recompute.observability import logger, metrics
+from recompute.places import Places
 from recompute.platform import arcanna
 from recompute.settings import Environment, PollSettings, RetrySettings
 from recompute.starter import Starter
@@ -27,17 +28,20 @@ def trigger() -> Trigger:
     """
     env = Environment(os.environ)
     platform = arcanna(env)
+    dynamodb, table = boto3.client("dynamodb"), env.text("LEDGER_TABLE")
     starter = Starter(
         platform,
-        Ledger(boto3.client("dynamodb"), env.text("LEDGER_TABLE")),
+        Ledger(dynamodb, table),
         Workflow(boto3.client("stepfunctions"), env.text("WORKFLOW_ARN")),
+        Places(dynamodb, table, env.whole_number("MAXIMUM_RECOMPUTES")),
         clock_margin=env.seconds("CLOCK_MARGIN_SECONDS"),
+        spacing=env.seconds("MINIMUM_INTERVAL_SECONDS"),
         run_deadline=env.seconds("RUN_DEADLINE_SECONDS"),
         polls=PollSettings.of(env),
         clock=time.time,
     )
     queues = Queues(boto3.client("sqs"), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL"))
-    routes = route_source(boto3.client("ssm"), env.text("ROUTES_PARAMETER"))
+    routes = RouteSource(boto3.client("ssm"), env.text("ROUTES_PARAMETER"), time.time)
     return Trigger(starter, platform, queues, routes, RetrySettings.of(env), time.time, time.sleep)
 
 

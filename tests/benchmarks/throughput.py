@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from recompute import routes
-from recompute.events import AllModels, ObjectChanged, read_json
-from recompute.updates import Target, Update, merge
+from recompute.events import ObjectChanged, read_json
+from recompute.updates import Update, merge
 
 MESSAGES = 10_000
 REPEATS = 9
@@ -47,12 +47,12 @@ def bodies(models: int) -> list[str]:
     return batch
 
 
-def take_in(batch: list[str]) -> dict[Target, Update]:
+def take_in(batch: list[str]) -> list[Update]:
     """The updates that a batch of messages leads to, one for each model."""
     updates: list[Update] = []
     for body in batch:
         for occurrence in read_json(body, RECEIVED_AT):
-            if isinstance(occurrence, ObjectChanged | AllModels):
+            if isinstance(occurrence, ObjectChanged):
                 updates += ROUTES.updates(occurrence)
     return merge(updates)
 

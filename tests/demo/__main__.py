@@ -6,11 +6,16 @@ Exits 1 if anything it shows is not as promised.
 import logging
 import sys
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from tests.arcanna.alerts import corrections, labelled_alerts
 from tests.arcanna.platform import Behaviour, Job
+from tests.demo.gather import gather
+from tests.demo.page import page
+from tests.demo.record import Upload
 from tests.demo.story import Story
 from tests.demo.view import View, metrics_table, summary_table
 from tests.harness import Installation, installation, wait_for
@@ -25,6 +30,7 @@ JOB_OF = {ALERTS_MODEL: 1234, PHISHING_MODEL: 77}
 UPLOADS_PER_MODEL = 20
 CORRECTIONS = 5
 ACCURACY = {"Drop": 0.95, "Investigate": 0.85, "Escalate": 0.7}
+PICTURE = Path("build/demo.html")
 
 
 def main() -> int:
@@ -37,11 +43,15 @@ def main() -> int:
         view.say("deployed", f"bucket {here.bucket}")
         with view, Story(here, view) as story:
             facts = play(here, story, view)
+        names = {model: JOBS[job].name for model, job in JOB_OF.items()}
+        record = gather(here, names, facts["uploads"], story.outcomes, facts["summary"], facts["promises"])
     view.console.print(metrics_table(facts["before"], facts["after"]))
     view.console.print(summary_table(facts["summary"]))
     broken = [promise for promise, kept in facts["promises"].items() if not kept]
     for promise in facts["promises"]:
         view.console.print(f"  {'✗' if promise in broken else '✓'} {promise}")
+    PICTURE.write_text(page(record), encoding="utf-8")
+    view.console.print(f"A picture of it all: {PICTURE}")
     return 1 if broken else 0
 
 
@@ -55,12 +65,14 @@ def play(here: Installation, story: Story, view: View) -> dict[str, Any]:
         ]
         for model in JOB_OF
     }
-    burst = [
-        (key_of(model, f"alerts-{n:02}"), body) for model in JOB_OF for n, body in enumerate(alerts[model])
+    burst: list[tuple[str, str, str | None]] = [
+        (key_of(model, f"alerts-{n:02}"), body, model)
+        for model in JOB_OF
+        for n, body in enumerate(alerts[model])
     ]
-    burst.append(("reports/weekly summary.csv", "nobody's training data"))
+    burst.append(("reports/weekly summary.csv", "nobody's training data", None))
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda upload: here.upload(*upload), burst))
+        uploads = list(pool.map(lambda upload: put(here, *upload), burst))
     burst_ended = time.time()
     view.say(
         "uploads", f"{len(burst)} objects, {UPLOADS_PER_MODEL} for each of {len(JOB_OF)} models", "green"
@@ -73,7 +85,7 @@ def play(here: Installation, story: Story, view: View) -> dict[str, Any]:
     during = here.arcanna.recomputes(ALERTS_MODEL)
     for n in range(CORRECTIONS):
         body = corrections(alerts[ALERTS_MODEL][n], share=1.0, seed=n)
-        here.upload(key_of(ALERTS_MODEL, f"corrections-{n}"), body)
+        uploads.append(put(here, key_of(ALERTS_MODEL, f"corrections-{n}"), body, ALERTS_MODEL, True))
     corrected = time.time()
     view.say("uploads", f"{CORRECTIONS} corrections while a run of {ALERTS_MODEL} is under way", "green")
 
@@ -86,17 +98,19 @@ def play(here: Installation, story: Story, view: View) -> dict[str, Any]:
     runs = here.arcanna.recomputes()
     of = {model: here.arcanna.recomputes(model) for model in JOB_OF}
     asked = {model: [ask.at for run in of[model] for ask in run.asks] for model in JOB_OF}
+    outcomes = Counter(outcome["detail-type"] for outcome in story.outcomes)
     polls = sum(outcome["detail"]["polls"] for outcome in story.outcomes)
     fresh_at = max(run.finished_at or 0.0 for run in of[ALERTS_MODEL])
     return {
         "before": before,
         "after": after,
+        "uploads": uploads,
         "summary": {
             "updates received": str(counted(here, "UpdatesReceived")),
             "updates ignored": str(counted(here, "UpdatesIgnored")),
             "recomputes requested": str(len(runs)),
             "polls": str(polls),
-            "outcomes": ", ".join(sorted(o["detail-type"] for o in story.outcomes)),
+            **{f"outcomes: {kind}": str(n) for kind, n in sorted(outcomes.items())},
             "from the last correction to fresh metrics": f"{fresh_at - corrected:.1f} s",
         },
         "promises": {
@@ -132,6 +146,12 @@ def play(here: Installation, story: Story, view: View) -> dict[str, Any]:
 def key_of(model: str, name: str) -> str:
     """Where the default routes expect training data of the model."""
     return f"training-data/{JOB_OF[model]}/{model}/{name}.csv"
+
+
+def put(here: Installation, key: str, body: str, model: str | None, is_correction: bool = False) -> Upload:
+    """Uploads an object and tells when (in epoch seconds) that was done."""
+    here.upload(key, body)
+    return Upload(time.time(), key, model, is_correction)
 
 
 def figures(here: Installation, model: str) -> dict[str, Any]:

@@ -280,7 +280,7 @@ def _of_aws() -> Iterator[Cell]:
     yield Cell("no answer, after its effect", "StartExecution", asks=EITHER, aws=(_with(start, UNANSWERED),))
     yield Cell("StartExecution refused", "give back", asks=(2,), aws=(start, give_back))
     yield Cell("platform down, ledger too", "give back", platform=outage, aws=(give_back,))
-    again = aws(TRIGGER, "sqs", "SendMessage", r"attempt\": 1")
+    again = aws(TRIGGER, "sqs", "SendMessage", r"waiting_since\": \"")  # it may have settled
     yield Cell("refused", "put off", platform=outage, aws=(again,))
     yield Cell(
         "refused",

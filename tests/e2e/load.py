@@ -192,6 +192,8 @@ def _misplaced(here: Installation, garbage: Sequence[str]) -> Iterator[str]:
 def _overlaps(here: Installation) -> Iterator[str]:
     runs: dict[str, list[dict[str, Any]]] = {}
     for execution in here.cloud.executions():
+        if execution.get("error") == "Superseded":
+            continue  # it came too late on a slow machine, and never held its model
         runs.setdefault(json.loads(execution["input"])["run"]["model_id"], []).append(execution)
         if execution["status"] != "SUCCEEDED":
             yield f"execution {execution['name']} ended as {execution['status']}: {execution.get('error')}"

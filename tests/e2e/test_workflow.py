@@ -189,6 +189,7 @@ def _start(here: Installation, model: str, way: Way, faults: list[ApiFault]) -> 
         "lease_until": FUTURE,
         "platform_requested_at": None,
         "baseline": None,
+        "follows_active": False,
     }
     check: Check = {**first_check([], 1), "status": way.status, "reason": "because"}  # type: ignore[typeddict-item]
     check["quality"] = {"verdict": way.verdict, "why": "", "differences": []}  # type: ignore[typeddict-item]

@@ -15,7 +15,8 @@ from typing import Any
 from recompute import routes
 from recompute.errors import RecomputeError
 from recompute.events import AllModels, ObjectChanged, RunEnded, read_json, request_body
-from recompute.updates import Update, merge
+from recompute.gathering import Significance, mark
+from recompute.updates import Target, Update, merge
 
 RECEIVED_AT = 1.8e9
 
@@ -25,6 +26,7 @@ ROUTES = {
             "name": "by-path",
             "keys": ["training-data/{job_id}/{model_id}/*"],
             "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}],
+            "significant": {"objects": 100, "bytes": 1000000, "max_wait_seconds": 3600},
         },
         {"name": "by-file", "keys": ["*/job-{job}-?.csv", "{job}.csv"], "targets": [{"job_id": "{job}"}]},
         {"name": "all", "keys": ["*"], "targets": [{"job_id": "security-alerts"}, {"job_id": 1234}]},
@@ -44,18 +46,31 @@ ODD_VALUES: tuple[Any, ...] = (
     *("0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999Z", "2025-02-30", "all", "Notification"),
 )
 
+GATHERED = Update(
+    Target("1234", "generic-1-1234-model-1747385873.hdf5"),
+    1.7e9,
+    "upload",
+    1.7e9,
+    marks=frozenset({mark(1.7e9, 48213, "bucket", "key"), mark(1.6e9, 0)}),
+    significance=Significance(100, 10**6, 3600.0),
+    waker=True,
+    older_than=3600,
+    follows_active=True,
+)
+"""What only the trigger itself sends, with all that a message can have."""
+
 Place = Sequence[str | int]
 """Where in a JSON value: the names and indices that lead there."""
 
 
 def load_samples(folder: Path = Path("events")) -> list[Any]:
-    """The sample events, and each message of the sample batch."""
+    """The sample events, each message of the sample batch, and what the trigger sends itself."""
     samples = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     bodies = [r["body"] for s in samples for r in s.get("Records", []) if isinstance(r.get("body"), str)]
     for body in bodies:
         with suppress(ValueError):  # one of them is unusable on purpose
             samples.append(json.loads(body))
-    return samples
+    return [*samples, json.loads(request_body(GATHERED))]
 
 
 def paths(value: object) -> list[Place]:
@@ -100,11 +115,13 @@ def attack_events(text: str, known: routes.Routes) -> None:
     """Reads the text as a message and routes what it says. Raises RecomputeError or what is a bug."""
     updates: list[Update] = []
     for occurrence in read_json(text, RECEIVED_AT):
-        if isinstance(occurrence, ObjectChanged | AllModels):
+        if isinstance(occurrence, ObjectChanged):
             updates += known.updates(occurrence)
+        elif isinstance(occurrence, AllModels):
+            updates += known.scheduled(occurrence, set())
         elif not isinstance(occurrence, RunEnded):
             updates.append(occurrence)
-    for update in merge(updates).values():
+    for update in merge(updates):
         written = request_body(update)
         (again,) = read_json(written, RECEIVED_AT)
         assert isinstance(again, Update), written

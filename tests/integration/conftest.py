@@ -103,6 +103,8 @@ def functions(
         "ROUTES_PARAMETER": stack.routes_parameter,
         "QUALITY_GATE": "{}",
         "CLOCK_MARGIN_SECONDS": "1",
+        "MINIMUM_INTERVAL_SECONDS": "0",
+        "MAXIMUM_RECOMPUTES": "0",
         "START_GRACE_SECONDS": "600",
         "SHORTEST_POLL_SECONDS": "1",
         "LONGEST_POLL_SECONDS": "60",

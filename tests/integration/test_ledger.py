@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from recompute.coverage import Entry, decide
 from recompute.errors import AwsUnavailable
+from recompute.gathering import mark
 from recompute.ledger import FORGET_AFTER, Ledger, Write
 from recompute.runs import PastRun
 from recompute.timestamps import to_iso
@@ -44,9 +45,16 @@ def claim(
     lease_expires_at: float = LEASE,
     happened_at: float = NOW - 60,
     model: Model = MODEL,
+    spacing: float = 0.0,
 ) -> Write:
     return ledger.claim(
-        model, run_id, now=now, lease_expires_at=lease_expires_at, happened_at=happened_at, margin=MARGIN
+        model,
+        run_id,
+        now=now,
+        lease_expires_at=lease_expires_at,
+        happened_at=happened_at,
+        margin=MARGIN,
+        spacing=spacing,
     )
 
 
@@ -200,6 +208,54 @@ def test_nothing_is_noted_on_a_run_that_is_over(ledger: Ledger, holder: str | No
     assert (write.made, write.entry.run_id, write.entry.pending_at) == (False, holder, None)
 
 
+# --- Gathering -------------------------------------------------------------------------------------------
+
+FIRST, SECOND = mark(NOW - 60, 10, "a"), mark(NOW - 30, 20, "b")
+
+
+def test_marks_are_gathered_once_however_often_they_are_added(ledger: Ledger) -> None:
+    ledger.gather(MODEL, frozenset({FIRST}), NOW)
+    write = ledger.gather(MODEL, frozenset({FIRST, SECOND}), NOW)
+    assert write == Write(True, Entry(gathered=frozenset({FIRST, SECOND})))
+    assert ledger.read(MODEL) == write.entry
+
+
+def test_a_waker_is_promised_while_there_is_something_to_wake_for(ledger: Ledger) -> None:
+    assert not ledger.promise(MODEL, NOW + 60).made
+    ledger.gather(MODEL, frozenset({FIRST}), NOW)
+    assert ledger.promise(MODEL, NOW + 60).entry.wake_at == NOW + 60
+
+
+def test_a_claim_covers_what_was_gathered_and_needs_no_waker_for_it(ledger: Ledger) -> None:
+    ledger.gather(MODEL, frozenset({FIRST}), NOW)
+    ledger.promise(MODEL, NOW + 60)
+    assert claim(ledger, "a") == Write(True, Entry("a", None, LEASE))
+
+
+def test_waiting_is_finished_only_if_nothing_else_has_been_gathered(ledger: Ledger) -> None:
+    ledger.gather(MODEL, frozenset({FIRST, SECOND}), NOW)
+    ledger.promise(MODEL, NOW + 60)
+    for known in (frozenset({FIRST}), frozenset[str]()):
+        assert not ledger.finish_waiting(MODEL, known).made
+    assert ledger.finish_waiting(MODEL, frozenset({FIRST, SECOND})) == Write(True, Entry())
+    assert ledger.finish_waiting(MODEL, frozenset()).made
+    assert not ledger.finish_waiting(OTHER, frozenset()).made
+    assert ledger.read(OTHER) == Entry()
+
+
+def test_a_claim_keeps_its_distance_from_the_last_completed_run(stack: Stack, ledger: Ledger) -> None:
+    put(stack, Entry(covered_until=NOW - 100))
+    assert not claim(ledger, "a", spacing=100.001).made
+    assert claim(ledger, "a", spacing=100.0).made
+
+
+def test_the_jobs_of_all_models_are_known(ledger: Ledger) -> None:
+    assert ledger.jobs() == set()
+    for model in (MODEL, OTHER, Model("77", "m")):
+        ledger.gather(model, frozenset({FIRST}), NOW)
+    assert ledger.jobs() == {"1234", "77"}
+
+
 # --- Give back and hold ----------------------------------------------------------------------------------
 
 
@@ -324,7 +380,12 @@ def test_a_table_that_cannot_be_written_is_told(stack: Stack) -> None:
         lambda: ledger.mark_pending(MODEL, "a", NOW),
         lambda: ledger.give_back(MODEL, "a"),
         lambda: ledger.hold(MODEL, "a", LEASE),
+        lambda: ledger.gather(MODEL, frozenset({FIRST}), NOW),
     ]
     for write in writes:
         with pytest.raises(AwsUnavailable, match="write to the ledger"):
             write()
+    reads: list[Callable[[], object]] = [lambda: ledger.read(MODEL), ledger.jobs]
+    for read in reads:
+        with pytest.raises(AwsUnavailable, match="read the ledger"):
+            read()

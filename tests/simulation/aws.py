@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 from botocore.exceptions import ClientError
 
 T = TypeVar("T")
-Item = dict[str, dict[str, str]]
+Item = dict[str, dict[str, Any]]
 
 UPDATES_URL = "updates"
 DEAD_LETTERS_URL = "dead letters"
@@ -75,7 +75,7 @@ class Table:
         key: Item = request["Key"]
         where = tuple(key[name]["S"] for name in sorted(key))
         before = self._items.get(where, {})
-        values = request["ExpressionAttributeValues"]
+        values = request.get("ExpressionAttributeValues", {})
         condition = request.get("ConditionExpression")
         if condition and not _Condition(condition, before, values).holds():
             raise ConditionalCheckFailed(before)
@@ -92,6 +92,14 @@ class Table:
             case other:
                 raise NotImplementedError(other)
 
+    def items(self, **key: str) -> list[Item]:
+        """All items, or those whose key has these parts."""
+        return [
+            item
+            for item in self._items.values()
+            if all(item[name]["S"] == value for name, value in key.items())
+        ]
+
 
 def _tokens(expression: str) -> list[str]:
     tokens = _TOKEN.findall(expression)
@@ -101,23 +109,26 @@ def _tokens(expression: str) -> list[str]:
 
 
 def _updated(item: Item, expression: str, values: Item) -> Item:
-    """SET and REMOVE of whole attributes."""
+    """SET and REMOVE of whole attributes, and ADD to sets of strings."""
     after = dict(item)
     clause, tokens = "", [*_tokens(expression), "SET"]
     while len(tokens) > 1:
-        if tokens[0] in ("SET", "REMOVE"):
+        if tokens[0] in ("SET", "REMOVE", "ADD"):
             clause = tokens.pop(0)
         name = tokens.pop(0)
         if clause == "SET" and tokens[0] == "=" and tokens[1] in values:
             after[name] = values[tokens[1]]
             del tokens[:2]
+        elif clause == "ADD" and tokens[0] in values:
+            there = after.get(name, {"SS": []})["SS"]
+            after[name] = {"SS": sorted({*there, *values[tokens.pop(0)]["SS"]})}
         elif clause == "REMOVE":
             after.pop(name, None)
         else:
             raise NotImplementedError(expression)
         if tokens[0] == ",":
             del tokens[0]
-        elif tokens[0] not in ("SET", "REMOVE"):
+        elif tokens[0] not in ("SET", "REMOVE", "ADD"):
             raise NotImplementedError(expression)
     return after
 
@@ -183,6 +194,8 @@ class _Condition:
         if left is None or left.keys() != right.keys():
             return False  # also for <>, which needs the attribute to be there
         ((kind, a),), ((_, b),) = left.items(), right.items()
+        if kind == "SS" and comparison != "=":
+            raise NotImplementedError(self._expression)
         return _OPERATORS[comparison](*((float(a), float(b)) if kind == "N" else (a, b)))
 
 
@@ -197,6 +210,42 @@ class DynamoDbClient:
 
     def update_item(self, **request: Any) -> dict[str, Any]:
         return self._outside("UpdateItem", lambda: self._table.update(request), unavailable("UpdateItem"))
+
+    def get_item(self, **request: Any) -> dict[str, Any]:
+        key = {name: value["S"] for name, value in request["Key"].items()}
+        return self._outside(
+            "GetItem", lambda: {"Item": (self._table.items(**key) or [{}])[0]}, unavailable("GetItem")
+        )
+
+    def query(self, **request: Any) -> dict[str, Any]:
+        """Of one partition, whose key is the only value of the request."""
+        (value,) = request["ExpressionAttributeValues"].values()
+        return self._outside(
+            "Query", lambda: {"Items": self._table.items(job_id=value["S"])}, unavailable("Query")
+        )
+
+    def batch_get_item(self, **request: Any) -> dict[str, Any]:
+        ((table, wanted),) = request["RequestItems"].items()
+
+        def effect() -> dict[str, Any]:
+            found = [
+                item
+                for key in wanted["Keys"]
+                for item in self._table.items(**{name: value["S"] for name, value in key.items()})
+            ]
+            return {"Responses": {table: found}, "UnprocessedKeys": {}}
+
+        return self._outside("BatchGetItem", effect, unavailable("BatchGetItem"))
+
+    def get_paginator(self, operation: str) -> SimpleNamespace:
+        """For Scan, in one page."""
+        if operation != "scan":
+            raise NotImplementedError(operation)
+
+        def pages(**_: Any) -> list[dict[str, Any]]:
+            return [self._outside("Scan", lambda: {"Items": self._table.items()}, unavailable("Scan"))]
+
+        return SimpleNamespace(paginate=pages)
 
 
 # --- SQS -------------------------------------------------------------------------------------------------

@@ -11,7 +11,14 @@ def violations(history: History) -> list[str]:
     """Every guarantee that the history breaks, in words."""
     return [
         violation
-        for check in (no_lost_update, single_flight, coalescing, proven_end, nothing_dropped)
+        for check in (
+            no_lost_update,
+            single_flight,
+            coalescing,
+            proven_end,
+            nothing_dropped,
+            no_more_than_allowed,
+        )
         for violation in check(history)
     ]
 
@@ -85,6 +92,19 @@ def nothing_dropped(history: History) -> Iterator[str]:
     for garbage in history.journal.of("garbage"):
         if str(garbage.details["body"]) not in dead:
             yield f"5. Nothing is dropped: {garbage.details['body']} is not in the dead-letter queue"
+
+
+def no_more_than_allowed(history: History) -> Iterator[str]:
+    """6. No more runs hold their models at once than there are places."""
+    holding: set[str] = set()
+    for event in history.journal.of("held", "released", "execution ended"):
+        run = event.details["run"]
+        if event.what != "held":
+            holding.discard(run)
+            continue
+        holding.add(run)
+        if history.places and len(holding) > history.places:
+            yield f"6. Places: {', '.join(sorted(holding))} hold their models at once"
 
 
 def _claims(history: History) -> dict[str, float]:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from recompute.arcanna import Arcanna
 from recompute.check import check
-from recompute.coverage import Entry
+from recompute.coverage import Entry, Plan
 from recompute.quality import Rules
 from recompute.runs import Check, Run, first_check
 from recompute.settings import PollSettings
@@ -28,6 +28,10 @@ def pending_without_condition(request: Request) -> Request:
 
 def give_back_without_condition(request: Request) -> Request:
     return _unconditional(request, "REMOVE run_id")
+
+
+def places_without_condition(request: Request) -> Request:
+    return _unconditional(request, "SET holder")
 
 
 def _unconditional(request: Request, write: str) -> Request:
@@ -131,6 +135,24 @@ class RequestedAtAfterRequest(Starter):
         return answer
 
 
+class GathersWithoutWaker(Starter):
+    """Relies on a message that nobody has sent."""
+
+    def _wait(
+        self, planned: Plan, entry: Entry, update: Update, model: Model, now: float
+    ) -> tuple[Fate | None, Entry]:
+        fate, entry = super()._wait(planned, entry, update, model, now)
+        return (Fate("gathered") if fate else None), entry
+
+
+class WakesOnce(Starter):
+    """The message that wakes is not sent again when it is too early."""
+
+    def ask(self, update: Update, model: Model, lease: float) -> Fate:
+        fate = super().ask(update, model, lease)
+        return Fate("covered") if update.waker and fate.outcome == "waiting" else fate
+
+
 class AcknowledgesWhatItHasSeen(Starter):
     """An idempotency table that is written before the work is done."""
 
@@ -171,9 +193,13 @@ LATE = {"fails, takes effect later": 0.15}
 LOST = {"fails after its effect": 0.1, "is slow": 0.1}
 APART = {"flag and timestamp change apart": 0.33, "fails at the platform": 0.1}
 
+ONCE: dict[str, Any] = {"places": (0,), "spacing": (0.0,)}
+
 PLANTED = {
     "claim without condition": Planted(Protocol(write=claim_without_condition), ("2", "3")),
-    "pending set without condition": Planted(Protocol(write=pending_without_condition, rates=SLOW), ("1",)),
+    "pending set without condition": Planted(
+        Protocol(write=pending_without_condition, rates=SLOW, **ONCE), ("1",)
+    ),
     "give back without condition": Planted(Protocol(write=give_back_without_condition, rates=LATE), ("2",)),
     "give back while the workflow holds": Planted(Protocol(write=give_back_while_held, rates=LOST), ("2",)),
     "a claim counts as a run": Planted(Protocol(write=claim_counts_as_run), ("1",)),
@@ -189,6 +215,9 @@ PLANTED = {
     "requested_at after the request": Planted(Protocol(starter=RequestedAtAfterRequest, rates=SLOW), ("1",)),
     "no margin": Planted(Protocol(margin=0.0), ("1",)),
     "acknowledged because seen before": Planted(Protocol(starter=AcknowledgesWhatItHasSeen), ("1",)),
+    "gathered without a waker": Planted(Protocol(starter=GathersWithoutWaker), ("1",)),
+    "waker that does not come back": Planted(Protocol(starter=WakesOnce), ("1",)),
+    "places without condition": Planted(Protocol(write=places_without_condition), ("6",)),
     "completed by the flag alone": Planted(Protocol(check=completed_when_idle), ("4",)),
     "completed by any timestamp": Planted(Protocol(check=completed_by_any_timestamp, rates=APART), ("4",)),
 }

@@ -1,8 +1,10 @@
 """What comes into the simulated world from outside."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from recompute import routes
 from recompute.errors import BadInput
@@ -15,12 +17,18 @@ ROUTES = routes.parse(
         {
             "routes": [
                 {"keys": ["data/{job}/{model}/*"], "targets": [{"job_id": "{job}", "model_id": "{model}"}]},
+                {
+                    "keys": ["sample/{job}/{model}/*"],
+                    "targets": [{"job_id": "{job}", "model_id": "{model}"}],
+                    "significant": {"objects": 3, "bytes": 1000, "max_wait_seconds": 700},
+                },
                 {"targets": [{"job_id": "1", "model_id": "model-1"}]},
                 {"targets": [{"job_id": "2", "model_id": "model-2"}]},
             ]
         }
     )
 )
+LONG_AFTER = START + 10**9
 JOB_OF = {"model-1": "1", "model-2": "2"}
 
 
@@ -41,15 +49,27 @@ class Stimulus:
         return f"{self.kind} {self.number}"
 
 
-def stimuli_of(seed: int) -> list[Stimulus]:
+KINDS: Mapping[str, int] = {
+    "upload": 4,
+    "sample": 4,
+    "event": 3,
+    "message": 3,
+    "direct": 3,
+    "schedule": 1,
+    "garbage": 1,
+    "other": 2,
+}
+"""How often each comes, of those that come of themselves."""
+
+
+def stimuli_of(seed: int, kinds: Mapping[str, int]) -> list[Stimulus]:
     """What comes from outside in the history of a seed: some bursts, as uploads come, and some echoes."""
     random = Random(f"{seed}/stimuli")
     models = random.choice([["model-1"], ["model-1"], ["model-1", "model-2"]])
-    kinds = ["upload", "event", "message", "direct", "schedule", "garbage", "other"]
     stimuli: list[Stimulus] = []
 
     def add(delay: float, after: str | None = None) -> None:
-        kind = random.choices(kinds, [4, 3, 3, 3, 1, 1, 2])[0]
+        kind = random.choices(list(kinds), list(kinds.values()))[0]
         stimuli.append(Stimulus(len(stimuli) + 1, kind, random.choice(models), delay, after))
 
     for _ in range(random.randint(1, 3)):
@@ -66,17 +86,23 @@ def stimuli_of(seed: int) -> list[Stimulus]:
 def body_of(stimulus: Stimulus, now: float, in_full: bool) -> str:
     """The event as it arrives; `now` is by the sender's clock, and some do not say all that they could."""
     job_id, whole_seconds = JOB_OF[stimulus.model], to_iso(now // 1)
-    bodies = {
-        "garbage": f"garbage {stimulus.number}",
-        "upload": {
+
+    def uploaded(prefix: str) -> dict[str, Any]:
+        key = f"{prefix}/{job_id}/{stimulus.model}/{stimulus.number}.csv"
+        return {
             "source": "aws.s3",
             "detail-type": "Object Created",
             "time": whole_seconds,
             "detail": {
                 "bucket": {"name": "bucket"},
-                "object": {"key": f"data/{job_id}/{stimulus.model}/{stimulus.number}.csv"},
+                "object": {"key": key, "size": 600 if stimulus.number % 5 == 0 else 10},
             },
-        },
+        }
+
+    bodies = {
+        "garbage": f"garbage {stimulus.number}",
+        "upload": uploaded("data"),
+        "sample": uploaded("sample"),
         "event": {
             "source": "arcanna.training-data",
             "detail-type": "Training Data Updated",
@@ -94,7 +120,7 @@ def body_of(stimulus: Stimulus, now: float, in_full: bool) -> str:
 def models_of(body: str) -> list[str]:
     """Whom a message is about; "*" where it cannot be told."""
     try:
-        occurrences = read_json(body, START)
+        occurrences = read_json(body, LONG_AFTER)
     except BadInput:
         return ["*"]
     models: list[str] = []
@@ -104,7 +130,7 @@ def models_of(body: str) -> list[str]:
         elif isinstance(occurrence, RunEnded):
             models.append(occurrence.run["model_id"])
         elif isinstance(occurrence, ObjectChanged):
-            models += [target.model_id or "" for target in ROUTES.targets(occurrence.key)]
+            models += [target.model_id or "" for target in ROUTES.match(occurrence.key)[1]]
         else:
             models.append(occurrence.target.model_id or f"model-{occurrence.target.job_id}")
     return models

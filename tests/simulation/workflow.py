@@ -163,18 +163,22 @@ def _backoff(retry: Mapping[str, Any], attempt: int, random: Random) -> float:
 
 
 def _with(data: dict[str, Any], state: Mapping[str, Any], result: object) -> dict[str, Any]:
-    """The data with the result where ResultPath wants it; only whole fields of the data are known."""
+    """The data with the result where ResultPath wants it: at a field, or at one of a field that is there."""
     path = state["ResultPath"]
     if path is None:
         return data
-    if not re.fullmatch(r"\$\.\w+", path):
+    if not re.fullmatch(r"\$(\.\w+){1,2}", path):
         raise NotImplementedError(path)
     # Through JSON, as between the states of the real thing.
-    return {**data, path[2:]: json.loads(json.dumps(result))}
+    copy = json.loads(json.dumps(result))
+    _, first, *rest = path.split(".")
+    return {**data, first: {**data[first], rest[0]: copy} if rest else copy}
 
 
 def _holds(rule: Mapping[str, Any], scope: "_Scope") -> bool:
-    _only(rule, {"Variable", "Next", "StringEquals", "IsPresent"})
+    _only(rule, {"Variable", "Next", "StringEquals", "BooleanEquals", "IsPresent"})
+    if "BooleanEquals" in rule:
+        return scope.value(rule["Variable"]) is rule["BooleanEquals"]
     if "IsPresent" in rule:
         return scope.has(rule["Variable"]) is bool(rule["IsPresent"])
     return bool(scope.value(rule["Variable"]) == rule["StringEquals"])

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,8 +16,9 @@ from recompute.arcanna import Arcanna
 from recompute.aws import Queues, Workflow
 from recompute.check import check, run_and_check
 from recompute.errors import RecomputeError
-from recompute.ledger import Ledger
+from recompute.ledger import PLACES, Ledger
 from recompute.observability import logger, metrics
+from recompute.places import Places
 from recompute.quality import Rules
 from recompute.runs import Check, Run
 from recompute.settings import PollSettings, RetrySettings
@@ -41,7 +42,7 @@ from tests.simulation.faults import Faults
 from tests.simulation.journal import START, Event, Journal
 from tests.simulation.platform import HttpClient, Platform
 from tests.simulation.scheduler import Killed, Process, Scheduler
-from tests.simulation.stimuli import JOB_OF, ROUTES, Stimulus, body_of, models_of, stimuli_of
+from tests.simulation.stimuli import JOB_OF, KINDS, ROUTES, Stimulus, body_of, models_of, stimuli_of
 from tests.simulation.workflow import Ending, Interpreter, StateError
 
 T = TypeVar("T")
@@ -64,7 +65,8 @@ class Protocol:
     """What is simulated. The tests exchange parts of it for broken ones.
 
     `write` sees every request to the ledger before it is made, `definition` the workflow before it is run.
-    `rates` are of faults by their kind, instead of what the seed would choose.
+    `rates` are of faults by their kind, instead of what the seed would choose; `kinds` are weights of what
+    comes, `places` and `spacing` what the seed may choose from.
     """
 
     starter: type[Starter] = Starter
@@ -73,6 +75,9 @@ class Protocol:
     write: Callable[[dict[str, Any]], dict[str, Any]] = lambda request: request
     definition: Callable[[dict[str, Any]], dict[str, Any]] = lambda definition: definition
     rates: Mapping[str, float] = field(default_factory=dict)
+    kinds: Mapping[str, int] = field(default_factory=lambda: KINDS)
+    places: Sequence[int] = (0, 1)
+    spacing: Sequence[float] = (0.0, 0.0, 400.0)
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class History:
     faults: list[str]
     journal: Journal
     steps: int
+    places: int
 
 
 def play(
@@ -96,14 +102,14 @@ def play(
 
     Raises NeverQuiet, or what the simulated code lets escape.
     """
-    chosen = stimuli_of(seed) if stimuli is None else stimuli
+    chosen = stimuli_of(seed, protocol.kinds) if stimuli is None else stimuli
     world = World(seed, protocol, chosen, faults)
     with _unobserved():
         try:
             world.run()
         finally:
             world.scheduler.close()
-    return History(seed, chosen, world.faults.injected, world.journal, world.scheduler.steps)
+    return History(seed, chosen, world.faults.injected, world.journal, world.scheduler.steps, world.places)
 
 
 @cache
@@ -156,6 +162,7 @@ class World:
         self._settling = random.choice([0.0, 30.0])
         self._window = random.choice([0.0, 1.0, 15.0])
         self._batch = random.choice([5, 10_000])
+        self.places = random.choice(protocol.places)
 
         http = HttpClient(self._platform, self.scheduler, self.call)
         self._arcanna = Arcanna(cast("Any", http), lambda read_again: "key")
@@ -163,6 +170,8 @@ class World:
             self._arcanna,
             Ledger(cast("Any", DynamoDbClient(self._table, self.call)), "ledger"),
             Workflow(cast("Any", StatesClient(self._start_execution, self.call)), "workflow"),
+            Places(cast("Any", DynamoDbClient(self._table, self.call)), "ledger", self.places),
+            spacing=random.choice(protocol.spacing),
             clock_margin=protocol.margin,
             run_deadline=RUN_DEADLINE,
             polls=POLLS,
@@ -484,9 +493,13 @@ class World:
         def changed(name: str) -> bool:
             return before.get(name) != after.get(name)
 
+        if after["job_id"]["S"] == PLACES:
+            return
         model, process = after["model_id"]["S"], self.scheduler.process
         run = process.run or after.get("run_id", before.get("run_id", {})).get("S")
-        if "run_id" not in after:
+        if "run_id" not in before and "run_id" not in after:
+            self.journal.note("gathering", model, **{n: after.get(n) for n in ("gathered", "wake_at")})
+        elif "run_id" not in after:
             self.journal.note("released" if process.run else "given back", model, run=run)
         elif changed("run_id"):
             self.journal.note("claimed", model, run=run)
@@ -494,5 +507,7 @@ class World:
             self.journal.note("held" if process.run else "lease prolonged", model, run=run)
         elif changed("pending_at"):
             self.journal.note("pending", model, run=run, at=after["pending_at"]["S"])
+        else:
+            self.journal.note("gathering", model, **{n: after.get(n) for n in ("gathered", "wake_at")})
         if changed("covered_until"):
             self.journal.note("covered", model, run=run, until=after["covered_until"]["S"])

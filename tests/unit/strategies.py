@@ -2,6 +2,7 @@
 
 from hypothesis import strategies as st
 
+from recompute.gathering import MOST_BYTES, Significance, mark
 from recompute.updates import ID_LENGTH, SAMPLE_SIZE, Target, Update
 
 FIRST = -62_135_596_800_000
@@ -25,6 +26,18 @@ samples = st.dictionaries(
     st.sampled_from(["bucket", "key", "version_id"]),
     st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=50),
 )
+marks = st.builds(
+    lambda at, size, what: mark(at / 1000, size, what),
+    milliseconds,
+    st.integers(0, MOST_BYTES),
+    st.text(st.characters(codec="utf-8"), max_size=20),
+)
+significances = st.builds(
+    Significance,
+    st.none() | st.integers(1, 1000),
+    st.none() | st.integers(1, MOST_BYTES),
+    st.integers(0, 10**7).map(float),
+)
 
 
 @st.composite
@@ -41,4 +54,9 @@ def updates(draw: st.DrawFn, targets: st.SearchStrategy[Target] = targets) -> Up
         sample=tuple(draw(st.lists(samples, max_size=SAMPLE_SIZE))),
         attempt=draw(st.integers(0, 10**9)),
         waiting_since=None if waiting_since is None else waiting_since / 1000,
+        marks=draw(st.frozensets(marks, max_size=3)),
+        significance=draw(st.none() | significances),
+        waker=draw(st.booleans()),
+        older_than=draw(st.none() | st.integers(1, 10**7)),
+        follows_active=draw(st.booleans()),
     )

@@ -1,14 +1,17 @@
 """The AWS calls of the trigger: what they do, and the one failure that their callers handle."""
 
+import json
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recompute.aws import Queues, Workflow, route_source
+from recompute.aws import ROUTES_MAX_AGE, Queues, RouteSource, Workflow
 from recompute.errors import AwsUnavailable, ConfigurationError
+from recompute.observability import metrics
 from recompute.runs import Run, first_check
 from recompute.updates import Target, Update
-from tests.doubles import Stack
+from tests.doubles import Clock, Logs, Stack
 from tests.unit.test_check import RUN
 
 UPDATE = Update(Target("1234", "m"), 1_736_950_000.0, "upload", 1_736_950_000.0)
@@ -85,25 +88,62 @@ ONE = {"routes": [{"name": "one", "keys": ["a/*"], "targets": [{"job_id": "1"}]}
 TWO = {"routes": [{"name": "two", "keys": ["a/*"], "targets": [{"job_id": "2"}]}]}
 
 
-def test_routes_are_read_from_their_parameter_and_kept(stack: Stack) -> None:
+WRONG = {"routes": [{"name": "broken"}]}
+
+
+def source(stack: Stack, clock: Clock, parameter: str = "routes") -> RouteSource:
+    return RouteSource(stack.ssm, parameter, clock)
+
+
+def test_an_edit_of_the_routes_is_in_force_when_they_have_aged(stack: Stack) -> None:
+    clock = Clock()
     stack.set_routes(ONE)
-    routes = route_source(stack.ssm, stack.routes_parameter)
+    routes = source(stack, clock)
     assert routes().targets("a/b") == [Target("1", None)]
     stack.set_routes(TWO)
+    clock.now += ROUTES_MAX_AGE - 1
     assert routes().targets("a/b") == [Target("1", None)]
-    assert route_source(stack.ssm, stack.routes_parameter)().targets("a/b") == [Target("2", None)]
+    clock.now += 1
+    assert routes().targets("a/b") == [Target("2", None)]
 
 
-def test_routes_that_are_wrong_are_told_every_time(stack: Stack) -> None:
-    stack.set_routes({"routes": [{"name": "broken"}]})
-    routes = route_source(stack.ssm, stack.routes_parameter)
+def test_a_bad_edit_leaves_the_last_good_routes_in_force_and_is_told_until_it_is_mended(
+    stack: Stack, logs: Logs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics.clear_metrics()
+    clock = Clock()
+    stack.set_routes(ONE)
+    routes = source(stack, clock)
+    routes()
+    stack.set_routes(WRONG)
+    for _ in range(2):
+        clock.now += ROUTES_MAX_AGE
+        assert routes().targets("a/b") == [Target("1", None)]
+    assert [line["message"] for line in logs.lines] == ["the routes are wrong"] * 2
+    assert "'broken'" in logs.lines[0]["detail"]
+    metrics.flush_metrics()
+    assert json.loads(capsys.readouterr().out)["RoutesInvalid"] == [1.0, 1.0]
+    stack.set_routes(TWO)
+    clock.now += ROUTES_MAX_AGE
+    assert routes().targets("a/b") == [Target("2", None)]
+
+
+def test_a_new_environment_finds_the_last_good_routes_behind_bad_edits(stack: Stack) -> None:
+    for document in (TWO, ONE, WRONG, {"routes": 1}):
+        stack.set_routes(document)
+    assert source(stack, Clock())().targets("a/b") == [Target("1", None)]
+
+
+def test_routes_that_were_never_right_are_told_every_time(stack: Stack) -> None:
+    stack.ssm.put_parameter(Name="never", Value=json.dumps(WRONG), Type="String")
+    routes = source(stack, Clock(), "never")
     for _ in range(2):
         with pytest.raises(ConfigurationError, match="broken"):
             routes()
 
 
 def test_a_parameter_that_is_not_there_passes_by_itself(stack: Stack) -> None:
-    routes = route_source(stack.ssm, "other")
+    routes = source(stack, Clock(), "other")
     with pytest.raises(AwsUnavailable, match="could not read the routes"):
         routes()
     stack.ssm.put_parameter(Name="other", Value='{"routes": []}', Type="String")

@@ -37,6 +37,7 @@ RUN: Run = {
     "lease_until": to_iso(REQUESTED_AT + 2 * DEADLINE),
     "platform_requested_at": "2025-01-15T14:30:00Z",
     "baseline": {"last_recomputed_timestamp": BASELINE},
+    "follows_active": False,
 }
 FIRST = first_check([], 30)
 
@@ -158,6 +159,49 @@ def test_a_model_that_is_gone_fails_the_run(follower: Follower) -> None:
     failed = follower.look(20)
     assert (failed["status"], failed["reason"], failed["polls"]) == ("failed", "Rejected", 2)
     assert "Model not found" in failed["detail"]
+
+
+# --- The job's active model ------------------------------------------------------------------------------
+
+FOLLOWING: Run = {**RUN, "follows_active": True}
+
+
+@pytest.mark.parametrize(("active", "changed"), [(MODEL.model_id, False), ("another", True)])
+@pytest.mark.parametrize("ending", ["completed", "failed", "gone"])
+def test_at_its_end_a_run_looks_whether_its_job_has_another_active_model(
+    active: str, changed: bool, ending: str
+) -> None:
+    follower = Follower(FOLLOWING)
+    follower.platform.job = answer(json={"active_model_id": active})
+    assert not follower.look(10, **busy())["active_changed"]
+    assert follower.platform.asked == ["metrics"]
+    if ending == "gone":
+        follower.platform.metrics = answer(404, json={"error": "Model not found"})
+        ended = follower.look(20)
+    else:
+        follower.look(60, **idle(DONE if ending == "completed" else BASELINE))
+        ended = follower.look(300, **idle(DONE if ending == "completed" else BASELINE))
+    assert ended["status"] == ("completed" if ending == "completed" else "failed")
+    assert ended["active_changed"] is changed
+
+
+def test_a_run_of_a_model_that_was_named_asks_for_no_active_one(follower: Follower) -> None:
+    follower.platform.job = answer(json={"active_model_id": "another"})
+    assert not follower.look(60, **idle(DONE))["active_changed"]
+    assert "job" not in follower.platform.asked
+
+
+def test_a_job_that_is_gone_has_no_other_active_model() -> None:
+    follower = Follower(FOLLOWING)
+    follower.platform.job = answer(404, json={"error": "Job not found"})
+    assert not follower.look(60, **idle(DONE))["active_changed"]
+
+
+def test_a_run_does_not_end_before_it_is_known_what_is_active() -> None:
+    follower = Follower(FOLLOWING)
+    follower.platform.job = answer(503)
+    with pytest.raises(PlatformUnavailable):
+        follower.look(60, **idle(DONE))
 
 
 # --- No answer -------------------------------------------------------------------------------------------

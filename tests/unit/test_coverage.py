@@ -6,7 +6,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from recompute.coverage import Action, Entry, decide
+from recompute.coverage import Action, Entry, decide, plan
+from recompute.gathering import Significance, mark
+from recompute.updates import Target, Update
 
 MARGIN = 5.0
 NOW = 1000.0
@@ -121,3 +123,100 @@ def test_an_update_settles_once_and_for_all(
     settled = entry.settles_at(happened_at, margin) + 0.001
     assert settled > now
     assert decide(entry, happened_at, settled, margin) == "claim"
+
+
+# --- Together with what waits ----------------------------------------------------------------------------
+
+TARGET = Target("1234", "m")
+THREE = Significance(3, None, 600.0)
+
+
+def gathered(*times: float) -> frozenset[str]:
+    return frozenset(mark(at, 10, str(at)) for at in times)
+
+
+def upload(*times: float, waker: bool = False) -> Update:
+    """Uploads at these times, three of which are enough."""
+    return Update(
+        TARGET,
+        max(times),
+        "upload",
+        min(times),
+        count=len(times),
+        marks=gathered(*times),
+        significance=THREE,
+        waker=waker,
+    )
+
+
+OTHERS_WAIT = Entry(covered_until=950.0, gathered=gathered(960.0))
+
+
+def at_once(at: float, waker: bool = False) -> Update:
+    return Update(TARGET, at, "manual", at, waker=waker)
+
+
+@pytest.mark.parametrize(
+    ("entry", "update", "action", "until"),
+    [
+        # Not enough yet, and then enough: by their number, with what waits already, or by their age.
+        (Entry(), upload(900.0, 910.0), "wait", 1500.0),
+        (Entry(), upload(900.0, 910.0, 920.0), "claim", None),
+        (Entry(gathered=gathered(890.0)), upload(900.0, 910.0), "claim", None),
+        (Entry(gathered=gathered(900.0)), upload(900.0, 910.0), "wait", 1500.0),
+        (Entry(gathered=gathered(400.0)), upload(900.0), "claim", None),
+        # What a recompute covers does not count any more.
+        (Entry(gathered=gathered(890.0), covered_until=896.0), upload(900.0, 910.0), "wait", 1500.0),
+        (Entry(covered_until=930.0), upload(900.0, 910.0, 920.0), "covered", None),
+        (HELD, upload(890.0), "covered", None),
+        # During a run they wait as well, and are enough for the next one some time.
+        (HELD, upload(910.0), "wait", 1510.0),
+        (HELD, upload(910.0, 920.0, 930.0), "coalesce", None),
+        # An update that is significant in itself does not wait, and takes the others along.
+        (Entry(gathered=gathered(990.0)), at_once(900.0), "claim", None),
+        (Entry(gathered=gathered(996.0)), at_once(900.0), "settle", None),
+        # Covered itself: others are somebody else's business, if there is somebody.
+        (replace(OTHERS_WAIT, wake_at=1001.0), at_once(900.0), "covered", None),
+        (replace(OTHERS_WAIT, wake_at=999.0), at_once(900.0), "claim", None),
+        # The waker itself is somebody.
+        (replace(OTHERS_WAIT, wake_at=1001.0), upload(900.0, waker=True), "wait", 1560.0),
+        (Entry(covered_until=970.0, gathered=gathered(960.0)), upload(900.0, waker=True), "covered", None),
+    ],
+)
+def test_what_becomes_of_updates_that_wait_together(
+    entry: Entry, update: Update, action: Action, until: float | None
+) -> None:
+    planned = plan(entry, update, NOW, MARGIN, 0.0)
+    assert planned.action == action
+    assert until in (None, planned.until)
+
+
+@pytest.mark.parametrize(
+    ("entry", "update", "action", "until"),
+    [
+        (Entry(covered_until=800.0), at_once(900.0), "wait", 1100.0),
+        (Entry(covered_until=700.0), at_once(900.0), "claim", None),
+        (Entry(covered_until=950.0), at_once(900.0), "covered", None),
+        (Entry(covered_until=800.0), upload(900.0), "wait", 1500.0),
+        (Entry(covered_until=990.0, gathered=gathered(400.0)), upload(988.0), "wait", 1588.0),
+        (replace(HELD, covered_until=800.0), at_once(950.0), "coalesce", None),
+    ],
+)
+def test_recomputes_of_a_model_are_spaced(
+    entry: Entry, update: Update, action: Action, until: float | None
+) -> None:
+    planned = plan(entry, update, NOW, MARGIN, 300.0)
+    assert planned.action == action
+    assert until in (None, planned.until)
+
+
+def test_a_plan_tells_of_all_that_it_covers() -> None:
+    planned = plan(Entry(gathered=gathered(890.0, 930.0)), upload(900.0), NOW, MARGIN, 0.0)
+    assert (planned.happened_at, planned.first_at, planned.updates) == (930.0, 890.0, 3)
+
+
+@given(entries(), times)
+def test_alone_and_at_once_an_update_is_decided_on_by_itself(entry: Entry, happened_at: float) -> None:
+    happened_at = round(happened_at, 3)
+    alone = plan(entry, at_once(happened_at), NOW, MARGIN, 0.0)
+    assert alone.action == decide(entry, happened_at, NOW, MARGIN)

@@ -86,6 +86,10 @@ def test_the_workflow_writes_the_attributes_that_the_ledger_reads() -> None:
 def test_the_functions_may_do_what_they_do_and_nothing_else() -> None:
     assert actions_of("TriggerRecomputeFunction") == {
         "dynamodb:UpdateItem",
+        "dynamodb:GetItem",
+        "dynamodb:BatchGetItem",
+        "dynamodb:Query",
+        "dynamodb:Scan",
         "states:StartExecution",
         "sqs:SendMessage",
         "sqs:ReceiveMessage",

@@ -39,7 +39,7 @@ RECEIVED_AT = from_iso("2025-01-16T00:00:00Z")
 HALF_PAST_TWO = from_iso("2025-01-15T14:30:00Z")
 AGES_AWAY = LAST / 1000
 
-NOTIFIED = [ObjectChanged(BUCKET, KEY, "096fKKXTRTtl3on89fVO.nfljtsv6qko", HALF_PAST_TWO - 1.877)]
+NOTIFIED = [ObjectChanged(BUCKET, KEY, "096fKKXTRTtl3on89fVO.nfljtsv6qko", HALF_PAST_TWO - 1.877, 48213)]
 
 
 def sample(name: str) -> Any:
@@ -50,7 +50,7 @@ def sample(name: str) -> Any:
 
 READ_AS: dict[str, list[Occurrence]] = {
     "s3-object-created.eventbridge.json": [
-        ObjectChanged(BUCKET, KEY, "IYV3p45BT0ac8hjHg1houSdS1a.Mro8e", HALF_PAST_TWO - 2)
+        ObjectChanged(BUCKET, KEY, "IYV3p45BT0ac8hjHg1houSdS1a.Mro8e", HALF_PAST_TWO - 2, 48213)
     ],
     "s3-notification.json": list(NOTIFIED),
     "s3-notification-via-sns.json": list(NOTIFIED),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from recompute import routes
 from recompute.errors import BadInput, ConfigurationError, RecomputeError
 from recompute.events import AllModels, ObjectChanged
+from recompute.gathering import Mark, Significance, read_mark
 from recompute.updates import Target, Update
 from tests.unit.strategies import any_json, any_text
 
@@ -143,10 +144,60 @@ def test_an_object_leads_to_an_update_that_shows_it() -> None:
 
 
 def test_a_schedule_asks_for_every_target_that_is_named_in_full() -> None:
-    assert parse(BY_PATH, NIGHTLY, BY_JOB).updates(AllModels(100.0)) == [
+    assert parse(BY_PATH, NIGHTLY, BY_JOB).scheduled(AllModels(100.0), set()) == [
         Update.single(Target("security-alerts", None), 100.0, "schedule"),
         Update.single(Target("1234", MODEL), 100.0, "schedule"),
     ]
+
+
+def test_a_schedule_asks_for_the_active_model_of_every_other_job_that_is_known() -> None:
+    asked = parse(BY_PATH, NIGHTLY).scheduled(AllModels(100.0, 3600), {"1234", "99", "77"})
+    assert [update.target for update in asked[2:]] == [Target("77", None), Target("99", None)]
+    assert {update.older_than for update in asked} == {3600}
+
+
+# --- How much is significant -----------------------------------------------------------------------------
+
+GATHERED = {**BY_JOB, "significant": {"objects": 10, "bytes": 5000, "max_wait_seconds": 3600}}
+UPLOAD = ObjectChanged("bucket", "training-data/7/a.csv", "v1", 100.0, 600)
+
+
+def test_an_object_of_a_route_with_thresholds_is_gathered() -> None:
+    (update,) = parse(GATHERED).updates(UPLOAD)
+    assert update.significance == Significance(10, 5000, 3600.0)
+    assert [read_mark(text) for text in update.marks] == [Mark(100.0, 600)]
+
+
+def test_the_same_object_has_the_same_mark_and_another_another() -> None:
+    def marks(**changed: Any) -> frozenset[str]:
+        (update,) = parse(GATHERED).updates(UPLOAD._replace(**changed))
+        return update.marks
+
+    assert marks() == marks()
+    for changed in ({"key": "training-data/7/b.csv"}, {"version_id": "v2"}, {"happened_at": 101.0}):
+        assert marks(**changed) != marks()
+
+
+def test_an_object_of_another_route_is_not() -> None:
+    (update,) = parse(BY_JOB).updates(UPLOAD)
+    assert (update.significance, update.marks) == (None, frozenset())
+
+
+@pytest.mark.parametrize(
+    ("significant", "complaint"),
+    [
+        ({"objects": 10}, "must have max_wait_seconds, so that nothing waits for ever"),
+        ({"objects": 1001, "max_wait_seconds": 60}, "objects must be a whole number from 1 to 1000"),
+        ({"objects": True, "max_wait_seconds": 60}, "objects must be a whole number"),
+        ({"bytes": 0, "max_wait_seconds": 60}, "bytes must be a whole number from 1"),
+        ({"max_wait_seconds": 1e9}, "max_wait_seconds must be a whole number from 1 to 2592000"),
+        ({"max_wait": 60}, "unknown field 'max_wait'; there are objects, bytes, max_wait_seconds"),
+        ([], '"significant" must be a JSON object'),
+    ],
+)
+def test_thresholds_that_are_wrong_are_refused(significant: object, complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(f"route '{BY_JOB['name']}': ") + f".*{complaint}"):
+        parse({**BY_JOB, "significant": significant})
 
 
 # --- Documents -------------------------------------------------------------------------------------------
@@ -155,7 +206,7 @@ def test_a_schedule_asks_for_every_target_that_is_named_in_full() -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"key": ["a"]}, "route 'r': unknown field 'key'; there are name, keys, targets"),
+        ({"key": ["a"]}, "route 'r': unknown field 'key'; there are name, keys, targets, significant"),
         ({"name": ["r"]}, "route 1: name must be a string"),
         ({"keys": "a/*"}, "route 'r': \"keys\" must be a list"),
         ({"keys": [""]}, "route 'r': \"keys\" must be a list"),

@@ -43,7 +43,7 @@ def test_whole_seconds_are_read(seconds: int) -> None:
 
 @pytest.mark.parametrize("value", ["-1", "1.5", "1e3", "five", "0x10", "٣", "²", "1_000", "nan", "inf"])
 def test_anything_else_is_no_number_of_seconds(value: str) -> None:
-    with pytest.raises(ConfigurationError, match="NAME must be a whole number of seconds"):
+    with pytest.raises(ConfigurationError, match="NAME must be a whole number, not"):
         Environment({"NAME": value}).seconds("NAME")
 
 

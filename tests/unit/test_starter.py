@@ -22,6 +22,7 @@ from recompute.errors import (
 )
 from recompute.events import RunEnded
 from recompute.ledger import Ledger
+from recompute.places import Places
 from recompute.polling import next_wait
 from recompute.runs import Check, PastRun, Run
 from recompute.settings import PollSettings
@@ -63,6 +64,8 @@ class Scene:
             self.arcanna,
             ledger,
             workflow or Workflow(self.stack.states, self.stack.workflow_arn),
+            Places(self.stack.dynamodb, self.stack.ledger_table, 0),
+            spacing=0.0,
             clock_margin=MARGIN,
             run_deadline=DEADLINE,
             polls=POLLS,

@@ -8,14 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recompute.aws import Queues, Workflow, route_source
+from recompute.aws import Queues, RouteSource, Workflow
 from recompute.errors import AwsUnavailable, BadInput, ConfigurationError
+from recompute.events import request_body
 from recompute.ledger import Ledger
 from recompute.observability import metrics
+from recompute.places import Places
 from recompute.settings import PollSettings, RetrySettings
 from recompute.starter import LONGEST_SETTLING, Starter
 from recompute.timestamps import to_iso
 from recompute.trigger import LONGEST_DELAY, RESERVE, Result, Trigger, retry_delay
+from recompute.updates import Update
 from tests.doubles import MODEL, Clock, ScriptedPlatform, Stack, answer
 
 MARGIN = 5.0
@@ -37,6 +40,18 @@ ROUTES = {
 }
 
 
+class RecordedQueues(Queues):
+    """Keeps what was put off, because SQS shows nothing of it before its time."""
+
+    def __init__(self, *arguments: Any, record: list[dict[str, Any]]) -> None:
+        super().__init__(*arguments)
+        self._record = record
+
+    def put_off(self, update: Update, delay: int) -> None:
+        super().put_off(update, delay)
+        self._record.append(json.loads(request_body(update)))
+
+
 class Scene:
     """The trigger with everything around it; the clock stands still but for what the trigger sleeps."""
 
@@ -48,6 +63,9 @@ class Scene:
         )
         self.clock = Clock()
         self.remaining = 100.0
+        self.spacing = 0.0
+        self.put_off: list[dict[str, Any]] = []
+        self.places = 0
         self._ids = count(1)
         stack.set_routes(ROUTES)
 
@@ -67,7 +85,9 @@ class Scene:
             arcanna,
             Ledger(stack.dynamodb, names["ledger"]),
             Workflow(stack.states, names["workflow"]),
+            Places(stack.dynamodb, names["ledger"], self.places),
             clock_margin=MARGIN,
+            spacing=self.spacing,
             run_deadline=3600.0,
             polls=PollSettings(5, 900, 600),
             clock=self.clock,
@@ -76,8 +96,8 @@ class Scene:
         return Trigger(
             starter,
             arcanna,
-            Queues(stack.sqs, names["updates"], names["dead_letters"]),
-            route_source(stack.ssm, names["routes"]),
+            RecordedQueues(stack.sqs, names["updates"], names["dead_letters"], record=self.put_off),
+            RouteSource(stack.ssm, names["routes"], self.clock),
             RETRIES,
             self.clock,
             self.sleep,
@@ -135,6 +155,169 @@ class Scene:
 def scene(stack: Stack) -> Scene:
     metrics.clear_metrics()
     return Scene(stack)
+
+
+# --- Updates that wait -----------------------------------------------------------------------------------
+
+FEEDBACK = {
+    "name": "feedback",
+    "keys": ["feedback/{job_id}/{model_id}/*"],
+    "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}],
+    "significant": {"objects": 3, "max_wait_seconds": 3600},
+}
+
+
+@pytest.fixture
+def gathering(scene: Scene) -> Scene:
+    scene.stack.set_routes({"routes": [FEEDBACK, *ROUTES["routes"]]})
+    return scene
+
+
+def feedback(scene: Scene, *numbers: int) -> list[dict[str, object]]:
+    """Uploads of a minute ago, whenever they are delivered."""
+    return [scene.upload(f"feedback/1234/{MODEL.model_id}/{number}.csv") for number in numbers]
+
+
+def put_off(scene: Scene) -> list[dict[str, Any]]:
+    """The messages that have been put off since it was last asked."""
+    sent, scene.put_off[:] = list(scene.put_off), []
+    return sent
+
+
+def outcomes(results: list[Result]) -> list[str]:
+    return [result.outcome for result in results]
+
+
+def test_too_few_uploads_wait_by_one_message_and_enough_of_them_do_not(gathering: Scene) -> None:
+    first, second, third = feedback(gathering, 1, 2, 3)
+    assert outcomes(gathering.invoke(first)) == ["waiting"]
+    assert outcomes(gathering.invoke(second)) == ["gathered"]
+    assert len(put_off(gathering)) == 1
+    assert gathering.models == set()
+    assert outcomes(gathering.invoke(third)) == ["started"]
+    (run,) = gathering.runs
+    assert (run["cause"]["updates"], run["cause"]["kind"]) == (3, "upload")
+
+
+def test_duplicates_count_once(gathering: Scene) -> None:
+    uploads = feedback(gathering, 1, 1, 2)
+    for _ in range(3):
+        assert gathering.batch(*uploads) == []
+    assert gathering.models == set()
+
+
+def test_uploads_of_one_batch_are_counted_together(gathering: Scene) -> None:
+    assert gathering.batch(*feedback(gathering, 1, 2, 3)) == []
+    assert gathering.models == {MODEL}
+
+
+def test_what_waits_is_asked_for_in_time(gathering: Scene) -> None:
+    gathering.batch(*feedback(gathering, 1))
+    (waker,) = put_off(gathering)
+    gathering.clock.now += 1800
+    assert gathering.batch(waker) == []
+    (waker,) = put_off(gathering)
+    assert gathering.models == set()
+    gathering.clock.now += 1800
+    assert gathering.batch(waker) == []
+    assert gathering.models == {MODEL}
+
+
+def test_a_waker_whose_updates_were_taken_along_is_at_its_end(gathering: Scene) -> None:
+    gathering.batch(*feedback(gathering, 1))
+    (waker,) = put_off(gathering)
+    gathering.invoke(gathering.request())
+    gathering.hold()
+    (execution,) = gathering.stack.executions().values()
+    assert gathering.stack.workflow_writes("ReleaseCompleted", execution)
+    gathering.batch(*feedback(gathering, 1))
+    gathering.clock.now += 3600
+    assert outcomes(gathering.invoke(waker)) == ["covered"]
+    assert put_off(gathering) == []
+    assert not gathering.stack.item().keys() & {"wake_at", "gathered"}
+
+
+def test_a_crash_before_the_promise_leads_to_another_message_and_not_to_none(
+    gathering: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise AwsUnavailable("no")
+
+    uploads = feedback(gathering, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "promise", fails)
+        assert gathering.batch(*uploads) == ["0"]
+    assert gathering.batch(*uploads) == []
+    assert len(put_off(gathering)) == 2
+
+
+def test_recomputes_of_a_model_are_spaced_and_what_waits_is_taken_together(scene: Scene) -> None:
+    scene.spacing = 600.0
+    scene.stack.put_item({"covered_until": to_iso(scene.clock.now - 120)})
+    assert outcomes(scene.invoke(scene.request())) == ["waiting"]
+    assert outcomes(scene.invoke(scene.request(age=50))) == ["gathered"]
+    (waker,) = put_off(scene)
+    scene.clock.now += 481
+    assert outcomes(scene.invoke(waker)) == ["started"]
+    (run,) = scene.runs
+    assert run["cause"]["updates"] == 2
+
+
+def test_without_a_place_a_model_waits_by_one_message(scene: Scene) -> None:
+    scene.places = 1
+    assert outcomes(scene.invoke(scene.request(model_id="other"))) == ["started"]
+    assert outcomes(scene.invoke(scene.request())) == ["waiting"]
+    assert outcomes(scene.invoke(scene.request(age=50))) == ["gathered"]
+    assert scene.platform.asked == ["metrics", "request"]
+    (waker,) = put_off(scene)
+    scene.clock.now += 10
+    assert outcomes(scene.invoke(waker)) == ["waiting"]
+    scene.places = 2
+    assert outcomes(scene.invoke(waker)) == ["started"]
+    assert scene.models == {(MODEL.job_id, "other"), MODEL}
+
+
+def test_a_covered_update_needs_no_place(scene: Scene) -> None:
+    scene.places = 1
+    scene.invoke(scene.request(model_id="other"))
+    scene.stack.put_item({"covered_until": to_iso(scene.clock.now - 1)})
+    assert outcomes(scene.invoke(scene.request())) == ["covered"]
+
+
+# --- Schedules -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("age", "outcome"), [(3599, "fresh"), (3601, "started")])
+def test_a_schedule_asks_for_stale_metrics_only(scene: Scene, age: float, outcome: str) -> None:
+    at = to_iso(scene.clock.now - age)
+    scene.platform.metrics = answer(json={"is_recomputing_metrics": False, "last_recomputed_timestamp": at})
+    tick = {"models": "all", "happened_at": to_iso(scene.clock.now - 60), "older_than_seconds": 3600}
+    assert outcomes(scene.invoke(tick)) == [outcome, outcome]
+
+
+@pytest.mark.parametrize("timestamp", [None, "some time ago"])
+def test_metrics_of_no_known_age_are_stale(scene: Scene, timestamp: str | None) -> None:
+    scene.platform.metrics = answer(
+        json={"is_recomputing_metrics": False, "last_recomputed_timestamp": timestamp}
+    )
+    assert outcomes(scene.invoke(scene.request(older_than_seconds=10**9))) == ["started"]
+
+
+def test_a_schedule_asks_for_the_active_model_of_every_job_that_the_ledger_knows(scene: Scene) -> None:
+    scene.stack.put_item({"covered_until": to_iso(scene.clock.now - 3600)})
+    results = scene.invoke({"models": "all", "happened_at": to_iso(scene.clock.now - 60)})
+    assert {(result.job_id, result.model_id) for result in results} == {("7", "a"), ("7", "b"), MODEL}
+    assert {run["job_id"]: run["follows_active"] for run in scene.runs} == {"7": False, "1234": True}
+
+
+def test_a_schedule_for_many_models_goes_through_the_queue(scene: Scene) -> None:
+    targets = [{"job_id": "7", "model_id": str(number)} for number in range(45)]
+    scene.stack.set_routes({"routes": [{"targets": targets}]})
+    assert scene.batch({"models": "all", "older_than_seconds": 3600}) == []
+    assert scene.platform.asked == []
+    sent = scene.stack.waiting()
+    assert sorted(body["model_id"] for body in sent) == sorted(str(number) for number in range(45))
+    assert {body["older_than_seconds"] for body in sent} == {3600}
 
 
 # --- By direct invocation --------------------------------------------------------------------------------
@@ -360,18 +543,29 @@ def test_uploads_come_again_while_the_routes_are_away(scene: Scene) -> None:
     assert scene.models == {MODEL}
 
 
-def test_uploads_come_again_while_the_routes_are_wrong(scene: Scene) -> None:
-    scene.stack.set_routes({"routes": "none"})
-    assert scene.batch(scene.upload("nightly/a.csv"), scene.request()) == ["0"]
+def test_uploads_come_again_while_there_are_no_routes_that_are_right(scene: Scene) -> None:
+    wrong = never_right(scene)
+    assert scene.batch(scene.upload("nightly/a.csv"), scene.request(), routes=wrong) == ["0"]
     assert scene.models == {MODEL}
+
+
+def test_a_bad_edit_of_the_routes_holds_nothing_up(scene: Scene) -> None:
+    scene.stack.set_routes({"routes": "none"})
+    assert scene.batch(scene.upload("nightly/a.csv")) == []
+    assert scene.models == {("7", "a"), ("7", "b")}
+
+
+def never_right(scene: Scene) -> str:
+    """A parameter of which no version holds routes."""
+    scene.stack.ssm.put_parameter(Name="wrong", Value="none", Type="String")
+    return "wrong"
 
 
 def test_by_direct_invocation_the_caller_is_told(scene: Scene) -> None:
     with pytest.raises(AwsUnavailable):
         scene.invoke(scene.upload("nightly/a.csv"), routes="gone")
-    scene.stack.set_routes({"routes": "none"})
     with pytest.raises(ConfigurationError):
-        scene.invoke(scene.upload("nightly/a.csv"))
+        scene.invoke(scene.upload("nightly/a.csv"), routes=never_right(scene))
 
 
 @pytest.mark.parametrize("away", ["ledger", "workflow"])

@@ -1,5 +1,6 @@
 """What an id is, and how the updates of one target become one."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recompute.errors import BadInput
+from recompute.gathering import Significance
 from recompute.updates import ID_LENGTH, SAMPLE_SIZE, Target, Update, identifier, merge
 from tests.unit.strategies import any_json, identifiers, updates
 
@@ -56,8 +58,8 @@ def test_an_id_can_be_sent_stored_and_logged(value: Any) -> None:
 
 def test_many_uploads_of_one_model_become_one_update_that_the_latest_dates() -> None:
     uploads = [Update.single(TARGET, 100.0 + n % 7, "upload", key=str(n)) for n in range(20)]
-    assert merge(uploads) == {
-        TARGET: Update(
+    assert merge(uploads) == [
+        Update(
             TARGET,
             106.0,
             "upload",
@@ -65,37 +67,50 @@ def test_many_uploads_of_one_model_become_one_update_that_the_latest_dates() -> 
             count=20,
             sample=tuple({"key": str(n)} for n in range(SAMPLE_SIZE)),
         )
-    }
+    ]
 
 
 def test_what_has_waited_longest_decides_how_long_the_merged_update_has_waited() -> None:
     fresh = Update.single(TARGET, 300.0, "upload")
     old = Update(TARGET, 100.0, "manual", 90.0, count=3, attempt=4, waiting_since=110.0)
     older = Update(TARGET, 95.0, "schedule", 95.0, attempt=2, waiting_since=105.0)
-    assert merge([fresh, old, older])[TARGET] == Update(
-        TARGET, 300.0, "upload", 90.0, count=5, attempt=4, waiting_since=105.0
-    )
+    assert merge([fresh, old, older]) == [
+        Update(TARGET, 300.0, "upload", 90.0, count=5, attempt=4, waiting_since=105.0)
+    ]
+
+
+def test_updates_on_other_terms_are_not_merged() -> None:
+    at_once = Update.single(TARGET, 100.0, "upload")
+    gathered = replace(at_once, significance=Significance(10, None, 60.0))
+    if_stale = replace(at_once, older_than=3600)
+    assert merge([at_once, gathered, if_stale]) == [at_once, gathered, if_stale]
 
 
 @given(updates())
 def test_a_single_update_is_merged_to_itself(update: Update) -> None:
-    assert merge([update]) == {update.target: update}
+    assert merge([update]) == [update]
 
 
 @given(st.lists(updates(FEW_TARGETS)), st.integers(0, 10))
 def test_merging_in_batches_is_merging_at_once(batch: list[Update], split: int) -> None:
-    first, second = merge(batch[:split]).values(), merge(batch[split:]).values()
-    assert merge([*first, *second]) == merge(batch)
+    assert merge([*merge(batch[:split]), *merge(batch[split:])]) == merge(batch)
 
 
 @given(st.lists(updates(FEW_TARGETS)))
 def test_merging_loses_no_update(batch: list[Update]) -> None:
-    merged = merge(batch)
-    assert merged.keys() == {update.target for update in batch}
+    merged = {terms(update): update for update in merge(batch)}
+    assert merged.keys() == {terms(update) for update in batch}
     assert sum(update.count for update in merged.values()) == sum(update.count for update in batch)
     for update in batch:
-        assert merged[update.target].first_at <= update.first_at
-        assert merged[update.target].happened_at >= update.happened_at
+        together = merged[terms(update)]
+        assert together.first_at <= update.first_at
+        assert together.happened_at >= update.happened_at
+        assert together.marks >= update.marks
+        assert together.waker >= update.waker
+
+
+def terms(update: Update) -> object:
+    return update.target, update.significance, update.older_than
 
 
 @given(identifiers)

@@ -3,16 +3,15 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from math import inf
 from typing import TYPE_CHECKING
 
-from aws_lambda_powertools.utilities.parameters import SSMProvider
-from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 from botocore.exceptions import BotoCoreError, ClientError
 
 from recompute import routes
-from recompute.errors import AwsUnavailable
+from recompute.errors import AwsUnavailable, ConfigurationError
 from recompute.events import request_body
+from recompute.observability import count, logger
 from recompute.runs import Check, Run
 from recompute.updates import Update
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 DETAIL_LENGTH = 1000
 ROUTES_MAX_AGE = 60  # seconds until an edit of the routes is in force
+ROUTES_VERSIONS = 20  # how many versions are tried to find one that is right
 
 
 @contextmanager
@@ -96,19 +96,47 @@ class Workflow:
                 return
 
 
-def route_source(ssm: "SSMClient", parameter: str) -> Callable[[], routes.Routes]:
-    """Gives the routes of an SSM parameter, at most a minute old.
+class RouteSource:
+    """The routes of an SSM parameter, at most `ROUTES_MAX_AGE` seconds old."""
 
-    What it returns raises AwsUnavailable or, where the document is wrong, ConfigurationError.
-    """
-    provider = SSMProvider(boto3_client=ssm)
-    parse = lru_cache(maxsize=1)(routes.parse)
+    def __init__(self, ssm: "SSMClient", parameter: str, clock: Callable[[], float]) -> None:
+        self._ssm = ssm
+        self._parameter = parameter
+        self._clock = clock
+        self._read_at = -inf
+        self._routes: routes.Routes | None = None
 
-    def current() -> routes.Routes:
+    def __call__(self) -> routes.Routes:
+        """The latest routes that are right: a bad edit leaves those before it in force, and is told.
+
+        Raises AwsUnavailable, and ConfigurationError where SSM keeps no version that is right.
+        """
+        now = self._clock()
+        if self._routes is None or now - self._read_at >= ROUTES_MAX_AGE:
+            self._routes = self._latest()
+            self._read_at = now
+        return self._routes
+
+    def _latest(self) -> routes.Routes:
+        text, version = self._get(self._parameter)
         try:
-            text = provider.get(parameter, max_age=ROUTES_MAX_AGE)
-        except GetParameterError as error:
-            raise AwsUnavailable(f"could not read the routes: {error}") from error
-        return parse(str(text))
+            return routes.parse(text)
+        except ConfigurationError as error:
+            count("RoutesInvalid")
+            logger.error("the routes are wrong", version=version, detail=str(error))
+            return self._routes or self._last_good(version, error)
 
-    return current
+    def _last_good(self, version: int, error: ConfigurationError) -> routes.Routes:
+        for earlier in range(version - 1, max(0, version - 1 - ROUTES_VERSIONS), -1):
+            try:
+                found = routes.parse(self._get(f"{self._parameter}:{earlier}")[0])
+            except ConfigurationError:
+                continue
+            logger.warning("earlier routes are in force", version=earlier)
+            return found
+        raise error
+
+    def _get(self, name: str) -> tuple[str, int]:
+        with aws_call("read the routes"):
+            parameter = self._ssm.get_parameter(Name=name)["Parameter"]
+        return parameter["Value"], parameter["Version"]

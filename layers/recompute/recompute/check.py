@@ -44,6 +44,7 @@ def check(arcanna: Arcanna, run: Run, last: Check, polls: PollSettings, rules: R
             "reason": "Rejected",
             "detail": str(error),
             "polls": count,
+            "active_changed": _active_changed(arcanna, run),
         }
     except RetryLater as error:
         if error.retry_after is None or elapsed >= deadline:
@@ -75,6 +76,7 @@ def check(arcanna: Arcanna, run: Run, last: Check, polls: PollSettings, rules: R
         "wait_seconds": _wait(elapsed, deadline, confirmation if idle_since else None, last, polls),
         "metrics": None if judgement.status == "running" else seen.as_dict(),
         "scores_in_words": in_words(seen.figures),
+        "active_changed": judgement.status != "running" and _active_changed(arcanna, run),
     }
     return _completed(answer, run, seen, elapsed, rules) if judgement.status == "completed" else answer
 
@@ -99,6 +101,16 @@ def _completed(answer: Check, run: Run, seen: ModelMetrics, elapsed: float, rule
         "quality": quality,
         "scores_in_words": in_words(run["baseline"], seen.figures),
     }
+
+
+def _active_changed(arcanna: Arcanna, run: Run) -> bool:
+    """Whether the run followed its job's active model, and that is another one by now. Raises RetryLater."""
+    if not run["follows_active"]:
+        return False
+    try:
+        return arcanna.active_model(run["job_id"]) != run["model_id"]
+    except Rejected:
+        return False  # no job, or none active: nothing to follow
 
 
 def _idle_since(seen: ModelMetrics, last: Check, now: float) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
 from recompute.errors import BadInput
+from recompute.gathering import MOST_MARKS, Significance, mark, read_mark
 from recompute.runs import Run, parse_run
 from recompute.timestamps import from_iso, to_iso
 from recompute.updates import SAMPLE_SIZE, Sample, Target, Update, identifier
@@ -17,27 +18,60 @@ from recompute.updates import SAMPLE_SIZE, Sample, Target, Update, identifier
 TEXT_LENGTH = 1024
 """Characters that a key or another text may have: S3's own limit for keys (there in bytes of UTF-8)."""
 
-COUNT_LIMIT = 10**9
-"""Where a count of updates saturates."""
+COUNT_LIMIT = 2**50
+"""Where counts of updates and of bytes saturate."""
 
-_REQUEST_FIELDS = {"job_id", "model_id", "happened_at", "cause"}
-_CARRIED_FIELDS = {"first_at", "count", "sample", "attempt", "waiting_since"}
+_REQUEST_FIELDS = {"job_id", "model_id", "happened_at", "cause", "older_than_seconds"}
+_CARRIED_FIELDS = {
+    "first_at",
+    "count",
+    "sample",
+    "attempt",
+    "waiting_since",
+    "marks",
+    "significance",
+    "waker",
+    "follows_active",
+}
 _SAMPLE_FIELDS = {"bucket", "key", "version_id"}
 
 
 class ObjectChanged(NamedTuple):
-    """An object was written; routes say whose training data it is. `key` is the real key, decoded."""
+    """An object was written; routes say whose training data it is.
+
+    `key` is the real key, decoded, `size` in bytes, 0 where it is not told.
+    """
 
     bucket: str
     key: str
     version_id: str | None
     happened_at: float
+    size: int = 0
+
+    def update(self, target: Target, significance: Significance | None) -> Update:
+        """The update of one target that it is."""
+        bucket, key, version_id, happened_at, size = self
+        found = mark(happened_at, size, bucket, key, version_id)
+        return Update(
+            target,
+            happened_at,
+            "upload",
+            happened_at,
+            sample=({"bucket": bucket, "key": key, "version_id": version_id},),
+            marks=frozenset({found} if significance else ()),
+            significance=significance,
+        )
 
 
 class AllModels(NamedTuple):
-    """A schedule asks for every configured model."""
+    """A schedule asks for every model; with `older_than`, in seconds, for those whose metrics are older."""
 
     happened_at: float
+    older_than: int | None = None
+
+    def update(self, target: Target) -> Update:
+        """The update of one target that it counts as."""
+        return Update(target, self.happened_at, "schedule", self.happened_at, older_than=self.older_than)
 
 
 class RunEnded(NamedTuple):
@@ -79,9 +113,17 @@ def read_json(text: str, received_at: float) -> list[Occurrence]:
 
 def request_body(update: Update) -> str:
     """The message that asks for this update again, later; `read_json` reads it back."""
-    target, waiting_since = update.target, update.waiting_since
+    target, waiting_since, significance = update.target, update.waiting_since, update.significance
+    seldom = {
+        "older_than_seconds": update.older_than,
+        "marks": sorted(update.marks),
+        "significance": significance and significance._asdict(),
+        "waker": update.waker,
+        "follows_active": update.follows_active,
+    }
     return json.dumps(
         {
+            **{name: value for name, value in seldom.items() if value},
             "job_id": target.job_id,
             "model_id": target.model_id,
             "happened_at": to_iso(update.happened_at),
@@ -107,7 +149,8 @@ def _read_unwrapped(event: object, received_at: float) -> list[Occurrence]:
         case dict() if "job_id" in event:
             return [_request(event, received_at)]
         case {"models": "all"}:
-            return [AllModels(_time(event, "happened_at", received_at))]
+            older_than = _seconds(event, "older_than_seconds")
+            return [AllModels(_time(event, "happened_at", received_at), older_than)]
         case {"models": models}:
             raise BadInput(f"models must be 'all', not {_shown(models)}")
         case {"Event": "s3:TestEvent"}:
@@ -132,6 +175,7 @@ def _event_bridge(source: object, detail_type: object, event: object, received_a
                 _text(event, "detail.object.key"),
                 _optional_text(event, "detail.object.version-id"),
                 happened_at,
+                _count(event, "detail.object.size", 0),
             )
         case "arcanna.training-data", ("Training Data Updated" | "Knowledge Base Corrected") as cause:
             return Update.single(_target(event, "detail."), happened_at, cause)
@@ -155,6 +199,7 @@ def _s3_record(record: object, received_at: float) -> ObjectChanged:
         _checked("s3.object.key", unquote_plus(key) if isinstance(key, str) else key),
         _optional_text(record, "s3.object.versionId"),
         _time(record, "eventTime", received_at),
+        _count(record, "s3.object.size", 0),
     )
 
 
@@ -184,6 +229,11 @@ def _request(event: Mapping[str, object], received_at: float) -> Update:
         sample=_sample(event.get("sample")),
         attempt=_count(event, "attempt", 0),
         waiting_since=_time(event, "waiting_since", received_at) if waiting else None,
+        marks=_marks(event.get("marks"), received_at),
+        significance=_significance(event.get("significance")),
+        waker=_flag(event, "waker"),
+        older_than=_seconds(event, "older_than_seconds"),
+        follows_active=_flag(event, "follows_active"),
     )
 
 
@@ -257,11 +307,48 @@ def _time(event: object, path: str, latest: float) -> float:
         raise BadInput(f"{path} must be an ISO 8601 time, not {_shown(value)}") from error
 
 
-def _count(event: Mapping[str, object], name: str, default: int) -> int:
-    value = event.get(name, default)
+def _count(event: object, path: str, default: int) -> int:
+    value = _at(event, path)
+    if value is None:
+        return default
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise BadInput(f"{name} must be a whole number, not {_shown(value)}")
+        raise BadInput(f"{path} must be a whole number, not {_shown(value)}")
     return min(value, COUNT_LIMIT)
+
+
+def _seconds(event: object, path: str) -> int | None:
+    """Whole seconds; None where there are none, or 0."""
+    return _count(event, path, 0) or None
+
+
+def _flag(event: Mapping[str, object], name: str) -> bool:
+    value = event.get(name, False)
+    if not isinstance(value, bool):
+        raise BadInput(f"{name} must be true or false, not {_shown(value)}")
+    return value
+
+
+def _marks(listed: object, latest: float) -> frozenset[str]:
+    if listed is None:
+        return frozenset()
+    if not isinstance(listed, list) or len(listed) > MOST_MARKS:
+        raise BadInput(f"marks must be a list of at most {MOST_MARKS}")
+    marks = frozenset(_checked("a mark", text) for text in listed)
+    if any(read_mark(text).at > latest for text in marks):
+        raise BadInput("a mark is of the future")
+    return marks
+
+
+def _significance(fields: object) -> Significance | None:
+    if fields is None:
+        return None
+    if not isinstance(fields, dict) or fields.keys() != set(Significance._fields):
+        raise BadInput(f"significance must have {', '.join(Significance._fields)}")
+    objects, size = (_count(fields, name, 0) or None for name in ("objects", "bytes"))
+    max_wait = fields["max_wait"]
+    if not isinstance(max_wait, int | float) or not 0 <= max_wait <= COUNT_LIMIT:
+        raise BadInput(f"max_wait must be a number of seconds, not {_shown(max_wait)}")
+    return Significance(objects, size, float(max_wait))
 
 
 def _sample(listed: object) -> tuple[Sample, ...]:

@@ -6,6 +6,10 @@ The routes are a JSON document:
                  "keys": ["training-data/{job_id}/{model_id}/*"],
                  "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}]}]}
 
+A route may say how much is significant: `"significant": {"objects": 100, "bytes": 1000000,
+"max_wait_seconds": 3600}` recomputes after so many objects or so many bytes since the last recompute, and in
+any case when the first of them is so old.
+
 In a key pattern `*` stands for anything, `?` for one character, and `{name}` for a path segment or the
 variable part of one, which the targets of the route may use; `*` and `{name}` take as little as they can.
 A target without a model_id means the job's active model. The first route that matches counts. A route
@@ -19,20 +23,23 @@ from dataclasses import dataclass
 
 from recompute.errors import BadInput, ConfigurationError
 from recompute.events import AllModels, ObjectChanged
+from recompute.gathering import MOST_MARKS, Significance
 from recompute.updates import Target, Update, identifier
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]\w*)\}", re.ASCII | re.IGNORECASE)
 _TOKEN = re.compile(rf"{_PLACEHOLDER.pattern}|(\?)|([^{{}}?]+)", re.ASCII | re.IGNORECASE)
+_MOST = {"objects": MOST_MARKS, "bytes": 2**50, "max_wait_seconds": 30 * 86400}
 _AMBIGUOUS = re.compile(r"\}(?:[*?]|[^/*]*\{)")
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route: compiled key patterns, and the targets that each matching key leads to."""
+    """One route: compiled key patterns, the targets of each key that matches, and how much is enough."""
 
     name: str
     keys: tuple[re.Pattern[str], ...]
     targets: tuple[Target, ...]
+    significance: Significance | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,29 +48,39 @@ class Routes:
 
     routes: tuple[Route, ...]
 
-    def targets(self, key: str) -> list[Target]:
-        """Whose training data the object is; empty where no route knows the key.
+    def match(self, key: str) -> tuple[Route | None, list[Target]]:
+        """The route that knows the key, and whose training data the object is; none where no route does.
 
         Raises BadInput where a route matches but the key yields no valid ids.
         """
         for route in self.routes:
             for pattern in route.keys:
                 if match := pattern.fullmatch(key):
-                    return [_fill(target, match) for target in route.targets]
-        return []
+                    return route, [_fill(target, match) for target in route.targets]
+        return None, []
 
-    def updates(self, occurrence: ObjectChanged | AllModels) -> list[Update]:
+    def targets(self, key: str) -> list[Target]:
+        """Whose training data the object is; empty where no route knows the key. Raises BadInput."""
+        return self.match(key)[1]
+
+    def updates(self, changed: ObjectChanged) -> list[Update]:
         """The updates that it leads to; empty where no route knows the object. Raises BadInput."""
-        if isinstance(occurrence, AllModels):
-            return [Update.single(t, occurrence.happened_at, "schedule") for t in self.fixed_targets()]
-        bucket, key, version_id, happened_at = occurrence
+        route, targets = self.match(changed.key)
+        significance = route.significance if route else None
+        return [changed.update(target, significance) for target in targets]
+
+    def scheduled(self, occurrence: AllModels, jobs: set[str]) -> list[Update]:
+        """The updates that a schedule leads to: of every target that is named in full, and of the active
+        model of every other job of `jobs`, those that are known by their uploads."""
+        targets = self.fixed_targets()
+        named = {target.job_id for target in targets}
         return [
-            Update.single(t, happened_at, "upload", bucket=bucket, key=key, version_id=version_id)
-            for t in self.targets(key)
+            occurrence.update(target)
+            for target in [*targets, *(Target(job_id, None) for job_id in sorted(jobs - named))]
         ]
 
     def fixed_targets(self) -> list[Target]:
-        """The targets that are named in full: what a schedule for "all models" asks for."""
+        """The targets that are named in full."""
         return [target for route in self.routes for target in route.targets if not _placeholders(target)]
 
 
@@ -90,11 +107,26 @@ def _route(number: int, fields: object) -> Route:
     except BadInput as error:
         raise ConfigurationError(f"route {number}: {error}") from error
     try:
-        _only(fields, "name", "keys", "targets")
+        _only(fields, "name", "keys", "targets", "significant")
         targets = _targets(fields.get("targets"))
-        return Route(name, _keys(fields.get("keys", []), targets), targets)
+        keys = _keys(fields.get("keys", []), targets)
+        return Route(name, keys, targets, _significance(fields.get("significant")))
     except (BadInput, ConfigurationError) as error:
         raise ConfigurationError(f"route {name!r}: {error}") from error
+
+
+def _significance(fields: object) -> Significance | None:
+    if fields is None:
+        return None
+    if not isinstance(fields, dict):
+        raise ConfigurationError('"significant" must be a JSON object')
+    _only(fields, "objects", "bytes", "max_wait_seconds")
+    for name, value in fields.items():
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MOST[name]:
+            raise ConfigurationError(f"{name} must be a whole number from 1 to {_MOST[name]}")
+    if "max_wait_seconds" not in fields:
+        raise ConfigurationError('"significant" must have max_wait_seconds, so that nothing waits for ever')
+    return Significance(fields.get("objects"), fields.get("bytes"), float(fields["max_wait_seconds"]))
 
 
 def _targets(listed: object) -> tuple[Target, ...]:

@@ -51,6 +51,7 @@ class Run(TypedDict):
 
     `requested_at` is the time of the claim, before the baseline was read; `platform_requested_at` the
     platform's own time of the request; `baseline` the metrics before, null if they could not be read.
+    `follows_active` tells that the model was chosen as its job's active one.
     `label` names job and model in at most 70 ASCII characters, as a notification's subject needs.
     """
 
@@ -64,13 +65,15 @@ class Run(TypedDict):
     lease_until: str
     platform_requested_at: str | None
     baseline: dict[str, Any] | None
+    follows_active: bool
 
 
 class Check(TypedDict):
     """How things stand. `idle_since` is when the run first saw the platform idle after recomputing.
 
     `scores_in_words` is for people: the overall scores that the platform shows, and at the end of a completed
-    run those before and after.
+    run those before and after. `active_changed` tells that the run followed its job's active model, and that
+    this is another one by now.
     """
 
     status: Status
@@ -85,6 +88,7 @@ class Check(TypedDict):
     metrics: dict[str, Any] | None
     quality: Assessment
     scores_in_words: str
+    active_changed: bool
 
 
 def parse_run(name: str, value: object) -> Run:
@@ -139,6 +143,7 @@ def first_check(
         "metrics": None,
         "quality": NOT_FINISHED,
         "scores_in_words": in_words(baseline),
+        "active_changed": False,
     }
 
 

@@ -33,12 +33,16 @@ class Environment:
         """A variable that may be missing or empty."""
         return self._variables.get(name, "").strip() or None
 
+    def whole_number(self, name: str) -> int:
+        """A number, 0 or more."""
+        value = self.text(name)
+        if value.isascii() and value.isdigit() and len(value) <= 12:
+            return int(value)
+        raise ConfigurationError(f"{name} must be a whole number, not {value!r:.100}")
+
     def seconds(self, name: str) -> float:
         """A number of seconds, 0 or more."""
-        value = self.text(name)
-        if value.isascii() and value.isdigit():
-            return float(value)
-        raise ConfigurationError(f"{name} must be a whole number of seconds, not {value!r:.100}")
+        return float(self.whole_number(name))
 
     def base_url(self, name: str) -> str:
         """An https URL without credentials, query or fragment; plain http only for loopback."""

@@ -3,16 +3,17 @@
 import math
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, NamedTuple
 
 from recompute.arcanna import Arcanna
 from recompute.aws import Workflow
-from recompute.coverage import Entry, decide
+from recompute.coverage import Entry, Plan, plan
 from recompute.errors import AwsUnavailable, BadInput, PlatformBusy, Rejected, RetryLater
 from recompute.events import RunEnded
 from recompute.ledger import Ledger
 from recompute.observability import logger
+from recompute.places import Places
 from recompute.polling import next_wait
 from recompute.runs import Check, Run, cause_of, durations, failed_check, first_check, label
 from recompute.settings import PollSettings
@@ -28,17 +29,27 @@ CONCLUSIONS = 5
 LONGEST_SETTLING = 10
 """Seconds until an update that has to settle is looked at again: a claim in doubt is rarely one for long."""
 
+PATIENCE = 3600.0
+"""Seconds for which an update that waits for a place promises to ask for all of its model."""
+
 CONTENTION = 5
 """How often one invocation decides anew because the ledger's entry has changed meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """What became of updates. `wait` is in seconds and only for those that have to settle first."""
+SOME_TIME = 0
+"""Stands for a wait that the caller may choose."""
 
-    outcome: Literal["started", "covered", "coalesced", "settling", "rejected"]
+
+class Fate(NamedTuple):
+    """What became of updates. `wait` is how many seconds those that settle or wait have to be put off.
+
+    `wakes_at` (epoch seconds) is told to the ledger once the message is sent that asks for all who wait.
+    """
+
+    outcome: Literal["started", "covered", "coalesced", "settling", "gathered", "waiting", "rejected"]
     detail: str = ""
     wait: int = 0
+    wakes_at: float | None = None
 
 
 class Starter:
@@ -49,8 +60,10 @@ class Starter:
         arcanna: Arcanna,
         ledger: Ledger,
         workflow: Workflow,
+        places: Places,
         *,
         clock_margin: float,
+        spacing: float,
         run_deadline: float,
         polls: PollSettings,
         clock: Callable[[], float],
@@ -59,7 +72,9 @@ class Starter:
         self._arcanna = arcanna
         self._ledger = ledger
         self._workflow = workflow
+        self._places = places
         self._clock_margin = clock_margin
+        self._spacing = spacing
         self._run_deadline = run_deadline
         self._polls = polls
         self._clock = clock
@@ -71,34 +86,83 @@ class Starter:
         `lease` is how many seconds the claim holds until the workflow prolongs it: no longer than this
         invocation lives. Raises RetryLater; nothing is held then.
         """
-        entry = Entry()  # usually nothing is in the way, and the conditional write itself tells
+        # Usually nothing is in the way, and the conditional write itself tells. A waker acts for what is noted.
+        known = self._ledger.read(model) if update.waker else None
         for _ in range(CONTENTION):
             now = self._clock()
-            action = decide(entry, update.happened_at, now, self._clock_margin)
-            if action == "covered":
-                return Fate("covered")
-            if action == "settle":
-                settled = entry.settles_at(update.happened_at, self._clock_margin)
-                return Fate("settling", wait=min(math.floor(settled - now) + 1, LONGEST_SETTLING))
-            if action == "coalesce":
-                run_id = entry.run_id or ""
-                write = self._ledger.mark_pending(model, run_id, update.happened_at)
-                if write.made or (entry.pending_at or 0.0) >= update.happened_at:
-                    return Fate("coalesced", f"into the run after {run_id}")
+            planned = plan(known or Entry(), update, now, self._clock_margin, self._spacing)
+            if planned.action != "claim" or not self._places.all_taken(model, now):
+                fate, known = self._try(planned, known or Entry(), update, model, now, lease)
+            elif known is None:
+                fate, known = None, self._ledger.read(model)  # perhaps no place is needed
             else:
-                run_id = self._new_id()
-                write = self._ledger.claim(
-                    model,
-                    run_id,
-                    now=now,
-                    lease_expires_at=now + lease,
-                    happened_at=update.happened_at,
-                    margin=self._clock_margin,
-                )
-                if write.made:
-                    return self._start(update, model, run_id, now, write.entry)
-            entry = write.entry
+                fate, known = self._wait(planned._replace(until=now + PATIENCE), known, update, model, now)
+                fate = fate and fate._replace(wait=SOME_TIME)
+            if fate:
+                return fate
         raise AwsUnavailable(f"the ledger's entry of {update.target} kept changing")
+
+    def _try(
+        self, planned: Plan, entry: Entry, update: Update, model: Model, now: float, lease: float
+    ) -> tuple[Fate | None, Entry]:
+        """Does what is planned. No fate if the ledger's entry was another: then that is returned."""
+        if planned.action == "covered":
+            if update.waker:
+                write = self._ledger.finish_waiting(model, entry.gathered)
+                if not write.made and write.entry != entry:
+                    return None, write.entry
+            return Fate("covered"), entry
+        if planned.action == "wait":
+            return self._wait(planned, entry, update, model, now)
+        if planned.action == "settle":
+            settled = entry.settles_at(planned.happened_at, self._clock_margin)
+            return Fate("settling", wait=min(math.floor(settled - now) + 1, LONGEST_SETTLING)), entry
+        if planned.action == "coalesce":
+            run_id = entry.run_id or ""
+            write = self._ledger.mark_pending(model, run_id, planned.happened_at)
+            if write.made or (entry.pending_at or 0.0) >= planned.happened_at:
+                return Fate("coalesced", f"into the run after {run_id}"), entry
+            return None, write.entry
+        run_id = self._new_id()
+        write = self._ledger.claim(
+            model,
+            run_id,
+            now=now,
+            lease_expires_at=now + lease,
+            happened_at=planned.happened_at,
+            margin=self._clock_margin,
+            spacing=self._spacing,
+        )
+        if not write.made:
+            return None, write.entry
+        covering = replace(
+            update,
+            happened_at=planned.happened_at,
+            first_at=planned.first_at,
+            count=planned.updates,
+        )
+        return self._start(covering, model, run_id, now, write.entry), entry
+
+    def _wait(
+        self, planned: Plan, entry: Entry, update: Update, model: Model, now: float
+    ) -> tuple[Fate | None, Entry]:
+        """Has the update wait: by its marks alone if a message comes in time, else by being that message."""
+        if not update.own_marks <= entry.gathered:
+            return None, self._ledger.gather(model, update.own_marks, now).entry
+        detail = f"one of {len(entry.gathered)} that wait, until {to_iso(planned.until)} at the latest"
+        promised = now <= (entry.wake_at or 0.0) <= planned.until
+        if promised and not update.waker:
+            return Fate("gathered", detail), entry
+        wait = math.floor(planned.until - now) + 1
+        return Fate("waiting", detail, wait, None if promised else planned.until), entry
+
+    def known_jobs(self) -> set[str]:
+        """The jobs of all models that the ledger knows. Raises AwsUnavailable."""
+        return self._ledger.jobs()
+
+    def promise(self, model: Model, wake_at: float) -> None:
+        """Tells the ledger of the message that was sent to wake the model. Raises AwsUnavailable."""
+        self._ledger.promise(model, wake_at)
 
     def _start(self, update: Update, model: Model, run_id: str, now: float, entry: Entry) -> Fate:
         deadline = now + self._run_deadline
@@ -113,9 +177,13 @@ class Starter:
             "lease_until": to_iso(deadline + LEASE_SLACK),
             "platform_requested_at": None,
             "baseline": None,
+            "follows_active": update.follows_active,
         }
         with logger.append_context_keys(run_id=run_id, **model._asdict(), cause=update.cause):
             try:
+                if not self._places.take(model, run_id, now):
+                    self._ledger.give_back(model, run_id)
+                    return Fate("waiting", "as many recomputes as allowed are under way", SOME_TIME)
                 check = self._request(run, model, entry)
                 self._workflow.start(run_id, run, check)
             except RetryLater:

@@ -16,11 +16,12 @@ from recompute.errors import (
     Rejected,
     RetryLater,
 )
-from recompute.events import Occurrence, RunEnded, read, read_json, request_body
+from recompute.events import AllModels, Occurrence, RunEnded, read, read_json, request_body
 from recompute.observability import count, logger, waiting
 from recompute.routes import Routes
 from recompute.settings import RetrySettings
 from recompute.starter import Starter
+from recompute.timestamps import from_iso
 from recompute.updates import Model, Target, Update, merge
 
 RESERVE = 40.0
@@ -29,14 +30,34 @@ RESERVE = 40.0
 LONGEST_DELAY = 900
 """Seconds, SQS's own limit for one message."""
 
+MANY = 99
+"""Attempts, of an update that waits for a place: such updates are spread over the longest delay at once."""
+
 SQS_BATCH = 10
 """Messages, SQS's own limit for one call."""
 
-Outcome = Literal["started", "covered", "coalesced", "settling", "put_off", "rejected", "dead_lettered"]
+FAN_OUT = 20
+"""Models of one schedule that are handled at once; more go through the queue, one message each."""
+
+Outcome = Literal[
+    "started",
+    "covered",
+    "fresh",
+    "coalesced",
+    "gathered",
+    "settling",
+    "waiting",
+    "put_off",
+    "rejected",
+    "dead_lettered",
+]
 METRIC_OF: Mapping[Outcome, str] = {
     "started": "UpdatesClaimed",
     "covered": "UpdatesCovered",
+    "fresh": "UpdatesFresh",
     "coalesced": "UpdatesCoalesced",
+    "gathered": "UpdatesGathered",
+    "waiting": "UpdatesPutOff",
     "settling": "UpdatesPutOff",
     "put_off": "UpdatesPutOff",
     "rejected": "UpdatesRejected",
@@ -86,7 +107,7 @@ class Trigger:
 
         Raises BadInput, ConfigurationError, or AwsUnavailable where not even the queue can be reached.
         """
-        updates = merge(self._updates_of(read(event, self._clock()))).values()
+        updates = merge(self._updates_of(read(event, self._clock())))
         results, stranded = self._handle_all(updates, remaining, self._sleep)
         for _, error in stranded:
             raise error
@@ -111,7 +132,7 @@ class Trigger:
             updates += found
             for update in found:
                 messages[update.target].append(record["messageId"])
-        _, stranded = self._handle_all(merge(updates).values(), remaining, None)
+        _, stranded = self._handle_all(merge(updates), remaining, None)
         for target, failure in stranded:
             logger.error("updates stay in the queue", extra=target._asdict() | _error(failure))
             failed += messages[target]
@@ -139,6 +160,8 @@ class Trigger:
                 if (pending_at := self._starter.conclude(occurrence)) is not None:
                     target = Target(occurrence.run["job_id"], occurrence.run["model_id"])
                     updates.append(Update.single(target, pending_at, "asked_again"))
+            elif isinstance(occurrence, AllModels):
+                updates += self._scheduled(occurrence)
             else:
                 found = self._routes().updates(occurrence)
                 if not found:
@@ -148,6 +171,16 @@ class Trigger:
         if new := sum(update.count for update in updates if _is_new(update)):
             count("UpdatesReceived", new)
         return updates
+
+    def _scheduled(self, occurrence: AllModels) -> list[Update]:
+        """What a schedule asks for; nothing if it was so much that it has been sent to the queue."""
+        updates = self._routes().scheduled(occurrence, self._starter.known_jobs())
+        logger.info("schedule", models=len(updates), older_than_seconds=occurrence.older_than)
+        if len(updates) <= FAN_OUT:
+            return updates
+        for first in range(0, len(updates), SQS_BATCH):
+            self._queues.put_off_all(updates[first : first + SQS_BATCH])
+        return []
 
     # --- From an update to its fate ----------------------------------------------------------------------
 
@@ -186,7 +219,10 @@ class Trigger:
         try:
             job_id, model_id = update.target
             model = Model(job_id, model_id or self._arcanna.active_model(job_id))
-            update = replace(update, target=Target(*model))
+            follows_active = update.follows_active or model_id is None
+            update = replace(update, target=Target(*model), follows_active=follows_active)
+            if update.older_than is not None and (fresh := self._is_fresh(model, update.older_than)):
+                return self._told(update, "fresh", fresh)
             fate = self._starter.ask(update, model, remaining())
             if fate.outcome == "settling" and sleep and fate.wait < remaining() - RESERVE:
                 sleep(fate.wait)
@@ -195,13 +231,27 @@ class Trigger:
             return self._dead_letter(update, error)
         except RetryLater as error:
             return self._put_off(update, error)
-        if fate.outcome == "settling":
-            self._queues.put_off(replace(update, attempt=update.attempt + 1), fate.wait)
+        if fate.outcome in ("settling", "waiting"):
+            waker = update.waker or fate.outcome == "waiting"
+            later = replace(update, attempt=update.attempt + 1, waker=waker)
+            wait = fate.wait or retry_delay(MANY, None, self._retries, self._jitter())
+            self._queues.put_off(later, min(wait, LONGEST_DELAY))
+            if fate.wakes_at is not None:
+                self._starter.promise(model, fate.wakes_at)
         elif fate.outcome == "started":
             count("RecomputesRequested")
         elif fate.outcome == "rejected":
             self._queues.dead_letter(request_body(update), Rejected.__name__, fate.detail)
         return self._told(update, fate.outcome, fate.detail)
+
+    def _is_fresh(self, model: Model, older_than: int) -> str | None:
+        """When the metrics were made, if that is not longer ago than `older_than` seconds."""
+        timestamp = self._arcanna.metrics(model).timestamp
+        try:
+            age = self._clock() - from_iso(timestamp or "")
+        except ValueError:
+            return None  # never made, or at a time that cannot be read: that is no proof of freshness
+        return timestamp if age <= older_than else None
 
     def _put_off(self, update: Update, error: RetryLater) -> Result:
         """Sends the updates again for later, or to the dead-letter queue if they have waited too long."""

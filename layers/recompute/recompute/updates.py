@@ -7,6 +7,7 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from recompute.errors import BadInput
+from recompute.gathering import Significance, fewest, mark
 
 ID_LENGTH = 256
 SAMPLE_SIZE = 5
@@ -58,6 +59,10 @@ class Update:
 
     Times are epoch seconds. `cause` is how the latest came about (upload, event, schedule, manual, ...),
     `sample` the first few objects, `attempt` how often asking was put off, `waiting_since` from when on.
+
+    `significance` says how much is enough, None that any update is; `marks` are then those of the objects.
+    `waker` tells the message that acts for all marks of its model. `older_than`, in seconds, asks for metrics
+    only if they are older. `follows_active` tells that the model was looked up, as the job's active one.
     """
 
     target: Target
@@ -68,6 +73,16 @@ class Update:
     sample: tuple[Sample, ...] = ()
     attempt: int = 0
     waiting_since: float | None = None
+    marks: frozenset[str] = frozenset()
+    significance: Significance | None = None
+    waker: bool = False
+    older_than: int | None = None
+    follows_active: bool = False
+
+    @property
+    def own_marks(self) -> frozenset[str]:
+        """What stands for it in the ledger while it waits."""
+        return self.marks or frozenset({mark(self.happened_at, 0)})
 
     @classmethod
     def single(cls, target: Target, happened_at: float, cause: str, **sample: str | None) -> "Update":
@@ -75,12 +90,12 @@ class Update:
         return cls(target, happened_at, cause, happened_at, sample=(sample,) if sample else ())
 
 
-def merge(updates: Iterable[Update]) -> dict[Target, Update]:
-    """The updates of each target as one: the latest decides what covers them all."""
-    of_target: dict[Target, list[Update]] = defaultdict(list)
+def merge(updates: Iterable[Update]) -> list[Update]:
+    """The updates of each target, and on the same terms, as one: the latest decides what covers them all."""
+    alike: dict[object, list[Update]] = defaultdict(list)
     for update in updates:
-        of_target[update.target].append(update)
-    return {target: _joined(same) for target, same in of_target.items()}
+        alike[update.target, update.significance, update.older_than].append(update)
+    return [_joined(same) for same in alike.values()]
 
 
 def _joined(updates: Sequence[Update]) -> Update:
@@ -95,4 +110,9 @@ def _joined(updates: Sequence[Update]) -> Update:
         sample=tuple(islice(chain.from_iterable(u.sample for u in updates), SAMPLE_SIZE)),
         attempt=max(u.attempt for u in updates),
         waiting_since=min(waiting, default=None),
+        marks=fewest(chain.from_iterable(u.marks for u in updates)),
+        significance=latest.significance,
+        waker=any(u.waker for u in updates),
+        older_than=latest.older_than,
+        follows_active=any(u.follows_active for u in updates),
     )
