@@ -2,6 +2,7 @@
 PYTHON ?= python3
 SEEDS ?= 2000
 SECONDS ?= 60
+ARCH ?= arm64
 VENV := .venv
 export PYTHONPATH := layers/recompute
 # A company's proxy signs with a CA that only the system knows.
@@ -54,8 +55,8 @@ fuzz: install  ## Feed everything that comes from outside with nonsense: SECONDS
 bench: install build/bench/lambda-env/.installed  ## Measure all that is promised of speed, size and cost
 	@$(BIN)/python -m tests.benchmarks
 
-build: install  ## What `sam build` makes of the template, into .aws-sam
-	SAM_CLI_TELEMETRY=0 $(BIN)/sam build
+build: install  ## What `sam build` makes of the template, into .aws-sam: ARCH=x86_64
+	SAM_CLI_TELEMETRY=0 $(BIN)/sam build --parameter-overrides Architecture=$(ARCH)
 
 lock: install  ## Pin the newest versions of all requirements, with hashes
 	@for name in layers/dependencies/requirements tests/local_cloud/requirements tests/requirements; do \

@@ -34,15 +34,19 @@ def own_installation(
     arcanna: ArcannaServer,
     parameters: Mapping[str, str],
     shorter_timeouts: Mapping[int, int] | None = None,
+    built: Path | None = None,
+    beside: LocalCloud | None = None,
 ) -> Iterator[Installation]:
-    """The project's template, for that platform, with its files under build/`name`.
+    """The project's template, for that platform, with its files under build/`name`, as a stack of that name.
 
     `shorter_timeouts` replaces functions' timeouts, in seconds, where a test cannot wait for the real ones.
+    `built` is a template that somebody has built, to be deployed as it is. With `beside`, the stack is a
+    further one in that cloud.
     """
     directory = BUILD / name
-    template = _template(directory, shorter_timeouts or {})
+    template = built or _template(directory, shorter_timeouts or {})
     given = {**HURRY, "ArcannaBaseUrl": arcanna.url, **parameters}
-    with LocalCloud(given, directory, template) as cloud:
+    with LocalCloud(given, directory, template, name=name, beside=beside) as cloud:
         cloud.client("secretsmanager").put_secret_value(
             SecretId=cloud.outputs["ApiKeySecretArn"], SecretString=API_KEY
         )

@@ -48,6 +48,9 @@ UNUSED_HERE = {
         "ScheduleRole", "sqs:SendMessage", "DeadLetterQueue"
     ): "EventBridge Scheduler sends there what it cannot deliver",
     Permission(
+        "RecomputeWorkflowRole", "lambda:InvokeFunction", "CheckStatusAlias"
+    ): "there is an alias only where deployments are gradual",
+    Permission(
         "TriggerRecomputeFunctionRole", "sqs:GetQueueAttributes", "UpdatesQueue"
     ): "Lambda asks for this permission before it polls",
 }

@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,6 +57,24 @@ def test_an_update_is_followed_to_its_proven_end(
     assert before["last_recomputed_timestamp"] != after["last_recomputed_timestamp"]
     assert 0 < after["overall_accuracy"] <= 1
     assert ended["history"][-1]["run_id"] == data["run"]["run_id"]
+
+
+@nothing_counted
+@pytest.mark.parametrize("name", sorted(path.name for path in Path("events").glob("*.json")))
+def test_a_sample_can_be_invoked_with_as_it_is(
+    functions: Functions, stack: Stack, platform: ArcannaServer, name: str
+) -> None:
+    """What `sam local invoke -e` and `sam remote invoke --event-file` hand to the function."""
+    stack.set_routes(BY_PATH)
+    answer = functions.trigger(json.loads(Path("events", name).read_text()))
+    runs = [data["run"]["model_id"] for data in stack.executions().values()]
+    if name == "sqs-batch.json":
+        assert answer == {"batchItemFailures": []}
+        assert [reason for _, reason, _ in stack.dead_letters()] == ["BadInput"]
+    else:
+        assert [result["outcome"] for result in answer["results"]] == ["started"] * len(runs)
+    nobody_asks = name in ("s3-test-event.json", "run-ended.json", "schedule.json")
+    assert runs == ([] if nobody_asks else [MODEL.model_id])
 
 
 def test_a_second_recompute_has_the_first_for_its_baseline(
@@ -177,6 +196,24 @@ def test_a_key_that_is_rotated_while_the_functions_run_heals(
     platform.set_api_keys({"rotated-key": KeyInfo()})
     stack.secrets.put_secret_value(SecretId=stack.secret_arn, SecretString="rotated-key")
     assert follow(functions, only_execution(stack))["check"]["status"] == "completed"
+
+
+def test_a_key_in_a_json_secret_is_used_and_rotated_too(
+    functions: Functions, stack: Stack, platform: ArcannaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ARCANNA_API_KEY_SECRET_FIELD", "management-key")
+
+    def rotate(key: str) -> None:
+        platform.set_api_keys({key: KeyInfo()})
+        document = json.dumps({"owner": "soc", "management-key": key})
+        stack.secrets.put_secret_value(SecretId=stack.secret_arn, SecretString=document)
+
+    rotate("first-key")
+    (result,) = functions.trigger(request())["results"]
+    assert result["outcome"] == "started"
+    data = functions.check(only_execution(stack))
+    rotate("rotated-key")
+    assert follow(functions, data)["check"]["status"] == "completed"
 
 
 @nothing_counted

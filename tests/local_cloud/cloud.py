@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import boto3
 from botocore.config import Config
@@ -43,8 +43,17 @@ class FunctionError(Exception):
         super().__init__(f"{self.type}: {payload.get('errorMessage')}")
 
 
+class Services(NamedTuple):
+    """What the stacks of a cloud share."""
+
+    api: Api
+    functions: Functions
+
+
 class LocalCloud:
-    """A deployed template, from `with` to the end of it. There can be only one at a time in a process."""
+    """A deployed template, from `with` to the end of it. A process can have only one cloud at a time."""
+
+    services: Services
 
     def __init__(
         self,
@@ -52,13 +61,18 @@ class LocalCloud:
         directory: Path = PROJECT / "build" / "local-cloud",
         template: Path = PROJECT / "template.yaml",
         python: Path = PROJECT / "build" / "lambda-env" / "bin" / "python",
+        name: str = STACK,
+        beside: Self | None = None,
     ) -> None:
         """`directory` keeps what was built from one time to the next, and the logs of the last time.
-        `python` is of an environment that has what the Lambda runtime has, and nothing else."""
+        `python` is of an environment that has what the Lambda runtime has, and nothing else. `name` is the
+        stack's; with `beside`, it is a further one in that cloud, and must end before it."""
         self._parameters = parameters
         self._directory = directory.absolute()
         self._template = template
         self._python = python.absolute()
+        self._name = name
+        self._beside = beside
         self._session: Any = boto3.Session()
         self._clients: dict[tuple[str, str], Any] = {}
         self._lock = threading.Lock()
@@ -70,24 +84,29 @@ class LocalCloud:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            if not _only_one.acquire(blocking=False):
-                raise RuntimeError("another local cloud is up in this process")
-            stack.callback(_only_one.release)
-            moto_api_backend.reset()
-            self._api = Api(kill=lambda environment: self._functions.kill(environment))
-            self._functions = Functions(self._python, self._common_variables(), self.client)
-            stack.enter_context(corrected(self._functions, self._interpreter_client))
-            self._api.start()
-            stack.callback(self._api.stop)
-            stack.callback(self._stop_executions)
+            self.services = self._beside.services if self._beside else self._set_up(stack)
             self._deploy()
             pollers = [self._poller(r) for r in self._of_type("AWS::Lambda::EventSourceMapping")]
             for poller in pollers:
                 stack.callback(poller.stop)
                 poller.start()
-            stack.callback(self._functions.stop)
+            if not self._beside:
+                stack.callback(self._functions.stop)
             self._stack = stack.pop_all()
         return self
+
+    def _set_up(self, stack: ExitStack) -> Services:
+        if not _only_one.acquire(blocking=False):
+            raise RuntimeError("another local cloud is up in this process")
+        stack.callback(_only_one.release)
+        moto_api_backend.reset()
+        api = Api(kill=lambda environment: self._functions.kill(environment))
+        functions = Functions(self._python, self._common_variables(api.url), self.client)
+        stack.enter_context(corrected(functions, self._interpreter_client))
+        api.start()
+        stack.callback(api.stop)
+        stack.callback(self._stop_executions)
+        return Services(api, functions)
 
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
@@ -182,8 +201,8 @@ class LocalCloud:
         artifacts = self._directory / "artifacts"
         packaged = package(self._template, self._parameters, REGION, artifacts)
         upload(packaged, self.client("s3"))
-        self._resources = deploy(packaged, STACK, self._parameters, self.client)
-        described = self.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]
+        self._resources = deploy(packaged, self._name, self._parameters, self.client)
+        described = self.client("cloudformation").describe_stacks(StackName=self._name)["Stacks"][0]
         self.outputs = {o["OutputKey"]: o["OutputValue"] for o in described["Outputs"]}
         layer_keys = {
             layer.physical_resource_id: layer.properties["Content"]["S3Key"]
@@ -212,7 +231,7 @@ class LocalCloud:
         moto_lambda = lambda_simple_backends[DEFAULT_ACCOUNT_ID][REGION]
         model: Any = moto_lambda.get_event_source_mapping(mapping.physical_resource_id)
         backend = sqs_backends[DEFAULT_ACCOUNT_ID][REGION]
-        name = mapping.properties["FunctionName"]
+        name = _function_name(mapping.properties["FunctionName"])
         queue = model.event_source_arn.rpartition(":")[2]
         url = self.client("sqs").get_queue_url(QueueName=queue)["QueueUrl"]
 
@@ -228,11 +247,19 @@ class LocalCloud:
     def _log_file(self, logical_id: str) -> Path:
         return self._directory / "logs" / f"{logical_id}.log"
 
-    def _common_variables(self) -> dict[str, str]:
+    @property
+    def _api(self) -> Api:
+        return self.services.api
+
+    @property
+    def _functions(self) -> Functions:
+        return self.services.functions
+
+    def _common_variables(self, url: str) -> dict[str, str]:
         return {
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
-            "AWS_ENDPOINT_URL": self._api.url,
+            "AWS_ENDPOINT_URL": url,
             # Byte code stays out of what was built, which is to be as it would be deployed.
             "PYTHONPYCACHEPREFIX": str(self._directory / "byte-code"),
         }
@@ -274,6 +301,11 @@ def _function(resource: Resource, task_root: Path, layers: Path, log: Path) -> F
         environment=variables | {name: str(value) for name, value in given.items()},
         log=log,
     )
+
+
+def _function_name(reference: str) -> str:
+    """The name in a name or ARN, which may have a version or alias: all of them run what was deployed."""
+    return reference.split(":")[6] if reference.startswith("arn:") else reference
 
 
 def _async_config(properties: Mapping[str, Any]) -> AsyncConfig:

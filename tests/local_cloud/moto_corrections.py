@@ -51,6 +51,7 @@ def corrected(functions: Functions, interpreter_client: Callable[[str], Any]) ->
         enter(patch.object(LambdaSimpleBackend, "invoke", _invoke_in(functions)))
         enter(patch.object(boto_client, "boto3", interpreter))
         enter(patch.object(notifications, "_send_event_bridge_message", _send_s3_event))
+        enter(patch.object(notifications, "_invoke_awslambda", _notify_in(functions)))
         enter(patch.object(BaseExecutionWorkerCommunication, "terminated", _terminated))
         # moto parses the definition again for each execution, which takes 0.1 s.
         parse = staticmethod(cache(AmazonStateLanguageParser.parse))
@@ -90,6 +91,14 @@ def _invoke_in(functions: Functions) -> Callable[..., bytes]:
         return outcome.payload
 
     return invoke
+
+
+def _notify_in(functions: Functions) -> Callable[..., None]:
+    # moto would run the function itself, in the uploader's thread, and swallow whatever goes wrong.
+    def notify(_account_id: str, event: Any, arn: str, _region: str) -> None:
+        functions.invoke_later(arn.split(":")[6], json.dumps(event).encode())
+
+    return notify
 
 
 def _client_of(make: Callable[[str], Any]) -> Callable[..., Any]:

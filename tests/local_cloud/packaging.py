@@ -63,8 +63,10 @@ def package(source: Path, parameters: Mapping[str, str], region: str, cache: Pat
 
 
 def upload(packaged: Package, s3: Any) -> None:
-    """Puts what the template refers to into the artifact bucket, which it makes."""
-    s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": s3.meta.region_name})
+    """Puts what the template refers to into the artifact bucket, which the first stack makes."""
+    if BUCKET not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
+        region = {"LocationConstraint": s3.meta.region_name}
+        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration=region)
     for key, path in packaged.files.items():
         s3.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
 

@@ -306,6 +306,30 @@ def _function(r: Resource) -> Created:
     return r.name, {"Arn": made["FunctionArn"]}
 
 
+@_creates("AWS::Lambda::Version")
+def _version(r: Resource) -> Created:
+    made = r.call("lambda", "publish_version")
+    return f"{made['FunctionArn']}", {"Version": made["Version"]}
+
+
+@_creates("AWS::Lambda::Alias")
+def _function_alias(r: Resource) -> Created:
+    arn = r.call("lambda", "create_alias")["AliasArn"]
+    return arn, {"AliasArn": arn}
+
+
+@_creates("AWS::CodeDeploy::Application", "ApplicationName")
+def _deployment_application(r: Resource) -> Created:
+    r.call("codedeploy", "create_application", applicationName=r.name)
+    return r.name, {}
+
+
+@_creates("AWS::CodeDeploy::DeploymentGroup", "DeploymentGroupName")
+def _deployment_group(r: Resource) -> Created:
+    r.call("codedeploy", "create_deployment_group", deploymentGroupName=r.name)
+    return r.name, {}
+
+
 @_creates("AWS::Lambda::EventSourceMapping")
 def _event_source_mapping(r: Resource) -> Created:
     if "FilterCriteria" in r.properties:
@@ -392,4 +416,7 @@ def _dashboard(r: Resource) -> Created:
     return r.name, {}
 
 
-SUPPORTED = frozenset(t.cloudformation_type() for t in _types)
+NAME_PROPERTIES = {t.cloudformation_type(): t.cloudformation_name_type() for t in _types}
+"""The property with a resource's physical name, by type; empty where AWS gives the name."""
+
+SUPPORTED = frozenset(NAME_PROPERTIES)

@@ -1,5 +1,6 @@
 """The key is read from the secret, kept, and never quoted."""
 
+import json
 import traceback
 from collections.abc import Iterator
 
@@ -14,14 +15,15 @@ from recompute.api_key import SecretApiKey
 from recompute.errors import ApiKeyUnavailable
 from recompute.sigv4 import Credentials, SigV4
 from tests.doubles import Answer, answer, client, no_answer
+from tests.unit.strategies import any_json, any_text
 
 ENDPOINT = "https://secretsmanager.eu-central-1.amazonaws.com"
 MOTO = httpx.WSGITransport(DomainDispatcherApplication(create_backend_app))
 
 
-def api_key(transport: httpx.BaseTransport, arn: str) -> SecretApiKey:
+def api_key(transport: httpx.BaseTransport, arn: str, field: str | None = None) -> SecretApiKey:
     auth = SigV4(Credentials("testing", "testing", None), "eu-central-1", "secretsmanager")
-    return SecretApiKey(httpx.Client(transport=transport), ENDPOINT, auth, arn)
+    return SecretApiKey(httpx.Client(transport=transport), ENDPOINT, auth, arn, field)
 
 
 @pytest.fixture
@@ -37,6 +39,7 @@ class Secret:
         self._secrets = client("secretsmanager")
         self.arn = self._secrets.create_secret(Name="api-key")["ARN"]
         self.api_key = api_key(MOTO, self.arn)
+        self.api_key_in_json = api_key(MOTO, self.arn, "key")
 
     def put(self, text: str) -> None:
         self._secrets.put_secret_value(SecretId=self.arn, SecretString=text)
@@ -131,4 +134,68 @@ def test_whatever_the_secret_holds_it_is_a_header_value_or_refused(secret: Secre
     except ApiKeyUnavailable:
         return
     assert key == text.strip()
+    assert all("!" <= character <= "~" for character in key)
+
+
+# --- As a field of a JSON object -------------------------------------------------------------------------
+
+
+def test_the_key_is_the_field_that_was_named(secret: Secret) -> None:
+    secret.put(json.dumps({"user": "somebody", "key": " first\n"}))
+    assert secret.api_key_in_json(False) == "first"
+
+
+def test_a_field_is_read_again_when_asked_also_when_others_have_changed(secret: Secret) -> None:
+    secret.put(json.dumps({"key": "first"}))
+    assert secret.api_key_in_json(False) == "first"
+    secret.put(json.dumps({"rotated": "today", "key": "second"}))
+    assert secret.api_key_in_json(False) == "first"
+    assert secret.api_key_in_json(True) == "second"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hidden",
+        "{hidden",
+        '"hidden"',
+        '["hidden"]',
+        "null",
+        '{"Key": "hidden"}',
+        '{"key": {"key": "hidden"}}',
+        '{"key": ["hidden"]}',
+        '{"key": null, "other": "hidden"}',
+        '{"key": 7777777777}',
+        '{"key": ""}',
+        '{"key": "hidden\\nkey"}',
+        '{"key": "hidd\\u00e9n"}',
+        '{"key": ' + "[" * 100_000,
+    ],
+    ids=lambda text: text[:30],
+)
+def test_what_has_no_key_in_its_field_is_told_with_the_field_and_not_quoted(
+    secret: Secret, text: str
+) -> None:
+    secret.put(text)
+    with pytest.raises(ApiKeyUnavailable, match=r"in the field 'key' of a JSON object\. Put the") as raised:
+        secret.api_key_in_json(False)
+    told = "".join(traceback.format_exception(raised.value))
+    assert secret.arn in told
+    assert "ApiKeySecretField" in told
+    assert not [quoted for quoted in ("hidd", "7777777777", "[[") if quoted in told]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@given(document=any_json | st.fixed_dictionaries({"key": any_json | any_text}), cut=st.integers(0, 3))
+def test_whatever_json_the_secret_holds_it_is_a_header_value_or_refused(
+    secret: Secret, document: object, cut: int
+) -> None:
+    text = json.dumps(document)
+    secret.put(text[: len(text) - cut] or "x")
+    try:
+        key = secret.api_key_in_json(True)
+    except ApiKeyUnavailable:
+        return
+    assert isinstance(document, dict)
+    assert key == document["key"].strip()
     assert all("!" <= character <= "~" for character in key)

@@ -12,10 +12,30 @@ from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
 from recompute.errors import BadInput, RecomputeError, Rejected, RetryLater
-from tests.deployment import ROOT, template, workflow
+from tests.deployment import ROOT, resource, template, workflow
+from tests.local_cloud.resources import NAME_PROPERTIES
 from tests.readme import headings, section, table
 
-OUTLIVE_THE_STACK = {"TrainingDataBucket", "Ledger"}
+KEPT = {
+    "TrainingDataBucket": ("Retain", "Retain"),
+    "Ledger": ("Retain", "Retain"),
+    "UpdatesQueue": ("Delete", "Retain"),
+    "DeadLetterQueue": ("Delete", "Retain"),
+    "ApiKeySecret": ("Delete", "Retain"),
+    "RoutesParameter": ("Delete", "Retain"),
+    "NotificationTopic": ("Delete", "Delete"),
+    "NotificationKey": ("Delete", "Delete"),
+    "TriggerRecomputeLogs": ("Delete", "Delete"),
+    "CheckStatusLogs": ("Delete", "Delete"),
+    "WorkflowLogs": ("Delete", "Delete"),
+}
+"""What holds data: what becomes of it when it is deleted with the stack, and when an update replaces it."""
+STATEFUL = {
+    *("AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::SQS::Queue", "AWS::SecretsManager::Secret"),
+    *("AWS::SSM::Parameter", "AWS::SNS::Topic", "AWS::KMS::Key", "AWS::Logs::LogGroup"),
+}
+ADMITTED = ("events", "cloudwatch", "s3", "sns")
+"""Services that may come in."""
 ANY_RESOURCE = {"xray", "logs"}
 """Services of actions that know no resources: traces, and the set-up of Step Functions' log delivery."""
 
@@ -24,12 +44,12 @@ ANY_RESOURCE = {"xray", "logs"}
 def resources() -> dict[str, dict[str, Any]]:
     """The resources of the translated template, by logical id."""
     source: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())  # type: ignore[no-untyped-call]
-    for resource in source["Resources"].values():
-        for name in {"CodeUri", "ContentUri", "DefinitionUri"} & resource["Properties"].keys():
-            resource["Properties"][name] = "s3://bucket/key"
+    for given in source["Resources"].values():
+        for name in {"CodeUri", "ContentUri", "DefinitionUri"} & given["Properties"].keys():
+            given["Properties"][name] = "s3://bucket/key"
     translator = Translator({}, Parser(), boto_session=boto3.Session(region_name="eu-west-1"))
-    given = {"ArcannaBaseUrl": "https://arcanna.example.com"}
-    return dict(translator.translate(source, given)["Resources"])
+    parameters = {"ArcannaBaseUrl": "https://arcanna.example.com"}
+    return dict(translator.translate(source, parameters)["Resources"])
 
 
 def of_type(cfn_type: str) -> dict[str, dict[str, Any]]:
@@ -43,17 +63,21 @@ def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def statements(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The statements of a policy, those of conditions included."""
+    return [s["Fn::If"][1] if "Fn::If" in s else s for s in document["Statement"]]
+
+
 def resource_policies() -> Iterator[dict[str, Any]]:
     """The statements of the policies of buckets, queues, topics and keys."""
-    for resource in resources().values():
-        properties = resource["Properties"]
+    for properties in (r["Properties"] for r in resources().values()):
         document = properties.get("PolicyDocument") or properties.get("KeyPolicy")
-        yield from document["Statement"] if document else []
+        yield from statements(document) if document else []
 
 
 def role_statements() -> Iterator[dict[str, Any]]:
     for role in of_type("AWS::IAM::Role").values():
-        for policy in role["Policies"]:
+        for policy in role.get("Policies", []):
             yield from policy["PolicyDocument"]["Statement"]
 
 
@@ -64,16 +88,38 @@ def test_a_service_is_admitted_only_for_what_belongs_to_this_account() -> None:
     admitted = [s for s in resource_policies() if s["Effect"] == "Allow" and "Service" in s["Principal"]]
     assert admitted
     for statement in admitted:
-        assert statement["Principal"]["Service"] in ("events.amazonaws.com", "cloudwatch.amazonaws.com")
+        assert statement["Principal"]["Service"] in {f"{name}.amazonaws.com" for name in ADMITTED}
         conditions = {key for condition in statement["Condition"].values() for key in condition}
         assert conditions & {"aws:SourceArn", "aws:SourceAccount"}
 
 
-def test_the_queues_admit_the_rules_of_this_stack_and_no_others() -> None:
+def queue_policy() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What the queues' policy allows always, and what under the condition that senders were named."""
     (policy,) = of_type("AWS::SQS::QueuePolicy").values()
-    (allowed,) = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Allow"]
+    given = policy["PolicyDocument"]["Statement"]
+    named = [s["Fn::If"] for s in given if "Fn::If" in s]
+    assert [(condition, other) for condition, _, other in named] == [
+        ("AdmitSenders", {"Ref": "AWS::NoValue"})
+    ] * len(named)
+    return [s for s in given if s.get("Effect") == "Allow"], [statement for _, statement, _ in named]
+
+
+def test_the_queues_admit_the_rules_of_this_stack_and_no_others() -> None:
+    (allowed,), _ = queue_policy()
     rules = allowed["Condition"]["ArnEquals"]["aws:SourceArn"]
     assert {rule["Fn::GetAtt"][0] for rule in rules} == set(of_type("AWS::Events::Rule"))
+
+
+def test_buckets_and_topics_are_admitted_by_name_to_the_updates_queue_alone() -> None:
+    _, named = queue_policy()
+    assert {s["Principal"]["Service"] for s in named} == {"s3.amazonaws.com", "sns.amazonaws.com"}
+    for statement in named:
+        assert statement["Action"] == "sqs:SendMessage"
+        assert statement["Resource"] == {"Fn::GetAtt": ["UpdatesQueue", "Arn"]}
+        assert statement["Condition"]["ArnLike"] == {"aws:SourceArn": {"Ref": "SenderArns"}}
+        if statement["Principal"]["Service"].startswith("s3"):  # anybody may own a bucket of a name
+            own = {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+            assert statement["Condition"]["StringEquals"] == own
 
 
 def test_nobody_from_outside_of_the_account_is_admitted() -> None:
@@ -95,7 +141,7 @@ def test_nothing_is_reached_without_tls(cfn_type: str, policy_type: str, names: 
     policies = of_type(policy_type).values()
     assert {ref["Ref"] for p in policies for ref in listed(p[names])} == set(of_type(cfn_type))
     for policy in policies:
-        (denied,) = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Deny"]
+        (denied,) = [s for s in statements(policy["PolicyDocument"]) if s["Effect"] == "Deny"]
         assert denied["Principal"] == "*"
         assert denied["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
@@ -107,7 +153,10 @@ def test_no_bucket_is_public() -> None:
 
 
 def test_roles_have_no_policies_but_those_that_the_template_spells_out() -> None:
-    for role in of_type("AWS::IAM::Role").values():
+    roles = of_type("AWS::IAM::Role")
+    (policy,) = roles.pop("DeploymentRole")["ManagedPolicyArns"]  # which AWS keeps up to date
+    assert policy["Fn::Sub"].endswith(":iam::aws:policy/service-role/AWSCodeDeployRoleForLambdaLimited")
+    for role in roles.values():
         assert "ManagedPolicyArns" not in role
 
 
@@ -141,11 +190,160 @@ def test_everything_is_encrypted_at_rest() -> None:
         assert key["EnableKeyRotation"] is True
 
 
-def test_what_cannot_be_made_again_outlives_the_stack() -> None:
-    kept = {name for name, resource in resources().items() if resource.get("DeletionPolicy") == "Retain"}
-    assert kept == OUTLIVE_THE_STACK
-    replaced = {name for name, r in resources().items() if r.get("UpdateReplacePolicy") == "Retain"}
-    assert replaced >= OUTLIVE_THE_STACK
+def test_it_is_written_down_what_becomes_of_all_that_holds_data() -> None:
+    stated = {
+        name: (resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy"))
+        for name, resource in resources().items()
+        if resource["Type"] in STATEFUL
+    }
+    assert stated == KEPT
+
+
+def test_nothing_else_is_left_behind_when_the_stack_is_deleted() -> None:
+    left = {name for name, resource in resources().items() if resource.get("DeletionPolicy") == "Retain"}
+    assert left == {name for name, (deleted, _) in KEPT.items() if deleted == "Retain"}
+
+
+def test_the_ledger_can_be_put_back_to_any_second_of_the_last_weeks() -> None:
+    for table_ in of_type("AWS::DynamoDB::Table").values():
+        assert table_["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+
+
+def test_an_upgrade_does_not_write_over_the_routes_that_were_edited() -> None:
+    """CloudFormation writes all properties as soon as one has changed: so these stay as they are for ever."""
+    assert resource("RoutesParameter") == {
+        "Type": "String",
+        "Tier": "Intelligent-Tiering",
+        "Description": "Which object keys lead to a recompute of which models; changes are in force within a"
+        " minute",
+        "Value": {"Ref": "Routes"},
+    }
+
+
+# --- Anywhere, and more than once --------------------------------------------------------------------------
+
+LONGEST_STACK_NAME, LONGEST_REGION = "s" * 128, "us-isob-east-1"
+LONGEST_NAMES = {
+    "AWS::CloudWatch::Dashboard": 255,
+    "AWS::Lambda::LayerVersion": 140,
+    "AWS::Logs::LogGroup": 512,
+    "AWS::Logs::QueryDefinition": 255,
+}
+"""Characters, as AWS documents them, of what the template names; all else CloudFormation names."""
+
+
+def test_stacks_share_no_name() -> None:
+    named = {
+        (resource["Type"], name): resource["Properties"][name]
+        for resource in resources().values()
+        if (name := NAME_PROPERTIES[resource["Type"]]) in resource["Properties"]
+    }
+    assert {cfn_type for cfn_type, _ in named} == LONGEST_NAMES.keys()
+    for (cfn_type, _), value in named.items():
+        pattern = value["Fn::Sub"]
+        assert "${AWS::StackName}" in pattern
+        name = pattern.replace("${AWS::StackName}", LONGEST_STACK_NAME)
+        name = name.replace("${AWS::Region}", LONGEST_REGION)
+        assert "$" not in name
+        assert len(name) <= LONGEST_NAMES[cfn_type]
+
+
+def test_what_an_account_has_but_once_is_named_by_region_too() -> None:
+    for dashboard in of_type("AWS::CloudWatch::Dashboard").values():
+        assert "${AWS::Region}" in dashboard["DashboardName"]["Fn::Sub"]
+
+
+DEPLOYED = ["template.yaml", "samconfig.toml", "functions", "layers"]
+SOMEWHERE = re.compile(
+    r"arn:aws[\w-]*:"  # a partition
+    r"|[\w.-]*amazonaws\.com[\w.]*|[\w.-]*aws\.amazon\.com[\w.]*"  # an endpoint
+    r"|\b[a-z]{2}(-[a-z]+)+-\d\b"  # a region
+)
+SERVICE_PRINCIPAL = re.compile(r"[a-z0-9]+\.amazonaws\.com")
+"""The same in all partitions."""
+
+
+def test_nothing_that_is_deployed_names_a_partition_a_region_or_an_endpoint() -> None:
+    files = [p for d in DEPLOYED for p in (ROOT / d, *(ROOT / d).rglob("*")) if p.is_file()]
+    found = {
+        (path.name, match)
+        for path in files
+        if path.suffix != ".pyc"
+        for line in path.read_text().splitlines()
+        if not re.match(r" +(Constraint)?Description: ", line)  # which may have examples
+        for match in (m[0] for m in SOMEWHERE.finditer(line))
+        if match != "docs.aws.amazon.com"
+    }
+    assert ("template.yaml", "events.amazonaws.com") in found
+    assert {(name, match) for name, match in found if not SERVICE_PRINCIPAL.fullmatch(match)} == set()
+    assert {name for name, _ in found} == {"template.yaml"}
+
+
+def test_the_serverless_application_repository_takes_it() -> None:
+    """By the limits of https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/\
+serverless-sam-template-publishing-applications-metadata-properties.html"""
+    metadata = template()["Metadata"]["AWS::ServerlessRepo::Application"]
+    assert re.fullmatch(r"[A-Za-z0-9\-]{1,140}", metadata["Name"])
+    assert 1 <= len(metadata["Description"]) <= 256
+    assert re.fullmatch(r"[a-z0-9]([a-z0-9]|-(?!-)){0,125}[a-z0-9]", metadata["Author"])
+    assert re.fullmatch(r"\d+\.\d+\.\d+", metadata["SemanticVersion"])
+    assert len(metadata["Labels"]) <= 10
+    assert all(re.fullmatch(r"[A-Za-z0-9+\-_:/@]{1,127}", label) for label in metadata["Labels"])
+    assert (ROOT / metadata["ReadmeUrl"]).is_file()
+    assert (ROOT / metadata["LicenseUrl"]).read_text().startswith(metadata["SpdxLicenseId"])
+
+
+# --- Gradually ---------------------------------------------------------------------------------------------
+
+GRADUALLY = {"TriggerRecomputeFunction": "TriggerRecompute", "CheckStatusFunction": "CheckStatus"}
+"""How the names of the resources begin that deploy a function gradually."""
+
+
+@pytest.mark.parametrize(("function", "prefix"), GRADUALLY.items())
+def test_a_gradual_deployment_goes_back_when_the_new_version_fails(function: str, prefix: str) -> None:
+    alias = resources()[f"{prefix}Alias"]
+    policy = alias["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
+    group = resources()[policy["DeploymentGroupName"]["Ref"]]["Properties"]
+    (watched,) = group["AlarmConfiguration"]["Alarms"]
+    alarm = resources()[watched["Name"]["Ref"]]["Properties"]
+    assert group["AlarmConfiguration"]["Enabled"] is True
+    assert "DEPLOYMENT_STOP_ON_ALARM" in group["AutoRollbackConfiguration"]["Events"]
+    version = {"Fn::GetAtt": [f"{prefix}Version", "Version"]}
+    assert alias["Properties"]["FunctionVersion"] == version
+    assert {d["Name"]: d["Value"] for d in alarm["Dimensions"]} == {
+        "FunctionName": {"Ref": function},
+        "Resource": {"Fn::Sub": f"${{{function}}}:{alias['Properties']['Name']}"},
+        "ExecutedVersion": version,
+    }
+
+
+@pytest.mark.parametrize(("function", "prefix"), GRADUALLY.items())
+def test_a_new_release_is_a_new_version_of_something_that_has_changed(function: str, prefix: str) -> None:
+    """Lambda publishes none where nothing has changed since the last, which CloudFormation takes ill."""
+    assert resources()[f"{prefix}Version"]["Properties"]["Description"] == {"Ref": "Release"}
+    assert "${Release}" in resources()[function]["Properties"]["Description"]["Fn::Sub"]
+
+
+def test_nothing_is_there_of_gradual_deployment_unless_it_is_wanted() -> None:
+    types = ("AWS::CodeDeploy::", "AWS::Lambda::Version", "AWS::Lambda::Alias")
+    named = {name for name, r in resources().items() if r["Type"].startswith(types)}
+    conditional = {name for name, r in resources().items() if r.get("Condition") == "Gradual"}
+    assert named < conditional
+    assert template()["Parameters"]["DeploymentType"]["Default"] == "AllAtOnce"
+
+
+def test_what_is_deployed_gradually_is_what_is_called() -> None:
+    mapping, machine = resources()["TriggerRecomputeFunctionUpdates"], resources()["RecomputeWorkflow"]
+    called = (
+        mapping["Properties"]["FunctionName"],
+        machine["Properties"]["DefinitionSubstitutions"]["CheckStatusFunction"],
+    )
+    assert [call["Fn::If"][:2] for call in called] == [
+        ["Gradual", {"Ref": f"{prefix}Alias"}] for prefix in GRADUALLY.values()
+    ]
+
+
+# --- Logs and settings -------------------------------------------------------------------------------------
 
 
 def test_everything_logs_into_groups_of_the_stack_and_for_a_limited_time() -> None:
@@ -162,7 +360,7 @@ def test_everything_logs_into_groups_of_the_stack_and_for_a_limited_time() -> No
 def test_no_secret_is_in_the_environment_of_a_function() -> None:
     for function in of_type("AWS::Lambda::Function").values():
         named = {name for name in function["Environment"]["Variables"] if re.search("KEY|SECRET|TOKEN", name)}
-        assert named == {"ARCANNA_API_KEY_SECRET_ARN"}
+        assert named == {"ARCANNA_API_KEY_SECRET_ARN", "ARCANNA_API_KEY_SECRET_FIELD"}
 
 
 def test_every_parameter_is_where_people_look_for_it() -> None:

@@ -1,5 +1,7 @@
 """The API key, from Secrets Manager: cached, and never written anywhere."""
 
+import json
+
 import httpx
 
 from recompute.errors import ApiKeyUnavailable
@@ -8,12 +10,18 @@ from recompute.errors import ApiKeyUnavailable
 class SecretApiKey:
     """Reads the key once per execution environment, and again when asked to."""
 
-    def __init__(self, http: httpx.Client, endpoint: str, auth: httpx.Auth, secret_arn: str) -> None:
-        """`endpoint`: base URL of Secrets Manager, for which `auth` signs."""
+    def __init__(
+        self, http: httpx.Client, endpoint: str, auth: httpx.Auth, secret_arn: str, field: str | None = None
+    ) -> None:
+        """`endpoint`: base URL of Secrets Manager, for which `auth` signs.
+
+        `field` names the key's field in a secret that is a JSON object; None is a secret that is the key.
+        """
         self._http = http
         self._endpoint = endpoint
         self._auth = auth
         self._secret_arn = secret_arn
+        self._field = field
         self._key: str | None = None
 
     def __call__(self, read_again: bool) -> str:
@@ -23,10 +31,19 @@ class SecretApiKey:
         return self._key
 
     def _read(self) -> str:
-        secret = self._get_secret_value().get("SecretString", "").strip()
-        if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
-            raise ApiKeyUnavailable(f"the secret {self._secret_arn} does not hold an API key as plain text")
-        return secret
+        secret = self._get_secret_value().get("SecretString", "")
+        key = secret if self._field is None else _field_of(secret, self._field)
+        if not isinstance(key, str) or not _is_header_value(key := key.strip()):
+            raise ApiKeyUnavailable(
+                f"the secret {self._secret_arn} does not hold an API key {self._shape()}."
+                " Put the Arcanna management API key into it so, or correct the parameter ApiKeySecretField."
+            )
+        return key
+
+    def _shape(self) -> str:
+        if self._field is None:
+            return "as plain text"
+        return f"in the field {self._field!r} of a JSON object"
 
     def _get_secret_value(self) -> dict[str, str]:
         """https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html"""
@@ -56,3 +73,16 @@ class SecretApiKey:
             f"the secret {self._secret_arn} could not be read: {why}."
             " Put the Arcanna management API key into it."
         )
+
+
+def _field_of(secret: str, field: str) -> object:
+    """The field of a secret that is a JSON object; None where it is none, or has no such field."""
+    try:
+        document = json.loads(secret)
+    except (ValueError, RecursionError):  # which may quote what it could not read
+        return None
+    return document.get(field) if isinstance(document, dict) else None
+
+
+def _is_header_value(text: str) -> bool:
+    return text != "" and text.isascii() and text.isprintable() and " " not in text

@@ -31,4 +31,5 @@ def _api_key(env: Environment, http: httpx.Client) -> SecretApiKey:
         or f"https://secretsmanager.{region}.{url_suffix}"
     )
     auth = SigV4(credentials, region, "secretsmanager")
-    return SecretApiKey(http, endpoint, auth, env.text("ARCANNA_API_KEY_SECRET_ARN"))
+    arn, field = env.text("ARCANNA_API_KEY_SECRET_ARN"), env.optional("ARCANNA_API_KEY_SECRET_FIELD")
+    return SecretApiKey(http, endpoint, auth, arn, field)

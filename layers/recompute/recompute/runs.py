@@ -2,6 +2,9 @@
 
 The workflow's input and state is `{"run": Run, "check": Check}`: what is known from the start, and how
 things stand. functions/recompute_workflow.asl.yaml reads these names.
+
+An execution outlives upgrades: it goes on by the definition that it began with, and calls the functions that
+are there by then. So names stay, and what is added is `NotRequired`, and read with a default.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,0 +1,96 @@
+"""Buckets of customers that know no EventBridge: their notifications come by queue, by topic, or directly."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.test_main_job import alerts, asks, ended_runs, key_of, quiet, settle
+from tests.harness import Installation
+
+Connect = Callable[[Installation, str], dict[str, Any]]
+"""Connects a bucket of that name with the stack; the notification configuration to put on the bucket."""
+
+EVENTS = {"Events": ["s3:ObjectCreated:*"]}
+
+
+def updates_queue_arn(here: Installation) -> str:
+    return here.cloud.outputs["UpdatesQueueArn"]
+
+
+def by_queue(here: Installation, _: str) -> dict[str, Any]:
+    return {"QueueConfigurations": [{"QueueArn": updates_queue_arn(here), **EVENTS}]}
+
+
+def by_topic(here: Installation, name: str, **attributes: str) -> dict[str, Any]:
+    sns = here.cloud.client("sns")
+    topic = sns.create_topic(Name=name)["TopicArn"]
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=updates_queue_arn(here), Attributes=attributes)
+    return {"TopicConfigurations": [{"TopicArn": topic, **EVENTS}]}
+
+
+def by_raw_topic(here: Installation, name: str) -> dict[str, Any]:
+    return by_topic(here, name, RawMessageDelivery="true")
+
+
+def directly(here: Installation, name: str) -> dict[str, Any]:
+    functions = here.cloud.client("lambda")
+    function = here.cloud.outputs["TriggerRecomputeFunction"]
+    functions.add_permission(
+        FunctionName=function,
+        StatementId=name,
+        Action="lambda:InvokeFunction",
+        Principal="s3.amazonaws.com",
+        SourceArn=f"arn:aws:s3:::{name}",
+        SourceAccount="123456789012",
+    )
+    arn = functions.get_function(FunctionName=function)["Configuration"]["FunctionArn"]
+    return {"LambdaFunctionConfigurations": [{"LambdaFunctionArn": arn, **EVENTS}]}
+
+
+def connected(here: Installation, connect: Connect) -> str:
+    """A new bucket of a customer's, whose notifications come that way; its name."""
+    s3, name = here.cloud.client("s3"), f"customer-{connect.__name__.replace('_', '-')}"
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    s3.put_bucket_notification_configuration(Bucket=name, NotificationConfiguration=connect(here, name))
+    return name
+
+
+@pytest.mark.parametrize("connect", [by_queue, by_topic, by_raw_topic, directly])
+def test_an_upload_to_a_bucket_that_was_connected_leads_to_a_recompute(
+    here: Installation, model: str, connect: Connect
+) -> None:
+    bucket = connected(here, connect)
+    key = key_of(model, "a+b c.csv")
+
+    here.cloud.client("s3").put_object(Bucket=bucket, Key=key, Body=alerts().encode())
+
+    (run,) = ended_runs(here, model, 1)
+    assert run["status"] == "SUCCEEDED"
+    assert run["run"]["cause"]["kind"] == "upload"
+    assert run["run"]["cause"]["sample"] == [{"bucket": bucket, "key": key, "version_id": None}]
+    settle(here)
+    assert len(asks(here, model)) == 1
+
+
+def by_queue_alone(here: Installation, name: str) -> dict[str, Any]:
+    return by_queue(here, name)
+
+
+def by_topic_alone(here: Installation, name: str) -> dict[str, Any]:
+    return by_topic(here, name)
+
+
+@pytest.mark.parametrize("connect", [by_queue_alone, by_topic_alone])
+def test_that_a_bucket_was_connected_is_no_update_and_no_dead_letter(
+    here: Installation, connect: Connect
+) -> None:
+    settle(here)
+    before = len(here.cloud.executions())
+    connected(here, connect)
+
+    assert not quiet(here), "S3's test event has not come"
+    settle(here)
+
+    assert len(here.cloud.executions()) == before
+    assert not [c for c in here.cloud.calls if c.service == "sqs" and "s3:TestEvent" in str(c.parameters)]
