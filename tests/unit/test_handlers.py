@@ -91,6 +91,14 @@ def test_the_check_does_without_what_only_the_trigger_gets(
     check_status.platform()
 
 
+@nothing_counted
+@pytest.mark.parametrize("name", ["ARCANNA_BASE_URL", "ROUTES_PARAMETER"])
+def test_the_preflight_tells_of_a_missing_setting(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.delenv(name)
+    with pytest.raises(ConfigurationError, match=name):
+        trigger_recompute.handler({"preflight": True}, Invocation())
+
+
 # --- What comes in ---------------------------------------------------------------------------------------
 
 
