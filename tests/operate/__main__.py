@@ -57,9 +57,11 @@ def status(given: argparse.Namespace) -> int:
             view.console.print(view.history(row, models.runs(item)))
     waiting, dead = stack.messages("UpdatesQueueUrl"), sum(stack.messages("DeadLetterQueueUrl").values())
     counts = ", ".join(f"{number} {kind}" for kind, number in waiting.items())
+    unsettled = dead or any(waiting.values())
     say(
-        f"In the updates queue, of whichever models: {counts}."
-        f" Dead letters: {dead}{' (make redrive)' if dead else ''}."
+        f"Updates in the queue: {counts}. Dead letters: {dead}{' (see make redrive)' if dead else ''}."
+        + (" They may be of any model, also of one that seems fresh." if unsettled else ""),
+        "yellow" if unsettled else "",
     )
     return 0
 
@@ -223,7 +225,11 @@ def _last_run(stack: Deployed, job_id: str, model_id: str) -> str:
 
 
 def _asked(question: str) -> bool:
-    return view.console.input(f"{question} \\[y/N] ").strip().lower() in ("y", "yes")
+    """No answer, and nobody there to give one, is a no."""
+    try:
+        return view.console.input(f"{question} \\[y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
 def _messages(number: int) -> str:

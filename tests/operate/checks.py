@@ -117,7 +117,7 @@ def email(address: str, subscriptions: Sequence[Mapping[str, Any]]) -> Check:
         )
     if not subscriptions:
         return Check(
-            "notices", "Nobody has subscribed to failures and regressions, nor was to (NotificationEmail)"
+            "notices", "Nobody is subscribed to failures and regressions: NotificationEmail is empty"
         )
     return Check("notices", f"{len(subscriptions)} subscribed to failures and regressions")
 
@@ -126,7 +126,8 @@ def dead_letters(messages: Mapping[str, int]) -> Check:
     """By the number of messages in the dead-letter queue."""
     if not (count := sum(messages.values())):
         return Check("dead letters", "There are none")
-    return Check("dead letters", f"{count} updates could not be used", "make redrive shows why")
+    updates = f"{count} {'update' if count == 1 else 'updates'}"
+    return Check("dead letters", f"{updates} could not be used", "make redrive shows why")
 
 
 def unseen(what: str, error: Exception) -> Check:

@@ -57,7 +57,7 @@ def standing(item: Item, now: float, first_at: float | None = None) -> Standing:
     completed = [run for run in history if run.outcome == "completed"]
     outcome = str(item.get("last_outcome", ""))
     if outcome == "completed" and completed:
-        outcome = f"completed, {completed[-1].result}"
+        outcome = f"completed\n{completed[-1].result}"
     fresh, since, why = _freshness(item, held, first_at)
     return Standing(
         job_id=item["job_id"],

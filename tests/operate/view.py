@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.table import Table
@@ -14,7 +14,7 @@ from tests.operate.checks import Check
 from tests.operate.letters import Group
 from tests.operate.models import PastRun, Standing
 
-_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 110
+_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
 console = Console(highlight=False, width=_WIDTH)
 
 
@@ -24,21 +24,33 @@ def say(text: str, style: str = "") -> None:
 
 
 def standings(rows: Iterable[Standing], now: float) -> Table:
-    """How each model stands, two lines each."""
+    """How each model stands."""
     table = Table(show_lines=True)
-    for heading in ("Model", "Metrics", "Run", "Waiting", "Last outcome", "Scores"):
-        table.add_column(heading, overflow="fold")
+    # Narrow enough to leave room for the platform's long ids.
+    for heading, width in (
+        ("Model", None),
+        ("Metrics", 24),
+        ("Under way", 16),
+        ("Last outcome", 20),
+        ("Scores", None),
+    ):
+        table.add_column(heading, overflow="fold", max_width=width)
     for row in rows:
-        since = "" if row.since is None else f" since {_ago(now - row.since)}"
+        age = "" if row.since is None else f" for {_span(now - row.since)}"
+        metrics = Text(f"{'fresh' if row.fresh else 'stale'}{age}", style="green" if row.fresh else "yellow")
+        under_way = []
+        if row.running_since is not None:
+            under_way.append(f"a run, for {_span(now - row.running_since)}")
+        if row.waiting_since is not None:
+            under_way.append(f"an update waits, of {_span(now - row.waiting_since)} ago")
+        ended = "" if row.ended_at is None else f"\n{_span(now - row.ended_at)} ago"
+        scores = [f"{word} {_score(row.scores.get(name))}" for name, word in OVERALL.items()]
         table.add_row(
             Text(f"{row.model_id}\njob {row.job_id}"),
-            Text(
-                f"{'fresh' if row.fresh else 'stale'}{since}\n", style="green" if row.fresh else "yellow"
-            ).append(row.why, style="dim"),
-            Text("" if row.running_since is None else f"for {_ago(now - row.running_since)}"),
-            Text("" if row.waiting_since is None else f"an update, {_ago(now - row.waiting_since)} old"),
-            _outcome(row.outcome).append("" if row.ended_at is None else f"\n{_ago(now - row.ended_at)} ago"),
-            Text(_scores(row.scores)),
+            metrics.append(f"\n{row.why}", style="dim"),
+            Text("\n".join(under_way)),
+            _outcome(row.outcome).append(ended),
+            Text("\n".join(scores) if row.scores else ""),
         )
     return table
 
@@ -53,12 +65,12 @@ def history(row: Standing, runs: Iterable[PastRun]) -> Table:
         table.add_row(
             Text(to_iso(run.requested_at)[:19] + "Z"),
             Text(run.cause),
-            _ago(run.seconds),
+            _span(run.seconds),
             str(run.polls),
             _outcome(f"{run.outcome}, {run.result}").append(
                 f"\n{run.detail}" if run.detail else "", style="dim"
             ),
-            *(_score(run.scores.get(name)) for name in OVERALL),
+            *(_score(run.scores.get(name)) if run.scores else "" for name in OVERALL),
         )
     return table
 
@@ -69,7 +81,7 @@ def dead_letters(groups: Iterable[Group], now: float) -> Table:
     for heading in ("Reason", "Count", "Oldest", "Newest", "Detail of the newest"):
         table.add_column(heading, justify="right" if heading == "Count" else "left", overflow="fold")
     for group in groups:
-        ages = (f"{_ago(now - at)} ago" for at in (group.oldest_at, group.newest_at))
+        ages = (f"{_span(now - at)} ago" for at in (group.oldest_at, group.newest_at))
         table.add_row(Text(group.reason, style="red"), str(group.number), *ages, Text(group.detail))
     return table
 
@@ -78,9 +90,9 @@ def checks(found: Iterable[Check]) -> None:
     """One line each, with what to do where something is wrong."""
     for check in found:
         mark = ("✗", "red") if check.remedy else ("✓", "green")
-        line = Text.assemble("  ", mark, " ", (f"{check.what:<13}", "bold"), check.said)
+        line = Text.assemble("  ", mark, " ", (f"{check.what:<13}", "bold"), check.said.rstrip(".") + ".")
         if check.remedy:
-            line.append(f". To do: {check.remedy}", style="yellow")
+            line.append(f" To do: {check.remedy}.", style="yellow")
         console.print(line, soft_wrap=True)
 
 
@@ -89,16 +101,11 @@ def _outcome(text: str) -> Text:
     return Text(text, style="" if not text else "green" if good else "red")
 
 
-def _scores(scores: Mapping[str, float | None]) -> str:
-    shown = [f"{word} {_score(scores.get(name))}" for name, word in OVERALL.items()] if scores else []
-    return "\n".join("  ".join(shown[n : n + 2]) for n in range(0, len(shown), 2))
-
-
 def _score(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+    return "none" if value is None else f"{value:.3f}"
 
 
-def _ago(seconds: float) -> str:
+def _span(seconds: float) -> str:
     """A span of time in its largest unit, cut."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:

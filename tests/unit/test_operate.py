@@ -70,7 +70,7 @@ def completed(**attributes: Any) -> dict[str, Any]:
 def test_after_a_completed_run_the_metrics_are_fresh_since_its_end() -> None:
     row = models.standing(completed(), NOW)
     assert (row.fresh, row.since) == (True, NOW - 400)
-    assert (row.outcome, row.ended_at, row.scores) == ("completed, improved", NOW - 400, SCORES)
+    assert (row.outcome, row.ended_at, row.scores) == ("completed\nimproved", NOW - 400, SCORES)
     assert (row.running_since, row.waiting_since) == (None, None)
 
 
