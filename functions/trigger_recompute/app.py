@@ -53,8 +53,8 @@ def look_around(remaining: Callable[[], float]) -> list[Finding]:
     Raises ConfigurationError.
     """
     env = Environment(os.environ)
-    routes = route_source(boto3.client("ssm"), env.text("ROUTES_PARAMETER"))
-    return preflight(arcanna(env), routes, remaining)
+    routes = RouteSource(boto3.client("ssm"), env.text("ROUTES_PARAMETER"), time.time)
+    return preflight(arcanna(env), routes.newest, remaining)
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -177,6 +177,11 @@ def test_a_recompute_by_hand_that_fails_is_an_exit_status_and_stays_in_the_statu
     _, after = stack.run("status", "--job", OTHER_JOB)
     assert "stale for" in after
     assert "the last run failed: " in after
+    _, everything = stack.run("status")  # and nothing of the ledger that is no model
+    assert [line.split()[2] for line in everything.splitlines() if line.startswith("│ job ")] == [
+        JOB,
+        OTHER_JOB,
+    ]
     assert line_of(after, "manual", "failed, N")  # NeverStarted, or NoNewResult if a check saw it run
 
 

@@ -45,11 +45,12 @@ def status(given: argparse.Namespace) -> int:
     items = sorted(stack.ledger(given.job, given.model), key=lambda item: (item["job_id"], item["model_id"]))
     if not items:
         say("The ledger knows no such model: no update of it has been handled yet.")
-    rows = []
+    rows, margin = [], float(stack.parameters.get("ClockMarginSeconds", 0))
     for item in items:
         run_id = models.running(item, now)
         execution = stack.execution(run_id) if run_id else None
-        rows.append(models.standing(item, now, models.first_update_at(execution) if execution else None))
+        first_at = models.first_update_at(execution) if execution else None
+        rows.append(models.standing(item, now, margin, first_at))
     if rows:
         view.console.print(view.standings(rows, now))
     if given.job or given.model:
@@ -90,10 +91,10 @@ def trigger(given: argparse.Namespace) -> int:
             return _follow_next(stack, *target, after=under_way)
         case "settling":
             return _follow_next(stack, *target, after=_last_run(stack, *target))
-        case "covered":
+        case "covered" | "fresh":
             return 0
-        case "put_off":
-            say("It waits in the updates queue and is tried again: make status shows what becomes of it.")
+        case "put_off" | "gathered" | "waiting":
+            say("It is asked for again in time, from the queue: make status shows what becomes of it.")
         case _:
             say("It is a dead letter: make redrive asks again when the reason is gone.")
     return 1
@@ -151,6 +152,8 @@ def route(given: argparse.Namespace) -> int:
     say(f"✓ Route {lead.route} knows this key:", "green")
     for target in lead.targets:
         say(f"  {target}")
+    if lead.significant:
+        say(f"  as soon as this is significant: {lead.significant}")
     return 0
 
 

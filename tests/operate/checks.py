@@ -65,7 +65,7 @@ def _remedy(check: str, reason: str, detail: str, known: Known) -> str:
         case ("key" | "scopes", _) | (_, "Unauthorised"):
             return f"Create a key with both scopes in Arcanna, and put it into the secret: {put}"
         case "routes", "ConfigurationError":
-            return f"Correct the SSM parameter {known.routes_parameter}"
+            return f"Correct the SSM parameter {known.routes_parameter}; its last right version is in force"
         case "routes", _:
             return "Does the function's role still allow ssm:GetParameter? Deploy again"
         case "targets", "Rejected":

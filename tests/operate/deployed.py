@@ -10,6 +10,7 @@ from boto3.dynamodb.types import TypeDeserializer
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from recompute.ledger import PLACES
 from tests.operate.letters import DeadLetter, dead_letter
 
 INVOCATION = 150
@@ -66,7 +67,8 @@ class Deployed:
             )
         plain = TypeDeserializer().deserialize
         items = [{name: plain(v) for name, v in item.items()} for page in pages for item in page["Items"]]
-        return [item for item in items if model_id in (None, item["model_id"])]
+        models = [item for item in items if item["job_id"] != PLACES]
+        return [item for item in models if model_id in (None, item["model_id"])]
 
     def execution(self, run_id: str) -> dict[str, Any] | None:
         """The execution that follows a run; None where there is none, or none any more."""

@@ -1,10 +1,10 @@
 """How each model stands, and its last runs, by the ledger and by the workflow's events."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from recompute.ledger import FORGET_AFTER
+from recompute.coverage import Entry
 from recompute.timestamps import from_iso
 
 Item = Mapping[str, Any]
@@ -15,7 +15,8 @@ class Standing(NamedTuple):
     """How a model stands. Times are epoch seconds; None where there is none, or none is known.
 
     `since` is from when on the metrics are fresh, or stale; `why` says by what. `running_since` is when the
-    run under way was claimed, `waiting_since` when the last update happened that has to wait for the next.
+    run under way was claimed. `waiting` is when each of the updates happened that have to wait for the next
+    one (of those that wait for the end of a run, only the last is known), `until` when their wait ends.
     """
 
     job_id: str
@@ -24,7 +25,8 @@ class Standing(NamedTuple):
     since: float | None
     why: str
     running_since: float | None
-    waiting_since: float | None
+    waiting: list[float]
+    until: float | None
     outcome: str
     ended_at: float | None
     scores: Mapping[str, float | None]
@@ -50,48 +52,67 @@ def running(item: Item, now: float) -> str | None:
     return str(item["run_id"]) if "run_id" in item and lease >= now else None
 
 
-def standing(item: Item, now: float, first_at: float | None = None) -> Standing:
-    """How the model stands; `first_at` is when the first update happened that led to the run under way."""
+def standing(item: Item, now: float, margin: float, first_at: float | None = None) -> Standing:
+    """How the model stands.
+
+    `margin` is the ClockMarginSeconds of the stack; `first_at` is when the first update happened that led to
+    the run under way.
+    """
     held = running(item, now) is not None
+    waiting = _waiting(item, now, margin)
     history = runs(item)
     completed = [run for run in history if run.outcome == "completed"]
     outcome = str(item.get("last_outcome", ""))
     if outcome == "completed" and completed:
         outcome = f"completed\n{completed[-1].result}"
-    fresh, since, why = _freshness(item, held, first_at)
+    fresh, since, why = _freshness(item, held, waiting, first_at)
     return Standing(
         job_id=item["job_id"],
         model_id=item["model_id"],
         fresh=fresh,
         since=since,
         why=why,
-        running_since=(_time(item, "requested_at") or _claimed_at(item)) if held else None,
-        waiting_since=_time(item, "pending_at"),
+        running_since=_time(item, "claimed_at") if held else None,
+        waiting=waiting,
+        until=_time(item, "wake_at") if waiting else None,
         outcome=outcome,
         ended_at=_time(item, "last_ended_at"),
         scores=completed[-1].scores if completed else {},
     )
 
 
-def _freshness(item: Item, held: bool, first_at: float | None) -> tuple[bool, float | None, str]:
-    """The metrics are fresh if the last claim became a run that completed and no update came meanwhile.
+def _waiting(item: Item, now: float, margin: float) -> list[float]:
+    """When the updates happened that the ledger knows to wait (see coverage.Entry), the first one first."""
+    entry = Entry(
+        run_id=item.get("run_id"),
+        requested_at=_time(item, "requested_at"),
+        lease_expires_at=_time(item, "lease_expires_at"),
+        covered_until=_time(item, "covered_until"),
+    )
+    marks = entry.uncovered(item.get("gathered", ()), now, margin)
+    pending_at = _time(item, "pending_at")
+    return sorted([mark.at for mark in marks] + ([] if pending_at is None else [pending_at]))
 
-    A claim that came to nothing (Arcanna did not answer, say) leaves nothing but the later end of the item's
-    time to live.
-    """
-    claimed_at, covered_until = _claimed_at(item), _time(item, "covered_until") or 0.0
+
+def _freshness(
+    item: Item, held: bool, waiting: Sequence[float], first_at: float | None
+) -> tuple[bool, float | None, str]:
+    """The metrics are fresh if the last claim became a run that completed, and no update waits."""
+    claimed_at, covered_until = _time(item, "claimed_at"), _time(item, "covered_until") or 0.0
     failure: Item = item.get("last_failure", {})
     failed_at = _time(failure, "requested_at") or 0.0
     if held and "requested_at" in item:
         return False, first_at or _time(item, "requested_at"), "a run is under way"
     if held:
         return False, claimed_at, "a run is being started"
-    if (pending_at := _time(item, "pending_at")) is not None:
-        return False, pending_at, "an update waits for the next run"
+    if waiting:
+        return False, waiting[0], "updates wait for the next run"
     if claimed_at is not None and claimed_at > max(covered_until, failed_at):
         return False, claimed_at, "the last attempt came to nothing: its update waits, or is a dead letter"
     if failed_at > covered_until:
         return False, failed_at, f"the last run failed: {failure['reason']}"
+    if not covered_until:
+        return False, None, "it has not been recomputed yet"
     return True, _time(item, "last_ended_at"), "no update is known that they lack"
 
 
@@ -170,8 +191,3 @@ def result(execution: Mapping[str, Any]) -> str:
 
 def _time(item: Item, name: str) -> float | None:
     return from_iso(item[name]) if name in item else None
-
-
-def _claimed_at(item: Item) -> float | None:
-    """When the model was last claimed, in whole seconds."""
-    return float(item["expires_at"]) - FORGET_AFTER if "expires_at" in item else None

@@ -9,11 +9,15 @@ from recompute.updates import Target
 
 
 class Lead(NamedTuple):
-    """The route that matches a key, and where it leads. `problem` says why it leads nowhere after all."""
+    """The route that matches a key, and where it leads. `problem` says why it leads nowhere after all.
+
+    `significant` is what the route takes to be enough, as it is written there; empty where any object is.
+    """
 
     route: str
     targets: list[Target]
     problem: str = ""
+    significant: str = ""
 
 
 def lead(text: str, key: str) -> Lead | None:
@@ -31,7 +35,8 @@ def lead(text: str, key: str) -> Lead | None:
         except BadInput as error:
             return Lead(name, [], str(error))
         if targets:
-            return Lead(name, targets)
+            significance = fields.get("significant")
+            return Lead(name, targets, "", json.dumps(significance) if significance else "")
     return None
 
 

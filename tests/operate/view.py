@@ -41,8 +41,10 @@ def standings(rows: Iterable[Standing], now: float) -> Table:
         under_way = []
         if row.running_since is not None:
             under_way.append(f"a run, for {_span(now - row.running_since)}")
-        if row.waiting_since is not None:
-            under_way.append(f"an update waits, of {_span(now - row.waiting_since)} ago")
+        if row.waiting:
+            under_way.append(f"{len(row.waiting)} waiting, for {_span(now - row.waiting[0])}")
+        if row.until is not None and row.until > now:
+            under_way.append(f"for {_span(row.until - now)} at most")
         ended = "" if row.ended_at is None else f"\n{_span(now - row.ended_at)} ago"
         scores = [f"{word} {_score(row.scores.get(name))}" for name, word in OVERALL.items()]
         table.add_row(

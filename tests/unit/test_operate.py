@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from recompute.coverage import Entry
 from recompute.errors import ConfigurationError
 from recompute.events import read_json
-from recompute.ledger import FORGET_AFTER
+from recompute.gathering import mark
 from recompute.timestamps import to_iso
 from recompute.updates import Target
 from tests.operate import checks, letters, models, routing
 
 NOW = 1_750_000_000.0
+MARGIN = 5.0
 SCORES = {"overall_accuracy": 0.9, "overall_f1_score": 0.8, "overall_recall": 0.7, "overall_precision": 0.6}
 
 
@@ -49,7 +50,7 @@ def item(claimed_at: float = NOW - 500.5, **attributes: Any) -> dict[str, Any]:
     """A model's item of the ledger; times are given as epoch seconds."""
     written = {n: to_iso(value) if isinstance(value, float) else value for n, value in attributes.items()}
     key = {"job_id": "1234", "model_id": "m"}
-    return {**key, "expires_at": Decimal(int(claimed_at) + FORGET_AFTER), **written}
+    return {**key, "claimed_at": to_iso(claimed_at), **written}
 
 
 def completed(**attributes: Any) -> dict[str, Any]:
@@ -68,46 +69,47 @@ def completed(**attributes: Any) -> dict[str, Any]:
 
 
 def test_after_a_completed_run_the_metrics_are_fresh_since_its_end() -> None:
-    row = models.standing(completed(), NOW)
+    row = models.standing(completed(), NOW, MARGIN)
     assert (row.fresh, row.since) == (True, NOW - 400)
     assert (row.outcome, row.ended_at, row.scores) == ("completed\nimproved", NOW - 400, SCORES)
-    assert (row.running_since, row.waiting_since) == (None, None)
+    assert (row.running_since, row.waiting, row.until) == (None, [], None)
 
 
 def test_during_a_run_they_are_stale_since_its_first_update() -> None:
     held = completed(run_id="two", requested_at=NOW - 30, lease_expires_at=NOW + 100)
-    row = models.standing(held, NOW, first_at=NOW - 60)
+    held["claimed_at"] = held["requested_at"]
+    row = models.standing(held, NOW, MARGIN, first_at=NOW - 60)
     assert (row.fresh, row.since, row.why) == (False, NOW - 60, "a run is under way")
     assert row.running_since == NOW - 30
-    assert models.standing(held, NOW).since == NOW - 30
+    assert models.standing(held, NOW, MARGIN).since == NOW - 30
 
 
 def test_a_claim_that_is_no_run_yet_is_told_as_such() -> None:
-    row = models.standing(item(claimed_at=NOW - 3, run_id="two", lease_expires_at=NOW + 100.0), NOW)
+    row = models.standing(item(claimed_at=NOW - 3, run_id="two", lease_expires_at=NOW + 100.0), NOW, MARGIN)
     assert (row.fresh, row.since, row.why) == (False, NOW - 3, "a run is being started")
     assert row.running_since == NOW - 3
 
 
 def test_an_update_that_waits_for_the_next_run_makes_them_stale() -> None:
-    row = models.standing(completed(pending_at=NOW - 450), NOW)
-    assert (row.fresh, row.since, row.waiting_since) == (False, NOW - 450, NOW - 450)
+    row = models.standing(completed(pending_at=NOW - 450), NOW, MARGIN)
+    assert (row.fresh, row.since, row.waiting) == (False, NOW - 450, [NOW - 450])
     running = completed(pending_at=NOW - 5, run_id="two", requested_at=NOW - 30, lease_expires_at=NOW + 100.0)
-    assert models.standing(running, NOW).waiting_since == NOW - 5
+    assert models.standing(running, NOW, MARGIN).waiting == [NOW - 5]
 
 
 def test_after_a_failed_run_they_are_stale_and_the_scores_are_the_old_ones() -> None:
     failed = completed() | {
         "last_failure": failure(NOW - 100),
         "last_outcome": "failed: NoNewResult",
-        "expires_at": Decimal(int(NOW - 100) + FORGET_AFTER),
+        "claimed_at": to_iso(NOW - 100),
     }
-    row = models.standing(failed, NOW)
+    row = models.standing(failed, NOW, MARGIN)
     assert (row.fresh, row.since, row.why) == (False, NOW - 100, "the last run failed: NoNewResult")
     assert (row.outcome, row.scores) == ("failed: NoNewResult", SCORES)
 
 
 def test_a_failure_before_the_last_completed_run_is_history() -> None:
-    assert models.standing(completed(last_failure=failure(NOW - 900)), NOW).fresh
+    assert models.standing(completed(last_failure=failure(NOW - 900)), NOW, MARGIN).fresh
 
 
 @pytest.mark.parametrize(
@@ -116,17 +118,25 @@ def test_a_failure_before_the_last_completed_run_is_history() -> None:
     ids=["given back", "died with it"],
 )
 def test_a_claim_that_came_to_nothing_makes_them_stale(attributes: dict[str, Any]) -> None:
-    row = models.standing(completed() | item(claimed_at=NOW - 60, **attributes), NOW)
+    row = models.standing(completed() | item(claimed_at=NOW - 60, **attributes), NOW, MARGIN)
     assert (row.fresh, row.since) == (False, NOW - 60)
     assert "came to nothing" in row.why
     assert row.running_since is None
 
 
-@given(st.floats(1.7e9, 1.8e9))
-def test_the_claim_of_the_last_completed_run_is_not_taken_for_a_later_one(claimed_at: float) -> None:
-    # The ledger keeps the one in whole seconds and the other in milliseconds.
-    row = models.standing(item(claimed_at=claimed_at, covered_until=claimed_at), claimed_at + 9)
-    assert row.fresh
+def test_updates_that_wait_to_be_enough_make_them_stale_and_what_is_covered_does_not() -> None:
+    covered = mark(NOW - 510, 7, "an upload that came twice")
+    assert models.standing(completed(gathered={covered}), NOW, MARGIN).fresh
+    marks = {covered, mark(NOW - 60, 7, "a"), mark(NOW - 20, 7, "b")}
+    row = models.standing(completed(gathered=marks, wake_at=NOW + 300), NOW, MARGIN)
+    assert (row.fresh, row.since) == (False, NOW - 60)
+    assert (row.waiting, row.until) == ([NOW - 60, NOW - 20], NOW + 300)
+
+
+def test_a_model_of_which_updates_only_wait_is_not_fresh() -> None:
+    known = {"job_id": "1234", "model_id": "m"}
+    assert not models.standing(known, NOW, MARGIN).fresh
+    assert not models.standing({**known, "gathered": {mark(NOW - 9, 0)}}, NOW, MARGIN).fresh
 
 
 @given(run_id=st.none() | st.just("r"), lease=st.none() | st.integers(-5, 5))
@@ -153,7 +163,7 @@ def test_the_runs_are_told_in_order_with_the_failed_one_among_them() -> None:
 
 def test_a_model_that_was_never_recomputed_has_no_runs_and_no_scores() -> None:
     assert models.runs(item()) == []
-    assert models.standing(item(), NOW).scores == {}
+    assert models.standing(item(), NOW, MARGIN).scores == {}
 
 
 @pytest.mark.parametrize(
@@ -291,8 +301,16 @@ ROUTES = json.dumps(
 
 
 def test_the_first_route_that_matches_is_named_with_its_targets() -> None:
-    assert routing.lead(ROUTES, "b/x.csv") == ("1", [Target("first", None)], "")
-    assert routing.lead(ROUTES, "seven.csv") == ("by-job", [Target("seven", None), Target("1", None)], "")
+    assert routing.lead(ROUTES, "b/x.csv") == ("1", [Target("first", None)], "", "")
+    assert routing.lead(ROUTES, "seven.csv") == ("by-job", [Target("seven", None), Target("1", None)], "", "")
+
+
+def test_how_much_is_significant_is_told() -> None:
+    significant = {"objects": 100, "max_wait_seconds": 3600}
+    route = {"keys": ["*"], "targets": [{"job_id": 1}], "significant": significant}
+    found = routing.lead(json.dumps({"routes": [route]}), "a")
+    assert found
+    assert json.loads(found.significant) == significant
 
 
 def test_a_key_that_no_route_knows_leads_nowhere_and_the_patterns_are_told() -> None:
