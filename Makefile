@@ -12,14 +12,37 @@ LAMBDA_ENV := build/lambda-env
 ASL := functions/recompute_workflow.asl.yaml
 SOURCES := functions layers/recompute tests
 
+# What `make status` and the others are about; by their environment, so that no shell reads what is in them.
+export STACK ?= arcanna-metrics
+export JOB MODEL KEY ROUTES_FILE REASON
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit e2e simulate load fuzz bench build lock clean
+.PHONY: help demo local test lint unit e2e simulate load fuzz bench build lock clean
+.PHONY: status trigger redrive route doctor
 
 help:  ## Show this list
 	@awk -F ':.*##' '/^[a-z0-9]+:.*##/ { printf "  make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: install  ## See the main job work on this machine: uploads, recomputes, fresh metrics
 	@$(BIN)/python -m tests.demo
+
+local: install  ## Keep a stack up on this machine, for status and the others to be tried on
+	@$(BIN)/python -m tests.operate.local
+
+status: $(VENV)/.installed  ## How the models stand, on STACK=...; with JOB=... MODEL=... also their last runs
+	@$(BIN)/python -m tests.operate status --stack "$$STACK" --job "$$JOB" --model "$$MODEL"
+
+trigger: $(VENV)/.installed  ## Ask for a recompute of JOB=... MODEL=... and follow it to its end
+	@$(BIN)/python -m tests.operate trigger --stack "$$STACK" --job "$$JOB" --model "$$MODEL"
+
+redrive: $(VENV)/.installed  ## Show the dead letters and send them again: REASON=... for some, YES=1 unasked
+	@$(BIN)/python -m tests.operate redrive --stack "$$STACK" --reason "$$REASON" $(if $(YES),--yes)
+
+route: $(VENV)/.installed  ## What an object KEY=... leads to, by the deployed routes or a ROUTES_FILE=...
+	@$(BIN)/python -m tests.operate route --stack "$$STACK" --key "$$KEY" --routes-file "$$ROUTES_FILE"
+
+doctor: $(VENV)/.installed  ## What keeps the stack from its work, and what to do
+	@$(BIN)/python -m tests.operate doctor --stack "$$STACK"
 
 # The end-to-end tests mostly wait, so they run beside the others.
 test: lint  ## Everything: lint, all tests, coverage

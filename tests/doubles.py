@@ -80,7 +80,7 @@ def request_body(**changes: object) -> dict[str, Any]:
 class ScriptedPlatform:
     """An httpx transport that answers each endpoint as told, and keeps the requests.
 
-    Change `metrics`, `request` and `job` at will between the calls.
+    Change `metrics`, `request`, `job` and `scopes` at will between the calls.
     """
 
     def __init__(
@@ -88,10 +88,12 @@ class ScriptedPlatform:
         metrics: Answer | None = None,
         request: Answer | None = None,
         job: Answer | None = None,
+        scopes: Answer | None = None,
     ) -> None:
         self.metrics = metrics or answer(json=metrics_body())
         self.request = request or answer(json=request_body())
         self.job = job or answer(json={"active_model_id": MODEL.model_id})
+        self.scopes = scopes or answer(json=["execute:recompute_model_metrics", "read:job_metrics"])
         self.requests: list[httpx.Request] = []
 
     def client(self, api_key: Callable[[bool], str] = lambda read_again: API_KEY) -> Arcanna:
@@ -99,16 +101,21 @@ class ScriptedPlatform:
 
     @property
     def asked(self) -> list[str]:
-        """The endpoints called, in order: metrics, request, job."""
-        return [_ENDPOINTS[request.url.path.rpartition("/api/v2/metrics/")[2]] for request in self.requests]
+        """The endpoints called, in order: metrics, request, job, scopes."""
+        return [_ENDPOINTS[request.url.path.rpartition("/api/v2/")[2]] for request in self.requests]
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        answers = {"metrics": self.metrics, "request": self.request, "job": self.job}
+        answers = {"metrics": self.metrics, "request": self.request, "job": self.job, "scopes": self.scopes}
         return answers[self.asked[-1]](request)
 
 
-_ENDPOINTS = {"model": "metrics", "model/request_recompute_metrics": "request", "job": "job"}
+_ENDPOINTS = {
+    "metrics/model": "metrics",
+    "metrics/model/request_recompute_metrics": "request",
+    "metrics/job": "job",
+    "token/scopes": "scopes",
+}
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from recompute.ledger import Ledger
 from recompute.observability import logger, metrics
 from recompute.places import Places
 from recompute.platform import arcanna
+from recompute.preflight import Finding, preflight
 from recompute.settings import Environment, PollSettings, RetrySettings
 from recompute.starter import Starter
 from recompute.trigger import Trigger
@@ -45,10 +47,23 @@ def trigger() -> Trigger:
     return Trigger(starter, platform, queues, routes, RetrySettings.of(env), time.time, time.sleep)
 
 
+def look_around(remaining: Callable[[], float]) -> list[Finding]:
+    """What keeps this function from its work. Nothing of it is cached: the next look sees what was mended.
+
+    Raises ConfigurationError.
+    """
+    env = Environment(os.environ)
+    routes = RouteSource(boto3.client("ssm"), env.text("ROUTES_PARAMETER"), time.time)
+    return preflight(arcanna(env), routes.newest, remaining)
+
+
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    """An SQS batch, answered with the messages to deliver again, or any one event that a batch may hold."""
+    """An SQS batch, answered with the messages to deliver again, or any one event that a batch may hold.
+
+    `{"preflight": true}` asks whether a recompute would find all that it needs.
+    """
 
     def remaining() -> float:
         return context.get_remaining_time_in_millis() / 1000
@@ -57,5 +72,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
         case {"Records": [{"eventSource": "aws:sqs"}, *_] as records}:
             failed = trigger().handle_batch(records, remaining)
             return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+        case {"preflight": True}:
+            return {"findings": [finding._asdict() for finding in look_around(remaining)]}
         case _:
             return {"results": [result._asdict() for result in trigger().handle_event(event, remaining)]}

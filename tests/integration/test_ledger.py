@@ -93,6 +93,7 @@ def test_a_model_that_nobody_knows_is_claimed(stack: Stack, ledger: Ledger) -> N
         "model_id": MODEL.model_id,
         "run_id": "a",
         "lease_expires_at": to_iso(LEASE),
+        "claimed_at": to_iso(NOW),
         "expires_at": str(int(NOW) + FORGET_AFTER),
     }
 

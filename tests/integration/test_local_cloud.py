@@ -350,6 +350,13 @@ def test_an_upload_is_reported_with_its_key_as_it_is(cloud: LocalCloud) -> None:
     assert sequencers == sorted(set(sequencers))
 
 
+def test_a_bucket_says_whether_it_sends_its_events_to_eventbridge(cloud: LocalCloud) -> None:
+    s3, bucket = cloud.client("s3"), cloud.physical_id("Bucket")
+    assert s3.get_bucket_notification_configuration(Bucket=bucket)["EventBridgeConfiguration"] == {}
+    s3.create_bucket(Bucket="quiet", CreateBucketConfiguration={"LocationConstraint": REGION})
+    assert "EventBridgeConfiguration" not in s3.get_bucket_notification_configuration(Bucket="quiet")
+
+
 def test_a_schedule_that_is_fired_sends_its_input_with_the_time(cloud: LocalCloud) -> None:
     cloud.fire("Schedule")
     sent = received(cloud, "Events", lambda body: "at" in body)
@@ -367,7 +374,10 @@ def test_a_succeeded_execution_is_reported_with_input_and_output(cloud: LocalClo
     assert json.loads(detail["output"]) == {"told": "nothing 7"}
     assert detail["startDate"] <= detail["stopDate"]
     assert [e["status"] for e in cloud.executions() if e["executionArn"] == arn] == ["SUCCEEDED"]
-    assert [e["type"] for e in cloud.history(arn)][-1] == "ExecutionSucceeded"
+    history = cloud.history(arn)
+    assert history[-1]["type"] == "ExecutionSucceeded"
+    backwards = cloud.client("stepfunctions").get_execution_history(executionArn=arn, reverseOrder=True)
+    assert backwards["events"] == history[::-1]
 
 
 def test_a_failed_execution_is_reported_with_error_and_cause(cloud: LocalCloud) -> None:

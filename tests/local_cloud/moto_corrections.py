@@ -14,13 +14,16 @@ from moto.awslambda.models import LambdaBackend
 from moto.awslambda_simple.models import LambdaSimpleBackend
 from moto.core.config import default_user_config
 from moto.core.exceptions import JsonRESTError
+from moto.core.responses import ActionResult
 from moto.events.models import events_backends
 from moto.iam.access_control import PermissionResult
 from moto.s3 import notifications
 from moto.s3.models import FakeBucket
+from moto.s3.responses import S3Response
 from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
 from moto.stepfunctions.parser.asl.utils import boto_client
 from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication
+from moto.stepfunctions.responses import StepFunctionResponse
 
 from tests.local_cloud.functions import Functions, Throttled
 from tests.local_cloud.moto_queues import corrected_queues
@@ -53,10 +56,12 @@ def corrected(functions: Functions, interpreter_client: Callable[[str], Any]) ->
         enter(patch.object(notifications, "_send_event_bridge_message", _send_s3_event))
         enter(patch.object(notifications, "_invoke_awslambda", _notify_in(functions)))
         enter(patch.object(BaseExecutionWorkerCommunication, "terminated", _terminated))
+        enter(patch.object(StepFunctionResponse, "get_execution_history", _get_execution_history))
         # moto parses the definition again for each execution, which takes 0.1 s.
         parse = staticmethod(cache(AmazonStateLanguageParser.parse))
         enter(patch.object(AmazonStateLanguageParser, "parse", parse))
         enter(patch.object(FakeBucket, "get_permission", _get_permission))
+        enter(patch.object(S3Response, "get_bucket_notification", _get_bucket_notification))
         enter(corrected_queues())
         yield
 
@@ -187,8 +192,35 @@ def _put_on_default_bus(
             rule.send_to_targets(event)
 
 
+# --- Step Functions tells of an execution from its end on, if asked to -----------------------------------
+
+_get_execution_history_by_moto = StepFunctionResponse.get_execution_history
+
+
+def _get_execution_history(response: StepFunctionResponse) -> ActionResult:
+    answer = _get_execution_history_by_moto(response)
+    history: Any = answer.result
+    if response._get_bool_param("reverseOrder"):  # noqa: SLF001 - as moto's own answers do
+        history["events"].reverse()
+    return answer
+
+
 # --- S3 ignores the conditions of bucket policies, and so denies everything that "TLS only" does not ----
 
 
 def _get_permission(bucket: FakeBucket, action: str, resource: str) -> PermissionResult:
     return PermissionResult.NEUTRAL  # as nowhere in this cloud, access is not enforced
+
+
+# --- S3 says so where a bucket sends its events to EventBridge, which moto leaves out --------------------
+# (The template's types allow no other notifications beside it.)
+
+_get_bucket_notification_by_moto = S3Response.get_bucket_notification
+
+
+def _get_bucket_notification(response: S3Response) -> Any:
+    configuration = response.backend.get_bucket_notification_configuration(response.bucket_name)
+    if configuration is None or configuration.event_bridge is None:
+        return _get_bucket_notification_by_moto(response)
+    response.data["Action"] = "GetBucketNotificationConfiguration"
+    return response.serialized(ActionResult({"EventBridgeConfiguration": {}}))

@@ -21,6 +21,7 @@ CALLS: list[Callable[[Arcanna], object]] = [
     lambda arcanna: arcanna.metrics(MODEL),
     lambda arcanna: arcanna.request_recompute(MODEL),
     lambda arcanna: arcanna.active_model(MODEL.job_id),
+    lambda arcanna: arcanna.scopes(),
 ]
 ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=256) | st.sampled_from(
     ["..", "../../admin", "a&job_id=2", "a#b", "a?b", "%2e%2e", "//evil.example", "a b", "a+b", "@evil", ";"]
@@ -44,7 +45,7 @@ def ask_all(arcanna: Arcanna) -> list[RecomputeError]:
 
 
 def scripted(same: Answer) -> ScriptedPlatform:
-    return ScriptedPlatform(metrics=same, request=same, job=same)
+    return ScriptedPlatform(metrics=same, request=same, job=same, scopes=same)
 
 
 # --- What is asked ---------------------------------------------------------------------------------------
@@ -57,6 +58,7 @@ def test_ids_cannot_change_which_url_is_called(job_id: str, model_id: str) -> No
     arcanna.metrics(model)
     arcanna.request_recompute(model)
     arcanna.active_model(job_id)
+    arcanna.scopes()
     both = [("job_id", job_id), ("model_id", model_id)]
     assert [
         (request.method, request.url.host, request.url.path, request.url.params.multi_items())
@@ -65,6 +67,7 @@ def test_ids_cannot_change_which_url_is_called(job_id: str, model_id: str) -> No
         ("GET", "arcanna.example", "/prefix/api/v2/metrics/model", both),
         ("POST", "arcanna.example", "/prefix/api/v2/metrics/model/request_recompute_metrics", both),
         ("POST", "arcanna.example", "/prefix/api/v2/metrics/job", [("job_id", job_id)]),
+        ("GET", "arcanna.example", "/prefix/api/v2/token/scopes", []),
     ]
 
 
@@ -143,6 +146,12 @@ def test_a_request_without_a_readable_time_is_still_accepted(requested_at: objec
     body = {"status": "queued", "requested_at": requested_at}
     accepted = ScriptedPlatform(request=answer(json=body)).client().request_recompute(MODEL)
     assert accepted == RecomputeRequest("queued", None)
+
+
+@pytest.mark.parametrize("body", [{"scopes": []}, [1], [["read:job_metrics"]], None])
+def test_scopes_are_a_list_of_texts(body: object) -> None:
+    with pytest.raises(UndocumentedAnswer):
+        ScriptedPlatform(scopes=answer(json=body)).client().scopes()
 
 
 # --- Retry-After -----------------------------------------------------------------------------------------
@@ -259,11 +268,13 @@ def keys(*in_turn: str) -> Callable[[bool], str]:
 
 
 def only(valid: str, status: int = 401) -> Answer:
-    return lambda request: (
-        httpx.Response(200, json={**metrics_body(), "status": "queued", "active_model_id": "m"})
-        if request.headers["X-Arcanna-Api-Key"] == valid
-        else httpx.Response(status, json={"error": "Unauthorized"})
-    )
+    def answer_the_key(request: httpx.Request) -> httpx.Response:
+        if request.headers["X-Arcanna-Api-Key"] != valid:
+            return httpx.Response(status, json={"error": "Unauthorized"})
+        body = {**metrics_body(), "status": "queued", "active_model_id": "m"}
+        return httpx.Response(200, json=[] if request.url.path.endswith("/scopes") else body)
+
+    return answer_the_key
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -12,7 +12,7 @@ from functions.trigger_recompute import app as trigger_recompute
 from recompute.errors import BadInput, ConfigurationError
 from recompute.runs import first_check
 from tests.deployment import environment_of
-from tests.doubles import Invocation, Logs, Stack, client
+from tests.doubles import Invocation, Logs, ScriptedPlatform, Stack, client
 from tests.unit.test_check import RUN
 
 pytestmark = pytest.mark.usefixtures("_environment")
@@ -91,6 +91,35 @@ def test_the_check_does_without_what_only_the_trigger_gets(
 ) -> None:
     monkeypatch.delenv(name)
     check_status.platform()
+
+
+@nothing_counted
+@pytest.mark.parametrize("name", ["ARCANNA_BASE_URL", "ROUTES_PARAMETER"])
+def test_the_preflight_tells_of_a_missing_setting(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.delenv(name)
+    with pytest.raises(ConfigurationError, match=name):
+        trigger_recompute.handler({"preflight": True}, Invocation())
+
+
+@nothing_counted
+def test_the_preflight_sees_at_once_what_was_mended(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trigger_recompute, "arcanna", lambda env: ScriptedPlatform().client())
+    for document, reason in (({}, "ConfigurationError"), ({"routes": []}, None)):
+        stack.set_routes(document)
+        findings = trigger_recompute.handler({"preflight": True}, Invocation())["findings"]
+        assert {finding["check"]: finding["reason"] for finding in findings} == {
+            "platform": None,
+            "key": None,
+            "scopes": None,
+            "routes": reason,
+        }
+
+
+@nothing_counted
+@pytest.mark.parametrize("value", [False, 1, "true", None])
+def test_nothing_else_is_a_preflight(value: object) -> None:
+    with pytest.raises(BadInput):
+        trigger_recompute.handler({"preflight": value}, Invocation())
 
 
 # --- What comes in ---------------------------------------------------------------------------------------

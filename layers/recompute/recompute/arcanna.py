@@ -91,8 +91,20 @@ class Arcanna:
             raise Rejected(f"Job {job_id!r} has no active model. Train it, or name a model_id in its route.")
         return model_id
 
-    def _call(self, method: str, path: str, params: Mapping[str, str], json: object = None) -> dict[str, Any]:
-        """One call; where the key is refused and the secret holds a new one, one more with that."""
+    def scopes(self) -> list[str]:
+        """What the key may do, as the platform lists it. Changes nothing, and needs no scope itself."""
+        listed = self._call("GET", "/api/v2/token/scopes", {}, kind=list)
+        if not all(isinstance(scope, str) for scope in listed):
+            raise UndocumentedAnswer(f"Arcanna's scopes are no list of texts: {json.dumps(listed)[:300]}")
+        return list(listed)
+
+    def _call(
+        self, method: str, path: str, params: Mapping[str, str], json: object = None, kind: type = dict
+    ) -> Any:
+        """One call; where the key is refused and the secret holds a new one, one more with that.
+
+        Its answer is JSON of that kind.
+        """
         key = self._api_key(False)
         response = self._send(method, path, params, key, json)
         if response.status_code in (401, 403) and (fresh := self._api_key(True)) != key:
@@ -101,7 +113,7 @@ class Arcanna:
         # JSON is UTF-8, whatever charset the answer claims. Should anything on the way echo the key, it goes
         # no further than this line.
         text = response.content.decode(errors="replace").replace(key, "[API key]")
-        return _body(response, text, f"{method} {path}")
+        return _body(response, text, f"{method} {path}", kind)
 
     def _send(
         self, method: str, path: str, params: Mapping[str, str], key: str, json: object
@@ -124,8 +136,8 @@ class Arcanna:
             ) from None
 
 
-def _body(response: httpx.Response, text: str, call: str) -> dict[str, Any]:
-    """The JSON object of a 200 answer; any other answer as the error that it means."""
+def _body(response: httpx.Response, text: str, call: str, kind: type) -> Any:
+    """The JSON of a 200 answer; any other answer as the error that it means."""
     status = response.status_code
     said = f"Arcanna answered {call} with {status}: {text[:300]!r}"
     if status in (401, 403):
@@ -143,8 +155,8 @@ def _body(response: httpx.Response, text: str, call: str) -> dict[str, Any]:
         body = json.loads(text, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise UndocumentedAnswer(f"{said}: not JSON") from error
-    if not isinstance(body, dict):
-        raise UndocumentedAnswer(f"{said}: no JSON object")
+    if not isinstance(body, kind):
+        raise UndocumentedAnswer(f"{said}: no JSON {'object' if kind is dict else 'list'}")
     return body
 
 

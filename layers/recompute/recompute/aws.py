@@ -117,6 +117,11 @@ class RouteSource:
             self._read_at = now
         return self._routes
 
+    def newest(self) -> routes.Routes:
+        """The routes as they are written now. Raises AwsUnavailable and, where they are wrong,
+        ConfigurationError."""
+        return routes.parse(self._get(self._parameter)[0])
+
     def _latest(self) -> routes.Routes:
         text, version = self._get(self._parameter)
         try:

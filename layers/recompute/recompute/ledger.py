@@ -2,9 +2,10 @@
 
 Attributes: job_id and model_id (the key), run_id, requested_at, lease_expires_at, pending_at, covered_until,
 gathered and wake_at (see coverage.Entry), history (JSON, the last completed runs), last_run_id (so that a
-release may be repeated), last_outcome, last_ended_at and last_failure (for people), expires_at (time to
-live). Times are ISO 8601 strings of fixed width. The workflow writes the same item: at its start it makes the
-claim a run, with requested_at and a long lease, and at its end it releases the model.
+release may be repeated), claimed_at (of the last claim, also of one that came to nothing), last_outcome,
+last_ended_at and last_failure (for people), expires_at (time to live). Times are ISO 8601 strings of fixed
+width. The workflow writes the same item: at its start it makes the claim a run, with requested_at and a long
+lease, and at its end it releases the model.
 """
 
 import json
@@ -59,7 +60,7 @@ class Ledger:
         """
         return self._update(
             model,
-            "SET run_id = :run, lease_expires_at = :lease, expires_at = :forget"
+            "SET run_id = :run, lease_expires_at = :lease, claimed_at = :now, expires_at = :forget"
             " REMOVE requested_at, pending_at, gathered, wake_at",
             "(attribute_not_exists(run_id) OR lease_expires_at < :now)"
             " AND (attribute_not_exists(covered_until) OR covered_until <= :horizon)"

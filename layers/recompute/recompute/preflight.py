@@ -1,0 +1,79 @@
+"""Whether everything is there that a recompute needs, as seen from where the functions run."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from recompute.arcanna import Arcanna
+from recompute.errors import ApiKeyUnavailable, RecomputeError, Rejected, RetryLater, Unauthorised
+from recompute.routes import Routes
+from recompute.updates import Model, Target
+
+SCOPES = {"execute:recompute_model_metrics", "read:job_metrics"}
+RESERVE = 45.0
+"""Seconds kept for the last target that is begun: two calls, each of which may time out and be repeated."""
+
+
+class Finding(NamedTuple):
+    """One thing that was checked. `reason` is None where it is well, else a word that tells what to do."""
+
+    check: str
+    reason: str | None
+    detail: str
+
+
+def preflight(
+    arcanna: Arcanna, routes: Callable[[], Routes], remaining: Callable[[], float]
+) -> list[Finding]:
+    """Checks the platform, the key, its scopes, the routes and the targets that they name. Changes nothing.
+
+    `remaining` tells the invocation's remaining seconds. What cannot be known for want of an answer is left
+    out: a finding before it says why.
+    """
+    platform = _platform(arcanna)
+    try:
+        targets = sorted(set(routes().fixed_targets()), key=str)
+    except RecomputeError as error:
+        return [*platform, _failed("routes", error)]
+    answered = any(finding.check == "scopes" for finding in platform)
+    known = _targets(arcanna, targets, remaining) if targets and answered else []
+    return [*platform, Finding("routes", None, "The routes can be used"), *known]
+
+
+def _platform(arcanna: Arcanna) -> list[Finding]:
+    """One call proves the way to the platform and the key, and lists what the key may do."""
+    try:
+        scopes = {":".join(scope.split(":")[:2]) for scope in arcanna.scopes()}  # without their narrowing
+    except (ApiKeyUnavailable, Unauthorised) as error:
+        return [_failed("key", error)]
+    except (RetryLater, Rejected) as error:
+        return [_failed("platform", error)]
+    lacking = " and ".join(sorted(SCOPES - scopes))
+    return [
+        Finding("platform", None, "Arcanna answers the functions"),
+        Finding("key", None, "Arcanna accepts the key"),
+        Finding("scopes", "ScopesMissing", f"The key lacks {lacking}")
+        if lacking
+        else Finding("scopes", None, "The key may read metrics and have them recomputed"),
+    ]
+
+
+def _targets(arcanna: Arcanna, targets: Sequence[Target], remaining: Callable[[], float]) -> list[Finding]:
+    wrong: list[Finding] = []
+    for number, target in enumerate(targets):
+        if remaining() < RESERVE:
+            detail = f"There was time for {number} of the {len(targets)} targets that the routes name"
+            return [*wrong, Finding("targets", "OutOfTime", detail)]
+        try:
+            model_id = target.model_id or arcanna.active_model(target.job_id)
+            arcanna.metrics(Model(target.job_id, model_id))
+        except Rejected as error:
+            wrong.append(_failed("targets", error, f"{target}: "))
+        except RetryLater as error:
+            return [*wrong, _failed("targets", error, f"{target}: ")]
+    return wrong or [
+        Finding("targets", None, f"Arcanna knows all {len(targets)} targets that the routes name")
+    ]
+
+
+def _failed(check: str, error: RecomputeError, of: str = "") -> Finding:
+    return Finding(check, type(error).__name__, f"{of}{error}")

@@ -1,0 +1,137 @@
+"""What `make doctor` says of each thing that it looks at, and what to do where something is wrong."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+GOOD = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}
+USABLE = {"UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"}
+
+
+class Check(NamedTuple):
+    """One line. `remedy` is empty where all is well."""
+
+    what: str
+    said: str
+    remedy: str = ""
+
+
+class Known(NamedTuple):
+    """What the remedies name."""
+
+    base_url: str
+    secret_arn: str
+    routes_parameter: str
+    bucket: str
+
+
+def stack(name: str, status: str) -> Check:
+    """By the status of the CloudFormation stack."""
+    if status in GOOD:
+        return Check("stack", f"{name} is there ({status})")
+    if status in USABLE:
+        return Check(
+            "stack", f"{name} is as before an update that failed", "See the stack's events, deploy again"
+        )
+    remedy = "Wait for its end" if status.endswith("_IN_PROGRESS") else "See the stack's events, deploy again"
+    return Check("stack", f"{name} is {status}", remedy)
+
+
+def preflight(answer: Mapping[str, Any], failed: bool, known: Known) -> list[Check]:
+    """By the trigger's answer to `{"preflight": true}`, or by the error that Lambda answers for it."""
+    if failed:
+        said = f"{answer.get('errorType')}: {answer.get('errorMessage')}"
+        return [
+            Check("functions", said, "See its log (sam logs --name TriggerRecomputeFunction), deploy again")
+        ]
+    if "findings" not in answer:
+        return [Check("functions", "They do not know the preflight", "Deploy this version")]
+    return [
+        Check(
+            f["check"],
+            f["detail"],
+            _remedy(f["check"], f["reason"], f["detail"], known) if f["reason"] else "",
+        )
+        for f in answer["findings"]
+    ]
+
+
+def _remedy(check: str, reason: str, detail: str, known: Known) -> str:
+    put = f"aws secretsmanager put-secret-value --secret-id {known.secret_arn} --secret-string file://key.txt"
+    if "CERTIFICATE_VERIFY_FAILED" in detail:
+        return "Give Arcanna a certificate for this host name, of a CA that the functions trust"
+    match check, reason:
+        case "key", "ApiKeyUnavailable":
+            return f"Put the key into the secret: {put}"
+        case ("key" | "scopes", _) | (_, "Unauthorised"):
+            return f"Create a key with both scopes in Arcanna, and put it into the secret: {put}"
+        case "routes", "ConfigurationError":
+            return f"Correct the SSM parameter {known.routes_parameter}; its last right version is in force"
+        case "routes", _:
+            return "Does the function's role still allow ssm:GetParameter? Deploy again"
+        case "targets", "Rejected":
+            return f"Correct the route in the SSM parameter {known.routes_parameter}, or train the job"
+        case "targets", "OutOfTime":
+            return "None, if all that Arcanna was asked for is well; it answers slowly"
+        case _, "PlatformUnavailable":
+            return f"Is {known.base_url} right, Arcanna up, and the way open from the functions to there?"
+    return f"Is it Arcanna that answers at {known.base_url}, in a version that this one knows, or a proxy?"
+
+
+def bucket(name: str, notifications: Mapping[str, Any]) -> Check:
+    """By the notification configuration of the bucket with the training data."""
+    if "EventBridgeConfiguration" in notifications:
+        return Check("bucket", f"{name} sends its events to EventBridge")
+    remedy = "S3 console, Properties, Amazon EventBridge: switch it on"
+    return Check("bucket", f"{name} sends no events to EventBridge: uploads lead to nothing", remedy)
+
+
+def queue(states: Sequence[str]) -> Check:
+    """By the states of the trigger's event source mappings."""
+    if states == ["Enabled"]:
+        return Check("queue", "The updates queue invokes the trigger")
+    said = f"The updates queue does not invoke the trigger ({', '.join(states) or 'no mapping'})"
+    return Check("queue", said, "Lambda console, the trigger, Triggers: enable it, or deploy again")
+
+
+def schedule(state: str, wanted: str) -> Check:
+    """By its state, and the parameter ScheduleState."""
+    if state == wanted:
+        off = "is off, as ScheduleState says" if state == "DISABLED" else "runs"
+        return Check("schedule", f"The schedule {off}")
+    return Check(
+        "schedule", f"The schedule is {state}, not {wanted}", "Set it right in the console, or deploy again"
+    )
+
+
+def email(address: str, subscriptions: Sequence[Mapping[str, Any]]) -> Check:
+    """By the parameter NotificationEmail and the subscriptions of the topic, whoever made them."""
+    waiting = [s["Endpoint"] for s in subscriptions if s["SubscriptionArn"] == "PendingConfirmation"]
+    if waiting:
+        return Check(
+            "notices", f"{', '.join(waiting)} is not confirmed", "Follow the link in AWS's e-mail to it"
+        )
+    if address and address not in [s["Endpoint"] for s in subscriptions]:
+        # SNS deletes what nobody has confirmed.
+        return Check(
+            "notices", f"{address} is not subscribed", "Subscribe it to the topic again, and confirm"
+        )
+    if not subscriptions:
+        return Check(
+            "notices", "Nobody is subscribed to failures and regressions: NotificationEmail is empty"
+        )
+    return Check("notices", f"{len(subscriptions)} subscribed to failures and regressions")
+
+
+def dead_letters(messages: Mapping[str, int]) -> Check:
+    """By the number of messages in the dead-letter queue."""
+    if not (count := sum(messages.values())):
+        return Check("dead letters", "There are none")
+    updates = f"{count} {'update' if count == 1 else 'updates'}"
+    return Check("dead letters", f"{updates} could not be used", "make redrive shows why")
+
+
+def unseen(what: str, error: Exception) -> Check:
+    """Where the operator's own credentials do not let them look, or AWS does not answer."""
+    return Check(
+        what, f"It could not be looked at: {error}", "Look with credentials that may, or again later"
+    )

@@ -1,0 +1,37 @@
+"""`make local`: the stack and the reference server on this machine, up until interrupted.
+
+For `make status` and the others to be tried on. Faults and behaviour of the platform are set over HTTP: see
+tests/arcanna/control.py.
+"""
+
+import logging
+import sys
+import threading
+from contextlib import suppress
+
+from tests.arcanna.platform import Behaviour, Job
+from tests.harness import installation
+from tests.local_cloud.cloud import OPERATOR, REGION, STACK
+
+JOBS = {
+    1234: Job(name="security-alerts", models=("generic-1-1234-model-1747385873.hdf5",)),
+    77: Job(name="phishing-triage", models=("generic-1-77-model-1751030400.hdf5",)),
+}
+
+
+def main(name: str) -> None:
+    """What is built, and the logs, are under build/`name`."""
+    logging.getLogger("moto").setLevel(logging.CRITICAL)  # its interpreter logs every Choice as an error
+    with installation(JOBS, Behaviour(delay=0.5, duration=3.0), name) as here, suppress(KeyboardInterrupt):
+        print(f"# The platform is at {here.arcanna.url}, the bucket is {here.bucket}.")
+        print("# In another shell, for make status and the others; here, Ctrl-C ends it:")
+        print(
+            f"export AWS_ENDPOINT_URL={here.cloud.url} AWS_REGION={REGION} AWS_DEFAULT_REGION={REGION}"
+            f" AWS_ACCESS_KEY_ID={OPERATOR} AWS_SECRET_ACCESS_KEY=local STACK={STACK}",
+            flush=True,
+        )
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main(*(sys.argv[1:] or ["local"]))

@@ -1,0 +1,90 @@
+"""What the commands do to the queues of a stack, in moto: no dead letter is lost, whatever happens."""
+
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from tests.doubles import Stack, client
+from tests.operate.__main__ import main
+from tests.operate.deployed import Deployed, NotDeployed
+
+NAME = "the-stack"
+
+
+def deployed(stack: Stack, **outputs: str) -> Deployed:
+    """A CloudFormation stack whose outputs name the resources."""
+    named = {"UpdatesQueueUrl": stack.updates_url, "DeadLetterQueueUrl": stack.dead_letter_url, **outputs}
+    template = {
+        # Of a type that the local cloud does not create in moto's stead, should it be in this process.
+        "Resources": {"Any": {"Type": "AWS::Kinesis::Stream", "Properties": {"ShardCount": 1}}},
+        "Outputs": {name: {"Value": value} for name, value in named.items()},
+    }
+    cloudformation: Any = client("cloudformation")
+    cloudformation.create_stack(StackName=NAME, TemplateBody=json.dumps(template))
+    return Deployed(NAME)
+
+
+def fill(stack: Stack, number: int) -> list[str]:
+    """The bodies of so many new dead letters."""
+    bodies = [json.dumps({"job_id": job_id}) for job_id in range(number)]
+    for body in bodies:
+        attributes: Any = {
+            "reason": {"DataType": "String", "StringValue": "PlatformUnavailable"},
+            "detail": {"DataType": "String", "StringValue": "no answer"},
+        }
+        stack.sqs.send_message(QueueUrl=stack.dead_letter_url, MessageBody=body, MessageAttributes=attributes)
+    return bodies
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["operate", *arguments, "--stack", NAME])
+    return main()
+
+
+def test_all_dead_letters_are_found_and_stay_where_they_are(stack: Stack) -> None:
+    bodies = fill(stack, 25)
+    it = deployed(stack)
+    found = it.dead_letters()
+    assert sorted(letter.update for letter in found) == sorted(bodies)
+    assert {letter.reason for letter in found} == {"PlatformUnavailable"}
+    assert it.messages("DeadLetterQueueUrl") == {"visible": 0, "put off": 0, "in work": 25}
+    it.put_back(found)
+    it.put_back(found)  # those that are visible already are no trouble
+    assert it.messages("DeadLetterQueueUrl") == {"visible": 25, "put off": 0, "in work": 0}
+
+
+def test_a_redrive_moves_all_of_them(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies = fill(stack, 3)
+    deployed(stack)
+    assert run(monkeypatch, "redrive", "--yes") == 0
+    assert stack.waiting() == [json.loads(body) for body in bodies]
+    assert stack.dead_letters() == []
+
+
+def test_what_cannot_be_sent_is_not_deleted(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bodies = fill(stack, 3)
+    deployed(stack, UpdatesQueueUrl=stack.updates_url + "-gone")
+    assert run(monkeypatch, "redrive", "--yes") == 2
+    assert "queue" in capsys.readouterr().out
+    assert sorted(body for body, _, _ in stack.dead_letters()) == sorted(bodies)
+
+
+def test_only_the_reason_that_was_named_is_sent_again(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(stack, 2)
+    stack.sqs.send_message(QueueUrl=stack.dead_letter_url, MessageBody="something else")
+    it = deployed(stack)
+    assert run(monkeypatch, "redrive", "--yes", "--reason", "PlatformUnavailable") == 0
+    assert len(stack.waiting()) == 2
+    (left,) = it.dead_letters()  # visible at once
+    assert left.update == "something else"
+
+
+def test_a_stack_of_another_application_is_told_from_this_one(stack: Stack) -> None:
+    with pytest.raises(NotDeployed, match="no output LedgerTable"):
+        deployed(stack).ledger(None, None)
+    with pytest.raises(NotDeployed, match="no stack 'another'"):
+        Deployed("another")
