@@ -2,8 +2,8 @@
 
 moto serves the AWS API and interprets the workflow; the functions run in processes of their own under AWS's
 runtime client; what moto lacks of Lambda, EventBridge and Scheduler is here. IAM is not enforced (the calls
-are recorded by role instead), alarms are not evaluated, metrics are not taken from logs, and CodeDeploy shifts
-nothing: each version and alias of a function is what was deployed.
+are recorded by role instead), alarms are not evaluated, metrics are not taken from logs, and CodeDeploy
+shifts nothing: each version and alias of a function is what was deployed.
 """
 
 from tests.local_cloud.api import ApiFault as ApiFault

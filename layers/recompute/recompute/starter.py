@@ -86,7 +86,7 @@ class Starter:
         `lease` is how many seconds the claim holds until the workflow prolongs it: no longer than this
         invocation lives. Raises RetryLater; nothing is held then.
         """
-        # Usually nothing is in the way, and the conditional write itself tells. A waker acts for what is noted.
+        # Usually nothing is in the way, and the conditional write itself tells. A waker acts for all marks.
         known = self._ledger.read(model) if update.waker else None
         for _ in range(CONTENTION):
             now = self._clock()
