@@ -12,7 +12,7 @@ ASL := functions/recompute_workflow.asl.yaml
 SOURCES := functions layers/recompute tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit e2e simulate load fuzz bench build lock clean
+.PHONY: help demo test lint unit e2e simulate load fuzz bench build lock audit clean
 
 help:  ## Show this list
 	@awk -F ':.*##' '/^[a-z0-9]+:.*##/ { printf "  make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ lock: install  ## Pin the newest versions of all requirements, with hashes
 	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	    --no-header --no-strip-extras $$name.in --output-file $$name.txt; \
 	done
+
+audit: install  ## Look up all pinned packages in PyPI's advisory database; fails where it cannot be asked
+	@$(BIN)/python -m tests.audit
 
 clean:  ## Remove everything that make has made
 	rm -rf $(VENV) build .aws-sam .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
