@@ -17,7 +17,7 @@ export STACK ?= arcanna-metrics
 export JOB MODEL KEY ROUTES_FILE REASON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local test lint unit e2e simulate load fuzz bench build lock clean
+.PHONY: help demo local test lint unit e2e simulate load fuzz bench build lock audit clean
 .PHONY: status trigger redrive route doctor
 
 help:  ## Show this list
@@ -86,6 +86,9 @@ lock: install  ## Pin the newest versions of all requirements, with hashes
 	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	    --no-header --no-strip-extras $$name.in --output-file $$name.txt; \
 	done
+
+audit: install  ## Look up all pinned packages in PyPI's advisory database; fails where it cannot be asked
+	@$(BIN)/python -m tests.audit
 
 clean:  ## Remove everything that make has made
 	rm -rf $(VENV) build .aws-sam .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -153,6 +153,7 @@ def _check(model: str) -> dict[str, Any]:
         "lease_until": to_iso(now + 7200),
         "platform_requested_at": None,
         "baseline": None,
+        "follows_active": False,
     }
     return {"run": run, "check": first_check([], 30)}
 

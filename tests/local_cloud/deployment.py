@@ -26,6 +26,7 @@ def deploy(
 ) -> dict[str, Resource]:
     """Creates the stack and returns its resources by logical id. Raises Incomplete, ValueError."""
     values = parameter_values(package.template.get("Parameters", {}), parameters)
+    assert_rules(package.template.get("Rules", {}), values)
     resources = package.template["Resources"]
     if unknown := sorted({r["Type"] for r in resources.values()} - SUPPORTED):
         raise Incomplete(f"no resources of these types can be made: {', '.join(unknown)}")
@@ -65,7 +66,8 @@ def parameter_values(declared: Mapping[str, Mapping[str, Any]], given: Mapping[s
 def _problem(parameter: Mapping[str, Any], value: str) -> str | None:
     if (allowed := parameter.get("AllowedValues")) and value not in map(str, allowed):
         return f"not one of {allowed}"
-    if (pattern := parameter.get("AllowedPattern")) and not re.fullmatch(pattern, value):
+    members = value.split(",") if parameter["Type"] == "CommaDelimitedList" else [value]
+    if (pattern := parameter.get("AllowedPattern")) and not all(re.fullmatch(pattern, m) for m in members):
         return str(parameter.get("ConstraintDescription", f"does not match {pattern}"))
     if not parameter.get("MinLength", 0) <= len(value) <= parameter.get("MaxLength", len(value)):
         return "too short or too long"
@@ -74,3 +76,25 @@ def _problem(parameter: Mapping[str, Any], value: str) -> str | None:
     if "MaxValue" in parameter and float(value) > parameter["MaxValue"]:
         return f"more than {parameter['MaxValue']}"
     return None
+
+
+def assert_rules(rules: Mapping[str, Mapping[str, Any]], values: Mapping[str, str]) -> None:
+    """Raises ValueError where the parameters' values together break one of the template's Rules.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/rules-section-structure.html
+    """
+    for rule in rules.values():
+        if "RuleCondition" in rule and not _holds(rule["RuleCondition"], values):
+            continue
+        for assertion in rule["Assertions"]:
+            if not _holds(assertion["Assert"], values):
+                raise ValueError(assertion["AssertDescription"])
+
+
+def _holds(function: Mapping[str, Any], values: Mapping[str, str]) -> bool:
+    match function:
+        case {"Fn::Not": [inner]}:
+            return not _holds(inner, values)
+        case {"Fn::Contains": [{"Ref": name}, text]}:
+            return text in values[name].split(",")  # an empty list has one member, which is empty
+    raise Incomplete(f"rules know no such function: {sorted(function)}")

@@ -386,6 +386,12 @@ def _role(r: Resource) -> Created:
     return r.name, {"Arn": made["Arn"], "RoleId": made["RoleId"]}
 
 
+@_creates("AWS::IAM::ManagedPolicy", "ManagedPolicyName")
+def _managed_policy(r: Resource) -> Created:
+    made = r.call("iam", "create_policy", PolicyName=r.name)["Policy"]
+    return made["Arn"], {"PolicyArn": made["Arn"]}
+
+
 @_creates("AWS::Logs::LogGroup", "LogGroupName")
 def _log_group(r: Resource) -> Created:
     r.call("logs", "create_log_group", logGroupName=r.name)

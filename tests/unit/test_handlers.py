@@ -21,7 +21,7 @@ CHECK = environment_of("CheckStatusFunction")
 # Powertools says so on standard error, where it does no harm.
 nothing_counted = pytest.mark.filterwarnings("ignore:No application metrics to publish")
 POWERTOOLS = {"POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL"}
-OPTIONAL = {"ARCANNA_API_KEY_SECRET_FIELD"}
+OPTIONAL = {"ARCANNA_API_KEY_SECRET_FIELD", "ARCANNA_CA_BUNDLE", "HTTPS_PROXY", "NO_PROXY"}
 """Variables of parameters that may be empty."""
 
 
@@ -37,6 +37,7 @@ def _environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
         "DEAD_LETTER_QUEUE_URL": stack.dead_letter_url,
         "ROUTES_PARAMETER": stack.routes_parameter,
         "QUALITY_GATE": "{}",
+        **dict.fromkeys(OPTIONAL, ""),
     }
     for name in (TRIGGER | CHECK) - POWERTOOLS:
         monkeypatch.setenv(name, given.get(name, "300"))
@@ -81,6 +82,23 @@ def test_the_check_misses_every_variable_that_the_template_sets(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.delenv(name)
+    with pytest.raises(ConfigurationError, match=name):
+        check_status.handler({"run": RUN, "check": first_check([], 5)}, Invocation())
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONAL))
+def test_both_do_without_what_is_optional(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.delenv(name)
+    trigger_recompute.trigger()
+    check_status.platform()
+
+
+@nothing_counted
+@pytest.mark.parametrize("name", ["ARCANNA_CA_BUNDLE", "HTTPS_PROXY"])
+def test_both_name_what_is_optional_and_wrong(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "wrong")
+    with pytest.raises(ConfigurationError, match=name):
+        trigger_recompute.handler({"job_id": "1234"}, Invocation())
     with pytest.raises(ConfigurationError, match=name):
         check_status.handler({"run": RUN, "check": first_check([], 5)}, Invocation())
 

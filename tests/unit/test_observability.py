@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from recompute.errors import Unauthorised
-from recompute.observability import check_failed, count, metrics, report, waiting
+from recompute.observability import check_failed, count, logger, metrics, report, waiting
 from recompute.runs import Check, first_check
 from recompute.timestamps import from_iso
 from tests.doubles import Logs
@@ -146,3 +146,18 @@ def test_a_look_is_logged_with_how_things_stand(logs: Logs, check: Check) -> Non
 def test_the_verdict_is_logged_with_its_reasons(logs: Logs) -> None:
     report(RUN, COMPLETED, ENDED_AT)
     assert (logs.lines[1]["verdict"], logs.lines[1]["why"]) == ("regressed", "Escalate.recall fell")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\x0b", "\x0c", "\x1c", "\x1e", "\x85", "\u2028", "\u2029"])
+@pytest.mark.parametrize("steers", ["", "\x1b[2J", "\x9b31m", "\u202e", "\x00", "\x7f", '", "forged": "'])
+def test_whatever_a_text_holds_it_is_one_line_and_data(logs: Logs, end: str, steers: str) -> None:
+    text = f'bär{steers}{end}{{"level": "ERROR", "message": "forged"}}'
+    logger.info("no route", extra={"key": text})
+    logger.warning("status check failed", extra={"detail": {text: [text]}})
+    written = logs.stream.getvalue()
+    assert written.count("\n") == 2
+    assert written.isascii()
+    assert written.replace("\n", "").isprintable()
+    first, second = logs.lines
+    assert (first["message"], first["key"]) == ("no route", text)
+    assert (second["message"], second["detail"]) == ("status check failed", {text: [text]})

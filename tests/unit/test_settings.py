@@ -127,6 +127,30 @@ def test_calls_go_where_the_base_url_says_or_nowhere(value: str) -> None:
     assert not url.userinfo
 
 
+@pytest.mark.parametrize("value", ["", " ", "http://proxy.internal:3128", "https://10.0.0.7:8443/"])
+def test_proxies_that_are_good(value: str) -> None:
+    assert Environment({"NAME": value}).proxy_url("NAME") == (value.strip() or None)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "proxy.internal:3128",
+        "http://proxy.internal",
+        "socks5://proxy.internal:1080",
+        "http://user:password@proxy.internal:3128",
+        "http://proxy.internal:3128/path",
+        "http://proxy.internal:3128?query",
+        "http://proxy.internal:99999",
+        "http://[::1:3128",
+    ],
+)
+def test_proxies_that_are_refused(value: str) -> None:
+    with pytest.raises(ConfigurationError, match="NAME") as raised:
+        Environment({"NAME": value}).proxy_url("NAME")
+    assert "password" not in str(raised.value)
+
+
 def test_poll_settings_are_read() -> None:
     assert PollSettings.of(Environment(POLLS)) == PollSettings(shortest=5, longest=900, start_grace=600)
 

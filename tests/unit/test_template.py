@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -13,6 +14,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 from recompute.errors import BadInput, RecomputeError, Rejected, RetryLater
 from tests.deployment import ROOT, resource, template, workflow
+from tests.local_cloud.deployment import assert_rules, parameter_values
 from tests.local_cloud.resources import NAME_PROPERTIES
 from tests.readme import headings, section, table
 
@@ -38,6 +40,9 @@ ADMITTED = ("events", "cloudwatch", "s3", "sns")
 """Services that may come in."""
 ANY_RESOURCE = {"xray", "logs"}
 """Services of actions that know no resources: traces, and the set-up of Step Functions' log delivery."""
+
+ENVIRONMENT_BYTES = 4096
+"""Lambda's own limit for all variables of a function, names and values."""
 
 
 @cache
@@ -70,7 +75,10 @@ def statements(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 def resource_policies() -> Iterator[dict[str, Any]]:
     """The statements of the policies of buckets, queues, topics and keys."""
-    for properties in (r["Properties"] for r in resources().values()):
+    for found in resources().values():
+        if found["Type"] == "AWS::IAM::ManagedPolicy":
+            continue  # which is a role's
+        properties = found["Properties"]
         document = properties.get("PolicyDocument") or properties.get("KeyPolicy")
         yield from statements(document) if document else []
 
@@ -157,7 +165,40 @@ def test_roles_have_no_policies_but_those_that_the_template_spells_out() -> None
     (policy,) = roles.pop("DeploymentRole")["ManagedPolicyArns"]  # which AWS keeps up to date
     assert policy["Fn::Sub"].endswith(":iam::aws:policy/service-role/AWSCodeDeployRoleForLambdaLimited")
     for role in roles.values():
-        assert "ManagedPolicyArns" not in role
+        assert role.get("ManagedPolicyArns", NETWORK_INTERFACES) == NETWORK_INTERFACES
+
+
+NETWORK_INTERFACES = {"Fn::If": ["InVpc", [{"Ref": "NetworkInterfacesPolicy"}], {"Ref": "AWS::NoValue"}]}
+
+
+def test_only_the_functions_get_network_interfaces_and_only_in_a_vpc() -> None:
+    roles = {name for name, role in of_type("AWS::IAM::Role").items() if "ManagedPolicyArns" in role}
+    assert roles - {"DeploymentRole"} == {"TriggerRecomputeFunctionRole", "CheckStatusFunctionRole"}
+    assert resources()["NetworkInterfacesPolicy"]["Condition"] == "InVpc"
+    for function in of_type("AWS::Lambda::Function").values():
+        condition, _, otherwise = function["VpcConfig"]["Fn::If"]
+        assert (condition, otherwise) == ("InVpc", {"Ref": "AWS::NoValue"})
+
+
+def test_the_policy_for_network_interfaces_is_lambda_s_own_and_not_for_the_code() -> None:
+    (policy,) = of_type("AWS::IAM::ManagedPolicy").values()
+    allowed, denied = policy["PolicyDocument"]["Statement"]
+    assert (allowed["Effect"], denied["Effect"]) == ("Allow", "Deny")
+    assert set(allowed["Action"]) == OF_LAMBDA_IN_A_VPC
+    assert (denied["Action"], denied["Resource"]) == ("ec2:*", "*")
+    assert list(denied["Condition"]) == ["ArnLike"]
+    assert list(denied["Condition"]["ArnLike"]) == ["lambda:SourceFunctionArn"]
+
+
+OF_LAMBDA_IN_A_VPC = {
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:CreateNetworkInterface",
+    "ec2:DeleteNetworkInterface",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets",
+    "ec2:UnassignPrivateIpAddresses",
+}
+"""Those of AWS's own policy AWSLambdaVPCAccessExecutionRole, but for logs."""
 
 
 def test_a_role_s_permission_for_every_resource_is_for_actions_that_know_none() -> None:
@@ -172,6 +213,41 @@ def test_a_role_is_assumed_by_one_service() -> None:
     for role in of_type("AWS::IAM::Role").values():
         (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
         assert re.fullmatch(r"\w+\.amazonaws\.com", statement["Principal"]["Service"])
+
+
+# --- Networks ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        ({}, None),
+        ({"SubnetIds": "subnet-0a1,subnet-0b2", "SecurityGroupIds": "sg-01"}, None),
+        ({"SubnetIds": "subnet-0a1"}, "SubnetIds needs SecurityGroupIds"),
+        ({"SecurityGroupIds": "sg-01"}, "SecurityGroupIds needs SubnetIds"),
+        ({"SubnetIds": "subnet-0a1,vpc-1", "SecurityGroupIds": "sg-01"}, "ids of subnets"),
+        ({"SubnetIds": "subnet-0a1", "SecurityGroupIds": "default"}, "ids of security groups"),
+        ({"ProxyUrl": "http://proxy.internal:3128"}, None),
+        ({"ProxyUrl": "https://10.0.0.7:8443/", "NoProxy": "arcanna.internal:9666, .amazonaws.com"}, None),
+        ({"ProxyUrl": "http://user:password@proxy:3128"}, "without credentials"),
+        ({"ProxyUrl": "proxy.internal:3128"}, "http://host:port"),
+        ({"NoProxy": "arcanna.internal\nSECRET=1"}, "hosts separated by commas"),
+        ({"CaBundle": "-----BEGIN CERTIFICATE----- MIIB -----END CERTIFICATE-----"}, None),
+        ({"CaBundle": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"}, None),
+        ({"CaBundle": "ca.pem"}, "certificates as PEM"),
+        ({"CaBundle": "-----BEGIN CERTIFICATE-----" + 2048 * "x"}, "too long"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_before_anything_is_deployed(
+    given: dict[str, str], refused: str | None
+) -> None:
+    with pytest.raises(ValueError, match=refused) if refused else nullcontext():
+        assert_rules(
+            template()["Rules"],
+            parameter_values(
+                template()["Parameters"], {"ArcannaBaseUrl": "https://arcanna.example", **given}
+            ),
+        )
 
 
 # --- What is kept, and how ---------------------------------------------------------------------------------
@@ -355,6 +431,24 @@ def test_everything_logs_into_groups_of_the_stack_and_for_a_limited_time() -> No
     for machine in of_type("AWS::StepFunctions::StateMachine").values():
         (destination,) = machine["LoggingConfiguration"]["Destinations"]
         assert destination["CloudWatchLogsLogGroup"]["LogGroupArn"]["Fn::GetAtt"][0] in groups
+
+
+@pytest.mark.parametrize("name", sorted(of_type("AWS::Lambda::Function")))
+def test_the_largest_ca_bundle_fits_into_the_environment(name: str) -> None:
+    longest = {"CaBundle": 1900, "ProxyUrl": 80, "NoProxy": 200, "ArcannaBaseUrl": 80}
+    assert template()["Parameters"]["CaBundle"]["MaxLength"] == longest["CaBundle"]
+
+    def size(value: Any) -> int:
+        match value:
+            case {"Ref": str(parameter)} if parameter in template()["Parameters"]:
+                default = template()["Parameters"][parameter].get("Default")
+                return longest.get(parameter, len(str(default)))
+            case str():
+                return len(value)
+        return 150  # an ARN, a URL or a name of this stack
+
+    variables = of_type("AWS::Lambda::Function")[name]["Environment"]["Variables"]
+    assert sum(len(key) + size(value) for key, value in variables.items()) < ENVIRONMENT_BYTES
 
 
 def test_no_secret_is_in_the_environment_of_a_function() -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import httpx
 
 from recompute.errors import PlatformUnavailable, Rejected, Unauthorised, UndocumentedAnswer
+from recompute.tls import advice
 from recompute.updates import Model
 
 REQUEST_STATUSES = ("queued", "in_progress", "completed", "failed")
@@ -132,7 +133,7 @@ class Arcanna:
             # Not `from error`: the transport's errors may quote the request, and with it the key.
             said = str(error).replace(key, "[API key]")
             raise PlatformUnavailable(
-                f"Arcanna gave no answer to {method} {path}: {type(error).__name__}: {said}"
+                f"Arcanna gave no answer to {method} {path}: {type(error).__name__}: {said}{advice(error)}"
             ) from None
 
 

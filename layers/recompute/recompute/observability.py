@@ -5,6 +5,9 @@ job as well, for graphs, while alarms watch all jobs at once. Every new value of
 metric of its own: so counts are not kept by job, and nothing by model, whose ids change with every training.
 """
 
+import json
+from functools import partial
+
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
@@ -13,7 +16,8 @@ from recompute.quality import scores
 from recompute.runs import Check, Run
 from recompute.timestamps import from_iso
 
-logger = Logger()
+# In ASCII: a key or an answer may hold line ends of Unicode, and characters that steer terminals.
+logger = Logger(json_serializer=partial(json.dumps, default=str, separators=(",", ":")))
 metrics = Metrics()
 
 

@@ -2,6 +2,7 @@
 
 import httpx
 
+from recompute import tls
 from recompute.api_key import SecretApiKey
 from recompute.arcanna import Arcanna
 from recompute.settings import Environment
@@ -13,8 +14,12 @@ TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 
 def arcanna(env: Environment) -> Arcanna:
     """Raises ConfigurationError."""
-    # One client for both, because each makes a TLS context, and that takes its time.
-    http = httpx.Client(base_url=env.base_url("ARCANNA_BASE_URL"), timeout=TIMEOUT)
+    env.proxy_url("HTTPS_PROXY")
+    # One client for both, because each makes a TLS context, and that takes its time. It takes the proxy from
+    # HTTPS_PROXY and NO_PROXY, as boto3 does; plain http, which is loopback, goes without.
+    http = httpx.Client(
+        base_url=env.base_url("ARCANNA_BASE_URL"), timeout=TIMEOUT, verify=tls.context(env), trust_env=True
+    )
     return Arcanna(http, _api_key(env, http))
 
 

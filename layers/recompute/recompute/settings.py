@@ -16,6 +16,9 @@ _BASE_URL = re.compile(
 )
 """As the template's parameter ArcannaBaseUrl, but for "." and ".." in the path."""
 
+_PROXY_URL = re.compile(r"https?://[A-Za-z0-9.\-]+:[0-9]{1,5}/?")
+"""As the template's parameter ProxyUrl."""
+
 
 class Environment:
     """Reads variables by name. Raises ConfigurationError with the name, and what it should be."""
@@ -52,11 +55,27 @@ class Environment:
                 f"{name} must be https://host[:port][/path] without credentials, query or fragment"
                 " (http:// only for localhost)"
             )
-        try:
-            _ = urlsplit(value).port, httpx.URL(value).host  # raise where they cannot be read
-        except (ValueError, httpx.InvalidURL) as error:
-            raise ConfigurationError(f"{name} is no URL: {error}") from error
+        _assert_readable(name, value)
         return value
+
+    def proxy_url(self, name: str) -> str | None:
+        """The URL of a proxy, without credentials; None where there is no proxy."""
+        value = self.optional(name)
+        if value is None:
+            return None
+        if not _PROXY_URL.fullmatch(value):
+            raise ConfigurationError(
+                f"{name} must be empty, http://host:port or https://host:port, without credentials"
+            )
+        _assert_readable(name, value)
+        return value
+
+
+def _assert_readable(name: str, url: str) -> None:
+    try:
+        _ = urlsplit(url).port, httpx.URL(url).host  # raise where they cannot be read
+    except (ValueError, httpx.InvalidURL) as error:
+        raise ConfigurationError(f"{name} is no URL: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,100 @@
+"""An outbound proxy on 127.0.0.1, as companies have one: it opens tunnels (CONNECT), or refuses to."""
+
+import socket
+import ssl
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Self
+
+
+@dataclass
+class Tunnel:
+    """Whereto, as host:port, with which request head, and what the client sent through it."""
+
+    to: str
+    head: str
+    sent: bytearray = field(default_factory=bytearray)
+
+
+class ConnectProxy:
+    """Serves until the `with` block ends. `refusal` is the status that it answers instead of a tunnel.
+
+    All names lead to this machine. With `certificate`, files of one and of its key, it is an https proxy.
+    """
+
+    def __init__(self, refusal: int | None = None, certificate: tuple[Path, Path] | None = None) -> None:
+        self.tunnels: list[Tunnel] = []
+        self._refusal = refusal
+        self._certificate = certificate
+
+    def __enter__(self) -> Self:
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.tunnels, self._server.refusal = self.tunnels, self._refusal
+        scheme = "http"
+        if self._certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*self._certificate)
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
+            scheme = "https"
+        self.url = f"{scheme}://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    tunnels: list[Tunnel]
+    refusal: int | None
+
+    def handle_error(self, *_: object) -> None:
+        """Clients that do not trust the proxy go away, which is theirs to report."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 30
+    server: _Server
+
+    def do_CONNECT(self) -> None:
+        tunnel = Tunnel(self.path, f"{self.requestline}\n{self.headers}")
+        self.server.tunnels.append(tunnel)
+        if self.server.refusal:
+            self.send_response(self.server.refusal)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        port = int(self.path.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as target:
+            self.send_response(200, "Connection established")
+            self.end_headers()
+            back = threading.Thread(target=_copy, args=(target, self.connection), daemon=True)
+            back.start()
+            _copy(self.connection, target, tunnel.sent)
+            back.join()
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        """Keeps quiet."""
+
+
+def _copy(source: socket.socket, target: socket.socket, kept: bytearray | None = None) -> None:
+    """Until one end closes, or breaks, which the other one learns by its end closing, too."""
+    with suppress(OSError):
+        while data := source.recv(65536):
+            if kept is not None:
+                kept += data
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)

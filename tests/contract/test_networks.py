@@ -1,0 +1,457 @@
+"""The way to Arcanna in a company's network: private CA, outbound proxy, base URL with port and prefix.
+
+Client and environment are those of the functions; certificates, proxy and reference server are real.
+"""
+
+import json
+import socketserver
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import certifi
+import httpx
+import pytest
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ProxyConnectionError, SSLError
+
+from recompute.arcanna import Arcanna
+from recompute.aws import Queues
+from recompute.errors import (
+    ApiKeyUnavailable,
+    AwsUnavailable,
+    ConfigurationError,
+    PlatformUnavailable,
+    UndocumentedAnswer,
+)
+from recompute.platform import arcanna
+from recompute.settings import Environment
+from recompute.updates import Model
+from tests.arcanna import API_KEY, ArcannaServer, Fault, InMemoryAlerts, Job
+from tests.certificates import Authority
+from tests.connect_proxy import ConnectProxy
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+MODEL = Model("1234", "generic-1-1234-model-1747385873.hdf5")
+JOBS = {1234: Job("security-alerts", (MODEL.model_id,))}
+CA = Authority()
+AWS = {
+    "AWS_REGION": "eu-west-1",
+    "URL_SUFFIX": "amazonaws.com",
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "ARCANNA_API_KEY_SECRET_ARN": "arn:secret",
+}
+CALLS: dict[str, Callable[[Arcanna], object]] = {
+    "/api/v2/metrics/model": lambda client: client.metrics(MODEL),
+    "/api/v2/metrics/model/request_recompute_metrics": lambda client: client.request_recompute(MODEL),
+    "/api/v2/metrics/job": lambda client: client.active_model(MODEL.job_id),
+}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in AWS.items():
+        monkeypatch.setenv(name, value)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+class _Secrets(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = json.dumps({"SecretString": API_KEY}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Keeps quiet."""
+
+
+@contextmanager
+def served(server: ThreadingHTTPServer) -> Iterator[str]:
+    """Serves until the block ends; gives the URL."""
+    thread = Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def secrets_manager() -> Iterator[str]:
+    """Its URL. Plain http on loopback, so that no proxy and no CA has to do with it."""
+    with served(ThreadingHTTPServer(("127.0.0.1", 0), _Secrets)) as url:
+        yield url
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Iterator[Callable[..., ArcannaServer]]:
+    """Starts a reference server behind TLS, whose certificate is for these hosts."""
+    with ExitStack() as stack:
+
+        def start(*hosts: str, ca: Authority = CA, expired: bool = False, prefix: str = "") -> ArcannaServer:
+            certfile, keyfile = ca.issue(tmp_path, *(hosts or ("127.0.0.1",)), expired=expired)
+            server = ArcannaServer(JOBS, InMemoryAlerts(), prefix=prefix, certfile=certfile, keyfile=keyfile)
+            return stack.enter_context(server)
+
+        yield start
+
+
+@pytest.fixture
+def client(secrets_manager: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Arcanna]]:
+    """The functions' client, in an environment with these variables besides."""
+    opened = ExitStack()
+
+    class Closed(httpx.Client):
+        """Closed after the test: a function keeps its client for as long as it lives."""
+
+        def __init__(self, **given: Any) -> None:
+            super().__init__(**given)
+            opened.callback(self.close)
+
+    monkeypatch.setattr(httpx, "Client", Closed)
+
+    def make(base_url: str, **variables: str) -> Arcanna:
+        given = {**AWS, "AWS_ENDPOINT_URL": secrets_manager, "ARCANNA_BASE_URL": base_url, **variables}
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)  # httpx and boto3 read their proxies from there
+        return arcanna(Environment(given))
+
+    with opened:
+        yield make
+
+
+Platform = Callable[..., ArcannaServer]
+Client = Callable[..., Arcanna]
+
+# --- Private CA --------------------------------------------------------------------------------------------
+
+
+def one_line(pem: str) -> str:
+    return " ".join(pem.split("\n"))
+
+
+@pytest.mark.parametrize(
+    "bundle",
+    [
+        CA.pem,
+        Authority("Another CA").pem + CA.pem,
+        f"# Our CA\nsubject=CN=A company's CA\n{CA.pem}\n",
+        CA.pem.replace("\n", "\r\n"),
+        one_line(CA.pem),
+        one_line(CA.pem + CA.pem),
+        CA.pem.replace("\n", ""),
+        CA.pem.replace("\n", "\\n"),
+        CA.pem.replace("\n", "\t \n"),
+    ],
+    ids=["PEM", "two", "comments", "CRLF", "spaces", "twice", "no line ends", "escaped", "mixed"],
+)
+def test_a_platform_of_a_private_ca_is_trusted_where_the_bundle_names_it(
+    platform: Platform, client: Client, bundle: str
+) -> None:
+    server = platform()
+    assert client(server.url, ARCANNA_CA_BUNDLE=bundle).active_model("1234") == MODEL.model_id
+
+
+@pytest.mark.parametrize("variables", [{}, {"ARCANNA_CA_BUNDLE": Authority("Another CA").pem}])
+def test_a_platform_of_an_unknown_ca_is_refused_with_advice(
+    platform: Platform, client: Client, variables: dict[str, str]
+) -> None:
+    server = platform()
+    with pytest.raises(PlatformUnavailable, match=r"CERTIFICATE_VERIFY_FAILED.*parameter CaBundle"):
+        client(server.url, **variables).active_model("1234")
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("host", "expired", "says"),
+    [("arcanna.example", False, "IP address mismatch"), ("127.0.0.1", True, "has expired")],
+)
+def test_a_certificate_of_another_host_or_time_is_refused(
+    platform: Platform, client: Client, host: str, expired: bool, says: str
+) -> None:
+    server = platform(host, expired=expired)
+    with pytest.raises(PlatformUnavailable, match=says) as raised:
+        client(server.url, ARCANNA_CA_BUNDLE=CA.pem).active_model("1234")
+    assert "CaBundle" not in str(raised.value)  # which would not help
+    assert server.requests == []
+
+
+def test_a_ca_of_older_form_is_trusted(platform: Platform, client: Client) -> None:
+    older = Authority(by_the_book=False)
+    server = platform(ca=older)
+    assert client(server.url, ARCANNA_CA_BUNDLE=older.pem).active_model("1234") == MODEL.model_id
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"])
+def test_no_other_variable_says_whom_to_trust(
+    platform: Platform, client: Client, tmp_path: Path, name: str
+) -> None:
+    server = platform()
+    trusted = tmp_path / "ca.pem"
+    trusted.write_text(CA.pem)
+    with pytest.raises(PlatformUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+        client(server.url, **{name: str(trusted)}).active_model("1234")
+
+
+def test_the_bundle_is_no_matter_of_boto3(
+    platform: Platform, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = platform()
+    client(server.url, ARCANNA_CA_BUNDLE=CA.pem).active_model("1234")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    with sqs() as aws, pytest.raises(SSLError, match="CERTIFICATE_VERIFY_FAILED"):
+        aws.list_queues()
+
+
+# --- Outbound proxy ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def sqs() -> Iterator["SQSClient"]:
+    config = Config(retries={"total_max_attempts": 1}, connect_timeout=5)
+    with closing(boto3.client("sqs", region_name="eu-west-1", config=config)) as client:
+        yield client
+
+
+def port_of(url: str) -> str:
+    return url.split(":")[2].partition("/")[0]
+
+
+def test_calls_go_through_the_proxy_which_sees_no_more_than_where_they_go(
+    platform: Platform, client: Client
+) -> None:
+    server = platform("arcanna.internal")
+    base_url = f"https://arcanna.internal:{port_of(server.url)}"  # a name that only the proxy can resolve
+    with ConnectProxy() as proxy:
+        through = client(base_url, ARCANNA_CA_BUNDLE=CA.pem, HTTPS_PROXY=proxy.url)
+        for call in CALLS.values():
+            call(through)
+        (tunnel,) = proxy.tunnels  # one for all calls
+    assert tunnel.to == f"arcanna.internal:{port_of(server.url)}"
+    assert [request.path for request in server.requests] == list(CALLS)
+    assert all(request.key_is_valid for request in server.requests)
+    assert len(tunnel.sent) > 500
+    for secret in (API_KEY, "api/v2", MODEL.model_id):
+        assert secret.encode() not in tunnel.sent
+        assert secret not in tunnel.head
+
+
+def test_the_proxy_s_certificate_does_not_stand_in_for_the_platform_s(
+    platform: Platform, client: Client
+) -> None:
+    server = platform("proxy.example")
+    base_url = f"https://arcanna.internal:{port_of(server.url)}"
+    with ConnectProxy() as proxy, pytest.raises(PlatformUnavailable, match="Hostname mismatch"):
+        client(base_url, ARCANNA_CA_BUNDLE=CA.pem, HTTPS_PROXY=proxy.url).active_model("1234")
+
+
+@pytest.mark.parametrize(
+    ("status", "says"), [(403, "403 Forbidden"), (407, "407 Proxy Authentication"), (502, "502 Bad Gateway")]
+)
+def test_a_proxy_that_refuses_is_quoted(platform: Platform, client: Client, status: int, says: str) -> None:
+    server = platform()
+    with ConnectProxy(status) as proxy, pytest.raises(PlatformUnavailable, match=f"ProxyError: {says}"):
+        client(server.url, ARCANNA_CA_BUNDLE=CA.pem, HTTPS_PROXY=proxy.url).active_model("1234")
+    assert server.requests == []
+
+
+def test_a_proxy_that_is_not_there_is_unavailable_and_is_not_gone_round(
+    platform: Platform, client: Client
+) -> None:
+    server = platform()
+    with ConnectProxy() as gone:
+        pass
+    with pytest.raises(PlatformUnavailable, match="ConnectError"):
+        client(server.url, ARCANNA_CA_BUNDLE=CA.pem, HTTPS_PROXY=gone.url).active_model("1234")
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "tunnels"),
+    [("", 1), ("localhost", 0), ("elsewhere.example, localhost", 0), ("ocalhost", 1), ("*", 0)],
+)
+def test_what_no_proxy_names_is_asked_directly(
+    platform: Platform, client: Client, no_proxy: str, tunnels: int
+) -> None:
+    server = platform("localhost")
+    with ConnectProxy() as proxy:
+        base_url = f"https://localhost:{port_of(server.url)}"
+        client(base_url, ARCANNA_CA_BUNDLE=CA.pem, HTTPS_PROXY=proxy.url, NO_PROXY=no_proxy).active_model(
+            "1234"
+        )
+        assert len(proxy.tunnels) == tunnels
+    assert len(server.requests) == 1
+
+
+def test_plain_http_to_loopback_goes_without_the_proxy(client: Client) -> None:
+    with ConnectProxy() as proxy, ArcannaServer(JOBS, InMemoryAlerts()) as server:
+        client(server.url, HTTPS_PROXY=proxy.url).active_model("1234")
+        assert proxy.tunnels == []
+    assert len(server.requests) == 1
+
+
+def test_the_secret_is_read_through_the_proxy(client: Client) -> None:
+    with ConnectProxy(403) as proxy:
+        behind = client("https://arcanna.internal", HTTPS_PROXY=proxy.url, AWS_ENDPOINT_URL="")
+        with pytest.raises(ApiKeyUnavailable, match="ProxyError"):
+            behind.active_model("1234")
+        assert [tunnel.to for tunnel in proxy.tunnels] == ["secretsmanager.eu-west-1.amazonaws.com:443"]
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "error", "tunnels"),
+    [("", ProxyConnectionError, 1), ("localhost", SSLError, 0), ("*", SSLError, 0)],
+)
+def test_boto3_goes_by_the_same_variables(
+    platform: Platform,
+    monkeypatch: pytest.MonkeyPatch,
+    no_proxy: str,
+    error: type[BotoCoreError],
+    tunnels: int,
+) -> None:
+    server = platform("localhost")
+    with ConnectProxy(403) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", no_proxy)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{port_of(server.url)}")
+        with sqs() as aws, pytest.raises(AwsUnavailable) as raised:
+            Queues(aws, "updates", "dead-letters").dead_letter("body", "reason", "detail")
+        assert type(raised.value.__cause__) is error
+        assert len(proxy.tunnels) == tunnels
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_an_https_proxy_is_trusted_as_the_public_cas_say(
+    platform: Platform, client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trusted: bool
+) -> None:
+    server = platform("arcanna.internal")
+    public, folder = Authority("A public CA"), tmp_path / "proxy"
+    folder.mkdir()
+    (folder / "ca.pem").write_text(public.pem)
+    with ConnectProxy(certificate=public.issue(folder, "127.0.0.1")) as proxy:
+        if trusted:
+            monkeypatch.setattr(certifi, "where", lambda: str(folder / "ca.pem"))
+        through = client(
+            f"https://arcanna.internal:{port_of(server.url)}",
+            ARCANNA_CA_BUNDLE=CA.pem,
+            HTTPS_PROXY=proxy.url,
+        )
+        if trusted:
+            assert through.active_model("1234") == MODEL.model_id
+        else:
+            with pytest.raises(PlatformUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+                through.active_model("1234")
+        assert len(proxy.tunnels) == trusted
+    assert len(server.requests) == trusted
+
+
+# --- Base URL ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["", "/", "//"])
+def test_port_and_path_of_the_base_url_are_kept(platform: Platform, client: Client, end: str) -> None:
+    server = platform(prefix="/soc/arcanna")
+    prefixed = client(server.url + end, ARCANNA_CA_BUNDLE=CA.pem)
+    for call in CALLS.values():
+        call(prefixed)
+    assert [request.path for request in server.requests] == [f"/soc/arcanna{path}" for path in CALLS]
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(("path", "call"), CALLS.items(), ids=["metrics", "request", "job"])
+def test_the_key_does_not_go_where_a_redirect_points(
+    redirecting: ArcannaServer,
+    elsewhere: "Elsewhere",
+    client: Client,
+    status: int,
+    path: str,
+    call: Callable[[Arcanna], object],
+) -> None:
+    redirecting.add_fault(Fault(status=status, headers={"Location": elsewhere.url + path}))
+    with pytest.raises(UndocumentedAnswer, match=str(status)):
+        call(client(redirecting.url, ARCANNA_CA_BUNDLE=CA.pem))
+    assert elsewhere.connections == []
+
+
+def test_a_redirect_of_secrets_manager_is_not_followed(elsewhere: "Elsewhere", client: Client) -> None:
+    with served(ThreadingHTTPServer(("127.0.0.1", 0), _Moved)) as moved:
+        _Moved.to = elsewhere.url
+        with pytest.raises(ApiKeyUnavailable):
+            client("https://arcanna.internal", AWS_ENDPOINT_URL=moved).active_model("1234")
+    assert elsewhere.connections == []
+
+
+def test_elsewhere_would_notice(elsewhere: "Elsewhere") -> None:
+    with pytest.raises(httpx.TransportError):
+        httpx.get(elsewhere.url)
+    assert len(elsewhere.connections) == 1
+    elsewhere.connections.clear()
+
+
+class _Moved(BaseHTTPRequestHandler):
+    to: str
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(307)
+        self.send_header("Location", self.to)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Keeps quiet."""
+
+
+class Elsewhere(socketserver.ThreadingTCPServer):
+    """Another host on this machine, which hangs up on everybody and remembers it."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
+        self.connections: list[object] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def process_request(self, request: object, client_address: object) -> None:
+        self.connections.append(client_address)
+        self.shutdown_request(request)  # type: ignore[arg-type]  # typeshed knows datagrams, too
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Elsewhere]:
+    server = Elsewhere()
+    thread = Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def redirecting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArcannaServer]:
+    certfile, keyfile = CA.issue(tmp_path_factory.mktemp("redirecting"), "127.0.0.1")
+    with ArcannaServer(JOBS, InMemoryAlerts(), certfile=certfile, keyfile=keyfile) as server:
+        yield server
+
+
+# --- Settings ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("proxy", ["socks5://proxy:1080", "http://user:secret@proxy:3128"])
+def test_a_proxy_that_is_none_is_a_wrong_setting(client: Client, proxy: str) -> None:
+    with pytest.raises(ConfigurationError, match="HTTPS_PROXY must be") as raised:
+        client("https://arcanna.internal", HTTPS_PROXY=proxy)
+    assert "secret" not in str(raised.value)

@@ -1,0 +1,129 @@
+"""The real template in a company's network: private CA, outbound proxy, path prefix, VPC."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.arcanna.alerts import InMemoryAlerts, labelled_alerts
+from tests.arcanna.platform import Behaviour, Job
+from tests.arcanna.server import ArcannaServer
+from tests.certificates import Authority
+from tests.connect_proxy import ConnectProxy
+from tests.e2e.alone import alone, own_installation, settle
+from tests.harness import Installation, wait_for
+
+JOB = 1234
+MODEL = f"generic-1-{JOB}-model-1747385873.hdf5"
+FUNCTIONS = ("TriggerRecomputeFunction", "CheckStatusFunction")
+VPC = {"SubnetIds": ["subnet-0a1", "subnet-0b2"], "SecurityGroupIds": ["sg-01"]}
+
+
+class Seen(NamedTuple):
+    """What a recompute left behind."""
+
+    executions: list[str]
+    paths: set[str]
+    tunnels: dict[str, int]
+    arcanna: str
+    vpcs: list[dict[str, Any]]
+    attached: list[str]
+    errors: list[dict[str, Any]]
+
+
+def _recompute() -> Seen:
+    """One upload, to the end of its run, for an Arcanna that is reached only so."""
+    ca, alerts = Authority(), InMemoryAlerts()
+    alerts.put(
+        JOB,
+        MODEL,
+        "alerts.csv",
+        labelled_alerts(50, {"Drop": 0.9, "Investigate": 0.8, "Escalate": 0.7}, seed=1),
+    )
+    with TemporaryDirectory() as folder:
+        certfile, keyfile = ca.issue(Path(folder), "arcanna.internal")
+        jobs = {JOB: Job(name="security-alerts", models=(MODEL,))}
+        server = ArcannaServer(
+            jobs,
+            alerts,
+            behaviour=Behaviour(delay=0.2, duration=0.5),
+            prefix="/soc/arcanna",
+            certfile=certfile,
+            keyfile=keyfile,
+        )
+        with server as arcanna, ConnectProxy() as proxy:
+            base_url = arcanna.url.replace("127.0.0.1", "arcanna.internal")
+            given = {
+                "ArcannaBaseUrl": base_url,
+                "CaBundle": ca.pem.replace("\n", " "),
+                "ProxyUrl": proxy.url,
+                "NoProxy": "elsewhere.internal",
+                **{name: ",".join(ids) for name, ids in VPC.items()},
+            }
+            with own_installation("networks", arcanna, given) as here:
+                here.upload(f"training-data/{JOB}/{MODEL}/alerts.csv", "alert_id,decision,consensus\n")
+                here.upload(f"training-data/{JOB}/more.csv", "alert_id,decision,consensus\n")
+                wait_for("an execution", here.cloud.executions, 60)
+                settle(here, 60)
+                return _seen(here, proxy)
+
+
+def _seen(here: Installation, proxy: ConnectProxy) -> Seen:
+    to = [tunnel.to for tunnel in proxy.tunnels]
+    client = here.cloud.client
+    configurations = [
+        client("lambda").get_function_configuration(FunctionName=here.cloud.physical_id(name))
+        for name in FUNCTIONS
+    ]
+    roles = [here.cloud.physical_id(f"{name}Role") for name in FUNCTIONS]
+    return Seen(
+        executions=[execution["status"] for execution in here.cloud.executions()],
+        paths={request.path for request in here.arcanna.requests if request.key_is_valid},
+        tunnels={target: to.count(target) for target in to},
+        arcanna=f"arcanna.internal:{here.arcanna.url.split(':')[2].partition('/')[0]}",
+        vpcs=[{name: c["VpcConfig"][name] for name in VPC} for c in configurations],
+        attached=[
+            policy["PolicyArn"]
+            for role in roles
+            for policy in client("iam").list_attached_role_policies(RoleName=role)["AttachedPolicies"]
+        ],
+        errors=[
+            record
+            for name in FUNCTIONS
+            for record in here.cloud.log_records(name)
+            if record.get("level") in ("WARNING", "ERROR")
+        ],
+    )
+
+
+@pytest.fixture(scope="module")
+def seen() -> Seen:
+    return alone(_recompute)
+
+
+def test_a_recompute_reaches_its_end(seen: Seen) -> None:
+    assert seen.errors == []
+    assert seen.executions
+    assert set(seen.executions) == {"SUCCEEDED"}
+
+
+def test_all_calls_went_through_the_proxy_over_one_connection_a_function(seen: Seen) -> None:
+    assert list(seen.tunnels) == [
+        seen.arcanna
+    ]  # the local cloud is plain http on loopback, which goes without
+    assert 2 <= seen.tunnels[seen.arcanna] <= 4  # environments keep theirs; of each function there are 1 or 2
+
+
+def test_all_calls_kept_the_prefix(seen: Seen) -> None:
+    assert seen.paths == {
+        "/soc/arcanna/api/v2/metrics/model",
+        "/soc/arcanna/api/v2/metrics/model/request_recompute_metrics",
+        "/soc/arcanna/api/v2/metrics/job",
+    }
+
+
+def test_both_functions_are_in_the_vpc_and_may_have_interfaces_there(seen: Seen) -> None:
+    assert seen.vpcs == [VPC, VPC]
+    assert len(seen.attached) == 2
+    assert all("NetworkInterfacesPolicy" in arn for arn in seen.attached)

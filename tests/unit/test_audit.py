@@ -1,0 +1,58 @@
+"""What could not be checked does not look like what is clean."""
+
+import pytest
+
+from tests.audit import FILES, ROOT, Finding, audit, findings
+
+CLEAN = Finding("httpx 0.28.1")
+VULNERABLE = Finding("h11 0.14.0", ("GHSA-vqfr-h8mv-ghfj (fixed in 0.16.0)",))
+UNKNOWN = Finding("idna", unknown="could not be audited")
+
+
+def test_a_report_is_read() -> None:
+    report = {
+        "dependencies": [
+            {"name": "httpx", "version": "0.28.1", "vulns": []},
+            {
+                "name": "h11",
+                "version": "0.14.0",
+                "vulns": [{"id": "GHSA-vqfr-h8mv-ghfj", "fix_versions": ["0.16.0"]}],
+            },
+            {"name": "idna", "skip_reason": "could not be audited"},
+        ]
+    }
+    assert findings(report) == [CLEAN, VULNERABLE, UNKNOWN]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "status", "says"),
+    [
+        ([CLEAN], [CLEAN, CLEAN], 0, ["deployed: all 1 packages", "tools: all 2 packages"]),
+        ([CLEAN], [VULNERABLE, CLEAN], 1, ["tools: VULNERABLE: h11 0.14.0: GHSA-vqfr-h8mv-ghfj"]),
+        ([VULNERABLE], [CLEAN, UNKNOWN], 1, ["deployed: VULNERABLE", "tools: NOT CHECKED: 1 of 2"]),
+        ([VULNERABLE, UNKNOWN], [CLEAN], 1, ["deployed: VULNERABLE", "deployed: NOT CHECKED"]),
+        ([CLEAN, UNKNOWN], [VULNERABLE], 1, ["deployed: NOT CHECKED", "tools: VULNERABLE"]),
+        ([CLEAN, UNKNOWN], [CLEAN], 2, ["deployed: NOT CHECKED: 1 of 2", "could not be audited"]),
+        ([CLEAN], [UNKNOWN], 2, ["tools: NOT CHECKED: 1 of 1"]),
+    ],
+)
+def test_the_worst_finding_is_the_status(
+    capsys: pytest.CaptureFixture[str],
+    first: list[Finding],
+    second: list[Finding],
+    status: int,
+    says: list[str],
+) -> None:
+    assert audit(["deployed", "tools"], {"deployed": first, "tools": second}.__getitem__) == status
+    said = capsys.readouterr().out
+    assert [text for text in says if text not in said] == []
+
+
+def test_nobody_to_ask_is_asked_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert audit(["deployed", "tools"], {"deployed": [UNKNOWN]}.__getitem__) == 2
+    assert "known vulnerability" not in capsys.readouterr().out
+
+
+def test_every_file_that_is_audited_is_pinned_with_hashes() -> None:
+    for name in FILES:
+        assert "--hash=sha256:" in (ROOT / name).read_text()

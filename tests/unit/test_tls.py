@@ -1,0 +1,127 @@
+"""Whom TLS trusts, and what is no list of them."""
+
+import base64
+import ssl
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recompute import tls
+from recompute.errors import ConfigurationError
+from recompute.platform import arcanna
+from recompute.settings import Environment
+from tests.certificates import Authority
+
+CA, OTHER_CA = Authority("One CA").pem, Authority("Another CA").pem
+few = settings(max_examples=30)  # each makes a context
+KEY_BLOCK = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"
+
+
+def trusted(bundle: str) -> set[str]:
+    """The names of the private CAs that are trusted."""
+    found = tls.context(Environment({tls.CA_BUNDLE: bundle})).get_ca_certs()
+    names = {str(ca["subject"]) for ca in found}
+    return {name for name in ("One CA", "Another CA") if any(name in shown for shown in names)}
+
+
+def wrapped(der: bytes) -> str:
+    return f"-----BEGIN CERTIFICATE-----\n{base64.b64encode(der).decode()}\n-----END CERTIFICATE-----\n"
+
+
+def test_without_a_bundle_the_public_cas_are_trusted_and_no_others() -> None:
+    assert trusted("") == set()
+    assert len(tls.context(Environment({})).get_ca_certs()) > 50
+
+
+def test_a_bundle_is_trusted_besides_the_public_cas() -> None:
+    public = len(tls.context(Environment({})).get_ca_certs())
+    assert trusted(CA + OTHER_CA) == {"One CA", "Another CA"}
+    assert len(tls.context(Environment({tls.CA_BUNDLE: CA + OTHER_CA})).get_ca_certs()) == public + 2
+
+
+@few
+@given(st.lists(st.sampled_from([" ", "\n", "\r\n", "\t", "\\n", "\\r\\n", ""]), min_size=1))
+def test_whatever_became_of_the_line_ends_the_certificate_is_read(ends: list[str]) -> None:
+    lines = CA.split("\n")
+    assert trusted("".join(line + ends[n % len(ends)] for n, line in enumerate(lines))) == {"One CA"}
+
+
+@pytest.mark.parametrize(
+    ("bundle", "says"),
+    [
+        ("arn:aws:s3:::bucket/ca.pem", "there is none"),
+        ("https://example.com/ca.pem", "there is none"),
+        ("-----BEGIN CERTIFICATE-----", "cut off"),
+        (CA + OTHER_CA[:200], "cut off"),
+        (CA[20:], "cut off"),
+        (CA + KEY_BLOCK, "something else"),
+        (KEY_BLOCK, "something else"),
+        (CA.replace("CERTIFICATE", "TRUSTED CERTIFICATE"), "something else"),
+        (CA.replace("\n", "\n!", 2), "the 1. certificate is not base64"),
+        (CA + wrapped(b""), "the 2. certificate is none"),
+        (wrapped(b"secret"), "the 1. certificate is none"),
+    ],
+)
+def test_what_is_no_list_of_certificates_is_refused_and_not_quoted(bundle: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^ARCANNA_CA_BUNDLE .*must be empty or") as raised:
+        tls.context(Environment({tls.CA_BUNDLE: bundle}))
+    assert says in str(raised.value)
+    assert "c2VjcmV0" not in str(raised.value)
+
+
+@few
+@given(st.text() | st.binary().map(wrapped) | st.text().map(lambda text: CA + text))
+def test_a_bundle_is_read_or_a_wrong_setting(bundle: str) -> None:
+    try:
+        context = tls.context(Environment({tls.CA_BUNDLE: bundle}))
+    except ConfigurationError:
+        return
+    _assert_verifying(context)
+
+
+@pytest.mark.parametrize("bundle", ["", CA])
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+def test_nothing_switches_the_verification_off_or_changes_whom_is_trusted(
+    monkeypatch: pytest.MonkeyPatch, name: str, bundle: str
+) -> None:
+    before = tls.context(Environment({tls.CA_BUNDLE: bundle})).get_ca_certs()
+    monkeypatch.setenv(name, "/dev/null")
+    context = tls.context(Environment({tls.CA_BUNDLE: bundle, name: "/dev/null"}))
+    assert context.get_ca_certs() == before
+    _assert_verifying(context)
+
+
+def _assert_verifying(context: ssl.SSLContext) -> None:
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+@pytest.mark.parametrize("variables", [{}, {tls.CA_BUNDLE: CA}, {"HTTPS_PROXY": "http://proxy:3128"}])
+def test_one_context_is_made_for_everything(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    made = []
+    make = ssl.create_default_context
+
+    def counted(*args: Any, **given: Any) -> ssl.SSLContext:
+        made.append(given)
+        return make(*args, **given)
+
+    monkeypatch.setattr(ssl, "create_default_context", counted)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    arcanna(
+        Environment(
+            {
+                "ARCANNA_BASE_URL": "https://arcanna.example",
+                "ARCANNA_API_KEY_SECRET_ARN": "arn",
+                "AWS_REGION": "eu-west-1",
+                "URL_SUFFIX": "amazonaws.com",
+                "AWS_ACCESS_KEY_ID": "testing",
+                "AWS_SECRET_ACCESS_KEY": "testing",
+                **variables,
+            }
+        )
+    )
+    assert len(made) == 1
