@@ -163,6 +163,7 @@ def doctor(given: argparse.Namespace) -> int:
     known = checks.Known(
         base_url=stack.parameters.get("ArcannaBaseUrl", "ArcannaBaseUrl"),
         secret_arn=stack.output("ApiKeySecretArn"),
+        secret_field=stack.parameters.get("ApiKeySecretField", ""),
         routes_parameter=stack.output("RoutesParameter"),
         bucket=stack.output("TrainingDataBucket"),
     )

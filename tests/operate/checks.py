@@ -20,6 +20,7 @@ class Known(NamedTuple):
 
     base_url: str
     secret_arn: str
+    secret_field: str
     routes_parameter: str
     bucket: str
 
@@ -57,6 +58,8 @@ def preflight(answer: Mapping[str, Any], failed: bool, known: Known) -> list[Che
 
 def _remedy(check: str, reason: str, detail: str, known: Known) -> str:
     put = f"aws secretsmanager put-secret-value --secret-id {known.secret_arn} --secret-string file://key.txt"
+    if known.secret_field:
+        put = f"the field {known.secret_field} of {known.secret_arn}"
     if "CERTIFICATE_VERIFY_FAILED" in detail:
         return "Give Arcanna a certificate for this host name, of a CA that the functions trust"
     match check, reason:

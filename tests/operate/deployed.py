@@ -161,10 +161,9 @@ class Deployed:
 
     def event_source_states(self) -> list[str]:
         """Of what brings the updates to the trigger: Enabled, Disabled, Creating, ..."""
-        answer = self._client("lambda").list_event_source_mappings(
-            EventSourceArn=self.output("UpdatesQueueArn"),
-            FunctionName=self.output("TriggerRecomputeFunction"),
-        )
+        # By the queue alone: where deployments are gradual, it invokes an alias of the trigger.
+        queue = self.output("UpdatesQueueArn")
+        answer = self._client("lambda").list_event_source_mappings(EventSourceArn=queue)
         return [mapping["State"] for mapping in answer["EventSourceMappings"]]
 
     def schedule_state(self) -> str:

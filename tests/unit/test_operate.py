@@ -332,7 +332,7 @@ def test_broken_routes_name_the_route_by_its_place() -> None:
 
 # --- What is wrong ---------------------------------------------------------------------------------------
 
-KNOWN = checks.Known("https://arcanna.example", "arn:of:the:secret", "the-routes", "the-bucket")
+KNOWN = checks.Known("https://arcanna.example", "arn:of:the:secret", "", "the-routes", "the-bucket")
 
 
 def found(check: str, reason: str | None, detail: str = "detail") -> checks.Check:
@@ -374,6 +374,14 @@ def test_a_stack_that_is_being_made_is_to_be_waited_for() -> None:
 )
 def test_every_finding_has_a_remedy_that_names_what_to_mend(check: str, reason: str, names: str) -> None:
     assert names in found(check, reason).remedy
+
+
+def test_a_key_in_a_field_of_the_secret_is_not_to_be_put_there_as_plain_text() -> None:
+    answer = {"findings": [{"check": "key", "reason": "ApiKeyUnavailable", "detail": "detail"}]}
+    known = checks.Known("https://arcanna.example", "arn:of:the:secret", "arcanna_key", "r", "b")
+    (line,) = checks.preflight(answer, False, known)
+    assert "the field arcanna_key of arn:of:the:secret" in line.remedy
+    assert "put-secret-value" not in line.remedy
 
 
 def test_a_certificate_is_told_from_a_way_that_is_closed() -> None:
