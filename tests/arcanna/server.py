@@ -150,6 +150,10 @@ class ArcannaServer:
         self._loop.run_in_executor(None, warm_up)
         self._started.set()
         yield  # what still runs then is ended with the event loop: tasks cancelled, threads joined
+        # Connections in the middle of a TLS handshake are none of uvicorn's yet: it leaves them open.
+        for transport in list(getattr(self._loop, "_transports", {}).values()):
+            transport.abort()
+        await asyncio.sleep(0)
 
     def _on_loop(self, call: Callable[[], T]) -> T:
         async def run() -> T:

@@ -34,6 +34,7 @@ from recompute.updates import Model
 from tests.arcanna import API_KEY, ArcannaServer, Fault, InMemoryAlerts, Job
 from tests.certificates import Authority
 from tests.connect_proxy import ConnectProxy
+from tests.contract.test_reference_server import self_signed
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -164,6 +165,17 @@ def test_a_platform_of_a_private_ca_is_trusted_where_the_bundle_names_it(
 ) -> None:
     server = platform()
     assert client(server.url, ARCANNA_CA_BUNDLE=bundle).active_model("1234") == MODEL.model_id
+
+
+def test_a_self_signed_certificate_is_trusted_where_the_bundle_is_that_certificate(
+    client: Client, tmp_path: Path
+) -> None:
+    certfile, keyfile = self_signed(tmp_path)
+    with ArcannaServer(JOBS, InMemoryAlerts(), certfile=certfile, keyfile=keyfile) as server:
+        with pytest.raises(PlatformUnavailable, match="CaBundle"):
+            client(server.url).active_model("1234")
+        trusting = client(server.url, ARCANNA_CA_BUNDLE=certfile.read_text())
+        assert trusting.active_model("1234") == MODEL.model_id
 
 
 @pytest.mark.parametrize("variables", [{}, {"ARCANNA_CA_BUNDLE": Authority("Another CA").pem}])
