@@ -255,14 +255,15 @@ def _is_emitted(metric: Metric, here: Installation, emitted: Emitted) -> bool:
 # --- Logs ------------------------------------------------------------------------------------------------
 
 
-def test_every_line_of_a_run_names_run_job_model_and_cause(here: Installation, emitted: Emitted) -> None:
+def test_every_line_of_a_run_names_run_job_model_cause_and_execution(here: Installation, emitted: Emitted) -> None:
     of_runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for line in emitted.lines:
         if "run_id" in line:
             of_runs[line["run_id"]].append(line)
     assert len(of_runs) > 5
     for lines in of_runs.values():
-        assert len({(line["job_id"], line["model_id"], line["cause"]) for line in lines}) == 1
+        keys = ("job_id", "model_id", "cause", "execution")
+        assert len({tuple(line[key] for key in keys) for line in lines}) == 1
 
 
 def test_a_run_s_lines_tell_what_caused_it_and_how_it_ended(emitted: Emitted) -> None:

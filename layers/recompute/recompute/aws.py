@@ -83,6 +83,10 @@ class Workflow:
         self._states = states
         self._arn = state_machine_arn
 
+    def execution(self, name: str) -> str:
+        """The ARN that the execution of that name has, or will have."""
+        return f"{self._arn.replace(':stateMachine:', ':execution:')}:{name}"
+
     def start(self, name: str, run: Run, check: Check) -> None:
         """Starts the execution of that name, unless it has been started before. Raises AwsUnavailable."""
         with aws_call("start the workflow"):

@@ -179,7 +179,12 @@ class Starter:
             "baseline": None,
             "follows_active": update.follows_active,
         }
-        with logger.append_context_keys(run_id=run_id, **model._asdict(), cause=update.cause):
+        with logger.append_context_keys(
+            run_id=run_id,
+            **model._asdict(),
+            cause=update.cause,
+            execution=self._workflow.execution(run_id),
+        ):
             try:
                 if not self._places.take(model, run_id, now):
                     self._ledger.give_back(model, run_id)
@@ -244,6 +249,11 @@ class Starter:
         self._workflow.start(f"{run['run_id']}-{number}", run, check)
         cause = run["cause"]["kind"]
         logger.warning(
-            "run concluded", run_id=run["run_id"], **model._asdict(), cause=cause, reason=ended.status
+            "run concluded",
+            run_id=run["run_id"],
+            **model._asdict(),
+            cause=cause,
+            execution=ended.execution_arn,
+            reason=ended.status,
         )
         return None  # the workflow asks again
