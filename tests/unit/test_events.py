@@ -57,7 +57,7 @@ READ_AS: dict[str, list[Occurrence]] = {
     "s3-test-event.json": [],
     "training-data-updated.json": [Update.single(MODEL, HALF_PAST_TWO, "Training Data Updated")],
     "knowledge-base-corrected.json": [Update.single(ACTIVE, HALF_PAST_TWO, "Knowledge Base Corrected")],
-    "schedule.json": [AllModels(from_iso("2025-01-15T03:00:00Z"))],
+    "schedule.json": [AllModels(from_iso("2025-01-15T03:00:00Z"), 43200)],
     "request.json": [Update.single(MODEL, RECEIVED_AT, "manual")],
     "request-active-model.json": [Update.single(ACTIVE, HALF_PAST_TWO, "quarterly report")],
     "run-ended.json": [
