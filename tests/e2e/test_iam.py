@@ -13,7 +13,16 @@ from tests.arcanna.faults import Fault
 from tests.arcanna.platform import Behaviour
 from tests.deployment import resource
 from tests.e2e.conftest import JOB
-from tests.e2e.test_main_job import alerts, asks, ended_runs, feedback_of, key_of, send, settle
+from tests.e2e.test_main_job import (
+    alerts,
+    asks,
+    ended_runs,
+    feedback_of,
+    key_of,
+    restart_trigger,
+    send,
+    settle,
+)
 from tests.harness import Installation, wait_for
 from tests.local_cloud import Call
 
@@ -72,6 +81,10 @@ def used(here: Installation, fresh_model: Callable[[], str]) -> set[Permission]:
     ended_runs(here, model, 2)
     ended_runs(here, unknown, 1)
     ended_runs(here, gathered, 1)
+    restart_trigger(here)  # a new one looks who has taken the places
+    last = fresh_model()
+    here.upload(key_of(last), alerts())
+    ended_runs(here, last, 1)
     settle(here)
     logical_ids = {here.cloud.physical_id(role): role for role in ROLES}
     calls = [c for c in here.cloud.calls if c.role in logical_ids and c.operation not in OF_THE_LOCAL_CLOUD]

@@ -86,16 +86,16 @@ def edited_routes(here: Installation, document: object) -> Iterator[None]:
     ssm, name = here.cloud.client("ssm"), here.cloud.outputs["RoutesParameter"]
     before = ssm.get_parameter(Name=name)["Parameter"]["Value"]
     ssm.put_parameter(Name=name, Value=json.dumps(document), Overwrite=True)
-    _forget_routes(here)
+    restart_trigger(here)
     try:
         yield
     finally:
         ssm.put_parameter(Name=name, Value=before, Overwrite=True)
-        _forget_routes(here)
+        restart_trigger(here)
 
 
-def _forget_routes(here: Installation) -> None:
-    """They are cached for a minute."""
+def restart_trigger(here: Installation) -> None:
+    """Ends the trigger's idle environments, with the routes and free places that they remember."""
     for sandbox in here.cloud.sandboxes("TriggerRecomputeFunction"):
         if not sandbox.busy:
             sandbox.kill()

@@ -255,7 +255,9 @@ def _is_emitted(metric: Metric, here: Installation, emitted: Emitted) -> bool:
 # --- Logs ------------------------------------------------------------------------------------------------
 
 
-def test_every_line_of_a_run_names_run_job_model_cause_and_execution(here: Installation, emitted: Emitted) -> None:
+def test_every_line_of_a_run_names_run_job_model_cause_and_execution(
+    here: Installation, emitted: Emitted
+) -> None:
     of_runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for line in emitted.lines:
         if "run_id" in line:
