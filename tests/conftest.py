@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,9 @@ os.environ.update(
 
 from recompute.observability import logger  # reads the environment
 from tests.doubles import Logs, Stack, a_stack
+
+# A shell's background jobs ignore Ctrl-C (make test has one), and what they start would ignore it, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -186,10 +186,11 @@ def test_a_recompute_by_hand_that_fails_is_an_exit_status_and_stays_in_the_statu
 
 
 def test_a_recompute_by_hand_during_a_run_is_followed_into_the_next_one(stack: Stack) -> None:
-    stack.behaves(MODEL, delay=0.5, duration=8.0)
+    stack.behaves(MODEL, delay=0.5, duration=25.0)  # commands take their time to start
     known = stack.recomputes(MODEL)
     first = stack.start("trigger", "--stack", "local", "--job", JOB)
     wait_for("the run", lambda: stack.recomputes(MODEL) > known)
+    stack.behaves(MODEL, delay=0.5, duration=1.0)  # the next one
     wait_for("its hold", lambda: "a run is under way" in stack.run("status", "--job", JOB)[1])
     first.send_signal(signal.SIGINT)  # the run goes on without it
     printed, _ = first.communicate(timeout=60)
