@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from recompute.runs import Check, Run, first_check
+from recompute.timestamps import from_iso, to_iso
 from tests.arcanna.faults import Fault
 from tests.e2e.conftest import JOB
 from tests.e2e.test_main_job import ledger_entry
@@ -38,6 +39,7 @@ class Way:
     error: str | None = None
     held: bool = True
     pending: bool = False
+    active_changed: bool = False
     broken_run: bool = False
     fault: tuple[str, str, str] | None = None
     """Service, operation and error, of all tries."""
@@ -145,6 +147,18 @@ WAYS = {
         fault=("sqs", "SendMessage", DENIED),
         error="NotAskedAgain",
     ),
+    "another model active": Way(
+        [*HELD, "PublishCompleted", "ReleaseCompleted", "Conclude", "AskForActive", "Conclude", "Completed"],
+        status="completed",
+        active_changed=True,
+    ),
+    "another model active, and not asked for": Way(
+        [*HELD, "PublishCompleted", "ReleaseCompleted", "Conclude", "AskForActive", "NotAskedAgain"],
+        status="completed",
+        active_changed=True,
+        fault=("sqs", "SendMessage", DENIED),
+        error="NotAskedAgain",
+    ),
 }
 
 
@@ -178,12 +192,15 @@ def taken(here: Installation, fresh_model: Callable[[], str]) -> dict[str, Taken
 
 def _start(here: Installation, model: str, way: Way, faults: list[ApiFault]) -> str:
     run_id = str(uuid.uuid4())
+    last_at = to_iso(
+        from_iso(PAST) + int(model.partition("-model-")[2][:10]) % 86400
+    )  # its own, in any message
     run: Run = {
         "run_id": run_id,
         "job_id": str(JOB),
         "model_id": model,
         "label": "by hand",
-        "cause": {"kind": "manual", "updates": 1, "first_at": PAST, "last_at": PAST, "sample": []},
+        "cause": {"kind": "manual", "updates": 1, "first_at": PAST, "last_at": last_at, "sample": []},
         "requested_at": PAST,
         "deadline_at": FUTURE,
         "lease_until": FUTURE,
@@ -192,6 +209,7 @@ def _start(here: Installation, model: str, way: Way, faults: list[ApiFault]) -> 
         "follows_active": False,
     }
     check: Check = {**first_check([], 1), "status": way.status, "reason": "because"}  # type: ignore[typeddict-item]
+    check["active_changed"] = way.active_changed
     check["quality"] = {"verdict": way.verdict, "why": "", "differences": []}  # type: ignore[typeddict-item]
     if way.broken_run:
         del run["deadline_at"]  # type: ignore[misc]
@@ -210,7 +228,9 @@ def _start(here: Installation, model: str, way: Way, faults: list[ApiFault]) -> 
             status=400,
             times=1000,
             role=here.cloud.physical_id("RecomputeWorkflowRole"),
-            where=lambda call: model in json.dumps(call.parameters) and not way.skip(call),
+            where=lambda call: (
+                any(own in json.dumps(call.parameters) for own in (model, last_at)) and not way.skip(call)
+            ),
         )
         faults.append(here.cloud.inject(fault))
     if way.platform:
