@@ -43,20 +43,22 @@ class Authority:
             .add_extension(issuer, critical=False)
             .sign(self._key, hashes.SHA256())
         )
-        certfile, keyfile = folder / "certificate.pem", folder / "key.pem"
-        certfile.write_text(_pem(certificate))
-        keyfile.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        return certfile, keyfile
+        return _written(folder, certificate, key)
 
     @property
     def _identifier(self) -> x509.SubjectKeyIdentifier:
         return x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that no CA has signed, and its key, as PEM files in `folder`."""
+    key, name, now = ec.generate_private_key(ec.SECP256R1()), _named("arcanna"), datetime.now(UTC)
+    certificate = (
+        _certificate(name, name, key.public_key(), now - DAY, now + DAY)
+        .add_extension(x509.SubjectAlternativeName([_alternative("127.0.0.1")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return _written(folder, certificate, key)
 
 
 _MAY_SIGN = x509.KeyUsage(
@@ -95,6 +97,21 @@ def _alternative(host: str) -> x509.GeneralName:
         return x509.IPAddress(ip_address(host))
     except ValueError:
         return x509.DNSName(host)
+
+
+def _written(
+    folder: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
+) -> tuple[Path, Path]:
+    certfile, keyfile = folder / "certificate.pem", folder / "key.pem"
+    certfile.write_text(_pem(certificate))
+    keyfile.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return certfile, keyfile
 
 
 def _pem(certificate: x509.Certificate) -> str:

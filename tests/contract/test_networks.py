@@ -32,9 +32,8 @@ from recompute.platform import arcanna
 from recompute.settings import Environment
 from recompute.updates import Model
 from tests.arcanna import API_KEY, ArcannaServer, Fault, InMemoryAlerts, Job
-from tests.certificates import Authority
+from tests.certificates import Authority, self_signed
 from tests.connect_proxy import ConnectProxy
-from tests.contract.test_reference_server import self_signed
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from ipaddress import IPv4Address
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,6 @@ from typing import Any
 import boto3
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
@@ -41,6 +37,7 @@ from tests.arcanna import (
 )
 from tests.arcanna.alerts import AlertObject, current_alerts
 from tests.arcanna.platform import next_timestamp
+from tests.certificates import self_signed
 
 JOB = 1234
 MODEL = "generic-1-1234-model-1747385873.hdf5"
@@ -153,36 +150,6 @@ def completed(server: ArcannaServer, count: int = 1) -> bool:
 
 def times_asked(server: ArcannaServer) -> int:
     return sum(len(run.asks) for run in server.recomputes())
-
-
-def self_signed(folder: Path) -> tuple[Path, Path]:
-    """Certificate for 127.0.0.1 and its key, as PEM files."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "reference server")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    certfile, keyfile = folder / "certificate.pem", folder / "key.pem"
-    certfile.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    keyfile.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return certfile, keyfile
 
 
 class OnSharedServer:
