@@ -1,4 +1,4 @@
-"""Fuzzing of all that comes from outside as text: events, route documents, object keys.
+"""Fuzzing of all that comes from outside: events, routes, keys, answers, headers, the secret, settings.
 
 A case is made from its seed alone: a real sample, mutated as JSON or as text. Whatever it is, only the
 project's own errors may be raised, and what was accepted must survive being written and read again.
@@ -12,11 +12,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from recompute import routes
-from recompute.errors import RecomputeError
+import httpx
+
+from recompute import quality, routes, tls
+from recompute.api_key import SecretApiKey
+from recompute.arcanna import Arcanna
+from recompute.errors import ConfigurationError, RecomputeError, UndocumentedAnswer
 from recompute.events import AllModels, ObjectChanged, RunEnded, read_json, request_body
 from recompute.gathering import Significance, mark
-from recompute.updates import Target, Update, merge
+from recompute.quality import in_words
+from recompute.settings import Environment
+from recompute.updates import Model, Target, Update, merge
 
 RECEIVED_AT = 1.8e9
 
@@ -133,6 +139,87 @@ def attack_routes(text: str, key: str) -> None:
     routes.parse(text).targets(key)
 
 
+MODEL = Model("1234", "generic-1-1234-model-1747385873.hdf5")
+METRICS = {
+    "model_id": MODEL.model_id,
+    "is_recomputing_metrics": False,
+    "last_recomputed_timestamp": "2025-01-15T14:30:00Z",
+    "overall_accuracy": 0.75,
+    "confusion_matrix": [[2, 1], [0, 1]],
+    "metrics_per_decision": {"Escalate": {"recall": 1.0}},
+    "kb_count_per_decision": {"Escalate": {"alerts_count": 1, "buckets_count": 1}},
+}
+ANSWERS = (
+    METRICS,
+    {"status": "queued", "requested_at": "2025-01-15T14:30:00Z"},
+    {"active_model_id": MODEL.model_id},
+    {"scopes": ["read:job_metrics", "execute:recompute_model_metrics"]},
+)
+HEADERS = ("Retry-After", "Date", "Content-Type", "Content-Encoding", "Location")
+HEADER_VALUES = ("5", "Wed, 15 Jan 2025 14:30:00 GMT", "-1", "9" * 400, "gzip", "text/html", "\xff", "")
+SECRETS = ("the-key", '{"api_key": "the-key", "user": "soc"}')
+SETTINGS = (
+    "https://arcanna.example:9666/prefix",
+    "300",
+    "http://proxy.internal:3128",
+    '{"largest_drop": {"overall_accuracy": 0.02, "*.recall": 0.05}, "floor": {}, "minimum_samples": 30}',
+    "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
+)
+
+
+def attack_answers(status: int, headers: dict[str, str], body: bytes) -> None:
+    """Has the platform answer so, to every call. Raises RecomputeError or what is a bug."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.host == "arcanna.example"
+        return httpx.Response(
+            status, headers=[(n.encode(), v.encode("latin-1")) for n, v in headers.items()], content=body
+        )
+
+    http = httpx.Client(base_url="https://arcanna.example", transport=httpx.MockTransport(answer))
+    client, accepted = Arcanna(http, lambda read_again: "key"), 0
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: in_words(client.metrics(MODEL).figures),
+        lambda: client.request_recompute(MODEL),
+        lambda: client.active_model(MODEL.job_id),
+        client.scopes,
+    )
+    for call in calls:
+        with suppress(RecomputeError):
+            call()
+            accepted += 1
+    if not accepted:
+        raise UndocumentedAnswer(body.decode(errors="replace"))
+
+
+def attack_secret(body: str, field: str | None) -> None:
+    """Has Secrets Manager answer so. Raises RecomputeError or what is a bug."""
+    transport = httpx.MockTransport(
+        lambda request: httpx.Response(200, content=body.encode(errors="replace"))
+    )
+    http = httpx.Client(transport=transport)
+    key = SecretApiKey(http, "https://secrets", httpx.Auth(), "arn", field)(False)
+    httpx.Request("GET", "https://arcanna.example", headers={"X-Arcanna-Api-Key": key})
+
+
+def attack_settings(value: str) -> None:
+    """Reads the text as every kind of setting. Raises RecomputeError or what is a bug."""
+    env, accepted = Environment({"ARCANNA_CA_BUNDLE": value, "NAME": value}), 0
+    settings: tuple[Callable[[], object], ...] = (
+        lambda: env.base_url("NAME"),
+        lambda: env.seconds("NAME"),
+        lambda: env.text("NAME") and env.proxy_url("NAME"),
+        lambda: quality.parse(env.text("NAME")),
+        lambda: env.text("NAME") and tls.context(env),
+    )
+    for setting in settings:
+        with suppress(RecomputeError):
+            setting()
+            accepted += 1
+    if not accepted:
+        raise ConfigurationError(value)
+
+
 class Fuzzer:
     """Makes cases from seeds, and runs them."""
 
@@ -143,14 +230,26 @@ class Fuzzer:
     def case(self, seed: int) -> tuple[Callable[..., None], tuple[Any, ...]]:
         """What is attacked, and with what."""
         rng = random.Random(seed)
-        if rng.random() < 0.7:
+        kind = rng.choices(range(5), [10, 4, 4, 1, 1])[0]
+        if kind == 0:
             event = mutated(rng, rng.choice(self._events), self._events)
             return attack_events, (mutated_text(rng, json.dumps(event)), self._routes)
-        document = mutated(rng, ROUTES, [*KEYS, *ODD_VALUES])
-        return attack_routes, (
-            mutated_text(rng, json.dumps(document)),
-            mutated_text(rng, rng.choice(KEYS)),
-        )
+        if kind == 1:
+            document = mutated(rng, ROUTES, [*KEYS, *ODD_VALUES])
+            return attack_routes, (
+                mutated_text(rng, json.dumps(document)),
+                mutated_text(rng, rng.choice(KEYS)),
+            )
+        if kind == 2:
+            body = json.dumps(mutated(rng, rng.choice(ANSWERS), [*ANSWERS, *ODD_VALUES]))
+            headers = {rng.choice(HEADERS): rng.choice(HEADER_VALUES) for _ in range(rng.randrange(3))}
+            status = rng.choice([200, 200, 200, rng.randrange(200, 600)])
+            return attack_answers, (status, headers, mutated_text(rng, body).encode(errors="replace"))
+        if kind == 3:
+            secret = {"SecretString": mutated_text(rng, rng.choice(SECRETS))}
+            body = json.dumps(mutated(rng, secret, [*SECRETS, *ODD_VALUES]))
+            return attack_secret, (body, rng.choice([None, "api_key", "user"]))
+        return attack_settings, (mutated_text(rng, rng.choice(SETTINGS)),)
 
     def run(self, seed: int) -> bool:
         """Whether the case of the seed was accepted, rather than refused. Raises what is a bug."""

@@ -96,6 +96,14 @@ def test_a_secret_that_cannot_be_read_is_named(failure: Answer) -> None:
     assert "hidden" not in "".join(traceback.format_exception(raised.value))
 
 
+@pytest.mark.parametrize("body", ["[]", "null", '{"SecretString": 1}', '{"SecretString": NaN}', "[" * 10_000])
+@pytest.mark.parametrize("field", [None, "api_key"])
+def test_an_answer_that_is_none_of_secrets_manager_s_is_refused(body: str, field: str | None) -> None:
+    transport = httpx.MockTransport(answer(content=body.encode()))
+    with pytest.raises(ApiKeyUnavailable, match="could not be read"):
+        api_key(transport, "arn", field)(False)
+
+
 def test_why_a_read_was_refused_is_told() -> None:
     refused = answer(400, json={"__type": "AccessDeniedException", "Message": "not yours"})
     with pytest.raises(ApiKeyUnavailable, match=r"AccessDeniedException.*not yours"):

@@ -31,7 +31,7 @@ class SecretApiKey:
         return self._key
 
     def _read(self) -> str:
-        secret = self._get_secret_value().get("SecretString", "")
+        secret = self._get_secret_string()
         key = secret if self._field is None else _field_of(secret, self._field)
         if not isinstance(key, str) or not _is_header_value(key := key.strip()):
             raise ApiKeyUnavailable(
@@ -45,7 +45,7 @@ class SecretApiKey:
             return "as plain text"
         return f"in the field {self._field!r} of a JSON object"
 
-    def _get_secret_value(self) -> dict[str, str]:
+    def _get_secret_string(self) -> str:
         """https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html"""
         try:
             answer = self._http.post(
@@ -59,14 +59,17 @@ class SecretApiKey:
                 follow_redirects=False,
             )
             answer.raise_for_status()
-            body: dict[str, str] = answer.json()
+            body = answer.json()
         except httpx.HTTPStatusError as error:
             raise self._unavailable(
                 error.response.text[:300]
             ) from error  # of an error: no secret is in there
-        except (httpx.HTTPError, ValueError) as error:
+        except (httpx.HTTPError, ValueError, RecursionError) as error:
             raise self._unavailable(type(error).__name__) from None  # which may quote what it could not read
-        return body
+        secret = body.get("SecretString", "") if isinstance(body, dict) else None
+        if not isinstance(secret, str):
+            raise self._unavailable("the answer is none of Secrets Manager's")
+        return secret
 
     def _unavailable(self, why: str) -> ApiKeyUnavailable:
         return ApiKeyUnavailable(
