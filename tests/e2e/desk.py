@@ -71,7 +71,7 @@ class Desk:
         self.here.cloud.client("sqs").send_message(QueueUrl=url, MessageBody=json.dumps(body))
 
     @contextmanager
-    def denied(self, role: str, service: str, operation: str, *parts: str) -> Iterator[ApiFault]:
+    def denied(self, role: str, service: str, operation: str, *parts: str) -> Iterator[None]:
         """Takes a permission from the role, for the calls that name all these parts, and gives it back."""
 
         def concerns(call: Call) -> bool:
@@ -83,7 +83,7 @@ class Desk:
             service, operation, "AccessDeniedException", 400, times=1000, role=role, where=concerns
         )
         self.here.cloud.inject(fault)
-        yield fault
+        yield
         fault.times = 0
 
     # --- What there is to see ------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ class Desk:
         """What `make redrive REASON=...` prints; one at a time, as messages that are looked at are hidden."""
         with self._dead_letters:
             code, printed = self.make("redrive", "--reason", reason, *(["--yes"] if send else []))
-        shows(f"{code}", "0")
+        assert code == 0, printed
         return printed
 
     def delete_dead_letters(self, part: str) -> int:
@@ -198,7 +198,8 @@ class Desk:
         """`make trigger JOB=... MODEL=...`, which must end in a recompute that completed."""
         scene.updated_at = time.time()
         code, printed = self.make("trigger", "--job", str(JOB), "--model", scene.model)
-        shows(f"{code}\n{printed}", "0\n", "✓ completed")
+        assert code == 0, printed
+        shows(printed, "✓ completed")
         self.recomputed(scene)
 
     def forget_routes(self) -> None:
