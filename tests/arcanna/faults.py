@@ -71,6 +71,9 @@ class FaultPlan:
     def add(self, fault: Fault) -> None:
         self._planned.append(_Planned(fault))
 
+    def remove(self, fault: Fault) -> None:
+        self._planned = [plan for plan in self._planned if plan.fault != fault]
+
     def clear(self) -> None:
         self._planned.clear()
 

@@ -121,6 +121,10 @@ class ArcannaServer:
     def add_fault(self, fault: Fault) -> None:
         self._on_loop(lambda: self._door.faults.add(fault))
 
+    def remove_fault(self, fault: Fault) -> None:
+        """As if it had never been added; the others stay in force."""
+        self._on_loop(lambda: self._door.faults.remove(fault))
+
     def clear_faults(self) -> None:
         self._on_loop(self._door.faults.clear)
 

@@ -760,6 +760,14 @@ class TestFaults(OnSharedServer):
         server.clear_faults()
         assert caller.call(HEALTH).status_code == 200
 
+    def test_are_removed_one_by_one(self, server: ArcannaServer, caller: Caller) -> None:
+        fault = Fault(status=503, times=None)
+        server.add_fault(fault)
+        server.add_fault(Fault(status=429, times=None))
+        assert caller.call(HEALTH).status_code == 503
+        server.remove_fault(fault)
+        assert caller.call(HEALTH).status_code == 429
+
 
 class TestControlOverHttp:
     def test_does_what_the_methods_do(self, server: ArcannaServer) -> None:

@@ -10,7 +10,7 @@ from tests.harness import Installation, installation
 
 JOB = 1234
 OTHER_JOB = 77
-MODELS = tuple(f"generic-1-{JOB}-model-{1747385873 + n}.hdf5" for n in range(80))
+MODELS = tuple(f"generic-1-{JOB}-model-{1747385873 + n}.hdf5" for n in range(120))
 OTHER_MODELS = ("generic-1-77-model-1751030400.hdf5", "generic-1-77-model-1761030400.hdf5")
 
 

@@ -1,6 +1,7 @@
 """Whatever comes from outside is data in the logs: it makes no line of its own, and moves no terminal."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -28,9 +29,9 @@ CONTENT = "content-of-an-object-7f3a"
 
 
 @pytest.fixture(scope="module")
-def lines(here: Installation) -> list[str]:
+def lines(here: Installation, fresh_model: Callable[[], str]) -> list[str]:
     """The log lines of both functions, after all of that came in every way there is."""
-    model = "generic-1-1234-model-1747385873.hdf5"
+    model = fresh_model()
     here.upload(key_of(model), alerts())
     s3 = json.loads((here.samples / "s3-object-created.eventbridge.json").read_text())
     for key in (f"elsewhere/{HOSTILE}", f"training-data/{JOB}/{HOSTILE}/{HOSTILE}", key_of(model, HOSTILE)):
@@ -45,14 +46,13 @@ def lines(here: Installation) -> list[str]:
         here.cloud.invoke("TriggerRecomputeFunction", {HOSTILE: HOSTILE})
     with pytest.raises(FunctionError):
         here.cloud.invoke("CheckStatusFunction", {"run": {HOSTILE: HOSTILE}, "check": HOSTILE})
-    _answers(here)
+    _answers(here, fresh_model())
     settle(here)
     return [line for name in FUNCTIONS for line in here.cloud.logs(name)]
 
 
-def _answers(here: Installation) -> None:
+def _answers(here: Installation, model: str) -> None:
     """The platform says it, and the key besides: to the trigger, and to status checks, the last for good."""
-    model = "generic-1-1234-model-1747385874.hdf5"
     here.arcanna.set_behaviour(Behaviour(delay=0.2, duration=5.0), model)
 
     def answer(status: int) -> None:

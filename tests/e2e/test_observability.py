@@ -269,7 +269,7 @@ def test_every_line_of_a_run_names_run_job_model_cause_and_execution(
 
 
 def test_a_run_s_lines_tell_what_caused_it_and_how_it_ended(emitted: Emitted) -> None:
-    ended = [line for line in emitted.lines if line["message"] == "status checked"]
+    ended = [line for line in emitted.lines if line.get("message") == "status checked"]
     run_id = next(line["run_id"] for line in ended if line["status"] == "completed")
     story = [line for line in emitted.lines if line.get("run_id") == run_id]
     assert story[0]["message"] == "run started"

@@ -7,7 +7,7 @@ could be found out.
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -23,9 +23,9 @@ PATIENCE = 900.0
 """Seconds that a further run is waited for: settling and batching take no more than that."""
 
 
-def main() -> int:
-    """The exit status."""
-    given = _arguments()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status; without arguments, of what the command line says."""
+    given = _arguments(arguments)
     try:
         return int(given.command(given))
     except ConfigurationError as error:
@@ -240,7 +240,7 @@ def _messages(number: int) -> str:
     return f"{number} {'message' if number == 1 else 'messages'}"
 
 
-def _arguments() -> argparse.Namespace:
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Empty values count as not given: make hands all its variables over."""
     parser = argparse.ArgumentParser(prog="python -m tests.operate", description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -257,7 +257,7 @@ def _arguments() -> argparse.Namespace:
         if command is route:
             sub.add_argument("--key", type=_optional)
             sub.add_argument("--routes-file", type=_optional)
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def _optional(text: str) -> str | None:

@@ -12,11 +12,10 @@ from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
-from recompute.errors import BadInput, RecomputeError, Rejected, RetryLater
-from tests.deployment import ROOT, resource, template, workflow
+from tests.deployment import ROOT, resource, template
 from tests.local_cloud.deployment import assert_rules, parameter_values
 from tests.local_cloud.resources import NAME_PROPERTIES
-from tests.readme import headings, section, table
+from tests.readme import headings, section
 
 KEPT = {
     "TrainingDataBucket": ("Retain", "Retain"),
@@ -493,17 +492,3 @@ def test_every_section_of_the_runbook_but_two_belongs_to_an_alarm() -> None:
 def test_a_section_says_what_it_means_where_to_look_and_when_it_is_mended(title: str) -> None:
     parts = re.findall(r"\*\*(Meaning|First\s+look|Mended)\b", section(title))
     assert [part.split()[0] for part in parts] == ["Meaning", "First", "Mended"]
-
-
-def test_the_runbook_knows_every_reason_of_a_dead_letter() -> None:
-    errors: list[type[RecomputeError]] = [BadInput, Rejected, *RetryLater.__subclasses__()]
-    reasons = {error.__name__ for error in errors}
-    rows = table(section("Dead letters"), "Reason")
-    assert {name for row in rows for name in re.findall(r"`(\w+)`", row[0])} == reasons
-
-
-def test_the_runbook_knows_every_error_that_the_workflow_ends_with() -> None:
-    errors = {state["Error"] for state in workflow()["States"].values() if "Error" in state}
-    assert errors
-    rows = table(section("Runs fail"), "Reason")
-    assert errors - {name for row in rows for name in re.findall(r"`(\w+)`", row[0])} == set()
