@@ -1,23 +1,18 @@
 """A discrete-event scheduler with a simulated clock, on which blocking code runs as processes.
 
-Each process is a thread, but only the one that holds the baton runs, and the order is that of the event
+Each process is a greenlet: it runs until it pauses, and nothing interrupts it. The order is that of the event
 queue alone: the same events give the same history.
 """
 
 import heapq
 import math
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from random import Random
 
+from greenlet import getcurrent, greenlet
+
 MOST_STEPS = 50_000
-
-
-def _taken() -> threading.Lock:
-    lock = threading.Lock()
-    lock.acquire()
-    return lock
 
 
 class Killed(BaseException):
@@ -29,7 +24,7 @@ class NeverQuiet(Exception):
 
 
 class Process:
-    """A thread of the simulated world.
+    """Code of the simulated world that can pause.
 
     It is killed at `deadline`; `skew` is how far its clock is off; `run` is the run that it executes, if any.
     """
@@ -42,8 +37,7 @@ class Process:
         self.killed = False
         self.calls = 0
         self.run: str | None = None
-        self.baton = _taken()
-        self.thread: threading.Thread | None = None
+        self.greenlet: greenlet | None = None
 
 
 class Scheduler:
@@ -55,9 +49,8 @@ class Scheduler:
         self.running: Process | None = None
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
-        self._baton = _taken()
+        self._world = getcurrent()
         self._processes: list[Process] = []
-        self._failure: BaseException | None = None
 
     @property
     def process(self) -> Process:
@@ -75,19 +68,15 @@ class Scheduler:
         """Starts a process now."""
 
         def main() -> None:
-            process.baton.acquire()
             try:
                 if not process.killed:
                     body()
             except Killed:
                 pass
-            except BaseException as error:  # noqa: BLE001  # raised again by the thread that runs the world
-                self._failure = error
-            self._processes.remove(process)
-            self._baton.release()
+            finally:
+                self._processes.remove(process)
 
-        process.thread = threading.Thread(target=main, name=process.name, daemon=True)
-        process.thread.start()
+        process.greenlet = greenlet(main, self._world)  # which what it raises is raised to
         self._processes.append(process)
         self.at(self.now, lambda: self._resume(process))
 
@@ -99,8 +88,7 @@ class Scheduler:
         self._step()
         if self._events and self._events[0][0] <= wake:
             self.at(wake, lambda: self._resume(process))
-            self._baton.release()
-            process.baton.acquire()
+            self._world.switch()
         else:
             self.now = wake  # nobody else has anything to do before
         if doomed or process.killed:
@@ -125,19 +113,19 @@ class Scheduler:
         for process in list(self._processes):
             process.killed = True
             process.deadline = -math.inf
-            self._resume(process, wanted=False)
+            with suppress(Exception):  # it is no longer of interest
+                self._resume(process)
 
     def _step(self) -> None:
         self.steps += 1
         if self.steps > MOST_STEPS:
             raise NeverQuiet(f"there was no end after {MOST_STEPS} steps")
 
-    def _resume(self, process: Process, wanted: bool = True) -> None:
+    def _resume(self, process: Process) -> None:
+        if process.greenlet is None:
+            raise RuntimeError(f"{process.name} was not spawned")
         self.running = process
-        process.baton.release()
-        self._baton.acquire()
-        self.running = None
-        if process not in self._processes and process.thread:
-            process.thread.join()
-        if wanted and self._failure:
-            raise self._failure
+        try:
+            process.greenlet.switch()
+        finally:
+            self.running = None
