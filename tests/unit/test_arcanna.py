@@ -72,6 +72,46 @@ def test_ids_cannot_change_which_url_is_called(job_id: str, model_id: str) -> No
 
 
 @pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    "location", ["http:login", "mailto:x", "https://xn--/", "https://[", "//a:b", "\xff"]
+)
+def test_a_redirect_to_nowhere_is_one_of_our_errors(call: Callable[[Arcanna], object], location: str) -> None:
+    platform = scripted(answer(307, headers={"Location": location.encode("latin-1")}))
+    with pytest.raises((PlatformUnavailable, UndocumentedAnswer)):
+        call(platform.client())
+    assert len(platform.requests) == 1
+
+
+@pytest.mark.parametrize("model_id", ["a\u200bb", "x" * 257, "a\nb", " "])
+def test_an_active_model_whose_id_could_not_be_asked_for_is_none(model_id: str) -> None:
+    platform = ScriptedPlatform(job=answer(json={"active_model_id": model_id}))
+    with pytest.raises(UndocumentedAnswer, match="active_model_id"):
+        platform.client().active_model("1234")
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udfffb"])
+def test_half_a_surrogate_pair_is_not_passed_on(text: str) -> None:
+    body = metrics_body(metrics_per_decision={text: {"recall": 1.0}})
+    platform = ScriptedPlatform(metrics=answer(content=json.dumps(body).encode()))
+    with pytest.raises(UndocumentedAnswer, match="not JSON"):
+        platform.client().metrics(MODEL)
+
+
+def test_metrics_that_no_workflow_can_carry_are_refused_with_their_size() -> None:
+    matrix = [[0] * 120 for _ in range(120)]
+    platform = ScriptedPlatform(metrics=answer(json=metrics_body(confusion_matrix=[*matrix, *matrix])))
+    with pytest.raises(UndocumentedAnswer, match=r"have \d{5} bytes, more than the 49152"):
+        platform.client().metrics(MODEL)
+
+
+def test_what_the_transport_says_is_cut() -> None:
+    platform = scripted(no_answer(httpx.RemoteProtocolError("x" * 100_000)))
+    with pytest.raises(PlatformUnavailable) as caught:
+        platform.client().metrics(MODEL)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("location", ["https://evil.example/", "/elsewhere", "http://arcanna.example/prefix"])
 def test_redirects_are_not_followed(call: Callable[[Arcanna], object], location: str) -> None:
     platform = scripted(answer(307, headers={"Location": location}))

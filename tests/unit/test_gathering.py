@@ -69,6 +69,6 @@ def test_a_mark_needs_a_time(text: str) -> None:
         read_mark(text)
 
 
-def test_of_too_many_marks_the_earliest_stay() -> None:
+def test_of_too_many_marks_the_latest_stay_which_are_covered_last() -> None:
     written = [mark(AT + n, 0) for n in range(MOST_MARKS + 5)]
-    assert fewest(reversed(written)) == frozenset(written[:MOST_MARKS])
+    assert fewest(reversed(written)) == frozenset(written[-MOST_MARKS:])

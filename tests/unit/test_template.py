@@ -450,6 +450,17 @@ def test_the_largest_ca_bundle_fits_into_the_environment(name: str) -> None:
     assert sum(len(key) + size(value) for key, value in variables.items()) < ENVIRONMENT_BYTES
 
 
+def test_lambda_does_not_stop_what_sends_its_updates_back_into_the_queue() -> None:
+    sends = {"Ref": "UpdatesQueue"}
+    looping = {
+        name
+        for name, function in of_type("AWS::Lambda::Function").items()
+        if sends in function["Environment"]["Variables"].values()
+    }
+    allowed = {n for n, f in of_type("AWS::Lambda::Function").items() if f.get("RecursiveLoop") == "Allow"}
+    assert looping == allowed == {"TriggerRecomputeFunction"}
+
+
 def test_no_secret_is_in_the_environment_of_a_function() -> None:
     for function in of_type("AWS::Lambda::Function").values():
         named = {name for name in function["Environment"]["Variables"] if re.search("KEY|SECRET|TOKEN", name)}

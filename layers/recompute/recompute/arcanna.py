@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import httpx
 
-from recompute.errors import PlatformUnavailable, Rejected, Unauthorised, UndocumentedAnswer
+from recompute.errors import BadInput, PlatformUnavailable, Rejected, Unauthorised, UndocumentedAnswer
 from recompute.tls import advice
-from recompute.updates import Model
+from recompute.updates import Model, identifier
 
 REQUEST_STATUSES = ("queued", "in_progress", "completed", "failed")
 FIGURES = (
@@ -28,6 +28,9 @@ FIGURES = (
     "kb_count_per_decision",
     "buckets_in_kb",
 )
+LARGEST_METRICS = 48 * 1024
+"""Bytes of JSON. A workflow has 256 KiB for the metrics from before, those from after, and what differs."""
+
 RequestStatus = Literal["queued", "in_progress", "completed", "failed"]
 ApiKey = Callable[[bool], str]
 """Gives the API key; True asks for it to be read again."""
@@ -70,6 +73,10 @@ class Arcanna:
         body = self._call("GET", "/api/v2/metrics/model", model._asdict())
         recomputing = _field(body, "is_recomputing_metrics", bool)
         timestamp = _field(body, "last_recomputed_timestamp", str)
+        if (size := len(json.dumps(body))) > LARGEST_METRICS:
+            raise UndocumentedAnswer(
+                f"The metrics have {size} bytes, more than the {LARGEST_METRICS} that a workflow can take"
+            )
         shown = body.get("model_id")
         if shown is not None and shown != model.model_id:
             raise UndocumentedAnswer(f"Arcanna answered with another model's metrics: {shown!r:.300}")
@@ -90,7 +97,10 @@ class Arcanna:
         model_id: str | None = _field(body, "active_model_id", str)
         if not model_id:
             raise Rejected(f"Job {job_id!r} has no active model. Train it, or name a model_id in its route.")
-        return model_id
+        try:
+            return identifier("active_model_id", model_id)
+        except BadInput as error:
+            raise UndocumentedAnswer(f"Arcanna named an active model that is none: {error}") from error
 
     def scopes(self) -> list[str]:
         """What the key may do, as the platform lists it. Changes nothing, and needs no scope itself."""
@@ -129,9 +139,9 @@ class Arcanna:
                 headers={"X-Arcanna-Api-Key": key, "Accept": "application/json"},
                 follow_redirects=False,
             )
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the latter two of a redirect
             # Not `from error`: the transport's errors may quote the request, and with it the key.
-            said = str(error).replace(key, "[API key]")
+            said = str(error).replace(key, "[API key]")[:300]
             raise PlatformUnavailable(
                 f"Arcanna gave no answer to {method} {path}: {type(error).__name__}: {said}{advice(error)}"
             ) from None
@@ -154,6 +164,7 @@ def _body(response: httpx.Response, text: str, call: str, kind: type) -> Any:
         raise UndocumentedAnswer(said)
     try:
         body = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        json.dumps(body, ensure_ascii=False).encode()  # half a surrogate pair can be read, but not passed on
     except (ValueError, RecursionError) as error:
         raise UndocumentedAnswer(f"{said}: not JSON") from error
     if not isinstance(body, kind):

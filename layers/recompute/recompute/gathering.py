@@ -55,9 +55,13 @@ def read_mark(text: str) -> Mark:
 
 
 def fewest(marks: Iterable[str]) -> frozenset[str]:
-    """The earliest marks, as many as are enough in any case."""
+    """The latest marks, as many as are enough in any case.
+
+    Not the earliest: a recompute that covers those need not cover the others, but one that covers the latest
+    covers all.
+    """
     marks = frozenset(marks)
-    return marks if len(marks) <= MOST_MARKS else frozenset(sorted(marks)[:MOST_MARKS])
+    return marks if len(marks) <= MOST_MARKS else frozenset(sorted(marks)[-MOST_MARKS:])
 
 
 def due_at(marks: Sequence[Mark], significance: Significance | None) -> float:

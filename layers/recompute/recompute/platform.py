@@ -1,15 +1,11 @@
 """Builds the client of the platform that the environment names."""
 
-import httpx
-
 from recompute import tls
 from recompute.api_key import SecretApiKey
 from recompute.arcanna import Arcanna
+from recompute.http import BoundedClient
 from recompute.settings import Environment
 from recompute.sigv4 import Credentials, SigV4
-
-TIMEOUT = httpx.Timeout(10.0, connect=5.0)
-"""Seconds. The platform answers at once or not at all: recomputes run in its background."""
 
 
 def arcanna(env: Environment) -> Arcanna:
@@ -17,13 +13,11 @@ def arcanna(env: Environment) -> Arcanna:
     env.proxy_url("HTTPS_PROXY")
     # One client for both, because each makes a TLS context, and that takes its time. It takes the proxy from
     # HTTPS_PROXY and NO_PROXY, as boto3 does; plain http, which is loopback, goes without.
-    http = httpx.Client(
-        base_url=env.base_url("ARCANNA_BASE_URL"), timeout=TIMEOUT, verify=tls.context(env), trust_env=True
-    )
+    http = BoundedClient(base_url=env.base_url("ARCANNA_BASE_URL"), verify=tls.context(env), trust_env=True)
     return Arcanna(http, _api_key(env, http))
 
 
-def _api_key(env: Environment, http: httpx.Client) -> SecretApiKey:
+def _api_key(env: Environment, http: BoundedClient) -> SecretApiKey:
     region, url_suffix = env.text("AWS_REGION"), env.text("URL_SUFFIX")
     credentials = Credentials(
         env.text("AWS_ACCESS_KEY_ID"),
