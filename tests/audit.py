@@ -13,8 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
-FILES = ("layers/dependencies/requirements.txt", "tests/requirements.txt")
-"""What is deployed, and what it is developed with."""
+FILES = (
+    "layers/dependencies/requirements.txt",
+    "tests/local_cloud/requirements.txt",
+    "tests/requirements.txt",
+    "tests/bootstrap.txt",
+)
+"""What is deployed, what stands for the Lambda runtime, what it is developed with, and what installs that."""
 
 
 class Finding(NamedTuple):
