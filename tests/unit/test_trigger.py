@@ -1,9 +1,11 @@
 """Whatever comes in: a run, a reason why none is needed, a wait with an end to it, or a dead letter."""
 
 import json
-from itertools import count
+from collections.abc import Callable
+from itertools import chain, count, repeat
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ from recompute.starter import LONGEST_SETTLING, Starter
 from recompute.timestamps import to_iso
 from recompute.trigger import LONGEST_DELAY, RESERVE, Result, Trigger, retry_delay
 from recompute.updates import Update
-from tests.doubles import MODEL, Clock, ScriptedPlatform, Stack, answer
+from tests.doubles import MODEL, Clock, Logs, ScriptedPlatform, Stack, answer
 
 MARGIN = 5.0
 RETRIES = RetrySettings(interval=5, maximum=300, give_up_after=3600)
@@ -63,6 +65,7 @@ class Scene:
         )
         self.clock = Clock()
         self.remaining = 100.0
+        self.left: Callable[[], float] = lambda: self.remaining
         self.spacing = 0.0
         self.put_off: list[dict[str, Any]] = []
         self.places = 0
@@ -109,7 +112,7 @@ class Scene:
         self.remaining -= seconds
 
     def invoke(self, event: object, **changed: str) -> list[Result]:
-        return self.trigger(**changed).handle_event(event, lambda: self.remaining)
+        return self.trigger(**changed).handle_event(event, self.left)
 
     def batch(self, *bodies: object, **changed: str) -> list[str]:
         """The ids of the messages that come again; they are numbered from 0."""
@@ -121,7 +124,7 @@ class Scene:
             }
             for number, body in enumerate(bodies)
         ]
-        return self.trigger(**changed).handle_batch(records, lambda: self.remaining)
+        return self.trigger(**changed).handle_batch(records, self.left)
 
     def request(self, age: float = 60.0, **fields: object) -> dict[str, object]:
         """A request for the model whose training data changed `age` seconds ago."""
@@ -462,6 +465,27 @@ def test_one_bad_message_holds_nothing_back(scene: Scene, garbage: str) -> None:
     assert [(body, reason) for body, reason, _ in letters] == [(garbage, "BadInput")] * 2
 
 
+def test_what_there_is_no_time_to_read_comes_again(scene: Scene) -> None:
+    scene.left = chain([100.0, RESERVE - 1, RESERVE - 1], repeat(100.0)).__next__
+    assert scene.batch(scene.request(), "garbage", scene.request(model_id="other")) == ["1", "2"]
+    assert scene.models == {MODEL}
+    assert scene.stack.dead_letters() == []
+
+
+def test_an_error_that_nobody_thought_of_holds_no_other_target_back(scene: Scene, logs: Logs) -> None:
+    def fail(request: httpx.Request) -> httpx.Response:
+        if "unlucky" in str(request.url):
+            raise ZeroDivisionError("a bug")
+        return httpx.Response(200, json={"is_recomputing_metrics": False, "last_recomputed_timestamp": None})
+
+    scene.platform.metrics = fail
+    assert scene.batch(scene.request(model_id="unlucky"), scene.request()) == ["0"]
+    assert MODEL in scene.models
+    (line,) = [line for line in logs.lines if line["message"] == "updates stay in the queue"]
+    assert (line["reason"], line["model_id"]) == ("ZeroDivisionError", "unlucky")
+    assert "a bug" in line["exception"]
+
+
 def test_a_fresh_update_waits_in_the_queue(scene: Scene) -> None:
     assert scene.batch(scene.request(0)) == []
     assert scene.runs == []
@@ -469,7 +493,7 @@ def test_a_fresh_update_waits_in_the_queue(scene: Scene) -> None:
 
 
 def test_without_time_left_an_update_waits_for_the_next_invocation(scene: Scene) -> None:
-    scene.remaining = RESERVE - 1
+    scene.left = iter([100.0, 100.0, RESERVE - 1]).__next__
     assert scene.batch(scene.request(), scene.request(70)) == []
     assert scene.platform.requests == []
     (later,) = scene.stack.waiting()
