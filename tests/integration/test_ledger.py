@@ -46,6 +46,8 @@ def claim(
     happened_at: float = NOW - 60,
     model: Model = MODEL,
     spacing: float = 0.0,
+    gathered: frozenset[str] = frozenset(),
+    left_at: float | None = None,
 ) -> Write:
     return ledger.claim(
         model,
@@ -55,6 +57,8 @@ def claim(
         happened_at=happened_at,
         margin=MARGIN,
         spacing=spacing,
+        gathered=gathered,
+        left_at=left_at,
     )
 
 
@@ -230,7 +234,19 @@ def test_a_waker_is_promised_while_there_is_something_to_wake_for(ledger: Ledger
 def test_a_claim_covers_what_was_gathered_and_needs_no_waker_for_it(ledger: Ledger) -> None:
     ledger.gather(MODEL, frozenset({FIRST}), NOW)
     ledger.promise(MODEL, NOW + 60)
-    assert claim(ledger, "a") == Write(True, Entry("a", None, LEASE))
+    assert claim(ledger, "a", gathered=frozenset({FIRST})) == Write(True, Entry("a", None, LEASE))
+
+
+def test_a_claim_sees_to_all_that_is_gathered_or_is_none(ledger: Ledger) -> None:
+    gathered = ledger.gather(MODEL, frozenset({FIRST, SECOND}), NOW)
+    for known in (frozenset[str](), frozenset({FIRST})):
+        assert claim(ledger, "a", gathered=known) == Write(False, gathered.entry)
+
+
+def test_what_a_claim_leaves_is_pending(ledger: Ledger) -> None:
+    ledger.gather(MODEL, frozenset({FIRST, SECOND}), NOW)
+    write = claim(ledger, "a", gathered=frozenset({FIRST, SECOND}), left_at=NOW - 1)
+    assert write == Write(True, Entry("a", None, LEASE, pending_at=NOW - 1))
 
 
 def test_waiting_is_finished_only_if_nothing_else_has_been_gathered(ledger: Ledger) -> None:
@@ -260,23 +276,22 @@ def test_the_jobs_of_all_models_are_known(ledger: Ledger) -> None:
 # --- Give back and hold ----------------------------------------------------------------------------------
 
 
-def test_a_claim_that_is_given_back_leaves_the_model_free(ledger: Ledger) -> None:
+def test_a_claim_that_is_given_back_leaves_the_model_free_and_what_is_due(ledger: Ledger) -> None:
     claim(ledger, "a")
-    ledger.mark_pending(MODEL, "a", NOW - 50)
-    assert ledger.give_back(MODEL, "a") == Write(True, Entry(pending_at=NOW - 50))
+    assert ledger.give_back(MODEL, "a", NOW - 50) == Write(True, Entry(pending_at=NOW - 50))
     assert claim(ledger, "b").made
 
 
 def test_a_claim_that_became_a_run_is_not_given_back(stack: Stack, ledger: Ledger) -> None:
     claim(ledger, "a")
     assert hold(stack, "a", lease_until=LEASE + 1000)
-    assert ledger.give_back(MODEL, "a") == Write(False, Entry("a", NOW, LEASE + 1000))
+    assert ledger.give_back(MODEL, "a", NOW - 50) == Write(False, Entry("a", NOW, LEASE + 1000))
     assert not claim(ledger, "b", now=LEASE + 500).made
 
 
 def test_only_the_holder_gives_back(ledger: Ledger) -> None:
     first = claim(ledger, "a")
-    assert ledger.give_back(MODEL, "b") == Write(False, first.entry)
+    assert ledger.give_back(MODEL, "b", NOW - 50) == Write(False, first.entry)
     assert not claim(ledger, "c").made
 
 
@@ -379,7 +394,7 @@ def test_a_table_that_cannot_be_written_is_told(stack: Stack) -> None:
     writes: list[Callable[[], Write]] = [
         lambda: claim(ledger, "a"),
         lambda: ledger.mark_pending(MODEL, "a", NOW),
-        lambda: ledger.give_back(MODEL, "a"),
+        lambda: ledger.give_back(MODEL, "a", NOW - 50),
         lambda: ledger.hold(MODEL, "a", LEASE),
         lambda: ledger.gather(MODEL, frozenset({FIRST}), NOW),
     ]

@@ -26,7 +26,7 @@ from recompute.places import Places
 from recompute.polling import next_wait
 from recompute.runs import Check, PastRun, Run
 from recompute.settings import PollSettings
-from recompute.starter import LEASE_SLACK, LONGEST_SETTLING, Fate, Starter
+from recompute.starter import LEASE_SLACK, LONGEST_DOUBT, Fate, Starter
 from recompute.timestamps import to_iso
 from recompute.updates import Target, Update
 from tests.doubles import (
@@ -66,7 +66,7 @@ class Scene:
             workflow or Workflow(self.stack.states, self.stack.workflow_arn),
             Places(self.stack.dynamodb, self.stack.ledger_table, 0),
             spacing=0.0,
-            clock_margin=MARGIN,
+            margin=MARGIN,
             run_deadline=DEADLINE,
             polls=POLLS,
             clock=self.clock,
@@ -197,12 +197,12 @@ def test_on_a_claim_that_is_no_run_yet_no_update_relies(scene: Scene, age: float
     scene.ask()
     claimed = scene.stack.item()
     scene.clock.now += 20
-    assert scene.ask(age + 20) == Fate("settling", wait=LONGEST_SETTLING)
+    assert scene.ask(age + 20) == Fate("settling", wait=LONGEST_DOUBT)
     assert scene.stack.item() == claimed
     scene.workflow_writes("HoldModel")
-    scene.clock.now += LONGEST_SETTLING
+    scene.clock.now += LONGEST_DOUBT
     known = "covered" if age else "coalesced"
-    assert scene.ask(age + 20 + LONGEST_SETTLING).outcome == known
+    assert scene.ask(age + 20 + LONGEST_DOUBT).outcome == known
 
 
 def test_an_update_that_waited_for_a_claim_in_doubt_is_the_next_to_claim(scene: Scene) -> None:

@@ -17,7 +17,7 @@ from recompute.ledger import Ledger
 from recompute.observability import metrics
 from recompute.places import Places
 from recompute.settings import PollSettings, RetrySettings
-from recompute.starter import LONGEST_SETTLING, Starter
+from recompute.starter import LONGEST_DOUBT, Starter
 from recompute.timestamps import to_iso
 from recompute.trigger import LONGEST_DELAY, RESERVE, Result, Trigger, retry_delay
 from recompute.updates import Update
@@ -89,7 +89,7 @@ class Scene:
             Ledger(stack.dynamodb, names["ledger"]),
             Workflow(stack.states, names["workflow"]),
             Places(stack.dynamodb, names["ledger"], self.places),
-            clock_margin=MARGIN,
+            margin=MARGIN,
             spacing=self.spacing,
             run_deadline=3600.0,
             polls=PollSettings(5, 900, 600),
@@ -200,6 +200,19 @@ def test_too_few_uploads_wait_by_one_message_and_enough_of_them_do_not(gathering
     assert outcomes(gathering.invoke(third)) == ["started"]
     (run,) = gathering.runs
     assert (run["cause"]["updates"], run["cause"]["kind"]) == (3, "upload")
+
+
+def test_what_was_due_is_due_although_the_attempt_failed(gathering: Scene) -> None:
+    known = gathering.platform.metrics
+    gathering.batch(*feedback(gathering, 1, 2))
+    gathering.platform.metrics = answer(503)
+    put_off(gathering)
+    gathering.batch(*feedback(gathering, 3))
+    assert gathering.runs == []
+    (later,) = put_off(gathering)
+    gathering.platform.metrics = known
+    gathering.batch(later)
+    assert gathering.models == {MODEL}
 
 
 def test_duplicates_count_once(gathering: Scene) -> None:
@@ -449,11 +462,32 @@ def test_an_update_that_meets_a_claim_in_doubt_waits_in_the_queue(scene: Scene) 
     assert in_queue(scene) == 1
 
 
-def test_by_direct_invocation_a_claim_in_doubt_is_waited_for(scene: Scene) -> None:
+def test_by_hand_a_claim_in_doubt_is_waited_for_as_long_as_there_is_time(scene: Scene) -> None:
     scene.invoke(scene.request())
     before = scene.clock.now
+    scene.remaining = RESERVE + 2.5 * LONGEST_DOUBT
     (result,) = scene.invoke(scene.request(50))
-    assert (result.outcome, scene.clock.now - before) == ("settling", LONGEST_SETTLING)
+    assert (result.outcome, scene.clock.now - before) == ("settling", 2 * LONGEST_DOUBT)
+    assert in_queue(scene) == 1
+
+
+def test_by_hand_an_update_is_waited_for_until_it_has_settled(scene: Scene) -> None:
+    (result,) = scene.invoke(scene.request(0))
+    assert result.outcome == "started"
+
+
+def test_an_upload_that_invokes_the_trigger_itself_settles_in_the_queue(scene: Scene) -> None:
+    before = scene.clock.now
+    results = scene.invoke(scene.upload("nightly/a.csv", 0))
+    assert {result.outcome for result in results} == {"settling"}
+    assert scene.clock.now == before
+    assert in_queue(scene) == 2
+
+
+def test_uploads_that_never_cease_do_not_keep_earlier_ones_waiting(scene: Scene) -> None:
+    scene.batch(*(scene.request(age, cause="upload") for age in (MARGIN + 2, MARGIN + 1, 1)))
+    (run,) = scene.runs
+    assert run["cause"]["updates"] == 2
     assert in_queue(scene) == 1
 
 

@@ -53,19 +53,27 @@ class Ledger:
         happened_at: float,
         margin: float,
         spacing: float = 0.0,
+        gathered: frozenset[str] = frozenset(),
+        left_at: float | None = None,
     ) -> Write:
         """Takes the model for a run, on the conditions of `coverage.plan`.
 
-        Whatever has been gathered by now has happened by now, so that the run covers it.
+        The run sees to all that is `gathered`, and nothing else may be: to what has settled by itself, to
+        the rest, of which the latest happened at `left_at`, by its being pending.
         """
+        only, these = _only(gathered)
+        left, then = (", pending_at = :left", "") if left_at is not None else ("", ", pending_at")
         return self._update(
             model,
-            "SET run_id = :run, lease_expires_at = :lease, claimed_at = :now, expires_at = :forget"
-            " REMOVE requested_at, pending_at, gathered, wake_at",
+            f"SET run_id = :run, lease_expires_at = :lease, claimed_at = :now, expires_at = :forget{left}"
+            f" REMOVE requested_at, gathered, wake_at{then}",
             "(attribute_not_exists(run_id) OR lease_expires_at < :now)"
             " AND (attribute_not_exists(covered_until) OR covered_until <= :horizon)"
-            " AND (attribute_not_exists(pending_at) OR pending_at < :settled)",
+            " AND (attribute_not_exists(pending_at) OR pending_at < :settled)"
+            f" AND {only}",
             {
+                **these,
+                **({":left": to_iso(left_at)} if left_at is not None else {}),
                 ":run": run_id,
                 ":now": to_iso(now),
                 ":lease": to_iso(lease_expires_at),
@@ -98,13 +106,8 @@ class Ledger:
 
     def finish_waiting(self, model: Model, gathered: frozenset[str]) -> Write:
         """Takes the promise back, unless anything else has been gathered: its message then stays."""
-        none, these = "attribute_not_exists(gathered)", {":gathered": gathered} if gathered else {}
-        return self._update(
-            model,
-            "REMOVE gathered, wake_at",
-            f"attribute_exists(job_id) AND {f'({none} OR gathered = :gathered)' if gathered else none}",
-            these,
-        )
+        only, these = _only(gathered)
+        return self._update(model, "REMOVE gathered, wake_at", f"attribute_exists(job_id) AND {only}", these)
 
     def jobs(self) -> set[str]:
         """The ids of all jobs of which it knows a model."""
@@ -123,13 +126,16 @@ class Ledger:
             {":run": run_id, ":at": to_iso(happened_at)},
         )
 
-    def give_back(self, model: Model, run_id: str) -> Write:
-        """Undoes a claim that led to no run, unless its workflow holds the model after all."""
+    def give_back(self, model: Model, run_id: str, happened_at: float) -> Write:
+        """Undoes a claim that led to no run, unless its workflow holds the model after all.
+
+        The updates that it would have seen to, of which the latest happened at `happened_at`, are due.
+        """
         return self._update(
             model,
-            "REMOVE run_id, lease_expires_at",
+            "SET pending_at = :at REMOVE run_id, lease_expires_at",
             "run_id = :run AND attribute_not_exists(requested_at)",
-            {":run": run_id},
+            {":run": run_id, ":at": to_iso(happened_at)},
         )
 
     def hold(self, model: Model, run_id: str, lease_expires_at: float) -> Write:
@@ -167,6 +173,12 @@ class Ledger:
             except self._dynamodb.exceptions.ConditionalCheckFailedException as refused:
                 return Write(False, _entry(cast("dict[str, Any]", refused.response.get("Item", {}))))
         return Write(True, _entry(answer.get("Attributes", {})))
+
+
+def _only(gathered: frozenset[str]) -> tuple[str, Mapping[str, _Value]]:
+    """The condition that nothing else is gathered, and its values."""
+    none = "attribute_not_exists(gathered)"
+    return (f"({none} OR gathered = :gathered)", {":gathered": gathered}) if gathered else (none, {})
 
 
 def _key(model: Model) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from recompute.routes import Routes
 from recompute.settings import RetrySettings
 from recompute.starter import Starter
 from recompute.timestamps import from_iso
-from recompute.updates import Model, Target, Update, merge
+from recompute.updates import MANUAL, Model, Target, Update, merge
 
 RESERVE = 40.0
 """Seconds kept for the last model that is begun, and for sending back what is left then."""
@@ -97,11 +97,11 @@ class Trigger:
     def handle_event(self, event: object, remaining: Callable[[], float]) -> list[Result]:
         """An event by direct invocation; `remaining` tells the invocation's remaining seconds.
 
-        Whoever invokes wants to see a run started: a few seconds of settling are waited for here.
+        Whoever asks by hand wants to see a run started: until then it is waited for here, if there is time.
 
         Raises BadInput, ConfigurationError, or AwsUnavailable where not even the queue can be reached.
         """
-        updates = merge(self._updates_of(read(event, self._clock())))
+        updates = merge(self._updates_of(read(event, self._clock())), self._starter.fresh_from())
         results, stranded = self._handle_all(updates, remaining, self._sleep)
         for _, error in stranded:
             raise error
@@ -135,7 +135,8 @@ class Trigger:
             for update in found:
                 messages[update.target].append(message_id)
         failed += self._dead_letter_all(unusable)
-        _, stranded = self._handle_all(merge(updates), remaining, None)
+        updates = merge(updates, self._starter.fresh_from())
+        _, stranded = self._handle_all(updates, remaining, None)
         for target, failure in stranded:
             logger.error(
                 "updates stay in the queue", exc_info=failure, extra=target._asdict() | _error(failure)
@@ -238,8 +239,9 @@ class Trigger:
             if update.older_than is not None and (fresh := self._is_fresh(model, update.older_than)):
                 return self._told(update, "fresh", fresh)
             fate = self._starter.ask(update, model, remaining())
-            if fate.outcome == "settling" and sleep and fate.wait < remaining() - RESERVE:
-                sleep(fate.wait)
+            by_hand = sleep if update.cause == MANUAL else None
+            while fate.outcome == "settling" and by_hand and fate.wait < remaining() - RESERVE:
+                by_hand(fate.wait)
                 fate = self._starter.ask(update, model, remaining())
         except Rejected as error:
             return self._dead_letter(update, error)
