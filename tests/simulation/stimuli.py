@@ -29,6 +29,8 @@ ROUTES = routes.parse(
     )
 )
 LONG_AFTER = START + 10**9
+OLDER_THAN = 300
+"""Seconds: some schedules ask only for metrics that are older, by whatever clock."""
 JOB_OF = {"model-1": "1", "model-2": "2"}
 
 
@@ -111,7 +113,11 @@ def body_of(stimulus: Stimulus, now: float, in_full: bool) -> str:
         },
         "message": {"job_id": job_id, "happened_at": to_iso(now) if in_full else None},
         "direct": {"job_id": job_id, "model_id": stimulus.model if in_full else None},
-        "schedule": {"models": "all", "happened_at": whole_seconds},
+        "schedule": {
+            "models": "all",
+            "happened_at": whole_seconds,
+            "older_than_seconds": 0 if in_full else OLDER_THAN,
+        },
     }
     body = bodies[stimulus.kind]
     return body if isinstance(body, str) else json.dumps(body)

@@ -42,7 +42,16 @@ from tests.simulation.faults import Faults
 from tests.simulation.journal import START, Event, Journal
 from tests.simulation.platform import HttpClient, Platform
 from tests.simulation.scheduler import Killed, Process, Scheduler
-from tests.simulation.stimuli import JOB_OF, KINDS, ROUTES, Stimulus, body_of, models_of, stimuli_of
+from tests.simulation.stimuli import (
+    JOB_OF,
+    KINDS,
+    OLDER_THAN,
+    ROUTES,
+    Stimulus,
+    body_of,
+    models_of,
+    stimuli_of,
+)
 from tests.simulation.workflow import Ending, Interpreter, StateError
 
 T = TypeVar("T")
@@ -309,7 +318,8 @@ class World:
             takes = self._random.choice([0.0, SETTLING, self._random.uniform(0, SETTLING)])
             for model in models_of(body):
                 arrives = self.scheduler.now + takes
-                self.journal.note("update", model, by=stimulus, arrives=arrives)
+                if_stale = stimulus.kind == "schedule" and str(OLDER_THAN) in body
+                self.journal.note("update", model, by=stimulus, arrives=arrives, if_stale=if_stale)
         if stimulus.kind == "direct":
             self._invoke_directly(stimulus, json.loads(body))
         elif stimulus.kind == "message":

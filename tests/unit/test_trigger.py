@@ -267,6 +267,56 @@ def test_a_crash_before_the_promise_leads_to_another_message_and_not_to_none(
     assert len(put_off(gathering)) == 2
 
 
+def test_a_schedule_that_waits_for_others_sees_to_them_though_its_own_metrics_are_fresh(
+    gathering: Scene,
+) -> None:
+    gathering.places = 1
+    gathering.invoke(gathering.request(model_id="other"))
+    gathering.hold()
+    stale = answer(
+        json={"is_recomputing_metrics": False, "last_recomputed_timestamp": "2001-01-01T00:00:00Z"}
+    )
+    gathering.platform.metrics = stale
+    assert outcomes(gathering.invoke(gathering.request(older_than_seconds=3600))) == ["waiting"]
+    (waker,) = put_off(gathering)
+    assert outcomes(gathering.invoke(gathering.request(50))) == ["gathered"]
+    now = to_iso(gathering.clock.now)
+    fresh = answer(json={"is_recomputing_metrics": False, "last_recomputed_timestamp": now})
+    gathering.platform.metrics = fresh
+    gathering.places = 0
+    assert outcomes(gathering.invoke(waker)) == ["started"]
+
+
+def test_while_updates_wait_for_a_place_the_platform_is_left_alone(scene: Scene) -> None:
+    scene.places = 1
+    scene.invoke(scene.request(model_id="other"))
+    scene.hold()
+    scene.batch(scene.request(older_than_seconds=3600))
+    asked = len(scene.platform.requests)
+    for _ in range(3):
+        (waker,) = put_off(scene)
+        scene.clock.now += 300
+        scene.batch(waker)
+    assert len(scene.platform.requests) == asked
+
+
+def test_a_schedule_that_meets_a_recent_run_asks_for_no_further_one(scene: Scene) -> None:
+    scene.invoke(scene.request())
+    scene.hold()
+    scene.clock.now += 60
+    assert outcomes(scene.invoke(scene.request(0, older_than_seconds=3600))) == ["fresh"]
+    assert outcomes(scene.invoke(scene.request(0, older_than_seconds=30))) == ["coalesced"]
+
+
+def test_a_wait_that_is_meant_does_not_count_as_one_that_is_given_up(scene: Scene) -> None:
+    scene.spacing = 600.0
+    scene.stack.put_item({"covered_until": to_iso(scene.clock.now - 120)})
+    since = to_iso(scene.clock.now - 3000)
+    assert outcomes(scene.invoke(scene.request(waiting_since=since))) == ["waiting"]
+    (later,) = put_off(scene)
+    assert later["waiting_since"] is None
+
+
 def test_recomputes_of_a_model_are_spaced_and_what_waits_is_taken_together(scene: Scene) -> None:
     scene.spacing = 600.0
     scene.stack.put_item({"covered_until": to_iso(scene.clock.now - 120)})

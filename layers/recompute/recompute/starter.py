@@ -46,7 +46,9 @@ class Fate(NamedTuple):
     `wakes_at` (epoch seconds) is told to the ledger once the message is sent that asks for all who wait.
     """
 
-    outcome: Literal["started", "covered", "coalesced", "settling", "gathered", "waiting", "rejected"]
+    outcome: Literal[
+        "started", "covered", "fresh", "coalesced", "settling", "gathered", "waiting", "rejected"
+    ]
     detail: str = ""
     wait: int = 0
     wakes_at: float | None = None
@@ -120,6 +122,8 @@ class Starter:
             return Fate("settling", wait=max(settled, min(known, LONGEST_DOUBT))), entry
         if planned.action == "coalesce":
             run_id = entry.run_id or ""
+            if update.older_than is not None and now - (entry.requested_at or 0.0) <= update.older_than:
+                return Fate("fresh", f"{run_id} is under way"), entry
             write = self._ledger.mark_pending(model, run_id, planned.happened_at)
             if write.made or (entry.pending_at or 0.0) >= planned.happened_at:
                 return Fate("coalesced", f"into the run after {run_id}"), entry

@@ -248,8 +248,11 @@ class Trigger:
         except RetryLater as error:
             return self._put_off(update, error)
         if fate.outcome in ("settling", "waiting"):
-            waker = update.waker or fate.outcome == "waiting"
-            later = replace(update, attempt=update.attempt + 1, waker=waker)
+            later = replace(update, attempt=update.attempt + 1, waiting_since=None)
+            if (
+                fate.outcome == "waiting"
+            ):  # it acts for all that wait from now on, whatever it asks for itself
+                later = replace(later, waker=True, older_than=None)
             wait = fate.wait or retry_delay(update.attempt, None, self._retries, self._jitter())
             self._queues.put_off(later, min(wait, LONGEST_DELAY))
             if fate.wakes_at is not None:
@@ -257,7 +260,7 @@ class Trigger:
         elif fate.outcome == "started":
             count("RecomputesRequested")
         elif fate.outcome == "rejected":
-            self._queues.dead_letter(DeadLetter(request_body(update), Rejected.__name__, fate.detail))
+            self._send_to_dead_letters(update, Rejected.__name__, fate.detail)
         return self._told(update, fate.outcome, fate.detail)
 
     def _is_fresh(self, model: Model, older_than: int) -> str | None:
@@ -283,10 +286,13 @@ class Trigger:
         return self._told(update, "put_off", f"{type(error).__name__}: {error}")
 
     def _dead_letter(self, update: Update, error: RecomputeError) -> Result:
-        fresh = replace(update, attempt=0, waiting_since=None)  # a re-drive begins anew
-        self._queues.dead_letter(DeadLetter(request_body(fresh), type(error).__name__, str(error)))
+        self._send_to_dead_letters(update, type(error).__name__, str(error))
         logger.error("updates given up", extra=update.target._asdict() | _error(error))
         return self._told(update, "dead_lettered", f"{type(error).__name__}: {error}")
+
+    def _send_to_dead_letters(self, update: Update, reason: str, detail: str) -> None:
+        afresh = replace(update, attempt=0, waiting_since=None)  # a re-drive begins anew
+        self._queues.dead_letter(DeadLetter(request_body(afresh), reason, detail))
 
     def _told(self, update: Update, outcome: Outcome, detail: str) -> Result:
         """The result, logged and counted."""
