@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -58,6 +59,16 @@ def claim(
     )
 
 
+def mark_pending(
+    ledger: Ledger, run_id: str, happened_at: float, known: Entry | None = None, *, follows: bool = False
+) -> Write:
+    """Notes an update on the run, given what is known of the model; by default what the ledger knows."""
+    known = replace(known or ledger.read(MODEL), run_id=run_id)
+    return ledger.mark_pending(
+        MODEL, known, first_at=happened_at, happened_at=happened_at, updates=1, follows=follows
+    )
+
+
 def hold(stack: Stack, run_id: str, requested_at: float = NOW, lease_until: float = LEASE) -> bool:
     """Has the workflow of the run make the claim its own."""
     run = {
@@ -87,7 +98,7 @@ def put(stack: Stack, entry: Entry) -> None:
 
 
 def test_a_model_that_nobody_knows_is_claimed(stack: Stack, ledger: Ledger) -> None:
-    assert claim(ledger, "a") == Write(True, Entry("a", None, LEASE))
+    assert claim(ledger, "a") == Write(True, Entry())
     assert stack.item() == {
         "job_id": MODEL.job_id,
         "model_id": MODEL.model_id,
@@ -99,8 +110,8 @@ def test_a_model_that_nobody_knows_is_claimed(stack: Stack, ledger: Ledger) -> N
 
 
 def test_of_two_claims_one_is_refused_and_shown_the_other(ledger: Ledger) -> None:
-    first = claim(ledger, "a")
-    assert claim(ledger, "b") == Write(False, first.entry)
+    claim(ledger, "a")
+    assert claim(ledger, "b") == Write(False, Entry("a", None, LEASE))
 
 
 def test_claims_of_two_models_do_not_meet(ledger: Ledger) -> None:
@@ -136,7 +147,8 @@ def test_a_claim_covers_what_was_pending_and_keeps_the_rest(stack: Stack, ledger
         }
     )
     write = claim(ledger, "a")
-    assert write == Write(True, Entry("a", None, LEASE, None, NOW - 120, (PAST,)))
+    assert write == Write(True, Entry(pending_at=NOW - 60, covered_until=NOW - 120, history=(PAST,)))
+    assert ledger.read(MODEL) == Entry("a", None, LEASE, None, NOW - 120, (PAST,))
     assert stack.item()["last_outcome"] == "completed"
 
 
@@ -144,7 +156,8 @@ def test_a_claim_knows_nothing_of_the_request_of_the_run_whose_lease_expired(
     stack: Stack, ledger: Ledger
 ) -> None:
     put(stack, Entry("r", NOW - 60, NOW - 0.001))
-    assert claim(ledger, "a") == Write(True, Entry("a", None, LEASE))
+    assert claim(ledger, "a").made
+    assert ledger.read(MODEL) == Entry("a", None, LEASE)
 
 
 times = st.integers(-120_000, 120_000).map(lambda milliseconds: NOW + milliseconds / 1000)
@@ -187,26 +200,70 @@ def test_the_ledger_makes_exactly_the_claims_that_are_decided_on(
 def test_an_update_is_noted_on_the_run_that_it_missed(stack: Stack, ledger: Ledger) -> None:
     claim(ledger, "a")
     hold(stack, "a")
-    write = ledger.mark_pending(MODEL, "a", NOW + 1)
-    assert write == Write(True, Entry("a", NOW, LEASE, pending_at=NOW + 1))
+    write = mark_pending(ledger, "a", NOW + 1)
+    assert write == Write(True, noted(NOW + 1, NOW + 1, 1))
 
 
-def test_the_latest_update_stays_noted(stack: Stack, ledger: Ledger) -> None:
+def noted(first_at: float, happened_at: float, updates: int) -> Entry:
+    """What is known of a model whose run, "a", so many updates have missed."""
+    return Entry("a", NOW, LEASE, pending_at=happened_at, pending_since=first_at, pending_updates=updates)
+
+
+def test_the_latest_update_stays_noted_and_the_first_and_their_number(stack: Stack, ledger: Ledger) -> None:
     claim(ledger, "a")
     hold(stack, "a")
-    ledger.mark_pending(MODEL, "a", NOW + 2)
-    assert ledger.mark_pending(MODEL, "a", NOW + 1) == Write(
-        False, Entry("a", NOW, LEASE, pending_at=NOW + 2)
-    )
-    assert ledger.mark_pending(MODEL, "a", NOW + 3).entry.pending_at == NOW + 3
+    for at in (NOW + 2, NOW + 1, NOW + 3, NOW + 2):
+        assert mark_pending(ledger, "a", at).made
+    assert ledger.read(MODEL) == noted(NOW + 1, NOW + 3, 4)
+
+
+def test_an_update_is_noted_only_beside_those_that_are_known(stack: Stack, ledger: Ledger) -> None:
+    claim(ledger, "a")
+    hold(stack, "a")
+    known = ledger.read(MODEL)
+    assert mark_pending(ledger, "a", NOW + 2, known).made
+    refused = mark_pending(ledger, "a", NOW + 3, known)
+    assert refused == Write(False, noted(NOW + 2, NOW + 2, 1))
+    assert mark_pending(ledger, "a", NOW + 3, refused.entry).entry == noted(NOW + 2, NOW + 3, 2)
 
 
 @pytest.mark.parametrize("holder", [None, "b"])
 def test_nothing_is_noted_on_a_run_that_is_over(ledger: Ledger, holder: str | None) -> None:
     if holder:
         claim(ledger, holder)
-    write = ledger.mark_pending(MODEL, "a", NOW)
-    assert (write.made, write.entry.run_id, write.entry.pending_at) == (False, holder, None)
+    for write in (mark_pending(ledger, "a", NOW), ledger.follow(MODEL, "a", NOW)):
+        assert (write.made, write.entry.run_id, write.entry.pending_at) == (False, holder, None)
+
+
+# --- Following the active model --------------------------------------------------------------------------
+
+
+def test_the_latest_update_that_follows_stays_noted_until_a_claim(stack: Stack, ledger: Ledger) -> None:
+    claim(ledger, "a")
+    hold(stack, "a")
+    assert ledger.follow(MODEL, "a", NOW + 2).entry.follows_at == NOW + 2
+    assert not ledger.follow(MODEL, "a", NOW + 1).made
+    assert not ledger.gather(MODEL, frozenset({FIRST}), NOW, follows_at=NOW + 1).made
+    assert mark_pending(ledger, "a", NOW + 1, follows=True).entry.follows_at == NOW + 2
+    assert mark_pending(ledger, "a", NOW + 5).entry.follows_at == NOW + 2
+    assert mark_pending(ledger, "a", NOW + 3, follows=True).entry.follows_at == NOW + 3
+    assert ledger.gather(MODEL, frozenset({FIRST}), NOW, follows_at=NOW + 4).entry.follows_at == NOW + 4
+    stack.workflow_writes("ReleaseFailed", ended("a"))
+    assert claim(ledger, "b", now=NOW + 50).entry.follows_at == NOW + 4
+    assert ledger.read(MODEL).follows_at is None
+
+
+def test_a_claim_for_an_update_that_follows_says_so(ledger: Ledger) -> None:
+    assert ledger.claim(
+        MODEL,
+        "a",
+        now=NOW,
+        lease_expires_at=LEASE,
+        happened_at=NOW - 60,
+        margin=MARGIN,
+        follows_active=True,
+    ).made
+    assert ledger.read(MODEL).follows_at == NOW
 
 
 # --- Gathering -------------------------------------------------------------------------------------------
@@ -230,7 +287,8 @@ def test_a_waker_is_promised_while_there_is_something_to_wake_for(ledger: Ledger
 def test_a_claim_covers_what_was_gathered_and_needs_no_waker_for_it(ledger: Ledger) -> None:
     ledger.gather(MODEL, frozenset({FIRST}), NOW)
     ledger.promise(MODEL, NOW + 60)
-    assert claim(ledger, "a") == Write(True, Entry("a", None, LEASE))
+    assert claim(ledger, "a").entry.gathered == {FIRST}
+    assert ledger.read(MODEL) == Entry("a", None, LEASE)
 
 
 def test_waiting_is_finished_only_if_nothing_else_has_been_gathered(ledger: Ledger) -> None:
@@ -262,8 +320,9 @@ def test_the_jobs_of_all_models_are_known(ledger: Ledger) -> None:
 
 def test_a_claim_that_is_given_back_leaves_the_model_free(ledger: Ledger) -> None:
     claim(ledger, "a")
-    ledger.mark_pending(MODEL, "a", NOW - 50)
-    assert ledger.give_back(MODEL, "a") == Write(True, Entry(pending_at=NOW - 50))
+    mark_pending(ledger, "a", NOW - 50)
+    left = Entry(pending_at=NOW - 50, pending_since=NOW - 50, pending_updates=1)
+    assert ledger.give_back(MODEL, "a") == Write(True, left)
     assert claim(ledger, "b").made
 
 
@@ -275,8 +334,8 @@ def test_a_claim_that_became_a_run_is_not_given_back(stack: Stack, ledger: Ledge
 
 
 def test_only_the_holder_gives_back(ledger: Ledger) -> None:
-    first = claim(ledger, "a")
-    assert ledger.give_back(MODEL, "b") == Write(False, first.entry)
+    claim(ledger, "a")
+    assert ledger.give_back(MODEL, "b") == Write(False, Entry("a", None, LEASE))
     assert not claim(ledger, "c").made
 
 
@@ -305,13 +364,28 @@ def ended(run_id: str, requested_at: float = NOW) -> dict[str, Any]:
             **MODEL._asdict(),
             "run_id": run_id,
             "requested_at": to_iso(requested_at),
-            "cause": {"kind": "upload"},
+            "cause": {"kind": "upload", "first_at": to_iso(requested_at - 60)},
         },
         "check": {"status": "failed", "reason": "Rejected", "detail": "gone", "polls": 3, "history": [PAST]},
     }
 
 
 RELEASES = pytest.mark.parametrize("release", ["ReleaseCompleted", "ReleaseFailed"])
+
+
+def test_since_when_a_model_is_stale_is_kept_from_its_first_failure_to_its_next_completion(
+    stack: Stack, ledger: Ledger
+) -> None:
+    stale: list[float | None] = []
+    for number, release in enumerate(["ReleaseFailed", "ReleaseFailed", "ReleaseCompleted", "ReleaseFailed"]):
+        now = NOW + number * 1000
+        run_id = f"{release} {number}"
+        claimed = claim(ledger, run_id, now=now, lease_expires_at=now + 100, happened_at=now - 60)
+        stale.append(claimed.entry.stale_since)
+        hold(stack, run_id, now, now + 100)
+        assert stack.workflow_writes(release, ended(run_id, now))
+    assert stale == [None, NOW - 60, NOW - 60, None]
+    assert ledger.read(MODEL).stale_since == NOW + 3000 - 60
 
 
 def test_a_claim_becomes_a_run_by_its_workflow_alone(stack: Stack, ledger: Ledger) -> None:
@@ -327,7 +401,7 @@ def test_a_release_leaves_the_model_free_and_the_pending_update_noted(
 ) -> None:
     claim(ledger, "a")
     hold(stack, "a")
-    ledger.mark_pending(MODEL, "a", NOW + 1)
+    mark_pending(ledger, "a", NOW + 1)
     assert stack.workflow_writes(release, ended("a"))
     item = stack.item()
     assert not item.keys() & {"run_id", "requested_at", "lease_expires_at"}
@@ -342,7 +416,7 @@ def test_a_release_whose_answer_was_lost_is_repeated_to_the_same_end(
     """Refused, it would look as if another run had taken the model over, and nobody would ask again."""
     claim(ledger, "a")
     hold(stack, "a")
-    ledger.mark_pending(MODEL, "a", NOW + 1)
+    mark_pending(ledger, "a", NOW + 1)
     assert stack.workflow_writes(release, ended("a"))
     released = stack.item()
     assert stack.workflow_writes(release, ended("a"))
@@ -378,7 +452,8 @@ def test_a_table_that_cannot_be_written_is_told(stack: Stack) -> None:
     ledger = Ledger(stack.dynamodb, "gone")
     writes: list[Callable[[], Write]] = [
         lambda: claim(ledger, "a"),
-        lambda: ledger.mark_pending(MODEL, "a", NOW),
+        lambda: mark_pending(ledger, "a", NOW, Entry()),
+        lambda: ledger.follow(MODEL, "a", NOW),
         lambda: ledger.give_back(MODEL, "a"),
         lambda: ledger.hold(MODEL, "a", LEASE),
         lambda: ledger.gather(MODEL, frozenset({FIRST}), NOW),

@@ -92,7 +92,9 @@ def asks_again_before_release(definition: Definition) -> Definition:
     states["Look"] = {**look, "ResultPath": "$.released", "Next": "Ask"}
     states["Ask"] = {
         "Type": "Choice",
-        "Choices": [{"Variable": "$.released.Attributes.pending_at", "IsPresent": True, "Next": "AskAgain"}],
+        "Choices": [
+            {"Variable": "$.released.Attributes.pending_at.S", "IsPresent": True, "Next": "AskAgain"}
+        ],
         "Default": "Release",
     }
     states["AskAgain"]["Next"] = "Release"

@@ -1,16 +1,16 @@
 """The ledger: one DynamoDB item per model, changed only by conditional updates.
 
-Attributes: job_id and model_id (the key), run_id, requested_at, lease_expires_at, pending_at, covered_until,
-gathered and wake_at (see coverage.Entry), history (JSON, the last completed runs), last_run_id (so that a
-release may be repeated), claimed_at (of the last claim, also of one that came to nothing), last_outcome,
-last_ended_at and last_failure (for people), expires_at (time to live). Times are ISO 8601 strings of fixed
-width. The workflow writes the same item: at its start it makes the claim a run, with requested_at and a long
-lease, and at its end it releases the model.
+Attributes: job_id and model_id (the key), run_id, requested_at, lease_expires_at, pending_at, pending_since,
+pending_updates, covered_until, stale_since, gathered, wake_at and follows_at (see coverage.Entry), history
+(JSON, the last completed runs), last_run_id (so that a release may be repeated), claimed_at (of the last
+claim, also of one that came to nothing), last_outcome, last_ended_at and last_failure (for people) and
+expires_at (time to live). Times are ISO 8601 strings of fixed width. The workflow writes the same item: at its start it
+makes the claim a run, with requested_at and a long lease, and at its end it releases the model.
 """
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from recompute.aws import aws_call
 from recompute.coverage import Entry
@@ -28,9 +28,14 @@ FORGET_AFTER = 400 * 86400  # seconds without an update; older model ids are of 
 
 _Value = str | int | frozenset[str]
 
+_NO_LATER_FOLLOWS = "attribute_not_exists(follows_at) OR follows_at <= :follows"
+
 
 class Write(NamedTuple):
-    """Whether a conditional write was made, and the entry after it, or the one that refused it."""
+    """Whether a conditional write was made, and the entry after it, or the one that refused it.
+
+    Of a claim that was made, it is the entry before: with what the claim takes along.
+    """
 
     made: bool
     entry: Entry
@@ -53,6 +58,7 @@ class Ledger:
         happened_at: float,
         margin: float,
         spacing: float = 0.0,
+        follows_active: bool = False,
     ) -> Write:
         """Takes the model for a run, on the conditions of `coverage.plan`.
 
@@ -61,7 +67,9 @@ class Ledger:
         return self._update(
             model,
             "SET run_id = :run, lease_expires_at = :lease, claimed_at = :now, expires_at = :forget"
-            " REMOVE requested_at, pending_at, gathered, wake_at",
+            f"{', follows_at = :now' if follows_active else ''}"
+            " REMOVE requested_at, pending_at, pending_since, pending_updates, gathered, wake_at"
+            f"{'' if follows_active else ', follows_at'}",
             "(attribute_not_exists(run_id) OR lease_expires_at < :now)"
             " AND (attribute_not_exists(covered_until) OR covered_until <= :horizon)"
             " AND (attribute_not_exists(pending_at) OR pending_at < :settled)",
@@ -73,6 +81,7 @@ class Ledger:
                 ":settled": to_iso(now - margin),
                 ":forget": int(now) + FORGET_AFTER,
             },
+            returns="ALL_OLD",
         )
 
     def read(self, model: Model) -> Entry:
@@ -81,13 +90,16 @@ class Ledger:
             answer = self._dynamodb.get_item(TableName=self._table, Key=_key(model), ConsistentRead=True)
         return _entry(answer.get("Item", {}))
 
-    def gather(self, model: Model, marks: frozenset[str], now: float) -> Write:
-        """Adds marks of updates that wait."""
+    def gather(
+        self, model: Model, marks: frozenset[str], now: float, *, follows_at: float | None = None
+    ) -> Write:
+        """Adds marks of updates that wait, and notes when one happened that follows the active model."""
+        follows = {} if follows_at is None else {":follows": to_iso(follows_at)}
         return self._update(
             model,
-            "SET expires_at = :forget ADD gathered :marks",
-            None,
-            {":forget": int(now) + FORGET_AFTER, ":marks": marks},
+            f"SET expires_at = :forget{', follows_at = :follows' if follows else ''} ADD gathered :marks",
+            _NO_LATER_FOLLOWS if follows else None,
+            {":forget": int(now) + FORGET_AFTER, ":marks": marks, **follows},
         )
 
     def promise(self, model: Model, wake_at: float) -> Write:
@@ -114,13 +126,36 @@ class Ledger:
             )
             return {item["job_id"]["S"] for page in pages for item in page["Items"]} - {PLACES}
 
-    def mark_pending(self, model: Model, run_id: str, happened_at: float) -> Write:
-        """Notes on this very run that an update came which it does not cover."""
+    def mark_pending(
+        self, model: Model, entry: Entry, *, first_at: float, happened_at: float, updates: int, follows: bool
+    ) -> Write:
+        """Notes on this very run, besides what the entry knows, that updates came which it does not cover."""
+        known = {":known": entry.pending_updates} if entry.pending_updates else {}
+        follows_at = {":follows": to_iso(max(happened_at, entry.follows_at or 0.0))} if follows else {}
         return self._update(
             model,
-            "SET pending_at = :at",
-            "run_id = :run AND (attribute_not_exists(pending_at) OR pending_at < :at)",
-            {":run": run_id, ":at": to_iso(happened_at)},
+            "SET pending_at = :at, pending_since = :since, pending_updates = :updates"
+            f"{', follows_at = :follows' if follows else ''}",
+            "run_id = :run AND (attribute_not_exists(pending_at) OR pending_at <= :at)"
+            f" AND {'pending_updates = :known' if known else 'attribute_not_exists(pending_updates)'}"
+            f"{f' AND ({_NO_LATER_FOLLOWS})' if follows else ''}",
+            {
+                ":run": entry.run_id or "",
+                ":at": to_iso(max(happened_at, entry.pending_at or 0.0)),
+                ":since": to_iso(min(first_at, entry.pending_since or first_at)),
+                ":updates": entry.pending_updates + updates,
+                **known,
+                **follows_at,
+            },
+        )
+
+    def follow(self, model: Model, run_id: str, follows_at: float) -> Write:
+        """Notes on this very run that an update follows the active model which it covers."""
+        return self._update(
+            model,
+            "SET follows_at = :follows",
+            f"run_id = :run AND ({_NO_LATER_FOLLOWS})",
+            {":run": run_id, ":follows": to_iso(follows_at)},
         )
 
     def give_back(self, model: Model, run_id: str) -> Write:
@@ -147,12 +182,13 @@ class Ledger:
         update: str,
         condition: str | None,
         values: Mapping[str, _Value],
+        returns: Literal["ALL_NEW", "ALL_OLD"] = "ALL_NEW",
     ) -> Write:
         request: dict[str, Any] = {
             "TableName": self._table,
             "Key": _key(model),
             "UpdateExpression": update,
-            "ReturnValues": "ALL_NEW",
+            "ReturnValues": returns,
         }
         if condition:
             request |= {
@@ -196,4 +232,8 @@ def _entry(item: dict[str, Any]) -> Entry:
         history=tuple(json.loads(item["history"]["S"])) if "history" in item else (),
         gathered=frozenset(item["gathered"]["SS"]) if "gathered" in item else frozenset(),
         wake_at=time("wake_at"),
+        pending_since=time("pending_since"),
+        pending_updates=int(item["pending_updates"]["N"]) if "pending_updates" in item else 0,
+        follows_at=time("follows_at"),
+        stale_since=time("stale_since"),
     )

@@ -17,8 +17,8 @@ from recompute.places import Places
 from recompute.polling import next_wait
 from recompute.runs import Check, Run, cause_of, durations, failed_check, first_check, label
 from recompute.settings import PollSettings
-from recompute.timestamps import to_iso
-from recompute.updates import Model, Update
+from recompute.timestamps import from_iso, to_iso
+from recompute.updates import Model, Target, Update
 
 LEASE_SLACK = 7200.0
 """Seconds between a run's deadline and the end of its lease: for the last retries and the release."""
@@ -107,21 +107,23 @@ class Starter:
     ) -> tuple[Fate | None, Entry]:
         """Does what is planned. No fate if the ledger's entry was another: then that is returned."""
         if planned.action == "covered":
-            if update.waker:
-                write = self._ledger.finish_waiting(model, entry.gathered)
-                if not write.made and write.entry != entry:
-                    return None, write.entry
-            return Fate("covered"), entry
+            return self._covered(entry, update, model, now)
         if planned.action == "wait":
             return self._wait(planned, entry, update, model, now)
         if planned.action == "settle":
             settled = entry.settles_at(planned.happened_at, self._clock_margin)
             return Fate("settling", wait=min(math.floor(settled - now) + 1, LONGEST_SETTLING)), entry
         if planned.action == "coalesce":
-            run_id = entry.run_id or ""
-            write = self._ledger.mark_pending(model, run_id, planned.happened_at)
-            if write.made or (entry.pending_at or 0.0) >= planned.happened_at:
-                return Fate("coalesced", f"into the run after {run_id}"), entry
+            write = self._ledger.mark_pending(
+                model,
+                entry,
+                first_at=planned.first_at,
+                happened_at=planned.happened_at,
+                updates=planned.updates,
+                follows=update.follows_active,
+            )
+            if write.made:
+                return Fate("coalesced", f"into the run after {entry.run_id}"), entry
             return None, write.entry
         run_id = self._new_id()
         write = self._ledger.claim(
@@ -132,23 +134,40 @@ class Starter:
             happened_at=planned.happened_at,
             margin=self._clock_margin,
             spacing=self._spacing,
+            follows_active=update.follows_active,
         )
         if not write.made:
             return None, write.entry
+        taken = write.entry
+        since = (planned.first_at, taken.pending_since, taken.stale_since)
         covering = replace(
             update,
-            happened_at=planned.happened_at,
-            first_at=planned.first_at,
-            count=planned.updates,
+            happened_at=max(planned.happened_at, taken.pending_at or 0.0),
+            first_at=min(time for time in since if time is not None),
+            count=max(planned.updates, taken.pending_updates),
+            follows_active=update.follows_active or taken.follows_at is not None,
         )
         return self._start(covering, model, run_id, now, write.entry), entry
+
+    def _covered(self, entry: Entry, update: Update, model: Model, now: float) -> tuple[Fate | None, Entry]:
+        """Acknowledges the update; the run that covers it must know if it follows the active model."""
+        if entry.held(now) and not entry.follows(update):
+            write = self._ledger.follow(model, entry.run_id or "", update.happened_at)
+            if not write.made:
+                return None, write.entry
+        if update.waker:
+            write = self._ledger.finish_waiting(model, entry.gathered)
+            if not write.made and write.entry != entry:
+                return None, write.entry
+        return Fate("covered"), entry
 
     def _wait(
         self, planned: Plan, entry: Entry, update: Update, model: Model, now: float
     ) -> tuple[Fate | None, Entry]:
         """Has the update wait: by its marks alone if a message comes in time, else by being that message."""
-        if not update.own_marks <= entry.gathered:
-            return None, self._ledger.gather(model, update.own_marks, now).entry
+        if not update.own_marks <= entry.gathered or not entry.follows(update):
+            follows_at = None if entry.follows(update) else update.happened_at
+            return None, self._ledger.gather(model, update.own_marks, now, follows_at=follows_at).entry
         detail = f"one of {len(entry.gathered)} that wait, until {to_iso(planned.until)} at the latest"
         promised = now <= (entry.wake_at or 0.0) <= planned.until
         if promised and not update.waker:
@@ -222,12 +241,12 @@ class Starter:
         wait = next_wait(0.0, past, shortest=polls.shortest, longest=polls.longest)
         return first_check(entry.history, wait, run["baseline"])
 
-    def conclude(self, ended: RunEnded) -> float | None:
+    def conclude(self, ended: RunEnded) -> list[Update]:
         """Sees to a run whose execution ended as it should not: failed, timed out, or aborted.
 
         If the run still holds its model, the workflow is started once more, to tell of the failure and
-        release the model. Otherwise that has been done. Returns when an update happened (epoch seconds)
-        that the run did not cover and that must be asked for again, None if there is none.
+        release the model. Otherwise that has been done. Returns the updates that the run did not cover and
+        that must be asked for again.
         Raises AwsUnavailable, and BadInput where that has been tried too often.
         """
         run = ended.run
@@ -235,7 +254,7 @@ class Starter:
         lease_until = self._clock() + LEASE_SLACK
         write = self._ledger.hold(model, run["run_id"], lease_until)
         if not write.made:
-            return write.entry.pending_at
+            return _left_by(ended, model, write.entry)
         # Numbered, so that the same report delivered twice concludes once.
         last = ended.execution_arn.partition(f":{run['run_id']}-")[2]
         number = int(last) + 1 if last.isdigit() else 1
@@ -256,4 +275,26 @@ class Starter:
             execution=ended.execution_arn,
             reason=ended.status,
         )
-        return None  # the workflow asks again
+        return []  # the workflow asks again
+
+
+def _left_by(ended: RunEnded, model: Model, entry: Entry) -> list[Update]:
+    """What the workflow of a run that has ended may have failed to ask for."""
+    follows_active = ended.run["follows_active"]
+    pending = _pending(model, entry)
+    left = [replace(pending, follows_active=follows_active)] if pending else []
+    follows_at = from_iso(ended.run["cause"]["last_at"]) if follows_active else entry.follows_at
+    # Not whenever a run fails: what it was asked for has failed with it, and would be asked for without end.
+    unasked = ended.error == "NotAskedAgain" or ended.status != "FAILED"
+    if unasked and follows_at is not None and entry.run_id is None:
+        left.append(Update.single(Target(model.job_id, None), follows_at, "asked_again"))
+    return left
+
+
+def _pending(model: Model, entry: Entry) -> Update | None:
+    """The updates that no run has taken up since the one that they came too late for."""
+    if entry.pending_at is None:
+        return None
+    update = Update.single(Target(*model), entry.pending_at, "asked_again")
+    first_at = update.first_at if entry.pending_since is None else entry.pending_since
+    return replace(update, first_at=first_at, count=max(entry.pending_updates, 1))

@@ -154,9 +154,7 @@ class Trigger:
             if isinstance(occurrence, Update):
                 updates.append(occurrence)
             elif isinstance(occurrence, RunEnded):
-                if (pending_at := self._starter.conclude(occurrence)) is not None:
-                    target = Target(occurrence.run["job_id"], occurrence.run["model_id"])
-                    updates.append(Update.single(target, pending_at, "asked_again"))
+                updates += self._starter.conclude(occurrence)
             elif isinstance(occurrence, AllModels):
                 updates += self._scheduled(occurrence)
             else:
