@@ -17,11 +17,12 @@ class Entry:
 
     A claim holds the model while `run_id` is set and its lease has not expired. It has become a run when its
     workflow has set `requested_at`, the time of the claim; before that it may still come to nothing, and
-    nothing may rely on it. `pending_at` is the latest update that this run does not cover, `pending_since` the
-    first, `pending_updates` how many there were, duplicates included. `covered_until` is the `requested_at` of
-    the last completed run, `stale_since` the first update of the runs that have failed since. `gathered` are
-    the marks of updates that wait: by `wake_at` a message will ask again for them. `follows_at` is the latest
-    update that follows the job's active model, of those that the last claim was made for or that came since.
+    nothing may rely on it. `pending_at` is the latest update that this run does not cover, `pending_since`
+    the first, `pending_updates` how many there were, duplicates included. `covered_until` is the
+    `requested_at` of the last completed run, `stale_since` the first update of the runs that have failed
+    since. `gathered` are the marks of updates that wait: by `wake_at` a message will ask again for them.
+    `follows_at` is the latest update that follows the job's active model, of those that the last claim was
+    made for or that came since.
     """
 
     run_id: str | None = None

@@ -4,8 +4,8 @@ Attributes: job_id and model_id (the key), run_id, requested_at, lease_expires_a
 pending_updates, covered_until, stale_since, gathered, wake_at and follows_at (see coverage.Entry), history
 (JSON, the last completed runs), last_run_id (so that a release may be repeated), claimed_at (of the last
 claim, also of one that came to nothing), last_outcome, last_ended_at and last_failure (for people) and
-expires_at (time to live). Times are ISO 8601 strings of fixed width. The workflow writes the same item: at its start it
-makes the claim a run, with requested_at and a long lease, and at its end it releases the model.
+expires_at (time to live). Times are ISO 8601 strings of fixed width. The workflow writes the same item: at
+its start it makes the claim a run, with requested_at and a long lease, and at its end it releases the model.
 """
 
 import json
