@@ -308,11 +308,13 @@ def test_a_claim_keeps_its_distance_from_the_last_completed_run(stack: Stack, le
     assert claim(ledger, "a", spacing=100.0).made
 
 
-def test_the_jobs_of_all_models_are_known(ledger: Ledger) -> None:
-    assert ledger.jobs() == set()
-    for model in (MODEL, OTHER, Model("77", "m")):
-        ledger.gather(model, frozenset({FIRST}), NOW)
-    assert ledger.jobs() == {"1234", "77"}
+def test_all_models_are_known_with_what_is_pending(stack: Stack, ledger: Ledger) -> None:
+    assert ledger.entries() == {}
+    ledger.gather(OTHER, frozenset({FIRST}), NOW)
+    claim(ledger, "a")
+    hold(stack, "a")
+    mark_pending(ledger, "a", NOW + 1)
+    assert ledger.entries() == {OTHER: Entry(), MODEL: noted(NOW + 1, NOW + 1, 1)}
 
 
 # --- Give back and hold ----------------------------------------------------------------------------------
@@ -461,7 +463,7 @@ def test_a_table_that_cannot_be_written_is_told(stack: Stack) -> None:
     for write in writes:
         with pytest.raises(AwsUnavailable, match="write to the ledger"):
             write()
-    reads: list[Callable[[], object]] = [lambda: ledger.read(MODEL), ledger.jobs]
+    reads: list[Callable[[], object]] = [lambda: ledger.read(MODEL), ledger.entries]
     for read in reads:
         with pytest.raises(AwsUnavailable, match="read the ledger"):
             read()

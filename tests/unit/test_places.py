@@ -137,4 +137,4 @@ def test_without_a_limit_nothing_is_asked(stack: Stack, monkeypatch: pytest.Monk
 def test_places_are_no_models(two: Scene) -> None:
     two.run(A, "run-a")
     assert two.stack.item(Model(PLACES, "0001"))["holder"] == '["1", "a", "run-a"]'
-    assert two.ledger.jobs() == {"1"}
+    assert {model.job_id for model in two.ledger.entries()} == {"1"}

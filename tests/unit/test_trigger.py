@@ -296,6 +296,43 @@ def test_a_schedule_asks_for_stale_metrics_only(scene: Scene, age: float, outcom
     assert outcomes(scene.invoke(tick)) == [outcome, outcome]
 
 
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"pending_at": -60},
+        {"run_id": "r", "requested_at": -9000, "lease_expires_at": -1},
+        {"run_id": "r", "requested_at": -9000, "lease_expires_at": -1, "pending_at": -60},
+        {"run_id": "r", "lease_expires_at": -60},
+    ],
+    ids=["pending", "never ended", "never ended, and pending", "never began"],
+)
+def test_a_schedule_asks_for_what_was_left_behind_however_new_the_metrics(
+    scene: Scene, left: dict[str, str | float]
+) -> None:
+    now = scene.clock.now
+    item = {name: at if isinstance(at, str) else to_iso(now + at) for name, at in left.items()}
+    scene.stack.put_item(item | {"covered_until": to_iso(now - 9500)})
+    shown = {"is_recomputing_metrics": False, "last_recomputed_timestamp": to_iso(now)}
+    scene.platform.metrics = answer(json=shown)
+    tick = {"models": "all", "happened_at": to_iso(now - 10), "older_than_seconds": 3600}
+    assert scene.batch(tick) == []
+    assert scene.models == {MODEL}
+
+
+def test_a_schedule_leaves_alone_what_a_run_holds(scene: Scene) -> None:
+    held: dict[str, str | float] = {
+        "run_id": "r",
+        "requested_at": -90,
+        "lease_expires_at": 600,
+        "pending_at": -60,
+    }
+    now = scene.clock.now
+    scene.stack.put_item({n: a if isinstance(a, str) else to_iso(now + a) for n, a in held.items()})
+    shown = {"is_recomputing_metrics": False, "last_recomputed_timestamp": to_iso(now)}
+    scene.platform.metrics = answer(json=shown)
+    assert set(outcomes(scene.invoke({"models": "all", "older_than_seconds": 3600}))) == {"fresh"}
+
+
 @pytest.mark.parametrize("timestamp", [None, "some time ago"])
 def test_metrics_of_no_known_age_are_stale(scene: Scene, timestamp: str | None) -> None:
     scene.platform.metrics = answer(

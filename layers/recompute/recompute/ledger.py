@@ -118,13 +118,20 @@ class Ledger:
             these,
         )
 
-    def jobs(self) -> set[str]:
-        """The ids of all jobs of which it knows a model."""
+    def entries(self) -> dict[Model, Entry]:
+        """All models that it knows: who holds them, and what is pending, but not the rest."""
+        names = "job_id, model_id, run_id, requested_at, lease_expires_at"
+        names += ", pending_at, pending_since, pending_updates"
         with aws_call("read the ledger"):
             pages = self._dynamodb.get_paginator("scan").paginate(
-                TableName=self._table, ProjectionExpression="job_id"
+                TableName=self._table, ProjectionExpression=names
             )
-            return {item["job_id"]["S"] for page in pages for item in page["Items"]} - {PLACES}
+            return {
+                Model(item["job_id"]["S"], item["model_id"]["S"]): _entry(item)
+                for page in pages
+                for item in page["Items"]
+                if item["job_id"]["S"] != PLACES
+            }
 
     def mark_pending(
         self, model: Model, entry: Entry, *, first_at: float, happened_at: float, updates: int, follows: bool

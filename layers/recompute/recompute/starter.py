@@ -175,9 +175,15 @@ class Starter:
         wait = math.floor(planned.until - now) + 1
         return Fate("waiting", detail, wait, None if promised else planned.until), entry
 
-    def known_jobs(self) -> set[str]:
-        """The jobs of all models that the ledger knows. Raises AwsUnavailable."""
-        return self._ledger.jobs()
+    def known(self) -> tuple[set[str], list[Update]]:
+        """The jobs of all models that the ledger knows, and the updates that are left without a message.
+
+        Step Functions tells of an execution's end at its best effort only: where it did not, nobody has asked
+        for what the workflow failed to ask for. Raises AwsUnavailable.
+        """
+        now, entries = self._clock(), self._ledger.entries()
+        left = (_left_behind(model, entry, now) for model, entry in entries.items())
+        return {model.job_id for model in entries}, [update for update in left if update]
 
     def promise(self, model: Model, wake_at: float) -> None:
         """Tells the ledger of the message that was sent to wake the model. Raises AwsUnavailable."""
@@ -289,6 +295,16 @@ def _left_by(ended: RunEnded, model: Model, entry: Entry) -> list[Update]:
     if unasked and follows_at is not None and entry.run_id is None:
         left.append(Update.single(Target(model.job_id, None), follows_at, "asked_again"))
     return left
+
+
+def _left_behind(model: Model, entry: Entry, now: float) -> Update | None:
+    """What is known to wait while no run holds the model, or was waiting when a run went without an end."""
+    if entry.held(now):
+        return None
+    if entry.run_id is None or entry.pending_at is not None:
+        return _pending(model, entry)
+    begun_at = entry.requested_at or entry.lease_expires_at or now
+    return Update.single(Target(*model), begun_at, "asked_again")
 
 
 def _pending(model: Model, entry: Entry) -> Update | None:

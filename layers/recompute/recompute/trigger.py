@@ -168,8 +168,10 @@ class Trigger:
         return updates
 
     def _scheduled(self, occurrence: AllModels) -> list[Update]:
-        """What a schedule asks for; nothing if it was so much that it has been sent to the queue."""
-        updates = self._routes().scheduled(occurrence, self._starter.known_jobs())
+        """What a schedule asks for, and what has been left behind; nothing if it was so much that it has been
+        sent to the queue."""
+        jobs, left_behind = self._starter.known()
+        updates = [*left_behind, *self._routes().scheduled(occurrence, jobs)]
         logger.info("schedule", models=len(updates), older_than_seconds=occurrence.older_than)
         if len(updates) <= FAN_OUT:
             return updates
