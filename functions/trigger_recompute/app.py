@@ -36,7 +36,7 @@ def trigger() -> Trigger:
         Ledger(dynamodb, table),
         Workflow(boto3.client("stepfunctions"), env.text("WORKFLOW_ARN")),
         Places(dynamodb, table, env.whole_number("MAXIMUM_RECOMPUTES")),
-        clock_margin=env.seconds("CLOCK_MARGIN_SECONDS"),
+        margin=env.seconds("SETTLING_SECONDS") + env.seconds("CLOCK_MARGIN_SECONDS"),
         spacing=env.seconds("MINIMUM_INTERVAL_SECONDS"),
         run_deadline=env.seconds("RUN_DEADLINE_SECONDS"),
         polls=PollSettings.of(env),

@@ -20,7 +20,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ProxyConnectionError, SSLError
 
 from recompute.arcanna import Arcanna
-from recompute.aws import Queues
+from recompute.aws import DeadLetter, Queues
 from recompute.errors import (
     ApiKeyUnavailable,
     AwsUnavailable,
@@ -28,6 +28,7 @@ from recompute.errors import (
     PlatformUnavailable,
     UndocumentedAnswer,
 )
+from recompute.http import BoundedClient
 from recompute.platform import arcanna
 from recompute.settings import Environment
 from recompute.updates import Model
@@ -115,14 +116,14 @@ def client(secrets_manager: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
     """The functions' client, in an environment with these variables besides."""
     opened = ExitStack()
 
-    class Closed(httpx.Client):
+    class Closed(BoundedClient):
         """Closed after the test: a function keeps its client for as long as it lives."""
 
         def __init__(self, **given: Any) -> None:
             super().__init__(**given)
             opened.callback(self.close)
 
-    monkeypatch.setattr(httpx, "Client", Closed)
+    monkeypatch.setattr("recompute.platform.BoundedClient", Closed)
 
     def make(base_url: str, **variables: str) -> Arcanna:
         given = {**AWS, "AWS_ENDPOINT_URL": secrets_manager, "ARCANNA_BASE_URL": base_url, **variables}
@@ -340,7 +341,7 @@ def test_boto3_goes_by_the_same_variables(
         monkeypatch.setenv("NO_PROXY", no_proxy)
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{port_of(server.url)}")
         with sqs() as aws, pytest.raises(AwsUnavailable) as raised:
-            Queues(aws, "updates", "dead-letters").dead_letter("body", "reason", "detail")
+            Queues(aws, "updates", "dead-letters").dead_letter(DeadLetter("body", "reason", "detail"))
         assert type(raised.value.__cause__) is error
         assert len(proxy.tunnels) == tunnels
 

@@ -15,7 +15,7 @@ from recompute.gathering import mark
 from recompute.ledger import FORGET_AFTER, Ledger, Write
 from recompute.runs import PastRun
 from recompute.timestamps import to_iso
-from recompute.updates import Model
+from recompute.updates import Model, Target, Update
 from tests.doubles import MODEL, Stack
 
 NOW = 1_736_950_000.0
@@ -47,6 +47,8 @@ def claim(
     happened_at: float = NOW - 60,
     model: Model = MODEL,
     spacing: float = 0.0,
+    gathered: frozenset[str] = frozenset(),
+    left_at: float | None = None,
 ) -> Write:
     return ledger.claim(
         model,
@@ -56,6 +58,8 @@ def claim(
         happened_at=happened_at,
         margin=MARGIN,
         spacing=spacing,
+        gathered=gathered,
+        left_at=left_at,
     )
 
 
@@ -64,9 +68,17 @@ def mark_pending(
 ) -> Write:
     """Notes an update on the run, given what is known of the model; by default what the ledger knows."""
     known = replace(known or ledger.read(MODEL), run_id=run_id)
-    return ledger.mark_pending(
-        MODEL, known, first_at=happened_at, happened_at=happened_at, updates=1, follows=follows
-    )
+    return ledger.mark_pending(MODEL, known, update(happened_at, follows_active=follows))
+
+
+def update(happened_at: float, **changes: Any) -> Update:
+    return replace(Update.single(Target(*MODEL), happened_at, "upload"), **changes)
+
+
+def give_back(ledger: Ledger, run_id: str, *, follows: bool = False) -> Write:
+    """Three updates, from 70 to 50 s ago, are due again."""
+    due = update(NOW - 50, first_at=NOW - 70, count=3, follows_active=follows)
+    return ledger.give_back(MODEL, run_id, due)
 
 
 def hold(stack: Stack, run_id: str, requested_at: float = NOW, lease_until: float = LEASE) -> bool:
@@ -249,7 +261,8 @@ def test_the_latest_update_that_follows_stays_noted_until_a_claim(stack: Stack, 
     assert mark_pending(ledger, "a", NOW + 3, follows=True).entry.follows_at == NOW + 3
     assert ledger.gather(MODEL, frozenset({FIRST}), NOW, follows_at=NOW + 4).entry.follows_at == NOW + 4
     stack.workflow_writes("ReleaseFailed", ended("a"))
-    assert claim(ledger, "b", now=NOW + 50).entry.follows_at == NOW + 4
+    write = claim(ledger, "b", now=NOW + 50, gathered=frozenset({FIRST}))
+    assert (write.made, write.entry.follows_at) == (True, NOW + 4)
     assert ledger.read(MODEL).follows_at is None
 
 
@@ -263,7 +276,12 @@ def test_a_claim_for_an_update_that_follows_says_so(ledger: Ledger) -> None:
         margin=MARGIN,
         follows_active=True,
     ).made
-    assert ledger.read(MODEL).follows_at == NOW
+    assert ledger.read(MODEL).follows_at == NOW - MARGIN
+
+
+def test_whom_updates_follow_is_known_after_their_claim_was_given_back(ledger: Ledger) -> None:
+    claim(ledger, "a")
+    assert give_back(ledger, "a", follows=True).entry.follows_at == NOW - 50
 
 
 # --- Gathering -------------------------------------------------------------------------------------------
@@ -287,8 +305,21 @@ def test_a_waker_is_promised_while_there_is_something_to_wake_for(ledger: Ledger
 def test_a_claim_covers_what_was_gathered_and_needs_no_waker_for_it(ledger: Ledger) -> None:
     ledger.gather(MODEL, frozenset({FIRST}), NOW)
     ledger.promise(MODEL, NOW + 60)
-    assert claim(ledger, "a").entry.gathered == {FIRST}
+    assert claim(ledger, "a", gathered=frozenset({FIRST})).entry.gathered == {FIRST}
     assert ledger.read(MODEL) == Entry("a", None, LEASE)
+
+
+def test_a_claim_sees_to_all_that_is_gathered_or_is_none(ledger: Ledger) -> None:
+    gathered = ledger.gather(MODEL, frozenset({FIRST, SECOND}), NOW)
+    for known in (frozenset[str](), frozenset({FIRST})):
+        assert claim(ledger, "a", gathered=known) == Write(False, gathered.entry)
+
+
+def test_what_a_claim_leaves_is_pending(ledger: Ledger) -> None:
+    ledger.gather(MODEL, frozenset({FIRST, SECOND}), NOW)
+    assert claim(ledger, "a", gathered=frozenset({FIRST, SECOND}), left_at=NOW - 1).made
+    left = Entry("a", None, LEASE, pending_at=NOW - 1, pending_since=NOW - 1, pending_updates=1)
+    assert ledger.read(MODEL) == left
 
 
 def test_waiting_is_finished_only_if_nothing_else_has_been_gathered(ledger: Ledger) -> None:
@@ -320,24 +351,23 @@ def test_all_models_are_known_with_what_is_pending(stack: Stack, ledger: Ledger)
 # --- Give back and hold ----------------------------------------------------------------------------------
 
 
-def test_a_claim_that_is_given_back_leaves_the_model_free(ledger: Ledger) -> None:
+def test_a_claim_that_is_given_back_leaves_the_model_free_and_what_is_due(ledger: Ledger) -> None:
     claim(ledger, "a")
-    mark_pending(ledger, "a", NOW - 50)
-    left = Entry(pending_at=NOW - 50, pending_since=NOW - 50, pending_updates=1)
-    assert ledger.give_back(MODEL, "a") == Write(True, left)
+    left = Entry(pending_at=NOW - 50, pending_since=NOW - 70, pending_updates=3)
+    assert give_back(ledger, "a") == Write(True, left)
     assert claim(ledger, "b").made
 
 
 def test_a_claim_that_became_a_run_is_not_given_back(stack: Stack, ledger: Ledger) -> None:
     claim(ledger, "a")
     assert hold(stack, "a", lease_until=LEASE + 1000)
-    assert ledger.give_back(MODEL, "a") == Write(False, Entry("a", NOW, LEASE + 1000))
+    assert give_back(ledger, "a") == Write(False, Entry("a", NOW, LEASE + 1000))
     assert not claim(ledger, "b", now=LEASE + 500).made
 
 
 def test_only_the_holder_gives_back(ledger: Ledger) -> None:
     claim(ledger, "a")
-    assert ledger.give_back(MODEL, "b") == Write(False, Entry("a", None, LEASE))
+    assert give_back(ledger, "b") == Write(False, Entry("a", None, LEASE))
     assert not claim(ledger, "c").made
 
 
@@ -456,7 +486,7 @@ def test_a_table_that_cannot_be_written_is_told(stack: Stack) -> None:
         lambda: claim(ledger, "a"),
         lambda: mark_pending(ledger, "a", NOW, Entry()),
         lambda: ledger.follow(MODEL, "a", NOW),
-        lambda: ledger.give_back(MODEL, "a"),
+        lambda: give_back(ledger, "a"),
         lambda: ledger.hold(MODEL, "a", LEASE),
         lambda: ledger.gather(MODEL, frozenset({FIRST}), NOW),
     ]

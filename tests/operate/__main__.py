@@ -45,7 +45,7 @@ def status(given: argparse.Namespace) -> int:
     items = sorted(stack.ledger(given.job, given.model), key=lambda item: (item["job_id"], item["model_id"]))
     if not items:
         say("The ledger knows no such model: no update of it has been handled yet.")
-    rows, margin = [], float(stack.parameters.get("ClockMarginSeconds", 0))
+    rows, margin = [], sum(float(stack.parameters.get(name, 0)) for name in models.MARGIN)
     for item in items:
         run_id = models.running(item, now)
         execution = stack.execution(run_id) if run_id else None

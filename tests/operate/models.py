@@ -10,6 +10,9 @@ from recompute.timestamps import from_iso
 Item = Mapping[str, Any]
 """An item of the ledger, as plain values; its attributes are listed in recompute.ledger."""
 
+MARGIN = ("SettlingSeconds", "ClockMarginSeconds")
+"""The parameters of the stack that together say how much older an update is than what covers it."""
+
 
 class Standing(NamedTuple):
     """How a model stands. Times are epoch seconds; None where there is none, or none is known.
@@ -55,8 +58,8 @@ def running(item: Item, now: float) -> str | None:
 def standing(item: Item, now: float, margin: float, first_at: float | None = None) -> Standing:
     """How the model stands.
 
-    `margin` is the ClockMarginSeconds of the stack; `first_at` is when the first update happened that led to
-    the run under way.
+    `margin` is the sum of the stack's MARGIN, in seconds; `first_at` is when the first update happened that
+    led to the run under way.
     """
     held = running(item, now) is not None
     waiting = _waiting(item, now, margin)

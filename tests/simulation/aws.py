@@ -301,7 +301,8 @@ class SqsClient:
     def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
         def send() -> None:
             for entry in Entries:
-                self._send(QueueUrl, entry["MessageBody"], entry["DelaySeconds"], {})
+                attributes = entry.get("MessageAttributes", {})
+                self._send(QueueUrl, entry["MessageBody"], entry.get("DelaySeconds"), attributes)
 
         self._outside(f"SendMessageBatch to {QueueUrl}", send, unavailable("SendMessageBatch"))
         return {}

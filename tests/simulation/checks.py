@@ -24,14 +24,16 @@ def violations(history: History) -> list[str]:
 
 
 def no_lost_update(history: History) -> Iterator[str]:
-    """1. Every update is followed by a completed run that was claimed after it, or by a told failure."""
+    """1. Every update is followed by a completed run that was claimed after its data had arrived at the
+    platform, or by a told failure."""
     claimed = _claims(history)
     for update in history.journal.of("update"):
         after = [
             event
             for event in history.journal.of("covered", "failed told", "dead letter", "caller told")
             if event.model == update.model
-            and claimed.get(event.details.get("run", ""), event.time) >= update.time
+            and claimed.get(event.details.get("run", ""), event.time)
+            >= (update.details["arrives"] if event.what == "covered" else update.time)
             and (event.what != "caller told" or event.details["of"] is update.details["by"])
         ]
         if not after:

@@ -12,10 +12,13 @@ from recompute.settings import PollSettings
 from recompute.starter import Fate, Starter
 from recompute.timestamps import to_iso
 from recompute.updates import Model, Update
-from tests.simulation.world import Protocol
+from tests.simulation.world import MARGIN, SETTLING, Protocol
 
 Request = dict[str, Any]
 Definition = dict[str, Any]
+
+GIVE_BACK = "SET pending_at"
+"""How the ledger's write begins that gives a claim back."""
 
 
 def claim_without_condition(request: Request) -> Request:
@@ -23,11 +26,11 @@ def claim_without_condition(request: Request) -> Request:
 
 
 def pending_without_condition(request: Request) -> Request:
-    return _unconditional(request, "SET pending_at")
+    return _unconditional(request, "SET pending_updates")
 
 
 def give_back_without_condition(request: Request) -> Request:
-    return _unconditional(request, "REMOVE run_id")
+    return _unconditional(request, GIVE_BACK)
 
 
 def places_without_condition(request: Request) -> Request:
@@ -41,7 +44,7 @@ def _unconditional(request: Request, write: str) -> Request:
 
 
 def give_back_while_held(request: Request) -> Request:
-    if not request["UpdateExpression"].startswith("REMOVE run_id"):
+    if not request["UpdateExpression"].startswith(GIVE_BACK):
         return request
     return {**request, "ConditionExpression": "run_id = :run"}
 
@@ -215,7 +218,8 @@ PLANTED = {
     "ask again before release": Planted(Protocol(definition=asks_again_before_release), ("1",)),
     "baseline after the request": Planted(Protocol(starter=BaselineAfterRequest), ("4",)),
     "requested_at after the request": Planted(Protocol(starter=RequestedAtAfterRequest, rates=SLOW), ("1",)),
-    "no margin": Planted(Protocol(margin=0.0), ("1",)),
+    "no margin": Planted(Protocol(margin=SETTLING), ("1",)),
+    "settling does not count": Planted(Protocol(margin=MARGIN - SETTLING), ("1",)),
     "acknowledged because seen before": Planted(Protocol(starter=AcknowledgesWhatItHasSeen), ("1",)),
     "gathered without a waker": Planted(Protocol(starter=GathersWithoutWaker), ("1",)),
     "waker that does not come back": Planted(Protocol(starter=WakesOnce), ("1",)),

@@ -61,7 +61,7 @@ class Town:
             Ledger(dynamodb, "ledger"),
             Workflow(cast("Any", StatesClient(self._start, self._call)), "workflow"),
             Places(dynamodb, "ledger", LIMIT),
-            clock_margin=5.0,
+            margin=5.0,
             spacing=0.0,
             run_deadline=3600.0,
             polls=PollSettings(5, 900, 600),

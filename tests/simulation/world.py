@@ -47,8 +47,9 @@ from tests.simulation.workflow import Ending, Interpreter, StateError
 
 T = TypeVar("T")
 
-MARGIN = 5.0
-SKEW = 1.9  # two clocks differ by less than the margin less the second that EventBridge cuts off
+SETTLING = 30.0  # until then, the data of an update arrive at the platform
+MARGIN = SETTLING + 5.0
+SKEW = 1.9  # two clocks differ by less than the rest of the margin less the second that EventBridge cuts off
 FAULTS_UNTIL = START + 3000.0
 INVOCATION = 120.0  # these four as in template.yaml
 VISIBILITY = 720.0
@@ -159,7 +160,7 @@ class World:
         self._executions: set[str] = set()
         self._unreported = False
         self._concurrency = random.choice([1, 2, 3])
-        self._settling = random.choice([0.0, 30.0])
+        self._queue_delay = random.choice([0.0, SETTLING])
         self._window = random.choice([0.0, 1.0, 15.0])
         self._batch = random.choice([5, 10_000])
         self.places = random.choice(protocol.places)
@@ -172,7 +173,7 @@ class World:
             Workflow(cast("Any", StatesClient(self._start_execution, self.call)), "workflow"),
             Places(cast("Any", DynamoDbClient(self._table, self.call)), "ledger", self.places),
             spacing=random.choice(protocol.spacing),
-            clock_margin=protocol.margin,
+            margin=protocol.margin,
             run_deadline=RUN_DEADLINE,
             polls=POLLS,
             clock=self._clock,
@@ -302,8 +303,10 @@ class World:
         if stimulus.kind == "garbage":
             self.journal.note("garbage", "*", body=body)
         else:
+            takes = self._random.choice([0.0, SETTLING, self._random.uniform(0, SETTLING)])
             for model in models_of(body):
-                self.journal.note("update", model, by=stimulus)
+                arrives = self.scheduler.now + takes
+                self.journal.note("update", model, by=stimulus, arrives=arrives)
         if stimulus.kind == "direct":
             self._invoke_directly(stimulus, json.loads(body))
         elif stimulus.kind == "message":
@@ -342,7 +345,7 @@ class World:
             self._dead_letter(body, attributes["reason"]["StringValue"])
             return
         self._messages += 1
-        visible_at = now + (self._settling if delay is None else delay)
+        visible_at = now + (self._queue_delay if delay is None else delay)
         self._queue.append(Message(self._messages, body, now, visible_at))
         self._poll_at(visible_at + self._random.uniform(0, self._window))
 

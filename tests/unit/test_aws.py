@@ -1,13 +1,16 @@
 """The AWS calls of the trigger: what they do, and the one failure that their callers handle."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recompute.arcanna import FIGURES, LARGEST_METRICS
-from recompute.aws import ROUTES_MAX_AGE, Queues, RouteSource, Workflow
+from recompute.aws import ROUTES_MAX_AGE, SQS_BATCH_BYTES, DeadLetter, Queues, RouteSource, Workflow
 from recompute.errors import AwsUnavailable, ConfigurationError
 from recompute.events import TEXT_LENGTH
 from recompute.observability import metrics
@@ -37,30 +40,87 @@ def test_an_update_is_put_off_until_its_delay_is_over(stack: Stack, queues: Queu
 
 
 def test_a_dead_letter_keeps_its_body_and_tells_its_reason(stack: Stack, queues: Queues) -> None:
-    queues.dead_letter('{"some": "body"}', "BadInput", "it lacks a job_id")
+    queues.dead_letter(DeadLetter('{"some": "body"}', "BadInput", "it lacks a job_id"))
     assert stack.dead_letters() == [('{"some": "body"}', "BadInput", "it lacks a job_id")]
 
 
 def test_a_dead_letter_without_a_detail_has_its_reason_for_one(stack: Stack, queues: Queues) -> None:
-    queues.dead_letter("body", "BadInput", "")
+    queues.dead_letter(DeadLetter("body", "BadInput", ""))
     assert stack.dead_letters() == [("body", "BadInput", "BadInput")]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
 @given(detail=st.text(max_size=2000))
 def test_any_detail_is_shown_in_characters_that_sqs_takes(stack: Stack, queues: Queues, detail: str) -> None:
-    queues.dead_letter("body", "BadInput", detail)
+    queues.dead_letter(DeadLetter("body", "BadInput", detail))
     ((_, _, shown),) = stack.dead_letters()
     assert shown
     assert shown.isprintable()
+
+
+def test_many_messages_go_by_few_calls(stack: Stack, queues: Queues) -> None:
+    letters = [DeadLetter(f"body {n}", "BadInput", "") for n in range(25)]
+    with calls_of(stack) as sizes:
+        assert queues.dead_letter_all(letters) == [None] * 25
+    assert sizes == [10, 10, 5]
+    assert {body for body, _, _ in stack.dead_letters()} == {letter.body for letter in letters}
+
+
+def test_no_call_is_larger_than_sqs_takes(stack: Stack, queues: Queues) -> None:
+    large = "x" * (SQS_BATCH_BYTES // 3)
+    with calls_of(stack) as sizes:
+        assert queues.dead_letter_all([DeadLetter(large, "BadInput", "é" * 2000)] * 5) == [None] * 5
+    assert sizes == [2, 2, 1]
+
+
+def test_a_message_that_sqs_refuses_is_the_only_one_that_failed(stack: Stack, queues: Queues) -> None:
+    def refuse_the_second(params: dict[str, Any], **_: Any) -> None:
+        params["Entries"] = [params["Entries"][0], params["Entries"][2]]
+
+    def tell(parsed: dict[str, Any], **_: Any) -> None:
+        parsed["Failed"] = [{"Id": "1", "Code": "InternalError", "SenderFault": False}]
+
+    events = stack.sqs.meta.events
+    events.register("provide-client-params.sqs.SendMessageBatch", refuse_the_second)
+    events.register("after-call.sqs.SendMessageBatch", tell)
+    try:
+        first, second, third = queues.put_off_all([UPDATE] * 3)
+    finally:
+        events.unregister("provide-client-params.sqs.SendMessageBatch", refuse_the_second)
+        events.unregister("after-call.sqs.SendMessageBatch", tell)
+    assert (first, third) == (None, None)
+    assert isinstance(second, AwsUnavailable)
+    assert "InternalError" in str(second)
+    assert len(stack.waiting()) == 2
+
+
+def test_a_queue_that_is_away_is_asked_once_for_all_messages(stack: Stack) -> None:
+    gone = Queues(stack.sqs, stack.updates_url + "-gone", stack.dead_letter_url)
+    with calls_of(stack) as sizes:
+        errors = gone.put_off_all([UPDATE] * 25)
+    assert sizes == [10]
+    assert [type(error) for error in errors] == [AwsUnavailable] * 25
+
+
+@contextmanager
+def calls_of(stack: Stack) -> Iterator[list[int]]:
+    """How many messages each call takes that is made meanwhile."""
+    sizes: list[int] = []
+
+    def note(params: dict[str, Any], **_: Any) -> None:
+        sizes.append(len(params["Entries"]))
+
+    stack.sqs.meta.events.register("provide-client-params.sqs.SendMessageBatch", note)
+    yield sizes
+    stack.sqs.meta.events.unregister("provide-client-params.sqs.SendMessageBatch", note)
 
 
 def test_a_queue_that_cannot_be_reached_is_told(stack: Stack) -> None:
     gone = Queues(stack.sqs, stack.updates_url + "-gone", stack.dead_letter_url + "-gone")
     with pytest.raises(AwsUnavailable, match="put an update back into the queue"):
         gone.put_off(UPDATE, 0)
-    with pytest.raises(AwsUnavailable, match="dead-letter queue"):
-        gone.dead_letter("body", "BadInput", "detail")
+    with pytest.raises(AwsUnavailable, match="messages to a queue"):
+        gone.dead_letter(DeadLetter("body", "BadInput", "detail"))
 
 
 # --- Workflow --------------------------------------------------------------------------------------------

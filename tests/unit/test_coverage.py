@@ -120,7 +120,7 @@ def test_an_update_settles_once_and_for_all(
     entry: Entry, happened_at: float, now: float, margin: float
 ) -> None:
     assume(decide(entry, happened_at, now, margin) == "settle")
-    settled = entry.settles_at(happened_at, margin) + 0.001
+    settled = max(entry.settles_at(happened_at, margin), entry.doubtful_until) + 0.001
     assert settled > now
     assert decide(entry, happened_at, settled, margin) == "claim"
 
@@ -174,7 +174,8 @@ def at_once(at: float, waker: bool = False) -> Update:
         (HELD, upload(910.0, 920.0, 930.0), "coalesce", None),
         # An update that is significant in itself does not wait, and takes the others along.
         (Entry(gathered=gathered(990.0)), at_once(900.0), "claim", None),
-        (Entry(gathered=gathered(996.0)), at_once(900.0), "settle", None),
+        (Entry(gathered=gathered(996.0)), at_once(900.0), "claim", None),
+        (Entry(gathered=gathered(990.0)), at_once(996.0), "settle", None),
         # Covered itself: others are somebody else's business, if there is somebody.
         (replace(OTHERS_WAIT, wake_at=1001.0), at_once(900.0), "covered", None),
         (replace(OTHERS_WAIT, wake_at=999.0), at_once(900.0), "claim", None),
@@ -213,10 +214,41 @@ def test_recomputes_of_a_model_are_spaced(
 def test_a_plan_tells_of_all_that_it_covers() -> None:
     planned = plan(Entry(gathered=gathered(890.0, 930.0)), upload(900.0), NOW, MARGIN, 0.0)
     assert (planned.happened_at, planned.first_at, planned.updates) == (930.0, 890.0, 3)
+    assert planned.left_at is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "action"),
+    [
+        (Entry(pending_at=900.0), "claim"),
+        (Entry(pending_at=900.0, run_id="r", requested_at=800.0, lease_expires_at=999.0), "claim"),
+        (Entry(pending_at=900.0, covered_until=906.0), "wait"),
+        (replace(HELD, pending_at=900.0), "wait"),
+    ],
+    ids=["given back", "expired", "covered", "of a run"],
+)
+def test_what_was_due_once_is_due_unless_a_run_sees_to_it(entry: Entry, action: Action) -> None:
+    assert plan(entry, upload(950.0), NOW, MARGIN, 0.0).action == action
+
+
+def test_what_others_have_reported_just_now_is_left_to_a_further_run() -> None:
+    planned = plan(Entry(gathered=gathered(890.0, 996.0, 999.0)), at_once(900.0), NOW, MARGIN, 0.0)
+    assert (planned.action, planned.happened_at, planned.left_at, planned.updates) == (
+        "claim",
+        900.0,
+        999.0,
+        2,
+    )
+
+
+def test_what_is_not_enough_without_them_waits_for_those_that_have_not_settled() -> None:
+    planned = plan(Entry(gathered=gathered(996.0, 999.0)), upload(900.0), NOW, MARGIN, 0.0)
+    assert (planned.action, planned.until) == ("wait", 1500.0)
 
 
 @given(entries(), times)
 def test_alone_and_at_once_an_update_is_decided_on_by_itself(entry: Entry, happened_at: float) -> None:
+    assume(entry.owed(NOW) is None)
     happened_at = round(happened_at, 3)
     alone = plan(entry, at_once(happened_at), NOW, MARGIN, 0.0)
     assert alone.action == decide(entry, happened_at, NOW, MARGIN)

@@ -27,7 +27,7 @@ from recompute.places import Places
 from recompute.polling import next_wait
 from recompute.runs import Cause, Check, PastRun, Run
 from recompute.settings import PollSettings
-from recompute.starter import LEASE_SLACK, LONGEST_SETTLING, Fate, Starter
+from recompute.starter import LEASE_SLACK, LONGEST_DOUBT, Fate, Starter
 from recompute.timestamps import to_iso
 from recompute.updates import Target, Update
 from tests.doubles import (
@@ -67,7 +67,7 @@ class Scene:
             workflow or Workflow(self.stack.states, self.stack.workflow_arn),
             Places(self.stack.dynamodb, self.stack.ledger_table, 0),
             spacing=0.0,
-            clock_margin=MARGIN,
+            margin=MARGIN,
             run_deadline=DEADLINE,
             polls=POLLS,
             clock=self.clock,
@@ -198,12 +198,12 @@ def test_on_a_claim_that_is_no_run_yet_no_update_relies(scene: Scene, age: float
     scene.ask()
     claimed = scene.stack.item()
     scene.clock.now += 20
-    assert scene.ask(age + 20) == Fate("settling", wait=LONGEST_SETTLING)
+    assert scene.ask(age + 20) == Fate("settling", wait=LONGEST_DOUBT)
     assert scene.stack.item() == claimed
     scene.workflow_writes("HoldModel")
-    scene.clock.now += LONGEST_SETTLING
+    scene.clock.now += LONGEST_DOUBT
     known = "covered" if age else "coalesced"
-    assert scene.ask(age + 20 + LONGEST_SETTLING).outcome == known
+    assert scene.ask(age + 20 + LONGEST_DOUBT).outcome == known
 
 
 def test_an_update_that_waited_for_a_claim_in_doubt_is_the_next_to_claim(scene: Scene) -> None:
@@ -524,8 +524,7 @@ def test_an_update_that_waits_with_others_has_their_run_follow(scene: Scene) -> 
     for age, follows_active in ((60, False), (50, True)):
         update = replace(scene.update(age), significance=much, follows_active=follows_active)
         assert scene.starter.ask(update, MODEL, LEASE).outcome == "waiting"
-    assert scene.ask(40).outcome == "started"
-    assert follows(scene, "run-1")
+    assert follows(scene, scene.ask(40).detail)
 
 
 @pytest.mark.parametrize(

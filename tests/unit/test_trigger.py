@@ -1,7 +1,8 @@
 """Whatever comes in: a run, a reason why none is needed, a wait with an end to it, or a dead letter."""
 
 import json
-from itertools import count
+from collections.abc import Callable
+from itertools import chain, count, repeat
 from typing import Any
 
 import httpx
@@ -16,11 +17,11 @@ from recompute.ledger import Ledger
 from recompute.observability import metrics
 from recompute.places import Places
 from recompute.settings import PollSettings, RetrySettings
-from recompute.starter import LONGEST_SETTLING, Starter
+from recompute.starter import LONGEST_DOUBT, Starter
 from recompute.timestamps import to_iso
 from recompute.trigger import LONGEST_DELAY, RESERVE, Result, Trigger, retry_delay
 from recompute.updates import Update
-from tests.doubles import MODEL, Answer, Clock, ScriptedPlatform, Stack, answer
+from tests.doubles import MODEL, Answer, Clock, Logs, ScriptedPlatform, Stack, answer
 
 MARGIN = 5.0
 RETRIES = RetrySettings(interval=5, maximum=300, give_up_after=3600)
@@ -64,6 +65,7 @@ class Scene:
         )
         self.clock = Clock()
         self.remaining = 100.0
+        self.left: Callable[[], float] = lambda: self.remaining
         self.spacing = 0.0
         self.put_off: list[dict[str, Any]] = []
         self.places = 0
@@ -87,7 +89,7 @@ class Scene:
             Ledger(stack.dynamodb, names["ledger"]),
             Workflow(stack.states, names["workflow"]),
             Places(stack.dynamodb, names["ledger"], self.places),
-            clock_margin=MARGIN,
+            margin=MARGIN,
             spacing=self.spacing,
             run_deadline=3600.0,
             polls=PollSettings(5, 900, 600),
@@ -110,7 +112,7 @@ class Scene:
         self.remaining -= seconds
 
     def invoke(self, event: object, **changed: str) -> list[Result]:
-        return self.trigger(**changed).handle_event(event, lambda: self.remaining)
+        return self.trigger(**changed).handle_event(event, self.left)
 
     def batch(self, *bodies: object, **changed: str) -> list[str]:
         """The ids of the messages that come again; they are numbered from 0."""
@@ -122,7 +124,7 @@ class Scene:
             }
             for number, body in enumerate(bodies)
         ]
-        return self.trigger(**changed).handle_batch(records, lambda: self.remaining)
+        return self.trigger(**changed).handle_batch(records, self.left)
 
     def request(self, age: float = 60.0, **fields: object) -> dict[str, object]:
         """A request for the model whose training data changed `age` seconds ago."""
@@ -198,6 +200,19 @@ def test_too_few_uploads_wait_by_one_message_and_enough_of_them_do_not(gathering
     assert outcomes(gathering.invoke(third)) == ["started"]
     (run,) = gathering.runs
     assert (run["cause"]["updates"], run["cause"]["kind"]) == (3, "upload")
+
+
+def test_what_was_due_is_due_although_the_attempt_failed(gathering: Scene) -> None:
+    known = gathering.platform.metrics
+    gathering.batch(*feedback(gathering, 1, 2))
+    gathering.platform.metrics = answer(503)
+    put_off(gathering)
+    gathering.batch(*feedback(gathering, 3))
+    assert gathering.runs == []
+    (later,) = put_off(gathering)
+    gathering.platform.metrics = known
+    gathering.batch(later)
+    assert gathering.models == {MODEL}
 
 
 def test_duplicates_count_once(gathering: Scene) -> None:
@@ -564,11 +579,32 @@ def test_an_update_that_meets_a_claim_in_doubt_waits_in_the_queue(scene: Scene) 
     assert in_queue(scene) == 1
 
 
-def test_by_direct_invocation_a_claim_in_doubt_is_waited_for(scene: Scene) -> None:
+def test_by_hand_a_claim_in_doubt_is_waited_for_as_long_as_there_is_time(scene: Scene) -> None:
     scene.invoke(scene.request())
     before = scene.clock.now
+    scene.remaining = RESERVE + 2.5 * LONGEST_DOUBT
     (result,) = scene.invoke(scene.request(50))
-    assert (result.outcome, scene.clock.now - before) == ("settling", LONGEST_SETTLING)
+    assert (result.outcome, scene.clock.now - before) == ("settling", 2 * LONGEST_DOUBT)
+    assert in_queue(scene) == 1
+
+
+def test_by_hand_an_update_is_waited_for_until_it_has_settled(scene: Scene) -> None:
+    (result,) = scene.invoke(scene.request(0))
+    assert result.outcome == "started"
+
+
+def test_an_upload_that_invokes_the_trigger_itself_settles_in_the_queue(scene: Scene) -> None:
+    before = scene.clock.now
+    results = scene.invoke(scene.upload("nightly/a.csv", 0))
+    assert {result.outcome for result in results} == {"settling"}
+    assert scene.clock.now == before
+    assert in_queue(scene) == 2
+
+
+def test_uploads_that_never_cease_do_not_keep_earlier_ones_waiting(scene: Scene) -> None:
+    scene.batch(*(scene.request(age, cause="upload") for age in (MARGIN + 2, MARGIN + 1, 1)))
+    (run,) = scene.runs
+    assert run["cause"]["updates"] == 2
     assert in_queue(scene) == 1
 
 
@@ -580,6 +616,27 @@ def test_one_bad_message_holds_nothing_back(scene: Scene, garbage: str) -> None:
     assert [(body, reason) for body, reason, _ in letters] == [(garbage, "BadInput")] * 2
 
 
+def test_what_there_is_no_time_to_read_comes_again(scene: Scene) -> None:
+    scene.left = chain([100.0, RESERVE - 1, RESERVE - 1], repeat(100.0)).__next__
+    assert scene.batch(scene.request(), "garbage", scene.request(model_id="other")) == ["1", "2"]
+    assert scene.models == {MODEL}
+    assert scene.stack.dead_letters() == []
+
+
+def test_an_error_that_nobody_thought_of_holds_no_other_target_back(scene: Scene, logs: Logs) -> None:
+    def fail(request: httpx.Request) -> httpx.Response:
+        if "unlucky" in str(request.url):
+            raise ZeroDivisionError("a bug")
+        return httpx.Response(200, json={"is_recomputing_metrics": False, "last_recomputed_timestamp": None})
+
+    scene.platform.metrics = fail
+    assert scene.batch(scene.request(model_id="unlucky"), scene.request()) == ["0"]
+    assert MODEL in scene.models
+    (line,) = [line for line in logs.lines if line["message"] == "updates stay in the queue"]
+    assert (line["reason"], line["model_id"]) == ("ZeroDivisionError", "unlucky")
+    assert "a bug" in line["exception"]
+
+
 def test_a_fresh_update_waits_in_the_queue(scene: Scene) -> None:
     assert scene.batch(scene.request(0)) == []
     assert scene.runs == []
@@ -587,7 +644,7 @@ def test_a_fresh_update_waits_in_the_queue(scene: Scene) -> None:
 
 
 def test_without_time_left_an_update_waits_for_the_next_invocation(scene: Scene) -> None:
-    scene.remaining = RESERVE - 1
+    scene.left = iter([100.0, 100.0, RESERVE - 1]).__next__
     assert scene.batch(scene.request(), scene.request(70)) == []
     assert scene.platform.requests == []
     (later,) = scene.stack.waiting()

@@ -1,10 +1,10 @@
 """The AWS calls of the trigger, each with the one failure that its caller handles."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
 DETAIL_LENGTH = 1000
+SQS_BATCH = 10
+"""Messages, SQS's own limit for one call."""
+SQS_BATCH_BYTES = 256 * 1024
+"""SQS's limit for all messages of a call is 1 MiB by now, but it was this for long, and is in some places."""
+SQS_ATTRIBUTES = 8 * DETAIL_LENGTH
+"""Bytes that reason and detail may have at the most, with their names and types."""
 ROUTES_MAX_AGE = 60  # seconds until an edit of the routes is in force
 ROUTES_VERSIONS = 20  # how many versions are tried to find one that is right
 
@@ -33,6 +39,14 @@ def aws_call(what: str) -> Iterator[None]:
         yield
     except (BotoCoreError, ClientError) as error:
         raise AwsUnavailable(f"could not {what}: {error}") from error
+
+
+class DeadLetter(NamedTuple):
+    """A message that could not be used, as it came, the word for why, and a sentence about it."""
+
+    body: str
+    reason: str
+    detail: str
 
 
 class Queues:
@@ -50,30 +64,82 @@ class Queues:
                 QueueUrl=self._updates_url, MessageBody=request_body(update), DelaySeconds=delay
             )
 
-    def put_off_all(self, updates: Sequence[Update]) -> None:
-        """Sends up to 10 updates again, visible at once. Raises AwsUnavailable if any was not sent."""
-        entries: list[SendMessageBatchRequestEntryTypeDef] = [
-            {"Id": str(number), "MessageBody": request_body(update), "DelaySeconds": 0}
-            for number, update in enumerate(updates)
-        ]
-        with aws_call("put updates back into the queue"):
-            answer = self._sqs.send_message_batch(QueueUrl=self._updates_url, Entries=entries)
-        if refused := answer.get("Failed"):
-            raise AwsUnavailable(f"could not put updates back into the queue: {refused[0].get('Message')}")
+    def put_off_all(self, updates: Sequence[Update]) -> list[AwsUnavailable | None]:
+        """Sends the updates again, visible at once. Tells of each whether that failed."""
+        return self._send_all(
+            self._updates_url,
+            [{"Id": "", "MessageBody": request_body(update), "DelaySeconds": 0} for update in updates],
+        )
 
-    def dead_letter(self, body: str, reason: str, detail: str) -> None:
-        """Sends a message to the dead-letter queue, with its reason as attributes. Raises AwsUnavailable."""
-        # SQS refuses most control characters.
-        shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in detail[:DETAIL_LENGTH])
-        with aws_call("send a message to the dead-letter queue"):
-            self._sqs.send_message(
-                QueueUrl=self._dead_letter_url,
-                MessageBody=body,
-                MessageAttributes={
-                    "reason": {"DataType": "String", "StringValue": reason},
-                    "detail": {"DataType": "String", "StringValue": shown or reason},
-                },
-            )
+    def dead_letter(self, letter: DeadLetter) -> None:
+        """Sends a message to the dead-letter queue. Raises AwsUnavailable."""
+        (error,) = self.dead_letter_all([letter])
+        if error:
+            raise error
+
+    def dead_letter_all(self, letters: Sequence[DeadLetter]) -> list[AwsUnavailable | None]:
+        """Sends messages to the dead-letter queue. Tells of each whether that failed."""
+        return self._send_all(
+            self._dead_letter_url,
+            [
+                {
+                    "Id": "",
+                    "MessageBody": letter.body,
+                    "MessageAttributes": {
+                        "reason": {"DataType": "String", "StringValue": letter.reason},
+                        "detail": {
+                            "DataType": "String",
+                            "StringValue": _shown(letter.detail) or letter.reason,
+                        },
+                    },
+                }
+                for letter in letters
+            ],
+        )
+
+    def _send_all(
+        self, url: str, messages: Sequence["SendMessageBatchRequestEntryTypeDef"]
+    ) -> list[AwsUnavailable | None]:
+        """By as few calls as may be. When one has failed, the others are not tried: each takes its time."""
+        results: list[AwsUnavailable | None] = []
+        for batch in _batches(messages):
+            try:
+                with aws_call("send messages to a queue"):
+                    for number, message in enumerate(batch):
+                        message["Id"] = str(number)
+                    answer = self._sqs.send_message_batch(QueueUrl=url, Entries=batch)
+            except AwsUnavailable as error:
+                return results + [error] * (len(messages) - len(results))
+            refused = {failed["Id"]: failed for failed in answer.get("Failed", [])}
+            results += [
+                AwsUnavailable(f"a queue refused a message: {refused[message['Id']]}")
+                if message["Id"] in refused
+                else None
+                for message in batch
+            ]
+        return results
+
+
+def _batches(
+    messages: Iterable["SendMessageBatchRequestEntryTypeDef"],
+) -> Iterator[list["SendMessageBatchRequestEntryTypeDef"]]:
+    """As many messages as one call takes."""
+    batch: list[SendMessageBatchRequestEntryTypeDef] = []
+    size = 0
+    for message in messages:
+        length = len(message["MessageBody"].encode()) + SQS_ATTRIBUTES
+        if batch and (len(batch) == SQS_BATCH or size + length > SQS_BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(message)
+        size += length
+    if batch:
+        yield batch
+
+
+def _shown(detail: str) -> str:
+    """Without the control characters that SQS refuses."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in detail[:DETAIL_LENGTH])
 
 
 class Workflow:

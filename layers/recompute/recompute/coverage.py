@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from recompute.gathering import Mark, due_at, read_mark
+from recompute.gathering import Mark, due_at, mark, read_mark
 from recompute.runs import PastRun
 from recompute.updates import Update
 
@@ -46,23 +46,37 @@ class Entry:
         """Whether it is known that the update follows the active model, if it does."""
         return not update.follows_active or (self.follows_at or 0.0) >= update.happened_at
 
+    def must_follow(self, margin: float) -> bool:
+        """Whether an update that no completed run covers follows the active model."""
+        return self.follows_at is not None and self.follows_at + margin > (self.covered_until or 0.0)
+
     def settles_at(self, happened_at: float, margin: float) -> float:
-        """When a claim may be made: no known update is too fresh, and no other claim is in doubt."""
+        """When no known update is too fresh for a claim any more."""
+        return max(happened_at, self.pending_at or 0.0) + margin
+
+    @property
+    def doubtful_until(self) -> float:
+        """When a claim of which it is not known whether it becomes a run has come to nothing."""
         in_doubt = self.run_id is not None and self.requested_at is None
-        lease = self.lease_expires_at if in_doubt else None
-        return max(max(happened_at, self.pending_at or 0.0) + margin, lease or 0.0)
+        return (self.lease_expires_at or 0.0) if in_doubt else 0.0
+
+    def owed(self, now: float) -> str | None:
+        """The mark of a pending update that no run sees to: its claim has been given back, or has expired."""
+        seen_to = self.held(now) and self.requested_at is not None
+        return None if self.pending_at is None or seen_to else mark(self.pending_at, 0)
 
     def uncovered(self, marks: Iterable[str], now: float, margin: float) -> list[Mark]:
         """Those of the marks that no completed or running recompute is known to cover."""
         running = self.requested_at if self.held(now) else None
         covered = max(self.covered_until or 0.0, running or 0.0)
-        return [mark for mark in map(read_mark, marks) if covered <= mark.at + margin]
+        return [found for found in map(read_mark, marks) if covered <= found.at + margin]
 
 
 class Plan(NamedTuple):
     """What to do about all updates that wait, of which the latest happened at `happened_at`.
 
-    `first_at` is when the first did, `updates` how many they are, `until` when a wait is over. Epoch seconds.
+    `first_at` is when the first did, `updates` how many they are, `until` when a wait is over, `left_at` when
+    the latest happened of those that are left to a further run. Epoch seconds.
     """
 
     action: Action
@@ -70,28 +84,34 @@ class Plan(NamedTuple):
     first_at: float
     updates: int
     until: float
+    left_at: float | None = None
 
 
 def plan(entry: Entry, update: Update, now: float, margin: float, spacing: float) -> Plan:
     """What to do about an update and those that wait with it; all in seconds.
 
     As `decide`, but for a wait where they are not enough yet, or where the last completed recompute was
-    asked for less than `spacing` ago.
+    asked for less than `spacing` ago. Others that have not settled yet are left to a further run: where
+    uploads never cease, waiting for them would be for ever.
     """
-    own = entry.uncovered(update.own_marks, now, margin)
-    waiting = entry.uncovered(entry.gathered | update.own_marks, now, margin)
+    own = set(entry.uncovered(update.own_marks, now, margin))
+    owed = entry.uncovered(filter(None, [entry.owed(now)]), now, margin)
+    waiting = entry.uncovered(entry.gathered | update.own_marks, now, margin) + owed
     somebody_wakes = not update.waker and (entry.wake_at or 0.0) >= now
     if not waiting or (not own and somebody_wakes):
         return Plan("covered", update.happened_at, update.first_at, update.count, now)
-    times = [mark.at for mark in waiting]
+    ready = [each for each in waiting if each in own or each.at + margin < now] or waiting
+    left_at = max({each.at for each in waiting} - {each.at for each in ready}, default=None)
+    times = [each.at for each in ready]
     happened_at = max(times)
     action = decide(entry, happened_at, now, margin)
-    until = due_at(waiting, update.significance)
+    until = due_at(ready, None if owed else update.significance)  # what was due once is due
     if spacing and action != "coalesce" and entry.covered_until is not None:
         until = max(until, entry.covered_until + spacing)
     if until > now:
         action = "wait"
-    return Plan(action, happened_at, min(update.first_at, *times), max(update.count, len(times)), until)
+    first_at, updates = min(update.first_at, *times), max(update.count, len(times))
+    return Plan(action, happened_at, first_at, updates, until, left_at)
 
 
 def decide(entry: Entry, happened_at: float, now: float, margin: float) -> Action:
@@ -103,12 +123,14 @@ def decide(entry: Entry, happened_at: float, now: float, margin: float) -> Actio
               of which it is not known yet whether it becomes a run: wait a little
     claim     start a run
 
-    Event times may be whole seconds and clocks differ: `margin` covers both. A claim is made only when
-    every known update is older than it, so that the same update delivered again is recognised as covered.
+    What is in S3 takes its time to Arcanna, event times may be whole seconds, and clocks differ: `margin`
+    covers all of that. A claim is made only when every known update is older than it, so that the same update
+    delivered again is recognised as covered.
     """
     horizon = happened_at + margin
     if entry.covered_until is not None and entry.covered_until > horizon:
         return "covered"
     if entry.held(now) and entry.requested_at is not None:
         return "covered" if entry.requested_at > horizon else "coalesce"
-    return "settle" if entry.settles_at(happened_at, margin) >= now else "claim"
+    settled = max(entry.settles_at(happened_at, margin), entry.doubtful_until)
+    return "settle" if settled >= now else "claim"

@@ -13,7 +13,7 @@ from recompute.errors import BadInput
 from recompute.gathering import MOST_MARKS, Significance, mark, read_mark
 from recompute.runs import Run, parse_run
 from recompute.timestamps import from_iso, to_iso
-from recompute.updates import SAMPLE_SIZE, Sample, Target, Update, identifier
+from recompute.updates import MANUAL, SAMPLE_SIZE, Sample, Target, Update, identifier
 
 TEXT_LENGTH = 1024
 """Characters that a key or another text may have: S3's own limit for keys (there in bytes of UTF-8)."""
@@ -227,7 +227,7 @@ def _request(event: Mapping[str, object], received_at: float) -> Update:
     return Update(
         target=_target(event),
         happened_at=happened_at,
-        cause="manual" if cause is None else identifier("cause", cause),
+        cause=MANUAL if cause is None else identifier("cause", cause),
         first_at=_time(event, "first_at", happened_at),
         count=_count(event, "count", 1),
         sample=_sample(event.get("sample")),

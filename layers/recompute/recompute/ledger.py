@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 from recompute.aws import aws_call
 from recompute.coverage import Entry
 from recompute.timestamps import from_iso, to_iso
-from recompute.updates import Model
+from recompute.updates import Model, Update
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -59,21 +59,38 @@ class Ledger:
         margin: float,
         spacing: float = 0.0,
         follows_active: bool = False,
+        gathered: frozenset[str] = frozenset(),
+        left_at: float | None = None,
     ) -> Write:
         """Takes the model for a run, on the conditions of `coverage.plan`.
 
-        Whatever has been gathered by now has happened by now, so that the run covers it.
+        The run sees to all that is `gathered`, and nothing else may be: to what has settled by itself, to
+        the rest, of which the latest happened at `left_at`, by its being pending. With `follows_active` it is
+        for updates that follow the active model.
         """
+        only, these = _only(gathered)
+        left: dict[str, _Value] = {}
+        changes = "SET run_id = :run, lease_expires_at = :lease, claimed_at = :now, expires_at = :forget"
+        removed = " REMOVE requested_at, gathered, wake_at"
+        if left_at is None:
+            removed += ", pending_at, pending_since, pending_updates"
+        else:
+            left = {":left": to_iso(left_at), ":one": 1}
+            changes += ", pending_at = :left, pending_since = :left, pending_updates = :one"
+        if follows_active:
+            changes += ", follows_at = :settled"
+        else:
+            removed += ", follows_at"
         return self._update(
             model,
-            "SET run_id = :run, lease_expires_at = :lease, claimed_at = :now, expires_at = :forget"
-            f"{', follows_at = :now' if follows_active else ''}"
-            " REMOVE requested_at, pending_at, pending_since, pending_updates, gathered, wake_at"
-            f"{'' if follows_active else ', follows_at'}",
+            changes + removed,
             "(attribute_not_exists(run_id) OR lease_expires_at < :now)"
             " AND (attribute_not_exists(covered_until) OR covered_until <= :horizon)"
-            " AND (attribute_not_exists(pending_at) OR pending_at < :settled)",
+            " AND (attribute_not_exists(pending_at) OR pending_at < :settled)"
+            f" AND {only}",
             {
+                **these,
+                **left,
                 ":run": run_id,
                 ":now": to_iso(now),
                 ":lease": to_iso(lease_expires_at),
@@ -110,13 +127,8 @@ class Ledger:
 
     def finish_waiting(self, model: Model, gathered: frozenset[str]) -> Write:
         """Takes the promise back, unless anything else has been gathered: its message then stays."""
-        none, these = "attribute_not_exists(gathered)", {":gathered": gathered} if gathered else {}
-        return self._update(
-            model,
-            "REMOVE gathered, wake_at",
-            f"attribute_exists(job_id) AND {f'({none} OR gathered = :gathered)' if gathered else none}",
-            these,
-        )
+        only, these = _only(gathered)
+        return self._update(model, "REMOVE gathered, wake_at", f"attribute_exists(job_id) AND {only}", these)
 
     def entries(self) -> dict[Model, Entry]:
         """All models that it knows: who holds them, and what is pending, but not the rest."""
@@ -133,26 +145,23 @@ class Ledger:
                 if item["job_id"]["S"] != PLACES
             }
 
-    def mark_pending(
-        self, model: Model, entry: Entry, *, first_at: float, happened_at: float, updates: int, follows: bool
-    ) -> Write:
-        """Notes on this very run, besides what the entry knows, that updates came which it does not cover."""
-        known = {":known": entry.pending_updates} if entry.pending_updates else {}
-        follows_at = {":follows": to_iso(max(happened_at, entry.follows_at or 0.0))} if follows else {}
+    def mark_pending(self, model: Model, entry: Entry, update: Update) -> Write:
+        """Notes on this very run, besides what the entry knows, updates that the run does not cover."""
+        follows, known = update.follows_active, entry.pending_updates
         return self._update(
             model,
-            "SET pending_at = :at, pending_since = :since, pending_updates = :updates"
+            "SET pending_updates = :updates, pending_since = :since, pending_at = :at"
             f"{', follows_at = :follows' if follows else ''}",
             "run_id = :run AND (attribute_not_exists(pending_at) OR pending_at <= :at)"
             f" AND {'pending_updates = :known' if known else 'attribute_not_exists(pending_updates)'}"
             f"{f' AND ({_NO_LATER_FOLLOWS})' if follows else ''}",
             {
                 ":run": entry.run_id or "",
-                ":at": to_iso(max(happened_at, entry.pending_at or 0.0)),
-                ":since": to_iso(min(first_at, entry.pending_since or first_at)),
-                ":updates": entry.pending_updates + updates,
-                **known,
-                **follows_at,
+                ":at": to_iso(max(update.happened_at, entry.pending_at or 0.0)),
+                ":since": to_iso(min(update.first_at, entry.pending_since or update.first_at)),
+                ":updates": known + update.count,
+                **({":known": known} if known else {}),
+                **({":follows": to_iso(max(update.happened_at, entry.follows_at or 0.0))} if follows else {}),
             },
         )
 
@@ -165,13 +174,22 @@ class Ledger:
             {":run": run_id, ":follows": to_iso(follows_at)},
         )
 
-    def give_back(self, model: Model, run_id: str) -> Write:
-        """Undoes a claim that led to no run, unless its workflow holds the model after all."""
+    def give_back(self, model: Model, run_id: str, update: Update) -> Write:
+        """Undoes a claim that led to no run, unless its workflow holds the model after all.
+
+        The updates that it would have seen to are due.
+        """
         return self._update(
             model,
-            "REMOVE run_id, lease_expires_at",
+            "SET pending_at = :at, pending_since = :since, pending_updates = :updates"
+            f"{', follows_at = :at' if update.follows_active else ''} REMOVE run_id, lease_expires_at",
             "run_id = :run AND attribute_not_exists(requested_at)",
-            {":run": run_id},
+            {
+                ":run": run_id,
+                ":at": to_iso(update.happened_at),
+                ":since": to_iso(update.first_at),
+                ":updates": update.count,
+            },
         )
 
     def hold(self, model: Model, run_id: str, lease_expires_at: float) -> Write:
@@ -210,6 +228,12 @@ class Ledger:
             except self._dynamodb.exceptions.ConditionalCheckFailedException as refused:
                 return Write(False, _entry(cast("dict[str, Any]", refused.response.get("Item", {}))))
         return Write(True, _entry(answer.get("Attributes", {})))
+
+
+def _only(gathered: frozenset[str]) -> tuple[str, Mapping[str, _Value]]:
+    """The condition that nothing else is gathered, and its values."""
+    none = "attribute_not_exists(gathered)"
+    return (f"({none} OR gathered = :gathered)", {":gathered": gathered}) if gathered else (none, {})
 
 
 def _key(model: Model) -> dict[str, Any]:

@@ -26,8 +26,8 @@ LEASE_SLACK = 7200.0
 CONCLUSIONS = 5
 """How many executions may try to conclude a run that does not end by itself."""
 
-LONGEST_SETTLING = 10
-"""Seconds until an update that has to settle is looked at again: a claim in doubt is rarely one for long."""
+LONGEST_DOUBT = 10
+"""Seconds until a claim in doubt is looked at again: it rarely is one for long."""
 
 PATIENCE = 3600.0
 """Seconds for which an update that waits for a place promises to ask for all of its model."""
@@ -62,7 +62,7 @@ class Starter:
         workflow: Workflow,
         places: Places,
         *,
-        clock_margin: float,
+        margin: float,
         spacing: float,
         run_deadline: float,
         polls: PollSettings,
@@ -73,7 +73,7 @@ class Starter:
         self._ledger = ledger
         self._workflow = workflow
         self._places = places
-        self._clock_margin = clock_margin
+        self._margin = margin
         self._spacing = spacing
         self._run_deadline = run_deadline
         self._polls = polls
@@ -90,7 +90,7 @@ class Starter:
         known = self._ledger.read(model) if update.waker else None
         for _ in range(CONTENTION):
             now = self._clock()
-            planned = plan(known or Entry(), update, now, self._clock_margin, self._spacing)
+            planned = plan(known or Entry(), update, now, self._margin, self._spacing)
             if planned.action != "claim" or not self._places.all_taken(model, now):
                 fate, known = self._try(planned, known or Entry(), update, model, now, lease)
             elif known is None:
@@ -111,17 +111,14 @@ class Starter:
         if planned.action == "wait":
             return self._wait(planned, entry, update, model, now)
         if planned.action == "settle":
-            settled = entry.settles_at(planned.happened_at, self._clock_margin)
-            return Fate("settling", wait=min(math.floor(settled - now) + 1, LONGEST_SETTLING)), entry
+            settled = math.floor(entry.settles_at(planned.happened_at, self._margin) - now) + 1
+            known = math.floor(entry.doubtful_until - now) + 1
+            return Fate("settling", wait=max(settled, min(known, LONGEST_DOUBT))), entry
+        due = replace(
+            update, happened_at=planned.happened_at, first_at=planned.first_at, count=planned.updates
+        )
         if planned.action == "coalesce":
-            write = self._ledger.mark_pending(
-                model,
-                entry,
-                first_at=planned.first_at,
-                happened_at=planned.happened_at,
-                updates=planned.updates,
-                follows=update.follows_active,
-            )
+            write = self._ledger.mark_pending(model, entry, due)
             if write.made:
                 return Fate("coalesced", f"into the run after {entry.run_id}"), entry
             return None, write.entry
@@ -132,22 +129,25 @@ class Starter:
             now=now,
             lease_expires_at=now + lease,
             happened_at=planned.happened_at,
-            margin=self._clock_margin,
+            margin=self._margin,
             spacing=self._spacing,
-            follows_active=update.follows_active,
+            follows_active=update.follows_active or entry.must_follow(self._margin),
+            gathered=entry.gathered,
+            left_at=planned.left_at,
         )
         if not write.made:
             return None, write.entry
-        taken = write.entry
+        taken = write.entry  # what was pending, among others
         since = (planned.first_at, taken.pending_since, taken.stale_since)
         covering = replace(
-            update,
+            due,
             happened_at=max(planned.happened_at, taken.pending_at or 0.0),
             first_at=min(time for time in since if time is not None),
             count=max(planned.updates, taken.pending_updates),
-            follows_active=update.follows_active or taken.follows_at is not None,
+            follows_active=update.follows_active or taken.must_follow(self._margin),
         )
-        return self._start(covering, model, run_id, now, write.entry), entry
+        latest = max(covering.happened_at, planned.left_at or 0.0)
+        return self._start(covering, model, run_id, now, write.entry, latest), entry
 
     def _covered(self, entry: Entry, update: Update, model: Model, now: float) -> tuple[Fate | None, Entry]:
         """Acknowledges the update; the run that covers it must know if it follows the active model."""
@@ -175,6 +175,10 @@ class Starter:
         wait = math.floor(planned.until - now) + 1
         return Fate("waiting", detail, wait, None if promised else planned.until), entry
 
+    def fresh_from(self) -> float:
+        """When updates happened (epoch seconds) that have not settled yet."""
+        return self._clock() - self._margin
+
     def known(self) -> tuple[set[str], list[Update]]:
         """The jobs of all models that the ledger knows, and the updates that are left without a message.
 
@@ -189,8 +193,11 @@ class Starter:
         """Tells the ledger of the message that was sent to wake the model. Raises AwsUnavailable."""
         self._ledger.promise(model, wake_at)
 
-    def _start(self, update: Update, model: Model, run_id: str, now: float, entry: Entry) -> Fate:
-        deadline = now + self._run_deadline
+    def _start(
+        self, update: Update, model: Model, run_id: str, now: float, entry: Entry, latest: float
+    ) -> Fate:
+        """Makes the claim a run. `latest` is when the last of all updates happened that it has taken."""
+        deadline, due = now + self._run_deadline, replace(update, happened_at=latest)
         run: Run = {
             "run_id": run_id,
             "job_id": model.job_id,
@@ -212,12 +219,12 @@ class Starter:
         ):
             try:
                 if not self._places.take(model, run_id, now):
-                    self._ledger.give_back(model, run_id)
+                    self._ledger.give_back(model, run_id, due)
                     return Fate("waiting", "as many recomputes as allowed are under way", SOME_TIME)
                 check = self._request(run, model, entry)
                 self._workflow.start(run_id, run, check)
             except RetryLater:
-                self._ledger.give_back(model, run_id)
+                self._ledger.give_back(model, run_id, due)
                 raise
             logger.info("run started", status=check["status"], reason=check["reason"], updates=run["cause"])
         if check["reason"] == Rejected.__name__:

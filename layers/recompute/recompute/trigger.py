@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 from recompute.arcanna import Arcanna
-from recompute.aws import Queues
+from recompute.aws import DeadLetter, Queues
 from recompute.errors import (
     AwsUnavailable,
     BadInput,
@@ -22,16 +22,13 @@ from recompute.routes import Routes
 from recompute.settings import RetrySettings
 from recompute.starter import Starter
 from recompute.timestamps import from_iso
-from recompute.updates import Model, Target, Update, merge
+from recompute.updates import MANUAL, Model, Target, Update, merge
 
 RESERVE = 40.0
 """Seconds kept for the last model that is begun, and for sending back what is left then."""
 
 LONGEST_DELAY = 900
 """Seconds, SQS's own limit for one message."""
-
-SQS_BATCH = 10
-"""Messages, SQS's own limit for one call."""
 
 FAN_OUT = 20
 """Models of one schedule that are handled at once; more go through the queue, one message each."""
@@ -100,11 +97,11 @@ class Trigger:
     def handle_event(self, event: object, remaining: Callable[[], float]) -> list[Result]:
         """An event by direct invocation; `remaining` tells the invocation's remaining seconds.
 
-        Whoever invokes wants to see a run started: a few seconds of settling are waited for here.
+        Whoever asks by hand wants to see a run started: until then it is waited for here, if there is time.
 
         Raises BadInput, ConfigurationError, or AwsUnavailable where not even the queue can be reached.
         """
-        updates = merge(self._updates_of(read(event, self._clock())))
+        updates = merge(self._updates_of(read(event, self._clock())), self._starter.fresh_from())
         results, stranded = self._handle_all(updates, remaining, self._sleep)
         for _, error in stranded:
             raise error
@@ -117,36 +114,57 @@ class Trigger:
         as one message for each target however many there were, with a delay and a count of their own.
         """
         failed: list[str] = []
+        unusable: dict[str, DeadLetter] = {}
         updates: list[Update] = []
         messages: dict[Target, list[str]] = defaultdict(list)
         for record in records:
+            message_id = record["messageId"]
+            if remaining() < RESERVE:
+                failed.append(message_id)
+                continue
             try:
                 found = self._read_message(record)
+            except BadInput as error:
+                unusable[message_id] = DeadLetter(record["body"], type(error).__name__, str(error))
+                continue
             except (AwsUnavailable, ConfigurationError) as error:
                 logger.error("message stays in the queue", extra=_error(error))
-                failed.append(record["messageId"])
+                failed.append(message_id)
                 continue
             updates += found
             for update in found:
-                messages[update.target].append(record["messageId"])
-        _, stranded = self._handle_all(merge(updates), remaining, None)
+                messages[update.target].append(message_id)
+        failed += self._dead_letter_all(unusable)
+        updates = merge(updates, self._starter.fresh_from())
+        _, stranded = self._handle_all(updates, remaining, None)
         for target, failure in stranded:
-            logger.error("updates stay in the queue", extra=target._asdict() | _error(failure))
+            logger.error(
+                "updates stay in the queue", exc_info=failure, extra=target._asdict() | _error(failure)
+            )
             failed += messages[target]
         return failed
 
     # --- From events to updates --------------------------------------------------------------------------
 
     def _read_message(self, record: Mapping[str, Any]) -> list[Update]:
-        """The updates of a message; none if it is unusable, for then it is in the dead-letter queue."""
-        try:
-            sent_at = int(record["attributes"]["SentTimestamp"]) / 1000
-            return self._updates_of(read_json(record["body"], sent_at))
-        except BadInput as error:
-            count("UpdatesRejected")
-            logger.error("unusable message", message_id=record["messageId"], extra=_error(error))
-            self._queues.dead_letter(record["body"], type(error).__name__, str(error))
-            return []
+        """The updates of a message. Raises BadInput, AwsUnavailable and ConfigurationError."""
+        sent_at = int(record["attributes"]["SentTimestamp"]) / 1000
+        return self._updates_of(read_json(record["body"], sent_at))
+
+    def _dead_letter_all(self, unusable: Mapping[str, DeadLetter]) -> list[str]:
+        """Sends messages, by their ids, to the dead-letter queue. Returns those that could not be sent."""
+        failed = []
+        errors = self._queues.dead_letter_all(list(unusable.values()))
+        for (message_id, letter), error in zip(unusable.items(), errors, strict=True):
+            said = {"reason": letter.reason, "detail": letter.detail}
+            if error:
+                count(type(error).__name__)
+                logger.error("message stays in the queue", message_id=message_id, extra=_error(error))
+                failed.append(message_id)
+            else:
+                count("UpdatesRejected")
+                logger.error("unusable message", message_id=message_id, extra=said)
+        return failed
 
     def _updates_of(self, occurrences: Iterable[Occurrence]) -> list[Update]:
         updates: list[Update] = []
@@ -175,8 +193,9 @@ class Trigger:
         logger.info("schedule", models=len(updates), older_than_seconds=occurrence.older_than)
         if len(updates) <= FAN_OUT:
             return updates
-        for first in range(0, len(updates), SQS_BATCH):
-            self._queues.put_off_all(updates[first : first + SQS_BATCH])
+        for error in self._queues.put_off_all(updates):
+            if error:
+                raise error
         return []
 
     # --- From an update to its fate ----------------------------------------------------------------------
@@ -186,27 +205,26 @@ class Trigger:
         updates: Iterable[Update],
         remaining: Callable[[], float],
         sleep: Callable[[float], None] | None,
-    ) -> tuple[list[Result], list[tuple[Target, AwsUnavailable]]]:
+    ) -> tuple[list[Result], list[tuple[Target, Exception]]]:
         """The results, and the targets about which not even the queue could be told.
 
         When time runs out, the updates that are left go back into the queue, for the next invocation.
         """
         results: list[Result] = []
-        stranded: list[tuple[Target, AwsUnavailable]] = []
+        stranded: list[tuple[Target, Exception]] = []
         todo = deque(updates)
         while todo and remaining() >= RESERVE:
             update = todo.popleft()
             try:
                 results.append(self._handle(update, remaining, sleep))
-            except AwsUnavailable as error:
+            except Exception as error:  # noqa: BLE001  # also a bug that one target meets holds no other back
                 stranded.append((update.target, error))
-        while todo:
-            left = [todo.popleft() for _ in range(min(len(todo), SQS_BATCH))]
-            try:
-                self._queues.put_off_all([replace(u, attempt=u.attempt + 1) for u in left])
-                results += [self._told(u, "put_off", "no time left in this invocation") for u in left]
-            except AwsUnavailable as error:
-                stranded += [(u.target, error) for u in left]
+        errors = self._queues.put_off_all([replace(update, attempt=update.attempt + 1) for update in todo])
+        for update, failure in zip(todo, errors, strict=True):
+            if failure:
+                stranded.append((update.target, failure))
+            else:
+                results.append(self._told(update, "put_off", "no time left in this invocation"))
         return results, stranded
 
     def _handle(
@@ -222,8 +240,9 @@ class Trigger:
             if update.older_than is not None and (fresh := self._is_fresh(model, update.older_than)):
                 return self._told(update, "fresh", fresh)
             fate = self._starter.ask(update, model, remaining())
-            if fate.outcome == "settling" and sleep and fate.wait < remaining() - RESERVE:
-                sleep(fate.wait)
+            by_hand = sleep if update.cause == MANUAL else None
+            while fate.outcome == "settling" and by_hand and fate.wait < remaining() - RESERVE:
+                by_hand(fate.wait)
                 fate = self._starter.ask(update, model, remaining())
         except Rejected as error:
             return self._follow(update) or self._dead_letter(update, error)
@@ -245,7 +264,7 @@ class Trigger:
 
     def _refused(self, update: Update, detail: str) -> Result:
         """A dead letter of what a run has failed for at once, which its workflow tells of."""
-        self._queues.dead_letter(request_body(update), Rejected.__name__, detail)
+        self._queues.dead_letter(DeadLetter(request_body(update), Rejected.__name__, detail))
         return self._told(update, "rejected", detail)
 
     def _follow(self, update: Update) -> Result | None:
@@ -293,7 +312,7 @@ class Trigger:
 
     def _dead_letter(self, update: Update, error: RecomputeError) -> Result:
         fresh = replace(update, attempt=0, waiting_since=None)  # a re-drive begins anew
-        self._queues.dead_letter(request_body(fresh), type(error).__name__, str(error))
+        self._queues.dead_letter(DeadLetter(request_body(fresh), type(error).__name__, str(error)))
         logger.error("updates given up", extra=update.target._asdict() | _error(error))
         return self._told(update, "dead_lettered", f"{type(error).__name__}: {error}")
 
@@ -322,5 +341,5 @@ def _is_new(update: Update) -> bool:
     return update.attempt == 0 and update.cause != "asked_again"
 
 
-def _error(error: RecomputeError) -> dict[str, str]:
+def _error(error: Exception) -> dict[str, str]:
     return {"reason": type(error).__name__, "detail": str(error)}

@@ -4,12 +4,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
+from math import inf
 from typing import NamedTuple
 
 from recompute.errors import BadInput
 from recompute.gathering import Significance, fewest, mark
 
 ID_LENGTH = 256
+MANUAL = "manual"
+"""The cause of an update that somebody asks for by hand."""
 SAMPLE_SIZE = 5
 
 Sample = dict[str, str | None]
@@ -90,11 +93,16 @@ class Update:
         return cls(target, happened_at, cause, happened_at, sample=(sample,) if sample else ())
 
 
-def merge(updates: Iterable[Update]) -> list[Update]:
-    """The updates of each target, and on the same terms, as one: the latest decides what covers them all."""
+def merge(updates: Iterable[Update], fresh_from: float = inf) -> list[Update]:
+    """The updates of each target, and on the same terms, as one: the latest decides what covers them all.
+
+    Those that happened from `fresh_from` on (epoch seconds) are apart, so that the others need not wait until
+    they have settled: where uploads never cease, that would be for ever.
+    """
     alike: dict[object, list[Update]] = defaultdict(list)
     for update in updates:
-        alike[update.target, update.significance, update.older_than].append(update)
+        fresh = update.happened_at >= fresh_from
+        alike[update.target, update.significance, update.older_than, fresh].append(update)
     return [_joined(same) for same in alike.values()]
 
 
