@@ -220,7 +220,7 @@ def _of_the_recompute() -> Iterator[Cell]:
 # --- What AWS does ---------------------------------------------------------------------------------------
 
 CLAIM, HOLD, RELEASE = ":forget", "lease_expires_at = :until", "last_outcome"
-GIVE_BACK, PENDING = '"SET pending_at = :at REMOVE', '"SET pending_at = :at"'
+GIVE_BACK, PENDING = '"SET pending_at', '"SET pending_updates'
 TRIGGER, WORKFLOW = "TriggerRecomputeFunctionRole", "RecomputeWorkflowRole"
 DENIED = "AccessDeniedException"
 """An error that no SDK retries by itself."""

@@ -39,6 +39,7 @@ class Way:
     error: str | None = None
     held: bool = True
     pending: bool = False
+    followed: bool = False
     active_changed: bool = False
     broken_run: bool = False
     fault: tuple[str, str, str] | None = None
@@ -147,6 +148,24 @@ WAYS = {
         fault=("sqs", "SendMessage", DENIED),
         error="NotAskedAgain",
     ),
+    "updates waiting, and one that follows": Way(
+        [
+            *HELD,
+            "PublishCompleted",
+            "ReleaseCompleted",
+            *("Conclude", "AskAgain", "Conclude", "AskAgainForActive", "Conclude", "Completed"),
+        ],
+        status="completed",
+        pending=True,
+        followed=True,
+    ),
+    "one that follows not asked for": Way(
+        [*HELD, "PublishCompleted", "ReleaseCompleted", "Conclude", "AskAgainForActive", "NotAskedAgain"],
+        status="completed",
+        followed=True,
+        fault=("sqs", "SendMessage", DENIED),
+        error="NotAskedAgain",
+    ),
     "another model active": Way(
         [*HELD, "PublishCompleted", "ReleaseCompleted", "Conclude", "AskForActive", "Conclude", "Completed"],
         status="completed",
@@ -215,10 +234,14 @@ def _start(here: Installation, model: str, way: Way, faults: list[ApiFault]) -> 
         del run["deadline_at"]  # type: ignore[misc]
     if way.held:
         held = {"run_id": run_id, "requested_at": PAST, "lease_expires_at": FUTURE}
-        item = {"job_id": str(JOB), "model_id": model, **held} | ({"pending_at": PAST} if way.pending else {})
-        here.cloud.client("dynamodb").put_item(
-            TableName=here.cloud.outputs["LedgerTable"], Item={k: {"S": v} for k, v in item.items()}
+        texts = {"job_id": str(JOB), "model_id": model, **held} | (
+            {"follows_at": PAST} if way.followed else {}
         )
+        item: dict[str, Any] = {name: {"S": text} for name, text in texts.items()}
+        if way.pending:
+            pending = {"pending_at": {"S": PAST}, "pending_since": {"S": PAST}, "pending_updates": {"N": "2"}}
+            item |= pending
+        here.cloud.client("dynamodb").put_item(TableName=here.cloud.outputs["LedgerTable"], Item=item)
     if way.fault:
         service, operation, error = way.fault
         fault = ApiFault(

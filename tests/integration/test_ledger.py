@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from recompute.gathering import mark
 from recompute.ledger import FORGET_AFTER, Ledger, Write
 from recompute.runs import PastRun
 from recompute.timestamps import to_iso
-from recompute.updates import Model
+from recompute.updates import Model, Target, Update
 from tests.doubles import MODEL, Stack
 
 NOW = 1_736_950_000.0
@@ -62,6 +63,24 @@ def claim(
     )
 
 
+def mark_pending(
+    ledger: Ledger, run_id: str, happened_at: float, known: Entry | None = None, *, follows: bool = False
+) -> Write:
+    """Notes an update on the run, given what is known of the model; by default what the ledger knows."""
+    known = replace(known or ledger.read(MODEL), run_id=run_id)
+    return ledger.mark_pending(MODEL, known, update(happened_at, follows_active=follows))
+
+
+def update(happened_at: float, **changes: Any) -> Update:
+    return replace(Update.single(Target(*MODEL), happened_at, "upload"), **changes)
+
+
+def give_back(ledger: Ledger, run_id: str, *, follows: bool = False) -> Write:
+    """Three updates, from 70 to 50 s ago, are due again."""
+    due = update(NOW - 50, first_at=NOW - 70, count=3, follows_active=follows)
+    return ledger.give_back(MODEL, run_id, due)
+
+
 def hold(stack: Stack, run_id: str, requested_at: float = NOW, lease_until: float = LEASE) -> bool:
     """Has the workflow of the run make the claim its own."""
     run = {
@@ -91,7 +110,7 @@ def put(stack: Stack, entry: Entry) -> None:
 
 
 def test_a_model_that_nobody_knows_is_claimed(stack: Stack, ledger: Ledger) -> None:
-    assert claim(ledger, "a") == Write(True, Entry("a", None, LEASE))
+    assert claim(ledger, "a") == Write(True, Entry())
     assert stack.item() == {
         "job_id": MODEL.job_id,
         "model_id": MODEL.model_id,
@@ -103,8 +122,8 @@ def test_a_model_that_nobody_knows_is_claimed(stack: Stack, ledger: Ledger) -> N
 
 
 def test_of_two_claims_one_is_refused_and_shown_the_other(ledger: Ledger) -> None:
-    first = claim(ledger, "a")
-    assert claim(ledger, "b") == Write(False, first.entry)
+    claim(ledger, "a")
+    assert claim(ledger, "b") == Write(False, Entry("a", None, LEASE))
 
 
 def test_claims_of_two_models_do_not_meet(ledger: Ledger) -> None:
@@ -140,7 +159,8 @@ def test_a_claim_covers_what_was_pending_and_keeps_the_rest(stack: Stack, ledger
         }
     )
     write = claim(ledger, "a")
-    assert write == Write(True, Entry("a", None, LEASE, None, NOW - 120, (PAST,)))
+    assert write == Write(True, Entry(pending_at=NOW - 60, covered_until=NOW - 120, history=(PAST,)))
+    assert ledger.read(MODEL) == Entry("a", None, LEASE, None, NOW - 120, (PAST,))
     assert stack.item()["last_outcome"] == "completed"
 
 
@@ -148,7 +168,8 @@ def test_a_claim_knows_nothing_of_the_request_of_the_run_whose_lease_expired(
     stack: Stack, ledger: Ledger
 ) -> None:
     put(stack, Entry("r", NOW - 60, NOW - 0.001))
-    assert claim(ledger, "a") == Write(True, Entry("a", None, LEASE))
+    assert claim(ledger, "a").made
+    assert ledger.read(MODEL) == Entry("a", None, LEASE)
 
 
 times = st.integers(-120_000, 120_000).map(lambda milliseconds: NOW + milliseconds / 1000)
@@ -191,26 +212,76 @@ def test_the_ledger_makes_exactly_the_claims_that_are_decided_on(
 def test_an_update_is_noted_on_the_run_that_it_missed(stack: Stack, ledger: Ledger) -> None:
     claim(ledger, "a")
     hold(stack, "a")
-    write = ledger.mark_pending(MODEL, "a", NOW + 1)
-    assert write == Write(True, Entry("a", NOW, LEASE, pending_at=NOW + 1))
+    write = mark_pending(ledger, "a", NOW + 1)
+    assert write == Write(True, noted(NOW + 1, NOW + 1, 1))
 
 
-def test_the_latest_update_stays_noted(stack: Stack, ledger: Ledger) -> None:
+def noted(first_at: float, happened_at: float, updates: int) -> Entry:
+    """What is known of a model whose run, "a", so many updates have missed."""
+    return Entry("a", NOW, LEASE, pending_at=happened_at, pending_since=first_at, pending_updates=updates)
+
+
+def test_the_latest_update_stays_noted_and_the_first_and_their_number(stack: Stack, ledger: Ledger) -> None:
     claim(ledger, "a")
     hold(stack, "a")
-    ledger.mark_pending(MODEL, "a", NOW + 2)
-    assert ledger.mark_pending(MODEL, "a", NOW + 1) == Write(
-        False, Entry("a", NOW, LEASE, pending_at=NOW + 2)
-    )
-    assert ledger.mark_pending(MODEL, "a", NOW + 3).entry.pending_at == NOW + 3
+    for at in (NOW + 2, NOW + 1, NOW + 3, NOW + 2):
+        assert mark_pending(ledger, "a", at).made
+    assert ledger.read(MODEL) == noted(NOW + 1, NOW + 3, 4)
+
+
+def test_an_update_is_noted_only_beside_those_that_are_known(stack: Stack, ledger: Ledger) -> None:
+    claim(ledger, "a")
+    hold(stack, "a")
+    known = ledger.read(MODEL)
+    assert mark_pending(ledger, "a", NOW + 2, known).made
+    refused = mark_pending(ledger, "a", NOW + 3, known)
+    assert refused == Write(False, noted(NOW + 2, NOW + 2, 1))
+    assert mark_pending(ledger, "a", NOW + 3, refused.entry).entry == noted(NOW + 2, NOW + 3, 2)
 
 
 @pytest.mark.parametrize("holder", [None, "b"])
 def test_nothing_is_noted_on_a_run_that_is_over(ledger: Ledger, holder: str | None) -> None:
     if holder:
         claim(ledger, holder)
-    write = ledger.mark_pending(MODEL, "a", NOW)
-    assert (write.made, write.entry.run_id, write.entry.pending_at) == (False, holder, None)
+    for write in (mark_pending(ledger, "a", NOW), ledger.follow(MODEL, "a", NOW)):
+        assert (write.made, write.entry.run_id, write.entry.pending_at) == (False, holder, None)
+
+
+# --- Following the active model --------------------------------------------------------------------------
+
+
+def test_the_latest_update_that_follows_stays_noted_until_a_claim(stack: Stack, ledger: Ledger) -> None:
+    claim(ledger, "a")
+    hold(stack, "a")
+    assert ledger.follow(MODEL, "a", NOW + 2).entry.follows_at == NOW + 2
+    assert not ledger.follow(MODEL, "a", NOW + 1).made
+    assert not ledger.gather(MODEL, frozenset({FIRST}), NOW, follows_at=NOW + 1).made
+    assert mark_pending(ledger, "a", NOW + 1, follows=True).entry.follows_at == NOW + 2
+    assert mark_pending(ledger, "a", NOW + 5).entry.follows_at == NOW + 2
+    assert mark_pending(ledger, "a", NOW + 3, follows=True).entry.follows_at == NOW + 3
+    assert ledger.gather(MODEL, frozenset({FIRST}), NOW, follows_at=NOW + 4).entry.follows_at == NOW + 4
+    stack.workflow_writes("ReleaseFailed", ended("a"))
+    write = claim(ledger, "b", now=NOW + 50, gathered=frozenset({FIRST}))
+    assert (write.made, write.entry.follows_at) == (True, NOW + 4)
+    assert ledger.read(MODEL).follows_at is None
+
+
+def test_a_claim_for_an_update_that_follows_says_so(ledger: Ledger) -> None:
+    assert ledger.claim(
+        MODEL,
+        "a",
+        now=NOW,
+        lease_expires_at=LEASE,
+        happened_at=NOW - 60,
+        margin=MARGIN,
+        follows_active=True,
+    ).made
+    assert ledger.read(MODEL).follows_at == NOW - MARGIN
+
+
+def test_whom_updates_follow_is_known_after_their_claim_was_given_back(ledger: Ledger) -> None:
+    claim(ledger, "a")
+    assert give_back(ledger, "a", follows=True).entry.follows_at == NOW - 50
 
 
 # --- Gathering -------------------------------------------------------------------------------------------
@@ -234,7 +305,8 @@ def test_a_waker_is_promised_while_there_is_something_to_wake_for(ledger: Ledger
 def test_a_claim_covers_what_was_gathered_and_needs_no_waker_for_it(ledger: Ledger) -> None:
     ledger.gather(MODEL, frozenset({FIRST}), NOW)
     ledger.promise(MODEL, NOW + 60)
-    assert claim(ledger, "a", gathered=frozenset({FIRST})) == Write(True, Entry("a", None, LEASE))
+    assert claim(ledger, "a", gathered=frozenset({FIRST})).entry.gathered == {FIRST}
+    assert ledger.read(MODEL) == Entry("a", None, LEASE)
 
 
 def test_a_claim_sees_to_all_that_is_gathered_or_is_none(ledger: Ledger) -> None:
@@ -245,8 +317,9 @@ def test_a_claim_sees_to_all_that_is_gathered_or_is_none(ledger: Ledger) -> None
 
 def test_what_a_claim_leaves_is_pending(ledger: Ledger) -> None:
     ledger.gather(MODEL, frozenset({FIRST, SECOND}), NOW)
-    write = claim(ledger, "a", gathered=frozenset({FIRST, SECOND}), left_at=NOW - 1)
-    assert write == Write(True, Entry("a", None, LEASE, pending_at=NOW - 1))
+    assert claim(ledger, "a", gathered=frozenset({FIRST, SECOND}), left_at=NOW - 1).made
+    left = Entry("a", None, LEASE, pending_at=NOW - 1, pending_since=NOW - 1, pending_updates=1)
+    assert ledger.read(MODEL) == left
 
 
 def test_waiting_is_finished_only_if_nothing_else_has_been_gathered(ledger: Ledger) -> None:
@@ -266,11 +339,13 @@ def test_a_claim_keeps_its_distance_from_the_last_completed_run(stack: Stack, le
     assert claim(ledger, "a", spacing=100.0).made
 
 
-def test_the_jobs_of_all_models_are_known(ledger: Ledger) -> None:
-    assert ledger.jobs() == set()
-    for model in (MODEL, OTHER, Model("77", "m")):
-        ledger.gather(model, frozenset({FIRST}), NOW)
-    assert ledger.jobs() == {"1234", "77"}
+def test_all_models_are_known_with_what_is_pending(stack: Stack, ledger: Ledger) -> None:
+    assert ledger.entries() == {}
+    ledger.gather(OTHER, frozenset({FIRST}), NOW)
+    claim(ledger, "a")
+    hold(stack, "a")
+    mark_pending(ledger, "a", NOW + 1)
+    assert ledger.entries() == {OTHER: Entry(), MODEL: noted(NOW + 1, NOW + 1, 1)}
 
 
 # --- Give back and hold ----------------------------------------------------------------------------------
@@ -278,20 +353,21 @@ def test_the_jobs_of_all_models_are_known(ledger: Ledger) -> None:
 
 def test_a_claim_that_is_given_back_leaves_the_model_free_and_what_is_due(ledger: Ledger) -> None:
     claim(ledger, "a")
-    assert ledger.give_back(MODEL, "a", NOW - 50) == Write(True, Entry(pending_at=NOW - 50))
+    left = Entry(pending_at=NOW - 50, pending_since=NOW - 70, pending_updates=3)
+    assert give_back(ledger, "a") == Write(True, left)
     assert claim(ledger, "b").made
 
 
 def test_a_claim_that_became_a_run_is_not_given_back(stack: Stack, ledger: Ledger) -> None:
     claim(ledger, "a")
     assert hold(stack, "a", lease_until=LEASE + 1000)
-    assert ledger.give_back(MODEL, "a", NOW - 50) == Write(False, Entry("a", NOW, LEASE + 1000))
+    assert give_back(ledger, "a") == Write(False, Entry("a", NOW, LEASE + 1000))
     assert not claim(ledger, "b", now=LEASE + 500).made
 
 
 def test_only_the_holder_gives_back(ledger: Ledger) -> None:
-    first = claim(ledger, "a")
-    assert ledger.give_back(MODEL, "b", NOW - 50) == Write(False, first.entry)
+    claim(ledger, "a")
+    assert give_back(ledger, "b") == Write(False, Entry("a", None, LEASE))
     assert not claim(ledger, "c").made
 
 
@@ -320,13 +396,28 @@ def ended(run_id: str, requested_at: float = NOW) -> dict[str, Any]:
             **MODEL._asdict(),
             "run_id": run_id,
             "requested_at": to_iso(requested_at),
-            "cause": {"kind": "upload"},
+            "cause": {"kind": "upload", "first_at": to_iso(requested_at - 60)},
         },
         "check": {"status": "failed", "reason": "Rejected", "detail": "gone", "polls": 3, "history": [PAST]},
     }
 
 
 RELEASES = pytest.mark.parametrize("release", ["ReleaseCompleted", "ReleaseFailed"])
+
+
+def test_since_when_a_model_is_stale_is_kept_from_its_first_failure_to_its_next_completion(
+    stack: Stack, ledger: Ledger
+) -> None:
+    stale: list[float | None] = []
+    for number, release in enumerate(["ReleaseFailed", "ReleaseFailed", "ReleaseCompleted", "ReleaseFailed"]):
+        now = NOW + number * 1000
+        run_id = f"{release} {number}"
+        claimed = claim(ledger, run_id, now=now, lease_expires_at=now + 100, happened_at=now - 60)
+        stale.append(claimed.entry.stale_since)
+        hold(stack, run_id, now, now + 100)
+        assert stack.workflow_writes(release, ended(run_id, now))
+    assert stale == [None, NOW - 60, NOW - 60, None]
+    assert ledger.read(MODEL).stale_since == NOW + 3000 - 60
 
 
 def test_a_claim_becomes_a_run_by_its_workflow_alone(stack: Stack, ledger: Ledger) -> None:
@@ -342,7 +433,7 @@ def test_a_release_leaves_the_model_free_and_the_pending_update_noted(
 ) -> None:
     claim(ledger, "a")
     hold(stack, "a")
-    ledger.mark_pending(MODEL, "a", NOW + 1)
+    mark_pending(ledger, "a", NOW + 1)
     assert stack.workflow_writes(release, ended("a"))
     item = stack.item()
     assert not item.keys() & {"run_id", "requested_at", "lease_expires_at"}
@@ -357,7 +448,7 @@ def test_a_release_whose_answer_was_lost_is_repeated_to_the_same_end(
     """Refused, it would look as if another run had taken the model over, and nobody would ask again."""
     claim(ledger, "a")
     hold(stack, "a")
-    ledger.mark_pending(MODEL, "a", NOW + 1)
+    mark_pending(ledger, "a", NOW + 1)
     assert stack.workflow_writes(release, ended("a"))
     released = stack.item()
     assert stack.workflow_writes(release, ended("a"))
@@ -393,15 +484,16 @@ def test_a_table_that_cannot_be_written_is_told(stack: Stack) -> None:
     ledger = Ledger(stack.dynamodb, "gone")
     writes: list[Callable[[], Write]] = [
         lambda: claim(ledger, "a"),
-        lambda: ledger.mark_pending(MODEL, "a", NOW),
-        lambda: ledger.give_back(MODEL, "a", NOW - 50),
+        lambda: mark_pending(ledger, "a", NOW, Entry()),
+        lambda: ledger.follow(MODEL, "a", NOW),
+        lambda: give_back(ledger, "a"),
         lambda: ledger.hold(MODEL, "a", LEASE),
         lambda: ledger.gather(MODEL, frozenset({FIRST}), NOW),
     ]
     for write in writes:
         with pytest.raises(AwsUnavailable, match="write to the ledger"):
             write()
-    reads: list[Callable[[], object]] = [lambda: ledger.read(MODEL), ledger.jobs]
+    reads: list[Callable[[], object]] = [lambda: ledger.read(MODEL), ledger.entries]
     for read in reads:
         with pytest.raises(AwsUnavailable, match="read the ledger"):
             read()

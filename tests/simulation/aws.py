@@ -111,7 +111,7 @@ def _tokens(expression: str) -> list[str]:
 
 
 def _updated(item: Item, expression: str, values: Item) -> Item:
-    """SET and REMOVE of whole attributes, and ADD to sets of strings."""
+    """SET and REMOVE of whole attributes, SET ... = if_not_exists(...), and ADD to sets of strings."""
     after = dict(item)
     clause, tokens = "", [*_tokens(expression), "SET"]
     while len(tokens) > 1:
@@ -121,6 +121,11 @@ def _updated(item: Item, expression: str, values: Item) -> Item:
         if clause == "SET" and tokens[0] == "=" and tokens[1] in values:
             after[name] = values[tokens[1]]
             del tokens[:2]
+        elif clause == "SET" and tokens[:5] == ["=", "if_not_exists", "(", name, ","]:
+            after.setdefault(name, values[tokens[5]])
+            if tokens[6] != ")":
+                raise NotImplementedError(expression)
+            del tokens[:7]
         elif clause == "ADD" and tokens[0] in values:
             there = after.get(name, {"SS": []})["SS"]
             after[name] = {"SS": sorted({*there, *values[tokens.pop(0)]["SS"]})}

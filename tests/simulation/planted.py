@@ -17,7 +17,7 @@ from tests.simulation.world import MARGIN, SETTLING, Protocol
 Request = dict[str, Any]
 Definition = dict[str, Any]
 
-GIVE_BACK = "SET pending_at = :at REMOVE run_id"
+GIVE_BACK = "SET pending_at"
 """How the ledger's write begins that gives a claim back."""
 
 
@@ -26,7 +26,7 @@ def claim_without_condition(request: Request) -> Request:
 
 
 def pending_without_condition(request: Request) -> Request:
-    return _unconditional(request, "SET pending_at", but=GIVE_BACK)
+    return _unconditional(request, "SET pending_updates")
 
 
 def give_back_without_condition(request: Request) -> Request:
@@ -37,9 +37,8 @@ def places_without_condition(request: Request) -> Request:
     return _unconditional(request, "SET holder")
 
 
-def _unconditional(request: Request, write: str, but: str = "nothing") -> Request:
-    expression = request["UpdateExpression"]
-    if not expression.startswith(write) or expression.startswith(but):
+def _unconditional(request: Request, write: str) -> Request:
+    if not request["UpdateExpression"].startswith(write):
         return request
     return {name: part for name, part in request.items() if name != "ConditionExpression"}
 
@@ -96,7 +95,9 @@ def asks_again_before_release(definition: Definition) -> Definition:
     states["Look"] = {**look, "ResultPath": "$.released", "Next": "Ask"}
     states["Ask"] = {
         "Type": "Choice",
-        "Choices": [{"Variable": "$.released.Attributes.pending_at", "IsPresent": True, "Next": "AskAgain"}],
+        "Choices": [
+            {"Variable": "$.released.Attributes.pending_at.S", "IsPresent": True, "Next": "AskAgain"}
+        ],
         "Default": "Release",
     }
     states["AskAgain"]["Next"] = "Release"

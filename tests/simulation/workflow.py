@@ -167,16 +167,21 @@ def _with(data: dict[str, Any], state: Mapping[str, Any], result: object) -> dic
     path = state["ResultPath"]
     if path is None:
         return data
-    if not re.fullmatch(r"\$(\.\w+){1,2}", path):
+    if not re.fullmatch(r"\$(\.\w+)+", path):
         raise NotImplementedError(path)
     # Through JSON, as between the states of the real thing.
-    copy = json.loads(json.dumps(result))
-    _, first, *rest = path.split(".")
-    return {**data, first: {**data[first], rest[0]: copy} if rest else copy}
+    return _put(data, path.split(".")[1:], json.loads(json.dumps(result)))
+
+
+def _put(data: dict[str, Any], path: list[str], value: object) -> dict[str, Any]:
+    first, *rest = path
+    return {**data, first: _put(data[first], rest, value) if rest else value}
 
 
 def _holds(rule: Mapping[str, Any], scope: "_Scope") -> bool:
-    _only(rule, {"Variable", "Next", "StringEquals", "BooleanEquals", "IsPresent"})
+    _only(rule, {"Variable", "Next", "StringEquals", "BooleanEquals", "IsPresent", "And"})
+    if "And" in rule:
+        return all(_holds(part, scope) for part in rule["And"])
     if "BooleanEquals" in rule:
         return scope.value(rule["Variable"]) is rule["BooleanEquals"]
     if "IsPresent" in rule:

@@ -9,13 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from recompute.arcanna import FIGURES, LARGEST_METRICS
 from recompute.aws import ROUTES_MAX_AGE, SQS_BATCH_BYTES, DeadLetter, Queues, RouteSource, Workflow
 from recompute.errors import AwsUnavailable, ConfigurationError
+from recompute.events import TEXT_LENGTH
 from recompute.observability import metrics
-from recompute.runs import Run, first_check
-from recompute.updates import Target, Update
+from recompute.runs import HISTORY_LENGTH, PastRun, Run, failed_check, first_check
+from recompute.updates import ID_LENGTH, SAMPLE_SIZE, Target, Update
 from tests.doubles import Clock, Logs, Stack
-from tests.unit.test_check import RUN
+from tests.unit.test_check import RUN, past_run
 
 UPDATE = Update(Target("1234", "m"), 1_736_950_000.0, "upload", 1_736_950_000.0)
 CHECK = first_check([], 5)
@@ -140,6 +142,32 @@ def test_the_same_execution_is_started_once(stack: Stack) -> None:
 def test_a_workflow_that_cannot_be_started_is_told(stack: Stack) -> None:
     with pytest.raises(AwsUnavailable, match="start the workflow"):
         Workflow(stack.states, stack.workflow_arn + "-gone").start("run-1", RUN, CHECK)
+
+
+LARGEST_INPUT = 248 * 1024
+"""Bytes of input that EventBridge's word of an execution's end includes; what is larger it leaves out."""
+
+
+def test_the_largest_input_is_still_told_of_when_its_execution_ends(stack: Stack) -> None:
+    """It is text within JSON there: what is escaped in it is escaped once more."""
+    empty = dict.fromkeys(FIGURES, "")
+    shown = {**empty, "confusion_matrix": '"' * ((LARGEST_METRICS - len(json.dumps(empty))) // 2)}
+    assert LARGEST_METRICS - 2 <= len(json.dumps(shown)) <= LARGEST_METRICS
+    text = "\x01" * TEXT_LENGTH
+    sample = {"bucket": text, "key": text, "version_id": text}
+    run: Run = {
+        **RUN,
+        "job_id": "\U0001f600" * ID_LENGTH,
+        "model_id": "\U0001f600" * ID_LENGTH,
+        "baseline": shown,
+        "cause": {**RUN["cause"], "kind": "\U0001f600" * ID_LENGTH, "sample": [sample] * SAMPLE_SIZE},
+    }
+    past: PastRun = {**past_run(0), "cause": "\U0001f600" * ID_LENGTH}
+    check = failed_check([past] * HISTORY_LENGTH, "Rejected", text, shown)
+    Workflow(stack.states, stack.workflow_arn).start("largest", run, check)
+    (execution,) = stack.states.list_executions(stateMachineArn=stack.workflow_arn)["executions"]
+    given = stack.states.describe_execution(executionArn=execution["executionArn"])["input"]
+    assert len(json.dumps(given, ensure_ascii=False).encode()) < LARGEST_INPUT
 
 
 # --- Routes ----------------------------------------------------------------------------------------------

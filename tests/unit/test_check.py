@@ -13,7 +13,7 @@ from recompute.quality import Rules
 from recompute.runs import HISTORY_LENGTH, Check, PastRun, Run, first_check
 from recompute.settings import PollSettings
 from recompute.timestamps import to_iso
-from tests.doubles import BASELINE, MODEL, ScriptedPlatform, answer, metrics_body, no_answer
+from tests.doubles import BASELINE, MODEL, Answer, ScriptedPlatform, answer, metrics_body, no_answer
 
 REQUESTED_AT = 1_736_951_400.0  # 2025-01-15T14:30:00Z
 DEADLINE = 3600.0
@@ -197,11 +197,19 @@ def test_a_job_that_is_gone_has_no_other_active_model() -> None:
     assert not follower.look(60, **idle(DONE))["active_changed"]
 
 
-def test_a_run_does_not_end_before_it_is_known_what_is_active() -> None:
+@pytest.mark.parametrize(
+    "given_answer", [answer(503), answer(401), no_answer(httpx.ReadTimeout("timed out"))]
+)
+@pytest.mark.parametrize("ending", ["completed", "gone"])
+def test_a_lookup_that_fails_does_not_keep_a_run_from_its_end(given_answer: Answer, ending: str) -> None:
+    """Asked for is then whatever is active: that costs nothing where nothing has changed."""
     follower = Follower(FOLLOWING)
-    follower.platform.job = answer(503)
-    with pytest.raises(PlatformUnavailable):
-        follower.look(60, **idle(DONE))
+    follower.platform.job = given_answer
+    if ending == "gone":
+        follower.platform.metrics = answer(404, json={"error": "Model not found"})
+    ended = follower.look(60, **(idle(DONE) if ending == "completed" else {}))
+    assert ended["status"] == ("completed" if ending == "completed" else "failed")
+    assert ended["active_changed"]
 
 
 # --- No answer -------------------------------------------------------------------------------------------

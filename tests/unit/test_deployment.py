@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import botocore.session
 import pytest
 
 from recompute import errors
@@ -77,7 +78,17 @@ def test_the_workflow_writes_the_attributes_that_the_ledger_reads() -> None:
         "last_outcome",
         "last_ended_at",
         "last_failure",
+        "stale_since",
     }
+
+
+def test_the_check_is_tried_again_after_the_errors_of_lambda_that_pass_by_themselves() -> None:
+    """By the names of Lambda's API, so that none is misspelt."""
+    model = botocore.session.get_session().get_service_model("lambda")
+    known = {f"Lambda.{error.name}" for error in model.operation_model("Invoke").error_shapes}
+    named = {name for name in STATES["CheckStatus"]["Retry"][0]["ErrorEquals"] if name.startswith("Lambda.")}
+    of_networks = ("ENILimitReached", "EC2Throttled", "EC2Unexpected", "SubnetIPAddressLimitReached")
+    assert {f"Lambda.{name}Exception" for name in (*of_networks, "ResourceNotReady")} <= named & known
 
 
 # --- Permissions -----------------------------------------------------------------------------------------

@@ -6,12 +6,13 @@ from botocore.exceptions import ClientError
 from recompute.errors import AwsUnavailable
 from recompute.ledger import PLACES, Ledger
 from recompute.places import FULL_FOR, GRACE, Places
-from recompute.updates import Model
+from recompute.updates import Model, Target, Update
 from tests.doubles import Stack
 
 NOW = 1_736_950_000.0
 LEASE = 100.0
 A, B, C = Model("1", "a"), Model("1", "b"), Model("2", "c")
+DUE = Update.single(Target(*A), NOW, "upload")
 
 
 class Scene:
@@ -51,7 +52,7 @@ def test_there_are_as_many_places_as_there_are(two: Scene) -> None:
 def test_a_run_that_is_over_leaves_its_place(two: Scene) -> None:
     two.run(A, "run-a")
     two.run(B, "run-b")
-    two.ledger.give_back(A, "run-a", NOW)
+    two.ledger.give_back(A, "run-a", DUE)
     assert two.run(C, "run-c")
     assert two.places().all_taken(Model("3", "d"), NOW)
 
@@ -91,7 +92,7 @@ def test_full_places_are_not_looked_at_again_at_once(stack: Stack) -> None:
     one.run(A, "run-a")
     places = one.places()
     assert places.all_taken(B, NOW)
-    one.ledger.give_back(A, "run-a", NOW)
+    one.ledger.give_back(A, "run-a", DUE)
     assert places.all_taken(B, NOW + FULL_FOR - 0.1)
     assert not places.all_taken(B, NOW + FULL_FOR)
 
@@ -108,7 +109,7 @@ def test_more_than_one_call_s_worth_of_places(stack: Stack) -> None:
 def test_what_could_not_be_read_counts_as_taken(two: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     two.run(A, "run-a")
     two.run(B, "run-b")
-    two.ledger.give_back(A, "run-a", NOW)
+    two.ledger.give_back(A, "run-a", DUE)
     table = two.stack.ledger_table
     unread = {"Keys": [{"job_id": {"S": A.job_id}, "model_id": {"S": A.model_id}}]}
     answer = two.stack.dynamodb.batch_get_item
@@ -137,4 +138,4 @@ def test_without_a_limit_nothing_is_asked(stack: Stack, monkeypatch: pytest.Monk
 def test_places_are_no_models(two: Scene) -> None:
     two.run(A, "run-a")
     assert two.stack.item(Model(PLACES, "0001"))["holder"] == '["1", "a", "run-a"]'
-    assert two.ledger.jobs() == {"1"}
+    assert {model.job_id for model in two.ledger.entries()} == {"1"}

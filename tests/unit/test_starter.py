@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -21,10 +21,11 @@ from recompute.errors import (
     UndocumentedAnswer,
 )
 from recompute.events import RunEnded
+from recompute.gathering import Significance
 from recompute.ledger import Ledger
 from recompute.places import Places
 from recompute.polling import next_wait
-from recompute.runs import Check, PastRun, Run
+from recompute.runs import Cause, Check, PastRun, Run
 from recompute.settings import PollSettings
 from recompute.starter import LEASE_SLACK, LONGEST_DOUBT, Fate, Starter
 from recompute.timestamps import to_iso
@@ -409,7 +410,7 @@ def ended(scene: Scene, execution: str = "arn:execution:run-1") -> RunEnded:
 def test_an_aborted_run_is_told_of_and_released_by_another_execution(scene: Scene) -> None:
     scene.ask_and_hold()
     scene.clock.now += 2 * LEASE
-    assert scene.starter.conclude(ended(scene)) is None
+    assert scene.starter.conclude(ended(scene)) == []
     assert scene.stack.item()["lease_expires_at"] == to_iso(scene.clock.now + LEASE_SLACK)
     executions = scene.stack.executions()
     (name,) = executions.keys() - {"run-1"}
@@ -439,7 +440,7 @@ def test_concluding_a_run_has_an_end(scene: Scene) -> None:
 def test_a_run_that_was_released_needs_no_further_execution(scene: Scene) -> None:
     scene.ask_and_hold()
     assert scene.workflow_writes("ReleaseFailed")
-    assert scene.starter.conclude(ended(scene)) is None
+    assert scene.starter.conclude(ended(scene)) == []
     assert list(scene.stack.executions()) == ["run-1"]
 
 
@@ -447,14 +448,116 @@ def test_an_update_whose_asking_again_was_lost_is_asked_for(scene: Scene) -> Non
     scene.ask_and_hold()
     scene.clock.now += 20
     scene.ask(10)
-    happened_at = scene.clock.now - 10
+    scene.ask(8)
     assert scene.workflow_writes("ReleaseFailed")
-    assert scene.starter.conclude(ended(scene)) == happened_at
+    (again,) = scene.starter.conclude(ended(scene))
+    assert (again.target, again.cause, again.count) == (Target(*MODEL), "asked_again", 2)
+    assert (scene.clock.now - again.first_at, scene.clock.now - again.happened_at) == (10, 8)
+
+
+# --- What a run takes along ------------------------------------------------------------------------------
+
+
+def cause(scene: Scene, run_id: str) -> Cause:
+    return cast("Cause", scene.stack.executions()[run_id]["run"]["cause"])
+
+
+def test_a_run_is_for_all_updates_that_came_too_late_for_the_one_before(scene: Scene) -> None:
+    scene.ask_and_hold()
+    scene.clock.now += 3540
+    scene.ask(3480)
+    first_at = to_iso(scene.clock.now - 3480)
+    scene.ask(10)
+    last_at = to_iso(scene.clock.now - 10)
+    assert scene.workflow_writes("ReleaseCompleted")
+    scene.clock.now += 60
+    fate = scene.ask(70)  # which does not tell of the others
+    told = cause(scene, fate.detail)
+    assert (told["updates"], told["first_at"], told["last_at"]) == (2, first_at, last_at)
+
+
+def test_a_run_after_a_failed_one_is_for_its_updates_as_well(scene: Scene) -> None:
+    scene.ask_and_hold()
+    first_at = cause(scene, "run-1")["first_at"]
+    assert scene.workflow_writes("ReleaseFailed")
+    scene.clock.now += 3600
+    assert scene.ask().outcome == "started"
+    assert cause(scene, "run-2")["first_at"] == first_at
+
+
+# --- The job's active model ------------------------------------------------------------------------------
+
+
+def follow(scene: Scene, age: float) -> Fate:
+    return scene.starter.ask(replace(scene.update(age), follows_active=True), MODEL, LEASE)
+
+
+def follows(scene: Scene, run_id: str) -> bool:
+    return bool(scene.stack.executions()[run_id]["run"]["follows_active"])
+
+
+@pytest.mark.parametrize(("age", "outcome"), [(10, "coalesced"), (60, "covered")])
+def test_an_update_that_follows_is_noted_on_a_run_that_does_not(
+    scene: Scene, age: float, outcome: str
+) -> None:
+    scene.ask_and_hold()
+    scene.clock.now += 20
+    assert follow(scene, age).outcome == outcome
+    assert not follows(scene, "run-1")
+    assert scene.stack.item()["follows_at"] == to_iso(scene.clock.now - age)
+    scene.workflow_writes("ReleaseFailed")
+    scene.clock.now += 20
+    assert follows(scene, scene.ask(20).detail)
+
+
+def test_a_run_that_follows_needs_no_note_of_those_that_it_covers(scene: Scene) -> None:
+    assert follow(scene, 60).outcome == "started"
+    scene.workflow_writes("HoldModel")
+    item = scene.stack.item()
+    scene.clock.now += 20
+    assert follow(scene, 60).outcome == "covered"
+    assert scene.stack.item() == item
+
+
+def test_an_update_that_waits_with_others_has_their_run_follow(scene: Scene) -> None:
+    much = Significance(objects=3, bytes=None, max_wait=100.0)
+    for age, follows_active in ((60, False), (50, True)):
+        update = replace(scene.update(age), significance=much, follows_active=follows_active)
+        assert scene.starter.ask(update, MODEL, LEASE).outcome == "waiting"
+    assert follows(scene, scene.ask(40).detail)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "asked"),
+    [
+        ("FAILED", "NotAskedAgain", True),
+        ("ABORTED", None, True),
+        ("FAILED", "NeverStarted", False),  # it would fail again, without end
+    ],
+)
+def test_a_run_that_may_not_have_asked_for_another_active_model_has_it_asked_for(
+    scene: Scene, status: str, error: str | None, asked: bool
+) -> None:
+    follow(scene, 60)
+    scene.workflow_writes("HoldModel")
+    scene.workflow_writes("ReleaseCompleted")
+    report = ended(scene)._replace(status=status, error=error)
+    wanted = [Update.single(Target(MODEL.job_id, None), scene.clock.now - 60, "asked_again")]
+    assert scene.starter.conclude(report) == (wanted if asked else [])
+
+
+def test_a_run_that_did_not_follow_asks_for_the_active_model_if_an_update_does(scene: Scene) -> None:
+    scene.ask_and_hold()
+    scene.clock.now += 20
+    follow(scene, 60)
+    scene.workflow_writes("ReleaseCompleted")
+    (update,) = scene.starter.conclude(ended(scene)._replace(status="FAILED", error="NotAskedAgain"))
+    assert (update.target, update.happened_at) == (Target(MODEL.job_id, None), scene.clock.now - 60)
 
 
 def test_a_run_that_ended_before_it_held_its_model_is_concluded_as_well(scene: Scene) -> None:
     scene.ask()
-    assert scene.starter.conclude(ended(scene)) is None
+    assert scene.starter.conclude(ended(scene)) == []
     assert set(scene.stack.executions()) == {"run-1", "run-1-1"}
     assert scene.workflow_writes("HoldModel", "run-1-1")
 

@@ -21,7 +21,7 @@ from recompute.starter import LONGEST_DOUBT, Starter
 from recompute.timestamps import to_iso
 from recompute.trigger import LONGEST_DELAY, RESERVE, Result, Trigger, retry_delay
 from recompute.updates import Update
-from tests.doubles import MODEL, Clock, Logs, ScriptedPlatform, Stack, answer
+from tests.doubles import MODEL, Answer, Clock, Logs, ScriptedPlatform, Stack, answer
 
 MARGIN = 5.0
 RETRIES = RetrySettings(interval=5, maximum=300, give_up_after=3600)
@@ -361,6 +361,43 @@ def test_a_schedule_asks_for_stale_metrics_only(scene: Scene, age: float, outcom
     assert outcomes(scene.invoke(tick)) == [outcome, outcome]
 
 
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"pending_at": -60},
+        {"run_id": "r", "requested_at": -9000, "lease_expires_at": -1},
+        {"run_id": "r", "requested_at": -9000, "lease_expires_at": -1, "pending_at": -60},
+        {"run_id": "r", "lease_expires_at": -60},
+    ],
+    ids=["pending", "never ended", "never ended, and pending", "never began"],
+)
+def test_a_schedule_asks_for_what_was_left_behind_however_new_the_metrics(
+    scene: Scene, left: dict[str, str | float]
+) -> None:
+    now = scene.clock.now
+    item = {name: at if isinstance(at, str) else to_iso(now + at) for name, at in left.items()}
+    scene.stack.put_item(item | {"covered_until": to_iso(now - 9500)})
+    shown = {"is_recomputing_metrics": False, "last_recomputed_timestamp": to_iso(now)}
+    scene.platform.metrics = answer(json=shown)
+    tick = {"models": "all", "happened_at": to_iso(now - 10), "older_than_seconds": 3600}
+    assert scene.batch(tick) == []
+    assert scene.models == {MODEL}
+
+
+def test_a_schedule_leaves_alone_what_a_run_holds(scene: Scene) -> None:
+    held: dict[str, str | float] = {
+        "run_id": "r",
+        "requested_at": -90,
+        "lease_expires_at": 600,
+        "pending_at": -60,
+    }
+    now = scene.clock.now
+    scene.stack.put_item({n: a if isinstance(a, str) else to_iso(now + a) for n, a in held.items()})
+    shown = {"is_recomputing_metrics": False, "last_recomputed_timestamp": to_iso(now)}
+    scene.platform.metrics = answer(json=shown)
+    assert set(outcomes(scene.invoke({"models": "all", "older_than_seconds": 3600}))) == {"fresh"}
+
+
 @pytest.mark.parametrize("timestamp", [None, "some time ago"])
 def test_metrics_of_no_known_age_are_stale(scene: Scene, timestamp: str | None) -> None:
     scene.platform.metrics = answer(
@@ -412,6 +449,86 @@ def test_a_request_without_a_model_means_the_active_one(scene: Scene) -> None:
     (result,) = scene.invoke(scene.request(model_id=None))
     assert (result.model_id, result.outcome) == (MODEL.model_id, "started")
     assert scene.platform.asked == ["job", "metrics", "request"]
+
+
+def active(scene: Scene, model_id: str) -> None:
+    scene.platform.job = answer(json={"active_model_id": model_id})
+
+
+def gone(scene: Scene, model_id: str, *, endpoint: str = "metrics") -> None:
+    """Has the platform refuse a model, and know every other."""
+    there = getattr(scene.platform, endpoint)
+    missing = answer(404, json={"error": "Model not found"})
+    setattr(
+        scene.platform,
+        endpoint,
+        lambda request: (missing if model_id in asked_for(request) else there)(request),
+    )
+
+
+def asked_for(request: httpx.Request) -> str:
+    return str(request.url) + request.content.decode()
+
+
+@pytest.mark.parametrize("why", ["it settles", "the platform fails"])
+def test_an_update_that_comes_back_has_its_model_looked_up_again(scene: Scene, why: str) -> None:
+    if why == "the platform fails":
+        there, scene.platform.metrics = scene.platform.metrics, answer(503)
+        scene.batch(scene.request(model_id=None))
+        scene.platform.metrics = there
+    else:
+        scene.batch(scene.request(0, model_id=None))
+    (message,) = put_off(scene)
+    assert message["model_id"] is None
+    active(scene, "newer")
+    scene.clock.now += 60
+    assert scene.batch(message) == []
+    assert scene.models == {(MODEL.job_id, "newer")}
+
+
+def test_an_update_of_a_named_model_comes_back_for_that_one(scene: Scene) -> None:
+    scene.batch(scene.request(0))
+    (message,) = put_off(scene)
+    assert message["model_id"] == MODEL.model_id
+
+
+@pytest.mark.parametrize("older_than", [None, 3600], ids=["at the request", "before it"])
+def test_where_the_active_model_that_was_waited_for_is_gone_the_new_one_is_asked_for(
+    scene: Scene, older_than: int | None
+) -> None:
+    scene.places = 1
+    scene.invoke(scene.request(model_id="other"))
+    assert outcomes(scene.invoke(scene.request(model_id=None))) == ["waiting"]
+    (waker,) = put_off(scene)
+    assert (waker["model_id"], waker["follows_active"]) == (MODEL.model_id, True)
+    scene.places = 0
+    active(scene, "newer")
+    gone(scene, MODEL.model_id)
+    scene.clock.now += 60
+    assert outcomes(scene.invoke({**waker, "older_than_seconds": older_than})) == ["put_off"]
+    assert scene.stack.dead_letters() == []
+    (message,) = put_off(scene)
+    assert message["model_id"] is None
+    scene.clock.now += 60
+    assert outcomes(scene.invoke(message)) == ["started"]
+    assert (MODEL.job_id, "newer") in scene.models
+
+
+def test_while_it_cannot_be_told_which_model_is_active_now_the_updates_wait(scene: Scene) -> None:
+    gone(scene, MODEL.model_id)
+    scene.platform.job = answer(503)
+    pinned = scene.request(follows_active=True)
+    assert outcomes(scene.invoke(pinned)) == ["put_off"]
+    (message,) = put_off(scene)
+    assert message["model_id"] is None
+
+
+@pytest.mark.parametrize("job", [answer(404), answer(json={"active_model_id": MODEL.model_id})])
+def test_where_no_other_model_is_active_a_refusal_is_a_dead_letter(scene: Scene, job: Answer) -> None:
+    gone(scene, MODEL.model_id)
+    scene.platform.job = job
+    assert outcomes(scene.invoke(scene.request(follows_active=True))) == ["rejected"]
+    assert [reason for _, reason, _ in scene.stack.dead_letters()] == ["Rejected"]
 
 
 def test_an_unusable_request_is_refused(scene: Scene) -> None:

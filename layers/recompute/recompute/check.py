@@ -6,6 +6,7 @@ from typing import cast
 from recompute.arcanna import Arcanna, ModelMetrics
 from recompute.completion import judge
 from recompute.errors import BadInput, Rejected, RetryLater
+from recompute.observability import logger
 from recompute.polling import next_wait
 from recompute.quality import Rules, assess, in_words, scores
 from recompute.runs import HISTORY_LENGTH, Check, PastRun, Run, durations, parse_run
@@ -104,13 +105,18 @@ def _completed(answer: Check, run: Run, seen: ModelMetrics, elapsed: float, rule
 
 
 def _active_changed(arcanna: Arcanna, run: Run) -> bool:
-    """Whether the run followed its job's active model, and that is another one by now. Raises RetryLater."""
+    """Whether the run followed its job's active model, and that is another one by now, or may be."""
     if not run["follows_active"]:
         return False
     try:
         return arcanna.active_model(run["job_id"]) != run["model_id"]
     except Rejected:
         return False  # no job, or none active: nothing to follow
+    except RetryLater as error:
+        # This does not hold up what the run has come to. The trigger looks again, as often as it takes, and
+        # finds the same model covered.
+        logger.warning("active model not known", reason=type(error).__name__, detail=str(error))
+        return True
 
 
 def _idle_since(seen: ModelMetrics, last: Check, now: float) -> str | None:

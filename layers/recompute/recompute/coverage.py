@@ -17,9 +17,12 @@ class Entry:
 
     A claim holds the model while `run_id` is set and its lease has not expired. It has become a run when its
     workflow has set `requested_at`, the time of the claim; before that it may still come to nothing, and
-    nothing may rely on it. `pending_at` is the latest update that this run does not cover, `covered_until`
-    the `requested_at` of the last completed run. `gathered` are the marks of updates that wait: by `wake_at`
-    a message will ask again for them.
+    nothing may rely on it. `pending_at` is the latest update that this run does not cover, `pending_since`
+    the first, `pending_updates` how many there were, duplicates included. `covered_until` is the
+    `requested_at` of the last completed run, `stale_since` the first update of the runs that have failed
+    since. `gathered` are the marks of updates that wait: by `wake_at` a message will ask again for them.
+    `follows_at` is the latest update that follows the job's active model, of those that the last claim was
+    made for or that came since.
     """
 
     run_id: str | None = None
@@ -30,10 +33,22 @@ class Entry:
     history: tuple[PastRun, ...] = ()
     gathered: frozenset[str] = frozenset()
     wake_at: float | None = None
+    pending_since: float | None = None
+    pending_updates: int = 0
+    follows_at: float | None = None
+    stale_since: float | None = None
 
     def held(self, now: float) -> bool:
         """Whether a claim holds the model."""
         return self.run_id is not None and (self.lease_expires_at or 0.0) >= now
+
+    def follows(self, update: Update) -> bool:
+        """Whether it is known that the update follows the active model, if it does."""
+        return not update.follows_active or (self.follows_at or 0.0) >= update.happened_at
+
+    def must_follow(self, margin: float) -> bool:
+        """Whether an update that no completed run covers follows the active model."""
+        return self.follows_at is not None and self.follows_at + margin > (self.covered_until or 0.0)
 
     def settles_at(self, happened_at: float, margin: float) -> float:
         """When no known update is too fresh for a claim any more."""

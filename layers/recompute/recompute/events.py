@@ -75,12 +75,16 @@ class AllModels(NamedTuple):
 
 
 class RunEnded(NamedTuple):
-    """An execution of the workflow ended without success; `run` is its input's."""
+    """An execution of the workflow ended without success; `run` is its input's.
+
+    `error` is the name of what it failed of, None where it did not end by itself.
+    """
 
     execution_arn: str
     run: Run
     status: str
     detail: str
+    error: str | None = None
 
 
 Occurrence = ObjectChanged | Update | AllModels | RunEnded
@@ -209,7 +213,7 @@ def _run_ended(event: object) -> RunEnded:
     cause = _at(event, "detail.cause") or f"The execution ended as {status}"
     # Cut rather than refused: without this event the model would stay held.
     detail = _checked("detail.cause", cause[:TEXT_LENGTH] if isinstance(cause, str) else cause)
-    return RunEnded(arn, run, status, detail)
+    return RunEnded(arn, run, status, detail, _optional_text(event, "detail.error"))
 
 
 def _request(event: Mapping[str, object], received_at: float) -> Update:

@@ -1,21 +1,21 @@
 """The ledger: one DynamoDB item per model, changed only by conditional updates.
 
-Attributes: job_id and model_id (the key), run_id, requested_at, lease_expires_at, pending_at, covered_until,
-gathered and wake_at (see coverage.Entry), history (JSON, the last completed runs), last_run_id (so that a
-release may be repeated), claimed_at (of the last claim, also of one that came to nothing), last_outcome,
-last_ended_at and last_failure (for people), expires_at (time to live). Times are ISO 8601 strings of fixed
-width. The workflow writes the same item: at its start it makes the claim a run, with requested_at and a long
-lease, and at its end it releases the model.
+Attributes: job_id and model_id (the key), run_id, requested_at, lease_expires_at, pending_at, pending_since,
+pending_updates, covered_until, stale_since, gathered, wake_at and follows_at (see coverage.Entry), history
+(JSON, the last completed runs), last_run_id (so that a release may be repeated), claimed_at (of the last
+claim, also of one that came to nothing), last_outcome, last_ended_at and last_failure (for people) and
+expires_at (time to live). Times are ISO 8601 strings of fixed width. The workflow writes the same item: at
+its start it makes the claim a run, with requested_at and a long lease, and at its end it releases the model.
 """
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from recompute.aws import aws_call
 from recompute.coverage import Entry
 from recompute.timestamps import from_iso, to_iso
-from recompute.updates import Model
+from recompute.updates import Model, Update
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -28,9 +28,14 @@ FORGET_AFTER = 400 * 86400  # seconds without an update; older model ids are of 
 
 _Value = str | int | frozenset[str]
 
+_NO_LATER_FOLLOWS = "attribute_not_exists(follows_at) OR follows_at <= :follows"
+
 
 class Write(NamedTuple):
-    """Whether a conditional write was made, and the entry after it, or the one that refused it."""
+    """Whether a conditional write was made, and the entry after it, or the one that refused it.
+
+    Of a claim that was made, it is the entry before: with what the claim takes along.
+    """
 
     made: bool
     entry: Entry
@@ -53,27 +58,39 @@ class Ledger:
         happened_at: float,
         margin: float,
         spacing: float = 0.0,
+        follows_active: bool = False,
         gathered: frozenset[str] = frozenset(),
         left_at: float | None = None,
     ) -> Write:
         """Takes the model for a run, on the conditions of `coverage.plan`.
 
         The run sees to all that is `gathered`, and nothing else may be: to what has settled by itself, to
-        the rest, of which the latest happened at `left_at`, by its being pending.
+        the rest, of which the latest happened at `left_at`, by its being pending. With `follows_active` it is
+        for updates that follow the active model.
         """
         only, these = _only(gathered)
-        left, then = (", pending_at = :left", "") if left_at is not None else ("", ", pending_at")
+        left: dict[str, _Value] = {}
+        changes = "SET run_id = :run, lease_expires_at = :lease, claimed_at = :now, expires_at = :forget"
+        removed = " REMOVE requested_at, gathered, wake_at"
+        if left_at is None:
+            removed += ", pending_at, pending_since, pending_updates"
+        else:
+            left = {":left": to_iso(left_at), ":one": 1}
+            changes += ", pending_at = :left, pending_since = :left, pending_updates = :one"
+        if follows_active:
+            changes += ", follows_at = :settled"
+        else:
+            removed += ", follows_at"
         return self._update(
             model,
-            f"SET run_id = :run, lease_expires_at = :lease, claimed_at = :now, expires_at = :forget{left}"
-            f" REMOVE requested_at, gathered, wake_at{then}",
+            changes + removed,
             "(attribute_not_exists(run_id) OR lease_expires_at < :now)"
             " AND (attribute_not_exists(covered_until) OR covered_until <= :horizon)"
             " AND (attribute_not_exists(pending_at) OR pending_at < :settled)"
             f" AND {only}",
             {
                 **these,
-                **({":left": to_iso(left_at)} if left_at is not None else {}),
+                **left,
                 ":run": run_id,
                 ":now": to_iso(now),
                 ":lease": to_iso(lease_expires_at),
@@ -81,6 +98,7 @@ class Ledger:
                 ":settled": to_iso(now - margin),
                 ":forget": int(now) + FORGET_AFTER,
             },
+            returns="ALL_OLD",
         )
 
     def read(self, model: Model) -> Entry:
@@ -89,13 +107,16 @@ class Ledger:
             answer = self._dynamodb.get_item(TableName=self._table, Key=_key(model), ConsistentRead=True)
         return _entry(answer.get("Item", {}))
 
-    def gather(self, model: Model, marks: frozenset[str], now: float) -> Write:
-        """Adds marks of updates that wait."""
+    def gather(
+        self, model: Model, marks: frozenset[str], now: float, *, follows_at: float | None = None
+    ) -> Write:
+        """Adds marks of updates that wait, and notes when one happened that follows the active model."""
+        follows = {} if follows_at is None else {":follows": to_iso(follows_at)}
         return self._update(
             model,
-            "SET expires_at = :forget ADD gathered :marks",
-            None,
-            {":forget": int(now) + FORGET_AFTER, ":marks": marks},
+            f"SET expires_at = :forget{', follows_at = :follows' if follows else ''} ADD gathered :marks",
+            _NO_LATER_FOLLOWS if follows else None,
+            {":forget": int(now) + FORGET_AFTER, ":marks": marks, **follows},
         )
 
     def promise(self, model: Model, wake_at: float) -> Write:
@@ -109,33 +130,66 @@ class Ledger:
         only, these = _only(gathered)
         return self._update(model, "REMOVE gathered, wake_at", f"attribute_exists(job_id) AND {only}", these)
 
-    def jobs(self) -> set[str]:
-        """The ids of all jobs of which it knows a model."""
+    def entries(self) -> dict[Model, Entry]:
+        """All models that it knows: who holds them, and what is pending, but not the rest."""
+        names = "job_id, model_id, run_id, requested_at, lease_expires_at"
+        names += ", pending_at, pending_since, pending_updates"
         with aws_call("read the ledger"):
             pages = self._dynamodb.get_paginator("scan").paginate(
-                TableName=self._table, ProjectionExpression="job_id"
+                TableName=self._table, ProjectionExpression=names
             )
-            return {item["job_id"]["S"] for page in pages for item in page["Items"]} - {PLACES}
+            return {
+                Model(item["job_id"]["S"], item["model_id"]["S"]): _entry(item)
+                for page in pages
+                for item in page["Items"]
+                if item["job_id"]["S"] != PLACES
+            }
 
-    def mark_pending(self, model: Model, run_id: str, happened_at: float) -> Write:
-        """Notes on this very run that an update came which it does not cover."""
+    def mark_pending(self, model: Model, entry: Entry, update: Update) -> Write:
+        """Notes on this very run, besides what the entry knows, updates that the run does not cover."""
+        follows, known = update.follows_active, entry.pending_updates
         return self._update(
             model,
-            "SET pending_at = :at",
-            "run_id = :run AND (attribute_not_exists(pending_at) OR pending_at < :at)",
-            {":run": run_id, ":at": to_iso(happened_at)},
+            "SET pending_updates = :updates, pending_since = :since, pending_at = :at"
+            f"{', follows_at = :follows' if follows else ''}",
+            "run_id = :run AND (attribute_not_exists(pending_at) OR pending_at <= :at)"
+            f" AND {'pending_updates = :known' if known else 'attribute_not_exists(pending_updates)'}"
+            f"{f' AND ({_NO_LATER_FOLLOWS})' if follows else ''}",
+            {
+                ":run": entry.run_id or "",
+                ":at": to_iso(max(update.happened_at, entry.pending_at or 0.0)),
+                ":since": to_iso(min(update.first_at, entry.pending_since or update.first_at)),
+                ":updates": known + update.count,
+                **({":known": known} if known else {}),
+                **({":follows": to_iso(max(update.happened_at, entry.follows_at or 0.0))} if follows else {}),
+            },
         )
 
-    def give_back(self, model: Model, run_id: str, happened_at: float) -> Write:
+    def follow(self, model: Model, run_id: str, follows_at: float) -> Write:
+        """Notes on this very run that an update follows the active model which it covers."""
+        return self._update(
+            model,
+            "SET follows_at = :follows",
+            f"run_id = :run AND ({_NO_LATER_FOLLOWS})",
+            {":run": run_id, ":follows": to_iso(follows_at)},
+        )
+
+    def give_back(self, model: Model, run_id: str, update: Update) -> Write:
         """Undoes a claim that led to no run, unless its workflow holds the model after all.
 
-        The updates that it would have seen to, of which the latest happened at `happened_at`, are due.
+        The updates that it would have seen to are due.
         """
         return self._update(
             model,
-            "SET pending_at = :at REMOVE run_id, lease_expires_at",
+            "SET pending_at = :at, pending_since = :since, pending_updates = :updates"
+            f"{', follows_at = :at' if update.follows_active else ''} REMOVE run_id, lease_expires_at",
             "run_id = :run AND attribute_not_exists(requested_at)",
-            {":run": run_id, ":at": to_iso(happened_at)},
+            {
+                ":run": run_id,
+                ":at": to_iso(update.happened_at),
+                ":since": to_iso(update.first_at),
+                ":updates": update.count,
+            },
         )
 
     def hold(self, model: Model, run_id: str, lease_expires_at: float) -> Write:
@@ -153,12 +207,13 @@ class Ledger:
         update: str,
         condition: str | None,
         values: Mapping[str, _Value],
+        returns: Literal["ALL_NEW", "ALL_OLD"] = "ALL_NEW",
     ) -> Write:
         request: dict[str, Any] = {
             "TableName": self._table,
             "Key": _key(model),
             "UpdateExpression": update,
-            "ReturnValues": "ALL_NEW",
+            "ReturnValues": returns,
         }
         if condition:
             request |= {
@@ -208,4 +263,8 @@ def _entry(item: dict[str, Any]) -> Entry:
         history=tuple(json.loads(item["history"]["S"])) if "history" in item else (),
         gathered=frozenset(item["gathered"]["SS"]) if "gathered" in item else frozenset(),
         wake_at=time("wake_at"),
+        pending_since=time("pending_since"),
+        pending_updates=int(item["pending_updates"]["N"]) if "pending_updates" in item else 0,
+        follows_at=time("follows_at"),
+        stale_since=time("stale_since"),
     )

@@ -73,7 +73,7 @@ class Check(TypedDict):
 
     `scores_in_words` is for people: the overall scores that the platform shows, and at the end of a completed
     run those before and after. `active_changed` tells that the run followed its job's active model, and that
-    this is another one by now.
+    this is another one by now, or may be.
     """
 
     status: Status

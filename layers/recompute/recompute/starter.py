@@ -17,8 +17,8 @@ from recompute.places import Places
 from recompute.polling import next_wait
 from recompute.runs import Check, Run, cause_of, durations, failed_check, first_check, label
 from recompute.settings import PollSettings
-from recompute.timestamps import to_iso
-from recompute.updates import Model, Update
+from recompute.timestamps import from_iso, to_iso
+from recompute.updates import Model, Target, Update
 
 LEASE_SLACK = 7200.0
 """Seconds between a run's deadline and the end of its lease: for the last retries and the release."""
@@ -109,24 +109,22 @@ class Starter:
     ) -> tuple[Fate | None, Entry]:
         """Does what is planned. No fate if the ledger's entry was another: then that is returned."""
         if planned.action == "covered":
-            if update.waker:
-                write = self._ledger.finish_waiting(model, entry.gathered)
-                if not write.made and write.entry != entry:
-                    return None, write.entry
-            return Fate("covered"), entry
+            return self._covered(entry, update, model, now)
         if planned.action == "wait":
             return self._wait(planned, entry, update, model, now)
         if planned.action == "settle":
             settled = math.floor(entry.settles_at(planned.happened_at, self._margin) - now) + 1
             known = math.floor(entry.doubtful_until - now) + 1
             return Fate("settling", wait=max(settled, min(known, LONGEST_DOUBT))), entry
+        due = replace(
+            update, happened_at=planned.happened_at, first_at=planned.first_at, count=planned.updates
+        )
         if planned.action == "coalesce":
-            run_id = entry.run_id or ""
             if update.older_than is not None and now - (entry.requested_at or 0.0) <= update.older_than:
-                return Fate("fresh", f"{run_id} is under way"), entry
-            write = self._ledger.mark_pending(model, run_id, planned.happened_at)
-            if write.made or (entry.pending_at or 0.0) >= planned.happened_at:
-                return Fate("coalesced", f"into the run after {run_id}"), entry
+                return Fate("fresh", f"{entry.run_id} is under way"), entry
+            write = self._ledger.mark_pending(model, entry, due)
+            if write.made:
+                return Fate("coalesced", f"into the run after {entry.run_id}"), entry
             return None, write.entry
         run_id = self._new_id()
         write = self._ledger.claim(
@@ -137,26 +135,43 @@ class Starter:
             happened_at=planned.happened_at,
             margin=self._margin,
             spacing=self._spacing,
+            follows_active=update.follows_active or entry.must_follow(self._margin),
             gathered=entry.gathered,
             left_at=planned.left_at,
         )
         if not write.made:
             return None, write.entry
+        taken = write.entry  # what was pending, among others
+        since = (planned.first_at, taken.pending_since, taken.stale_since)
         covering = replace(
-            update,
-            happened_at=planned.happened_at,
-            first_at=planned.first_at,
-            count=planned.updates,
+            due,
+            happened_at=max(planned.happened_at, taken.pending_at or 0.0),
+            first_at=min(time for time in since if time is not None),
+            count=max(planned.updates, taken.pending_updates),
+            follows_active=update.follows_active or taken.must_follow(self._margin),
         )
-        latest = max(planned.happened_at, planned.left_at or 0.0)
+        latest = max(covering.happened_at, planned.left_at or 0.0)
         return self._start(covering, model, run_id, now, write.entry, latest), entry
+
+    def _covered(self, entry: Entry, update: Update, model: Model, now: float) -> tuple[Fate | None, Entry]:
+        """Acknowledges the update; the run that covers it must know if it follows the active model."""
+        if entry.held(now) and not entry.follows(update):
+            write = self._ledger.follow(model, entry.run_id or "", update.happened_at)
+            if not write.made:
+                return None, write.entry
+        if update.waker:
+            write = self._ledger.finish_waiting(model, entry.gathered)
+            if not write.made and write.entry != entry:
+                return None, write.entry
+        return Fate("covered"), entry
 
     def _wait(
         self, planned: Plan, entry: Entry, update: Update, model: Model, now: float
     ) -> tuple[Fate | None, Entry]:
         """Has the update wait: by its marks alone if a message comes in time, else by being that message."""
-        if not update.own_marks <= entry.gathered:
-            return None, self._ledger.gather(model, update.own_marks, now).entry
+        if not update.own_marks <= entry.gathered or not entry.follows(update):
+            follows_at = None if entry.follows(update) else update.happened_at
+            return None, self._ledger.gather(model, update.own_marks, now, follows_at=follows_at).entry
         detail = f"one of {len(entry.gathered)} that wait, until {to_iso(planned.until)} at the latest"
         promised = now <= (entry.wake_at or 0.0) <= planned.until
         if promised and not update.waker:
@@ -168,9 +183,15 @@ class Starter:
         """When updates happened (epoch seconds) that have not settled yet."""
         return self._clock() - self._margin
 
-    def known_jobs(self) -> set[str]:
-        """The jobs of all models that the ledger knows. Raises AwsUnavailable."""
-        return self._ledger.jobs()
+    def known(self) -> tuple[set[str], list[Update]]:
+        """The jobs of all models that the ledger knows, and the updates that are left without a message.
+
+        Step Functions tells of an execution's end at its best effort only: where it did not, nobody has asked
+        for what the workflow failed to ask for. Raises AwsUnavailable.
+        """
+        now, entries = self._clock(), self._ledger.entries()
+        left = (_left_behind(model, entry, now) for model, entry in entries.items())
+        return {model.job_id for model in entries}, [update for update in left if update]
 
     def promise(self, model: Model, wake_at: float) -> None:
         """Tells the ledger of the message that was sent to wake the model. Raises AwsUnavailable."""
@@ -180,7 +201,7 @@ class Starter:
         self, update: Update, model: Model, run_id: str, now: float, entry: Entry, latest: float
     ) -> Fate:
         """Makes the claim a run. `latest` is when the last of all updates happened that it has taken."""
-        deadline = now + self._run_deadline
+        deadline, due = now + self._run_deadline, replace(update, happened_at=latest)
         run: Run = {
             "run_id": run_id,
             "job_id": model.job_id,
@@ -202,12 +223,12 @@ class Starter:
         ):
             try:
                 if not self._places.take(model, run_id, now):
-                    self._ledger.give_back(model, run_id, latest)
+                    self._ledger.give_back(model, run_id, due)
                     return Fate("waiting", "as many recomputes as allowed are under way", SOME_TIME)
                 check = self._request(run, model, entry)
                 self._workflow.start(run_id, run, check)
             except RetryLater:
-                self._ledger.give_back(model, run_id, latest)
+                self._ledger.give_back(model, run_id, due)
                 raise
             logger.info("run started", status=check["status"], reason=check["reason"], updates=run["cause"])
         if check["reason"] == Rejected.__name__:
@@ -237,12 +258,12 @@ class Starter:
         wait = next_wait(0.0, past, shortest=polls.shortest, longest=polls.longest)
         return first_check(entry.history, wait, run["baseline"])
 
-    def conclude(self, ended: RunEnded) -> float | None:
+    def conclude(self, ended: RunEnded) -> list[Update]:
         """Sees to a run whose execution ended as it should not: failed, timed out, or aborted.
 
         If the run still holds its model, the workflow is started once more, to tell of the failure and
-        release the model. Otherwise that has been done. Returns when an update happened (epoch seconds)
-        that the run did not cover and that must be asked for again, None if there is none.
+        release the model. Otherwise that has been done. Returns the updates that the run did not cover and
+        that must be asked for again.
         Raises AwsUnavailable, and BadInput where that has been tried too often.
         """
         run = ended.run
@@ -250,7 +271,7 @@ class Starter:
         lease_until = self._clock() + LEASE_SLACK
         write = self._ledger.hold(model, run["run_id"], lease_until)
         if not write.made:
-            return write.entry.pending_at
+            return _left_by(ended, model, write.entry)
         # Numbered, so that the same report delivered twice concludes once.
         last = ended.execution_arn.partition(f":{run['run_id']}-")[2]
         number = int(last) + 1 if last.isdigit() else 1
@@ -271,4 +292,36 @@ class Starter:
             execution=ended.execution_arn,
             reason=ended.status,
         )
-        return None  # the workflow asks again
+        return []  # the workflow asks again
+
+
+def _left_by(ended: RunEnded, model: Model, entry: Entry) -> list[Update]:
+    """What the workflow of a run that has ended may have failed to ask for."""
+    follows_active = ended.run["follows_active"]
+    pending = _pending(model, entry)
+    left = [replace(pending, follows_active=follows_active)] if pending else []
+    follows_at = from_iso(ended.run["cause"]["last_at"]) if follows_active else entry.follows_at
+    # Not whenever a run fails: what it was asked for has failed with it, and would be asked for without end.
+    unasked = ended.error == "NotAskedAgain" or ended.status != "FAILED"
+    if unasked and follows_at is not None and entry.run_id is None:
+        left.append(Update.single(Target(model.job_id, None), follows_at, "asked_again"))
+    return left
+
+
+def _left_behind(model: Model, entry: Entry, now: float) -> Update | None:
+    """What is known to wait while no run holds the model, or was waiting when a run went without an end."""
+    if entry.held(now):
+        return None
+    if entry.run_id is None or entry.pending_at is not None:
+        return _pending(model, entry)
+    begun_at = entry.requested_at or entry.lease_expires_at or now
+    return Update.single(Target(*model), begun_at, "asked_again")
+
+
+def _pending(model: Model, entry: Entry) -> Update | None:
+    """The updates that no run has taken up since the one that they came too late for."""
+    if entry.pending_at is None:
+        return None
+    update = Update.single(Target(*model), entry.pending_at, "asked_again")
+    first_at = update.first_at if entry.pending_since is None else entry.pending_since
+    return replace(update, first_at=first_at, count=max(entry.pending_updates, 1))

@@ -172,9 +172,7 @@ class Trigger:
             if isinstance(occurrence, Update):
                 updates.append(occurrence)
             elif isinstance(occurrence, RunEnded):
-                if (pending_at := self._starter.conclude(occurrence)) is not None:
-                    target = Target(occurrence.run["job_id"], occurrence.run["model_id"])
-                    updates.append(Update.single(target, pending_at, "asked_again"))
+                updates += self._starter.conclude(occurrence)
             elif isinstance(occurrence, AllModels):
                 updates += self._scheduled(occurrence)
             else:
@@ -188,8 +186,10 @@ class Trigger:
         return updates
 
     def _scheduled(self, occurrence: AllModels) -> list[Update]:
-        """What a schedule asks for; nothing if it was so much that it has been sent to the queue."""
-        updates = self._routes().scheduled(occurrence, self._starter.known_jobs())
+        """What a schedule asks for, and what has been left behind; nothing if it was so much that it has been
+        sent to the queue."""
+        jobs, left_behind = self._starter.known()
+        updates = [*left_behind, *self._routes().scheduled(occurrence, jobs)]
         logger.info("schedule", models=len(updates), older_than_seconds=occurrence.older_than)
         if len(updates) <= FAN_OUT:
             return updates
@@ -231,6 +231,7 @@ class Trigger:
         self, update: Update, remaining: Callable[[], float], sleep: Callable[[float], None] | None
     ) -> Result:
         """Sees to the updates of one target. Raises AwsUnavailable where the queue cannot be told."""
+        given = update  # what comes back has its model looked up again: by then another one may be active
         try:
             job_id, model_id = update.target
             model = Model(job_id, model_id or self._arcanna.active_model(job_id))
@@ -244,24 +245,51 @@ class Trigger:
                 by_hand(fate.wait)
                 fate = self._starter.ask(update, model, remaining())
         except Rejected as error:
-            return self._dead_letter(update, error)
+            return self._follow(update) or self._dead_letter(update, error)
         except RetryLater as error:
-            return self._put_off(update, error)
+            return self._put_off(given, error)
+        if fate.outcome == "rejected":
+            return self._follow(update) or self._refused(update, fate.detail)
         if fate.outcome in ("settling", "waiting"):
-            later = replace(update, attempt=update.attempt + 1, waiting_since=None)
-            if (
-                fate.outcome == "waiting"
-            ):  # it acts for all that wait from now on, whatever it asks for itself
-                later = replace(later, waker=True, older_than=None)
+            later = replace(given, attempt=update.attempt + 1, waiting_since=None)
+            if fate.outcome == "waiting":  # with others, for this very model: it asks for all of them
+                follows = update.follows_active
+                later = replace(
+                    later, target=update.target, follows_active=follows, waker=True, older_than=None
+                )
             wait = fate.wait or retry_delay(update.attempt, None, self._retries, self._jitter())
             self._queues.put_off(later, min(wait, LONGEST_DELAY))
             if fate.wakes_at is not None:
                 self._starter.promise(model, fate.wakes_at)
         elif fate.outcome == "started":
             count("RecomputesRequested")
-        elif fate.outcome == "rejected":
-            self._send_to_dead_letters(update, Rejected.__name__, fate.detail)
         return self._told(update, fate.outcome, fate.detail)
+
+    def _refused(self, update: Update, detail: str) -> Result:
+        """A dead letter of what a run has failed for at once, which its workflow tells of."""
+        self._send_to_dead_letters(update, Rejected.__name__, detail)
+        return self._told(update, "rejected", detail)
+
+    def _follow(self, update: Update) -> Result | None:
+        """Asks for the job's active model, where one that was active before has been refused.
+
+        None where the update does not follow the active model, or where there is no other.
+        """
+        job_id, model_id = update.target
+        if not update.follows_active:
+            return None
+        # A waker acts for others too, all of which have happened by now.
+        happened_at = self._clock() if update.waker else update.happened_at
+        anew = replace(update, target=Target(job_id, None), happened_at=happened_at, waker=False)
+        try:
+            if self._arcanna.active_model(job_id) == model_id:
+                return None
+        except Rejected:
+            return None
+        except RetryLater as error:
+            return self._put_off(anew, error)
+        self._queues.put_off(replace(anew, attempt=update.attempt + 1), 1)
+        return self._told(update, "put_off", "it is not the active model any more")
 
     def _is_fresh(self, model: Model, older_than: int) -> str | None:
         """When the metrics were made, if that is not longer ago than `older_than` seconds."""
