@@ -6,12 +6,12 @@ from contextlib import ExitStack
 from typing import Any
 
 import boto3
-import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 
 from functions.check_status import app as check_status
 from functions.trigger_recompute import app as trigger_recompute
+from recompute.http import BoundedClient
 from tests.arcanna import (
     API_KEY,
     ArcannaServer,
@@ -102,6 +102,7 @@ def functions(
         "DEAD_LETTER_QUEUE_URL": stack.dead_letter_url,
         "ROUTES_PARAMETER": stack.routes_parameter,
         "QUALITY_GATE": "{}",
+        "SETTLING_SECONDS": "0",
         "CLOCK_MARGIN_SECONDS": "1",
         "MINIMUM_INTERVAL_SECONDS": "0",
         "MAXIMUM_RECOMPUTES": "0",
@@ -118,8 +119,9 @@ def functions(
     stack.secrets.put_secret_value(SecretId=stack.secret_arn, SecretString=API_KEY)
     monkeypatch.setattr(boto3, "client", client)
     with ExitStack() as connections:
-        new_client = httpx.Client
-        monkeypatch.setattr(httpx, "Client", lambda **how: connections.enter_context(new_client(**how)))
+        monkeypatch.setattr(
+            "recompute.platform.BoundedClient", lambda **how: connections.enter_context(BoundedClient(**how))
+        )
         trigger_recompute.trigger.cache_clear()
         check_status.platform.cache_clear()
         yield Functions()
