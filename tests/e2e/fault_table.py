@@ -266,7 +266,7 @@ def _of_aws() -> Iterator[Cell]:
     claim = aws(TRIGGER, "dynamodb", "UpdateItem", CLAIM)
     start = aws(TRIGGER, "stepfunctions", "StartExecution")
     give_back = aws(TRIGGER, "dynamodb", "UpdateItem", GIVE_BACK)
-    send = aws(TRIGGER, "sqs", "SendMessage")
+    send = aws(TRIGGER, "sqs", "SendMessageBatch")
     outage = Fault(endpoint="metrics", status=503)
 
     def throttled(role: str, service: str, operation: str, part: str = "") -> AwsFault:

@@ -30,7 +30,7 @@ ROLES = ("TriggerRecomputeFunctionRole", "CheckStatusFunctionRole", "RecomputeWo
 SERVICES = {"stepfunctions": "states"}
 """Where boto3's name of a service is not IAM's."""
 
-ACTIONS = {"lambda:Invoke": "lambda:InvokeFunction"}
+ACTIONS = {"lambda:Invoke": "lambda:InvokeFunction", "sqs:SendMessageBatch": "sqs:SendMessage"}
 """Where the operation's name is not the action's."""
 
 BY_AWS_ITSELF = {

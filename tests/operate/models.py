@@ -108,10 +108,11 @@ def _freshness(
         return False, first_at or _time(item, "requested_at"), "a run is under way"
     if held:
         return False, claimed_at, "a run is being started"
+    if claimed_at is not None and claimed_at > max(covered_until, failed_at):
+        since = min(waiting, default=claimed_at)
+        return False, since, "the last attempt came to nothing: its update waits, or is a dead letter"
     if waiting:
         return False, waiting[0], "updates wait for the next run"
-    if claimed_at is not None and claimed_at > max(covered_until, failed_at):
-        return False, claimed_at, "the last attempt came to nothing: its update waits, or is a dead letter"
     if failed_at > covered_until:
         return False, failed_at, f"the last run failed: {failure['reason']}"
     if not covered_until:

@@ -114,7 +114,7 @@ def test_a_failure_before_the_last_completed_run_is_history() -> None:
 
 @pytest.mark.parametrize(
     "attributes",
-    [{}, {"run_id": "two", "lease_expires_at": NOW - 1}],
+    [{"pending_at": NOW - 60}, {"run_id": "two", "lease_expires_at": NOW - 1}],
     ids=["given back", "died with it"],
 )
 def test_a_claim_that_came_to_nothing_makes_them_stale(attributes: dict[str, Any]) -> None:
