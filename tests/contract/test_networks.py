@@ -20,7 +20,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ProxyConnectionError, SSLError
 
 from recompute.arcanna import Arcanna
-from recompute.aws import DeadLetter, Queues
+from recompute.aws import BOUNDED, DeadLetter, Queues
 from recompute.errors import (
     ApiKeyUnavailable,
     AwsUnavailable,
@@ -49,6 +49,7 @@ AWS = {
     "AWS_SECRET_ACCESS_KEY": "testing",
     "ARCANNA_API_KEY_SECRET_ARN": "arn:secret",
 }
+ONE_ATTEMPT = Config(retries={"total_max_attempts": 1}, connect_timeout=5)
 CALLS: dict[str, Callable[[Arcanna], object]] = {
     "/api/v2/metrics/model": lambda client: client.metrics(MODEL),
     "/api/v2/metrics/model/request_recompute_metrics": lambda client: client.request_recompute(MODEL),
@@ -229,12 +230,54 @@ def test_the_bundle_is_no_matter_of_boto3(
         aws.list_queues()
 
 
+# --- No way there ------------------------------------------------------------------------------------------
+
+
+class _Silent(socketserver.BaseRequestHandler):
+    """Takes a request and never answers it."""
+
+    def handle(self) -> None:
+        while self.request.recv(4096):
+            pass
+
+
+def test_a_service_that_no_way_leads_to_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socketserver.TCPServer(("127.0.0.1", 0), _Silent) as gone:
+        endpoint = f"http://127.0.0.1:{gone.server_address[1]}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    says = f'send messages to a queue: .*"{endpoint}/". In a VPC, the functions need a way there'
+    with sqs(BOUNDED) as aws, pytest.raises(AwsUnavailable, match=says):
+        Queues(aws, f"{endpoint}/1/updates", "").dead_letter(DeadLetter("body", "BadInput", ""))
+
+
+def test_a_service_that_does_not_answer_is_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+
+    class Counted(_Silent):
+        def handle(self) -> None:
+            nonlocal asked
+            asked += 1
+            super().handle()
+
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Counted)
+    thread = Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+        with sqs(BOUNDED.merge(Config(read_timeout=0.2))) as aws, pytest.raises(AwsUnavailable, match="Read"):
+            Queues(aws, "", "http://127.0.0.1/1/dead").dead_letter(DeadLetter("body", "BadInput", ""))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert asked == 2
+
+
 # --- Outbound proxy ----------------------------------------------------------------------------------------
 
 
 @contextmanager
-def sqs() -> Iterator["SQSClient"]:
-    config = Config(retries={"total_max_attempts": 1}, connect_timeout=5)
+def sqs(config: Config = ONE_ATTEMPT) -> Iterator["SQSClient"]:
     with closing(boto3.client("sqs", region_name="eu-west-1", config=config)) as client:
         yield client
 

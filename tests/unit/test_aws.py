@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recompute.arcanna import FIGURES, LARGEST_METRICS
-from recompute.aws import ROUTES_MAX_AGE, SQS_BATCH_BYTES, DeadLetter, Queues, RouteSource, Workflow
+from recompute.aws import BOUNDED, ROUTES_MAX_AGE, SQS_BATCH_BYTES, DeadLetter, Queues, RouteSource, Workflow
 from recompute.errors import AwsUnavailable, ConfigurationError
 from recompute.events import TEXT_LENGTH
 from recompute.observability import metrics
 from recompute.runs import HISTORY_LENGTH, PastRun, Run, failed_check, first_check
+from recompute.trigger import RESERVE
 from recompute.updates import ID_LENGTH, SAMPLE_SIZE, Target, Update
 from tests.doubles import Clock, Logs, Stack
 from tests.unit.test_check import RUN, past_run
@@ -26,6 +27,16 @@ CHECK = first_check([], 5)
 @pytest.fixture
 def queues(stack: Stack) -> Queues:
     return Queues(stack.sqs, stack.updates_url, stack.dead_letter_url)
+
+
+# --- Any call --------------------------------------------------------------------------------------------
+
+
+def test_three_calls_in_a_row_to_where_no_way_leads_take_no_more_than_the_reserve() -> None:
+    bounded: Any = BOUNDED
+    attempts = bounded.retries["total_max_attempts"]
+    waits = sum(2.0**n for n in range(attempts - 1))  # the longest of botocore's "standard" mode
+    assert 3 * (attempts * (bounded.connect_timeout + bounded.read_timeout) + waits) <= RESERVE
 
 
 # --- Queues ----------------------------------------------------------------------------------------------

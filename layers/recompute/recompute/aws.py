@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, EndpointConnectionError
 
 from recompute import routes
 from recompute.errors import AwsUnavailable, ConfigurationError
@@ -30,6 +31,10 @@ SQS_ATTRIBUTES = 8 * DETAIL_LENGTH
 """Bytes that reason and detail may have at the most, with their names and types."""
 ROUTES_MAX_AGE = 60  # seconds until an edit of the routes is in force
 ROUTES_VERSIONS = 20  # how many versions are tried to find one that is right
+BOUNDED = Config(connect_timeout=3, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
+"""For every client. A call fails after 2 * (3 + 3) seconds, and one of waiting, at the latest: three in a row,
+of an update, of putting it off and of putting off all others, take no more than the trigger's RESERVE. By
+default, a call to where no way leads takes longer than the function may."""
 
 
 @contextmanager
@@ -37,6 +42,10 @@ def aws_call(what: str) -> Iterator[None]:
     """Raises AwsUnavailable, saying what failed, for any failure of an AWS call."""
     try:
         yield
+    except (ConnectTimeoutError, EndpointConnectionError) as error:
+        raise AwsUnavailable(
+            f"could not {what}: {error}. In a VPC, the functions need a way there"
+        ) from error
     except (BotoCoreError, ClientError) as error:
         raise AwsUnavailable(f"could not {what}: {error}") from error
 
