@@ -3,8 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from recompute.api_key import NOT_ALLOWED
+from recompute.errors import NO_WAY
+
 GOOD = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}
 USABLE = {"UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"}
+_REMEDIES = {
+    NO_WAY: "Give the functions a way there: a NAT, a proxy or a VPC endpoint (README, Networks)",
+    NOT_ALLOWED: "Allow both functions' roles secretsmanager:GetSecretValue, and kms:Decrypt with its key",
+    "CERTIFICATE_VERIFY_FAILED": (
+        "Give Arcanna a certificate for this host name, of a CA that the functions trust"
+    ),
+}
+"""By words of a finding's detail."""
 
 
 class Check(NamedTuple):
@@ -50,18 +61,20 @@ def preflight(answer: Mapping[str, Any], failed: bool, known: Known) -> list[Che
         Check(
             f["check"],
             f["detail"],
-            _remedy(f["check"], f["reason"], f["detail"], known) if f["reason"] else "",
+            (_by_words(f["detail"]) or _by_reason(f["check"], f["reason"], known)) if f["reason"] else "",
         )
         for f in answer["findings"]
     ]
 
 
-def _remedy(check: str, reason: str, detail: str, known: Known) -> str:
+def _by_words(detail: str) -> str | None:
+    return next((remedy for words, remedy in _REMEDIES.items() if words in detail), None)
+
+
+def _by_reason(check: str, reason: str, known: Known) -> str:
     put = f"aws secretsmanager put-secret-value --secret-id {known.secret_arn} --secret-string file://key.txt"
     if known.secret_field:
         put = f"the field {known.secret_field} of {known.secret_arn}"
-    if "CERTIFICATE_VERIFY_FAILED" in detail:
-        return "Give Arcanna a certificate for this host name, of a CA that the functions trust"
     match check, reason:
         case "key", "ApiKeyUnavailable":
             return f"Put the key into the secret: {put}"

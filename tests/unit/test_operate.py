@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recompute.api_key import NOT_ALLOWED
 from recompute.coverage import Entry
-from recompute.errors import ConfigurationError
+from recompute.errors import NO_WAY, ConfigurationError
 from recompute.events import read_json
 from recompute.gathering import mark
 from recompute.timestamps import to_iso
@@ -387,6 +388,17 @@ def test_a_key_in_a_field_of_the_secret_is_not_to_be_put_there_as_plain_text() -
 def test_a_certificate_is_told_from_a_way_that_is_closed() -> None:
     detail = "ConnectError: [SSL: CERTIFICATE_VERIFY_FAILED] unable to get local issuer certificate"
     assert "certificate" in found("platform", "PlatformUnavailable", detail).remedy
+
+
+@pytest.mark.parametrize(("check", "reason"), [("key", "ApiKeyUnavailable"), ("routes", "AwsUnavailable")])
+def test_a_service_that_cannot_be_reached_needs_a_way_there(check: str, reason: str) -> None:
+    assert "VPC endpoint" in found(check, reason, f"ConnectTimeout. {NO_WAY}").remedy
+
+
+def test_a_key_that_may_not_be_read_is_told_from_one_that_is_not_there() -> None:
+    remedy = found("key", "ApiKeyUnavailable", f"Access to KMS is not allowed. {NOT_ALLOWED}").remedy
+    assert "kms:Decrypt" in remedy
+    assert "put-secret-value" not in remedy
 
 
 def test_what_is_well_needs_nothing() -> None:

@@ -10,7 +10,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, EndpointConnectionError
 
 from recompute import routes
-from recompute.errors import AwsUnavailable, ConfigurationError
+from recompute.errors import NO_WAY, AwsUnavailable, ConfigurationError
 from recompute.events import request_body
 from recompute.observability import count, logger
 from recompute.runs import Check, Run
@@ -32,9 +32,9 @@ SQS_ATTRIBUTES = 8 * DETAIL_LENGTH
 ROUTES_MAX_AGE = 60  # seconds until an edit of the routes is in force
 ROUTES_VERSIONS = 20  # how many versions are tried to find one that is right
 BOUNDED = Config(connect_timeout=3, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
-"""For every client. A call fails after 2 * (3 + 3) seconds, and one of waiting, at the latest: three in a row,
-of an update, of putting it off and of putting off all others, take no more than the trigger's RESERVE. By
-default, a call to where no way leads takes longer than the function may."""
+"""For every client. A call fails after 2 * (3 + 3) seconds, and one of waiting, at the latest: three in a
+row, of an update, of putting it off and of putting off all others, take no more than the trigger's RESERVE.
+By default, a call to where no way leads takes longer than the function may."""
 
 
 @contextmanager
@@ -43,9 +43,7 @@ def aws_call(what: str) -> Iterator[None]:
     try:
         yield
     except (ConnectTimeoutError, EndpointConnectionError) as error:
-        raise AwsUnavailable(
-            f"could not {what}: {error}. In a VPC, the functions need a way there"
-        ) from error
+        raise AwsUnavailable(f"could not {what}: {error}. {NO_WAY}") from error
     except (BotoCoreError, ClientError) as error:
         raise AwsUnavailable(f"could not {what}: {error}") from error
 
