@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -239,6 +240,55 @@ def test_routes_that_were_never_right_are_told_every_time(stack: Stack) -> None:
     for _ in range(2):
         with pytest.raises(ConfigurationError, match="broken"):
             routes()
+
+
+def test_routes_that_cannot_be_read_leave_the_last_good_ones_in_force_and_are_told(
+    stack: Stack, logs: Logs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics.clear_metrics()
+    clock = Clock()
+    stack.set_routes(ONE)
+    routes = source(stack, clock)
+    routes()
+    clock.now += ROUTES_MAX_AGE
+    with throttled(stack) as calls:
+        for _ in range(3):
+            assert routes().targets("a/b") == [Target("1", None)]
+        assert len(calls) == 1  # not once for each object of a batch
+        clock.now += ROUTES_MAX_AGE
+        routes()
+    assert [line["message"] for line in logs.lines] == ["the routes cannot be read"] * 2
+    assert "ThrottlingException" in logs.lines[0]["detail"]
+    metrics.flush_metrics()
+    assert json.loads(capsys.readouterr().out)["RoutesInvalid"] == [1.0, 1.0]
+    stack.set_routes(TWO)
+    clock.now += ROUTES_MAX_AGE
+    assert routes().targets("a/b") == [Target("2", None)]
+
+
+def test_routes_that_have_never_been_read_pass_by_themselves(stack: Stack) -> None:
+    stack.set_routes(ONE)
+    routes = source(stack, Clock())
+    with throttled(stack), pytest.raises(AwsUnavailable, match="could not read the routes"):
+        routes()
+    assert routes().targets("a/b") == [Target("1", None)]
+
+
+@contextmanager
+def throttled(stack: Stack) -> Iterator[list[str]]:
+    """SSM refuses what is asked of it meanwhile, and notes it."""
+    calls: list[str] = []
+
+    def refuse(params: dict[str, Any], **_: Any) -> None:
+        calls.append(params["Name"])
+        answer: Any = {"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}
+        raise ClientError(answer, "GetParameter")
+
+    stack.ssm.meta.events.register("provide-client-params.ssm.GetParameter", refuse)
+    try:
+        yield calls
+    finally:
+        stack.ssm.meta.events.unregister("provide-client-params.ssm.GetParameter", refuse)
 
 
 def test_a_parameter_that_is_not_there_passes_by_itself(stack: Stack) -> None:

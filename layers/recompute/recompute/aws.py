@@ -184,9 +184,11 @@ class RouteSource:
         self._routes: routes.Routes | None = None
 
     def __call__(self) -> routes.Routes:
-        """The latest routes that are right: a bad edit leaves those before it in force, and is told.
+        """The latest routes that are right: a bad edit, and a failure of SSM, leave those before it in
+        force, and are told.
 
-        Raises AwsUnavailable, and ConfigurationError where SSM keeps no version that is right.
+        Raises AwsUnavailable where none have been read yet, and ConfigurationError where SSM keeps no version
+        that is right.
         """
         now = self._clock()
         if self._routes is None or now - self._read_at >= ROUTES_MAX_AGE:
@@ -200,7 +202,14 @@ class RouteSource:
         return routes.parse(self._get(self._parameter)[0])
 
     def _latest(self) -> routes.Routes:
-        text, version = self._get(self._parameter)
+        try:
+            text, version = self._get(self._parameter)
+        except AwsUnavailable as error:
+            if self._routes is None:
+                raise
+            count("RoutesInvalid")
+            logger.error("the routes cannot be read", detail=str(error))
+            return self._routes
         try:
             return routes.parse(text)
         except ConfigurationError as error:
