@@ -1,6 +1,7 @@
 """What `make doctor` says of each thing that it looks at, and what to do where something is wrong."""
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from recompute.api_key import NOT_ALLOWED
@@ -34,6 +35,14 @@ class Known(NamedTuple):
     secret_field: str
     routes_parameter: str
     bucket: str
+
+
+class WayIn(NamedTuple):
+    """What buckets may notify: the updates queue, which admits SenderArns, and the trigger, by its name."""
+
+    queue_arn: str
+    senders: Sequence[str]
+    trigger: str
 
 
 def stack(name: str, status: str) -> Check:
@@ -93,12 +102,40 @@ def _by_reason(check: str, reason: str, known: Known) -> str:
     return f"Is it Arcanna that answers at {known.base_url}, in a version that this one knows, or a proxy?"
 
 
-def bucket(name: str, notifications: Mapping[str, Any]) -> Check:
-    """By the notification configuration of the bucket with the training data."""
+def bucket(name: str, notifications: Mapping[str, Any], into: WayIn) -> Check:
+    """By the notification configuration of the bucket with the training data, and whom the queue admits."""
     if "EventBridgeConfiguration" in notifications:
         return Check("bucket", f"{name} sends its events to EventBridge")
-    remedy = "S3 console, Properties, Amazon EventBridge: switch it on"
-    return Check("bucket", f"{name} sends no events to EventBridge: uploads lead to nothing", remedy)
+    told = [
+        arn
+        for kind in ("Queue", "Topic", "LambdaFunction")
+        for listed in notifications.get(f"{kind}Configurations", [])
+        for arn in [listed[f"{kind}Arn"]]
+        if any(event.startswith("s3:ObjectCreated:") for event in listed["Events"])
+    ]
+    if any(arn.partition(":function:")[2].partition(":")[0] == into.trigger for arn in told):
+        return Check("bucket", f"{name} notifies the trigger")
+    senders = [arn for arn in told if ":sns:" in arn]
+    if into.queue_arn in told:
+        senders.append(f"arn:{into.queue_arn.split(':')[1]}:s3:::{name}")
+    for sender in senders:
+        if any(_arn_like(sender, pattern) for pattern in into.senders):
+            return Check("bucket", f"{name} notifies the updates queue, as {sender}")
+    if senders:
+        said = f"{name} notifies {', '.join(told)}, and the updates queue admits nothing of it"
+        return Check("bucket", said, f"Add {' or '.join(senders)} to the parameter SenderArns, and deploy")
+    remedy = "S3 console, Properties, Amazon EventBridge: switch it on, or notify the updates queue (README)"
+    return Check("bucket", f"{name} tells nobody of this stack: uploads lead to nothing", remedy)
+
+
+def _arn_like(arn: str, pattern: str) -> bool:
+    """As the queue's policy compares them, part by part.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
+    """
+    parts, patterns = arn.split(":", 5), pattern.split(":", 5)
+    same_form = len(parts) == len(patterns)
+    return pattern == "*" or (same_form and all(map(fnmatchcase, parts, patterns)))
 
 
 def queue(states: Sequence[str]) -> Check:
