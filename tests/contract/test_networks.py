@@ -19,6 +19,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ProxyConnectionError, SSLError
 
+from recompute import tls
 from recompute.arcanna import Arcanna
 from recompute.aws import BOUNDED, DeadLetter, Queues
 from recompute.errors import (
@@ -35,6 +36,7 @@ from recompute.updates import Model
 from tests.arcanna import API_KEY, ArcannaServer, Fault, InMemoryAlerts, Job
 from tests.certificates import Authority, self_signed
 from tests.connect_proxy import ConnectProxy
+from tests.deployment import template
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -166,6 +168,18 @@ def test_a_platform_of_a_private_ca_is_trusted_where_the_bundle_names_it(
 ) -> None:
     server = platform()
     assert client(server.url, ARCANNA_CA_BUNDLE=bundle).active_model("1234") == MODEL.model_id
+
+
+def test_a_platform_of_a_private_ca_is_trusted_where_the_file_of_the_layer_has_it(
+    platform: Platform, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, chain = platform(), "".join(Authority(f"CA {n}").pem for n in range(3)) + CA.pem
+    assert len(chain) > template()["Parameters"]["CaBundle"]["MaxLength"]
+    monkeypatch.setattr(tls, "CA_FILE", tmp_path / "ca.pem")
+    with pytest.raises(PlatformUnavailable, match=r"layers/recompute/ca\.pem"):
+        client(server.url).active_model("1234")
+    tls.CA_FILE.write_text(chain)
+    assert client(server.url).active_model("1234") == MODEL.model_id
 
 
 def test_a_self_signed_certificate_is_trusted_where_the_bundle_is_that_certificate(
