@@ -125,7 +125,8 @@ def bucket(name: str, notifications: Mapping[str, Any], into: WayIn) -> Check:
         said = f"{name} notifies {', '.join(told)}, and the updates queue admits nothing of it"
         return Check("bucket", said, f"Add {' or '.join(senders)} to the parameter SenderArns, and deploy")
     remedy = "S3 console, Properties, Amazon EventBridge: switch it on, or notify the updates queue (README)"
-    return Check("bucket", f"{name} tells nobody of this stack: uploads lead to nothing", remedy)
+    said = f"{name} sends no events to EventBridge, nor to anybody of this stack: uploads lead to nothing"
+    return Check("bucket", said, remedy)
 
 
 def _arn_like(arn: str, pattern: str) -> bool:

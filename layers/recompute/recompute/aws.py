@@ -31,10 +31,10 @@ SQS_ATTRIBUTES = 8 * DETAIL_LENGTH
 """Bytes that reason and detail may have at the most, with their names and types."""
 ROUTES_MAX_AGE = 60  # seconds until an edit of the routes is in force
 ROUTES_VERSIONS = 20  # how many versions are tried to find one that is right
-BOUNDED = Config(connect_timeout=3, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
-"""For every client. A call fails after 2 * (3 + 3) seconds, and one of waiting, at the latest: three in a
-row, of an update, of putting it off and of putting off all others, take no more than the trigger's RESERVE.
-By default, a call to where no way leads takes longer than the function may."""
+BOUNDED = Config(connect_timeout=3, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 3})
+"""For every client. Where no way leads, or nobody answers, a call fails after 3 * 3 seconds and 3 of waiting.
+Three in a row, of an update, of putting it off and of putting off all others, take no more than the trigger's
+RESERVE. By default, a single one takes longer than the function may."""
 
 
 @contextmanager
