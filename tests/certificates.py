@@ -17,12 +17,14 @@ class Authority:
     `by_the_book`: whether its form is that of RFC 5280, as older companies' CAs often is not.
     """
 
-    def __init__(self, name: str = "A company's CA", *, by_the_book: bool = True) -> None:
+    def __init__(
+        self, name: str = "A company's CA", *, by_the_book: bool = True, expired: bool = False
+    ) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _named(name)
-        now = datetime.now(UTC)
+        until = datetime.now(UTC) + (-DAY if expired else DAY)
         certificate = (
-            _certificate(self._name, self._name, self._key.public_key(), now - DAY, now + DAY)
+            _certificate(self._name, self._name, self._key.public_key(), until - 2 * DAY, until)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=by_the_book)
             .add_extension(self._identifier, critical=False)
             .add_extension(_MAY_SIGN, critical=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from recompute.aws import Queues, RouteSource, Workflow
+from recompute.aws import BOUNDED, Queues, RouteSource, Workflow
 from recompute.ledger import Ledger
 from recompute.observability import logger, metrics
 from recompute.places import Places
@@ -30,11 +30,11 @@ def trigger() -> Trigger:
     """
     env = Environment(os.environ)
     platform = arcanna(env)
-    dynamodb, table = boto3.client("dynamodb"), env.text("LEDGER_TABLE")
+    dynamodb, table = boto3.client("dynamodb", config=BOUNDED), env.text("LEDGER_TABLE")
     starter = Starter(
         platform,
         Ledger(dynamodb, table),
-        Workflow(boto3.client("stepfunctions"), env.text("WORKFLOW_ARN")),
+        Workflow(boto3.client("stepfunctions", config=BOUNDED), env.text("WORKFLOW_ARN")),
         Places(dynamodb, table, env.whole_number("MAXIMUM_RECOMPUTES")),
         margin=env.seconds("SETTLING_SECONDS") + env.seconds("CLOCK_MARGIN_SECONDS"),
         spacing=env.seconds("MINIMUM_INTERVAL_SECONDS"),
@@ -42,8 +42,10 @@ def trigger() -> Trigger:
         polls=PollSettings.of(env),
         clock=time.time,
     )
-    queues = Queues(boto3.client("sqs"), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL"))
-    routes = RouteSource(boto3.client("ssm"), env.text("ROUTES_PARAMETER"), time.time)
+    queues = Queues(
+        boto3.client("sqs", config=BOUNDED), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL")
+    )
+    routes = RouteSource(boto3.client("ssm", config=BOUNDED), env.text("ROUTES_PARAMETER"), time.time)
     return Trigger(starter, platform, queues, routes, RetrySettings.of(env), time.time, time.sleep)
 
 
@@ -53,7 +55,7 @@ def look_around(remaining: Callable[[], float]) -> list[Finding]:
     Raises ConfigurationError.
     """
     env = Environment(os.environ)
-    routes = RouteSource(boto3.client("ssm"), env.text("ROUTES_PARAMETER"), time.time)
+    routes = RouteSource(boto3.client("ssm", config=BOUNDED), env.text("ROUTES_PARAMETER"), time.time)
     return preflight(arcanna(env), routes.newest, remaining)
 
 

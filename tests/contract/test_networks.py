@@ -19,8 +19,9 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ProxyConnectionError, SSLError
 
+from recompute import tls
 from recompute.arcanna import Arcanna
-from recompute.aws import DeadLetter, Queues
+from recompute.aws import BOUNDED, DeadLetter, Queues
 from recompute.errors import (
     ApiKeyUnavailable,
     AwsUnavailable,
@@ -35,6 +36,7 @@ from recompute.updates import Model
 from tests.arcanna import API_KEY, ArcannaServer, Fault, InMemoryAlerts, Job
 from tests.certificates import Authority, self_signed
 from tests.connect_proxy import ConnectProxy
+from tests.deployment import template
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -49,6 +51,7 @@ AWS = {
     "AWS_SECRET_ACCESS_KEY": "testing",
     "ARCANNA_API_KEY_SECRET_ARN": "arn:secret",
 }
+ONE_ATTEMPT = Config(retries={"total_max_attempts": 1}, connect_timeout=5)
 CALLS: dict[str, Callable[[Arcanna], object]] = {
     "/api/v2/metrics/model": lambda client: client.metrics(MODEL),
     "/api/v2/metrics/model/request_recompute_metrics": lambda client: client.request_recompute(MODEL),
@@ -167,6 +170,18 @@ def test_a_platform_of_a_private_ca_is_trusted_where_the_bundle_names_it(
     assert client(server.url, ARCANNA_CA_BUNDLE=bundle).active_model("1234") == MODEL.model_id
 
 
+def test_a_platform_of_a_private_ca_is_trusted_where_the_file_of_the_layer_has_it(
+    platform: Platform, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, chain = platform(), "".join(Authority(f"CA {n}").pem for n in range(3)) + CA.pem
+    assert len(chain) > template()["Parameters"]["CaBundle"]["MaxLength"]
+    monkeypatch.setattr(tls, "CA_FILE", tmp_path / "ca.pem")
+    with pytest.raises(PlatformUnavailable, match=r"layers/recompute/ca\.pem"):
+        client(server.url).active_model("1234")
+    tls.CA_FILE.write_text(chain)
+    assert client(server.url).active_model("1234") == MODEL.model_id
+
+
 def test_a_self_signed_certificate_is_trusted_where_the_bundle_is_that_certificate(
     client: Client, tmp_path: Path
 ) -> None:
@@ -229,12 +244,54 @@ def test_the_bundle_is_no_matter_of_boto3(
         aws.list_queues()
 
 
+# --- No way there ------------------------------------------------------------------------------------------
+
+
+class _Silent(socketserver.BaseRequestHandler):
+    """Takes a request and never answers it."""
+
+    def handle(self) -> None:
+        while self.request.recv(4096):
+            pass
+
+
+def test_a_service_that_no_way_leads_to_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socketserver.TCPServer(("127.0.0.1", 0), _Silent) as gone:
+        endpoint = f"http://127.0.0.1:{gone.server_address[1]}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    says = f'send messages to a queue: .*"{endpoint}/". In a VPC, the functions need a way there'
+    with sqs(BOUNDED) as aws, pytest.raises(AwsUnavailable, match=says):
+        Queues(aws, f"{endpoint}/1/updates", "").dead_letter(DeadLetter("body", "BadInput", ""))
+
+
+def test_a_service_that_does_not_answer_is_asked_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+
+    class Counted(_Silent):
+        def handle(self) -> None:
+            nonlocal asked
+            asked += 1
+            super().handle()
+
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Counted)
+    thread = Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+        with sqs(BOUNDED.merge(Config(read_timeout=0.2))) as aws, pytest.raises(AwsUnavailable, match="Read"):
+            Queues(aws, "", "http://127.0.0.1/1/dead").dead_letter(DeadLetter("body", "BadInput", ""))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert asked == 3
+
+
 # --- Outbound proxy ----------------------------------------------------------------------------------------
 
 
 @contextmanager
-def sqs() -> Iterator["SQSClient"]:
-    config = Config(retries={"total_max_attempts": 1}, connect_timeout=5)
+def sqs(config: Config = ONE_ATTEMPT) -> Iterator["SQSClient"]:
     with closing(boto3.client("sqs", region_name="eu-west-1", config=config)) as client:
         yield client
 

@@ -18,7 +18,7 @@ from recompute import quality, routes, tls
 from recompute.api_key import SecretApiKey
 from recompute.arcanna import Arcanna
 from recompute.errors import ConfigurationError, RecomputeError, UndocumentedAnswer
-from recompute.events import AllModels, ObjectChanged, RunEnded, read_json, request_body
+from recompute.events import AllModels, Ignored, ObjectChanged, RunEnded, read_json, request_body
 from recompute.gathering import Significance, mark
 from recompute.quality import in_words
 from recompute.settings import Environment
@@ -125,7 +125,7 @@ def attack_events(text: str, known: routes.Routes) -> None:
             updates += known.updates(occurrence)
         elif isinstance(occurrence, AllModels):
             updates += known.scheduled(occurrence, set())
-        elif not isinstance(occurrence, RunEnded):
+        elif not isinstance(occurrence, RunEnded | Ignored):
             updates.append(occurrence)
     for update in merge(updates):
         written = request_body(update)

@@ -101,6 +101,7 @@ def _built(logical_id: str, source: Path, cache: Path) -> Path:
             ["make", "--silent", f"build-{logical_id}", f"ARTIFACTS_DIR={artifacts}"],  # noqa: S607
             cwd=work,
             check=True,
+            stdout=2,  # what make says is no output of who builds, which others read
             env={k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "PYTHON"))},
         )
         artifacts.rename(target)

@@ -167,12 +167,17 @@ def doctor(given: argparse.Namespace) -> int:
         routes_parameter=stack.output("RoutesParameter"),
         bucket=stack.output("TrainingDataBucket"),
     )
+    into = checks.WayIn(
+        stack.output("UpdatesQueueArn"),
+        [arn.strip() for arn in stack.parameters.get("SenderArns", "").split(",")],
+        stack.output("TriggerRecomputeFunction"),
+    )
     wanted = stack.parameters.get("ScheduleState", "ENABLED")
     address = stack.parameters.get("NotificationEmail", "")
     looks: dict[str, Callable[[], list[checks.Check]]] = {
         "stack": lambda: [checks.stack(stack.name, stack.status)],
         "functions": lambda: checks.preflight(*stack.invoke_trigger({"preflight": True}), known),
-        "bucket": lambda: [checks.bucket(known.bucket, stack.bucket_notifications())],
+        "bucket": lambda: [checks.bucket(known.bucket, stack.bucket_notifications(), into)],
         "queue": lambda: [checks.queue(stack.event_source_states())],
         "schedule": lambda: [checks.schedule(stack.schedule_state(), wanted)],
         "notices": lambda: [checks.email(address, stack.subscriptions())],

@@ -1,10 +1,22 @@
 """What `make doctor` says of each thing that it looks at, and what to do where something is wrong."""
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
+
+from recompute.api_key import NOT_ALLOWED
+from recompute.errors import NO_WAY
 
 GOOD = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}
 USABLE = {"UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"}
+_REMEDIES = {
+    NO_WAY: "Give the functions a way there: a NAT, a proxy or a VPC endpoint (README, Networks)",
+    NOT_ALLOWED: "Allow both functions' roles secretsmanager:GetSecretValue, and kms:Decrypt with its key",
+    "CERTIFICATE_VERIFY_FAILED": (
+        "Give Arcanna a certificate for this host name, of a CA that the functions trust"
+    ),
+}
+"""By words of a finding's detail."""
 
 
 class Check(NamedTuple):
@@ -23,6 +35,14 @@ class Known(NamedTuple):
     secret_field: str
     routes_parameter: str
     bucket: str
+
+
+class WayIn(NamedTuple):
+    """What buckets may notify: the updates queue, which admits SenderArns, and the trigger, by its name."""
+
+    queue_arn: str
+    senders: Sequence[str]
+    trigger: str
 
 
 def stack(name: str, status: str) -> Check:
@@ -50,18 +70,20 @@ def preflight(answer: Mapping[str, Any], failed: bool, known: Known) -> list[Che
         Check(
             f["check"],
             f["detail"],
-            _remedy(f["check"], f["reason"], f["detail"], known) if f["reason"] else "",
+            (_by_words(f["detail"]) or _by_reason(f["check"], f["reason"], known)) if f["reason"] else "",
         )
         for f in answer["findings"]
     ]
 
 
-def _remedy(check: str, reason: str, detail: str, known: Known) -> str:
+def _by_words(detail: str) -> str | None:
+    return next((remedy for words, remedy in _REMEDIES.items() if words in detail), None)
+
+
+def _by_reason(check: str, reason: str, known: Known) -> str:
     put = f"aws secretsmanager put-secret-value --secret-id {known.secret_arn} --secret-string file://key.txt"
     if known.secret_field:
         put = f"the field {known.secret_field} of {known.secret_arn}"
-    if "CERTIFICATE_VERIFY_FAILED" in detail:
-        return "Give Arcanna a certificate for this host name, of a CA that the functions trust"
     match check, reason:
         case "key", "ApiKeyUnavailable":
             return f"Put the key into the secret: {put}"
@@ -80,12 +102,41 @@ def _remedy(check: str, reason: str, detail: str, known: Known) -> str:
     return f"Is it Arcanna that answers at {known.base_url}, in a version that this one knows, or a proxy?"
 
 
-def bucket(name: str, notifications: Mapping[str, Any]) -> Check:
-    """By the notification configuration of the bucket with the training data."""
+def bucket(name: str, notifications: Mapping[str, Any], into: WayIn) -> Check:
+    """By the notification configuration of the bucket with the training data, and whom the queue admits."""
     if "EventBridgeConfiguration" in notifications:
         return Check("bucket", f"{name} sends its events to EventBridge")
-    remedy = "S3 console, Properties, Amazon EventBridge: switch it on"
-    return Check("bucket", f"{name} sends no events to EventBridge: uploads lead to nothing", remedy)
+    told = [
+        arn
+        for kind in ("Queue", "Topic", "LambdaFunction")
+        for listed in notifications.get(f"{kind}Configurations", [])
+        for arn in [listed[f"{kind}Arn"]]
+        if any(event.startswith("s3:ObjectCreated:") for event in listed["Events"])
+    ]
+    if any(arn.partition(":function:")[2].partition(":")[0] == into.trigger for arn in told):
+        return Check("bucket", f"{name} notifies the trigger")
+    senders = [arn for arn in told if ":sns:" in arn]
+    if into.queue_arn in told:
+        senders.append(f"arn:{into.queue_arn.split(':')[1]}:s3:::{name}")
+    for sender in senders:
+        if any(_arn_like(sender, pattern) for pattern in into.senders):
+            return Check("bucket", f"{name} notifies the updates queue, as {sender}")
+    if senders:
+        said = f"{name} notifies {', '.join(told)}, and the updates queue admits nothing of it"
+        return Check("bucket", said, f"Add {' or '.join(senders)} to the parameter SenderArns, and deploy")
+    remedy = "S3 console, Properties, Amazon EventBridge: switch it on, or notify the updates queue (README)"
+    said = f"{name} sends no events to EventBridge, nor to anybody of this stack: uploads lead to nothing"
+    return Check("bucket", said, remedy)
+
+
+def _arn_like(arn: str, pattern: str) -> bool:
+    """As the queue's policy compares them, part by part.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
+    """
+    parts, patterns = arn.split(":", 5), pattern.split(":", 5)
+    same_form = len(parts) == len(patterns)
+    return pattern == "*" or (same_form and all(map(fnmatchcase, parts, patterns)))
 
 
 def queue(states: Sequence[str]) -> Check:

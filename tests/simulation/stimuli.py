@@ -8,7 +8,7 @@ from typing import Any
 
 from recompute import routes
 from recompute.errors import BadInput
-from recompute.events import AllModels, ObjectChanged, RunEnded, read_json
+from recompute.events import AllModels, Ignored, ObjectChanged, RunEnded, read_json
 from recompute.timestamps import to_iso
 from tests.simulation.journal import START
 
@@ -137,6 +137,6 @@ def models_of(body: str) -> list[str]:
             models.append(occurrence.run["model_id"])
         elif isinstance(occurrence, ObjectChanged):
             models += [target.model_id or "" for target in ROUTES.match(occurrence.key)[1]]
-        else:
+        elif not isinstance(occurrence, Ignored):
             models.append(occurrence.target.model_id or f"model-{occurrence.target.job_id}")
     return models

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from moto import mock_aws
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-from recompute.api_key import SecretApiKey
-from recompute.errors import ApiKeyUnavailable
+from recompute.api_key import NOT_ALLOWED, SecretApiKey
+from recompute.errors import NO_WAY, ApiKeyUnavailable
 from recompute.sigv4 import Credentials, SigV4
 from tests.doubles import Answer, answer, client, no_answer
 from tests.unit.strategies import any_json, any_text
@@ -67,9 +67,13 @@ def test_the_key_is_read_again_when_asked(secret: Secret) -> None:
     assert secret.api_key(False) == "second"
 
 
-def test_a_secret_that_was_never_filled_is_named(secret: Secret) -> None:
-    with pytest.raises(ApiKeyUnavailable, match=secret.arn):
+def test_a_secret_that_was_never_filled_is_named_and_how_to_fill_it(secret: Secret) -> None:
+    with pytest.raises(
+        ApiKeyUnavailable, match=f"{secret.arn}.*into it as plain text, with put-secret-value"
+    ):
         secret.api_key(False)
+    with pytest.raises(ApiKeyUnavailable, match="into it in the field 'key' of a JSON object"):
+        secret.api_key_in_json(False)
 
 
 def test_a_secret_that_is_gone_is_named(secret: Secret) -> None:
@@ -104,10 +108,34 @@ def test_an_answer_that_is_none_of_secrets_manager_s_is_refused(body: str, field
         api_key(transport, "arn", field)(False)
 
 
-def test_why_a_read_was_refused_is_told() -> None:
-    refused = answer(400, json={"__type": "AccessDeniedException", "Message": "not yours"})
-    with pytest.raises(ApiKeyUnavailable, match=r"AccessDeniedException.*not yours"):
-        api_key(httpx.MockTransport(refused), "my-arn")(False)
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"__type": "AccessDeniedException", "Message": "User: role is not authorized"},
+        {"__type": "AccessDeniedException", "Message": "Access to KMS is not allowed"},
+        {"__type": "DecryptionFailure"},
+    ],
+)
+def test_a_read_that_is_not_allowed_is_told_whose_policy_may_be_to_blame(body: dict[str, str]) -> None:
+    refused = httpx.MockTransport(answer(400, json=body))
+    with pytest.raises(ApiKeyUnavailable, match=f"{body.get('Message', '')}.*{NOT_ALLOWED}") as raised:
+        api_key(refused, "my-arn")(False)
+    assert "put-secret-value" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [httpx.ConnectTimeout("timed out"), httpx.ConnectError("no address"), httpx.ProxyError("403 Forbidden")],
+)
+def test_a_way_that_is_closed_is_told(error: httpx.TransportError) -> None:
+    with pytest.raises(ApiKeyUnavailable, match=f"{ENDPOINT}: {type(error).__name__} {error}. {NO_WAY}"):
+        api_key(httpx.MockTransport(no_answer(error)), "my-arn")(False)
+
+
+@pytest.mark.parametrize("failure", [answer(500, text="oops"), no_answer(httpx.ReadTimeout("slow"))])
+def test_a_failure_that_passes_is_told_without_a_remedy(failure: Answer) -> None:
+    with pytest.raises(ApiKeyUnavailable, match=r"my-arn could not be read: (oops|ReadTimeout)\.$"):
+        api_key(httpx.MockTransport(failure), "my-arn")(False)
 
 
 def test_a_failed_read_is_not_kept(secret: Secret) -> None:
@@ -185,7 +213,7 @@ def test_what_has_no_key_in_its_field_is_told_with_the_field_and_not_quoted(
     secret: Secret, text: str
 ) -> None:
     secret.put(text)
-    with pytest.raises(ApiKeyUnavailable, match=r"in the field 'key' of a JSON object\. Put the") as raised:
+    with pytest.raises(ApiKeyUnavailable, match=r"into it in the field 'key' of a JSON object") as raised:
         secret.api_key_in_json(False)
     told = "".join(traceback.format_exception(raised.value))
     assert secret.arn in told

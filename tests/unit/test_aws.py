@@ -6,15 +6,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recompute.arcanna import FIGURES, LARGEST_METRICS
-from recompute.aws import ROUTES_MAX_AGE, SQS_BATCH_BYTES, DeadLetter, Queues, RouteSource, Workflow
+from recompute.aws import BOUNDED, ROUTES_MAX_AGE, SQS_BATCH_BYTES, DeadLetter, Queues, RouteSource, Workflow
 from recompute.errors import AwsUnavailable, ConfigurationError
 from recompute.events import TEXT_LENGTH
 from recompute.observability import metrics
 from recompute.runs import HISTORY_LENGTH, PastRun, Run, failed_check, first_check
+from recompute.trigger import RESERVE
 from recompute.updates import ID_LENGTH, SAMPLE_SIZE, Target, Update
 from tests.doubles import Clock, Logs, Stack
 from tests.unit.test_check import RUN, past_run
@@ -26,6 +28,17 @@ CHECK = first_check([], 5)
 @pytest.fixture
 def queues(stack: Stack) -> Queues:
     return Queues(stack.sqs, stack.updates_url, stack.dead_letter_url)
+
+
+# --- Any call --------------------------------------------------------------------------------------------
+
+
+def test_three_calls_in_a_row_that_get_no_answer_take_no_more_than_the_reserve() -> None:
+    bounded: Any = BOUNDED
+    attempts = bounded.retries["total_max_attempts"]
+    waits = sum(2.0**n for n in range(attempts - 1))  # the longest of botocore's "standard" mode
+    for step in (bounded.connect_timeout, bounded.read_timeout):  # no way leads there, or nobody answers
+        assert 3 * (attempts * step + waits) <= RESERVE
 
 
 # --- Queues ----------------------------------------------------------------------------------------------
@@ -228,6 +241,55 @@ def test_routes_that_were_never_right_are_told_every_time(stack: Stack) -> None:
     for _ in range(2):
         with pytest.raises(ConfigurationError, match="broken"):
             routes()
+
+
+def test_routes_that_cannot_be_read_leave_the_last_good_ones_in_force_and_are_told(
+    stack: Stack, logs: Logs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics.clear_metrics()
+    clock = Clock()
+    stack.set_routes(ONE)
+    routes = source(stack, clock)
+    routes()
+    clock.now += ROUTES_MAX_AGE
+    with throttled(stack) as calls:
+        for _ in range(3):
+            assert routes().targets("a/b") == [Target("1", None)]
+        assert len(calls) == 1  # not once for each object of a batch
+        clock.now += ROUTES_MAX_AGE
+        routes()
+    assert [line["message"] for line in logs.lines] == ["the routes cannot be read"] * 2
+    assert "ThrottlingException" in logs.lines[0]["detail"]
+    metrics.flush_metrics()
+    assert json.loads(capsys.readouterr().out)["RoutesInvalid"] == [1.0, 1.0]
+    stack.set_routes(TWO)
+    clock.now += ROUTES_MAX_AGE
+    assert routes().targets("a/b") == [Target("2", None)]
+
+
+def test_routes_that_have_never_been_read_pass_by_themselves(stack: Stack) -> None:
+    stack.set_routes(ONE)
+    routes = source(stack, Clock())
+    with throttled(stack), pytest.raises(AwsUnavailable, match="could not read the routes"):
+        routes()
+    assert routes().targets("a/b") == [Target("1", None)]
+
+
+@contextmanager
+def throttled(stack: Stack) -> Iterator[list[str]]:
+    """SSM refuses what is asked of it meanwhile, and notes it."""
+    calls: list[str] = []
+
+    def refuse(params: dict[str, Any], **_: Any) -> None:
+        calls.append(params["Name"])
+        answer: Any = {"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}
+        raise ClientError(answer, "GetParameter")
+
+    stack.ssm.meta.events.register("provide-client-params.ssm.GetParameter", refuse)
+    try:
+        yield calls
+    finally:
+        stack.ssm.meta.events.unregister("provide-client-params.ssm.GetParameter", refuse)
 
 
 def test_a_parameter_that_is_not_there_passes_by_itself(stack: Stack) -> None:

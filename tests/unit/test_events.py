@@ -15,6 +15,7 @@ from recompute.events import (
     COUNT_LIMIT,
     TEXT_LENGTH,
     AllModels,
+    Ignored,
     ObjectChanged,
     Occurrence,
     RunEnded,
@@ -54,7 +55,7 @@ READ_AS: dict[str, list[Occurrence]] = {
     ],
     "s3-notification.json": list(NOTIFIED),
     "s3-notification-via-sns.json": list(NOTIFIED),
-    "s3-test-event.json": [],
+    "s3-test-event.json": [Ignored("s3:TestEvent")],
     "training-data-updated.json": [Update.single(MODEL, HALF_PAST_TWO, "Training Data Updated")],
     "knowledge-base-corrected.json": [Update.single(ACTIVE, HALF_PAST_TWO, "Knowledge Base Corrected")],
     "schedule.json": [AllModels(from_iso("2025-01-15T03:00:00Z"), 43200)],
@@ -124,6 +125,45 @@ def test_an_unversioned_object_has_no_version() -> None:
     for (changed,) in (read(event, RECEIVED_AT), read(notification, RECEIVED_AT)):
         assert isinstance(changed, ObjectChanged)
         assert changed.version_id is None
+
+
+# --- What of S3 is no new training data ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ObjectRemoved:Delete", "ObjectRemoved:DeleteMarkerCreated", "ObjectTagging:Put", "ObjectRestore:Post"],
+)
+def test_a_notification_of_anything_but_a_new_object_is_ignored(name: str) -> None:
+    notification = sample("s3-notification.json")
+    removed = copy.deepcopy(notification["Records"][0])
+    removed["eventName"] = name
+    del removed["s3"]["object"]["size"]  # as S3 leaves it out
+    notification["Records"].insert(0, removed)
+    assert read(notification, RECEIVED_AT) == [Ignored(name, KEY), *NOTIFIED]
+
+
+def test_an_event_of_anything_but_a_new_object_is_ignored() -> None:
+    event = sample("s3-object-created.eventbridge.json")
+    event["detail-type"] = "Object Deleted"
+    assert read(event, RECEIVED_AT) == [Ignored("Object Deleted", KEY)]
+
+
+@pytest.mark.parametrize(
+    ("key", "size", "ignored"),
+    [
+        ("training-data/1234/", 0, True),
+        ("training-data/1234/", 1, False),
+        ("training-data/1234/empty.csv", 0, False),
+    ],
+)
+def test_an_empty_object_that_stands_for_a_folder_is_ignored(key: str, size: int, ignored: bool) -> None:
+    event, notification = sample("s3-object-created.eventbridge.json"), sample("s3-notification.json")
+    for found in (event["detail"]["object"], notification["Records"][0]["s3"]["object"]):
+        found |= {"key": key, "size": size}
+    for (occurrence,) in (read(event, RECEIVED_AT), read(notification, RECEIVED_AT)):
+        assert (occurrence == Ignored("folder", key)) is ignored
+        assert isinstance(occurrence, ObjectChanged) is not ignored
 
 
 # --- Times -----------------------------------------------------------------------------------------------
@@ -208,7 +248,7 @@ def test_a_count_saturates() -> None:
         (
             "s3-object-created.eventbridge.json",
             "detail-type",
-            "Object Deleted",
+            {"of": "S3"},
             "source 'aws.s3' with detail-type",
         ),
         ("s3-notification.json", "Records", [], "not an event of S3"),
@@ -222,8 +262,8 @@ def test_a_count_saturates() -> None:
         (
             "s3-notification.json",
             "Records/0/eventName",
-            "ObjectRemoved:Delete",
-            "eventName must be one of Object",
+            None,
+            "eventName is missing",
         ),
         ("s3-notification.json", "Records/0/s3/bucket/name", None, "s3.bucket.name is missing"),
         ("s3-notification.json", "Records/0/s3/object/key", ["a"], "s3.object.key must be a string"),

@@ -9,6 +9,7 @@ import pytest
 
 from functions.check_status import app as check_status
 from functions.trigger_recompute import app as trigger_recompute
+from recompute.aws import BOUNDED
 from recompute.errors import BadInput, ConfigurationError
 from recompute.runs import first_check
 from tests.deployment import environment_of
@@ -138,6 +139,22 @@ def test_the_preflight_sees_at_once_what_was_mended(stack: Stack, monkeypatch: p
 def test_nothing_else_is_a_preflight(value: object) -> None:
     with pytest.raises(BadInput):
         trigger_recompute.handler({"preflight": value}, Invocation())
+
+
+@nothing_counted
+def test_no_call_to_aws_takes_longer_than_an_invocation_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, object]] = []
+
+    def noted(service: Any, config: object = None) -> Any:
+        made.append((service, config))
+        return client(service)
+
+    monkeypatch.setattr(boto3, "client", noted)
+    monkeypatch.setattr(trigger_recompute, "arcanna", lambda env: ScriptedPlatform().client())
+    trigger_recompute.trigger()
+    trigger_recompute.handler({"preflight": True}, Invocation())
+    assert {service for service, _ in made} == {"dynamodb", "stepfunctions", "sqs", "ssm"}
+    assert all(config is BOUNDED for _, config in made)
 
 
 # --- What comes in ---------------------------------------------------------------------------------------

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recompute.api_key import NOT_ALLOWED
 from recompute.coverage import Entry
-from recompute.errors import ConfigurationError
+from recompute.errors import NO_WAY, ConfigurationError
 from recompute.events import read_json
 from recompute.gathering import mark
 from recompute.timestamps import to_iso
@@ -389,6 +390,17 @@ def test_a_certificate_is_told_from_a_way_that_is_closed() -> None:
     assert "certificate" in found("platform", "PlatformUnavailable", detail).remedy
 
 
+@pytest.mark.parametrize(("check", "reason"), [("key", "ApiKeyUnavailable"), ("routes", "AwsUnavailable")])
+def test_a_service_that_cannot_be_reached_needs_a_way_there(check: str, reason: str) -> None:
+    assert "VPC endpoint" in found(check, reason, f"ConnectTimeout. {NO_WAY}").remedy
+
+
+def test_a_key_that_may_not_be_read_is_told_from_one_that_is_not_there() -> None:
+    remedy = found("key", "ApiKeyUnavailable", f"Access to KMS is not allowed. {NOT_ALLOWED}").remedy
+    assert "kms:Decrypt" in remedy
+    assert "put-secret-value" not in remedy
+
+
 def test_what_is_well_needs_nothing() -> None:
     assert found("key", None) == ("key", "detail", "")
 
@@ -402,9 +414,64 @@ def test_functions_that_fail_or_are_older_say_so() -> None:
     assert older.remedy == "Deploy this version"
 
 
-def test_a_bucket_is_well_if_it_sends_its_events_to_eventbridge() -> None:
-    assert not checks.bucket("b", {"EventBridgeConfiguration": {}}).remedy
-    assert checks.bucket("b", {"QueueConfigurations": [{}]}).remedy
+QUEUE = "arn:aws:sqs:eu-west-1:123456789012:updates"
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:uploads"
+TRIGGER = "arn:aws:lambda:eu-west-1:123456789012:function:trigger"
+CREATED = {"Events": ["s3:ObjectCreated:Put"]}
+BY_QUEUE = {"QueueConfigurations": [{"QueueArn": QUEUE, **CREATED}]}
+BY_TOPIC = {"TopicConfigurations": [{"TopicArn": TOPIC, **CREATED}]}
+
+
+def bucket(notifications: dict[str, Any], *senders: str) -> checks.Check:
+    return checks.bucket("b", notifications, checks.WayIn(QUEUE, senders, "trigger"))
+
+
+@pytest.mark.parametrize(
+    ("notifications", "sender"),
+    [
+        ({"EventBridgeConfiguration": {}}, ""),
+        ({"LambdaFunctionConfigurations": [{"LambdaFunctionArn": TRIGGER, **CREATED}]}, ""),
+        ({"LambdaFunctionConfigurations": [{"LambdaFunctionArn": f"{TRIGGER}:live", **CREATED}]}, ""),
+        (BY_QUEUE, "arn:aws:s3:::b"),
+        (BY_QUEUE, "arn:aws:s3:::*"),
+        (BY_QUEUE, "*"),
+        (BY_TOPIC, TOPIC),
+        (BY_TOPIC, "arn:aws:sns:*:123456789012:upload?"),
+    ],
+)
+def test_a_bucket_is_well_if_its_new_objects_reach_the_trigger(
+    notifications: dict[str, Any], sender: str
+) -> None:
+    check = bucket(notifications, sender)
+    assert not check.remedy, check
+
+
+@pytest.mark.parametrize(
+    ("notifications", "sender", "needed"),
+    [
+        (BY_QUEUE, "", "arn:aws:s3:::b"),
+        (BY_QUEUE, "arn:aws:s3:::another", "arn:aws:s3:::b"),
+        (BY_QUEUE, "arn:aws:s3:*:b", "arn:aws:s3:::b"),  # a part of another number
+        (BY_TOPIC, "arn:aws:s3:::b", TOPIC),
+    ],
+)
+def test_a_bucket_that_the_queue_does_not_admit_is_to_be_named(
+    notifications: dict[str, Any], sender: str, needed: str
+) -> None:
+    assert f"Add {needed} to the parameter SenderArns" in bucket(notifications, sender).remedy
+
+
+@pytest.mark.parametrize(
+    "notifications",
+    [
+        {},
+        {"QueueConfigurations": [{"QueueArn": f"{QUEUE}-of-another", **CREATED}]},
+        {"QueueConfigurations": [{"QueueArn": QUEUE, "Events": ["s3:ObjectRemoved:*"]}]},
+        {"LambdaFunctionConfigurations": [{"LambdaFunctionArn": f"{TRIGGER}-2", **CREATED}]},
+    ],
+)
+def test_a_bucket_that_tells_nobody_of_new_objects_is_to_be_connected(notifications: dict[str, Any]) -> None:
+    assert "EventBridge" in bucket(notifications, "*").remedy
 
 
 @pytest.mark.parametrize("states", [[], ["Disabled"], ["Enabling"]])

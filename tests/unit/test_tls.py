@@ -2,6 +2,7 @@
 
 import base64
 import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from recompute.errors import ConfigurationError
 from recompute.platform import arcanna
 from recompute.settings import Environment
 from tests.certificates import Authority
+from tests.doubles import Logs
 
 CA, OTHER_CA = Authority("One CA").pem, Authority("Another CA").pem
 few = settings(max_examples=30)  # each makes a context
@@ -56,8 +58,9 @@ def test_whatever_became_of_the_line_ends_the_certificate_is_read(ends: list[str
         ("-----BEGIN CERTIFICATE-----", "cut off"),
         (CA + OTHER_CA[:200], "cut off"),
         (CA[20:], "cut off"),
-        (CA + KEY_BLOCK, "something else"),
-        (KEY_BLOCK, "something else"),
+        (CA + KEY_BLOCK, "a private key is in there"),
+        (KEY_BLOCK, "a private key is in there"),
+        (KEY_BLOCK.replace("PRIVATE", "EC PRIVATE"), "a private key is in there"),
         (CA.replace("CERTIFICATE", "TRUSTED CERTIFICATE"), "something else"),
         (CA.replace("\n", "\n!", 2), "the 1. certificate is not base64"),
         (CA + wrapped(b""), "the 2. certificate is none"),
@@ -69,6 +72,48 @@ def test_what_is_no_list_of_certificates_is_refused_and_not_quoted(bundle: str, 
         tls.context(Environment({tls.CA_BUNDLE: bundle}))
     assert says in str(raised.value)
     assert "c2VjcmV0" not in str(raised.value)
+
+
+@pytest.fixture
+def ca_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the layer's build puts the file; there is none yet."""
+    path = tmp_path / "ca.pem"
+    monkeypatch.setattr(tls, "CA_FILE", path)
+    return path
+
+
+@pytest.mark.parametrize("text", ["", "\n", f"issuer: One CA\n{CA}\n\n{OTHER_CA}"])
+def test_a_file_of_the_layer_is_trusted_besides_the_bundle(ca_file: Path, text: str) -> None:
+    ca_file.write_text(text)
+    third = Authority("Third CA").pem
+    public = len(tls.context(Environment({})).get_ca_certs()) - text.count("BEGIN")
+    found = tls.context(Environment({tls.CA_BUNDLE: third}))
+    assert len(found.get_ca_certs()) == public + 1 + text.count("BEGIN")
+    _assert_verifying(found)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"# to be filled in", "there is none"),
+        (bytes(range(256)), "there is none"),  # DER, which is no text
+        (f"{CA}{KEY_BLOCK}".encode(), "a private key is in there"),
+        (CA[:200].encode(), "cut off"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named_with_it(ca_file: Path, content: bytes, says: str) -> None:
+    ca_file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=f"^layers/recompute/ca.pem must be .*{says}") as raised:
+        tls.context(Environment({}))
+    assert "c2VjcmV0" not in str(raised.value)
+
+
+def test_a_ca_that_has_expired_is_told_and_does_not_stand_in_its_successor_s_way(logs: Logs) -> None:
+    old = Authority("Old CA", expired=True).pem
+    assert trusted(old + CA) == {"One CA"}
+    (line,) = logs.lines
+    assert (line["level"], line["message"]) == ("WARNING", "a CA has expired")
+    assert line["detail"].startswith("ARCANNA_CA_BUNDLE (the parameter CaBundle), the 1. certificate: ")
 
 
 @few

@@ -553,6 +553,21 @@ def test_an_object_without_a_route_is_acknowledged(scene: Scene) -> None:
     assert scene.stack.dead_letters() == []
 
 
+@pytest.mark.parametrize("detail_type", ["Object Created", "Object Deleted"])
+def test_what_is_no_new_training_data_is_acknowledged_and_counted_with_its_reason(
+    scene: Scene, logs: Logs, capsys: pytest.CaptureFixture[str], detail_type: str
+) -> None:
+    folder = scene.upload("training-data/7/m/") | {"detail-type": detail_type}
+    assert scene.invoke(folder) == []
+    assert scene.models == set()
+    assert scene.stack.dead_letters() == []
+    metrics.flush_metrics()
+    assert json.loads(capsys.readouterr().out)["UpdatesIgnored"] == [1.0]
+    (line,) = logs.lines
+    assert (line["message"], line["key"]) == ("no training data", "training-data/7/m/")
+    assert line["reason"] == ("folder" if detail_type == "Object Created" else detail_type)
+
+
 def test_a_schedule_asks_for_every_model_that_is_named_in_full(scene: Scene) -> None:
     scene.invoke({"models": "all", "happened_at": to_iso(scene.clock.now - 60)})
     assert scene.models == {("7", "a"), ("7", "b")}

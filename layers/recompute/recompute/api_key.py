@@ -4,7 +4,10 @@ import json
 
 import httpx
 
-from recompute.errors import ApiKeyUnavailable
+from recompute.errors import NO_WAY, ApiKeyUnavailable
+
+NOT_ALLOWED = "The policy of the role, the secret, its KMS key or the VPC endpoint does not allow it"
+"""What the error says of a secret that AWS refuses to show."""
 
 
 class SecretApiKey:
@@ -35,15 +38,14 @@ class SecretApiKey:
         key = secret if self._field is None else _field_of(secret, self._field)
         if not isinstance(key, str) or not _is_header_value(key := key.strip()):
             raise ApiKeyUnavailable(
-                f"the secret {self._secret_arn} does not hold an API key {self._shape()}."
-                " Put the Arcanna management API key into it so, or correct the parameter ApiKeySecretField."
+                f"the secret {self._secret_arn} does not hold an API key."
+                f" {self._put()}, or correct the parameter ApiKeySecretField"
             )
         return key
 
-    def _shape(self) -> str:
-        if self._field is None:
-            return "as plain text"
-        return f"in the field {self._field!r} of a JSON object"
+    def _put(self) -> str:
+        shape = "as plain text" if self._field is None else f"in the field {self._field!r} of a JSON object"
+        return f"Put Arcanna's management API key into it {shape}, with put-secret-value"
 
     def _get_secret_string(self) -> str:
         """https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html"""
@@ -61,9 +63,10 @@ class SecretApiKey:
             answer.raise_for_status()
             body = answer.json()
         except httpx.HTTPStatusError as error:
-            raise self._unavailable(
-                error.response.text[:300]
-            ) from error  # of an error: no secret is in there
+            said = error.response.text[:300]  # of an error: no secret is in there
+            raise self._unavailable(said, self._remedy(said)) from error
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:  # nothing has come yet
+            raise self._unavailable(f"{self._endpoint}: {type(error).__name__} {error}", NO_WAY) from None
         except (httpx.HTTPError, ValueError, RecursionError) as error:
             raise self._unavailable(type(error).__name__) from None  # which may quote what it could not read
         secret = body.get("SecretString", "") if isinstance(body, dict) else None
@@ -71,11 +74,14 @@ class SecretApiKey:
             raise self._unavailable("the answer is none of Secrets Manager's")
         return secret
 
-    def _unavailable(self, why: str) -> ApiKeyUnavailable:
-        return ApiKeyUnavailable(
-            f"the secret {self._secret_arn} could not be read: {why}."
-            " Put the Arcanna management API key into it."
-        )
+    def _remedy(self, said: str) -> str:
+        """What to do about an error that Secrets Manager answers."""
+        if "AccessDenied" in said or "DecryptionFailure" in said:
+            return NOT_ALLOWED
+        return self._put() if "ResourceNotFound" in said else ""
+
+    def _unavailable(self, why: str, remedy: str = "") -> ApiKeyUnavailable:
+        return ApiKeyUnavailable(f"the secret {self._secret_arn} could not be read: {why}. {remedy}".strip())
 
 
 def _field_of(secret: str, field: str) -> object:

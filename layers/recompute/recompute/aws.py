@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, EndpointConnectionError
 
 from recompute import routes
-from recompute.errors import AwsUnavailable, ConfigurationError
+from recompute.errors import NO_WAY, AwsUnavailable, ConfigurationError
 from recompute.events import request_body
 from recompute.observability import count, logger
 from recompute.runs import Check, Run
@@ -30,6 +31,10 @@ SQS_ATTRIBUTES = 8 * DETAIL_LENGTH
 """Bytes that reason and detail may have at the most, with their names and types."""
 ROUTES_MAX_AGE = 60  # seconds until an edit of the routes is in force
 ROUTES_VERSIONS = 20  # how many versions are tried to find one that is right
+BOUNDED = Config(connect_timeout=3, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 3})
+"""For every client. Where no way leads, or nobody answers, a call fails after 3 * 3 seconds and 3 of waiting.
+Three in a row, of an update, of putting it off and of putting off all others, take no more than the trigger's
+RESERVE. By default, a single one takes longer than the function may."""
 
 
 @contextmanager
@@ -37,6 +42,8 @@ def aws_call(what: str) -> Iterator[None]:
     """Raises AwsUnavailable, saying what failed, for any failure of an AWS call."""
     try:
         yield
+    except (ConnectTimeoutError, EndpointConnectionError) as error:
+        raise AwsUnavailable(f"could not {what}: {error}. {NO_WAY}") from error
     except (BotoCoreError, ClientError) as error:
         raise AwsUnavailable(f"could not {what}: {error}") from error
 
@@ -177,9 +184,11 @@ class RouteSource:
         self._routes: routes.Routes | None = None
 
     def __call__(self) -> routes.Routes:
-        """The latest routes that are right: a bad edit leaves those before it in force, and is told.
+        """The latest routes that are right: a bad edit, and a failure of SSM, leave those before it in
+        force, and are told.
 
-        Raises AwsUnavailable, and ConfigurationError where SSM keeps no version that is right.
+        Raises AwsUnavailable where none have been read yet, and ConfigurationError where SSM keeps no version
+        that is right.
         """
         now = self._clock()
         if self._routes is None or now - self._read_at >= ROUTES_MAX_AGE:
@@ -193,7 +202,14 @@ class RouteSource:
         return routes.parse(self._get(self._parameter)[0])
 
     def _latest(self) -> routes.Routes:
-        text, version = self._get(self._parameter)
+        try:
+            text, version = self._get(self._parameter)
+        except AwsUnavailable as error:
+            if self._routes is None:
+                raise
+            count("RoutesInvalid")
+            logger.error("the routes cannot be read", detail=str(error))
+            return self._routes
         try:
             return routes.parse(text)
         except ConfigurationError as error:

@@ -16,6 +16,9 @@ The class names are part of the contract: the workflow retries by them, and they
 events, dead letters, logs and metrics.
 """
 
+NO_WAY = "In a VPC, the functions need a way there"
+"""What errors say of an AWS service that cannot be reached."""
+
 
 class RecomputeError(Exception):
     """Any error of this application."""
@@ -46,7 +49,7 @@ class Unauthorised(RetryLater):
 
 
 class ApiKeyUnavailable(RetryLater):
-    """The secret holds no usable API key."""
+    """The secret cannot be read, or holds no usable API key."""
 
 
 class AwsUnavailable(RetryLater):

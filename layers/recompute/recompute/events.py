@@ -87,11 +87,18 @@ class RunEnded(NamedTuple):
     error: str | None = None
 
 
-Occurrence = ObjectChanged | Update | AllModels | RunEnded
+class Ignored(NamedTuple):
+    """What S3 tells that is no new training data: the word for what it is, and the object's key, if any."""
+
+    reason: str
+    key: str | None = None
+
+
+Occurrence = ObjectChanged | Ignored | Update | AllModels | RunEnded
 
 
 def read(event: object, received_at: float) -> list[Occurrence]:
-    """What an event says has happened. An S3 test event says nothing: the list is empty.
+    """What an event says has happened.
 
     `received_at` (epoch seconds) is when the queue or the function got the event. No update happened later,
     so it bounds the times that events claim, which come from other people's clocks.
@@ -158,7 +165,7 @@ def _read_unwrapped(event: object, received_at: float) -> list[Occurrence]:
         case {"models": models}:
             raise BadInput(f"models must be 'all', not {_shown(models)}")
         case {"Event": "s3:TestEvent"}:
-            return []
+            return [Ignored("s3:TestEvent")]
         case dict():
             raise BadInput(
                 "not an event of S3, EventBridge, SNS or a schedule, and no request with a job_id; "
@@ -174,13 +181,17 @@ def _event_bridge(source: object, detail_type: object, event: object, received_a
         case "aws.s3", "Object Created":
             # Not decoded, unlike the key of a notification. (Powertools' data class does decode it, so that
             # "a+b.csv" becomes "a b.csv".)
-            return ObjectChanged(
-                _text(event, "detail.bucket.name"),
-                _text(event, "detail.object.key"),
-                _optional_text(event, "detail.object.version-id"),
-                happened_at,
-                _count(event, "detail.object.size", 0),
+            return _unless_folder(
+                ObjectChanged(
+                    _text(event, "detail.bucket.name"),
+                    _text(event, "detail.object.key"),
+                    _optional_text(event, "detail.object.version-id"),
+                    happened_at,
+                    _count(event, "detail.object.size", 0),
+                )
             )
+        case "aws.s3", str(reason):
+            return Ignored(reason, _optional_text(event, "detail.object.key"))
         case "arcanna.training-data", ("Training Data Updated" | "Knowledge Base Corrected") as cause:
             return Update.single(_target(event, "detail."), happened_at, cause)
         case "aws.states", "Step Functions Execution Status Change":
@@ -192,19 +203,32 @@ def _event_bridge(source: object, detail_type: object, event: object, received_a
             )
 
 
-def _s3_record(record: object, received_at: float) -> ObjectChanged:
+def _s3_record(record: object, received_at: float) -> ObjectChanged | Ignored:
     if (source := _at(record, "eventSource")) != "aws:s3":
         raise BadInput(f"eventSource must be 'aws:s3', not {_shown(source)}")
+    encoded = _at(record, "s3.object.key")
+    key = _checked("s3.object.key", unquote_plus(encoded) if isinstance(encoded, str) else encoded)
     if not (name := _text(record, "eventName")).startswith("ObjectCreated:"):
-        raise BadInput(f"eventName must be one of ObjectCreated:*, not {_shown(name)}")
-    key = _at(record, "s3.object.key")
-    return ObjectChanged(
-        _text(record, "s3.bucket.name"),
-        _checked("s3.object.key", unquote_plus(key) if isinstance(key, str) else key),
-        _optional_text(record, "s3.object.versionId"),
-        _time(record, "eventTime", received_at),
-        _count(record, "s3.object.size", 0),
+        return Ignored(name, key)
+    return _unless_folder(
+        ObjectChanged(
+            _text(record, "s3.bucket.name"),
+            key,
+            _optional_text(record, "s3.object.versionId"),
+            _time(record, "eventTime", received_at),
+            _count(record, "s3.object.size", 0),
+        )
     )
+
+
+def _unless_folder(changed: ObjectChanged) -> ObjectChanged | Ignored:
+    """Consoles show a folder by an empty object of its name.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-folders.html
+    """
+    if changed.key.endswith("/") and changed.size == 0:
+        return Ignored("folder", changed.key)
+    return changed
 
 
 def _run_ended(event: object) -> RunEnded:

@@ -16,7 +16,7 @@ from recompute.errors import (
     Rejected,
     RetryLater,
 )
-from recompute.events import AllModels, Occurrence, RunEnded, read, read_json, request_body
+from recompute.events import AllModels, Ignored, Occurrence, RunEnded, read, read_json, request_body
 from recompute.observability import count, logger, waiting
 from recompute.routes import Routes
 from recompute.settings import RetrySettings
@@ -175,6 +175,9 @@ class Trigger:
                 updates += self._starter.conclude(occurrence)
             elif isinstance(occurrence, AllModels):
                 updates += self._scheduled(occurrence)
+            elif isinstance(occurrence, Ignored):
+                count("UpdatesIgnored")
+                logger.info("no training data", extra=occurrence._asdict())
             else:
                 found = self._routes().updates(occurrence)
                 if not found:
