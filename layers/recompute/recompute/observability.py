@@ -26,17 +26,17 @@ def count(name: str, value: float = 1) -> None:
     metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
 
 
-def waiting(error: RetryLater, age: float) -> None:
-    """Counts an attempt that failed, by its reason, for updates of which the first is `age` seconds old."""
-    count(type(error).__name__)
+def waiting(age: float) -> None:
+    """Tells of updates that have to wait, of which the first is `age` seconds old."""
     metrics.add_metric(name="UpdateAge", unit=MetricUnit.Seconds, value=age)
 
 
-def check_failed(error: RetryLater) -> None:
+def check_failed(run: Run, error: RetryLater, now: float) -> None:
     """Logs and counts a status check that got no answer and is left to the workflow's retries."""
     reason = type(error).__name__
     logger.warning("status check failed", extra={"reason": reason, "detail": str(error)})
     count(reason)
+    waiting(_age(run, now))
 
 
 def report(run: Run, check: Check, now: float) -> None:
@@ -44,6 +44,7 @@ def report(run: Run, check: Check, now: float) -> None:
     logger.info("status checked", extra={key: check.get(key) for key in _SHOWN})
     count("StatusChecks")
     if check["status"] == "running":
+        waiting(_age(run, now))
         return
     count(_ENDS[check["status"]])
     count("PollsPerRun", check["polls"])
@@ -56,8 +57,7 @@ def _report_result(run: Run, check: Check, now: float) -> None:
     logger.info("model judged", extra={key: quality[key] for key in ("verdict", "why", "differences")})
     of_job = EphemeralMetrics()
     of_job.add_dimensions(service=logger.service, job_id=run["job_id"])
-    lag = now - from_iso(run["cause"]["first_at"])
-    of_job.add_metric(name="FreshnessLag", unit=MetricUnit.Seconds, value=lag)
+    of_job.add_metric(name="FreshnessLag", unit=MetricUnit.Seconds, value=_age(run, now))
     of_job.add_metric(name="RunDuration", unit=MetricUnit.Seconds, value=check["duration_seconds"] or 0.0)
     for figure, score in scores(check["metrics"]).items():
         if score is not None:
@@ -67,6 +67,11 @@ def _report_result(run: Run, check: Check, now: float) -> None:
         value = _VERDICTS[quality["verdict"]]
         of_job.add_metric(name="QualityVerdict", unit=MetricUnit.NoUnit, value=value)
     of_job.flush_metrics()
+
+
+def _age(run: Run, now: float) -> float:
+    """Seconds since the first update that the run is for."""
+    return now - from_iso(run["cause"]["first_at"])
 
 
 _VERDICTS = {"improved": 1, "unchanged": 0, "regressed": -1}
