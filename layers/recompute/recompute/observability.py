@@ -6,6 +6,7 @@ metric of its own: so counts are not kept by job, and nothing by model, whose id
 """
 
 import json
+import logging
 from functools import partial
 
 from aws_lambda_powertools import Logger, Metrics
@@ -19,6 +20,8 @@ from recompute.timestamps import from_iso
 # In ASCII: a key or an answer may hold line ends of Unicode, and characters that steer terminals.
 logger = Logger(json_serializer=partial(json.dumps, default=str, separators=(",", ":")))
 metrics = Metrics()
+# Lambda's level for JSON logs is every library's, and this one has a line for each request, of no run.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def count(name: str, value: float = 1) -> None:
@@ -41,7 +44,8 @@ def check_failed(run: Run, error: RetryLater, now: float) -> None:
 
 def report(run: Run, check: Check, now: float) -> None:
     """Logs what a status check found and, at the end of a run, emits its metrics."""
-    logger.info("status checked", extra={key: check.get(key) for key in _SHOWN})
+    elapsed = now - from_iso(run["requested_at"])
+    logger.info("status checked", elapsed_seconds=elapsed, extra={key: check.get(key) for key in _SHOWN})
     count("StatusChecks")
     if check["status"] == "running":
         waiting(_age(run, now))
