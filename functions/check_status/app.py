@@ -45,7 +45,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> Check:
     try:
         result = check(client, run, last, polls, rules, now)
     except RetryLater as error:
-        check_failed(error)
+        check_failed(run, error, now)
         raise
     report(run, result, now)
     return result

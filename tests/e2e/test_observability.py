@@ -302,6 +302,14 @@ WORDS = {
 """Of the query language."""
 
 
+def _fields(line: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """The names of a line's fields as Logs Insights finds them, those within others after a dot."""
+    for name, value in line.items():
+        yield prefix + name
+        if isinstance(value, dict):
+            yield from _fields(value, f"{prefix}{name}.")
+
+
 def _assert_in_the_logs(query: str, emitted: Emitted) -> None:
     """Every field is one of a log line's, and what it is compared with is one of its values."""
     query = re.sub(r"^#.*$|'[^']*'", "", query, flags=re.MULTILINE)
@@ -309,7 +317,7 @@ def _assert_in_the_logs(query: str, emitted: Emitted) -> None:
     aliases = set(re.findall(r" as (\w+)", query))
     without_values = re.sub(r'"[^"]*"', "", query)
     names = set(re.findall(r"(?<!@)\b[A-Za-z_][\w.]*", without_values)) - WORDS - aliases
-    seen = {field for line in emitted.lines for field in line}
+    seen = {field for line in emitted.lines for field in _fields(line)}
     assert names - seen - OF_THE_WORKFLOW_LOG == set()
     for field, values in compared:
         for value in re.findall(r'"([^"]*)"', values):

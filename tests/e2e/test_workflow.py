@@ -95,7 +95,11 @@ WAYS = {
         platform=Fault("metrics", times=None, status=503),
         error="PlatformUnavailable",
     ),
-    "check broken": Way([*HELD, "Wait", "CheckStatus", "GiveUp", *FAILED], broken_run=True, error="BadInput"),
+    "check broken": Way(
+        [*HELD, "Wait", "CheckStatus", "ParseCause", "TakeMessage", "GiveUp", *FAILED],
+        broken_run=True,
+        error="BadInput",
+    ),
     "completion not published": Way(
         [*HELD, "PublishCompleted", "ReleaseCompleted", "Conclude", "NotTold"],
         status="completed",

@@ -284,8 +284,8 @@ def _function(resource: Resource, task_root: Path, layers: Path, log: Path) -> F
         "AWS_LAMBDA_LOG_FORMAT": logging.get("LogFormat", "Text"),
         "AWS_LAMBDA_LOG_GROUP_NAME": logging.get("LogGroup", f"/aws/lambda/{resource.name}"),
     }
-    if "ApplicationLogLevel" in logging:
-        variables["AWS_LAMBDA_LOG_LEVEL"] = logging["ApplicationLogLevel"]
+    if variables["AWS_LAMBDA_LOG_FORMAT"] == "JSON":
+        variables["AWS_LAMBDA_LOG_LEVEL"] = logging.get("ApplicationLogLevel", "INFO")
     given = properties.get("Environment", {}).get("Variables", {})
     reserved = properties.get("ReservedConcurrentExecutions")
     return Function(

@@ -21,7 +21,7 @@ TRIGGER = environment_of("TriggerRecomputeFunction")
 CHECK = environment_of("CheckStatusFunction")
 # Powertools says so on standard error, where it does no harm.
 nothing_counted = pytest.mark.filterwarnings("ignore:No application metrics to publish")
-POWERTOOLS = {"POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_LOG_LEVEL"}
+POWERTOOLS = {"POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_SERVICE_NAME"}
 OPTIONAL = {"ARCANNA_API_KEY_SECRET_FIELD", "ARCANNA_CA_BUNDLE", "HTTPS_PROXY", "NO_PROXY"}
 """Variables of parameters that may be empty."""
 

@@ -56,16 +56,15 @@ def test_a_count_belongs_to_the_service(capsys: pytest.CaptureFixture[str]) -> N
     ]
 
 
-def test_updates_that_wait_are_counted_by_reason_with_their_age(capsys: pytest.CaptureFixture[str]) -> None:
-    waiting(Unauthorised("no"), 12.5)
+def test_the_age_of_updates_that_wait_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    waiting(12.5)
     metrics.flush_metrics()
     assert emitted(capsys) == [
         {
             "service": "tests",
-            "Unauthorised": [1.0],
             "UpdateAge": [12.5],
             "dimensions": [["service"]],
-            "units": {"Unauthorised": "Count", "UpdateAge": "Seconds"},
+            "units": {"UpdateAge": "Seconds"},
         }
     ]
 
@@ -73,19 +72,24 @@ def test_updates_that_wait_are_counted_by_reason_with_their_age(capsys: pytest.C
 def test_a_check_without_an_answer_is_counted_by_reason_and_logged(
     capsys: pytest.CaptureFixture[str], logs: Logs
 ) -> None:
-    check_failed(Unauthorised("no"))
+    check_failed(RUN, Unauthorised("no"), ENDED_AT)
     metrics.flush_metrics()
     (shown,) = emitted(capsys)
-    assert shown["units"] == {"Unauthorised": "Count"}
+    assert shown["units"] == {"Unauthorised": "Count", "UpdateAge": "Seconds"}
+    assert shown["UpdateAge"] == [260.0]
     (line,) = logs.lines
     assert (line["level"], line["reason"], line["detail"]) == ("WARNING", "Unauthorised", "no")
 
 
-def test_a_look_at_a_running_recompute_is_only_counted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_look_at_a_running_recompute_tells_how_long_its_updates_wait(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     report(RUN, RUNNING, ENDED_AT)
     metrics.flush_metrics()
     (shown,) = emitted(capsys)
-    assert (shown["dimensions"], shown["units"]) == ([["service"]], {"StatusChecks": "Count"})
+    assert shown["dimensions"] == [["service"]]
+    assert shown["units"] == {"StatusChecks": "Count", "UpdateAge": "Seconds"}
+    assert shown["UpdateAge"] == [260.0]
 
 
 def test_a_completed_run_tells_how_long_it_took_and_how_good_the_model_is(

@@ -49,4 +49,3 @@ def test_production_changes_only_when_somebody_has_seen_how_and_keeps_its_logs_f
     retention = {name: int(parameters(name)["LogRetentionDays"]) for name in ("dev", "prod")}
     default = template()["Parameters"]["LogRetentionDays"]["Default"]
     assert retention["dev"] < default < retention["prod"]
-    assert parameters("dev")["LogLevel"] == "DEBUG"

@@ -6,6 +6,7 @@ metric of its own: so counts are not kept by job, and nothing by model, whose id
 """
 
 import json
+import logging
 from functools import partial
 
 from aws_lambda_powertools import Logger, Metrics
@@ -19,6 +20,8 @@ from recompute.timestamps import from_iso
 # In ASCII: a key or an answer may hold line ends of Unicode, and characters that steer terminals.
 logger = Logger(json_serializer=partial(json.dumps, default=str, separators=(",", ":")))
 metrics = Metrics()
+# Lambda's level for JSON logs is every library's, and this one has a line for each request, of no run.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def count(name: str, value: float = 1) -> None:
@@ -26,24 +29,26 @@ def count(name: str, value: float = 1) -> None:
     metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
 
 
-def waiting(error: RetryLater, age: float) -> None:
-    """Counts an attempt that failed, by its reason, for updates of which the first is `age` seconds old."""
-    count(type(error).__name__)
+def waiting(age: float) -> None:
+    """Tells of updates that have to wait, of which the first is `age` seconds old."""
     metrics.add_metric(name="UpdateAge", unit=MetricUnit.Seconds, value=age)
 
 
-def check_failed(error: RetryLater) -> None:
+def check_failed(run: Run, error: RetryLater, now: float) -> None:
     """Logs and counts a status check that got no answer and is left to the workflow's retries."""
     reason = type(error).__name__
     logger.warning("status check failed", extra={"reason": reason, "detail": str(error)})
     count(reason)
+    waiting(_age(run, now))
 
 
 def report(run: Run, check: Check, now: float) -> None:
     """Logs what a status check found and, at the end of a run, emits its metrics."""
-    logger.info("status checked", extra={key: check.get(key) for key in _SHOWN})
+    elapsed = now - from_iso(run["requested_at"])
+    logger.info("status checked", elapsed_seconds=elapsed, extra={key: check.get(key) for key in _SHOWN})
     count("StatusChecks")
     if check["status"] == "running":
+        waiting(_age(run, now))
         return
     count(_ENDS[check["status"]])
     count("PollsPerRun", check["polls"])
@@ -56,8 +61,7 @@ def _report_result(run: Run, check: Check, now: float) -> None:
     logger.info("model judged", extra={key: quality[key] for key in ("verdict", "why", "differences")})
     of_job = EphemeralMetrics()
     of_job.add_dimensions(service=logger.service, job_id=run["job_id"])
-    lag = now - from_iso(run["cause"]["first_at"])
-    of_job.add_metric(name="FreshnessLag", unit=MetricUnit.Seconds, value=lag)
+    of_job.add_metric(name="FreshnessLag", unit=MetricUnit.Seconds, value=_age(run, now))
     of_job.add_metric(name="RunDuration", unit=MetricUnit.Seconds, value=check["duration_seconds"] or 0.0)
     for figure, score in scores(check["metrics"]).items():
         if score is not None:
@@ -67,6 +71,11 @@ def _report_result(run: Run, check: Check, now: float) -> None:
         value = _VERDICTS[quality["verdict"]]
         of_job.add_metric(name="QualityVerdict", unit=MetricUnit.NoUnit, value=value)
     of_job.flush_metrics()
+
+
+def _age(run: Run, now: float) -> float:
+    """Seconds since the first update that the run is for."""
+    return now - from_iso(run["cause"]["first_at"])
 
 
 _VERDICTS = {"improved": 1, "unchanged": 0, "regressed": -1}

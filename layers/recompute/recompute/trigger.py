@@ -256,6 +256,7 @@ class Trigger:
         if fate.outcome in ("settling", "waiting"):
             later = replace(given, attempt=update.attempt + 1, waiting_since=None)
             if fate.outcome == "waiting":  # with others, for this very model: it asks for all of them
+                waiting(self._clock() - update.first_at)
                 follows = update.follows_active
                 later = replace(
                     later, target=update.target, follows_active=follows, waker=True, older_than=None
@@ -307,7 +308,8 @@ class Trigger:
         """Sends the updates again for later, or to the dead-letter queue if they have waited too long."""
         now = self._clock()
         waiting_since = now if update.waiting_since is None else update.waiting_since
-        waiting(error, now - update.first_at)
+        count(type(error).__name__)
+        waiting(now - update.first_at)
         if now - waiting_since >= self._retries.give_up_after:
             return self._dead_letter(update, error)
         delay = retry_delay(update.attempt, error.retry_after, self._retries, self._jitter())
