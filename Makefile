@@ -18,7 +18,7 @@ export JOB MODEL KEY ROUTES_FILE REASON
 
 .DEFAULT_GOAL := help
 .PHONY: help demo local test lint unit e2e simulate load fuzz bench build lock audit clean
-.PHONY: status trigger redrive route doctor
+.PHONY: status trigger accept redrive route doctor
 
 help:  ## Show this list
 	@awk -F ':.*##' '/^[a-z0-9]+:.*##/ { printf "  make %-10s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ status: $(VENV)/.installed  ## How the models stand, on STACK=...; with JOB=... 
 
 trigger: $(VENV)/.installed  ## Ask for a recompute of JOB=... MODEL=... and follow it to its end
 	@$(BIN)/python -m tests.operate trigger --stack "$$STACK" --job "$$JOB" --model "$$MODEL"
+
+accept: $(VENV)/.installed  ## Judge JOB=... MODEL=... by the metrics that it has now, no more by better ones that it had
+	@$(BIN)/python -m tests.operate accept --stack "$$STACK" --job "$$JOB" --model "$$MODEL"
 
 redrive: $(VENV)/.installed  ## Show the dead letters and send them again: REASON=... for some, YES=1 unasked
 	@$(BIN)/python -m tests.operate redrive --stack "$$STACK" --reason "$$REASON" $(if $(YES),--yes)

@@ -8,8 +8,23 @@ from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[impor
 from recompute.timestamps import from_iso
 from tests.deployment import ROOT
 
+WRITTEN = "/detail", "/cause", "/difference"
+"""The parts of an event that are wholly ours."""
+
+
+def _strict(schema: Any, path: str = "") -> Any:
+    """The schema without what consumers must put up with: fields that it does not name."""
+    if isinstance(schema, list):
+        return [_strict(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    strict = {name: _strict(each, f"{path}/{name}") for name, each in schema.items()}
+    ours = "properties" in schema and path.endswith(WRITTEN)
+    return strict | ({"additionalProperties": False} if ours else {})
+
+
 SCHEMAS: dict[str, dict[str, Any]] = {
-    path.stem: json.loads(path.read_text()) for path in (ROOT / "events/schemas").glob("*.json")
+    path.stem: _strict(json.loads(path.read_text())) for path in (ROOT / "events/schemas").glob("*.json")
 }
 
 _FORMATS = FormatChecker(formats=())

@@ -27,6 +27,13 @@ def test_a_schema_is_one(name: str) -> None:
     check_schema(SCHEMAS[name])
 
 
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_consumers_put_up_with_new_fields_and_the_tests_do_not(name: str) -> None:
+    published = (ROOT / "events/schemas" / f"{name}.json").read_text()
+    assert "additionalProperties" not in published
+    assert detail_of(SCHEMAS[name])["additionalProperties"] is False
+
+
 def test_every_outcome_has_its_schema_and_no_schema_is_without_one() -> None:
     titles = {name: schema["properties"]["detail-type"]["const"] for name, schema in SCHEMAS.items()}
     assert set(titles.values()) == set(WRITTEN)

@@ -468,9 +468,37 @@ def a_model_that_got_worse_gets_better_with_corrected_labels(desk: Desk) -> None
     (event,) = until("the event", lambda: desk.told(scene.model, "Model Metrics Regressed"))
     assert json.loads(event)["detail"]["cause"]["sample"][0]["key"].endswith("2.csv")
 
-    upload("3", GOOD)
-    verdict = json.loads(scene.entry()["history"])[-1]["verdict"]
-    assert verdict == "improved"
+    def verdict() -> str:
+        return str(json.loads(scene.entry()["history"])[-1]["verdict"])
+
+    upload("of something else", GOOD)
+    assert verdict() == "regressed"  # it is a little better than before, and far from what it was
+    upload("2", GOOD)
+    assert verdict() in ("unchanged", "improved")
+
+
+@exercises(("A model got worse", ""))
+def a_model_that_got_worse_and_stays_so_is_accepted(desk: Desk) -> None:
+    scene = desk.scene()
+    model = ("--job", str(JOB), "--model", scene.model)
+
+    def recomputed(name: str, accuracy: Mapping[str, float]) -> str:
+        labels = labelled_alerts(600, accuracy, seed=1)
+        scene.updated_at = time.time()
+        desk.here.upload(f"training-data/{JOB}/{scene.model}/{name}.csv", labels)
+        desk.recomputed(scene)
+        return str(json.loads(scene.entry()["history"])[-1]["verdict"])
+
+    recomputed("1", GOOD)
+    assert recomputed("2", MISSES_ESCALATIONS) == "regressed"
+    code, printed = desk.make("trigger", *model)
+    assert code == 1, printed
+    shows(printed, "✗ completed, regressed: Escalate.recall fell from its reference of")
+    code, printed = desk.make("accept", *model)
+    assert code == 0, printed
+    code, printed = desk.make("trigger", *model)
+    assert code == 0, printed
+    shows(printed, "✓ completed, unchanged")
 
 
 # --- What concerns everybody, one by one -----------------------------------------------------------------

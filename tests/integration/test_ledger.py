@@ -31,6 +31,7 @@ PAST: PastRun = {
     "verdict": "unchanged",
     "scores": {},
 }
+REFERENCE: Any = {"Escalate.recall": [0.9, 100]}
 
 
 @pytest.fixture
@@ -398,7 +399,8 @@ def ended(run_id: str, requested_at: float = NOW) -> dict[str, Any]:
             "requested_at": to_iso(requested_at),
             "cause": {"kind": "upload", "first_at": to_iso(requested_at - 60)},
         },
-        "check": {"status": "failed", "reason": "Rejected", "detail": "gone", "polls": 3, "history": [PAST]},
+        "check": {"status": "failed", "reason": "Rejected", "detail": "gone", "polls": 3}
+        | {"history": [PAST], "reference": REFERENCE},
     }
 
 
@@ -418,6 +420,18 @@ def test_since_when_a_model_is_stale_is_kept_from_its_first_failure_to_its_next_
         assert stack.workflow_writes(release, ended(run_id, now))
     assert stale == [None, NOW - 60, NOW - 60, None]
     assert ledger.read(MODEL).stale_since == NOW + 3000 - 60
+
+
+def test_what_metrics_are_judged_by_moves_with_completed_runs_alone(stack: Stack, ledger: Ledger) -> None:
+    known: list[Any] = []
+    for number, release in enumerate(["ReleaseFailed", "ReleaseCompleted", "ReleaseFailed"]):
+        now, run_id = NOW + number * 1000, f"{release} {number}"
+        claim(ledger, run_id, now=now, lease_expires_at=now + 100, happened_at=now - 60)
+        hold(stack, run_id, now, now + 100)
+        assert stack.workflow_writes(release, ended(run_id, now))
+        known.append(ledger.read(MODEL).reference)
+    assert known == [None, REFERENCE, REFERENCE]
+    assert claim(ledger, "next", now=NOW + 9000, happened_at=NOW + 8000).entry.reference == REFERENCE
 
 
 def test_a_claim_becomes_a_run_by_its_workflow_alone(stack: Stack, ledger: Ledger) -> None:

@@ -1,4 +1,4 @@
-"""`make status`, `trigger`, `redrive`, `route` and `doctor`: a deployed stack, by hand.
+"""`make status`, `trigger`, `accept`, `redrive`, `route` and `doctor`: a deployed stack, by hand.
 
 They exit with 0 where all is well, with 1 where something is not as it should be, and with 2 where nothing
 could be found out.
@@ -68,7 +68,7 @@ def status(given: argparse.Namespace) -> int:
 
 
 def trigger(given: argparse.Namespace) -> int:
-    """Asks for a recompute, and follows it to its end."""
+    """Asks for a recompute, and follows it to its end: 0 if the metrics are fresh and have not regressed."""
     stack = Deployed(given.stack)
     if not given.job:
         say("✗ Which job? make trigger JOB=... [MODEL=...]", "red")
@@ -91,13 +91,26 @@ def trigger(given: argparse.Namespace) -> int:
             return _follow_next(stack, *target, after=under_way)
         case "settling":
             return _follow_next(stack, *target, after=_last_run(stack, *target))
-        case "covered" | "fresh":
-            return 0
+        case "covered":
+            return _covered(stack, *target)
         case "put_off" | "gathered" | "waiting":
             say("It is asked for again in time, from the queue: make status shows what becomes of it.")
         case _:
             say("It is a dead letter: make redrive asks again when the reason is gone.")
     return 1
+
+
+def accept(given: argparse.Namespace) -> int:
+    """Lets a model be judged by the metrics that it has now, and not by the better ones that it had."""
+    stack = Deployed(given.stack)
+    if not given.job or not given.model:
+        say("✗ Which model? make accept JOB=... MODEL=...", "red")
+        return 2
+    if trouble := stack.forget_reference(given.job, given.model, time.time()):
+        say(f"✗ {trouble}", "red")
+        return 1
+    say("The next metrics of the model are compared with those that it has now.", "green")
+    return 0
 
 
 def redrive(given: argparse.Namespace) -> int:
@@ -207,10 +220,21 @@ def _follow(stack: Deployed, run_id: str) -> int:
             if line := models.told(event):
                 say(f"  {line}")
         if execution and execution["status"] != "RUNNING":
-            completed = execution["status"] == "SUCCEEDED"
-            say(f"{'✓' if completed else '✗'} {models.result(execution)}", "green" if completed else "red")
-            return 0 if completed else 1
+            good = models.verdict(execution) not in (None, "regressed")
+            say(f"{'✓' if good else '✗'} {models.result(execution)}", "green" if good else "red")
+            return 0 if good else 1
         time.sleep(LOOK)
+
+
+def _covered(stack: Deployed, job_id: str, model_id: str) -> int:
+    """Follows the run that covers what was asked for, or tells how that has ended."""
+    (item,) = stack.ledger(job_id, model_id)
+    if run_id := models.running(item, time.time()):
+        return _follow(stack, run_id)
+    last = [run for run in models.runs(item) if run.outcome == "completed"][-1]
+    good = last.result != "regressed"
+    say(f"{'✓' if good else '✗'} the last run has completed, {last.result}", "green" if good else "red")
+    return 0 if good else 1
 
 
 def _follow_next(stack: Deployed, job_id: str, model_id: str, *, after: str) -> int:
@@ -249,11 +273,11 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Empty values count as not given: make hands all its variables over."""
     parser = argparse.ArgumentParser(prog="python -m tests.operate", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    for command in (status, trigger, redrive, route, doctor):
+    for command in (status, trigger, accept, redrive, route, doctor):
         sub = commands.add_parser(command.__name__, description=command.__doc__)
         sub.set_defaults(command=command)
         sub.add_argument("--stack", default="arcanna-metrics")
-        if command in (status, trigger):
+        if command in (status, trigger, accept):
             sub.add_argument("--job", type=_optional)
             sub.add_argument("--model", type=_optional)
         if command is redrive:

@@ -11,6 +11,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from recompute.ledger import PLACES
+from recompute.timestamps import to_iso
 from tests.operate.letters import DeadLetter, dead_letter
 
 INVOCATION = 150
@@ -69,6 +70,26 @@ class Deployed:
         items = [{name: plain(v) for name, v in item.items()} for page in pages for item in page["Items"]]
         models = [item for item in items if item["job_id"] != PLACES]
         return [item for item in models if model_id in (None, item["model_id"])]
+
+    def forget_reference(self, job_id: str, model_id: str, now: float) -> str | None:
+        """Forgets what a model is judged by, so that this is taken anew; else says why not."""
+        dynamodb = self._client("dynamodb")
+        try:
+            dynamodb.update_item(
+                TableName=self.output("LedgerTable"),
+                Key={"job_id": {"S": job_id}, "model_id": {"S": model_id}},
+                UpdateExpression="REMOVE quality_reference",
+                # A run writes at its end what it was given at its start.
+                ConditionExpression="attribute_exists(job_id)"
+                " AND (attribute_not_exists(run_id) OR lease_expires_at < :now)",
+                ExpressionAttributeValues={":now": {"S": to_iso(now)}},
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except dynamodb.exceptions.ConditionalCheckFailedException as refused:
+            if "Item" in refused.response:
+                return "A run of the model is under way: try again when it has ended."
+            return "The ledger knows no such model: make status shows those that it knows."
+        return None
 
     def execution(self, run_id: str) -> dict[str, Any] | None:
         """The execution that follows a run; None where there is none, or none any more."""

@@ -180,6 +180,13 @@ def told(event: Mapping[str, Any]) -> str | None:
     return None
 
 
+def verdict(execution: Mapping[str, Any]) -> str | None:
+    """What the metrics of a run were judged to be; None if it came to none."""
+    if execution["status"] != "SUCCEEDED":
+        return None
+    return str(json.loads(execution["output"])["check"]["quality"]["verdict"])
+
+
 def result(execution: Mapping[str, Any]) -> str:
     """How the execution of a run ended, in a sentence or two."""
     if execution["status"] != "SUCCEEDED":

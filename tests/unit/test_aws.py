@@ -15,6 +15,7 @@ from recompute.aws import BOUNDED, ROUTES_MAX_AGE, SQS_BATCH_BYTES, DeadLetter, 
 from recompute.errors import AwsUnavailable, ConfigurationError
 from recompute.events import TEXT_LENGTH
 from recompute.observability import metrics
+from recompute.quality import LARGEST_REFERENCE
 from recompute.runs import HISTORY_LENGTH, PastRun, Run, failed_check, first_check
 from recompute.trigger import RESERVE
 from recompute.updates import ID_LENGTH, SAMPLE_SIZE, Target, Update
@@ -177,6 +178,7 @@ def test_the_largest_input_is_still_told_of_when_its_execution_ends(stack: Stack
     }
     past: PastRun = {**past_run(0), "cause": "\U0001f600" * ID_LENGTH}
     check = failed_check([past] * HISTORY_LENGTH, "Rejected", text, shown)
+    check["reference"] = {'"' * (LARGEST_REFERENCE // 2): (0.1, 30)}
     Workflow(stack.states, stack.workflow_arn).start("largest", run, check)
     (execution,) = stack.states.list_executions(stateMachineArn=stack.workflow_arn)["executions"]
     given = stack.states.describe_execution(executionArn=execution["executionArn"])["input"]

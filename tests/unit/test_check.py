@@ -313,6 +313,17 @@ def test_a_completed_run_is_judged_against_its_baseline(accuracy: float, verdict
     assert done["scores_in_words"].startswith(f"accuracy {accuracy:.3f} -> 0.750, F1 0.700 -> 0.700")
 
 
+def test_a_model_that_stays_worse_stays_regressed_until_it_is_as_good_as_it_was() -> None:
+    """Each run's baseline is what the one before has left; what is judged by goes from run to run."""
+    verdicts, reference, before = [], None, metrics_body(overall_accuracy=0.80)
+    for accuracy in (0.80, 0.70, 0.70, 0.69, 0.79, 0.85):
+        follower = Follower({**RUN, "baseline": before}, first_check([], 30, before, reference))
+        done = follower.look(400, **idle(DONE), overall_accuracy=accuracy)
+        verdicts.append(done["quality"]["verdict"])
+        reference, before = done["reference"], metrics_body(overall_accuracy=accuracy)
+    assert verdicts == ["unchanged", "regressed", "regressed", "regressed", "unchanged", "improved"]
+
+
 def test_until_its_end_a_run_is_not_judged(follower: Follower) -> None:
     running = follower.look(100, **busy())
     assert running["quality"]["verdict"] == "not_judged"
@@ -360,7 +371,8 @@ def test_anything_else_is_bad_input(event: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "field"), [*(("run", name) for name in RUN), *(("check", name) for name in FIRST)]
+    ("part", "field"),
+    [*(("run", name) for name in RUN), *(("check", name) for name in sorted(Check.__required_keys__))],
 )
 def test_a_missing_field_is_named(part: str, field: str) -> None:
     event = cast("dict[str, dict[str, Any]]", {"run": dict(RUN), "check": dict(FIRST)})

@@ -80,6 +80,7 @@ def test_the_workflow_writes_the_attributes_that_the_ledger_reads() -> None:
         "last_ended_at",
         "last_failure",
         "stale_since",
+        "quality_reference",
     }
 
 

@@ -2,11 +2,13 @@
 
 import json
 import sys
+import time
 from typing import Any
 
 import pytest
 
-from tests.doubles import Stack, client
+from recompute.timestamps import to_iso
+from tests.doubles import MODEL, Stack, client
 from tests.operate.__main__ import main
 from tests.operate.deployed import Deployed, NotDeployed
 
@@ -88,3 +90,58 @@ def test_a_stack_of_another_application_is_told_from_this_one(stack: Stack) -> N
         deployed(stack).ledger(None, None)
     with pytest.raises(NotDeployed, match="no stack 'another'"):
         Deployed("another")
+
+
+# --- What a model is judged by ---------------------------------------------------------------------------
+
+
+def accept(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> int:
+    deployed(stack, LedgerTable=stack.ledger_table)
+    return run(monkeypatch, "accept", "--job", MODEL.job_id, "--model", MODEL.model_id)
+
+
+def test_an_accepted_model_is_judged_anew_and_keeps_all_else(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.put_item({"quality_reference": "{}", "last_outcome": "completed"})
+    assert accept(stack, monkeypatch) == 0
+    assert "quality_reference" not in stack.item()
+    assert stack.item()["last_outcome"] == "completed"
+
+
+@pytest.mark.parametrize(("lease", "code"), [(60.0, 1), (-60.0, 0)], ids=["under way", "died"])
+def test_a_run_under_way_would_undo_it(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, lease: float, code: int
+) -> None:
+    lease_expires_at = to_iso(time.time() + lease)
+    stack.put_item({"quality_reference": "{}", "run_id": "a", "lease_expires_at": lease_expires_at})
+    assert accept(stack, monkeypatch) == code
+    assert ("quality_reference" in stack.item()) == bool(code)
+
+
+def test_a_model_that_is_not_known_cannot_be_accepted(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert accept(stack, monkeypatch) == 1
+    assert "The ledger knows no such model" in capsys.readouterr().out
+
+
+# --- A recompute by hand ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("not_judged", 0), ("unchanged", 0), ("regressed", 1)])
+def test_what_is_covered_already_ends_as_the_run_did_that_covers_it(
+    stack: Stack,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    verdict: str,
+    code: int,
+) -> None:
+    deployed(stack, LedgerTable=stack.ledger_table)
+    past = {"run_id": "one", "cause": "upload", "requested_at": to_iso(1e9), "duration_seconds": 9.5}
+    past |= {"polls": 3, "verdict": verdict, "scores": {}}
+    stack.put_item({"history": json.dumps([past]), "last_run_id": "one"})
+    covered = {**MODEL._asdict(), "outcome": "covered", "detail": ""}
+    monkeypatch.setattr(Deployed, "invoke_trigger", lambda _, __: ({"results": [covered]}, False))
+    assert run(monkeypatch, "trigger", "--job", MODEL.job_id, "--model", MODEL.model_id) == code
+    assert f"the last run has completed, {verdict}" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """Better or worse than before, by the rules; and never by what is not known."""
 
+import itertools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recompute.errors import ConfigurationError
-from recompute.quality import OVERALL, Rules, assess, in_words, parse, scores
+from recompute.quality import (
+    LARGEST_REFERENCE,
+    OVERALL,
+    Reference,
+    Rules,
+    assess,
+    in_words,
+    next_reference,
+    parse,
+    scores,
+)
 from tests.deployment import template
 from tests.outcome_events import SCHEMAS, validate
 from tests.unit.strategies import any_json
@@ -127,6 +138,84 @@ def test_at_its_floor_a_figure_is_good() -> None:
     assert judged(BEFORE, Rules({}, {"*.recall": 0.9}, 30))[0] == "unchanged"
 
 
+def test_a_new_model_is_judged_by_floors_alone_where_there_is_nothing_else() -> None:
+    floors = Rules({}, {"Escalate.recall": 0.85}, 30)
+    assert judged(BEFORE, floors, None)[0] == "unchanged"
+    assert judged(shown(Escalate=decision(80, 20)), floors, None)[0] == "regressed"
+    assert judged(shown(Escalate=decision(8, 2)), floors, None)[0] == "not_judged"
+
+
+def test_what_has_a_floor_must_be_there() -> None:
+    """A model that never says Escalate may have no such figures, and is no good one."""
+    never = shown(Drop=decision(855, 145))
+    assert judged(never, Rules({}, {"Escalate.recall": 0.9}, 30), never) == (
+        "not_judged",
+        "Escalate.recall has a floor, but is no figure of this model",
+    )
+
+
+# --- The reference ---------------------------------------------------------------------------------------
+
+
+def story(*runs: dict[str, Any], rules: Rules = RULES) -> list[str]:
+    """The verdicts of runs one after the other; the first of the metrics are those before all runs."""
+    reference: Reference | None = None
+    verdicts: list[str] = []
+    for before, after in itertools.pairwise(runs):
+        found = assess(before, after, rules, reference)
+        reference = next_reference(before, after, rules, reference, found["verdict"])
+        reference = json.loads(json.dumps(reference))  # as it comes out of the ledger
+        verdicts.append(found["verdict"])
+    return verdicts
+
+
+def escalating(recall: float) -> dict[str, Any]:
+    return shown(Drop=decision(855, 45), Escalate=decision(round(recall * 1000), round((1 - recall) * 1000)))
+
+
+def test_a_model_that_is_bad_twice_is_no_better_for_it() -> None:
+    good, bad = escalating(0.9), escalating(0.6)
+    assert story(good, bad, bad, good) == ["regressed", "regressed", "unchanged"]
+    assert judged(bad, before=bad)[0] == "unchanged"
+    found = assess(bad, bad, RULES, {"Escalate.recall": (0.9, 1000)})
+    assert found["why"] == "Escalate.recall fell from its reference of 0.900 to 0.600, by more than 0.01"
+
+
+def test_a_model_that_loses_a_little_each_time_is_found_out() -> None:
+    falling = [escalating(0.9 - step * 0.006) for step in range(5)]
+    assert story(*falling) == ["unchanged", "regressed", "regressed", "regressed"]
+
+
+def test_what_has_improved_is_what_the_next_one_is_judged_by() -> None:
+    assert story(escalating(0.8), escalating(0.9), escalating(0.85)) == ["improved", "regressed"]
+
+
+def test_an_improvement_of_one_figure_does_not_count_while_another_regresses() -> None:
+    one, other = shown(0.9, Escalate=decision(900, 100)), shown(0.99, Escalate=decision(600, 400))
+    assert story(one, other, one) == ["regressed", "unchanged"]
+
+
+def test_too_few_alerts_are_no_reference() -> None:
+    thin, thick = shown(Escalate=decision(10, 0)), shown(Escalate=decision(80, 20))
+    assert next_reference(thin, thin, RULES, None, "not_judged").keys() == {"overall_accuracy"}
+    assert story(thin, thick, thick) == ["not_judged", "unchanged"]
+
+
+def test_what_is_gone_or_has_become_thin_is_missed_without_being_named() -> None:
+    rules = Rules({"*.recall": 0.05}, {}, 30)
+    gone, thin = shown(Drop=decision(855, 45)), shown(Drop=decision(855, 45), Escalate=decision(9, 1))
+    assert story(BEFORE, gone, gone, BEFORE, rules=rules) == ["not_judged", "not_judged", "unchanged"]
+    assert judged(thin, rules) == ("not_judged", "Escalate.recall stands on 10 alerts now, 30 are needed")
+
+
+def test_only_what_rules_compare_is_kept_and_no_more_than_the_workflow_can_carry() -> None:
+    decisions: dict[str, Any] = {f"decision {number}": decision(90, 10) for number in range(1000)}
+    kept = next_reference(None, shown(**decisions), RULES, None, "not_judged")
+    assert {name.rpartition(".")[2] for name in kept} == {"overall_accuracy", "recall"}
+    assert "overall_accuracy" in kept
+    assert 0.95 * LARGEST_REFERENCE < len(json.dumps(kept)) <= LARGEST_REFERENCE
+
+
 # --- What cannot be judged -------------------------------------------------------------------------------
 
 
@@ -210,6 +299,9 @@ def test_whatever_the_platform_shows_the_verdict_is_one_that_the_event_s_schema_
 ) -> None:
     found = assess(before, after, rules)
     validate(json.loads(json.dumps(found, allow_nan=False)), ASSESSMENT)
+    kept = next_reference(before, after, rules, None, found["verdict"])
+    again = assess(before, after, rules, json.loads(json.dumps(kept, allow_nan=False)))
+    assert again["verdict"] == found["verdict"] or found["verdict"] in ("improved", "not_judged")
 
 
 @given(

@@ -8,7 +8,7 @@ from recompute.completion import judge
 from recompute.errors import BadInput, Rejected, RetryLater
 from recompute.observability import logger
 from recompute.polling import next_wait
-from recompute.quality import Rules, assess, in_words, scores
+from recompute.quality import Rules, assess, in_words, next_reference, scores
 from recompute.runs import HISTORY_LENGTH, Check, PastRun, Run, durations, parse_run
 from recompute.settings import PollSettings
 from recompute.timestamps import from_iso, to_iso
@@ -85,7 +85,8 @@ def check(arcanna: Arcanna, run: Run, last: Check, polls: PollSettings, rules: R
 def _completed(answer: Check, run: Run, seen: ModelMetrics, elapsed: float, rules: Rules) -> Check:
     """The answer with the verdict, and the run in the history."""
     duration = _duration(run["platform_requested_at"], seen.timestamp, elapsed)
-    quality = assess(run["baseline"], seen.figures, rules)
+    before, reference = run["baseline"], answer.get("reference")
+    quality = assess(before, seen.figures, rules, reference)
     past: PastRun = {
         "run_id": run["run_id"],
         "cause": run["cause"]["kind"],
@@ -100,7 +101,8 @@ def _completed(answer: Check, run: Run, seen: ModelMetrics, elapsed: float, rule
         "duration_seconds": duration,
         "history": [*answer["history"], past][-HISTORY_LENGTH:],
         "quality": quality,
-        "scores_in_words": in_words(run["baseline"], seen.figures),
+        "reference": next_reference(before, seen.figures, rules, reference, quality["verdict"]),
+        "scores_in_words": in_words(before, seen.figures),
     }
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from recompute.gathering import Mark, due_at, mark, read_mark
+from recompute.quality import Reference
 from recompute.runs import PastRun
 from recompute.updates import Update
 
@@ -22,7 +23,7 @@ class Entry:
     `requested_at` of the last completed run, `stale_since` the first update of the runs that have failed
     since. `gathered` are the marks of updates that wait: by `wake_at` a message will ask again for them.
     `follows_at` is the latest update that follows the job's active model, of those that the last claim was
-    made for or that came since.
+    made for or that came since. `reference` is what the next metrics are judged by (see quality).
     """
 
     run_id: str | None = None
@@ -37,6 +38,7 @@ class Entry:
     pending_updates: int = 0
     follows_at: float | None = None
     stale_since: float | None = None
+    reference: Reference | None = None
 
     def held(self, now: float) -> bool:
         """Whether a claim holds the model."""

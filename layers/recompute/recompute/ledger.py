@@ -2,10 +2,11 @@
 
 Attributes: job_id and model_id (the key), run_id, requested_at, lease_expires_at, pending_at, pending_since,
 pending_updates, covered_until, stale_since, gathered, wake_at and follows_at (see coverage.Entry), history
-(JSON, the last completed runs), last_run_id (so that a release may be repeated), claimed_at (of the last
-claim, also of one that came to nothing), last_outcome, last_ended_at and last_failure (for people) and
-expires_at (time to live). Times are ISO 8601 strings of fixed width. The workflow writes the same item: at
-its start it makes the claim a run, with requested_at and a long lease, and at its end it releases the model.
+(JSON, the last completed runs), quality_reference (JSON, see quality.Reference), last_run_id (so that a
+release may be repeated), claimed_at (of the last claim, also of one that came to nothing), last_outcome,
+last_ended_at and last_failure (for people) and expires_at (time to live). Times are ISO 8601 strings of fixed
+width. The workflow writes the same item: at its start it makes the claim a run, with requested_at and a long
+lease, and at its end it releases the model.
 """
 
 import json
@@ -267,4 +268,5 @@ def _entry(item: dict[str, Any]) -> Entry:
         pending_updates=int(item["pending_updates"]["N"]) if "pending_updates" in item else 0,
         follows_at=time("follows_at"),
         stale_since=time("stale_since"),
+        reference=json.loads(item["quality_reference"]["S"]) if "quality_reference" in item else None,
     )

@@ -3,15 +3,18 @@
 Overall accuracy hides missed escalations, because most alerts are to be dropped anyway. So the rules of the
 quality gate look at the figures of each decision, and at each only where it stands on enough alerts.
 
+A model is compared with its reference: each figure as it was when it was first judged, or when it last
+improved. Compared with the run before, a model would be found unchanged as soon as it has been bad twice, and
+one that loses a little each time would never be found worse.
+
 A figure is named as the API names it: `overall_accuracy`, `overall_f1_score`, `overall_recall`,
 `overall_precision`, or of one decision `Escalate.recall`, `Escalate.precision`, `Escalate.f1_score`.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from recompute.errors import ConfigurationError
@@ -31,7 +34,17 @@ _SHARE_OF = {
 }
 """The counts that together are the alerts a decision's figure stands on."""
 
+_LARGEST_SCORE = 1e9
+"""Scores are from 0 to 1, or percentages."""
+
 _RULE_NAME = re.compile(rf"{'|'.join(OVERALL)}|.+\.(?:{'|'.join(_SHARE_OF)})", re.DOTALL)
+
+Reference = dict[str, tuple[float, int]]
+"""Figures by name, each with the number of alerts that it stands on: as JSON, lists of two numbers."""
+
+LARGEST_REFERENCE = 8 * 1024
+"""Bytes of JSON, for the sake of the workflow's data. The figures that go beyond it, some hundreds, are
+compared with the run before."""
 
 Verdict = Literal["improved", "unchanged", "regressed", "not_judged"]
 
@@ -88,11 +101,18 @@ class _Figure(NamedTuple):
     samples: int
 
 
+_NO_FIGURE = _Figure(0.0, 0)
+
+
 class _Finding(NamedTuple):
-    """What the rules say of one figure; None where it cannot be judged."""
+    """What the rules say of one figure. The verdict is None where it cannot be judged.
+
+    `needed` tells that the model cannot be judged without it.
+    """
 
     verdict: Literal["improved", "unchanged", "regressed"] | None
     why: str
+    needed: bool = False
 
 
 def parse(text: str) -> Rules:
@@ -130,19 +150,81 @@ def _limits(document: Mapping[str, Any], name: str) -> dict[str, float]:
     return limits
 
 
-def assess(before: Mapping[str, Any] | None, after: Mapping[str, Any], rules: Rules) -> Assessment:
-    """Compares the metrics, as the API serves them, by the rules. Whatever is not there is not judged.
+def assess(
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any],
+    rules: Rules,
+    reference: Mapping[str, Sequence[float]] | None = None,
+) -> Assessment:
+    """Judges the metrics, as the API serves them, by the rules. Whatever is not there is not judged.
 
-    One regression makes the model regressed. Otherwise it is not judged if it had no metrics before, if a
-    figure that a rule names outright cannot be judged, or if none can; a figure that the model neither had
-    nor has does not keep it from being judged. Otherwise one improvement makes it improved.
+    Figures that `reference` has not (see `next_reference`) are compared with those before. The differences
+    are always those between before and after.
+
+    One regression makes the model regressed. Otherwise it is not judged if there is nothing to compare with,
+    if a figure is gone or has become too thin, if one that a rule names outright cannot be judged, or if none
+    can; a figure that the model neither had nor has keeps it from being judged only where it has a floor of
+    its own. Otherwise one improvement makes it improved.
     """
     old, new = _figures(_object(before)), _figures(after)
-    known = sorted(old | new, key=lambda name: (name not in OVERALL, name))
-    findings = {n: found for n in known if (found := _find(n, old.get(n), new.get(n), rules))}
-    verdict, why = _verdict(findings, rules, compared=bool(old))
-    differences = [d for n in known if (d := _difference(n, old.get(n), new.get(n)))]
+    standard = _standard(reference, old, rules)
+    known = sorted(new | standard, key=_overall_first)
+    findings = {
+        n: found for n in known if (found := _find(n, old.get(n), standard.get(n), new.get(n), rules))
+    }
+    verdict, why = _verdict(findings, rules, compared=bool(standard) or not rules.largest_drop)
+    changed = sorted(old | new, key=_overall_first)
+    differences = [d for n in changed if (d := _difference(n, old.get(n), new.get(n)))]
     return {"verdict": verdict, "why": "; ".join(why), "differences": differences}
+
+
+def next_reference(
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any],
+    rules: Rules,
+    reference: Mapping[str, Sequence[float]] | None,
+    verdict: Verdict,
+) -> Reference:
+    """What the model's next metrics are to be compared with: the figures that a largest drop is for.
+
+    A figure's reference moves only when the figure improves, and none moves in a run that regressed: so
+    neither a model that stays bad nor one that loses a little each time passes.
+    """
+    old = _standard(reference, _figures(_object(before)), rules)
+    found = {} if verdict == "regressed" else _figures(after)
+    moved: Reference = {}
+    size = 0
+    for name in sorted(old | found, key=_overall_first):
+        if (drop := _rule_for(name, rules.largest_drop)) is None:
+            continue
+        figure = _better(old.get(name), found.get(name), drop, rules)
+        size += len(json.dumps({name: figure}))
+        if _solid(figure, rules) and size <= LARGEST_REFERENCE:
+            moved[name] = (figure.value, figure.samples)
+    return moved
+
+
+def _overall_first(name: str) -> tuple[bool, str]:
+    return name not in OVERALL, name
+
+
+def _standard(
+    reference: Mapping[str, Sequence[float]] | None, before: Mapping[str, _Figure], rules: Rules
+) -> dict[str, _Figure]:
+    """What new figures are compared with: the reference, and where it is too thin for the rules, before."""
+    kept = {name: _Figure(value, int(samples)) for name, (value, samples) in (reference or {}).items()}
+    return {**before, **{name: figure for name, figure in kept.items() if _solid(figure, rules)}}
+
+
+def _better(old: _Figure | None, new: _Figure | None, drop: float, rules: Rules) -> _Figure:
+    """The new figure if there was none that could be judged by, or if it is an improvement; else the old."""
+    if old is None or not _solid(old, rules):
+        return new or old or _NO_FIGURE
+    return new if new and _solid(new, rules) and _change(old, new) > drop else old
+
+
+def _solid(figure: _Figure, rules: Rules) -> bool:
+    return figure.samples >= rules.minimum_samples
 
 
 def _verdict(findings: Mapping[str, _Finding], rules: Rules, *, compared: bool) -> tuple[Verdict, list[str]]:
@@ -153,9 +235,14 @@ def _verdict(findings: Mapping[str, _Finding], rules: Rules, *, compared: bool) 
         return "regressed", regressed
     if not compared:
         return "not_judged", ["There are no metrics from before"]
-    if missing := [findings[n].why for n in rules.named if n in findings and findings[n].verdict is None]:
+    unknown = [name for name in rules.named if name not in findings]
+    missing = [found.why for found in findings.values() if found.needed]
+    missing += [
+        f"{name} has a floor, but is no figure of this model" for name in unknown if name in rules.floor
+    ]
+    if missing:
         return "not_judged", missing
-    left_out = said(None) + [f"{n} is no figure of this model" for n in rules.named if n not in findings]
+    left_out = said(None) + [f"{name} is no figure of this model" for name in unknown]
     if improved := said("improved"):
         return "improved", improved + left_out
     if said("unchanged"):
@@ -163,20 +250,25 @@ def _verdict(findings: Mapping[str, _Finding], rules: Rules, *, compared: bool) 
     return "not_judged", ["No rule could be applied", *left_out]
 
 
-def _find(name: str, old: _Figure | None, new: _Figure | None, rules: Rules) -> _Finding | None:
-    """What the rules say of a figure; None where there is no rule for it."""
+def _find(
+    name: str, before: _Figure | None, old: _Figure | None, new: _Figure | None, rules: Rules
+) -> _Finding | None:
+    """What the rules say of a figure, compared with the `old` one; None where there is no rule for it."""
     drop, floor = _rule_for(name, rules.largest_drop), _rule_for(name, rules.floor)
     if drop is None and floor is None:
         return None
-    if new is None or new.samples < rules.minimum_samples:
-        return _Finding(None, _shortage(name, new, "now", rules))
+    named = name in rules.named
+    if new is None or not _solid(new, rules):
+        lost = old is not None and _solid(old, rules)
+        return _Finding(None, _shortage(name, new, "now", rules), named or lost)
     if floor is not None and new.value < floor:
         return _Finding("regressed", f"{name} is {new.value:.3f}, below its floor of {floor:g}")
     if drop is None:
         return _Finding("unchanged", "")
-    if old is None or old.samples < rules.minimum_samples:
-        return _Finding(None, _shortage(name, old, "before", rules))
-    change, story = _change(old, new), f"from {old.value:.3f} to {new.value:.3f}"
+    if old is None or not _solid(old, rules):
+        return _Finding(None, _shortage(name, old, "before", rules), named)
+    whose = "" if before and before.value == old.value else "its reference of "
+    change, story = _change(old, new), f"from {whose}{old.value:.3f} to {new.value:.3f}"
     if abs(change) <= drop:
         return _Finding("unchanged", "")
     if change > 0:
@@ -238,13 +330,10 @@ def _count(value: object) -> int:
 
 
 def _number(value: object) -> float | None:
-    """A finite number, else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """A number that a score can be, else None: differences of larger ones are no numbers at all."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST_SCORE:
         return None
-    try:
-        return float(value) if isfinite(value) else None
-    except OverflowError:
-        return None
+    return float(value)
 
 
 def scores(metrics: Mapping[str, Any] | None) -> dict[str, float | None]:

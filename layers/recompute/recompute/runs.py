@@ -8,11 +8,11 @@ are there by then. So names stay, and what is added is `NotRequired`, and read w
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 from recompute.completion import Status
 from recompute.errors import BadInput
-from recompute.quality import NOT_FINISHED, Assessment, Verdict, in_words
+from recompute.quality import NOT_FINISHED, Assessment, Reference, Verdict, in_words
 from recompute.timestamps import from_iso, to_iso
 from recompute.updates import Model, Update, identifier
 
@@ -73,7 +73,8 @@ class Check(TypedDict):
 
     `scores_in_words` is for people: the overall scores that the platform shows, and at the end of a completed
     run those before and after. `active_changed` tells that the run followed its job's active model, and that
-    this is another one by now, or may be.
+    this is another one by now, or may be. `reference` is what the metrics are judged by, and at the end of a
+    completed run what the next ones will be; null where there is none yet.
     """
 
     status: Status
@@ -89,6 +90,7 @@ class Check(TypedDict):
     quality: Assessment
     scores_in_words: str
     active_changed: bool
+    reference: NotRequired[Reference | None]
 
 
 def parse_run(name: str, value: object) -> Run:
@@ -127,7 +129,10 @@ def cause_of(update: Update) -> Cause:
 
 
 def first_check(
-    history: Sequence[PastRun], wait_seconds: int, baseline: Mapping[str, Any] | None = None
+    history: Sequence[PastRun],
+    wait_seconds: int,
+    baseline: Mapping[str, Any] | None = None,
+    reference: Reference | None = None,
 ) -> Check:
     """The state of a run whose recompute has just been asked for."""
     return {
@@ -144,6 +149,7 @@ def first_check(
         "quality": NOT_FINISHED,
         "scores_in_words": in_words(baseline),
         "active_changed": False,
+        "reference": reference,
     }
 
 

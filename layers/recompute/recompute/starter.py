@@ -256,7 +256,7 @@ class Starter:
         polls = self._polls
         past = durations(entry.history)
         wait = next_wait(0.0, past, shortest=polls.shortest, longest=polls.longest)
-        return first_check(entry.history, wait, run["baseline"])
+        return first_check(entry.history, wait, run["baseline"], entry.reference)
 
     def conclude(self, ended: RunEnded) -> list[Update]:
         """Sees to a run whose execution ended as it should not: failed, timed out, or aborted.
