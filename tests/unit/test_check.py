@@ -252,6 +252,21 @@ def test_a_platform_that_asks_for_patience_does_not_stretch_the_deadline(followe
 # --- When to look again ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("patience", [None, "0"], ids=["recomputing", "refusing"])
+def test_the_longest_run_is_looked_at_no_oftener_than_its_execution_has_events_for(
+    patience: str | None,
+) -> None:
+    week = 7 * 86400
+    hasty = PollSettings(shortest=1, longest=1, start_grace=600)
+    follower = Follower({**RUN, "deadline_at": to_iso(REQUESTED_AT + week)}, polls=hasty)
+    elapsed = 0
+    while elapsed < week - 3600:
+        if patience:
+            follower.platform.metrics = answer(429, headers={"Retry-After": patience})
+        elapsed += follower.look(elapsed, **({} if patience else busy()))["wait_seconds"]
+    assert 1000 < follower.last["polls"] < 25_000 / 9
+
+
 @given(
     elapsed=st.floats(0, DEADLINE - 1),
     recomputing=st.booleans(),

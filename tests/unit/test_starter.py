@@ -21,7 +21,7 @@ from recompute.errors import (
     UndocumentedAnswer,
 )
 from recompute.events import RunEnded
-from recompute.gathering import Significance
+from recompute.gathering import MOST_MARKS, Significance, mark
 from recompute.ledger import Ledger
 from recompute.places import Places
 from recompute.polling import next_wait
@@ -59,14 +59,14 @@ class Scene:
         self.ledger = Ledger(stack.dynamodb, stack.ledger_table)
         self.starter = self.starter_with(self.ledger)
 
-    def starter_with(self, ledger: Ledger, workflow: Workflow | None = None) -> Starter:
+    def starter_with(self, ledger: Ledger, workflow: Workflow | None = None, spacing: float = 0.0) -> Starter:
         numbers = count(1)
         return Starter(
             self.arcanna,
             ledger,
             workflow or Workflow(self.stack.states, self.stack.workflow_arn),
             Places(self.stack.dynamodb, self.stack.ledger_table, 0),
-            spacing=0.0,
+            spacing=spacing,
             margin=MARGIN,
             run_deadline=DEADLINE,
             polls=POLLS,
@@ -525,6 +525,26 @@ def test_an_update_that_waits_with_others_has_their_run_follow(scene: Scene) -> 
         update = replace(scene.update(age), significance=much, follows_active=follows_active)
         assert scene.starter.ask(update, MODEL, LEASE).outcome == "waiting"
     assert follows(scene, scene.ask(40).detail)
+
+
+def test_what_waits_for_a_long_time_does_not_outgrow_the_ledger_s_item(scene: Scene) -> None:
+    """400 KB are some 9,000 marks: then no update of the model could be noted any more."""
+    begun = scene.clock.now
+    scene.stack.put_item({"covered_until": to_iso(begun - 100)})
+    patient = scene.starter_with(scene.ledger, spacing=3600.0)
+    for batch in range(4):
+        marks = frozenset(mark(begun - 60 + batch + n / MOST_MARKS, 1) for n in range(MOST_MARKS))
+        latest = replace(scene.update(0), happened_at=begun - 60 + batch + 1, marks=marks)
+        assert patient.ask(latest, MODEL, LEASE).outcome in ("waiting", "gathered")
+        again = patient.ask(latest, MODEL, LEASE)  # and one that is delivered twice is no news
+        assert again.outcome in ("waiting", "gathered")
+        assert max(marks) in scene.ledger.read(MODEL).gathered
+        assert len(scene.ledger.read(MODEL).gathered) <= 2 * MOST_MARKS
+    earliest = replace(scene.update(100), marks=frozenset({mark(begun - 90, 1)}))
+    assert patient.ask(earliest, MODEL, LEASE).outcome in ("waiting", "gathered")
+    assert min(earliest.marks) not in scene.ledger.read(MODEL).gathered
+    scene.clock.now += 3600
+    assert patient.ask(replace(scene.update(0), waker=True), MODEL, LEASE).outcome in ("started", "settling")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,9 @@ from recompute.settings import PollSettings
 from recompute.timestamps import from_iso, to_iso
 from recompute.updates import Model
 
+MOST_CHECKS = 2000
+"""Of a run, by longer waits if need be: an execution may have 25,000 events, and each check makes nine."""
+
 CONFIRMATION = 60.0
 """Seconds that the platform's flag and timestamp may change apart before a run counts as failed."""
 
@@ -50,7 +53,9 @@ def check(arcanna: Arcanna, run: Run, last: Check, polls: PollSettings, rules: R
     except RetryLater as error:
         if error.retry_after is None or elapsed >= deadline:
             raise
-        wait = int(min(max(error.retry_after, polls.shortest), polls.longest)) + 1
+        wait = (
+            int(max(min(max(error.retry_after, polls.shortest), polls.longest), deadline / MOST_CHECKS)) + 1
+        )
         return {**last, "detail": str(error), "wait_seconds": wait, "polls": count}
     confirmation = min(CONFIRMATION, polls.start_grace)
     idle_since = _idle_since(seen, last, now)
@@ -131,8 +136,9 @@ def _wait(
     elapsed: float, deadline: float, confirmation: float | None, last: Check, polls: PollSettings
 ) -> int:
     """Seconds until the next check: by the policy, but not past the deadline, nor past a confirmation."""
-    wait = next_wait(elapsed, durations(last["history"]), shortest=polls.shortest, longest=polls.longest)
-    latest = min(deadline - elapsed, polls.longest if confirmation is None else confirmation)
+    longest = max(polls.longest, deadline / MOST_CHECKS)
+    wait = next_wait(elapsed, durations(last["history"]), shortest=polls.shortest, longest=longest)
+    latest = min(deadline - elapsed, longest if confirmation is None else confirmation)
     return max(1, min(wait, int(latest) + 1))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from recompute.gathering import Mark, due_at, mark, read_mark
+from recompute.gathering import MOST_MARKS, Mark, due_at, mark, read_mark
 from recompute.quality import Reference
 from recompute.runs import PastRun
 from recompute.updates import Update
@@ -61,6 +61,11 @@ class Entry:
         """When a claim of which it is not known whether it becomes a run has come to nothing."""
         in_doubt = self.run_id is not None and self.requested_at is None
         return (self.lease_expires_at or 0.0) if in_doubt else 0.0
+
+    def knows(self, marks: frozenset[str]) -> bool:
+        """Whether these updates are among those that wait, or need not be, for all the later ones."""
+        enough = len(self.gathered) >= MOST_MARKS and max(marks) <= max(self.gathered)
+        return enough or marks <= self.gathered
 
     def owed(self, now: float) -> str | None:
         """The mark of a pending update that no run sees to: its claim has been given back, or has expired."""

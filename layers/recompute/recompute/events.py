@@ -361,10 +361,12 @@ def _marks(listed: object, latest: float) -> frozenset[str]:
         return frozenset()
     if not isinstance(listed, list) or len(listed) > MOST_MARKS:
         raise BadInput(f"marks must be a list of at most {MOST_MARKS}")
-    marks = frozenset(_checked("a mark", text) for text in listed)
-    if any(read_mark(text).at > latest for text in marks):
-        raise BadInput("a mark is of the future")
-    return marks
+    marks = (_checked("a mark", text) for text in listed)
+    # None is later than its message, by that message's clock: as with all other times.
+    return frozenset(
+        text if read_mark(text).at <= latest else f"{to_iso(latest)} {text.partition(' ')[2]}"
+        for text in marks
+    )
 
 
 def _significance(fields: object) -> Significance | None:

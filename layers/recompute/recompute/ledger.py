@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from recompute.aws import aws_call
 from recompute.coverage import Entry
+from recompute.gathering import fewest
 from recompute.timestamps import from_iso, to_iso
 from recompute.updates import Model, Update
 
@@ -119,6 +120,11 @@ class Ledger:
             _NO_LATER_FOLLOWS if follows else None,
             {":forget": int(now) + FORGET_AFTER, ":marks": marks, **follows},
         )
+
+    def forget_earliest(self, model: Model, gathered: frozenset[str]) -> Write:
+        """Keeps the latest of exactly these marks."""
+        only, these = _only(gathered)
+        return self._update(model, "SET gathered = :kept", only, {**these, ":kept": fewest(gathered)})
 
     def promise(self, model: Model, wake_at: float) -> Write:
         """Notes that a message has been sent which will ask by then for all that is gathered."""

@@ -11,6 +11,7 @@ from recompute.aws import Workflow
 from recompute.coverage import Entry, Plan, plan
 from recompute.errors import AwsUnavailable, BadInput, PlatformBusy, Rejected, RetryLater
 from recompute.events import RunEnded
+from recompute.gathering import MOST_MARKS
 from recompute.ledger import Ledger
 from recompute.observability import logger
 from recompute.places import Places
@@ -169,7 +170,9 @@ class Starter:
         self, planned: Plan, entry: Entry, update: Update, model: Model, now: float
     ) -> tuple[Fate | None, Entry]:
         """Has the update wait: by its marks alone if a message comes in time, else by being that message."""
-        if not update.own_marks <= entry.gathered or not entry.follows(update):
+        if len(entry.gathered) > 2 * MOST_MARKS:  # they would outgrow the ledger's item in the end
+            return None, self._ledger.forget_earliest(model, entry.gathered).entry
+        if not entry.knows(update.own_marks) or not entry.follows(update):
             follows_at = None if entry.follows(update) else update.happened_at
             return None, self._ledger.gather(model, update.own_marks, now, follows_at=follows_at).entry
         detail = f"one of {len(entry.gathered)} that wait, until {to_iso(planned.until)} at the latest"
