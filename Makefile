@@ -47,13 +47,15 @@ route: $(VENV)/.installed  ## What an object KEY=... leads to, by the deployed r
 doctor: $(VENV)/.installed  ## What keeps the stack from its work, and what to do
 	@$(BIN)/python -m tests.operate doctor --stack "$$STACK"
 
-# The end-to-end tests mostly wait, so they run beside the others.
+# The end-to-end tests mostly wait, so they run beside the others. Coverage would slow the simulation down, and
+# what only it ran would be a line that no test tells the purpose of.
 test: lint  ## Everything: lint, all tests, coverage
 	@rm -f .coverage .coverage.*
 	@$(BIN)/pytest tests/e2e >build/e2e.txt 2>&1 & e2e=$$!; \
-	$(BIN)/pytest --ignore tests/e2e --cov --cov-report=term-missing; others=$$?; \
+	$(BIN)/pytest --ignore tests/e2e --ignore tests/simulation --cov --cov-report=term-missing; others=$$?; \
+	$(BIN)/pytest tests/simulation; simulation=$$?; \
 	wait $$e2e; e2e=$$?; echo "--- End to end:"; cat build/e2e.txt; \
-	test $$others -eq 0 -a $$e2e -eq 0
+	test $$others -eq 0 -a $$simulation -eq 0 -a $$e2e -eq 0
 
 lint: install build/node/.installed  ## Style, types, template, workflow
 	$(BIN)/ruff check $(SOURCES)
@@ -126,6 +128,5 @@ build/bench/lambda-env/.installed: $(VENV)/.installed tests/local_cloud/requirem
 build/node/.installed: Makefile
 	@mkdir -p build/node
 	@if command -v npm >/dev/null; then \
-	  npm install --silent --no-audit --no-fund --no-save --prefix build/node asl-validator@4.0.0; \
+	  npm install --silent --no-audit --no-fund --no-save --prefix build/node asl-validator@4.0.0 && touch $@; \
 	else echo "npm is not there: the workflow is not validated by asl-validator"; fi
-	@touch $@

@@ -179,8 +179,8 @@ def test_every_metric_of_the_dashboard_is_emitted(here: Installation, emitted: E
 def test_the_readme_documents_what_is_emitted_and_nothing_else(emitted: Emitted) -> None:
     found: dict[str, str] = defaultdict(str)
     for metric, unit in emitted.units.items():
-        by_job = ", by job" if "job_id" in dict(metric.dimensions) else ""
-        found[metric.name] = max(found[metric.name], unit + by_job, key=len)
+        by = "".join(f", by {n.removesuffix('_id')}" for n, _ in metric.dimensions if n != "service")
+        found[metric.name] = max(found[metric.name], unit + by, key=len)
     documented = {
         name: unit
         for names, unit, _ in table(section("What it emits"), "Metric")
@@ -191,7 +191,7 @@ def test_the_readme_documents_what_is_emitted_and_nothing_else(emitted: Emitted)
 
 def test_the_readme_counts_what_is_billed(emitted: Emitted) -> None:
     by_job = {m.name for m in emitted.units if "job_id" in dict(m.dimensions)}
-    of_all = {m.name for m in emitted.units if "job_id" not in dict(m.dimensions)}
+    of_all = {m.name for m in emitted.units if len(m.dimensions) == 1}
     found = re.search(r"That is (\d+) metrics, .*and (\d+) more for each job", section("What it emits"))
     assert found
     assert (int(found[1]), int(found[2])) == (len(of_all), len(by_job))
@@ -201,6 +201,7 @@ def test_no_metric_has_the_model_as_a_dimension(here: Installation, emitted: Emi
     assert {frozenset(dict(m.dimensions)) for m in emitted.units} == {
         frozenset({"service"}),
         frozenset({"service", "job_id"}),
+        frozenset({"service", "reason"}),
     }
     assert {m.namespace for m in emitted.units} == {metrics.namespace}
 
@@ -231,11 +232,11 @@ def _widgets(here: Installation) -> list[dict[str, Any]]:
 
 
 def _searched(expression: str) -> Metric:
-    """The metric that a SEARCH finds, for the job of these tests where it leaves the job open."""
+    """A metric that a SEARCH finds, for the job of these tests and a reason where it leaves these open."""
     found = re.match(r"SEARCH\('\{([\w,]+)\} service=\"(.+)\" MetricName=\"(\w+)\"'", expression)
     assert found, expression
     namespace, *names = found[1].split(",")
-    values = {"service": found[2], "job_id": str(JOB)}
+    values = {"service": found[2], "job_id": str(JOB), "reason": "Rejected"}
     return Metric(namespace, found[3], frozenset((name, values[name]) for name in names))
 
 

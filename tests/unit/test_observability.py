@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from recompute.errors import Unauthorised
-from recompute.observability import check_failed, count, logger, metrics, report, waiting
+from recompute.observability import check_failed, count, logger, metrics, report, run_failed, waiting
 from recompute.runs import Check, first_check
 from recompute.timestamps import from_iso
 from tests.doubles import Logs
@@ -111,6 +111,18 @@ def test_a_completed_run_tells_how_long_it_took_and_how_good_the_model_is(
             "OverallAccuracy": "None",
             "QualityVerdict": "None",
         },
+    }
+
+
+def test_runs_that_failed_are_counted_by_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    run_failed("NeverStarted")
+    (shown,) = emitted(capsys)
+    assert shown == {
+        "service": "tests",
+        "reason": "NeverStarted",
+        "RunsFailed": [1.0],
+        "dimensions": [["service"], ["service", "reason"]],
+        "units": {"RunsFailed": "Count"},
     }
 
 

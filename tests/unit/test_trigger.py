@@ -573,10 +573,12 @@ def test_a_schedule_asks_for_every_model_that_is_named_in_full(scene: Scene) -> 
     assert scene.models == {("7", "a"), ("7", "b")}
 
 
-def test_an_aborted_run_is_concluded(scene: Scene) -> None:
+def test_an_aborted_run_is_concluded_and_counted(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     scene.invoke(scene.request())
     assert scene.invoke(run_ended(scene.runs[0])) == []
     assert len(scene.stack.executions()) == 2
+    counted = [json.loads(line) for line in capsys.readouterr().out.splitlines() if "RunsFailed" in line]
+    assert [(each["reason"], each["RunsFailed"]) for each in counted] == [("ABORTED", [1.0])]
 
 
 def test_an_update_that_an_aborted_run_left_behind_is_asked_for(scene: Scene) -> None:

@@ -53,9 +53,8 @@ def check(arcanna: Arcanna, run: Run, last: Check, polls: PollSettings, rules: R
     except RetryLater as error:
         if error.retry_after is None or elapsed >= deadline:
             raise
-        wait = (
-            int(max(min(max(error.retry_after, polls.shortest), polls.longest), deadline / MOST_CHECKS)) + 1
-        )
+        wish = min(max(error.retry_after, polls.shortest), polls.longest)
+        wait = int(max(wish, deadline / MOST_CHECKS)) + 1
         return {**last, "detail": str(error), "wait_seconds": wait, "polls": count}
     confirmation = min(CONFIRMATION, polls.start_grace)
     idle_since = _idle_since(seen, last, now)

@@ -34,6 +34,14 @@ def waiting(age: float) -> None:
     metrics.add_metric(name="UpdateAge", unit=MetricUnit.Seconds, value=age)
 
 
+def run_failed(reason: str) -> None:
+    """Counts a run whose execution did not end as it should, by what it ended for."""
+    by_reason = EphemeralMetrics()
+    by_reason.add_dimensions(service=logger.service, reason=reason)
+    by_reason.add_metric(name="RunsFailed", unit=MetricUnit.Count, value=1)
+    by_reason.flush_metrics()
+
+
 def check_failed(run: Run, error: RetryLater, now: float) -> None:
     """Logs and counts a status check that got no answer and is left to the workflow's retries."""
     reason = type(error).__name__

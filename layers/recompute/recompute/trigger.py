@@ -17,7 +17,7 @@ from recompute.errors import (
     RetryLater,
 )
 from recompute.events import AllModels, Ignored, Occurrence, RunEnded, read, read_json, request_body
-from recompute.observability import count, logger, waiting
+from recompute.observability import count, logger, run_failed, waiting
 from recompute.routes import Routes
 from recompute.settings import RetrySettings
 from recompute.starter import Starter
@@ -173,6 +173,7 @@ class Trigger:
                 updates.append(occurrence)
             elif isinstance(occurrence, RunEnded):
                 updates += self._starter.conclude(occurrence)
+                run_failed(occurrence.error or occurrence.status)
             elif isinstance(occurrence, AllModels):
                 updates += self._scheduled(occurrence)
             elif isinstance(occurrence, Ignored):
