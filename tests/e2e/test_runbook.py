@@ -179,7 +179,7 @@ def the_doctor_tells_whether_arcanna_is_reached(desk: Desk) -> None:
 
 @exercises((DEAD, "PlatformBusy"), (WAIT, "PlatformBusy"))
 def what_somebody_else_recomputes_is_asked_for_when_they_are_done(desk: Desk) -> None:
-    scene = desk.scene(Behaviour(duration=20.0))
+    scene = desk.scene(Behaviour(duration=45.0))  # however late the update is looked at
     desk.here.arcanna.external_recompute(JOB, scene.model)
     until("theirs", lambda: desk.here.served(JOB, scene.model)["is_recomputing_metrics"])
     desk.here.arcanna.set_behaviour(SHORT, scene.model)

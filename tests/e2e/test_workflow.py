@@ -100,6 +100,11 @@ WAYS = {
         broken_run=True,
         error="BadInput",
     ),
+    "check not allowed": Way(
+        [*HELD, "Wait", "CheckStatus", "GiveUp", *FAILED],
+        fault=("lambda", "Invoke", DENIED),
+        error="Exception",  # the interpreter's; Step Functions itself says Lambda.AccessDeniedException
+    ),
     "completion not published": Way(
         [*HELD, "PublishCompleted", "ReleaseCompleted", "Conclude", "NotTold"],
         status="completed",
@@ -239,7 +244,7 @@ def _start(here: Installation, model: str, way: Way, faults: list[ApiFault]) -> 
     if way.held:
         held = {"run_id": run_id, "requested_at": PAST, "lease_expires_at": FUTURE}
         texts = {"job_id": str(JOB), "model_id": model, **held} | (
-            {"follows_at": PAST} if way.followed else {}
+            {"follows_at": last_at} if way.followed else {}
         )
         item: dict[str, Any] = {name: {"S": text} for name, text in texts.items()}
         if way.pending:
@@ -256,7 +261,8 @@ def _start(here: Installation, model: str, way: Way, faults: list[ApiFault]) -> 
             times=1000,
             role=here.cloud.physical_id("RecomputeWorkflowRole"),
             where=lambda call: (
-                any(own in json.dumps(call.parameters) for own in (model, last_at)) and not way.skip(call)
+                any(own in json.dumps(call.parameters, default=str) for own in (model, last_at))
+                and not way.skip(call)
             ),
         )
         faults.append(here.cloud.inject(fault))

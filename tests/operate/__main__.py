@@ -231,9 +231,9 @@ def _covered(stack: Deployed, job_id: str, model_id: str) -> int:
     (item,) = stack.ledger(job_id, model_id)
     if run_id := models.running(item, time.time()):
         return _follow(stack, run_id)
-    last = [run for run in models.runs(item) if run.outcome == "completed"][-1]
-    good = last.result != "regressed"
-    say(f"{'✓' if good else '✗'} the last run has completed, {last.result}", "green" if good else "red")
+    last = models.runs(item)[-1]
+    good = last.outcome == "completed" and last.result != "regressed"
+    say(f"{'✓' if good else '✗'} The last run: {last.outcome}, {last.result}", "green" if good else "red")
     return 0 if good else 1
 
 

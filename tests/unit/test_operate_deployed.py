@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytest
+from boto3.dynamodb.types import TypeSerializer
 
 from recompute.timestamps import to_iso
 from tests.doubles import MODEL, Stack, client
@@ -144,4 +145,14 @@ def test_what_is_covered_already_ends_as_the_run_did_that_covers_it(
     covered = {**MODEL._asdict(), "outcome": "covered", "detail": ""}
     monkeypatch.setattr(Deployed, "invoke_trigger", lambda _, __: ({"results": [covered]}, False))
     assert run(monkeypatch, "trigger", "--job", MODEL.job_id, "--model", MODEL.model_id) == code
-    assert f"the last run has completed, {verdict}" in capsys.readouterr().out
+    assert f"The last run: completed, {verdict}" in capsys.readouterr().out
+    failure = {"run_id": "two", "cause": "upload", "requested_at": to_iso(1e9 + 60), "polls": 3}
+    failure |= {"ended_at": to_iso(1e9 + 90), "status": "failed", "reason": "NeverStarted", "detail": ""}
+    stack.dynamodb.update_item(
+        TableName=stack.ledger_table,
+        Key={"job_id": {"S": MODEL.job_id}, "model_id": {"S": MODEL.model_id}},
+        UpdateExpression="SET last_failure = :failure",
+        ExpressionAttributeValues={":failure": TypeSerializer().serialize(failure)},
+    )
+    assert run(monkeypatch, "trigger", "--job", MODEL.job_id, "--model", MODEL.model_id) == 1
+    assert "The last run: failed, NeverStarted" in capsys.readouterr().out

@@ -209,8 +209,10 @@ def test_what_is_gone_or_has_become_thin_is_missed_without_being_named() -> None
 
 
 def test_only_what_rules_compare_is_kept_and_no_more_than_the_workflow_can_carry() -> None:
-    decisions: dict[str, Any] = {f"decision {number}": decision(90, 10) for number in range(1000)}
+    decisions: dict[str, Any] = {f"Decision {number}": decision(90, 10) for number in range(1000)}
+    decisions["Escalate"] = decision(90, 10)
     kept = next_reference(None, shown(**decisions), RULES, None, "not_judged")
+    assert "Escalate.recall" in kept  # which a rule names
     assert {name.rpartition(".")[2] for name in kept} == {"overall_accuracy", "recall"}
     assert "overall_accuracy" in kept
     assert 0.95 * LARGEST_REFERENCE < len(json.dumps(kept)) <= LARGEST_REFERENCE

@@ -43,8 +43,8 @@ Reference = dict[str, tuple[float, int]]
 """Figures by name, each with the number of alerts that it stands on: as JSON, lists of two numbers."""
 
 LARGEST_REFERENCE = 8 * 1024
-"""Bytes of JSON, for the sake of the workflow's data. The figures that go beyond it, some hundreds, are
-compared with the run before."""
+"""Bytes of JSON, for the sake of the workflow's data: some two hundred figures, those first that rules name
+outright. Any beyond are compared with the run before."""
 
 Verdict = Literal["improved", "unchanged", "regressed", "not_judged"]
 
@@ -194,7 +194,7 @@ def next_reference(
     found = {} if verdict == "regressed" else _figures(after)
     moved: Reference = {}
     size = 0
-    for name in sorted(old | found, key=_overall_first):
+    for name in sorted(old | found, key=lambda name: (name not in rules.named, *_overall_first(name))):
         if (drop := _rule_for(name, rules.largest_drop)) is None:
             continue
         figure = _better(old.get(name), found.get(name), drop, rules)
