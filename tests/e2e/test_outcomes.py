@@ -124,16 +124,16 @@ def test_a_model_that_misses_escalations_is_told_of_by_every_way(
     assert [verdicts[past["run_id"]] for past in history] == ["not_judged", "regressed"]
 
 
-def test_a_deployment_gate_opens_for_a_model_that_got_better_and_for_no_other(
+def test_a_deployment_gate_opens_for_a_model_that_is_good_again_and_not_for_one_that_stays_bad(
     here: Installation, model: str, gate: Mailbox
 ) -> None:
-    for number, accuracy in enumerate((GOOD, MISSES_ESCALATIONS, GOOD), 1):
+    for number, accuracy in enumerate((GOOD, MISSES_ESCALATIONS, MISSES_ESCALATIONS, GOOD), 1):
         upload(here, model, number, accuracy)
         runs = ended_runs(here, model, number)
 
     (opened,) = gate.about(model, 1)
     assert opened["detail"]["run_id"] == runs[-1]["run"]["run_id"]
-    assert opened["detail"]["verdict"] == "improved"
+    assert opened["detail"]["verdict"] in ("unchanged", "improved")
 
 
 def test_a_failed_run_is_told_of_and_remembered_beside_the_history(
