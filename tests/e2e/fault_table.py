@@ -266,7 +266,8 @@ def _of_aws() -> Iterator[Cell]:
     claim = aws(TRIGGER, "dynamodb", "UpdateItem", CLAIM)
     start = aws(TRIGGER, "stepfunctions", "StartExecution")
     give_back = aws(TRIGGER, "dynamodb", "UpdateItem", GIVE_BACK)
-    send = aws(TRIGGER, "sqs", "SendMessageBatch")
+    # Not what goes back into the updates queue by the same call, when the invocation's time is over.
+    send = aws(TRIGGER, "sqs", "SendMessageBatch", "MessageAttributes")
     outage = Fault(endpoint="metrics", status=503)
 
     def throttled(role: str, service: str, operation: str, part: str = "") -> AwsFault:

@@ -27,6 +27,14 @@ class Scene:
         )
         self.updated_at = time.time()
 
+    def update_past_the_queue(self) -> None:
+        """By direct invocation, which the trigger hears of at once however many updates there are."""
+        self.updated_at = time.time()
+        self.here.cloud.client("lambda").invoke(
+            FunctionName=self.here.cloud.outputs["TriggerRecomputeFunction"],
+            Payload=json.dumps({"job_id": JOB, "model_id": self.model}),
+        )
+
     def requests(self, endpoint: str) -> list[ReceivedRequest]:
         return [r for r in self.here.arcanna.requests if r.model_id == self.model and r.endpoint == endpoint]
 
@@ -64,14 +72,15 @@ def _is_held(scene: Scene) -> bool:
     return lease is not None and from_iso(lease) > time.time() + LEASE_SLACK / 2
 
 
-def _update_waiting(scene: Scene) -> None:
-    scene.update()
+def update_waiting(scene: Scene) -> None:
+    under_way(scene)
+    scene.update_past_the_queue()
     wait_for(f"the pending update of {scene.model}", lambda: "pending_at" in scene.entry())
 
 
 def update_during_the_run(scene: Scene) -> None:
     under_way(scene)
-    scene.update()
+    scene.update_past_the_queue()
 
 
 def aborted(scene: Scene) -> None:
@@ -80,8 +89,7 @@ def aborted(scene: Scene) -> None:
 
 
 def aborted_with_an_update_waiting(scene: Scene) -> None:
-    under_way(scene)
-    _update_waiting(scene)
+    update_waiting(scene)
     scene.stop_execution()
 
 

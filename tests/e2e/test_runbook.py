@@ -27,7 +27,7 @@ from tests.e2e.desk import STACK, TRIGGER, Desk, shows, until
 from tests.e2e.fault_table import CLAIM, HOLD, RELEASE, TRIGGER_TIMEOUT
 from tests.e2e.fault_table import TRIGGER as TRIGGER_ROLE
 from tests.e2e.fault_table import WORKFLOW as WORKFLOW_ROLE
-from tests.e2e.scene import Scene, under_way
+from tests.e2e.scene import Scene, under_way, update_waiting
 from tests.harness import ROUTES, LaterAlerts
 from tests.local_cloud import ApiFault
 from tests.local_cloud.cloud import OPERATOR, REGION
@@ -343,11 +343,9 @@ def a_model_that_could_not_be_released(desk: Desk) -> None:
 
 @exercises((FAIL, "NotAskedAgain"))
 def an_update_that_could_not_be_asked_for_again(desk: Desk) -> None:
-    scene = desk.scene(Behaviour(delay=0.2, duration=8.0))
+    scene = desk.scene(FOR_EVER)
     with desk.denied(WORKFLOW_ROLE, "sqs", "SendMessage", scene.model):
-        under_way(scene)
-        scene.update()
-        until("its mark", lambda: "pending_at" in scene.entry())
+        update_waiting(scene)
         desk.here.arcanna.set_behaviour(SHORT, scene.model)
         cause = ended(desk, scene, "NotAskedAgain")["cause"]
     shows(cause, "injected by the test")
