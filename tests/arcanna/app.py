@@ -73,7 +73,7 @@ async def request_recompute_metrics(
 
 @routes.get("/metrics/model", dependencies=[requires(READ_SCOPE)], responses=REFUSALS)
 async def model_metrics(platform: ThePlatform, job_id: JobReference, model_id: ModelId) -> ModelMetrics:
-    return platform.find_model(job_id, model_id).metrics
+    return platform.model_metrics(job_id, model_id)
 
 
 @routes.post("/metrics/job", dependencies=[requires(READ_SCOPE)], responses=REFUSALS)

@@ -6,6 +6,7 @@ Everything here runs on one event loop, so nothing needs a lock.
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
@@ -32,18 +33,25 @@ class Behaviour:
     """How a model's worker behaves. Times are in seconds.
 
     `delay` passes between request and start (queued, the flag is still false), `duration` between
-    start and end. At the end the flag falls and the timestamp changes, in one step unless
-    `timestamp_lag` (the flag falls first) or `flag_lag` (the timestamp changes first) part them.
-    With `fails` the flag rises and falls and the timestamp stays; with `never_starts` requests
-    are accepted and stay queued until the behaviour changes.
+    start and end, which besides does not come before the model's metrics have been read `looks` times
+    meanwhile: whoever must see it going on does, however slow they are. At the end the flag falls and the
+    timestamp changes, in one step unless `timestamp_lag` (the flag falls first) or `flag_lag` (the
+    timestamp changes first) part them. With `fails` the flag rises and falls and the timestamp stays; with
+    `never_starts` requests are accepted and stay queued until the behaviour changes.
     """
 
     delay: float = 0.0
     duration: float = 0.05
+    looks: int = 0
     timestamp_lag: float = 0.0
     flag_lag: float = 0.0
     fails: bool = False
     never_starts: bool = False
+
+
+SHORT = Behaviour(delay=0.2, duration=0.5)
+FOR_EVER = Behaviour(delay=0.2, duration=600.0)
+"""Until it is given another one."""
 
 
 class Ask(NamedTuple):
@@ -80,6 +88,9 @@ class Model:
     waiting: Recompute | None = None
     running: Recompute | None = None
     worker: asyncio.Task[None] | None = None
+    looks: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when its metrics have been read, and when its behaviour may be another."""
 
     def show(self, **changes: object) -> None:
         self.metrics = self.metrics.model_copy(update=changes)
@@ -133,6 +144,13 @@ class Platform:
             raise ApiError(404, "Model not found", f"Model '{model_id}' not found for job '{found.job_id}'")
         return found.models[model_id]
 
+    def model_metrics(self, job: str, model_id: str) -> ModelMetrics:
+        """What its last recompute has found, and whether one is going on."""
+        model = self.find_model(job, model_id)
+        model.looks += 1
+        model.changed.set()
+        return model.metrics
+
     def job_metrics(self, job: str) -> JobMetrics:
         """The job's figures are those of its active model's last recompute."""
         found = self.find_job(job)
@@ -166,12 +184,13 @@ class Platform:
             found.active = None
 
     def set_behaviour(self, behaviour: Behaviour, model_id: str | None = None) -> None:
-        """How recomputes go from now on: of one model, or of all models without their own."""
+        """How recomputes go from now on, those under way too: of one model, or of all without their own."""
         if model_id is None:
             self._behaviour = behaviour
         else:
             self._behaviours[model_id] = behaviour
         for model in self._models():
+            model.changed.set()
             self._wake(model)
 
     def request_recompute(
@@ -200,15 +219,13 @@ class Platform:
         while model.waiting and not (behaviour := self._behaviour_of(model)).never_starts:
             await asyncio.sleep(behaviour.delay)
             model.running, model.waiting = model.waiting, None
-            await self._recompute(model, model.running, behaviour)
+            await self._recompute(model, model.running)
             model.running = None
 
-    async def _recompute(self, model: Model, run: Recompute, behaviour: Behaviour) -> None:
+    async def _recompute(self, model: Model, run: Recompute) -> None:
         run.state, run.started_at = "in_progress", time.time()
         model.show(is_recomputing_metrics=True)
-        figures, _ = await asyncio.gather(
-            asyncio.to_thread(self._compute, run), asyncio.sleep(behaviour.duration)
-        )
+        figures, behaviour = await asyncio.gather(asyncio.to_thread(self._compute, run), self._last(model))
         if figures is None or behaviour.fails:
             run.state = "failed"
         else:
@@ -216,6 +233,18 @@ class Platform:
             run.state = "completed"
         model.show(is_recomputing_metrics=False)
         run.finished_at = time.time()
+
+    async def _last(self, model: Model) -> Behaviour:
+        """Lasts as long as the model's behaviour says, and returns what that is by then."""
+        begun, model.looks = time.monotonic(), 0
+        while True:
+            behaviour = self._behaviour_of(model)
+            left = begun + behaviour.duration - time.monotonic()
+            if left <= 0 and model.looks >= behaviour.looks:
+                return behaviour
+            model.changed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(model.changed.wait(), left if left > 0 else None)
 
     async def _publish(self, model: Model, run: Recompute, figures: Figures, behaviour: Behaviour) -> None:
         if behaviour.timestamp_lag:

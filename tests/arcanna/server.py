@@ -129,7 +129,7 @@ class ArcannaServer:
         self._on_loop(self._door.faults.clear)
 
     def set_behaviour(self, behaviour: Behaviour, model_id: str | None = None) -> None:
-        """How recomputes go that start from now on: of one model, or of all without their own."""
+        """How recomputes go from now on, those under way too: of one model, or of all without their own."""
         self._on_loop(lambda: self._platform.set_behaviour(behaviour, model_id))
 
     def set_api_keys(self, keys: Mapping[str, KeyInfo]) -> None:

@@ -109,7 +109,7 @@ def waiting(here: Installation, *kinds: Literal["", "Delayed", "NotVisible"]) ->
     return sum(int(counts[f"ApproximateNumberOfMessages{kind}"]) for kind in kinds)
 
 
-def _is_quiet(here: Installation) -> bool:
+def is_quiet(here: Installation) -> bool:
     """Whether no update waits or is being handled, and no run is under way."""
     running = here.cloud.client("stepfunctions").list_executions(
         stateMachineArn=here.cloud.outputs["RecomputeWorkflowArn"], statusFilter="RUNNING"
@@ -117,13 +117,13 @@ def _is_quiet(here: Installation) -> bool:
     return not waiting(here, "", "Delayed", "NotVisible") and not running["executions"]
 
 
-def settle(here: Installation, seconds: float) -> None:
+def settle(here: Installation, seconds: float = 60.0) -> None:
     """Waits until nothing moves: two looks, because an ended execution is reported a moment later."""
     looks = [False, False]
 
     def quiet_twice() -> bool:
         time.sleep(0.3)
-        looks[:] = [looks[1], _is_quiet(here)]
+        looks[:] = [looks[1], is_quiet(here)]
         return all(looks)
 
     wait_for("quiet", quiet_twice, seconds)

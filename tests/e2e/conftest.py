@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.arcanna.platform import Behaviour, Job
+from tests.arcanna.platform import SHORT, Job
 from tests.harness import Installation, installation
 
 JOB = 1234
@@ -20,7 +20,7 @@ def here() -> Iterator[Installation]:
         JOB: Job(name="security-alerts", models=MODELS),
         OTHER_JOB: Job(name="phishing-triage", models=OTHER_MODELS),
     }
-    with installation(jobs, Behaviour(delay=0.2, duration=0.5), "e2e") as installed:
+    with installation(jobs, SHORT, "e2e") as installed:
         yield installed
 
 

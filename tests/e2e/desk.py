@@ -51,7 +51,6 @@ class Desk:
         self._received: list[str] = []
         self._log: list[tuple[str, dict[str, Any]]] = []
         self._read = dict.fromkeys((TRIGGER, CHECK), 0)
-        self._ended: dict[str, dict[str, Any]] = {}
         self._looking = threading.Lock()
         self._dead_letters = threading.Lock()
         view.console.width = 250
@@ -142,19 +141,8 @@ class Desk:
 
     def executions(self, model: str) -> list[dict[str, Any]]:
         """Those of the model that have ended, oldest first."""
-        states, machine = (
-            self.here.cloud.client("stepfunctions"),
-            self.here.cloud.outputs["RecomputeWorkflowArn"],
-        )
-        with self._looking:
-            pages = states.get_paginator("list_executions").paginate(stateMachineArn=machine)
-            for arn in [
-                e["executionArn"] for p in pages for e in p["executions"] if e["status"] != "RUNNING"
-            ]:
-                if arn not in self._ended:
-                    self._ended[arn] = states.describe_execution(executionArn=arn)
-            found = [e for e in self._ended.values() if model in e["input"]]
-        return sorted(found, key=lambda execution: execution["startDate"])
+        everybodys = self.here.cloud.executions()
+        return [e for e in everybodys if model in e["input"] and e["status"] != "RUNNING"]
 
     def emitted(self, metric: str, since: float = 0.0) -> list[float]:
         """The values of a metric that were emitted after that moment (epoch seconds)."""

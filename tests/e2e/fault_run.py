@@ -15,12 +15,12 @@ from recompute.timestamps import from_iso
 from tests.arcanna.access import API_KEY, KeyInfo
 from tests.arcanna.alerts import InMemoryAlerts
 from tests.arcanna.faults import Fault
-from tests.arcanna.platform import Behaviour, Job, Recompute
+from tests.arcanna.platform import SHORT, Job, Recompute
 from tests.arcanna.server import ArcannaServer
 from tests.e2e.alone import BUILD, messages, own_installation, settle, subscribed
 from tests.e2e.conftest import JOB
-from tests.e2e.fault_table import CELLS, FOR_EVER, RETRIES, TRIGGER_TIMEOUT, Cell, dead, told
-from tests.e2e.scene import Scene, once, under_way
+from tests.e2e.fault_table import CELLS, RETRIES, TRIGGER_TIMEOUT, Cell, dead, told
+from tests.e2e.scene import Scene, long_under_way, once
 from tests.harness import Installation, wait_for
 from tests.local_cloud import ApiFault
 
@@ -58,7 +58,7 @@ def observe() -> dict[str, Observation]:
     names = [cell.name for cell in CELLS]
     models = {name: _model(n) for n, name in enumerate([*names, *AFTERMATH])}
     jobs = {JOB: Job(name="security-alerts", models=tuple(models.values()))}
-    arcanna = ArcannaServer(jobs, InMemoryAlerts(), behaviour=Behaviour(delay=0.2, duration=0.5))
+    arcanna = ArcannaServer(jobs, InMemoryAlerts(), behaviour=SHORT)
     with ExitStack() as platform:
         platform.enter_context(arcanna)
         with own_installation("faults", arcanna, PARAMETERS, TIMEOUTS) as here:
@@ -169,8 +169,7 @@ def _redrive(here: Installation, model: str) -> None:
 
 def _with_the_platform_down(here: Installation, scenes: Mapping[str, Scene], platform: ExitStack) -> None:
     """It goes down during a run, and while it is down an update comes."""
-    here.arcanna.set_behaviour(FOR_EVER, scenes[DOWN_LATER].model)
-    under_way(scenes[DOWN_LATER])
+    long_under_way(scenes[DOWN_LATER])
     platform.close()
     scenes[DOWN].update()
     settle(here, 150)

@@ -10,7 +10,7 @@ from email.utils import formatdate
 
 from recompute.trigger import RESERVE
 from tests.arcanna.faults import ERROR_MESSAGE_BODY, REASON_BODY, Fault
-from tests.arcanna.platform import Behaviour
+from tests.arcanna.platform import FOR_EVER, SHORT, Behaviour
 from tests.e2e.scene import (
     Scene,
     aborted,
@@ -27,12 +27,10 @@ BASELINE, POST, FIRST_CHECK, LATER_CHECK = "baseline", "POST", "first check", "l
 STAGES = (BASELINE, POST, FIRST_CHECK, LATER_CHECK)
 WHOLE_RUN = "whole run"
 RECOMPUTED = ("recomputed",)
-LONG = Behaviour(delay=0.2, duration=4.0)
-LONGER = Behaviour(delay=0.2, duration=9.0)
-"""So long that an update of which the trigger hears in the course of the run finds it there."""
+LONG = Behaviour(delay=0.2, looks=1)
+"""A check finds it going on."""
 
-FAILING = Behaviour(delay=0.2, duration=5.0, fails=True)
-FOR_EVER = Behaviour(delay=0.2, duration=600.0)
+FAILING = Behaviour(delay=0.2, looks=1, fails=True)
 EITHER = (1, 2)
 """Of asks: the execution began although nobody heard of it, and holds the model if it is the first to."""
 
@@ -194,22 +192,22 @@ def _of_the_recompute() -> Iterator[Cell]:
     ) -> Cell:
         return Cell(fault, WHOLE_RUN, ends or RECOMPUTED, asks, behaviour=behaviour, play=play)
 
-    yield cell("no fault", Behaviour(delay=0.2, duration=0.5))
+    yield cell("no fault", SHORT)
     yield cell("stays queued for some polls", Behaviour(delay=3.5))
     yield cell("never starts", Behaviour(never_starts=True), told("NeverStarted"))
     yield cell("fails", FAILING, told("NoNewResult"))
     yield cell("flag changes before the timestamp", Behaviour(duration=1.5, timestamp_lag=2.0))
     yield cell("timestamp changes before the flag", Behaviour(duration=1.5, flag_lag=2.0))
     yield cell("outlives the deadline", FOR_EVER, told("DeadlinePassed"))
-    yield cell("busy with another's recompute", LONG, play=busy_with_anothers)
+    yield cell("busy with another's recompute", replace(LONG, looks=2), play=busy_with_anothers)
     yield cell(
         "busy with another's for ever", FOR_EVER, dead("PlatformBusy"), asks=(0,), play=busy_with_anothers
     )
-    yield cell("model removed", LONG, told("Rejected"), play=model_removed)
+    yield cell("model removed", FOR_EVER, told("Rejected"), play=model_removed)
     yield cell("aborted by an operator", FOR_EVER, told("ABORTED"), play=aborted)
     yield cell(
         "aborted, with an update waiting",
-        LONGER,
+        FOR_EVER,
         "recomputed",
         told("ABORTED"),
         asks=(2,),
@@ -360,7 +358,6 @@ def _of_the_workflow() -> Iterator[Cell]:
                 name,
                 stage,
                 asks=(2,),
-                behaviour=LONGER,
                 play=update_during_the_run,
                 aws=(_with(at, fault),),
             )

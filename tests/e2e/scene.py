@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from recompute.starter import LEASE_SLACK
 from recompute.timestamps import from_iso
 from tests.arcanna.front_door import ReceivedRequest
+from tests.arcanna.platform import FOR_EVER, SHORT, Behaviour
 from tests.e2e.conftest import JOB
 from tests.harness import Installation, wait_for
 from tests.local_cloud import Call
@@ -19,6 +20,10 @@ class Scene:
     here: Installation
     model: str
     updated_at: float = 0.0
+
+    def behaves(self, behaviour: Behaviour) -> None:
+        """How the model's recomputes go from now on, one under way too."""
+        self.here.arcanna.set_behaviour(behaviour, self.model)
 
     def update(self) -> None:
         self.here.cloud.client("sqs").send_message(
@@ -66,6 +71,12 @@ def under_way(scene: Scene) -> None:
     wait_for(f"the hold of {scene.model}", lambda: _is_held(scene), 60)
 
 
+def long_under_way(scene: Scene) -> None:
+    """A run whose recompute goes on until the model behaves otherwise."""
+    scene.behaves(FOR_EVER)
+    under_way(scene)
+
+
 def _is_held(scene: Scene) -> bool:
     """Whether an execution has the model: only that prolongs the lease beyond any invocation."""
     lease = scene.entry().get("lease_expires_at")
@@ -73,32 +84,36 @@ def _is_held(scene: Scene) -> bool:
 
 
 def update_waiting(scene: Scene) -> None:
-    under_way(scene)
+    """A run that goes on, and an update that it does not cover."""
+    long_under_way(scene)
     scene.update_past_the_queue()
     wait_for(f"the pending update of {scene.model}", lambda: "pending_at" in scene.entry())
 
 
 def update_during_the_run(scene: Scene) -> None:
-    under_way(scene)
+    long_under_way(scene)
     scene.update_past_the_queue()
+    scene.behaves(SHORT)
 
 
 def aborted(scene: Scene) -> None:
-    under_way(scene)
+    long_under_way(scene)
     scene.stop_execution()
 
 
 def aborted_with_an_update_waiting(scene: Scene) -> None:
     update_waiting(scene)
     scene.stop_execution()
+    scene.behaves(SHORT)
 
 
 def model_removed(scene: Scene) -> None:
-    under_way(scene)
+    long_under_way(scene)
     scene.here.arcanna.remove_model(JOB, scene.model)
 
 
 def busy_with_anothers(scene: Scene) -> None:
+    """Until the trigger has met it, unless it is for ever."""
     scene.here.arcanna.external_recompute(JOB, scene.model)
     wait_for("the other's recompute", lambda: scene.here.served(JOB, scene.model)["is_recomputing_metrics"])
     scene.update()

@@ -9,7 +9,7 @@ from tests.harness import Installation
 def test_a_run_with_k_polls_takes_k_plus_2_requests_and_the_fewest_writes_and_transitions(
     here: Installation, model: str
 ) -> None:
-    here.arcanna.set_behaviour(Behaviour(delay=0.2, duration=5.0), model)
+    here.arcanna.set_behaviour(Behaviour(delay=0.2, looks=2), model)
     here.cloud.invoke("TriggerRecomputeFunction", {"job_id": JOB, "model_id": model})
 
     calls = calls_of(here, model)

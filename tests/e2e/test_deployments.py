@@ -13,12 +13,12 @@ import pytest
 
 from tests.arcanna.access import API_KEY
 from tests.arcanna.alerts import InMemoryAlerts
-from tests.arcanna.platform import Behaviour, Job
+from tests.arcanna.platform import SHORT, Job
 from tests.arcanna.server import ArcannaServer
 from tests.deployment import ROOT
-from tests.e2e.alone import alone, own_installation
+from tests.e2e.alone import alone, own_installation, settle
 from tests.e2e.conftest import JOB, MODELS
-from tests.e2e.test_main_job import alerts, asks, ended_runs, key_of, settle
+from tests.e2e.test_main_job import alerts, asks, ended_runs, key_of
 from tests.harness import Installation, wait_for
 
 MODEL = MODELS[0]
@@ -28,7 +28,7 @@ ARCHITECTURES = {"arm64": "prod", "x86_64": "dev"}
 
 def platform() -> ArcannaServer:
     jobs = {JOB: Job(name="security-alerts", models=(MODEL,))}
-    return ArcannaServer(jobs, InMemoryAlerts(), behaviour=Behaviour(delay=0.2, duration=0.5))
+    return ArcannaServer(jobs, InMemoryAlerts(), behaviour=SHORT)
 
 
 def upload_is_followed(here: Installation, name: str = "alerts.csv") -> None:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.arcanna.faults import Fault
-from tests.arcanna.platform import Behaviour
+from tests.arcanna.platform import FOR_EVER, SHORT
 from tests.deployment import resource
+from tests.e2e.alone import settle
 from tests.e2e.conftest import JOB
 from tests.e2e.test_main_job import (
     alerts,
@@ -19,9 +20,9 @@ from tests.e2e.test_main_job import (
     ended_runs,
     feedback_of,
     key_of,
+    ledger_entry,
     restart_trigger,
     send,
-    settle,
 )
 from tests.harness import Installation, wait_for
 from tests.local_cloud import Call
@@ -69,7 +70,7 @@ UNUSED_HERE = {
 def used(here: Installation, fresh_model: Callable[[], str]) -> set[Permission]:
     """What the roles did in runs that complete, fail, are put off, and have to be asked for again."""
     model, unknown = fresh_model(), "generic-1-1234-model-2.hdf5"
-    here.arcanna.set_behaviour(Behaviour(delay=0.2, duration=3.0), model)
+    here.arcanna.set_behaviour(FOR_EVER, model)
     here.arcanna.add_fault(Fault("metrics", model_id=model, status=503))
     here.cloud.fire("RecomputeSchedule")
     send(here, {"job_id": JOB, "model_id": unknown})
@@ -78,6 +79,8 @@ def used(here: Installation, fresh_model: Callable[[], str]) -> set[Permission]:
     here.upload(key_of(model), alerts())
     wait_for("the recompute", lambda: asks(here, model))
     here.upload(key_of(model, "correction.csv"), alerts(2))
+    wait_for("the correction's mark", lambda: "pending_at" in ledger_entry(here, model))
+    here.arcanna.set_behaviour(SHORT, model)
     ended_runs(here, model, 2)
     ended_runs(here, unknown, 1)
     ended_runs(here, gathered, 1)

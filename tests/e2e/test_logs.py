@@ -8,9 +8,10 @@ import pytest
 
 from tests.arcanna.access import API_KEY
 from tests.arcanna.faults import Fault
-from tests.arcanna.platform import Behaviour
+from tests.arcanna.platform import FOR_EVER
+from tests.e2e.alone import settle
 from tests.e2e.conftest import JOB
-from tests.e2e.test_main_job import alerts, asks, ended_runs, key_of, send, settle
+from tests.e2e.test_main_job import alerts, asks, ended_runs, key_of, send
 from tests.harness import Installation, wait_for
 from tests.local_cloud import FunctionError
 
@@ -53,7 +54,7 @@ def lines(here: Installation, fresh_model: Callable[[], str]) -> list[str]:
 
 def _answers(here: Installation, model: str) -> None:
     """The platform says it, and the key besides: to the trigger, and to status checks, the last for good."""
-    here.arcanna.set_behaviour(Behaviour(delay=0.2, duration=5.0), model)
+    here.arcanna.set_behaviour(FOR_EVER, model)
 
     def answer(status: int) -> None:
         body = f"{HOSTILE} {API_KEY}"

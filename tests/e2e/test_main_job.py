@@ -11,7 +11,8 @@ import pytest
 
 from tests.arcanna.access import API_KEY
 from tests.arcanna.alerts import labelled_alerts
-from tests.arcanna.platform import Behaviour
+from tests.arcanna.platform import FOR_EVER, SHORT, Behaviour
+from tests.e2e.alone import settle
 from tests.e2e.conftest import JOB, OTHER_JOB, OTHER_MODELS
 from tests.harness import ROUTES, Installation, wait_for
 
@@ -50,20 +51,6 @@ def ended_runs(here: Installation, model: str, count: int) -> list[dict[str, Any
         return runs if len(runs) >= count and all(r["status"] != "RUNNING" for r in runs) else []
 
     return wait_for(f"{count} ended runs of {model}", look)
-
-
-def quiet(here: Installation) -> bool:
-    """Whether nothing waits, is being handled or runs."""
-    queue = here.cloud.client("sqs").get_queue_attributes(
-        QueueUrl=here.cloud.outputs["UpdatesQueueUrl"], AttributeNames=["All"]
-    )["Attributes"]
-    waiting = sum(int(queue[f"ApproximateNumberOfMessages{kind}"]) for kind in ("", "Delayed", "NotVisible"))
-    return waiting == 0 and all(e["status"] != "RUNNING" for e in here.cloud.executions())
-
-
-def settle(here: Installation) -> None:
-    """Waits until nothing moves any more."""
-    wait_for("quiet", lambda: quiet(here), 60)
 
 
 def send(here: Installation, body: object) -> None:
@@ -148,7 +135,7 @@ def test_a_recompute_that_stays_queued_is_not_reported_as_completed(here: Instal
 
 
 def test_updates_during_a_run_lead_to_one_further_run(here: Installation, model: str) -> None:
-    here.arcanna.set_behaviour(Behaviour(delay=0.2, duration=4.0), model)
+    here.arcanna.set_behaviour(FOR_EVER, model)
     here.upload(key_of(model), alerts())
     wait_for("the recompute", lambda: asks(here, model))
 
@@ -156,6 +143,8 @@ def test_updates_during_a_run_lead_to_one_further_run(here: Installation, model:
         here.upload(key_of(model, f"correction-{n}.csv"), alerts(n + 2))
         time.sleep(0.3)  # uploads of a person, in several batches
     corrected = time.time()
+    wait_for("their marks", lambda: int(ledger_entry(here, model).get("pending_updates", 0)) >= 5)
+    here.arcanna.set_behaviour(SHORT, model)
 
     runs = ended_runs(here, model, 2)
     settle(here)

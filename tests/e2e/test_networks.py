@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.arcanna.alerts import InMemoryAlerts, labelled_alerts
-from tests.arcanna.platform import Behaviour, Job
+from tests.arcanna.platform import SHORT, Job
 from tests.arcanna.server import ArcannaServer
 from tests.certificates import Authority
 from tests.connect_proxy import ConnectProxy
@@ -47,7 +47,7 @@ def _recompute() -> Seen:
         server = ArcannaServer(
             jobs,
             alerts,
-            behaviour=Behaviour(delay=0.2, duration=0.5),
+            behaviour=SHORT,
             prefix="/soc/arcanna",
             certfile=certfile,
             keyfile=keyfile,

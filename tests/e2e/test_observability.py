@@ -16,8 +16,9 @@ from recompute.observability import metrics
 from recompute.runs import first_check
 from tests.arcanna.alerts import labelled_alerts
 from tests.arcanna.faults import Fault
-from tests.arcanna.platform import Behaviour
+from tests.arcanna.platform import FOR_EVER, SHORT, Behaviour
 from tests.deployment import resource
+from tests.e2e.alone import settle
 from tests.e2e.conftest import JOB
 from tests.e2e.test_main_job import (
     ACCURACY,
@@ -29,7 +30,6 @@ from tests.e2e.test_main_job import (
     key_of,
     ledger_entry,
     send,
-    settle,
 )
 from tests.harness import Installation, wait_for
 from tests.local_cloud import ApiFault
@@ -115,14 +115,16 @@ def _let_everything_go_wrong(here: Installation, fresh_model: Callable[[], str],
     )
     send(here, {"job_id": JOB, "model_id": model})
     busy = fresh_model()
-    here.arcanna.set_behaviour(Behaviour(delay=0.0, duration=8.0), busy)
+    here.arcanna.set_behaviour(Behaviour(looks=1), busy)
     here.arcanna.external_recompute(JOB, busy)
     send(here, {"job_id": JOB, "model_id": busy})
     slow = fresh_model()
-    here.arcanna.set_behaviour(Behaviour(delay=0.2, duration=4.0), slow)
+    here.arcanna.set_behaviour(FOR_EVER, slow)
     here.upload(key_of(slow), alerts())
     wait_for("the recompute", lambda: asks(here, slow))
     here.upload(key_of(slow, "correction.csv"), alerts(2))
+    wait_for("the correction's mark", lambda: "pending_at" in ledger_entry(here, slow))
+    here.arcanna.set_behaviour(SHORT, slow)
     sample = json.loads((here.samples / "run-ended.json").read_text())["detail"]
     old = json.loads(sample["input"])["run"]
     for seen in (False, True):  # never started; not finished by its deadline

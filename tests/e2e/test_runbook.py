@@ -19,7 +19,7 @@ from recompute.timestamps import to_iso
 from tests.arcanna.access import API_KEY, KeyInfo
 from tests.arcanna.alerts import S3Alerts, labelled_alerts
 from tests.arcanna.faults import Fault
-from tests.arcanna.platform import Behaviour, Job
+from tests.arcanna.platform import FOR_EVER, SHORT, Behaviour, Job
 from tests.arcanna.server import ArcannaServer
 from tests.e2e.alone import alone, own_installation, settle
 from tests.e2e.conftest import JOB, MODELS, OTHER_JOB, OTHER_MODELS
@@ -27,7 +27,7 @@ from tests.e2e.desk import STACK, TRIGGER, Desk, shows, until
 from tests.e2e.fault_table import CLAIM, HOLD, RELEASE, TRIGGER_TIMEOUT
 from tests.e2e.fault_table import TRIGGER as TRIGGER_ROLE
 from tests.e2e.fault_table import WORKFLOW as WORKFLOW_ROLE
-from tests.e2e.scene import Scene, under_way, update_waiting
+from tests.e2e.scene import Scene, long_under_way, update_waiting
 from tests.harness import ROUTES, LaterAlerts
 from tests.local_cloud import ApiFault
 from tests.local_cloud.cloud import OPERATOR, REGION
@@ -41,9 +41,6 @@ PARAMETERS = {
     "FreshnessObjectiveSeconds": "60",
 }
 TIMEOUTS = {120: TRIGGER_TIMEOUT, 60: 8}
-SHORT = Behaviour(delay=0.2, duration=0.5)
-LONG = Behaviour(delay=0.2, duration=5.0)
-FOR_EVER = Behaviour(delay=0.2, duration=600.0)
 DEAD, WAIT, FAIL = "Dead letters", "Updates wait", "Runs fail"
 DOWN = Fault("metrics", times=None, status=503, body="down for maintenance")
 PROXY = Fault("metrics", times=None, status=200, body="<html>Log in")
@@ -125,14 +122,14 @@ def what_arcanna_does_not_know_is_trained_and_redriven(desk: Desk) -> None:
 
 @exercises((FAIL, "Rejected"))
 def a_model_that_is_removed_during_its_run_leaves_no_dead_letter(desk: Desk) -> None:
-    scene = desk.scene(LONG)
-    under_way(scene)
+    scene = desk.scene()
+    long_under_way(scene)
     desk.here.arcanna.remove_model(JOB, scene.model)
     looked_at_failure(desk, scene, "Rejected")
     assert desk.delete_dead_letters(scene.model) == 0
 
     desk.here.arcanna.set_active_model(JOB, scene.model)
-    desk.here.arcanna.set_behaviour(SHORT, scene.model)
+    scene.behaves(SHORT)
     desk.ask_again(scene)
 
 
@@ -179,16 +176,16 @@ def the_doctor_tells_whether_arcanna_is_reached(desk: Desk) -> None:
 
 @exercises((DEAD, "PlatformBusy"), (WAIT, "PlatformBusy"))
 def what_somebody_else_recomputes_is_asked_for_when_they_are_done(desk: Desk) -> None:
-    scene = desk.scene(Behaviour(duration=45.0))  # however late the update is looked at
+    scene = desk.scene(FOR_EVER)
     desk.here.arcanna.external_recompute(JOB, scene.model)
     until("theirs", lambda: desk.here.served(JOB, scene.model)["is_recomputing_metrics"])
-    desk.here.arcanna.set_behaviour(SHORT, scene.model)
     scene.update()
     (waiting, *_) = until("the wait", lambda: desk.lines("updates put off", scene.model))
     assert waiting["reason"] == "PlatformBusy"
     until("its metric", lambda: desk.emitted("PlatformBusy"))
     shows(until_dead(desk, "PlatformBusy", scene), "PlatformBusy", "for somebody else")
 
+    scene.behaves(SHORT)
     (theirs, *_) = desk.here.arcanna.recomputes(scene.model)
     until("their end", lambda: theirs.state == "completed")
     scene.updated_at = time.time()
@@ -248,7 +245,7 @@ def a_recompute_goes_wrong(desk: Desk, behaviour: Behaviour, reason: str) -> Non
     scene.update()
     looked_at_failure(desk, scene, reason)
 
-    desk.here.arcanna.set_behaviour(SHORT, scene.model)  # they have mended it at Arcanna
+    scene.behaves(SHORT)  # they have mended it at Arcanna
     until("its end", lambda: not desk.here.served(JOB, scene.model)["is_recomputing_metrics"])
     desk.ask_again(scene)
 
@@ -260,12 +257,12 @@ def what_never_started_completes_when_the_workers_run(desk: Desk) -> None:
 
 @exercises((FAIL, "NoNewResult"))
 def what_failed_at_arcanna_completes_when_it_works_there(desk: Desk) -> None:
-    a_recompute_goes_wrong(desk, Behaviour(delay=0.2, duration=4.0, fails=True), "NoNewResult")
+    a_recompute_goes_wrong(desk, Behaviour(delay=0.2, looks=1, fails=True), "NoNewResult")
 
 
 @exercises((FAIL, "DeadlinePassed"))
 def what_took_too_long_completes_when_it_is_as_fast_as_before(desk: Desk) -> None:
-    a_recompute_goes_wrong(desk, Behaviour(delay=0.2, duration=18.0), "DeadlinePassed")
+    a_recompute_goes_wrong(desk, FOR_EVER, "DeadlinePassed")
 
 
 @exercises((FAIL, "RequestFailed"))
@@ -291,26 +288,26 @@ def checks_that_met_a_proxy(desk: Desk) -> None:
 
 
 def checks_fail(desk: Desk, reason: str, outage: Fault) -> None:
-    scene = desk.scene(LONG)
+    scene = desk.scene(FOR_EVER)
     fault = Fault(**{**vars(outage), "model_id": scene.model, "skip": 1})  # the baseline
     desk.here.arcanna.add_fault(fault)
     scene.update()
     looked_at_failure(desk, scene, reason)
 
     desk.here.arcanna.remove_fault(fault)
-    desk.here.arcanna.set_behaviour(SHORT, scene.model)
+    scene.behaves(SHORT)
     until("its end", lambda: not desk.here.served(JOB, scene.model)["is_recomputing_metrics"])
     desk.ask_again(scene)
 
 
 @exercises((FAIL, "ABORTED"))
 def what_was_stopped_by_hand_completes_when_it_is_asked_for_again(desk: Desk) -> None:
-    scene = desk.scene(LONG)
-    under_way(scene)
+    scene = desk.scene()
+    long_under_way(scene)
     scene.stop_execution()
     looked_at_failure(desk, scene, "ABORTED")
 
-    desk.here.arcanna.set_behaviour(SHORT, scene.model)
+    scene.behaves(SHORT)
     until("its end", lambda: not desk.here.served(JOB, scene.model)["is_recomputing_metrics"])
     desk.ask_again(scene)
 
@@ -343,10 +340,10 @@ def a_model_that_could_not_be_released(desk: Desk) -> None:
 
 @exercises((FAIL, "NotAskedAgain"))
 def an_update_that_could_not_be_asked_for_again(desk: Desk) -> None:
-    scene = desk.scene(FOR_EVER)
+    scene = desk.scene()
     with desk.denied(WORKFLOW_ROLE, "sqs", "SendMessage", scene.model):
         update_waiting(scene)
-        desk.here.arcanna.set_behaviour(SHORT, scene.model)
+        scene.behaves(SHORT)
         cause = ended(desk, scene, "NotAskedAgain")["cause"]
     shows(cause, "injected by the test")
     assert "NotAskedAgain" in desk.failures_by_reason(scene.model)
@@ -659,13 +656,14 @@ def a_secret_without_a_key(desk: Desk) -> None:
 def a_key_is_refused(desk: Desk, reason: str, said: str, secret: str | None, valid: str) -> None:
     """Arcanna takes another key from now on, and people put `secret` where that belongs, or nothing yet."""
     secrets, arn = desk.here.cloud.client("secretsmanager"), desk.here.cloud.outputs["ApiKeySecretArn"]
-    waiting, running = desk.scene(), desk.scene(LONG)
-    under_way(running)
+    waiting, running = desk.scene(), desk.scene()
+    long_under_way(running)
     desk.here.arcanna.set_api_keys({valid: KeyInfo()})
     if secret:
         secrets.put_secret_value(SecretId=arn, SecretString=secret)
     waiting.update()
     looked_at_failure(desk, running, reason)
+    running.behaves(SHORT)
     shows(until_dead(desk, reason, waiting), reason, said)
     assert desk.emitted(reason)
     shows(desk.make("doctor")[1], "✗ key", "put-secret-value", arn)
@@ -675,7 +673,6 @@ def a_key_is_refused(desk: Desk, reason: str, said: str, secret: str | None, val
     shows(desk.make("doctor")[1], "✓ key", "✓ scopes")
     desk.redrive(reason, send=True)
     desk.recomputed(waiting)
-    desk.here.arcanna.set_behaviour(SHORT, running.model)
     desk.ask_again(running)
     assert not desk.emitted(reason, since)
     assert desk.emitted("UpdatesClaimed", since)

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_main_job import alerts, asks, ended_runs, key_of, quiet, settle
+from tests.e2e.alone import is_quiet, settle
+from tests.e2e.test_main_job import alerts, asks, ended_runs, key_of
 from tests.harness import Installation
 
 Connect = Callable[[Installation, str], dict[str, Any]]
@@ -89,7 +90,7 @@ def test_that_a_bucket_was_connected_is_no_update_and_no_dead_letter(
     before = len(here.cloud.executions())
     connected(here, connect)
 
-    assert not quiet(here), "S3's test event has not come"
+    assert not is_quiet(here), "S3's test event has not come"
     settle(here)
 
     assert len(here.cloud.executions()) == before

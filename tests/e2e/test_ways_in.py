@@ -4,7 +4,8 @@ import json
 import time
 from collections.abc import Callable
 
-from tests.arcanna.platform import Behaviour
+from tests.arcanna.platform import FOR_EVER, SHORT
+from tests.e2e.alone import settle
 from tests.e2e.conftest import JOB, OTHER_JOB, OTHER_MODELS
 from tests.e2e.test_main_job import (
     alerts,
@@ -14,7 +15,6 @@ from tests.e2e.test_main_job import (
     key_of,
     ledger_entry,
     send,
-    settle,
 )
 from tests.harness import Installation, wait_for
 
@@ -73,11 +73,12 @@ def test_the_schedule_has_stale_metrics_recomputed_and_leaves_fresh_ones(
 def test_a_model_that_becomes_active_during_the_run_is_recomputed_too(here: Installation) -> None:
     before, after = f"generic-1-{OTHER_JOB}-model-1.hdf5", f"generic-1-{OTHER_JOB}-model-2.hdf5"
     here.arcanna.set_active_model(OTHER_JOB, before)
-    here.arcanna.set_behaviour(Behaviour(delay=0.2, duration=3.0), before)
+    here.arcanna.set_behaviour(FOR_EVER, before)
     here.upload(f"training-data/{OTHER_JOB}/alerts.csv", alerts())
     wait_for("the recompute", lambda: asks(here, before))
 
     here.arcanna.set_active_model(OTHER_JOB, after)
+    here.arcanna.set_behaviour(SHORT, before)
 
     ((old,), (new,)) = ended_runs(here, before, 1), ended_runs(here, after, 1)
     settle(here)

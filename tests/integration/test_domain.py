@@ -114,7 +114,7 @@ def test_flag_and_timestamp_may_change_apart(
 def test_a_failed_recompute_is_no_completion(
     functions: Functions, stack: Stack, platform: ArcannaServer
 ) -> None:
-    platform.set_behaviour(Behaviour(fails=True, duration=0.3))
+    platform.set_behaviour(Behaviour(fails=True, looks=1))
     functions.trigger(request())
     data = only_execution(stack)
     deadline = time.monotonic() + 10

@@ -15,6 +15,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from moto.dynamodb.models.table import Table
 
 from tests.local_cloud import ApiFault, FunctionError, Incomplete, LocalCloud
 from tests.local_cloud.deployment import deploy
@@ -451,6 +452,38 @@ def test_an_environment_can_be_killed_when_its_call_took_effect(cloud: LocalClou
         TableName=cloud.physical_id("Table"), Key={"id": {"S": "before death"}}
     )
     assert "Item" in item
+
+
+def test_of_updates_on_one_condition_one_succeeds(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Table, "get_item", _slowly(Table.get_item))  # for others to pass
+    dynamodb, table = cloud.client("dynamodb"), cloud.physical_id("Table")
+
+    def claims(key: str) -> bool:
+        try:
+            dynamodb.update_item(
+                TableName=table,
+                Key={"id": {"S": key}},
+                UpdateExpression="SET claimed = :yes",
+                ConditionExpression="attribute_not_exists(claimed)",
+                ExpressionAttributeValues={":yes": {"BOOL": True}},
+            )
+        except dynamodb.exceptions.ConditionalCheckFailedException:
+            return False
+        return True
+
+    keys = [f"claimed-{number}" for number in range(50)]
+    with ThreadPoolExecutor(8) as pool:
+        claimed = list(pool.map(claims, [key for key in keys for _ in range(8)]))
+    assert [sum(claimed[n * 8 : n * 8 + 8]) for n in range(len(keys))] == [1] * len(keys)
+
+
+def _slowly(get_item: Callable[..., Any]) -> Callable[..., Any]:
+    def get(*arguments: Any, **named: Any) -> Any:
+        item = get_item(*arguments, **named)
+        time.sleep(0.002)
+        return item
+
+    return get
 
 
 # --- Up and down --------------------------------------------------------------------------------------

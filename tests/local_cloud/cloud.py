@@ -1,5 +1,6 @@
 """The local cloud: a SAM template, deployed on this machine."""
 
+import gc
 import json
 import threading
 import time
@@ -75,6 +76,7 @@ class LocalCloud:
         self._beside = beside
         self._session: Any = boto3.Session()
         self._clients: dict[tuple[str, str], Any] = {}
+        self._ended: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
         self._stack = ExitStack()
         self._resources: dict[str, Resource] = {}
@@ -100,6 +102,7 @@ class LocalCloud:
             raise RuntimeError("another local cloud is up in this process")
         stack.callback(_only_one.release)
         moto_api_backend.reset()
+        gc.freeze()  # of all that is loaded by now nothing is garbage; it need not be looked through each time
         api = Api(kill=lambda environment: self._functions.kill(environment))
         functions = Functions(self._python, self._common_variables(api.url), self.client)
         stack.enter_context(corrected(functions, self._interpreter_client))
@@ -172,16 +175,15 @@ class LocalCloud:
 
     def executions(self) -> list[dict[str, Any]]:
         """All executions, as DescribeExecution answers, oldest first."""
-        states = self.client("stepfunctions")
-        arns = [
-            execution["executionArn"]
-            for machine in self._of_type("AWS::StepFunctions::StateMachine")
-            for page in states.get_paginator("list_executions").paginate(
-                stateMachineArn=machine.physical_resource_id
-            )
-            for execution in page["executions"]
-        ]
-        found = [states.describe_execution(executionArn=arn) for arn in arns]
+        states, found = self.client("stepfunctions"), []
+        pages = states.get_paginator("list_executions")
+        for machine in self._of_type("AWS::StepFunctions::StateMachine"):
+            for page in pages.paginate(stateMachineArn=machine.physical_resource_id):
+                for arn in (execution["executionArn"] for execution in page["executions"]):
+                    described = self._ended.get(arn) or states.describe_execution(executionArn=arn)
+                    if described["status"] != "RUNNING":
+                        self._ended[arn] = described  # for good, and it is asked for again and again
+                    found.append(described)
         return sorted(found, key=lambda execution: execution["startDate"])
 
     def history(self, execution_arn: str) -> list[dict[str, Any]]:

@@ -2,11 +2,12 @@
 
 import json
 import secrets
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 from unittest.mock import patch
 
@@ -15,6 +16,7 @@ from moto.awslambda_simple.models import LambdaSimpleBackend
 from moto.core.config import default_user_config
 from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult
+from moto.dynamodb.models import DynamoDBBackend
 from moto.events.models import events_backends
 from moto.iam.access_control import PermissionResult
 from moto.s3 import notifications
@@ -60,6 +62,7 @@ def corrected(functions: Functions, interpreter_client: Callable[[str], Any]) ->
         # moto parses the definition again for each execution, which takes 0.1 s.
         parse = staticmethod(cache(AmazonStateLanguageParser.parse))
         enter(patch.object(AmazonStateLanguageParser, "parse", parse))
+        enter(patch.object(DynamoDBBackend, "update_item", _one_at_a_time(DynamoDBBackend.update_item)))
         enter(patch.object(FakeBucket, "get_permission", _get_permission))
         enter(patch.object(S3Response, "get_bucket_notification", _get_bucket_notification))
         enter(corrected_queues())
@@ -203,6 +206,20 @@ def _get_execution_history(response: StepFunctionResponse) -> ActionResult:
     if response._get_bool_param("reverseOrder"):  # noqa: SLF001 - as moto's own answers do
         history["events"].reverse()
     return answer
+
+
+# --- DynamoDB checks the condition of an update and makes it in one step, moto in two --------------------
+
+
+def _one_at_a_time(update_item: Callable[..., Any]) -> Callable[..., Any]:
+    lock = threading.Lock()
+
+    @wraps(update_item)
+    def update(*arguments: Any, **named: Any) -> Any:
+        with lock:
+            return update_item(*arguments, **named)
+
+    return update
 
 
 # --- S3 ignores the conditions of bucket policies, and so denies everything that "TLS only" does not ----
