@@ -1,4 +1,4 @@
-# `make demo` and `make test` do everything on a fresh machine with Python 3.11+ and make.
+# `make demo` and `make test` need nothing but Python 3.11+ and make.
 PYTHON ?= python3
 SEEDS ?= 2000
 SECONDS ?= 60
@@ -17,7 +17,7 @@ export STACK ?= arcanna-metrics
 export JOB MODEL KEY ROUTES_FILE REASON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local test lint unit e2e simulate load fuzz bench build lock audit clean
+.PHONY: help demo local test long lint unit e2e simulate load fuzz bench build lock audit clean
 .PHONY: status trigger accept redrive route doctor
 
 help:  ## Show this list
@@ -49,13 +49,17 @@ doctor: $(VENV)/.installed  ## What keeps the stack from its work, and what to d
 
 # The end-to-end tests mostly wait, so they run beside the others. Coverage would slow the simulation down, and
 # what only it ran would be a line that no test tells the purpose of.
-test: lint  ## Everything: lint, all tests, coverage
+test: lint  ## Lint, and all tests but the long ones, with coverage
 	@rm -f .coverage .coverage.*
-	@$(BIN)/pytest tests/e2e >build/e2e.txt 2>&1 & e2e=$$!; \
+	@$(BIN)/pytest tests/e2e -m 'not long' >build/e2e.txt 2>&1 & e2e=$$!; \
 	$(BIN)/pytest --ignore tests/e2e --ignore tests/simulation --cov --cov-report=term-missing; others=$$?; \
 	$(BIN)/pytest tests/simulation; simulation=$$?; \
 	wait $$e2e; e2e=$$?; echo "--- End to end:"; cat build/e2e.txt; \
 	test $$others -eq 0 -a $$simulation -eq 0 -a $$e2e -eq 0
+
+# Each file has an installation of its own, and mostly waits: two at a time.
+long: install  ## The long tests: faults at every stage, load, the runbook, commands, deployments, networks
+	$(BIN)/pytest tests/e2e -m long -n 2 --dist loadfile
 
 lint: install build/node/.installed  ## Style, types, template, workflow
 	$(BIN)/ruff check $(SOURCES)
@@ -68,7 +72,7 @@ lint: install build/node/.installed  ## Style, types, template, workflow
 unit: install  ## The fast tests only
 	$(BIN)/pytest tests/unit tests/contract
 
-e2e: install  ## The end-to-end tests only
+e2e: install  ## All end-to-end tests, the long ones too
 	$(BIN)/pytest tests/e2e
 
 simulate: install  ## Search histories of the protocol for a broken guarantee: SEEDS=100000

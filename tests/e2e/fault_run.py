@@ -70,6 +70,7 @@ def observe() -> dict[str, Observation]:
             scenes = {name: Scene(here, model) for name, model in models.items()}
             for scene in scenes.values():  # nobody's metrics are new: a baseline of null proves too little
                 arcanna.external_recompute(JOB, scene.model)
+            wait_for("theirs", lambda: all(r.state == "completed" for r in arcanna.recomputes()), 60)
             arcanna.add_fault(Fault("metrics", scenes[REDRIVEN].model, times=None, status=401))
             scenes[REDRIVEN].update()
             missed = _play([(cell, scenes[cell.name]) for cell in CELLS])

@@ -21,6 +21,8 @@ from tests.e2e.conftest import JOB, MODELS
 from tests.e2e.test_main_job import alerts, asks, ended_runs, key_of
 from tests.harness import Installation, wait_for
 
+pytestmark = pytest.mark.long
+
 MODEL = MODELS[0]
 ARCHITECTURES = {"arm64": "prod", "x86_64": "dev"}
 """Each is built with an environment of samconfig.toml."""

@@ -5,6 +5,8 @@ import pytest
 from tests.e2e.alone import alone
 from tests.e2e.fault_run import Observation, expectations, observe, write_report
 
+pytestmark = pytest.mark.long
+
 EXPECTED = expectations()
 
 

@@ -1,6 +1,10 @@
 """The guarantees under load; `python -m tests.e2e.load` does the same with 10,000 updates of 100 models."""
 
+import pytest
+
 from tests.e2e.load import measure
+
+pytestmark = pytest.mark.long
 
 
 def test_all_guarantees_hold_under_load() -> None:

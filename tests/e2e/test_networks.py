@@ -14,6 +14,8 @@ from tests.connect_proxy import ConnectProxy
 from tests.e2e.alone import alone, own_installation, settle
 from tests.harness import Installation, wait_for
 
+pytestmark = pytest.mark.long
+
 JOB = 1234
 MODEL = f"generic-1-{JOB}-model-1747385873.hdf5"
 FUNCTIONS = ("TriggerRecomputeFunction", "CheckStatusFunction")

@@ -18,6 +18,8 @@ from tests.arcanna.access import API_KEY
 from tests.harness import wait_for
 from tests.operate.local import JOBS
 
+pytestmark = pytest.mark.long
+
 ROUTES = {
     "routes": [
         {"name": "by-job", "keys": ["training-data/{job_id}/*"], "targets": [{"job_id": "{job_id}"}]},

@@ -32,6 +32,8 @@ from tests.harness import ROUTES, LaterAlerts
 from tests.local_cloud import ApiFault
 from tests.local_cloud.cloud import OPERATOR, REGION
 
+pytestmark = pytest.mark.long
+
 PARAMETERS = {
     "MaximumRecomputes": "0",
     "RetryAttempts": "1",

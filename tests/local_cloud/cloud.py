@@ -102,7 +102,7 @@ class LocalCloud:
             raise RuntimeError("another local cloud is up in this process")
         stack.callback(_only_one.release)
         moto_api_backend.reset()
-        gc.freeze()  # of all that is loaded by now nothing is garbage; it need not be looked through each time
+        gc.freeze()  # nothing that is loaded by now is garbage, so it need not be looked through each time
         api = Api(kill=lambda environment: self._functions.kill(environment))
         functions = Functions(self._python, self._common_variables(api.url), self.client)
         stack.enter_context(corrected(functions, self._interpreter_client))
