@@ -188,20 +188,22 @@ def test_a_recompute_by_hand_that_fails_is_an_exit_status_and_stays_in_the_statu
 
 
 def test_a_recompute_by_hand_during_a_run_is_followed_into_the_next_one(stack: Stack) -> None:
-    stack.behaves(MODEL, delay=0.5, duration=25.0)  # commands take their time to start
+    stack.behaves(MODEL, delay=0.5, duration=60.0)  # commands take their time to start
     known = stack.recomputes(MODEL)
     first = stack.start("trigger", "--stack", "local", "--job", JOB)
     wait_for("the run", lambda: stack.recomputes(MODEL) > known)
-    stack.behaves(MODEL, delay=0.5, duration=1.0)  # the next one
     wait_for("its hold", lambda: "a run is under way" in stack.run("status", "--job", JOB)[1])
     first.send_signal(signal.SIGINT)  # the run goes on without it
     printed, _ = first.communicate(timeout=60)
     assert first.returncode == 130
     assert "Stopped looking." in printed
 
-    code, printed = stack.run("trigger", "--job", JOB, "--model", MODEL)
+    second = stack.start("trigger", "--stack", "local", "--job", JOB, "--model", MODEL)
+    wait_for("its mark", lambda: "1 waiting, for" in stack.run("status", "--job", JOB)[1])
+    stack.behaves(MODEL, delay=0.5, duration=1.0)
+    printed, _ = second.communicate(timeout=60)
 
-    assert code == 0, printed
+    assert second.returncode == 0, printed
     assert "coalesced, into the run after" in printed
     assert printed.count("✓ completed") == 2
     assert stack.recomputes(MODEL) == known + 2
