@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from recompute.timestamps import from_iso
 from tests.simulation.journal import Event
+from tests.simulation.stimuli import JOB_OF
 from tests.simulation.world import MARGIN, SKEW, History
 
 
@@ -25,19 +26,29 @@ def violations(history: History) -> list[str]:
 
 def no_lost_update(history: History) -> Iterator[str]:
     """1. Every update is followed by a completed run that was claimed after its data had arrived at the
-    platform, or by a told failure."""
+    platform, or by a told failure. For one that follows a job's active model, only such a run counts whose
+    model was the active one when its recompute had ended, or later."""
     claimed = _claims(history)
+
+    def counts(event: Event, update: Event) -> bool:
+        if not _concerns(event, update):
+            return False
+        since = claimed.get(event.details.get("run", ""), event.time)
+        match event.what:
+            case "covered":
+                active = event.model == update.model or _is_active(
+                    history, event.model, _proof(history, event)
+                )
+                return since >= update.details["arrives"] and active
+            case "caller told":
+                return event.details["of"] is update.details["by"]
+        return since >= update.time
+
     for update in history.journal.of("update"):
         if update.details.get("if_stale"):
             continue  # nothing has changed: whether its model is stale depends on clocks that differ by far
-        after = [
-            event
-            for event in history.journal.of("covered", "failed told", "dead letter", "caller told")
-            if event.model == update.model
-            and claimed.get(event.details.get("run", ""), event.time)
-            >= (update.details["arrives"] if event.what == "covered" else update.time)
-            and (event.what != "caller told" or event.details["of"] is update.details["by"])
-        ]
+        ends = history.journal.of("covered", "failed told", "dead letter", "caller told")
+        after = [event for event in ends if counts(event, update)]
         if not after:
             yield f"1. No lost update: nothing became of {update.details['by']} of {update.model}"
 
@@ -70,23 +81,16 @@ def coalescing(history: History) -> Iterator[str]:
             continue
         since = from_iso(completed.details["until"]) - MARGIN - SKEW  # by whatever clock the update came with
         until = claimed[later[0].details["run"]]
-        if not any(u.model == model and since <= u.time <= until for u in history.journal.of("update")):
+        # An update of the job's other model counts too: its run may have followed the active one.
+        updates = (u for u in history.journal.of("update") if _job(u.model) == _job(model))
+        if not any(since <= update.time <= until for update in updates):
             yield f"3. Coalescing: {run} covered {model}, and {later[0].details['run']} ran for no new update"
 
 
 def proven_end(history: History) -> Iterator[str]:
     """4. What is told or noted as completed is a recompute that began after the claim and truly ended."""
-    claimed = _claims(history)
-    began: dict[str, Event] = {event.details["job"]: event for event in history.journal.of("job began")}
     for event in history.journal.of("completed told", "covered"):
-        proof = [
-            done
-            for done in history.journal.of("job done")
-            if done.model == event.model
-            and done.time <= event.time
-            and began[done.details["job"]].time >= claimed[event.details["run"]]
-        ]
-        if not proof:
+        if _proof(history, event) is None:
             yield f"4. Proven end: {event.details['run']} of {event.model} counts as completed without proof"
 
 
@@ -113,3 +117,39 @@ def no_more_than_allowed(history: History) -> Iterator[str]:
 
 def _claims(history: History) -> dict[str, float]:
     return {event.details["run"]: event.time for event in history.journal.of("claimed")}
+
+
+def _proof(history: History, completed: Event) -> Event | None:
+    """The first recompute that proves it: it began after the run's claim, and truly ended."""
+    claimed = _claims(history)[completed.details["run"]]
+    began = {event.details["job"]: event.time for event in history.journal.of("job began")}
+    return next(
+        (
+            done
+            for done in history.journal.of("job done")
+            if done.model == completed.model
+            and done.time <= completed.time
+            and began[done.details["job"]] >= claimed
+        ),
+        None,
+    )
+
+
+def _is_active(history: History, model: str, since: Event | None) -> bool:
+    """Whether the model was its job's active one then, or later."""
+    if since is None:
+        return False
+    trained = [event for event in history.journal.of("active") if _job(event.model) == _job(model)]
+    return any(
+        event.model == model and (following is None or following.time >= since.time)
+        for event, following in zip(trained, [*trained[1:], None], strict=True)
+    )
+
+
+def _concerns(event: Event, update: Event) -> bool:
+    """Whether it happened to the update's model, or to one of a job whose active one the update follows."""
+    return update.model in (event.model, _job(event.model))
+
+
+def _job(model: str) -> str:
+    return f"job {JOB_OF[model]}" if model in JOB_OF else model

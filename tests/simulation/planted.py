@@ -12,6 +12,7 @@ from recompute.settings import PollSettings
 from recompute.starter import Fate, Starter
 from recompute.timestamps import to_iso
 from recompute.updates import Model, Update
+from tests.simulation.stimuli import KINDS
 from tests.simulation.world import MARGIN, SETTLING, Protocol
 
 Request = dict[str, Any]
@@ -185,6 +186,27 @@ def completed_by_any_timestamp(
     return check(arcanna, {**run, "platform_requested_at": None}, last, polls, rules, now)
 
 
+def active_model_not_looked_up_again(
+    arcanna: Arcanna, run: Run, last: Check, polls: PollSettings, rules: Rules, now: float
+) -> Check:
+    """Believes that the model which was active at first still is."""
+    return {**check(arcanna, run, last, polls, rules, now), "active_changed": False}
+
+
+def does_not_ask_for_whom_updates_follow(definition: Definition) -> Definition:
+    """Only the run's own cause tells whether there may be another active model to ask for."""
+    changed = deepcopy(definition)
+    choices = changed["States"]["Conclude"]["Choices"]
+    choices[:] = [choice for choice in choices if choice["Next"] != "AskAgainForActive"]
+    return changed
+
+
+def follows_forgotten_when_pending(request: Request) -> Request:
+    if not request["UpdateExpression"].startswith("SET pending_updates"):
+        return request
+    return {**request, "UpdateExpression": request["UpdateExpression"].replace(", follows_at = :follows", "")}
+
+
 class Planted(NamedTuple):
     """A broken protocol, and the guarantees that it may break."""
 
@@ -196,7 +218,11 @@ class Planted(NamedTuple):
 SLOW = {"is slow": 0.4}
 LATE = {"fails, takes effect later": 0.15}
 LOST = {"fails after its effect": 0.1, "is slow": 0.1}
+SLOW_AND_GONE = {"is slow": 0.3, "crashes before its effect": 0.05}
 APART = {"flag and timestamp change apart": 0.33, "fails at the platform": 0.1}
+
+TRAINED = {**KINDS, "training": 8, "message": 6, "recent": 6}
+FOLLOWING = {"upload": 6, "message": 6, "event": 4, "training": 4}
 
 ONCE: dict[str, Any] = {"places": (0,), "spacing": (0.0,)}
 
@@ -225,5 +251,17 @@ PLANTED = {
     "waker that does not come back": Planted(Protocol(starter=WakesOnce), ("1",)),
     "places without condition": Planted(Protocol(write=places_without_condition), ("6",)),
     "completed by the flag alone": Planted(Protocol(check=completed_when_idle), ("4",)),
+    "active model not looked up again": Planted(
+        Protocol(check=active_model_not_looked_up_again, kinds=TRAINED), ("1",)
+    ),
+    "whom updates follow not asked for": Planted(
+        Protocol(
+            definition=does_not_ask_for_whom_updates_follow, kinds=FOLLOWING, rates=SLOW_AND_GONE, **ONCE
+        ),
+        ("1",),
+    ),
+    "whom updates follow forgotten when pending": Planted(
+        Protocol(write=follows_forgotten_when_pending, kinds=TRAINED), ("1",)
+    ),
     "completed by any timestamp": Planted(Protocol(check=completed_by_any_timestamp, rates=APART), ("4",)),
 }

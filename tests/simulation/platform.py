@@ -1,7 +1,8 @@
 """The simulated platform: requests queue up per model and are recomputed one after the other.
 
 Nobody can tell from outside whose request a recompute was, whether it failed, or when it began: one flag
-and one timestamp are all that shows.
+and one timestamp are all that shows. A training makes another model its job's active one; some platforms
+know no other then.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from tests.simulation.aws import Outside
 from tests.simulation.faults import Faults
 from tests.simulation.journal import Journal
 from tests.simulation.scheduler import Scheduler
+from tests.simulation.stimuli import JOB_OF
 
 APART = 30.0
 """Seconds that flag and timestamp may change apart; less than check.CONFIRMATION."""
@@ -41,18 +43,30 @@ class Platform:
         self._journal = journal
         self._models: dict[str, _Shown] = {}
         self._requests = 0
+        self._active: dict[str, str] = {}
+        self._retires = self._random.random() < 0.3
         self._skew = self._random.uniform(-3600, 3600)  # its clock is nobody's business but its own
+        for model, job_id in JOB_OF.items():
+            if job_id not in self._active:
+                self.train(model)
 
     def answer(self, method: str, path: str, params: Mapping[str, str]) -> httpx.Response:
         """One request, answered as documented."""
+        if self._retires and "model_id" in params and params["model_id"] not in self._active.values():
+            return httpx.Response(404, json={"detail": "no such model"})
         match method, path:
             case "GET", "/api/v2/metrics/model":
                 return self._metrics(params["model_id"])
             case "POST", "/api/v2/metrics/model/request_recompute_metrics":
                 return self._accept(params["job_id"], params["model_id"])
             case "POST", "/api/v2/metrics/job":
-                return httpx.Response(200, json={"active_model_id": f"model-{params['job_id']}"})
+                return httpx.Response(200, json={"active_model_id": self._active[params["job_id"]]})
         raise NotImplementedError(f"{method} {path}")
+
+    def train(self, model: str) -> None:
+        """The model is its job's active one from now on."""
+        self._active[JOB_OF[model]] = model
+        self._journal.note("active", model)
 
     def request(self, model: str, who: str) -> None:
         """A recompute is asked for, by us or by others."""

@@ -10,6 +10,7 @@ from recompute import routes
 from recompute.errors import BadInput
 from recompute.events import AllModels, Ignored, ObjectChanged, RunEnded, read_json
 from recompute.timestamps import to_iso
+from recompute.updates import Target
 from tests.simulation.journal import START
 
 ROUTES = routes.parse(
@@ -22,7 +23,12 @@ ROUTES = routes.parse(
                     "targets": [{"job_id": "{job}", "model_id": "{model}"}],
                     "significant": {"objects": 3, "bytes": 1000, "max_wait_seconds": 700},
                 },
-                {"targets": [{"job_id": "1", "model_id": "model-1"}]},
+                {
+                    "keys": ["recent/{job}/*"],
+                    "targets": [{"job_id": "{job}"}],
+                    "significant": {"objects": 2, "max_wait_seconds": 400},
+                },
+                {"targets": [{"job_id": "1"}, {"job_id": "1", "model_id": "model-1"}]},
                 {"targets": [{"job_id": "2", "model_id": "model-2"}]},
             ]
         }
@@ -31,12 +37,17 @@ ROUTES = routes.parse(
 LONG_AFTER = START + 10**9
 OLDER_THAN = 300
 """Seconds: some schedules ask only for metrics that are older, by whatever clock."""
-JOB_OF = {"model-1": "1", "model-2": "2"}
+JOB_OF = {"model-1": "1", "model-2": "2", "model-3": "1"}
+"""Of each job, the first model is its active one, to begin with."""
+SUCCESSOR = {"model-1": "model-3", "model-2": "model-2", "model-3": "model-1"}
+"""Which model becomes the active one of its job by the next training."""
+SCHEDULED = ("job 1", "model-1", "model-2")
 
 
 @dataclass(frozen=True, slots=True)
 class Stimulus:
-    """What comes from outside: an update by one of the ways in, garbage, or another's recompute.
+    """What comes from outside: an update by one of the ways in, garbage, another's recompute, or a training,
+    by which the model's successor becomes its job's active one.
 
     It comes `delay` seconds after the start or, because bugs live there, after an event of its model.
     """
@@ -60,6 +71,8 @@ KINDS: Mapping[str, int] = {
     "schedule": 1,
     "garbage": 1,
     "other": 2,
+    "recent": 2,
+    "training": 2,
 }
 """How often each comes, of those that come of themselves."""
 
@@ -67,7 +80,7 @@ KINDS: Mapping[str, int] = {
 def stimuli_of(seed: int, kinds: Mapping[str, int]) -> list[Stimulus]:
     """What comes from outside in the history of a seed: some bursts, as uploads come, and some echoes."""
     random = Random(f"{seed}/stimuli")
-    models = random.choice([["model-1"], ["model-1"], ["model-1", "model-2"]])
+    models = random.choice([["model-1"], ["model-1"], ["model-1", "model-2"], ["model-1", "model-3"]])
     stimuli: list[Stimulus] = []
 
     def add(delay: float, after: str | None = None) -> None:
@@ -90,7 +103,8 @@ def body_of(stimulus: Stimulus, now: float, in_full: bool) -> str:
     job_id, whole_seconds = JOB_OF[stimulus.model], to_iso(now // 1)
 
     def uploaded(prefix: str) -> dict[str, Any]:
-        key = f"{prefix}/{job_id}/{stimulus.model}/{stimulus.number}.csv"
+        model = "" if prefix == "recent" else f"{stimulus.model}/"
+        key = f"{prefix}/{job_id}/{model}{stimulus.number}.csv"
         return {
             "source": "aws.s3",
             "detail-type": "Object Created",
@@ -105,6 +119,7 @@ def body_of(stimulus: Stimulus, now: float, in_full: bool) -> str:
         "garbage": f"garbage {stimulus.number}",
         "upload": uploaded("data"),
         "sample": uploaded("sample"),
+        "recent": uploaded("recent"),
         "event": {
             "source": "arcanna.training-data",
             "detail-type": "Training Data Updated",
@@ -124,7 +139,7 @@ def body_of(stimulus: Stimulus, now: float, in_full: bool) -> str:
 
 
 def models_of(body: str) -> list[str]:
-    """Whom a message is about; "*" where it cannot be told."""
+    """Whom a message is about: models, and jobs where it is the active one; "*" where it cannot be told."""
     try:
         occurrences = read_json(body, LONG_AFTER)
     except BadInput:
@@ -132,11 +147,15 @@ def models_of(body: str) -> list[str]:
     models: list[str] = []
     for occurrence in occurrences:
         if isinstance(occurrence, AllModels):
-            models += JOB_OF
+            models += SCHEDULED
         elif isinstance(occurrence, RunEnded):
             models.append(occurrence.run["model_id"])
         elif isinstance(occurrence, ObjectChanged):
-            models += [target.model_id or "" for target in ROUTES.match(occurrence.key)[1]]
+            models += map(_whom, ROUTES.match(occurrence.key)[1])
         elif not isinstance(occurrence, Ignored):
-            models.append(occurrence.target.model_id or f"model-{occurrence.target.job_id}")
+            models.append(_whom(occurrence.target))
     return models
+
+
+def _whom(target: Target) -> str:
+    return target.model_id or f"job {target.job_id}"

@@ -47,6 +47,7 @@ from tests.simulation.stimuli import (
     KINDS,
     OLDER_THAN,
     ROUTES,
+    SUCCESSOR,
     Stimulus,
     body_of,
     models_of,
@@ -306,6 +307,9 @@ class World:
     def _come(self, stimulus: Stimulus) -> None:
         if stimulus.kind == "other":
             self._platform.request(stimulus.model, "others")
+            return
+        if stimulus.kind == "training":
+            self._platform.train(SUCCESSOR[stimulus.model])
             return
         skewed = self.scheduler.now + self._random.uniform(-SKEW, SKEW)
         body = body_of(stimulus, skewed, self._random.random() < 0.5)

@@ -575,6 +575,19 @@ def test_a_run_that_did_not_follow_asks_for_the_active_model_if_an_update_does(s
     assert (update.target, update.happened_at) == (Target(MODEL.job_id, None), scene.clock.now - 60)
 
 
+def test_a_report_that_comes_after_the_next_run_asks_for_nothing_that_this_one_covers(scene: Scene) -> None:
+    scene.ask_and_hold()
+    report = ended(scene)
+    scene.workflow_writes("ReleaseFailed")
+    scene.clock.now += 60
+    assert follow(scene, 40).outcome == "started"
+    scene.workflow_writes("HoldModel", "run-2")
+    scene.workflow_writes("ReleaseCompleted", "run-2")
+    scene.clock.now += 60
+    for update in scene.starter.conclude(report):
+        assert scene.starter.ask(update, MODEL, LEASE).outcome == "covered"
+
+
 def test_a_run_that_ended_before_it_held_its_model_is_concluded_as_well(scene: Scene) -> None:
     scene.ask()
     assert scene.starter.conclude(ended(scene)) == []

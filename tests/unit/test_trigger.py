@@ -140,9 +140,9 @@ class Scene:
         }
 
     def hold(self) -> None:
-        """Has the workflow of the only run make the claim its own."""
-        (execution,) = self.stack.executions().values()
-        assert self.stack.workflow_writes("HoldModel", execution)
+        """Has the workflows of all runs make the claims their own."""
+        for execution in self.stack.executions().values():
+            assert self.stack.workflow_writes("HoldModel", execution)
 
     @property
     def runs(self) -> list[dict[str, Any]]:
@@ -512,6 +512,27 @@ def test_where_the_active_model_that_was_waited_for_is_gone_the_new_one_is_asked
     scene.clock.now += 60
     assert outcomes(scene.invoke(message)) == ["started"]
     assert (MODEL.job_id, "newer") in scene.models
+
+
+def test_for_all_that_waited_for_the_model_that_is_gone_a_run_of_the_new_one_since_then_will_do(
+    scene: Scene,
+) -> None:
+    scene.places = 1
+    scene.invoke(scene.request(model_id="other"))
+    scene.invoke(scene.request(50, model_id=None))
+    (waker,) = put_off(scene)
+    assert outcomes(scene.invoke(scene.request(40, model_id=None))) == ["gathered"]
+    last_at = to_iso(scene.clock.now - 40)
+    scene.places = 0
+    active(scene, "newer")
+    gone(scene, MODEL.model_id)
+    assert outcomes(scene.invoke(scene.request(40, model_id=None))) == ["started"]
+    scene.hold()
+    scene.clock.now += 60
+    scene.invoke(waker)
+    (message,) = put_off(scene)
+    assert (message["model_id"], message["happened_at"]) == (None, last_at)
+    assert outcomes(scene.invoke(message)) == ["covered"]
 
 
 def test_while_it_cannot_be_told_which_model_is_active_now_the_updates_wait(scene: Scene) -> None:

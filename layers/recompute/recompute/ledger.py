@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 from recompute.aws import aws_call
 from recompute.coverage import Entry
 from recompute.gathering import fewest
-from recompute.timestamps import from_iso, to_iso
+from recompute.timestamps import RESOLUTION, from_iso, to_iso
 from recompute.updates import Model, Update
 
 if TYPE_CHECKING:
@@ -71,16 +71,19 @@ class Ledger:
         for updates that follow the active model.
         """
         only, these = _only(gathered)
-        left: dict[str, _Value] = {}
+        more: dict[str, _Value] = {}
         changes = "SET run_id = :run, lease_expires_at = :lease, claimed_at = :now, expires_at = :forget"
         removed = " REMOVE requested_at, gathered, wake_at"
         if left_at is None:
             removed += ", pending_at, pending_since, pending_updates"
         else:
-            left = {":left": to_iso(left_at), ":one": 1}
+            more = {":left": to_iso(left_at), ":one": 1}
             changes += ", pending_at = :left, pending_since = :left, pending_updates = :one"
         if follows_active:
-            changes += ", follows_at = :settled"
+            changes += (
+                ", follows_at = :latest"  # that it covers: then none is left to follow
+            )
+            more[":latest"] = to_iso(now - margin - RESOLUTION)
         else:
             removed += ", follows_at"
         return self._update(
@@ -92,7 +95,7 @@ class Ledger:
             f" AND {only}",
             {
                 **these,
-                **left,
+                **more,
                 ":run": run_id,
                 ":now": to_iso(now),
                 ":lease": to_iso(lease_expires_at),

@@ -45,6 +45,7 @@ class Fate(NamedTuple):
     """What became of updates. `wait` is how many seconds those that settle or wait have to be put off.
 
     `wakes_at` (epoch seconds) is told to the ledger once the message is sent that asks for all who wait.
+    `latest` (epoch seconds) is when the last of all those happened that have been rejected together.
     """
 
     outcome: Literal[
@@ -53,6 +54,7 @@ class Fate(NamedTuple):
     detail: str = ""
     wait: int = 0
     wakes_at: float | None = None
+    latest: float = 0.0
 
 
 class Starter:
@@ -235,7 +237,7 @@ class Starter:
                 raise
             logger.info("run started", status=check["status"], reason=check["reason"], updates=run["cause"])
         if check["reason"] == Rejected.__name__:
-            return Fate("rejected", check["detail"])
+            return Fate("rejected", check["detail"], latest=latest)
         return Fate("started", run_id)
 
     def _request(self, run: Run, model: Model, entry: Entry) -> Check:

@@ -5,6 +5,9 @@ The written form has a fixed width, so that DynamoDB's string comparison orders 
 
 from datetime import UTC, datetime, timedelta
 
+RESOLUTION = 0.001
+"""Seconds between two times that are not the same in writing."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -253,7 +253,8 @@ class Trigger:
         except RetryLater as error:
             return self._put_off(given, error)
         if fate.outcome == "rejected":
-            return self._follow(update) or self._refused(update, fate.detail)
+            all_of_them = replace(update, happened_at=max(update.happened_at, fate.latest))
+            return self._follow(all_of_them) or self._refused(update, fate.detail)
         if fate.outcome in ("settling", "waiting"):
             later = replace(given, attempt=update.attempt + 1, waiting_since=None)
             if fate.outcome == "waiting":  # with others, for this very model: it asks for all of them
@@ -283,9 +284,7 @@ class Trigger:
         job_id, model_id = update.target
         if not update.follows_active:
             return None
-        # A waker acts for others too, all of which have happened by now.
-        happened_at = self._clock() if update.waker else update.happened_at
-        anew = replace(update, target=Target(job_id, None), happened_at=happened_at, waker=False)
+        anew = replace(update, target=Target(job_id, None), waker=False)
         try:
             if self._arcanna.active_model(job_id) == model_id:
                 return None
