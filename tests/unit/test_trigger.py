@@ -367,7 +367,7 @@ def test_a_schedule_asks_for_stale_metrics_only(scene: Scene, age: float, outcom
         {"pending_at": -60},
         {"run_id": "r", "requested_at": -9000, "lease_expires_at": -1},
         {"run_id": "r", "requested_at": -9000, "lease_expires_at": -1, "pending_at": -60},
-        {"run_id": "r", "lease_expires_at": -60},
+        {"run_id": "r", "lease_expires_at": -7201},
     ],
     ids=["pending", "never ended", "never ended, and pending", "never began"],
 )
@@ -384,13 +384,15 @@ def test_a_schedule_asks_for_what_was_left_behind_however_new_the_metrics(
     assert scene.models == {MODEL}
 
 
-def test_a_schedule_leaves_alone_what_a_run_holds(scene: Scene) -> None:
-    held: dict[str, str | float] = {
-        "run_id": "r",
-        "requested_at": -90,
-        "lease_expires_at": 600,
-        "pending_at": -60,
-    }
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"run_id": "r", "requested_at": -90, "lease_expires_at": 600, "pending_at": -60},
+        {"run_id": "r", "lease_expires_at": -7199},
+    ],
+    ids=["under way", "about to begin"],
+)
+def test_a_schedule_leaves_alone_what_a_run_holds(scene: Scene, held: dict[str, str | float]) -> None:
     now = scene.clock.now
     scene.stack.put_item({n: a if isinstance(a, str) else to_iso(now + a) for n, a in held.items()})
     shown = {"is_recomputing_metrics": False, "last_recomputed_timestamp": to_iso(now)}

@@ -80,9 +80,7 @@ class Ledger:
             more = {":left": to_iso(left_at), ":one": 1}
             changes += ", pending_at = :left, pending_since = :left, pending_updates = :one"
         if follows_active:
-            changes += (
-                ", follows_at = :latest"  # that it covers: then none is left to follow
-            )
+            changes += ", follows_at = :latest"  # that it covers: then none is left to follow
             more[":latest"] = to_iso(now - margin - RESOLUTION)
         else:
             removed += ", follows_at"

@@ -14,7 +14,7 @@ from recompute.events import RunEnded
 from recompute.gathering import MOST_MARKS
 from recompute.ledger import Ledger
 from recompute.observability import logger
-from recompute.places import Places
+from recompute.places import GRACE, Places
 from recompute.polling import next_wait
 from recompute.runs import Check, Run, cause_of, durations, failed_check, first_check, label
 from recompute.settings import PollSettings
@@ -315,7 +315,8 @@ def _left_by(ended: RunEnded, model: Model, entry: Entry) -> list[Update]:
 
 def _left_behind(model: Model, entry: Entry, now: float) -> Update | None:
     """What is known to wait while no run holds the model, or was waiting when a run went without an end."""
-    if entry.held(now):
+    began = entry.run_id is None or entry.requested_at is not None
+    if entry.held(now if began else now - GRACE):  # its workflow may still be about to begin
         return None
     if entry.run_id is None or entry.pending_at is not None:
         return _pending(model, entry)
