@@ -68,8 +68,14 @@ def single_flight(history: History) -> Iterator[str]:
 
 
 def coalescing(history: History) -> Iterator[str]:
-    """3. A further run needs an update that the completed one before is not known to cover."""
+    """3. A further run needs an update that the completed one before is not known to cover. A claim that was
+    never heard of again counts as one: for all that is known, it was for something new."""
     claimed = _claims(history)
+    accounted_for = {event.details["run"] for event in history.journal.of("held", "given back")}
+    reasons = [
+        *history.journal.of("update"),
+        *(event for event in history.journal.of("claimed") if event.details["run"] not in accounted_for),
+    ]
     for completed in history.journal.of("covered"):
         run, model = completed.details["run"], completed.model
         later = [
@@ -82,8 +88,7 @@ def coalescing(history: History) -> Iterator[str]:
         since = from_iso(completed.details["until"]) - MARGIN - SKEW  # by whatever clock the update came with
         until = claimed[later[0].details["run"]]
         # An update of the job's other model counts too: its run may have followed the active one.
-        updates = (u for u in history.journal.of("update") if _job(u.model) == _job(model))
-        if not any(since <= update.time <= until for update in updates):
+        if not any(since <= e.time <= until for e in reasons if _job(e.model) == _job(model)):
             yield f"3. Coalescing: {run} covered {model}, and {later[0].details['run']} ran for no new update"
 
 

@@ -182,6 +182,12 @@ def at_once(at: float, waker: bool = False) -> Update:
         # The waker itself is somebody.
         (replace(OTHERS_WAIT, wake_at=1001.0), upload(900.0, waker=True), "wait", 1560.0),
         (Entry(covered_until=970.0, gathered=gathered(960.0)), upload(900.0, waker=True), "covered", None),
+        # A claim has taken the others along, and may come to nothing, or its run has ended without a word.
+        (replace(IN_DOUBT, covered_until=950.0), upload(900.0), "covered", None),
+        (replace(IN_DOUBT, covered_until=950.0), upload(900.0, waker=True), "settle", None),
+        (replace(IN_DOUBT, covered_until=950.0, lease_expires_at=999.0), upload(900.0), "claim", None),
+        (replace(HELD, covered_until=850.0), upload(800.0, waker=True), "covered", None),
+        (replace(HELD, covered_until=850.0, lease_expires_at=999.0), upload(800.0), "claim", None),
     ],
 )
 def test_what_becomes_of_updates_that_wait_together(
@@ -248,7 +254,7 @@ def test_what_is_not_enough_without_them_waits_for_those_that_have_not_settled()
 
 @given(entries(), times)
 def test_alone_and_at_once_an_update_is_decided_on_by_itself(entry: Entry, happened_at: float) -> None:
-    assume(entry.owed(NOW) is None)
+    assume(not entry.owed(NOW, MARGIN))
     happened_at = round(happened_at, 3)
     alone = plan(entry, at_once(happened_at), NOW, MARGIN, 0.0)
     assert alone.action == decide(entry, happened_at, NOW, MARGIN)

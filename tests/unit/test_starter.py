@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import httpx
 import pytest
@@ -525,6 +525,31 @@ def test_an_update_that_waits_with_others_has_their_run_follow(scene: Scene) -> 
         update = replace(scene.update(age), significance=much, follows_active=follows_active)
         assert scene.starter.ask(update, MODEL, LEASE).outcome == "waiting"
     assert follows(scene, scene.ask(40).detail)
+
+
+@pytest.mark.parametrize("ends", ["before it is known", "with its lease"])
+def test_what_a_claim_took_along_is_not_forgotten_when_its_answer_was_lost(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    claim = Ledger.claim
+
+    def unanswered(*args: Any, **options: Any) -> NoReturn:
+        claim(*args, **options)
+        raise AwsUnavailable("no answer")
+
+    now = scene.clock.now
+    others = frozenset({mark(now - 50, 1)})
+    scene.stack.put_item({"covered_until": to_iso(now - 60), "wake_at": to_iso(now)})
+    scene.ledger.gather(MODEL, others, now)
+    waker = replace(scene.update(100), waker=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "claim", unanswered)
+        with pytest.raises(AwsUnavailable):
+            scene.starter.ask(waker, MODEL, LEASE)
+    if ends == "before it is known":
+        assert scene.starter.ask(waker, MODEL, LEASE).outcome == "settling"
+    scene.clock.now += LEASE + 1
+    assert scene.starter.ask(waker, MODEL, LEASE).outcome == "started"
 
 
 def test_what_waits_for_a_long_time_does_not_outgrow_the_ledger_s_item(scene: Scene) -> None:

@@ -67,10 +67,16 @@ class Entry:
         enough = len(self.gathered) >= MOST_MARKS and max(marks) <= max(self.gathered)
         return enough or marks <= self.gathered
 
-    def owed(self, now: float) -> str | None:
-        """The mark of a pending update that no run sees to: its claim has been given back, or has expired."""
-        seen_to = self.held(now) and self.requested_at is not None
-        return None if self.pending_at is None or seen_to else mark(self.pending_at, 0)
+    def owed(self, now: float, margin: float) -> list[str]:
+        """Marks of what no run sees to any more.
+
+        That is a pending update whose claim has been given back or has expired; and what an expired claim has
+        taken along, of which nothing else is left: so it counts as having just settled when the lease ended.
+        """
+        if self.held(now) and self.requested_at is not None:
+            return []
+        expired = None if self.run_id is None or self.held(now) else (self.lease_expires_at or now) - margin
+        return [mark(at, 0) for at in (self.pending_at, expired) if at is not None]
 
     def uncovered(self, marks: Iterable[str], now: float, margin: float) -> list[Mark]:
         """Those of the marks that no completed or running recompute is known to cover."""
@@ -102,11 +108,13 @@ def plan(entry: Entry, update: Update, now: float, margin: float, spacing: float
     uploads never cease, waiting for them would be for ever.
     """
     own = set(entry.uncovered(update.own_marks, now, margin))
-    owed = entry.uncovered(filter(None, [entry.owed(now)]), now, margin)
+    owed = entry.uncovered(entry.owed(now, margin), now, margin)
     waiting = entry.uncovered(entry.gathered | update.own_marks, now, margin) + owed
     somebody_wakes = not update.waker and (entry.wake_at or 0.0) >= now
     if not waiting or (not own and somebody_wakes):
-        return Plan("covered", update.happened_at, update.first_at, update.count, now)
+        # A claim has taken the marks along for which the waker is sent: it may still come to nothing.
+        action: Action = "settle" if update.waker and entry.doubtful_until >= now else "covered"
+        return Plan(action, update.happened_at, update.first_at, update.count, now)
     ready = [each for each in waiting if each in own or each.at + margin < now] or waiting
     left_at = max({each.at for each in waiting} - {each.at for each in ready}, default=None)
     times = [each.at for each in ready]
