@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from recompute.timestamps import from_iso
 from tests.simulation.journal import Event
 from tests.simulation.stimuli import JOB_OF
-from tests.simulation.world import MARGIN, SKEW, History
+from tests.simulation.world import INVOCATION, MARGIN, SKEW, History
 
 
 def violations(history: History) -> list[str]:
@@ -69,13 +69,12 @@ def single_flight(history: History) -> Iterator[str]:
 
 def coalescing(history: History) -> Iterator[str]:
     """3. A further run needs an update that the completed one before is not known to cover. A claim that was
-    never heard of again counts as one: for all that is known, it was for something new."""
+    never heard of again counts as one, up to its end: for all that is known, it was for something new."""
     claimed = _claims(history)
     accounted_for = {event.details["run"] for event in history.journal.of("held", "given back")}
-    reasons = [
-        *history.journal.of("update"),
-        *(event for event in history.journal.of("claimed") if event.details["run"] not in accounted_for),
-    ]
+    abandoned = [e for e in history.journal.of("claimed") if e.details["run"] not in accounted_for]
+    reasons = [(update, update.time) for update in history.journal.of("update")]
+    reasons += [(claim, claim.time + INVOCATION) for claim in abandoned]
     for completed in history.journal.of("covered"):
         run, model = completed.details["run"], completed.model
         later = [
@@ -88,7 +87,9 @@ def coalescing(history: History) -> Iterator[str]:
         since = from_iso(completed.details["until"]) - MARGIN - SKEW  # by whatever clock the update came with
         until = claimed[later[0].details["run"]]
         # An update of the job's other model counts too: its run may have followed the active one.
-        if not any(since <= e.time <= until for e in reasons if _job(e.model) == _job(model)):
+        if not any(
+            event.time <= until and end >= since for event, end in reasons if _job(event.model) == _job(model)
+        ):
             yield f"3. Coalescing: {run} covered {model}, and {later[0].details['run']} ran for no new update"
 
 

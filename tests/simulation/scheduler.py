@@ -12,7 +12,7 @@ from random import Random
 
 from greenlet import getcurrent, greenlet
 
-MOST_STEPS = 50_000
+MOST_STEPS = 500_000
 
 
 class Killed(BaseException):
