@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 LAMBDA_ENV := build/lambda-env
 ASL := functions/recompute_workflow.asl.yaml
 SOURCES := functions layers/recompute tests
+BESIDE := --dist loadfile --no-loadscope-reorder -n
 
 # What `make status` and the others are about; by their environment, so that no shell reads what is in them.
 export STACK ?= arcanna-metrics
@@ -47,19 +48,18 @@ route: $(VENV)/.installed  ## What an object KEY=... leads to, by the deployed r
 doctor: $(VENV)/.installed  ## What keeps the stack from its work, and what to do
 	@$(BIN)/python -m tests.operate doctor --stack "$$STACK"
 
-# The end-to-end tests mostly wait, so they run beside the others. Coverage would slow the simulation down, and
-# what only it ran would be a line that no test tells the purpose of.
+# The end-to-end tests mostly wait, so others run beside them. Coverage would slow the simulation down, and what
+# only that ran would be a line that no test tells the purpose of.
 test: lint  ## Lint, and all tests but the long ones, with coverage
 	@rm -f .coverage .coverage.*
-	@$(BIN)/pytest tests/e2e -m 'not long' >build/e2e.txt 2>&1 & e2e=$$!; \
-	$(BIN)/pytest --ignore tests/e2e --ignore tests/simulation --cov --cov-report=term-missing; others=$$?; \
-	$(BIN)/pytest tests/simulation; simulation=$$?; \
-	wait $$e2e; e2e=$$?; echo "--- End to end:"; cat build/e2e.txt; \
-	test $$others -eq 0 -a $$simulation -eq 0 -a $$e2e -eq 0
+	@$(BIN)/pytest tests/e2e tests/simulation -m 'not long' $(BESIDE) 3 >build/e2e.txt 2>&1 & e2e=$$!; \
+	$(BIN)/pytest tests/integration tests/contract tests/unit $(BESIDE) 2 --cov --cov-report=term-missing; others=$$?; \
+	wait $$e2e; e2e=$$?; echo "--- End to end, and simulation:"; cat build/e2e.txt; \
+	test $$others -eq 0 -a $$e2e -eq 0
 
-# Each file has an installation of its own, and mostly waits: two at a time.
+# Each file has an installation of its own, and mostly waits.
 long: install  ## The long tests: faults at every stage, load, the runbook, commands, deployments, networks
-	$(BIN)/pytest tests/e2e -m long -n 2 --dist loadfile
+	$(BIN)/pytest tests/e2e -m long $(BESIDE) 2
 
 lint: install build/node/.installed  ## Style, types, template, workflow
 	$(BIN)/ruff check $(SOURCES)

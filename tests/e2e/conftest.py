@@ -1,4 +1,4 @@
-"""One installation for all end-to-end tests; each test uses models of its own."""
+"""One installation for all end-to-end tests of a worker; each test uses models of its own."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -15,12 +15,12 @@ OTHER_MODELS = ("generic-1-77-model-1751030400.hdf5", "generic-1-77-model-176103
 
 
 @pytest.fixture(scope="package")
-def here() -> Iterator[Installation]:
+def here(worker_id: str) -> Iterator[Installation]:
     jobs = {
         JOB: Job(name="security-alerts", models=MODELS),
         OTHER_JOB: Job(name="phishing-triage", models=OTHER_MODELS),
     }
-    with installation(jobs, SHORT, "e2e") as installed:
+    with installation(jobs, SHORT, f"e2e-{worker_id}") as installed:
         yield installed
 
 
