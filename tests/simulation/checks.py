@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from recompute.events import RunEnded, read_json
 from recompute.timestamps import from_iso
 from tests.simulation.journal import Event
 from tests.simulation.stimuli import JOB_OF
@@ -42,6 +43,8 @@ def no_lost_update(history: History) -> Iterator[str]:
                 return since >= update.details["arrives"] and active
             case "caller told":
                 return event.details["of"] is update.details["by"]
+            case "dead letter":
+                return _latest(event) >= update.time - SKEW - 1  # whole seconds, by whatever clock
         return since >= update.time
 
     for update in history.journal.of("update"):
@@ -139,6 +142,13 @@ def _proof(history: History, completed: Event) -> Event | None:
         ),
         None,
     )
+
+
+def _latest(dead_letter: Event) -> float:
+    """When the last update happened that a dead letter is for."""
+    occurrences = read_json(dead_letter.details["body"], dead_letter.time)
+    for_all = any(isinstance(each, RunEnded) or getattr(each, "waker", False) for each in occurrences)
+    return dead_letter.time if for_all else max(getattr(each, "happened_at", 0.0) for each in occurrences)
 
 
 def _is_active(history: History, model: str, since: Event | None) -> bool:
