@@ -1,0 +1,36 @@
+"""A broken protocol is found out."""
+
+import pytest
+
+from tests.simulation.checks import violations
+from tests.simulation.planted import PLANTED
+from tests.simulation.search import examine
+from tests.simulation.world import play
+
+SEARCH = 1000
+"""Seeds among which a planted bug must be found."""
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_bug_is_found(name: str) -> None:
+    planted = PLANTED[name]
+
+    found = (
+        violation
+        for seed in range(SEARCH)
+        for violation in violations(play(seed, planted.protocol))
+        if violation.startswith(planted.breaks)
+    )
+
+    assert next(found, None)
+
+
+def test_a_broken_history_is_made_short() -> None:
+    protocol = PLANTED["a claim counts as a run"].protocol
+    examined = (examine(seed, protocol) for seed in range(SEARCH))
+    seed, broken = next((history.seed, broken) for history, broken in examined if broken)
+
+    long, short = play(seed, protocol), broken.history
+    assert len(short.stimuli) + len(short.faults) < len(long.stimuli) + len(long.faults)
+    assert violations(play(seed, protocol, short.stimuli, frozenset(short.faults))) == broken.violations
+    assert all(violation in str(broken) for violation in broken.violations)
