@@ -600,6 +600,29 @@ def test_a_run_that_did_not_follow_asks_for_the_active_model_if_an_update_does(s
     assert (update.target, update.happened_at) == (Target(MODEL.job_id, None), scene.clock.now - 60)
 
 
+def test_a_report_that_comes_again_asks_for_what_the_claim_made_for_it_came_to_nothing_with(
+    scene: Scene,
+) -> None:
+    scene.ask_and_hold()
+    report = ended(scene)
+    scene.clock.now += 60
+    assert scene.ask(10).outcome == "coalesced"
+    scene.workflow_writes("ReleaseFailed")
+    scene.clock.now += 60
+    (pending,) = scene.starter.conclude(report)
+    scene.ledger.claim(  # and is stopped
+        MODEL,
+        "lost",
+        now=scene.clock.now,
+        lease_expires_at=scene.clock.now + LEASE,
+        happened_at=pending.happened_at,
+        margin=MARGIN,
+    )
+    scene.clock.now += LEASE + 1
+    (left,) = scene.starter.conclude(report)
+    assert scene.starter.ask(left, MODEL, LEASE).outcome == "started"
+
+
 def test_a_report_that_comes_after_the_next_run_asks_for_nothing_that_this_one_covers(scene: Scene) -> None:
     scene.ask_and_hold()
     report = ended(scene)

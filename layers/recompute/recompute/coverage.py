@@ -68,15 +68,18 @@ class Entry:
         return enough or marks <= self.gathered
 
     def owed(self, now: float, margin: float) -> list[str]:
-        """Marks of what no run sees to any more.
-
-        That is a pending update whose claim has been given back or has expired; and what an expired claim has
-        taken along, of which nothing else is left: so it counts as having just settled when the lease ended.
-        """
+        """Marks of what no run sees to: a pending update, if none is under way, and what has lapsed."""
         if self.held(now) and self.requested_at is not None:
             return []
-        expired = None if self.run_id is None or self.held(now) else (self.lease_expires_at or now) - margin
-        return [mark(at, 0) for at in (self.pending_at, expired) if at is not None]
+        return [mark(at, 0) for at in (self.pending_at, self.lapsed(now, margin)) if at is not None]
+
+    def lapsed(self, now: float, margin: float) -> float | None:
+        """When that happened which an expired claim has taken along, if there is one.
+
+        Nothing else is left of it: so it counts as having just settled when the lease ended.
+        """
+        expired = self.run_id is not None and not self.held(now)
+        return (self.lease_expires_at or now) - margin if expired else None
 
     def uncovered(self, marks: Iterable[str], now: float, margin: float) -> list[Mark]:
         """Those of the marks that no completed or running recompute is known to cover."""

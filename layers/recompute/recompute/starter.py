@@ -195,7 +195,7 @@ class Starter:
         for what the workflow failed to ask for. Raises AwsUnavailable.
         """
         now, entries = self._clock(), self._ledger.entries()
-        left = (_left_behind(model, entry, now) for model, entry in entries.items())
+        left = (_left_behind(model, entry, now, self._margin) for model, entry in entries.items())
         return {model.job_id for model in entries}, [update for update in left if update]
 
     def promise(self, model: Model, wake_at: float) -> None:
@@ -276,7 +276,7 @@ class Starter:
         lease_until = self._clock() + LEASE_SLACK
         write = self._ledger.hold(model, run["run_id"], lease_until)
         if not write.made:
-            return _left_by(ended, model, write.entry)
+            return _left_by(ended, model, write.entry, self._clock(), self._margin)
         # Numbered, so that the same report delivered twice concludes once.
         last = ended.execution_arn.partition(f":{run['run_id']}-")[2]
         number = int(last) + 1 if last.isdigit() else 1
@@ -300,11 +300,11 @@ class Starter:
         return []  # the workflow asks again
 
 
-def _left_by(ended: RunEnded, model: Model, entry: Entry) -> list[Update]:
+def _left_by(ended: RunEnded, model: Model, entry: Entry, now: float, margin: float) -> list[Update]:
     """What the workflow of a run that has ended may have failed to ask for."""
     follows_active = ended.run["follows_active"]
-    pending = _pending(model, entry)
-    left = [replace(pending, follows_active=follows_active)] if pending else []
+    waiting = _waiting(model, entry, now, margin)
+    left = [replace(waiting, follows_active=follows_active)] if waiting else []
     follows_at = from_iso(ended.run["cause"]["last_at"]) if follows_active else entry.follows_at
     # Not whenever a run fails: what it was asked for has failed with it, and would be asked for without end.
     unasked = ended.error == "NotAskedAgain" or ended.status != "FAILED"
@@ -313,21 +313,19 @@ def _left_by(ended: RunEnded, model: Model, entry: Entry) -> list[Update]:
     return left
 
 
-def _left_behind(model: Model, entry: Entry, now: float) -> Update | None:
+def _left_behind(model: Model, entry: Entry, now: float, margin: float) -> Update | None:
     """What is known to wait while no run holds the model, or was waiting when a run went without an end."""
     began = entry.run_id is None or entry.requested_at is not None
     if entry.held(now if began else now - GRACE):  # its workflow may still be about to begin
         return None
-    if entry.run_id is None or entry.pending_at is not None:
-        return _pending(model, entry)
-    begun_at = entry.requested_at or entry.lease_expires_at or now
-    return Update.single(Target(*model), begun_at, "asked_again")
+    return _waiting(model, entry, now, margin)
 
 
-def _pending(model: Model, entry: Entry) -> Update | None:
-    """The updates that no run has taken up since the one that they came too late for."""
-    if entry.pending_at is None:
+def _waiting(model: Model, entry: Entry, now: float, margin: float) -> Update | None:
+    """The pending updates, or those that an expired claim has taken along."""
+    happened_at = entry.lapsed(now, margin) if entry.pending_at is None else entry.pending_at
+    if happened_at is None:
         return None
-    update = Update.single(Target(*model), entry.pending_at, "asked_again")
+    update = Update.single(Target(*model), happened_at, "asked_again")
     first_at = update.first_at if entry.pending_since is None else entry.pending_since
     return replace(update, first_at=first_at, count=max(entry.pending_updates, 1))
