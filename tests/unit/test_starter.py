@@ -600,7 +600,7 @@ def test_a_run_that_did_not_follow_asks_for_the_active_model_if_an_update_does(s
     assert (update.target, update.happened_at) == (Target(MODEL.job_id, None), scene.clock.now - 60)
 
 
-def test_a_report_that_comes_again_asks_for_what_the_claim_made_for_it_came_to_nothing_with(
+def test_a_report_that_comes_again_asks_for_what_a_stopped_invocation_had_claimed(
     scene: Scene,
 ) -> None:
     scene.ask_and_hold()
