@@ -27,6 +27,7 @@ from tests.harness import Installation, installation
 from tests.local_cloud import ApiFault
 from tests.local_cloud.cloud import PROJECT, REGION
 from tests.local_cloud.execution_environment import ExecutionEnvironment, Function
+from tests.local_cloud.log_streams import LogStreams
 
 PYTHON = PROJECT / "build" / "bench" / "lambda-env" / "bin" / "python"
 """Of the Lambda runtime's version, or else the byte code would not count."""
@@ -99,7 +100,9 @@ def _variants(here: Installation, model: str, scratch: Path) -> dict[str, Functi
         (CHECK, "CheckStatusFunction", _check(model)),
     ):
         here.cloud.invoke(logical_id, event)
-        deployed[name] = replace(here.cloud.sandboxes(logical_id)[0].function, log=scratch / "log")
+        deployed[name] = replace(
+            here.cloud.sandboxes(logical_id)[0].function, logs=LogStreams(scratch / "logs" / name)
+        )
     plain_layers = _without_byte_code(deployed[CHECK].layers, scratch / "opt")
     nothing = scratch / "nothing"
     return {

@@ -20,6 +20,7 @@ from moto.dynamodb.models.table import Table
 from tests.local_cloud import ApiFault, FunctionError, Incomplete, LocalCloud
 from tests.local_cloud.deployment import deploy
 from tests.local_cloud.event_sources import failed_messages
+from tests.local_cloud.log_streams import LogStreams
 from tests.local_cloud.packaging import Package, package
 
 TEMPLATE = Path(__file__).parent / "local_cloud_stack" / "template.yaml"
@@ -523,3 +524,15 @@ def test_clouds_follow_each_other_and_ctrl_c_leaves_no_process(directory: Path) 
     assert process.returncode != 0
     assert len(set(pids)) == 2
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def test_what_two_environments_write_at_the_same_time_stays_in_lines_of_its_own(tmp_path: Path) -> None:
+    streams = LogStreams(tmp_path / "logs")
+    with streams.new().open("a", buffering=1) as one, streams.new().open("a") as other:
+        print("before", file=one)
+        one.write('{"half": ')
+        one.flush()
+        print("whole", file=other, flush=True)
+        assert streams.lines() == ["before", "whole"]
+        print('"done"}', file=one)
+    assert streams.lines() == ["before", "whole", '{"half": "done"}']

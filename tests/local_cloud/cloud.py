@@ -22,6 +22,7 @@ from tests.local_cloud.deployment import deploy
 from tests.local_cloud.event_sources import SqsPoller, fire
 from tests.local_cloud.execution_environment import ExecutionEnvironment, Function
 from tests.local_cloud.functions import AsyncConfig, Functions
+from tests.local_cloud.log_streams import LogStreams
 from tests.local_cloud.moto_corrections import corrected
 from tests.local_cloud.packaging import merged, package, upload
 from tests.local_cloud.resources import Resource
@@ -80,6 +81,7 @@ class LocalCloud:
         self._lock = threading.Lock()
         self._stack = ExitStack()
         self._resources: dict[str, Resource] = {}
+        self._logs: dict[str, LogStreams] = {}
         self.outputs: dict[str, str] = {}
 
     # --- Up and down ---------------------------------------------------------------------------------------
@@ -165,7 +167,7 @@ class LocalCloud:
 
     def logs(self, logical_id: str) -> list[str]:
         """The lines that the function's processes have written."""
-        return self._log_file(logical_id).read_text(errors="replace").splitlines()
+        return self._logs[logical_id].lines()
 
     def log_records(self, logical_id: str) -> list[dict[str, Any]]:
         """Those of its lines that are JSON objects; metrics in the embedded format have `_aws`."""
@@ -214,18 +216,16 @@ class LocalCloud:
             config.properties["FunctionName"]: _async_config(config.properties)
             for config in self._of_type("AWS::Lambda::EventInvokeConfig")
         }
-        (self._directory / "logs").mkdir(parents=True, exist_ok=True)
         for logical_id, resource in self._resources.items():
             if resource.type != "AWS::Lambda::Function":
                 continue
             keys = [layer_keys[arn] for arn in resource.properties.get("Layers", [])]
-            log = self._log_file(logical_id)
-            log.write_bytes(b"")
+            self._logs[logical_id] = LogStreams(self._directory / "logs" / logical_id)
             function = _function(
                 resource,
                 task_root=packaged.folders[resource.properties["Code"]["S3Key"]],
                 layers=merged([packaged.folders[key] for key in keys], artifacts),
-                log=log,
+                logs=self._logs[logical_id],
             )
             self._functions.add(function, async_configs.get(resource.name, AsyncConfig()))
 
@@ -245,9 +245,6 @@ class LocalCloud:
 
     def _of_type(self, cfn_type: str) -> list[Resource]:
         return [r for r in self._resources.values() if r.type == cfn_type]
-
-    def _log_file(self, logical_id: str) -> Path:
-        return self._directory / "logs" / f"{logical_id}.log"
 
     @property
     def _api(self) -> Api:
@@ -278,7 +275,7 @@ class LocalCloud:
                     execution.stop(None, error=None, cause=None)
 
 
-def _function(resource: Resource, task_root: Path, layers: Path, log: Path) -> Function:
+def _function(resource: Resource, task_root: Path, layers: Path, logs: LogStreams) -> Function:
     properties = resource.properties
     logging = properties.get("LoggingConfig", {})
     variables = {
@@ -301,7 +298,7 @@ def _function(resource: Resource, task_root: Path, layers: Path, log: Path) -> F
         task_root=task_root,
         layers=layers,
         environment=variables | {name: str(value) for name, value in given.items()},
-        log=log,
+        logs=logs,
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.local_cloud.log_streams import LogStreams
 from tests.local_cloud.runtime_api import Invocation, Outcome, RuntimeApi
 
 # Lambda allows 10 s; this machine may be slower, and busy with other things.
@@ -30,7 +31,7 @@ class Function:
     task_root: Path
     layers: Path
     environment: Mapping[str, str]
-    log: Path
+    logs: LogStreams
 
 
 class ExecutionEnvironment:
@@ -43,7 +44,8 @@ class ExecutionEnvironment:
         self.busy = False
         self._initialised = False
         self._api = RuntimeApi()
-        with function.log.open("ab") as log:
+        self._log = function.logs.new()
+        with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the functions are what is to run here
                 [python, "-m", "awslambdaric", function.handler],
                 cwd=function.task_root,
@@ -99,8 +101,10 @@ class ExecutionEnvironment:
                     kind, message = failure
                     message = f"RequestId: {request_id} Error: {message}"
                     error = json.dumps({"errorType": kind, "errorMessage": message})
-                    with self.function.log.open("a") as log:
-                        log.write(error + "\n")
+                    with self._log.open("a") as log:
+                        log.write(
+                            f"\n{error}\n"
+                        )  # the process may have been stopped before the end of a line
                     return Outcome(error.encode(), failed=True)
 
     def _failure(self, deadline: float, seconds: float) -> tuple[str, str] | None:

@@ -1,0 +1,43 @@
+"""What a function logs. Each execution environment has a stream of its own, as on AWS."""
+
+import itertools
+import shutil
+import threading
+from pathlib import Path
+
+
+class LogStreams:
+    """The streams of one function, each a file in a folder of theirs.
+
+    One file for all would not do: processes write a line and its end one after the other, and so might write
+    two lines into one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Empties the folder."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        self._folder = folder
+        self._numbers = itertools.count(1)
+        self._read: dict[Path, int] = {}
+        self._lines: list[str] = []
+        self._lock = threading.Lock()
+
+    def new(self) -> Path:
+        """A new stream, empty."""
+        stream = self._folder / f"{next(self._numbers)}.log"
+        stream.touch()
+        with self._lock:
+            self._read[stream] = 0
+        return stream
+
+    def lines(self) -> list[str]:
+        """All lines that have been ended, in the order in which they were seen: new ones are the last."""
+        with self._lock:
+            for stream, read in self._read.items():
+                with stream.open("rb") as file:
+                    file.seek(read)
+                    ended, newline, _ = file.read().rpartition(b"\n")
+                self._lines += ended.decode(errors="replace").splitlines()
+                self._read[stream] = read + len(ended + newline)
+            return list(self._lines)
