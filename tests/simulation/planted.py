@@ -217,7 +217,7 @@ class Planted(NamedTuple):
 # Some bugs need a coincidence: the search is led to histories with more of the faults that they take.
 SLOW = {"is slow": 0.4}
 LATE = {"fails, takes effect later": 0.15}
-LOST = {"fails after its effect": 0.1, "is slow": 0.1}
+LOST = {"fails after its effect": 0.2}
 SLOW_AND_GONE = {"is slow": 0.3, "crashes before its effect": 0.05}
 APART = {"flag and timestamp change apart": 0.33, "fails at the platform": 0.1}
 

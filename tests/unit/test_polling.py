@@ -46,12 +46,12 @@ def test_the_order_of_the_history_does_not_matter(
 @settings(max_examples=25)
 @given(st.floats(10.0, DAY))
 def test_a_run_of_which_nothing_is_known_is_checked_in_bounded_numbers_and_time(duration: float) -> None:
-    """Waits of 35 s and more in the first hour, then of 1/85 of the elapsed time up to 900 s."""
-    first_hour = min(duration, HOUR) / 35
-    then = 85 * math.log(max(duration, HOUR) / HOUR) + duration / 900
+    """Waits of 18 s and more, soon of 34 s and more, and after half an hour of 1/40 of the elapsed time."""
+    first = min(duration, HOUR / 2) / 34
+    then = 40 * math.log(max(2 * duration / HOUR, 1.0)) + duration / 900
     times = schedule([], duration)
-    assert len(times) <= 1 + first_hour + then
-    assert times[-1] - duration <= max(50.0, duration / 75)
+    assert len(times) <= 4 + first + then
+    assert times[-1] - duration <= max(45.0, duration / 36)
 
 
 @settings(max_examples=15)
@@ -66,7 +66,16 @@ def test_a_day_stays_far_below_the_limit_of_history_events(history: list[float])
 def test_a_steady_model_is_left_alone_until_its_end_is_near(usual: float, factor: float) -> None:
     times = schedule([usual * (0.97 + 0.02 * (number % 4)) for number in range(10)], usual * factor)
     assert len([time for time in times if time < 0.7 * usual]) <= 3
-    assert times[-1] - usual * factor <= 20.0
+    assert times[-1] - usual * factor <= 60.0
+
+
+@settings(max_examples=25)
+@given(st.floats(60.0, 600.0), st.floats(0.8, 1.0))
+def test_a_run_that_ends_before_its_usual_time_is_not_left_to_wait_for_it(
+    usual: float, factor: float
+) -> None:
+    history = [usual * (0.8 + 0.4 * number / 9) for number in range(10)]
+    assert schedule(history, usual * factor)[-1] <= 1.25 * usual * factor + 5.0
 
 
 @settings(max_examples=50)
@@ -90,13 +99,14 @@ def test_five_runs_after_a_change_of_regime_the_new_one_is_known(before: float, 
 def test_both_modes_of_a_model_are_awaited_and_the_gap_is_left_alone() -> None:
     times = schedule([60.0] * 5 + [1200.0] * 5, 1200.0)
     assert 55 <= times[0] <= 80
-    assert not [time for time in times if 250 < time < 550]
+    assert len([time for time in times if 100 < time < 900]) <= 1
 
 
-def test_fixed_intervals_are_beaten_in_checks_and_in_lag_and_the_optimum_is_near() -> None:
+def test_fixed_intervals_are_beaten_in_checks_and_in_lag_which_is_seldom_long_next_to_the_run() -> None:
     for result in benchmark.measure(workloads=("short", "mixed"), replications=2).values():
         policies = result["policies"]
         ours = policies[benchmark.OURS]
         assert ours["checks"] < policies["fixed 60 s"]["checks"]
         assert ours["lag"] < policies["fixed 30 s"]["lag"]
-        assert ours["lag_by_optimum"] < 1.25
+        assert ours["relative_lag_p95"] < 0.28
+        assert ours["lag_by_optimum"] < 1.4
