@@ -11,7 +11,7 @@ runs explain the elapsed time, and takes over when the run outlasts them.
 
 **Cost.** For a run that lives at `elapsed`, a check at t = elapsed + wait costs
     sum of 1 - S(elapsed + s) / S(elapsed) over the seconds s = 1 .. wait: the expected lag; and
-    LATE (1 - S(u) / S(elapsed)) with u = t / (1 + TOLERATED), or `elapsed` if that is later: the chance that
+    LATE (1 - S(u) / S(elapsed)) with u = t / (1 + TOLERATED), if that is after `elapsed`: the chance that
     the run ended so early that its lag will have been more than the tolerated part of its duration.
 The lag alone would leave the runs that end earlier than usual to wait for the usual end: one in twenty
 longer than half its duration. For long runs the second term vanishes, as no wait is a quarter of them.
@@ -47,10 +47,11 @@ def next_wait(
     least 1 second.
     """
     # The platform's timestamps have whole seconds, so that a run may seem to have taken none.
-    medians = [max(duration, 1.0) for duration in history]
+    medians = [max(duration, 1.0) ** SHAPE for duration in history]
 
     def survival(t: float) -> float:
-        seen = sum(1.0 / (1.0 + (t / median) ** SHAPE) for median in medians)
+        power = t**SHAPE  # 1 / (1 + (t / median)^shape), with one power instead of one for each past run
+        seen = sum([median / (median + power) for median in medians])
         return seen + UNSEEN / (1.0 + (t / TYPICAL) ** BROAD)
 
     alive = survival(elapsed)
@@ -58,7 +59,8 @@ def next_wait(
     for wait in range(1, int(longest)):
         t = elapsed + wait
         lag += 1.0 - survival(t) / alive
-        late = 1.0 - survival(max(elapsed, t / (1.0 + TOLERATED))) / alive
+        early = t / (1.0 + TOLERATED)
+        late = 1.0 - survival(early) / alive if early > elapsed else 0.0
         price = max(PRICE / (OFFSET + t), t * FRACTION**2 / 2)
         if wait >= shortest and lag + LATE * late >= price:
             return wait
