@@ -27,6 +27,8 @@ from tests.e2e.test_main_job import (
 from tests.harness import Installation, wait_for
 from tests.local_cloud import Call
 
+pytestmark = pytest.mark.long
+
 ROLES = ("TriggerRecomputeFunctionRole", "CheckStatusFunctionRole", "RecomputeWorkflowRole", "ScheduleRole")
 SERVICES = {"stepfunctions": "states"}
 """Where boto3's name of a service is not IAM's."""

@@ -35,6 +35,8 @@ from tests.harness import Installation, wait_for
 from tests.local_cloud import ApiFault
 from tests.readme import section, table
 
+pytestmark = pytest.mark.long
+
 FUNCTIONS = ("TriggerRecomputeFunction", "CheckStatusFunction")
 QUERIES = ("RunStoryQuery", "SlowestRunsQuery", "RejectedUpdatesQuery", "FailuresByReasonQuery")
 OF_AWS = {

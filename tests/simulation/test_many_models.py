@@ -25,7 +25,7 @@ from tests.simulation.world import _unobserved
 
 T = TypeVar("T")
 
-MODELS = 5000
+MODELS = 2000
 LIMIT = 100
 START = 1_736_950_000.0
 CRASH_EVERY = 50

@@ -4,11 +4,8 @@ import pytest
 
 from tests.simulation.checks import violations
 from tests.simulation.planted import PLANTED
-from tests.simulation.search import examine
+from tests.simulation.search import SEEDS, examine
 from tests.simulation.world import play
-
-SEARCH = 1000
-"""Seeds among which a planted bug must be found."""
 
 
 @pytest.mark.parametrize("name", PLANTED)
@@ -17,7 +14,7 @@ def test_a_planted_bug_is_found(name: str) -> None:
 
     found = (
         violation
-        for seed in range(SEARCH)
+        for seed in range(SEEDS)
         for violation in violations(play(seed, planted.protocol))
         if violation.startswith(planted.breaks)
     )
@@ -27,7 +24,7 @@ def test_a_planted_bug_is_found(name: str) -> None:
 
 def test_a_broken_history_is_made_short() -> None:
     protocol = PLANTED["a claim counts as a run"].protocol
-    examined = (examine(seed, protocol) for seed in range(SEARCH))
+    examined = (examine(seed, protocol) for seed in range(SEEDS))
     seed, broken = next((history.seed, broken) for history, broken in examined if broken)
 
     long, short = play(seed, protocol), broken.history

@@ -2,10 +2,9 @@
 
 import pytest
 
-from tests.simulation.search import examine
+from tests.simulation.search import SEEDS, examine
 from tests.simulation.world import Protocol, play
 
-SEEDS = 2000
 CHUNK = 250
 
 
