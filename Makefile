@@ -7,6 +7,8 @@ VENV := .venv
 export PYTHONPATH := layers/recompute
 # A company's proxy signs with a CA that only the system knows.
 export UV_SYSTEM_CERTS := 1
+# Many containers set it: each process would compile all that it imports anew.
+export PYTHONDONTWRITEBYTECODE :=
 BIN := $(VENV)/bin
 LAMBDA_ENV := build/lambda-env
 ASL := functions/recompute_workflow.asl.yaml

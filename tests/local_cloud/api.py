@@ -83,7 +83,10 @@ class Api:
         self._kill = kill
         self._faults: list[ApiFault] = []
         self._lock = threading.Lock()
-        self._moto: WSGIApplication = DomainDispatcherApplication(create_backend_app)
+        moto = DomainDispatcherApplication(create_backend_app)
+        # It would list its folders at each call.
+        moto.get_backend_for_host = cache(moto.get_backend_for_host)  # type: ignore[method-assign]
+        self._moto: WSGIApplication = moto
         self._server = make_server(
             "127.0.0.1", 0, self._answer, threaded=True, request_handler=_RequestHandler
         )
