@@ -123,5 +123,5 @@ def wait_for(what: str, look: Callable[[], T], seconds: float = 30.0) -> T:
     while not (found := look()):
         if time.monotonic() > end:
             raise TimeoutError(f"{what} did not come within {seconds:g} s")
-        time.sleep(0.05)
+        time.sleep(0.1)
     return found

@@ -77,7 +77,7 @@ class LocalCloud:
         self._beside = beside
         self._session: Any = boto3.Session()
         self._clients: dict[tuple[str, str], Any] = {}
-        self._ended: dict[str, dict[str, Any]] = {}
+        self._executions: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
         self._stack = ExitStack()
         self._resources: dict[str, Resource] = {}
@@ -177,16 +177,21 @@ class LocalCloud:
 
     def executions(self) -> list[dict[str, Any]]:
         """All executions, as DescribeExecution answers, oldest first."""
-        states, found = self.client("stepfunctions"), []
+        states = self.client("stepfunctions")
         pages = states.get_paginator("list_executions")
         for machine in self._of_type("AWS::StepFunctions::StateMachine"):
-            for page in pages.paginate(stateMachineArn=machine.physical_resource_id):
-                for arn in (execution["executionArn"] for execution in page["executions"]):
-                    described = self._ended.get(arn) or states.describe_execution(executionArn=arn)
-                    if described["status"] != "RUNNING":
-                        self._ended[arn] = described  # for good, and it is asked for again and again
-                    found.append(described)
-        return sorted(found, key=lambda execution: execution["startDate"])
+            listed = pages.paginate(
+                stateMachineArn=machine.physical_resource_id, PaginationConfig={"PageSize": 20}
+            )
+            for page in listed:  # the newest first
+                new = {execution["executionArn"] for execution in page["executions"]} - self._executions.keys()
+                if not new:
+                    break
+                self._executions |= {arn: states.describe_execution(executionArn=arn) for arn in new}
+        for arn, known in list(self._executions.items()):
+            if known["status"] == "RUNNING":
+                self._executions[arn] = states.describe_execution(executionArn=arn)
+        return sorted(self._executions.values(), key=lambda execution: execution["startDate"])
 
     def history(self, execution_arn: str) -> list[dict[str, Any]]:
         """All events of an execution, oldest first."""
