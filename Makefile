@@ -59,9 +59,9 @@ test: lint  ## Lint, and all tests but the long ones; COVERAGE=1 fails at lines 
 	wait $$e2e; e2e=$$?; echo "--- End to end, and simulation:"; cat build/e2e.txt; \
 	test $$others -eq 0 -a $$e2e -eq 0
 
-# Each file has an installation of its own, and mostly waits.
-long: install  ## The long tests: faults at every stage, load, the runbook, commands, deployments, networks
-	$(BIN)/pytest tests/e2e -m long $(BESIDE) 2
+# Most files have an installation of their own, and mostly wait.
+long: install  ## The long tests: faults at every stage, load, permissions, the runbook, deployments, networks
+	$(BIN)/pytest tests/e2e tests/simulation -m long $(BESIDE) 2
 
 lint: install build/node/.installed  ## Style, types, template, workflow
 	$(BIN)/ruff check $(SOURCES)

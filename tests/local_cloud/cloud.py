@@ -180,11 +180,9 @@ class LocalCloud:
         states = self.client("stepfunctions")
         pages = states.get_paginator("list_executions")
         for machine in self._of_type("AWS::StepFunctions::StateMachine"):
-            listed = pages.paginate(
-                stateMachineArn=machine.physical_resource_id, PaginationConfig={"PageSize": 20}
-            )
-            for page in listed:  # the newest first
-                new = {execution["executionArn"] for execution in page["executions"]} - self._executions.keys()
+            arn, size = machine.physical_resource_id, {"PageSize": 20}
+            for page in pages.paginate(stateMachineArn=arn, PaginationConfig=size):  # the newest first
+                new = {listed["executionArn"] for listed in page["executions"]} - self._executions.keys()
                 if not new:
                     break
                 self._executions |= {arn: states.describe_execution(executionArn=arn) for arn in new}

@@ -7,6 +7,8 @@ from tests.simulation.planted import PLANTED
 from tests.simulation.search import SEEDS, examine
 from tests.simulation.world import play
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_bug_is_found(name: str) -> None:
