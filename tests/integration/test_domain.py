@@ -10,6 +10,7 @@ import pytest
 from recompute.errors import PlatformUnavailable, Unauthorised
 from recompute.timestamps import to_iso
 from tests.arcanna import API_KEY, ArcannaServer, Behaviour, Fault, KeyInfo
+from tests.arcanna.platform import FOR_EVER
 from tests.doubles import MODEL, Logs, Stack
 from tests.integration.conftest import OTHER_MODEL, Functions
 
@@ -163,7 +164,7 @@ def test_a_job_by_name_gets_its_active_model(
 def test_somebody_else_s_recompute_is_waited_for(
     functions: Functions, stack: Stack, platform: ArcannaServer
 ) -> None:
-    platform.set_behaviour(Behaviour(duration=0.3))
+    platform.set_behaviour(FOR_EVER)
     platform.external_recompute(1234, MODEL.model_id)
     deadline = time.monotonic() + 10
     while platform.recomputes(MODEL.model_id)[-1].started_at is None:

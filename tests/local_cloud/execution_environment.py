@@ -101,10 +101,8 @@ class ExecutionEnvironment:
                     kind, message = failure
                     message = f"RequestId: {request_id} Error: {message}"
                     error = json.dumps({"errorType": kind, "errorMessage": message})
-                    with self._log.open("a") as log:
-                        log.write(
-                            f"\n{error}\n"
-                        )  # the process may have been stopped before the end of a line
+                    with self._log.open("a") as log:  # the process may have been stopped within a line
+                        log.write(f"\n{error}\n")
                     return Outcome(error.encode(), failed=True)
 
     def _failure(self, deadline: float, seconds: float) -> tuple[str, str] | None:
