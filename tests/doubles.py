@@ -102,12 +102,16 @@ class ScriptedPlatform:
     @property
     def asked(self) -> list[str]:
         """The endpoints called, in order: metrics, request, job, scopes."""
-        return [_ENDPOINTS[request.url.path.rpartition("/api/v2/")[2]] for request in self.requests]
+        return [_endpoint(request) for request in self.requests]
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
         answers = {"metrics": self.metrics, "request": self.request, "job": self.job, "scopes": self.scopes}
-        return answers[self.asked[-1]](request)
+        return answers[_endpoint(request)](request)
+
+
+def _endpoint(request: httpx.Request) -> str:
+    return _ENDPOINTS[request.url.path.rpartition("/api/v2/")[2]]
 
 
 _ENDPOINTS = {
