@@ -67,7 +67,6 @@ lint: install build/node/.installed  ## Style, types, template, workflow
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
-	$(BIN)/cfn-lint template.yaml
 	SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint
 	@$(BIN)/python -m tests.lint_workflow
 

@@ -47,7 +47,7 @@ HURRY: Mapping[str, str] = {
     "BatchingWindowSeconds": "1",
     "ClockMarginSeconds": "1",
     "ShortestPollSeconds": "1",
-    "LongestPollSeconds": "2",
+    "LongestPollSeconds": "1",
     "StartGraceSeconds": "10",
     "RunDeadlineSeconds": "60",
     "RetryIntervalSeconds": "1",
