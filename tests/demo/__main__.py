@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.arcanna.alerts import corrections, labelled_alerts
-from tests.arcanna.platform import Behaviour, Job
+from tests.arcanna.platform import FOR_EVER, Behaviour, Job
 from tests.demo.gather import gather
 from tests.demo.page import page
 from tests.demo.record import Upload
@@ -36,10 +36,9 @@ PICTURE = Path("build/demo.html")
 def main() -> int:
     """The exit status."""
     logging.getLogger("moto").setLevel(logging.CRITICAL)  # its interpreter logs every Choice as an error
-    behaviour = Behaviour(delay=0.5, duration=2.5)
     view = View()
     view.say("start", "the Arcanna reference server and the stack of template.yaml, on this machine")
-    with installation(JOBS, behaviour, "demo") as here:
+    with installation(JOBS, FOR_EVER, "demo") as here:
         view.say("deployed", f"bucket {here.bucket}")
         with view, Story(here, view) as story:
             facts = play(here, story, view)
@@ -87,6 +86,7 @@ def play(here: Installation, story: Story, view: View) -> dict[str, Any]:
         body = corrections(alerts[ALERTS_MODEL][n], share=1.0, seed=n)
         uploads.append(put(here, key_of(ALERTS_MODEL, f"corrections-{n}"), body, ALERTS_MODEL, True))
     corrected = time.time()
+    here.arcanna.set_behaviour(Behaviour(delay=0.2, duration=1.5))  # slow machines have put them up late
     view.say("uploads", f"{CORRECTIONS} corrections while a run of {ALERTS_MODEL} is under way", "green")
 
     wait_for("fresh metrics of both models", lambda: is_fresh(here, burst_ended, corrected), 45)

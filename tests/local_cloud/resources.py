@@ -364,7 +364,7 @@ def _state_machine(r: Resource) -> Created:
         "create_state_machine",
         name=r.name,
         type=r.take("StateMachineType", "STANDARD"),
-        definition=json.dumps(yaml.safe_load(text)),
+        definition=json.dumps(yaml.load(text, Loader=yaml.CSafeLoader)),
     )
     return made["stateMachineArn"], {"Arn": made["stateMachineArn"], "Name": r.name}
 
