@@ -51,14 +51,14 @@ class ObjectChanged(NamedTuple):
     def update(self, target: Target, significance: Significance | None) -> Update:
         """The update of one target that it is."""
         bucket, key, version_id, happened_at, size = self
-        found = mark(happened_at, size, bucket, key, version_id)
+        marks = {mark(happened_at, size, bucket, key, version_id)} if significance else ()
         return Update(
             target,
             happened_at,
             "upload",
             happened_at,
             sample=({"bucket": bucket, "key": key, "version_id": version_id},),
-            marks=frozenset({found} if significance else ()),
+            marks=frozenset(marks),
             significance=significance,
         )
 
