@@ -180,14 +180,14 @@ class LocalCloud:
         states = self.client("stepfunctions")
         pages = states.get_paginator("list_executions")
         for machine in self._of_type("AWS::StepFunctions::StateMachine"):
-            arn, size = machine.physical_resource_id, {"PageSize": 20}
-            for page in pages.paginate(stateMachineArn=arn, PaginationConfig=size):  # the newest first
-                new = {listed["executionArn"] for listed in page["executions"]} - self._executions.keys()
-                if not new:
-                    break
-                self._executions |= {arn: states.describe_execution(executionArn=arn) for arn in new}
-        for arn, known in list(self._executions.items()):
-            if known["status"] == "RUNNING":
+            machine_arn, size = machine.physical_resource_id, {"PageSize": 20}
+            for page in pages.paginate(stateMachineArn=machine_arn, PaginationConfig=size):
+                listed = {execution["executionArn"]: execution for execution in page["executions"]}
+                if listed.keys() <= self._executions.keys():
+                    break  # the newest come first
+                self._executions = listed | self._executions
+        for arn, known in self._executions.items():
+            if known["status"] == "RUNNING" or "input" not in known:  # only listed so far
                 self._executions[arn] = states.describe_execution(executionArn=arn)
         return sorted(self._executions.values(), key=lambda execution: execution["startDate"])
 
