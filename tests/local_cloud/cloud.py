@@ -79,6 +79,7 @@ class LocalCloud:
         self._clients: dict[tuple[str, str], Any] = {}
         self._executions: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
+        self._listing = threading.Lock()
         self._stack = ExitStack()
         self._resources: dict[str, Resource] = {}
         self._logs: dict[str, LogStreams] = {}
@@ -179,17 +180,18 @@ class LocalCloud:
         """All executions, as DescribeExecution answers, oldest first."""
         states = self.client("stepfunctions")
         pages = states.get_paginator("list_executions")
-        for machine in self._of_type("AWS::StepFunctions::StateMachine"):
-            machine_arn, size = machine.physical_resource_id, {"PageSize": 20}
-            for page in pages.paginate(stateMachineArn=machine_arn, PaginationConfig=size):
-                listed = {execution["executionArn"]: execution for execution in page["executions"]}
-                if listed.keys() <= self._executions.keys():
-                    break  # the newest come first
-                self._executions = listed | self._executions
-        for arn, known in self._executions.items():
-            if known["status"] == "RUNNING" or "input" not in known:  # only listed so far
-                self._executions[arn] = states.describe_execution(executionArn=arn)
-        return sorted(self._executions.values(), key=lambda execution: execution["startDate"])
+        with self._listing:
+            for machine in self._of_type("AWS::StepFunctions::StateMachine"):
+                machine_arn, size = machine.physical_resource_id, {"PageSize": 20}
+                for page in pages.paginate(stateMachineArn=machine_arn, PaginationConfig=size):
+                    listed = {execution["executionArn"] for execution in page["executions"]}
+                    if not (new := listed - self._executions.keys()):
+                        break  # the newest come first
+                    self._executions |= {arn: states.describe_execution(executionArn=arn) for arn in new}
+            for arn, known in self._executions.items():
+                if known["status"] == "RUNNING":
+                    self._executions[arn] = states.describe_execution(executionArn=arn)
+            return sorted(self._executions.values(), key=lambda execution: execution["startDate"])
 
     def history(self, execution_arn: str) -> list[dict[str, Any]]:
         """All events of an execution, oldest first."""
