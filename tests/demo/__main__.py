@@ -86,7 +86,7 @@ def play(here: Installation, story: Story, view: View) -> dict[str, Any]:
         body = corrections(alerts[ALERTS_MODEL][n], share=1.0, seed=n)
         uploads.append(put(here, key_of(ALERTS_MODEL, f"corrections-{n}"), body, ALERTS_MODEL, True))
     corrected = time.time()
-    here.arcanna.set_behaviour(Behaviour(delay=0.2, duration=1.5))  # however late they are there
+    here.arcanna.set_behaviour(Behaviour(delay=0.2, duration=1.5))  # the run had to last until now
     view.say("uploads", f"{CORRECTIONS} corrections while a run of {ALERTS_MODEL} is under way", "green")
 
     wait_for("fresh metrics of both models", lambda: is_fresh(here, burst_ended, corrected), 45)

@@ -181,16 +181,16 @@ class LocalCloud:
         states = self.client("stepfunctions")
         pages = states.get_paginator("list_executions")
         with self._listing:
+            changing = [arn for arn, known in self._executions.items() if known["status"] == "RUNNING"]
             for machine in self._of_type("AWS::StepFunctions::StateMachine"):
                 machine_arn, size = machine.physical_resource_id, {"PageSize": 20}
                 for page in pages.paginate(stateMachineArn=machine_arn, PaginationConfig=size):
                     listed = {execution["executionArn"] for execution in page["executions"]}
-                    if not (new := listed - self._executions.keys()):
+                    if listed <= self._executions.keys():
                         break  # the newest come first
-                    self._executions |= {arn: states.describe_execution(executionArn=arn) for arn in new}
-            for arn, known in self._executions.items():
-                if known["status"] == "RUNNING":
-                    self._executions[arn] = states.describe_execution(executionArn=arn)
+                    changing += listed - self._executions.keys()
+            for arn in changing:
+                self._executions[arn] = states.describe_execution(executionArn=arn)
             return sorted(self._executions.values(), key=lambda execution: execution["startDate"])
 
     def history(self, execution_arn: str) -> list[dict[str, Any]]:
