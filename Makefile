@@ -11,7 +11,6 @@ export UV_SYSTEM_CERTS := 1
 export PYTHONDONTWRITEBYTECODE :=
 BIN := $(VENV)/bin
 LAMBDA_ENV := build/lambda-env
-ASL := functions/recompute_workflow.asl.yaml
 SOURCES := functions layers/recompute tests
 BESIDE := --dist loadfile --no-loadscope-reorder -n
 
