@@ -2,14 +2,10 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from statistics import fmean
 
 from tests.arcanna.alerts import Alert
 from tests.arcanna.schemas import Figures, KnowledgeBaseCount, MetricsPerDecision
-
-
-def warm_up() -> None:
-    """Pay for importing scikit-learn (seconds) before somebody waits for it."""
-    import sklearn.metrics  # noqa: F401  # imported for its side effect: the next import is free
 
 
 def compute_figures(alerts: Sequence[Alert]) -> Figures:
@@ -20,41 +16,35 @@ def compute_figures(alerts: Sequence[Alert]) -> Figures:
     judged = [alert for alert in alerts if alert.consensus]
     if not judged:
         return Figures()
-    from sklearn.metrics import (
-        accuracy_score,
-        multilabel_confusion_matrix,
-        precision_recall_fscore_support,
-    )
-
-    true = [alert.consensus for alert in judged]
-    predicted = [alert.decision for alert in judged]
-    decisions = sorted({*true, *predicted})
-    pairs = Counter(zip(true, predicted, strict=True))
-    counts = multilabel_confusion_matrix(true, predicted, labels=decisions)
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        true, predicted, labels=decisions, zero_division=0
-    )
-    per_decision = {
-        decision: MetricsPerDecision(
-            precision=precision[i],
-            recall=recall[i],
-            f1_score=f1[i],
-            true_positives=counts[i, 1, 1],
-            true_negatives=counts[i, 0, 0],
-            false_positives=counts[i, 0, 1],
-            false_negatives=counts[i, 1, 0],
-        )
-        for i, decision in enumerate(decisions)
-    }
+    pairs = Counter((alert.consensus, alert.decision) for alert in judged)
+    decisions = sorted({decision for pair in pairs for decision in pair})
+    per_decision = {decision: _scores(pairs, decision) for decision in decisions}
+    scores = per_decision.values()
     return Figures(
-        overall_accuracy=accuracy_score(true, predicted),
-        overall_f1_score=f1.mean(),
-        overall_recall=recall.mean(),
-        overall_precision=precision.mean(),
+        overall_accuracy=sum(score.true_positives for score in scores) / len(judged),
+        overall_f1_score=fmean(score.f1_score for score in scores),
+        overall_recall=fmean(score.recall for score in scores),
+        overall_precision=fmean(score.precision for score in scores),
         confusion_matrix=[[pairs[row, column] for column in decisions] for row in decisions],
         metrics_per_decision=per_decision,
         kb_count_per_decision=_knowledge_base(judged),
         buckets_in_kb=len({alert.bucket for alert in judged}),
+    )
+
+
+def _scores(pairs: Counter[tuple[str, str]], decision: str) -> MetricsPerDecision:
+    """One decision against all others; `pairs` counts true and predicted decisions."""
+    right = pairs[decision, decision]
+    missed = sum(n for (true, _), n in pairs.items() if true == decision) - right
+    wrong = sum(n for (_, predicted), n in pairs.items() if predicted == decision) - right
+    return MetricsPerDecision(
+        precision=right / ((right + wrong) or 1),
+        recall=right / ((right + missed) or 1),
+        f1_score=2 * right / (2 * right + missed + wrong),
+        true_positives=right,
+        true_negatives=pairs.total() - right - missed - wrong,
+        false_positives=wrong,
+        false_negatives=missed,
     )
 
 

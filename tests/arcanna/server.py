@@ -20,7 +20,6 @@ from tests.arcanna.app import answer_error, answer_validation_error
 from tests.arcanna.app import routes as api_routes
 from tests.arcanna.control import routes as control_routes
 from tests.arcanna.faults import Fault
-from tests.arcanna.figures import warm_up
 from tests.arcanna.front_door import FrontDoor, ReceivedRequest
 from tests.arcanna.platform import Behaviour, Job, Platform, Recompute
 from tests.arcanna.schemas import ApiError
@@ -151,7 +150,6 @@ class ArcannaServer:
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         self._loop = asyncio.get_running_loop()
-        self._loop.run_in_executor(None, warm_up)
         self._started.set()
         yield  # what still runs then is ended with the event loop: tasks cancelled, threads joined
         # Connections in the middle of a TLS handshake are none of uvicorn's yet: it leaves them open.
