@@ -15,10 +15,12 @@ from moto.awslambda.models import LambdaBackend
 from moto.awslambda_simple.models import LambdaSimpleBackend
 from moto.core.config import default_user_config
 from moto.core.exceptions import JsonRESTError
+from moto.core.loaders import create_loader
 from moto.core.responses import ActionResult
 from moto.dynamodb.models import DynamoDBBackend
 from moto.events.models import events_backends
 from moto.iam.access_control import PermissionResult
+from moto.iam.aws_managed_policies import aws_managed_policies_data
 from moto.s3 import notifications
 from moto.s3.models import FakeBucket
 from moto.s3.responses import S3Response
@@ -59,6 +61,10 @@ def corrected(functions: Functions, interpreter_client: Callable[[str], Any]) ->
         enter(patch.object(notifications, "_invoke_awslambda", _notify_in(functions)))
         enter(patch.object(BaseExecutionWorkerCommunication, "terminated", _terminated))
         enter(patch.object(StepFunctionResponse, "get_execution_history", _get_execution_history))
+        # Each of AWS's 1,600 own policies would be made an object, which takes a second.
+        enter(patch("moto.iam.models.aws_managed_policies_data", _policies_for_functions()))
+        # Each service would look through all descriptions of services again.
+        enter(patch("moto.core.utils.create_loader", cache(create_loader)))
         # moto parses the definition again for each execution, which takes 0.1 s.
         parse = staticmethod(cache(AmazonStateLanguageParser.parse))
         enter(patch.object(AmazonStateLanguageParser, "parse", parse))
@@ -67,6 +73,13 @@ def corrected(functions: Functions, interpreter_client: Callable[[str], Any]) ->
         enter(patch.object(S3Response, "get_bucket_notification", _get_bucket_notification))
         enter(corrected_queues())
         yield
+
+
+@cache
+def _policies_for_functions() -> str:
+    """Those that a function's role may have, by moto's own list of AWS's managed policies."""
+    known = json.loads(aws_managed_policies_data)
+    return json.dumps({name: policy for name, policy in known.items() if name.startswith("AWSLambda")})
 
 
 # --- Lambda runs functions -----------------------------------------------------------------------------
