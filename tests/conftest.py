@@ -4,9 +4,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator
-from functools import cache
 
-import botocore.session
 import pytest
 
 os.environ.update(
@@ -20,9 +18,6 @@ os.environ.update(
 
 from recompute.observability import logger  # reads the environment
 from tests.doubles import Logs, Stack, a_stack
-
-# Every test has sessions of its own, each of which would read AWS's descriptions of its services again.
-botocore.session.create_loader = cache(botocore.session.create_loader)
 
 # A shell's background jobs ignore Ctrl-C (make test has one), and what they start would ignore it, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
