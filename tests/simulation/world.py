@@ -225,7 +225,10 @@ class World:
         self.scheduler.run()
         if self._unreported:
             self.scheduler.now += LONGEST_LEASE
-            self._send(UPDATES_URL, '{"models": "all", "older_than_seconds": 1000000000}', 0.0, {})
+            tick = '{"models": "all", "older_than_seconds": 1000000000}'
+            for model in models_of(tick):
+                self.journal.note("update", model, by="tick", arrives=self.scheduler.now, if_stale=True)
+            self._send(UPDATES_URL, tick, 0.0, {})
             self.scheduler.run()
 
     # --- Calls ---------------------------------------------------------------------------------------------
