@@ -5,9 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -36,6 +37,8 @@ class Stack:
 
     arcanna_url: str
     variables: Mapping[str, str]
+    copy: Sequence[str]
+    """A file of alerts, and where it is to be copied to."""
 
     def client(self, service: str) -> Any:
         session: Any = boto3.Session()
@@ -123,12 +126,12 @@ def stack() -> Iterator[Stack]:
         printed: list[str] = []
         for line in local.stdout:
             printed.append(line)
-            if line.startswith("export "):
+            if line.startswith("aws s3 cp "):
                 break
         try:
             (told,) = [line for line in printed if line.startswith("export ")]
             url = printed[0].partition("The platform is at ")[2].partition(",")[0]
-            yield Stack(url, dict(word.split("=", 1) for word in told.split()[1:]))
+            yield Stack(url, dict(word.split("=", 1) for word in told.split()[1:]), printed[-1].split()[3:])
         finally:
             local.send_signal(signal.SIGINT)
             local.wait(60)
@@ -369,3 +372,13 @@ def test_a_stack_that_is_not_there_is_said_so(stack: Stack, command: str) -> Non
     assert process.returncode == 2
     assert printed.startswith("✗ there is no stack 'none' in eu-west-1")
     assert len(printed.splitlines()) == 1
+
+
+# --- The local stack -------------------------------------------------------------------------------------
+
+
+def test_the_alerts_that_make_local_offers_lead_to_metrics(stack: Stack) -> None:
+    file, target = stack.copy
+    bucket, _, folder = target.removeprefix("s3://").partition("/")
+    stack.client("s3").upload_file(file, bucket, folder + Path(file).name)
+    wait_for("the scores", lambda: "accuracy 0.9" in stack.run("status", "--model", MODEL)[1])

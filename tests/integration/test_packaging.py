@@ -1,7 +1,9 @@
 """What the local cloud builds is built once, however many test runs share it, and with what people add."""
 
+import os
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -46,3 +48,22 @@ def test_a_private_key_does_not(tmp_path: Path) -> None:
     assert made.returncode != 0
     assert "has a private key in it" in made.stderr
     assert not found.exists()
+
+
+def test_the_pip_of_an_older_system_builds_the_dependencies(tmp_path: Path) -> None:
+    """22.0.2 is that of Ubuntu 22.04, and knows fewer options than newer ones."""
+    source, python, artifacts = tmp_path / "source", tmp_path / "venv", tmp_path / "artifacts"
+    shutil.copytree("layers/dependencies", source)
+    uv = f"{sys.prefix}/bin/uv"
+    for command in (["venv", "--python", sys.executable, python], ["pip", "install", "pip==22.0.2"]):
+        subprocess.run([uv, "-q", *command], env={**os.environ, "VIRTUAL_ENV": str(python)}, check=True)  # noqa: S603
+    made = subprocess.run(  # noqa: S603
+        ["make", "build-DependenciesLayer", f"ARTIFACTS_DIR={artifacts}"],  # noqa: S607
+        cwd=source,
+        env={**os.environ, "PATH": f"{python / 'bin'}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    assert Path(artifacts, "python", "httpx").is_dir()

@@ -8,7 +8,9 @@ import logging
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 
+from tests.arcanna.alerts import labelled_alerts
 from tests.arcanna.platform import Behaviour, Job
 from tests.harness import installation
 from tests.local_cloud.cloud import OPERATOR, REGION, STACK
@@ -17,10 +19,11 @@ JOBS = {
     1234: Job(name="security-alerts", models=("generic-1-1234-model-1747385873.hdf5",)),
     77: Job(name="phishing-triage", models=("generic-1-77-model-1751030400.hdf5",)),
 }
+ACCURACY = {"Drop": 0.95, "Investigate": 0.85, "Escalate": 0.7}
 
 
 def main(name: str) -> None:
-    """What is built, and the logs, are under build/`name`."""
+    """What is built, the logs and a file of alerts are under build/`name`."""
     logging.getLogger("moto").setLevel(logging.CRITICAL)  # its interpreter logs every Choice as an error
     with installation(JOBS, Behaviour(delay=0.5, duration=3.0), name) as here, suppress(KeyboardInterrupt):
         print(f"# The platform is at {here.arcanna.url}, the bucket is {here.bucket}.")
@@ -28,8 +31,11 @@ def main(name: str) -> None:
         print(
             f"export AWS_ENDPOINT_URL={here.cloud.url} AWS_REGION={REGION} AWS_DEFAULT_REGION={REGION}"
             f" AWS_ACCESS_KEY_ID={OPERATOR} AWS_SECRET_ACCESS_KEY=local STACK={STACK}",
-            flush=True,
         )
+        alerts = Path("build", name, "alerts.csv")
+        alerts.write_text(labelled_alerts(400, ACCURACY, seed=1))
+        print("# And for training data:")
+        print(f"aws s3 cp {alerts} s3://{here.bucket}/training-data/1234/{JOBS[1234].models[0]}/", flush=True)
         threading.Event().wait()
 
 

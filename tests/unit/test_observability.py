@@ -1,13 +1,15 @@
 """One story in the logs, and metrics that stay countable."""
 
 import json
+import re
+import time
 from typing import Any
 
 import pytest
 
 from recompute.errors import Unauthorised
 from recompute.observability import check_failed, count, logger, metrics, report, run_failed, waiting
-from recompute.runs import Check, first_check
+from recompute.runs import Check, Run, first_check
 from recompute.timestamps import from_iso
 from tests.doubles import Logs
 from tests.unit.test_check import RUN
@@ -126,6 +128,18 @@ def test_runs_that_failed_are_counted_by_reason(capsys: pytest.CaptureFixture[st
     }
 
 
+def test_a_dimension_is_what_cloudwatch_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    named: Run = {**RUN, "job_id": "Erkennung für 日本\n" + "é" * 240}
+    report(named, COMPLETED, ENDED_AT)
+    run_failed("Übel")
+    of_job, of_failure = emitted(capsys)
+    assert of_job["job_id"].startswith("Erkennung f\\xfcr \\u65e5\\u672c\\n")
+    for value in (of_job["job_id"], of_failure["reason"]):
+        assert value.isascii()
+        assert value.isprintable()
+        assert len(value) <= 1024
+
+
 def test_a_verdict_that_was_not_reached_is_no_figure(capsys: pytest.CaptureFixture[str]) -> None:
     report(RUN, {**COMPLETED, "quality": RUNNING["quality"]}, ENDED_AT)
     (shown,) = emitted(capsys)
@@ -162,6 +176,15 @@ def test_a_look_is_logged_with_how_things_stand(logs: Logs, check: Check) -> Non
 def test_the_verdict_is_logged_with_its_reasons(logs: Logs) -> None:
     report(RUN, COMPLETED, ENDED_AT)
     assert (logs.lines[1]["verdict"], logs.lines[1]["why"]) == ("regressed", "Escalate.recall fell")
+
+
+def test_the_time_of_a_line_is_one_that_lambda_can_read(logs: Logs) -> None:
+    """Lambda takes a line of its JSON logs for one of level INFO if its time is none of RFC 3339."""
+    before = time.time()
+    logger.warning("the time")
+    (line,) = logs.lines
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d", line["timestamp"])
+    assert from_iso(line["timestamp"]) == pytest.approx(before, abs=60)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\x0b", "\x0c", "\x1c", "\x1e", "\x85", "\u2028", "\u2029"])

@@ -17,8 +17,10 @@ from recompute.quality import scores
 from recompute.runs import Check, Run
 from recompute.timestamps import from_iso
 
-# In ASCII: a key or an answer may hold line ends of Unicode, and characters that steer terminals.
-logger = Logger(json_serializer=partial(json.dumps, default=str, separators=(",", ":")))
+# In ASCII: a key or an answer may hold line ends of Unicode, and characters that steer terminals. And with
+# the times of RFC 3339: by any other, Lambda takes a line of its JSON logs for one of level INFO.
+# https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
+logger = Logger(json_serializer=partial(json.dumps, default=str, separators=(",", ":")), use_rfc3339=True)
 metrics = Metrics()
 # Lambda's level for JSON logs is every library's, and this one has a line for each request, of no run.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -37,7 +39,7 @@ def waiting(age: float) -> None:
 def run_failed(reason: str) -> None:
     """Counts a run whose execution did not end as it should, by what it ended for."""
     by_reason = EphemeralMetrics()
-    by_reason.add_dimensions(service=logger.service, reason=reason)
+    by_reason.add_dimensions(service=logger.service, reason=_dimension(reason))
     by_reason.add_metric(name="RunsFailed", unit=MetricUnit.Count, value=1)
     by_reason.flush_metrics()
 
@@ -68,7 +70,7 @@ def _report_result(run: Run, check: Check, now: float) -> None:
     quality = check["quality"]
     logger.info("model judged", extra={key: quality[key] for key in ("verdict", "why", "differences")})
     of_job = EphemeralMetrics()
-    of_job.add_dimensions(service=logger.service, job_id=run["job_id"])
+    of_job.add_dimensions(service=logger.service, job_id=_dimension(run["job_id"]))
     of_job.add_metric(name="FreshnessLag", unit=MetricUnit.Seconds, value=_age(run, now))
     of_job.add_metric(name="RunDuration", unit=MetricUnit.Seconds, value=check["duration_seconds"] or 0.0)
     for figure, score in scores(check["metrics"]).items():
@@ -79,6 +81,14 @@ def _report_result(run: Run, check: Check, now: float) -> None:
         value = _VERDICTS[quality["verdict"]]
         of_job.add_metric(name="QualityVerdict", unit=MetricUnit.NoUnit, value=value)
     of_job.flush_metrics()
+
+
+def _dimension(value: str) -> str:
+    """The value as CloudWatch takes it: printable ASCII, of at most 1,024 characters.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_Dimension.html
+    """
+    return value.encode("unicode_escape").decode()[:1024]
 
 
 def _age(run: Run, now: float) -> float:
