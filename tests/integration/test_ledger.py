@@ -303,6 +303,17 @@ def test_a_waker_is_promised_while_there_is_something_to_wake_for(ledger: Ledger
     assert ledger.promise(MODEL, NOW + 60).entry.wake_at == NOW + 60
 
 
+def test_a_promise_is_broken_by_the_one_who_made_it(ledger: Ledger) -> None:
+    assert not ledger.break_promise(MODEL, None).made
+    assert ledger.read(MODEL) == Entry()
+    ledger.gather(MODEL, frozenset({FIRST}), NOW)
+    ledger.promise(MODEL, NOW + 60)
+    assert not ledger.break_promise(MODEL, NOW + 50).made
+    assert ledger.read(MODEL).wake_at == NOW + 60
+    assert ledger.break_promise(MODEL, NOW + 60).made
+    assert ledger.read(MODEL) == Entry(gathered=frozenset({FIRST}))
+
+
 def test_a_claim_covers_what_was_gathered_and_needs_no_waker_for_it(ledger: Ledger) -> None:
     ledger.gather(MODEL, frozenset({FIRST}), NOW)
     ledger.promise(MODEL, NOW + 60)
@@ -346,7 +357,8 @@ def test_all_models_are_known_with_what_is_pending(stack: Stack, ledger: Ledger)
     claim(ledger, "a")
     hold(stack, "a")
     mark_pending(ledger, "a", NOW + 1)
-    assert ledger.entries() == {OTHER: Entry(), MODEL: noted(NOW + 1, NOW + 1, 1)}
+    waits = Entry(gathered=frozenset({FIRST}))
+    assert ledger.entries() == {OTHER: waits, MODEL: noted(NOW + 1, NOW + 1, 1)}
 
 
 # --- Give back and hold ----------------------------------------------------------------------------------

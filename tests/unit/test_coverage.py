@@ -149,6 +149,10 @@ def upload(*times: float, waker: bool = False) -> Update:
     )
 
 
+def waker(at: float, wake_at: float) -> Update:
+    return replace(upload(at, waker=True), wake_at=wake_at)
+
+
 OTHERS_WAIT = Entry(covered_until=950.0, gathered=gathered(960.0))
 
 
@@ -179,7 +183,10 @@ def at_once(at: float, waker: bool = False) -> Update:
         # Covered itself: others are somebody else's business, if there is somebody.
         (replace(OTHERS_WAIT, wake_at=1001.0), at_once(900.0), "covered", None),
         (replace(OTHERS_WAIT, wake_at=999.0), at_once(900.0), "claim", None),
-        # The waker itself is somebody.
+        # The waker itself is somebody, unless another has promised since.
+        (replace(OTHERS_WAIT, wake_at=1001.0), waker(900.0, 1001.0), "wait", 1560.0),
+        (replace(OTHERS_WAIT, wake_at=1001.0), waker(900.0, 700.0), "covered", None),
+        (replace(OTHERS_WAIT, wake_at=999.0), waker(900.0, 700.0), "wait", 1560.0),
         (replace(OTHERS_WAIT, wake_at=1001.0), upload(900.0, waker=True), "wait", 1560.0),
         (Entry(covered_until=970.0, gathered=gathered(960.0)), upload(900.0, waker=True), "covered", None),
         # A claim has taken the others along, and may come to nothing, or its run has ended without a word.
@@ -249,7 +256,14 @@ def test_what_others_have_reported_just_now_is_left_to_a_further_run() -> None:
 
 def test_what_is_not_enough_without_them_waits_for_those_that_have_not_settled() -> None:
     planned = plan(Entry(gathered=gathered(996.0, 999.0)), upload(900.0), NOW, MARGIN, 0.0)
+    assert (planned.action, planned.until) == ("wait", 1004.0)
+    planned = plan(Entry(gathered=gathered(999.0)), upload(900.0), NOW, MARGIN, 0.0)
     assert (planned.action, planned.until) == ("wait", 1500.0)
+
+
+def test_a_waker_that_is_covered_tells_of_those_that_wait_and_not_of_itself() -> None:
+    planned = plan(OTHERS_WAIT, upload(100.0, 900.0, waker=True), NOW, MARGIN, 0.0)
+    assert (planned.first_at, planned.updates, planned.own) == (960.0, 1, False)
 
 
 @given(entries(), times)

@@ -176,9 +176,9 @@ def gathering(scene: Scene) -> Scene:
     return scene
 
 
-def feedback(scene: Scene, *numbers: int) -> list[dict[str, object]]:
-    """Uploads of a minute ago, whenever they are delivered."""
-    return [scene.upload(f"feedback/1234/{MODEL.model_id}/{number}.csv") for number in numbers]
+def feedback(scene: Scene, *numbers: int, age: float = 60.0) -> list[dict[str, object]]:
+    """Uploads of `age` seconds ago, whenever they are delivered."""
+    return [scene.upload(f"feedback/1234/{MODEL.model_id}/{number}.csv", age) for number in numbers]
 
 
 def put_off(scene: Scene) -> list[dict[str, Any]]:
@@ -251,6 +251,69 @@ def test_a_waker_whose_updates_were_taken_along_is_at_its_end(gathering: Scene) 
     assert outcomes(gathering.invoke(waker)) == ["covered"]
     assert put_off(gathering) == []
     assert not gathering.stack.item().keys() & {"wake_at", "gathered"}
+
+
+def test_of_two_wakers_the_one_that_promised_last_stays(gathering: Scene) -> None:
+    gathering.batch(*feedback(gathering, 1))
+    (old,) = put_off(gathering)
+    gathering.invoke(gathering.request())  # takes the upload along
+    gathering.hold()
+    (execution,) = gathering.stack.executions().values()
+    assert gathering.stack.workflow_writes("ReleaseCompleted", execution)
+    gathering.clock.now += 600
+    gathering.batch(*feedback(gathering, 2))
+    (new,) = put_off(gathering)
+    before = gathering.stack.item()
+    assert outcomes(gathering.invoke(old)) == ["covered"]
+    assert put_off(gathering) == []
+    assert gathering.stack.item() == before
+    assert outcomes(gathering.invoke(new)) == ["waiting"]
+    (again,) = put_off(gathering)
+    assert again["wake_at"] == new["wake_at"]
+    gathering.clock.now += 3600
+    assert outcomes(gathering.invoke(again)) == ["started"]
+    (run,) = (run for run in gathering.runs if run["cause"]["kind"] == "upload")
+    assert run["cause"]["updates"] == 1
+
+
+def test_updates_that_are_enough_together_wait_until_the_last_has_settled(gathering: Scene) -> None:
+    gathering.batch(*feedback(gathering, 1, 2, age=1))
+    assert [waker["wake_at"] for waker in put_off(gathering)] == [to_iso(gathering.clock.now - 1 + 3600)]
+    gathering.batch(*feedback(gathering, 3, age=0))
+    (waker,) = put_off(gathering)
+    assert waker["wake_at"] == to_iso(gathering.clock.now + MARGIN)
+    gathering.clock.now += MARGIN + 1
+    assert outcomes(gathering.invoke(waker)) == ["started"]
+
+
+def test_on_a_waker_that_is_given_up_nobody_relies(gathering: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise AwsUnavailable("no")
+
+    gathering.batch(*feedback(gathering, 1))
+    (waker,) = put_off(gathering)
+    waker["waiting_since"] = to_iso(gathering.clock.now - 3600)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "read", fails)
+        patch.setattr(Ledger, "break_promise", fails)
+        assert outcomes(gathering.invoke(waker)) == ["put_off"]  # as nobody can be told
+    (waker,) = put_off(gathering)
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "read", fails)
+        assert outcomes(gathering.invoke(waker)) == ["dead_lettered"]
+    gathering.batch(*feedback(gathering, 2))
+    assert len(put_off(gathering)) == 1
+
+
+def test_what_a_lost_waker_leaves_behind_is_asked_for_by_the_schedule(gathering: Scene) -> None:
+    gathering.batch(*feedback(gathering, 1))
+    put_off(gathering)
+    schedule = {"models": "all", "older_than_seconds": 10**9}
+    gathering.clock.now += 3600
+    assert "started" not in outcomes(gathering.invoke(schedule))
+    gathering.clock.now += 7201
+    assert "started" in outcomes(gathering.invoke(schedule))
+    assert gathering.models == {MODEL}
 
 
 def test_a_crash_before_the_promise_leads_to_another_message_and_not_to_none(

@@ -21,9 +21,10 @@ class Entry:
     nothing may rely on it. `pending_at` is the latest update that this run does not cover, `pending_since`
     the first, `pending_updates` how many there were, duplicates included. `covered_until` is the
     `requested_at` of the last completed run, `stale_since` the first update of the runs that have failed
-    since. `gathered` are the marks of updates that wait: by `wake_at` a message will ask again for them.
-    `follows_at` is the latest update that follows the job's active model, of those that the last claim was
-    made for or that came since. `reference` is what the next metrics are judged by (see quality).
+    since. `gathered` are the marks of updates that wait: by `wake_at` a message, which bears that time, will
+    ask again for them. `follows_at` is the latest update that follows the job's active model, of those that
+    the last claim was made for or that came since. `reference` is what the next metrics are judged by (see
+    quality).
     """
 
     run_id: str | None = None
@@ -67,6 +68,11 @@ class Entry:
         enough = len(self.gathered) >= MOST_MARKS and max(marks) <= max(self.gathered)
         return enough or marks <= self.gathered
 
+    def others_wake(self, update: Update, now: float) -> bool:
+        """Whether another message than that of this update is to ask again for all that wait."""
+        own = update.waker and update.wake_at in (None, self.wake_at)
+        return (self.wake_at or 0.0) >= now and not own
+
     def owed(self, now: float, margin: float) -> list[str]:
         """Marks of what no run sees to: a pending update, if none is under way, and what has lapsed."""
         if self.held(now) and self.requested_at is not None:
@@ -92,7 +98,8 @@ class Plan(NamedTuple):
     """What to do about all updates that wait, of which the latest happened at `happened_at`.
 
     `first_at` is when the first did, `updates` how many they are, `until` when a wait is over, `left_at` when
-    the latest happened of those that are left to a further run. Epoch seconds.
+    the latest happened of those that are left to a further run. Epoch seconds. `own` tells whether the update
+    itself is one of them.
     """
 
     action: Action
@@ -101,6 +108,7 @@ class Plan(NamedTuple):
     updates: int
     until: float
     left_at: float | None = None
+    own: bool = True
 
 
 def plan(entry: Entry, update: Update, now: float, margin: float, spacing: float) -> Plan:
@@ -113,8 +121,7 @@ def plan(entry: Entry, update: Update, now: float, margin: float, spacing: float
     own = set(entry.uncovered(update.own_marks, now, margin))
     owed = entry.uncovered(entry.owed(now, margin), now, margin)
     waiting = entry.uncovered(entry.gathered | update.own_marks, now, margin) + owed
-    somebody_wakes = not update.waker and (entry.wake_at or 0.0) >= now
-    if not waiting or (not own and somebody_wakes):
+    if not waiting or (not own and entry.others_wake(update, now)):
         # A claim has taken the marks along for which the waker is sent: it may still come to nothing.
         action: Action = "settle" if update.waker and entry.doubtful_until >= now else "covered"
         return Plan(action, update.happened_at, update.first_at, update.count, now)
@@ -124,12 +131,16 @@ def plan(entry: Entry, update: Update, now: float, margin: float, spacing: float
     happened_at = max(times)
     action = decide(entry, happened_at, now, margin)
     until = due_at(ready, None if owed else update.significance)  # what was due once is due
+    if due_at(waiting, update.significance) <= now:  # they are enough as soon as all of them have settled
+        until = min(until, max(each.at for each in waiting) + margin)
     if spacing and action != "coalesce" and entry.covered_until is not None:
         until = max(until, entry.covered_until + spacing)
     if until > now:
         action = "wait"
-    first_at, updates = min(update.first_at, *times), max(update.count, len(times))
-    return Plan(action, happened_at, first_at, updates, until, left_at)
+    if own:  # or else it is the waker of others, which is none of them
+        times.append(update.first_at)
+    updates = max(update.count if own else 0, len(ready))
+    return Plan(action, happened_at, min(times), updates, until, left_at, bool(own))
 
 
 def decide(entry: Entry, happened_at: float, now: float, margin: float) -> Action:

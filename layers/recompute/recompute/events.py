@@ -6,6 +6,7 @@ is trusted: whatever is not understood raises BadInput with a message that says 
 
 import json
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
@@ -31,6 +32,7 @@ _CARRIED_FIELDS = {
     "marks",
     "significance",
     "waker",
+    "wake_at",
     "follows_active",
 }
 _SAMPLE_FIELDS = {"bucket", "key", "version_id"}
@@ -125,11 +127,12 @@ def read_json(text: str, received_at: float) -> list[Occurrence]:
 def request_body(update: Update) -> str:
     """The message that asks for this update again, later; `read_json` reads it back."""
     target, waiting_since, significance = update.target, update.waiting_since, update.significance
-    seldom = {
+    seldom: dict[str, object] = {
         "older_than_seconds": update.older_than,
         "marks": sorted(update.marks),
         "significance": significance and significance._asdict(),
         "waker": update.waker,
+        "wake_at": None if update.wake_at is None else to_iso(update.wake_at),
         "follows_active": update.follows_active,
     }
     return json.dumps(
@@ -260,6 +263,7 @@ def _request(event: Mapping[str, object], received_at: float) -> Update:
         marks=_marks(event.get("marks"), received_at),
         significance=_significance(event.get("significance")),
         waker=_flag(event, "waker"),
+        wake_at=_time(event, "wake_at", inf) if event.get("wake_at") is not None else None,
         older_than=_seconds(event, "older_than_seconds"),
         follows_active=_flag(event, "follows_active"),
     )

@@ -133,15 +133,21 @@ class Ledger:
             model, "SET wake_at = :at", "attribute_exists(gathered)", {":at": to_iso(wake_at)}
         )
 
+    def break_promise(self, model: Model, wake_at: float | None) -> Write:
+        """Notes that the message that was to ask by then, or any, will not."""
+        if wake_at is None:
+            return self._update(model, "REMOVE wake_at", "attribute_exists(wake_at)", {})
+        return self._update(model, "REMOVE wake_at", "wake_at = :at", {":at": to_iso(wake_at)})
+
     def finish_waiting(self, model: Model, gathered: frozenset[str]) -> Write:
         """Takes the promise back, unless anything else has been gathered: its message then stays."""
         only, these = _only(gathered)
         return self._update(model, "REMOVE gathered, wake_at", f"attribute_exists(job_id) AND {only}", these)
 
     def entries(self) -> dict[Model, Entry]:
-        """All models that it knows: who holds them, and what is pending, but not the rest."""
+        """All models that it knows: who holds them, and what is pending or gathered, but not the rest."""
         names = "job_id, model_id, run_id, requested_at, lease_expires_at"
-        names += ", pending_at, pending_since, pending_updates"
+        names += ", pending_at, pending_since, pending_updates, gathered, wake_at"
         with aws_call("read the ledger"):
             pages = self._dynamodb.get_paginator("scan").paginate(
                 TableName=self._table, ProjectionExpression=names

@@ -11,7 +11,7 @@ from recompute.aws import Workflow
 from recompute.coverage import Entry, Plan, plan
 from recompute.errors import AwsUnavailable, BadInput, PlatformBusy, Rejected, RetryLater
 from recompute.events import RunEnded
-from recompute.gathering import MOST_MARKS
+from recompute.gathering import MOST_MARKS, read_mark
 from recompute.ledger import Ledger
 from recompute.observability import logger
 from recompute.places import GRACE, Places
@@ -44,7 +44,7 @@ SOME_TIME = 0
 class Fate(NamedTuple):
     """What became of updates. `wait` is how many seconds those that settle or wait have to be put off.
 
-    `wakes_at` (epoch seconds) is told to the ledger once the message is sent that asks for all who wait.
+    `wake_at` (epoch seconds) is by when the message that is put off has to ask for all who wait.
     `latest` (epoch seconds) is when the last of all those happened that have been rejected together.
     """
 
@@ -53,7 +53,7 @@ class Fate(NamedTuple):
     ]
     detail: str = ""
     wait: int = 0
-    wakes_at: float | None = None
+    wake_at: float | None = None
     latest: float = 0.0
 
 
@@ -120,7 +120,11 @@ class Starter:
             known = math.floor(entry.doubtful_until - now) + 1
             return Fate("settling", wait=max(settled, min(known, LONGEST_DOUBT))), entry
         due = replace(
-            update, happened_at=planned.happened_at, first_at=planned.first_at, count=planned.updates
+            update,
+            happened_at=planned.happened_at,
+            first_at=planned.first_at,
+            count=planned.updates,
+            sample=update.sample if planned.own else (),
         )
         if planned.action == "coalesce":
             if update.older_than is not None and now - (entry.requested_at or 0.0) <= update.older_than:
@@ -162,7 +166,7 @@ class Starter:
             write = self._ledger.follow(model, entry.run_id or "", update.happened_at)
             if not write.made:
                 return None, write.entry
-        if update.waker:
+        if update.waker and not entry.others_wake(update, now):
             write = self._ledger.finish_waiting(model, entry.gathered)
             if not write.made and write.entry != entry:
                 return None, write.entry
@@ -178,11 +182,11 @@ class Starter:
             follows_at = None if entry.follows(update) else update.happened_at
             return None, self._ledger.gather(model, update.own_marks, now, follows_at=follows_at).entry
         detail = f"one of {len(entry.gathered)} that wait, until {to_iso(planned.until)} at the latest"
-        promised = now <= (entry.wake_at or 0.0) <= planned.until
-        if promised and not update.waker:
+        in_time = now <= (entry.wake_at or 0.0) <= planned.until
+        if in_time and entry.others_wake(update, now):
             return Fate("gathered", detail), entry
         wait = math.floor(planned.until - now) + 1
-        return Fate("waiting", detail, wait, None if promised else planned.until), entry
+        return Fate("waiting", detail, wait, entry.wake_at if in_time else planned.until), entry
 
     def fresh_from(self) -> float:
         """When updates happened (epoch seconds) that have not settled yet."""
@@ -201,6 +205,14 @@ class Starter:
     def promise(self, model: Model, wake_at: float) -> None:
         """Tells the ledger of the message that was sent to wake the model. Raises AwsUnavailable."""
         self._ledger.promise(model, wake_at)
+
+    def break_promise(self, waker: Update) -> None:
+        """Tells the ledger that the waker will not ask any more, so that nobody relies on it.
+
+        Raises AwsUnavailable.
+        """
+        model = Model(waker.target.job_id, waker.target.model_id or "")
+        self._ledger.break_promise(model, waker.wake_at)
 
     def _start(
         self, update: Update, model: Model, run_id: str, now: float, entry: Entry, latest: float
@@ -314,7 +326,12 @@ def _left_by(ended: RunEnded, model: Model, entry: Entry, now: float, margin: fl
 
 
 def _left_behind(model: Model, entry: Entry, now: float, margin: float) -> Update | None:
-    """What is known to wait while no run holds the model, or was waiting when a run went without an end."""
+    """What is known to wait while no run holds the model, or was waiting when a run went without an end; or
+    what was gathered for a message that has not come."""
+    if entry.gathered and (entry.wake_at or 0.0) < now - GRACE:
+        return Update.single(
+            Target(*model), max(read_mark(text).at for text in entry.gathered), "asked_again"
+        )
     began = entry.run_id is None or entry.requested_at is not None
     if entry.held(now if began else now - GRACE):  # its workflow may still be about to begin
         return None

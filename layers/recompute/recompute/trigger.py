@@ -261,12 +261,17 @@ class Trigger:
                 waiting(self._clock() - update.first_at)
                 follows = update.follows_active
                 later = replace(
-                    later, target=update.target, follows_active=follows, waker=True, older_than=None
+                    later,
+                    target=update.target,
+                    follows_active=follows,
+                    waker=True,
+                    wake_at=fate.wake_at,
+                    older_than=None,
                 )
             wait = fate.wait or retry_delay(update.attempt, None, self._retries, self._jitter())
             self._queues.put_off(later, min(wait, LONGEST_DELAY))
-            if fate.wakes_at is not None:
-                self._starter.promise(model, fate.wakes_at)
+            if fate.wake_at is not None and fate.wake_at != update.wake_at:
+                self._starter.promise(model, fate.wake_at)
         elif fate.outcome == "started":
             count("RecomputesRequested")
         return self._told(update, fate.outcome, fate.detail)
@@ -310,13 +315,23 @@ class Trigger:
         waiting_since = now if update.waiting_since is None else update.waiting_since
         count(type(error).__name__)
         waiting(now - update.first_at)
-        if now - waiting_since >= self._retries.give_up_after:
+        if now - waiting_since >= self._retries.give_up_after and self._may_go(update):
             return self._dead_letter(update, error)
         delay = retry_delay(update.attempt, error.retry_after, self._retries, self._jitter())
         later = replace(update, attempt=update.attempt + 1, waiting_since=waiting_since)
         self._queues.put_off(later, delay)
         logger.warning("updates put off", delay=delay, extra=update.target._asdict() | _error(error))
         return self._told(update, "put_off", f"{type(error).__name__}: {error}")
+
+    def _may_go(self, update: Update) -> bool:
+        """Whether nobody relies on the update's message: on a waker others do, until they are told."""
+        try:
+            if update.waker:
+                self._starter.break_promise(update)
+        except RetryLater as error:
+            logger.warning("updates wait for this message", extra=update.target._asdict() | _error(error))
+            return False
+        return True
 
     def _dead_letter(self, update: Update, error: RecomputeError) -> Result:
         self._send_to_dead_letters(update, type(error).__name__, str(error))
