@@ -60,6 +60,7 @@ GATHERED = Update(
     marks=frozenset({mark(1.7e9, 48213, "bucket", "key"), mark(1.6e9, 0)}),
     significance=Significance(100, 10**6, 3600.0),
     waker=True,
+    promised_at=1.7e9,
     older_than=3600,
     follows_active=True,
 )

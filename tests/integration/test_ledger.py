@@ -50,6 +50,7 @@ def claim(
     spacing: float = 0.0,
     gathered: frozenset[str] = frozenset(),
     left_at: float | None = None,
+    promised_at: float | None = None,
 ) -> Write:
     return ledger.claim(
         model,
@@ -61,6 +62,7 @@ def claim(
         spacing=spacing,
         gathered=gathered,
         left_at=left_at,
+        promised_at=promised_at,
     )
 
 
@@ -298,27 +300,46 @@ def test_marks_are_gathered_once_however_often_they_are_added(ledger: Ledger) ->
 
 
 def test_a_waker_is_promised_while_there_is_something_to_wake_for(ledger: Ledger) -> None:
-    assert not ledger.promise(MODEL, NOW + 60).made
+    assert not ledger.promise(MODEL, NOW + 60, NOW).made
     ledger.gather(MODEL, frozenset({FIRST}), NOW)
-    assert ledger.promise(MODEL, NOW + 60).entry.wake_at == NOW + 60
+    assert ledger.promise(MODEL, NOW + 60, NOW).entry.wake_at == NOW + 60
 
 
-def test_a_promise_is_broken_by_the_one_who_made_it(ledger: Ledger) -> None:
+def test_of_two_promises_the_later_stands_whichever_is_told_first(ledger: Ledger) -> None:
+    ledger.gather(MODEL, frozenset({FIRST}), NOW)
+    assert ledger.promise(MODEL, NOW + 60, NOW - 2).made
+    assert ledger.promise(MODEL, NOW + 50, NOW - 1).made
+    assert not ledger.promise(MODEL, NOW + 60, NOW - 2).made
+    assert ledger.read(MODEL).wake_at == NOW + 50
+
+
+def test_a_promise_that_was_kept_cannot_be_made_any_more(ledger: Ledger) -> None:
+    ledger.gather(MODEL, frozenset({FIRST}), NOW)
+    assert ledger.finish_waiting(MODEL, frozenset({FIRST}), NOW - 2).made
+    ledger.gather(MODEL, frozenset({SECOND}), NOW)
+    assert not ledger.promise(MODEL, NOW + 60, NOW - 2).made
+    assert claim(ledger, "a", gathered=frozenset({SECOND}), promised_at=NOW - 1).made
+    ledger.gather(MODEL, frozenset({FIRST}), NOW)
+    assert not ledger.promise(MODEL, NOW + 60, NOW - 1).made
+    assert ledger.promise(MODEL, NOW + 60, NOW).made
+
+
+def test_a_promise_is_broken_unless_there_is_a_later_one(ledger: Ledger) -> None:
     assert not ledger.break_promise(MODEL, None).made
     assert ledger.read(MODEL) == Entry()
     ledger.gather(MODEL, frozenset({FIRST}), NOW)
-    ledger.promise(MODEL, NOW + 60)
-    assert not ledger.break_promise(MODEL, NOW + 50).made
+    ledger.promise(MODEL, NOW + 60, NOW - 1)
+    assert not ledger.break_promise(MODEL, NOW - 2).made
     assert ledger.read(MODEL).wake_at == NOW + 60
-    assert ledger.break_promise(MODEL, NOW + 60).made
-    assert ledger.read(MODEL) == Entry(gathered=frozenset({FIRST}))
+    assert ledger.break_promise(MODEL, NOW - 1).made
+    assert ledger.read(MODEL) == Entry(gathered=frozenset({FIRST}), promised_at=NOW - 1)
 
 
 def test_a_claim_covers_what_was_gathered_and_needs_no_waker_for_it(ledger: Ledger) -> None:
     ledger.gather(MODEL, frozenset({FIRST}), NOW)
-    ledger.promise(MODEL, NOW + 60)
+    ledger.promise(MODEL, NOW + 60, NOW)
     assert claim(ledger, "a", gathered=frozenset({FIRST})).entry.gathered == {FIRST}
-    assert ledger.read(MODEL) == Entry("a", None, LEASE)
+    assert ledger.read(MODEL) == Entry("a", None, LEASE, promised_at=NOW)
 
 
 def test_a_claim_sees_to_all_that_is_gathered_or_is_none(ledger: Ledger) -> None:
@@ -336,12 +357,13 @@ def test_what_a_claim_leaves_is_pending(ledger: Ledger) -> None:
 
 def test_waiting_is_finished_only_if_nothing_else_has_been_gathered(ledger: Ledger) -> None:
     ledger.gather(MODEL, frozenset({FIRST, SECOND}), NOW)
-    ledger.promise(MODEL, NOW + 60)
+    ledger.promise(MODEL, NOW + 60, NOW)
     for known in (frozenset({FIRST}), frozenset[str]()):
-        assert not ledger.finish_waiting(MODEL, known).made
-    assert ledger.finish_waiting(MODEL, frozenset({FIRST, SECOND})) == Write(True, Entry())
-    assert ledger.finish_waiting(MODEL, frozenset()).made
-    assert not ledger.finish_waiting(OTHER, frozenset()).made
+        assert not ledger.finish_waiting(MODEL, known, NOW).made
+    finished = ledger.finish_waiting(MODEL, frozenset({FIRST, SECOND}), NOW)
+    assert finished == Write(True, Entry(promised_at=NOW))
+    assert ledger.finish_waiting(MODEL, frozenset(), NOW).made
+    assert not ledger.finish_waiting(OTHER, frozenset(), NOW).made
     assert ledger.read(OTHER) == Entry()
 
 

@@ -45,6 +45,8 @@ def updates(draw: st.DrawFn, targets: st.SearchStrategy[Target] = targets) -> Up
     """Any update that events can lead to: of whole milliseconds, as it is written."""
     first, last = sorted([draw(milliseconds), draw(milliseconds)])
     waiting_since = draw(st.none() | milliseconds)
+    waker = draw(st.booleans())
+    promised_at = draw(st.none() | milliseconds) if waker else None
     return Update(
         draw(targets),
         last / 1000,
@@ -56,7 +58,8 @@ def updates(draw: st.DrawFn, targets: st.SearchStrategy[Target] = targets) -> Up
         waiting_since=None if waiting_since is None else waiting_since / 1000,
         marks=draw(st.frozensets(marks, max_size=3)),
         significance=draw(st.none() | significances),
-        waker=draw(st.booleans()),
+        waker=waker,
+        promised_at=None if promised_at is None else promised_at / 1000,
         older_than=draw(st.none() | st.integers(1, 10**7)),
         follows_active=draw(st.booleans()),
     )

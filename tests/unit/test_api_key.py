@@ -181,6 +181,14 @@ def test_the_key_is_the_field_that_was_named(secret: Secret) -> None:
     assert secret.api_key_in_json(False) == "first"
 
 
+@pytest.mark.parametrize("text", ['{"key":"hidden","password":"hidden"}', "{}"])
+def test_a_document_is_no_key_and_the_field_is_asked_for(secret: Secret, text: str) -> None:
+    secret.put(text)
+    with pytest.raises(ApiKeyUnavailable, match="or correct the parameter ApiKeySecretField") as raised:
+        secret.api_key(False)
+    assert "hidden" not in "".join(traceback.format_exception(raised.value))
+
+
 def test_a_field_is_read_again_when_asked_also_when_others_have_changed(secret: Secret) -> None:
     secret.put(json.dumps({"key": "first"}))
     assert secret.api_key_in_json(False) == "first"

@@ -11,7 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recompute.arcanna import FIGURES, LARGEST_METRICS
-from recompute.aws import BOUNDED, ROUTES_MAX_AGE, SQS_BATCH_BYTES, DeadLetter, Queues, RouteSource, Workflow
+from recompute.aws import (
+    BOUNDED,
+    ROUTES_MAX_AGE,
+    SQS_ATTRIBUTES,
+    SQS_BATCH_BYTES,
+    DeadLetter,
+    Queues,
+    RouteSource,
+    Workflow,
+)
 from recompute.errors import AwsUnavailable, ConfigurationError
 from recompute.events import TEXT_LENGTH
 from recompute.observability import metrics
@@ -114,6 +123,30 @@ def test_a_queue_that_is_away_is_asked_once_for_all_messages(stack: Stack) -> No
         errors = gone.put_off_all([UPDATE] * 25)
     assert sizes == [10]
     assert [type(error) for error in errors] == [AwsUnavailable] * 25
+
+
+def test_a_message_that_leaves_no_room_for_a_reason_is_cut(stack: Stack, queues: Queues) -> None:
+    letters = [DeadLetter("é" * 2**19, "BadInput", "no"), DeadLetter("short", "BadInput", "no")]
+    assert queues.dead_letter_all(letters) == [None, None]
+    ((short, *_), (cut, *_)) = sorted(stack.dead_letters(), key=lambda letter: len(letter[0]))
+    assert short == "short"
+    assert 0 <= 2**20 - SQS_ATTRIBUTES - len(cut.encode()) < 2
+
+
+def test_a_message_that_sqs_finds_too_long_holds_no_other_back(stack: Stack, queues: Queues) -> None:
+    def refuse(params: dict[str, Any], **_: Any) -> None:
+        if len(params["Entries"][0]["MessageBody"]) > SQS_BATCH_BYTES:
+            code = "AWS.SimpleQueueService.BatchRequestTooLong"
+            raise ClientError({"Error": {"Code": code, "Message": "too long"}}, "SendMessageBatch")
+
+    stack.sqs.meta.events.register("provide-client-params.sqs.SendMessageBatch", refuse)
+    letters = [DeadLetter(body, "BadInput", "no") for body in ("a", "x" * 2 * SQS_BATCH_BYTES, "b")]
+    try:
+        first, second, third = queues.dead_letter_all(letters)
+    finally:
+        stack.sqs.meta.events.unregister("provide-client-params.sqs.SendMessageBatch", refuse)
+    assert (first, third) == (None, None)
+    assert isinstance(second, AwsUnavailable)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from recompute.quality import Rules
 from recompute.runs import HISTORY_LENGTH, Check, PastRun, Run, first_check
 from recompute.settings import PollSettings
 from recompute.timestamps import to_iso
-from tests.doubles import BASELINE, MODEL, Answer, ScriptedPlatform, answer, metrics_body, no_answer
+from tests.doubles import BASELINE, MODEL, Answer, Logs, ScriptedPlatform, answer, metrics_body, no_answer
 
 REQUESTED_AT = 1_736_951_400.0  # 2025-01-15T14:30:00Z
 DEADLINE = 3600.0
@@ -233,13 +233,17 @@ def test_no_answer_is_left_to_the_workflow(
 
 
 @pytest.mark.parametrize(("wish", "wait"), [(0, 6), (4, 6), (60, 61), (10**6, 901)])
-def test_a_platform_that_names_a_time_is_looked_at_then(follower: Follower, wish: int, wait: int) -> None:
+def test_a_platform_that_names_a_time_is_looked_at_then(
+    follower: Follower, logs: Logs, wish: int, wait: int
+) -> None:
     follower.look(10, **busy())
     follower.platform.metrics = answer(429, headers={"Retry-After": str(wish)})
     put_off = follower.look(20)
     assert (put_off["status"], put_off["wait_seconds"], put_off["polls"]) == ("running", wait, 2)
     assert put_off["seen_recomputing"]
     assert "429" in put_off["detail"]
+    (line,) = logs.lines
+    assert (line["message"], line["reason"]) == ("status check failed", "PlatformUnavailable")
 
 
 def test_a_platform_that_asks_for_patience_does_not_stretch_the_deadline(follower: Follower) -> None:

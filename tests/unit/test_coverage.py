@@ -149,8 +149,8 @@ def upload(*times: float, waker: bool = False) -> Update:
     )
 
 
-def waker(at: float, wake_at: float) -> Update:
-    return replace(upload(at, waker=True), wake_at=wake_at)
+def waker(at: float, promised_at: float) -> Update:
+    return replace(upload(at, waker=True), promised_at=promised_at)
 
 
 OTHERS_WAIT = Entry(covered_until=950.0, gathered=gathered(960.0))
@@ -184,9 +184,10 @@ def at_once(at: float, waker: bool = False) -> Update:
         (replace(OTHERS_WAIT, wake_at=1001.0), at_once(900.0), "covered", None),
         (replace(OTHERS_WAIT, wake_at=999.0), at_once(900.0), "claim", None),
         # The waker itself is somebody, unless another has promised since.
-        (replace(OTHERS_WAIT, wake_at=1001.0), waker(900.0, 1001.0), "wait", 1560.0),
-        (replace(OTHERS_WAIT, wake_at=1001.0), waker(900.0, 700.0), "covered", None),
-        (replace(OTHERS_WAIT, wake_at=999.0), waker(900.0, 700.0), "wait", 1560.0),
+        (replace(OTHERS_WAIT, wake_at=1001.0, promised_at=960.0), waker(900.0, 960.0), "wait", 1560.0),
+        (replace(OTHERS_WAIT, wake_at=1001.0, promised_at=960.0), waker(900.0, 970.0), "wait", 1560.0),
+        (replace(OTHERS_WAIT, wake_at=1001.0, promised_at=960.0), waker(900.0, 900.0), "covered", None),
+        (replace(OTHERS_WAIT, wake_at=999.0, promised_at=960.0), waker(900.0, 900.0), "wait", 1560.0),
         (replace(OTHERS_WAIT, wake_at=1001.0), upload(900.0, waker=True), "wait", 1560.0),
         (Entry(covered_until=970.0, gathered=gathered(960.0)), upload(900.0, waker=True), "covered", None),
         # A claim has taken the others along, and may come to nothing, or its run has ended without a word.

@@ -284,6 +284,7 @@ def test_a_count_saturates() -> None:
         ),
         ("training-data-updated.json", "detail/model_id", "", "detail.model_id is empty"),
         ("training-data-updated.json", "source", "elsewhere", "source 'elsewhere' with detail-type"),
+        ("schedule.json", "older_than", 60, "unknown field 'older_than'; a schedule has models, happened_at"),
         ("schedule.json", "models", ["all"], "models must be 'all', not a value of type list"),
         (
             "schedule.json",

@@ -24,6 +24,7 @@ from recompute.updates import Update
 from tests.doubles import MODEL, Answer, Clock, Logs, ScriptedPlatform, Stack, answer
 
 MARGIN = 5.0
+AT = "2025-01-15T14:00:00Z"
 RETRIES = RetrySettings(interval=5, maximum=300, give_up_after=3600)
 ROUTES = {
     "routes": [
@@ -269,7 +270,7 @@ def test_of_two_wakers_the_one_that_promised_last_stays(gathering: Scene) -> Non
     assert gathering.stack.item() == before
     assert outcomes(gathering.invoke(new)) == ["waiting"]
     (again,) = put_off(gathering)
-    assert again["wake_at"] == new["wake_at"]
+    assert again["promised_at"] == new["promised_at"]
     gathering.clock.now += 3600
     assert outcomes(gathering.invoke(again)) == ["started"]
     (run,) = (run for run in gathering.runs if run["cause"]["kind"] == "upload")
@@ -278,10 +279,11 @@ def test_of_two_wakers_the_one_that_promised_last_stays(gathering: Scene) -> Non
 
 def test_updates_that_are_enough_together_wait_until_the_last_has_settled(gathering: Scene) -> None:
     gathering.batch(*feedback(gathering, 1, 2, age=1))
-    assert [waker["wake_at"] for waker in put_off(gathering)] == [to_iso(gathering.clock.now - 1 + 3600)]
+    assert gathering.stack.item()["wake_at"] == to_iso(gathering.clock.now - 1 + 3600)
+    put_off(gathering)
     gathering.batch(*feedback(gathering, 3, age=0))
+    assert gathering.stack.item()["wake_at"] == to_iso(gathering.clock.now + MARGIN)
     (waker,) = put_off(gathering)
-    assert waker["wake_at"] == to_iso(gathering.clock.now + MARGIN)
     gathering.clock.now += MARGIN + 1
     assert outcomes(gathering.invoke(waker)) == ["started"]
 
@@ -677,6 +679,55 @@ def test_an_update_that_an_aborted_run_left_behind_is_asked_for(scene: Scene) ->
     (result,) = scene.invoke(run_ended(run))
     assert result.outcome == "started"
     assert len(scene.runs) == 2
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"cause": {"kind": "upload", "updates": 1, "first_at": "soon", "last_at": "soon", "sample": []}},
+        {"cause": {"kind": "upload", "updates": 1, "first_at": AT, "last_at": 5, "sample": []}},
+        {"cause": {"kind": {}, "updates": 1, "first_at": AT, "last_at": AT, "sample": []}},
+        {"job_id": 1234},
+        {"baseline": [1]},
+        {"follows_active": "yes"},
+        {"lease_until": None},
+    ],
+)
+def test_a_run_that_is_none_is_a_dead_letter_and_holds_no_other_message_back(
+    scene: Scene, odd: dict[str, object]
+) -> None:
+    scene.invoke(scene.request())
+    (run,) = scene.runs
+    ended = run_ended({**run, "run_id": "run-9", "follows_active": True, **odd})
+    assert scene.batch(ended, scene.request(model_id="other")) == []
+    ((_, reason, detail),) = scene.stack.dead_letters()
+    assert reason == "BadInput"
+    assert "the run in detail.input" in detail
+    assert (MODEL.job_id, "other") in scene.models
+
+
+def test_a_bug_that_one_message_meets_holds_no_other_back(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    scene.invoke(scene.request())
+    monkeypatch.setattr(Starter, "conclude", fails)
+    assert scene.batch(run_ended(scene.runs[0]), scene.request(model_id="other")) == ["0"]
+    assert (MODEL.job_id, "other") in scene.models
+
+
+def test_a_job_that_was_refused_is_not_asked_for_by_every_schedule(scene: Scene) -> None:
+    scene.platform.metrics = answer(404, json={"error": "no such job"})
+    scene.invoke(scene.upload("training-data/12345/mistyped/a.csv"))
+    (execution,) = scene.stack.executions().values()
+    assert scene.stack.workflow_writes("HoldModel", execution)
+    assert scene.stack.workflow_writes("ReleaseFailed", execution)
+    assert len(scene.stack.dead_letters()) == 1
+    scene.clock.now += 86400
+    jobs = {result.job_id for result in scene.invoke({"models": "all"})}
+    assert "12345" not in jobs
 
 
 def run_ended(run: dict[str, Any]) -> dict[str, object]:

@@ -35,7 +35,10 @@ class SecretApiKey:
 
     def _read(self) -> str:
         secret = self._get_secret_string()
-        key = secret if self._field is None else _field_of(secret, self._field)
+        key: object = None if self._field else secret
+        if (document := _document(secret)) is not None:
+            # Also where no field is named: without blanks it could pass for a key, and would be sent whole.
+            key = document.get(self._field or "")
         if not isinstance(key, str) or not _is_header_value(key := key.strip()):
             raise ApiKeyUnavailable(
                 f"the secret {self._secret_arn} does not hold an API key."
@@ -84,13 +87,13 @@ class SecretApiKey:
         return ApiKeyUnavailable(f"the secret {self._secret_arn} could not be read: {why}. {remedy}".strip())
 
 
-def _field_of(secret: str, field: str) -> object:
-    """The field of a secret that is a JSON object; None where it is none, or has no such field."""
+def _document(secret: str) -> dict[str, object] | None:
+    """The fields of a secret that is a JSON object; None where it is none."""
     try:
         document = json.loads(secret)
     except (ValueError, RecursionError):  # which may quote what it could not read
         return None
-    return document.get(field) if isinstance(document, dict) else None
+    return document if isinstance(document, dict) else None
 
 
 def _is_header_value(text: str) -> bool:

@@ -27,6 +27,8 @@ SQS_BATCH = 10
 """Messages, SQS's own limit for one call."""
 SQS_BATCH_BYTES = 256 * 1024
 """SQS's limit for all messages of a call is 1 MiB by now, but it was this for long, and is in some places."""
+SQS_MESSAGE_BYTES = 2**20
+"""SQS's limit for a message with its attributes."""
 SQS_ATTRIBUTES = 8 * DETAIL_LENGTH
 """Bytes that reason and detail may have at the most, with their names and types."""
 ROUTES_MAX_AGE = 60  # seconds until an edit of the routes is in force
@@ -91,7 +93,7 @@ class Queues:
             [
                 {
                     "Id": "",
-                    "MessageBody": letter.body,
+                    "MessageBody": _cut(letter.body),
                     "MessageAttributes": {
                         "reason": {"DataType": "String", "StringValue": letter.reason},
                         "detail": {
@@ -107,7 +109,8 @@ class Queues:
     def _send_all(
         self, url: str, messages: Sequence["SendMessageBatchRequestEntryTypeDef"]
     ) -> list[AwsUnavailable | None]:
-        """By as few calls as may be. When one has failed, the others are not tried: each takes its time."""
+        """By as few calls as may be. When one has failed, the others are not tried: each takes its time. One
+        that SQS finds too long takes none."""
         results: list[AwsUnavailable | None] = []
         for batch in _batches(messages):
             try:
@@ -116,7 +119,10 @@ class Queues:
                         message["Id"] = str(number)
                     answer = self._sqs.send_message_batch(QueueUrl=url, Entries=batch)
             except AwsUnavailable as error:
-                return results + [error] * (len(messages) - len(results))
+                if "BatchRequestTooLong" not in str(error):
+                    return results + [error] * (len(messages) - len(results))
+                results += [error] * len(batch)
+                continue
             refused = {failed["Id"]: failed for failed in answer.get("Failed", [])}
             results += [
                 AwsUnavailable(f"a queue refused a message: {refused[message['Id']]}")
@@ -142,6 +148,11 @@ def _batches(
         size += length
     if batch:
         yield batch
+
+
+def _cut(body: str) -> str:
+    """A body that leaves room for the attributes, which a message that came without may not have."""
+    return body.encode()[: SQS_MESSAGE_BYTES - SQS_ATTRIBUTES].decode(errors="ignore")
 
 
 def _shown(detail: str) -> str:

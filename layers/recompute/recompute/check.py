@@ -6,7 +6,7 @@ from typing import cast
 from recompute.arcanna import Arcanna, ModelMetrics
 from recompute.completion import judge
 from recompute.errors import BadInput, Rejected, RetryLater
-from recompute.observability import logger
+from recompute.observability import check_failed, logger
 from recompute.polling import next_wait
 from recompute.quality import Rules, assess, in_words, next_reference, scores
 from recompute.runs import HISTORY_LENGTH, Check, PastRun, Run, durations, parse_run
@@ -53,6 +53,7 @@ def check(arcanna: Arcanna, run: Run, last: Check, polls: PollSettings, rules: R
     except RetryLater as error:
         if error.retry_after is None or elapsed >= deadline:
             raise
+        check_failed(run, error, now)
         wish = min(max(error.retry_after, polls.shortest), polls.longest)
         wait = int(max(wish, deadline / MOST_CHECKS)) + 1
         return {**last, "detail": str(error), "wait_seconds": wait, "polls": count}

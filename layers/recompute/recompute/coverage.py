@@ -21,10 +21,11 @@ class Entry:
     nothing may rely on it. `pending_at` is the latest update that this run does not cover, `pending_since`
     the first, `pending_updates` how many there were, duplicates included. `covered_until` is the
     `requested_at` of the last completed run, `stale_since` the first update of the runs that have failed
-    since. `gathered` are the marks of updates that wait: by `wake_at` a message, which bears that time, will
-    ask again for them. `follows_at` is the latest update that follows the job's active model, of those that
-    the last claim was made for or that came since. `reference` is what the next metrics are judged by (see
-    quality).
+    since. `gathered` are the marks of updates that wait: by `wake_at` a message will ask again for them, the
+    one that bears `promised_at` (see gathering). `follows_at` is the latest update that follows the job's
+    active model, of those that the last claim was made for or that came since. `reference` is what the next
+    metrics are judged by (see quality). `refused` tells that the platform has refused the last run, and that
+    none has ever completed.
     """
 
     run_id: str | None = None
@@ -35,11 +36,13 @@ class Entry:
     history: tuple[PastRun, ...] = ()
     gathered: frozenset[str] = frozenset()
     wake_at: float | None = None
+    promised_at: float | None = None
     pending_since: float | None = None
     pending_updates: int = 0
     follows_at: float | None = None
     stale_since: float | None = None
     reference: Reference | None = None
+    refused: bool = False
 
     def held(self, now: float) -> bool:
         """Whether a claim holds the model."""
@@ -70,8 +73,12 @@ class Entry:
 
     def others_wake(self, update: Update, now: float) -> bool:
         """Whether another message than that of this update is to ask again for all that wait."""
-        own = update.waker and update.wake_at in (None, self.wake_at)
-        return (self.wake_at or 0.0) >= now and not own
+        own = update.promised_at is None or update.promised_at >= (self.promised_at or 0.0)
+        return (self.wake_at or 0.0) >= now and not (update.waker and own)
+
+    def promised_by(self, update: Update) -> float:
+        """When the latest promise was made, of what the ledger knows and the update's message bears."""
+        return max(self.promised_at or 0.0, update.promised_at or 0.0)
 
     def owed(self, now: float, margin: float) -> list[str]:
         """Marks of what no run sees to: a pending update, if none is under way, and what has lapsed."""

@@ -22,6 +22,7 @@ TEXT_LENGTH = 1024
 COUNT_LIMIT = 2**50
 """Where counts of updates and of bytes saturate."""
 
+_SCHEDULE_FIELDS = {"happened_at", "older_than_seconds"}
 _REQUEST_FIELDS = {"job_id", "model_id", "happened_at", "cause", "older_than_seconds"}
 _CARRIED_FIELDS = {
     "first_at",
@@ -32,7 +33,7 @@ _CARRIED_FIELDS = {
     "marks",
     "significance",
     "waker",
-    "wake_at",
+    "promised_at",
     "follows_active",
 }
 _SAMPLE_FIELDS = {"bucket", "key", "version_id"}
@@ -132,7 +133,7 @@ def request_body(update: Update) -> str:
         "marks": sorted(update.marks),
         "significance": significance and significance._asdict(),
         "waker": update.waker,
-        "wake_at": None if update.wake_at is None else to_iso(update.wake_at),
+        "promised_at": None if update.promised_at is None else to_iso(update.promised_at),
         "follows_active": update.follows_active,
     }
     return json.dumps(
@@ -162,7 +163,12 @@ def _read_unwrapped(event: object, received_at: float) -> list[Occurrence]:
             return [_s3_record(record, received_at) for record in records]
         case dict() if "job_id" in event:
             return [_request(event, received_at)]
-        case {"models": "all"}:
+        case {"models": "all", **others}:
+            if unknown := others.keys() - _SCHEDULE_FIELDS:
+                raise BadInput(
+                    f"unknown field {_listed(unknown)}; a schedule has models,"
+                    f" {', '.join(sorted(_SCHEDULE_FIELDS))}"
+                )
             older_than = _seconds(event, "older_than_seconds")
             return [AllModels(_time(event, "happened_at", received_at), older_than)]
         case {"models": models}:
@@ -263,7 +269,7 @@ def _request(event: Mapping[str, object], received_at: float) -> Update:
         marks=_marks(event.get("marks"), received_at),
         significance=_significance(event.get("significance")),
         waker=_flag(event, "waker"),
-        wake_at=_time(event, "wake_at", inf) if event.get("wake_at") is not None else None,
+        promised_at=_time(event, "promised_at", inf) if event.get("promised_at") is not None else None,
         older_than=_seconds(event, "older_than_seconds"),
         follows_active=_flag(event, "follows_active"),
     )
@@ -401,5 +407,5 @@ def _shown(value: object) -> str:
     return repr(value[:64]) if isinstance(value, str) else f"a value of type {type(value).__name__}"
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(_shown(name) for name in sorted(names)[:10])
+def _listed(names: Iterable[object]) -> str:
+    return ", ".join(_shown(name) for name in sorted(map(str, names))[:10])

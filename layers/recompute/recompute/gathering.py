@@ -3,6 +3,11 @@
 While updates wait, each stands as a *mark* in the ledger's set `gathered`: when it happened, its size, and a
 digest of what it is. A set holds equal elements once, so that a duplicate, or a repeated write, counts once.
 One message, the *waker*, asks again when the wait is over; it acts for all marks, not only for its own.
+
+While a waker's *promise* stands in the ledger, other updates rely on it. Promises are ordered by when they
+were made. The ledger keeps the latest, also when it is done with, so that no earlier one can take its place:
+not even one whose message was handled before its sender could tell the ledger. A waker that finds a later
+promise than its own goes, as the one that has made it will come.
 """
 
 import re

@@ -1,12 +1,12 @@
 """The ledger: one DynamoDB item per model, changed only by conditional updates.
 
 Attributes: job_id and model_id (the key), run_id, requested_at, lease_expires_at, pending_at, pending_since,
-pending_updates, covered_until, stale_since, gathered, wake_at and follows_at (see coverage.Entry), history
-(JSON, the last completed runs), quality_reference (JSON, see quality.Reference), last_run_id (so that a
-release may be repeated), claimed_at (of the last claim, also of one that came to nothing), last_outcome,
-last_ended_at and last_failure (for people) and expires_at (time to live). Times are ISO 8601 strings of fixed
-width. The workflow writes the same item: at its start it makes the claim a run, with requested_at and a long
-lease, and at its end it releases the model.
+pending_updates, covered_until, stale_since, gathered, wake_at, promised_at and follows_at (see
+coverage.Entry), history (JSON, the last completed runs), quality_reference (JSON, see quality.Reference),
+last_run_id (so that a release may be repeated), claimed_at (of the last claim, also of one that came to
+nothing), last_outcome, last_ended_at and last_failure (for people) and expires_at (time to live). Times are
+ISO 8601 strings of fixed width. The workflow writes the same item: at its start it makes the claim a run,
+with requested_at and a long lease, and at its end it releases the model.
 """
 
 import json
@@ -27,6 +27,9 @@ PLACES = " "
 
 FORGET_AFTER = 400 * 86400  # seconds without an update; older model ids are of trainings long gone
 
+
+_REFUSED = {"S": "failed: Rejected"}
+"""As the workflow writes the outcome of a run that the platform has refused."""
 
 _Value = str | int | frozenset[str]
 
@@ -62,6 +65,7 @@ class Ledger:
         spacing: float = 0.0,
         follows_active: bool = False,
         gathered: frozenset[str] = frozenset(),
+        promised_at: float | None = None,
         left_at: float | None = None,
     ) -> Write:
         """Takes the model for a run, on the conditions of `coverage.plan`.
@@ -79,6 +83,9 @@ class Ledger:
         else:
             more = {":left": to_iso(left_at), ":one": 1}
             changes += ", pending_at = :left, pending_since = :left, pending_updates = :one"
+        if promised_at is not None:
+            more[":promised"] = to_iso(promised_at)
+            changes += ", promised_at = :promised"
         if follows_active:
             changes += ", follows_at = :latest"  # that it covers: then none is left to follow
             more[":latest"] = to_iso(now - margin - RESOLUTION)
@@ -127,27 +134,41 @@ class Ledger:
         only, these = _only(gathered)
         return self._update(model, "SET gathered = :kept", only, {**these, ":kept": fewest(gathered)})
 
-    def promise(self, model: Model, wake_at: float) -> Write:
-        """Notes that a message has been sent which will ask by then for all that is gathered."""
+    def promise(self, model: Model, wake_at: float, promised_at: float) -> Write:
+        """Notes that a message has been sent which will ask by then for all that is gathered, unless another
+        has promised that since, or this one has been handled by now."""
         return self._update(
-            model, "SET wake_at = :at", "attribute_exists(gathered)", {":at": to_iso(wake_at)}
+            model,
+            "SET wake_at = :at, promised_at = :promised",
+            "attribute_exists(gathered) AND (attribute_not_exists(promised_at) OR promised_at < :promised)",
+            {":at": to_iso(wake_at), ":promised": to_iso(promised_at)},
         )
 
-    def break_promise(self, model: Model, wake_at: float | None) -> Write:
-        """Notes that the message that was to ask by then, or any, will not."""
-        if wake_at is None:
-            return self._update(model, "REMOVE wake_at", "attribute_exists(wake_at)", {})
-        return self._update(model, "REMOVE wake_at", "wake_at = :at", {":at": to_iso(wake_at)})
+    def break_promise(self, model: Model, promised_at: float | None) -> Write:
+        """Notes that a message will not ask, unless another has promised it since."""
+        return self._update(
+            model,
+            "SET promised_at = :promised REMOVE wake_at",
+            "attribute_exists(gathered) AND (attribute_not_exists(promised_at) OR promised_at <= :promised)",
+            {":promised": to_iso(promised_at or 0.0)},
+        )
 
-    def finish_waiting(self, model: Model, gathered: frozenset[str]) -> Write:
+    def finish_waiting(self, model: Model, gathered: frozenset[str], promised_at: float) -> Write:
         """Takes the promise back, unless anything else has been gathered: its message then stays."""
         only, these = _only(gathered)
-        return self._update(model, "REMOVE gathered, wake_at", f"attribute_exists(job_id) AND {only}", these)
+        return self._update(
+            model,
+            "SET promised_at = :promised REMOVE gathered, wake_at",
+            f"attribute_exists(job_id) AND {only}",
+            {":promised": to_iso(promised_at), **these},
+        )
 
     def entries(self) -> dict[Model, Entry]:
         """All models that it knows: who holds them, and what is pending or gathered, but not the rest."""
         names = "job_id, model_id, run_id, requested_at, lease_expires_at"
-        names += ", pending_at, pending_since, pending_updates, gathered, wake_at"
+        names += (
+            ", pending_at, pending_since, pending_updates, gathered, wake_at, covered_until, last_outcome"
+        )
         with aws_call("read the ledger"):
             pages = self._dynamodb.get_paginator("scan").paginate(
                 TableName=self._table, ProjectionExpression=names
@@ -277,9 +298,11 @@ def _entry(item: dict[str, Any]) -> Entry:
         history=tuple(json.loads(item["history"]["S"])) if "history" in item else (),
         gathered=frozenset(item["gathered"]["SS"]) if "gathered" in item else frozenset(),
         wake_at=time("wake_at"),
+        promised_at=time("promised_at"),
         pending_since=time("pending_since"),
         pending_updates=int(item["pending_updates"]["N"]) if "pending_updates" in item else 0,
         follows_at=time("follows_at"),
         stale_since=time("stale_since"),
         reference=json.loads(item["quality_reference"]["S"]) if "quality_reference" in item else None,
+        refused="covered_until" not in item and item.get("last_outcome") == _REFUSED,
     )

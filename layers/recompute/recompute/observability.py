@@ -45,7 +45,7 @@ def run_failed(reason: str) -> None:
 
 
 def check_failed(run: Run, error: RetryLater, now: float) -> None:
-    """Logs and counts a status check that got no answer and is left to the workflow's retries."""
+    """Logs and counts a status check that got no answer, and will be made again."""
     reason = type(error).__name__
     logger.warning("status check failed", extra={"reason": reason, "detail": str(error)})
     count(reason)

@@ -102,12 +102,20 @@ def parse_run(name: str, value: object) -> Run:
     if not isinstance(cause := value["cause"], dict) or Cause.__required_keys__ - cause.keys():
         raise BadInput(f"cause of {name} is no JSON object with {', '.join(sorted(Cause.__required_keys__))}")
     for field in ("job_id", "model_id", "run_id"):
-        identifier(f"{field} of {name}", value[field])
-    for field in ("requested_at", "deadline_at"):
+        if identifier(f"{field} of {name}", value[field]) != value[field]:
+            raise BadInput(f"{field} of {name} must be a string")
+    if not isinstance(value["follows_active"], bool):
+        raise BadInput(f"follows_active of {name} must be true or false")
+    if not isinstance(value["baseline"], dict | None):
+        raise BadInput(f"baseline of {name} must be a JSON object or null")
+    identifier(f"cause.kind of {name}", cause["kind"])
+    times = {field: value[field] for field in ("requested_at", "deadline_at", "lease_until")}
+    times |= {f"cause.{field}": cause[field] for field in ("first_at", "last_at")}
+    for field, time in times.items():
         try:
-            from_iso(value[field])
+            from_iso(time)
         except (TypeError, ValueError) as error:
-            raise BadInput(f"{field} of {name} must be an ISO 8601 time, not {value[field]!r:.64}") from error
+            raise BadInput(f"{field} of {name} must be an ISO 8601 time, not {time!r:.64}") from error
     return cast("Run", value)
 
 

@@ -18,7 +18,7 @@ from recompute.places import GRACE, Places
 from recompute.polling import next_wait
 from recompute.runs import Check, Run, cause_of, durations, failed_check, first_check, label
 from recompute.settings import PollSettings
-from recompute.timestamps import from_iso, to_iso
+from recompute.timestamps import RESOLUTION, from_iso, to_iso
 from recompute.updates import Model, Target, Update
 
 LEASE_SLACK = 7200.0
@@ -44,7 +44,8 @@ SOME_TIME = 0
 class Fate(NamedTuple):
     """What became of updates. `wait` is how many seconds those that settle or wait have to be put off.
 
-    `wake_at` (epoch seconds) is by when the message that is put off has to ask for all who wait.
+    A message that is put off promises to ask for all who wait by `wake_at`, unless it has done so before, at
+    `promised_at` (epoch seconds).
     `latest` (epoch seconds) is when the last of all those happened that have been rejected together.
     """
 
@@ -54,6 +55,7 @@ class Fate(NamedTuple):
     detail: str = ""
     wait: int = 0
     wake_at: float | None = None
+    promised_at: float | None = None
     latest: float = 0.0
 
 
@@ -144,6 +146,7 @@ class Starter:
             spacing=self._spacing,
             follows_active=update.follows_active or entry.must_follow(self._margin),
             gathered=entry.gathered,
+            promised_at=entry.promised_by(update) if update.waker else None,
             left_at=planned.left_at,
         )
         if not write.made:
@@ -167,7 +170,7 @@ class Starter:
             if not write.made:
                 return None, write.entry
         if update.waker and not entry.others_wake(update, now):
-            write = self._ledger.finish_waiting(model, entry.gathered)
+            write = self._ledger.finish_waiting(model, entry.gathered, entry.promised_by(update))
             if not write.made and write.entry != entry:
                 return None, write.entry
         return Fate("covered"), entry
@@ -185,8 +188,11 @@ class Starter:
         in_time = now <= (entry.wake_at or 0.0) <= planned.until
         if in_time and entry.others_wake(update, now):
             return Fate("gathered", detail), entry
-        wait = math.floor(planned.until - now) + 1
-        return Fate("waiting", detail, wait, entry.wake_at if in_time else planned.until), entry
+        fate = Fate("waiting", detail, math.floor(planned.until - now) + 1, promised_at=update.promised_at)
+        if in_time and update.promised_at == entry.promised_at is not None:
+            return fate, entry
+        promised_at = max(now, entry.promised_by(update) + RESOLUTION)
+        return fate._replace(wake_at=planned.until, promised_at=promised_at), entry
 
     def fresh_from(self) -> float:
         """When updates happened (epoch seconds) that have not settled yet."""
@@ -195,16 +201,18 @@ class Starter:
     def known(self) -> tuple[set[str], list[Update]]:
         """The jobs of all models that the ledger knows, and the updates that are left without a message.
 
+        A job of which the platform has refused all models that were asked for is none: it was mistyped, say.
         Step Functions tells of an execution's end at its best effort only: where it did not, nobody has asked
         for what the workflow failed to ask for. Raises AwsUnavailable.
         """
         now, entries = self._clock(), self._ledger.entries()
         left = (_left_behind(model, entry, now, self._margin) for model, entry in entries.items())
-        return {model.job_id for model in entries}, [update for update in left if update]
+        jobs = {model.job_id for model, entry in entries.items() if not entry.refused}
+        return jobs, [update for update in left if update]
 
-    def promise(self, model: Model, wake_at: float) -> None:
+    def promise(self, model: Model, wake_at: float, promised_at: float) -> None:
         """Tells the ledger of the message that was sent to wake the model. Raises AwsUnavailable."""
-        self._ledger.promise(model, wake_at)
+        self._ledger.promise(model, wake_at, promised_at)
 
     def break_promise(self, waker: Update) -> None:
         """Tells the ledger that the waker will not ask any more, so that nobody relies on it.
@@ -212,7 +220,7 @@ class Starter:
         Raises AwsUnavailable.
         """
         model = Model(waker.target.job_id, waker.target.model_id or "")
-        self._ledger.break_promise(model, waker.wake_at)
+        self._ledger.break_promise(model, waker.promised_at)
 
     def _start(
         self, update: Update, model: Model, run_id: str, now: float, entry: Entry, latest: float
@@ -291,7 +299,7 @@ class Starter:
             return _left_by(ended, model, write.entry, self._clock(), self._margin)
         # Numbered, so that the same report delivered twice concludes once.
         last = ended.execution_arn.partition(f":{run['run_id']}-")[2]
-        number = int(last) + 1 if last.isdigit() else 1
+        number = int(last) + 1 if last.isascii() and last.isdigit() else 1
         if number > CONCLUSIONS:
             raise BadInput(
                 f"run {run['run_id']} of {model} could not be concluded by {CONCLUSIONS} executions;"

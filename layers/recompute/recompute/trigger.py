@@ -9,9 +9,7 @@ from typing import Any, Literal, NamedTuple
 from recompute.arcanna import Arcanna
 from recompute.aws import DeadLetter, Queues
 from recompute.errors import (
-    AwsUnavailable,
     BadInput,
-    ConfigurationError,
     RecomputeError,
     Rejected,
     RetryLater,
@@ -127,8 +125,8 @@ class Trigger:
             except BadInput as error:
                 unusable[message_id] = DeadLetter(record["body"], type(error).__name__, str(error))
                 continue
-            except (AwsUnavailable, ConfigurationError) as error:
-                logger.error("message stays in the queue", extra=_error(error))
+            except Exception as error:  # noqa: BLE001  # also a bug that one message meets holds no other back
+                logger.error("message stays in the queue", exc_info=error, extra=_error(error))
                 failed.append(message_id)
                 continue
             updates += found
@@ -265,13 +263,13 @@ class Trigger:
                     target=update.target,
                     follows_active=follows,
                     waker=True,
-                    wake_at=fate.wake_at,
+                    promised_at=fate.promised_at,
                     older_than=None,
                 )
             wait = fate.wait or retry_delay(update.attempt, None, self._retries, self._jitter())
             self._queues.put_off(later, min(wait, LONGEST_DELAY))
-            if fate.wake_at is not None and fate.wake_at != update.wake_at:
-                self._starter.promise(model, fate.wake_at)
+            if fate.wake_at is not None and fate.promised_at is not None:
+                self._starter.promise(model, fate.wake_at, fate.promised_at)
         elif fate.outcome == "started":
             count("RecomputesRequested")
         return self._told(update, fate.outcome, fate.detail)

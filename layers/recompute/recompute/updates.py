@@ -64,7 +64,7 @@ class Update:
     `sample` the first few objects, `attempt` how often asking was put off, `waiting_since` from when on.
 
     `significance` says how much is enough, None that any update is; `marks` are then those of the objects.
-    `waker` tells the message that acts for all marks of its model, as it has promised to do by `wake_at`.
+    `waker` tells the message that acts for all marks of its model, `promised_at` when it has promised that.
     `older_than`, in seconds, asks for metrics only if they are older. `follows_active` tells that the model
     was looked up, as the job's active one.
     """
@@ -80,7 +80,7 @@ class Update:
     marks: frozenset[str] = frozenset()
     significance: Significance | None = None
     waker: bool = False
-    wake_at: float | None = None
+    promised_at: float | None = None
     older_than: int | None = None
     follows_active: bool = False
 
@@ -111,7 +111,7 @@ def merge(updates: Iterable[Update], fresh_from: float = inf) -> list[Update]:
 def _joined(updates: Sequence[Update]) -> Update:
     latest = max(updates, key=lambda update: update.happened_at)
     waiting = [u.waiting_since for u in updates if u.waiting_since is not None]
-    promises = {u.wake_at for u in updates if u.waker}
+    promises = [u.promised_at for u in updates if u.waker]
     return Update(
         latest.target,
         latest.happened_at,
@@ -124,7 +124,7 @@ def _joined(updates: Sequence[Update]) -> Update:
         marks=fewest(chain.from_iterable(u.marks for u in updates)),
         significance=latest.significance,
         waker=bool(promises),
-        wake_at=promises.pop() if len(promises) == 1 else None,  # of several, it has to keep them all
+        promised_at=None if None in promises else max((p for p in promises if p is not None), default=None),
         older_than=latest.older_than,
         follows_active=any(u.follows_active for u in updates),
     )
