@@ -278,6 +278,22 @@ def test_an_echoed_key_is_in_no_error(status: int, echo: Callable[[str], dict[st
         assert not mentions(error, API_KEY)
 
 
+@pytest.mark.parametrize("status", [200, 401, 500])
+@pytest.mark.parametrize(
+    "echoed",
+    [
+        r'{"error": "ab\/cd+ef==hidden"}',
+        r'{"error": "\u0061b/cd+ef==\u0068idden"}',
+        "<p>ab&#x2F;cd+ef&#61;=hidden</p>",
+    ],
+)
+def test_a_key_that_is_echoed_with_escapes_is_in_no_error(status: int, echoed: str) -> None:
+    key = "ab/cd+ef==hidden"
+    for error in ask_all(scripted(answer(status, text=echoed)).client(lambda _: key)):
+        assert "quotes the API key" in str(error)
+        assert "hidden" not in str(error)
+
+
 def test_a_key_in_an_error_of_the_transport_goes_no_further() -> None:
     # The HTTP parser quotes what it cannot read.
     platform = scripted(no_answer(httpx.RemoteProtocolError(f"illegal status line: {API_KEY}")))

@@ -5,6 +5,7 @@ a success only if its body has the documented shape.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -124,6 +125,8 @@ class Arcanna:
         # JSON is UTF-8, whatever charset the answer claims. Should anything on the way echo the key, it goes
         # no further than this line.
         text = response.content.decode(errors="replace").replace(key, "[API key]")
+        if ("\\" in text or "&" in text) and key in _unescaped(text):
+            text = "(It quotes the API key, and so is not shown.)"
         return _body(response, text, f"{method} {path}", kind)
 
     def _send(
@@ -170,6 +173,15 @@ def _body(response: httpx.Response, text: str, call: str, kind: type) -> Any:
     if not isinstance(body, kind):
         raise UndocumentedAnswer(f"{said}: no JSON {'object' if kind is dict else 'list'}")
     return body
+
+
+def _unescaped(text: str) -> str:
+    """Without the escapes of JSON and HTML."""
+    from html import unescape  # start-up is billed, and this is seldom needed
+
+    return unescape(
+        re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), text).replace("\\", "")
+    )
 
 
 def _finite(number: str) -> float:

@@ -10,7 +10,8 @@ TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 """Seconds for each step. The platform answers at once or not at all: recomputes run in its background."""
 
 LONGEST_ANSWER = 20.0
-"""Seconds for all of an answer: httpx's own time-outs begin anew with every piece."""
+"""Seconds from a request to the end of its answer's content: httpx's own time-outs
+begin anew with every piece. A header that goes on and on ends with the function's time."""
 
 LARGEST_ANSWER = 2**20
 """Bytes. The metrics of a model have some kilobytes."""
@@ -30,9 +31,10 @@ class BoundedClient(httpx.Client):
 
     def send(self, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:
         """The answer, whole."""
+        deadline = self._clock() + LONGEST_ANSWER
         answer = super().send(request, stream=True, **options)
         try:
-            content = b"".join(self._pieces(answer, self._clock() + LONGEST_ANSWER))
+            content = b"".join(self._pieces(answer, deadline))
         finally:
             answer.close()
         headers = [(k, v) for k, v in answer.headers.multi_items() if k not in _OF_THE_TRANSFER]
