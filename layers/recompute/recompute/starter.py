@@ -249,7 +249,8 @@ class Starter:
             try:
                 if not self._places.take(model, run_id, now):
                     self._ledger.give_back(model, run_id, due)
-                    return Fate("waiting", "as many recomputes as allowed are under way", SOME_TIME)
+                    detail = "as many recomputes as allowed are under way"
+                    return Fate("waiting", detail, SOME_TIME, promised_at=update.promised_at)
                 check = self._request(run, model, entry)
                 self._workflow.start(run_id, run, check)
             except RetryLater:
