@@ -77,9 +77,9 @@ def corrected(functions: Functions, interpreter_client: Callable[[str], Any]) ->
 
 @cache
 def _policies_for_functions() -> str:
-    """Those that a function's role may have, by moto's own list of AWS's managed policies."""
+    """Those that are about functions, of moto's own list of AWS's managed policies."""
     known = json.loads(aws_managed_policies_data)
-    return json.dumps({name: policy for name, policy in known.items() if name.startswith("AWSLambda")})
+    return json.dumps({name: policy for name, policy in known.items() if "Lambda" in name})
 
 
 # --- Lambda runs functions -----------------------------------------------------------------------------
