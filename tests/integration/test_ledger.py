@@ -51,6 +51,7 @@ def claim(
     gathered: frozenset[str] = frozenset(),
     left_at: float | None = None,
     promised_at: float | None = None,
+    expired: str | None = None,
 ) -> Write:
     return ledger.claim(
         model,
@@ -63,6 +64,7 @@ def claim(
         gathered=gathered,
         left_at=left_at,
         promised_at=promised_at,
+        expired=expired,
     )
 
 
@@ -346,6 +348,18 @@ def test_a_claim_sees_to_all_that_is_gathered_or_is_none(ledger: Ledger) -> None
     gathered = ledger.gather(MODEL, frozenset({FIRST, SECOND}), NOW)
     for known in (frozenset[str](), frozenset({FIRST})):
         assert claim(ledger, "a", gathered=known) == Write(False, gathered.entry)
+
+
+def test_a_claim_takes_the_place_of_an_expired_one_only_while_that_is_there(
+    stack: Stack, ledger: Ledger
+) -> None:
+    claim(ledger, "a", lease_expires_at=NOW - 1)
+    assert not claim(ledger, "c", expired="b").made
+    assert claim(ledger, "b", expired="a", lease_expires_at=NOW - 1).made
+    hold(stack, "b")
+    assert stack.workflow_writes("ReleaseCompleted", ended("b"))
+    refused = claim(ledger, "c", expired="b")
+    assert (refused.made, refused.entry.covered_until) == (False, NOW)
 
 
 def test_what_a_claim_leaves_is_pending(ledger: Ledger) -> None:

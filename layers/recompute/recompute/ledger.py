@@ -66,22 +66,25 @@ class Ledger:
         follows_active: bool = False,
         gathered: frozenset[str] = frozenset(),
         promised_at: float | None = None,
+        expired: str | None = None,
         left_at: float | None = None,
     ) -> Write:
         """Takes the model for a run, on the conditions of `coverage.plan`.
 
-        The run sees to all that is `gathered`, and nothing else may be: to what has settled by itself, to
-        the rest, of which the latest happened at `left_at`, by its being pending. With `follows_active` it is
-        for updates that follow the active model.
+        The run sees to all that is `gathered`, and nothing else may be: to what has settled by itself, to the
+        rest, of which the latest happened at `left_at`, by its being pending. With `follows_active` it is for
+        updates that follow the active model. `expired` is the run whose claim it takes the place of, if one
+        is known: what that one had taken along may have been covered since, if it is not there any more.
         """
         only, these = _only(gathered)
-        more: dict[str, _Value] = {}
+        free = "run_id = :expired AND" if expired else "attribute_not_exists(run_id) OR"
+        more: dict[str, _Value] = {":expired": expired} if expired else {}
         changes = "SET run_id = :run, lease_expires_at = :lease, claimed_at = :now, expires_at = :forget"
         removed = " REMOVE requested_at, gathered, wake_at"
         if left_at is None:
             removed += ", pending_at, pending_since, pending_updates"
         else:
-            more = {":left": to_iso(left_at), ":one": 1}
+            more |= {":left": to_iso(left_at), ":one": 1}
             changes += ", pending_at = :left, pending_since = :left, pending_updates = :one"
         if promised_at is not None:
             more[":promised"] = to_iso(promised_at)
@@ -94,7 +97,7 @@ class Ledger:
         return self._update(
             model,
             changes + removed,
-            "(attribute_not_exists(run_id) OR lease_expires_at < :now)"
+            f"({free} lease_expires_at < :now)"
             " AND (attribute_not_exists(covered_until) OR covered_until <= :horizon)"
             " AND (attribute_not_exists(pending_at) OR pending_at < :settled)"
             f" AND {only}",

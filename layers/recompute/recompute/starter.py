@@ -147,6 +147,7 @@ class Starter:
             follows_active=update.follows_active or entry.must_follow(self._margin),
             gathered=entry.gathered,
             promised_at=entry.promised_by(update) if update.waker else None,
+            expired=entry.run_id,
             left_at=planned.left_at,
         )
         if not write.made:
