@@ -13,14 +13,20 @@ from pathlib import Path
 from botocore.exceptions import BotoCoreError, ClientError
 
 from recompute.errors import ConfigurationError
+from recompute.timestamps import to_iso
 from tests.operate import checks, letters, models, routing, view
 from tests.operate.deployed import Deployed, NotDeployed
 from tests.operate.view import say
 
 LOOK = 2.0
 """Seconds between two looks at a run that is followed."""
-PATIENCE = 900.0
-"""Seconds that a further run is waited for: settling and batching take no more than that."""
+SLACK = 600.0
+"""Seconds that a further run is waited for, beyond those that its update has to wait as the stack is set."""
+WAITS = (*models.MARGIN, "BatchingWindowSeconds", "MinimumIntervalSeconds")
+SETTLINGS = 5
+"""How often one request is made while it has to settle: once is enough, unless others hold the model."""
+MISSES = 30
+"""Looks until an execution is taken for one that Step Functions does not know."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigurationError as error:
         say(f"✗ {error}", "red")
         return 1
-    except (NotDeployed, BotoCoreError, ClientError, OSError) as error:
+    except (NotDeployed, BotoCoreError, ClientError, OSError, UnicodeDecodeError) as error:
         say(f"✗ {error}", "red")
         return 2
     except KeyboardInterrupt:
@@ -45,7 +51,7 @@ def status(given: argparse.Namespace) -> int:
     items = sorted(stack.ledger(given.job, given.model), key=lambda item: (item["job_id"], item["model_id"]))
     if not items:
         say("The ledger knows no such model: no update of it has been handled yet.")
-    rows, margin = [], sum(float(stack.parameters.get(name, 0)) for name in models.MARGIN)
+    rows, margin = [], _seconds(stack, models.MARGIN)
     for item in items:
         run_id = models.running(item, now)
         execution = stack.execution(run_id) if run_id else None
@@ -73,15 +79,22 @@ def trigger(given: argparse.Namespace) -> int:
     if not given.job:
         say("✗ Which job? make trigger JOB=... [MODEL=...]", "red")
         return 2
-    answer, failed = stack.invoke_trigger(
-        {"job_id": given.job, **({"model_id": given.model} if given.model else {})}
-    )
-    if failed:
-        say(f"✗ {answer.get('errorType')}: {answer.get('errorMessage')}", "red")
-        return 1
-    (result,) = answer["results"]
-    target, outcome, detail = (result["job_id"], result["model_id"]), result["outcome"], result["detail"]
-    say(f"job {target[0]}, {target[1] or 'active model'}: {outcome}{f', {detail}' if detail else ''}")
+    request = {"job_id": given.job, **({"model_id": given.model} if given.model else {})}
+    asked_at, margin = to_iso(time.time()), _seconds(stack, models.MARGIN)
+    for _ in range(SETTLINGS):
+        answer, failed = stack.invoke_trigger(request)
+        if failed:
+            say(f"✗ {answer.get('errorType')}: {answer.get('errorMessage')}", "red")
+            return 1
+        (result,) = answer["results"]
+        target, outcome, detail = (result["job_id"], result["model_id"]), result["outcome"], result["detail"]
+        say(f"job {target[0]}, {target[1] or 'active model'}: {outcome}{f', {detail}' if detail else ''}")
+        if outcome != "settling":
+            break
+        # Runs of older updates may begin meanwhile, which do not cover this one: so the same is asked again.
+        request["happened_at"] = asked_at
+        say(f"It is asked for again in {margin:g} s.")
+        time.sleep(margin + 1)
     match outcome:
         case "started":
             return _follow(stack, detail)
@@ -89,11 +102,9 @@ def trigger(given: argparse.Namespace) -> int:
             under_way = detail.rpartition(" ")[2]
             _follow(stack, under_way)
             return _follow_next(stack, *target, after=under_way)
-        case "settling":
-            return _follow_next(stack, *target, after=_last_run(stack, *target))
         case "covered":
             return _covered(stack, *target)
-        case "put_off" | "gathered" | "waiting":
+        case "put_off" | "gathered" | "waiting" | "settling":
             say("It is asked for again in time, from the queue: make status shows what becomes of it.")
         case _:
             say("It is a dead letter: make redrive asks again when the reason is gone.")
@@ -143,7 +154,7 @@ def route(given: argparse.Namespace) -> int:
         return 2
     prefix = ""
     if given.routes_file:
-        text = Path(given.routes_file).read_text()
+        text = Path(given.routes_file).read_text(encoding="utf-8")
     else:
         stack = Deployed(given.stack)
         text, prefix = stack.routes(), stack.parameters.get("ObjectKeyPrefix", "")
@@ -212,9 +223,10 @@ def doctor(given: argparse.Namespace) -> int:
 
 def _follow(stack: Deployed, run_id: str) -> int:
     """Tells of a run until it has ended; 0 if it completed."""
-    seen = 0
-    while True:
+    seen = misses = 0
+    while misses < MISSES:
         execution = stack.execution(run_id)  # before its events, so that none is missed at the end
+        misses = 0 if execution else misses + 1
         for event in stack.events_after(run_id, seen) if execution else []:
             seen = event["id"]
             if line := models.told(event):
@@ -224,12 +236,14 @@ def _follow(stack: Deployed, run_id: str) -> int:
             say(f"{'✓' if good else '✗'} {models.result(execution)}", "green" if good else "red")
             return 0 if good else 1
         time.sleep(LOOK)
+    say(f"✗ Step Functions knows no execution of the run {run_id}.", "red")
+    return 1
 
 
 def _covered(stack: Deployed, job_id: str, model_id: str) -> int:
     """Follows the run that covers what was asked for, or tells how that has ended."""
     (item,) = stack.ledger(job_id, model_id)
-    if run_id := models.running(item, time.time()):
+    if (run_id := models.running(item, time.time())) and "requested_at" in item:  # a claim is no run yet
         return _follow(stack, run_id)
     last = models.runs(item)[-1]
     good = last.outcome == "completed" and last.result != "regressed"
@@ -240,18 +254,20 @@ def _covered(stack: Deployed, job_id: str, model_id: str) -> int:
 def _follow_next(stack: Deployed, job_id: str, model_id: str, *, after: str) -> int:
     """Waits for the model's next run and follows it."""
     say("Waiting for the next run of the model.")
-    end = time.monotonic() + PATIENCE
+    patience = _seconds(stack, WAITS) + SLACK
+    end = time.monotonic() + patience
     while time.monotonic() < end:
         for item in stack.ledger(job_id, model_id):
             if (run_id := models.next_run(item, after)) and stack.execution(run_id):
                 return _follow(stack, run_id)
         time.sleep(LOOK)
-    say(f"✗ There was none within {PATIENCE:g} s. See make status and make redrive.", "red")
+    say(f"✗ There was none within {patience:g} s. See make status and make redrive.", "red")
     return 1
 
 
-def _last_run(stack: Deployed, job_id: str, model_id: str) -> str:
-    return next((str(item.get("last_run_id", "")) for item in stack.ledger(job_id, model_id)), "")
+def _seconds(stack: Deployed, parameters: Sequence[str]) -> float:
+    """The sum of these parameters of the stack."""
+    return sum(float(stack.parameters.get(name, 0)) for name in parameters)
 
 
 # --- The command line ------------------------------------------------------------------------------------

@@ -159,6 +159,7 @@ def schedule(state: str, wanted: str) -> Check:
 
 def email(address: str, subscriptions: Sequence[Mapping[str, Any]]) -> Check:
     """By the parameter NotificationEmail and the subscriptions of the topic, whoever made them."""
+    subscriptions = [s for s in subscriptions if s["SubscriptionArn"] != "Deleted"]  # listed for a while
     waiting = [s["Endpoint"] for s in subscriptions if s["SubscriptionArn"] == "PendingConfirmation"]
     if waiting:
         return Check(

@@ -59,7 +59,8 @@ def standings(rows: Iterable[Standing], now: float) -> Table:
 
 def history(row: Standing, runs: Iterable[PastRun]) -> Table:
     """The last runs of a model, the oldest first, and under a failed one why."""
-    table = Table(title=f"Last runs of {row.model_id}, job {row.job_id}", title_justify="left")
+    title = Text(f"Last runs of {row.model_id}, job {row.job_id}", style="table.title")
+    table = Table(title=title, title_justify="left")
     for heading in ("Requested", "Cause", "Took", "Polls", "Outcome", *OVERALL.values()):
         right = heading in ("Took", "Polls", *OVERALL.values())
         table.add_column(heading, justify="right" if right else "left", overflow="fold")

@@ -15,7 +15,7 @@ from recompute.events import read_json
 from recompute.gathering import mark
 from recompute.timestamps import to_iso
 from recompute.updates import Target
-from tests.operate import checks, letters, models, routing
+from tests.operate import checks, letters, models, routing, view
 
 NOW = 1_750_000_000.0
 MARGIN = 5.0
@@ -160,6 +160,12 @@ def test_the_runs_are_told_in_order_with_the_failed_one_among_them() -> None:
         ("completed", "regressed", 12.5, 3),
     ]
     assert [run.requested_at for run in told] == [NOW - 300, NOW - 200, NOW - 100]
+
+
+def test_ids_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    row = models.standing({**completed(), "model_id": "x[/old]", "job_id": "[red]phishing"}, NOW, MARGIN)
+    view.console.print(view.history(row, []))
+    assert "Last runs of x[/old], job [red]phishing" in capsys.readouterr().out
 
 
 def test_a_model_that_was_never_recomputed_has_no_runs_and_no_scores() -> None:
@@ -486,11 +492,12 @@ def test_a_schedule_is_well_if_it_is_as_it_was_deployed() -> None:
     assert "DISABLED, not ENABLED" in checks.schedule("DISABLED", "ENABLED").said
 
 
+GONE = {"Endpoint": "soc@example.com", "SubscriptionArn": "Deleted"}
 PENDING = {"Endpoint": "soc@example.com", "SubscriptionArn": "PendingConfirmation"}
 CONFIRMED = {"Endpoint": "soc@example.com", "SubscriptionArn": "arn:aws:sns:eu-west-1:1:topic:7"}
 
 
-@pytest.mark.parametrize("subscriptions", [[PENDING], []])
+@pytest.mark.parametrize("subscriptions", [[PENDING], [], [GONE]])
 def test_an_address_that_nobody_confirmed_is_told(subscriptions: list[dict[str, str]]) -> None:
     assert checks.email("soc@example.com", subscriptions).remedy
 

@@ -3,12 +3,13 @@
 import json
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from boto3.dynamodb.types import TypeSerializer
 
-from recompute.timestamps import to_iso
+from recompute.timestamps import from_iso, to_iso
 from tests.doubles import MODEL, Stack, client
 from tests.operate.__main__ import main
 from tests.operate.deployed import Deployed, NotDeployed
@@ -156,3 +157,48 @@ def test_what_is_covered_already_ends_as_the_run_did_that_covers_it(
     )
     assert run(monkeypatch, "trigger", "--job", MODEL.job_id, "--model", MODEL.model_id) == 1
     assert "The last run: failed, NeverStarted" in capsys.readouterr().out
+
+
+def test_a_request_that_has_to_settle_is_made_again_and_not_taken_for_another_s_run(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deployed(stack, LedgerTable=stack.ledger_table)
+    past = {"run_id": "one", "cause": "upload", "requested_at": to_iso(1e9), "duration_seconds": 9.5}
+    past |= {"polls": 3, "verdict": "unchanged", "scores": {}}
+    stack.put_item({"history": json.dumps([past]), "last_run_id": "one"})
+    asked: list[dict[str, Any]] = []
+
+    def invoke(_: Deployed, event: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        asked.append(dict(event))
+        outcome = "settling" if len(asked) == 1 else "covered"
+        return {"results": [{**MODEL._asdict(), "outcome": outcome, "detail": ""}]}, False
+
+    monkeypatch.setattr(Deployed, "invoke_trigger", invoke)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    assert run(monkeypatch, "trigger", "--job", MODEL.job_id, "--model", MODEL.model_id) == 0
+    assert "happened_at" not in asked[0]
+    assert from_iso(asked[1]["happened_at"]) == pytest.approx(time.time(), abs=60)
+    assert "The last run: completed" in capsys.readouterr().out
+
+
+def test_a_claim_that_is_no_run_yet_is_not_followed(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deployed(stack, LedgerTable=stack.ledger_table)
+    past = {"run_id": "one", "cause": "upload", "requested_at": to_iso(1e9), "duration_seconds": 9.5}
+    past |= {"polls": 3, "verdict": "unchanged", "scores": {}}
+    claim = {"run_id": "two", "lease_expires_at": to_iso(time.time() + 60)}
+    stack.put_item({"history": json.dumps([past]), "last_run_id": "one", **claim})
+    covered = {**MODEL._asdict(), "outcome": "covered", "detail": ""}
+    monkeypatch.setattr(Deployed, "invoke_trigger", lambda _, __: ({"results": [covered]}, False))
+    assert run(monkeypatch, "trigger", "--job", MODEL.job_id, "--model", MODEL.model_id) == 0
+    assert "The last run: completed" in capsys.readouterr().out
+
+
+def test_routes_that_are_no_text_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "routes.json"
+    file.write_bytes("{é".encode("latin-1"))
+    assert run(monkeypatch, "route", "--key", "a", "--routes-file", str(file)) == 2
+    assert "utf-8" in capsys.readouterr().out

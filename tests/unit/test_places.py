@@ -49,6 +49,18 @@ def test_there_are_as_many_places_as_there_are(two: Scene) -> None:
     assert not two.run(C, "run-c")
 
 
+def test_runs_beyond_a_lowered_limit_count(two: Scene) -> None:
+    two.number = 3
+    for model in (A, B, C):
+        assert two.run(model, f"run-{model.model_id}")
+    two.ledger.give_back(A, "run-a", DUE)
+    two.number = 2
+    beyond = Model("3", "d")
+    assert not two.run(beyond, "run-d")
+    two.ledger.give_back(B, "run-b", DUE)
+    assert two.places().take(beyond, "run-d", NOW)
+
+
 def test_a_run_that_is_over_leaves_its_place(two: Scene) -> None:
     two.run(A, "run-a")
     two.run(B, "run-b")

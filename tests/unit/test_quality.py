@@ -218,6 +218,12 @@ def test_only_what_rules_compare_is_kept_and_no_more_than_the_workflow_can_carry
     assert 0.95 * LARGEST_REFERENCE < len(json.dumps(kept)) <= LARGEST_REFERENCE
 
 
+def test_figures_that_stand_on_too_few_alerts_leave_room_for_the_others() -> None:
+    thin: dict[str, Any] = {f"thin-{number:03}": decision(1, 0) for number in range(250)}
+    kept = next_reference(None, shown(**thin, zz=decision(900, 100)), RULES, None, "not_judged")
+    assert kept.keys() == {"overall_accuracy", "zz.recall"}
+
+
 # --- What cannot be judged -------------------------------------------------------------------------------
 
 

@@ -96,6 +96,11 @@ class Places:
                 self._taken[Model(*holder[:2])] = place
             else:
                 self._free.append(place)
+        # Where the limit has been lowered, runs go on in places that are none any more.
+        beyond = [text for name, text in written.items() if int(name) > self._number]
+        for _ in taken & {Holder(*json.loads(text)) for text in beyond}:
+            if self._free:
+                self._free.pop()
         if not self._free:
             self._full_until = now + FULL_FOR
 

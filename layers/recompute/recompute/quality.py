@@ -198,8 +198,10 @@ def next_reference(
         if (drop := _rule_for(name, rules.largest_drop)) is None:
             continue
         figure = _better(old.get(name), found.get(name), drop, rules)
+        if not _solid(figure, rules):
+            continue
         size += len(json.dumps({name: figure}))
-        if _solid(figure, rules) and size <= LARGEST_REFERENCE:
+        if size <= LARGEST_REFERENCE:
             moved[name] = (figure.value, figure.samples)
     return moved
 
