@@ -289,6 +289,14 @@ def test_an_echoed_key_is_in_no_error(status: int, echo: Callable[[str], dict[st
 )
 def test_a_key_that_is_echoed_with_escapes_is_in_no_error(status: int, echoed: str) -> None:
     key = "ab/cd+ef==hidden"
+    assert_unquoted(key, status, echoed)
+
+
+def test_a_key_with_a_backslash_is_in_no_error_either() -> None:
+    assert_unquoted("ab\\cd-hidden", 500, json.dumps({"error": "ab\\cd-hidden"}))
+
+
+def assert_unquoted(key: str, status: int, echoed: str) -> None:
     for error in ask_all(scripted(answer(status, text=echoed)).client(lambda _: key)):
         assert "quotes the API key" in str(error)
         assert "hidden" not in str(error)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from recompute.errors import BadInput, RecomputeError
 from recompute.events import (
+    AHEAD,
     COUNT_LIMIT,
     TEXT_LENGTH,
     AllModels,
@@ -203,6 +204,13 @@ def test_an_update_that_is_put_off_comes_back_as_it_was(update: Update) -> None:
 @given(updates())
 def test_an_update_that_is_put_off_is_a_message_that_sqs_takes(update: Update) -> None:
     assert all(character.isprintable() for character in request_body(update))
+
+
+def test_no_promise_is_far_ahead_of_the_queue() -> None:
+    request = {**sample("request.json"), "waker": True, "promised_at": "9999-12-31T23:59:59.999Z"}
+    (update,) = read(request, RECEIVED_AT)
+    assert isinstance(update, Update)
+    assert update.promised_at == RECEIVED_AT + AHEAD
 
 
 def test_a_count_saturates() -> None:

@@ -523,6 +523,7 @@ def test_an_update_that_waits_with_others_has_their_run_follow(scene: Scene) -> 
     much = Significance(objects=3, bytes=None, max_wait=100.0)
     for age, follows_active in ((60, False), (50, True)):
         update = replace(scene.update(age), significance=much, follows_active=follows_active)
+        update = replace(update, marks=frozenset({mark(update.happened_at, 10, "a.csv")}))
         assert scene.starter.ask(update, MODEL, LEASE).outcome == "waiting"
     assert follows(scene, scene.ask(40).detail)
 
@@ -550,6 +551,17 @@ def test_what_a_claim_took_along_is_not_forgotten_when_its_answer_was_lost(
         assert scene.starter.ask(waker, MODEL, LEASE).outcome == "settling"
     scene.clock.now += LEASE + 1
     assert scene.starter.ask(waker, MODEL, LEASE).outcome == "started"
+
+
+@pytest.mark.parametrize(("covered_ago", "left"), [(10.0, 0), (100.0, 1)])
+def test_what_was_gathered_for_nobody_is_left_unless_it_is_covered(
+    scene: Scene, covered_ago: float, left: int
+) -> None:
+    happened_at = scene.clock.now - 60
+    scene.stack.put_item({"covered_until": to_iso(scene.clock.now - covered_ago)})
+    scene.ledger.gather(MODEL, frozenset({mark(happened_at, 10, "a.csv")}), scene.clock.now)
+    _, updates = scene.starter.known()
+    assert [update.happened_at for update in updates] == [happened_at] * left
 
 
 def test_what_waits_for_a_long_time_does_not_outgrow_the_ledger_s_item(scene: Scene) -> None:

@@ -288,6 +288,37 @@ def test_updates_that_are_enough_together_wait_until_the_last_has_settled(gather
     assert outcomes(gathering.invoke(waker)) == ["started"]
 
 
+def test_on_a_waker_that_was_coalesced_nobody_relies(gathering: Scene) -> None:
+    gathering.invoke(gathering.request())
+    gathering.hold()
+    gathering.clock.now += 60
+    gathering.batch(*feedback(gathering, 1, 2, age=1))
+    (waker,) = put_off(gathering)
+    gathering.clock.now += 60
+    gathering.batch(*feedback(gathering, 3, age=20))
+    gathering.clock.now += 60
+    assert outcomes(gathering.invoke(waker)) == ["coalesced"]
+    (execution,) = gathering.stack.executions().values()
+    assert gathering.stack.workflow_writes("ReleaseCompleted", execution)
+    pending_at = gathering.stack.item()["pending_at"]
+    gathering.places = 1
+    gathering.invoke(gathering.request(model_id="other"))
+    asked_again = gathering.request(happened_at=pending_at, cause="asked_again")
+    assert outcomes(gathering.invoke(asked_again)) == ["waiting"]
+    assert len(put_off(gathering)) == 1
+
+
+def test_for_what_is_due_a_place_is_found_by_a_waker_that_is_not(gathering: Scene) -> None:
+    gathering.batch(*feedback(gathering, 1))
+    (waker,) = put_off(gathering)
+    gathering.places = 1
+    gathering.invoke(gathering.request(model_id="other"))
+    assert outcomes(gathering.invoke(gathering.request(50))) == ["gathered"]
+    gathering.places = 2
+    gathering.clock.now += 900
+    assert outcomes(gathering.invoke(waker)) == ["started"]
+
+
 def test_on_a_waker_that_is_given_up_nobody_relies(gathering: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise AwsUnavailable("no")

@@ -125,7 +125,7 @@ class Arcanna:
         # JSON is UTF-8, whatever charset the answer claims. Should anything on the way echo the key, it goes
         # no further than this line.
         text = response.content.decode(errors="replace").replace(key, "[API key]")
-        if ("\\" in text or "&" in text) and key in _unescaped(text):
+        if ("\\" in text or "&" in text) and key.replace("\\", "") in _unescaped(text):
             text = "(It quotes the API key, and so is not shown.)"
         return _body(response, text, f"{method} {path}", kind)
 
@@ -176,7 +176,7 @@ def _body(response: httpx.Response, text: str, call: str, kind: type) -> Any:
 
 
 def _unescaped(text: str) -> str:
-    """Without the escapes of JSON and HTML."""
+    """Without the escapes of JSON and HTML, and without backslashes."""
     from html import unescape  # start-up is billed, and this is seldom needed
 
     return unescape(

@@ -6,7 +6,6 @@ is trusted: whatever is not understood raises BadInput with a message that says 
 
 import json
 from collections.abc import Iterable, Mapping
-from math import inf
 from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
@@ -18,6 +17,9 @@ from recompute.updates import MANUAL, SAMPLE_SIZE, Sample, Target, Update, ident
 
 TEXT_LENGTH = 1024
 """Characters that a key or another text may have: S3's own limit for keys (there in bytes of UTF-8)."""
+
+AHEAD = 3600.0
+"""Seconds that promises may be ahead of the queue: far more than clocks differ, and less than does harm."""
 
 COUNT_LIMIT = 2**50
 """Where counts of updates and of bytes saturate."""
@@ -256,7 +258,7 @@ def _request(event: Mapping[str, object], received_at: float) -> Update:
         )
     happened_at = _time(event, "happened_at", received_at)
     cause = event.get("cause")
-    waiting = event.get("waiting_since") is not None
+    waiting, promised = (event.get(name) is not None for name in ("waiting_since", "promised_at"))
     return Update(
         target=_target(event),
         happened_at=happened_at,
@@ -269,7 +271,7 @@ def _request(event: Mapping[str, object], received_at: float) -> Update:
         marks=_marks(event.get("marks"), received_at),
         significance=_significance(event.get("significance")),
         waker=_flag(event, "waker"),
-        promised_at=_time(event, "promised_at", inf) if event.get("promised_at") is not None else None,
+        promised_at=_time(event, "promised_at", received_at + AHEAD) if promised else None,
         older_than=_seconds(event, "older_than_seconds"),
         follows_active=_flag(event, "follows_active"),
     )

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from recompute.errors import BadInput
 from recompute.timestamps import from_iso, to_iso
 
-_MARK = re.compile(r"(\S+) (\d{1,16}) \w{12}", re.ASCII)
+_MARK = re.compile(r"(\S+) (\d{1,16}) (\w{12})", re.ASCII)
 
 MOST_MARKS = 1000
 """Marks that are enough whatever the route says: some 40 KB of the 400 that a ledger item may have."""
@@ -37,16 +37,23 @@ class Significance(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """When an update happened, in epoch seconds, and its size in bytes."""
+    """When an update happened, in epoch seconds, its size in bytes, and whether it is enough by itself."""
 
     at: float
     size: int
+    enough: bool = False
 
 
 def mark(at: float, size: int, *what: str | None) -> str:
-    """The written form of a mark. Equal updates have equal marks."""
-    digest = blake2b("\0".join(part or "" for part in what).encode(), digest_size=6).hexdigest()
-    return f"{to_iso(at)} {min(size, MOST_BYTES)} {digest}"
+    """The written form of a mark. Equal updates have equal ones; what is enough by itself has no `what`."""
+    return f"{to_iso(at)} {min(size, MOST_BYTES)} {_digest(*what)}"
+
+
+def _digest(*what: str | None) -> str:
+    return blake2b("\0".join(part or "" for part in what).encode(), digest_size=6).hexdigest()
+
+
+_OF_NOTHING = _digest()
 
 
 def read_mark(text: str) -> Mark:
@@ -54,7 +61,7 @@ def read_mark(text: str) -> Mark:
     if not (parts := _MARK.fullmatch(text)):
         raise BadInput(f"a mark is a time, a size and a digest, not {text[:64]!r}")
     try:
-        return Mark(from_iso(parts[1]), int(parts[2]))
+        return Mark(from_iso(parts[1]), int(parts[2]), parts[3] == _OF_NOTHING)
     except ValueError as error:
         raise BadInput(f"a mark begins with an ISO 8601 time: {text[:64]!r}") from error
 
@@ -71,7 +78,9 @@ def fewest(marks: Iterable[str]) -> frozenset[str]:
 
 def due_at(marks: Sequence[Mark], significance: Significance | None) -> float:
     """When these marks, at least one, lead to a recompute: epoch seconds, -inf if they are enough already."""
-    if significance is None or len(marks) >= min(significance.objects or MOST_MARKS, MOST_MARKS):
+    if significance is None or any(mark.enough for mark in marks):
+        return -inf
+    if len(marks) >= min(significance.objects or MOST_MARKS, MOST_MARKS):
         return -inf
     if significance.bytes is not None and sum(mark.size for mark in marks) >= significance.bytes:
         return -inf

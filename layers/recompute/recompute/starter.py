@@ -11,7 +11,7 @@ from recompute.aws import Workflow
 from recompute.coverage import Entry, Plan, plan
 from recompute.errors import AwsUnavailable, BadInput, PlatformBusy, Rejected, RetryLater
 from recompute.events import RunEnded
-from recompute.gathering import MOST_MARKS, read_mark
+from recompute.gathering import MOST_MARKS
 from recompute.ledger import Ledger
 from recompute.observability import logger
 from recompute.places import GRACE, Places
@@ -133,6 +133,8 @@ class Starter:
                 return Fate("fresh", f"{entry.run_id} is under way"), entry
             write = self._ledger.mark_pending(model, entry, due)
             if write.made:
+                if update.waker:  # the workflow asks again, and may have to wait itself
+                    self.break_promise(update)
                 return Fate("coalesced", f"into the run after {entry.run_id}"), entry
             return None, write.entry
         run_id = self._new_id()
@@ -338,10 +340,9 @@ def _left_by(ended: RunEnded, model: Model, entry: Entry, now: float, margin: fl
 def _left_behind(model: Model, entry: Entry, now: float, margin: float) -> Update | None:
     """What is known to wait while no run holds the model, or was waiting when a run went without an end; or
     what was gathered for a message that has not come."""
-    if entry.gathered and (entry.wake_at or 0.0) < now - GRACE:
-        return Update.single(
-            Target(*model), max(read_mark(text).at for text in entry.gathered), "asked_again"
-        )
+    gathered = entry.uncovered(entry.gathered, now, margin)
+    if gathered and (entry.wake_at or 0.0) < now - GRACE:
+        return Update.single(Target(*model), max(mark.at for mark in gathered), "asked_again")
     began = entry.run_id is None or entry.requested_at is not None
     if entry.held(now if began else now - GRACE):  # its workflow may still be about to begin
         return None
