@@ -180,6 +180,17 @@ WAYS = {
         status="completed",
         active_changed=True,
     ),
+    "another model active, and later ones that follow": Way(
+        [
+            *HELD,
+            "PublishCompleted",
+            "ReleaseCompleted",
+            *("Conclude", "AskAgainForActive", "Conclude", "AskForActive", "Conclude", "Completed"),
+        ],
+        status="completed",
+        followed=True,
+        active_changed=True,
+    ),
     "another model active, and not asked for": Way(
         [*HELD, "PublishCompleted", "ReleaseCompleted", "Conclude", "AskForActive", "NotAskedAgain"],
         status="completed",

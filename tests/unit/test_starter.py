@@ -510,13 +510,14 @@ def test_an_update_that_follows_is_noted_on_a_run_that_does_not(
     assert follows(scene, scene.ask(20).detail)
 
 
-def test_a_run_that_follows_needs_no_note_of_those_that_it_covers(scene: Scene) -> None:
+def test_of_those_that_a_run_covers_and_follow_the_latest_is_known(scene: Scene) -> None:
+    begun = scene.clock.now
     assert follow(scene, 60).outcome == "started"
     scene.workflow_writes("HoldModel")
-    item = scene.stack.item()
     scene.clock.now += 20
-    assert follow(scene, 60).outcome == "covered"
-    assert scene.stack.item() == item
+    for happened_at, latest in ((begun - 60, 60), (begun - 10, 10), (begun - 30, 10)):
+        assert follow(scene, scene.clock.now - happened_at).outcome == "covered"
+        assert scene.stack.item()["follows_at"] == to_iso(begun - latest)
 
 
 def test_an_update_that_waits_with_others_has_their_run_follow(scene: Scene) -> None:
@@ -600,6 +601,9 @@ def test_a_run_that_may_not_have_asked_for_another_active_model_has_it_asked_for
     scene.workflow_writes("ReleaseCompleted")
     report = ended(scene)._replace(status=status, error=error)
     wanted = [Update.single(Target(MODEL.job_id, None), scene.clock.now - 60, "asked_again")]
+    assert scene.starter.conclude(report) == (wanted if asked else [])
+    scene.clock.now += 60  # whoever holds the model by then
+    scene.ask(10)
     assert scene.starter.conclude(report) == (wanted if asked else [])
 
 

@@ -338,6 +338,48 @@ def test_on_a_waker_that_is_given_up_nobody_relies(gathering: Scene, monkeypatch
     assert len(put_off(gathering)) == 1
 
 
+def test_wakers_of_one_batch_that_are_coalesced_break_their_promise(gathering: Scene) -> None:
+    gathering.invoke(gathering.request())
+    gathering.hold()
+    gathering.clock.now += 60
+    gathering.batch(*feedback(gathering, 1, 2, age=1))
+    (waker,) = put_off(gathering)
+    gathering.clock.now += 60
+    gathering.batch(*feedback(gathering, 3, age=20))
+    gathering.clock.now += 60
+    legacy = {name: value for name, value in waker.items() if name != "promised_at"}
+    assert gathering.batch(legacy, waker) == []
+    assert "wake_at" not in gathering.stack.item()
+
+
+@pytest.mark.parametrize("asked", ["by a waker", "for the model itself"])
+def test_all_whom_a_refused_run_was_for_follow_the_active_model(gathering: Scene, asked: str) -> None:
+    by_job = {**FEEDBACK, "keys": ["jobs/{job_id}/*"], "targets": [{"job_id": "{job_id}"}]}
+    gathering.stack.set_routes({"routes": [by_job]})
+    gathering.invoke(gathering.upload("jobs/1234/a.csv", 60))
+    (waker,) = put_off(gathering)
+    gathering.clock.now += 200
+    gathering.invoke(gathering.upload("jobs/1234/b.csv", 60))
+    latest = to_iso(gathering.clock.now - 60)
+    gathering.platform.metrics = answer(404)
+    gathering.platform.job = answer(json={"active_model_id": "another"})
+    if asked == "by a waker":
+        gathering.clock.now += 3600
+        assert outcomes(gathering.invoke(waker)) == ["put_off"]
+    else:
+        assert outcomes(gathering.invoke(gathering.request())) == ["rejected"]
+        assert len(gathering.stack.dead_letters()) == 1
+    (anew,) = put_off(gathering)
+    assert (anew["model_id"], anew["happened_at"], anew.get("marks")) == (None, latest, None)
+
+
+def test_an_outage_goes_on_while_an_update_settles(scene: Scene) -> None:
+    since = to_iso(scene.clock.now - 3000)
+    assert outcomes(scene.invoke(scene.request(0, waiting_since=since, cause="upload"))) == ["settling"]
+    (later,) = put_off(scene)
+    assert later["waiting_since"] == since
+
+
 def test_what_a_lost_waker_leaves_behind_is_asked_for_by_the_schedule(gathering: Scene) -> None:
     gathering.batch(*feedback(gathering, 1))
     put_off(gathering)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 from recompute.aws import aws_call
 from recompute.coverage import Entry
 from recompute.gathering import fewest
-from recompute.timestamps import RESOLUTION, from_iso, to_iso
+from recompute.timestamps import from_iso, to_iso
 from recompute.updates import Model, Update
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ class Ledger:
             more[":promised"] = to_iso(promised_at)
             changes += ", promised_at = :promised"
         if follows_active:
-            changes += ", follows_at = :latest"  # that it covers: then none is left to follow
-            more[":latest"] = to_iso(now - margin - RESOLUTION)
+            changes += ", follows_at = :latest"
+            more[":latest"] = to_iso(happened_at)
         else:
             removed += ", follows_at"
         return self._update(

@@ -46,7 +46,8 @@ class Fate(NamedTuple):
 
     A message that is put off promises to ask for all who wait by `wake_at`, unless it has done so before, at
     `promised_at` (epoch seconds).
-    `latest` (epoch seconds) is when the last of all those happened that have been rejected together.
+    `latest` (epoch seconds) is when the last of all those happened that have been rejected together, and
+    `follows_active` whether any of them follows the active model.
     """
 
     outcome: Literal[
@@ -57,6 +58,7 @@ class Fate(NamedTuple):
     wake_at: float | None = None
     promised_at: float | None = None
     latest: float = 0.0
+    follows_active: bool = False
 
 
 class Starter:
@@ -261,7 +263,7 @@ class Starter:
                 raise
             logger.info("run started", status=check["status"], reason=check["reason"], updates=run["cause"])
         if check["reason"] == Rejected.__name__:
-            return Fate("rejected", check["detail"], latest=latest)
+            return Fate("rejected", check["detail"], latest=latest, follows_active=update.follows_active)
         return Fate("started", run_id)
 
     def _request(self, run: Run, model: Model, entry: Entry) -> Check:
@@ -329,10 +331,12 @@ def _left_by(ended: RunEnded, model: Model, entry: Entry, now: float, margin: fl
     follows_active = ended.run["follows_active"]
     waiting = _waiting(model, entry, now, margin)
     left = [replace(waiting, follows_active=follows_active)] if waiting else []
-    follows_at = from_iso(ended.run["cause"]["last_at"]) if follows_active else entry.follows_at
+    follows_at = entry.follows_at
+    if follows_active:  # also those that came later, and were covered
+        follows_at = max(from_iso(ended.run["cause"]["last_at"]), follows_at or 0.0)
     # Not whenever a run fails: what it was asked for has failed with it, and would be asked for without end.
     unasked = ended.error == "NotAskedAgain" or ended.status != "FAILED"
-    if unasked and follows_at is not None and entry.run_id is None:
+    if unasked and follows_at is not None and (follows_active or entry.run_id is None):
         left.append(Update.single(Target(model.job_id, None), follows_at, "asked_again"))
     return left
 

@@ -251,10 +251,17 @@ class Trigger:
         except RetryLater as error:
             return self._put_off(given, error)
         if fate.outcome == "rejected":
-            all_of_them = replace(update, happened_at=max(update.happened_at, fate.latest))
-            return self._follow(all_of_them) or self._refused(update, fate.detail)
+            all_of_them = replace(
+                update,
+                happened_at=max(update.happened_at, fate.latest),
+                marks=frozenset(),  # which are of this update alone
+                significance=None,  # as they were due
+                follows_active=update.follows_active or fate.follows_active,
+            )
+            followed = self._follow(all_of_them)
+            return followed if followed and update.follows_active else self._refused(update, fate.detail)
         if fate.outcome in ("settling", "waiting"):
-            later = replace(given, attempt=update.attempt + 1, waiting_since=None)
+            later = replace(given, attempt=update.attempt + 1)
             if fate.outcome == "waiting":  # with others, for this very model: it asks for all of them
                 waiting(self._clock() - update.first_at)
                 follows = update.follows_active
@@ -264,6 +271,7 @@ class Trigger:
                     follows_active=follows,
                     waker=True,
                     promised_at=fate.promised_at,
+                    waiting_since=None,
                     older_than=None,
                 )
             wait = fate.wait or retry_delay(update.attempt, None, self._retries, self._jitter())

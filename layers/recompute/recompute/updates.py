@@ -124,7 +124,7 @@ def _joined(updates: Sequence[Update]) -> Update:
         marks=fewest(chain.from_iterable(u.marks for u in updates)),
         significance=latest.significance,
         waker=bool(promises),
-        promised_at=None if None in promises else max((p for p in promises if p is not None), default=None),
+        promised_at=max((at for at in promises if at is not None), default=None),
         older_than=latest.older_than,
         follows_active=any(u.follows_active for u in updates),
     )
