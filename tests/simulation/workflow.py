@@ -179,13 +179,16 @@ def _put(data: dict[str, Any], path: list[str], value: object) -> dict[str, Any]
 
 
 def _holds(rule: Mapping[str, Any], scope: "_Scope") -> bool:
-    _only(rule, {"Variable", "Next", "StringEquals", "BooleanEquals", "IsPresent", "And"})
+    known = {"Variable", "Next", "StringEquals", "StringGreaterThanPath", "BooleanEquals", "IsPresent", "And"}
+    _only(rule, known)
     if "And" in rule:
         return all(_holds(part, scope) for part in rule["And"])
     if "BooleanEquals" in rule:
         return scope.value(rule["Variable"]) is rule["BooleanEquals"]
     if "IsPresent" in rule:
         return scope.has(rule["Variable"]) is bool(rule["IsPresent"])
+    if "StringGreaterThanPath" in rule:
+        return bool(scope.value(rule["Variable"]) > scope.value(rule["StringGreaterThanPath"]))
     return bool(scope.value(rule["Variable"]) == rule["StringEquals"])
 
 
