@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 DECISIONS = ("Drop", "Investigate", "Escalate")
 COLUMNS = ("alert_id", "bucket", "decision", "consensus")
+TYPICAL_ACCURACY = {"Drop": 0.95, "Investigate": 0.85, "Escalate": 0.7}
 
 
 class Alert(NamedTuple):

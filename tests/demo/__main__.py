@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.arcanna.alerts import corrections, labelled_alerts
+from tests.arcanna.alerts import TYPICAL_ACCURACY, corrections, labelled_alerts
 from tests.arcanna.platform import FOR_EVER, Behaviour, Job
 from tests.demo.gather import gather
 from tests.demo.page import page
@@ -29,7 +29,6 @@ JOBS = {
 JOB_OF = {ALERTS_MODEL: 1234, PHISHING_MODEL: 77}
 UPLOADS_PER_MODEL = 20
 CORRECTIONS = 5
-ACCURACY = {"Drop": 0.95, "Investigate": 0.85, "Escalate": 0.7}
 PICTURE = Path("build/demo.html")
 
 
@@ -59,7 +58,7 @@ def play(here: Installation, story: Story, view: View) -> dict[str, Any]:
     before = {model: figures(here, model) for model in JOB_OF}
     alerts = {
         model: [
-            labelled_alerts(40, ACCURACY, seed=JOB_OF[model] * 1000 + n, first_id=n * 40)
+            labelled_alerts(40, TYPICAL_ACCURACY, seed=JOB_OF[model] * 1000 + n, first_id=n * 40)
             for n in range(UPLOADS_PER_MODEL)
         ]
         for model in JOB_OF

@@ -10,7 +10,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from tests.arcanna.alerts import labelled_alerts
+from tests.arcanna.alerts import TYPICAL_ACCURACY, labelled_alerts
 from tests.arcanna.platform import Behaviour, Job
 from tests.harness import installation
 from tests.local_cloud.cloud import OPERATOR, REGION, STACK
@@ -19,7 +19,6 @@ JOBS = {
     1234: Job(name="security-alerts", models=("generic-1-1234-model-1747385873.hdf5",)),
     77: Job(name="phishing-triage", models=("generic-1-77-model-1751030400.hdf5",)),
 }
-ACCURACY = {"Drop": 0.95, "Investigate": 0.85, "Escalate": 0.7}
 
 
 def main(name: str) -> None:
@@ -33,7 +32,7 @@ def main(name: str) -> None:
             f" AWS_ACCESS_KEY_ID={OPERATOR} AWS_SECRET_ACCESS_KEY=local STACK={STACK}",
         )
         alerts = Path("build", name, "alerts.csv")
-        alerts.write_text(labelled_alerts(400, ACCURACY, seed=1))
+        alerts.write_text(labelled_alerts(400, TYPICAL_ACCURACY, seed=1))
         print("# And for training data:")
         print(f"aws s3 cp {alerts} s3://{here.bucket}/training-data/1234/{JOBS[1234].models[0]}/", flush=True)
         threading.Event().wait()

@@ -131,6 +131,14 @@ def test_a_model_that_is_not_known_cannot_be_accepted(
 # --- A recompute by hand ---------------------------------------------------------------------------------
 
 
+def completed_once(stack: Stack, verdict: str, **attributes: str) -> None:
+    """A deployed stack whose ledger knows a completed run of the model, and these attributes."""
+    deployed(stack, LedgerTable=stack.ledger_table)
+    past = {"run_id": "one", "cause": "upload", "requested_at": to_iso(1e9), "duration_seconds": 9.5}
+    past |= {"polls": 3, "verdict": verdict, "scores": {}}
+    stack.put_item({"history": json.dumps([past]), "last_run_id": "one", **attributes})
+
+
 @pytest.mark.parametrize(("verdict", "code"), [("not_judged", 0), ("unchanged", 0), ("regressed", 1)])
 def test_what_is_covered_already_ends_as_the_run_did_that_covers_it(
     stack: Stack,
@@ -139,10 +147,7 @@ def test_what_is_covered_already_ends_as_the_run_did_that_covers_it(
     verdict: str,
     code: int,
 ) -> None:
-    deployed(stack, LedgerTable=stack.ledger_table)
-    past = {"run_id": "one", "cause": "upload", "requested_at": to_iso(1e9), "duration_seconds": 9.5}
-    past |= {"polls": 3, "verdict": verdict, "scores": {}}
-    stack.put_item({"history": json.dumps([past]), "last_run_id": "one"})
+    completed_once(stack, verdict)
     covered = {**MODEL._asdict(), "outcome": "covered", "detail": ""}
     monkeypatch.setattr(Deployed, "invoke_trigger", lambda _, __: ({"results": [covered]}, False))
     assert run(monkeypatch, "trigger", "--job", MODEL.job_id, "--model", MODEL.model_id) == code
@@ -162,10 +167,7 @@ def test_what_is_covered_already_ends_as_the_run_did_that_covers_it(
 def test_a_request_that_has_to_settle_is_made_again_and_not_taken_for_another_s_run(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    deployed(stack, LedgerTable=stack.ledger_table)
-    past = {"run_id": "one", "cause": "upload", "requested_at": to_iso(1e9), "duration_seconds": 9.5}
-    past |= {"polls": 3, "verdict": "unchanged", "scores": {}}
-    stack.put_item({"history": json.dumps([past]), "last_run_id": "one"})
+    completed_once(stack, "unchanged")
     asked: list[dict[str, Any]] = []
 
     def invoke(_: Deployed, event: dict[str, Any]) -> tuple[dict[str, Any], bool]:
@@ -184,11 +186,8 @@ def test_a_request_that_has_to_settle_is_made_again_and_not_taken_for_another_s_
 def test_a_claim_that_is_no_run_yet_is_not_followed(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    deployed(stack, LedgerTable=stack.ledger_table)
-    past = {"run_id": "one", "cause": "upload", "requested_at": to_iso(1e9), "duration_seconds": 9.5}
-    past |= {"polls": 3, "verdict": "unchanged", "scores": {}}
-    claim = {"run_id": "two", "lease_expires_at": to_iso(time.time() + 60)}
-    stack.put_item({"history": json.dumps([past]), "last_run_id": "one", **claim})
+    lease_expires_at = to_iso(time.time() + 60)
+    completed_once(stack, "unchanged", run_id="two", lease_expires_at=lease_expires_at)
     covered = {**MODEL._asdict(), "outcome": "covered", "detail": ""}
     monkeypatch.setattr(Deployed, "invoke_trigger", lambda _, __: ({"results": [covered]}, False))
     assert run(monkeypatch, "trigger", "--job", MODEL.job_id, "--model", MODEL.model_id) == 0

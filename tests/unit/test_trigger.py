@@ -288,7 +288,8 @@ def test_updates_that_are_enough_together_wait_until_the_last_has_settled(gather
     assert outcomes(gathering.invoke(waker)) == ["started"]
 
 
-def test_on_a_waker_that_was_coalesced_nobody_relies(gathering: Scene) -> None:
+def waker_during_a_run(gathering: Scene) -> dict[str, Any]:
+    """Of uploads that are enough by now, during a run that covers none of them."""
     gathering.invoke(gathering.request())
     gathering.hold()
     gathering.clock.now += 60
@@ -297,6 +298,11 @@ def test_on_a_waker_that_was_coalesced_nobody_relies(gathering: Scene) -> None:
     gathering.clock.now += 60
     gathering.batch(*feedback(gathering, 3, age=20))
     gathering.clock.now += 60
+    return waker
+
+
+def test_on_a_waker_that_was_coalesced_nobody_relies(gathering: Scene) -> None:
+    waker = waker_during_a_run(gathering)
     assert outcomes(gathering.invoke(waker)) == ["coalesced"]
     (execution,) = gathering.stack.executions().values()
     assert gathering.stack.workflow_writes("ReleaseCompleted", execution)
@@ -339,14 +345,7 @@ def test_on_a_waker_that_is_given_up_nobody_relies(gathering: Scene, monkeypatch
 
 
 def test_wakers_of_one_batch_that_are_coalesced_break_their_promise(gathering: Scene) -> None:
-    gathering.invoke(gathering.request())
-    gathering.hold()
-    gathering.clock.now += 60
-    gathering.batch(*feedback(gathering, 1, 2, age=1))
-    (waker,) = put_off(gathering)
-    gathering.clock.now += 60
-    gathering.batch(*feedback(gathering, 3, age=20))
-    gathering.clock.now += 60
+    waker = waker_during_a_run(gathering)
     legacy = {name: value for name, value in waker.items() if name != "promised_at"}
     assert gathering.batch(legacy, waker) == []
     assert "wake_at" not in gathering.stack.item()

@@ -10,8 +10,8 @@ TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 """Seconds for each step. The platform answers at once or not at all: recomputes run in its background."""
 
 LONGEST_ANSWER = 20.0
-"""Seconds from a request to the end of its answer's content: httpx's own time-outs
-begin anew with every piece. A header that goes on and on ends with the function's time."""
+"""Seconds from a request to the end of its answer's content: httpx's own time-outs begin anew with every
+piece. A header that goes on and on ends with the function's time."""
 
 LARGEST_ANSWER = 2**20
 """Bytes. The metrics of a model have some kilobytes."""

@@ -87,18 +87,17 @@ class Places:
                 ConsistentRead=True,
             )
         written = {item["model_id"]["S"]: item["holder"]["S"] for item in answer["Items"]}
-        taken = self._holding({Holder(*json.loads(text)) for text in written.values()}, now)
+        holders = {name: Holder(*json.loads(text)) for name, text in written.items()}
+        taken = self._holding(set(holders.values()), now)
         self._taken.clear()
         for number in range(1, self._number + 1):
             place = _Place(name := f"{number:04}", written.get(name))
-            holder = Holder(*json.loads(place.written)) if place.written else None
-            if holder in taken:
+            if (holder := holders.get(name)) and holder in taken:
                 self._taken[Model(*holder[:2])] = place
             else:
                 self._free.append(place)
         # Where the limit has been lowered, runs go on in places that are none any more.
-        beyond = [text for name, text in written.items() if int(name) > self._number]
-        for _ in taken & {Holder(*json.loads(text)) for text in beyond}:
+        for _ in taken & {holder for name, holder in holders.items() if int(name) > self._number}:
             if self._free:
                 self._free.pop()
         if not self._free:
