@@ -4,14 +4,14 @@ SEEDS ?= 2000
 SECONDS ?= 60
 ARCH ?= arm64
 VENV := .venv
-export PYTHONPATH := layers/recompute
+export PYTHONPATH := layers/arcanna_metrics
 # A company's proxy signs with a CA that only the system knows.
 export UV_SYSTEM_CERTS := 1
 # Many containers set it: each process would compile all that it imports anew.
 export PYTHONDONTWRITEBYTECODE :=
 BIN := $(VENV)/bin
 LAMBDA_ENV := build/lambda-env
-SOURCES := functions layers/recompute tests
+SOURCES := functions layers/arcanna_metrics tests
 BESIDE := --dist loadfile --no-loadscope-reorder -n
 
 # What `make status` and the others are about; by their environment, so that no shell reads what is in them.

@@ -12,11 +12,11 @@ os.environ.update(
     AWS_SECRET_ACCESS_KEY="testing",  # noqa: S106  # what moto asks for; opens nothing
     AWS_REGION="eu-central-1",
     AWS_DEFAULT_REGION="eu-central-1",
-    POWERTOOLS_METRICS_NAMESPACE="ArcannaMetricsRecompute",
+    POWERTOOLS_METRICS_NAMESPACE="ArcannaMetrics",
     POWERTOOLS_SERVICE_NAME="tests",
 )
 
-from recompute.observability import logger  # reads the environment
+from arcanna_metrics.observability import logger  # reads the environment
 from tests.doubles import Logs, Stack, a_stack
 
 # A shell's background jobs ignore Ctrl-C (make test has one), and what they start would ignore it, too.

@@ -14,9 +14,9 @@ import boto3
 import httpx
 from moto import mock_aws
 
-from recompute.arcanna import Arcanna
-from recompute.observability import logger
-from recompute.updates import Model
+from arcanna_metrics.observability import logger
+from arcanna_metrics.platform.client import Arcanna
+from arcanna_metrics.updates import Model
 from tests.deployment import workflow
 from tests.simulation.workflow import Interpreter, StateError
 

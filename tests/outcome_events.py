@@ -5,7 +5,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[import-untyped]  # has no types
 
-from recompute.timestamps import from_iso
+from arcanna_metrics.times import from_iso
 from tests.deployment import ROOT
 
 WRITTEN = "/detail", "/cause", "/difference"

@@ -5,14 +5,14 @@ import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from recompute.arcanna import Arcanna
-from recompute.check import check, run_and_check
-from recompute.errors import RetryLater
-from recompute.observability import check_failed, logger, metrics, report
-from recompute.platform import arcanna
-from recompute.quality import Rules, parse
-from recompute.runs import Check
-from recompute.settings import Environment, PollSettings
+from arcanna_metrics.errors import RetryLater
+from arcanna_metrics.observability import check_failed, logger, metrics, report
+from arcanna_metrics.platform.client import Arcanna
+from arcanna_metrics.platform.connect import arcanna
+from arcanna_metrics.runs.check import check, run_and_check
+from arcanna_metrics.runs.quality import Rules, parse
+from arcanna_metrics.runs.run import Check
+from arcanna_metrics.settings import Environment, PollSettings
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

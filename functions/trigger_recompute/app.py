@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from recompute.aws import BOUNDED, Queues, RouteSource, Workflow
-from recompute.ledger import Ledger
-from recompute.observability import logger, metrics
-from recompute.places import Places
-from recompute.platform import arcanna
-from recompute.preflight import Finding, preflight
-from recompute.settings import Environment, PollSettings, RetrySettings
-from recompute.starter import Starter
-from recompute.trigger import Trigger
+from arcanna_metrics.aws import BOUNDED, Queues, RouteSource, Workflow
+from arcanna_metrics.ledger import Ledger
+from arcanna_metrics.observability import logger, metrics
+from arcanna_metrics.places import Places
+from arcanna_metrics.platform.connect import arcanna
+from arcanna_metrics.platform.preflight import Finding, preflight
+from arcanna_metrics.settings import Environment, PollSettings, RetrySettings
+from arcanna_metrics.starter import Starter
+from arcanna_metrics.trigger import Trigger
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

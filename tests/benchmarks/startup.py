@@ -19,8 +19,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from recompute.runs import first_check
-from recompute.timestamps import to_iso
+from arcanna_metrics.runs.run import first_check
+from arcanna_metrics.times import to_iso
 from tests.arcanna.platform import Behaviour, Job
 from tests.benchmarks.spread import Spread, spread
 from tests.harness import Installation, installation

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from recompute import routes
-from recompute.events import ObjectChanged, read_json
-from recompute.updates import Update, merge
+from arcanna_metrics.intake import routes
+from arcanna_metrics.intake.events import ObjectChanged, read_json
+from arcanna_metrics.updates import Update, merge
 
 MESSAGES = 10_000
 REPEATS = 9

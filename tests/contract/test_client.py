@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from recompute.arcanna import REQUEST_STATUSES, Arcanna
-from recompute.errors import (
+from arcanna_metrics.errors import (
     PlatformUnavailable,
     RecomputeError,
     Rejected,
     Unauthorised,
     UndocumentedAnswer,
 )
-from recompute.updates import Model
+from arcanna_metrics.platform.client import REQUEST_STATUSES, Arcanna
+from arcanna_metrics.updates import Model
 from tests.arcanna import (
     API_KEY,
     ERROR_MESSAGE_BODY,

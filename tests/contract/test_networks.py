@@ -19,20 +19,20 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ProxyConnectionError, SSLError
 
-from recompute import tls
-from recompute.arcanna import Arcanna
-from recompute.aws import BOUNDED, DeadLetter, Queues
-from recompute.errors import (
+from arcanna_metrics.aws import BOUNDED, DeadLetter, Queues
+from arcanna_metrics.errors import (
     ApiKeyUnavailable,
     AwsUnavailable,
     ConfigurationError,
     PlatformUnavailable,
     UndocumentedAnswer,
 )
-from recompute.http import BoundedClient
-from recompute.platform import arcanna
-from recompute.settings import Environment
-from recompute.updates import Model
+from arcanna_metrics.platform import tls
+from arcanna_metrics.platform.client import Arcanna
+from arcanna_metrics.platform.connect import arcanna
+from arcanna_metrics.platform.http import BoundedClient
+from arcanna_metrics.settings import Environment
+from arcanna_metrics.updates import Model
 from tests.arcanna import API_KEY, ArcannaServer, Fault, InMemoryAlerts, Job
 from tests.certificates import Authority, self_signed
 from tests.connect_proxy import ConnectProxy
@@ -126,7 +126,7 @@ def client(secrets_manager: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
             super().__init__(**given)
             opened.callback(self.close)
 
-    monkeypatch.setattr("recompute.platform.BoundedClient", Closed)
+    monkeypatch.setattr("arcanna_metrics.platform.connect.BoundedClient", Closed)
 
     def make(base_url: str, **variables: str) -> Arcanna:
         given = {**AWS, "AWS_ENDPOINT_URL": secrets_manager, "ARCANNA_BASE_URL": base_url, **variables}
@@ -176,7 +176,7 @@ def test_a_platform_of_a_private_ca_is_trusted_where_the_file_of_the_layer_has_i
     server, chain = platform(), "".join(Authority(f"CA {n}").pem for n in range(3)) + CA.pem
     assert len(chain) > template()["Parameters"]["CaBundle"]["MaxLength"]
     monkeypatch.setattr(tls, "CA_FILE", tmp_path / "ca.pem")
-    with pytest.raises(PlatformUnavailable, match=r"layers/recompute/ca\.pem"):
+    with pytest.raises(PlatformUnavailable, match=r"layers/arcanna_metrics/ca\.pem"):
         client(server.url).active_model("1234")
     tls.CA_FILE.write_text(chain)
     assert client(server.url).active_model("1234") == MODEL.model_id

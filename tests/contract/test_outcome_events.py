@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from recompute.quality import Difference, Verdict
-from recompute.runs import Cause, Check, Run
+from arcanna_metrics.runs.quality import Difference, Verdict
+from arcanna_metrics.runs.run import Cause, Check, Run
 from tests.deployment import ROOT, workflow
 from tests.outcome_events import SCHEMAS, check_schema
 

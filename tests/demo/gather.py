@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from recompute.timestamps import from_iso
+from arcanna_metrics.times import from_iso
 from tests.arcanna.platform import Recompute
 from tests.demo.record import Model, Poll, Record, Run, Upload
 from tests.harness import Installation

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from recompute.timestamps import from_iso
+from arcanna_metrics.times import from_iso
 from tests.arcanna.platform import Behaviour
 from tests.e2e.alone import messages, subscribed
 from tests.e2e.conftest import JOB, MODELS

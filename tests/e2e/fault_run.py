@@ -10,8 +10,8 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from recompute.completion import is_newer
-from recompute.timestamps import from_iso
+from arcanna_metrics.runs.completion import is_newer
+from arcanna_metrics.times import from_iso
 from tests.arcanna.access import API_KEY, KeyInfo
 from tests.arcanna.alerts import InMemoryAlerts
 from tests.arcanna.faults import Fault

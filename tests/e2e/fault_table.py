@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 
-from recompute.trigger import RESERVE
+from arcanna_metrics.trigger import RESERVE
 from tests.arcanna.faults import ERROR_MESSAGE_BODY, REASON_BODY, Fault
 from tests.arcanna.platform import FOR_EVER, SHORT, Behaviour
 from tests.e2e.scene import (

@@ -4,8 +4,8 @@ import json
 import time
 from dataclasses import dataclass
 
-from recompute.starter import LEASE_SLACK
-from recompute.timestamps import from_iso
+from arcanna_metrics.starter import LEASE_SLACK
+from arcanna_metrics.times import from_iso
 from tests.arcanna.front_door import ReceivedRequest
 from tests.arcanna.platform import FOR_EVER, SHORT, Behaviour
 from tests.e2e.conftest import JOB

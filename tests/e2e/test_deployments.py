@@ -80,7 +80,7 @@ def test_both_architectures_get_the_same_files(built: Mapping[str, Path]) -> Non
     assert files == {path.relative_to(other) for path in other.rglob("*") if path.is_file()}
     assert {path.parts[0] for path in files} == {
         *("template.yaml", "TriggerRecomputeFunction", "CheckStatusFunction"),
-        *("DependenciesLayer", "RecomputeLayer"),
+        *("DependenciesLayer", "ArcannaMetricsLayer"),
     }
     _, different, unread = filecmp.cmpfiles(one, other, map(str, files), shallow=False)
     assert (different, unread) == ([], [])

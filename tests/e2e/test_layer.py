@@ -15,7 +15,7 @@ FUNCTIONS = ("trigger_recompute", "check_status")
 def layers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Both layers as `sam build` makes them, merged as Lambda merges them under /opt."""
     opt = tmp_path_factory.mktemp("opt")
-    for folder, target in (("dependencies", "DependenciesLayer"), ("recompute", "RecomputeLayer")):
+    for folder, target in (("dependencies", "DependenciesLayer"), ("arcanna_metrics", "ArcannaMetricsLayer")):
         copy = tmp_path_factory.mktemp(folder)
         shutil.copytree(Path("layers") / folder, copy, dirs_exist_ok=True)
         command = ["make", f"build-{target}", f"ARTIFACTS_DIR={opt}"]
@@ -42,7 +42,7 @@ def test_the_layers_hold_all_that_the_function_imports(function: str, layers: Pa
     assert found.returncode == 0, found.stderr
 
 
-@pytest.mark.parametrize("package", ["httpx", "httpcore", "aws_lambda_powertools", "recompute"])
+@pytest.mark.parametrize("package", ["httpx", "httpcore", "aws_lambda_powertools", "arcanna_metrics"])
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_package_that_the_layers_lack_is_missed(
     function: str, package: str, layers: Path, tmp_path: Path

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from recompute.observability import metrics
-from recompute.runs import first_check
+from arcanna_metrics.observability import metrics
+from arcanna_metrics.runs.run import first_check
 from tests.arcanna.alerts import labelled_alerts
 from tests.arcanna.faults import Fault
 from tests.arcanna.platform import FOR_EVER, SHORT, Behaviour

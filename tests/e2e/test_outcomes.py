@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from recompute.timestamps import from_iso
+from arcanna_metrics.times import from_iso
 from tests.arcanna.alerts import labelled_alerts
 from tests.arcanna.faults import Fault
 from tests.deployment import ROOT

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from recompute.timestamps import to_iso
+from arcanna_metrics.times import to_iso
 from tests.arcanna.access import API_KEY, KeyInfo
 from tests.arcanna.alerts import S3Alerts, labelled_alerts
 from tests.arcanna.faults import Fault

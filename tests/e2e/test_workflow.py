@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from recompute.runs import Check, Run, first_check
-from recompute.timestamps import from_iso, to_iso
+from arcanna_metrics.runs.run import Check, Run, first_check
+from arcanna_metrics.times import from_iso, to_iso
 from tests.arcanna.faults import Fault
 from tests.e2e.conftest import JOB
 from tests.e2e.test_main_job import ledger_entry

@@ -14,15 +14,17 @@ from typing import Any
 
 import httpx
 
-from recompute import quality, routes, tls
-from recompute.api_key import SecretApiKey
-from recompute.arcanna import Arcanna
-from recompute.errors import ConfigurationError, RecomputeError, UndocumentedAnswer
-from recompute.events import AllModels, Ignored, ObjectChanged, RunEnded, read_json, request_body
-from recompute.gathering import Significance, mark
-from recompute.quality import in_words
-from recompute.settings import Environment
-from recompute.updates import Model, Target, Update, merge
+from arcanna_metrics.errors import ConfigurationError, RecomputeError, UndocumentedAnswer
+from arcanna_metrics.gathering import Significance, mark
+from arcanna_metrics.intake import routes
+from arcanna_metrics.intake.events import AllModels, Ignored, ObjectChanged, RunEnded, read_json, request_body
+from arcanna_metrics.platform import tls
+from arcanna_metrics.platform.client import Arcanna
+from arcanna_metrics.platform.key import SecretApiKey
+from arcanna_metrics.runs import quality
+from arcanna_metrics.runs.quality import in_words
+from arcanna_metrics.settings import Environment
+from arcanna_metrics.updates import Model, Target, Update, merge
 
 RECEIVED_AT = 1.8e9
 

@@ -9,9 +9,9 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from arcanna_metrics.platform.http import BoundedClient
 from functions.check_status import app as check_status
 from functions.trigger_recompute import app as trigger_recompute
-from recompute.http import BoundedClient
 from tests.arcanna import (
     API_KEY,
     ArcannaServer,
@@ -120,7 +120,8 @@ def functions(
     monkeypatch.setattr(boto3, "client", client)
     with ExitStack() as connections:
         monkeypatch.setattr(
-            "recompute.platform.BoundedClient", lambda **how: connections.enter_context(BoundedClient(**how))
+            "arcanna_metrics.platform.connect.BoundedClient",
+            lambda **how: connections.enter_context(BoundedClient(**how)),
         )
         trigger_recompute.trigger.cache_clear()
         check_status.platform.cache_clear()

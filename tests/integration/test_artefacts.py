@@ -58,7 +58,7 @@ def test_every_package_brings_its_licence(artefacts: Mapping[str, Artefact]) -> 
 
 
 def test_a_check_does_not_load_boto3(artefacts: Mapping[str, Artefact], tmp_path: Path) -> None:
-    layers = [artefacts[name].folder / "python" for name in ("DependenciesLayer", "RecomputeLayer")]
+    layers = [artefacts[name].folder / "python" for name in ("DependenciesLayer", "ArcannaMetricsLayer")]
     path = os.pathsep.join(map(str, [artefacts["CheckStatusFunction"].folder, *layers]))
     loaded = subprocess.run(  # noqa: S603 - the function as it is built
         [

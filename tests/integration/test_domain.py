@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from recompute.errors import PlatformUnavailable, Unauthorised
-from recompute.timestamps import to_iso
+from arcanna_metrics.errors import PlatformUnavailable, Unauthorised
+from arcanna_metrics.times import to_iso
 from tests.arcanna import API_KEY, ArcannaServer, Behaviour, Fault, KeyInfo
 from tests.arcanna.platform import FOR_EVER
 from tests.doubles import MODEL, Logs, Stack

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from recompute.coverage import Entry, decide
-from recompute.errors import AwsUnavailable
-from recompute.gathering import mark
-from recompute.ledger import FORGET_AFTER, Ledger, Write
-from recompute.runs import PastRun
-from recompute.timestamps import to_iso
-from recompute.updates import Model, Target, Update
+from arcanna_metrics.coverage import Entry, decide
+from arcanna_metrics.errors import AwsUnavailable
+from arcanna_metrics.gathering import mark
+from arcanna_metrics.ledger import FORGET_AFTER, Ledger, Write
+from arcanna_metrics.runs.run import PastRun
+from arcanna_metrics.times import to_iso
+from arcanna_metrics.updates import Model, Target, Update
 from tests.doubles import MODEL, Stack
 
 NOW = 1_736_950_000.0

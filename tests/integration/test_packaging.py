@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from recompute import tls
+from arcanna_metrics.platform import tls
 from tests.certificates import Authority
 from tests.local_cloud.packaging import merged, package
 
@@ -30,11 +30,11 @@ def test_runs_that_begin_together_share_what_the_first_has_built(tmp_path: Path)
 def build(folder: Path, ca: str) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """The layer as `sam build` makes it with this ca.pem: where that would be, and what make says."""
     source, artifacts = folder / "source", folder / "artifacts"
-    shutil.copytree("layers/recompute", source)
+    shutil.copytree("layers/arcanna_metrics", source)
     Path(source, "ca.pem").write_text(ca)
-    command = ["make", "build-RecomputeLayer", f"ARTIFACTS_DIR={artifacts}"]
+    command = ["make", "build-ArcannaMetricsLayer", f"ARTIFACTS_DIR={artifacts}"]
     made = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)  # noqa: S603
-    return artifacts / "python" / "recompute" / tls.CA_FILE.name, made
+    return artifacts / "python" / "arcanna_metrics" / tls.CA_FILE.name, made
 
 
 def test_a_company_s_ca_goes_with_the_layer(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from recompute.errors import ConfigurationError
-from recompute.timestamps import to_iso
+from arcanna_metrics.errors import ConfigurationError
+from arcanna_metrics.times import to_iso
 from tests.operate import checks, letters, models, routing, view
 from tests.operate.deployed import Deployed, NotDeployed
 from tests.operate.view import say

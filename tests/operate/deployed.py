@@ -10,8 +10,8 @@ from boto3.dynamodb.types import TypeDeserializer
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from recompute.ledger import PLACES
-from recompute.timestamps import to_iso
+from arcanna_metrics.ledger import PLACES
+from arcanna_metrics.times import to_iso
 from tests.operate.letters import DeadLetter, dead_letter
 
 INVOCATION = 150

@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from recompute.coverage import Entry
-from recompute.timestamps import from_iso
+from arcanna_metrics.coverage import Entry
+from arcanna_metrics.times import from_iso
 
 Item = Mapping[str, Any]
-"""An item of the ledger, as plain values; its attributes are listed in recompute.ledger."""
+"""An item of the ledger, as plain values; its attributes are listed in arcanna_metrics.ledger."""
 
 MARGIN = ("SettlingSeconds", "ClockMarginSeconds")
 """The parameters of the stack that together say how much older an update is than what covers it."""

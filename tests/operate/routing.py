@@ -3,9 +3,9 @@
 import json
 from typing import NamedTuple
 
-from recompute import routes
-from recompute.errors import BadInput
-from recompute.updates import Target
+from arcanna_metrics.errors import BadInput
+from arcanna_metrics.intake import routes
+from arcanna_metrics.updates import Target
 
 
 class Lead(NamedTuple):

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recompute.quality import OVERALL
-from recompute.timestamps import to_iso
+from arcanna_metrics.runs.quality import OVERALL
+from arcanna_metrics.times import to_iso
 from tests.operate.checks import Check
 from tests.operate.letters import Group
 from tests.operate.models import PastRun, Standing

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from recompute.events import RunEnded, read_json
-from recompute.timestamps import from_iso
+from arcanna_metrics.intake.events import RunEnded, read_json
+from arcanna_metrics.times import from_iso
 from tests.simulation.journal import Event
 from tests.simulation.stimuli import JOB_OF
 from tests.simulation.world import INVOCATION, MARGIN, SKEW, History

@@ -3,15 +3,15 @@
 from copy import deepcopy
 from typing import Any, NamedTuple
 
-from recompute.arcanna import Arcanna
-from recompute.check import check
-from recompute.coverage import Entry, Plan
-from recompute.quality import Rules
-from recompute.runs import Check, Run, first_check
-from recompute.settings import PollSettings
-from recompute.starter import Fate, Starter
-from recompute.timestamps import to_iso
-from recompute.updates import Model, Update
+from arcanna_metrics.coverage import Entry, Plan
+from arcanna_metrics.platform.client import Arcanna
+from arcanna_metrics.runs.check import check
+from arcanna_metrics.runs.quality import Rules
+from arcanna_metrics.runs.run import Check, Run, first_check
+from arcanna_metrics.settings import PollSettings
+from arcanna_metrics.starter import Fate, Starter
+from arcanna_metrics.times import to_iso
+from arcanna_metrics.updates import Model, Update
 from tests.simulation.stimuli import KINDS
 from tests.simulation.world import MARGIN, SETTLING, Protocol
 

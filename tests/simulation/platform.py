@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from recompute.timestamps import to_iso
+from arcanna_metrics.times import to_iso
 from tests.simulation.aws import Outside
 from tests.simulation.faults import Faults
 from tests.simulation.journal import Journal

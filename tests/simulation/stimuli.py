@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from recompute import routes
-from recompute.errors import BadInput
-from recompute.events import AllModels, Ignored, ObjectChanged, RunEnded, read_json
-from recompute.timestamps import to_iso
-from recompute.updates import Target
+from arcanna_metrics.errors import BadInput
+from arcanna_metrics.intake import routes
+from arcanna_metrics.intake.events import AllModels, Ignored, ObjectChanged, RunEnded, read_json
+from arcanna_metrics.times import to_iso
+from arcanna_metrics.updates import Target
 from tests.simulation.journal import START
 
 ROUTES = routes.parse(

@@ -10,14 +10,14 @@ from typing import Any, TypeVar, cast
 
 import httpx
 
-from recompute import routes
-from recompute.arcanna import Arcanna
-from recompute.aws import Queues, Workflow
-from recompute.ledger import Ledger
-from recompute.places import GRACE, Places
-from recompute.settings import PollSettings, RetrySettings
-from recompute.starter import Starter
-from recompute.trigger import Trigger
+from arcanna_metrics.aws import Queues, Workflow
+from arcanna_metrics.intake import routes
+from arcanna_metrics.ledger import Ledger
+from arcanna_metrics.places import GRACE, Places
+from arcanna_metrics.platform.client import Arcanna
+from arcanna_metrics.settings import PollSettings, RetrySettings
+from arcanna_metrics.starter import Starter
+from arcanna_metrics.trigger import Trigger
 from tests.deployment import workflow
 from tests.simulation.aws import DynamoDbClient, Item, SqsClient, StatesClient, Table
 from tests.simulation.workflow import Interpreter

@@ -12,19 +12,19 @@ from typing import Any, TypeVar, cast
 
 from botocore.exceptions import ClientError
 
-from recompute.arcanna import Arcanna
-from recompute.aws import Queues, Workflow
-from recompute.check import check, run_and_check
-from recompute.errors import RecomputeError
-from recompute.ledger import PLACES, Ledger
-from recompute.observability import logger, metrics
-from recompute.places import Places
-from recompute.quality import Rules
-from recompute.runs import Check, Run
-from recompute.settings import PollSettings, RetrySettings
-from recompute.starter import Starter
-from recompute.timestamps import to_iso
-from recompute.trigger import Trigger
+from arcanna_metrics.aws import Queues, Workflow
+from arcanna_metrics.errors import RecomputeError
+from arcanna_metrics.ledger import PLACES, Ledger
+from arcanna_metrics.observability import logger, metrics
+from arcanna_metrics.places import Places
+from arcanna_metrics.platform.client import Arcanna
+from arcanna_metrics.runs.check import check, run_and_check
+from arcanna_metrics.runs.quality import Rules
+from arcanna_metrics.runs.run import Check, Run
+from arcanna_metrics.settings import PollSettings, RetrySettings
+from arcanna_metrics.starter import Starter
+from arcanna_metrics.times import to_iso
+from arcanna_metrics.trigger import Trigger
 from tests.simulation import workflow
 from tests.simulation.aws import (
     DEAD_LETTERS_URL,

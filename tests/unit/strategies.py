@@ -2,8 +2,8 @@
 
 from hypothesis import strategies as st
 
-from recompute.gathering import MOST_BYTES, Significance, mark
-from recompute.updates import ID_LENGTH, SAMPLE_SIZE, Target, Update
+from arcanna_metrics.gathering import MOST_BYTES, Significance, mark
+from arcanna_metrics.updates import ID_LENGTH, SAMPLE_SIZE, Target, Update
 
 FIRST = -62_135_596_800_000
 """The year 1, in milliseconds of the epoch."""

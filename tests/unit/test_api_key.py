@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from moto import mock_aws
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-from recompute.api_key import NOT_ALLOWED, SecretApiKey
-from recompute.errors import NO_WAY, ApiKeyUnavailable
-from recompute.sigv4 import Credentials, SigV4
+from arcanna_metrics.errors import NO_WAY, ApiKeyUnavailable
+from arcanna_metrics.platform.key import NOT_ALLOWED, SecretApiKey
+from arcanna_metrics.platform.sigv4 import Credentials, SigV4
 from tests.doubles import Answer, answer, client, no_answer
 from tests.unit.strategies import any_json, any_text
 

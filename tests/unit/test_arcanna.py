@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recompute.arcanna import Arcanna, ModelMetrics, RecomputeRequest, retry_after
-from recompute.errors import PlatformUnavailable, RecomputeError, Unauthorised, UndocumentedAnswer
-from recompute.updates import Model
+from arcanna_metrics.errors import PlatformUnavailable, RecomputeError, Unauthorised, UndocumentedAnswer
+from arcanna_metrics.platform.client import Arcanna, ModelMetrics, RecomputeRequest, retry_after
+from arcanna_metrics.updates import Model
 from tests.doubles import API_KEY, MODEL, Answer, ScriptedPlatform, answer, metrics_body, no_answer
 
 DATE = "Wed, 15 Jan 2025 14:00:00 GMT"

@@ -10,8 +10,7 @@ from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recompute.arcanna import FIGURES, LARGEST_METRICS
-from recompute.aws import (
+from arcanna_metrics.aws import (
     BOUNDED,
     ROUTES_MAX_AGE,
     SQS_ATTRIBUTES,
@@ -21,13 +20,14 @@ from recompute.aws import (
     RouteSource,
     Workflow,
 )
-from recompute.errors import AwsUnavailable, ConfigurationError
-from recompute.events import TEXT_LENGTH
-from recompute.observability import metrics
-from recompute.quality import LARGEST_REFERENCE
-from recompute.runs import HISTORY_LENGTH, PastRun, Run, failed_check, first_check
-from recompute.trigger import RESERVE
-from recompute.updates import ID_LENGTH, SAMPLE_SIZE, Target, Update
+from arcanna_metrics.errors import AwsUnavailable, ConfigurationError
+from arcanna_metrics.intake.events import TEXT_LENGTH
+from arcanna_metrics.observability import metrics
+from arcanna_metrics.platform.client import FIGURES, LARGEST_METRICS
+from arcanna_metrics.runs.quality import LARGEST_REFERENCE
+from arcanna_metrics.runs.run import HISTORY_LENGTH, PastRun, Run, failed_check, first_check
+from arcanna_metrics.trigger import RESERVE
+from arcanna_metrics.updates import ID_LENGTH, SAMPLE_SIZE, Target, Update
 from tests.doubles import Clock, Logs, Stack
 from tests.unit.test_check import RUN, past_run
 

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recompute.check import CONFIRMATION, check, run_and_check
-from recompute.errors import BadInput, PlatformUnavailable, RetryLater, Unauthorised, UndocumentedAnswer
-from recompute.quality import Rules
-from recompute.runs import HISTORY_LENGTH, Check, PastRun, Run, first_check
-from recompute.settings import PollSettings
-from recompute.timestamps import to_iso
+from arcanna_metrics.errors import BadInput, PlatformUnavailable, RetryLater, Unauthorised, UndocumentedAnswer
+from arcanna_metrics.runs.check import CONFIRMATION, check, run_and_check
+from arcanna_metrics.runs.quality import Rules
+from arcanna_metrics.runs.run import HISTORY_LENGTH, Check, PastRun, Run, first_check
+from arcanna_metrics.settings import PollSettings
+from arcanna_metrics.times import to_iso
 from tests.doubles import BASELINE, MODEL, Answer, Logs, ScriptedPlatform, answer, metrics_body, no_answer
 
 REQUESTED_AT = 1_736_951_400.0  # 2025-01-15T14:30:00Z

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from recompute.completion import is_from_before, is_newer, judge
+from arcanna_metrics.runs.completion import is_from_before, is_newer, judge
 
 BASELINE = "2025-01-15T14:00:00Z"
 REQUESTED = "2025-01-15T14:10:00Z"

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from recompute.coverage import Action, Entry, decide, plan
-from recompute.gathering import Significance, mark
-from recompute.updates import Target, Update
+from arcanna_metrics.coverage import Action, Entry, decide, plan
+from arcanna_metrics.gathering import Significance, mark
+from arcanna_metrics.updates import Target, Update
 
 MARGIN = 5.0
 NOW = 1000.0

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recompute.timestamps import to_iso
+from arcanna_metrics.times import to_iso
 from tests.arcanna.platform import Ask, Recompute
 from tests.demo.gather import run_of
 from tests.demo.markup import NO_CHARACTERS

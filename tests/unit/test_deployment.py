@@ -6,12 +6,12 @@ from typing import Any
 import botocore.session
 import pytest
 
-from recompute import errors
-from recompute.completion import Status
-from recompute.errors import AwsUnavailable, BadInput, ConfigurationError, PlatformBusy, RetryLater
-from recompute.observability import metrics
-from recompute.runs import Check, Run
-from recompute.trigger import RESERVE
+from arcanna_metrics import errors
+from arcanna_metrics.errors import AwsUnavailable, BadInput, ConfigurationError, PlatformBusy, RetryLater
+from arcanna_metrics.observability import metrics
+from arcanna_metrics.runs.completion import Status
+from arcanna_metrics.runs.run import Check, Run
+from arcanna_metrics.trigger import RESERVE
 from tests.deployment import actions_of, resource, template, texts, workflow
 
 STATES: dict[str, Any] = workflow()["States"]

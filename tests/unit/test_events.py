@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recompute.errors import BadInput, RecomputeError
-from recompute.events import (
+from arcanna_metrics.errors import BadInput, RecomputeError
+from arcanna_metrics.intake.events import (
     AHEAD,
     COUNT_LIMIT,
     TEXT_LENGTH,
@@ -24,8 +24,8 @@ from recompute.events import (
     read_json,
     request_body,
 )
-from recompute.timestamps import from_iso
-from recompute.updates import Target, Update
+from arcanna_metrics.times import from_iso
+from arcanna_metrics.updates import Target, Update
 from tests.fuzz import paths, put
 from tests.unit.strategies import LAST, any_json, any_text, updates
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recompute.errors import BadInput
-from recompute.gathering import MOST_MARKS, Mark, Significance, due_at, fewest, mark, read_mark
+from arcanna_metrics.errors import BadInput
+from arcanna_metrics.gathering import MOST_MARKS, Mark, Significance, due_at, fewest, mark, read_mark
 from tests.unit.strategies import any_text, marks, milliseconds, significances
 
 AT = 1_736_950_000.0

@@ -7,11 +7,11 @@ from typing import Any
 import boto3
 import pytest
 
+from arcanna_metrics.aws import BOUNDED
+from arcanna_metrics.errors import BadInput, ConfigurationError
+from arcanna_metrics.runs.run import first_check
 from functions.check_status import app as check_status
 from functions.trigger_recompute import app as trigger_recompute
-from recompute.aws import BOUNDED
-from recompute.errors import BadInput, ConfigurationError
-from recompute.runs import first_check
 from tests.deployment import environment_of
 from tests.doubles import Invocation, Logs, ScriptedPlatform, Stack, client
 from tests.unit.test_check import RUN

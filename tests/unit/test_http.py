@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import httpx
 import pytest
 
-from recompute.http import LARGEST_ANSWER, LONGEST_ANSWER, BoundedClient
+from arcanna_metrics.platform.http import LARGEST_ANSWER, LONGEST_ANSWER, BoundedClient
 
 
 class Pieces(httpx.SyncByteStream):

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from recompute.errors import Unauthorised
-from recompute.observability import check_failed, count, logger, metrics, report, run_failed, waiting
-from recompute.runs import Check, Run, first_check
-from recompute.timestamps import from_iso
+from arcanna_metrics.errors import Unauthorised
+from arcanna_metrics.observability import check_failed, count, logger, metrics, report, run_failed, waiting
+from arcanna_metrics.runs.run import Check, Run, first_check
+from arcanna_metrics.times import from_iso
 from tests.doubles import Logs
 from tests.unit.test_check import RUN
 
@@ -38,7 +38,7 @@ def emitted(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     shown = []
     for document in documents:
         (envelope,) = document.pop("_aws")["CloudWatchMetrics"]
-        assert envelope["Namespace"] == "ArcannaMetricsRecompute"
+        assert envelope["Namespace"] == "ArcannaMetrics"
         units = {metric["Name"]: metric["Unit"] for metric in envelope["Metrics"]}
         shown.append({**document, "dimensions": envelope["Dimensions"], "units": units})
     return shown

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from boto3.dynamodb.types import TypeSerializer
 
-from recompute.timestamps import from_iso, to_iso
+from arcanna_metrics.times import from_iso, to_iso
 from tests.doubles import MODEL, Stack, client
 from tests.operate.__main__ import main
 from tests.operate.deployed import Deployed, NotDeployed

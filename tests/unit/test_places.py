@@ -3,10 +3,10 @@
 import pytest
 from botocore.exceptions import ClientError
 
-from recompute.errors import AwsUnavailable
-from recompute.ledger import PLACES, Ledger
-from recompute.places import FULL_FOR, GRACE, Places
-from recompute.updates import Model, Target, Update
+from arcanna_metrics.errors import AwsUnavailable
+from arcanna_metrics.ledger import PLACES, Ledger
+from arcanna_metrics.places import FULL_FOR, GRACE, Places
+from arcanna_metrics.updates import Model, Target, Update
 from tests.doubles import Stack
 
 NOW = 1_736_950_000.0

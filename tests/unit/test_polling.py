@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recompute.polling import next_wait
+from arcanna_metrics.runs.polling import next_wait
 from tests.benchmarks import polling as benchmark
 
 HOUR, DAY = 3600.0, 86400.0

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from recompute import routes
-from recompute.errors import ApiKeyUnavailable, AwsUnavailable
-from recompute.preflight import RESERVE, preflight
+from arcanna_metrics.errors import ApiKeyUnavailable, AwsUnavailable
+from arcanna_metrics.intake import routes
+from arcanna_metrics.platform.preflight import RESERVE, preflight
 from tests.doubles import MODEL, Answer, ScriptedPlatform, answer, no_answer
 
 BOTH = ["execute:recompute_model_metrics", "read:job_metrics"]

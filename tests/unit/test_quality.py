@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recompute.errors import ConfigurationError
-from recompute.quality import (
+from arcanna_metrics.errors import ConfigurationError
+from arcanna_metrics.runs.quality import (
     LARGEST_REFERENCE,
     OVERALL,
     Reference,

@@ -8,8 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from recompute import check, completion, starter
-from recompute.errors import BadInput, ConfigurationError, RecomputeError, Rejected, RetryLater
+from arcanna_metrics import starter
+from arcanna_metrics.errors import BadInput, ConfigurationError, RecomputeError, Rejected, RetryLater
+from arcanna_metrics.runs import check, completion
 from tests.deployment import resource, workflow
 from tests.e2e.test_runbook import EXERCISES, NOT_HERE
 from tests.readme import headings, section, table

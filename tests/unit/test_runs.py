@@ -3,8 +3,16 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recompute.runs import LABEL_LENGTH, PastRun, cause_of, durations, failed_check, first_check, label
-from recompute.updates import Model, Target, Update
+from arcanna_metrics.runs.run import (
+    LABEL_LENGTH,
+    PastRun,
+    cause_of,
+    durations,
+    failed_check,
+    first_check,
+    label,
+)
+from arcanna_metrics.updates import Model, Target, Update
 
 PAST: list[PastRun] = [
     {

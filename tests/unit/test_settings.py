@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recompute.errors import ConfigurationError
-from recompute.settings import Environment, PollSettings, RetrySettings
+from arcanna_metrics.errors import ConfigurationError
+from arcanna_metrics.settings import Environment, PollSettings, RetrySettings
 
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 POLLS = {"SHORTEST_POLL_SECONDS": "5", "LONGEST_POLL_SECONDS": "900", "START_GRACE_SECONDS": "600"}

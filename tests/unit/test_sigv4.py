@@ -10,7 +10,7 @@ from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recompute.sigv4 import Credentials, SigV4
+from arcanna_metrics.platform.sigv4 import Credentials, SigV4
 
 TEXT = st.text("abcxyzABCXYZ019+/-=", min_size=1, max_size=40)
 NAME = st.text("abcxyz019-", min_size=1, max_size=20)

@@ -9,9 +9,8 @@ from typing import Any, NoReturn, cast
 import httpx
 import pytest
 
-from recompute.arcanna import Arcanna
-from recompute.aws import Workflow
-from recompute.errors import (
+from arcanna_metrics.aws import Workflow
+from arcanna_metrics.errors import (
     AwsUnavailable,
     BadInput,
     PlatformBusy,
@@ -20,16 +19,17 @@ from recompute.errors import (
     Unauthorised,
     UndocumentedAnswer,
 )
-from recompute.events import RunEnded
-from recompute.gathering import MOST_MARKS, Significance, mark
-from recompute.ledger import Ledger
-from recompute.places import Places
-from recompute.polling import next_wait
-from recompute.runs import Cause, Check, PastRun, Run
-from recompute.settings import PollSettings
-from recompute.starter import LEASE_SLACK, LONGEST_DOUBT, Fate, Starter
-from recompute.timestamps import to_iso
-from recompute.updates import Target, Update
+from arcanna_metrics.gathering import MOST_MARKS, Significance, mark
+from arcanna_metrics.intake.events import RunEnded
+from arcanna_metrics.ledger import Ledger
+from arcanna_metrics.places import Places
+from arcanna_metrics.platform.client import Arcanna
+from arcanna_metrics.runs.polling import next_wait
+from arcanna_metrics.runs.run import Cause, Check, PastRun, Run
+from arcanna_metrics.settings import PollSettings
+from arcanna_metrics.starter import LEASE_SLACK, LONGEST_DOUBT, Fate, Starter
+from arcanna_metrics.times import to_iso
+from arcanna_metrics.updates import Target, Update
 from tests.doubles import (
     BASELINE,
     MODEL,

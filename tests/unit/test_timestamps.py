@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recompute.timestamps import from_iso, to_iso
+from arcanna_metrics.times import from_iso, to_iso
 from tests.unit.strategies import LAST, milliseconds
 
 

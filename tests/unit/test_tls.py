@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recompute import tls
-from recompute.errors import ConfigurationError
-from recompute.platform import arcanna
-from recompute.settings import Environment
+from arcanna_metrics.errors import ConfigurationError
+from arcanna_metrics.platform import tls
+from arcanna_metrics.platform.connect import arcanna
+from arcanna_metrics.settings import Environment
 from tests.certificates import Authority
 from tests.doubles import Logs
 
@@ -103,7 +103,9 @@ def test_a_file_of_the_layer_is_trusted_besides_the_bundle(ca_file: Path, text: 
 )
 def test_what_is_wrong_in_the_file_is_named_with_it(ca_file: Path, content: bytes, says: str) -> None:
     ca_file.write_bytes(content)
-    with pytest.raises(ConfigurationError, match=f"^layers/recompute/ca.pem must be .*{says}") as raised:
+    with pytest.raises(
+        ConfigurationError, match=f"^layers/arcanna_metrics/ca.pem must be .*{says}"
+    ) as raised:
         tls.context(Environment({}))
     assert "c2VjcmV0" not in str(raised.value)
 

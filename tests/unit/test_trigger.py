@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recompute.aws import Queues, RouteSource, Workflow
-from recompute.errors import AwsUnavailable, BadInput, ConfigurationError
-from recompute.events import request_body
-from recompute.ledger import Ledger
-from recompute.observability import metrics
-from recompute.places import Places
-from recompute.settings import PollSettings, RetrySettings
-from recompute.starter import LONGEST_DOUBT, Starter
-from recompute.timestamps import to_iso
-from recompute.trigger import LONGEST_DELAY, RESERVE, Result, Trigger, retry_delay
-from recompute.updates import Update
+from arcanna_metrics.aws import Queues, RouteSource, Workflow
+from arcanna_metrics.errors import AwsUnavailable, BadInput, ConfigurationError
+from arcanna_metrics.intake.events import request_body
+from arcanna_metrics.ledger import Ledger
+from arcanna_metrics.observability import metrics
+from arcanna_metrics.places import Places
+from arcanna_metrics.settings import PollSettings, RetrySettings
+from arcanna_metrics.starter import LONGEST_DOUBT, Starter
+from arcanna_metrics.times import to_iso
+from arcanna_metrics.trigger import LONGEST_DELAY, RESERVE, Result, Trigger, retry_delay
+from arcanna_metrics.updates import Update
 from tests.doubles import MODEL, Answer, Clock, Logs, ScriptedPlatform, Stack, answer
 
 MARGIN = 5.0

@@ -2,8 +2,8 @@
 
 import pytest
 
-from recompute.check import run_and_check
-from recompute.runs import Cause, Check, PastRun, Run, first_check
+from arcanna_metrics.runs.check import run_and_check
+from arcanna_metrics.runs.run import Cause, Check, PastRun, Run, first_check
 from tests.unit.test_check import RUN
 
 OF_VERSION_1 = {

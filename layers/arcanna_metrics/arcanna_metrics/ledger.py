@@ -13,11 +13,11 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
-from recompute.aws import aws_call
-from recompute.coverage import Entry
-from recompute.gathering import fewest
-from recompute.timestamps import from_iso, to_iso
-from recompute.updates import Model, Update
+from arcanna_metrics.aws import aws_call
+from arcanna_metrics.coverage import Entry
+from arcanna_metrics.gathering import fewest
+from arcanna_metrics.times import from_iso, to_iso
+from arcanna_metrics.updates import Model, Update
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict
 
-from recompute.errors import ConfigurationError
+from arcanna_metrics.errors import ConfigurationError
 
 OVERALL = {
     "overall_accuracy": "accuracy",

@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from typing import cast
 
-from recompute.arcanna import Arcanna, ModelMetrics
-from recompute.completion import judge
-from recompute.errors import BadInput, Rejected, RetryLater
-from recompute.observability import check_failed, logger
-from recompute.polling import next_wait
-from recompute.quality import Rules, assess, in_words, next_reference, scores
-from recompute.runs import HISTORY_LENGTH, Check, PastRun, Run, durations, parse_run
-from recompute.settings import PollSettings
-from recompute.timestamps import from_iso, to_iso
-from recompute.updates import Model
+from arcanna_metrics.errors import BadInput, Rejected, RetryLater
+from arcanna_metrics.observability import check_failed, logger
+from arcanna_metrics.platform.client import Arcanna, ModelMetrics
+from arcanna_metrics.runs.completion import judge
+from arcanna_metrics.runs.polling import next_wait
+from arcanna_metrics.runs.quality import Rules, assess, in_words, next_reference, scores
+from arcanna_metrics.runs.run import HISTORY_LENGTH, Check, PastRun, Run, durations, parse_run
+from arcanna_metrics.settings import PollSettings
+from arcanna_metrics.times import from_iso, to_iso
+from arcanna_metrics.updates import Model
 
 MOST_CHECKS = 2000
 """Of a run, by longer waits if need be: an execution may have 25,000 events, and each check makes nine."""

@@ -12,10 +12,10 @@ from functools import partial
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-from recompute.errors import RetryLater
-from recompute.quality import scores
-from recompute.runs import Check, Run
-from recompute.timestamps import from_iso
+from arcanna_metrics.errors import RetryLater
+from arcanna_metrics.runs.quality import scores
+from arcanna_metrics.runs.run import Check, Run
+from arcanna_metrics.times import from_iso
 
 # In ASCII: a key or an answer may hold line ends of Unicode, and characters that steer terminals. And with
 # the times of RFC 3339: by any other, Lambda takes a line of its JSON logs for one of level INFO.

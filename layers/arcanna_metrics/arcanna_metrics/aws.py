@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, EndpointConnectionError
 
-from recompute import routes
-from recompute.errors import NO_WAY, AwsUnavailable, ConfigurationError
-from recompute.events import request_body
-from recompute.observability import count, logger
-from recompute.runs import Check, Run
-from recompute.updates import Update
+from arcanna_metrics.errors import NO_WAY, AwsUnavailable, ConfigurationError
+from arcanna_metrics.intake import routes
+from arcanna_metrics.intake.events import request_body
+from arcanna_metrics.observability import count, logger
+from arcanna_metrics.runs.run import Check, Run
+from arcanna_metrics.updates import Update
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from recompute.gathering import MOST_MARKS, Mark, due_at, mark, read_mark
-from recompute.quality import Reference
-from recompute.runs import PastRun
-from recompute.updates import Update
+from arcanna_metrics.gathering import MOST_MARKS, Mark, due_at, mark, read_mark
+from arcanna_metrics.runs.quality import Reference
+from arcanna_metrics.runs.run import PastRun
+from arcanna_metrics.updates import Update
 
 Action = Literal["claim", "coalesce", "covered", "settle", "wait"]
 

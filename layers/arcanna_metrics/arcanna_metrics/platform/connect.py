@@ -1,11 +1,11 @@
 """Builds the client of the platform that the environment names."""
 
-from recompute import tls
-from recompute.api_key import SecretApiKey
-from recompute.arcanna import Arcanna
-from recompute.http import BoundedClient
-from recompute.settings import Environment
-from recompute.sigv4 import Credentials, SigV4
+from arcanna_metrics.platform import tls
+from arcanna_metrics.platform.client import Arcanna
+from arcanna_metrics.platform.http import BoundedClient
+from arcanna_metrics.platform.key import SecretApiKey
+from arcanna_metrics.platform.sigv4 import Credentials, SigV4
+from arcanna_metrics.settings import Environment
 
 
 def arcanna(env: Environment) -> Arcanna:

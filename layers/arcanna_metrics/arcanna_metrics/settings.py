@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from recompute.errors import ConfigurationError
+from arcanna_metrics.errors import ConfigurationError
 
 _BASE_URL = re.compile(
     r"(?:https://[A-Za-z0-9.\-]+|http://(?:localhost|127\.0\.0\.1))(?::[0-9]{1,5})?"

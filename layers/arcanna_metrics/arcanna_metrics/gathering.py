@@ -16,8 +16,8 @@ from hashlib import blake2b
 from math import inf
 from typing import NamedTuple
 
-from recompute.errors import BadInput
-from recompute.timestamps import from_iso, to_iso
+from arcanna_metrics.errors import BadInput
+from arcanna_metrics.times import from_iso, to_iso
 
 _MARK = re.compile(r"(\S+) (\d{1,16}) (\w{12})", re.ASCII)
 

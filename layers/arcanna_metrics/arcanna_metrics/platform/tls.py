@@ -13,13 +13,13 @@ from pathlib import Path
 
 import httpx
 
-from recompute.errors import ConfigurationError
-from recompute.observability import logger
-from recompute.settings import Environment
+from arcanna_metrics.errors import ConfigurationError
+from arcanna_metrics.observability import logger
+from arcanna_metrics.settings import Environment
 
 CA_BUNDLE = "ARCANNA_CA_BUNDLE"
-CA_FILE = Path(__file__).with_name("ca.pem")
-"""For what is too long for a variable: layers/recompute/ca.pem, if there was one when the layer was built."""
+CA_FILE = Path(__file__).parents[1] / "ca.pem"
+"""For what is too long for a variable: layers/arcanna_metrics/ca.pem, if there is one at the build."""
 
 _BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 _LINE_END = re.compile(r"\s+|\\[nr]")
@@ -61,7 +61,7 @@ def advice(error: BaseException) -> str:
         if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _UNKNOWN_ISSUER:
             return (
                 ". If a private CA has signed Arcanna's certificate, give that CA as the parameter CaBundle,"
-                f" or in the file layers/recompute/{CA_FILE.name}"
+                f" or in the file layers/arcanna_metrics/{CA_FILE.name}"
             )
         cause = cause.__cause__ or cause.__context__  # httpcore raises it `from None`
     return ""
@@ -72,7 +72,7 @@ def _bundles(env: Environment) -> Iterator[tuple[str, str]]:
     if bundle := env.optional(CA_BUNDLE):
         yield f"{CA_BUNDLE} (the parameter CaBundle)", bundle
     if CA_FILE.exists() and (bundle := CA_FILE.read_text(errors="replace").strip()):
-        yield f"layers/recompute/{CA_FILE.name}", bundle
+        yield f"layers/arcanna_metrics/{CA_FILE.name}", bundle
 
 
 def _certificates(name: str, bundle: str) -> Iterator[bytes]:

@@ -6,21 +6,29 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
-from recompute.arcanna import Arcanna
-from recompute.aws import DeadLetter, Queues
-from recompute.errors import (
+from arcanna_metrics.aws import DeadLetter, Queues
+from arcanna_metrics.errors import (
     BadInput,
     RecomputeError,
     Rejected,
     RetryLater,
 )
-from recompute.events import AllModels, Ignored, Occurrence, RunEnded, read, read_json, request_body
-from recompute.observability import count, logger, run_failed, waiting
-from recompute.routes import Routes
-from recompute.settings import RetrySettings
-from recompute.starter import Starter
-from recompute.timestamps import from_iso
-from recompute.updates import MANUAL, Model, Target, Update, merge
+from arcanna_metrics.intake.events import (
+    AllModels,
+    Ignored,
+    Occurrence,
+    RunEnded,
+    read,
+    read_json,
+    request_body,
+)
+from arcanna_metrics.intake.routes import Routes
+from arcanna_metrics.observability import count, logger, run_failed, waiting
+from arcanna_metrics.platform.client import Arcanna
+from arcanna_metrics.settings import RetrySettings
+from arcanna_metrics.starter import Starter
+from arcanna_metrics.times import from_iso
+from arcanna_metrics.updates import MANUAL, Model, Target, Update, merge
 
 RESERVE = 40.0
 """Seconds kept for the last model that is begun, and for sending back what is left then."""

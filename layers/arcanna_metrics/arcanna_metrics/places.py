@@ -9,10 +9,10 @@ import json
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from recompute.aws import aws_call
-from recompute.ledger import PLACES
-from recompute.timestamps import from_iso
-from recompute.updates import Model
+from arcanna_metrics.aws import aws_call
+from arcanna_metrics.ledger import PLACES
+from arcanna_metrics.times import from_iso
+from arcanna_metrics.updates import Model
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

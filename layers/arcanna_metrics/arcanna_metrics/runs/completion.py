@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from recompute.timestamps import from_iso
+from arcanna_metrics.times import from_iso
 
 Status = Literal["running", "completed", "failed", "timed_out"]
 

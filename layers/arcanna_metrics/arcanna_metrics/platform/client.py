@@ -14,9 +14,9 @@ from typing import Any, Literal
 
 import httpx
 
-from recompute.errors import BadInput, PlatformUnavailable, Rejected, Unauthorised, UndocumentedAnswer
-from recompute.tls import advice
-from recompute.updates import Model, identifier
+from arcanna_metrics.errors import BadInput, PlatformUnavailable, Rejected, Unauthorised, UndocumentedAnswer
+from arcanna_metrics.platform.tls import advice
+from arcanna_metrics.updates import Model, identifier
 
 REQUEST_STATUSES = ("queued", "in_progress", "completed", "failed")
 FIGURES = (

@@ -10,11 +10,11 @@ are there by then. So names stay, and what is added is `NotRequired`, and read w
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict, cast
 
-from recompute.completion import Status
-from recompute.errors import BadInput
-from recompute.quality import NOT_FINISHED, Assessment, Reference, Verdict, in_words
-from recompute.timestamps import from_iso, to_iso
-from recompute.updates import Model, Update, identifier
+from arcanna_metrics.errors import BadInput
+from arcanna_metrics.runs.completion import Status
+from arcanna_metrics.runs.quality import NOT_FINISHED, Assessment, Reference, Verdict, in_words
+from arcanna_metrics.times import from_iso, to_iso
+from arcanna_metrics.updates import Model, Update, identifier
 
 HISTORY_LENGTH = 10
 LABEL_LENGTH = 70

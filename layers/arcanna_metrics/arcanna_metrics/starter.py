@@ -6,20 +6,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from recompute.arcanna import Arcanna
-from recompute.aws import Workflow
-from recompute.coverage import Entry, Plan, plan
-from recompute.errors import AwsUnavailable, BadInput, PlatformBusy, Rejected, RetryLater
-from recompute.events import RunEnded
-from recompute.gathering import MOST_MARKS
-from recompute.ledger import Ledger
-from recompute.observability import logger
-from recompute.places import GRACE, Places
-from recompute.polling import next_wait
-from recompute.runs import Check, Run, cause_of, durations, failed_check, first_check, label
-from recompute.settings import PollSettings
-from recompute.timestamps import RESOLUTION, from_iso, to_iso
-from recompute.updates import Model, Target, Update
+from arcanna_metrics.aws import Workflow
+from arcanna_metrics.coverage import Entry, Plan, plan
+from arcanna_metrics.errors import AwsUnavailable, BadInput, PlatformBusy, Rejected, RetryLater
+from arcanna_metrics.gathering import MOST_MARKS
+from arcanna_metrics.intake.events import RunEnded
+from arcanna_metrics.ledger import Ledger
+from arcanna_metrics.observability import logger
+from arcanna_metrics.places import GRACE, Places
+from arcanna_metrics.platform.client import Arcanna
+from arcanna_metrics.runs.polling import next_wait
+from arcanna_metrics.runs.run import Check, Run, cause_of, durations, failed_check, first_check, label
+from arcanna_metrics.settings import PollSettings
+from arcanna_metrics.times import RESOLUTION, from_iso, to_iso
+from arcanna_metrics.updates import Model, Target, Update
 
 LEASE_SLACK = 7200.0
 """Seconds between a run's deadline and the end of its lease: for the last retries and the release."""

@@ -7,8 +7,8 @@ from itertools import chain, islice
 from math import inf
 from typing import NamedTuple
 
-from recompute.errors import BadInput
-from recompute.gathering import Significance, fewest, mark
+from arcanna_metrics.errors import BadInput
+from arcanna_metrics.gathering import Significance, fewest, mark
 
 ID_LENGTH = 256
 MANUAL = "manual"

@@ -4,7 +4,7 @@ import json
 
 import httpx
 
-from recompute.errors import NO_WAY, ApiKeyUnavailable
+from arcanna_metrics.errors import NO_WAY, ApiKeyUnavailable
 
 NOT_ALLOWED = "The policy of the role, the secret, its KMS key or the VPC endpoint does not allow it"
 """What the error says of a secret that AWS refuses to show."""

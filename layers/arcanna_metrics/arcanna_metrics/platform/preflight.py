@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from recompute.arcanna import Arcanna
-from recompute.errors import ApiKeyUnavailable, RecomputeError, Rejected, RetryLater, Unauthorised
-from recompute.routes import Routes
-from recompute.updates import Model, Target
+from arcanna_metrics.errors import ApiKeyUnavailable, RecomputeError, Rejected, RetryLater, Unauthorised
+from arcanna_metrics.intake.routes import Routes
+from arcanna_metrics.platform.client import Arcanna
+from arcanna_metrics.updates import Model, Target
 
 SCOPES = {"execute:recompute_model_metrics", "read:job_metrics"}
 RESERVE = 45.0

@@ -21,10 +21,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from recompute.errors import BadInput, ConfigurationError
-from recompute.events import AllModels, ObjectChanged
-from recompute.gathering import MOST_MARKS, Significance
-from recompute.updates import Target, Update, identifier
+from arcanna_metrics.errors import BadInput, ConfigurationError
+from arcanna_metrics.gathering import MOST_MARKS, Significance
+from arcanna_metrics.intake.events import AllModels, ObjectChanged
+from arcanna_metrics.updates import Target, Update, identifier
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]\w*)\}", re.ASCII | re.IGNORECASE)
 _TOKEN = re.compile(rf"{_PLACEHOLDER.pattern}|(\?)|([^{{}}?]+)", re.ASCII | re.IGNORECASE)

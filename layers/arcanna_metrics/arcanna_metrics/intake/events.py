@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
-from recompute.errors import BadInput
-from recompute.gathering import MOST_MARKS, Significance, mark, read_mark
-from recompute.runs import Run, parse_run
-from recompute.timestamps import from_iso, to_iso
-from recompute.updates import MANUAL, SAMPLE_SIZE, Sample, Target, Update, identifier
+from arcanna_metrics.errors import BadInput
+from arcanna_metrics.gathering import MOST_MARKS, Significance, mark, read_mark
+from arcanna_metrics.runs.run import Run, parse_run
+from arcanna_metrics.times import from_iso, to_iso
+from arcanna_metrics.updates import MANUAL, SAMPLE_SIZE, Sample, Target, Update, identifier
 
 TEXT_LENGTH = 1024
 """Characters that a key or another text may have: S3's own limit for keys (there in bytes of UTF-8)."""

@@ -1,0 +1,1 @@
+"""Following one run: when to look, what proves its end, and what it did to the model."""
