@@ -16,7 +16,7 @@ from moto import mock_aws
 
 from arcanna_metrics.observability import logger
 from arcanna_metrics.platform.client import Arcanna
-from arcanna_metrics.updates import Model
+from arcanna_metrics.targets import Model
 from tests.deployment import workflow
 from tests.simulation.workflow import Interpreter, StateError
 

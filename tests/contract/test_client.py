@@ -17,7 +17,7 @@ from arcanna_metrics.errors import (
     UndocumentedAnswer,
 )
 from arcanna_metrics.platform.client import REQUEST_STATUSES, Arcanna
-from arcanna_metrics.updates import Model
+from arcanna_metrics.targets import Model
 from tests.arcanna import (
     API_KEY,
     ERROR_MESSAGE_BODY,

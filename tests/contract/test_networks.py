@@ -32,7 +32,7 @@ from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.connect import arcanna
 from arcanna_metrics.platform.http import BoundedClient
 from arcanna_metrics.settings import Environment
-from arcanna_metrics.updates import Model
+from arcanna_metrics.targets import Model
 from tests.arcanna import API_KEY, ArcannaServer, Fault, InMemoryAlerts, Job
 from tests.certificates import Authority, self_signed
 from tests.connect_proxy import ConnectProxy

@@ -24,7 +24,8 @@ from arcanna_metrics.platform.key import SecretApiKey
 from arcanna_metrics.runs import quality
 from arcanna_metrics.runs.quality import in_words
 from arcanna_metrics.settings import Environment
-from arcanna_metrics.updates import Model, Target, Update, merge
+from arcanna_metrics.targets import Model, Target
+from arcanna_metrics.updates import Update, merge
 
 RECEIVED_AT = 1.8e9
 

@@ -14,8 +14,9 @@ from arcanna_metrics.errors import AwsUnavailable
 from arcanna_metrics.gathering import mark
 from arcanna_metrics.ledger import FORGET_AFTER, Ledger, Write
 from arcanna_metrics.runs.run import PastRun
+from arcanna_metrics.targets import Model, Target
 from arcanna_metrics.times import to_iso
-from arcanna_metrics.updates import Model, Target, Update
+from arcanna_metrics.updates import Update
 from tests.doubles import MODEL, Stack
 
 NOW = 1_736_950_000.0

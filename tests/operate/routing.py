@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from arcanna_metrics.errors import BadInput
 from arcanna_metrics.intake import routes
-from arcanna_metrics.updates import Target
+from arcanna_metrics.targets import Target
 
 
 class Lead(NamedTuple):

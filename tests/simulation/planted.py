@@ -10,8 +10,9 @@ from arcanna_metrics.runs.quality import Rules
 from arcanna_metrics.runs.run import Check, Run, first_check
 from arcanna_metrics.settings import PollSettings
 from arcanna_metrics.starter import Fate, Starter
+from arcanna_metrics.targets import Model
 from arcanna_metrics.times import to_iso
-from arcanna_metrics.updates import Model, Update
+from arcanna_metrics.updates import Update
 from tests.simulation.stimuli import KINDS
 from tests.simulation.world import MARGIN, SETTLING, Protocol
 

@@ -9,8 +9,8 @@ from typing import Any
 from arcanna_metrics.errors import BadInput
 from arcanna_metrics.intake import routes
 from arcanna_metrics.intake.events import AllModels, Ignored, ObjectChanged, RunEnded, read_json
+from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
-from arcanna_metrics.updates import Target
 from tests.simulation.journal import START
 
 ROUTES = routes.parse(

@@ -3,7 +3,8 @@
 from hypothesis import strategies as st
 
 from arcanna_metrics.gathering import MOST_BYTES, Significance, mark
-from arcanna_metrics.updates import ID_LENGTH, SAMPLE_SIZE, Target, Update
+from arcanna_metrics.targets import ID_LENGTH, Target
+from arcanna_metrics.updates import SAMPLE_SIZE, Update
 
 FIRST = -62_135_596_800_000
 """The year 1, in milliseconds of the epoch."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from arcanna_metrics.errors import PlatformUnavailable, RecomputeError, Unauthorised, UndocumentedAnswer
 from arcanna_metrics.platform.client import Arcanna, ModelMetrics, RecomputeRequest, retry_after
-from arcanna_metrics.updates import Model
+from arcanna_metrics.targets import Model
 from tests.doubles import API_KEY, MODEL, Answer, ScriptedPlatform, answer, metrics_body, no_answer
 
 DATE = "Wed, 15 Jan 2025 14:00:00 GMT"

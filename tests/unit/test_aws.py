@@ -26,8 +26,9 @@ from arcanna_metrics.observability import metrics
 from arcanna_metrics.platform.client import FIGURES, LARGEST_METRICS
 from arcanna_metrics.runs.quality import LARGEST_REFERENCE
 from arcanna_metrics.runs.run import HISTORY_LENGTH, PastRun, Run, failed_check, first_check
+from arcanna_metrics.targets import ID_LENGTH, Target
 from arcanna_metrics.trigger import RESERVE
-from arcanna_metrics.updates import ID_LENGTH, SAMPLE_SIZE, Target, Update
+from arcanna_metrics.updates import SAMPLE_SIZE, Update
 from tests.doubles import Clock, Logs, Stack
 from tests.unit.test_check import RUN, past_run
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from arcanna_metrics.coverage import Action, Entry, decide, plan
 from arcanna_metrics.gathering import Significance, mark
-from arcanna_metrics.updates import Target, Update
+from arcanna_metrics.targets import Target
+from arcanna_metrics.updates import Update
 
 MARGIN = 5.0
 NOW = 1000.0

@@ -24,8 +24,9 @@ from arcanna_metrics.intake.events import (
     read_json,
     request_body,
 )
+from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso
-from arcanna_metrics.updates import Target, Update
+from arcanna_metrics.updates import Update
 from tests.fuzz import paths, put
 from tests.unit.strategies import LAST, any_json, any_text, updates
 

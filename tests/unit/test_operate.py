@@ -13,8 +13,8 @@ from arcanna_metrics.errors import NO_WAY, ConfigurationError
 from arcanna_metrics.gathering import mark
 from arcanna_metrics.intake.events import read_json
 from arcanna_metrics.platform.key import NOT_ALLOWED
+from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
-from arcanna_metrics.updates import Target
 from tests.operate import checks, letters, models, routing, view
 
 NOW = 1_750_000_000.0

@@ -6,7 +6,8 @@ from botocore.exceptions import ClientError
 from arcanna_metrics.errors import AwsUnavailable
 from arcanna_metrics.ledger import PLACES, Ledger
 from arcanna_metrics.places import FULL_FOR, GRACE, Places
-from arcanna_metrics.updates import Model, Target, Update
+from arcanna_metrics.targets import Model, Target
+from arcanna_metrics.updates import Update
 from tests.doubles import Stack
 
 NOW = 1_736_950_000.0

@@ -12,7 +12,8 @@ from arcanna_metrics.errors import BadInput, ConfigurationError, RecomputeError
 from arcanna_metrics.gathering import Mark, Significance, read_mark
 from arcanna_metrics.intake import routes
 from arcanna_metrics.intake.events import AllModels, ObjectChanged
-from arcanna_metrics.updates import Target, Update
+from arcanna_metrics.targets import Target
+from arcanna_metrics.updates import Update
 from tests.unit.strategies import any_json, any_text
 
 MODEL = "generic-1-1234-model-1747385873.hdf5"

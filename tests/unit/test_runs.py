@@ -12,7 +12,8 @@ from arcanna_metrics.runs.run import (
     first_check,
     label,
 )
-from arcanna_metrics.updates import Model, Target, Update
+from arcanna_metrics.targets import Model, Target
+from arcanna_metrics.updates import Update
 
 PAST: list[PastRun] = [
     {

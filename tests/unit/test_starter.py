@@ -28,8 +28,9 @@ from arcanna_metrics.runs.polling import next_wait
 from arcanna_metrics.runs.run import Cause, Check, PastRun, Run
 from arcanna_metrics.settings import PollSettings
 from arcanna_metrics.starter import LEASE_SLACK, LONGEST_DOUBT, Fate, Starter
+from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
-from arcanna_metrics.updates import Target, Update
+from arcanna_metrics.updates import Update
 from tests.doubles import (
     BASELINE,
     MODEL,

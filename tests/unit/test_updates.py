@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from arcanna_metrics.errors import BadInput
 from arcanna_metrics.gathering import Significance
-from arcanna_metrics.updates import ID_LENGTH, SAMPLE_SIZE, Target, Update, identifier, merge
+from arcanna_metrics.targets import ID_LENGTH, Target, identifier
+from arcanna_metrics.updates import SAMPLE_SIZE, Update, merge
 from tests.unit.strategies import any_json, identifiers, updates
 
 TARGET = Target("1234", "generic-1-1234-model-1747385873.hdf5")

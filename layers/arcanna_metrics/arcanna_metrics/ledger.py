@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 from arcanna_metrics.aws import aws_call
 from arcanna_metrics.coverage import Entry
 from arcanna_metrics.gathering import fewest
+from arcanna_metrics.targets import Model
 from arcanna_metrics.times import from_iso, to_iso
-from arcanna_metrics.updates import Model, Update
+from arcanna_metrics.updates import Update
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

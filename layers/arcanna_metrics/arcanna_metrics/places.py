@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from arcanna_metrics.aws import aws_call
 from arcanna_metrics.ledger import PLACES
+from arcanna_metrics.targets import Model
 from arcanna_metrics.times import from_iso
-from arcanna_metrics.updates import Model
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

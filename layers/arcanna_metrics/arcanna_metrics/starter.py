@@ -18,8 +18,9 @@ from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.runs.polling import next_wait
 from arcanna_metrics.runs.run import Check, Run, cause_of, durations, failed_check, first_check, label
 from arcanna_metrics.settings import PollSettings
+from arcanna_metrics.targets import Model, Target
 from arcanna_metrics.times import RESOLUTION, from_iso, to_iso
-from arcanna_metrics.updates import Model, Target, Update
+from arcanna_metrics.updates import Update
 
 LEASE_SLACK = 7200.0
 """Seconds between a run's deadline and the end of its lease: for the last retries and the release."""

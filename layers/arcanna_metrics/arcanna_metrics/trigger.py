@@ -27,8 +27,9 @@ from arcanna_metrics.observability import count, logger, run_failed, waiting
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.settings import RetrySettings
 from arcanna_metrics.starter import Starter
+from arcanna_metrics.targets import Model, Target
 from arcanna_metrics.times import from_iso
-from arcanna_metrics.updates import MANUAL, Model, Target, Update, merge
+from arcanna_metrics.updates import MANUAL, Update, merge
 
 RESERVE = 40.0
 """Seconds kept for the last model that is begun, and for sending back what is left then."""

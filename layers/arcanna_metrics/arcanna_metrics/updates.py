@@ -5,55 +5,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from math import inf
-from typing import NamedTuple
 
-from arcanna_metrics.errors import BadInput
 from arcanna_metrics.gathering import Significance, fewest, mark
+from arcanna_metrics.targets import Target
 
-ID_LENGTH = 256
 MANUAL = "manual"
 """The cause of an update that somebody asks for by hand."""
 SAMPLE_SIZE = 5
 
 Sample = dict[str, str | None]
 """What people are shown of an object: its bucket, key and version_id."""
-
-
-class Target(NamedTuple):
-    """Whose metrics: a job by id or name, and one of its models, or its active one where None."""
-
-    job_id: str
-    model_id: str | None
-
-    def __str__(self) -> str:
-        return f"job {self.job_id!r}, {f'model {self.model_id!r}' if self.model_id else 'active model'}"
-
-
-class Model(NamedTuple):
-    """A target with its model known: the ledger's key."""
-
-    job_id: str
-    model_id: str
-
-
-def identifier(name: str, value: object) -> str:
-    """A job or model id as the API takes it, in its string form.
-
-    Integers are ids too (the API's page: "integer or string"). Raises BadInput naming what is wrong.
-    """
-    if value is None:
-        raise BadInput(f"{name} is missing")
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
-        value = str(value)
-    if not isinstance(value, str):
-        raise BadInput(f"{name} must be a string or a 64-bit integer, not {type(value).__name__}")
-    if not value.strip():
-        raise BadInput(f"{name} is empty")
-    if len(value) > ID_LENGTH:
-        raise BadInput(f"{name} has {len(value)} characters, more than {ID_LENGTH}")
-    if not value.isprintable():
-        raise BadInput(f"{name} has control characters: {value!r}")
-    return value
 
 
 @dataclass(frozen=True, slots=True)

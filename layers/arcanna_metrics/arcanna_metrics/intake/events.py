@@ -12,8 +12,9 @@ from urllib.parse import unquote_plus
 from arcanna_metrics.errors import BadInput
 from arcanna_metrics.gathering import MOST_MARKS, Significance, mark, read_mark
 from arcanna_metrics.runs.run import Run, parse_run
+from arcanna_metrics.targets import Target, identifier
 from arcanna_metrics.times import from_iso, to_iso
-from arcanna_metrics.updates import MANUAL, SAMPLE_SIZE, Sample, Target, Update, identifier
+from arcanna_metrics.updates import MANUAL, SAMPLE_SIZE, Sample, Update
 
 TEXT_LENGTH = 1024
 """Characters that a key or another text may have: S3's own limit for keys (there in bytes of UTF-8)."""

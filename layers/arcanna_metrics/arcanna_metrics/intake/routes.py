@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from arcanna_metrics.errors import BadInput, ConfigurationError
 from arcanna_metrics.gathering import MOST_MARKS, Significance
 from arcanna_metrics.intake.events import AllModels, ObjectChanged
-from arcanna_metrics.updates import Target, Update, identifier
+from arcanna_metrics.targets import Target, identifier
+from arcanna_metrics.updates import Update
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]\w*)\}", re.ASCII | re.IGNORECASE)
 _TOKEN = re.compile(rf"{_PLACEHOLDER.pattern}|(\?)|([^{{}}?]+)", re.ASCII | re.IGNORECASE)

@@ -16,7 +16,7 @@ import httpx
 
 from arcanna_metrics.errors import BadInput, PlatformUnavailable, Rejected, Unauthorised, UndocumentedAnswer
 from arcanna_metrics.platform.tls import advice
-from arcanna_metrics.updates import Model, identifier
+from arcanna_metrics.targets import Model, identifier
 
 REQUEST_STATUSES = ("queued", "in_progress", "completed", "failed")
 FIGURES = (

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from arcanna_metrics.errors import ApiKeyUnavailable, RecomputeError, Rejected, RetryLater, Unauthorised
 from arcanna_metrics.intake.routes import Routes
 from arcanna_metrics.platform.client import Arcanna
-from arcanna_metrics.updates import Model, Target
+from arcanna_metrics.targets import Model, Target
 
 SCOPES = {"execute:recompute_model_metrics", "read:job_metrics"}
 RESERVE = 45.0

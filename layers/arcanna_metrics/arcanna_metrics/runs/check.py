@@ -11,8 +11,8 @@ from arcanna_metrics.runs.polling import next_wait
 from arcanna_metrics.runs.quality import Rules, assess, in_words, next_reference, scores
 from arcanna_metrics.runs.run import HISTORY_LENGTH, Check, PastRun, Run, durations, parse_run
 from arcanna_metrics.settings import PollSettings
+from arcanna_metrics.targets import Model
 from arcanna_metrics.times import from_iso, to_iso
-from arcanna_metrics.updates import Model
 
 MOST_CHECKS = 2000
 """Of a run, by longer waits if need be: an execution may have 25,000 events, and each check makes nine."""

@@ -13,8 +13,9 @@ from typing import Any, NotRequired, TypedDict, cast
 from arcanna_metrics.errors import BadInput
 from arcanna_metrics.runs.completion import Status
 from arcanna_metrics.runs.quality import NOT_FINISHED, Assessment, Reference, Verdict, in_words
+from arcanna_metrics.targets import Model, identifier
 from arcanna_metrics.times import from_iso, to_iso
-from arcanna_metrics.updates import Model, Update, identifier
+from arcanna_metrics.updates import Update
 
 HISTORY_LENGTH = 10
 LABEL_LENGTH = 70
