@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+import tests.this_machine  # noqa: F401
+
 os.environ.update(
-    AWS_ACCESS_KEY_ID="testing",
-    AWS_SECRET_ACCESS_KEY="testing",  # noqa: S106  # what moto asks for; opens nothing
     AWS_REGION="eu-central-1",
     AWS_DEFAULT_REGION="eu-central-1",
     POWERTOOLS_METRICS_NAMESPACE="ArcannaMetrics",

@@ -3,11 +3,10 @@
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -16,9 +15,11 @@ from moto import mock_aws
 
 from arcanna_metrics.observability import logger
 from arcanna_metrics.platform.client import Arcanna
-from arcanna_metrics.targets import Model
-from tests.deployment import workflow
-from tests.simulation.workflow import Interpreter, StateError
+from arcanna_metrics.platform.http import BoundedClient
+from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.ledger import key_of, to_entry, to_item
+from arcanna_metrics.settings import Pace
+from arcanna_metrics.targets import Model, Target
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -30,6 +31,19 @@ if TYPE_CHECKING:
 API_KEY = "the-management-key"
 BASE_URL = "https://arcanna.example/prefix"
 MODEL = Model("1234", "generic-1-1234-model-1747385873.hdf5")
+TARGET = Target(*MODEL)
+ACTIVE_TARGET = Target(MODEL.job_id, None)
+PACE = Pace(
+    visibility_lag=35,
+    spacing=0,
+    slots=0,
+    start_grace=600,
+    run_deadline=3600,
+    shortest_poll=5,
+    longest_poll=900,
+    retry_interval=5,
+    retry_maximum=300,
+)
 BASELINE = "2025-01-15T14:00:00Z"
 
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -80,7 +94,7 @@ def request_body(**changes: object) -> dict[str, Any]:
 class ScriptedPlatform:
     """An httpx transport that answers each endpoint as told, and keeps the requests.
 
-    Change `metrics`, `request`, `job` and `scopes` at will between the calls.
+    Change `metrics`, `request`, `job`, `scopes` and `resources` at will between the calls.
     """
 
     def __init__(
@@ -89,25 +103,32 @@ class ScriptedPlatform:
         request: Answer | None = None,
         job: Answer | None = None,
         scopes: Answer | None = None,
+        resources: Answer | None = None,
     ) -> None:
         self.metrics = metrics or answer(json=metrics_body())
         self.request = request or answer(json=request_body())
         self.job = job or answer(json={"active_model_id": MODEL.model_id})
         self.scopes = scopes or answer(json=["execute:recompute_model_metrics", "read:job_metrics"])
+        self.resources = resources or answer(json=[{"id": 1234, "title": "security-alerts"}])
         self.requests: list[httpx.Request] = []
 
     def client(self, api_key: Callable[[bool], str] = lambda read_again: API_KEY) -> Arcanna:
-        return Arcanna(httpx.Client(base_url=BASE_URL, transport=httpx.MockTransport(self._answer)), api_key)
+        http = BoundedClient(base_url=BASE_URL, transport=httpx.MockTransport(self._answer))
+        return Arcanna(http, api_key)
 
     @property
     def asked(self) -> list[str]:
-        """The endpoints called, in order: metrics, request, job, scopes."""
+        """The endpoints called, in order: metrics, request, job, scopes, resources."""
         return [_endpoint(request) for request in self.requests]
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        answers = {"metrics": self.metrics, "request": self.request, "job": self.job, "scopes": self.scopes}
-        return answers[_endpoint(request)](request)
+        told: Answer = getattr(self, _endpoint(request))
+        response = told(request)
+        if response.is_stream_consumed:  # by httpx, when it was made of content
+            stream = httpx.ByteStream(response.content)
+            response = httpx.Response(response.status_code, headers=response.headers, stream=stream)
+        return response
 
 
 def _endpoint(request: httpx.Request) -> str:
@@ -119,6 +140,7 @@ _ENDPOINTS = {
     "metrics/model/request_recompute_metrics": "request",
     "metrics/job": "job",
     "token/scopes": "scopes",
+    "resources": "resources",
 }
 
 
@@ -166,10 +188,25 @@ class Stack:
             AttributeDefinitions=[
                 {"AttributeName": "job_id", "AttributeType": "S"},
                 {"AttributeName": "model_id", "AttributeType": "S"},
+                {"AttributeName": "due", "AttributeType": "S"},
+                {"AttributeName": "due_at", "AttributeType": "S"},
             ],
             KeySchema=[
                 {"AttributeName": "job_id", "KeyType": "HASH"},
                 {"AttributeName": "model_id", "KeyType": "RANGE"},
+            ],
+            GlobalSecondaryIndexes=[
+                {
+                    "IndexName": "due",
+                    "KeySchema": [
+                        {"AttributeName": "due", "KeyType": "HASH"},
+                        {"AttributeName": "due_at", "KeyType": "RANGE"},
+                    ],
+                    "Projection": {
+                        "ProjectionType": "INCLUDE",
+                        "NonKeyAttributes": ["waiting_since", "run_id"],
+                    },
+                }
             ],
         )
         self.updates_url = self.sqs.create_queue(QueueName="updates")["QueueUrl"]
@@ -188,43 +225,14 @@ class Stack:
             Name=self.routes_parameter, Value=json.dumps(document), Type="String", Overwrite=True
         )
 
-    def item(self, model: Model = MODEL) -> dict[str, Any]:
-        """The model's ledger item, as plain values."""
-        key: Any = {"job_id": {"S": model.job_id}, "model_id": {"S": model.model_id}}
-        item = self.dynamodb.get_item(TableName=self.ledger_table, Key=key).get("Item", {})
-        return {name: next(iter(value.values())) for name, value in item.items()}
+    def entry(self, target: Target = TARGET) -> Entry:
+        """What the ledger knows of the target."""
+        found = self.dynamodb.get_item(TableName=self.ledger_table, Key=key_of(target))
+        return to_entry(target, found.get("Item", {}))
 
-    def put_item(self, item: Mapping[str, str], model: Model = MODEL) -> None:
-        texts = {"job_id": model.job_id, "model_id": model.model_id, **item}
-        self.dynamodb.put_item(
-            TableName=self.ledger_table, Item={name: {"S": text} for name, text in texts.items()}
-        )
-
-    def workflow_writes(self, state: str, execution: dict[str, Any]) -> bool:
-        """Makes one of the workflow's own writes to the ledger; tells whether its condition let it.
-
-        HoldModel makes a claim a run; ReleaseCompleted and ReleaseFailed end it. `execution` is the data of
-        the execution: its run and its check.
-        """
-        write = {**workflow()["States"][state], "Retry": [], "Catch": [], "Next": "Written"}
-        states = {state: write, "Written": {"Type": "Succeed"}}
-
-        def update_item(parameters: dict[str, Any]) -> dict[str, Any]:
-            try:
-                answer = self.dynamodb.update_item(**{**parameters, "TableName": self.ledger_table})
-            except self.dynamodb.exceptions.ConditionalCheckFailedException as refused:
-                raise StateError("DynamoDB.ConditionalCheckFailedException", str(refused)) from refused
-            return {"Attributes": answer.get("Attributes", {})}
-
-        interpreter = Interpreter(
-            {"StartAt": state, "States": states},
-            {write["Resource"]: update_item},
-            wait=lambda seconds: None,
-            entered_time=lambda: "2025-01-15T14:35:00.000Z",
-        )
-        ending = interpreter.run("arn:execution", execution, Random(0))
-        assert ending.error in ("", "DynamoDB.ConditionalCheckFailedException"), ending
-        return ending.status == "SUCCEEDED"
+    def put(self, entry: Entry) -> None:
+        """Writes the entry, whatever is there."""
+        self.dynamodb.put_item(TableName=self.ledger_table, Item=to_item(entry, max(entry.rev, 1)))
 
     def executions(self) -> dict[str, dict[str, Any]]:
         """The input of every execution that was started, by its name."""

@@ -14,15 +14,16 @@ from typing import Any, TypeVar
 
 import httpx
 
+import tests.this_machine  # noqa: F401
 from tests.arcanna.access import API_KEY, API_KEY_HEADER
 from tests.arcanna.alerts import AlertObject, AlertSource, S3Alerts
 from tests.arcanna.platform import Behaviour, Job
 from tests.arcanna.server import ArcannaServer
-from tests.local_cloud import LocalCloud
+from tests.local_cloud import LocalCloud, deaths
 
 T = TypeVar("T")
 
-ROUTES = {
+ROUTES: dict[str, Any] = {
     "routes": [
         {
             "name": "by-path",
@@ -34,18 +35,17 @@ ROUTES = {
             "name": "feedback",
             "keys": ["feedback/{job_id}/{model_id}/*"],
             "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}],
-            "significant": {"objects": 5, "bytes": 100000, "max_wait_seconds": 9},
+            "threshold": {"objects": 5, "bytes": 100000, "max_wait_seconds": 3600},
         },
     ]
 }
-"""The template's own, and one with thresholds."""
+"""The template's own, and one with a threshold."""
 
 HURRY: Mapping[str, str] = {
     "Routes": json.dumps(ROUTES),
     "MaximumRecomputes": "50",
-    "SettlingSeconds": "1",
+    "VisibilityLagSeconds": "1",
     "BatchingWindowSeconds": "1",
-    "ClockMarginSeconds": "1",
     "ShortestPollSeconds": "1",
     "LongestPollSeconds": "1",
     "StartGraceSeconds": "10",
@@ -53,7 +53,6 @@ HURRY: Mapping[str, str] = {
     "RetryIntervalSeconds": "1",
     "RetryMaximumSeconds": "2",
     "RetryAttempts": "3",
-    "GiveUpSeconds": "20",
 }
 
 
@@ -118,9 +117,12 @@ def installation(
 
 
 def wait_for(what: str, look: Callable[[], T], seconds: float = 30.0) -> T:
-    """The first truthy answer of `look`. Raises TimeoutError naming what did not come."""
+    """The first truthy answer of `look`. Raises TimeoutError naming what did not come, and ProcessDied as
+    soon as a function's process has died by itself: what it was to do comes only minutes later."""
     end = time.monotonic() + seconds
     while not (found := look()):
+        if deaths:
+            raise deaths[0]
         if time.monotonic() > end:
             raise TimeoutError(f"{what} did not come within {seconds:g} s")
         time.sleep(0.1)

@@ -1,25 +1,15 @@
 """Validates the workflow with npm's asl-validator, where Node is; `python -m tests.lint_workflow`."""
 
 import json
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import yaml
+from tests.deployment import workflow
 
 VALIDATOR = Path("build/node/node_modules/.bin/asl-validator")
-DEFINITION = Path("functions/recompute_workflow.asl.yaml")
-
-
-def substituted(text: str) -> str:
-    """The definition as the deployment makes it: numbers where numbers belong, ARNs elsewhere."""
-    text = re.sub(r"\$\{Retry\w+\}", "5", text)
-    text = text.replace("${Partition}", "aws")
-    text = text.replace("${CheckStatusFunction}", "arn:aws:lambda:eu-west-1:123456789012:function:check")
-    return re.sub(r"\$\{(\w+)\}", r"\1", text)
 
 
 def main() -> int:
@@ -28,7 +18,7 @@ def main() -> int:
         print("asl-validator: not there, left out")
         return 0
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(yaml.safe_load(substituted(DEFINITION.read_text())), file)
+        json.dump(workflow(), file)
         file.flush()
         return subprocess.run([VALIDATOR, "--json-path", file.name], check=False).returncode  # noqa: S603
 

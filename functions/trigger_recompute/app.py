@@ -1,5 +1,6 @@
 """trigger_recompute: training-data updates come in, recompute runs go out."""
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -8,15 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
-from arcanna_metrics.aws import BOUNDED, Queues, RouteSource, Workflow
-from arcanna_metrics.ledger import Ledger
+from arcanna_metrics.aws import BOUNDED
+from arcanna_metrics.intake.queues import Queues
+from arcanna_metrics.intake.route_source import RouteSource
 from arcanna_metrics.observability import logger, metrics
-from arcanna_metrics.places import Places
 from arcanna_metrics.platform.connect import arcanna
 from arcanna_metrics.platform.preflight import Finding, preflight
-from arcanna_metrics.settings import Environment, PollSettings, RetrySettings
-from arcanna_metrics.starter import Starter
+from arcanna_metrics.protocol.ledger import Ledger
+from arcanna_metrics.protocol.reconcile import Reconciler
+from arcanna_metrics.protocol.slots import Slots
+from arcanna_metrics.runs.quality import parse
+from arcanna_metrics.runs.run import parse_result, parse_run
+from arcanna_metrics.settings import Environment, JobSettings, Pace
 from arcanna_metrics.trigger import Trigger
+from arcanna_metrics.workflow import Workflow
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -29,24 +35,27 @@ def trigger() -> Trigger:
     Raises ConfigurationError.
     """
     env = Environment(os.environ)
-    platform = arcanna(env)
+    settings = _settings(env)
     dynamodb, table = boto3.client("dynamodb", config=BOUNDED), env.text("LEDGER_TABLE")
-    starter = Starter(
-        platform,
-        Ledger(dynamodb, table),
-        Workflow(boto3.client("stepfunctions", config=BOUNDED), env.text("WORKFLOW_ARN")),
-        Places(dynamodb, table, env.whole_number("MAXIMUM_RECOMPUTES")),
-        margin=env.seconds("SETTLING_SECONDS") + env.seconds("CLOCK_MARGIN_SECONDS"),
-        spacing=env.seconds("MINIMUM_INTERVAL_SECONDS"),
-        run_deadline=env.seconds("RUN_DEADLINE_SECONDS"),
-        polls=PollSettings.of(env),
-        clock=time.time,
+    ledger = Ledger(dynamodb, table, time.time)
+    workflow = Workflow(boto3.client("stepfunctions", config=BOUNDED), env.text("WORKFLOW_ARN"))
+    slots = Slots(dynamodb, table, ledger)
+    reconciler = Reconciler(
+        ledger, slots, workflow, arcanna(env), settings, env.text("EVENT_BUS_NAME"), time.time
     )
     queues = Queues(
         boto3.client("sqs", config=BOUNDED), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL")
     )
     routes = RouteSource(boto3.client("ssm", config=BOUNDED), env.text("ROUTES_PARAMETER"), time.time)
-    return Trigger(starter, platform, queues, routes, RetrySettings.of(env), time.time, time.sleep)
+    stale_after = env.seconds("STALE_AFTER_SECONDS")
+    return Trigger(ledger, reconciler, queues, routes, settings, stale_after, time.time, time.sleep)
+
+
+def _settings(env: Environment) -> Callable[[str], JobSettings]:
+    text = env.text("QUALITY_GATE")
+    parse(text)
+    same = JobSettings(Pace.of(env), json.loads(text))
+    return lambda job_id: same
 
 
 def look_around(remaining: Callable[[], float]) -> list[Finding]:
@@ -62,7 +71,8 @@ def look_around(remaining: Callable[[], float]) -> list[Finding]:
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    """An SQS batch, answered with the messages to deliver again, or any one event that a batch may hold.
+    """An SQS batch, answered with the messages to deliver again; a hold or a release by the workflow; or any
+    one event that a batch may hold.
 
     `{"preflight": true}` asks whether a recompute would find all that it needs.
     """
@@ -74,7 +84,12 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
         case {"Records": [{"eventSource": "aws:sqs"}, *_] as records}:
             failed = trigger().handle_batch(records, remaining)
             return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+        case {"hold": {"run": run, "number": int(number)}}:
+            return {"held": trigger().hold(parse_run("run", run), number)}
+        case {"release": {"run": run, "number": int(number), "result": result}}:
+            ended = parse_result("result", result)
+            return {"released": trigger().release(parse_run("run", run), number, ended, remaining)}
         case {"preflight": True}:
             return {"findings": [finding._asdict() for finding in look_around(remaining)]}
         case _:
-            return {"results": [result._asdict() for result in trigger().handle_event(event, remaining)]}
+            return {"recorded": [each._asdict() for each in trigger().handle_event(event, remaining)]}

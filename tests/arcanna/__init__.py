@@ -9,6 +9,7 @@ from tests.arcanna.access import (
     API_KEY_HEADER,
     READ_SCOPE,
     RECOMPUTE_SCOPE,
+    RESOURCES_SCOPE,
     KeyInfo,
 )
 from tests.arcanna.alerts import (
@@ -30,6 +31,7 @@ __all__ = [
     "READ_SCOPE",
     "REASON_BODY",
     "RECOMPUTE_SCOPE",
+    "RESOURCES_SCOPE",
     "AlertSource",
     "ArcannaServer",
     "Behaviour",

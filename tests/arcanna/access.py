@@ -8,6 +8,8 @@ API_KEY_HEADER = "X-Arcanna-Api-Key"
 API_KEY = "reference-server-key"
 RECOMPUTE_SCOPE = "execute:recompute_model_metrics"
 READ_SCOPE = "read:job_metrics"
+RESOURCES_SCOPE = "read:resources"
+"""For names of jobs to be looked up. The default key does not have it: a recompute does not need it."""
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,32 @@
 """The documented endpoints."""
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
 
-from tests.arcanna.access import API_KEY_HEADER, READ_SCOPE, RECOMPUTE_SCOPE, KeyInfo, valid_key
+from tests.arcanna.access import (
+    API_KEY_HEADER,
+    READ_SCOPE,
+    RECOMPUTE_SCOPE,
+    RESOURCES_SCOPE,
+    KeyInfo,
+    valid_key,
+)
 from tests.arcanna.platform import Platform, iso_utc
 from tests.arcanna.schemas import (
     ApiError,
     Error,
     Health,
+    JobAndLatestModelMetrics,
     JobMetrics,
     ModelMetrics,
     RecomputeAccepted,
+    Resource,
 )
 
 PARAMETER_NAMES = {"job_id": "Job ID", "model_id": "Model ID"}
@@ -76,16 +86,52 @@ async def model_metrics(platform: ThePlatform, job_id: JobReference, model_id: M
     return platform.model_metrics(job_id, model_id)
 
 
+@dataclass
+class DateRange:
+    """Is checked and shown, but selects nothing: alerts here carry no time. Nor do filters."""
+
+    start_datetime: datetime | None = None
+    end_datetime: datetime | None = None
+
+    def shown(self) -> dict[str, str | None]:
+        dates = {"start_time": self.start_datetime, "end_time": self.end_datetime}
+        return {name: date.isoformat() if date else None for name, date in dates.items()}
+
+
+TheDateRange = Annotated[DateRange, Depends()]
+Filters = Annotated[dict[str, Any] | None, Body()]
+
+
+@routes.get("/metrics/job", dependencies=[requires(READ_SCOPE)], responses=REFUSALS)
 @routes.post("/metrics/job", dependencies=[requires(READ_SCOPE)], responses=REFUSALS)
 async def job_metrics(
+    platform: ThePlatform, job_id: JobReference, dates: TheDateRange, filters: Filters = None
+) -> JobMetrics:
+    """The vendor's clients use both methods."""
+    return platform.job_metrics(job_id).model_copy(update=dates.shown())
+
+
+@routes.get("/metrics/job_and_latest_model", dependencies=[requires(READ_SCOPE)], responses=REFUSALS)
+@routes.post("/metrics/job_and_latest_model", dependencies=[requires(READ_SCOPE)], responses=REFUSALS)
+async def job_and_latest_model(
     platform: ThePlatform,
     job_id: JobReference,
-    start_datetime: datetime | None = None,
-    end_datetime: datetime | None = None,
-    filters: Annotated[dict[str, Any] | None, Body()] = None,
-) -> JobMetrics:
-    """Date range and filters are checked but select nothing: alerts here carry no time."""
-    return platform.job_metrics(job_id)
+    dates: TheDateRange,
+    timeout_s: Annotated[float, Query(gt=0)] = 120.0,
+    filters: Filters = None,
+) -> JobAndLatestModelMetrics:
+    """Answers at once, whatever `timeout_s`."""
+    return platform.job_and_latest_model(job_id).model_copy(update=dates.shown())
+
+
+@routes.get("/resources", dependencies=[requires(RESOURCES_SCOPE)], responses={403: {"model": Error}})
+async def resources(
+    platform: ThePlatform,
+    resource_type: Literal["api_key", "integration", "job"] | None = None,
+    title: str | None = None,
+) -> list[Resource]:
+    """There are no other resources than jobs."""
+    return platform.jobs(title) if resource_type in (None, "job") else []
 
 
 @routes.get("/token/scopes")

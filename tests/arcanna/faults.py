@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Endpoint = Literal["recompute", "metrics", "job", "scopes", "health"]
+Endpoint = Literal["recompute", "metrics", "job", "job_and_latest_model", "resources", "scopes", "health"]
 
 # The two bodies with which parts of the API answer 200 although they failed.
 ERROR_MESSAGE_BODY = {"status": "error", "error_message": "Internal error"}

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.arcanna.access import API_KEY_HEADER, valid_key
 from tests.arcanna.faults import Endpoint, Fault, FaultPlan
+from tests.arcanna.oddities import odd
 from tests.arcanna.platform import Platform
 
 TransportOf = Callable[[tuple[str, int]], asyncio.Transport | None]
@@ -23,6 +24,8 @@ ENDPOINTS: Mapping[str, Endpoint] = {
     "/api/v2/metrics/model/request_recompute_metrics": "recompute",
     "/api/v2/metrics/model": "metrics",
     "/api/v2/metrics/job": "job",
+    "/api/v2/metrics/job_and_latest_model": "job_and_latest_model",
+    "/api/v2/resources": "resources",
     "/api/v2/token/scopes": "scopes",
     "/api/v2/health/": "health",
 }
@@ -81,10 +84,13 @@ class FrontDoor:
             await send(message)
 
         request.fault = self.faults.take(endpoint, request.model_id)
-        if request.fault is None:
-            await self._app(scope, receive, send_recorded)
+        if request.fault is not None:
+            await self._strike(request, request.fault, scope, receive, send_recorded)
+        elif self._platform.is_odd(request.model_id):
+            answer = await self._real_answer(request, scope, receive)
+            await answer(scope, receive, send_recorded)
         else:
-            await self._strike(request.fault, scope, receive, send_recorded)
+            await self._app(scope, receive, send_recorded)
 
     def _record(self, endpoint: Endpoint, scope: Scope) -> ReceivedRequest:
         key = Headers(scope=scope).get(API_KEY_HEADER)
@@ -100,8 +106,10 @@ class FrontDoor:
         self.requests.append(request)
         return request
 
-    async def _strike(self, fault: Fault, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = await self._real_answer(scope, receive) if fault.after_effect else None
+    async def _strike(
+        self, request: ReceivedRequest, fault: Fault, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        answer = await self._real_answer(request, scope, receive) if fault.after_effect else None
         with suppress(TimeoutError):
             await asyncio.wait_for(self._closing.wait(), fault.slow)
         if fault.drop in ("reset", "close"):
@@ -110,7 +118,7 @@ class FrontDoor:
         if fault.replaces_answer:
             answer = _replacement(fault)
         elif answer is None:
-            answer = await self._real_answer(scope, receive)
+            answer = await self._real_answer(request, scope, receive)
         if fault.fields or fault.without:
             answer = _edited(answer, fault)
         if fault.drop != "truncate":
@@ -126,7 +134,7 @@ class FrontDoor:
         await answer(scope, receive, send_half)
         await self._cut(scope, receive, reset=False)
 
-    async def _real_answer(self, scope: Scope, receive: Receive) -> Response:
+    async def _real_answer(self, request: ReceivedRequest, scope: Scope, receive: Receive) -> Response:
         answer = Response()
         answer.body = b""
 
@@ -138,7 +146,7 @@ class FrontDoor:
                 answer.body += message.get("body", b"")
 
         await self._app(scope, receive, collect)
-        return answer
+        return odd(answer, request.endpoint) if self._platform.is_odd(request.model_id) else answer
 
     async def _cut(self, scope: Scope, receive: Receive, *, reset: bool) -> None:
         transport = self._transport_of(scope["client"])
@@ -167,4 +175,4 @@ def _replacement(fault: Fault) -> Response:
 def _edited(answer: Response, fault: Fault) -> Response:
     fields = {**json.loads(bytes(answer.body)), **fault.fields}
     kept = {name: value for name, value in fields.items() if name not in fault.without}
-    return JSONResponse(kept, answer.status_code)
+    return Response(json.dumps(kept), answer.status_code, media_type="application/json")

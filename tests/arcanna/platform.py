@@ -14,7 +14,14 @@ from typing import Literal, NamedTuple
 from tests.arcanna.access import KeyInfo
 from tests.arcanna.alerts import AlertSource, current_alerts
 from tests.arcanna.figures import compute_figures
-from tests.arcanna.schemas import ApiError, Figures, JobMetrics, ModelMetrics
+from tests.arcanna.schemas import (
+    ApiError,
+    Figures,
+    JobAndLatestModelMetrics,
+    JobMetrics,
+    ModelMetrics,
+    Resource,
+)
 
 MINUTES_PER_ALERT = 5.0  # what an analyst needs for one: the platform multiplies, the value is ours
 
@@ -37,7 +44,8 @@ class Behaviour:
     meanwhile: whoever must see it going on does, however slow they are. At the end the flag falls and the
     timestamp changes, in one step unless `timestamp_lag` (the flag falls first) or `flag_lag` (the
     timestamp changes first) part them. With `fails` the flag rises and falls and the timestamp stays; with
-    `never_starts` requests are accepted and stay queued until the behaviour changes.
+    `never_starts` requests are accepted and stay queued until the behaviour changes. With `odd` the answers
+    are right, and written as oddly as services like this one have been seen to (see oddities.py).
     """
 
     delay: float = 0.0
@@ -47,6 +55,7 @@ class Behaviour:
     flag_lag: float = 0.0
     fails: bool = False
     never_starts: bool = False
+    odd: bool = False
 
 
 SHORT = Behaviour(delay=0.2, duration=0.5)
@@ -118,6 +127,7 @@ class Platform:
         self._behaviour = behaviour
         self._behaviours: dict[str, Behaviour] = {}
         self._clock = clock
+        self._names = {job_id: job.name for job_id, job in jobs.items()}
         self._jobs = {job_id: _Job(job_id, {}, None) for job_id in jobs}
         self._references = {job.name: self._jobs[job_id] for job_id, job in jobs.items()}
         self._references |= {str(job_id): state for job_id, state in self._jobs.items()}
@@ -151,6 +161,21 @@ class Platform:
         model.changed.set()
         return model.metrics
 
+    def jobs(self, title: str | None) -> list[Resource]:
+        """The jobs of that title, or all of them."""
+        found = [Resource(id=job_id, title=name) for job_id, name in self._names.items()]
+        return [job for job in found if title in (None, job.title)]
+
+    def is_odd(self, model_id: str | None) -> bool:
+        """Whether answers about the model are written oddly; None: about none in particular."""
+        return self._behaviours.get(model_id or "", self._behaviour).odd
+
+    def job_and_latest_model(self, job: str) -> JobAndLatestModelMetrics:
+        """The job's figures, and its active model's metrics; those of no model where it has none."""
+        active = self.find_job(job).active
+        metrics = self.model_metrics(job, active) if active else ModelMetrics()
+        return JobAndLatestModelMetrics(**self.job_metrics(job).model_dump(), active_model_metrics=metrics)
+
     def job_metrics(self, job: str) -> JobMetrics:
         """The job's figures are those of its active model's last recompute."""
         found = self.find_job(job)
@@ -162,6 +187,7 @@ class Platform:
             active_model_id=found.active,
             all_model_ids=list(found.models),
             time_saved_minutes=decided_right * MINUTES_PER_ALERT,
+            total_events=model.rows if model else 0,
             total_events_in_knowledge_base=model.rows if model else 0,
             total_events_with_consensus=sum(
                 count.alerts_count for count in figures.kb_count_per_decision.values()

@@ -9,10 +9,10 @@ class MetricsPerDecision(BaseModel):
     precision: float
     recall: float
     f1_score: float
-    true_positives: int
-    true_negatives: int
-    false_positives: int
-    false_negatives: int
+    true_positives: float
+    true_negatives: float
+    false_positives: float
+    false_negatives: float
 
 
 class KnowledgeBaseCount(BaseModel):
@@ -47,12 +47,33 @@ class ModelMetrics(Figures):
     )
 
 
+class ChangedConsensus(BaseModel):
+    """Alerts that analysts agreed on anew after the training. Here, nobody does."""
+
+    total_events: int | None = 0
+    top_events_ids: list[str] | None = []
+    top_buckets_ids: list[str] | None = []
+
+
 class JobMetrics(Figures):
+    start_time: str | None = Field(default=None, description="ISO-8601; null without a date range")
+    end_time: str | None = None
     active_model_id: str | None = None
     all_model_ids: list[str] | None = None
     time_saved_minutes: float | None = None
-    total_events_in_knowledge_base: int = 0
-    total_events_with_consensus: int = 0
+    total_events: int | None = 0
+    total_events_in_knowledge_base: int | None = 0
+    total_events_with_consensus: int | None = 0
+    changed_consensus_after_training: ChangedConsensus = ChangedConsensus()
+
+
+class JobAndLatestModelMetrics(JobMetrics):
+    active_model_metrics: ModelMetrics
+
+
+class Resource(BaseModel):
+    id: int
+    title: str
 
 
 class RecomputeAccepted(BaseModel):

@@ -33,7 +33,7 @@ class ArcannaServer:
 
     `port` 0 takes a free one; `prefix` ("/arcanna") comes before every path; `certfile` and
     `keyfile` (PEM) switch to TLS; `clock` is the platform's own (seconds since the epoch), for
-    its timestamps. All methods may be called from any thread.
+    its timestamps. All methods may be called from any thread, and take a job's id or its name.
     """
 
     def __init__(
@@ -135,15 +135,15 @@ class ArcannaServer:
         """Replace all keys: from now on only these are known."""
         self._platform.api_keys = dict(keys)
 
-    def set_active_model(self, job_id: int, model_id: str) -> None:
+    def set_active_model(self, job_id: int | str, model_id: str) -> None:
         """Make the model the job's active one, as a training does; it may be new."""
         self._on_loop(lambda: self._platform.set_active_model(str(job_id), model_id))
 
-    def remove_model(self, job_id: int, model_id: str) -> None:
+    def remove_model(self, job_id: int | str, model_id: str) -> None:
         """From now on the model is answered with 404."""
         self._on_loop(lambda: self._platform.remove_model(str(job_id), model_id))
 
-    def external_recompute(self, job_id: int, model_id: str) -> None:
+    def external_recompute(self, job_id: int | str, model_id: str) -> None:
         """Somebody else asks for a recompute."""
         self._on_loop(lambda: self._platform.request_recompute(str(job_id), model_id, by="somebody else"))
 

@@ -40,7 +40,9 @@ def main() -> None:
         "polling": polling.measure,
         "throughput": throughput.measure,
         "batch": batch.measure,
-        "cost": lambda: cost.measure(results["calls"], results["polling"], results["startup"]),
+        "cost": lambda: cost.measure(
+            results["calls"], results["polling"], results["startup"], results["batch"]
+        ),
     }
     for name, measure in measurements.items():
         console.print(f"measuring {name}", style="dim")
@@ -67,9 +69,10 @@ def targets(results: Results) -> Iterable[Target]:
         yield Target(f"throughput, {models}, by json.loads", taken["ratio"], 4.0)
     for run in results["calls"]["runs"]:
         yield Target(f"platform requests in {run['polls']} polls", run["platform"], run["polls"] + 2)
-        yield Target("ledger writes", run["writes"], 3)
+        yield Target("ledger writes", run["writes"], 6)
         yield Target("connections to the platform, by two functions", run["connections"], 2)
     yield Target("demo's first completed run, s", results["development"]["demo"], 8.0)
+    yield Target("idle month, US dollars", results["cost"]["this project"]["idle_month"], 0.40)
     yield Target("all tests, s", results["development"]["test"], 180.0)
 
 

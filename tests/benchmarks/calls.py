@@ -1,6 +1,7 @@
 """What one recompute asks of the platform, the ledger and the workflow, counted where they are served."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -8,33 +9,39 @@ from tests.arcanna.platform import Behaviour, Job
 from tests.harness import Installation, installation, wait_for
 
 JOB = 1234
+SLOTS = '"slots"'
+"""Names the item of the slots in calls."""
+
 DURATIONS = {"short.hdf5": 1.0, "long.hdf5": 9.0}
 """Seconds of recomputing, so different that the numbers of polls differ."""
 
 
 class Calls(NamedTuple):
-    """Of one recompute: `platform` requests, `connections` to the platform, ledger `writes`, ..."""
+    """Of one recompute: requests and connections to the platform, writes and reads of the ledger, ..."""
 
     polls: int
     platform: int
     connections: int
     writes: int
+    reads: int
     transitions: int
 
 
 def calls_of(here: Installation, model: str) -> Calls:
     """What the model's only run took, once it has ended."""
     (run,) = wait_for("the run's end", lambda: _ended(here, model))
+    by_operation = Counter(
+        call.operation
+        for call in here.cloud.calls
+        if call.role != "operator" and (model in (text := json.dumps(call.parameters)) or SLOTS in text)
+    )
     requests = [request for request in here.arcanna.requests if request.model_id == model]
     return Calls(
         polls=json.loads(run["output"])["check"]["polls"],
         platform=len(requests),
         connections=len({request.peer_port for request in requests}),
-        writes=sum(
-            call.operation == "UpdateItem" and model in json.dumps(call.parameters)
-            for call in here.cloud.calls
-            if call.role != "operator"
-        ),
+        writes=by_operation["PutItem"],
+        reads=by_operation["GetItem"] + by_operation["BatchGetItem"],
         transitions=sum(
             event["type"].endswith("StateEntered") for event in here.cloud.history(run["executionArn"])
         ),
@@ -62,6 +69,7 @@ def measure() -> Mapping[str, Any]:
         "transitions_per_poll": per_poll,
         "other_transitions": short.transitions - per_poll * short.polls,
         "ledger_writes": max(calls.writes for calls in taken),
+        "ledger_reads": max(calls.reads for calls in taken),
     }
 
 

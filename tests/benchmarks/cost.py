@@ -16,8 +16,13 @@ RECOMPUTES_PER_MONTH = 30
 MODELS = 1000
 HOURS_PER_MONTH = 730
 MEMORY_GB = 0.5
-WRITE_UNITS = 2
-"""Of one write of a ledger entry, which has between 1 and 2 KB once its history is full."""
+WRITE_UNITS = 5
+"""Of one write: three of an entry with a full history, and two of its place in the index."""
+READ_UNITS = 1
+"""Of one consistent read of an entry of up to 4 KB."""
+SWEEPS_PER_MONTH = 60 * HOURS_PER_MONTH
+NETWORK_SECONDS = 0.01
+"""Of a sweep's query, beside its CPU time."""
 RECEIVES_PER_MONTH = 5 * 3 * 60 * HOURS_PER_MONTH
 """Of an idle queue: Lambda polls it five times at once, each for 20 seconds."""
 
@@ -40,6 +45,10 @@ PRICES: Mapping[str, Price] = {
         0.625e-6, "https://airbyte.com/data-engineering-resources/dynamodb-pricing", "2025-07"
     ),
     "queue request": Price(0.40e-6, "https://cloudburn.io/blog/amazon-sqs-pricing", "2026-03"),
+    "schedule": Price(1e-6, "https://aws.amazon.com/eventbridge/pricing/", "undated"),
+    "read unit": Price(
+        0.125e-6, "https://airbyte.com/data-engineering-resources/dynamodb-pricing", "2025-07"
+    ),
     "own event": Price(1e-6, "https://cloudburn.io/blog/amazon-eventbridge-pricing", "2026-03"),
     "secret read": Price(5e-6, _SECRETS, "undated"),
     "Airflow hour": Price(0.49, "https://c3x.dev/blog/mwaa-cost-managed-airflow/", "undated"),  # mw1.small
@@ -58,6 +67,8 @@ def designs(
     transitions_per_poll: float,
     other_transitions: float,
     ledger_writes: float,
+    ledger_reads: float,
+    sweep_seconds: float,
     polls: float,
     fixed_polls: float,
     trigger_seconds: float,
@@ -69,15 +80,17 @@ def designs(
     def run(polls: float, check_seconds: float) -> dict[str, float]:
         return {
             "transition": other_transitions + transitions_per_poll * polls,
-            "invocation": 1 + polls,
-            "GB-second": MEMORY_GB * (trigger_seconds + polls * check_seconds),
+            "invocation": 3 + polls,  # record, hold and release, and the checks
+            "GB-second": MEMORY_GB * (3 * trigger_seconds + polls * check_seconds),
             "write unit": WRITE_UNITS * ledger_writes,
+            "read unit": READ_UNITS * ledger_reads,
             "queue request": UPLOADS * (1 + 2 / 10),  # sent singly, received and deleted by tens
             "own event": 1,
             "secret read": 1 + polls,
         }
 
     idle = {"queue request": RECEIVES_PER_MONTH}
+    swept = {name: idle.get(name, 0.0) + amount for name, amount in sweeps(sweep_seconds).items()}
     http_task = run(fixed_polls, 0.0) | {"invocation": 1, "secret read": 1}
     single = {
         "transition": 2 + transitions_per_poll * fixed_polls,  # request, polls, end
@@ -86,11 +99,22 @@ def designs(
         "secret read": 1 + fixed_polls,
     }
     return {
-        "this project": Usage(run(polls, check_seconds), idle),
+        "this project": Usage(run(polls, check_seconds), swept),
         "a check every 30 s": Usage(run(fixed_polls, quick_start_seconds), idle),
         "HTTP Task every 30 s": Usage(http_task, idle),
         "one workflow per upload": Usage({name: UPLOADS * amount for name, amount in single.items()}),
         "managed Airflow, mw1.small": Usage({}, {"Airflow hour": HOURS_PER_MONTH}),
+    }
+
+
+def sweeps(seconds: float) -> Mapping[str, float]:
+    """What a sweep every minute uses in a month in which nothing is due, in a function that it keeps warm."""
+    return {
+        "schedule": SWEEPS_PER_MONTH,
+        "queue request": 2 * SWEEPS_PER_MONTH,  # sent and deleted; the queue is polled anyway
+        "invocation": SWEEPS_PER_MONTH,
+        "GB-second": MEMORY_GB * (seconds + NETWORK_SECONDS) * SWEEPS_PER_MONTH,
+        "read unit": 0.5 * SWEEPS_PER_MONTH,
     }
 
 
@@ -100,7 +124,10 @@ def usd(usage: Mapping[str, float]) -> float:
 
 
 def measure(
-    calls: Mapping[str, Any], polling: Mapping[str, Any], startup: Mapping[str, Any]
+    calls: Mapping[str, Any],
+    polling: Mapping[str, Any],
+    startup: Mapping[str, Any],
+    batch: Mapping[str, Any],
 ) -> dict[str, Any]:
     """US dollars by design, from what the other benchmarks measured."""
     policies = polling["mixed"]["policies"]
@@ -109,6 +136,8 @@ def measure(
         transitions_per_poll=calls["transitions_per_poll"],
         other_transitions=calls["other_transitions"],
         ledger_writes=calls["ledger_writes"],
+        ledger_reads=calls["ledger_reads"],
+        sweep_seconds=batch["sweep_cpu_seconds"],
         polls=policies["this project"]["checks"],
         fixed_polls=policies["fixed 30 s"]["checks"],
         trigger_seconds=seconds["trigger_recompute"],

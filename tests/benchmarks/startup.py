@@ -19,8 +19,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from arcanna_metrics.runs.run import first_check
-from arcanna_metrics.times import to_iso
+from arcanna_metrics.runs.outcome import Origin
+from arcanna_metrics.runs.start import cause_of, first_check, new_run
+from arcanna_metrics.targets import Target
 from tests.arcanna.platform import Behaviour, Job
 from tests.benchmarks.spread import Spread, spread
 from tests.harness import Installation, installation
@@ -133,32 +134,27 @@ def _without_byte_code(folder: Path, target: Path) -> Path:
 
 
 def _request(model: str) -> dict[str, Any]:
-    # Long enough ago that the trigger need not wait for the clock margin to pass.
-    return {"job_id": JOB, "model_id": model, "happened_at": to_iso(time.time() - 60)}
+    return {"job_id": JOB, "model_id": model}
 
 
 def _check(model: str) -> dict[str, Any]:
     now = time.time()
-    run = {
-        "run_id": "benchmark",
-        "job_id": str(JOB),
-        "model_id": model,
-        "label": "benchmark",
-        "cause": {
-            "kind": "manual",
-            "updates": 1,
-            "first_at": to_iso(now),
-            "last_at": to_iso(now),
-            "sample": [],
-        },
-        "requested_at": to_iso(now),
-        "deadline_at": to_iso(now + 3600),
-        "lease_until": to_iso(now + 7200),
-        "platform_requested_at": None,
-        "baseline": None,
-        "follows_active": False,
-    }
-    return {"run": run, "check": first_check([], 30)}
+    run = new_run(
+        run_id="benchmark",
+        target=Target(str(JOB), model),
+        job_id=str(JOB),
+        model_id=model,
+        cause=cause_of("manual", 1, now, now, []),
+        requested_at=now,
+        deadline_at=now + 3600,
+        pace={"start_grace": 600.0, "shortest_poll": 5.0, "longest_poll": 900.0},
+        gate={},
+        durations=[],
+        reference=None,
+        baseline=None,
+        origin=Origin("arn:execution", "default", now),
+    )
+    return {"execution": "arn:execution", "run": run, "check": first_check(run), "number": 0}
 
 
 def _report(samples: Mapping[str, list[Sample]]) -> dict[str, Any]:

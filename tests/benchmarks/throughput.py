@@ -1,4 +1,4 @@
-"""What reading, routing and merging a batch costs, next to json.loads over the same bodies.
+"""What reading, routing and recording a batch costs, next to json.loads over the same bodies.
 
 `python -m tests.benchmarks.throughput`: CPU time of 10,000 messages, SQS's largest batch, each an S3 event
 by EventBridge; medians, with the spread (the inner half of the repeats). Calls of AWS are not in it.
@@ -7,13 +7,18 @@ by EventBridge; medians, with the spread (the inner half of the repeats). Calls 
 import json
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from arcanna_metrics.intake import routes
-from arcanna_metrics.intake.events import ObjectChanged, read_json
-from arcanna_metrics.updates import Update, merge
+from arcanna_metrics.intake.events import ObjectCreated, read_json
+from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.transitions import record
+from arcanna_metrics.targets import Target
+from arcanna_metrics.updates import Update
+from tests.doubles import PACE
 
 MESSAGES = 10_000
 REPEATS = 9
@@ -47,14 +52,15 @@ def bodies(models: int) -> list[str]:
     return batch
 
 
-def take_in(batch: list[str]) -> list[Update]:
-    """The updates that a batch of messages leads to, one for each model."""
-    updates: list[Update] = []
+def take_in(batch: list[str]) -> list[Entry]:
+    """The entries that a batch of messages leads to, where nothing is known yet."""
+    updates: dict[Target, list[Update]] = defaultdict(list)
     for body in batch:
         for occurrence in read_json(body, RECEIVED_AT):
-            if isinstance(occurrence, ObjectChanged):
-                updates += ROUTES.updates(occurrence)
-    return merge(updates)
+            if isinstance(occurrence, ObjectCreated):
+                for update in ROUTES.updates(occurrence):
+                    updates[update.target].append(update)
+    return [record(Entry(target), news, PACE) for target, news in updates.items()]
 
 
 def decode(batch: list[str]) -> list[object]:
@@ -74,7 +80,7 @@ def measure() -> dict[str, Any]:
     results: dict[str, Any] = {}
     for models in (1, 1000):
         batch = bodies(models)
-        assert len(take_in(batch)) == models
+        assert sum(entry.updates for entry in take_in(batch)) == MESSAGES
         # In turns, so that what slows the machine slows both.
         pairs = [(cpu_seconds(decode, batch), cpu_seconds(take_in, batch)) for _ in range(REPEATS)]
         ratios = [ours / floor for floor, ours in pairs]

@@ -19,7 +19,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ProxyConnectionError, SSLError
 
-from arcanna_metrics.aws import BOUNDED, DeadLetter, Queues
+from arcanna_metrics.aws import BOUNDED
 from arcanna_metrics.errors import (
     ApiKeyUnavailable,
     AwsUnavailable,
@@ -27,12 +27,14 @@ from arcanna_metrics.errors import (
     PlatformUnavailable,
     UndocumentedAnswer,
 )
+from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.connect import arcanna
 from arcanna_metrics.platform.http import BoundedClient
 from arcanna_metrics.settings import Environment
-from arcanna_metrics.targets import Model
+from arcanna_metrics.targets import Model, Target
+from arcanna_metrics.updates import Update
 from tests.arcanna import API_KEY, ArcannaServer, Fault, InMemoryAlerts, Job
 from tests.certificates import Authority, self_signed
 from tests.connect_proxy import ConnectProxy
@@ -40,6 +42,8 @@ from tests.deployment import template
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
+
+UPDATE = Update(Target("1234", None), 1_736_950_000.0, "schedule")
 
 MODEL = Model("1234", "generic-1-1234-model-1747385873.hdf5")
 JOBS = {1234: Job("security-alerts", (MODEL.model_id,))}
@@ -259,9 +263,9 @@ def test_a_service_that_no_way_leads_to_is_named(monkeypatch: pytest.MonkeyPatch
     with socketserver.TCPServer(("127.0.0.1", 0), _Silent) as gone:
         endpoint = f"http://127.0.0.1:{gone.server_address[1]}"
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-    says = f'send messages to a queue: .*"{endpoint}/". In a VPC, the functions need a way there'
+    says = f'send messages to a queue: .*"{endpoint}/". In a VPC, the functions need a route to it'
     with sqs(BOUNDED) as aws, pytest.raises(AwsUnavailable, match=says):
-        Queues(aws, f"{endpoint}/1/updates", "").dead_letter(DeadLetter("body", "BadInput", ""))
+        Queues(aws, f"{endpoint}/1/updates", "").request_all([UPDATE])
 
 
 def test_a_service_that_does_not_answer_is_asked_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +283,7 @@ def test_a_service_that_does_not_answer_is_asked_three_times(monkeypatch: pytest
     try:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
         with sqs(BOUNDED.merge(Config(read_timeout=0.2))) as aws, pytest.raises(AwsUnavailable, match="Read"):
-            Queues(aws, "", "http://127.0.0.1/1/dead").dead_letter(DeadLetter("body", "BadInput", ""))
+            Queues(aws, "http://127.0.0.1/1/updates", "").request_all([UPDATE])
     finally:
         server.shutdown()
         thread.join()
@@ -351,9 +355,16 @@ def test_a_proxy_that_is_not_there_is_unavailable_and_is_not_gone_round(
 
 @pytest.mark.parametrize(
     ("no_proxy", "tunnels"),
-    [("", 1), ("localhost", 0), ("elsewhere.example, localhost", 0), ("ocalhost", 1), ("*", 0)],
+    [
+        ("", 1),
+        ("localhost", 0),
+        (".localhost", 0),
+        ("elsewhere.example, localhost", 0),
+        ("ocalhost", 1),
+        ("*", 0),
+    ],
 )
-def test_what_no_proxy_names_is_asked_directly(
+def test_host_that_no_proxy_names_is_called_directly(
     platform: Platform, client: Client, no_proxy: str, tunnels: int
 ) -> None:
     server = platform("localhost")
@@ -381,9 +392,24 @@ def test_the_secret_is_read_through_the_proxy(client: Client) -> None:
         assert [tunnel.to for tunnel in proxy.tunnels] == ["secretsmanager.eu-west-1.amazonaws.com:443"]
 
 
+def test_a_secret_of_another_region_is_read_there(client: Client) -> None:
+    arn = "arn:aws:secretsmanager:us-east-2:210987654321:secret:key-AbCdEf"
+    with ConnectProxy(403) as proxy:
+        settings = {"AWS_ENDPOINT_URL": "", "ARCANNA_API_KEY_SECRET_ARN": arn}
+        behind = client("https://arcanna.internal", HTTPS_PROXY=proxy.url, **settings)
+        with pytest.raises(ApiKeyUnavailable, match="ProxyError"):
+            behind.active_model("1234")
+        assert [tunnel.to for tunnel in proxy.tunnels] == ["secretsmanager.us-east-2.amazonaws.com:443"]
+
+
 @pytest.mark.parametrize(
     ("no_proxy", "error", "tunnels"),
-    [("", ProxyConnectionError, 1), ("localhost", SSLError, 0), ("*", SSLError, 0)],
+    [
+        ("", ProxyConnectionError, 1),
+        ("localhost", SSLError, 0),
+        (".localhost", SSLError, 0),
+        ("*", SSLError, 0),
+    ],
 )
 def test_boto3_goes_by_the_same_variables(
     platform: Platform,
@@ -398,7 +424,7 @@ def test_boto3_goes_by_the_same_variables(
         monkeypatch.setenv("NO_PROXY", no_proxy)
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{port_of(server.url)}")
         with sqs() as aws, pytest.raises(AwsUnavailable) as raised:
-            Queues(aws, "updates", "dead-letters").dead_letter(DeadLetter("body", "reason", "detail"))
+            Queues(aws, "updates", "dead-letters").request_all([UPDATE])
         assert type(raised.value.__cause__) is error
         assert len(proxy.tunnels) == tunnels
 
@@ -517,6 +543,21 @@ def redirecting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArcannaSer
 
 
 # --- Settings ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("no_proxy", ["*.corp.internal", "10.20.*", "a b", "host."])
+def test_host_that_would_be_ignored_is_a_wrong_setting(client: Client, no_proxy: str) -> None:
+    with pytest.raises(ConfigurationError, match="NO_PROXY must be"):
+        client("https://arcanna.internal", HTTPS_PROXY="http://proxy:3128", NO_PROXY=no_proxy)
+
+
+@pytest.mark.parametrize("name", ["ALL_PROXY", "HTTP_PROXY", "https_proxy", "all_proxy"])
+def test_proxy_of_somebody_s_shell_is_not_used(platform: Platform, client: Client, name: str) -> None:
+    server = platform()
+    with ConnectProxy() as proxy:
+        client(server.url, ARCANNA_CA_BUNDLE=CA.pem, **{name: proxy.url}).active_model("1234")
+        assert proxy.tunnels == []
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("proxy", ["socks5://proxy:1080", "http://user:secret@proxy:3128"])

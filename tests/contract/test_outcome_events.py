@@ -1,19 +1,56 @@
-"""The outcome events: the workflow writes what their schemas promise. Real events are in the e2e tests."""
+"""The outcome events: what is built matches the published schemas, and fits where it goes."""
 
+import json
+import re
 from typing import Any
 
 import pytest
 
-from arcanna_metrics.runs.quality import Difference, Verdict
-from arcanna_metrics.runs.run import Cause, Check, Run
-from tests.deployment import ROOT, workflow
-from tests.outcome_events import SCHEMAS, check_schema
+from arcanna_metrics.platform.client import LARGEST_METRICS
+from arcanna_metrics.runs.completion import Judgement
+from arcanna_metrics.runs.outcome import (
+    VERSION,
+    Ending,
+    NewMetrics,
+    completed,
+    failed,
+    fitting,
+    not_checked,
+)
+from arcanna_metrics.runs.quality import Assessment, Difference, Verdict, assess, next_reference, read_rules
+from arcanna_metrics.runs.run import Cause, Check, Object, Outcome, Run
+from arcanna_metrics.runs.start import cause_of, first_check, new_run
+from arcanna_metrics.targets import ID_LENGTH, Target
+from tests.deployment import ROOT
+from tests.doubles import metrics_body
+from tests.outcome_events import SCHEMAS, check_schema, validate_entry
+from tests.runs import BUS, DEADLINE, EXECUTION, PACE, REQUESTED_AT, a_run, origin
 
-WRITTEN: dict[str, dict[str, Any]] = {
-    entry["DetailType"]: entry["Detail"]
-    for state in workflow()["States"].values()
-    if state.get("Resource", "").endswith("events:putEvents")
-    for entry in state["Parameters"]["Entries"]
+MOST_DATA = 256 * 1024
+"""Bytes that the data of an execution may have, and the entries of one PutEvents call."""
+
+RUN = a_run()
+AFTER = metrics_body(last_recomputed_timestamp="2025-01-15T14:33:00Z", overall_accuracy=0.7)
+REGRESSED: Assessment = {
+    "verdict": "regressed",
+    "why": "overall_accuracy fell from 0.750 to 0.700, by more than 0.02",
+    "differences": [
+        {"figure": "overall_accuracy", "before": 0.75, "after": 0.7, "change": -0.05, "samples": 4}
+    ],
+}
+ENDING = Ending(polls=4, active_changed=False, shown=AFTER)
+OUTCOMES: dict[str, Outcome] = {
+    "completed": completed(
+        RUN,
+        ENDING,
+        NewMetrics(180.0, REGRESSED | {"verdict": "unchanged"}, {}),
+        "The metrics are new",
+        origin(400),
+    ),
+    "regressed": completed(RUN, ENDING, NewMetrics(180.0, REGRESSED, {}), "The metrics are new", origin(400)),
+    "failed": failed(RUN, ENDING, Judgement("failed", "NoNewResult", "Look for the error."), origin(400)),
+    "timed_out": failed(RUN, ENDING, Judgement("timed_out", "DeadlinePassed", "Too long."), origin(400)),
+    "not_checked": not_checked(RUN, origin()),
 }
 
 
@@ -22,31 +59,33 @@ def detail_of(schema: dict[str, Any]) -> dict[str, Any]:
     return detail
 
 
+# --- The schemas -----------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_a_schema_is_one(name: str) -> None:
+def test_a_schema_is_valid(name: str) -> None:
     check_schema(SCHEMAS[name])
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_consumers_put_up_with_new_fields_and_the_tests_do_not(name: str) -> None:
+def test_consumers_accept_new_fields_and_the_tests_do_not(name: str) -> None:
     published = (ROOT / "events/schemas" / f"{name}.json").read_text()
     assert "additionalProperties" not in published
     assert detail_of(SCHEMAS[name])["additionalProperties"] is False
 
 
-def test_every_outcome_has_its_schema_and_no_schema_is_without_one() -> None:
-    titles = {name: schema["properties"]["detail-type"]["const"] for name, schema in SCHEMAS.items()}
-    assert set(titles.values()) == set(WRITTEN)
-    assert all(name == title.lower().replace(" ", "-") for name, title in titles.items())
-
-
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_the_workflow_writes_exactly_the_fields_of_the_schema(name: str) -> None:
+def test_every_field_is_required_and_the_version_is_the_code_s(name: str) -> None:
     detail = detail_of(SCHEMAS[name])
-    written = WRITTEN[SCHEMAS[name]["title"]]
-    assert {field.removesuffix(".$") for field in written} == set(detail["required"])
     assert set(detail["required"]) == set(detail["properties"])
-    assert written["version"] == detail["properties"]["version"]["const"]
+    assert detail["properties"]["version"]["const"] == VERSION
+
+
+def test_every_outcome_has_its_schema_and_every_schema_its_outcome() -> None:
+    titles = {name: schema["properties"]["detail-type"]["const"] for name, schema in SCHEMAS.items()}
+    built = {entry["DetailType"] for outcome in OUTCOMES.values() for entry in outcome["events"]}
+    assert set(titles.values()) == built
+    assert all(name == title.lower().replace(" ", "-") for name, title in titles.items())
 
 
 def test_the_words_of_a_verdict_are_those_of_the_code() -> None:
@@ -54,22 +93,177 @@ def test_the_words_of_a_verdict_are_those_of_the_code() -> None:
     assert tuple(words) == Verdict.__args__  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("part", "typed"), [("cause", Cause), ("difference", Difference)])
+@pytest.mark.parametrize(
+    ("part", "typed"), [("cause", Cause), ("object", Object), ("difference", Difference)]
+)
 def test_the_parts_have_the_fields_of_the_code(part: str, typed: Any) -> None:
     for schema in SCHEMAS.values():
         if part in schema["$defs"]:
             assert set(schema["$defs"][part]["required"]) == set(typed.__annotations__)
 
 
-def test_what_is_written_comes_from_what_is_there() -> None:
-    known = {"run": Run.__annotations__, "check": Check.__annotations__}
-    for detail in WRITTEN.values():
-        for path in (value for name, value in detail.items() if name.endswith(".$")):
-            _, part, field, *_ = path.split(".")
-            assert path.startswith("$$.") or field in known[part]
+# --- What is built ---------------------------------------------------------------------------------------
 
 
-def test_a_failure_s_notification_names_a_section_that_the_readme_has() -> None:
-    text = workflow()["States"]["NotifyFailed"]["Parameters"]["Message.$"]
-    section = text.partition("in the README, under ")[2].partition(".")[0]
-    assert f"## {section}" in (ROOT / "README.md").read_text().splitlines()
+@pytest.mark.parametrize(
+    ("ending", "detail_types"),
+    [
+        ("completed", ["Recompute Completed"]),
+        ("regressed", ["Recompute Completed", "Model Metrics Regressed"]),
+        ("failed", ["Recompute Failed"]),
+        ("timed_out", ["Recompute Failed"]),
+        ("not_checked", ["Recompute Failed"]),
+    ],
+)
+def test_every_event_is_as_its_schema_says(ending: str, detail_types: list[str]) -> None:
+    entries = OUTCOMES[ending]["events"]
+    assert [entry["DetailType"] for entry in entries] == detail_types
+    for entry in entries:
+        assert entry["EventBusName"] == BUS
+        detail = validate_entry(entry)
+        assert (detail["run_id"], detail["execution"]) == ("run-1", EXECUTION)
+        assert detail["cause"] == RUN["cause"]
+
+
+@pytest.mark.parametrize("ending", OUTCOMES)
+def test_people_are_told_of_everything_but_good_news(ending: str) -> None:
+    notification = OUTCOMES[ending]["notification"]
+    assert (notification is None) == (ending == "completed")
+    if notification:
+        assert "What to do: " in notification["message"]
+        assert f"Execution: {EXECUTION}" in notification["message"]
+
+
+@pytest.mark.parametrize("ending", OUTCOMES)
+def test_the_ledger_keeps_the_outcome(ending: str) -> None:
+    result = OUTCOMES[ending]["result"]
+    assert result["outcome"] == ("completed" if ending == "regressed" else ending)
+    ended = ending in ("completed", "regressed")
+    assert (result["past_run"] is not None) == (result["failure"] is None) == ended
+
+
+@pytest.mark.parametrize("model_id", ["m", "мodel\n" * 40, "m" * 300, None, "\u2028" * 120])
+def test_a_subject_is_one_short_line_of_ascii(model_id: str | None) -> None:
+    """SNS takes less than 100 characters. https://docs.aws.amazon.com/sns/latest/api/API_Publish.html"""
+    for outcome in (
+        completed(a_run(model_id=model_id), ENDING, NewMetrics(1.0, REGRESSED, {}), "", origin()),
+        not_checked(a_run(model_id=model_id), origin()),
+    ):
+        assert outcome["notification"] is not None
+        subject = outcome["notification"]["subject"]
+        assert subject.isascii()
+        assert subject.isprintable()
+        assert len(subject) < 100
+
+
+@pytest.mark.parametrize("ending", OUTCOMES)
+def test_a_notification_names_a_section_of_a_page_that_has_it(ending: str) -> None:
+    notification = OUTCOMES[ending]["notification"]
+    if notification:
+        ((page, section),) = re.findall(r'(\S+\.md), section "(.+?)"', notification["message"])
+        assert f"## {section}" in (ROOT / page).read_text().splitlines()
+
+
+# --- What is too large -----------------------------------------------------------------------------------
+
+
+def test_metrics_that_fit_are_kept_as_they_are() -> None:
+    assert fitting(AFTER, 10_000) == AFTER
+    assert fitting(None, 0) is None
+
+
+def test_of_larger_metrics_the_overall_scores_are_kept() -> None:
+    kept = fitting(AFTER, 300)
+    assert kept is not None
+    assert kept["overall_accuracy"] == 0.7
+    assert kept["last_recomputed_timestamp"] == "2025-01-15T14:33:00Z"
+    assert kept["metrics_per_decision"] is None
+    assert kept.keys() == AFTER.keys()
+
+
+def test_numbers_that_eventbridge_refuses_are_left_out() -> None:
+    """https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html"""
+    odd = metrics_body(buckets_in_kb=2**63, confusion_matrix=[[-(2**63), 2**63 - 1], [float("nan"), 1e308]])
+    kept = fitting(odd, 10_000)
+    assert kept is not None
+    assert (kept["buckets_in_kb"], kept["confusion_matrix"]) == (
+        None,
+        [[-(2**63), 2**63 - 1], [None, 1e308]],
+    )
+
+
+def test_metrics_that_are_nested_too_deeply_are_cut() -> None:
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    kept = fitting(metrics_body(confusion_matrix=nested), 10**9)
+    assert kept is not None
+    assert (kept["confusion_matrix"], kept["overall_accuracy"]) == (None, 0.75)
+
+
+def large_metrics(name: str, number: int, score: float) -> dict[str, Any]:
+    counts = {"true_positives": 1000, "false_positives": 10, "false_negatives": 10}
+    scores = {"recall": score, "precision": score, "f1_score": score}
+    decisions = {f"{name}{number:03}": scores | counts for number in range(number)}
+    return metrics_body(overall_accuracy=score, metrics_per_decision=decisions)
+
+
+@pytest.mark.parametrize(
+    ("name", "decisions"),
+    [
+        ("Decision ", 290),
+        ("判定" * 20, 125),
+        ('"' * 10, 270),
+        ("\\" * 50, 180),
+        ("d" * 5000, 8),
+        ("\x01" * 20, 160),
+    ],
+)
+def test_the_largest_run_fits_into_an_execution_and_its_events_into_one_call(
+    name: str, decisions: int
+) -> None:
+    """The data of an execution at its end, of the largest parts that there can be."""
+    before = large_metrics(name, decisions, 0.9)
+    assert 0.8 * LARGEST_METRICS < len(json.dumps(before)) <= LARGEST_METRICS
+    run, ended = follow(before, large_metrics(name, decisions, 0.5))
+    data = {"run": run, "check": ended, "number": 3, "hold": {"held": True}}
+    assert len(json.dumps(data, ensure_ascii=False).encode()) < 0.95 * MOST_DATA
+    assert ended["outcome"] is not None
+    entries = ended["outcome"]["events"]
+    assert len(entries) == 2
+    assert sum(len(entry["Detail"].encode()) for entry in entries) < MOST_DATA
+    for entry in entries:
+        validate_entry(entry)
+    after = validate_entry(entries[0])["after"]
+    assert name.startswith(('"', "\\")) or after["metrics_per_decision"] is not None
+    assert len(json.dumps({"run": run, "check": first_check(run)}).encode()) < 200 * 1024
+
+
+def follow(before: dict[str, Any], after: dict[str, Any]) -> tuple[Run, Check]:
+    """A run with the longest ids, causes, references and rules, and how it ends."""
+    examples = [{"bucket": "b" * 63, "key": "\x01" * 800, "version_id": "v" * 1024}] * 5
+    gate = {"largest_drop": {f"{'D' * 60}{number}.recall": 0.02 for number in range(80)} | {"*.recall": 0.02}}
+    rules = read_rules(gate)
+    longest = "д" * ID_LENGTH
+    run = new_run(
+        run_id="r" * 80,
+        target=Target(longest, None),
+        job_id=longest,
+        model_id=longest,
+        cause=cause_of("к" * ID_LENGTH, 10**6, REQUESTED_AT, REQUESTED_AT, examples),
+        requested_at=REQUESTED_AT,
+        deadline_at=REQUESTED_AT + DEADLINE,
+        pace=PACE,
+        gate=gate,
+        durations=[1234.567] * 10,
+        reference=next_reference(None, before, rules, None, "not_judged"),
+        baseline=before,
+        origin=origin(),
+    )
+    quality = assess(before, after, rules, run["reference"])
+    assert quality["verdict"] == "regressed"
+    moved = next_reference(before, after, rules, run["reference"], quality["verdict"])
+    ending = Ending(2000, active_changed=False, shown=after)
+    outcome = completed(run, ending, NewMetrics(3600.0, quality, moved), "The metrics are new", origin(400))
+    check = first_check(run)
+    return run, {**check, "status": "completed", "detail": outcome["detail"], "outcome": outcome}

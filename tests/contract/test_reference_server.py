@@ -25,6 +25,7 @@ from tests.arcanna import (
     READ_SCOPE,
     REASON_BODY,
     RECOMPUTE_SCOPE,
+    RESOURCES_SCOPE,
     ArcannaServer,
     Behaviour,
     Fault,
@@ -46,9 +47,14 @@ JOBS = {JOB: Job("security-alerts", (OTHER_MODEL, MODEL)), 99: Job("phishing", (
 RECOMPUTE = ("POST", "/api/v2/metrics/model/request_recompute_metrics")
 METRICS = ("GET", "/api/v2/metrics/model")
 JOB_METRICS = ("POST", "/api/v2/metrics/job")
+OLD_JOB_METRICS = ("GET", "/api/v2/metrics/job")
+JOB_AND_MODEL = ("POST", "/api/v2/metrics/job_and_latest_model")
+OLD_JOB_AND_MODEL = ("GET", "/api/v2/metrics/job_and_latest_model")
+RESOURCES = ("GET", "/api/v2/resources")
 SCOPES = ("GET", "/api/v2/token/scopes")
 HEALTH = ("GET", "/api/v2/health/")
-ALL = [RECOMPUTE, METRICS, JOB_METRICS, SCOPES, HEALTH]
+OF_A_JOB = [JOB_METRICS, OLD_JOB_METRICS, JOB_AND_MODEL, OLD_JOB_AND_MODEL]
+ALL = [RECOMPUTE, METRICS, *OF_A_JOB, RESOURCES, SCOPES, HEALTH]
 HEADER = "alert_id,decision,consensus\n"
 TRUST_NOBODY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
@@ -73,6 +79,7 @@ class Caller:
         self.http = httpx.Client(base_url=server.url, headers=headers, timeout=timeout, verify=verify)
 
     def call(self, endpoint: tuple[str, str], **query: str) -> httpx.Response:
+        self.http.cookies.clear()  # httpx stumbles over odd ones
         return self.http.request(*endpoint, params={"job_id": str(JOB), "model_id": MODEL, **query})
 
     def recompute(self, model_id: str = MODEL) -> dict[str, Any]:
@@ -174,8 +181,13 @@ class TestThePage(OnSharedServer):
             "status": "queued",
         }
 
-    def test_a_job_name_is_answered_with_the_integer_id(self, caller: Caller) -> None:
+    def test_job_name_is_answered_with_the_integer_id(self, caller: Caller) -> None:
         assert caller.call(RECOMPUTE, job_id="security-alerts").json()["job_id"] == JOB
+
+    @pytest.mark.parametrize("endpoint", [METRICS, *OF_A_JOB])
+    def test_job_goes_by_its_name_too(self, caller: Caller, endpoint: tuple[str, str]) -> None:
+        by_name, by_id = (caller.call(endpoint, job_id=job) for job in ("security-alerts", str(JOB)))
+        assert (by_name.status_code, by_name.json()) == (200, by_id.json())
 
     @pytest.mark.parametrize("endpoint", [RECOMPUTE, METRICS])
     def test_404_example(self, caller: Caller, endpoint: tuple[str, str]) -> None:
@@ -187,7 +199,7 @@ class TestThePage(OnSharedServer):
             "details": "Model 'gone.hdf5' not found for job '1234'",
         }
 
-    @pytest.mark.parametrize("endpoint", [RECOMPUTE, METRICS, JOB_METRICS])
+    @pytest.mark.parametrize("endpoint", [RECOMPUTE, METRICS, *OF_A_JOB])
     @pytest.mark.parametrize("job_id", ["5", "no-such-job", "01234", "9" * 5000, "²"])
     def test_404_for_an_unknown_job(self, caller: Caller, endpoint: tuple[str, str], job_id: str) -> None:
         answer = caller.call(endpoint, job_id=job_id)
@@ -244,12 +256,18 @@ class TestAccess(OnSharedServer):
 
     @pytest.mark.parametrize(
         ("endpoint", "scope"),
-        [(RECOMPUTE, RECOMPUTE_SCOPE), (METRICS, READ_SCOPE), (JOB_METRICS, READ_SCOPE)],
+        [
+            (RECOMPUTE, RECOMPUTE_SCOPE),
+            (METRICS, READ_SCOPE),
+            *((endpoint, READ_SCOPE) for endpoint in OF_A_JOB),
+            (RESOURCES, RESOURCES_SCOPE),
+        ],
     )
     def test_each_endpoint_needs_its_scope(
         self, server: ArcannaServer, caller: Caller, endpoint: tuple[str, str], scope: str
     ) -> None:
-        server.set_api_keys({API_KEY: KeyInfo(frozenset({RECOMPUTE_SCOPE, READ_SCOPE} - {scope}))})
+        others = {RECOMPUTE_SCOPE, READ_SCOPE, RESOURCES_SCOPE} - {scope}
+        server.set_api_keys({API_KEY: KeyInfo(frozenset(others))})
         assert caller.call(endpoint).status_code == 403
 
         server.set_api_keys({API_KEY: KeyInfo(frozenset({f"{scope}:job:{JOB}"}))})
@@ -347,10 +365,49 @@ class TestFigures:
             }.items()
         )
 
-        server.set_active_model(JOB, "newly-trained.hdf5")
+        server.set_active_model("security-alerts", "newly-trained.hdf5")
         job = caller.call(JOB_METRICS).json()
         assert job["active_model_id"] == "newly-trained.hdf5"
         assert job["confusion_matrix"] is None
+
+    def test_of_a_job_have_every_field_that_the_vendor_s_client_checks(self, caller: Caller) -> None:
+        job = caller.call(JOB_METRICS, start_datetime="2025-01-15", end_datetime="2025-01-16T12:00:00").json()
+
+        assert (job["start_time"], job["end_time"]) == ("2025-01-15T00:00:00", "2025-01-16T12:00:00")
+        assert job["total_events"] == 0
+        assert job["changed_consensus_after_training"] == {
+            "total_events": 0,
+            "top_events_ids": [],
+            "top_buckets_ids": [],
+        }
+        without_dates = caller.call(OLD_JOB_METRICS).json()
+        assert without_dates == {**job, "start_time": None, "end_time": None}
+
+    def test_of_a_job_and_its_model_come_together(
+        self, server: ArcannaServer, caller: Caller, alerts: InMemoryAlerts
+    ) -> None:
+        alerts.put(JOB, MODEL, "small.csv", SMALL)
+        caller.recompute()
+        eventually(lambda: completed(server))
+        both = caller.call(JOB_AND_MODEL, timeout_s="120").json()
+
+        assert both.pop("active_model_metrics") == caller.metrics()
+        assert both == caller.call(JOB_METRICS).json()
+        assert caller.call(JOB_AND_MODEL, timeout_s="soon").status_code == 422
+
+    def test_of_a_job_without_a_model_come_without_a_model(self, caller: Caller) -> None:
+        both = caller.call(JOB_AND_MODEL, job_id="phishing").json()
+        assert both["active_model_id"] is None
+        assert both["active_model_metrics"]["model_id"] is None
+
+    def test_count_alerts_per_decision_as_floats(
+        self, server: ArcannaServer, caller: Caller, alerts: InMemoryAlerts
+    ) -> None:
+        alerts.put(JOB, MODEL, "small.csv", SMALL)
+        caller.recompute()
+        eventually(lambda: completed(server))
+        assert '"true_positives":2.0' in caller.call(METRICS).text
+        assert '"confusion_matrix":[[2,1],[0,1]]' in caller.call(METRICS).text
 
     def test_count_buckets_per_decision_of_the_analysts(
         self, server: ArcannaServer, caller: Caller, alerts: InMemoryAlerts
@@ -794,6 +851,85 @@ class TestControlOverHttp:
             told("PUT", "/api_keys", json={"another": {"scopes": []}})
             assert http.request(*HEALTH).status_code == 401
         assert all("_reference" not in request.path for request in server.requests)
+
+
+class TestResources(OnSharedServer):
+    @pytest.fixture(autouse=True)
+    def _key_may_read_them(self, server: ArcannaServer) -> None:
+        server.set_api_keys({API_KEY: KeyInfo(frozenset({RESOURCES_SCOPE}))})
+
+    def found(self, caller: Caller, **query: str) -> Any:
+        return caller.http.request(*RESOURCES, params=query).raise_for_status().json()
+
+    def test_are_the_jobs_with_their_ids_and_titles(self, caller: Caller) -> None:
+        security, phishing = {"id": JOB, "title": "security-alerts"}, {"id": 99, "title": "phishing"}
+        assert self.found(caller) == self.found(caller, resource_type="job") == [security, phishing]
+        assert self.found(caller, resource_type="job", title="phishing") == [phishing]
+
+    @pytest.mark.parametrize(
+        "query", [{"title": "unknown"}, {"title": "PHISHING"}, {"resource_type": "integration"}]
+    )
+    def test_are_none_where_no_job_fits(self, caller: Caller, query: dict[str, str]) -> None:
+        assert self.found(caller, **query) == []
+
+    def test_are_of_a_known_type(self, caller: Caller) -> None:
+        assert caller.http.request(*RESOURCES, params={"resource_type": "dream"}).status_code == 422
+
+    def test_are_not_shown_to_the_default_key(self, server: ArcannaServer, caller: Caller) -> None:
+        server.set_api_keys({API_KEY: KeyInfo()})
+        assert caller.call(RESOURCES).status_code == 403
+
+
+class TestOddAnswers:
+    @pytest.fixture(autouse=True)
+    def _server_is_odd(self, server: ArcannaServer) -> None:
+        server.set_behaviour(Behaviour(duration=0, odd=True))
+
+    def test_begin_with_a_byte_order_mark_and_bear_the_headers_of_a_gateway(self, caller: Caller) -> None:
+        for endpoint in ALL:
+            answer = caller.call(endpoint)
+            assert answer.content.startswith(b"\xef\xbb\xbf")
+            owners = [value for name, value in answer.headers.raw if name.lower() == b"x-owner"]
+            assert owners == [b"Z\xfcrich", b"Z\xc3\xbcrich"]
+
+    def test_are_202_to_a_request_and_give_the_id_a_point(self, caller: Caller) -> None:
+        answer = caller.call(RECOMPUTE, job_id="security-alerts")
+        assert (answer.status_code, answer.json()["job_id"]) == (202, 1234.0)
+        assert '"job_id": 1234.0' in answer.text
+
+    def test_show_unset_times_as_empty_texts_and_undefined_scores_as_nan(self, caller: Caller) -> None:
+        metrics = caller.metrics()
+        assert metrics["last_recomputed_timestamp"] == ""
+        assert str(metrics["overall_precision"]) == "nan"
+        both = caller.call(JOB_AND_MODEL).json()
+        assert both["start_time"] == both["active_model_metrics"]["last_recomputed_timestamp"] == ""
+
+    def test_show_scores_of_nothing_as_nan_and_the_means_with_them(
+        self, server: ArcannaServer, caller: Caller, alerts: InMemoryAlerts
+    ) -> None:
+        alerts.put(JOB, MODEL, "never-escalated.csv", HEADER + "1,Drop,Drop\n2,Drop,Escalate\n")
+        caller.recompute()
+        eventually(lambda: completed(server))
+        metrics = caller.metrics()
+
+        assert str(metrics["metrics_per_decision"]["Escalate"]["precision"]) == "nan"
+        assert metrics["metrics_per_decision"]["Escalate"]["recall"] == 0
+        assert str(metrics["overall_precision"]) == "nan"
+        assert metrics["overall_recall"] == 0.5
+        assert '"confusion_matrix": [[1.0, 0.0], [1.0, 0.0]]' in caller.call(METRICS).text
+
+    def test_keep_their_words_where_they_are_errors(self, caller: Caller) -> None:
+        answer = caller.call(METRICS, model_id="gone.hdf5")
+        assert (answer.status_code, answer.json()["error"]) == (404, "Model not found")
+
+    def test_are_those_of_the_models_that_are_odd(self, server: ArcannaServer, caller: Caller) -> None:
+        server.set_behaviour(Behaviour(), OTHER_MODEL)
+        assert caller.call(METRICS, model_id=OTHER_MODEL).json()["last_recomputed_timestamp"] is None
+        assert caller.call(METRICS).json()["last_recomputed_timestamp"] == ""
+
+    def test_can_be_edited_by_faults(self, server: ArcannaServer, caller: Caller) -> None:
+        server.add_fault(Fault(fields={"model_id": "other.hdf5"}))
+        assert caller.metrics()["model_id"] == "other.hdf5"
 
 
 class TestNetwork:

@@ -7,7 +7,7 @@ from typing import Any
 
 from arcanna_metrics.times import from_iso
 from tests.arcanna.platform import Recompute
-from tests.demo.record import Model, Poll, Record, Run, Upload
+from tests.demo.record import Model, Outage, Poll, Record, Run, Upload
 from tests.harness import Installation
 
 
@@ -15,13 +15,14 @@ def gather(
     here: Installation,
     jobs: Mapping[str, str],
     uploads: Sequence[Upload],
+    outage: tuple[float, float],
     outcomes: Iterable[Mapping[str, Any]],
     summary: Mapping[str, str],
     promises: Mapping[str, bool],
 ) -> Record:
     """The record of a demo whose runs have all ended.
 
-    `jobs` gives the job's name by model id, `uploads` come with epoch seconds, `outcomes` are the events.
+    `jobs` gives the job's name by model id, `uploads` and `outage` have epoch seconds, `outcomes` are events.
     """
     began = min(upload.at for upload in uploads)
     lines = here.log_entries("CheckStatusFunction")
@@ -29,13 +30,23 @@ def gather(
     of_run = {outcome["detail"]["run_id"]: outcome for outcome in outcomes}
     runs: dict[str, list[Run]] = {model_id: [] for model_id in jobs}
     for execution in here.cloud.executions():
-        outcome = of_run[execution["name"]]
+        if not (outcome := of_run.get(execution["name"])):
+            continue
         model_id = outcome["detail"]["model_id"]
         runs[model_id].append(run_of(execution, outcome, checks, here.arcanna.recomputes(model_id), began))
     return Record(
         began_at=datetime.fromtimestamp(began, UTC),
         models=tuple(Model(job, model_id, tuple(runs[model_id])) for model_id, job in jobs.items()),
         uploads=tuple(replace(upload, at=upload.at - began) for upload in uploads),
+        outage=Outage(
+            outage[0] - began,
+            outage[1] - began,
+            tuple(
+                Poll(from_iso(line["timestamp"]) - began, f"{line['reason']}: {line['detail']}")
+                for line in here.log_entries("TriggerRecomputeFunction")
+                if line.get("message") == "attempt failed"
+            ),
+        ),
         summary=dict(summary),
         promises=dict(promises),
     )
@@ -50,7 +61,7 @@ def run_of(
 ) -> Run:
     """A run: from its execution, its outcome event, the log lines of checks and what the platform did.
 
-    The model's release is the last that an execution does: its end is taken for it.
+    The release of the target is the last step of an execution, so its end counts as the release.
     """
     detail = outcome["detail"]
     claimed, released = from_iso(detail["requested_at"]), execution["stopDate"].timestamp()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.demo.markup import Markup, counted, element, join, name, seconds
-from tests.demo.record import Model, Record, Run
+from tests.demo.record import Model, Outage, Record, Run
 from tests.demo.timeline import axis_of, has_failed, in_words, lane, outcome_of, scale
 
 STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
@@ -114,7 +114,8 @@ def _lanes(record: Record, width: float) -> list[Markup]:
     for model in record.models:
         uploads = record.uploads_of(model.model_id)
         title = element("p", name(model.job), " ", name(model.model_id, class_="id"), class_="lane-name")
-        lanes += [title, lane(axis, uploads, model.runs, in_words(model.job, uploads, model.runs))]
+        words = in_words(model.job, uploads, model.runs, record.outage)
+        lanes += [title, lane(axis, uploads, model.runs, words, record.outage)]
     if ignored := record.uploads_of(None):
         keys = [name(upload.key, class_="id") for upload in ignored]
         title = element("p", "No route ", *keys, class_="lane-name")
@@ -136,6 +137,7 @@ LEGEND = (
     ("recompute requested (POST)", 10, '<path d="M1 5h8l-4 6z" class="post"/>'),
     ("queued at Arcanna", 22, '<path d="M1 8H21" class="queued"/>'),
     ("Arcanna recomputes", 22, '<rect x="1" y="5.5" width="20" height="5" rx="2" class="work"/>'),
+    ("Arcanna does not answer", 22, '<rect x="0" y="0" width="22" height="16" class="outage"/>'),
     ("completed", 6, '<rect x="1" y="1" width="4" height="14" rx="1.5" class="end completed"/>'),
     ("failed", 6, '<rect x="1" y="1" width="4" height="14" rx="1.5" class="end failed"/>'),
 )
@@ -326,6 +328,8 @@ def _events(record: Record) -> Markup:
     for model in record.models:
         for n, run in enumerate(model.runs, 1):
             rows += [(at, f"{model.job}, run {n}", what) for at, what in _story_of(run)]
+    if record.outage:
+        rows += [(at, "", what) for at, what in _story_of_outage(record.outage)]
     headings = [element("th", text, scope="col") for text in ("Second", "Run", "What happened")]
     body = [
         element(
@@ -356,6 +360,17 @@ def _story_of(run: Run) -> list[tuple[float, str]]:
         *((at, what) for at, what in platform if at is not None),
         *((poll.at, f"Poll {number}: {poll.detail}") for number, poll in enumerate(run.polls, 1)),
         (run.released_at, f"{run.outcome}: {run.why}"),
+    ]
+
+
+def _story_of_outage(outage: Outage) -> list[tuple[float, str]]:
+    return [
+        (outage.began, "Arcanna does not answer any more"),
+        *(
+            (attempt.at, f"An attempt failed and will be retried: {attempt.detail}")
+            for attempt in outage.attempts
+        ),
+        (outage.ended, "Arcanna answers again"),
     ]
 
 

@@ -55,12 +55,22 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Outage:
+    """A time in which Arcanna did not answer, with the attempts that failed for it."""
+
+    began: float
+    ended: float
+    attempts: tuple[Poll, ...]
+
+
+@dataclass(frozen=True)
 class Record:
     """A whole demo; `began_at` is the time of its first upload."""
 
     began_at: datetime
     models: tuple[Model, ...]
     uploads: tuple[Upload, ...]
+    outage: Outage | None
     summary: dict[str, str]
     promises: dict[str, bool]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from tests.demo.record import Model, Poll, Record, Run, Upload
+from tests.demo.record import Model, Outage, Poll, Record, Run, Upload
 
 EVIL = "</style></title><script>alert('1')</script><img src=x onerror=\"alert(2)\">&amp;\u202e\x00"
 LONG = "security-alerts-of-all-subsidiaries-" * 6 + "W" * 40
@@ -80,6 +80,7 @@ def hostile() -> Record:
             *(Upload(n * 1.1, LONG, EVIL, correction=n % 2 == 0) for n in range(31)),
             *(Upload(n * 4.0, LONG + EVIL, None) for n in range(8)),
         ),
+        outage=Outage(3.0, 29.0, tuple(Poll(3.0 + n, EVIL + LONG) for n in range(20))),
         summary={"updates received": "45", LONG: "8.5 s", EVIL: EVIL, "": ""},
         promises={"this is kept": True, EVIL: False, LONG: False},
     )

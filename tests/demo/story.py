@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tests.demo.markup import counted
 from tests.demo.view import View
 from tests.harness import Installation
 
@@ -54,22 +55,24 @@ class Story:
         self._read[function] = len(lines)
 
     def _trigger_line(self, line: Mapping[str, Any]) -> None:
-        message = line.get("message")
-        if message == "updates handled":
-            text = f"{line['updates']} update(s) of {line['model_id']}: {line['outcome']}"
-            self._view.say("batch", text, "cyan")
-        elif message == "run started":
-            self._view.say("claim", f"{line['model_id']}: run {line['run_id'][:8]} started", "blue")
-            self._view.state(line["model_id"], "requested")
-        elif message == "no route":
-            self._view.say("ignored", f"no route knows {line['key']}", "dim")
+        match line.get("message"):
+            case "updates recorded":
+                self._view.say("record", f"{line['model_id']}: {counted(line['updates'], 'update')}", "cyan")
+            case "run started":
+                self._view.say("run", f"{line['model_id']}: run {line['run_id'][:8]} started", "blue")
+                self._view.state(line["model_id"], "requested")
+            case "attempt failed":
+                self._view.say("retry", f"{line['model_id']}: {line['reason']}, will be retried", "red")
+                self._view.state(line["model_id"], "waits for the next attempt")
+            case "no route":
+                self._view.say("ignored", f"no route knows {line['key']}", "dim")
 
     def _check_line(self, line: Mapping[str, Any]) -> None:
         if line.get("message") != "status checked":
             return
         text = f"{line['model_id']}: poll {line['polls']}, {line['detail']}"
         if line["status"] == "running":
-            text += f", next look in {line['wait_seconds']} s"
+            text += f", next check in {line['wait_seconds']} s"
         self._view.say("poll", text, "magenta")
         self._view.state(line["model_id"], f"{line['status']} ({line['detail']})")
 

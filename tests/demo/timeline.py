@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from tests.demo.markup import Markup, counted, element, join, seconds
-from tests.demo.record import Record, Run, Upload
+from tests.demo.record import Outage, Record, Run, Upload
 
 EDGE = 8.0
 """Room left and right of the time axis, in pixels."""
@@ -76,6 +76,8 @@ class Axis:
 def axis_of(record: Record, width: float) -> Axis:
     """The axis that all models of the record share."""
     ends = [run.released_at for model in record.models for run in model.runs]
+    if record.outage:
+        ends.append(record.outage.ended)
     return Axis(width, max([1.0, *(upload.at for upload in record.uploads), *ends]))
 
 
@@ -84,7 +86,9 @@ def text_width(text: str) -> float:
     return len(text) * TEXT * CHARACTER
 
 
-def lane(axis: Axis, uploads: Sequence[Upload], runs: Sequence[Run], label: str) -> Markup:
+def lane(
+    axis: Axis, uploads: Sequence[Upload], runs: Sequence[Run], label: str, outage: Outage | None = None
+) -> Markup:
     """What happened to one model."""
     above, height = _updates(axis, uploads, runs)
     ground = height + 6
@@ -92,6 +96,7 @@ def lane(axis: Axis, uploads: Sequence[Upload], runs: Sequence[Run], label: str)
     bottom = ground + (14 + depth if runs else 6)
     return element(
         "svg",
+        _outage(axis, outage, bottom),
         _grid(axis, bottom),
         element("g", above, transform=f"translate(0 {ground:.2f})"),
         element("g", below, transform=f"translate(0 {ground + 14:.2f})"),
@@ -111,7 +116,7 @@ def scale(axis: Axis) -> Markup:
     return element("svg", *ticks, viewBox=f"0 0 {axis.width:g} 18", class_="scale", aria_hidden="true")
 
 
-def in_words(title: str, uploads: Sequence[Upload], runs: Sequence[Run]) -> str:
+def in_words(title: str, uploads: Sequence[Upload], runs: Sequence[Run], outage: Outage | None = None) -> str:
     """The lane for those who do not see it."""
     kinds = [
         f"{_kind(group)} from {seconds(group[0].at)} to {seconds(group[-1].at)}"
@@ -122,7 +127,10 @@ def in_words(title: str, uploads: Sequence[Upload], runs: Sequence[Run]) -> str:
         f" {counted(len(run.polls), 'poll')}: {outcome_of(run)}"
         for n, run in enumerate(runs, 1)
     ]
-    return f"{title}: {'; '.join([*kinds, *ends]) or 'nothing happened'}."
+    away = (
+        [f"Arcanna does not answer from {seconds(outage.began)} to {seconds(outage.ended)}"] if outage else []
+    )
+    return f"{title}: {'; '.join([*kinds, *ends, *away]) or 'nothing happened'}."
 
 
 def outcome_of(run: Run) -> str:
@@ -314,6 +322,23 @@ def _platform(axis: Axis, run: Run) -> Markup:
         class_="work",
     )
     return join(queued, work, post)
+
+
+def _outage(axis: Axis, outage: Outage | None, height: float) -> Markup:
+    """The time in which Arcanna did not answer, as a ground."""
+    if outage is None:
+        return join()
+    left, right = axis.x(outage.began), axis.x(outage.ended)
+    title = f"Arcanna does not answer: {seconds(outage.began)} to {seconds(outage.ended)}"
+    return element(
+        "rect",
+        element("title", title),
+        x=left,
+        y=0,
+        width=max(1.0, right - left),
+        height=height,
+        class_="outage",
+    )
 
 
 def _grid(axis: Axis, height: float) -> Markup:

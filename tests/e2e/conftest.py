@@ -6,31 +6,41 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.arcanna.platform import SHORT, Job
+from tests.e2e.scene import JOB, JOB_NAME, MODELS, OTHER_JOB, OTHER_MODELS, Mailbox, Scene
 from tests.harness import Installation, installation
 
-JOB = 1234
-OTHER_JOB = 77
-MODELS = tuple(f"generic-1-{JOB}-model-{1747385873 + n}.hdf5" for n in range(120))
-OTHER_MODELS = ("generic-1-77-model-1751030400.hdf5", "generic-1-77-model-1761030400.hdf5")
+NewScene = Callable[[], Scene]
+
+VISIBILITY = "4"
+"""Seconds until what a killed invocation had comes back. The template's twelve minutes are too long here."""
 
 
 @pytest.fixture(scope="package")
 def here(worker_id: str) -> Iterator[Installation]:
     jobs = {
-        JOB: Job(name="security-alerts", models=MODELS),
+        JOB: Job(name=JOB_NAME, models=MODELS),
         OTHER_JOB: Job(name="phishing-triage", models=OTHER_MODELS),
     }
     with installation(jobs, SHORT, f"e2e-{worker_id}") as installed:
+        installed.cloud.client("sqs").set_queue_attributes(
+            QueueUrl=installed.cloud.outputs["UpdatesQueueUrl"], Attributes={"VisibilityTimeout": VISIBILITY}
+        )
         yield installed
 
 
-@pytest.fixture(scope="session")
-def fresh_model() -> Callable[[], str]:
-    """Gives a model of job 1234 that no other test has."""
+@pytest.fixture(scope="package")
+def new_scene(here: Installation) -> NewScene:
+    """Gives a model of job 1234 that no other test has, as a target."""
     models = itertools.chain(MODELS)
-    return lambda: next(models)
+    return lambda: Scene(here, next(models))
 
 
 @pytest.fixture
-def model(fresh_model: Callable[[], str]) -> str:
-    return fresh_model()
+def scene(new_scene: NewScene) -> Scene:
+    return new_scene()
+
+
+@pytest.fixture(scope="package")
+def told(here: Installation) -> Mailbox:
+    """All outcome events and notifications."""
+    return Mailbox(here, "told").with_events().with_notifications()

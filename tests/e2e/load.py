@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,11 @@ from tests.arcanna.faults import Fault
 from tests.arcanna.platform import Behaviour, Job
 from tests.arcanna.server import ArcannaServer
 from tests.benchmarks.batch import peak_mebibytes
-from tests.e2e.alone import alone, messages, own_installation, settle, waiting
-from tests.e2e.conftest import JOB
+from tests.e2e.alone import alone, own_installation
+from tests.e2e.scene import CHECK, JOB, TRIGGER, dead_letters, in_queue, settle, two_at_once
 from tests.harness import Installation
 
-FUNCTIONS = ("TriggerRecomputeFunction", "CheckStatusFunction")
+FUNCTIONS = (TRIGGER, CHECK)
 REFUSED_EVERY = 40  # by 429, and as often by 503: one call in twenty
 UPLOADS = 50  # of the updates: real objects, by way of S3 and EventBridge
 GARBAGE = ("no JSON {n}", '{{"job": {n}}}', '["{n}"]', '{{"job_id": "\\u0000{n}"}}')
@@ -143,7 +142,7 @@ class _Watch:
     peaks: dict[str, float] = field(default_factory=lambda: dict.fromkeys(FUNCTIONS, 0.0))
 
     def look(self, here: Installation) -> None:
-        self.backlog = max(self.backlog, waiting(here, "", "Delayed", "NotVisible"))
+        self.backlog = max(self.backlog, len(in_queue(here)))
         for function in FUNCTIONS:
             for sandbox in here.cloud.sandboxes(function):
                 with suppress(FileNotFoundError, ProcessLookupError, ValueError):  # it has just ended
@@ -179,11 +178,11 @@ def _lost(here: Installation, updated_at: dict[str, float]) -> Iterator[str]:
 
 
 def _misplaced(here: Installation, garbage: Sequence[str]) -> Iterator[str]:
-    letters = messages(here, here.cloud.outputs["DeadLetterQueueUrl"])
-    for letter in letters:
-        if letter.get("MessageAttributes", {}).get("reason", {}).get("StringValue") != "BadInput":
-            yield f"a dead letter without the reason BadInput: {letter['Body'][:100]!r}"
-    bodies, wanted = Counter(letter["Body"] for letter in letters), Counter(garbage)
+    letters = dead_letters(here)
+    for body, reason in letters:
+        if reason != "BadInput":
+            yield f"a dead letter without the reason BadInput: {body[:100]!r}"
+    bodies, wanted = Counter(body for body, _ in letters), Counter(garbage)
     if bodies != wanted:
         missing, others = (wanted - bodies).total(), (bodies - wanted).total()
         yield f"{missing} garbage messages are no dead letters, {others} others are"
@@ -192,13 +191,12 @@ def _misplaced(here: Installation, garbage: Sequence[str]) -> Iterator[str]:
 def _overlaps(here: Installation) -> Iterator[str]:
     runs: dict[str, list[dict[str, Any]]] = {}
     for execution in here.cloud.executions():
-        if execution.get("error") == "Superseded":
-            continue  # it came too late on a slow machine, and never held its model
-        runs.setdefault(json.loads(execution["input"])["run"]["model_id"], []).append(execution)
+        run = json.loads(execution["input"])["run"]
+        runs.setdefault(run["model_id"], []).append(execution | {"run": run})
         if execution["status"] != "SUCCEEDED":
             yield f"execution {execution['name']} ended as {execution['status']}: {execution.get('error')}"
     for model, executions in runs.items():
-        if any(later["startDate"] < earlier["stopDate"] for earlier, later in pairwise(executions)):
+        if two_at_once(here, executions):
             yield f"{model} had two runs at once"
 
 

@@ -1,128 +1,409 @@
-"""What people and others do to one model while a fault strikes."""
+"""One target on an installation: what happens to it, and what is to be seen of it.
+
+Waits are for events, never for so many seconds to pass. Where the protocol itself waits long (for the
+lifetime of a claim, for an hour between two looks at an execution), the entry is made so much older instead.
+"""
 
 import json
+import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
 
-from arcanna_metrics.starter import LEASE_SLACK
+from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.ledger import Ledger
+from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME
+from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso
+from tests.arcanna.alerts import labelled_alerts
+from tests.arcanna.faults import Endpoint, Fault
 from tests.arcanna.front_door import ReceivedRequest
-from tests.arcanna.platform import FOR_EVER, SHORT, Behaviour
-from tests.e2e.conftest import JOB
+from tests.arcanna.platform import FOR_EVER, Behaviour, Recompute
 from tests.harness import Installation, wait_for
-from tests.local_cloud import Call
+from tests.local_cloud import FunctionError
+
+JOB = 1234
+JOB_NAME = "security-alerts"
+MODELS = tuple(f"generic-1-{JOB}-model-{1747385873 + n}.hdf5" for n in range(200))
+OTHER_JOB = 77
+OTHER_MODELS = ("generic-1-77-model-1751030400.hdf5", "generic-1-77-model-1761030400.hdf5")
+
+TRIGGER, CHECK = "TriggerRecomputeFunction", "CheckStatusFunction"
+TRIGGER_ROLE, CHECK_ROLE, WORKFLOW_ROLE = f"{TRIGGER}Role", f"{CHECK}Role", "RecomputeWorkflowRole"
+PATIENCE = 60.0
+"""Seconds for which anything is waited for, however slow the machine is."""
+
+ACCURACY = {"Drop": 0.9, "Investigate": 0.8, "Escalate": 0.7}
+SWEEP = '{"sweep": true}'
+
+
+def alerts(seed: int = 1) -> str:
+    """20 labelled alerts; with another seed, other ones."""
+    return labelled_alerts(20, ACCURACY, seed=seed, first_id=seed * 20)
 
 
 @dataclass
 class Scene:
-    """One model on the installation, and when its training data last changed (epoch seconds)."""
+    """A model as a target, or its job's active model, which it is."""
 
     here: Installation
-    model: str
-    updated_at: float = 0.0
+    model: str  # which the platform recomputes
+    job_id: str = str(JOB)
+    active: bool = False  # the target is the job's active model, whichever that is
+    updated_at: float = 0.0  # when it was last updated, in epoch seconds
+
+    @property
+    def target(self) -> Target:
+        """The ledger's key."""
+        return Target(self.job_id, None if self.active else self.model)
+
+    # --- What happens to it --------------------------------------------------------------------------------
+
+    def key(self, name: str = "alerts.csv") -> str:
+        """The key of an object under the routes without a threshold."""
+        parts = ["training-data", *(part for part in self.target if part), name]
+        return "/".join(parts)
+
+    def feedback_key(self, name: str) -> str:
+        """The key of an object under the route with a threshold."""
+        return f"feedback/{self.job_id}/{self.model}/{name}"
+
+    def upload(self, name: str = "alerts.csv", body: str | None = None) -> None:
+        """New training data."""
+        self.here.upload(self.key(name), alerts() if body is None else body)
+        self.updated_at = time.time()
+
+    def give_feedback(self, name: str, body: str | None = None) -> None:
+        """New training data that is worth a recompute only with more of it."""
+        self.here.upload(self.feedback_key(name), alerts() if body is None else body)
+        self.updated_at = time.time()
+
+    def request(self, **fields: object) -> None:
+        """A request by the queue; by hand, unless the fields have a time or an age."""
+        send(self.here, self._request(fields))
+        self.updated_at = time.time()
+
+    def invoke(self, **fields: object) -> Any:
+        """A request by direct invocation; what the trigger answers of the target."""
+        self.updated_at = time.time()
+        (recorded,) = self.here.cloud.invoke(TRIGGER, self._request(fields))["recorded"]
+        return recorded
+
+    def _request(self, fields: Mapping[str, object]) -> dict[str, object]:
+        given: dict[str, object] = {"job_id": self.target.job_id, "model_id": self.target.model_id, **fields}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def try_to_invoke(self) -> None:
+        """A request by direct invocation, of which the trigger may die: then nobody asks again."""
+        with suppress(FunctionError):
+            self.invoke()
 
     def behaves(self, behaviour: Behaviour) -> None:
         """How the model's recomputes go from now on, one under way too."""
         self.here.arcanna.set_behaviour(behaviour, self.model)
 
-    def update(self) -> None:
-        self.here.cloud.client("sqs").send_message(
-            QueueUrl=self.here.cloud.outputs["UpdatesQueueUrl"],
-            MessageBody=json.dumps({"job_id": JOB, "model_id": self.model}),
-        )
-        self.updated_at = time.time()
+    def meets(self, fault: Fault) -> None:
+        """What goes wrong with the platform's answers about the model."""
+        self.here.arcanna.add_fault(replace(fault, model_id=self.model))
 
-    def update_past_the_queue(self) -> None:
-        """By direct invocation, which the trigger hears of at once however many updates there are."""
-        self.updated_at = time.time()
-        self.here.cloud.client("lambda").invoke(
-            FunctionName=self.here.cloud.outputs["TriggerRecomputeFunction"],
-            Payload=json.dumps({"job_id": JOB, "model_id": self.model}),
-        )
-
-    def requests(self, endpoint: str) -> list[ReceivedRequest]:
-        return [r for r in self.here.arcanna.requests if r.model_id == self.model and r.endpoint == endpoint]
+    def recompute_by_somebody_else(self) -> None:
+        self.here.arcanna.external_recompute(int(self.job_id), self.model)
 
     def stop_execution(self) -> None:
-        """What an operator does in the console."""
-        machine = self.here.cloud.outputs["RecomputeWorkflowArn"]
-        arn = f"{machine.replace(':stateMachine:', ':execution:')}:{self.entry()['run_id']}"
+        """What an operator does in the console to the execution that follows the run."""
+        entry = self.entry()
+        machine = self.here.cloud.outputs["RecomputeWorkflowArn"].replace(":stateMachine:", ":execution:")
+        number = f"-{entry.resumed}" if entry.resumed else ""
+        arn = f"{machine}:{entry.run_id}{number}"
         self.here.cloud.client("stepfunctions").stop_execution(executionArn=arn)
 
-    def entry(self) -> dict[str, str]:
-        """The ledger's entry of the model."""
-        item = self.here.cloud.client("dynamodb").get_item(
-            TableName=self.here.cloud.outputs["LedgerTable"],
-            Key={"job_id": {"S": str(JOB)}, "model_id": {"S": self.model}},
+    def let_claim_expire(self) -> None:
+        """Makes the claim so old that its invocation is dead for certain. One that is held stays as it is."""
+
+        def older(entry: Entry) -> Entry | None:
+            if entry.run_id is None or entry.held or entry.requested_at is None:
+                return None
+            long_ago = entry.requested_at - CLAIM_LIFETIME
+            return replace(entry, requested_at=long_ago, due_at=long_ago + CLAIM_LIFETIME)
+
+        self.ledger.apply(self.target, older)
+
+    def let_check_up_come(self) -> None:
+        """Has the time come at which somebody looks at the execution that follows the run."""
+        self.ledger.apply(
+            self.target, lambda entry: replace(entry, due_at=time.time()) if entry.run_id else None
         )
-        return {name: next(iter(value.values())) for name, value in item.get("Item", {}).items()}
 
-    @staticmethod
-    def text_of(call: Call) -> str:
-        return json.dumps(call.parameters, default=str)
+    # --- What is to be seen --------------------------------------------------------------------------------
+
+    def entry(self) -> Entry:
+        """What the ledger knows of the target."""
+        return self.ledger.read(self.target)
+
+    def last_failure(self) -> dict[str, Any]:
+        """How the last run failed; empty if it did not."""
+        return {**(self.entry().last_failure or {})}
+
+    @property
+    def ledger(self) -> Ledger:
+        """The project's own way to read and write it."""
+        cloud = self.here.cloud
+        return Ledger(cloud.client("dynamodb"), cloud.outputs["LedgerTable"], time.time)
+
+    def requests(self, endpoint: Endpoint) -> list[ReceivedRequest]:
+        """What the platform was asked about the model."""
+        return [r for r in self.here.arcanna.requests if r.model_id == self.model and r.endpoint == endpoint]
+
+    def posts(self) -> list[float]:
+        """When the platform was asked to recompute the model."""
+        return [request.at for request in self.requests("recompute")]
+
+    def recomputes(self) -> list[Recompute]:
+        return self.here.arcanna.recomputes(self.model)
+
+    def served(self) -> dict[str, Any]:
+        """The metrics that the platform shows."""
+        return self.here.served(int(self.job_id), self.model)
+
+    def rows_served(self) -> int:
+        """How many alerts the metrics are of."""
+        return sum(map(sum, self.served()["confusion_matrix"]))
+
+    def executions(self) -> list[dict[str, Any]]:
+        """Those of the target, oldest first, each with its run and its number."""
+        every = [execution | json.loads(execution["input"]) for execution in self.here.cloud.executions()]
+        return [
+            e
+            for e in every
+            if (Target(**e["run"]["target"]), e["run"]["model_id"]) == (self.target, self.model)
+        ]
+
+    def runs(self) -> list[dict[str, Any]]:
+        """The executions that held the target; not those whose claim had been taken over."""
+        return [execution for execution in self.executions() if not is_superseded(execution)]
+
+    # --- Waiting for it ------------------------------------------------------------------------------------
+
+    def until(self, what: str, look: Callable[[Entry], object]) -> Entry:
+        """The entry, once it is so."""
+
+        def found() -> Entry | None:
+            entry = self.entry()
+            return entry if look(entry) else None
+
+        entry = wait_for(f"{what} of {self.model}", found, PATIENCE)
+        assert entry is not None
+        return entry
+
+    def until_requested(self, count: int = 1) -> None:
+        wait_for(f"request {count} of {self.model}", lambda: len(self.posts()) >= count, PATIENCE)
+
+    def until_held(self) -> Entry:
+        """A run is under way, and its execution has begun."""
+        return self.until("the hold", lambda entry: entry.held)
+
+    def until_waiting(self, updates: int = 1) -> Entry:
+        """So many updates wait."""
+        return self.until(f"{updates} waiting updates", lambda e: e.dirty and e.updates >= updates)
+
+    def until_fresh(self) -> Entry:
+        """The metrics are of a recompute that was requested after the last update."""
+        return self.until(
+            "fresh metrics", lambda entry: entry.fresh_as_of and entry.fresh_as_of > self.updated_at
+        )
+
+    def until_rest(self) -> None:
+        """No update of the target is on its way or waits, and no run is under way."""
+        wait_for(f"rest of {self.model}", self._rests, PATIENCE)
+
+    def _rests(self) -> bool:
+        # What leaves the queue is recorded by then, so the entry is read last.
+        return not in_queue(self.here) and self.entry().due_at is None and not _any_running(self.executions())
+
+    def ended(self, count: int) -> list[dict[str, Any]]:
+        """The executions that held the target, once there are so many and all have ended."""
+
+        def found() -> list[dict[str, Any]]:
+            executions = self.executions()
+            held = [execution for execution in executions if not is_superseded(execution)]
+            return held if len(held) >= count and not _any_running(executions) else []
+
+        return wait_for(f"{count} ended runs of {self.model}", found, PATIENCE)
+
+    def long_under_way(self) -> None:
+        """A run whose recompute goes on until the model behaves otherwise."""
+        self.behaves(FOR_EVER)
+        self.try_to_invoke()
+        self.until_held()
 
 
-def once(scene: Scene) -> None:
-    scene.update()
+def _any_running(executions: list[dict[str, Any]]) -> bool:
+    return any(execution["status"] == "RUNNING" for execution in executions)
 
 
-def under_way(scene: Scene) -> None:
-    scene.update()
-    wait_for(f"the hold of {scene.model}", lambda: _is_held(scene), 60)
+def is_superseded(execution: Mapping[str, Any]) -> bool:
+    """Whether an execution has ended because its claim had been taken over."""
+    output = json.loads(execution.get("output") or "{}")
+    return bool(output) and not output["hold"]["held"]
 
 
-def long_under_way(scene: Scene) -> None:
-    """A run whose recompute goes on until the model behaves otherwise."""
-    scene.behaves(FOR_EVER)
-    under_way(scene)
+def two_at_once(here: Installation, executions: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a run of a target began before the one before it was released.
+
+    `executions` are those of one target, each with its run, oldest first.
+    """
+    runs: dict[str, list[Mapping[str, Any]]] = {}
+    for execution in executions:
+        if not is_superseded(execution):
+            runs.setdefault(execution["run"]["run_id"], []).append(execution)
+    return any(
+        from_iso(later[0]["run"]["requested_at"]) < _released_at(here, earlier[-1])
+        for earlier, later in pairwise(runs.values())
+    )
 
 
-def _is_held(scene: Scene) -> bool:
-    """Whether an execution has the model: only that prolongs the lease beyond any invocation."""
-    lease = scene.entry().get("lease_expires_at")
-    return lease is not None and from_iso(lease) > time.time() + LEASE_SLACK / 2
+def _released_at(here: Installation, execution: Mapping[str, Any]) -> float:
+    """When an execution let its target go; when it ended, if it did not."""
+    for event in here.cloud.history(execution["executionArn"]):
+        if event.get("stateEnteredEventDetails", {}).get("name") == "Release":
+            return float(event["timestamp"].timestamp())
+    return float(execution["stopDate"].timestamp())
 
 
-def update_waiting(scene: Scene) -> None:
-    """A run that goes on, and an update that it does not cover."""
-    long_under_way(scene)
-    scene.update_past_the_queue()
-    wait_for(f"the pending update of {scene.model}", lambda: "pending_at" in scene.entry())
+# --- The installation around it ----------------------------------------------------------------------------
 
 
-def update_during_the_run(scene: Scene) -> None:
-    long_under_way(scene)
-    scene.update_past_the_queue()
-    scene.behaves(SHORT)
+def send(here: Installation, body: object) -> None:
+    """A message into the updates queue."""
+    here.cloud.client("sqs").send_message(
+        QueueUrl=here.cloud.outputs["UpdatesQueueUrl"], MessageBody=json.dumps(body)
+    )
 
 
-def aborted(scene: Scene) -> None:
-    long_under_way(scene)
-    scene.stop_execution()
+def in_queue(here: Installation) -> list[str]:
+    """The messages in the updates queue, in whatever state, but for sweeps."""
+    return [body for body in here.cloud.messages("UpdatesQueue") if body != SWEEP]
 
 
-def aborted_with_an_update_waiting(scene: Scene) -> None:
-    update_waiting(scene)
-    scene.stop_execution()
-    scene.behaves(SHORT)
+def dead_letters(here: Installation) -> list[tuple[str, str]]:
+    """Body and reason of all dead letters that are not hidden. They stay, hidden for long."""
+    letters = received(here, here.cloud.outputs["DeadLetterQueueUrl"])
+    return [
+        (letter["Body"], letter.get("MessageAttributes", {}).get("reason", {}).get("StringValue", ""))
+        for letter in letters
+    ]
 
 
-def model_removed(scene: Scene) -> None:
-    long_under_way(scene)
-    scene.here.arcanna.remove_model(JOB, scene.model)
+def received(here: Installation, url: str, hidden_for: int = 3600) -> list[dict[str, Any]]:
+    """All messages that a queue shows now, with their attributes. They stay there, hidden for seconds."""
+    sqs, found = here.cloud.client("sqs"), []
+    while messages := sqs.receive_message(
+        QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=hidden_for, MessageAttributeNames=["All"]
+    ).get("Messages"):
+        found += messages
+    return found
 
 
-def busy_with_anothers(scene: Scene) -> None:
-    """Until the trigger has met it, unless it is for ever."""
-    scene.here.arcanna.external_recompute(JOB, scene.model)
-    wait_for("the other's recompute", lambda: scene.here.served(JOB, scene.model)["is_recomputing_metrics"])
-    scene.update()
+def sweep(here: Installation) -> None:
+    """What EventBridge Scheduler does every minute."""
+    here.cloud.fire_schedule("SweepSchedule")
 
 
-def check_killed(scene: Scene) -> None:
-    """Kills every check that is under way while the model's first one waits for its answer."""
-    scene.update()
-    wait_for("the check", lambda: any(r.fault and r.status is None for r in scene.requests("metrics")), 60)
-    for sandbox in scene.here.cloud.sandboxes("CheckStatusFunction"):
-        if sandbox.busy:
-            sandbox.kill()
+def is_quiet(here: Installation) -> bool:
+    """Whether no update is on its way or waits, and no run is under way, on the whole installation."""
+    if in_queue(here):
+        return False
+    ledger = Ledger(here.cloud.client("dynamodb"), here.cloud.outputs["LedgerTable"], time.time)
+    if ledger.waiting_or_running():
+        return False
+    return not _any_running(here.cloud.executions())
+
+
+def settle(here: Installation, seconds: float = PATIENCE) -> None:
+    """Waits until the installation is quiet."""
+    wait_for("quiet", lambda: is_quiet(here), seconds)
+
+
+def restart(here: Installation, function: str = TRIGGER) -> None:
+    """Ends the function's environments, with what they remember: routes, for a minute, and the API key."""
+    here.cloud.restart(function)
+
+
+@contextmanager
+def edited_routes(here: Installation, document: object) -> Iterator[None]:
+    """Edits the routes, and takes the edit back."""
+    ssm, name = here.cloud.client("ssm"), here.cloud.outputs["RoutesParameter"]
+    before = ssm.get_parameter(Name=name)["Parameter"]["Value"]
+    ssm.put_parameter(Name=name, Value=json.dumps(document), Overwrite=True)
+    restart(here)
+    try:
+        yield
+    finally:
+        ssm.put_parameter(Name=name, Value=before, Overwrite=True)
+        restart(here)
+
+
+def emitted(here: Installation, metric: str) -> list[float]:
+    """All values of a metric that the functions have emitted."""
+    records = [record for name in (TRIGGER, CHECK) for record in here.cloud.log_records(name)]
+    values = [record[metric] for record in records if "_aws" in record and metric in record]
+    return [float(v) for value in values for v in (value if isinstance(value, list) else [value])]
+
+
+class Mailbox:
+    """A queue that gets outcome events or notifications, as a pipeline or a person would have one.
+
+    Several threads may look into it.
+    """
+
+    def __init__(self, here: Installation, name: str) -> None:
+        self._here = here
+        sqs = here.cloud.client("sqs")
+        self._url = sqs.create_queue(QueueName=name)["QueueUrl"]
+        attributes = sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])
+        self._arn = attributes["Attributes"]["QueueArn"]
+        self._name = name
+        self._read: list[dict[str, Any]] = []
+        self._reading = threading.Lock()
+
+    def with_events(self, pattern: object = None) -> "Mailbox":
+        """Also gets the outcome events that match, all by default."""
+        pattern = pattern or {"source": ["arcanna.metrics"]}
+        events = self._here.cloud.client("events")
+        events.put_rule(Name=self._name, EventPattern=json.dumps(pattern))
+        events.put_targets(Rule=self._name, Targets=[{"Id": "queue", "Arn": self._arn}])
+        return self
+
+    def with_notifications(self) -> "Mailbox":
+        """Also gets the notifications."""
+        topic = self._here.cloud.outputs["NotificationTopicArn"]
+        self._here.cloud.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=self._arn)
+        return self
+
+    def everything(self) -> list[dict[str, Any]]:
+        """All that has come."""
+        with self._reading:
+            for message in received(self._here, self._url):
+                with suppress(ValueError):
+                    self._read.append(json.loads(message["Body"]))
+            return list(self._read)
+
+    def about(self, model: str) -> list[dict[str, Any]]:
+        """What has come about the model."""
+        return [message for message in self.everything() if model in json.dumps(message)]
+
+    def wait_for(self, model: str, count: int) -> list[dict[str, Any]]:
+        """What has come about the model, once it is so much."""
+
+        def found() -> list[dict[str, Any]]:
+            mine = self.about(model)
+            return mine if len(mine) >= count else []
+
+        return wait_for(f"{count} messages about {model}", found, PATIENCE)
+
+    def outcomes(self, model: str) -> list[tuple[str, str]]:
+        """The outcome events about the model: detail type, and run."""
+        return [(e["detail-type"], e["detail"]["run_id"]) for e in self.about(model) if "detail-type" in e]

@@ -1,4 +1,4 @@
-"""The ways to deploy that are not the default: what `sam build` made, gradually, several stacks at once."""
+"""Deployments: what `sam build` made, a broken version, other choices, several stacks at once."""
 
 import filecmp
 import json
@@ -6,8 +6,10 @@ import os
 import subprocess
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -16,31 +18,19 @@ from tests.arcanna.alerts import InMemoryAlerts
 from tests.arcanna.platform import SHORT, Job
 from tests.arcanna.server import ArcannaServer
 from tests.deployment import ROOT
-from tests.e2e.alone import alone, own_installation, settle
-from tests.e2e.conftest import JOB, MODELS
-from tests.e2e.test_main_job import alerts, asks, ended_runs, key_of
+from tests.e2e.alone import alone, own_installation
+from tests.e2e.conftest import VISIBILITY
+from tests.e2e.scene import CHECK, JOB, JOB_NAME, MODELS, PATIENCE, TRIGGER, Scene, dead_letters, settle
 from tests.harness import Installation, wait_for
 
 pytestmark = pytest.mark.long
 
-MODEL = MODELS[0]
 ARCHITECTURES = {"arm64": "prod", "x86_64": "dev"}
 """Each is built with an environment of samconfig.toml."""
 
 
 def platform() -> ArcannaServer:
-    jobs = {JOB: Job(name="security-alerts", models=(MODEL,))}
-    return ArcannaServer(jobs, InMemoryAlerts(), behaviour=SHORT)
-
-
-def upload_is_followed(here: Installation, name: str = "alerts.csv") -> None:
-    """Raises TimeoutError or AssertionError unless an upload of the model leads to one run that completes."""
-    before = len(asks(here, MODEL))
-    here.upload(key_of(MODEL, name), alerts())
-    runs = ended_runs(here, MODEL, before + 1)
-    assert [run["status"] for run in runs] == ["SUCCEEDED"] * (before + 1)
-    settle(here)
-    assert len(asks(here, MODEL)) == before + 1
+    return ArcannaServer({JOB: Job(JOB_NAME, MODELS[:3])}, InMemoryAlerts(), behaviour=SHORT)
 
 
 # --- What `sam build` made -------------------------------------------------------------------------------
@@ -83,58 +73,119 @@ def test_both_architectures_get_the_same_files(built: Mapping[str, Path]) -> Non
         *("DependenciesLayer", "ArcannaMetricsLayer"),
     }
     _, different, unread = filecmp.cmpfiles(one, other, map(str, files), shallow=False)
-    assert (different, unread) == ([], [])
+    assert (different, unread) == (["template.yaml"], [])
+    assert _without_architecture(one) == _without_architecture(other)
+
+
+def _without_architecture(folder: Path) -> list[str]:
+    """The lines of a built template but for the ones that say what layers were built for."""
+    lines = (folder / "template.yaml").read_text().splitlines()
+    return [line for line in lines if "BuildArchitecture: " not in line]
 
 
 def _run_built(template: Path) -> list[str]:
     """Where the functions' processes ran."""
     with platform() as arcanna, own_installation("sam-build", arcanna, {}, built=template) as here:
-        upload_is_followed(here)
-        names = ("TriggerRecomputeFunction", "CheckStatusFunction")
-        return [str(Path(f"/proc/{here.cloud.sandboxes(name)[0].pid}/cwd").resolve()) for name in names]
+        scene = Scene(here, MODELS[0])
+        scene.upload()
+        (execution,) = scene.ended(1)
+        assert execution["status"] == "SUCCEEDED"
+        processes = [here.cloud.sandboxes(name)[0].pid for name in (TRIGGER, CHECK)]
+        return [str(Path(f"/proc/{pid}/cwd").resolve()) for pid in processes]
 
 
 def test_what_sam_builds_does_the_main_job(built: Mapping[str, Path]) -> None:
     folder = built["arm64"].parent
-    ran_in = alone(partial(_run_built, built["arm64"]))
-    assert ran_in == [str(folder / name) for name in ("TriggerRecomputeFunction", "CheckStatusFunction")]
+    assert alone(partial(_run_built, built["arm64"])) == [str(folder / name) for name in (TRIGGER, CHECK)]
 
 
-# --- Gradually, and with the other choices ---------------------------------------------------------------
+# --- A broken version ------------------------------------------------------------------------------------
+
+
+def _run_a_broken_version() -> None:
+    with (
+        platform() as arcanna,
+        own_installation("broken", arcanna, {}) as here,
+        TemporaryDirectory() as folder,
+    ):
+        queue = here.cloud.outputs["UpdatesQueueUrl"]
+        here.cloud.client("sqs").set_queue_attributes(
+            QueueUrl=queue, Attributes={"VisibilityTimeout": VISIBILITY}
+        )
+        under_way, waiting, new = (Scene(here, model) for model in MODELS[:3])
+        under_way.long_under_way()
+        waiting.long_under_way()
+        waiting.request()
+        waiting.until_waiting()
+
+        Path(folder, "app.py").write_text("raise RuntimeError('this version is broken')\n")
+        good = {name: here.cloud.update_code(name, Path(folder)) for name in (TRIGGER, CHECK)}
+        for scene in (under_way, waiting):
+            scene.behaves(SHORT)
+        under_way.upload("during.csv")
+        new.upload()
+        wait_for("the end of its execution", lambda: _is_over(under_way) and _is_over(waiting), PATIENCE)
+        failures = len(_failed_to_start(here))
+        wait_for("two further failures", lambda: len(_failed_to_start(here)) >= failures + 2, PATIENCE)
+        assert new.posts() == []
+
+        for name, code in good.items():
+            here.cloud.update_code(name, code)
+        for scene in (under_way, waiting, new):
+            scene.until_fresh()
+        settle(here)
+        assert dead_letters(here) == []
+        assert [execution["status"] for execution in new.executions()] == ["SUCCEEDED"]
+        assert len(new.posts()) == 1
+
+
+def _is_over(scene: Scene) -> bool:
+    """Whether the workflow has given up: neither check nor release could be called."""
+    return bool(scene.executions()) and all(e["status"] == "FAILED" for e in scene.executions())
+
+
+def _failed_to_start(here: Installation) -> list[str]:
+    return [line for line in here.cloud.logs(TRIGGER) if "this version is broken" in line]
+
+
+def test_while_a_version_is_broken_updates_wait_and_the_good_one_after_it_loses_nothing() -> None:
+    alone(_run_a_broken_version)
+
+
+# --- Other choices ---------------------------------------------------------------------------------------
 
 CHOICES = {
-    "DeploymentType": "Canary10Percent5Minutes",
-    "Release": "2026-11-24",
     "ApiKeySecretField": "management-key",
     "SenderArns": "arn:aws:s3:::customer-*,arn:aws:sns:eu-west-1:123456789012:uploads",
+    "VisibilityLagSeconds": "30",
 }
 
 
-def _run_with_choices() -> tuple[set[str], str, set[str]]:
-    """As what functions were invoked and polled for, and who else than the rules may send to the queue."""
+def _run_with_choices() -> tuple[tuple[bool, bool], set[str]]:
+    """Whether a request by hand and a reported update have a run at once, and who may send to the queue."""
     with platform() as arcanna, own_installation("choices", arcanna, CHOICES) as here:
         client, outputs = here.cloud.client, here.cloud.outputs
         client("secretsmanager").put_secret_value(
             SecretId=outputs["ApiKeySecretArn"], SecretString=json.dumps({"management-key": API_KEY})
         )
-        upload_is_followed(here)
-        (mapping,) = client("lambda").list_event_source_mappings()["EventSourceMappings"]
-        calls = [c for c in here.cloud.calls if c.operation == "Invoke"]
-        invoked = {str(call.parameters["FunctionName"]).replace("%3A", ":") for call in calls}
+        by_hand, reported = Scene(here, MODELS[0]), Scene(here, MODELS[1])
+        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        at_once = (bool(by_hand.invoke()["run_id"]), bool(reported.invoke(happened_at=now)["run_id"]))
+        by_hand.until_fresh()
         attributes = client("sqs").get_queue_attributes(
             QueueUrl=outputs["UpdatesQueueUrl"], AttributeNames=["Policy"]
         )["Attributes"]
         statements = json.loads(attributes["Policy"])["Statement"]
-        admitted = [s["Condition"]["ArnLike"] for s in statements if "ArnLike" in s["Condition"]]
-        senders = {arn for condition in admitted for arn in condition["aws:SourceArn"]}
-        polled_for = mapping["FunctionArn"].rpartition(":")[2]
-        return {function.rpartition(":")[2] for function in invoked}, polled_for, senders
+        conditions = [s["Condition"]["ArnLike"]["aws:SourceArn"] for s in statements if s["Sid"] in SENDERS]
+        return at_once, {arn for condition in conditions for arn in condition}
 
 
-def test_an_upload_is_followed_through_aliases_and_with_a_key_in_a_json_secret() -> None:
-    invoked, polled_for, senders = alone(_run_with_choices)
-    assert invoked == {"live"}
-    assert polled_for == "1"  # moto names the version that the alias stands for
+SENDERS = ("Buckets", "Topics")
+
+
+def test_a_request_by_hand_starts_at_once_and_a_reported_update_when_it_is_visible() -> None:
+    (by_hand, reported), senders = alone(_run_with_choices)
+    assert (by_hand, reported) == (True, False)
     assert senders == set(CHOICES["SenderArns"].split(","))
 
 
@@ -145,7 +196,7 @@ def _correct(here: Installation, bus: str) -> None:
     entry = {
         "Source": "arcanna.training-data",
         "DetailType": "Knowledge Base Corrected",
-        "Detail": json.dumps({"job_id": JOB, "model_id": MODEL}),
+        "Detail": json.dumps({"job_id": JOB, "model_id": MODELS[0]}),
         "EventBusName": bus,
     }
     here.cloud.client("events").put_events(Entries=[entry])
@@ -157,19 +208,20 @@ def _run_two_stacks() -> list[tuple[int, int]]:
     with platform() as first, platform() as second, own_installation("first", first, {}) as one:
         one.cloud.client("events").create_event_bus(Name="second")
         with own_installation("second", second, {"EventBusName": "second"}, beside=one.cloud) as other:
+            scenes = Scene(one, MODELS[0]), Scene(other, MODELS[0])
 
             def count() -> tuple[int, int]:
-                return len(asks(one, MODEL)), len(asks(other, MODEL))
+                return len(scenes[0].posts()), len(scenes[1].posts())
 
             def settled(expected: int) -> None:
-                wait_for("the recompute", lambda: sum(count()) >= expected)
+                wait_for("the recompute", lambda: sum(count()) >= expected, PATIENCE)
                 settle(one)
                 settle(other)
                 seen.append(count())
 
-            one.upload(key_of(MODEL), alerts())
+            scenes[0].upload()
             settled(1)
-            other.upload(key_of(MODEL), alerts())
+            scenes[1].upload()
             settled(2)
             _correct(one, "default")
             settled(3)

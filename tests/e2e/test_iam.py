@@ -3,33 +3,40 @@
 IAM is not enforced here, but the local cloud records who calls what: that is compared with the policies.
 """
 
+import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pytest
 
+from arcanna_metrics.protocol.slots import KEY
 from tests.arcanna.faults import Fault
-from tests.arcanna.platform import FOR_EVER, SHORT
-from tests.deployment import resource
-from tests.e2e.alone import settle
-from tests.e2e.conftest import JOB
-from tests.e2e.test_main_job import (
+from tests.arcanna.platform import SHORT
+from tests.deployment import allowed
+from tests.e2e.conftest import NewScene
+from tests.e2e.scene import (
+    CHECK,
+    CHECK_ROLE,
+    JOB,
+    OTHER_JOB,
+    OTHER_MODELS,
+    PATIENCE,
+    TRIGGER,
+    TRIGGER_ROLE,
+    WORKFLOW_ROLE,
+    Scene,
     alerts,
-    asks,
-    ended_runs,
-    feedback_of,
-    key_of,
-    ledger_entry,
-    restart_trigger,
+    edited_routes,
     send,
+    settle,
 )
 from tests.harness import Installation, wait_for
 from tests.local_cloud import Call
 
 pytestmark = pytest.mark.long
 
-ROLES = ("TriggerRecomputeFunctionRole", "CheckStatusFunctionRole", "RecomputeWorkflowRole", "ScheduleRole")
+ROLES = (TRIGGER_ROLE, CHECK_ROLE, WORKFLOW_ROLE, "ScheduleRole")
 SERVICES = {"stepfunctions": "states"}
 """Where boto3's name of a service is not IAM's."""
 
@@ -39,7 +46,8 @@ ACTIONS = {"lambda:Invoke": "lambda:InvokeFunction", "sqs:SendMessageBatch": "sq
 BY_AWS_ITSELF = {
     "logs": "the runtime writes the logs, and Step Functions delivers its own",
     "xray": "the runtime and Step Functions send the traces",
-    "kms": "SNS encrypts in the name of who publishes",
+    "kms": "SNS and Secrets Manager use keys in the name of who calls them",
+    "ec2": "Lambda makes the network interfaces in a VPC",
 }
 """Services that AWS calls in a role's name, each with how, and that are not called so here."""
 
@@ -60,62 +68,86 @@ UNUSED_HERE = {
         "ScheduleRole", "sqs:SendMessage", "DeadLetterQueue"
     ): "EventBridge Scheduler sends there what it cannot deliver",
     Permission(
-        "RecomputeWorkflowRole", "lambda:InvokeFunction", "CheckStatusAlias"
-    ): "there is an alias only where deployments are gradual",
-    Permission(
-        "TriggerRecomputeFunctionRole", "sqs:GetQueueAttributes", "UpdatesQueue"
+        TRIGGER_ROLE, "sqs:GetQueueAttributes", "UpdatesQueue"
     ): "Lambda asks for this permission before it polls",
 }
+MANY = 101
+"""Models that a schedule asks for by messages: more than it records at once."""
+
+EXECUTIONS, INDEX, BUSES = "executions of RecomputeWorkflow", "Ledger/index/due", "event buses"
 
 
 @pytest.fixture(scope="module")
-def used(here: Installation, fresh_model: Callable[[], str]) -> set[Permission]:
-    """What the roles did in runs that complete, fail, are put off, and have to be asked for again."""
-    model, unknown = fresh_model(), "generic-1-1234-model-2.hdf5"
-    here.arcanna.set_behaviour(FOR_EVER, model)
-    here.arcanna.add_fault(Fault("metrics", model_id=model, status=503))
-    here.cloud.fire("RecomputeSchedule")
-    send(here, {"job_id": JOB, "model_id": unknown})
-    gathered = fresh_model()
-    here.upload(feedback_of(gathered), alerts())
-    here.upload(key_of(model), alerts())
-    wait_for("the recompute", lambda: asks(here, model))
-    here.upload(key_of(model, "correction.csv"), alerts(2))
-    wait_for("the correction's mark", lambda: "pending_at" in ledger_entry(here, model))
-    here.arcanna.set_behaviour(SHORT, model)
-    ended_runs(here, model, 2)
-    ended_runs(here, unknown, 1)
-    ended_runs(here, gathered, 1)
-    restart_trigger(here)  # a new one looks who has taken the places
-    last = fresh_model()
-    here.upload(key_of(last), alerts())
-    ended_runs(here, last, 1)
+def used(here: Installation, new_scene: NewScene) -> set[Permission]:
+    """What the roles did in runs that complete, fail, wait and are aborted, and where all slots are taken."""
+    _fill_the_slots(here)
+    scene, unknown = new_scene(), Scene(here, "generic-1-1234-model-2.hdf5")
+    scene.meets(Fault("metrics", status=503))
+    send(here, {"not": "understood"})
+    unknown.request()
+    scene.long_under_way()
+    scene.upload("correction.csv", alerts(2))
+    scene.until_waiting()
+    scene.stop_execution()  # somebody looks how it is, and resumes the run
+    scene.behaves(SHORT)
+    scene.until_fresh()
+    _have_many_asked_for(here)
     settle(here)
     logical_ids = {here.cloud.physical_id(role): role for role in ROLES}
     calls = [c for c in here.cloud.calls if c.role in logical_ids and c.operation not in OF_THE_LOCAL_CLOUD]
     return {_permission(here, logical_ids[call.role], call) for call in calls}
 
 
+def _fill_the_slots(here: Installation) -> None:
+    """With runs that have ended, which the next look finds out."""
+    holders = [(f"ended-{number}", (str(JOB), "generic-1-1234-model-3.hdf5")) for number in range(50)]
+    item = {**KEY, "rev": {"N": "1000"}, "holders": {"S": json.dumps(holders)}}
+    here.cloud.client("dynamodb").put_item(TableName=here.cloud.outputs["LedgerTable"], Item=item)
+
+
+def _have_many_asked_for(here: Installation) -> None:
+    """By a schedule; all of them have metrics that are new enough."""
+    models = [f"generic-1-{OTHER_JOB}-model-{number}.hdf5" for number in range(1000, 1000 + MANY)]
+    for model in models:
+        here.arcanna.set_active_model(OTHER_JOB, model)
+        here.arcanna.external_recompute(OTHER_JOB, model)
+    here.arcanna.set_active_model(OTHER_JOB, OTHER_MODELS[-1])
+    targets = [{"job_id": OTHER_JOB, "model_id": model} for model in models]
+    scenes = [Scene(here, model, str(OTHER_JOB)) for model in models]
+    wait_for("their ends", lambda: all(s.recomputes()[0].state == "completed" for s in scenes), PATIENCE)
+    with edited_routes(here, {"routes": [{"name": "nightly", "targets": targets}]}):
+        here.cloud.fire_schedule("RecomputeSchedule")
+        wait_for("a look at all", lambda: all(scene.requests("metrics") for scene in scenes), PATIENCE)
+
+
 NAMES = (
     *("UpdatesQueue", "DeadLetterQueue", "Ledger", "RecomputeWorkflow", "RoutesParameter", "ApiKeySecret"),
-    *("NotificationTopic", "CheckStatusFunction"),
+    *("NotificationTopic", TRIGGER, CHECK),
 )
 NAMED_IN = {"QueueUrl", "TableName", "stateMachineArn", "Name", "SecretId", "TopicArn", "FunctionName"}
 
 
 def _permission(here: Installation, role: str, call: Call) -> Permission:
-    logical_ids = {_last(here.cloud.physical_id(name)): name for name in NAMES} | {"default": "EventBusName"}
     action = f"{SERVICES.get(call.service, call.service)}:{call.operation}"
-    match call.parameters:
-        case {"Entries": [{"EventBusName": target}, *_]}:
-            pass
+    return Permission(role, ACTIONS.get(action, action), _resource_of_call(here, call.parameters))
+
+
+def _resource_of_call(here: Installation, parameters: Mapping[str, Any]) -> str:
+    logical_ids = {_last(here.cloud.physical_id(name)): name for name in NAMES}
+    match parameters:
+        case {"Entries": [{"EventBusName": _}, *_]}:
+            return BUSES
+        case {"IndexName": "due"}:
+            return INDEX
+        case {"executionArn": _}:
+            return EXECUTIONS
         case {"Name": str(parameter)}:
             target = parameter.partition(":")[0]  # after it comes a version
         case {"RequestItems": tables}:
             (target,) = tables
         case given:
             (target,) = [value for name, value in given.items() if name in NAMED_IN]
-    return Permission(role, ACTIONS.get(action, action), logical_ids[_last(target)])
+    return logical_ids[_last(target)]
 
 
 def _last(physical_id: str) -> str:
@@ -123,27 +155,35 @@ def _last(physical_id: str) -> str:
 
 
 def _allowed(role: str) -> Iterator[Permission]:
-    for policy in resource(role)["Policies"]:
-        for statement in policy["PolicyDocument"]["Statement"]:
-            assert statement["Effect"] == "Allow"
-            for action in _listed(statement["Action"]):
-                for target in _listed(statement["Resource"]):
-                    yield Permission(role, action, _logical_id(target))
+    for statement in allowed(role):
+        for action in _listed(statement["Action"]):
+            for target in _listed(statement["Resource"]):
+                yield Permission(role, action, _resource_of_policy(target))
 
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _logical_id(target: Any) -> str:
+def _resource_of_policy(target: Any) -> str:
     match target:
-        case {"Fn::GetAtt": [str(name), "Arn"]} | {"Fn::GetAtt": str(name)} | {"Ref": str(name)}:
-            return name.removesuffix(".Arn")
+        case {"Fn::GetAtt": [str(name), "Arn"]} | {"Ref": str(name)}:
+            return name
         case {"Fn::If": [_, created, _]}:
-            return _logical_id(created)
-        case {"Fn::Sub": str(arn)}:
-            return arn.rpartition("${")[2].removesuffix("}")
+            return _resource_of_policy(created)
+        case {"Fn::Sub": [str(arn), _]} | {"Fn::Sub": str(arn)}:
+            return next(name for part, name in PATTERNS.items() if part in arn)
     return str(target)
+
+
+PATTERNS = {
+    ":stateMachine:": "RecomputeWorkflow",
+    ":execution:": EXECUTIONS,
+    "/index/due": INDEX,
+    ":event-bus/*": BUSES,
+    "${RoutesParameter}": "RoutesParameter",
+}
+"""What an ARN stands for that the template puts together."""
 
 
 def _by_aws_itself(permission: Permission) -> bool:

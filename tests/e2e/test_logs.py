@@ -1,7 +1,6 @@
 """Whatever comes from outside is data in the logs: it makes no line of its own, and moves no terminal."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,13 +8,11 @@ import pytest
 from tests.arcanna.access import API_KEY
 from tests.arcanna.faults import Fault
 from tests.arcanna.platform import FOR_EVER
-from tests.e2e.alone import settle
-from tests.e2e.conftest import JOB
-from tests.e2e.test_main_job import alerts, asks, ended_runs, key_of, send
-from tests.harness import Installation, wait_for
+from tests.e2e.conftest import NewScene
+from tests.e2e.scene import CHECK, JOB, TRIGGER, Scene, alerts, send
+from tests.harness import Installation
 from tests.local_cloud import FunctionError
 
-FUNCTIONS = ("TriggerRecomputeFunction", "CheckStatusFunction")
 MARK = "injected-7f3a"
 FORGED = json.dumps({"level": "ERROR", "message": MARK, "forged": True})
 HOSTILE = (
@@ -30,42 +27,44 @@ CONTENT = "content-of-an-object-7f3a"
 
 
 @pytest.fixture(scope="module")
-def lines(here: Installation, fresh_model: Callable[[], str]) -> list[str]:
+def lines(here: Installation, new_scene: NewScene) -> list[str]:
     """The log lines of both functions, after all of that came in every way there is."""
-    model = fresh_model()
-    here.upload(key_of(model), alerts())
+    scene, hostile = new_scene(), Scene(here, PRINTABLE, PRINTABLE)
+    scene.upload()
     s3 = json.loads((here.samples / "s3-object-created.eventbridge.json").read_text())
-    for key in (f"elsewhere/{HOSTILE}", f"training-data/{JOB}/{HOSTILE}/{HOSTILE}", key_of(model, HOSTILE)):
+    keys = (f"elsewhere/{HOSTILE}", f"training-data/{JOB}/{HOSTILE}/{HOSTILE}", scene.key(HOSTILE))
+    for key in keys:
         s3["detail"]["object"] |= {"key": key, "version-id": HOSTILE}
         send(here, s3)
     send(here, HOSTILE)
     send(here, {"job_id": HOSTILE})
-    send(here, {"job_id": PRINTABLE, "model_id": PRINTABLE, "cause": PRINTABLE})
-    ended_runs(here, PRINTABLE, 1)
-    ended_runs(here, model, 1)
+    hostile.request(cause=PRINTABLE)
+    hostile.ended(1)
+    scene.ended(1)
     with pytest.raises(FunctionError):
-        here.cloud.invoke("TriggerRecomputeFunction", {HOSTILE: HOSTILE})
+        here.cloud.invoke(TRIGGER, {HOSTILE: HOSTILE})
     with pytest.raises(FunctionError):
-        here.cloud.invoke("CheckStatusFunction", {"run": {HOSTILE: HOSTILE}, "check": HOSTILE})
-    _answers(here, fresh_model())
-    settle(here)
-    return [line for name in FUNCTIONS for line in here.cloud.logs(name)]
+        here.cloud.invoke(CHECK, {"execution": HOSTILE, "run": {HOSTILE: HOSTILE}, "check": HOSTILE})
+    answered = new_scene()
+    _answers(answered)
+    for each in (scene, hostile, answered):
+        each.until_rest()
+    return [line for name in (TRIGGER, CHECK) for line in here.cloud.logs(name)]
 
 
-def _answers(here: Installation, model: str) -> None:
+def _answers(scene: Scene) -> None:
     """The platform says it, and the key besides: to the trigger, and to status checks, the last for good."""
-    here.arcanna.set_behaviour(FOR_EVER, model)
+    scene.behaves(FOR_EVER)
 
     def answer(status: int) -> None:
-        body = f"{HOSTILE} {API_KEY}"
-        here.arcanna.add_fault(Fault("metrics", model_id=model, status=status, body=body))
+        scene.meets(Fault("metrics", status=status, body=f"{HOSTILE} {API_KEY}"))
 
     answer(503)
-    here.upload(key_of(model), alerts() + f"{CONTENT},Drop,Drop\n")
-    wait_for("the recompute", lambda: asks(here, model))
+    scene.upload(body=alerts() + f"{CONTENT},Drop,Drop\n")
+    scene.until_requested()
     answer(503)
     answer(404)
-    ended_runs(here, model, 1)
+    scene.ended(1)
 
 
 def test_what_comes_from_outside_is_in_records_of_ours(lines: list[str]) -> None:
@@ -77,7 +76,7 @@ def test_what_comes_from_outside_is_in_records_of_ours(lines: list[str]) -> None
         "status check failed",
         "status checked",
         "unusable message",
-        "updates put off",
+        "attempt failed",
     }
 
 

@@ -11,14 +11,14 @@ from tests.arcanna.platform import SHORT, Job
 from tests.arcanna.server import ArcannaServer
 from tests.certificates import Authority
 from tests.connect_proxy import ConnectProxy
-from tests.e2e.alone import alone, own_installation, settle
-from tests.harness import Installation, wait_for
+from tests.e2e.alone import alone, own_installation
+from tests.e2e.scene import CHECK, JOB, MODELS, TRIGGER, Scene, settle
+from tests.harness import Installation
 
 pytestmark = pytest.mark.long
 
-JOB = 1234
-MODEL = f"generic-1-{JOB}-model-1747385873.hdf5"
-FUNCTIONS = ("TriggerRecomputeFunction", "CheckStatusFunction")
+MODEL = MODELS[0]
+FUNCTIONS = (TRIGGER, CHECK)
 VPC = {"SubnetIds": ["subnet-0a1", "subnet-0b2"], "SecurityGroupIds": ["sg-01"]}
 
 
@@ -64,10 +64,10 @@ def _recompute() -> Seen:
                 **{name: ",".join(ids) for name, ids in VPC.items()},
             }
             with own_installation("networks", arcanna, given) as here:
-                here.upload(f"training-data/{JOB}/{MODEL}/alerts.csv", "alert_id,decision,consensus\n")
-                here.upload(f"training-data/{JOB}/more.csv", "alert_id,decision,consensus\n")
-                wait_for("an execution", here.cloud.executions, 60)
-                settle(here, 60)
+                for target in (Scene(here, MODEL), Scene(here, MODEL, active=True)):
+                    target.upload()
+                    target.ended(1)
+                    settle(here)
                 return _seen(here, proxy)
 
 
@@ -111,9 +111,8 @@ def test_a_recompute_reaches_its_end(seen: Seen) -> None:
 
 
 def test_all_calls_went_through_the_proxy_over_one_connection_a_function(seen: Seen) -> None:
-    assert list(seen.tunnels) == [
-        seen.arcanna
-    ]  # the local cloud is plain http on loopback, which goes without
+    # The local cloud is plain http on loopback, which goes without.
+    assert list(seen.tunnels) == [seen.arcanna]
     assert 2 <= seen.tunnels[seen.arcanna] <= 4  # environments keep theirs; of each function there are 1 or 2
 
 
@@ -128,4 +127,4 @@ def test_all_calls_kept_the_prefix(seen: Seen) -> None:
 def test_both_functions_are_in_the_vpc_and_may_have_interfaces_there(seen: Seen) -> None:
     assert seen.vpcs == [VPC, VPC]
     assert len(seen.attached) == 2
-    assert all("NetworkInterfacesPolicy" in arn for arn in seen.attached)
+    assert all("FunctionsPolicy" in arn for arn in seen.attached)

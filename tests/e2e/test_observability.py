@@ -5,39 +5,46 @@ One eventful day on the real template: everything goes well and wrong that has a
 
 import json
 import re
+import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
 
 from arcanna_metrics.observability import metrics
-from arcanna_metrics.runs.run import first_check
+from arcanna_metrics.runs.outcome import Origin
+from arcanna_metrics.runs.run import Check, Run
+from arcanna_metrics.runs.start import cause_of, first_check, new_run
 from tests.arcanna.alerts import labelled_alerts
 from tests.arcanna.faults import Fault
 from tests.arcanna.platform import FOR_EVER, SHORT, Behaviour
 from tests.deployment import resource
-from tests.e2e.alone import settle
-from tests.e2e.conftest import JOB
-from tests.e2e.test_main_job import (
+from tests.e2e.conftest import NewScene
+from tests.e2e.scene import (
     ACCURACY,
+    CHECK,
+    JOB,
+    OTHER_JOB,
+    OTHER_MODELS,
+    PATIENCE,
+    TRIGGER,
+    TRIGGER_ROLE,
+    Scene,
     alerts,
-    asks,
     edited_routes,
-    ended_runs,
-    feedback_of,
-    key_of,
-    ledger_entry,
     send,
+    settle,
 )
+from tests.e2e.steps import CLAIM, DENIED, KILLED_AFTER, SLOT, refused
 from tests.harness import Installation, wait_for
 from tests.local_cloud import ApiFault
 from tests.readme import section, table
 
 pytestmark = pytest.mark.long
 
-FUNCTIONS = ("TriggerRecomputeFunction", "CheckStatusFunction")
+FUNCTIONS = (TRIGGER, CHECK)
 QUERIES = ("RunStoryQuery", "SlowestRunsQuery", "RejectedUpdatesQuery", "FailuresByReasonQuery")
 OF_AWS = {
     "AWS/SQS": {
@@ -46,7 +53,7 @@ OF_AWS = {
         "ApproximateNumberOfMessagesNotVisible",
         "ApproximateNumberOfMessagesVisible",
     },
-    "AWS/Lambda": {"Duration", "Errors", "Throttles"},
+    "AWS/Lambda": {"Duration", "Errors", "Invocations", "Throttles"},
     "AWS/States": {"ExecutionsAborted", "ExecutionsFailed", "ExecutionsTimedOut"},
 }
 """Metrics of AWS's own that may be named, as AWS documents them."""
@@ -72,82 +79,116 @@ class Emitted(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def emitted(here: Installation, fresh_model: Callable[[], str]) -> Emitted:
-    role = here.cloud.physical_id("TriggerRecomputeFunctionRole")
-    _let_everything_go_wrong(here, fresh_model, role)
-    went_well = fresh_model()
-    here.upload(key_of(went_well), labelled_alerts(900, ACCURACY, seed=1))
-    (run,) = ended_runs(here, went_well, 1)
-    here.upload(key_of(went_well, "more.csv"), alerts())  # a second run, with something to compare it with
-    ended_runs(here, went_well, 2)
-    send(here, {"job_id": JOB, "model_id": went_well, "happened_at": run["run"]["cause"]["first_at"]})
-    send(here, {"job_id": JOB, "model_id": went_well, "older_than_seconds": 3600})  # UpdatesFresh
-    _let_routes_be_edited_badly(here, fresh_model())
+def emitted(here: Installation, new_scene: NewScene) -> Emitted:
+    _let_a_claim_be_abandoned(new_scene())  # alone: the metrics of a killed invocation are lost
+    _let_everything_go_wrong(here, new_scene)
+    went_well = new_scene()
+    went_well.upload(body=labelled_alerts(900, ACCURACY, seed=1))
+    (execution,) = went_well.ended(1)
+    went_well.upload("more.csv")  # a second run, with something to compare it with
+    went_well.ended(2)
+    went_well.request(happened_at=execution["run"]["cause"]["first_at"])
+    _let_routes_be_edited_badly(new_scene())
     settle(here)
     return _emitted(here)
 
 
-def _let_everything_go_wrong(here: Installation, fresh_model: Callable[[], str], role: str) -> None:
+def _let_everything_go_wrong(here: Installation, new_scene: NewScene) -> None:
     send(here, {"not": "understood"})
-    send(here, {"job_id": "no such job"})
-    send(here, {"job_id": JOB, "model_id": "no such model"})
+    Scene(here, "no such model").request()
     here.upload("elsewhere/alerts.csv", "")
     for fault in (
         Fault("metrics", status=503),  # PlatformUnavailable
-        Fault("recompute", fields={"status": "splendid"}),  # UndocumentedAnswer
-        Fault("metrics", status=401),  # Unauthorised
-        Fault("metrics", status=401),  # ApiKeyUnavailable: the secret cannot be read again, for once
+        Fault("metrics", fields={"is_recomputing_metrics": "no"}),  # UndocumentedAnswer
+        *[Fault("metrics", status=401)] * 3,  # Unauthorised, ApiKeyUnavailable, ApiKeyMissing: see below
     ):
-        model = fresh_model()
-        here.arcanna.add_fault(Fault(**{**vars(fault), "model_id": model}))
-        send(here, {"job_id": JOB, "model_id": model})
-    here.cloud.inject(
-        ApiFault("secretsmanager", "GetSecretValue", "AccessDeniedException", status=400, role=role)
-    )
-    model = fresh_model()
-    here.cloud.inject(
-        ApiFault(
-            "dynamodb",
-            "UpdateItem",
-            "AccessDeniedException",
-            status=400,
-            role=role,
-            where=lambda call: model in json.dumps(call.parameters),
+        scene = new_scene()
+        scene.meets(fault)
+        scene.request()
+    empty = "Secrets Manager can't find the specified secret value for staging label: AWSCURRENT"
+    for error, message in ((DENIED, "not allowed"), ("ResourceNotFoundException", empty)):
+        role = here.cloud.physical_id(TRIGGER_ROLE)
+        here.cloud.inject(
+            ApiFault("secretsmanager", "GetSecretValue", error, 400, role=role, message=message)
         )
-    )
-    send(here, {"job_id": JOB, "model_id": model})
-    busy = fresh_model()
-    here.arcanna.set_behaviour(Behaviour(looks=1), busy)
-    here.arcanna.external_recompute(JOB, busy)
-    send(here, {"job_id": JOB, "model_id": busy})
-    slow = fresh_model()
-    here.arcanna.set_behaviour(FOR_EVER, slow)
-    here.upload(key_of(slow), alerts())
-    wait_for("the recompute", lambda: asks(here, slow))
-    here.upload(key_of(slow, "correction.csv"), alerts(2))
-    wait_for("the correction's mark", lambda: "pending_at" in ledger_entry(here, slow))
-    here.arcanna.set_behaviour(SHORT, slow)
-    sample = json.loads((here.samples / "run-ended.json").read_text())["detail"]
-    old = json.loads(sample["input"])["run"]
-    for seen in (False, True):  # never started; not finished by its deadline
-        here.cloud.invoke(
-            "CheckStatusFunction",
-            {
-                "execution": sample["executionArn"],
-                "run": old | {"run_id": str(uuid.uuid4()), "model_id": fresh_model()},
-                "check": {**first_check([], 1), "seen_recomputing": seen},
-            },
-        )
+    scene = new_scene()
+    CLAIM.meets(refused(), scene)  # AwsUnavailable
+    scene.request()
+    busy = new_scene()
+    busy.behaves(Behaviour(looks=1))
+    busy.recompute_by_somebody_else()
+    busy.request()
+    slow = new_scene()
+    slow.long_under_way()
+    slow.invoke()
+    slow.until_waiting()
+    slow.behaves(SHORT)
+    _let_old_runs_be_checked(here, new_scene)
+    _let_the_active_model_change(here)
 
 
-def _let_routes_be_edited_badly(here: Installation, model: str) -> None:
-    """A route without targets: the version before it stays in force, by which two uploads wait for more."""
-    with edited_routes(here, {"routes": [{"name": "broken"}]}):
-        here.upload(feedback_of(model, "1.csv"), alerts())
-        wait_for("the first upload's mark", lambda: "gathered" in ledger_entry(here, model))
-        here.upload(feedback_of(model, "2.csv"), alerts(2))  # UpdatesGathered
-        (run,) = ended_runs(here, model, 1)
-    assert run["run"]["cause"]["updates"] == 2
+def _let_the_active_model_change(here: Installation) -> None:
+    """ActiveModelChanged, because it has gone by the time that its metrics are read."""
+    before = Scene(here, "generic-1-77-model-3.hdf5", str(OTHER_JOB), active=True)
+    here.arcanna.set_active_model(OTHER_JOB, before.model)
+    before.meets(Fault("metrics", status=404, slow=2.0))
+    before.request()
+    wait_for("its metrics to be read", lambda: before.requests("metrics"), PATIENCE)
+    here.arcanna.set_active_model(OTHER_JOB, OTHER_MODELS[-1])
+
+
+def _let_a_claim_be_abandoned(scene: Scene) -> None:
+    """RunsTakenBack."""
+    killed = SLOT.meets(KILLED_AFTER, scene)
+    scene.try_to_invoke()
+    wait_for("the kill", lambda: killed.hits, PATIENCE)
+    scene.until("the claim", lambda entry: entry.run_id)
+    scene.let_claim_expire()
+    scene.until_fresh()
+
+
+def _let_old_runs_be_checked(here: Installation, new_scene: NewScene) -> None:
+    """One that never started, and one that is not finished by its deadline."""
+    never_started, late = new_scene(), new_scene()
+    late.behaves(FOR_EVER)
+    late.recompute_by_somebody_else()
+    wait_for("its start", lambda: late.served()["is_recomputing_metrics"])
+    for scene in (never_started, late):
+        run, check = _old_run(scene)
+        execution = f"arn:aws:states:eu-west-1:123456789012:execution:old:{run['run_id']}"
+        here.cloud.invoke(CHECK, {"execution": execution, "number": 0, "run": run, "check": check})
+    late.behaves(SHORT)
+
+
+def _old_run(scene: Scene) -> tuple[Run, Check]:
+    """A run of yesterday that has been seen idle for long, and its last check."""
+    then = time.time() - 86400
+    run = new_run(
+        run_id=str(uuid.uuid4()),
+        target=scene.target,
+        job_id=scene.job_id,
+        model_id=scene.model,
+        cause=cause_of("manual", 1, then, then, []),
+        requested_at=then,
+        deadline_at=then + 3600,
+        pace={"start_grace": 600, "shortest_poll": 1, "longest_poll": 1},
+        gate={},
+        durations=[],
+        reference=None,
+        baseline=None,
+        origin=Origin("", "default", then),
+    )
+    return run, {**first_check(run), "idle_since": run["requested_at"]}
+
+
+def _let_routes_be_edited_badly(scene: Scene) -> None:
+    """A route without targets: the version before it stays in force, by which uploads wait for more."""
+    with edited_routes(scene.here, {"routes": [{"name": "broken"}]}):
+        for number in range(5):
+            assert scene.posts() == []
+            scene.give_feedback(f"{number}.csv", alerts(number))
+        (execution,) = scene.ended(1)
+    assert execution["run"]["cause"]["updates"] == 5
 
 
 def _emitted(here: Installation) -> Emitted:
@@ -180,25 +221,16 @@ def test_every_metric_of_the_dashboard_is_emitted(here: Installation, emitted: E
     assert [metric for metric in named if not _is_emitted(metric, here, emitted)] == []
 
 
-def test_the_readme_documents_what_is_emitted_and_nothing_else(emitted: Emitted) -> None:
-    found: dict[str, str] = defaultdict(str)
-    for metric, unit in emitted.units.items():
-        by = "".join(f", by {n.removesuffix('_id')}" for n, _ in metric.dimensions if n != "service")
-        found[metric.name] = max(found[metric.name], unit + by, key=len)
+def test_the_documentation_has_what_is_emitted_and_nothing_else(emitted: Emitted) -> None:
+    dimensions: dict[str, set[str]] = defaultdict(set)
+    for metric in emitted.units:
+        dimensions[metric.name] |= {f"by {name.removesuffix('_id')}" for name, _ in metric.dimensions}
     documented = {
-        name: unit
-        for names, unit, _ in table(section("What it emits"), "Metric")
+        name: re.findall(r"^by \w+", meaning)
+        for names, meaning in table(section("What it emits"), "metric")
         for name in re.findall(r"`(\w+)`", names)
     }
-    assert documented == dict(found)
-
-
-def test_the_readme_counts_what_is_billed(emitted: Emitted) -> None:
-    by_job = {m.name for m in emitted.units if "job_id" in dict(m.dimensions)}
-    of_all = {m.name for m in emitted.units if len(m.dimensions) == 1}
-    found = re.search(r"That is (\d+) metrics, .*and (\d+) more for each job", section("What it emits"))
-    assert found
-    assert (int(found[1]), int(found[2])) == (len(of_all), len(by_job))
+    assert documented == {name: sorted(by - {"by service"}) for name, by in dimensions.items()}
 
 
 def test_no_metric_has_the_model_as_a_dimension(here: Installation, emitted: Emitted) -> None:
@@ -220,13 +252,15 @@ def _of_alarms(here: Installation) -> Iterator[Metric]:
 
 def _of_dashboard(here: Installation) -> Iterator[Metric]:
     for widget in _widgets(here):
+        above: list[str] = []
         for entry in widget["properties"].get("metrics", ()):
-            match entry:
-                case [{"expression": str(expression)}]:
-                    yield _searched(expression)
-                case [namespace, name, *pairs]:
-                    named = [p for p in pairs if isinstance(p, str)]
-                    yield Metric(namespace, name, frozenset(zip(named[::2], named[1::2], strict=True)))
+            if "expression" in (options := entry[-1]):
+                yield _searched(options["expression"])
+                continue
+            given = [part for part in entry if isinstance(part, str)]
+            above = [above[n] if part == "." else part for n, part in enumerate(given)]
+            namespace, name, *pairs = above
+            yield Metric(namespace, name, frozenset(zip(pairs[::2], pairs[1::2], strict=True)))
 
 
 def _widgets(here: Installation) -> list[dict[str, Any]]:
@@ -271,17 +305,17 @@ def test_every_line_of_a_run_names_run_job_model_cause_and_execution(
 
 
 def test_a_run_s_lines_tell_what_caused_it_and_how_it_ended(emitted: Emitted) -> None:
-    story = next(lines for lines in _stories(emitted).values() if lines[-1].get("verdict"))
+    story = next(lines for lines in _stories(emitted).values() if any(line.get("verdict") for line in lines))
     assert story[0]["message"] == "run started"
     assert story[0]["updates"]["updates"] >= 1
-    assert story[-1]["message"] == "model judged"
+    assert {line["message"] for line in story} >= {"status checked", "model judged"}
 
 
 def _stories(emitted: Emitted) -> dict[str, list[dict[str, Any]]]:
     """The lines of each run that an update started: other tests start executions by themselves."""
     stories: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for line in emitted.lines:
-        if "run_id" in line:
+        if "run_id" in line and "cause" in line:
             stories[line["run_id"]].append(line)
     return {run: lines for run, lines in stories.items() if lines[0]["message"] == "run started"}
 

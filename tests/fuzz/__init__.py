@@ -14,18 +14,18 @@ from typing import Any
 
 import httpx
 
-from arcanna_metrics.errors import ConfigurationError, RecomputeError, UndocumentedAnswer
-from arcanna_metrics.gathering import Significance, mark
+from arcanna_metrics.errors import BadInput, ConfigurationError, RecomputeError, UndocumentedAnswer
 from arcanna_metrics.intake import routes
-from arcanna_metrics.intake.events import AllModels, Ignored, ObjectChanged, RunEnded, read_json, request_body
+from arcanna_metrics.intake.events import AllTargets, ObjectCreated, read_json
+from arcanna_metrics.intake.fields import EARLIEST
 from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.key import SecretApiKey
 from arcanna_metrics.runs import quality
 from arcanna_metrics.runs.quality import in_words
 from arcanna_metrics.settings import Environment
-from arcanna_metrics.targets import Model, Target
-from arcanna_metrics.updates import Update, merge
+from arcanna_metrics.targets import Model, identifier
+from arcanna_metrics.updates import WHOLE, Update
 
 RECEIVED_AT = 1.8e9
 
@@ -35,7 +35,7 @@ ROUTES = {
             "name": "by-path",
             "keys": ["training-data/{job_id}/{model_id}/*"],
             "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}],
-            "significant": {"objects": 100, "bytes": 1000000, "max_wait_seconds": 3600},
+            "threshold": {"objects": 100, "bytes": 1000000, "max_wait_seconds": 3600},
         },
         {"name": "by-file", "keys": ["*/job-{job}-?.csv", "{job}.csv"], "targets": [{"job_id": "{job}"}]},
         {"name": "all", "keys": ["*"], "targets": [{"job_id": "security-alerts"}, {"job_id": 1234}]},
@@ -52,35 +52,37 @@ ODD_VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 2**63, 10**4000, 1.5, float("nan"), float("inf"), [], {}, [[]], {"": {}}),
     *("", " ", "\x00", "\n", "\ud800", "\uffff", "%", "%ff", "+", "é" * 2000),
     *("*", "?", "{", "{a}", "{a}{b}", "/", "../"),
+    *("\ufeff{}", "1969-12-31T23:59:00Z", "s3:ObjectCreated:*", "SubscriptionConfirmation"),
     *("0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999Z", "2025-02-30", "all", "Notification"),
 )
 
-GATHERED = Update(
-    Target("1234", "generic-1-1234-model-1747385873.hdf5"),
-    1.7e9,
-    "upload",
-    1.7e9,
-    marks=frozenset({mark(1.7e9, 48213, "bucket", "key"), mark(1.6e9, 0)}),
-    significance=Significance(100, 10**6, 3600.0),
-    waker=True,
-    promised_at=1.7e9,
-    older_than=3600,
-    follows_active=True,
+MORE_EVENTS: tuple[Any, ...] = (
+    {
+        "source": "aws.s3",
+        "detail-type": "AWS API Call via CloudTrail",
+        "time": "2025-01-15T14:30:00Z",
+        "detail": {
+            "eventName": "PutObject",
+            "requestParameters": {"bucketName": "example-training-data", "key": KEYS[0]},
+            "responseElements": {"x-amz-version-id": "v1"},
+        },
+    },
+    {"Type": "SubscriptionConfirmation", "TopicArn": "arn:aws:sns:::topic", "SubscribeURL": "https://sns"},
+    {"Type": "Notification", "Message": json.dumps({"job_id": 1, "older_than_seconds": 60})},
 )
-"""What only the trigger itself sends, with all that a message can have."""
 
 Place = Sequence[str | int]
 """Where in a JSON value: the names and indices that lead there."""
 
 
 def load_samples(folder: Path = Path("events")) -> list[Any]:
-    """The sample events, each message of the sample batch, and what the trigger sends itself."""
+    """The sample events, each message of the sample batch, and what AWS sends besides."""
     samples = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     bodies = [r["body"] for s in samples for r in s.get("Records", []) if isinstance(r.get("body"), str)]
     for body in bodies:
         with suppress(ValueError):  # one of them is unusable on purpose
             samples.append(json.loads(body))
-    return [*samples, json.loads(request_body(GATHERED))]
+    return [*samples, *MORE_EVENTS]
 
 
 def paths(value: object) -> list[Place]:
@@ -125,17 +127,32 @@ def attack_events(text: str, known: routes.Routes) -> None:
     """Reads the text as a message and routes what it says. Raises RecomputeError or what is a bug."""
     updates: list[Update] = []
     for occurrence in read_json(text, RECEIVED_AT):
-        if isinstance(occurrence, ObjectChanged):
+        if isinstance(occurrence, ObjectCreated):
             updates += known.updates(occurrence)
-        elif isinstance(occurrence, AllModels):
-            updates += known.scheduled(occurrence, set())
-        elif not isinstance(occurrence, RunEnded | Ignored):
+        elif isinstance(occurrence, AllTargets):
+            updates += known.scheduled(occurrence, {"another job"}, stale_after=3600.0)
+        elif isinstance(occurrence, Update):
             updates.append(occurrence)
-    for update in merge(updates):
-        written = request_body(update)
-        (again,) = read_json(written, RECEIVED_AT)
-        assert isinstance(again, Update), written
-        assert (again.target, request_body(again)) == (update.target, written), written
+    for update in updates:
+        assert_recordable(update)
+
+
+def assert_recordable(update: Update) -> None:
+    """What the ledger relies on."""
+    assert all(part is None or is_identifier(part) for part in (*update.target, update.cause)), update
+    assert EARLIEST <= update.happened_at <= RECEIVED_AT, update
+    assert 1 <= update.share <= WHOLE, update
+    assert 0 <= update.max_wait <= 30 * 86400, update
+    assert update.older_than is None or (update.older_than > 0 and not update.by_hand), update
+    json.dumps(update.example, ensure_ascii=False).encode()
+
+
+def is_identifier(text: str) -> bool:
+    """Whether it is an id in its own string form."""
+    try:
+        return identifier("id", text) == text
+    except BadInput:
+        return False
 
 
 def attack_routes(text: str, key: str) -> None:

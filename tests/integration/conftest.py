@@ -71,9 +71,22 @@ class Functions:
         failures = self.trigger({"Records": records})["batchItemFailures"]
         return [failure["itemIdentifier"] for failure in failures]
 
+    def hold(self, data: dict[str, Any]) -> bool:
+        """Whether the execution with this data may go on."""
+        return bool(self.trigger({"hold": {"run": data["run"], "number": data["number"]}})["held"])
+
+    def release(self, data: dict[str, Any]) -> bool:
+        """Whether the execution with this data lets its target go."""
+        result = data["check"]["outcome"]["result"]
+        ended = {"run": data["run"], "number": data["number"], "result": result}
+        return bool(self.trigger({"release": ended})["released"])
+
     def check(self, data: dict[str, Any]) -> dict[str, Any]:
         """The workflow's data after one more CheckStatus."""
-        return {**data, "check": dict(check_status.handler(data, Invocation()))}
+        return {
+            **data,
+            "check": dict(check_status.handler({"execution": "arn:execution", **data}, Invocation())),
+        }
 
 
 @pytest.fixture(scope="session")
@@ -102,8 +115,9 @@ def functions(
         "DEAD_LETTER_QUEUE_URL": stack.dead_letter_url,
         "ROUTES_PARAMETER": stack.routes_parameter,
         "QUALITY_GATE": "{}",
-        "SETTLING_SECONDS": "0",
-        "CLOCK_MARGIN_SECONDS": "1",
+        "EVENT_BUS_NAME": "default",
+        "VISIBILITY_LAG_SECONDS": "1",
+        "STALE_AFTER_SECONDS": "43200",
         "MINIMUM_INTERVAL_SECONDS": "0",
         "MAXIMUM_RECOMPUTES": "0",
         "START_GRACE_SECONDS": "600",
@@ -112,7 +126,6 @@ def functions(
         "RUN_DEADLINE_SECONDS": "3600",
         "RETRY_INTERVAL_SECONDS": "1",
         "RETRY_MAXIMUM_SECONDS": "2",
-        "GIVE_UP_SECONDS": "3600",
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

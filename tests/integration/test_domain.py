@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 
 from arcanna_metrics.errors import PlatformUnavailable, Unauthorised
+from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.times import to_iso
 from tests.arcanna import API_KEY, ArcannaServer, Behaviour, Fault, KeyInfo
 from tests.arcanna.platform import FOR_EVER
-from tests.doubles import MODEL, Logs, Stack
+from tests.doubles import MODEL, TARGET, Logs, Stack
 from tests.integration.conftest import OTHER_MODEL, Functions
 
-# Powertools says so on standard error, where it does no harm.
-nothing_counted = pytest.mark.filterwarnings("ignore:No application metrics to publish")
 BY_PATH = {
     "routes": [
         {
@@ -25,6 +24,21 @@ BY_PATH = {
         }
     ]
 }
+
+
+ASKS_FOR_NOTHING = {
+    "s3-test-event.json",
+    "run-ended.json",
+    "schedule.json",
+    "scheduled-event.json",
+    "sweep.json",
+}
+"""Samples that lead to no run where the ledger knows nothing yet."""
+
+
+def details(event: dict[str, Any]) -> dict[str, Any]:
+    """What an outcome event says."""
+    return dict(json.loads(event["Detail"]))
 
 
 def request(age: float = 60.0, **fields: object) -> dict[str, Any]:
@@ -47,20 +61,26 @@ def follow(functions: Functions, data: dict[str, Any], seconds: float = 30.0) ->
 def test_an_update_is_followed_to_its_proven_end(
     functions: Functions, stack: Stack, platform: ArcannaServer
 ) -> None:
-    (result,) = functions.trigger(request())["results"]
-    assert (result["outcome"], result["updates"]) == ("started", 1)
+    (recorded,) = functions.trigger(request())["recorded"]
     data = only_execution(stack)
-    ended = follow(functions, data)["check"]
+    assert (recorded["run_id"], recorded["updates"]) == (data["run"]["run_id"], 1)
+    assert functions.hold(data)
+    data = follow(functions, data)
+    ended = data["check"]
     assert ended["status"] == "completed"
     recompute = platform.recomputes(MODEL.model_id)[-1]
     assert recompute.state == "completed"
-    before, after = data["run"]["baseline"], ended["metrics"]
+    told = details(ended["outcome"]["events"][0])
+    before, after = told["before"], told["after"]
     assert before["last_recomputed_timestamp"] != after["last_recomputed_timestamp"]
     assert 0 < after["overall_accuracy"] <= 1
-    assert ended["history"][-1]["run_id"] == data["run"]["run_id"]
+    assert functions.release(data)
+    entry = stack.entry()
+    assert (entry.run_id, entry.due_at) == (None, None)
+    assert to_iso(entry.fresh_as_of or 0.0) == data["run"]["requested_at"]
+    assert entry.history[-1]["run_id"] == data["run"]["run_id"]
 
 
-@nothing_counted
 @pytest.mark.parametrize("name", sorted(path.name for path in Path("events").glob("*.json")))
 def test_a_sample_can_be_invoked_with_as_it_is(
     functions: Functions, stack: Stack, platform: ArcannaServer, name: str
@@ -73,20 +93,21 @@ def test_a_sample_can_be_invoked_with_as_it_is(
         assert answer == {"batchItemFailures": []}
         assert [reason for _, reason, _ in stack.dead_letters()] == ["BadInput"]
     else:
-        assert [result["outcome"] for result in answer["results"]] == ["started"] * len(runs)
-    nobody_asks = name in ("s3-test-event.json", "run-ended.json", "schedule.json")
-    assert runs == ([] if nobody_asks else [MODEL.model_id])
+        assert [bool(recorded["run_id"]) for recorded in answer["recorded"]] == [True] * len(runs)
+    assert runs == ([] if name in ASKS_FOR_NOTHING else [MODEL.model_id])
 
 
 def test_a_second_recompute_has_the_first_for_its_baseline(
     functions: Functions, stack: Stack, platform: ArcannaServer
 ) -> None:
     functions.trigger(request())
-    first = follow(functions, only_execution(stack))
-    stack.put_item({})  # as the workflow would release it
-    functions.trigger(request(30))
+    first = only_execution(stack)
+    assert functions.hold(first)
+    first = follow(functions, first)
+    assert functions.release(first)
+    functions.trigger(request(0))
     second = next(data for data in stack.executions().values() if data["run"] != first["run"])
-    assert second["run"]["baseline"] == first["check"]["metrics"]
+    assert second["run"]["baseline"] == details(first["check"]["outcome"]["events"][0])["after"]
     assert follow(functions, second)["check"]["status"] == "completed"
 
 
@@ -156,26 +177,24 @@ def test_a_job_by_name_gets_its_active_model(
     functions: Functions, stack: Stack, platform: ArcannaServer
 ) -> None:
     platform.set_active_model(1234, OTHER_MODEL)
-    (result,) = functions.trigger(request(job_id="security-alerts", model_id=None))["results"]
-    assert (result["job_id"], result["model_id"]) == ("security-alerts", OTHER_MODEL)
+    functions.trigger(request(job_id="security-alerts", model_id=None))
     assert platform.recomputes()[-1].model_id == OTHER_MODEL
 
 
 def test_somebody_else_s_recompute_is_waited_for(
-    functions: Functions, stack: Stack, platform: ArcannaServer
+    functions: Functions, stack: Stack, platform: ArcannaServer, logs: Logs
 ) -> None:
     platform.set_behaviour(FOR_EVER)
     platform.external_recompute(1234, MODEL.model_id)
     deadline = time.monotonic() + 10
     while platform.recomputes(MODEL.model_id)[-1].started_at is None:
         assert time.monotonic() < deadline
-    (result,) = functions.trigger(request())["results"]
-    assert result["outcome"] == "put_off"
-    assert result["detail"].startswith("PlatformBusy")
-    assert "run_id" not in stack.item()
+    (recorded,) = functions.trigger(request())["recorded"]
+    assert recorded["run_id"] is None
+    assert stack.entry().attempts == 1
+    assert "PlatformBusy" in [line.get("reason") for line in logs.lines]
 
 
-@nothing_counted
 def test_a_check_without_an_answer_fails_by_its_name(
     functions: Functions, stack: Stack, platform: ArcannaServer
 ) -> None:
@@ -210,14 +229,12 @@ def test_a_key_in_a_json_secret_is_used_and_rotated_too(
         stack.secrets.put_secret_value(SecretId=stack.secret_arn, SecretString=document)
 
     rotate("first-key")
-    (result,) = functions.trigger(request())["results"]
-    assert result["outcome"] == "started"
+    functions.trigger(request())
     data = functions.check(only_execution(stack))
     rotate("rotated-key")
     assert follow(functions, data)["check"]["status"] == "completed"
 
 
-@nothing_counted
 def test_the_key_is_in_no_log_no_message_and_no_workflow_data(
     functions: Functions,
     stack: Stack,
@@ -230,13 +247,13 @@ def test_the_key_is_in_no_log_no_message_and_no_workflow_data(
     data = follow(functions, only_execution(stack))
     for status in (401, 404, 503):
         platform.add_fault(Fault(endpoint="metrics", status=status, body=echo))
-        stack.put_item({})
+        stack.put(Entry(TARGET))
         functions.trigger(request(30))
     platform.add_fault(Fault(endpoint="metrics", status=500, body=echo))
     with pytest.raises(PlatformUnavailable) as raised:
         functions.check(data)
     written = [logs.stream.getvalue(), capsys.readouterr().out, str(raised.value)]
-    kept = [stack.executions(), stack.item(), stack.dead_letters(), data]
+    kept = [stack.executions(), stack.entry().last_failure, stack.dead_letters(), data]
     assert "your key [API key] is bad" in written[0]
     assert API_KEY not in "".join(written) + json.dumps(kept)
 

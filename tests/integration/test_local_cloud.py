@@ -1,6 +1,7 @@
 """The local cloud does what AWS documents, as far as this project relies on it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,10 +17,14 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from moto.dynamodb.models.table import Table
+from moto.stepfunctions.models import StateMachine
 
-from tests.local_cloud import ApiFault, FunctionError, Incomplete, LocalCloud
+from tests.harness import wait_for
+from tests.local_cloud import ApiFault, FunctionError, Incomplete, LocalCloud, ProcessDied, deaths
+from tests.local_cloud.cloud import PROJECT
 from tests.local_cloud.deployment import deploy
-from tests.local_cloud.event_sources import failed_messages
+from tests.local_cloud.event_sources import failed_messages, rate_in_minutes
+from tests.local_cloud.execution_environment import ExecutionEnvironment, Function
 from tests.local_cloud.log_streams import LogStreams
 from tests.local_cloud.packaging import Package, package
 
@@ -40,6 +45,11 @@ def cloud(directory: Path) -> Iterator[LocalCloud]:
         patch.setenv("PYTHONPATH", "from the parent")
         with LocalCloud({"Greeting": "hi"}, directory, TEMPLATE) as cloud:
             yield cloud
+
+
+@pytest.fixture(autouse=True)
+def no_deaths() -> None:
+    deaths.clear()
 
 
 def eventually(look: Callable[[], Any], seconds: float = 20) -> Any:
@@ -104,6 +114,12 @@ def test_the_stack_has_its_outputs_and_not_what_its_conditions_exclude(cloud: Lo
     assert cloud.outputs == {"Bucket": cloud.physical_id("Bucket"), "EventsUrl": cloud.physical_id("Events")}
     stacks = cloud.client("cloudformation").describe_stacks()["Stacks"]
     assert [stack["StackStatus"] for stack in stacks] == ["CREATE_COMPLETE"]
+
+
+def test_a_resource_has_the_name_that_the_template_gives_it(cloud: LocalCloud) -> None:
+    stack = cloud.client("cloudformation").describe_stacks()["Stacks"][0]["StackId"]
+    name = cloud.physical_id("Workflow").rpartition(":")[2]
+    assert name == f"named-{stack.rpartition('/')[2].partition('-')[0]}"
 
 
 def test_what_has_not_changed_is_not_built_again(
@@ -245,6 +261,53 @@ def test_a_function_that_is_killed_meanwhile_fails_at_once(cloud: LocalCloud) ->
             answer.result()
 
 
+def test_a_process_that_dies_before_it_is_ready_is_started_once_more(cloud: LocalCloud) -> None:
+    for sandbox in cloud.sandboxes("OnlyOne"):
+        sandbox.kill()
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(cloud.invoke, "OnlyOne", {"do": "nothing"})
+        (sandbox,) = eventually(lambda: cloud.sandboxes("OnlyOne"))
+        os.kill(first := sandbox.pid, signal.SIGKILL)
+        assert answer.result()["pid"] != first
+    assert not deaths
+
+
+def test_a_process_that_dies_is_told_of_at_once_with_how_and_its_last_output(
+    cloud: LocalCloud, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(cloud.invoke, "OnlyOne", {"do": "say", "what": "about to die"})
+        eventually(lambda: "about to die" in cloud.logs("OnlyOne"))
+        (sandbox,) = cloud.sandboxes("OnlyOne")
+        os.kill(sandbox.pid, signal.SIGKILL)
+        with pytest.raises(FunctionError, match="signal: killed"):
+            answer.result()
+    begun = time.monotonic()
+    name = cloud.physical_id("OnlyOne")
+    said = rf"(?s)process {sandbox.pid} of {name} was ended by SIGKILL while it was invoked.*about to die"
+    with pytest.raises(ProcessDied, match=said):
+        wait_for("what is never there", lambda: False, 30)
+    assert time.monotonic() < begun + 1
+    assert f"local cloud: process {sandbox.pid} of {name}" in capsys.readouterr().err
+
+
+def test_a_process_that_never_gets_ready_is_told_of_with_its_last_output(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("print('cannot go on', flush=True)\nraise SystemExit(4)\n")
+    logs = LogStreams(tmp_path / "logs")
+    function = Function("f", "arn", "role", "app.handler", 2, 160, None, tmp_path, tmp_path, {}, logs)
+    environment = ExecutionEnvironment(
+        function, PROJECT / "build/lambda-env/bin/python", {"AWS_REGION": REGION}
+    )
+    try:
+        outcome = environment.invoke(b"{}", "Root=1-1")
+    finally:
+        environment.close()
+    assert outcome.failed
+    assert json.loads(outcome.payload)["errorType"] == "Runtime.ExitError"
+    assert "exited with status 4 before it was ready" in str(deaths[-1])
+    assert "cannot go on" in str(deaths[-1])
+
+
 def test_more_invocations_than_the_reserved_concurrency_are_throttled(cloud: LocalCloud) -> None:
     client = boto3.client("lambda", region_name=REGION, endpoint_url=cloud.url, config=ONE_ATTEMPT)
     name, event = cloud.physical_id("OnlyOne"), json.dumps({"do": "sleep", "seconds": 1})
@@ -360,12 +423,46 @@ def test_a_bucket_says_whether_it_sends_its_events_to_eventbridge(cloud: LocalCl
 
 
 def test_a_schedule_that_is_fired_sends_its_input_with_the_time(cloud: LocalCloud) -> None:
-    cloud.fire("Schedule")
+    cloud.fire_schedule("Schedule")
     sent = received(cloud, "Events", lambda body: "at" in body)
     time.strptime(sent["at"], "%Y-%m-%dT%H:%M:%SZ")
     assert sent["of"].startswith("arn:aws:scheduler:")
     senders = {call.role for call in cloud.calls if call.operation == "SendMessage"}
     assert cloud.physical_id("ScheduleRole") in senders
+
+
+def test_a_schedule_with_a_rate_fires_by_itself_until_it_is_disabled(cloud: LocalCloud) -> None:
+    scheduler, sqs, url = cloud.client("scheduler"), cloud.client("sqs"), cloud.physical_id("Ticks")
+
+    def ticks() -> int:
+        counted = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
+        return int(counted["Attributes"]["ApproximateNumberOfMessages"])
+
+    seen = ticks()
+    eventually(lambda: ticks() >= seen + 2)
+    assert received(cloud, "Ticks", lambda body: True) == {"tick": True}
+    tick = scheduler.get_schedule(Name=cloud.physical_id("Tick"))
+    given = {name: tick[name] for name in ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")}
+    scheduler.update_schedule(**given, State="DISABLED")
+    time.sleep(0.5)  # one may be under way
+    seen = ticks()
+    time.sleep(1.5)
+    assert ticks() == seen
+
+
+@pytest.mark.parametrize(
+    ("expression", "minutes"),
+    [
+        ("rate(1 minute)", 1),
+        ("rate(5 minutes)", 5),
+        ("rate(2 hours)", 120),
+        ("rate(1 day)", 1440),
+        ("cron(0 6 * * ? *)", None),
+        ("at(2026-11-28T00:00:00)", None),
+    ],
+)
+def test_only_rates_are_fired_by_themselves(expression: str, minutes: int | None) -> None:
+    assert rate_in_minutes(expression) == minutes
 
 
 def test_a_succeeded_execution_is_reported_with_input_and_output(cloud: LocalCloud) -> None:
@@ -393,6 +490,53 @@ def test_an_aborted_execution_is_reported(cloud: LocalCloud) -> None:
     eventually(lambda: [e for e in cloud.history(arn) if e["type"] == "WaitStateEntered"])
     cloud.client("stepfunctions").stop_execution(executionArn=arn)
     assert end_of(cloud, arn)["status"] == "ABORTED"
+
+
+def test_an_execution_that_was_aborted_is_described_with_its_input(cloud: LocalCloud) -> None:
+    states, arn = cloud.client("stepfunctions"), run(cloud, wait=1000, number=8)
+    eventually(lambda: [e for e in cloud.history(arn) if e["type"] == "WaitStateEntered"])
+    states.stop_execution(executionArn=arn)
+    eventually(lambda: states.describe_execution(executionArn=arn)["status"] == "ABORTED")
+    described = states.describe_execution(executionArn=arn)
+    assert json.loads(described["input"])["number"] == 8
+    assert described["stopDate"] >= described["startDate"]
+
+
+def test_an_execution_that_never_was_is_unknown(cloud: LocalCloud) -> None:
+    states = cloud.client("stepfunctions")
+    executions = cloud.physical_id("Workflow").replace(":stateMachine:", ":execution:")
+    for arn in (f"{executions}:never", f"{executions}-replaced:never"):
+        with pytest.raises(states.exceptions.ExecutionDoesNotExist):
+            states.describe_execution(executionArn=arn)
+
+
+def test_the_name_of_an_execution_is_used_once(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = "_handle_name_input_idempotency"
+    monkeypatch.setattr(StateMachine, look, _slowly(getattr(StateMachine, look)))  # for others to pass
+    states, machine = cloud.client("stepfunctions"), cloud.physical_id("Workflow")
+    given = json.dumps({"do": "nothing", "number": 1, "wait": 1})
+
+    def start(number: int) -> str:
+        return str(states.start_execution(stateMachineArn=machine, name="once", input=given)["executionArn"])
+
+    with ThreadPoolExecutor(8) as pool:
+        (arn,) = set(pool.map(start, range(8)))  # the same while it runs
+    named = [e for e in states.list_executions(stateMachineArn=machine)["executions"] if e["name"] == "once"]
+    assert len(named) == 1
+    end_of(cloud, arn)
+    with pytest.raises(states.exceptions.ExecutionAlreadyExists):
+        start(0)
+
+
+def test_an_execution_invokes_a_function_beside_as_many_batches_as_there_may_be(cloud: LocalCloud) -> None:
+    for name in ("busy-1", "busy-2"):  # as many as the maximum concurrency
+        send(cloud, {"name": name, "seconds": 1.5})
+        eventually(partial(said, cloud, "batch", name))
+    arn = run(cloud)
+    assert end_of(cloud, arn)["status"] == "SUCCEEDED"
+    done = [said(cloud, "done", name) for name in ("busy-1", "busy-2")]
+    ended = cloud.client("stepfunctions").describe_execution(executionArn=arn)["stopDate"]
+    assert not all(times and times[0] < ended.timestamp() for times in done)
 
 
 def test_an_execution_that_outlives_its_timeout_is_timed_out(cloud: LocalCloud) -> None:
@@ -438,8 +582,15 @@ def test_a_call_can_fail_before_or_after_its_effect(cloud: LocalCloud, when: Any
 def test_a_fault_is_understood_in_the_protocol_of_every_service(
     cloud: LocalCloud, service: Any, operation: str, given: dict[str, Any]
 ) -> None:
-    client: Any = boto3.client(service, region_name=REGION, endpoint_url=cloud.url, config=ONE_ATTEMPT)
-    cloud.inject(ApiFault(service, operation, "SlowDownPlease", 503))
+    client: Any = boto3.client(
+        service,
+        region_name=REGION,
+        endpoint_url=cloud.url,
+        config=ONE_ATTEMPT,
+        aws_access_key_id="somebody",
+        aws_secret_access_key="local",  # noqa: S106 - nobody checks it
+    )
+    cloud.inject(ApiFault(service, operation, "SlowDownPlease", 503, role="somebody"))
     with pytest.raises(ClientError, match="SlowDownPlease"):
         client._make_api_call(operation, given)  # noqa: SLF001 - the one method that takes the name
 
@@ -455,18 +606,32 @@ def test_an_environment_can_be_killed_when_its_call_took_effect(cloud: LocalClou
     assert "Item" in item
 
 
-def test_of_updates_on_one_condition_one_succeeds(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_has_the_items_that_have_its_key_and_what_it_projects(cloud: LocalCloud) -> None:
+    dynamodb, table = cloud.client("dynamodb"), cloud.physical_id("Table")
+    for number, due in enumerate(["2026-11-28", None, "2026-11-27"]):
+        item = {"id": f"indexed-{number}", "since": "before", "more": "than that"}
+        item |= {"due": "due", "due_at": due} if due else {}
+        dynamodb.put_item(TableName=table, Item={name: {"S": text} for name, text in item.items()})
+    found = dynamodb.query(
+        TableName=table,
+        IndexName="due",
+        KeyConditionExpression="due = :due AND due_at <= :now",
+        ExpressionAttributeValues={":due": {"S": "due"}, ":now": {"S": "2026-11-28T00:00:00"}},
+    )["Items"]
+    assert [item["id"]["S"] for item in found] == ["indexed-2", "indexed-0"]
+    assert {name for item in found for name in item} == {"id", "due", "due_at", "since"}
+
+
+def test_of_writes_on_one_condition_one_succeeds(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Table, "get_item", _slowly(Table.get_item))  # for others to pass
     dynamodb, table = cloud.client("dynamodb"), cloud.physical_id("Table")
 
     def claims(key: str) -> bool:
         try:
-            dynamodb.update_item(
+            dynamodb.put_item(
                 TableName=table,
-                Key={"id": {"S": key}},
-                UpdateExpression="SET claimed = :yes",
+                Item={"id": {"S": key}, "claimed": {"BOOL": True}},
                 ConditionExpression="attribute_not_exists(claimed)",
-                ExpressionAttributeValues={":yes": {"BOOL": True}},
             )
         except dynamodb.exceptions.ConditionalCheckFailedException:
             return False
@@ -478,13 +643,13 @@ def test_of_updates_on_one_condition_one_succeeds(cloud: LocalCloud, monkeypatch
     assert [sum(claimed[n * 8 : n * 8 + 8]) for n in range(len(keys))] == [1] * len(keys)
 
 
-def _slowly(get_item: Callable[..., Any]) -> Callable[..., Any]:
-    def get(*arguments: Any, **named: Any) -> Any:
-        item = get_item(*arguments, **named)
+def _slowly(look: Callable[..., Any]) -> Callable[..., Any]:
+    def look_slowly(*arguments: Any, **named: Any) -> Any:
+        found = look(*arguments, **named)
         time.sleep(0.002)
-        return item
+        return found
 
-    return get
+    return look_slowly
 
 
 # --- Up and down --------------------------------------------------------------------------------------

@@ -8,9 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import pytest
+from samcli.lib.providers.sam_function_provider import SamFunctionProvider  # type: ignore[import-untyped]
+from samcli.lib.providers.sam_layer_provider import SamLayerProvider  # type: ignore[import-untyped]
+from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider  # type: ignore[import-untyped]
+
 from arcanna_metrics.platform import tls
 from tests.certificates import Authority
+from tests.deployment import ROOT
 from tests.local_cloud.packaging import merged, package
+from tests.this_machine import proxies
 
 STACK = Path(__file__).parent / "local_cloud_stack" / "template.yaml"
 RUNS = 8
@@ -37,6 +44,20 @@ def build(folder: Path, ca: str) -> tuple[Path, subprocess.CompletedProcess[str]
     return artifacts / "python" / "arcanna_metrics" / tls.CA_FILE.name, made
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SAM, by SAM itself
+@pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
+def test_sam_builds_everything_for_the_architecture_that_is_asked_for(architecture: str) -> None:
+    """In a container of it, with --use-container: so a machine without QEMU asks for its own."""
+    given = {"Architecture": architecture}
+    stacks, _ = SamLocalStackProvider.get_stacks(str(ROOT / "template.yaml"), parameter_overrides=given)
+    layers, functions = SamLayerProvider(stacks).get_all(), SamFunctionProvider(stacks).get_all()
+    built_for = {layer.name: layer.build_architecture for layer in layers}
+    built_for |= {function.name: function.architecture for function in functions}
+    assert set(built_for.values()) == {architecture}
+    assert len(built_for) == 4
+    assert {tuple(layer.compatible_architectures) for layer in layers} == {(architecture,)}  # or SAM warns
+
+
 def test_a_company_s_ca_goes_with_the_layer(tmp_path: Path) -> None:
     found, made = build(tmp_path, CA.pem)
     assert made.returncode == 0, made.stderr
@@ -55,12 +76,14 @@ def test_the_pip_of_an_older_system_builds_the_dependencies(tmp_path: Path) -> N
     source, python, artifacts = tmp_path / "source", tmp_path / "venv", tmp_path / "artifacts"
     shutil.copytree("layers/dependencies", source)
     uv = f"{sys.prefix}/bin/uv"
+    online = {**os.environ, **proxies()}
     for command in (["venv", "--python", sys.executable, python], ["pip", "install", "pip==22.0.2"]):
-        subprocess.run([uv, "-q", *command], env={**os.environ, "VIRTUAL_ENV": str(python)}, check=True)  # noqa: S603
+        with_uv = {**online, "VIRTUAL_ENV": str(python), "UV_SYSTEM_CERTS": "1"}  # as in the Makefile
+        subprocess.run([uv, "-q", *command], env=with_uv, check=True)  # noqa: S603
     made = subprocess.run(  # noqa: S603
         ["make", "build-DependenciesLayer", f"ARTIFACTS_DIR={artifacts}"],  # noqa: S607
         cwd=source,
-        env={**os.environ, "PATH": f"{python / 'bin'}:{os.environ['PATH']}"},
+        env={**online, "PATH": f"{python / 'bin'}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=False,

@@ -2,8 +2,7 @@
 
 moto serves the AWS API and interprets the workflow; the functions run in processes of their own under AWS's
 runtime client; what moto lacks of Lambda, EventBridge and Scheduler is here. IAM is not enforced (the calls
-are recorded by role instead), alarms are not evaluated, metrics are not taken from logs, and CodeDeploy
-shifts nothing: each version and alias of a function is what was deployed.
+are recorded by role instead), alarms are not evaluated, and metrics are not taken from logs.
 """
 
 from tests.local_cloud.api import ApiFault as ApiFault
@@ -11,3 +10,5 @@ from tests.local_cloud.api import Call as Call
 from tests.local_cloud.cloud import FunctionError as FunctionError
 from tests.local_cloud.cloud import LocalCloud as LocalCloud
 from tests.local_cloud.deployment import Incomplete as Incomplete
+from tests.local_cloud.execution_environment import ProcessDied as ProcessDied
+from tests.local_cloud.execution_environment import deaths as deaths

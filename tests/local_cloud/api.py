@@ -50,7 +50,8 @@ class ApiFault:
     """Calls that match fail `times` times, before or `after` they took effect, and `delay` seconds late.
 
     With `error` None they succeed, late. `kill` ends the calling execution environment with SIGKILL, so that
-    it never sees the answer. `where` narrows down what service, operation and role match.
+    it never sees the answer. `where` narrows down what service, operation and role match. `message` is the
+    error's.
     """
 
     service: str
@@ -63,6 +64,7 @@ class ApiFault:
     kill: bool = False
     role: str | None = None
     where: Callable[[Call], bool] = _every
+    message: str = "injected by the test"
     hits: list[Call] = field(default_factory=list)
 
     def matches(self, call: Call) -> bool:
@@ -203,13 +205,13 @@ def _label(match: re.Match[str]) -> str:
 
 
 def _error(service: str, fault: ApiFault, start_response: StartResponse) -> list[bytes]:
-    code, message = fault.error or "Killed", "injected by the test"
+    code, message = fault.error or "Killed", fault.message
     if "json" in _service_model(service).protocol:
         content_type = "application/x-amz-json-1.0"
         body = json.dumps({"__type": code, "message": message, "Message": message})
     else:
         content_type = "text/xml"
-        body = f"<Error><Code>{escape(code)}</Code><Message>{message}</Message></Error>"
+        body = f"<Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message></Error>"
         if service != "s3":
             body = f"<ErrorResponse>{body}<RequestId>injected</RequestId></ErrorResponse>"
     headers = [

@@ -5,22 +5,26 @@ import json
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 from moto.awslambda_simple.models import lambda_simple_backends
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.moto_api._internal.models import moto_api_backend
+from moto.scheduler.exceptions import ScheduleNotFound
+from moto.scheduler.models import scheduler_backends
 from moto.sqs.models import sqs_backends
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 from tests.local_cloud.api import Api, ApiFault, Call
 from tests.local_cloud.deployment import deploy
-from tests.local_cloud.event_sources import SqsPoller, fire
-from tests.local_cloud.execution_environment import ExecutionEnvironment, Function
+from tests.local_cloud.event_sources import SqsPoller, Timer, fire, rate_in_minutes
+from tests.local_cloud.execution_environment import ExecutionEnvironment, Function, deaths
 from tests.local_cloud.functions import AsyncConfig, Functions
 from tests.local_cloud.log_streams import LogStreams
 from tests.local_cloud.moto_corrections import corrected
@@ -65,16 +69,20 @@ class LocalCloud:
         python: Path = PROJECT / "build" / "lambda-env" / "bin" / "python",
         name: str = STACK,
         beside: Self | None = None,
+        minute: float | None = 1.0,
     ) -> None:
         """`directory` keeps what was built from one time to the next, and the logs of the last time.
         `python` is of an environment that has what the Lambda runtime has, and nothing else. `name` is the
-        stack's; with `beside`, it is a further one in that cloud, and must end before it."""
+        stack's; with `beside`, it is a further one in that cloud, and must end before it. `minute` is how
+        many seconds a minute of a schedule's rate(...) takes; with None, schedules are fired by hand only, as
+        all that are no rates."""
         self._parameters = parameters
         self._directory = directory.absolute()
         self._template = template
         self._python = python.absolute()
         self._name = name
         self._beside = beside
+        self._minute = minute
         self._session: Any = boto3.Session()
         self._clients: dict[tuple[str, str], Any] = {}
         self._executions: dict[str, dict[str, Any]] = {}
@@ -97,6 +105,9 @@ class LocalCloud:
                 poller.start()
             if not self._beside:
                 stack.callback(self._functions.stop)
+            for timer in self._timers():
+                stack.callback(timer.stop)
+                timer.start()
             self._stack = stack.pop_all()
         return self
 
@@ -105,10 +116,11 @@ class LocalCloud:
             raise RuntimeError("another local cloud is up in this process")
         stack.callback(_only_one.release)
         moto_api_backend.reset()
+        deaths.clear()
         gc.freeze()  # nothing that is loaded by now is garbage, so it need not be looked through each time
         api = Api(kill=lambda environment: self._functions.kill(environment))
         functions = Functions(self._python, self._common_variables(api.url), self.client)
-        stack.enter_context(corrected(functions, self._interpreter_client))
+        stack.enter_context(corrected(functions, self.client))
         api.start()
         stack.callback(api.stop)
         stack.callback(self._stop_executions)
@@ -151,6 +163,13 @@ class LocalCloud:
         """From now on, calls that match it fail. It lists those that did in `hits`."""
         return self._api.inject(fault)
 
+    def messages(self, logical_id: str) -> list[str]:
+        """The bodies of all messages in a queue: visible ones, delayed ones, and those in flight."""
+        name = self.physical_id(logical_id).rpartition("/")[2]
+        queue = sqs_backends[DEFAULT_ACCOUNT_ID][REGION].get_queue(name)
+        with queue._messages_lock:  # noqa: SLF001 - receiving them would change them
+            return [str(message.body) for message in queue._messages]  # noqa: SLF001
+
     # --- Functions -----------------------------------------------------------------------------------------
 
     def invoke(self, logical_id: str, event: object) -> Any:
@@ -161,6 +180,17 @@ class LocalCloud:
         if "FunctionError" in answer:
             raise FunctionError(payload)
         return payload
+
+    def update_code(self, logical_id: str, folder: Path) -> Path:
+        """Deploys what is in the folder as the function's code. Returns the folder that was there before.
+
+        Invocations that are under way end as they began.
+        """
+        return self._functions.update_code(self.physical_id(logical_id), folder)
+
+    def restart(self, logical_id: str) -> None:
+        """Ends the function's environments, with all that they remember; busy ones when they are done."""
+        self._functions.restart(self.physical_id(logical_id))
 
     def sandboxes(self, logical_id: str) -> list[ExecutionEnvironment]:
         """The function's execution environments that are alive; each has `pid` and `kill()`."""
@@ -198,11 +228,9 @@ class LocalCloud:
         pages = self.client("stepfunctions").get_paginator("get_execution_history")
         return [e for page in pages.paginate(executionArn=execution_arn) for e in page["events"]]
 
-    def fire(self, logical_id: str) -> None:
+    def fire_schedule(self, logical_id: str) -> None:
         """Does now what EventBridge Scheduler does at the schedule's time."""
-        group = self._resources[logical_id].properties.get("GroupName", "default")
-        schedule = self.client("scheduler").get_schedule(Name=self.physical_id(logical_id), GroupName=group)
-        fire(schedule, self.client)
+        fire(self._schedule(logical_id), self.client)
 
     # --- Deploying -----------------------------------------------------------------------------------------
 
@@ -248,6 +276,31 @@ class LocalCloud:
 
         return SqsPoller(model, name, backend, self._functions, record)
 
+    def _timers(self) -> list[Timer]:
+        """Those of the schedules with a rate."""
+        timers = []
+        for logical_id, resource in self._resources.items():
+            if resource.type == "AWS::Scheduler::Schedule" and self._minute is not None:
+                rate = rate_in_minutes(resource.properties["ScheduleExpression"])
+                if rate is not None:
+                    timers.append(Timer(rate * self._minute, partial(self._fire_if_enabled, logical_id)))
+        return timers
+
+    def _fire_if_enabled(self, logical_id: str) -> None:
+        try:
+            schedule = self._schedule(logical_id)
+        except ScheduleNotFound:
+            return  # somebody has deleted it
+        if schedule["State"] == "ENABLED":
+            with suppress(BotoCoreError, ClientError):  # what cannot be delivered is not tried again here
+                fire(schedule, self.client)
+
+    def _schedule(self, logical_id: str) -> Any:
+        # Not by the API, which is for others: their calls are recorded, and their faults hit only them.
+        group = self._resources[logical_id].properties.get("GroupName", "default")
+        scheduler = scheduler_backends[DEFAULT_ACCOUNT_ID][REGION]
+        return scheduler.get_schedule(group, self.physical_id(logical_id)).to_dict()
+
     def _of_type(self, cfn_type: str) -> list[Resource]:
         return [r for r in self._resources.values() if r.type == cfn_type]
 
@@ -267,11 +320,6 @@ class LocalCloud:
             # Byte code stays out of what was built, which is to be as it would be deployed.
             "PYTHONPYCACHEPREFIX": str(self._directory / "byte-code"),
         }
-
-    def _interpreter_client(self, service: str) -> Any:
-        # moto does not say which state machine calls, so with several of them the first one is named.
-        machine = self._of_type("AWS::StepFunctions::StateMachine")[0]
-        return self.client(service, machine.properties["RoleArn"].rpartition("/")[2])
 
     def _stop_executions(self) -> None:
         for machine in stepfunctions_parser_backends[DEFAULT_ACCOUNT_ID][REGION].state_machines:
@@ -308,7 +356,7 @@ def _function(resource: Resource, task_root: Path, layers: Path, logs: LogStream
 
 
 def _function_name(reference: str) -> str:
-    """The name in a name or ARN, which may have a version or alias: all of them run what was deployed."""
+    """The name in a name or ARN."""
     return reference.split(":")[6] if reference.startswith("arn:") else reference
 
 

@@ -1,6 +1,7 @@
 """What brings events to functions and queues: SQS event source mappings, and schedules."""
 
 import json
+import re
 import threading
 import time
 import uuid
@@ -172,6 +173,37 @@ def _record(message: Message, queue_arn: str) -> dict[str, Any]:
     }
 
 
+_MINUTES = {"minute": 1, "hour": 60, "day": 1440}
+
+
+def rate_in_minutes(expression: str) -> int | None:
+    """Of a schedule's `rate(...)`; None for `cron(...)` and `at(...)`."""
+    rate = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", expression)
+    return int(rate[1]) * _MINUTES[rate[2]] if rate else None
+
+
+class Timer:
+    """Calls something again and again, for the first time after one interval, until it is stopped."""
+
+    def __init__(self, seconds: float, call: Callable[[], None]) -> None:
+        self._seconds = seconds
+        self._call = call
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Waits for the call under way."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._seconds):
+            self._call()
+
+
 def fire(schedule: Mapping[str, Any], client: Callable[..., Any]) -> None:
     """Does now what EventBridge Scheduler does at a schedule's time.
 
@@ -190,8 +222,8 @@ def fire(schedule: Mapping[str, Any], client: Callable[..., Any]) -> None:
     arn, role = target["Arn"], target["RoleArn"].rpartition("/")[2]
     service, resource = arn.split(":")[2], arn.rpartition(":")[2]
     if service == "sqs":
-        sqs = client("sqs", role)
-        url = sqs.get_queue_url(QueueName=resource)["QueueUrl"]
+        sqs, account = client("sqs", role), arn.split(":")[4]
+        url = f"{sqs.meta.endpoint_url}/{account}/{resource}"
         sqs.send_message(QueueUrl=url, MessageBody=text)
     elif service == "lambda":
         client("lambda", role).invoke(FunctionName=arn, InvocationType="Event", Payload=text)

@@ -7,7 +7,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,26 @@ class Functions:
     def add(self, function: Function, async_config: AsyncConfig) -> None:
         self._functions[function.name] = function
         self._async[function.name] = async_config
+
+    def update_code(self, name: str, folder: Path) -> Path:
+        """Has further invocations run the code in the folder. Returns the folder before."""
+        before = self._functions[name].task_root
+        self._deploy(name, folder)
+        return before
+
+    def restart(self, name: str) -> None:
+        """Has further invocations run in new environments."""
+        self._deploy(name, self._functions[name].task_root)
+
+    def _deploy(self, name: str, folder: Path) -> None:
+        with self._change:
+            self._functions[name] = replace(self._functions[name], task_root=folder)
+            outdated = list(self._idle[name])
+            self._idle[name].clear()
+            for environment in outdated:
+                self._environments[name].remove(environment)
+        for environment in outdated:
+            environment.close()
 
     def role(self, name: str) -> str:
         return self._functions[name].role
@@ -101,7 +121,7 @@ class Functions:
         finally:
             environment.busy = False
             with self._change:
-                if environment.alive:
+                if environment.alive and environment.function is self._functions[function.name]:
                     self._idle[function.name].append(environment)
                 elif not self._stopping.is_set():
                     self._environments[function.name].remove(environment)

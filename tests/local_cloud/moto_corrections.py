@@ -2,12 +2,14 @@
 
 import json
 import secrets
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache, wraps
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -27,6 +29,7 @@ from moto.s3.responses import S3Response
 from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
 from moto.stepfunctions.parser.asl.utils import boto_client
 from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication
+from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 from moto.stepfunctions.responses import StepFunctionResponse
 
 from tests.local_cloud.functions import Functions, Throttled
@@ -44,19 +47,19 @@ _S3_REASONS = {
 
 
 @contextmanager
-def corrected(functions: Functions, interpreter_client: Callable[[str], Any]) -> Iterator[None]:
-    """`interpreter_client(service)` makes the clients that the Step Functions interpreter calls with."""
+def corrected(functions: Functions, client: Callable[[str, str], Any]) -> Iterator[None]:
+    """`client(service, role)` makes the clients that the Step Functions interpreter calls with."""
     config = {
         "lambda": {"use_docker": False},
         "stepfunctions": {"execute_state_machine": True},
         "iam": {"load_aws_managed_policies": True},
     }
-    interpreter = type("Boto3", (), {"client": staticmethod(_client_of(interpreter_client))})
     with ExitStack() as stack:
         enter = stack.enter_context
         enter(patch.dict(default_user_config, config))
         enter(patch.object(LambdaSimpleBackend, "invoke", _invoke_in(functions)))
-        enter(patch.object(boto_client, "boto3", interpreter))
+        for module in _interpreter_modules():
+            enter(patch.object(module, "boto_client_for", _client_of(client)))
         enter(patch.object(notifications, "_send_event_bridge_message", _send_s3_event))
         enter(patch.object(notifications, "_invoke_awslambda", _notify_in(functions)))
         enter(patch.object(BaseExecutionWorkerCommunication, "terminated", _terminated))
@@ -68,7 +71,11 @@ def corrected(functions: Functions, interpreter_client: Callable[[str], Any]) ->
         # moto parses the definition again for each execution, which takes 0.1 s.
         parse = staticmethod(cache(AmazonStateLanguageParser.parse))
         enter(patch.object(AmazonStateLanguageParser, "parse", parse))
-        enter(patch.object(DynamoDBBackend, "update_item", _one_at_a_time(DynamoDBBackend.update_item)))
+        for backend, method in (
+            (DynamoDBBackend, "put_item"),
+            (StepFunctionsParserBackend, "start_execution"),
+        ):
+            enter(patch.object(backend, method, _one_at_a_time(getattr(backend, method))))
         enter(patch.object(FakeBucket, "get_permission", _get_permission))
         enter(patch.object(S3Response, "get_bucket_notification", _get_bucket_notification))
         enter(corrected_queues())
@@ -122,9 +129,18 @@ def _notify_in(functions: Functions) -> Callable[..., None]:
     return notify
 
 
-def _client_of(make: Callable[[str], Any]) -> Callable[..., Any]:
-    # moto makes a client for every task, with credentials that say nothing of the state machine's role.
-    return lambda *, service_name, **_: make(service_name)
+def _interpreter_modules() -> list[ModuleType]:
+    """Those that make clients."""
+    making = boto_client.boto_client_for
+    return [m for m in list(sys.modules.values()) if getattr(m, "boto_client_for", None) is making]
+
+
+def _client_of(make: Callable[[str, str], Any]) -> Callable[..., Any]:
+    # moto makes a client for every task, and makes nothing of the role that it should have.
+    def client(service: str, state_credentials: Any, **_: Any) -> Any:
+        return make(service, state_credentials.role_arn.rpartition("/")[2])
+
+    return client
 
 
 # --- EventBridge gets the events of S3 and of Step Functions -------------------------------------------
@@ -221,18 +237,19 @@ def _get_execution_history(response: StepFunctionResponse) -> ActionResult:
     return answer
 
 
-# --- DynamoDB checks the condition of an update and makes it in one step, moto in two --------------------
+# --- DynamoDB checks a condition and writes in one step, and Step Functions looks for an execution of a name
+# and starts it; moto does both in two steps --------------------------------------------------------------
 
 
-def _one_at_a_time(update_item: Callable[..., Any]) -> Callable[..., Any]:
+def _one_at_a_time(by_moto: Callable[..., Any]) -> Callable[..., Any]:
     lock = threading.Lock()
 
-    @wraps(update_item)
-    def update(*arguments: Any, **named: Any) -> Any:
+    @wraps(by_moto)
+    def call(*arguments: Any, **named: Any) -> Any:
         with lock:
-            return update_item(*arguments, **named)
+            return by_moto(*arguments, **named)
 
-    return update
+    return call
 
 
 # --- S3 ignores the conditions of bucket policies, and so denies everything that "TLS only" does not ----

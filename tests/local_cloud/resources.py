@@ -114,7 +114,9 @@ def _creates(cfn_type: str, name_property: str = "") -> Callable[[Callable[[Reso
             def create_from_cloudformation_json(
                 cls, resource_name: str, cloudformation_json: Properties, *_: Any, **__: Any
             ) -> Resource:
-                resource = cls(resource_name, cfn_type, cloudformation_json["Properties"])
+                properties = cloudformation_json["Properties"]
+                # Of some types moto takes another property for the name, so that it has generated one.
+                resource = cls(properties.get(name_property, resource_name), cfn_type, properties)
                 resource.take(name_property)
                 resource.finish(create(resource))
                 return resource
@@ -304,30 +306,6 @@ def _function(r: Resource) -> Created:
             ReservedConcurrentExecutions=reserved,
         )
     return r.name, {"Arn": made["FunctionArn"]}
-
-
-@_creates("AWS::Lambda::Version")
-def _version(r: Resource) -> Created:
-    made = r.call("lambda", "publish_version")
-    return f"{made['FunctionArn']}", {"Version": made["Version"]}
-
-
-@_creates("AWS::Lambda::Alias")
-def _function_alias(r: Resource) -> Created:
-    arn = r.call("lambda", "create_alias")["AliasArn"]
-    return arn, {"AliasArn": arn}
-
-
-@_creates("AWS::CodeDeploy::Application", "ApplicationName")
-def _deployment_application(r: Resource) -> Created:
-    r.call("codedeploy", "create_application", applicationName=r.name)
-    return r.name, {}
-
-
-@_creates("AWS::CodeDeploy::DeploymentGroup", "DeploymentGroupName")
-def _deployment_group(r: Resource) -> Created:
-    r.call("codedeploy", "create_deployment_group", deploymentGroupName=r.name)
-    return r.name, {}
 
 
 @_creates("AWS::Lambda::EventSourceMapping")

@@ -1,32 +1,23 @@
 """`make status`, `trigger`, `accept`, `redrive`, `route` and `doctor`: a deployed stack, by hand.
 
-They exit with 0 where all is well, with 1 where something is not as it should be, and with 2 where nothing
-could be found out.
+They exit with 0 if all is well, with 1 if something is wrong, and with 2 if nothing could be found out.
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from arcanna_metrics.errors import ConfigurationError
-from arcanna_metrics.times import to_iso
-from tests.operate import checks, letters, models, routing, view
+from arcanna_metrics.errors import AwsUnavailable, ConfigurationError
+from arcanna_metrics.targets import Target
+from tests.command import run
+from tests.operate import checks, entries, executions, letters, routing, view
 from tests.operate.deployed import Deployed, NotDeployed
+from tests.operate.endpoint import reach_loopback_directly
+from tests.operate.follow import SLACK, Follower, asked_as_of
 from tests.operate.view import say
-
-LOOK = 2.0
-"""Seconds between two looks at a run that is followed."""
-SLACK = 600.0
-"""Seconds that a further run is waited for, beyond those that its update has to wait as the stack is set."""
-WAITS = (*models.MARGIN, "BatchingWindowSeconds", "MinimumIntervalSeconds")
-SETTLINGS = 5
-"""How often one request is made while it has to settle: once is enough, unless others hold the model."""
-MISSES = 30
-"""Looks until an execution is taken for one that Step Functions does not know."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,38 +28,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigurationError as error:
         say(f"✗ {error}", "red")
         return 1
-    except (NotDeployed, BotoCoreError, ClientError, OSError, UnicodeDecodeError) as error:
+    except (NotDeployed, AwsUnavailable, BotoCoreError, ClientError, OSError, UnicodeDecodeError) as error:
         say(f"✗ {error}", "red")
         return 2
     except KeyboardInterrupt:
-        say("Stopped looking. What was asked for goes on; make status shows it.")
+        goes_on = " looking. What was asked for goes on; make status shows it"
+        say(f"Stopped{goes_on if given.command is trigger else ''}.")
         return 130
 
 
 def status(given: argparse.Namespace) -> int:
-    """How the models stand and, where they were narrowed down, their last runs."""
+    """How the targets stand and, where they were narrowed down, their last runs."""
     stack, now = Deployed(given.stack), time.time()
-    items = sorted(stack.ledger(given.job, given.model), key=lambda item: (item["job_id"], item["model_id"]))
-    if not items:
-        say("The ledger knows no such model: no update of it has been handled yet.")
-    rows, margin = [], _seconds(stack, models.MARGIN)
-    for item in items:
-        run_id = models.running(item, now)
-        execution = stack.execution(run_id) if run_id else None
-        first_at = models.first_update_at(execution) if execution else None
-        rows.append(models.standing(item, now, margin, first_at))
-    if rows:
-        view.console.print(view.standings(rows, now))
-    if given.job or given.model:
-        for row, item in zip(rows, items, strict=True):
-            view.console.print(view.history(row, models.runs(item)))
+    lag = float(stack.parameters.get("VisibilityLagSeconds", 0))
+    listed = []
+    for entry in entries.by_job(stack.entries()):
+        if given.job not in (None, entry.target.job_id, entry.name_of):
+            continue
+        execution = stack.execution(entry.run_id, entry.resumed) if entry.run_id else None
+        run = executions.under_way(execution) if execution else None
+        row = entries.standing(entry, now, lag, run)
+        if given.model in (None, row.model_id, row.active):
+            listed.append((row, entry))
+    narrowed = given.job or given.model
+    if listed:
+        view.console.print(view.standings([row for row, _ in listed], now))
+    elif narrowed:
+        say("The ledger does not know this model: no update of it has been recorded yet.")
+    else:
+        say("The ledger is empty: no update has been recorded yet.")
+    if narrowed:
+        for row, entry in listed:
+            view.console.print(view.history(row, entries.runs(entry)))
     waiting, dead = stack.messages("UpdatesQueueUrl"), sum(stack.messages("DeadLetterQueueUrl").values())
     counts = ", ".join(f"{number} {kind}" for kind, number in waiting.items())
-    unsettled = dead or any(waiting.values())
+    say(f"In the queue, updates that the ledger does not know yet, and sweeps: {counts}.")
     say(
-        f"Updates in the queue: {counts}. Dead letters: {dead}{' (see make redrive)' if dead else ''}."
-        + (" They may be of any model, also of one that seems fresh." if unsettled else ""),
-        "yellow" if unsettled else "",
+        f"Dead letters: {dead}."
+        + (
+            " They can be of any model, also of one that is shown as fresh: see make redrive." if dead else ""
+        ),
+        "yellow" if dead else "",
     )
     return 0
 
@@ -79,45 +79,38 @@ def trigger(given: argparse.Namespace) -> int:
     if not given.job:
         say("✗ Which job? make trigger JOB=... [MODEL=...]", "red")
         return 2
-    request = {"job_id": given.job, **({"model_id": given.model} if given.model else {})}
-    asked_at, margin = to_iso(time.time()), _seconds(stack, models.MARGIN)
-    for _ in range(SETTLINGS):
-        answer, failed = stack.invoke_trigger(request)
-        if failed:
-            say(f"✗ {answer.get('errorType')}: {answer.get('errorMessage')}", "red")
-            return 1
-        (result,) = answer["results"]
-        target, outcome, detail = (result["job_id"], result["model_id"]), result["outcome"], result["detail"]
-        say(f"job {target[0]}, {target[1] or 'active model'}: {outcome}{f', {detail}' if detail else ''}")
-        if outcome != "settling":
-            break
-        # Runs of older updates may begin meanwhile, which do not cover this one: so the same is asked again.
-        request["happened_at"] = asked_at
-        say(f"It is asked for again in {margin:g} s.")
-        time.sleep(margin + 1)
-    match outcome:
-        case "started":
-            return _follow(stack, detail)
-        case "coalesced":
-            under_way = detail.rpartition(" ")[2]
-            _follow(stack, under_way)
-            return _follow_next(stack, *target, after=under_way)
-        case "covered":
-            return _covered(stack, *target)
-        case "put_off" | "gathered" | "waiting" | "settling":
-            say("It is asked for again in time, from the queue: make status shows what becomes of it.")
-        case _:
-            say("It is a dead letter: make redrive asks again when the reason is gone.")
-    return 1
+    answer, failed = stack.invoke_trigger(
+        {"job_id": given.job, **({"model_id": given.model} if given.model else {})}
+    )
+    if failed:
+        say(f"✗ {answer.get('errorType')}: {answer.get('errorMessage')}", "red")
+        return 1
+    (recorded,) = answer["recorded"]
+    target = stack.home(Target(recorded["job_id"], recorded["model_id"]))
+    say(f"{target}: requested.")
+    entry = stack.entry(target)
+    if not (entry.dirty or entry.run_id or entries.runs(entry)):
+        say("✗ The request is not in the ledger any more. See make status.", "red")
+        return 2
+    follower = Follower(stack, target, asked_as_of(entry), say)
+    run = follower.ending()
+    if run is None:
+        say(f"✗ No run has ended it within {SLACK:g} s. The update waits: see make status.", "red")
+        return 1
+    detail = follower.judgement(run) or run.detail
+    good = run.outcome == "completed" and run.result != "regressed"
+    end = f"{run.outcome}, {run.result}" + (f": {detail}" if detail else "")
+    say(f"{'✓' if good else '✗'} {end}", "green" if good else "red")
+    return 0 if good else 1
 
 
 def accept(given: argparse.Namespace) -> int:
-    """Lets a model be judged by the metrics that it has now, and not by the better ones that it had."""
+    """Lets a model be judged by the metrics that it has now, and not by better ones that it had before."""
     stack = Deployed(given.stack)
     if not given.job or not given.model:
         say("✗ Which model? make accept JOB=... MODEL=...", "red")
         return 2
-    if trouble := stack.forget_reference(given.job, given.model, time.time()):
+    if trouble := stack.accept(given.job, given.model):
         say(f"✗ {trouble}", "red")
         return 1
     say("The next metrics of the model are compared with those that it has now.", "green")
@@ -141,7 +134,10 @@ def redrive(given: argparse.Namespace) -> int:
             return 0
         for _ in stack.redrive(chosen):
             moved += 1
-        say(f"{_messages(moved)} sent again: make status shows what becomes of them.")
+        sweeps = sum(letter.is_sweep for letter in chosen)
+        if sweeps:
+            say(f"{_messages(sweeps)} deleted: sweeps, of which there is a new one every minute.")
+        say(f"{_messages(moved - sweeps)} sent again: make status shows what becomes of them.")
         return 0
     finally:
         stack.put_back([*left, *chosen[moved:]])
@@ -176,8 +172,8 @@ def route(given: argparse.Namespace) -> int:
     say(f"✓ Route {lead.route} knows this key:", "green")
     for target in lead.targets:
         say(f"  {target}")
-    if lead.significant:
-        say(f"  as soon as this is significant: {lead.significant}")
+    if lead.threshold:
+        say(f"  when this threshold is reached: {lead.threshold}")
     return 0
 
 
@@ -192,6 +188,7 @@ def doctor(given: argparse.Namespace) -> int:
         bucket=stack.output("TrainingDataBucket"),
     )
     into = checks.WayIn(
+        stack.region,
         stack.output("UpdatesQueueArn"),
         [arn.strip() for arn in stack.parameters.get("SenderArns", "").split(",")],
         stack.output("TriggerRecomputeFunction"),
@@ -201,9 +198,13 @@ def doctor(given: argparse.Namespace) -> int:
     looks: dict[str, Callable[[], list[checks.Check]]] = {
         "stack": lambda: [checks.stack(stack.name, stack.status)],
         "functions": lambda: checks.preflight(*stack.invoke_trigger({"preflight": True}), known),
-        "bucket": lambda: [checks.bucket(known.bucket, stack.bucket_notifications(), into)],
+        "bucket": lambda: [
+            checks.bucket(known.bucket, stack.bucket_region(), stack.bucket_notifications(), into)
+        ],
         "queue": lambda: [checks.queue(stack.event_source_states())],
-        "schedule": lambda: [checks.schedule(stack.schedule_state(), wanted)],
+        "sweep": lambda: [checks.sweep(stack.schedule_state("SweepSchedule"))],
+        "index": lambda: [checks.index(stack.index_status())],
+        "schedule": lambda: [checks.schedule(stack.schedule_state("RecomputeSchedule"), wanted)],
         "notices": lambda: [checks.email(address, stack.subscriptions())],
         "dead letters": lambda: [checks.dead_letters(stack.messages("DeadLetterQueueUrl"))],
     }
@@ -216,58 +217,6 @@ def doctor(given: argparse.Namespace) -> int:
         view.checks(found)
         well = well and not any(check.remedy for check in found)
     return 0 if well else 1
-
-
-# --- Following runs --------------------------------------------------------------------------------------
-
-
-def _follow(stack: Deployed, run_id: str) -> int:
-    """Tells of a run until it has ended; 0 if it completed."""
-    seen = misses = 0
-    while misses < MISSES:
-        execution = stack.execution(run_id)  # before its events, so that none is missed at the end
-        misses = 0 if execution else misses + 1
-        for event in stack.events_after(run_id, seen) if execution else []:
-            seen = event["id"]
-            if line := models.told(event):
-                say(f"  {line}")
-        if execution and execution["status"] != "RUNNING":
-            good = models.verdict(execution) not in (None, "regressed")
-            say(f"{'✓' if good else '✗'} {models.result(execution)}", "green" if good else "red")
-            return 0 if good else 1
-        time.sleep(LOOK)
-    say(f"✗ Step Functions knows no execution of the run {run_id}.", "red")
-    return 1
-
-
-def _covered(stack: Deployed, job_id: str, model_id: str) -> int:
-    """Follows the run that covers what was asked for, or tells how that has ended."""
-    (item,) = stack.ledger(job_id, model_id)
-    if (run_id := models.running(item, time.time())) and "requested_at" in item:  # a claim is no run yet
-        return _follow(stack, run_id)
-    last = models.runs(item)[-1]
-    good = last.outcome == "completed" and last.result != "regressed"
-    say(f"{'✓' if good else '✗'} The last run: {last.outcome}, {last.result}", "green" if good else "red")
-    return 0 if good else 1
-
-
-def _follow_next(stack: Deployed, job_id: str, model_id: str, *, after: str) -> int:
-    """Waits for the model's next run and follows it."""
-    say("Waiting for the next run of the model.")
-    patience = _seconds(stack, WAITS) + SLACK
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        for item in stack.ledger(job_id, model_id):
-            if (run_id := models.next_run(item, after)) and stack.execution(run_id):
-                return _follow(stack, run_id)
-        time.sleep(LOOK)
-    say(f"✗ There was none within {patience:g} s. See make status and make redrive.", "red")
-    return 1
-
-
-def _seconds(stack: Deployed, parameters: Sequence[str]) -> float:
-    """The sum of these parameters of the stack."""
-    return sum(float(stack.parameters.get(name, 0)) for name in parameters)
 
 
 # --- The command line ------------------------------------------------------------------------------------
@@ -310,4 +259,5 @@ def _optional(text: str) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    reach_loopback_directly()
+    run(main)

@@ -40,6 +40,7 @@ class Known(NamedTuple):
 class WayIn(NamedTuple):
     """What buckets may notify: the updates queue, which admits SenderArns, and the trigger, by its name."""
 
+    region: str
     queue_arn: str
     senders: Sequence[str]
     trigger: str
@@ -85,7 +86,7 @@ def _by_reason(check: str, reason: str, known: Known) -> str:
     if known.secret_field:
         put = f"the field {known.secret_field} of {known.secret_arn}"
     match check, reason:
-        case "key", "ApiKeyUnavailable":
+        case "key", "ApiKeyUnavailable" | "ApiKeyMissing":
             return f"Put the key into the secret: {put}"
         case ("key" | "scopes", _) | (_, "Unauthorised"):
             return f"Create a key with both scopes in Arcanna, and put it into the secret: {put}"
@@ -102,9 +103,9 @@ def _by_reason(check: str, reason: str, known: Known) -> str:
     return f"Is it Arcanna that answers at {known.base_url}, in a version that this one knows, or a proxy?"
 
 
-def bucket(name: str, notifications: Mapping[str, Any], into: WayIn) -> Check:
-    """By the notification configuration of the bucket with the training data, and whom the queue admits."""
-    if "EventBridgeConfiguration" in notifications:
+def bucket(name: str, region: str, notifications: Mapping[str, Any], into: WayIn) -> Check:
+    """By the region of the bucket with the training data, whom it notifies, and whom the queue admits."""
+    if "EventBridgeConfiguration" in notifications and region == into.region:
         return Check("bucket", f"{name} sends its events to EventBridge")
     told = [
         arn
@@ -124,6 +125,10 @@ def bucket(name: str, notifications: Mapping[str, Any], into: WayIn) -> Check:
     if senders:
         said = f"{name} notifies {', '.join(told)}, and the updates queue admits nothing of it"
         return Check("bucket", said, f"Add {' or '.join(senders)} to the parameter SenderArns, and deploy")
+    if region != into.region:  # only a topic's messages leave their region
+        said = f"{name} is in {region}, so that its events do not reach this stack in {into.region}"
+        remedy = f"Use a bucket in {into.region}, or deploy the stack in {region}"
+        return Check("bucket", said, remedy)
     remedy = "S3 console, Properties, Amazon EventBridge: switch it on, or notify the updates queue (README)"
     said = f"{name} sends no events to EventBridge, nor to anybody of this stack: uploads lead to nothing"
     return Check("bucket", said, remedy)
@@ -155,6 +160,24 @@ def schedule(state: str, wanted: str) -> Check:
     return Check(
         "schedule", f"The schedule is {state}, not {wanted}", "Set it right in the console, or deploy again"
     )
+
+
+def sweep(state: str) -> Check:
+    """By the state of the schedule that has the trigger look at what is due every minute."""
+    if state == "ENABLED":
+        return Check("sweep", "The sweep looks at what is due every minute")
+    said = f"The sweep is {state}: no failed attempt is repeated, and no run that died is resumed"
+    return Check("sweep", said, "Enable its schedule in the console, or deploy again")
+
+
+def index(status: str | None) -> Check:
+    """By the status of the ledger's index of what is due."""
+    if status == "ACTIVE":
+        return Check("index", "The ledger's index of what is due can be read")
+    if status is None:
+        said = "The ledger has no index of what is due, so nothing that waits is found"
+        return Check("index", said, "Deploy again")
+    return Check("index", f"The ledger's index of what is due is {status}", "Wait until it is ACTIVE")
 
 
 def email(address: str, subscriptions: Sequence[Mapping[str, Any]]) -> Check:

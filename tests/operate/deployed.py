@@ -1,17 +1,21 @@
 """A deployed stack, found by its name, with the credentials, the region and the endpoint that boto3 finds."""
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from itertools import takewhile
 from typing import Any
 
 import boto3
-from boto3.dynamodb.types import TypeDeserializer
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from arcanna_metrics.ledger import PLACES
-from arcanna_metrics.times import to_iso
+from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.ledger import DUE_INDEX, NO_JOB, Ledger, to_entry, to_target
+from arcanna_metrics.targets import Target
+from arcanna_metrics.workflow import Workflow
+from tests.operate.entries import accepted
 from tests.operate.letters import DeadLetter, dead_letter
 
 INVOCATION = 150
@@ -21,7 +25,7 @@ PEEK = 30
 
 
 class NotDeployed(Exception):
-    """There is no such stack, or it is none of this application."""
+    """There is no such stack, or it belongs to another application."""
 
 
 class Deployed:
@@ -31,14 +35,14 @@ class Deployed:
         """Raises NotDeployed."""
         self.name = name
         self._session: Any = boto3.Session()
+        self.region = str(self._session.region_name)
         try:
             (stack,) = self._client("cloudformation").describe_stacks(StackName=name)["Stacks"]
         except ClientError as error:
             if "does not exist" not in str(error):
                 raise
-            region = self._session.region_name
             raise NotDeployed(
-                f"there is no stack {name!r} in {region}: deploy it, or give STACK=..."
+                f"there is no stack {name!r} in {self.region}: deploy it, or give STACK=..."
             ) from error
         self.status: str = stack["StackStatus"]
         self.parameters = {p["ParameterKey"]: p["ParameterValue"] for p in stack.get("Parameters", [])}
@@ -55,62 +59,64 @@ class Deployed:
 
     # --- The ledger and the runs ---------------------------------------------------------------------------
 
-    def ledger(self, job_id: str | None, model_id: str | None) -> list[dict[str, Any]]:
-        """The items of these models, or of all, as plain values."""
-        dynamodb, table = self._client("dynamodb"), self.output("LedgerTable")
-        if job_id is None:
-            pages = dynamodb.get_paginator("scan").paginate(TableName=table)
-        else:
-            pages = dynamodb.get_paginator("query").paginate(
-                TableName=table,
-                KeyConditionExpression="job_id = :job",
-                ExpressionAttributeValues={":job": {"S": job_id}},
-            )
-        plain = TypeDeserializer().deserialize
-        items = [{name: plain(v) for name, v in item.items()} for page in pages for item in page["Items"]]
-        models = [item for item in items if item["job_id"] != PLACES]
-        return [item for item in models if model_id in (None, item["model_id"])]
+    def entries(self) -> list[Entry]:
+        """All entries of the ledger."""
+        pages = self._client("dynamodb").get_paginator("scan").paginate(TableName=self.output("LedgerTable"))
+        items = [item for page in pages for item in page["Items"] if item["job_id"]["S"] != NO_JOB]
+        return [to_entry(to_target(item), item) for item in items]
 
-    def forget_reference(self, job_id: str, model_id: str, now: float) -> str | None:
-        """Forgets what a model is judged by, so that this is taken anew; else says why not."""
-        dynamodb = self._client("dynamodb")
-        try:
-            dynamodb.update_item(
-                TableName=self.output("LedgerTable"),
-                Key={"job_id": {"S": job_id}, "model_id": {"S": model_id}},
-                UpdateExpression="REMOVE quality_reference",
-                # A run writes at its end what it was given at its start.
-                ConditionExpression="attribute_exists(job_id)"
-                " AND (attribute_not_exists(run_id) OR lease_expires_at < :now)",
-                ExpressionAttributeValues={":now": {"S": to_iso(now)}},
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
-        except dynamodb.exceptions.ConditionalCheckFailedException as refused:
-            if "Item" in refused.response:
-                return "A run of the model is under way: try again when it has ended."
-            return "The ledger knows no such model: make status shows those that it knows."
+    def entry(self, target: Target) -> Entry:
+        """What the ledger knows of the target now. Raises AwsUnavailable."""
+        return self._ledger.read(target)
+
+    def home(self, target: Target) -> Target:
+        """The target under its job's id, if the ledger knows the job's name. Raises AwsUnavailable."""
+        return Target(self.entry(target).name_of or target.job_id, target.model_id)
+
+    def accept(self, job_id: str, model_id: str) -> str | None:
+        """Forgets the reference that the model is compared with, else says why not. Raises AwsUnavailable.
+
+        A job's active model has an entry of its own, with a reference of its own.
+        """
+        asked = [self.home(Target(job_id, each)) for each in (model_id, None)]
+        entries = [entry for entry in map(self.entry, asked) if _is_about(entry, model_id)]
+        if not entries:
+            return "The ledger does not know this model: make status shows those that it knows."
+        changed = [
+            self._ledger.apply(entry.target, partial(accepted, model_id=model_id)) for entry in entries
+        ]
+        if None in changed:
+            return "A run of the model is under way: try again when it has ended."
         return None
 
-    def execution(self, run_id: str) -> dict[str, Any] | None:
-        """The execution that follows a run; None where there is none, or none any more."""
+    @cached_property
+    def _ledger(self) -> Ledger:
+        return Ledger(self._client("dynamodb"), self.output("LedgerTable"), time.time)
+
+    def execution(self, run_id: str, number: int = 0) -> dict[str, Any] | None:
+        """The execution of that number that follows a run; None if there is none, or none any more."""
         states = self._client("stepfunctions")
         try:
-            return dict(states.describe_execution(executionArn=self._execution_arn(run_id)))
+            return dict(states.describe_execution(executionArn=self._execution_arn(run_id, number)))
         except states.exceptions.ExecutionDoesNotExist:
             return None
 
-    def events_after(self, run_id: str, event_id: int) -> list[dict[str, Any]]:
-        """The events of a run's execution that are newer than the one of that id, oldest first."""
-        pages = (
-            self._client("stepfunctions")
-            .get_paginator("get_execution_history")
-            .paginate(executionArn=self._execution_arn(run_id), reverseOrder=True)
+    def events_after(self, run_id: str, number: int, event_id: int) -> list[dict[str, Any]]:
+        """The events of an execution after the one of that id, oldest first; none if it is gone."""
+        states = self._client("stepfunctions")
+        pages = states.get_paginator("get_execution_history").paginate(
+            executionArn=self._execution_arn(run_id, number), reverseOrder=True
         )
         newest_first = (event for page in pages for event in page["events"])
-        return list(takewhile(lambda event: event["id"] > event_id, newest_first))[::-1]
+        try:
+            return list(takewhile(lambda event: event["id"] > event_id, newest_first))[::-1]
+        except states.exceptions.ExecutionDoesNotExist:
+            return []
 
-    def _execution_arn(self, run_id: str) -> str:
-        return f"{self.output('RecomputeWorkflowArn').replace(':stateMachine:', ':execution:')}:{run_id}"
+    def _execution_arn(self, run_id: str, number: int) -> str:
+        return Workflow(self._client("stepfunctions"), self.output("RecomputeWorkflowArn")).arn(
+            run_id, number
+        )
 
     def invoke_trigger(self, event: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         """What the trigger answers, and whether it failed: then the answer is Lambda's of an error."""
@@ -123,11 +129,11 @@ class Deployed:
     # --- The queues ----------------------------------------------------------------------------------------
 
     def messages(self, queue: str) -> dict[str, int]:
-        """How many messages the queue of that output has: visible, put off, in work."""
+        """How many messages the queue of that output has: visible, delayed, in progress."""
         counts = self._client("sqs").get_queue_attributes(
             QueueUrl=self.output(queue), AttributeNames=["All"]
         )["Attributes"]
-        kinds = {"visible": "", "put off": "Delayed", "in work": "NotVisible"}
+        kinds = {"visible": "", "delayed": "Delayed", "in progress": "NotVisible"}
         return {kind: int(counts[f"ApproximateNumberOfMessages{name}"]) for kind, name in kinds.items()}
 
     def dead_letters(self) -> list[DeadLetter]:
@@ -161,10 +167,14 @@ class Deployed:
             )
 
     def redrive(self, letters: Sequence[DeadLetter]) -> Iterator[DeadLetter]:
-        """Sends each into the updates queue, and only then deletes it: nothing is lost in between."""
+        """Sends each into the updates queue, and only then deletes it: nothing is lost in between.
+
+        Sweeps are deleted only: there is a new one every minute.
+        """
         sqs = self._client("sqs")
         for letter in letters:
-            sqs.send_message(QueueUrl=self.output("UpdatesQueueUrl"), MessageBody=letter.update)
+            if not letter.is_sweep:
+                sqs.send_message(QueueUrl=self.output("UpdatesQueueUrl"), MessageBody=letter.update)
             sqs.delete_message(QueueUrl=self.output("DeadLetterQueueUrl"), ReceiptHandle=letter.handle)
             yield letter
 
@@ -174,6 +184,11 @@ class Deployed:
         """The routes as they are written in the SSM parameter."""
         answer = self._client("ssm").get_parameter(Name=self.output("RoutesParameter"))
         return str(answer["Parameter"]["Value"])
+
+    def bucket_region(self) -> str:
+        """Of the bucket with the training data, wherever it is."""
+        answer = self._client("s3").head_bucket(Bucket=self.output("TrainingDataBucket"))
+        return str(answer["BucketRegion"])
 
     def bucket_notifications(self) -> dict[str, Any]:
         """Of the bucket with the training data, as S3 answers them."""
@@ -187,10 +202,16 @@ class Deployed:
         answer = self._client("lambda").list_event_source_mappings(EventSourceArn=queue)
         return [mapping["State"] for mapping in answer["EventSourceMappings"]]
 
-    def schedule_state(self) -> str:
-        """ENABLED or DISABLED."""
+    def index_status(self) -> str | None:
+        """Of the index of what is due: ACTIVE, CREATING, ...; None if there is none."""
+        table = self._client("dynamodb").describe_table(TableName=self.output("LedgerTable"))["Table"]
+        indexes = table.get("GlobalSecondaryIndexes", [])
+        return next((str(i["IndexStatus"]) for i in indexes if i["IndexName"] == DUE_INDEX), None)
+
+    def schedule_state(self, logical_id: str) -> str:
+        """ENABLED or DISABLED, of a schedule by its name in the template."""
         resource = self._client("cloudformation").describe_stack_resource(
-            StackName=self.name, LogicalResourceId="RecomputeSchedule"
+            StackName=self.name, LogicalResourceId=logical_id
         )["StackResourceDetail"]
         return str(self._client("scheduler").get_schedule(Name=resource["PhysicalResourceId"])["State"])
 
@@ -202,3 +223,10 @@ class Deployed:
 
     def _client(self, service: str, config: Config | None = None) -> Any:
         return self._session.client(service, config=config)
+
+
+def _is_about(entry: Entry, model_id: str) -> bool:
+    """Whether the entry is the model's own, or its job's active one with a reference of this model."""
+    if entry.target.model_id is not None:
+        return entry.rev > 0
+    return (entry.quality_reference or {}).get("model_id") == model_id

@@ -17,6 +17,14 @@ class DeadLetter(NamedTuple):
     update: str
     handle: str
 
+    @property
+    def is_sweep(self) -> bool:
+        """Whether it only asks for a look at what is due."""
+        try:
+            return bool(json.loads(self.update) == {"sweep": True})
+        except (ValueError, RecursionError):
+            return False
+
 
 class Group(NamedTuple):
     """Dead letters with the same reason; `detail` is of the newest of them, times are epoch seconds."""

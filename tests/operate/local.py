@@ -7,11 +7,11 @@ tests/arcanna/control.py.
 import logging
 import sys
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 from tests.arcanna.alerts import TYPICAL_ACCURACY, labelled_alerts
 from tests.arcanna.platform import Behaviour, Job
+from tests.command import run
 from tests.harness import installation
 from tests.local_cloud.cloud import OPERATOR, REGION, STACK
 
@@ -24,9 +24,10 @@ JOBS = {
 def main(name: str) -> None:
     """What is built, the logs and a file of alerts are under build/`name`."""
     logging.getLogger("moto").setLevel(logging.CRITICAL)  # its interpreter logs every Choice as an error
-    with installation(JOBS, Behaviour(delay=0.5, duration=3.0), name) as here, suppress(KeyboardInterrupt):
+    with installation(JOBS, Behaviour(delay=0.5, duration=3.0), name) as here:
         print(f"# The platform is at {here.arcanna.url}, the bucket is {here.bucket}.")
         print("# In another shell, for make status and the others; here, Ctrl-C ends it:")
+        print("unset AWS_PROFILE AWS_DEFAULT_PROFILE HTTP_PROXY http_proxy")
         print(
             f"export AWS_ENDPOINT_URL={here.cloud.url} AWS_REGION={REGION} AWS_DEFAULT_REGION={REGION}"
             f" AWS_ACCESS_KEY_ID={OPERATOR} AWS_SECRET_ACCESS_KEY=local STACK={STACK}",
@@ -39,4 +40,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*(sys.argv[1:] or ["local"]))
+    run(lambda: main(*(sys.argv[1:] or ["local"])))

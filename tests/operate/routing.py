@@ -11,13 +11,13 @@ from arcanna_metrics.targets import Target
 class Lead(NamedTuple):
     """The route that matches a key, and where it leads. `problem` says why it leads nowhere after all.
 
-    `significant` is what the route takes to be enough, as it is written there; empty where any object is.
+    `threshold` is the route's, as it is written there; empty if it has none.
     """
 
     route: str
     targets: list[Target]
     problem: str = ""
-    significant: str = ""
+    threshold: str = ""
 
 
 def lead(text: str, key: str) -> Lead | None:
@@ -35,8 +35,8 @@ def lead(text: str, key: str) -> Lead | None:
         except BadInput as error:
             return Lead(name, [], str(error))
         if targets:
-            significance = fields.get("significant")
-            return Lead(name, targets, "", json.dumps(significance) if significance else "")
+            threshold = fields.get("threshold")
+            return Lead(name, targets, "", json.dumps(threshold) if threshold else "")
     return None
 
 

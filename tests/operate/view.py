@@ -11,8 +11,8 @@ from rich.text import Text
 from arcanna_metrics.runs.quality import OVERALL
 from arcanna_metrics.times import to_iso
 from tests.operate.checks import Check
+from tests.operate.entries import PastRun, Standing, span
 from tests.operate.letters import Group
-from tests.operate.models import PastRun, Standing
 
 _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
 console = Console(highlight=False, width=_WIDTH)
@@ -24,42 +24,42 @@ def say(text: str, style: str = "") -> None:
 
 
 def standings(rows: Iterable[Standing], now: float) -> Table:
-    """How each model stands."""
+    """How each target stands."""
     table = Table(show_lines=True)
     # Narrow enough to leave room for the platform's long ids.
     for heading, width in (
         ("Model", None),
         ("Metrics", 24),
-        ("Under way", 16),
+        ("Under way", 24),
         ("Last outcome", 20),
         ("Scores", None),
     ):
         table.add_column(heading, overflow="fold", max_width=width)
     for row in rows:
-        age = "" if row.since is None else f" for {_span(now - row.since)}"
+        age = "" if row.since is None else f" for {span(now - row.since)}"
         metrics = Text(f"{'fresh' if row.fresh else 'stale'}{age}", style="green" if row.fresh else "yellow")
-        under_way = []
-        if row.running_since is not None:
-            under_way.append(f"a run, for {_span(now - row.running_since)}")
-        if row.waiting:
-            under_way.append(f"{len(row.waiting)} waiting, for {_span(now - row.waiting[0])}")
-        if row.until is not None and row.until > now:
-            under_way.append(f"for {_span(row.until - now)} at most")
-        ended = "" if row.ended_at is None else f"\n{_span(now - row.ended_at)} ago"
+        run = [] if row.running_since is None else [f"a run, for {span(now - row.running_since)}"]
+        ended = "" if row.ended_at is None else f"\n{span(now - row.ended_at)} ago"
         scores = [f"{word} {_score(row.scores.get(name))}" for name, word in OVERALL.items()]
         table.add_row(
-            Text(f"{row.model_id}\njob {row.job_id}"),
+            Text(f"{_model(row)}\njob {row.job}"),
             metrics.append(f"\n{row.why}", style="dim"),
-            Text("\n".join(under_way)),
+            Text("\n".join([*run, *row.waiting])),
             _outcome(row.outcome).append(ended),
             Text("\n".join(scores) if row.scores else ""),
         )
     return table
 
 
+def _model(row: Standing) -> str:
+    if row.model_id is not None:
+        return row.model_id
+    return f"active model\n({row.active})" if row.active else "active model"
+
+
 def history(row: Standing, runs: Iterable[PastRun]) -> Table:
-    """The last runs of a model, the oldest first, and under a failed one why."""
-    title = Text(f"Last runs of {row.model_id}, job {row.job_id}", style="table.title")
+    """The last runs of a target, the oldest first, and under a failed one why."""
+    title = Text(f"Last runs of {row.model_id or 'the active model'}, job {row.job}", style="table.title")
     table = Table(title=title, title_justify="left")
     for heading in ("Requested", "Cause", "Took", "Polls", "Outcome", *OVERALL.values()):
         right = heading in ("Took", "Polls", *OVERALL.values())
@@ -68,8 +68,8 @@ def history(row: Standing, runs: Iterable[PastRun]) -> Table:
         table.add_row(
             Text(to_iso(run.requested_at)[:19] + "Z"),
             Text(run.cause),
-            _span(run.seconds),
-            str(run.polls),
+            "" if run.seconds is None else span(run.seconds),
+            "" if run.polls is None else str(run.polls),
             _outcome(f"{run.outcome}, {run.result}").append(
                 f"\n{run.detail}" if run.detail else "", style="dim"
             ),
@@ -84,7 +84,7 @@ def dead_letters(groups: Iterable[Group], now: float) -> Table:
     for heading in ("Reason", "Count", "Oldest", "Newest", "Detail of the newest"):
         table.add_column(heading, justify="right" if heading == "Count" else "left", overflow="fold")
     for group in groups:
-        ages = (f"{_span(now - at)} ago" for at in (group.oldest_at, group.newest_at))
+        ages = (f"{span(now - at)} ago" for at in (group.oldest_at, group.newest_at))
         table.add_row(Text(group.reason, style="red"), str(group.number), *ages, Text(group.detail))
     return table
 
@@ -106,11 +106,3 @@ def _outcome(text: str) -> Text:
 
 def _score(value: float | None) -> str:
     return "none" if value is None else f"{value:.3f}"
-
-
-def _span(seconds: float) -> str:
-    """A span of time in its largest unit, cut."""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{int(seconds / size)} {unit}"
-    return f"{max(0, int(seconds))} s"

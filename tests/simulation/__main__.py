@@ -8,6 +8,19 @@ from tests.simulation.faults import CALL_FAULTS, OTHER_FAULTS
 from tests.simulation.search import examine
 from tests.simulation.world import Protocol
 
+COUNTED = {
+    "update": "updates",
+    "invocation": "invocations",
+    "written": "writes of entries",
+    "claimed": "claims",
+    "job requested": "recomputes requested",
+    "held": "runs held",
+    "resumed": "runs resumed",
+    "covered": "runs completed",
+    "given up": "runs told to have failed",
+    "dead letter": "dead letters",
+}
+
 
 def main() -> int:
     """0 if all guarantees held, 1 at the first history that breaks one."""
@@ -23,18 +36,8 @@ def main() -> int:
             print(broken)
             return 1
         happened = Counter(event.what for event in history.journal.events)
-        totals.update(
-            {
-                "histories": 1,
-                "steps": history.steps,
-                "updates": happened["update"],
-                "invocations": happened["invocation"],
-                "claims": happened["claimed"],
-                "runs held": happened["held"],
-                "runs completed": happened["covered"],
-                "dead letters": happened["dead letter"],
-            }
-        )
+        totals.update({"histories": 1, "steps": history.steps})
+        totals.update({name: happened[what] for what, name in COUNTED.items()})
         faults.update(
             kind for fault in history.faults for kind in (*CALL_FAULTS, *OTHER_FAULTS) if fault.endswith(kind)
         )

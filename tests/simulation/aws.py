@@ -1,15 +1,15 @@
 """DynamoDB, SQS and Step Functions as far as the protocol needs them, in memory.
 
-The table evaluates the real expressions; anything beyond the few operators that we use raises
-NotImplementedError. The clients have the methods of boto3's that the domain code calls, and make each call
-through `Outside`, which lets time pass and things go wrong.
+Anything beyond that raises NotImplementedError, so that nothing is simulated as something that it is not. The
+clients have the methods of boto3's that the domain code calls, and make each call through `Outside`, which
+lets time pass and things go wrong.
 """
 
-import operator
-import re
-from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
 from types import SimpleNamespace
 from typing import Any, Protocol, TypeVar
 
@@ -17,25 +17,33 @@ from botocore.exceptions import ClientError
 
 T = TypeVar("T")
 Item = dict[str, dict[str, Any]]
+Key = tuple[str, str]
 
 UPDATES_URL = "updates"
 DEAD_LETTERS_URL = "dead letters"
 
 
 class Outside(Protocol):
-    """How a process calls what is outside of it; `patience` is in seconds, AWS's clients have much of it."""
+    """How a process calls what is outside of it."""
 
     def __call__(
-        self, what: str, effect: Callable[[], T], failure: Callable[[], Exception], patience: float = 50.0
-    ) -> T: ...
+        self, what: str, effect: Callable[[], T], failure: Callable[[bool], Exception], *, aws: bool = True
+    ) -> T:
+        """Makes a call. `failure` is told whether the effect has happened, or may still happen."""
+        ...
+
+    def left_out(self, what: str, number: int) -> set[int]:
+        """Which of so many items a call that may succeed in part does not see to."""
+        ...
 
 
 class ConditionalCheckFailed(ClientError):
     """A write refused by its condition."""
 
     def __init__(self, item: Item) -> None:
-        super().__init__({"Error": {"Code": "ConditionalCheckFailedException"}}, "UpdateItem")
-        self.response["Item"] = item  # type: ignore[typeddict-unknown-key]  # only this error has it
+        super().__init__({"Error": {"Code": "ConditionalCheckFailedException"}}, "PutItem")
+        if item:
+            self.response["Item"] = item  # type: ignore[typeddict-unknown-key]  # only this error has it
 
 
 class ExecutionAlreadyExists(ClientError):
@@ -45,165 +53,112 @@ class ExecutionAlreadyExists(ClientError):
         super().__init__({"Error": {"Code": "ExecutionAlreadyExists"}}, "StartExecution")
 
 
-def unavailable(operation: str) -> Callable[[], ClientError]:
+class ExecutionDoesNotExist(ClientError):
+    """There is no execution of this name, or none that shows yet."""
+
+    def __init__(self) -> None:
+        super().__init__({"Error": {"Code": "ExecutionDoesNotExist"}}, "DescribeExecution")
+
+
+def unavailable(operation: str) -> Callable[[bool], ClientError]:
     """Makes the error of an AWS service in trouble."""
-    return lambda: ClientError({"Error": {"Code": "ServiceUnavailable"}}, operation)
+    return lambda effect: ClientError({"Error": {"Code": "ServiceUnavailable"}}, operation)
 
 
 # --- DynamoDB --------------------------------------------------------------------------------------------
 
-_TOKEN = re.compile(r"\s*(<=|>=|<>|[<>=(),]|:?\w+)")
+PROJECTION = ("job_id", "model_id", "due", "due_at", "waiting_since", "run_id")
+"""What the index shows of an item."""
+
+SWAP: Mapping[str, Callable[[Any, Any], bool]] = {
+    "rev = :rev": lambda rev, values: rev == values[":rev"],
+    "attribute_not_exists(rev)": lambda rev, values: rev is None,
+}
+"""The conditions of a write, on the `rev` that is there; there are no others."""
 
 
 class Table:
-    """Items by their key.
+    """Items by their key, and the index of what is due, which shows a write some time later.
 
-    `watch` is told of every write what it found and what it left; `rewrite` may change the requests.
+    `lag` gives that time in seconds, for each write anew. `watch` is told of every write what it found and
+    what it left; `rewrite` may change a request before it is made, knowing the item that is there.
     """
 
     def __init__(
         self,
+        clock: Callable[[], float],
+        lag: Callable[[], float],
         watch: Callable[[Item, Item], None],
-        rewrite: Callable[[dict[str, Any]], dict[str, Any]],
+        rewrite: Callable[[dict[str, Any], Item], dict[str, Any]] = lambda request, before: request,
     ) -> None:
-        self._partitions: dict[str, dict[str, Item]] = defaultdict(dict)
+        self._clock = clock
+        self._lag = lag
         self._watch = watch
         self._rewrite = rewrite
+        self._items: dict[Key, Item] = {}
+        self._shown: dict[Key, Item] = {}  # as the index shows them
+        self._index: list[tuple[str, Key]] = []
+        self._coming: list[tuple[float, int, Item]] = []
+        self._count = count()
 
-    def update(self, request: dict[str, Any]) -> dict[str, Any]:
-        """UpdateItem. Raises ConditionalCheckFailed."""
-        request = self._rewrite(request)
-        key: Item = request["Key"]
-        before = self.item(key)
-        values = request.get("ExpressionAttributeValues", {})
-        condition = request.get("ConditionExpression")
-        if condition and not _Condition(condition, before, values).holds():
+    def put(self, request: dict[str, Any]) -> dict[str, Any]:
+        """PutItem. Raises ConditionalCheckFailed."""
+        known = {"TableName", "Item", "ConditionExpression", "ReturnValuesOnConditionCheckFailure"}
+        _only(request, known | {"ExpressionAttributeValues"})
+        after: Item = request["Item"]
+        before = self.item(after)
+        request = self._rewrite(request, before)
+        holds = SWAP.get(request.get("ConditionExpression", ""))
+        if holds is None or request.get("ReturnValuesOnConditionCheckFailure") != "ALL_OLD":
+            raise NotImplementedError(request)
+        if not holds(before.get("rev"), request.get("ExpressionAttributeValues")):
             raise ConditionalCheckFailed(before)
-        after = _updated(before | key, request["UpdateExpression"], values)
-        self._partitions[key["job_id"]["S"]][key["model_id"]["S"]] = after
+        self._items[_key(after)] = after
+        heappush(self._coming, (self._clock() + self._lag(), next(self._count), after))
         self._watch(before, after)
-        match request.get("ReturnValues"):
-            case "ALL_NEW":
-                return {"Attributes": after}
-            case "ALL_OLD":
-                return {"Attributes": before} if before else {}
-            case None:
-                return {}
-            case other:
-                raise NotImplementedError(other)
-
-    def items(self, job_id: str | None = None) -> list[Item]:
-        """All items, or those of one partition."""
-        if job_id is not None:
-            return list(self._partitions[job_id].values())
-        return [item for partition in self._partitions.values() for item in partition.values()]
+        return {}
 
     def item(self, key: Item) -> Item:
         """The item of a key; empty if there is none."""
-        return self._partitions[key["job_id"]["S"]].get(key["model_id"]["S"], {})
+        return self._items.get(_key(key), {})
+
+    def items(self) -> list[Item]:
+        """All items."""
+        return list(self._items.values())
+
+    def due(self, until: str, after: tuple[str, Key] | None, limit: int | None) -> list[Item]:
+        """What the index shows to be due until then, from some place in its order on."""
+        self._catch_up()
+        first = bisect_left(self._index, (*after, "") if after else ("", ("", "")))
+        if after and self._index[first : first + 1] == [after]:
+            first += 1
+        last = len(self._index) if limit is None else first + limit
+        return [self._shown[key] for due_at, key in self._index[first:last] if due_at <= until]
+
+    def _catch_up(self) -> None:
+        while self._coming and self._coming[0][0] <= self._clock():
+            item = heappop(self._coming)[2]
+            key, shown = _key(item), self._shown.get(_key(item), {})
+            if shown and int(shown["rev"]["N"]) >= int(item["rev"]["N"]):
+                continue
+            if "due" in shown:
+                del self._index[bisect_left(self._index, _place(shown))]
+            self._shown[key] = item
+            if "due" in item:
+                insort(self._index, _place(item))
 
 
-def _tokens(expression: str) -> list[str]:
-    tokens = _TOKEN.findall(expression)
-    if "".join(tokens) != re.sub(r"\s", "", expression):
-        raise NotImplementedError(expression)
-    return tokens
+def _key(item: Item) -> Key:
+    return item["job_id"]["S"], item["model_id"]["S"]
 
 
-def _updated(item: Item, expression: str, values: Item) -> Item:
-    """SET and REMOVE of whole attributes, SET ... = if_not_exists(...), and ADD to sets of strings."""
-    after = dict(item)
-    clause, tokens = "", [*_tokens(expression), "SET"]
-    while len(tokens) > 1:
-        if tokens[0] in ("SET", "REMOVE", "ADD"):
-            clause = tokens.pop(0)
-        name = tokens.pop(0)
-        if clause == "SET" and tokens[0] == "=" and tokens[1] in values:
-            after[name] = values[tokens[1]]
-            del tokens[:2]
-        elif clause == "SET" and tokens[:5] == ["=", "if_not_exists", "(", name, ","]:
-            after.setdefault(name, values[tokens[5]])
-            if tokens[6] != ")":
-                raise NotImplementedError(expression)
-            del tokens[:7]
-        elif clause == "ADD" and tokens[0] in values:
-            there = after.get(name, {"SS": []})["SS"]
-            after[name] = {"SS": sorted({*there, *values[tokens.pop(0)]["SS"]})}
-        elif clause == "REMOVE":
-            after.pop(name, None)
-        else:
-            raise NotImplementedError(expression)
-        if tokens[0] == ",":
-            del tokens[0]
-        elif tokens[0] not in ("SET", "REMOVE", "ADD"):
-            raise NotImplementedError(expression)
-    return after
+def _place(item: Item) -> tuple[str, Key]:
+    return item["due_at"]["S"], _key(item)
 
 
-_OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    "=": operator.eq,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<>": operator.ne,
-}
-
-
-class _Condition:
-    """AND, OR, parentheses, attribute_(not_)exists, and comparisons of an attribute with a value."""
-
-    def __init__(self, expression: str, item: Item, values: Item) -> None:
-        self._tokens = _tokens(expression)
-        self._expression = expression
-        self._item = item
-        self._values = values
-
-    def holds(self) -> bool:
-        result = self._or()
-        if self._tokens:
-            raise NotImplementedError(self._expression)
-        return result
-
-    def _take(self, *expected: str) -> str:
-        token = self._tokens.pop(0)
-        if expected and token not in expected:
-            raise NotImplementedError(self._expression)
-        return token
-
-    def _or(self) -> bool:
-        result = self._and()
-        while self._tokens[:1] == ["OR"]:
-            self._take()
-            result = self._and() or result
-        return result
-
-    def _and(self) -> bool:
-        result = self._term()
-        while self._tokens[:1] == ["AND"]:
-            self._take()
-            result = self._term() and result
-        return result
-
-    def _term(self) -> bool:
-        word = self._take()
-        if word == "(":
-            result = self._or()
-            self._take(")")
-            return result
-        if word in ("attribute_exists", "attribute_not_exists"):
-            self._take("(")
-            name = self._take()
-            self._take(")")
-            return (name in self._item) is (word == "attribute_exists")
-        comparison = self._take(*_OPERATORS)
-        left, right = self._item.get(word), self._values[self._take()]
-        if left is None or left.keys() != right.keys():
-            return False  # also for <>, which needs the attribute to be there
-        ((kind, a),), ((_, b),) = left.items(), right.items()
-        if kind == "SS" and comparison != "=":
-            raise NotImplementedError(self._expression)
-        return _OPERATORS[comparison](*((float(a), float(b)) if kind == "N" else (a, b)))
+def _only(request: dict[str, Any], known: set[str]) -> None:
+    if unknown := request.keys() - known:
+        raise NotImplementedError(f"the simulation does not know {', '.join(sorted(unknown))}")
 
 
 class DynamoDbClient:
@@ -215,39 +170,84 @@ class DynamoDbClient:
         self._table = table
         self._outside = outside
 
-    def update_item(self, **request: Any) -> dict[str, Any]:
-        return self._outside("UpdateItem", lambda: self._table.update(request), unavailable("UpdateItem"))
+    def put_item(self, **request: Any) -> dict[str, Any]:
+        return self._outside("PutItem", lambda: self._table.put(request), unavailable("PutItem"))
 
     def get_item(self, **request: Any) -> dict[str, Any]:
-        return self._outside(
-            "GetItem", lambda: {"Item": self._table.item(request["Key"])}, unavailable("GetItem")
-        )
-
-    def query(self, **request: Any) -> dict[str, Any]:
-        """Of one partition, whose key is the only value of the request."""
-        (value,) = request["ExpressionAttributeValues"].values()
-        return self._outside(
-            "Query", lambda: {"Items": self._table.items(job_id=value["S"])}, unavailable("Query")
-        )
-
-    def batch_get_item(self, **request: Any) -> dict[str, Any]:
-        ((table, wanted),) = request["RequestItems"].items()
+        """A consistent read."""
+        _only(request, {"TableName", "Key", "ConsistentRead"})
+        if not request["ConsistentRead"]:
+            raise NotImplementedError("a read that is eventually consistent")
 
         def effect() -> dict[str, Any]:
-            found = [item for key in wanted["Keys"] if (item := self._table.item(key))]
-            return {"Responses": {table: found}, "UnprocessedKeys": {}}
+            item = self._table.item(request["Key"])
+            return {"Item": item} if item else {}
+
+        return self._outside("GetItem", effect, unavailable("GetItem"))
+
+    def batch_get_item(self, **request: Any) -> dict[str, Any]:
+        """A consistent read, perhaps in part."""
+        _only(request, {"RequestItems"})
+        ((table, wanted),) = request["RequestItems"].items()
+        if not wanted["ConsistentRead"]:
+            raise NotImplementedError("a read that is eventually consistent")
+
+        def effect() -> dict[str, Any]:
+            keys = wanted["Keys"]
+            left_out = self._outside.left_out("BatchGetItem", len(keys))
+            read = [self._table.item(key) for n, key in enumerate(keys) if n not in left_out]
+            unread = {table: {"Keys": [keys[n] for n in sorted(left_out)]}} if left_out else {}
+            return {"Responses": {table: [item for item in read if item]}, "UnprocessedKeys": unread}
 
         return self._outside("BatchGetItem", effect, unavailable("BatchGetItem"))
 
     def get_paginator(self, operation: str) -> SimpleNamespace:
-        """For Scan, in one page."""
-        if operation != "scan":
-            raise NotImplementedError(operation)
+        """For Scan, in one page, and Query on the index, page by page as they are asked for."""
+        pages = {"scan": self._scan, "query": self._query}
+        return SimpleNamespace(paginate=pages[operation])
 
-        def pages(**_: Any) -> list[dict[str, Any]]:
-            return [self._outside("Scan", lambda: {"Items": self._table.items()}, unavailable("Scan"))]
+    def _scan(self, **request: Any) -> Iterator[dict[str, Any]]:
+        _only(request, {"TableName", "ProjectionExpression"})
+        names = request["ProjectionExpression"].split(", ")
 
-        return SimpleNamespace(paginate=pages)
+        def effect() -> list[Item]:
+            return [_projected(item, names) for item in self._table.items()]
+
+        yield {"Items": self._outside("Scan", effect, unavailable("Scan"))}
+
+    def _query(self, **request: Any) -> Iterator[dict[str, Any]]:
+        _only(
+            request,
+            {
+                "TableName",
+                "IndexName",
+                "KeyConditionExpression",
+                "ExpressionAttributeValues",
+                "PaginationConfig",
+            },
+        )
+        values = request["ExpressionAttributeValues"]
+        if (request["IndexName"], values[":due"]) != ("due", {"S": "due"}):
+            raise NotImplementedError(request)
+        until = {"due = :due AND due_at <= :now": ":now", "due = :due": None}[
+            request["KeyConditionExpression"]
+        ]
+        limit = request.get("PaginationConfig", {}).get("PageSize")
+        after: tuple[str, Key] | None = None
+        while True:
+
+            def effect(after: tuple[str, Key] | None = after) -> list[Item]:
+                return self._table.due(values[until]["S"] if until else "9", after, limit)
+
+            found = self._outside("Query", effect, unavailable("Query"))
+            yield {"Items": [_projected(item, PROJECTION) for item in found]}
+            if limit is None or len(found) < limit:
+                return
+            after = _place(found[-1])
+
+
+def _projected(item: Item, names: Iterable[str]) -> Item:
+    return {name: item[name] for name in names if name in item}
 
 
 # --- SQS -------------------------------------------------------------------------------------------------
@@ -261,7 +261,6 @@ class Message:
     body: str
     sent_at: float
     visible_at: float
-    attributes: dict[str, Any] = field(default_factory=dict)
     receives: int = 0
 
     def record(self) -> dict[str, Any]:
@@ -283,43 +282,59 @@ class SqsClient:
         self._send = send
         self._outside = outside
 
-    def send_message(
-        self,
-        *,
-        QueueUrl: str,  # noqa: N803  # boto3's names
-        MessageBody: str,  # noqa: N803
-        DelaySeconds: float | None = None,  # noqa: N803
-        MessageAttributes: dict[str, Any] | None = None,  # noqa: N803
-    ) -> dict[str, Any]:
-        self._outside(
-            f"SendMessage to {QueueUrl}",
-            lambda: self._send(QueueUrl, MessageBody, DelaySeconds, MessageAttributes or {}),
-            unavailable("SendMessage"),
-        )
-        return {}
+    def send_message_batch(self, *, QueueUrl: str, Entries: Sequence[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803  # boto3's names
+        """Some of the messages may be refused."""
 
-    def send_message_batch(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803
-        def send() -> None:
-            for entry in Entries:
-                attributes = entry.get("MessageAttributes", {})
-                self._send(QueueUrl, entry["MessageBody"], entry.get("DelaySeconds"), attributes)
+        def effect() -> dict[str, Any]:
+            left_out = self._outside.left_out("SendMessageBatch", len(Entries))
+            for n, entry in enumerate(Entries):
+                if n not in left_out:
+                    attributes = entry.get("MessageAttributes", {})
+                    self._send(QueueUrl, entry["MessageBody"], entry.get("DelaySeconds"), attributes)
+            failed = [{"Id": Entries[n]["Id"], "Code": "InternalError"} for n in sorted(left_out)]
+            return {"Failed": failed} if failed else {}
 
-        self._outside(f"SendMessageBatch to {QueueUrl}", send, unavailable("SendMessageBatch"))
-        return {}
+        return self._outside(f"SendMessageBatch to {QueueUrl}", effect, unavailable("SendMessageBatch"))
 
 
 # --- Step Functions --------------------------------------------------------------------------------------
 
+STATE_MACHINE = "arn:aws:states:eu-central-1:123456789012:stateMachine:recompute"
+EXECUTIONS = "arn:aws:states:eu-central-1:123456789012:execution:recompute"
+
 
 class StatesClient:
-    """boto3's client; `start` takes name and input and raises ExecutionAlreadyExists."""
+    """boto3's client.
 
-    exceptions = SimpleNamespace(ExecutionAlreadyExists=ExecutionAlreadyExists)
+    `start` takes name and input and raises ExecutionAlreadyExists; `describe` takes a name, gives status and
+    input, and raises ExecutionDoesNotExist.
+    """
 
-    def __init__(self, start: Callable[[str, str], None], outside: Outside) -> None:
+    exceptions = SimpleNamespace(
+        ExecutionAlreadyExists=ExecutionAlreadyExists, ExecutionDoesNotExist=ExecutionDoesNotExist
+    )
+
+    def __init__(
+        self,
+        start: Callable[[str, str], None],
+        describe: Callable[[str], tuple[str, str]],
+        outside: Outside,
+    ) -> None:
         self._start = start
+        self._describe = describe
         self._outside = outside
 
     def start_execution(self, *, stateMachineArn: str, name: str, input: str) -> dict[str, Any]:  # noqa: A002, N803
+        if stateMachineArn != STATE_MACHINE:
+            raise NotImplementedError(stateMachineArn)
         self._outside("StartExecution", lambda: self._start(name, input), unavailable("StartExecution"))
         return {}
+
+    def describe_execution(self, *, executionArn: str) -> dict[str, Any]:  # noqa: N803
+        machine, _, name = executionArn.rpartition(":")
+        if machine != EXECUTIONS:
+            raise NotImplementedError(executionArn)
+        status, given = self._outside(
+            "DescribeExecution", lambda: self._describe(name), unavailable("DescribeExecution")
+        )
+        return {"status": status, "input": given}

@@ -1,12 +1,25 @@
 """The guarantees of the design, checked on what truly happened in a history. Times are true times."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from arcanna_metrics.intake.events import RunEnded, read_json
+from arcanna_metrics.protocol.transitions import SETTLES
 from arcanna_metrics.times import from_iso
+from arcanna_metrics.updates import WHOLE, Update
 from tests.simulation.journal import Event
 from tests.simulation.stimuli import JOB_OF
-from tests.simulation.world import INVOCATION, MARGIN, SKEW, History
+from tests.simulation.world import SKEW, START_GRACE, SWEEP, History
+
+SLACK = 2 * SKEW + 0.1
+"""Seconds that two clocks may differ, and rounding."""
+
+SHOWS = 21.0
+"""Seconds until the index shows a write, at the latest."""
+
+PROMPT = SWEEP + 90.0
+"""Seconds from when a target is due to its claim, where nothing goes wrong and every run gets a slot: the
+sweep, the queue's delay and batching window, and an invocation's calls."""
 
 
 def violations(history: History) -> list[str]:
@@ -15,157 +28,363 @@ def violations(history: History) -> list[str]:
         violation
         for check in (
             no_lost_update,
+            no_wish_forgotten,
             single_flight,
-            coalescing,
+            no_request_while_recomputing,
+            no_more_than_needed,
+            no_more_often_than_allowed,
             proven_end,
+            no_false_failure,
             nothing_dropped,
-            no_more_than_allowed,
+            no_more_than_slots,
+            first_come_first_served,
+            prompt,
+            promptly_resumed,
+            invariants,
         )
         for violation in check(history)
     ]
 
 
+# --- 1. No lost update -----------------------------------------------------------------------------------
+
+
 def no_lost_update(history: History) -> Iterator[str]:
-    """1. Every update is followed by a completed run that was claimed after its data had arrived at the
-    platform, or by a told failure. For one that follows a job's active model, only such a run counts whose
-    model was the active one when its recompute had ended, or later."""
-    claimed = _claims(history)
-
-    def counts(event: Event, update: Event) -> bool:
-        if not _concerns(event, update):
-            return False
-        since = claimed.get(event.details.get("run", ""), event.time)
-        match event.what:
-            case "covered":
-                active = event.model == update.model or _is_active(
-                    history, event.model, _proof(history, event)
-                )
-                return since >= update.details["arrives"] and active
-            case "caller told":
-                return event.details["of"] is update.details["by"]
-            case "dead letter":
-                return _latest(event) >= update.time - SKEW - 1  # whole seconds, by whatever clock
-        return since >= update.time
-
+    """Every update is followed by a completed run that was claimed after its data had arrived, or by a told
+    failure. For one of a job's active model, only such a run counts whose model was the active one when its
+    recompute had ended, or later."""
+    runs = _runs(history)
+    told = {
+        e.details["run"] for e in history.journal.of("failed told") if e.details["reason"] != "NotChecked"
+    }
+    failed = [e for e in history.journal.of("given up") if e.details["run"] in told]
+    covered = history.journal.of("covered")
+    excused = history.journal.of("caller told")
     for update in history.journal.of("update"):
-        if update.details.get("if_stale"):
-            continue  # nothing has changed: whether its model is stale depends on clocks that differ by far
-        ends = history.journal.of("covered", "failed told", "dead letter", "caller told")
-        after = [event for event in ends if counts(event, update)]
-        if not after:
-            yield f"1. No lost update: nothing became of {update.details['by']} of {update.model}"
+        stimulus, arrives = update.details["by"], update.details["arrives"]
+        if update.details["update"].older_than is not None:
+            continue
+        if any(e.details["of"] is stimulus for e in excused):
+            continue
+        if any(
+            e.whom == update.whom and runs[e.details["run"]].claimed_at >= update.time - SLACK for e in failed
+        ):
+            continue
+        if not any(
+            e.whom == update.whom and runs[e.details["run"]].claimed_at >= arrives and _is_current(history, e)
+            for e in covered
+        ):
+            yield f"1. No lost update: nothing became of {stimulus} of {update.whom}"
+
+
+def no_wish_forgotten(history: History) -> Iterator[str]:
+    """A wish for metrics of at most some age is met by a run, by a failure since, or by the platform's own
+    timestamp, by whatever clock."""
+    runs = _runs(history)
+    excused = history.journal.of("caller told")
+    for event in history.journal.of("update"):
+        update: Update = event.details["update"]
+        if update.older_than is None or any(e.details["of"] is event.details["by"] for e in excused):
+            continue
+        as_of = update.happened_at - update.older_than - SLACK
+        ends = [e for e in history.journal.of("covered", "given up") if e.whom == event.whom]
+        met = any(
+            runs[e.details["run"]].claimed_at >= (as_of if e.what == "covered" else event.time - SLACK - 1)
+            for e in ends
+        )
+        shown = history.journal.of("timestamp shown")
+        if not met and not any(from_iso(e.details["timestamp"]) >= as_of for e in shown if _may_be(event, e)):
+            yield f"1. No lost update: {event.details['by']} asked in vain for newer metrics of {event.whom}"
+
+
+# --- 2. Single flight ------------------------------------------------------------------------------------
 
 
 def single_flight(history: History) -> Iterator[str]:
-    """2. While a run holds its model, no other run does."""
-    holding: dict[str, set[str]] = {}
-    for event in history.journal.of("held", "released", "execution ended"):
-        holders = holding.setdefault(event.model, set())
-        run = event.details["run"]
-        if event.what == "held":
-            if others := holders - {run}:
-                yield f"2. Single flight: {run} holds {event.model} while {min(others)} does"
-            holders.add(run)
+    """Never two executions follow runs of a target at once, to their release of it or their own end."""
+    following: dict[str, set[str]] = defaultdict(set)  # by entry, executions
+    for event in history.journal.of("follows", "freed", "execution ended"):
+        of_entry, execution = following[event.details["entry"]], event.details["execution"]
+        if event.what == "follows":
+            if others := of_entry - {execution}:
+                yield f"2. Single flight: {execution} follows {event.whom} while {min(others)} does"
+            of_entry.add(execution)
         else:
-            holders.discard(run)
+            of_entry.discard(execution)
 
 
-def coalescing(history: History) -> Iterator[str]:
-    """3. A further run needs an update that the completed one before is not known to cover. A claim that was
-    never heard of again counts as one, up to its end: for all that is known, it was for something new."""
-    claimed = _claims(history)
-    accounted_for = {event.details["run"] for event in history.journal.of("held", "given back")}
-    abandoned = [e for e in history.journal.of("claimed") if e.details["run"] not in accounted_for]
-    reasons = [(update, update.time) for update in history.journal.of("update")]
-    reasons += [(claim, claim.time + INVOCATION) for claim in abandoned]
-    for completed in history.journal.of("covered"):
-        run, model = completed.details["run"], completed.model
-        later = [
-            event
-            for event in history.journal.of("held")
-            if event.model == model and claimed[event.details["run"]] > completed.time
+def no_request_while_recomputing(history: History) -> Iterator[str]:
+    """No request is made while the platform has shown the model to be recomputing since before the claim."""
+    runs = _runs(history)
+    for event in _requests(history):
+        busy_since = event.details["busy_since"]
+        if busy_since is not None and busy_since < runs[event.details["by"]].claimed_at:
+            yield f"2. Single flight: {event.details['by']} asked for {event.whom} while that was recomputing"
+
+
+# --- 3. No more than needed ------------------------------------------------------------------------------
+
+
+def no_more_than_needed(history: History) -> Iterator[str]:
+    """A request needs an update, or a wish, that the last completed or failed run of its target is not known
+    to cover; and one that is only part of a threshold needs enough of them, or their longest wait."""
+    runs, pace = _runs(history), history.pace
+    marks = history.journal.of("covered", "given up")
+    for event in _requests(history):
+        run = runs[event.details["by"]]
+        mark = max(
+            (
+                e.details["until"]
+                for e in marks
+                if e.details["entry"] == run.entry and e.time < run.claimed_at
+            ),
+            default=float("-inf"),
+        )
+        reasons = [
+            e.details["update"]
+            for e in history.journal.of("update")
+            if e.time <= run.claimed_at and (e.whom == run.whom or e.details["by"].kind == "schedule")
         ]
-        if not later:
-            continue
-        since = from_iso(completed.details["until"]) - MARGIN - SKEW  # by whatever clock the update came with
-        until = claimed[later[0].details["run"]]
-        # An update of the job's other model counts too: its run may have followed the active one.
-        if not any(
-            event.time <= until and end >= since for event, end in reasons if _job(event.model) == _job(model)
-        ):
-            yield f"3. Coalescing: {run} covered {model}, and {later[0].details['run']} ran for no new update"
+        reasons = [u for u in reasons if _as_of(u, pace.visibility_lag) > mark - SLACK]
+        if not reasons:
+            yield f"3. No more than needed: {event.details['by']} of {run.whom} was for nothing new"
+        elif all(update.share < WHOLE for update in reasons):
+            yield from _too_early(run, reasons)
+
+
+def _too_early(run: "_Run", samples: Sequence[Update]) -> Iterator[str]:
+    distinct = {(update.example, update.happened_at): update for update in samples}
+    enough = sum(update.share for update in distinct.values()) >= WHOLE
+    waited = any(run.claimed_at >= u.happened_at + u.max_wait - SLACK for u in distinct.values())
+    if not enough and not waited:
+        yield f"3. No more than needed: {run.name} of {run.whom} was for less than its threshold"
+
+
+def no_more_often_than_allowed(history: History) -> Iterator[str]:
+    """Requests keep the spacing after the last run; and after a request of which it is not known what became
+    of it, none of the same target follows within the start grace."""
+    runs, pace = _runs(history), history.pace
+    last: dict[str, float] = {}  # by entry, the claim of the last run
+    asked: dict[tuple[str, str], Event] = {}  # by entry and model, the last request
+    for event in history.journal.of("job requested", "freed"):
+        name: str = event.details["by" if event.what == "job requested" else "run"]
+        if event.what == "freed" and event.details["how"] not in ("given back", "taken over", "not_checked"):
+            last[runs[name].entry] = runs[name].claimed_at
+        if event.what == "freed" and event.details["how"] not in ("given back", "taken over"):
+            asked = {key: before for key, before in asked.items() if before.details["by"] != name}
+        elif event.what == "job requested" and name in runs and event.time < runs[name].freed_at:
+            run = runs[name]
+            since = run.claimed_at - last.get(run.entry, float("-inf"))
+            if since < pace.spacing - SLACK:
+                yield f"3. No more than needed: {run.name} of {run.whom} was {since:.0f} s after the last run"
+            before = asked.get((run.entry, event.whom))
+            since = event.details["asked_at"] - before.time if before else float("inf")
+            if since < START_GRACE - SLACK:
+                yield f"3. No more than needed: {run.name} asked for {event.whom} again after {since:.0f} s"
+            asked[run.entry, event.whom] = event
+
+
+# --- 4. Proven end ---------------------------------------------------------------------------------------
 
 
 def proven_end(history: History) -> Iterator[str]:
-    """4. What is told or noted as completed is a recompute that began after the claim and truly ended."""
+    """What is told or noted as completed is a recompute that began after the claim and truly ended."""
     for event in history.journal.of("completed told", "covered"):
         if _proof(history, event) is None:
-            yield f"4. Proven end: {event.details['run']} of {event.model} counts as completed without proof"
+            yield f"4. Proven end: {event.details['run']} of {event.whom} counts as completed without proof"
+
+
+def no_false_failure(history: History) -> Iterator[str]:
+    """What is told to have failed had not completed; what is told to have timed out had not, as far as the
+    platform showed it to the last check."""
+    done = {e.details["job"]: e.time for e in history.journal.of("job done")}
+    shown = {e.details["job"]: e.time for e in history.journal.of("job shown")}
+    asked = {e.details["by"]: e.details["job"] for e in _requests(history)}
+    for event in history.journal.of("checked"):
+        run, how = event.details["run"], event.details["how"]
+        ended = {"failed": done, "timed_out": shown}.get(how.split()[0], {}).get(asked.get(run, ""))
+        if ended is not None and ended < event.details["began"] and "Rejected" not in how:
+            yield f"4. Proven end: {run} of {event.whom} was {how}, but had completed"
+    completed = {e.details["run"]: e.time for e in history.journal.of("completed told", "covered")}
+    for event in history.journal.of("failed told", "given up"):
+        known = event.details.get("reason") != "NotChecked"
+        if known and completed.get(event.details["run"], float("inf")) < event.time:
+            yield f"4. Proven end: {event.details['run']} of {event.whom} had completed, and is told to fail"
+
+
+# --- 5. Nothing is dropped -------------------------------------------------------------------------------
 
 
 def nothing_dropped(history: History) -> Iterator[str]:
-    """5. What cannot be used is in the dead-letter queue, with its reason."""
+    """What cannot be understood is in the dead-letter queue, with its reason, and nothing else is."""
+    garbage = {str(event.details["body"]) for event in history.journal.of("garbage")}
     dead = {event.details["body"] for event in history.journal.of("dead letter") if event.details["reason"]}
-    for garbage in history.journal.of("garbage"):
-        if str(garbage.details["body"]) not in dead:
-            yield f"5. Nothing is dropped: {garbage.details['body']} is not in the dead-letter queue"
+    for body in sorted(garbage - dead):
+        yield f"5. Nothing is dropped: {body} is not in the dead-letter queue"
+    for body in sorted(dead - garbage):
+        yield f"5. Nothing is dropped: {body} is in the dead-letter queue"
 
 
-def no_more_than_allowed(history: History) -> Iterator[str]:
-    """6. No more runs hold their models at once than there are places."""
-    holding: set[str] = set()
-    for event in history.journal.of("held", "released", "execution ended"):
-        run = event.details["run"]
-        if event.what != "held":
+# --- 6. Slots --------------------------------------------------------------------------------------------
+
+
+def no_more_than_slots(history: History) -> Iterator[str]:
+    """No more runs at once than slots: from the request, or the execution's first step, to the release."""
+    limit, holding = history.pace.slots, set[str]()
+    runs = _runs(history)
+    if not limit:
+        return
+    for event in history.journal.of("held", "job requested", "freed"):
+        run = event.details.get("run", event.details.get("by"))
+        if event.what == "freed":
             holding.discard(run)
+        elif run in runs and event.time <= runs[run].freed_at:
+            holding.add(run)
+            if len(holding) > limit:
+                yield f"6. Slots: {', '.join(sorted(holding))} hold their targets at once"
+
+
+def first_come_first_served(history: History) -> Iterator[str]:
+    """What gets a slot was due before whatever else waits for one. Judged where the invocation met no fault,
+    and where both have been due and left alone for so long that the index must have shown them so."""
+    if not history.pace.slots:
+        return
+    faulty = {fault.partition(":")[0] for fault in history.faults}
+    began = {e.details["of"]: e.time for e in history.journal.of("invocation")}
+    waiting: dict[str, Event] = {}  # by entry, the last write that left it free and dirty
+    named: dict[str, float] = {}  # by target, the last write of its entry under the job's name
+    for event in history.journal.of("written", "claimed"):
+        entry, by = event.details["entry"], event.details.get("by")
+        if event.what == "written":
+            waiting.pop(entry, None)
+            if event.details["free"] and event.details["dirty"]:
+                waiting[entry] = event
+            if entry != event.whom:
+                named[event.whom] = event.time
+        elif by in began and by not in faulty and named.get(event.whom, 0.0) < began[by]:
+            settled = {
+                other: left.details["due_at"]
+                for other, left in waiting.items()
+                if left.time + SHOWS < began[by]
+            }
+            due_at = settled.pop(entry, float("-inf"))
+            for other, before in settled.items():
+                if before + SLACK < min(due_at, began[by]):
+                    yield f"6. Slots: {event.details['run']} of {entry} came before {other}"
+
+
+# --- The design's other promises -------------------------------------------------------------------------
+
+
+def prompt(history: History) -> Iterator[str]:
+    """What is due is claimed by the next sweep, where nothing goes wrong and slots do not matter."""
+    if history.faults or history.pace.slots:
+        return
+    left: dict[str, float] = {}  # by entry, the last write
+    for event in history.journal.of("written", "claimed"):
+        entry = event.details["entry"]
+        if event.what == "written":
+            left[entry] = event.time
             continue
-        holding.add(run)
-        if history.places and len(holding) > history.places:
-            yield f"6. Places: {', '.join(sorted(holding))} hold their models at once"
+        due_at = event.details["was_due"][0] or float("inf")
+        if due_at > event.time + SLACK:
+            yield f"7. Prompt: {event.details['run']} of {entry} was claimed before it was due"
+        elif event.time - max(due_at, left[entry]) > PROMPT:
+            yield f"7. Prompt: {event.details['run']} of {entry} was claimed long after it was due"
 
 
-def _claims(history: History) -> dict[str, float]:
-    return {event.details["run"]: event.time for event in history.journal.of("claimed")}
+def promptly_resumed(history: History) -> Iterator[str]:
+    """A run whose execution ended early goes on within a sweep, where nothing else goes wrong."""
+    if not all(fault.endswith("is aborted") for fault in history.faults):
+        return
+    goes_on = history.journal.of("resumed", "freed")
+    for event in history.journal.of("execution ended"):
+        run = event.details["run"]
+        early = event.details["status"].split()[0] in ("ABORTED", "TIMED_OUT")
+        if early and not any(
+            e.details["run"] == run and e.time - event.time < PROMPT + SETTLES for e in goes_on
+        ):
+            yield f"7. Prompt: {run} of {event.whom} did not go on after {event.details['execution']}"
+
+
+def invariants(history: History) -> Iterator[str]:
+    """What must hold after every write, and errors that nobody expects."""
+    for event in history.journal.of("broken"):
+        yield f"8. {event.details['rule']} ({event.whom})"
+
+
+# --- What the checks ask the journal ---------------------------------------------------------------------
+
+
+class _Run(NamedTuple):
+    """A claim and what became of it."""
+
+    name: str
+    entry: str
+    whom: str
+    claimed_at: float
+    freed_at: float
+
+
+def _runs(history: History) -> dict[str, _Run]:
+    freed = {e.details["run"]: e.time for e in history.journal.of("freed")}
+    return {
+        (name := e.details["run"]): _Run(
+            name, e.details["entry"], e.whom, e.time, freed.get(name, float("inf"))
+        )
+        for e in history.journal.of("claimed")
+    }
+
+
+def _requests(history: History) -> list[Event]:
+    """Our requests for recomputes."""
+    return [e for e in history.journal.of("job requested") if e.details["by"] != "others"]
+
+
+def _as_of(update: Update, lag: float) -> float:
+    """As of when the metrics are to be. A wish's own time counts: it may have been made before a failure."""
+    return update.happened_at + (0.0 if update.by_hand else lag)
+
+
+def _model(history: History, run: str) -> str | None:
+    """The model that the run's status checks were about."""
+    return next((e.whom for e in history.journal.of("checked") if e.details["run"] == run), None)
 
 
 def _proof(history: History, completed: Event) -> Event | None:
     """The first recompute that proves it: it began after the run's claim, and truly ended."""
-    claimed = _claims(history)[completed.details["run"]]
+    run = _runs(history).get(completed.details["run"])
+    if run is None:
+        return None
+    model = _model(history, run.name)
     began = {event.details["job"]: event.time for event in history.journal.of("job began")}
     return next(
         (
             done
             for done in history.journal.of("job done")
-            if done.model == completed.model
+            if done.whom == model
             and done.time <= completed.time
-            and began[done.details["job"]] >= claimed
+            and began[done.details["job"]] >= run.claimed_at
         ),
         None,
     )
 
 
-def _latest(dead_letter: Event) -> float:
-    """When the last update happened that a dead letter is for."""
-    occurrences = read_json(dead_letter.details["body"], dead_letter.time)
-    for_all = any(isinstance(each, RunEnded) or getattr(each, "waker", False) for each in occurrences)
-    return dead_letter.time if for_all else max(getattr(each, "happened_at", 0.0) for each in occurrences)
-
-
-def _is_active(history: History, model: str, since: Event | None) -> bool:
-    """Whether the model was its job's active one then, or later."""
-    if since is None:
-        return False
-    trained = [event for event in history.journal.of("active") if _job(event.model) == _job(model)]
-    return any(
-        event.model == model and (following is None or following.time >= since.time)
+def _is_current(history: History, covered: Event) -> bool:
+    """Whether the run's model is that of its target: for a job's active model, the active one when its
+    recompute had ended, or later."""
+    job, _, of_target = covered.whom.partition("/")
+    if of_target != "active":
+        return True
+    model, proof = _model(history, covered.details["run"]), _proof(history, covered)
+    trained = [event for event in history.journal.of("active") if JOB_OF[event.whom] == job]
+    return proof is not None and any(
+        event.whom == model and (following is None or following.time >= proof.time)
         for event, following in zip(trained, [*trained[1:], None], strict=True)
     )
 
 
-def _concerns(event: Event, update: Event) -> bool:
-    """Whether it happened to the update's model, or to one of a job whose active one the update follows."""
-    return update.model in (event.model, _job(event.model))
-
-
-def _job(model: str) -> str:
-    return f"job {JOB_OF[model]}" if model in JOB_OF else model
+def _may_be(update: Event, shown: Event) -> bool:
+    """Whether the model is the target's, or may be its job's active one."""
+    job, _, of_target = update.whom.partition("/")
+    return shown.whom == of_target or (of_target == "active" and JOB_OF[shown.whom] == job)

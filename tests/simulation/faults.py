@@ -1,6 +1,6 @@
 """What goes wrong in a history: decided by the seed, recorded, and each fault removable by its name."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from random import Random
 
 CALL_FAULTS = (
@@ -8,12 +8,14 @@ CALL_FAULTS = (
     "fails after its effect",
     "fails, takes effect later",
     "is slow",
+    "is repeated",
     "crashes before its effect",
     "crashes after its effect",
 )
-"""What may happen at a call to the outside."""
+"""What may happen at a call to the outside. boto3 repeats a call to AWS whose answer was lost."""
 
 OTHER_FAULTS = (
+    "is seen to in part",
     "is delivered twice",
     "is delayed",
     "fails at the platform",
@@ -23,7 +25,12 @@ OTHER_FAULTS = (
     "is aborted",
     "its end is not reported",
     "its end is reported late",
+    "is lost",
+    "shows late",
+    "is away",
 )
+"""What may happen to batches, messages, recomputes, executions, sweeps, writes as the index shows them,
+and to the platform."""
 
 
 class Faults:
@@ -53,15 +60,20 @@ class Faults:
         """Whether nothing has gone wrong."""
         return not self.injected
 
-    def strikes(self, kind: str, what: str, now: float, draw: float, weight: float = 1.0) -> bool:
-        """Whether this goes wrong with that; `draw` is uniform in [0, 1)."""
-        return self._choose([kind], what, now, draw / weight) is not None
+    def strikes(
+        self, kind: str, what: str, now: float, draw: float, weight: float = 1.0, *, once: bool = False
+    ) -> bool:
+        """Whether this goes wrong with that; `draw` is uniform in [0, 1). With `once`, it is noted once."""
+        return self._choose([kind], what, now, draw / weight, once=once) is not None
 
-    def of_call(self, what: str, now: float, draw: float) -> str | None:
+    def of_call(self, what: str, now: float, draw: float, *, aws: bool) -> str | None:
         """What goes wrong with a call, if anything."""
-        return self._choose(CALL_FAULTS, what, now, draw)
+        kinds = [kind for kind in CALL_FAULTS if aws or kind != "is repeated"]
+        return self._choose(kinds, what, now, draw)
 
-    def _choose(self, kinds: tuple[str, ...] | list[str], what: str, now: float, draw: float) -> str | None:
+    def _choose(
+        self, kinds: Sequence[str], what: str, now: float, draw: float, *, once: bool = False
+    ) -> str | None:
         if now >= self._until:
             return None
         for kind in kinds:
@@ -69,7 +81,8 @@ class Faults:
                 name = f"{what} {kind}"
                 if self._keep is not None and name not in self._keep:
                     return None
-                self.injected.append(name)
+                if not once or name not in self.injected:
+                    self.injected.append(name)
                 return kind
             draw -= self._rates[kind]
         return None

@@ -10,16 +10,16 @@ START = 1_700_000_000.0
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a model ("*": perhaps to all)."""
+    """Something that happened to a target or to a model ("*": perhaps to all)."""
 
     time: float
     what: str
-    model: str
+    whom: str
     details: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         details = ", ".join(f"{name} {value}" for name, value in self.details.items())
-        return f"{self.time - START:9.3f}  {self.model:8} {self.what:20} {details}"
+        return f"{self.time - START:9.3f}  {self.whom:16} {self.what:18} {details}"
 
 
 class Journal:
@@ -30,9 +30,9 @@ class Journal:
         self._listen = listen
         self.events: list[Event] = []
 
-    def note(self, what: str, model: str, **details: object) -> None:
+    def note(self, what: str, whom: str, **details: object) -> None:
         """Adds what happens now."""
-        event = Event(self._clock(), what, model, details)
+        event = Event(self._clock(), what, whom, details)
         self.events.append(event)
         self._listen(event)
 

@@ -1,211 +1,383 @@
-"""Bugs of the protocol, each planted into the real thing by one small change, that the search must find."""
+"""Bugs of the protocol, each planted into the real code by one small change, that the search must find."""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from typing import Any, NamedTuple
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from typing import Any, NamedTuple, cast
 
-from arcanna_metrics.coverage import Entry, Plan
-from arcanna_metrics.platform.client import Arcanna
-from arcanna_metrics.runs.check import check
-from arcanna_metrics.runs.quality import Rules
-from arcanna_metrics.runs.run import Check, Run, first_check
-from arcanna_metrics.settings import PollSettings
-from arcanna_metrics.starter import Fate, Starter
-from arcanna_metrics.targets import Model
+from arcanna_metrics.errors import BadInput, RetryLater
+from arcanna_metrics.intake.events import Occurrence, read_json
+from arcanna_metrics.platform.client import Arcanna, ModelMetrics
+from arcanna_metrics.protocol import backoff, check_up, decide, entry, slots, transitions
+from arcanna_metrics.protocol.check_up import Finding, LookAgain, Resume
+from arcanna_metrics.protocol.decide import Decision
+from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.ledger import NO_JOB
+from arcanna_metrics.protocol.reconcile import Reconciler
+from arcanna_metrics.protocol.slots import Holder, Slots
+from arcanna_metrics.protocol.start import Starter
+from arcanna_metrics.protocol.transitions import Postponement
+from arcanna_metrics.runs.completion import Judgement, judge
+from arcanna_metrics.runs.run import Check, Result, Run
+from arcanna_metrics.settings import Pace
+from arcanna_metrics.targets import Model, Target
 from arcanna_metrics.times import to_iso
+from arcanna_metrics.trigger import Trigger
 from arcanna_metrics.updates import Update
+from arcanna_metrics.workflow import Execution, Workflow
+from tests.simulation.aws import Item
 from tests.simulation.stimuli import KINDS
-from tests.simulation.world import MARGIN, SETTLING, Protocol
+from tests.simulation.world import LAG, SETTLING, Protocol
 
 Request = dict[str, Any]
-Definition = dict[str, Any]
 
-GIVE_BACK = "SET pending_at"
-"""How the ledger's write begins that gives a claim back."""
+RECONCILE = "arcanna_metrics.protocol.reconcile"
+TRANSITIONS = "arcanna_metrics.protocol.transitions"
+START = "arcanna_metrics.protocol.start"
+TRIGGER = "arcanna_metrics.trigger.Trigger"
 
-
-def claim_without_condition(request: Request) -> Request:
-    return _unconditional(request, "SET run_id")
-
-
-def pending_without_condition(request: Request) -> Request:
-    return _unconditional(request, "SET pending_updates")
+# --- Recording -------------------------------------------------------------------------------------------
 
 
-def give_back_without_condition(request: Request) -> Request:
-    return _unconditional(request, GIVE_BACK)
+_record = transitions.record
 
 
-def places_without_condition(request: Request) -> Request:
-    return _unconditional(request, "SET holder")
+def records_without_due(before: Entry, updates: Iterable[Update], pace: Pace) -> Entry:
+    """Nobody has to look at what is recorded."""
+    return replace(_record(before, updates, pace), due_at=before.due_at)
 
 
-def _unconditional(request: Request, write: str) -> Request:
-    if not request["UpdateExpression"].startswith(write):
+_record_all = Trigger._record_all  # noqa: SLF001  # what is planted stands in for private parts, too
+
+
+def acknowledges_what_it_could_not_record(self: Trigger, *given: Any) -> dict[Target, Exception]:
+    """A message is done with once it was read."""
+    _record_all(self, *given)
+    return {}
+
+
+def dead_letters_what_could_be_recorded_later(body: str, sent_at: float) -> list[Occurrence]:
+    """Some messages are not understood, though they could be."""
+    found = read_json(body, sent_at)
+    if any(isinstance(each, Update) and each.share < 10**6 for each in found) or '"size": 600' in body:
+        raise BadInput("too large")
+    return found
+
+
+_identities = count()
+
+
+def tells_duplicates_apart(update: Update) -> str:
+    """An update that is delivered twice counts twice towards its threshold."""
+    return str(next(_identities))
+
+
+def forgets_batches(before: Entry) -> Entry:
+    """A run counts for all updates that had gathered by its end."""
+    kept = entry.pruned(before)
+    return (
+        kept if kept.run_id else replace(kept, batch=tuple(e for e in kept.batch if kept.fresh_as_of is None))
+    )
+
+
+# --- Compare-and-swap ------------------------------------------------------------------------------------
+
+
+def writes_whatever_is_there(request: Request, before: Item) -> Request:
+    """The condition always holds: what is written comes from what was read a while ago."""
+    if not before:
         return request
-    return {name: part for name, part in request.items() if name != "ConditionExpression"}
+    return {
+        **request,
+        "ConditionExpression": "rev = :rev",
+        "ExpressionAttributeValues": {":rev": before["rev"]},
+    }
 
 
-def give_back_while_held(request: Request) -> Request:
-    if not request["UpdateExpression"].startswith(GIVE_BACK):
-        return request
-    return {**request, "ConditionExpression": "run_id = :run"}
+def writes_slots_whatever_is_there(request: Request, before: Item) -> Request:
+    of_slots = request["Item"]["job_id"]["S"] == NO_JOB
+    return writes_whatever_is_there(request, before) if of_slots else request
 
 
-def claim_counts_as_run(request: Request) -> Request:
-    """Updates are acknowledged for a claim that may never become a run."""
-    if not request["UpdateExpression"].startswith("SET run_id"):
-        return request
-    expression = request["UpdateExpression"].replace("REMOVE requested_at,", "REMOVE")
-    return {**request, "UpdateExpression": expression.replace("SET", "SET requested_at = :now,")}
+# --- Claim, hold, give back, release ---------------------------------------------------------------------
 
 
-def release_without_run_id(definition: Definition) -> Definition:
-    return _changed(definition, "Release", {"ConditionExpression": None})
+def holds_what_was_taken_over(before: Entry, run_id: str, number: int, now: float) -> Entry:
+    """An execution that starts late takes the target from whoever has it."""
+    held = replace(before, run_id=run_id, resumed=number, held=True)
+    return replace(held, requested_at=before.requested_at or now, due_at=now + transitions.CHECK_UP_INTERVAL)
 
 
-def release_only_once(definition: Definition) -> Definition:
-    """A release whose answer was lost is refused when it is tried again, and its pending update forgotten."""
-    return _changed(definition, "Release", {"ConditionExpression": "run_id = :run"})
+def gives_back_what_is_held(
+    before: Entry, run_id: str, pace: Pace, postponement: Postponement | None
+) -> Entry | None:
+    """An execution whose start seemed to fail has begun after all."""
+    return transitions.take_back(before, pace, postponement) if before.run_id == run_id else None
 
 
-def hold_without_condition(definition: Definition) -> Definition:
-    return _changed(definition, "HoldModel", {"ConditionExpression": None})
+_release = transitions.release
 
 
-def coverage_from_a_failed_run(definition: Definition) -> Definition:
-    changed = deepcopy(definition)
-    parameters = changed["States"]["ReleaseFailed"]["Parameters"]
-    expression = parameters["UpdateExpression"].replace("SET", "SET covered_until = :requested_at,")
-    parameters["UpdateExpression"] = expression
-    parameters["ExpressionAttributeValues"][":requested_at"] = {"S.$": "$.run.requested_at"}
-    return changed
+def releases_without_due(before: Entry, *given: Any) -> Entry | None:
+    """What came during the run is forgotten."""
+    after = _release(before, *given)
+    return after and replace(after, due_at=None)
 
 
-def pending_removed_at_release(definition: Definition) -> Definition:
-    changed = deepcopy(definition)
-    for name in ("ReleaseCompleted", "ReleaseFailed"):
-        changed["States"][name]["Parameters"]["UpdateExpression"] += ", pending_at"
-    return changed
+def releases_what_was_taken_over(
+    before: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
+) -> Entry | None:
+    """A release that comes late frees another run's target."""
+    own = replace(before, run_id=run["run_id"], resumed=number)
+    return _release(own, run, number, result, pace, postponement)
 
 
-def asks_again_before_release(definition: Definition) -> Definition:
-    """What is pending is read and asked for; what becomes pending from then to the release is forgotten."""
+def releases_what_is_resumed(
+    before: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
+) -> Entry | None:
+    """A release that an aborted execution has left on its way ends the run that another one follows."""
+    return _release(before, run, before.resumed, result, pace, postponement)
+
+
+def covers_after_a_failure(
+    before: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
+) -> Entry | None:
+    """A run that failed counts as one that completed."""
+    return _release(before, run, number, {**result, "outcome": "completed"}, pace, postponement)
+
+
+_request = Starter._request  # noqa: SLF001
+
+
+def claims_after_the_request(self: Starter, run: Run, model: Model) -> tuple[Run, Check]:
+    """Updates between the claim and the request's answer count as covered."""
+    run, check = _request(self, run, model)
+    return cast("Run", {**run, "requested_at": to_iso(self._clock())}), check
+
+
+def reads_the_baseline_after_the_request(self: Starter, run: Run, model: Model) -> tuple[Run, Check]:
+    """A recompute may have ended in between, and shows as nothing new then."""
+    run, check = _request(self, run, model)
+    baseline = self._arcanna.metrics(model).as_dict()
+    return cast("Run", {**run, "baseline": baseline, "platform_requested_at": None}), check
+
+
+class _Unbusy:
+    """A platform that never shows that it recomputes."""
+
+    def __init__(self, arcanna: Arcanna) -> None:
+        self._arcanna = arcanna
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._arcanna, name)
+
+    def metrics(self, model: Model) -> ModelMetrics:
+        return replace(self._arcanna.metrics(model), recomputing=False)
+
+
+_start = Starter.start
+
+
+def asks_while_others_recompute(self: Starter, claimed: Entry) -> None:
+    """Does not look at the platform's flag."""
+    arcanna = self._arcanna
+    self._arcanna = cast("Arcanna", _Unbusy(arcanna))
+    try:
+        _start(self, claimed)
+    finally:
+        self._arcanna = arcanna
+
+
+# --- Looking after runs ----------------------------------------------------------------------------------
+
+_take_back = Reconciler._take_back  # noqa: SLF001
+
+
+def leaves_dead_claims(self: Reconciler, before: Entry, why: str) -> None:
+    """A claim whose invocation died is looked at again and again."""
+    if before.held:
+        _take_back(self, before, why)
+    else:
+        self._ledger.swap(before, transitions.look_again(before, self._clock() + 300.0))
+
+
+def resumes_nothing(
+    before: Entry, execution: Execution | None, previous: Execution | None, now: float
+) -> Finding:
+    """A run whose execution ended early is looked at again and again."""
+    found = check_up.check_up(before, execution, previous, now)
+    return LookAgain(now + 300.0) if isinstance(found, Resume) else found
+
+
+def starts_no_missing_resumption(
+    before: Entry, execution: Execution | None, previous: Execution | None, now: float
+) -> Finding:
+    """Relies on the look that raised the number to have started the execution."""
+    found = check_up.check_up(before, execution, previous, now)
+    missing = isinstance(found, Resume) and found.number == before.resumed
+    return LookAgain(now + 300.0) if missing else found
+
+
+_starts = Workflow.start
+
+
+def starts_under_new_names(self: Workflow, run_id: str, given: str, number: int = 0) -> None:
+    """Two looks that resume a run start two executions."""
+    _starts(self, f"{run_id}-{next(_identities)}" if number else run_id, given, number)
+
+
+def counts_unread_holders_as_free(holders: Sequence[Holder], entries: Mapping[Target, Entry]) -> list[Holder]:
+    """What could not be read does not hold."""
+    return [holder for holder in slots.still_holding(holders, entries) if holder.target in entries]
+
+
+def takes_no_slot(self: Slots, limit: int, holder: Holder) -> bool:
+    """Relies on what it saw at a glance."""
+    return self.glance(limit).free > 0
+
+
+# --- When, and how often ---------------------------------------------------------------------------------
+
+
+def retries_soon_after_an_unknown_request(
+    error: Exception | None, attempts: int, pace: Pace, now: float, draw: float
+) -> Postponement:
+    """Asks again while the first request may be queued."""
+    if isinstance(error, RetryLater):
+        error.effect_unknown = False
+    return backoff.postponement(error, attempts, pace, now, draw)
+
+
+def ignores_spacing(before: Entry, now: float, pace: Pace) -> Decision:
+    return decide.decide(before, now, replace(pace, spacing=0.0))
+
+
+def waits_for_no_threshold(batch: Sequence[entry.Element]) -> float:
+    """Every update is enough."""
+    return min(element.as_of for element in batch)
+
+
+def puts_off_what_does_not_wait(self: Reconciler, target: Target, error: Exception) -> None:
+    """Notes an attempt also where nothing was attempted."""
+    before, pace = self._ledger.read(target), self._pace(target.job_id)
+    when = self._postponement(before, error)
+    self._ledger.swap(before, transitions.postpone(before, pace, when))
+
+
+# --- What counts as an end -------------------------------------------------------------------------------
+
+
+def believes_the_flag(**shown: Any) -> Judgement:
+    """Idle is completed."""
+    if not shown["recomputing"]:
+        return Judgement("completed", "completed", "idle")
+    return judge(**shown)
+
+
+def believes_any_timestamp(**shown: Any) -> Judgement:
+    """Also one of before the request, if only the baseline had not shown it yet."""
+    return judge(**{**shown, "requested_at": None})
+
+
+def fails_without_a_further_check(**shown: Any) -> Judgement:
+    """Flag and timestamp are taken to change at once."""
+    return judge(**{**shown, "confirmation": 0.0})
+
+
+def gives_up_what_is_recomputed_again(**shown: Any) -> Judgement:
+    """The deadline passes while somebody else recomputes, though ours has ended."""
+    found = judge(**shown)
+    late = found.status == "completed" and shown["recomputing"]
+    return Judgement("timed_out", "DeadlinePassed", "not finished") if late else found
+
+
+def takes_the_active_model_for_granted(arcanna: Arcanna, run: Run) -> bool:
+    """Believes that the model which was active at first still is."""
+    return False
+
+
+def is_satisfied_by_any_metrics(self: Starter, claimed: Entry, timestamp: str | None) -> bool:
+    """A wish is met by whatever the platform shows."""
+    pace = self._settings(claimed.target.job_id).pace
+    made = claimed.wanted_as_of or 0.0
+    give_back = partial(transitions.satisfied, run_id=claimed.run_id or "", timestamp=made, pace=pace)
+    self._ledger.apply(claimed.target, give_back)
+    return True
+
+
+def satisfies_whatever_was_wished_since(
+    before: Entry, run_id: str, timestamp: float, pace: Pace
+) -> Entry | None:
+    """Clears a wish that was raised after the metrics were looked at."""
+    return transitions.satisfied(before, run_id, float("inf"), pace)
+
+
+# --- Mailboxes -------------------------------------------------------------------------------------------
+
+
+class _Forwarding(NamedTuple):
+    """How a mailbox is forwarded, but for the order and the conditions."""
+
+    reconciler: Reconciler
+    mailbox: Entry
+    target: Target
+    pace: Pace
+
+    def receive(self) -> None:
+        received = partial(transitions.receive, mailbox=self.mailbox, pace=self.pace)
+        self.reconciler._ledger.apply(self.target, received)  # noqa: SLF001
+
+    def empty(self) -> None:
+        emptied = partial(transitions.emptied, pace=self.pace)
+        self.reconciler._ledger.apply(self.mailbox.target, emptied)  # noqa: SLF001
+
+
+def _forwards(steps: Callable[[_Forwarding], None]) -> Callable[[Reconciler, Entry], bool]:
+    real = Reconciler._forwarded  # noqa: SLF001
+
+    def forwarded(self: Reconciler, before: Entry) -> bool:
+        name, model_id = before.target
+        job_id = None if name.isdigit() else self._arcanna.job_id_of(name) or before.name_of
+        if job_id is None:
+            return real(self, before)
+        steps(_Forwarding(self, before, Target(job_id, model_id), self._pace(job_id)))
+        return True
+
+    return forwarded
+
+
+def _empties_whatever_has_come(forwarding: _Forwarding) -> None:
+    forwarding.receive()
+    forwarding.empty()
+
+
+def _empties_first(forwarding: _Forwarding) -> None:
+    forwarding.reconciler._ledger.swap(  # noqa: SLF001
+        forwarding.mailbox, transitions.emptied(forwarding.mailbox, forwarding.pace)
+    )
+    forwarding.receive()
+
+
+# --- The workflow ----------------------------------------------------------------------------------------
+
+
+def tells_after_the_release(definition: dict[str, Any]) -> dict[str, Any]:
+    """An execution that dies after its release has told nobody."""
     changed = deepcopy(definition)
     states = changed["States"]
-    look = deepcopy(states["HoldModel"])
-    look["Parameters"]["ReturnValues"] = "ALL_OLD"
-    states["Look"] = {**look, "ResultPath": "$.released", "Next": "Ask"}
-    states["Ask"] = {
-        "Type": "Choice",
-        "Choices": [
-            {"Variable": "$.released.Attributes.pending_at.S", "IsPresent": True, "Next": "AskAgain"}
-        ],
-        "Default": "Release",
-    }
-    states["AskAgain"]["Next"] = "Release"
-    states["Release"] = {
-        "Type": "Choice",
-        "Choices": [{"Variable": "$.check.status", "StringEquals": "completed", "Next": "ReleaseCompleted"}],
-        "Default": "ReleaseFailed",
-    }
-    states["PublishCompleted"]["Next"] = states["NotifyFailed"]["Next"] = "Look"
-    for name in ("ReleaseCompleted", "ReleaseFailed"):
-        del states[name]["Parameters"]["ReturnValues"]
+    for state in states.values():
+        for rule in (state, *state.get("Choices", []), *state.get("Catch", [])):
+            if rule.get("Next") == "Publish":
+                rule["Next"] = "Release"
+            elif rule.get("Next") == "Release":
+                rule["Next"] = "Conclude"
+    judge_state = states["Judge"]
+    judge_state["Default"] = "Release"
+    states["IsNotified"]["Choices"][0]["Next"] = "Conclude"
+    states["Release"]["Next"] = "Publish"
     return changed
-
-
-def _changed(definition: Definition, prefix: str, changes: dict[str, str | None]) -> Definition:
-    changed = deepcopy(definition)
-    for name, state in changed["States"].items():
-        if name.startswith(prefix):
-            parameters = state["Parameters"] | changes
-            state["Parameters"] = {key: part for key, part in parameters.items() if part is not None}
-    return changed
-
-
-class BaselineAfterRequest(Starter):
-    """Cannot tell any more whether it is somebody else's recompute that is running."""
-
-    def _request(self, run: Run, model: Model, entry: Entry) -> Check:
-        request = self._arcanna.request_recompute(model)
-        run["baseline"] = self._arcanna.metrics(model).as_dict()
-        run["platform_requested_at"] = request.requested_at
-        return first_check(entry.history, 30)
-
-
-class RequestedAtAfterRequest(Starter):
-    """Takes updates between the request and its answer for covered."""
-
-    def _request(self, run: Run, model: Model, entry: Entry) -> Check:
-        answer = super()._request(run, model, entry)
-        run["requested_at"] = to_iso(self._clock())
-        return answer
-
-
-class GathersWithoutWaker(Starter):
-    """Relies on a message that nobody has sent."""
-
-    def _wait(
-        self, planned: Plan, entry: Entry, update: Update, model: Model, now: float
-    ) -> tuple[Fate | None, Entry]:
-        fate, entry = super()._wait(planned, entry, update, model, now)
-        return (Fate("gathered") if fate else None), entry
-
-
-class WakesOnce(Starter):
-    """The message that wakes is not sent again when it is too early."""
-
-    def ask(self, update: Update, model: Model, lease: float) -> Fate:
-        fate = super().ask(update, model, lease)
-        return Fate("covered") if update.waker and fate.outcome == "waiting" else fate
-
-
-class AcknowledgesWhatItHasSeen(Starter):
-    """An idempotency table that is written before the work is done."""
-
-    def ask(self, update: Update, model: Model, lease: float) -> Fate:
-        seen = self.__dict__.setdefault("seen", set())
-        if (model, update.happened_at) in seen:
-            return Fate("covered")
-        seen.add((model, update.happened_at))
-        return super().ask(update, model, lease)
-
-
-def completed_when_idle(
-    arcanna: Arcanna, run: Run, last: Check, polls: PollSettings, rules: Rules, now: float
-) -> Check:
-    """Believes the flag."""
-    found = check(arcanna, run, last, polls, rules, now)
-    idle = not arcanna.metrics(Model(run["job_id"], run["model_id"])).recomputing
-    return {**found, "status": "completed"} if idle else found
-
-
-def completed_by_any_timestamp(
-    arcanna: Arcanna, run: Run, last: Check, polls: PollSettings, rules: Rules, now: float
-) -> Check:
-    """Believes a timestamp of before the request, if only the baseline had not shown it yet."""
-    return check(arcanna, {**run, "platform_requested_at": None}, last, polls, rules, now)
-
-
-def active_model_not_looked_up_again(
-    arcanna: Arcanna, run: Run, last: Check, polls: PollSettings, rules: Rules, now: float
-) -> Check:
-    """Believes that the model which was active at first still is."""
-    return {**check(arcanna, run, last, polls, rules, now), "active_changed": False}
-
-
-def does_not_ask_for_whom_updates_follow(definition: Definition) -> Definition:
-    """Only the run's own cause tells whether there may be another active model to ask for."""
-    changed = deepcopy(definition)
-    choices = changed["States"]["Conclude"]["Choices"]
-    choices[:] = [choice for choice in choices if choice["Next"] != "AskAgainForActive"]
-    return changed
-
-
-def follows_forgotten_when_pending(request: Request) -> Request:
-    if not request["UpdateExpression"].startswith("SET pending_updates"):
-        return request
-    return {**request, "UpdateExpression": request["UpdateExpression"].replace(", follows_at = :follows", "")}
 
 
 class Planted(NamedTuple):
@@ -215,54 +387,151 @@ class Planted(NamedTuple):
     breaks: tuple[str, ...]
 
 
-# Some bugs need a coincidence: the search is led to histories with more of the faults that they take.
+def _planted(*breaks: str, patches: Mapping[str, Any] | None = None, **given: Any) -> Planted:
+    return Planted(Protocol(patches=patches or {}, **given), breaks)
+
+
+# Some bugs need a coincidence: the search is led to histories with more of what they take.
 SLOW = {"is slow": 0.4}
 LATE = {"fails, takes effect later": 0.15}
 LOST = {"fails after its effect": 0.2}
-SLOW_AND_GONE = {"is slow": 0.3, "crashes before its effect": 0.05}
+DIES = {"crashes after its effect": 0.15}
+ABORTED = {"is aborted": 0.5}
 APART = {"flag and timestamp change apart": 0.33, "fails at the platform": 0.1}
+IN_PART = {"is seen to in part": 0.5}
+TWICE = {"is delivered twice": 0.3}
 
 TRAINED = {**KINDS, "training": 8, "message": 6, "recent": 6}
-FOLLOWING = {"upload": 6, "message": 6, "event": 4, "training": 4}
+WISHES = {"schedule": 4, "other": 1}
+SAMPLES = {"sample": 8, "recent": 4, "event": 1}
+UPLOADS = {"upload": 1, "event": 1}
 
-ONCE: dict[str, Any] = {"places": (0,), "spacing": (0.0,)}
-
-PLANTED = {
-    "claim without condition": Planted(Protocol(write=claim_without_condition), ("2", "3")),
-    "pending set without condition": Planted(
-        Protocol(write=pending_without_condition, rates=SLOW, **ONCE), ("1",)
+# By the rules of the protocol's model, in their order.
+OF_THE_MODEL = {
+    "record does not set due": _planted("1", "8", patches={f"{TRANSITIONS}.record": records_without_due}),
+    "acknowledged before it is recorded": _planted(
+        "1", patches={f"{TRIGGER}._record_all": acknowledges_what_it_could_not_record}, rates=LOST
     ),
-    "give back without condition": Planted(Protocol(write=give_back_without_condition, rates=LATE), ("2",)),
-    "give back while the workflow holds": Planted(Protocol(write=give_back_while_held, rates=LOST), ("2",)),
-    "a claim counts as a run": Planted(Protocol(write=claim_counts_as_run), ("1",)),
-    "hold without condition": Planted(Protocol(definition=hold_without_condition, rates=LATE), ("2",)),
-    "release without run_id": Planted(Protocol(definition=release_without_run_id, rates=LATE), ("2", "3")),
-    "release that cannot be repeated": Planted(Protocol(definition=release_only_once, rates=LOST), ("1",)),
-    "coverage from a failed run": Planted(Protocol(definition=coverage_from_a_failed_run), ("4",)),
-    "pending removed at release": Planted(
-        Protocol(definition=pending_removed_at_release, rates=LOST), ("1",)
+    "written whatever was read": _planted("1", "2", "3", "8", write=writes_whatever_is_there, rates=SLOW),
+    "held by an execution whose claim was taken over": _planted(
+        "2", patches={f"{TRANSITIONS}.hold": holds_what_was_taken_over}, rates=LATE
     ),
-    "ask again before release": Planted(Protocol(definition=asks_again_before_release), ("1",)),
-    "baseline after the request": Planted(Protocol(starter=BaselineAfterRequest), ("4",)),
-    "requested_at after the request": Planted(Protocol(starter=RequestedAtAfterRequest, rates=SLOW), ("1",)),
-    "no margin": Planted(Protocol(margin=SETTLING), ("1",)),
-    "settling does not count": Planted(Protocol(margin=MARGIN - SETTLING), ("1",)),
-    "acknowledged because seen before": Planted(Protocol(starter=AcknowledgesWhatItHasSeen), ("1",)),
-    "gathered without a waker": Planted(Protocol(starter=GathersWithoutWaker), ("1",)),
-    "waker that does not come back": Planted(Protocol(starter=WakesOnce), ("1",)),
-    "places without condition": Planted(Protocol(write=places_without_condition), ("6",)),
-    "completed by the flag alone": Planted(Protocol(check=completed_when_idle), ("4",)),
-    "active model not looked up again": Planted(
-        Protocol(check=active_model_not_looked_up_again, kinds=TRAINED), ("1",)
+    "given back while it is held": _planted(
+        "2", patches={f"{RECONCILE}.give_back": gives_back_what_is_held}, rates=LOST
     ),
-    "whom updates follow not asked for": Planted(
-        Protocol(
-            definition=does_not_ask_for_whom_updates_follow, kinds=FOLLOWING, rates=SLOW_AND_GONE, **ONCE
-        ),
-        ("1",),
+    "released without due": _planted("1", "8", patches={f"{TRANSITIONS}.release": releases_without_due}),
+    "claimed after the baseline": _planted(
+        "1", patches={f"{START}.Starter._request": claims_after_the_request}, rates=SLOW
     ),
-    "whom updates follow forgotten when pending": Planted(
-        Protocol(write=follows_forgotten_when_pending, kinds=TRAINED), ("1",)
+    "dead claims are not freed": _planted(
+        "8", patches={f"{RECONCILE}.Reconciler._take_back": leaves_dead_claims}, rates=DIES
     ),
-    "completed by any timestamp": Planted(Protocol(check=completed_by_any_timestamp, rates=APART), ("4",)),
+    "dead runs are not resumed": _planted(
+        "8", patches={f"{RECONCILE}.check_up": resumes_nothing}, rates=ABORTED
+    ),
+    "resumed by other names than the number": _planted(
+        "2", patches={"arcanna_metrics.workflow.Workflow.start": starts_under_new_names}, rates=ABORTED
+    ),
+    "missing resumptions are not started": _planted(
+        "8",
+        patches={f"{RECONCILE}.check_up": starts_no_missing_resumption},
+        rates={**ABORTED, **DIES},
+    ),
 }
+
+OTHERS = {
+    "released whoever holds it": _planted(
+        "1", "2", "3", "4", patches={f"{TRANSITIONS}.release": releases_what_was_taken_over}, rates=LATE
+    ),
+    "released whoever follows it": _planted(
+        "1", "2", "4", patches={f"{TRANSITIONS}.release": releases_what_is_resumed}, rates={**ABORTED, **SLOW}
+    ),
+    "covered by a failed run": _planted("4", patches={f"{TRANSITIONS}.release": covers_after_a_failure}),
+    "baseline after the request": _planted(
+        "4", patches={f"{START}.Starter._request": reads_the_baseline_after_the_request}, rates=SLOW
+    ),
+    "requested while others recompute": _planted(
+        "2", patches={f"{START}.Starter.start": asks_while_others_recompute}
+    ),
+    "no lag but the settling": _planted("1", lag=SETTLING, kinds=UPLOADS),
+    "settling does not count": _planted("1", lag=LAG - SETTLING),
+    "dead letters that could be understood": _planted(
+        "5", patches={"arcanna_metrics.trigger.read_json": dead_letters_what_could_be_recorded_later}
+    ),
+    "slots written whatever was read": _planted("6", write=writes_slots_whatever_is_there, slots=(1, 2)),
+    "slots taken at a glance": _planted(
+        "6", patches={"arcanna_metrics.protocol.slots.Slots.take": takes_no_slot}, slots=(1, 2)
+    ),
+    "unread holders count as free": _planted(
+        "6",
+        patches={"arcanna_metrics.protocol.slots.still_holding": counts_unread_holders_as_free},
+        rates=IN_PART,
+        slots=(1, 2),
+    ),
+    "completed by the flag alone": _planted(
+        "4", patches={"arcanna_metrics.runs.check.judge": believes_the_flag}
+    ),
+    "completed by any timestamp": _planted(
+        "4", patches={"arcanna_metrics.runs.check.judge": believes_any_timestamp}, rates=APART
+    ),
+    "failed without a further check": _planted(
+        "4", patches={"arcanna_metrics.runs.check.judge": fails_without_a_further_check}, rates=APART
+    ),
+    "active model not looked up again": _planted(
+        "1",
+        patches={"arcanna_metrics.runs.check._active_changed": takes_the_active_model_for_granted},
+        kinds=TRAINED,
+    ),
+    "wish met by any metrics": _planted(
+        "1", patches={f"{START}.Starter._is_satisfied": is_satisfied_by_any_metrics}, kinds=WISHES
+    ),
+    "wish cleared though it was raised": _planted(
+        "1", patches={f"{START}.satisfied": satisfies_whatever_was_wished_since}, kinds=WISHES, rates=SLOW
+    ),
+    "duplicates count towards thresholds": _planted(
+        "3", patches={f"{TRANSITIONS}._identity": tells_duplicates_apart}, kinds=SAMPLES, rates=TWICE
+    ),
+    "no threshold": _planted(
+        "3", patches={"arcanna_metrics.protocol.decide._full_at": waits_for_no_threshold}, kinds=SAMPLES
+    ),
+    "batch forgotten at the end of a run": _planted(
+        "1", patches={f"{TRANSITIONS}.pruned": forgets_batches}, kinds=SAMPLES
+    ),
+    "asked again soon after an unknown request": _planted(
+        "3", patches={f"{RECONCILE}.postponement": retries_soon_after_an_unknown_request}, rates=LOST
+    ),
+    "no spacing": _planted("3", patches={f"{RECONCILE}.decide": ignores_spacing}, spacing=(400.0,)),
+    "mailbox emptied of what has come since": _planted(
+        "1",
+        patches={f"{RECONCILE}.Reconciler._forwarded": _forwards(_empties_whatever_has_come)},
+        kinds=UPLOADS,
+        by_name=(1.0,),
+        rates=SLOW,
+    ),
+    "mailbox emptied before it is forwarded": _planted(
+        "1",
+        patches={f"{RECONCILE}.Reconciler._forwarded": _forwards(_empties_first)},
+        kinds=UPLOADS,
+        by_name=(1.0,),
+        rates=DIES,
+    ),
+    "told after the release": _planted(
+        "1", definition=tells_after_the_release, rates={**ABORTED, "fails at the platform": 0.3}
+    ),
+    "swept for nothing": _planted("8", patches={f"{TRIGGER}._measure": lambda self: False}),
+    # What this simulation has found in the real code.
+    "attempts noted where nothing waits": _planted(
+        "8", patches={f"{RECONCILE}.Reconciler._put_off": puts_off_what_does_not_wait}
+    ),
+    "execution described as soon as it has ended": _planted(
+        "7", patches={f"{TRANSITIONS}.SETTLES": 0.0}, rates=ABORTED
+    ),
+    "timed out though it had completed": _planted(
+        "4",
+        patches={"arcanna_metrics.runs.check.judge": gives_up_what_is_recomputed_again},
+        kinds={**KINDS, "other": 12},
+        rates={"takes longer than the deadline": 0.2},
+    ),
+}
+
+PLANTED: Mapping[str, Planted] = {**OF_THE_MODEL, **OTHERS}

@@ -1,8 +1,8 @@
 """The simulated platform: requests queue up per model and are recomputed one after the other.
 
 Nobody can tell from outside whose request a recompute was, whether it failed, or when it began: one flag
-and one timestamp are all that shows. A training makes another model its job's active one; some platforms
-know no other then.
+and one timestamp are all that shows. A training makes another model its job's active one, and some jobs have
+none meanwhile; some platforms know no other model then. Jobs are known by their id and by their name.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,9 +15,9 @@ import httpx
 from arcanna_metrics.times import to_iso
 from tests.simulation.aws import Outside
 from tests.simulation.faults import Faults
-from tests.simulation.journal import Journal
+from tests.simulation.journal import START, Journal
 from tests.simulation.scheduler import Scheduler
-from tests.simulation.stimuli import JOB_OF
+from tests.simulation.stimuli import JOB_OF, NAMES, id_of
 
 APART = 30.0
 """Seconds that flag and timestamp may change apart; less than check.CONFIRMATION."""
@@ -27,7 +27,7 @@ APART = 30.0
 class _Shown:
     """A model: what shows of it, and the recomputes that wait."""
 
-    recomputing: bool = False
+    recomputing_since: float | None = None
     timestamp: str | None = None
     busy: bool = False
     waiting: list[str] = field(default_factory=list)
@@ -43,36 +43,64 @@ class Platform:
         self._journal = journal
         self._models: dict[str, _Shown] = {}
         self._requests = 0
-        self._active: dict[str, str] = {}
+        self._active: dict[str, str | None] = {}
         self._retires = self._random.random() < 0.3
+        self._pauses = self._random.random() < 0.2
+        self._lists_jobs = self._random.random() < 0.5
+        self._tells_ids = self._random.random() < 0.8
         self._skew = self._random.uniform(-3600, 3600)  # its clock is nobody's business but its own
+        self._away = self._random.uniform(0, 2000)
+        self._back = self._away + self._random.uniform(100, 6000)
         for model, job_id in JOB_OF.items():
             if job_id not in self._active:
-                self.train(model)
+                self._activate(model)
 
-    def answer(self, method: str, path: str, params: Mapping[str, str]) -> httpx.Response:
-        """One request, answered as documented."""
+    @property
+    def is_away(self) -> bool:
+        """Whether nothing answers. That is one fault, however long."""
+        since_start = self._scheduler.now - START
+        if not self._away <= since_start < self._back:
+            return False
+        draw = Random(self._away).random()  # the same one each time
+        return self._faults.strikes("is away", "platform", START, draw, weight=2.0, once=True)
+
+    def busy_since(self, model: str | None) -> float | None:
+        """Since when the model shows as recomputing."""
+        return self._models[model].recomputing_since if model in self._models else None
+
+    def answer(
+        self, method: str, path: str, params: Mapping[str, str], asked: dict[str, Any]
+    ) -> httpx.Response:
+        """One request, answered as documented; `asked` says how it came."""
         if self._retires and "model_id" in params and params["model_id"] not in self._active.values():
             return httpx.Response(404, json={"detail": "no such model"})
         match method, path:
             case "GET", "/api/v2/metrics/model":
                 return self._metrics(params["model_id"])
             case "POST", "/api/v2/metrics/model/request_recompute_metrics":
-                return self._accept(params["job_id"], params["model_id"])
+                return self._accept(params["job_id"], params["model_id"], asked)
             case "POST", "/api/v2/metrics/job":
-                return httpx.Response(200, json={"active_model_id": self._active[params["job_id"]]})
+                return httpx.Response(200, json={"active_model_id": self._active[id_of(params["job_id"])]})
+            case "GET", "/api/v2/resources" if not self._lists_jobs:
+                return httpx.Response(403, json={"detail": "not with this key"})
+            case "GET", "/api/v2/resources":
+                jobs = [{"id": int(job), "title": name} for job, name in NAMES.items()]
+                return httpx.Response(200, json=[job for job in jobs if job["title"] == params["title"]])
         raise NotImplementedError(f"{method} {path}")
 
     def train(self, model: str) -> None:
-        """The model is its job's active one from now on."""
-        self._active[JOB_OF[model]] = model
-        self._journal.note("active", model)
+        """The model is its job's active one from now on, or from a while later on, with none until then."""
+        if not self._pauses:
+            self._activate(model)
+            return
+        self._active[JOB_OF[model]] = None
+        self._after(self._random.uniform(10, 300), lambda: self._activate(model))
 
-    def request(self, model: str, who: str) -> None:
-        """A recompute is asked for, by us or by others."""
+    def request(self, model: str, who: str, **details: object) -> None:
+        """A recompute is asked for, by a run of ours or by others."""
         self._requests += 1
         name = f"recompute {self._requests}"
-        self._journal.note("job requested", model, job=name, by=who)
+        self._journal.note("job requested", model, job=name, by=who, **details)
         if self._strikes(f"{name} of {model}", "never starts"):
             return
         shown = self._shown(model)
@@ -80,25 +108,33 @@ class Platform:
         delay = self._random.choice([0.0, self._random.expovariate(0.2), self._random.uniform(0, 90)])
         self._after(delay, lambda: self._begin(model))
 
+    def _activate(self, model: str) -> None:
+        self._active[JOB_OF[model]] = model
+        self._journal.note("active", model)
+
     def _metrics(self, model: str) -> httpx.Response:
         shown = self._shown(model)
         return httpx.Response(
             200,
             json={
                 "model_id": model,
-                "is_recomputing_metrics": shown.recomputing,
+                "is_recomputing_metrics": shown.recomputing_since is not None,
                 "last_recomputed_timestamp": shown.timestamp,
             },
         )
 
-    def _accept(self, job_id: str, model: str) -> httpx.Response:
-        self.request(model, "us")
+    def _accept(self, job_id: str, model: str, asked: dict[str, Any]) -> httpx.Response:
         body = {
-            "job_id": job_id,
             "model_id": model,
             "status": "queued",
             "requested_at": to_iso(self._scheduler.now + self._skew),
         }
+        if self._tells_ids:
+            body["job_id"] = id_of(job_id)
+        if self._strikes(f"request {self._requests} of {model}", "fails at the platform"):
+            self._journal.note("job refused", model, **asked)
+            return httpx.Response(200, json={**body, "status": "failed"})
+        self.request(model, **asked)
         return httpx.Response(200, json=body)
 
     def _begin(self, model: str) -> None:
@@ -106,7 +142,8 @@ class Platform:
         if shown.busy or not shown.waiting:
             return
         name = shown.waiting.pop(0)
-        shown.busy = shown.recomputing = True
+        shown.busy = True
+        shown.recomputing_since = self._scheduler.now
         self._journal.note("job began", model, job=name)
         outlives = self._strikes(f"{name} of {model}", "takes longer than the deadline")
         duration = 2000.0 if outlives else self._random.uniform(1, 40) ** 1.5
@@ -117,20 +154,25 @@ class Platform:
         shown = self._shown(model)
         self._journal.note("job failed" if fails else "job done", model, job=name)
         ended = to_iso(self._scheduler.now + self._skew)
+        apart = self._random.uniform(1, APART)
+        flag_first = self._random.random() < 0.5
+        together = not self._strikes(f"{name} of {model}", "flag and timestamp change apart")
 
         def lower_flag() -> None:
-            shown.busy = shown.recomputing = False
+            shown.busy, shown.recomputing_since = False, None
+            if not fails and not flag_first:
+                self._journal.note("job shown", model, job=name)
             self._begin(model)
 
         def show_timestamp() -> None:
-            shown.timestamp = ended
+            shown.timestamp = max(ended, shown.timestamp or "")
+            self._journal.note("timestamp shown", model, timestamp=ended)
+            if flag_first:
+                self._journal.note("job shown", model, job=name)
 
-        apart = self._random.uniform(1, APART)
-        first, second = lower_flag, show_timestamp
-        if self._random.random() < 0.5:
-            first, second = second, first
-        together = not self._strikes(f"{name} of {model}", "flag and timestamp change apart")
-        changes: list[Callable[[], None]] = [first, second]
+        changes: list[Callable[[], None]] = [show_timestamp, lower_flag]
+        if flag_first:
+            changes.reverse()
         if fails:
             changes, together = [lower_flag], True
         for number, change in enumerate(changes):
@@ -158,32 +200,46 @@ class HttpClient:
         self._outside = outside
 
     def request(self, method: str, path: str, *, params: Mapping[str, str], **_: Any) -> httpx.Response:
+        changes = path.endswith("request_recompute_metrics")
+        asked = {
+            "who": self._scheduler.process.claimed,
+            "asked_at": self._scheduler.now,
+            "busy_since": self._platform.busy_since(params.get("model_id")),
+        }
+
+        def effect() -> httpx.Response:
+            if self._platform.is_away:
+                raise httpx.ConnectError("nobody is there")
+            return self._platform.answer(method, path, params, asked)
+
+        def failure(effect: bool) -> Exception:
+            return self._failure(changes, effect)
+
         try:
-            return self._outside(
-                f"{method} {path.rsplit('/', 1)[1]}",
-                lambda: self._platform.answer(method, path, params),
-                self._failure,
-                patience=10.0,
-            )
+            return self._outside(f"{method} {path.rsplit('/', 1)[1]}", effect, failure, aws=False)
         except _Answered as answered:
             return answered.response
 
-    def _failure(self) -> Exception:
-        random = self._scheduler.process.random
-        return random.choice(
-            [
-                httpx.ReadTimeout("no answer"),
-                _Answered(httpx.Response(503)),
-                _Answered(httpx.Response(429, headers={"Retry-After": "60"})),
-                _Answered(httpx.Response(200, json={"status": "error"})),
-                _Answered(httpx.Response(401)),
-            ]
+    def _failure(self, changes: bool, effect: bool) -> Exception:
+        ambiguous = [httpx.ReadTimeout("no answer"), _Answered(502), _Answered(503, text="<html>")]
+        if changes and effect:
+            ambiguous.append(_Answered(200, text="OK"))
+        harmless = [
+            _Answered(429, headers={"Retry-After": "60"}),
+            _Answered(200, json={"status": "error"}),
+            _Answered(401),
+            httpx.ConnectError("nobody is there"),
+        ]
+        if changes:
+            harmless.append(_Answered(422))
+        return self._scheduler.process.random.choice(
+            ambiguous if changes and effect else [*ambiguous, *harmless]
         )
 
 
 class _Answered(Exception):
     """A failure that is an answer."""
 
-    def __init__(self, response: httpx.Response) -> None:
-        super().__init__(response.status_code)
-        self.response = response
+    def __init__(self, status: int, **content: Any) -> None:
+        super().__init__(status)
+        self.response = httpx.Response(status, **content)

@@ -12,32 +12,40 @@ from random import Random
 
 from greenlet import getcurrent, greenlet
 
-MOST_STEPS = 500_000
+MOST_STEPS = 100_000
 
 
 class Killed(BaseException):
-    """Ends a process at its next pause, as if it had never been: no handler of errors may see it."""
+    """Ends a process at once, as if it had never been: no handler of errors may see it."""
 
 
-class NeverQuiet(Exception):
-    """The history goes on and on."""
+class NeverQuiet(BaseException):
+    """The history goes on and on. No handler of errors may see it."""
 
 
 class Process:
-    """Code of the simulated world that can pause.
+    """Code of the simulated world that can pause: an invocation of a function, or an execution.
 
-    It is killed at `deadline`; `skew` is how far its clock is off; `run` is the run that it executes, if any.
+    It is killed at `deadline`; `skew` is how far its clock is off; `execution` is the execution that it is,
+    or that has called it, if any.
     """
 
-    def __init__(self, name: str, random: Random, skew: float, deadline: float) -> None:
+    def __init__(
+        self, name: str, random: Random, skew: float, deadline: float = math.inf, execution: str = ""
+    ) -> None:
         self.name = name
         self.random = random
         self.skew = skew
         self.deadline = deadline
+        self.execution = execution
         self.killed = False
+        self.ended = False
         self.calls = 0
-        self.run: str | None = None
+        self.claimed = ""  # the run that it has claimed a target for last
+        self.releases = "", ""  # the run that it is to release, and how that ended
+        self.caller: Process | None = None  # who waits for its end
         self.greenlet: greenlet | None = None
+        self.wakes = 0
 
 
 class Scheduler:
@@ -75,10 +83,13 @@ class Scheduler:
                 pass
             finally:
                 self._processes.remove(process)
+                process.ended = True
+                if process.caller and not process.caller.ended:
+                    self._wake(process.caller, self.now)
 
         process.greenlet = greenlet(main, self._world)  # which what it raises is raised to
         self._processes.append(process)
-        self.at(self.now, lambda: self._resume(process))
+        self._wake(process, self.now)
 
     def pause(self, seconds: float) -> None:
         """Lets the others go on for so long. Raises Killed where the process does not live to see the end."""
@@ -87,12 +98,28 @@ class Scheduler:
         wake = min(wake, process.deadline)
         self._step()
         if self._events and self._events[0][0] <= wake:
-            self.at(wake, lambda: self._resume(process))
+            self._wake(process, wake)
             self._world.switch()
         else:
             self.now = wake  # nobody else has anything to do before
         if doomed or process.killed:
             raise Killed
+
+    def call(self, process: Process, body: Callable[[], None]) -> None:
+        """Runs another process, and waits for its end. It goes on when the one that waits is killed."""
+        caller = self.process
+        process.caller = caller
+        self.spawn(process, body)
+        self._step()
+        self._world.switch()
+        if caller.killed:
+            raise Killed
+
+    def kill(self, process: Process) -> None:
+        """Ends a process, wherever it is."""
+        process.killed = True
+        if not process.ended:
+            self._wake(process, self.now)
 
     @contextmanager
     def acting_for(self, process: Process) -> Iterator[None]:
@@ -114,16 +141,24 @@ class Scheduler:
             process.killed = True
             process.deadline = -math.inf
             with suppress(Exception):  # it is no longer of interest
-                self._resume(process)
+                self._resume(process, process.wakes)
 
     def _step(self) -> None:
         self.steps += 1
         if self.steps > MOST_STEPS:
             raise NeverQuiet(f"there was no end after {MOST_STEPS} steps")
 
-    def _resume(self, process: Process) -> None:
+    def _wake(self, process: Process, time: float) -> None:
+        """Has it go on then; only the last call counts."""
+        process.wakes += 1
+        wakes = process.wakes
+        self.at(time, lambda: self._resume(process, wakes))
+
+    def _resume(self, process: Process, wakes: int) -> None:
         if process.greenlet is None:
             raise RuntimeError(f"{process.name} was not spawned")
+        if process.ended or wakes != process.wakes:
+            return
         self.running = process
         try:
             process.greenlet.switch()

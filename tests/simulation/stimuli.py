@@ -1,47 +1,44 @@
 """What comes into the simulated world from outside."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
+from urllib.parse import quote_plus
 
 from arcanna_metrics.errors import BadInput
 from arcanna_metrics.intake import routes
-from arcanna_metrics.intake.events import AllModels, Ignored, ObjectChanged, RunEnded, read_json
+from arcanna_metrics.intake.events import AllTargets, ObjectCreated, read_json
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
-from tests.simulation.journal import START
+from arcanna_metrics.updates import Update
 
-ROUTES = routes.parse(
-    json.dumps(
-        {
-            "routes": [
-                {"keys": ["data/{job}/{model}/*"], "targets": [{"job_id": "{job}", "model_id": "{model}"}]},
-                {
-                    "keys": ["sample/{job}/{model}/*"],
-                    "targets": [{"job_id": "{job}", "model_id": "{model}"}],
-                    "significant": {"objects": 3, "bytes": 1000, "max_wait_seconds": 700},
-                },
-                {
-                    "keys": ["recent/{job}/*"],
-                    "targets": [{"job_id": "{job}"}],
-                    "significant": {"objects": 2, "max_wait_seconds": 400},
-                },
-                {"targets": [{"job_id": "1"}, {"job_id": "1", "model_id": "model-1"}]},
-                {"targets": [{"job_id": "2", "model_id": "model-2"}]},
-            ]
-        }
-    )
-)
-LONG_AFTER = START + 10**9
+_ROUTES = [
+    {"keys": ["data/{job}/{model}/*"], "targets": [{"job_id": "{job}", "model_id": "{model}"}]},
+    {
+        "keys": ["sample/{job}/{model}/*"],
+        "targets": [{"job_id": "{job}", "model_id": "{model}"}],
+        "threshold": {"objects": 3, "bytes": 1000, "max_wait_seconds": 700},
+    },
+    {
+        "keys": ["recent/{job}/*"],
+        "targets": [{"job_id": "{job}"}],
+        "threshold": {"objects": 2, "max_wait_seconds": 400},
+    },
+    {"targets": [{"job_id": "1"}, {"job_id": "1", "model_id": "model-1"}]},
+    {"targets": [{"job_id": "2", "model_id": "model-2"}]},
+]
+ROUTES = routes.parse(json.dumps({"routes": _ROUTES}))
 OLDER_THAN = 300
 """Seconds: some schedules ask only for metrics that are older, by whatever clock."""
+STALE_AFTER = 600.0
+"""Seconds: the same for schedules that do not say."""
 JOB_OF = {"model-1": "1", "model-2": "2", "model-3": "1"}
 """Of each job, the first model is its active one, to begin with."""
+NAMES = {"1": "Phishing mails", "2": "malware"}
 SUCCESSOR = {"model-1": "model-3", "model-2": "model-2", "model-3": "model-1"}
 """Which model becomes the active one of its job by the next training."""
-SCHEDULED = ("job 1", "model-1", "model-2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +46,8 @@ class Stimulus:
     """What comes from outside: an update by one of the ways in, garbage, another's recompute, or a training,
     by which the model's successor becomes its job's active one.
 
-    It comes `delay` seconds after the start or, because bugs live there, after an event of its model.
+    It comes `delay` seconds after the start or, because bugs live there, after an event of its model or one
+    of its targets. `variant`, from 0 to 1, tells which of the shapes it has that there are.
     """
 
     number: int
@@ -57,35 +55,53 @@ class Stimulus:
     model: str
     delay: float
     after: str | None = None
+    by_name: bool = False
+    variant: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.kind} {self.number}"
+
+    @property
+    def job(self) -> str:
+        """The job as the sender calls it."""
+        job_id = JOB_OF[self.model]
+        return NAMES[job_id] if self.by_name else job_id
 
 
 KINDS: Mapping[str, int] = {
     "upload": 4,
     "sample": 4,
+    "recent": 2,
     "event": 3,
     "message": 3,
     "direct": 3,
-    "schedule": 1,
+    "schedule": 2,
     "garbage": 1,
     "other": 2,
-    "recent": 2,
     "training": 2,
 }
 """How often each comes, of those that come of themselves."""
 
+ECHOES = ("recorded", "claimed", "job requested", "job done", "held", "completed told", "freed")
+"""Events after which something may come."""
 
-def stimuli_of(seed: int, kinds: Mapping[str, int]) -> list[Stimulus]:
-    """What comes from outside in the history of a seed: some bursts, as uploads come, and some echoes."""
+
+def stimuli_of(seed: int, kinds: Mapping[str, int], shares: Sequence[float]) -> list[Stimulus]:
+    """What comes from outside in the history of a seed: some bursts, as uploads come, and some echoes.
+
+    `kinds` are the weights of what comes; one of the `shares` is how many senders name the job.
+    """
     random = Random(f"{seed}/stimuli")
-    models = random.choice([["model-1"], ["model-1"], ["model-1", "model-2"], ["model-1", "model-3"]])
+    models = random.choice(
+        [["model-1"], ["model-1"], ["model-1", "model-2"], ["model-1", "model-3"], list(JOB_OF)]
+    )
+    by_name = random.choice(shares)
     stimuli: list[Stimulus] = []
 
     def add(delay: float, after: str | None = None) -> None:
         kind = random.choices(list(kinds), list(kinds.values()))[0]
-        stimuli.append(Stimulus(len(stimuli) + 1, kind, random.choice(models), delay, after))
+        model, named, variant = random.choice(models), random.random() < by_name, random.random()
+        stimuli.append(Stimulus(len(stimuli) + 1, kind, model, delay, after, named, variant))
 
     for _ in range(random.randint(1, 3)):
         delay = random.uniform(0, 1500)
@@ -93,69 +109,92 @@ def stimuli_of(seed: int, kinds: Mapping[str, int]) -> list[Stimulus]:
             add(delay)
             delay += random.choice([random.expovariate(1.0), random.expovariate(0.05)])
     for _ in range(random.randint(0, 4)):
-        after = random.choice(["claimed", "job requested", "job done", "completed told", "released"])
+        after = random.choice(ECHOES)
         add(random.choice([random.expovariate(0.5), random.uniform(0, 60)]), after)
     return stimuli
 
 
-def body_of(stimulus: Stimulus, now: float, in_full: bool) -> str:
-    """The event as it arrives; `now` is by the sender's clock, and some do not say all that they could."""
-    job_id, whole_seconds = JOB_OF[stimulus.model], to_iso(now // 1)
-
-    def uploaded(prefix: str) -> dict[str, Any]:
-        model = "" if prefix == "recent" else f"{stimulus.model}/"
-        key = f"{prefix}/{job_id}/{model}{stimulus.number}.csv"
-        return {
-            "source": "aws.s3",
-            "detail-type": "Object Created",
-            "time": whole_seconds,
-            "detail": {
-                "bucket": {"name": "bucket"},
-                "object": {"key": key, "size": 600 if stimulus.number % 5 == 0 else 10},
-            },
-        }
-
-    bodies = {
-        "garbage": f"garbage {stimulus.number}",
-        "upload": uploaded("data"),
-        "sample": uploaded("sample"),
-        "recent": uploaded("recent"),
-        "event": {
+def body_of(stimulus: Stimulus, now: float) -> str:
+    """The event as it arrives; `now` is by the sender's clock."""
+    job, whole_seconds, in_full = stimulus.job, to_iso(now // 1), stimulus.variant < 0.5
+    target = {"job_id": job, "model_id": stimulus.model}
+    bodies: dict[str, Any] = {
+        "upload": lambda: _uploaded(stimulus, f"data/{job}/{stimulus.model}", now),
+        "sample": lambda: _uploaded(stimulus, f"sample/{job}/{stimulus.model}", now),
+        "recent": lambda: _uploaded(stimulus, f"recent/{job}", now),
+        "event": lambda: {
             "source": "arcanna.training-data",
             "detail-type": "Training Data Updated",
             "time": whole_seconds,
-            "detail": {"job_id": job_id, "model_id": stimulus.model},
+            "detail": target,
         },
-        "message": {"job_id": job_id, "happened_at": to_iso(now) if in_full else None},
-        "direct": {"job_id": job_id, "model_id": stimulus.model if in_full else None},
-        "schedule": {
-            "models": "all",
-            "happened_at": whole_seconds,
-            "older_than_seconds": 0 if in_full else OLDER_THAN,
-        },
+        "message": lambda: {"job_id": job, "happened_at": to_iso(now) if in_full else None},
+        "direct": lambda: target if in_full else {"job_id": job},
+        "schedule": lambda: _scheduled(stimulus.variant, whole_seconds),
     }
-    body = bodies[stimulus.kind]
-    return body if isinstance(body, str) else json.dumps(body)
+    if stimulus.kind == "garbage":
+        return f"garbage {stimulus.number}"
+    return json.dumps(bodies[stimulus.kind]())
 
 
-def models_of(body: str) -> list[str]:
-    """Whom a message is about: models, and jobs where it is the active one; "*" where it cannot be told."""
+def _uploaded(stimulus: Stimulus, folder: str, now: float) -> dict[str, Any]:
+    """By EventBridge, by a notification, or by SNS."""
+    key, size = f"{folder}/{stimulus.number}.csv", 600 if stimulus.number % 5 == 0 else 10
+    if stimulus.variant < 1 / 3:
+        detail = {"bucket": {"name": "bucket"}, "object": {"key": key, "size": size}}
+        event = {"source": "aws.s3", "detail-type": "Object Created", "time": to_iso(now // 1)}
+        return {**event, "detail": detail}
+    record = {
+        "eventSource": "aws:s3",
+        "eventName": "ObjectCreated:Put",
+        "eventTime": to_iso(now),
+        "s3": {"bucket": {"name": "bucket"}, "object": {"key": quote_plus(key), "size": size}},
+    }
+    notification = {"Records": [record]}
+    if stimulus.variant < 2 / 3:
+        return notification
+    return {"Type": "Notification", "Message": json.dumps(notification)}
+
+
+def _scheduled(variant: float, time: str) -> dict[str, Any]:
+    if variant < 1 / 3:
+        return {"source": "aws.scheduler", "detail-type": "Scheduled Event", "time": time, "detail": {}}
+    age = 0 if variant < 2 / 3 else OLDER_THAN
+    return {"models": "all", "happened_at": time, "older_than_seconds": age}
+
+
+def updates_of(body: str, sent_at: float) -> list[Update]:
+    """The updates that a message tells of. Raises BadInput."""
+    updates: list[Update] = []
+    for occurrence in read_json(body, sent_at):
+        match occurrence:
+            case Update():
+                updates.append(occurrence)
+            case ObjectCreated():
+                updates += ROUTES.updates(occurrence)
+            case AllTargets():
+                updates += ROUTES.scheduled(occurrence, set(), STALE_AFTER)
+    return updates
+
+
+def whom_of(body: str, sent_at: float) -> list[str]:
+    """Whom a message is about; "*" where it cannot be told."""
     try:
-        occurrences = read_json(body, LONG_AFTER)
+        return [whom(update.target) for update in updates_of(body, sent_at)]
     except BadInput:
         return ["*"]
-    models: list[str] = []
-    for occurrence in occurrences:
-        if isinstance(occurrence, AllModels):
-            models += SCHEDULED
-        elif isinstance(occurrence, RunEnded):
-            models.append(occurrence.run["model_id"])
-        elif isinstance(occurrence, ObjectChanged):
-            models += map(_whom, ROUTES.match(occurrence.key)[1])
-        elif not isinstance(occurrence, Ignored):
-            models.append(_whom(occurrence.target))
-    return models
 
 
-def _whom(target: Target) -> str:
-    return target.model_id or f"job {target.job_id}"
+def key(target: Target) -> str:
+    """The target's entry, as the journal calls it."""
+    return f"{target.job_id}/{target.model_id or 'active'}"
+
+
+def whom(target: Target) -> str:
+    """The target as the journal calls it: under the job's id, also where the entry is under its name."""
+    return key(Target(id_of(target.job_id), target.model_id))
+
+
+def id_of(job: str) -> str:
+    """The id of a job that is given by its id or name."""
+    return next((job_id for job_id, name in NAMES.items() if name == job), job)

@@ -1,4 +1,4 @@
-"""A schedule asks for thousands of models, and the platform for no more at once than it may."""
+"""Thousands of targets: never more at once than slots, work in proportion to these, and a long outage."""
 
 import heapq
 import json
@@ -9,27 +9,48 @@ from random import Random
 from typing import Any, TypeVar, cast
 
 import httpx
+import pytest
 
-from arcanna_metrics.aws import Queues, Workflow
 from arcanna_metrics.intake import routes
-from arcanna_metrics.ledger import Ledger
-from arcanna_metrics.places import GRACE, Places
+from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.platform.client import Arcanna
-from arcanna_metrics.settings import PollSettings, RetrySettings
-from arcanna_metrics.starter import Starter
+from arcanna_metrics.protocol.ledger import NO_JOB, Ledger
+from arcanna_metrics.protocol.reconcile import Reconciler
+from arcanna_metrics.protocol.slots import Slots
+from arcanna_metrics.runs.run import Result, parse_run
+from arcanna_metrics.settings import JobSettings, Pace
+from arcanna_metrics.times import from_iso
 from arcanna_metrics.trigger import Trigger
-from tests.deployment import workflow
-from tests.simulation.aws import DynamoDbClient, Item, SqsClient, StatesClient, Table
-from tests.simulation.workflow import Interpreter
-from tests.simulation.world import _unobserved
+from arcanna_metrics.workflow import Workflow
+from tests.simulation.aws import (
+    DEAD_LETTERS_URL,
+    STATE_MACHINE,
+    UPDATES_URL,
+    DynamoDbClient,
+    ExecutionDoesNotExist,
+    Item,
+    SqsClient,
+    StatesClient,
+    Table,
+)
+from tests.simulation.world import unobserved
 
 T = TypeVar("T")
 
-MODELS = 2000
-LIMIT = 100
 START = 1_736_950_000.0
-CRASH_EVERY = 50
-"""Invocations; such a one dies with its models claimed, and its messages are delivered again."""
+DAY = 86400.0
+SWEEP = 60.0
+INVOCATION = 120.0
+TAKES = {True: 0.01, False: 0.1}
+"""Seconds that a call takes, to AWS and to the platform."""
+
+COMPLETED: Result = {
+    "outcome": "completed",
+    "active_changed": False,
+    "past_run": None,
+    "reference": None,
+    "failure": None,
+}
 
 
 class Crash(BaseException):
@@ -37,131 +58,305 @@ class Crash(BaseException):
 
 
 class Town:
-    """The real trigger, ledger and places; runs take a minute or two, and then release their model."""
+    """The real trigger with its ledger and slots. Recomputes take a minute or two, and so do runs.
 
-    def __init__(self, seed: int) -> None:
+    Invocations come one after the other. Every `crash_every`th dies at its first StartExecution. The platform
+    does not answer from `away` to `back` (epoch seconds).
+    """
+
+    def __init__(
+        self,
+        *,
+        targets: int,
+        slots: int,
+        crash_every: int = 0,
+        away: float = 0.0,
+        back: float = 0.0,
+        seed: int = 1,
+    ) -> None:
         self.now = START
-        self.running: set[str] = set()
+        self.calls: Counter[str] = Counter()
+        self.recomputing: set[str] = set()  # at the platform
         self.most = 0
         self.completed: Counter[str] = Counter()
+        self.dead_letters: list[str] = []
+        self.claims: list[tuple[float, str, float]] = []  # when, whom, and since when it was due
+        self.overtaken: list[str] = []
         self._random = Random(seed)
         self._order = count()
         self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._queue: list[tuple[float, int, str]] = []
+        self._queue: list[tuple[float, int, float, str]] = []
+        self._invocations = 0
+        self._crash_every = crash_every
         self._doomed = False
-        table = Table(lambda before, after: None, lambda request: request)
-        dynamodb = cast("Any", DynamoDbClient(table, self._call))
-        self._table = table
+        self._away, self._back = away, back
+        self._executions: dict[str, bool] = {}  # whether they run
+        self._watched = False
+        self.table = Table(lambda: self.now, lambda: 0.0, self._watch)
+        self.trigger = self._new_trigger(targets, slots)
+
+    def _new_trigger(self, targets: int, slots: int) -> Trigger:
+        dynamodb = cast("Any", DynamoDbClient(self.table, self))
         arcanna = Arcanna(
             httpx.Client(base_url="https://arcanna", transport=httpx.MockTransport(self._answer)),
             lambda read_again: "key",
         )
-        starter = Starter(
-            arcanna,
-            Ledger(dynamodb, "ledger"),
-            Workflow(cast("Any", StatesClient(self._start, self._call)), "workflow"),
-            Places(dynamodb, "ledger", LIMIT),
-            margin=5.0,
+        pace = Pace(
+            visibility_lag=30.0,
             spacing=0.0,
+            slots=slots,
+            start_grace=120.0,
             run_deadline=3600.0,
-            polls=PollSettings(5, 900, 600),
-            clock=lambda: self.now,
+            shortest_poll=5.0,
+            longest_poll=900.0,
+            retry_interval=5.0,
+            retry_maximum=900.0,
         )
-        targets = [{"job_id": str(n % 100), "model_id": f"model-{n}"} for n in range(MODELS)]
-        self._trigger = Trigger(
-            starter,
+        settings = JobSettings(pace, {})
+        ledger = Ledger(dynamodb, "ledger", self._clock)
+        states = StatesClient(self._start, self._describe, self)
+        reconciler = Reconciler(
+            ledger,
+            Slots(dynamodb, "ledger", ledger),
+            Workflow(cast("Any", states), STATE_MACHINE),
             arcanna,
-            Queues(cast("Any", SqsClient(self._send, self._call)), "updates", "dead letters"),
-            lambda: routes.parse(json.dumps({"routes": [{"targets": targets}]})),
-            RetrySettings(5, 900, 3600),
-            lambda: self.now,
-            lambda seconds: None,
+            lambda job_id: settings,
+            "bus",
+            self._clock,
+            draw=self._random.random,
+            new_id=lambda: f"run-{next(self._order)}",
+        )
+        known = [{"job_id": str(n % 100), "model_id": f"model-{n}"} for n in range(targets)]
+        found = routes.parse(json.dumps({"routes": [{"targets": known}]}))
+        queues = Queues(cast("Any", SqsClient(self._send, self)), UPDATES_URL, DEAD_LETTERS_URL)
+        return Trigger(
+            ledger,
+            reconciler,
+            queues,
+            lambda: found,
+            lambda job_id: settings,
+            DAY,
+            self._clock,
+            self._sleep,
             self._random.random,
         )
 
-    def play(self) -> None:
-        """One tick of the schedule, to the quiet end."""
-        self._send("updates", '{"models": "all"}', 30.0, {})
-        for number in count(1):
-            if not self._queue and not self._events:
+    # --- What happens ---------------------------------------------------------------------------------------
+
+    def send(self, body: object, at: float) -> None:
+        """Has a message come then."""
+        heapq.heappush(self._queue, (at, next(self._order), at, json.dumps(body)))
+
+    def play(self, until: float = float("inf")) -> None:
+        """To the quiet end, or to that time."""
+        sweep = START
+        while self.now < until:
+            due = [item["due_at"]["S"] for item in self.table.due("9", None, 1)]
+            if not self._queue and not self._events and not due:
                 return
-            self._pass_time()
-            batch: list[tuple[float, int, str]] = []
-            while self._queue and self._queue[0][0] <= self.now and len(batch) < 100:
-                batch.append(heapq.heappop(self._queue))
-            if batch:
-                self._invoke(batch, doomed=number % CRASH_EVERY == 0)
+            if due:
+                sweep = max(sweep, self.now // SWEEP * SWEEP + SWEEP)
+            times = [at for at, *_ in self._queue[:1]] + [at for at, *_ in self._events[:1]] + [until]
+            self.now = max(self.now, min([*times, sweep] if due else times))
+            while self._events and self._events[0][0] <= self.now:
+                heapq.heappop(self._events)[2]()
+            if due and self.now >= sweep:
+                self.send({"sweep": True}, self.now)
+                sweep += SWEEP
+            self._deliver()
 
-    def _pass_time(self) -> None:
-        self.now = max(self.now, min(entry[0] for entry in (*self._queue[:1], *self._events[:1])))
-        while self._events and self._events[0][0] <= self.now:
-            heapq.heappop(self._events)[2]()
+    def look(self) -> None:
+        """One look at what is due."""
+        self.trigger.handle_event({"sweep": True}, lambda: INVOCATION)
 
-    def _invoke(self, batch: list[tuple[float, int, str]], doomed: bool) -> None:
-        self._doomed = doomed
+    def _deliver(self) -> None:
+        batch: list[tuple[float, int, float, str]] = []
+        while self._queue and self._queue[0][0] <= self.now and len(batch) < 1000:
+            batch.append(heapq.heappop(self._queue))
+        if not batch:
+            return
+        self._invocations += 1
+        self._doomed = bool(self._crash_every) and self._invocations % self._crash_every == 0
         records = [
-            {"messageId": str(n), "body": body, "attributes": {"SentTimestamp": str(int(at * 1000))}}
-            for n, (at, _, body) in enumerate(batch)
+            {"messageId": str(n), "body": body, "attributes": {"SentTimestamp": str(int(sent * 1000))}}
+            for n, (_, _, sent, body) in enumerate(batch)
         ]
+        deadline = self.now + INVOCATION
         try:
-            failed = self._trigger.handle_batch(records, lambda: 100.0)
+            failed = self.trigger.handle_batch(records, lambda: deadline - self.now)
         except Crash:
             failed = [str(n) for n in range(len(batch))]
+        self._doomed = False
         for message_id in failed:
-            heapq.heappush(self._queue, (self.now + 720.0, next(self._order), batch[int(message_id)][2]))
+            _, number, sent, body = batch[int(message_id)]
+            heapq.heappush(self._queue, (self.now + 720.0, number, sent, body))
 
-    def _call(
-        self, what: str, effect: Callable[[], T], failure: Callable[[], Exception], patience: float = 50.0
+    def _clock(self) -> float:
+        return self.now
+
+    def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def __call__(
+        self, what: str, effect: Callable[[], T], failure: Callable[[bool], Exception], *, aws: bool = True
     ) -> T:
+        """A call to AWS."""
+        self.calls[what] += 1
+        self.now += TAKES[aws]
         if self._doomed and what == "StartExecution":
             raise Crash
         return effect()
 
+    def left_out(self, what: str, number: int) -> set[int]:
+        """None: batches are seen to as a whole."""
+        return set()
+
     def _send(self, url: str, body: str, delay: float | None, attributes: dict[str, Any]) -> None:
-        assert url == "updates", body
-        heapq.heappush(self._queue, (self.now + (delay or 0.0), next(self._order), body))
+        if url == DEAD_LETTERS_URL:
+            self.dead_letters.append(body)
+        else:
+            self.send(json.loads(body), self.now + (delay or 0.0))
+
+    # --- The platform and the executions --------------------------------------------------------------------
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
+        self.calls["platform"] += 1
+        self.now += TAKES[False]
+        if self._away <= self.now < self._back:
+            raise httpx.ConnectError("nobody is there")
+        model = request.url.params["model_id"]
         if request.method == "POST":
+            self.recomputing.add(model)
+            self.most = max(self.most, len(self.recomputing))
+            self._after(self._random.uniform(60, 120), lambda: self.recomputing.discard(model))
             return httpx.Response(200, json={"status": "queued"})
-        idle: dict[str, Any] = {"is_recomputing_metrics": False, "last_recomputed_timestamp": None}
-        return httpx.Response(200, json=idle)
+        shown = {"is_recomputing_metrics": model in self.recomputing, "last_recomputed_timestamp": None}
+        return httpx.Response(200, json=shown)
 
     def _start(self, name: str, given: str) -> None:
-        data = json.loads(given)
-        self._write("HoldModel", data)
-        self.running.add(name)
-        self.most = max(self.most, len(self.running))
+        run = parse_run("run", json.loads(given)["run"])
+        self._executions[name] = True
 
-        def end() -> None:
-            self.running.remove(name)
-            self.completed[data["run"]["model_id"]] += 1
-            self._write("ReleaseCompleted", data)
+        def hold() -> None:
+            if not self.trigger.hold(run, 0):
+                self._executions[name] = False
+                return
+            self._after(self._random.uniform(125, 150), release)
 
-        at = self.now + self._random.uniform(60, 120)
-        heapq.heappush(self._events, (at, next(self._order), end))
+        def release() -> None:
+            self._executions[name] = False
+            self.completed[run["model_id"] or ""] += 1
+            deadline = self.now + INVOCATION
+            self.trigger.release(run, 0, COMPLETED, lambda: deadline - self.now)
 
-    def _write(self, state: str, data: dict[str, Any]) -> None:
-        write = {**workflow()["States"][state], "Retry": [], "Catch": [], "Next": "Written"}
+        self._after(0.5, hold)
 
-        def update_item(parameters: dict[str, Any]) -> dict[str, Item]:
-            return self._table.update(parameters)
+    def _describe(self, name: str) -> tuple[str, str]:
+        if name not in self._executions:
+            raise ExecutionDoesNotExist
+        return ("RUNNING" if self._executions[name] else "SUCCEEDED"), "{}"
 
-        interpreter = Interpreter(
-            {"StartAt": state, "States": {state: write, "Written": {"Type": "Succeed"}}},
-            {write["Resource"]: update_item},
-            wait=lambda seconds: None,
-            entered_time=lambda: "2025-01-15T14:35:00.000Z",
-        )
-        assert interpreter.run("execution", data, self._random).status == "SUCCEEDED"
+    def _after(self, seconds: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (self.now + seconds, next(self._order), action))
+
+    def judge_order(self) -> None:
+        """From now on, notes what is claimed though something else has been due for longer."""
+        self._watched = True
+
+    def _watch(self, before: Item, after: Item) -> None:
+        if after["job_id"]["S"] == NO_JOB or "run_id" in before or "run_id" not in after:
+            return
+        model, due_at = after["model_id"]["S"], before["due_at"]["S"]
+        self.claims.append((self.now, model, from_iso(due_at)))
+        if self._watched:
+            free = (item for item in self.table.due(due_at, None, None) if "run_id" not in item)
+            self.overtaken += [model for item in free if item["due_at"]["S"] < due_at]
 
 
-def test_thousands_of_models_never_exceed_the_limit_and_none_is_forgotten() -> None:
-    town = Town(seed=1)
-    with _unobserved():
+def test_thousands_of_targets_never_exceed_the_slots_and_none_is_forgotten() -> None:
+    targets, slots = 2000, 100
+    town = Town(targets=targets, slots=slots, crash_every=20)
+    town.send({"models": "all"}, START)
+    with unobserved():
         town.play()
 
-    assert len(town.completed) == MODELS
+    assert len(town.completed) == targets
     assert max(town.completed.values()) == 1
-    assert town.most == LIMIT
-    assert town.now - START < 2 * (MODELS / LIMIT * 90 + GRACE)  # places are not left empty for long
+    assert town.most == slots
+    assert town.dead_letters == []
+    assert town.now - START < 2 * targets / slots * 140  # slots are not left empty for long
+
+
+def _calls_of_a_look(targets: int, slots: int, free: int) -> Counter[str]:
+    """The calls of one look while so many targets are due, and so many of the slots are free."""
+    town = Town(targets=targets, slots=slots)
+    town.send({"models": "all", "older_than_seconds": 0}, START)
+    with unobserved():
+        town.play(until=START + 100.0)
+        _release(town, free)
+        town.calls.clear()
+        town.look()
+    return town.calls
+
+
+def _release(town: Town, number: int) -> None:
+    """Frees the targets of so many runs, without a look at what is due."""
+    held = [item for item in town.table.items() if "held" in item]
+    for item in held[:number]:
+        freed = {
+            name: value for name, value in item.items() if name not in ("run_id", "held", "due_at", "due")
+        }
+        request = {
+            "TableName": "ledger",
+            "Item": {**freed, "rev": {"N": str(int(item["rev"]["N"]) + 1)}},
+            "ConditionExpression": "rev = :rev",
+            "ExpressionAttributeValues": {":rev": item["rev"]},
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        town.table.put(request)
+
+
+def test_the_work_of_a_look_is_in_proportion_to_the_free_slots() -> None:
+    calls = {
+        (targets, free): _calls_of_a_look(targets, slots=10, free=free)
+        for targets in (500, 5000)
+        for free in (0, 1, 5, 10)
+    }
+    for (targets, free), made in calls.items():
+        shown = ", ".join(f"{number} {what}" for what, number in sorted(made.items()))
+        print(f"{targets} targets due, {free} of 10 slots free: {shown}")
+
+    for free in (0, 1, 5, 10):
+        assert calls[500, free] == calls[5000, free]
+    nothing, one, five = (calls[5000, free] for free in (0, 1, 5))
+    assert nothing["PutItem"] == nothing["platform"] == 0
+    assert five["StartExecution"] == 5
+    assert five.total() - one.total() <= 4 * (one.total() - nothing.total())
+
+
+@pytest.mark.long
+def test_a_platform_that_is_away_for_a_week_loses_nothing() -> None:
+    targets, slots, back = 300, 10, START + 7 * DAY
+    town = Town(targets=targets, slots=slots, away=START, back=back)
+    updates = Random(2)
+    for _ in range(2000):
+        n = updates.randrange(targets)
+        town.send({"job_id": str(n % 100), "model_id": f"model-{n}"}, START + updates.uniform(0, 7 * DAY))
+    with unobserved():
+        town.play(until=back)
+        due = {item["model_id"]["S"] for item in town.table.due("9", None, None)}
+        assert not town.completed
+        town.judge_order()
+        town.play()
+
+    assert town.dead_letters == []
+    assert set(town.completed) == due
+    assert max(town.completed.values()) == 1
+    assert town.most == slots
+    assert town.overtaken == []
+    first = [claim[0] - back for claim in town.claims if claim[0] >= back]
+    attempts = len(town.claims) - len(first)
+    print(
+        f"{len(due)} targets: {attempts:,} attempts while the platform was away, the first {first[0]:.0f} s"
+    )
+    print(f"after it was back, the last run begun {first[-1]:.0f} s after, with {slots} slots")

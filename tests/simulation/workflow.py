@@ -1,6 +1,6 @@
 """An interpreter of the part of the Amazon States Language (JSONPath) that our state machine uses.
 
-What it does not know, it refuses: an unknown field, state type, intrinsic function or comparison raises
+What it does not know, it refuses: an unknown field, state type, path or comparison raises
 NotImplementedError, so that a definition is never simulated as something that it is not.
 """
 
@@ -8,13 +8,8 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from typing import Any
-
-import yaml
-
-DEFINITION = Path(__file__).parents[2] / "functions/recompute_workflow.asl.yaml"
 
 Task = Callable[[dict[str, Any]], Any]
 """Takes the parameters, gives the result, and raises StateError."""
@@ -38,21 +33,19 @@ class Ending:
     cause: str = ""
 
 
-def load(substitutions: Mapping[str, str]) -> dict[str, Any]:
-    """The definition in the repository, with the deployment's substitutions."""
-    text = re.sub(r"\$\{(\w+)\}", lambda found: substitutions[found[1]], DEFINITION.read_text())
-    definition: dict[str, Any] = yaml.safe_load(text)
-    return definition
-
-
 _FIELDS = {
     "Task": {"Resource", "Parameters", "ResultPath", "Retry", "Catch", "Next"},
-    "Pass": {"Parameters", "ResultPath", "Next"},
+    "Pass": {"InputPath", "ResultPath", "Next"},
     "Wait": {"SecondsPath", "Next"},
     "Choice": {"Choices", "Default"},
     "Succeed": set[str](),
     "Fail": {"Error", "Cause", "ErrorPath", "CausePath"},
 }
+_OF_RETRY = {
+    *("ErrorEquals", "MaxAttempts", "IntervalSeconds", "MaxDelaySeconds"),
+    *("BackoffRate", "JitterStrategy"),
+}
+_COMPARISONS = {"StringEquals", "BooleanEquals", "IsNull", "IsPresent"}
 
 
 def check_fields(definition: Mapping[str, Any]) -> None:
@@ -63,19 +56,11 @@ def check_fields(definition: Mapping[str, Any]) -> None:
             raise NotImplementedError(state["Type"])
         _only(state, _FIELDS[state["Type"]] | {"Type"})
         for retry in state.get("Retry", []):
-            _only(
-                retry,
-                {
-                    "ErrorEquals",
-                    "MaxAttempts",
-                    "IntervalSeconds",
-                    "MaxDelaySeconds",
-                    "BackoffRate",
-                    "JitterStrategy",
-                },
-            )
+            _only(retry, _OF_RETRY)
         for catch in state.get("Catch", []):
             _only(catch, {"ErrorEquals", "ResultPath", "Next"})
+        for rule in state.get("Choices", []):
+            _only(rule, _COMPARISONS | {"Variable", "Next"})
 
 
 class Interpreter:
@@ -87,14 +72,13 @@ class Interpreter:
         tasks: Mapping[str, Task],
         *,
         wait: Callable[[float], None],
-        entered_time: Callable[[], str],
     ) -> None:
+        """`tasks` by their Resource; `wait` takes seconds."""
         check_fields(definition)
         self._start: str = definition["StartAt"]
         self._states: dict[str, dict[str, Any]] = definition["States"]
         self._tasks = tasks
         self._wait = wait
-        self._entered_time = entered_time
 
     def run(self, execution_id: str, given: dict[str, Any], random: Random) -> Ending:
         """One execution, from its input to its ending."""
@@ -107,9 +91,7 @@ class Interpreter:
         name, data = self._start, given
         while True:
             state = self._states[name]
-            scope = _Scope(
-                data, {"Execution": {"Id": execution_id}, "State": {"EnteredTime": self._entered_time()}}
-            )
+            scope = _Scope(data, {"Execution": {"Id": execution_id}})
             match state["Type"]:
                 case "Succeed":
                     return Ending("SUCCEEDED")
@@ -123,7 +105,7 @@ class Interpreter:
                         (rule["Next"] for rule in state["Choices"] if _holds(rule, scope)), state["Default"]
                     )
                 case "Pass":
-                    data = _with(data, state, scope.fill(state["Parameters"]))
+                    data = _with(data, state, scope.value(state["InputPath"]))
                     name = state["Next"]
                 case _:
                     name, data = self._task(state, scope, random)
@@ -138,7 +120,7 @@ class Interpreter:
             except StateError as error:
                 number, retry = _rule(state.get("Retry", []), error.name)
                 attempt = attempts.get(number, 0)
-                if retry is not None and attempt < retry.get("MaxAttempts", 3):
+                if retry is not None and attempt < retry["MaxAttempts"]:
                     attempts[number] = attempt + 1
                     self._wait(_backoff(retry, attempt, random))
                     continue
@@ -163,33 +145,25 @@ def _backoff(retry: Mapping[str, Any], attempt: int, random: Random) -> float:
 
 
 def _with(data: dict[str, Any], state: Mapping[str, Any], result: object) -> dict[str, Any]:
-    """The data with the result where ResultPath wants it: at a field, or at one of a field that is there."""
+    """The data with the result where ResultPath wants it, which is a field."""
     path = state["ResultPath"]
     if path is None:
         return data
-    if not re.fullmatch(r"\$(\.\w+)+", path):
+    if not re.fullmatch(r"\$\.\w+", path):
         raise NotImplementedError(path)
     # Through JSON, as between the states of the real thing.
-    return _put(data, path.split(".")[1:], json.loads(json.dumps(result)))
-
-
-def _put(data: dict[str, Any], path: list[str], value: object) -> dict[str, Any]:
-    first, *rest = path
-    return {**data, first: _put(data[first], rest, value) if rest else value}
+    return {**data, path[2:]: json.loads(json.dumps(result))}
 
 
 def _holds(rule: Mapping[str, Any], scope: "_Scope") -> bool:
-    known = {"Variable", "Next", "StringEquals", "StringGreaterThanPath", "BooleanEquals", "IsPresent", "And"}
-    _only(rule, known)
-    if "And" in rule:
-        return all(_holds(part, scope) for part in rule["And"])
-    if "BooleanEquals" in rule:
-        return scope.value(rule["Variable"]) is rule["BooleanEquals"]
+    variable = rule["Variable"]
     if "IsPresent" in rule:
-        return scope.has(rule["Variable"]) is bool(rule["IsPresent"])
-    if "StringGreaterThanPath" in rule:
-        return bool(scope.value(rule["Variable"]) > scope.value(rule["StringGreaterThanPath"]))
-    return bool(scope.value(rule["Variable"]) == rule["StringEquals"])
+        return scope.has(variable) is bool(rule["IsPresent"])
+    if "IsNull" in rule:
+        return (scope.value(variable) is None) is bool(rule["IsNull"])
+    if "BooleanEquals" in rule:
+        return scope.value(variable) is rule["BooleanEquals"]
+    return bool(scope.value(variable) == rule["StringEquals"])
 
 
 class _Scope:
@@ -222,49 +196,17 @@ class _Scope:
             return False
         return True
 
-    def value(self, expression: str) -> Any:
-        """A path or a call of an intrinsic function."""
-        if call := re.fullmatch(r"States\.(\w+)\((.*)\)", expression, re.DOTALL):
-            return _intrinsic(call[1], [self._argument(text) for text in _arguments(call[2])])
-        if not re.fullmatch(r"\${1,2}(\.\w+)+", expression):
-            raise NotImplementedError(expression)
-        root, *names = expression.split(".")
+    def value(self, path: str) -> Any:
+        """What is at a path. Raises StateError where there is nothing, which no Catch sees at AWS either."""
+        if not re.fullmatch(r"\${1,2}(\.\w+)+", path):
+            raise NotImplementedError(path)
+        root, *names = path.split(".")
         found: Any = self._context if root == "$$" else self.data
         for name in names:
             if not isinstance(found, dict) or name not in found:
-                raise StateError("States.Runtime", f"there is nothing at {expression}")
+                raise StateError("States.Runtime", f"there is nothing at {path}")
             found = found[name]
         return found
-
-    def _argument(self, text: str) -> Any:
-        if text.startswith("'"):
-            return text[1:-1]
-        return self.value(text)
-
-
-def _arguments(text: str) -> list[str]:
-    found = re.findall(r"'[^']*'|[^,\s][^,]*", text)
-    if "\\" in text:
-        raise NotImplementedError("escapes in the text of an intrinsic function")
-    return [argument.strip() for argument in found]
-
-
-def _intrinsic(name: str, arguments: list[Any]) -> Any:
-    if name == "Format":
-        text, *values = arguments
-        first, *rest = text.split("{}")
-        if len(rest) != len(values):
-            raise StateError("States.IntrinsicFailure", f"{len(values)} values for {text!r}")
-        shown = [value if isinstance(value, str) else json.dumps(value) for value in values]
-        return first + "".join(value + part for value, part in zip(shown, rest, strict=True))
-    if name == "StringToJson":
-        try:
-            return json.loads(arguments[0])
-        except ValueError as error:
-            raise StateError("States.IntrinsicFailure", str(error)) from error
-    if name == "JsonToString":
-        return json.dumps(arguments[0])
-    raise NotImplementedError(f"States.{name}")
 
 
 def _only(found: Mapping[str, Any], known: set[str]) -> None:

@@ -2,36 +2,45 @@
 
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import partial
 from io import StringIO
+from math import ceil
 from random import Random
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
+from unittest.mock import patch
 
+import httpx
 from botocore.exceptions import ClientError
 
-from arcanna_metrics.aws import Queues, Workflow
 from arcanna_metrics.errors import RecomputeError
-from arcanna_metrics.ledger import PLACES, Ledger
+from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.observability import logger, metrics
-from arcanna_metrics.places import Places
 from arcanna_metrics.platform.client import Arcanna
-from arcanna_metrics.runs.check import check, run_and_check
-from arcanna_metrics.runs.quality import Rules
-from arcanna_metrics.runs.run import Check, Run
-from arcanna_metrics.settings import PollSettings, RetrySettings
-from arcanna_metrics.starter import Starter
-from arcanna_metrics.times import to_iso
+from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.ledger import NO_JOB, Ledger, to_entry, to_target
+from arcanna_metrics.protocol.reconcile import Reconciler
+from arcanna_metrics.protocol.slots import Slots
+from arcanna_metrics.runs.check import check, parse_event
+from arcanna_metrics.runs.outcome import Origin
+from arcanna_metrics.runs.run import parse_result, parse_run
+from arcanna_metrics.settings import JobSettings, Pace
+from arcanna_metrics.targets import Target
+from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics.trigger import Trigger
-from tests.simulation import workflow
+from arcanna_metrics.workflow import Workflow
+from tests import deployment
 from tests.simulation.aws import (
     DEAD_LETTERS_URL,
+    EXECUTIONS,
+    STATE_MACHINE,
     UPDATES_URL,
-    ConditionalCheckFailed,
     DynamoDbClient,
     ExecutionAlreadyExists,
+    ExecutionDoesNotExist,
     Item,
     Message,
     SqsClient,
@@ -41,54 +50,67 @@ from tests.simulation.aws import (
 from tests.simulation.faults import Faults
 from tests.simulation.journal import START, Event, Journal
 from tests.simulation.platform import HttpClient, Platform
-from tests.simulation.scheduler import Killed, Process, Scheduler
+from tests.simulation.scheduler import Killed, NeverQuiet, Process, Scheduler
 from tests.simulation.stimuli import (
-    JOB_OF,
     KINDS,
-    OLDER_THAN,
     ROUTES,
+    STALE_AFTER,
     SUCCESSOR,
     Stimulus,
     body_of,
-    models_of,
+    key,
     stimuli_of,
+    updates_of,
+    whom,
+    whom_of,
 )
 from tests.simulation.workflow import Ending, Interpreter, StateError
 
 T = TypeVar("T")
 
 SETTLING = 30.0  # until then, the data of an update arrive at the platform
-MARGIN = SETTLING + 5.0
-SKEW = 1.9  # two clocks differ by less than the rest of the margin less the second that EventBridge cuts off
+LAG = SETTLING + 5.0
+SKEW = 1.9  # two clocks differ by less than the rest of the lag less the second that EventBridge cuts off
 FAULTS_UNTIL = START + 3000.0
-INVOCATION = 120.0  # these four as in template.yaml
+INVOCATION = 120.0  # these three as in template.yaml
+CHECK = 60.0
 VISIBILITY = 720.0
-MOST_RECEIVES = 5
 RUN_DEADLINE = 1800.0
-LONGEST_LEASE = RUN_DEADLINE + 7200.0
-EXECUTIONS = "arn:aws:states:eu-central-1:123456789012:execution:recompute"
-POLLS = PollSettings(shortest=30, longest=300, start_grace=120)
-RULES = Rules({}, {}, 1)
+START_GRACE = 120.0
+SWEEP = 60.0
+FUNCTIONS = "arn:aws:lambda:eu-west-1:123456789012:function"
+AWS_PATIENCE = 12.0  # seconds until a call counts as failed
+PLATFORM_PATIENCE = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     """What is simulated. The tests exchange parts of it for broken ones.
 
-    `write` sees every request to the ledger before it is made, `definition` the workflow before it is run.
+    `patches` take the place of what the real code has at these dotted names, `write` sees every request to
+    the ledger, with the item that is there, before it is made, `definition` the workflow before it is run.
     `rates` are of faults by their kind, instead of what the seed would choose; `kinds` are weights of what
-    comes, `places` and `spacing` what the seed may choose from.
+    comes, `by_name` how many of the senders name the job instead of giving its id, `slots` and `spacing` what
+    there is; the seed chooses one of each.
     """
 
-    starter: type[Starter] = Starter
-    margin: float = MARGIN
-    check: Callable[[Arcanna, Run, Check, PollSettings, Rules, float], Check] = check
-    write: Callable[[dict[str, Any]], dict[str, Any]] = lambda request: request
+    patches: Mapping[str, Any] = field(default_factory=dict)
+    lag: float = LAG
+    write: Callable[[dict[str, Any], Item], dict[str, Any]] = lambda request, before: request
     definition: Callable[[dict[str, Any]], dict[str, Any]] = lambda definition: definition
     rates: Mapping[str, float] = field(default_factory=dict)
     kinds: Mapping[str, int] = field(default_factory=lambda: KINDS)
-    places: Sequence[int] = (0, 1)
+    by_name: Sequence[float] = (0.0, 0.0, 0.3)
+    slots: Sequence[int] = (0, 1, 2)
     spacing: Sequence[float] = (0.0, 0.0, 400.0)
+
+
+class Execution(NamedTuple):
+    """An execution of the workflow."""
+
+    process: Process
+    given: str
+    started_at: float
 
 
 @dataclass(frozen=True)
@@ -100,7 +122,7 @@ class History:
     faults: list[str]
     journal: Journal
     steps: int
-    places: int
+    pace: Pace
 
 
 def play(
@@ -111,41 +133,38 @@ def play(
 ) -> History:
     """The history of a seed; with only these of its stimuli and faults, where they are given.
 
-    Raises NeverQuiet, or what the simulated code lets escape.
+    Raises what the simulated code lets escape.
     """
-    chosen = stimuli_of(seed, protocol.kinds) if stimuli is None else stimuli
-    world = World(seed, protocol, chosen, faults)
-    with _unobserved():
+    chosen = stimuli_of(seed, protocol.kinds, protocol.by_name) if stimuli is None else stimuli
+    with ExitStack() as stack:
+        for name, broken in protocol.patches.items():
+            stack.enter_context(patch(name, broken))
+        world = World(seed, protocol, chosen, faults)
+        stack.enter_context(unobserved(world.tell_of_error))
         try:
             world.run()
         finally:
             world.scheduler.close()
-    return History(seed, chosen, world.faults.injected, world.journal, world.scheduler.steps, world.places)
-
-
-@cache
-def _definition(retry_attempts: int) -> dict[str, Any]:
-    return workflow.load(
-        {
-            "Partition": "aws",
-            "CheckStatusFunction": "check",
-            "Ledger": "ledger",
-            "UpdatesQueueUrl": UPDATES_URL,
-            "EventBusName": "bus",
-            "NotificationTopic": "topic",
-            "RetryIntervalSeconds": "5",
-            "RetryMaximumSeconds": "300",
-            "RetryAttempts": str(retry_attempts),
-        }
-    )
+    return History(seed, chosen, world.faults.injected, world.journal, world.scheduler.steps, world.pace)
 
 
 @contextmanager
-def _unobserved() -> Iterator[None]:
+def unobserved(tell_of_error: Callable[[BaseException], None] = lambda error: None) -> Iterator[None]:
+    """Without logs and metrics, but for the errors that the code does not let escape."""
+
+    def told(*_: Any, **__: Any) -> None:
+        if error := sys.exc_info()[1]:
+            tell_of_error(error)
+
     level = logger.log_level
     logger.setLevel(logging.CRITICAL)
     try:
-        with redirect_stdout(StringIO()):  # where Powertools writes metrics
+        with (
+            redirect_stdout(StringIO()),  # where Powertools writes metrics
+            patch.object(logger, "exception", told),
+            patch.object(logger, "error", told),
+            patch.object(metrics, "add_metric", lambda **_: None),
+        ):
             yield
     finally:
         logger.setLevel(level)
@@ -157,114 +176,127 @@ class World:
 
     def __init__(self, seed: int, protocol: Protocol, stimuli: list[Stimulus], keep: Set[str] | None) -> None:
         self._seed = seed
-        self._protocol = protocol
         self._random = random = Random(f"{seed}/world")
         self.scheduler = Scheduler(START)
         self.faults = Faults(seed, FAULTS_UNTIL, protocol.rates, keep)
         self.journal = Journal(lambda: self.scheduler.now, self._echo)
         self._echoes = [stimulus for stimulus in stimuli if stimulus.after]
         self._platform = Platform(seed, self.scheduler, self.faults, self.journal)
-        self._table = Table(self._watch, protocol.write)
+        self._table = Table(lambda: self.scheduler.now, self._index_lag, self._watch, protocol.write)
         self._queue: list[Message] = []
-        self._messages = self._invocations = self._running = 0
-        self._executions: set[str] = set()
-        self._unreported = False
+        self._messages = self._invocations = self._running = self._runs = self._writes = 0
+        self._executions: dict[str, Execution] = {}
+        self._ended: dict[str, tuple[float, str]] = {}  # executions, when and how
+        self._abort_when_told: set[str] = set()  # executions
+        self._sweep_at: float | None = None
         self._concurrency = random.choice([1, 2, 3])
         self._queue_delay = random.choice([0.0, SETTLING])
         self._window = random.choice([0.0, 1.0, 15.0])
         self._batch = random.choice([5, 10_000])
-        self.places = random.choice(protocol.places)
-
-        http = HttpClient(self._platform, self.scheduler, self.call)
-        self._arcanna = Arcanna(cast("Any", http), lambda read_again: "key")
-        starter = protocol.starter(
-            self._arcanna,
-            Ledger(cast("Any", DynamoDbClient(self._table, self.call)), "ledger"),
-            Workflow(cast("Any", StatesClient(self._start_execution, self.call)), "workflow"),
-            Places(cast("Any", DynamoDbClient(self._table, self.call)), "ledger", self.places),
+        self.pace = Pace(
+            visibility_lag=protocol.lag,
             spacing=random.choice(protocol.spacing),
-            margin=protocol.margin,
+            slots=random.choice(protocol.slots),
+            start_grace=START_GRACE,
             run_deadline=RUN_DEADLINE,
-            polls=POLLS,
-            clock=self._clock,
-            new_id=self._new_run_id,
+            shortest_poll=30.0,
+            longest_poll=300.0,
+            retry_interval=5.0,
+            retry_maximum=300.0,
         )
-        self._trigger = Trigger(
-            starter,
-            self._arcanna,
-            Queues(cast("Any", SqsClient(self._send, self.call)), UPDATES_URL, DEAD_LETTERS_URL),
-            lambda: ROUTES,
-            RetrySettings(interval=5, maximum=300, give_up_after=random.choice([600, 21600])),
-            clock=self._clock,
-            sleep=self.scheduler.pause,
-            jitter=lambda: self.scheduler.process.random.random(),
+        self._arcanna = Arcanna(
+            cast("Any", HttpClient(self._platform, self.scheduler, self)), lambda read_again: "key"
         )
-        self._runs = 0
+        self._trigger = self._new_trigger(JobSettings(self.pace, {}))
         self._interpreter = Interpreter(
-            protocol.definition(_definition(random.choice([2, 12]))),
+            protocol.definition(deployment.workflow(RetryAttempts=random.choice(["2", "12"]))),
             {
-                "arn:aws:states:::dynamodb:updateItem": self._update_item,
                 "arn:aws:states:::events:putEvents": self._put_events,
                 "arn:aws:states:::sns:publish": self._publish,
-                "arn:aws:states:::sqs:sendMessage": self._ask_again,
-                "check": self._check,
+                f"{FUNCTIONS}:TriggerRecomputeFunction": self._call_trigger,
+                f"{FUNCTIONS}:CheckStatusFunction": self._call_check,
             },
             wait=self.scheduler.pause,
-            entered_time=lambda: to_iso(self._clock()),
         )
         for stimulus in stimuli:
             if not stimulus.after:
                 self._await(stimulus)
 
-    def run(self) -> None:
-        """To the quiet end; where the report of an execution's end was lost, to the next scheduled tick.
+    def _new_trigger(self, settings: JobSettings) -> Trigger:
+        dynamodb = cast("Any", DynamoDbClient(self._table, self))
+        states = StatesClient(self._start_execution, self._describe_execution, self)
+        ledger = Ledger(dynamodb, "ledger", self._clock)
+        reconciler = Reconciler(
+            ledger,
+            Slots(dynamodb, "ledger", ledger),
+            Workflow(cast("Any", states), STATE_MACHINE),
+            self._arcanna,
+            lambda job_id: settings,
+            "bus",
+            self._clock,
+            draw=self._draw,
+            new_id=self._new_run_id,
+        )
+        return Trigger(
+            ledger,
+            reconciler,
+            Queues(cast("Any", SqsClient(self._send, self)), UPDATES_URL, DEAD_LETTERS_URL),
+            lambda: ROUTES,
+            lambda job_id: settings,
+            STALE_AFTER,
+            self._clock,
+            self.scheduler.pause,
+            self._draw,
+        )
 
-        EventBridge delivers such reports at its best effort only. What that loses, the lease and the
-        schedule heal, also where the metrics are not old enough for the latter.
-        """
-        self.scheduler.run()
-        if self._unreported:
-            self.scheduler.now += LONGEST_LEASE
-            tick = '{"models": "all", "older_than_seconds": 1000000000}'
-            for model in models_of(tick):
-                self.journal.note("update", model, by="tick", arrives=self.scheduler.now, if_stale=True)
-            self._send(UPDATES_URL, tick, 0.0, {})
+    def run(self) -> None:
+        """To the quiet end, or to where it is clear that there is none."""
+        try:
             self.scheduler.run()
+        except NeverQuiet as error:
+            self.journal.note("broken", "*", rule=f"Quiet: {error}")
+        for item in self._table.items():
+            if "due" in item:
+                self.journal.note("broken", item["job_id"]["S"], rule="Quiet: nobody looks at what is due")
 
     # --- Calls ---------------------------------------------------------------------------------------------
 
-    def call(
-        self, what: str, effect: Callable[[], T], failure: Callable[[], Exception], patience: float = 50.0
+    def __call__(
+        self, what: str, effect: Callable[[], T], failure: Callable[[bool], Exception], *, aws: bool = True
     ) -> T:
         """A call to the outside by the process that runs: it takes time, and may go wrong."""
         process, pause = self.scheduler.process, self.scheduler.pause
         process.calls += 1
+        patience = AWS_PATIENCE if aws else PLATFORM_PATIENCE
         draw, before, after, delay = (
             process.random.random(),
             process.random.expovariate(10),
             process.random.expovariate(10),
             process.random.uniform(-1, 1),
         )
-        fault = self.faults.of_call(
-            f"{process.name}: call {process.calls} ({what})", self.scheduler.now, draw
-        )
+        name = f"{process.name}: call {process.calls} ({what})"
+        fault = self.faults.of_call(name, self.scheduler.now, draw, aws=aws)
 
         def sooner_or_later() -> None:
-            with self.scheduler.acting_for(process), suppress(ClientError, StateError):
+            with self.scheduler.acting_for(process), suppress(ClientError, httpx.HTTPError):
                 effect()
 
         match fault:
             case "fails before its effect" | "crashes before its effect":
                 pause(before)
-                raise self._death(process) if fault.startswith("crashes") else failure()
+                raise Killed if fault.startswith("crashes") else failure(False)
             case "fails, takes effect later":
-                self.scheduler.at(self.scheduler.now + patience + 200 * abs(delay), sooner_or_later)
+                self.scheduler.at(self.scheduler.now + patience + 250 * abs(delay), sooner_or_later)
                 pause(patience)
-                raise failure()
+                raise failure(True)
             case "is slow" if delay < 0:
                 before = patience * -delay
             case "is slow":
                 after = patience * delay
+            case "is repeated":
+                pause(before)
+                with suppress(ClientError):
+                    effect()
         if self.scheduler.now + before >= process.deadline:
             # The invocation does not live to see it, but the request is on its way.
             self.scheduler.at(self.scheduler.now + before, sooner_or_later)
@@ -273,28 +305,48 @@ class World:
         pause(after)
         match fault:
             case "crashes after its effect":
-                raise self._death(process)
+                raise Killed
             case "fails after its effect":
-                raise failure()
+                raise failure(True)
         return result
 
-    @staticmethod
-    def _death(process: Process) -> BaseException:
-        """A function that dies ends its process, or is an error to the execution that called it."""
-        if process.name.startswith("execution"):
-            return StateError("Lambda.Unknown", "the function died")
-        return Killed()
+    def left_out(self, what: str, number: int) -> set[int]:
+        """Items of a batch that a call does not see to."""
+        process, now = self.scheduler.process, self.scheduler.now
+        name = f"{process.name}: call {process.calls} ({what})"
+        draw, share = process.random.random(), process.random.random()
+        if not self.faults.strikes("is seen to in part", name, now, draw):
+            return set()
+        return {n for n in range(number) if process.random.random() < share}
+
+    def tell_of_error(self, error: BaseException) -> None:
+        """Notes an error that is none of those which the code is meant to handle."""
+        if not isinstance(error, RecomputeError):
+            self.journal.note("broken", "*", rule=f"Unexpected error: {error!r}")
 
     def _clock(self) -> float:
         return self.scheduler.now + self.scheduler.process.skew
 
-    def _process(self, name: str, deadline: float = float("inf")) -> Process:
+    def _draw(self) -> float:
+        return self.scheduler.process.random.random()
+
+    def _process(self, name: str, lives: float = float("inf"), execution: str = "") -> Process:
         random = Random(f"{self._seed}/{name}")
-        return Process(name, random, random.uniform(-SKEW, SKEW), deadline)
+        deadline = self.scheduler.now + lives
+        return Process(name, random, random.uniform(-SKEW, SKEW), deadline, execution)
+
+    def _remaining(self) -> float:
+        return self.scheduler.process.deadline - self.scheduler.now
 
     def _new_run_id(self) -> str:
         self._runs += 1
         return f"run-{self._runs}"
+
+    def _index_lag(self) -> float:
+        self._writes += 1
+        draw, delay = self._random.random(), self._random.random()
+        late = self.faults.strikes("shows late", f"write {self._writes}", self.scheduler.now, draw)
+        return 20.0 * delay if late else delay**2
 
     # --- What comes from outside ----------------------------------------------------------------------------
 
@@ -303,7 +355,7 @@ class World:
 
     def _echo(self, event: Event) -> None:
         for stimulus in list(self._echoes):
-            if (stimulus.after, stimulus.model) == (event.what, event.model):
+            if stimulus.after == event.what and event.whom.endswith((stimulus.model, "/active")):
                 self._echoes.remove(stimulus)
                 self._await(stimulus)
 
@@ -314,24 +366,30 @@ class World:
         if stimulus.kind == "training":
             self._platform.train(SUCCESSOR[stimulus.model])
             return
-        skewed = self.scheduler.now + self._random.uniform(-SKEW, SKEW)
-        body = body_of(stimulus, skewed, self._random.random() < 0.5)
+        now = self.scheduler.now
+        # A time ahead of its message's is cut to that, so that a sample that comes twice would seem two.
+        ahead = 0.0 if stimulus.kind in ("sample", "recent") else SKEW
+        body = body_of(stimulus, now + self._random.uniform(-SKEW, ahead))
         if stimulus.kind == "garbage":
             self.journal.note("garbage", "*", body=body)
         else:
-            takes = self._random.choice([0.0, SETTLING, self._random.uniform(0, SETTLING)])
-            for model in models_of(body):
-                arrives = self.scheduler.now + takes
-                if_stale = stimulus.kind == "schedule" and str(OLDER_THAN) in body
-                self.journal.note("update", model, by=stimulus, arrives=arrives, if_stale=if_stale)
+            self._note_updates(stimulus, body)
         if stimulus.kind == "direct":
             self._invoke_directly(stimulus, json.loads(body))
         elif stimulus.kind == "message":
             self._send(UPDATES_URL, body, None, {})
         else:
-            self._from_event_bridge(body)
+            self._deliver(body)
 
-    def _from_event_bridge(self, body: str) -> None:
+    def _note_updates(self, stimulus: Stimulus, body: str) -> None:
+        takes = self._random.choice([0.0, SETTLING, self._random.uniform(0, SETTLING)])
+        for update in updates_of(body, self.scheduler.now):
+            # Whoever asks by hand has seen that the data is there, and wishes are about metrics.
+            arrives = self.scheduler.now + (-2 * SKEW if update.by_hand else takes)
+            self.journal.note("update", whom(update.target), by=stimulus, arrives=arrives, update=update)
+
+    def _deliver(self, body: str) -> None:
+        """By services that deliver at least once, in their own time."""
         delay = self._random.expovariate(2)
         now, number = self.scheduler.now, self._messages + 1
         if self.faults.strikes("is delayed", f"event {number}", now, self._random.random()):
@@ -341,34 +399,52 @@ class World:
             self.scheduler.at(now + delay + extra, lambda: self._send(UPDATES_URL, body, None, {}))
 
     def _invoke_directly(self, stimulus: Stimulus, event: object) -> None:
-        process = self._process(f"caller {stimulus.number}", self.scheduler.now + INVOCATION)
+        process = self._process(f"caller {stimulus.number}", INVOCATION)
 
         def body() -> None:
             try:
                 self._trigger.handle_event(event, self._remaining)
             except (RecomputeError, Killed) as error:
-                self.journal.note("caller told", stimulus.model, of=stimulus, error=repr(error))
+                self.journal.note("caller told", "*", of=stimulus, error=repr(error))
 
         self.scheduler.spawn(process, body)
 
-    def _remaining(self) -> float:
-        return self.scheduler.process.deadline - self.scheduler.now
+    # --- The sweep ------------------------------------------------------------------------------------------
+
+    def _arm_sweep(self, at: float) -> None:
+        """Has a sweep come at the first tick that is not before `at`. Those until then find nothing to do."""
+        ticks = ceil((max(at, self.scheduler.now + 0.001) - START) / SWEEP)
+        tick = START + ticks * SWEEP
+        if self._sweep_at is None or tick < self._sweep_at:
+            self._sweep_at = tick
+            self.scheduler.at(tick, lambda: self._sweep(tick))
+
+    def _sweep(self, tick: float) -> None:
+        if tick != self._sweep_at:
+            return
+        self._sweep_at = None
+        due = [from_iso(item["due_at"]["S"]) for item in self._table.items() if "due" in item]
+        if not due:
+            return
+        now = self.scheduler.now
+        idle = self._random.random() < 0.02
+        if not self.faults.strikes("is lost", f"sweep {tick - START:.0f}", now, self._random.random()):
+            self._send(UPDATES_URL, '{"sweep": true}', None, {})
+        self._arm_sweep(now if idle else min(due) - SKEW)
 
     # --- The queue and its event source mapping -------------------------------------------------------------
 
     def _send(self, url: str, body: str, delay: float | None, attributes: dict[str, Any]) -> None:
         now = self.scheduler.now
         if url == DEAD_LETTERS_URL:
-            self._dead_letter(body, attributes["reason"]["StringValue"])
+            reason = attributes["reason"]["StringValue"]
+            for whose in whom_of(body, now):
+                self.journal.note("dead letter", whose, reason=reason, body=body)
             return
         self._messages += 1
         visible_at = now + (self._queue_delay if delay is None else delay)
         self._queue.append(Message(self._messages, body, now, visible_at))
         self._poll_at(visible_at + self._random.uniform(0, self._window))
-
-    def _dead_letter(self, body: str, reason: str) -> None:
-        for model in models_of(body):
-            self.journal.note("dead letter", model, reason=reason, body=body)
 
     def _poll_at(self, time: float) -> None:
         self.scheduler.at(time, self._poll)
@@ -380,28 +456,24 @@ class World:
             return  # the end of an invocation polls again
         self._random.shuffle(visible)
         batch = visible[: self._batch]
-        for message in list(batch):
+        for message in batch:
             message.receives += 1
-            if message.receives > MOST_RECEIVES:
-                self._queue.remove(message)
-                batch.remove(message)
-                self._dead_letter(message.body, "received too often")
-                continue
             message.visible_at = now + VISIBILITY
             what, again = f"message {message.number}", self._random.uniform(0, 2 * INVOCATION)
             if self.faults.strikes("is delivered twice", what, now, self._random.random()):
                 message.visible_at = now + again
             self._poll_at(message.visible_at)
-        if batch:
-            self._invocations += 1
-            self._running += 1
-            process = self._process(f"trigger {self._invocations}", now + INVOCATION)
-            self.scheduler.spawn(process, lambda: self._invoke(batch))
+        self._invocations += 1
+        self._running += 1
+        process = self._process(f"trigger {self._invocations}", INVOCATION)
+        self.scheduler.spawn(process, lambda: self._invoke(batch))
         self._poll_at(now)
 
     def _invoke(self, batch: list[Message]) -> None:
+        name = self.scheduler.process.name
         numbers = ", ".join(str(message.number) for message in batch)
-        self.journal.note("invocation", "*", of=self.scheduler.process.name, messages=numbers)
+        sweeps = all("sweep" in message.body for message in batch)
+        self.journal.note("invocation", "*", of=name, messages=numbers, sweep=sweeps)
         try:
             failed = self._trigger.handle_batch([message.record() for message in batch], self._remaining)
             for message in batch:
@@ -415,117 +487,195 @@ class World:
 
     def _start_execution(self, name: str, given: str) -> None:
         if name in self._executions:
+            if name not in self._ended and self._executions[name].given == given:
+                return
             raise ExecutionAlreadyExists
-        self._executions.add(name)
-        process = self._process(f"execution {name}")
+        process = self._process(f"execution {name}", execution=name)
+        self._executions[name] = Execution(process, given, self.scheduler.now)
         self.scheduler.spawn(process, lambda: self._execute(name, given))
         aborted = self.faults.strikes("is aborted", process.name, self.scheduler.now, process.random.random())
-        if aborted:
-            after = process.random.uniform(0, 300)
-            self.scheduler.at(self.scheduler.now + after, lambda: setattr(process, "killed", True))
+        if aborted and process.random.random() < 0.4:
+            self._abort_when_told.add(name)
+        elif aborted:
+            self._abort(process, process.random.uniform(0, process.random.choice([5.0, 300.0])))
+
+    def _abort(self, process: Process, after: float) -> None:
+        self.scheduler.at(self.scheduler.now + after, lambda: self.scheduler.kill(process))
+
+    def _describe_execution(self, name: str) -> tuple[str, str]:
+        """As it was a moment ago: this call is eventually consistent."""
+        moment = self.scheduler.now - self.scheduler.process.random.uniform(0, 3)
+        found = self._executions.get(name)
+        if found is None or found.started_at > moment:
+            raise ExecutionDoesNotExist
+        ended_at, status = self._ended.get(name, (float("inf"), ""))
+        return (status if ended_at <= moment else "RUNNING"), found.given
 
     def _execute(self, name: str, given: str) -> None:
         data = json.loads(given)
-        process, model = self.scheduler.process, data["run"]["model_id"]
-        process.run = data["run"]["run_id"]
+        process, target = self.scheduler.process, Target(*data["run"]["target"].values())
         try:
             ending = self._interpreter.run(f"{EXECUTIONS}:{name}", data, process.random)
         except Killed:
             ending = Ending(process.random.choice(["ABORTED", "TIMED_OUT"]))
-        ended = f"{ending.status} {ending.error}"
-        self.journal.note("execution ended", model, run=process.run, execution=name, status=ended)
-        if ending.status != "SUCCEEDED":
-            self._report(name, given, ending)
+        self._ended[name] = self.scheduler.now, ending.status
+        status = f"{ending.status} {ending.error}"
+        run = data["run"]["run_id"]
+        note = self.journal.note
+        note("execution ended", whom(target), entry=key(target), run=run, execution=name, status=status)
+        self._report(name, given, ending)
 
     def _report(self, name: str, given: str, ending: Ending) -> None:
+        if ending.status == "SUCCEEDED":
+            return  # the rule of the stack asks for the others
         event = {
             "source": "aws.states",
             "detail-type": "Step Functions Execution Status Change",
             "time": to_iso(self.scheduler.now),
-            "detail": {
-                "executionArn": f"{EXECUTIONS}:{name}",
-                "status": ending.status,
-                "input": given,
-                "cause": ending.cause or None,
-            },
+            "detail": {"executionArn": f"{EXECUTIONS}:{name}", "status": ending.status, "input": given},
         }
         what, now = f"execution {name}:", self.scheduler.now
         if self.faults.strikes("its end is not reported", what, now, self._random.random(), weight=0.5):
-            self._unreported = True
             return
         late = self.faults.strikes("its end is reported late", what, now, self._random.random())
         delay = self._random.uniform(60, 2000) if late else 0.0
-        self.scheduler.at(now + delay, lambda: self._from_event_bridge(json.dumps(event)))
+        self.scheduler.at(now + delay, lambda: self._deliver(json.dumps(event)))
 
-    def _update_item(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        def effect() -> dict[str, Any]:
+    def _call_function(self, what: str, lives: float, function: Callable[[], object]) -> Any:
+        """An invocation by the execution that runs. It goes on when the execution ends."""
+        execution = self.scheduler.process
+        execution.calls += 1
+        process = self._process(f"{execution.name}: {what} {execution.calls}", lives, execution.execution)
+        answers: list[object] = []
+        errors: list[RecomputeError] = []
+
+        def body() -> None:
             try:
-                return self._table.update(parameters)
-            except ConditionalCheckFailed as refused:
-                raise StateError("DynamoDB.ConditionalCheckFailedException", str(refused)) from refused
+                answers.append(function())
+            except RecomputeError as error:
+                errors.append(error)
 
-        return self.call("UpdateItem", effect, lambda: StateError("DynamoDB.InternalServerError", "trouble"))
+        self.scheduler.call(process, body)
+        if answers:
+            return json.loads(json.dumps(answers[0]))
+        if errors:
+            name = type(errors[0]).__name__
+            raise StateError(name, json.dumps({"errorMessage": str(errors[0]), "errorType": name}))
+        raise StateError("Lambda.Unknown", "the function died")
+
+    def _call_trigger(self, parameters: dict[str, Any]) -> Any:
+        """As functions/trigger_recompute/app.py handles it."""
+        match json.loads(json.dumps(parameters)):
+            case {"hold": {"run": run, "number": int(number)}}:
+                answer = self._call_function("hold", INVOCATION, lambda: {"held": self._hold(run, number)})
+                if answer["held"]:
+                    execution, target = self.scheduler.process.execution, Target(*run["target"].values())
+                    details = {"entry": key(target), "run": run["run_id"], "execution": execution}
+                    self.journal.note("follows", whom(target), **details)
+                return answer
+            case {"release": {"run": run, "number": int(number), "result": result}}:
+                release = partial(self._release, run, number, result)
+                return self._call_function("release", INVOCATION, release)
+        raise NotImplementedError(parameters)
+
+    def _hold(self, run: object, number: int) -> bool:
+        return self._trigger.hold(parse_run("run", run), number)
+
+    def _release(self, run: object, number: int, result: object) -> dict[str, bool]:
+        released, ended = parse_run("run", run), parse_result("result", result)
+        how = "active changed" if ended["active_changed"] else ended["outcome"]
+        self.scheduler.process.releases = released["run_id"], how
+        return {"released": self._trigger.release(released, number, ended, self._remaining)}
+
+    def _call_check(self, parameters: dict[str, Any]) -> Any:
+        given = json.loads(json.dumps(parameters))
+
+        def function() -> object:
+            began = self.scheduler.now
+            run, last, execution = parse_event(given)
+            found = check(self._arcanna, run, last, Origin(execution, "bus", self._clock()))
+            how = f"{found['status']} {found['outcome']['reason'] if found['outcome'] else ''}".strip()
+            self.journal.note("checked", run["model_id"] or "", run=run["run_id"], how=how, began=began)
+            return found
+
+        return self._call_function("check", CHECK, function)
 
     def _put_events(self, parameters: dict[str, Any]) -> dict[str, Any]:
         for entry in parameters["Entries"]:
-            self._tell(f"PutEvents {entry['DetailType']}", entry["Detail"]["model_id"])
+            detail = json.loads(entry["Detail"])
+            kind = entry["DetailType"].split()[-1].lower()
+            self._tell(f"{kind} told", detail["run_id"], detail["model_id"], detail.get("reason", ""))
         return {}
 
     def _publish(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        model = next(model for model in JOB_OF if model in parameters["Message"])
-        self._tell("Publish failed" if "failed" in parameters["Subject"] else "Publish regressed", model)
+        self._tell("notified", "", "", parameters["Subject"])
         return {}
 
-    def _tell(self, what: str, model: str) -> None:
-        run, kind = self.scheduler.process.run, f"{what.split()[-1].lower()} told"
-        self.call(
+    def _tell(self, what: str, run: str, model: str | None, reason: str) -> None:
+        name = self.scheduler.process.execution
+        target = Target(*json.loads(self._executions[name].given)["run"]["target"].values())
+        self(
             what,
-            lambda: self.journal.note(kind, model, run=run, by=what),
-            lambda: StateError("EventBridge.InternalException", "trouble"),
+            lambda: self.journal.note(what, whom(target), run=run, model=model, reason=reason),
+            lambda effect: StateError("EventBridge.InternalException", "trouble"),
         )
-
-    def _ask_again(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        self.call(
-            "SendMessage",
-            lambda: self._send(parameters["QueueUrl"], json.dumps(parameters["MessageBody"]), None, {}),
-            lambda: StateError("SQS.SdkClientException", "trouble"),
-        )
-        return {}
-
-    def _check(self, parameters: dict[str, Any]) -> Any:
-        process = self.scheduler.process
-        process.skew = process.random.uniform(-SKEW, SKEW)  # every invocation may run somewhere else
-        try:
-            run, last = run_and_check(json.loads(json.dumps(parameters)))
-            return self._protocol.check(self._arcanna, run, last, POLLS, RULES, self._clock())
-        except RecomputeError as error:
-            name = type(error).__name__
-            cause = json.dumps({"errorMessage": str(error), "errorType": name})
-            raise StateError(name, cause) from error
+        if name in self._abort_when_told:
+            self._abort_when_told.discard(name)
+            self._abort(self.scheduler.process, self.scheduler.process.random.expovariate(0.5))
 
     # --- What is written down -------------------------------------------------------------------------------
 
     def _watch(self, before: Item, after: Item) -> None:
-        """Notes what a write to the ledger means."""
-
-        def changed(name: str) -> bool:
-            return before.get(name) != after.get(name)
-
-        if after["job_id"]["S"] == PLACES:
+        """Notes what a write to the ledger means, and whether it may be."""
+        if _without(before, "rev", "expires_at") == _without(after, "rev", "expires_at"):
+            self.journal.note("broken", after["job_id"]["S"], rule="A write that changes nothing")
+        if after["job_id"]["S"] == NO_JOB:
             return
-        model, process = after["model_id"]["S"], self.scheduler.process
-        run = process.run or after.get("run_id", before.get("run_id", {})).get("S")
-        if "run_id" not in before and "run_id" not in after:
-            self.journal.note("gathering", model, **{n: after.get(n) for n in ("gathered", "wake_at")})
-        elif "run_id" not in after:
-            self.journal.note("released" if process.run else "given back", model, run=run)
-        elif changed("run_id"):
-            self.journal.note("claimed", model, run=run)
-        elif changed("lease_expires_at"):
-            self.journal.note("held" if process.run else "lease prolonged", model, run=run)
-        elif changed("pending_at"):
-            self.journal.note("pending", model, run=run, at=after["pending_at"]["S"])
-        else:
-            self.journal.note("gathering", model, **{n: after.get(n) for n in ("gathered", "wake_at")})
-        if changed("covered_until"):
-            self.journal.note("covered", model, run=run, until=after["covered_until"]["S"])
+        if "due" in after:
+            self._arm_sweep(from_iso(after["due_at"]["S"]) - SKEW)
+        target = to_target(after)
+        old, new = to_entry(target, before), to_entry(target, after)
+        waits = "needed_as_of" in after or "wanted_as_of" in after or "batch" in after
+        if (waits or new.run_id) and new.due_at is None:
+            self.journal.note("broken", whom(target), rule="Dirty or held implies due_at")
+        if ("due" in after, "expires_at" in after) != (new.due_at is not None, new.due_at is None):
+            rule = "The index shows what is due, and only the others are forgotten"
+            self.journal.note("broken", whom(target), rule=rule)
+        self._note_changes(old, new)
+        self._note(new, "written", due_at=new.due_at, free=new.run_id is None, dirty=waits)
+
+    def _note_changes(self, old: Entry, new: Entry) -> None:
+        process = self.scheduler.process
+        if old.run_id and new.run_id != old.run_id:
+            by, ended = process.releases
+            how = ended if by == old.run_id and old.held else "taken over" if new.run_id else "given back"
+            execution = process.execution if by == old.run_id else ""
+            due = _shown(new.due_at)
+            self._note(new, "freed", run=old.run_id, how=how, execution=execution, due=due)
+        if new.run_id and new.run_id != old.run_id:
+            process.claimed = new.run_id
+            self._note(new, "claimed", run=new.run_id, by=process.name, was_due=(old.due_at, old.rev))
+        elif new.held and (old.held, old.resumed) != (True, new.resumed):
+            self._note(new, "resumed" if old.held else "held", run=new.run_id, number=new.resumed)
+        elif old.run_id == new.run_id:
+            what = "put off" if _waiting(old) == _waiting(new) else "recorded"
+            self._note(new, what, due=_shown(new.due_at))
+        if old.fresh_as_of != new.fresh_as_of:
+            self._note(new, "covered", run=old.run_id, until=new.fresh_as_of)
+        if old.failed_as_of != new.failed_as_of:
+            self._note(new, "given up", run=old.run_id, until=new.failed_as_of)
+
+    def _note(self, entry: Entry, what: str, **details: object) -> None:
+        self.journal.note(what, whom(entry.target), entry=key(entry.target), **details)
+
+
+def _waiting(entry: Entry) -> tuple[object, ...]:
+    return entry.needed_as_of, entry.wanted_as_of, entry.wanted_at, entry.batch
+
+
+def _without(item: Item, *names: str) -> Item:
+    return {name: value for name, value in item.items() if name not in names}
+
+
+def _shown(at: float | None) -> str:
+    return "never" if at is None else f"{at - START:.3f}"

@@ -2,9 +2,8 @@
 
 from hypothesis import strategies as st
 
-from arcanna_metrics.gathering import MOST_BYTES, Significance, mark
 from arcanna_metrics.targets import ID_LENGTH, Target
-from arcanna_metrics.updates import SAMPLE_SIZE, Update
+from arcanna_metrics.updates import WHOLE, Example, Update
 
 FIRST = -62_135_596_800_000
 """The year 1, in milliseconds of the epoch."""
@@ -23,44 +22,20 @@ any_json = st.recursive(
 identifiers = st.text(min_size=1, max_size=ID_LENGTH).filter(lambda t: t.isprintable() and bool(t.strip()))
 targets = st.builds(Target, identifiers, st.none() | identifiers)
 milliseconds = st.integers(FIRST, LAST)
-samples = st.dictionaries(
-    st.sampled_from(["bucket", "key", "version_id"]),
-    st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=50),
-)
-marks = st.builds(
-    lambda at, size, what: mark(at / 1000, size, what),
-    milliseconds,
-    st.integers(0, MOST_BYTES),
-    st.text(st.characters(codec="utf-8"), max_size=20),
-)
-significances = st.builds(
-    Significance,
-    st.none() | st.integers(1, 1000),
-    st.none() | st.integers(1, MOST_BYTES),
-    st.integers(0, 10**7).map(float),
-)
+
+_names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50)
+examples = st.builds(Example, _names, _names, st.none() | _names)
+_happened_at = st.integers(1_143_000_000_000, 4_102_444_800_000).map(lambda time: time / 1000)
 
 
-@st.composite
-def updates(draw: st.DrawFn, targets: st.SearchStrategy[Target] = targets) -> Update:
-    """Any update that events can lead to: of whole milliseconds, as it is written."""
-    first, last = sorted([draw(milliseconds), draw(milliseconds)])
-    waiting_since = draw(st.none() | milliseconds)
-    waker = draw(st.booleans())
-    promised_at = draw(st.none() | milliseconds) if waker else None
-    return Update(
-        draw(targets),
-        last / 1000,
-        draw(identifiers),
-        first_at=first / 1000,
-        count=draw(st.integers(0, 10**9)),
-        sample=tuple(draw(st.lists(samples, max_size=SAMPLE_SIZE))),
-        attempt=draw(st.integers(0, 10**9)),
-        waiting_since=None if waiting_since is None else waiting_since / 1000,
-        marks=draw(st.frozensets(marks, max_size=3)),
-        significance=draw(st.none() | significances),
-        waker=waker,
-        promised_at=None if promised_at is None else promised_at / 1000,
-        older_than=draw(st.none() | st.integers(1, 10**7)),
-        follows_active=draw(st.booleans()),
-    )
+def updates(targets: st.SearchStrategy[Target] = targets) -> st.SearchStrategy[Update]:
+    """Any update that events lead to: uploads, with or without a threshold, reports, requests, wishes."""
+    shares = st.integers(1, WHOLE - 1)
+    waits = st.integers(1, 30 * 86400).map(float)
+    ages = st.integers(1, 10**7).map(float)
+    uploads = st.builds(Update, targets, _happened_at, st.just("upload"), examples)
+    parts = st.builds(Update, targets, _happened_at, st.just("upload"), examples, shares, waits)
+    reports = st.builds(Update, targets, _happened_at, identifiers)
+    requests = st.builds(Update, targets, _happened_at, identifiers, by_hand=st.just(True))
+    wishes = st.builds(Update, targets, _happened_at, identifiers, older_than=ages)
+    return uploads | parts | reports | requests | wishes

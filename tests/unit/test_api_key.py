@@ -2,7 +2,7 @@
 
 import json
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from moto import mock_aws
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-from arcanna_metrics.errors import NO_WAY, ApiKeyUnavailable
+from arcanna_metrics.errors import NO_WAY, ApiKeyMissing, ApiKeyUnavailable
 from arcanna_metrics.platform.key import NOT_ALLOWED, SecretApiKey
 from arcanna_metrics.platform.sigv4 import Credentials, SigV4
+from tests.deployment import resource
 from tests.doubles import Answer, answer, client, no_answer
 from tests.unit.strategies import any_json, any_text
 
@@ -76,6 +77,19 @@ def test_a_secret_that_was_never_filled_is_named_and_how_to_fill_it(secret: Secr
         secret.api_key_in_json(False)
 
 
+def test_a_secret_that_was_never_filled_is_told_apart_so_that_a_new_stack_sets_off_no_alarm(
+    secret: Secret,
+) -> None:
+    with pytest.raises(ApiKeyUnavailable) as raised:
+        secret.api_key(False)
+    assert type(raised.value) is ApiKeyMissing  # which the alarm does not count
+    assert "ApiKeyMissing" not in json.dumps(resource("UnauthorisedAlarm"))
+    secret.delete()
+    with pytest.raises(ApiKeyUnavailable) as raised:
+        secret.api_key(False)
+    assert type(raised.value) is ApiKeyUnavailable
+
+
 def test_a_secret_that_is_gone_is_named(secret: Secret) -> None:
     secret.delete()
     with pytest.raises(ApiKeyUnavailable, match=secret.arn):
@@ -100,12 +114,33 @@ def test_a_secret_that_cannot_be_read_is_named(failure: Answer) -> None:
     assert "hidden" not in "".join(traceback.format_exception(raised.value))
 
 
-@pytest.mark.parametrize("body", ["[]", "null", '{"SecretString": 1}', '{"SecretString": NaN}', "[" * 10_000])
+@pytest.mark.parametrize(
+    "body", ["", "[]", "null", '{"SecretString": 1}', '{"SecretString": NaN}', "[" * 10_000, "<html>hidden"]
+)
 @pytest.mark.parametrize("field", [None, "api_key"])
-def test_an_answer_that_is_none_of_secrets_manager_s_is_refused(body: str, field: str | None) -> None:
+def test_response_that_is_not_secrets_manager_s_is_refused(body: str, field: str | None) -> None:
     transport = httpx.MockTransport(answer(content=body.encode()))
-    with pytest.raises(ApiKeyUnavailable, match="could not be read"):
+    says = "arn could not be read: unexpected response from Secrets Manager"
+    with pytest.raises(ApiKeyUnavailable, match=says) as raised:
         api_key(transport, "arn", field)(False)
+    assert "hidden" not in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "base64", "rot13", "undefined", "none"])
+def test_error_of_any_charset_is_told_with_its_status(charset: str) -> None:
+    headers = {"Content-Type": f"text/plain; charset={charset}", "X-Owner": b"Z\xfcrich".decode("latin-1")}
+    transport = httpx.MockTransport(
+        lambda _: httpx.Response(
+            503, content=b"oops\xff", headers=[(n.encode(), v.encode("latin-1")) for n, v in headers.items()]
+        )
+    )
+    with pytest.raises(ApiKeyUnavailable, match="Secrets Manager answered with 503: oops"):
+        api_key(transport, "arn")(False)
+
+
+def test_byte_order_mark_before_the_response_is_dropped() -> None:
+    transport = httpx.MockTransport(answer(content=b'\xef\xbb\xbf{"SecretString": "first"}'))
+    assert api_key(transport, "arn")(False) == "first"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +169,10 @@ def test_a_way_that_is_closed_is_told(error: httpx.TransportError) -> None:
 
 @pytest.mark.parametrize("failure", [answer(500, text="oops"), no_answer(httpx.ReadTimeout("slow"))])
 def test_a_failure_that_passes_is_told_without_a_remedy(failure: Answer) -> None:
-    with pytest.raises(ApiKeyUnavailable, match=r"my-arn could not be read: (oops|ReadTimeout)\.$"):
+    with pytest.raises(
+        ApiKeyUnavailable,
+        match=r"my-arn could not be read: (Secrets Manager answered with 500: oops|ReadTimeout)\.$",
+    ):
         api_key(httpx.MockTransport(failure), "my-arn")(False)
 
 
@@ -152,13 +190,81 @@ def test_a_binary_secret_is_no_key(secret: Secret) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [" ", "hidden key", "hidden\nkey", "hiddén", '{"hidden": "key"}', "hidden\x00"]
+    ("text", "why"),
+    [
+        (" ", "it is empty"),
+        ('""', "it is empty"),
+        ("\ufeff", "it is empty"),
+        ("hidden key", r"it contains U\+0020"),
+        ("hidden\nkey", r"it contains U\+000A"),
+        ("hidden\x00", r"it contains U\+0000"),
+        ("hidden\u200b", r"it contains U\+200B"),
+        ("hidd\ufeffen", r"it contains U\+FEFF"),
+        ("hidd\u00a0en", r"it contains U\+00A0"),
+        ("hiddén", "it contains a character that no HTTP header can hold"),
+        ("“hidden”", "it contains a character that no HTTP header can hold"),
+        ('"hidden', "there is a quotation mark at one end"),
+        ("hidden'", "there is a quotation mark at one end"),
+        ("\"hidden'", "there is a quotation mark at one end"),
+        ('{"hidden": "key"}', "it is a JSON document"),
+        ('{"hidden":"key"}', "it is a JSON document"),
+        ('["hidden"]', "it is a JSON document"),
+        ('"[\\"hidden\\"]"', "it is a JSON document"),
+    ],
 )
-def test_what_cannot_be_a_header_is_no_key_and_is_not_quoted(secret: Secret, text: str) -> None:
+def test_what_cannot_be_a_key_is_refused_with_the_reason_and_not_quoted(
+    secret: Secret, text: str, why: str
+) -> None:
     secret.put(text)
-    with pytest.raises(ApiKeyUnavailable, match="does not hold an API key") as raised:
+    with pytest.raises(ApiKeyUnavailable, match=f"does not hold an API key: {why}") as raised:
         secret.api_key(False)
     assert "hidd" not in str(raised.value)
+
+
+WRAPPED = [
+    "first",
+    " first\r\n",
+    '"first"',
+    ' "first" \n',
+    '" first "',
+    "'first'",
+    "'\"first\"'",
+    '"\\"first\\""',
+    '"\\u0066irst\\n"',
+    "\ufefffirst",
+    '\ufeff"first"\n',
+    '"\ufefffirst"',
+    " \ufeff first",
+    '"fir\\st"',
+]
+
+
+@pytest.mark.parametrize("text", WRAPPED)
+def test_blanks_quotes_and_byte_order_marks_around_the_key_are_dropped(secret: Secret, text: str) -> None:
+    secret.put(text)
+    assert secret.api_key(False) == ("fir\\st" if "\\st" in text else "first")
+
+
+@pytest.mark.parametrize("text", WRAPPED)
+def test_blanks_quotes_and_byte_order_marks_around_the_field_are_dropped(secret: Secret, text: str) -> None:
+    secret.put(json.dumps({"key": text}))
+    assert secret.api_key_in_json(False) == ("fir\\st" if "\\st" in text else "first")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda text: f"\ufeff{text}",
+        lambda text: f" '{text}'\n",
+        json.dumps,
+        lambda text: json.dumps(json.dumps(text)),
+    ],
+)
+def test_quotes_and_byte_order_marks_around_the_document_are_dropped(
+    secret: Secret, wrap: Callable[[str], str]
+) -> None:
+    secret.put(wrap(json.dumps({"key": "first"})))
+    assert secret.api_key_in_json(False) == "first"
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
@@ -169,7 +275,7 @@ def test_whatever_the_secret_holds_it_is_a_header_value_or_refused(secret: Secre
         key = secret.api_key(True)
     except ApiKeyUnavailable:
         return
-    assert key == text.strip()
+    assert key in text or text.strip()[0] in "\"'\ufeff"
     assert all("!" <= character <= "~" for character in key)
 
 
@@ -241,5 +347,5 @@ def test_whatever_json_the_secret_holds_it_is_a_header_value_or_refused(
     except ApiKeyUnavailable:
         return
     assert isinstance(document, dict)
-    assert key == document["key"].strip()
+    assert key in document["key"] or document["key"].strip()[0] in "\"'\ufeff"
     assert all("!" <= character <= "~" for character in key)

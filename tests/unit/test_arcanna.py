@@ -11,10 +11,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcanna_metrics.errors import PlatformUnavailable, RecomputeError, Unauthorised, UndocumentedAnswer
-from arcanna_metrics.platform.client import Arcanna, ModelMetrics, RecomputeRequest, retry_after
+from arcanna_metrics.errors import (
+    ApiKeyUnavailable,
+    PlatformUnavailable,
+    RecomputeError,
+    RetryLater,
+    Unauthorised,
+    UndocumentedAnswer,
+)
+from arcanna_metrics.platform.answers import retry_after
+from arcanna_metrics.platform.client import REQUEST_STATUSES, Arcanna, ModelMetrics, RecomputeRequest
 from arcanna_metrics.targets import Model
-from tests.doubles import API_KEY, MODEL, Answer, ScriptedPlatform, answer, metrics_body, no_answer
+from tests.doubles import (
+    API_KEY,
+    MODEL,
+    Answer,
+    Logs,
+    ScriptedPlatform,
+    answer,
+    metrics_body,
+    no_answer,
+    request_body,
+)
 
 DATE = "Wed, 15 Jan 2025 14:00:00 GMT"
 CALLS: list[Callable[[Arcanna], object]] = [
@@ -23,6 +41,7 @@ CALLS: list[Callable[[Arcanna], object]] = [
     lambda arcanna: arcanna.active_model(MODEL.job_id),
     lambda arcanna: arcanna.scopes(),
 ]
+NAME = "security-alerts"
 ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=256) | st.sampled_from(
     ["..", "../../admin", "a&job_id=2", "a#b", "a?b", "%2e%2e", "//evil.example", "a b", "a+b", "@evil", ";"]
 )
@@ -45,7 +64,7 @@ def ask_all(arcanna: Arcanna) -> list[RecomputeError]:
 
 
 def scripted(same: Answer) -> ScriptedPlatform:
-    return ScriptedPlatform(metrics=same, request=same, job=same, scopes=same)
+    return ScriptedPlatform(metrics=same, request=same, job=same, scopes=same, resources=same)
 
 
 # --- What is asked ---------------------------------------------------------------------------------------
@@ -59,6 +78,7 @@ def test_ids_cannot_change_which_url_is_called(job_id: str, model_id: str) -> No
     arcanna.request_recompute(model)
     arcanna.active_model(job_id)
     arcanna.scopes()
+    arcanna.job_id_of(job_id)
     both = [("job_id", job_id), ("model_id", model_id)]
     assert [
         (request.method, request.url.host, request.url.path, request.url.params.multi_items())
@@ -68,7 +88,22 @@ def test_ids_cannot_change_which_url_is_called(job_id: str, model_id: str) -> No
         ("POST", "arcanna.example", "/prefix/api/v2/metrics/model/request_recompute_metrics", both),
         ("POST", "arcanna.example", "/prefix/api/v2/metrics/job", [("job_id", job_id)]),
         ("GET", "arcanna.example", "/prefix/api/v2/token/scopes", []),
+        (
+            "GET",
+            "arcanna.example",
+            "/prefix/api/v2/resources",
+            [("resource_type", "job"), ("title", job_id)],
+        ),
     ]
+
+
+def test_every_call_says_that_it_speaks_json() -> None:
+    platform = ScriptedPlatform()
+    ask_all(platform.client())
+    platform.client().job_id_of(NAME)
+    assert platform.asked == ["metrics", "request", "job", "scopes", "resources"]
+    for request in platform.requests:
+        assert request.headers["Content-Type"] == request.headers["Accept"] == "application/json"
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -82,18 +117,31 @@ def test_a_redirect_to_nowhere_is_one_of_our_errors(call: Callable[[Arcanna], ob
     assert len(platform.requests) == 1
 
 
-@pytest.mark.parametrize("model_id", ["a\u200bb", "x" * 257, "a\nb", " "])
-def test_an_active_model_whose_id_could_not_be_asked_for_is_none(model_id: str) -> None:
+@pytest.mark.parametrize("model_id", ["a\u2028b", "x" * 257, "a\nb", " "])
+def test_invalid_active_model_id_is_refused(model_id: str) -> None:
     platform = ScriptedPlatform(job=answer(json={"active_model_id": model_id}))
-    with pytest.raises(UndocumentedAnswer, match="active_model_id"):
+    with pytest.raises(
+        UndocumentedAnswer, match="Arcanna returned an invalid active model id: active_model_id"
+    ):
         platform.client().active_model("1234")
 
 
+def test_active_model_id_in_any_script_is_taken_as_it_is() -> None:
+    platform = ScriptedPlatform(job=answer(json={"active_model_id": "modèle\u00a0\u200c1"}))
+    assert platform.client().active_model("1234") == "modèle\u00a0\u200c1"
+
+
 @pytest.mark.parametrize("text", ["\ud800", "a\udfffb"])
-def test_half_a_surrogate_pair_is_not_passed_on(text: str) -> None:
+def test_lone_surrogate_is_not_passed_on(text: str) -> None:
     body = metrics_body(metrics_per_decision={text: {"recall": 1.0}})
     platform = ScriptedPlatform(metrics=answer(content=json.dumps(body).encode()))
-    with pytest.raises(UndocumentedAnswer, match="not JSON"):
+    with pytest.raises(UndocumentedAnswer, match="it contains a lone surrogate"):
+        platform.client().metrics(MODEL)
+
+
+def test_metrics_of_another_model_are_refused_with_its_id() -> None:
+    platform = ScriptedPlatform(metrics=answer(json=metrics_body(model_id="other.hdf5")))
+    with pytest.raises(UndocumentedAnswer, match=r"the metrics of another model, 'other\.hdf5'"):
         platform.client().metrics(MODEL)
 
 
@@ -123,22 +171,6 @@ def test_redirects_are_not_followed(call: Callable[[Arcanna], object], location:
 # --- What is answered ------------------------------------------------------------------------------------
 
 
-@given(body=json_values | st.dictionaries(st.sampled_from([*metrics_body(), "status"]), json_values))
-def test_any_json_is_understood_or_refused(body: object) -> None:
-    ask_all(scripted(answer(content=json.dumps(body).encode())).client())
-
-
-@given(
-    status=st.integers(100, 599).filter(lambda status: status not in range(100, 200)),
-    body=st.binary(max_size=100),
-    retry=st.text(st.characters(codec="latin-1"), max_size=50),
-)
-def test_any_other_answer_is_one_of_our_errors(status: int, body: bytes, retry: str) -> None:
-    headers = {b"Retry-After": retry.encode("latin-1"), b"Date": DATE.encode()}
-    platform = scripted(lambda _: httpx.Response(status, content=body, headers=headers))
-    assert len(ask_all(platform.client())) == len(CALLS)
-
-
 @pytest.mark.parametrize(
     "charset",
     ["utf-8", "latin-1", "UTF-16", "base64", "hex", "zlib", "idna", "punycode", "rot13", "undefined", "none"],
@@ -159,11 +191,76 @@ def test_a_body_that_is_not_in_its_encoding_is_no_answer(encoding: str) -> None:
         scripted(garbled).client().metrics(MODEL)
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
-def test_figures_that_json_cannot_hold_are_refused(number: str) -> None:
-    body = json.dumps(metrics_body()).replace("0.75", number)
-    with pytest.raises(UndocumentedAnswer, match="not JSON"):
-        ScriptedPlatform(metrics=answer(content=body.encode())).client().metrics(MODEL)
+@pytest.mark.parametrize(
+    ("number", "named"),
+    [("NaN", "NaN"), ("Infinity", "Infinity"), ("-Infinity", "-Infinity"), ("1e999", "Infinity")],
+)
+def test_undefined_score_is_null_and_the_log_names_it(logs: Logs, number: str, named: str) -> None:
+    per_decision = {"Drop": {"recall": "X", "precision": 0.5}}
+    body = json.dumps(
+        metrics_body(overall_precision="X", metrics_per_decision=per_decision, confusion_matrix=[["X"]])
+    )
+    content = body.replace('"X"', number).encode()
+    figures = ScriptedPlatform(metrics=answer(content=content)).client().metrics(MODEL).figures
+    assert (figures["overall_precision"], figures["overall_recall"]) == (None, 0.8)
+    assert figures["metrics_per_decision"] == {"Drop": {"recall": None, "precision": 0.5}}
+    (line,) = logs.lines
+    assert (line["level"], line["message"]) == ("WARNING", "undefined numbers")
+    assert line["fields"] == [
+        f"overall_precision is {named}",
+        f"confusion_matrix[0][0] is {named}",
+        f"metrics_per_decision.Drop.recall is {named}",
+    ]
+
+
+def test_count_with_a_point_stays_a_number() -> None:
+    per_decision = {"Drop": {"true_positives": 95.0, "recall": 1}}
+    body = metrics_body(metrics_per_decision=per_decision, confusion_matrix=[[95.0]], buckets_in_kb=2.0)
+    figures = ScriptedPlatform(metrics=answer(json=body)).client().metrics(MODEL).figures
+    assert json.dumps(figures["metrics_per_decision"]) == '{"Drop": {"true_positives": 95.0, "recall": 1}}'
+    assert (figures["confusion_matrix"], figures["buckets_in_kb"]) == ([[95]], 2)
+
+
+@pytest.mark.parametrize(
+    "unset",
+    [
+        "",
+        " ",
+        "\n",
+        "0001-01-01T00:00:00Z",
+        "0001-01-01T00:00:00",
+        "0001-01-01T00:53:28+00:53",
+        "1970-01-01T00:00:00Z",
+        "1970-01-01T01:00:00.000+01:00",
+    ],
+)
+def test_time_that_is_not_set_is_no_time(unset: str) -> None:
+    body = metrics_body(last_recomputed_timestamp=unset)
+    seen = ScriptedPlatform(metrics=answer(json=body)).client().metrics(MODEL)
+    assert seen.timestamp is None
+    assert seen.as_dict()["last_recomputed_timestamp"] is None
+
+
+@pytest.mark.parametrize(
+    "text", ["2025-01-15T14:30:00Z", "1970-01-01T00:00:01Z", "2036-02-07T06:28:16Z", "yesterday", "0"]
+)
+def test_other_time_is_shown_as_the_platform_writes_it(text: str) -> None:
+    body = metrics_body(last_recomputed_timestamp=f" {text}\n")
+    assert ScriptedPlatform(metrics=answer(json=body)).client().metrics(MODEL).timestamp == text
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_byte_order_mark_before_an_answer_is_dropped(call: Callable[[Arcanna], object]) -> None:
+    platform = ScriptedPlatform()
+    expected = call(platform.client())
+    for endpoint in ("metrics", "request", "job", "scopes"):
+        plain: Answer = getattr(platform, endpoint)
+        setattr(platform, endpoint, with_byte_order_mark(plain))
+    assert call(platform.client()) == expected
+
+
+def with_byte_order_mark(plain: Answer) -> Answer:
+    return lambda request: httpx.Response(200, content=b"\xef\xbb\xbf" + plain(request).content)
 
 
 def test_deep_nesting_is_refused() -> None:
@@ -181,14 +278,289 @@ def test_the_answers_become_values() -> None:
     assert seen.as_dict() == {"last_recomputed_timestamp": "2025-01-15T14:00:00Z", **figures}
 
 
-@pytest.mark.parametrize("requested_at", [None, 1736951400, {}])
-def test_a_request_without_a_readable_time_is_still_accepted(requested_at: object) -> None:
-    body = {"status": "queued", "requested_at": requested_at}
-    accepted = ScriptedPlatform(request=answer(json=body)).client().request_recompute(MODEL)
-    assert accepted == RecomputeRequest("queued", None)
+# --- The answer to a request -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("body", [{"scopes": []}, [1], [["read:job_metrics"]], None])
+def accepted(status: int = 200, **content: Any) -> RecomputeRequest:
+    """What becomes of a request that is answered so; it must be made once."""
+    platform = ScriptedPlatform(request=answer(status, **content))
+    request = platform.client().request_recompute(MODEL)
+    assert platform.asked == ["request"]
+    return request
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 203, 204, 206, 226, 299])
+def test_any_2xx_to_a_request_is_accepted(status: int) -> None:
+    assert accepted(status, json=request_body()) == RecomputeRequest("queued", "2025-01-15T14:30:00Z", "1234")
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"OK",
+        b"null",
+        b"[]",
+        b"{}",
+        b"[" * 100_000,
+        b"9" * 5_000,
+        b'{"status": "queued"',
+        b'"queued"',
+        b"true",
+        b"<html>Accepted</html>",
+        b'[{"error": "none of the documented shapes"}]',
+        b'{"status": "\\ud800"}',
+        b'{"status": "queued", "message": "\\ud800"}',
+        json.dumps({"status": "queued"}).encode("utf-16"),
+        b"\xff\xfe\x00",
+        b" " * 900_000,
+        json.dumps({"status": "pondering"}).encode(),
+        json.dumps({"status": None}).encode(),
+        json.dumps({"status": 1}).encode(),
+        json.dumps({"status": ["queued"]}).encode(),
+        json.dumps({"status": "OK", "reason": "", "reason_details": ""}).encode(),
+        json.dumps({"status": "OK", "error": None, "error_message": "", "detail": []}).encode(),
+    ],
+    ids=lambda body: str(body[:30]) if isinstance(body, bytes) else None,
+)
+def test_2xx_without_an_error_is_accepted_whatever_else_it_says(status: int, body: bytes) -> None:
+    assert accepted(status, content=body) == RecomputeRequest("queued", None, None)
+
+
+def test_answer_that_cannot_be_read_is_logged(logs: Logs) -> None:
+    accepted(202, text="<html>Accepted</html>")
+    (line,) = logs.lines
+    assert (line["level"], line["message"]) == (
+        "WARNING",
+        "undocumented answer to a request, taken as accepted",
+    )
+    assert "with 202: '<html>Accepted</html>': not JSON" in line["detail"]
+
+
+@pytest.mark.parametrize("status", [200, 202])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"status": "error"},
+        {"status": " ERROR "},
+        {"status": "error", "error_message": "Internal error"},
+        {"status": "error", "reason": "Internal error", "reason_details": "See the logs"},
+        {"status": "Internal error", "reason": "", "reason_details": "See the logs"},
+        {"status": None, "reason": "Internal error"},
+        {"status": "queued", "error_message": "Internal error"},
+        {"error": "Model not found", "details": "Model 'm' not found for job '1234'"},
+        {"detail": [{"loc": ["query", "model_id"], "msg": "Model ID is required", "type": "value_error"}]},
+        {"detail": "Not Found"},
+        {"status": "error", "error_message": "half of a \ud83d"},
+    ],
+)
+def test_error_in_a_2xx_to_a_request_is_one(status: int, body: dict[str, Any]) -> None:
+    platform = ScriptedPlatform(request=answer(status, content=json.dumps(body).encode()))
+    with pytest.raises(UndocumentedAnswer, match=f"request_recompute_metrics with {status}: '{{") as raised:
+        platform.client().request_recompute(MODEL)
+    assert not raised.value.effect_unknown
+    assert platform.asked == ["request"]
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [*((status, status) for status in REQUEST_STATUSES), ("QUEUED", "queued"), (" Failed", "failed")],
+)
+def test_status_word_is_read(said: str, status: str) -> None:
+    assert accepted(json=request_body(status=said)).status == status
+
+
+def test_request_that_the_platform_says_has_failed_has_failed_whatever_the_reason() -> None:
+    body = request_body(status="failed", reason="No data", error_message="No data", error="No data")
+    assert accepted(json=body).status == "failed"
+
+
+@pytest.mark.parametrize(
+    "requested_at",
+    [
+        None,
+        1736951400,
+        {},
+        "",
+        "soon",
+        "0001-01-01T00:00:00Z",
+        "2025-02-30T00:00:00Z",
+        "2025-01-15\ud80014:30:00Z",
+        "2025-01-15\n14:30:00Z",
+        "2025-01-15T14:30:00." + "0" * 60 + "Z",
+        float("nan"),
+    ],
+)
+def test_request_without_a_readable_time_is_still_accepted(requested_at: object) -> None:
+    body = json.dumps(request_body(requested_at=requested_at))
+    assert accepted(content=body.encode()).requested_at is None
+
+
+@pytest.mark.parametrize(
+    ("shown", "job_id"),
+    [
+        (1234, "1234"),
+        (1234.0, "1234"),
+        ("1234", "1234"),
+        (0, "0"),
+        (2**63 - 1, "9223372036854775807"),
+        (None, None),
+        ("", None),
+        ("security-alerts", None),
+        ("-1", None),
+        ("\u0661", None),
+        (-1, None),
+        (12.5, None),
+        (True, None),
+        (2**63, None),
+        (1e300, None),
+        ("9" * 20, None),
+        (float("nan"), None),
+        ([1234], None),
+    ],
+)
+def test_answer_to_a_request_tells_the_integer_id_of_the_job(shown: object, job_id: str | None) -> None:
+    assert accepted(content=json.dumps(request_body(job_id=shown)).encode()).job_id == job_id
+
+
+# --- What became of a request that failed ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("failure", "unknown"),
+    [
+        (no_answer(httpx.ReadTimeout("slow")), True),
+        (no_answer(httpx.WriteTimeout("slow")), True),
+        (no_answer(httpx.ReadError("reset")), True),
+        (no_answer(httpx.WriteError("reset")), True),
+        (no_answer(httpx.CloseError("reset")), True),
+        (no_answer(httpx.RemoteProtocolError("closed")), True),
+        (no_answer(httpx.DecodingError("garbled")), True),
+        (lambda _: httpx.Response(200, stream=httpx.ByteStream(b" " * (2**20 + 1))), True),
+        *((answer(status), True) for status in (408, 500, 502, 503, 504, 520, 599)),
+        # Nothing was sent.
+        (no_answer(httpx.ConnectError("refused")), False),
+        (no_answer(httpx.ConnectTimeout("slow")), False),
+        (no_answer(httpx.PoolTimeout("full")), False),
+        (no_answer(httpx.ProxyError("403 Forbidden")), False),
+        (no_answer(httpx.UnsupportedProtocol("gopher")), False),
+        # Whoever answered did not accept it.
+        *((answer(status), False) for status in (429, 401, 403, 400, 409, 413, 307)),
+    ],
+)
+def test_failed_request_tells_whether_it_may_have_taken_effect(failure: Answer, unknown: bool) -> None:
+    platform = ScriptedPlatform(request=failure)
+    with pytest.raises(RetryLater) as raised:
+        platform.client().request_recompute(MODEL)
+    assert raised.value.effect_unknown is unknown
+    assert platform.asked == ["request"]
+
+
+@pytest.mark.parametrize("failure", [no_answer(httpx.ReadTimeout("slow")), answer(500), answer(408)])
+def test_call_that_changes_nothing_has_no_unknown_effect(failure: Answer) -> None:
+    def look_up(arcanna: Arcanna) -> object:
+        return arcanna.job_id_of(NAME)
+
+    for call in (CALLS[0], *CALLS[2:], look_up):
+        with pytest.raises(PlatformUnavailable) as raised:
+            call(scripted(failure).client())
+        assert not raised.value.effect_unknown
+
+
+def test_request_for_which_there_is_no_key_has_no_effect() -> None:
+    def no_key(_: bool) -> str:
+        raise ApiKeyUnavailable("the secret does not hold an API key")
+
+    platform = ScriptedPlatform()
+    with pytest.raises(ApiKeyUnavailable) as raised:
+        platform.client(no_key).request_recompute(MODEL)
+    assert not raised.value.effect_unknown
+    assert platform.asked == []
+
+
+# --- The id of a job ---------------------------------------------------------------------------------------
+
+
+def job_id_of(listed: object, name: str = NAME) -> str | None:
+    platform = ScriptedPlatform(resources=answer(content=json.dumps(listed).encode()))
+    return platform.client().job_id_of(name)
+
+
+@pytest.mark.parametrize(
+    ("listed", "job_id"),
+    [
+        ([{"id": 1234, "title": NAME}], "1234"),
+        ([{"id": 1234.0, "title": NAME, "type": "job"}, {"id": 7, "title": "other"}], "1234"),
+        ([{"id": "1234", "title": NAME}], "1234"),
+        ([{"id": 1234, "title": NAME}, {"id": 1234, "title": NAME}], "1234"),
+        ([{"id": 1234, "title": NAME}, None, 7, [], {}], "1234"),
+        # Not exactly one job of exactly that title.
+        ([], None),
+        ([{"id": 1234, "title": NAME}, {"id": 99, "title": NAME}], None),
+        ([{"id": 1234, "title": NAME}, {"id": None, "title": NAME}], None),
+        ([{"id": 1234, "title": "Security-Alerts"}], None),
+        ([{"id": 1234, "title": f"{NAME} (old)"}], None),
+        ([{"id": 1234, "title": [NAME]}], None),
+        ([{"id": 1234}], None),
+        # No id, or none of a job.
+        ([{"title": NAME}], None),
+        ([{"id": "vGWeqZUB", "title": NAME}], None),
+        ([{"id": True, "title": NAME}], None),
+        ([{"id": float("nan"), "title": NAME}], None),
+        # Another shape.
+        ({"id": 1234, "title": NAME}, None),
+        ({"error": "Forbidden", "details": "scope"}, None),
+        (None, None),
+        ("1234", None),
+        (1234, None),
+    ],
+)
+def test_name_of_exactly_one_job_becomes_its_id(listed: object, job_id: str | None) -> None:
+    assert job_id_of(listed) == job_id
+
+
+def test_title_of_an_odd_name_is_compared_as_it_is() -> None:
+    listed = [{"id": 1, "title": "a\u00a0b"}, {"id": 2, "title": "a b"}, {"id": 3, "title": "a\u200cb"}]
+    assert [job_id_of(listed, name) for name in ("a\u00a0b", "a b", "a\u200cb", "ab")] == [
+        "1",
+        "2",
+        "3",
+        None,
+    ]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 422, 400, 410, 302])
+def test_name_is_not_looked_up_where_that_is_not_possible(status: int) -> None:
+    asked: list[bool] = []
+
+    def api_key(read_again: bool) -> str:
+        asked.append(read_again)
+        return API_KEY
+
+    platform = ScriptedPlatform(resources=answer(status, json=[{"id": 1234, "title": NAME}]))
+    assert platform.client(api_key).job_id_of(NAME) is None
+    assert asked == [False]
+    assert platform.asked == ["resources"]
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>Sign in</html>", b"[", b"\xff", b'[{"title": "\\ud800"}]'])
+def test_name_is_not_looked_up_where_the_answer_cannot_be_read(content: bytes) -> None:
+    assert ScriptedPlatform(resources=answer(content=content)).client().job_id_of(NAME) is None
+
+
+@pytest.mark.parametrize(
+    "failure", [answer(429), answer(500), answer(501), answer(503), no_answer(httpx.ReadTimeout("slow"))]
+)
+def test_look_up_without_an_answer_is_made_again_later(failure: Answer) -> None:
+    with pytest.raises(PlatformUnavailable):
+        ScriptedPlatform(resources=failure).client().job_id_of(NAME)
+
+
+# --- The scopes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", [{"scopes": []}, [1], [["read:job_metrics"]], ["a\nb"], None])
 def test_scopes_are_a_list_of_texts(body: object) -> None:
     with pytest.raises(UndocumentedAnswer):
         ScriptedPlatform(scopes=answer(json=body)).client().scopes()
@@ -202,6 +574,8 @@ def test_scopes_are_a_list_of_texts(body: object) -> None:
     [
         ("0", None, 0.0),
         ("120", None, 120.0),
+        ("120.0", None, 120.0),
+        ("1.5", None, 1.5),
         (" 120 ", None, 120.0),
         ("9" * 400, None, 999_999_999.0),
         ("Wed, 15 Jan 2025 14:02:00 GMT", DATE, 120.0),
@@ -211,7 +585,8 @@ def test_scopes_are_a_list_of_texts(body: object) -> None:
         (None, DATE, None),
         ("", DATE, None),
         ("-1", DATE, None),
-        ("1.5", DATE, None),
+        ("-1.5", DATE, None),
+        ("1.", DATE, None),
         ("soon", DATE, None),
         ("\u00b2", DATE, None),
         ("Wed, 15 Jan 2025 14:02:00 GMT", None, None),
@@ -234,6 +609,26 @@ def test_a_date_counts_from_the_date_of_the_answer(date: datetime, seconds: int)
     until = date + timedelta(seconds=seconds)
     headers = {"Date": format_datetime(date, usegmt=True), "Retry-After": format_datetime(until, usegmt=True)}
     assert retry_after(httpx.Headers(headers)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("values", "seconds"), [(["7", "120"], 120.0), (["soon", "7"], 7.0), (["soon", ""], None)]
+)
+def test_longest_of_several_waits_counts(values: list[str], seconds: float | None) -> None:
+    assert retry_after(httpx.Headers([("Retry-After", value) for value in values])) == seconds
+
+
+@pytest.mark.parametrize("owner", ["Zürich".encode(), "Zürich".encode("latin-1"), b"\xff\xfe", b"\x80"])
+@pytest.mark.parametrize("status", [429, 503])
+def test_wait_is_read_beside_headers_in_any_encoding(owner: bytes, status: int) -> None:
+    headers = [(b"X-Owner", owner), (b"Retry-After", b"17"), (b"Set-Cookie", b"owner=" + owner)]
+    platform = scripted(lambda _: httpx.Response(status, headers=headers))
+    arcanna = platform.client()
+    for _ in range(2):  # no cookie goes out with the second call
+        with pytest.raises(PlatformUnavailable) as raised:
+            arcanna.metrics(MODEL)
+        assert raised.value.retry_after == 17
+    assert not any("Cookie" in request.headers for request in platform.requests)
 
 
 date_words = st.sampled_from([*"0123456789:,-+.()", " ", "Wed", "Jan", "GMT", "2025", "14:02:00", "9" * 20])

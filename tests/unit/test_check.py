@@ -1,6 +1,7 @@
-"""One look after the other, until the run has ended."""
+"""One check after the other, until the run has ended."""
 
-from typing import Any, cast
+import json
+from typing import Any
 
 import httpx
 import pytest
@@ -8,67 +9,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcanna_metrics.errors import BadInput, PlatformUnavailable, RetryLater, Unauthorised, UndocumentedAnswer
-from arcanna_metrics.runs.check import CONFIRMATION, check, run_and_check
-from arcanna_metrics.runs.quality import Rules
-from arcanna_metrics.runs.run import HISTORY_LENGTH, Check, PastRun, Run, first_check
-from arcanna_metrics.settings import PollSettings
+from arcanna_metrics.platform.client import FIGURES
+from arcanna_metrics.runs.check import CONFIRMATION, check, parse_event
+from arcanna_metrics.runs.outcome import Origin
+from arcanna_metrics.runs.run import HISTORY_LENGTH, Check, Outcome, Pace, Run
+from arcanna_metrics.runs.start import first_check
 from arcanna_metrics.times import to_iso
 from tests.doubles import BASELINE, MODEL, Answer, Logs, ScriptedPlatform, answer, metrics_body, no_answer
+from tests.outcome_events import validate_entry
+from tests.runs import BUS, DEADLINE, EXECUTION, PACE, REQUESTED_AT, a_run
 
-REQUESTED_AT = 1_736_951_400.0  # 2025-01-15T14:30:00Z
-DEADLINE = 3600.0
-POLLS = PollSettings(shortest=5, longest=900, start_grace=600)
-RULES = Rules({"overall_accuracy": 0.02}, {}, 1)
 DONE = "2025-01-15T14:33:00Z"
-RUN: Run = {
-    "run_id": "run-1",
-    "job_id": MODEL.job_id,
-    "model_id": MODEL.model_id,
-    "label": "job 1234",
-    "cause": {
-        "kind": "upload",
-        "updates": 3,
-        "first_at": to_iso(REQUESTED_AT - 60),
-        "last_at": to_iso(REQUESTED_AT - 30),
-        "sample": [],
-    },
-    "requested_at": to_iso(REQUESTED_AT),
-    "deadline_at": to_iso(REQUESTED_AT + DEADLINE),
-    "lease_until": to_iso(REQUESTED_AT + 2 * DEADLINE),
-    "platform_requested_at": "2025-01-15T14:30:00Z",
-    "baseline": {"last_recomputed_timestamp": BASELINE},
-    "follows_active": False,
-}
-FIRST = first_check([], 30)
-
-
-def past_run(number: int) -> PastRun:
-    return {
-        "run_id": f"past-{number}",
-        "cause": "upload",
-        "requested_at": to_iso(REQUESTED_AT - 1e6 + number),
-        "duration_seconds": 100.0 + number,
-        "polls": 4,
-        "verdict": "unchanged",
-        "scores": {"overall_accuracy": 0.75},
-    }
+RUN = a_run(baseline={"last_recomputed_timestamp": BASELINE, **dict.fromkeys(FIGURES)})
+FIRST = first_check(RUN)
 
 
 class Follower:
-    """A run that is looked at again and again, as the workflow does it."""
+    """A run that is checked again and again, as the workflow does it."""
 
-    def __init__(self, run: Run = RUN, last: Check = FIRST, polls: PollSettings = POLLS) -> None:
+    def __init__(self, run: Run = RUN, last: Check | None = None) -> None:
         self.platform = ScriptedPlatform()
         self.run = run
-        self.last = last
-        self._polls = polls
+        self.last = last or first_check(run)
         self._arcanna = self.platform.client()
 
     def look(self, elapsed: float, **shown: object) -> Check:
-        """What a look `elapsed` seconds after the request says; the platform shows what it is told."""
+        """What a check says that many seconds after the request; the platform shows what it is told."""
         if shown:
             self.platform.metrics = answer(json=metrics_body(**shown))
-        self.last = check(self._arcanna, self.run, self.last, self._polls, RULES, REQUESTED_AT + elapsed)
+        # Through JSON, as between the states of the workflow.
+        run, last, execution = parse_event(
+            json.loads(json.dumps({"run": self.run, "check": self.last, "number": 0, "execution": EXECUTION}))
+        )
+        self.last = check(self._arcanna, run, last, Origin(execution, BUS, REQUESTED_AT + elapsed))
         return self.last
 
 
@@ -85,6 +58,21 @@ def busy(timestamp: str | None = BASELINE) -> dict[str, object]:
     return {"is_recomputing_metrics": True, "last_recomputed_timestamp": timestamp}
 
 
+def outcome_of(check: Check) -> Outcome:
+    assert check["status"] != "running"
+    assert check["outcome"] is not None
+    return check["outcome"]
+
+
+def reason_of(check: Check) -> str:
+    return outcome_of(check)["reason"] if check["outcome"] else check["status"]
+
+
+def told(check: Check) -> dict[str, dict[str, Any]]:
+    """The details of the events by detail type."""
+    return {entry["DetailType"]: validate_entry(entry) for entry in outcome_of(check)["events"]}
+
+
 # --- The story of a run ----------------------------------------------------------------------------------
 
 
@@ -94,18 +82,24 @@ def test_from_queued_to_completed(follower: Follower) -> None:
         assert (queued["status"], queued["detail"]) == ("running", "queued")
     recomputing = follower.look(320, **busy())
     assert (recomputing["status"], recomputing["detail"]) == ("running", "recomputing")
-    assert recomputing["metrics"] is None
+    assert recomputing["outcome"] is None
     done = follower.look(400, **idle(DONE))
-    assert (done["status"], done["polls"]) == ("completed", 5)
-    assert done["metrics"] is not None
-    assert done["metrics"]["last_recomputed_timestamp"] == DONE
-    assert done["metrics"]["overall_accuracy"] == 0.75
+    assert (done["status"], done["polls"], reason_of(done)) == ("completed", 5, "completed")
+    event = told(done)["Recompute Completed"]
+    assert event["after"]["last_recomputed_timestamp"] == DONE
+    assert event["after"]["overall_accuracy"] == 0.75
 
 
 def test_a_first_recompute_has_no_baseline() -> None:
-    follower = Follower({**RUN, "baseline": None})
+    follower = Follower(a_run(baseline=metrics_body(last_recomputed_timestamp=None)))
     assert follower.look(10, **idle(None))["status"] == "running"
     assert follower.look(200, **idle(DONE))["status"] == "completed"
+
+
+def test_a_run_whose_baseline_could_not_be_read_completes() -> None:
+    follower = Follower(a_run(platform_requested_at=None) | {"baseline": None})
+    done = follower.look(200, **idle(DONE))
+    assert told(done)["Recompute Completed"]["before"] is None
 
 
 def test_somebody_else_s_result_is_not_taken_for_ours(follower: Follower) -> None:
@@ -115,14 +109,43 @@ def test_somebody_else_s_result_is_not_taken_for_ours(follower: Follower) -> Non
     assert (queued["status"], queued["detail"]) == ("running", "queued")
     assert follower.look(60, **busy(of_another))["status"] == "running"
     done = follower.look(400, **idle(DONE))
-    assert (done["status"], done["duration_seconds"]) == ("completed", 180.0)
+    assert outcome_of(done)["result"]["past_run"] is not None
+    assert told(done)["Recompute Completed"]["duration_seconds"] == 180.0
+
+
+def test_nor_is_it_if_ours_fails(follower: Follower) -> None:
+    of_another = "2025-01-15T14:29:59Z"
+    follower.look(60, **busy(of_another))
+    follower.look(100, **idle(of_another))
+    assert reason_of(follower.look(100 + CONFIRMATION, **idle(of_another))) == "NoNewResult"
+
+
+def test_a_short_recompute_on_a_platform_whose_clocks_differ_completes() -> None:
+    """The API's clock is 3 s ahead of the worker's, the recompute took 1 s."""
+    follower = Follower(a_run(platform_requested_at="2025-01-15T14:30:03Z"))
+    ended = "2025-01-15T14:30:01Z"
+    follower.look(1, **busy())
+    confirming = follower.look(6, **idle(ended))
+    assert (confirming["status"], confirming["wait_seconds"] <= CONFIRMATION + 1) == ("running", True)
+    done = follower.look(6 + CONFIRMATION, **idle(ended))
+    assert done["status"] == "completed"
+    assert told(done)["Recompute Completed"]["duration_seconds"] == 0.0
+
+
+def test_such_a_recompute_that_no_check_saw_completes_when_the_request_is_not_queued_any_more() -> None:
+    follower = Follower(a_run(platform_requested_at="2025-01-15T14:30:03Z"))
+    ended = "2025-01-15T14:30:01Z"
+    for elapsed in (5, 100, 599):
+        assert follower.look(elapsed, **idle(ended))["status"] == "running"
+    assert follower.look(600, **idle(ended))["status"] == "completed"
 
 
 def test_a_recompute_that_never_starts_fails_after_the_grace_period(follower: Follower) -> None:
+    follower.look(5, **idle())
     assert follower.look(599, **idle())["status"] == "running"
     failed = follower.look(600, **idle())
-    assert (failed["status"], failed["reason"]) == ("failed", "NeverStarted")
-    assert failed["history"] == []
+    assert (failed["status"], reason_of(failed)) == ("failed", "NeverStarted")
+    assert outcome_of(failed)["result"]["past_run"] is None
 
 
 def test_a_timestamp_that_lags_behind_the_flag_is_waited_for(follower: Follower) -> None:
@@ -136,8 +159,11 @@ def test_a_recompute_without_a_new_result_fails_once_confirmed(follower: Followe
     follower.look(100, **busy())
     follower.look(200, **idle())
     failed = follower.look(200 + CONFIRMATION, **idle())
-    assert (failed["status"], failed["reason"]) == ("failed", "NoNewResult")
-    assert failed["metrics"] is not None
+    assert (failed["status"], reason_of(failed)) == ("failed", "NoNewResult")
+    failure = outcome_of(failed)["result"]["failure"]
+    assert failure is not None
+    assert (failure["reason"], failure["polls"]) == ("NoNewResult", 3)
+    assert told(failed)["Recompute Failed"]["before"]["last_recomputed_timestamp"] == BASELINE
 
 
 def test_the_confirmation_begins_anew_when_the_platform_recomputes_again(follower: Follower) -> None:
@@ -150,20 +176,47 @@ def test_the_confirmation_begins_anew_when_the_platform_recomputes_again(followe
 def test_a_run_times_out_at_its_deadline(follower: Follower) -> None:
     assert follower.look(DEADLINE - 1, **busy())["status"] == "running"
     timed_out = follower.look(DEADLINE, **busy())
-    assert (timed_out["status"], timed_out["reason"]) == ("timed_out", "DeadlinePassed")
+    assert (timed_out["status"], reason_of(timed_out)) == ("timed_out", "DeadlinePassed")
+    assert outcome_of(timed_out)["result"]["outcome"] == "timed_out"
 
 
 def test_a_model_that_is_gone_fails_the_run(follower: Follower) -> None:
     follower.look(10, **busy())
     follower.platform.metrics = answer(404, json={"error": "Model not found", "details": ""})
     failed = follower.look(20)
-    assert (failed["status"], failed["reason"], failed["polls"]) == ("failed", "Rejected", 2)
+    assert (failed["status"], reason_of(failed), failed["polls"]) == ("failed", "Rejected", 2)
     assert "Model not found" in failed["detail"]
+
+
+# --- A resumed run: its execution ended, and another one goes on with the first check ----------------------
+
+
+def test_a_resumed_run_that_completed_meanwhile_completes_also_after_its_deadline(follower: Follower) -> None:
+    assert follower.look(10 * DEADLINE, **idle(DONE))["status"] == "completed"
+
+
+@pytest.mark.parametrize("elapsed", [700, 10 * DEADLINE])
+def test_a_resumed_run_fails_only_once_a_further_check_has_confirmed_it(
+    follower: Follower, elapsed: float
+) -> None:
+    confirming = follower.look(elapsed, **idle())
+    assert confirming["status"] == "running"
+    assert confirming["wait_seconds"] <= CONFIRMATION + 1
+    assert reason_of(follower.look(elapsed + CONFIRMATION, **idle())) == "NeverStarted"
+
+
+def test_a_result_that_comes_while_a_failure_is_being_confirmed_counts(follower: Follower) -> None:
+    follower.look(10 * DEADLINE, **idle())
+    assert follower.look(10 * DEADLINE + CONFIRMATION, **idle(DONE))["status"] == "completed"
+
+
+def test_a_resumed_run_that_still_recomputes_after_its_deadline_times_out(follower: Follower) -> None:
+    assert follower.look(10 * DEADLINE, **busy())["status"] == "timed_out"
 
 
 # --- The job's active model ------------------------------------------------------------------------------
 
-FOLLOWING: Run = {**RUN, "follows_active": True}
+OF_ACTIVE = a_run(active=True)
 
 
 @pytest.mark.parametrize(("active", "changed"), [(MODEL.model_id, False), ("another", True)])
@@ -171,45 +224,69 @@ FOLLOWING: Run = {**RUN, "follows_active": True}
 def test_at_its_end_a_run_looks_whether_its_job_has_another_active_model(
     active: str, changed: bool, ending: str
 ) -> None:
-    follower = Follower(FOLLOWING)
+    follower = Follower(OF_ACTIVE)
     follower.platform.job = answer(json={"active_model_id": active})
-    assert not follower.look(10, **busy())["active_changed"]
+    follower.look(10, **busy())
     assert follower.platform.asked == ["metrics"]
     if ending == "gone":
         follower.platform.metrics = answer(404, json={"error": "Model not found"})
         ended = follower.look(20)
     else:
-        follower.look(60, **idle(DONE if ending == "completed" else BASELINE))
-        ended = follower.look(300, **idle(DONE if ending == "completed" else BASELINE))
+        ended = follower.look(60, **idle(DONE if ending == "completed" else BASELINE))
+        if ended["status"] == "running":
+            ended = follower.look(300)
     assert ended["status"] == ("completed" if ending == "completed" else "failed")
-    assert ended["active_changed"] is changed
+    assert outcome_of(ended)["result"]["active_changed"] is changed
 
 
 def test_a_run_of_a_model_that_was_named_asks_for_no_active_one(follower: Follower) -> None:
     follower.platform.job = answer(json={"active_model_id": "another"})
-    assert not follower.look(60, **idle(DONE))["active_changed"]
+    assert not outcome_of(follower.look(60, **idle(DONE)))["result"]["active_changed"]
     assert "job" not in follower.platform.asked
 
 
-def test_a_job_that_is_gone_has_no_other_active_model() -> None:
-    follower = Follower(FOLLOWING)
-    follower.platform.job = answer(404, json={"error": "Job not found"})
-    assert not follower.look(60, **idle(DONE))["active_changed"]
+@pytest.mark.parametrize("shown", [answer(404), answer(json={"active_model_id": None})])
+def test_a_job_that_is_gone_or_has_no_active_model_has_no_other_one(shown: Answer) -> None:
+    follower = Follower(OF_ACTIVE)
+    follower.platform.job = shown
+    assert not outcome_of(follower.look(60, **idle(DONE)))["result"]["active_changed"]
 
 
-@pytest.mark.parametrize(
-    "given_answer", [answer(503), answer(401), no_answer(httpx.ReadTimeout("timed out"))]
-)
+UNKNOWN = [answer(503), answer(401), no_answer(httpx.ReadTimeout("timed out"))]
+
+
+@pytest.mark.parametrize("given_answer", UNKNOWN)
 @pytest.mark.parametrize("ending", ["completed", "gone"])
-def test_a_lookup_that_fails_does_not_keep_a_run_from_its_end(given_answer: Answer, ending: str) -> None:
-    """Asked for is then whatever is active: that costs nothing where nothing has changed."""
-    follower = Follower(FOLLOWING)
+def test_the_end_is_told_once_the_active_model_is_known(
+    given_answer: Answer, ending: str, logs: Logs
+) -> None:
+    follower = Follower(OF_ACTIVE)
     follower.platform.job = given_answer
     if ending == "gone":
         follower.platform.metrics = answer(404, json={"error": "Model not found"})
-    ended = follower.look(60, **(idle(DONE) if ending == "completed" else {}))
+    waiting = follower.look(60, **(idle(DONE) if ending == "completed" else {}))
+    assert (waiting["status"], waiting["outcome"], waiting["polls"]) == ("running", None, 1)
+    assert PACE["shortest_poll"] <= waiting["wait_seconds"] <= PACE["longest_poll"]
+    assert "status check failed" in [line["message"] for line in logs.lines]
+    follower.platform.job = answer(json={"active_model_id": "another"})
+    ended = follower.look(90)
     assert ended["status"] == ("completed" if ending == "completed" else "failed")
-    assert ended["active_changed"]
+    assert outcome_of(ended)["result"]["active_changed"]
+
+
+@pytest.mark.parametrize("given_answer", UNKNOWN)
+def test_after_the_deadline_an_active_model_that_is_not_known_counts_as_another(given_answer: Answer) -> None:
+    follower = Follower(OF_ACTIVE)
+    follower.platform.job = given_answer
+    done = follower.look(DEADLINE, **idle(DONE))
+    assert done["status"] == "completed"
+    assert outcome_of(done)["result"]["active_changed"]
+
+
+def test_a_lookup_of_the_active_model_is_put_off_as_long_as_the_platform_asks() -> None:
+    follower = Follower(OF_ACTIVE)
+    follower.platform.job = answer(429, headers={"Retry-After": "60"})
+    assert follower.look(60, **idle(DONE))["wait_seconds"] == 61
 
 
 # --- No answer -------------------------------------------------------------------------------------------
@@ -233,14 +310,14 @@ def test_no_answer_is_left_to_the_workflow(
 
 
 @pytest.mark.parametrize(("wish", "wait"), [(0, 6), (4, 6), (60, 61), (10**6, 901)])
-def test_a_platform_that_names_a_time_is_looked_at_then(
+def test_a_platform_that_names_a_time_is_checked_then(
     follower: Follower, logs: Logs, wish: int, wait: int
 ) -> None:
     follower.look(10, **busy())
     follower.platform.metrics = answer(429, headers={"Retry-After": str(wish)})
     put_off = follower.look(20)
     assert (put_off["status"], put_off["wait_seconds"], put_off["polls"]) == ("running", wait, 2)
-    assert put_off["seen_recomputing"]
+    assert put_off["recomputing_at"] == to_iso(REQUESTED_AT + 10)
     assert "429" in put_off["detail"]
     (line,) = logs.lines
     assert (line["message"], line["reason"]) == ("status check failed", "PlatformUnavailable")
@@ -253,16 +330,16 @@ def test_a_platform_that_asks_for_patience_does_not_stretch_the_deadline(followe
         follower.look(DEADLINE)
 
 
-# --- When to look again ----------------------------------------------------------------------------------
+# --- When to check again ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("patience", [None, "0"], ids=["recomputing", "refusing"])
-def test_the_longest_run_is_looked_at_no_oftener_than_its_execution_has_events_for(
+def test_the_longest_run_is_checked_no_more_often_than_its_execution_has_events_for(
     patience: str | None,
 ) -> None:
     week = 7 * 86400
-    hasty = PollSettings(shortest=1, longest=1, start_grace=600)
-    follower = Follower({**RUN, "deadline_at": to_iso(REQUESTED_AT + week)}, polls=hasty)
+    hasty: Pace = {"start_grace": 600.0, "shortest_poll": 1.0, "longest_poll": 1.0}
+    follower = Follower(a_run(pace=hasty, deadline_at=to_iso(REQUESTED_AT + week)))
     elapsed = 0
     while elapsed < week - 3600:
         if patience:
@@ -272,87 +349,114 @@ def test_the_longest_run_is_looked_at_no_oftener_than_its_execution_has_events_f
 
 
 @given(
-    elapsed=st.floats(0, DEADLINE - 1),
+    elapsed=st.floats(-5, DEADLINE - 1),
     recomputing=st.booleans(),
-    history=st.lists(st.integers(0, 50), max_size=HISTORY_LENGTH),
+    durations=st.lists(st.floats(0, 1e8), max_size=HISTORY_LENGTH),
 )
-def test_no_wait_goes_past_the_deadline(elapsed: float, recomputing: bool, history: list[int]) -> None:
-    follower = Follower(last=first_check([past_run(number) for number in history], 30))
-    shown = follower.look(elapsed, **(busy() if recomputing else idle()))
+def test_no_wait_goes_past_the_deadline_but_to_confirm_a_failure(
+    elapsed: float, recomputing: bool, durations: list[float]
+) -> None:
+    shown = Follower(a_run(durations=durations)).look(elapsed, **(busy() if recomputing else idle()))
     if shown["status"] == "running":
-        assert 1 <= shown["wait_seconds"] <= max(1, DEADLINE - elapsed + 1)
-        assert shown["wait_seconds"] <= POLLS.longest
+        latest = CONFIRMATION if "confirm" in shown["detail"] else DEADLINE - max(0, elapsed)
+        assert 1 <= shown["wait_seconds"] <= max(1, latest + 1)
+        assert shown["wait_seconds"] <= PACE["longest_poll"]
 
 
 def test_a_confirmation_is_not_waited_for_longer_than_it_takes() -> None:
-    follower = Follower(polls=PollSettings(shortest=500, longest=900, start_grace=600))
+    follower = Follower(a_run(pace={**PACE, "shortest_poll": 500.0}))
     assert follower.look(100, **busy())["wait_seconds"] >= 500
     assert follower.look(200, **idle())["wait_seconds"] <= CONFIRMATION + 1
 
 
-# --- What is remembered ----------------------------------------------------------------------------------
+def test_a_short_grace_period_shortens_the_confirmation() -> None:
+    follower = Follower(a_run(pace={**PACE, "start_grace": 2.0}))
+    assert follower.look(5, **idle())["wait_seconds"] <= 3
+    assert reason_of(follower.look(7, **idle())) == "NeverStarted"
 
 
-def test_a_completed_run_joins_the_history(follower: Follower) -> None:
-    done = follower.look(400, **idle(DONE))
-    assert done["history"] == [
-        {
-            "run_id": "run-1",
-            "cause": "upload",
-            "requested_at": RUN["requested_at"],
-            "duration_seconds": 180.0,
-            "polls": 1,
-            "verdict": "not_judged",
-            "scores": {
-                "overall_accuracy": 0.75,
-                "overall_f1_score": 0.7,
-                "overall_recall": 0.8,
-                "overall_precision": 0.6,
-            },
-        }
-    ]
-    assert done["duration_seconds"] == 180.0
+# --- What is told ----------------------------------------------------------------------------------------
 
 
-def test_a_run_that_failed_is_not_in_the_history() -> None:
-    past = [past_run(1)]
-    failed = Follower(last=first_check(past, 30)).look(600, **idle())
-    assert failed["status"] == "failed"
-    assert failed["history"] == past
+def test_a_completed_run_is_remembered(follower: Follower) -> None:
+    result = outcome_of(follower.look(400, **idle(DONE)))["result"]
+    assert result["outcome"] == "completed"
+    assert result["failure"] is None
+    assert result["past_run"] == {
+        "run_id": "run-1",
+        "cause": "upload",
+        "requested_at": RUN["requested_at"],
+        "duration_seconds": 180.0,
+        "polls": 1,
+        "verdict": "not_judged",
+        "scores": {
+            "overall_accuracy": 0.75,
+            "overall_f1_score": 0.7,
+            "overall_recall": 0.8,
+            "overall_precision": 0.6,
+        },
+    }
 
 
 @pytest.mark.parametrize(
     ("accuracy", "verdict"), [(0.70, "improved"), (0.75, "unchanged"), (0.80, "regressed")]
 )
 def test_a_completed_run_is_judged_against_its_baseline(accuracy: float, verdict: str) -> None:
-    baseline = metrics_body(overall_accuracy=accuracy)
-    done = Follower({**RUN, "baseline": baseline}).look(400, **idle(DONE))
-    assert done["quality"]["verdict"] == verdict
-    assert done["history"][-1]["verdict"] == verdict
-    assert done["scores_in_words"].startswith(f"accuracy {accuracy:.3f} -> 0.750, F1 0.700 -> 0.700")
+    done = Follower(a_run(baseline=metrics_body(overall_accuracy=accuracy))).look(400, **idle(DONE))
+    assert told(done)["Recompute Completed"]["verdict"] == verdict
+    past_run = outcome_of(done)["result"]["past_run"]
+    assert past_run is not None
+    assert past_run["verdict"] == verdict
+    regressed = verdict == "regressed"
+    assert ("Model Metrics Regressed" in told(done)) == regressed
+    notification = outcome_of(done)["notification"]
+    assert (notification is not None) == regressed
+    if notification:
+        assert notification["subject"].startswith("Arcanna metrics regressed - job 1234, model generic-1")
+        assert "accuracy 0.800 -> 0.750" in notification["message"]
 
 
 def test_a_model_that_stays_worse_stays_regressed_until_it_is_as_good_as_it_was() -> None:
-    """Each run's baseline is what the one before has left; what is judged by goes from run to run."""
+    """The baseline of each run is what the one before has left; the reference goes from run to run."""
     verdicts, reference, before = [], None, metrics_body(overall_accuracy=0.80)
     for accuracy in (0.80, 0.70, 0.70, 0.69, 0.79, 0.85):
-        follower = Follower({**RUN, "baseline": before}, first_check([], 30, before, reference))
+        follower = Follower(a_run(baseline=before, reference=reference))
         done = follower.look(400, **idle(DONE), overall_accuracy=accuracy)
-        verdicts.append(done["quality"]["verdict"])
-        reference, before = done["reference"], metrics_body(overall_accuracy=accuracy)
+        verdicts.append(told(done)["Recompute Completed"]["verdict"])
+        reference = outcome_of(done)["result"]["reference"]
+        before = metrics_body(overall_accuracy=accuracy)
     assert verdicts == ["unchanged", "regressed", "regressed", "regressed", "unchanged", "improved"]
 
 
-def test_until_its_end_a_run_is_not_judged(follower: Follower) -> None:
-    running = follower.look(100, **busy())
-    assert running["quality"]["verdict"] == "not_judged"
-    assert running["scores_in_words"] == "accuracy 0.750, F1 0.700, recall 0.800, precision 0.600"
+def test_a_run_is_judged_by_the_rules_that_it_carries() -> None:
+    run = a_run(baseline=metrics_body(), gate={"floor": {"overall_accuracy": 0.9}})
+    assert told(Follower(run).look(400, **idle(DONE)))["Recompute Completed"]["verdict"] == "regressed"
 
 
-def test_the_history_forgets_the_oldest_run() -> None:
-    follower = Follower(last=first_check([past_run(number) for number in range(HISTORY_LENGTH)], 30))
-    history = follower.look(400, **idle(DONE))["history"]
-    assert [past["run_id"] for past in history] == [*(f"past-{n}" for n in range(1, HISTORY_LENGTH)), "run-1"]
+def test_counts_may_be_floats() -> None:
+    counts = {"true_positives": 95.0, "false_negatives": 5.0, "recall": 0.95}
+    before = metrics_body(metrics_per_decision={"Escalate": counts})
+    after = {"Escalate": {"true_positives": 50.0, "false_negatives": 50.0, "recall": 0.5}}
+    run = a_run(baseline=before, gate={"largest_drop": {"Escalate.recall": 0.02}, "minimum_samples": 30})
+    done = Follower(run).look(400, **idle(DONE), metrics_per_decision=after)
+    assert told(done)["Recompute Completed"]["verdict"] == "regressed"
+
+
+def test_a_failure_s_notification_says_what_to_do(follower: Follower) -> None:
+    follower.look(10, **busy())
+    follower.look(200, **idle())
+    notification = outcome_of(follower.look(300))["notification"]
+    assert notification is not None
+    assert notification["subject"].startswith("Arcanna recompute failed - job 1234, model generic-1")
+    for part in (
+        f"The metrics of model {MODEL.model_id} of job 1234 were not recomputed.",
+        "Why: NoNewResult",
+        "Scores that Arcanna shows: accuracy 0.750",
+        'What to do: Look up NoNewResult in functions/RUNBOOK.md, section "Runs fail".',
+        "Updates: 3, the last at 2025-01-15T14:29:30.000Z",
+        f"Execution: {EXECUTION}",
+    ):
+        assert part in notification["message"]
 
 
 @pytest.mark.parametrize(
@@ -360,41 +464,54 @@ def test_the_history_forgets_the_oldest_run() -> None:
     [
         ("2025-01-15T14:30:00Z", "2025-01-15T14:33:00Z", 180.0),
         ("2025-01-15T16:30:00+02:00", "2025-01-15T14:33:00.5Z", 180.5),
+        # The timestamp has whole seconds only.
+        ("2025-01-15T14:33:00.400Z", "2025-01-15T14:33:00Z", 0.0),
         # What the platform's clock cannot tell, ours does.
         (None, "2025-01-15T14:33:00Z", 400.0),
         ("half past two", "2025-01-15T14:33:00Z", 400.0),
-        ("2025-01-15T14:30:00Z", "just now", 400.0),
         ("2025-01-15T14:34:00", "2025-01-15T14:33:00Z", 400.0),
-        ("2025-01-15T14:33:00.400Z", "2025-01-15T14:33:00Z", 400.0),
         ("2024-01-15T14:30:00Z", "2025-01-15T14:33:00Z", 400.0),
+        ("2025-01-15T14:30:00Z", "2036-02-07T06:28:16Z", 400.0),
     ],
 )
 def test_how_long_a_run_took(platform_requested_at: str | None, recomputed_at: str, duration: float) -> None:
-    follower = Follower({**RUN, "platform_requested_at": platform_requested_at})
-    assert follower.look(400, **idle(recomputed_at))["duration_seconds"] == duration
+    follower = Follower(a_run(platform_requested_at=platform_requested_at))
+    event = told(follower.look(400, **idle(recomputed_at)))["Recompute Completed"]
+    assert event["duration_seconds"] == duration
 
 
 # --- What comes in ---------------------------------------------------------------------------------------
 
+EVENT: dict[str, Any] = {"run": RUN, "check": FIRST, "number": 0, "execution": EXECUTION}
+
 
 def test_the_workflow_s_data_is_taken_as_it_is() -> None:
-    assert run_and_check({"run": RUN, "check": FIRST, "execution": "arn"}) == (RUN, FIRST)
+    assert parse_event(EVENT) == (RUN, FIRST, EXECUTION)
+
+
+NO_EVENTS: list[Any] = [None, [], "run", 7]
 
 
 @pytest.mark.parametrize(
-    "event", [None, [], "run", {}, {"run": RUN}, {"check": FIRST}, {"run": 1, "check": 2}]
+    ("event", "said"),
+    [
+        *((event, "check_status takes") for event in NO_EVENTS),
+        ({}, "execution must be the ARN"),
+        (EVENT | {"execution": None}, "execution must be the ARN"),
+        (EVENT | {"run": None}, "run must be a JSON object"),
+        (EVENT | {"check": []}, "check must be a JSON object"),
+        (EVENT | {"run": {}}, "run lacks"),
+        (EVENT | {"run": a_run(model_id=None)}, "run has no model_id"),
+    ],
 )
-def test_anything_else_is_bad_input(event: object) -> None:
-    with pytest.raises(BadInput, match="run"):
-        run_and_check(event)
+def test_anything_else_is_bad_input(event: object, said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        parse_event(event)
 
 
-@pytest.mark.parametrize(
-    ("part", "field"),
-    [*(("run", name) for name in RUN), *(("check", name) for name in sorted(Check.__required_keys__))],
-)
+@pytest.mark.parametrize(("part", "field"), [*(("run", n) for n in RUN), *(("check", n) for n in FIRST)])
 def test_a_missing_field_is_named(part: str, field: str) -> None:
-    event = cast("dict[str, dict[str, Any]]", {"run": dict(RUN), "check": dict(FIRST)})
+    event: dict[str, Any] = EVENT | {"run": dict(RUN), "check": dict(FIRST)}
     del event[part][field]
     with pytest.raises(BadInput, match=f"{part} lacks {field}"):
-        run_and_check(event)
+        parse_event(event)

@@ -1,4 +1,4 @@
-"""A run counts as completed only when the platform's own data proves it."""
+"""A run counts as completed only if the platform's own data proves it."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -8,25 +8,45 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from arcanna_metrics.runs.completion import is_from_before, is_newer, judge
+from arcanna_metrics.runs.completion import CLOCK_MARGIN, Judgement, evidence, is_newer, judge
+from tests.unit.strategies import any_json
 
 BASELINE = "2025-01-15T14:00:00Z"
 REQUESTED = "2025-01-15T14:10:00Z"
-OF_ANOTHER = "2025-01-15T14:09:59Z"
+JUST_BEFORE = "2025-01-15T14:09:58Z"
+OF_ANOTHER = "2025-01-15T14:09:54Z"
 LATER = "2025-01-15T14:30:00Z"
-RULES = {"start_grace": 600.0, "confirmation": 60.0, "deadline": 3600.0}
+NO_TIMES: list[Any] = [
+    None,
+    "",
+    " ",
+    "never",
+    "null",
+    "0",
+    "0000-00-00T00:00:00Z",
+    "0001-01-01T00:00:00Z",
+    7,
+    False,
+    {},
+]
 
 seconds = st.floats(0, 1e6)
 offsets = st.integers(-14, 14).map(lambda hours: timezone(timedelta(hours=hours)))
-texts = st.none() | st.datetimes().map(lambda moment: moment.isoformat() + "Z") | st.text()
+moments = st.datetimes(min_value=datetime(1971, 1, 1), max_value=datetime(9999, 12, 30), timezones=offsets)  # noqa: DTZ001  # the offset is drawn
+shown = (
+    any_json
+    | st.datetimes().map(lambda moment: moment.isoformat() + "Z")
+    | st.datetimes().map(datetime.isoformat)
+    | moments.map(datetime.isoformat)
+)
 looks = st.fixed_dictionaries(
     {
-        "baseline": texts,
-        "requested_at": texts,
-        "timestamp": texts,
+        "baseline": shown,
+        "requested_at": shown,
+        "timestamp": shown,
         "recomputing": st.booleans(),
-        "seen_recomputing": st.booleans(),
-        "idle_for": st.none() | seconds,
+        "recomputing_until": st.none() | st.floats(-10, 1e6),
+        "idle_for": seconds,
         "elapsed": seconds,
         "start_grace": seconds,
         "confirmation": seconds,
@@ -35,115 +55,176 @@ looks = st.fixed_dictionaries(
 )
 
 
+def judged(timestamp: str | None, **changes: Any) -> Judgement:
+    """What a check of an idle platform means, 5 minutes after the request."""
+    look: dict[str, Any] = {
+        "baseline": BASELINE,
+        "requested_at": REQUESTED,
+        "timestamp": timestamp,
+        "recomputing": False,
+        "recomputing_until": None,
+        "idle_for": 0.0,
+        "elapsed": 300.0,
+        "start_grace": 600.0,
+        "confirmation": 60.0,
+        "deadline": 3600.0,
+    }
+    return judge(**look | changes)
+
+
+# --- The rule --------------------------------------------------------------------------------------------
+
+QUEUED: dict[str, Any] = {}
+OVERDUE = {"elapsed": 600.0, "idle_for": 595.0}
+RECOMPUTING = {"recomputing": True, "recomputing_until": 300.0}
+RECOMPUTED = {"recomputing_until": 200.0}
+CONFIRMED = {"recomputing_until": 200.0, "idle_for": 60.0}
+LATE = {"elapsed": 3600.0}
+
+
 @pytest.mark.parametrize(
-    ("timestamp", "recomputing", "seen_recomputing", "idle_for", "elapsed", "expected"),
+    ("timestamp", "look", "expected"),
     [
-        # Idle, as before: queued, until the grace period is over.
-        (BASELINE, False, False, None, 0.0, ("running", "running")),
-        (BASELINE, False, False, None, 599.9, ("running", "running")),
-        (BASELINE, False, False, None, 600.0, ("failed", "NeverStarted")),
+        # Idle and as before: queued, until the start grace is over.
+        (BASELINE, QUEUED, "running"),
+        (BASELINE, OVERDUE | {"elapsed": 599.9}, "running"),
+        (BASELINE, OVERDUE, "NeverStarted"),
         # Recomputing.
-        (BASELINE, True, False, None, 10.0, ("running", "running")),
-        (BASELINE, True, True, None, 700.0, ("running", "running")),
-        (BASELINE, True, True, None, 3600.0, ("timed_out", "DeadlinePassed")),
-        # Done: the timestamp moved on, whether or not anybody saw the flag up.
-        (LATER, False, True, 0.0, 300.0, ("completed", "completed")),
-        (LATER, False, False, None, 1.0, ("completed", "completed")),
-        (LATER, False, False, None, 9999.0, ("completed", "completed")),
+        (BASELINE, RECOMPUTING, "running"),
+        (BASELINE, RECOMPUTING | {"elapsed": 700.0}, "running"),
+        (BASELINE, RECOMPUTING | LATE, "DeadlinePassed"),
+        # The timestamp moved on, whether or not a check saw the flag set.
+        (LATER, RECOMPUTED, "completed"),
+        (LATER, QUEUED, "completed"),
+        (LATER, {"elapsed": 9999.0}, "completed"),
         # The timestamp moved on before the flag fell.
-        (LATER, True, True, None, 300.0, ("running", "running")),
-        (LATER, True, False, None, 9999.0, ("timed_out", "DeadlinePassed")),
-        # The flag fell and the timestamp did not move: perhaps it lags, in the end it failed.
-        (BASELINE, False, True, 0.0, 300.0, ("running", "running")),
-        (BASELINE, False, True, 59.9, 360.0, ("running", "running")),
-        (BASELINE, False, True, 60.0, 360.0, ("failed", "NoNewResult")),
-        (None, False, True, 60.0, 360.0, ("failed", "NoNewResult")),
-        # The timestamp moved on, but to a time before the request: it is of somebody else's recompute.
-        (OF_ANOTHER, False, False, None, 0.0, ("running", "running")),
-        (OF_ANOTHER, False, False, None, 600.0, ("failed", "NeverStarted")),
-        (OF_ANOTHER, True, False, None, 700.0, ("running", "running")),
-        (OF_ANOTHER, True, True, None, 3600.0, ("timed_out", "DeadlinePassed")),
-        (OF_ANOTHER, False, True, 59.9, 360.0, ("running", "running")),
-        (OF_ANOTHER, False, True, 60.0, 360.0, ("failed", "NoNewResult")),
+        (LATER, RECOMPUTING, "running"),
+        # Ours has ended, and somebody else's recompute is under way at the deadline.
+        (LATER, RECOMPUTING | LATE, "completed"),
+        # The flag fell and the timestamp did not move: it may come later, otherwise the recompute failed.
+        (BASELINE, RECOMPUTED, "running"),
+        (BASELINE, CONFIRMED | {"idle_for": 59.9}, "running"),
+        (BASELINE, CONFIRMED, "NoNewResult"),
+        (None, CONFIRMED, "NoNewResult"),
+        # A failure is confirmed by a further check, also after the deadline.
+        (BASELINE, OVERDUE | {"idle_for": 0.0}, "running"),
+        (BASELINE, LATE, "running"),
+        (BASELINE, LATE | {"idle_for": 60.0}, "NeverStarted"),
+        (BASELINE, LATE | RECOMPUTED, "running"),
+        (BASELINE, LATE | CONFIRMED, "NoNewResult"),
+        (BASELINE, LATE | {"start_grace": 4000.0}, "DeadlinePassed"),
+        # The timestamp moved on, but to a time before the request: another recompute ended then.
+        (OF_ANOTHER, QUEUED, "running"),
+        (OF_ANOTHER, OVERDUE, "NeverStarted"),
+        (OF_ANOTHER, RECOMPUTING, "running"),
+        (OF_ANOTHER, RECOMPUTING | LATE, "DeadlinePassed"),
+        (OF_ANOTHER, CONFIRMED, "NoNewResult"),
+        # Two seconds before the request: the clocks may differ, so it counts if nothing else comes.
+        (JUST_BEFORE, QUEUED, "running"),
+        (JUST_BEFORE, OVERDUE | {"elapsed": 599.9}, "running"),
+        (JUST_BEFORE, OVERDUE, "completed"),
+        (JUST_BEFORE, {"recomputing_until": 1.0}, "running"),
+        (JUST_BEFORE, {"recomputing_until": 1.0, "idle_for": 60.0}, "completed"),
+        # Unless a check saw the platform recompute after that time.
+        (JUST_BEFORE, {"recomputing_until": 4.0, "idle_for": 60.0}, "NoNewResult"),
+        (JUST_BEFORE, CONFIRMED, "NoNewResult"),
     ],
 )
-def test_what_a_look_means(
-    timestamp: str | None,
-    recomputing: bool,
-    seen_recomputing: bool,
-    idle_for: float | None,
-    elapsed: float,
-    expected: tuple[str, str],
-) -> None:
-    judgement = judge(
-        baseline=BASELINE,
-        requested_at=REQUESTED,
-        timestamp=timestamp,
-        recomputing=recomputing,
-        seen_recomputing=seen_recomputing,
-        idle_for=idle_for,
-        elapsed=elapsed,
-        **RULES,
-    )
-    assert (judgement.status, judgement.reason) == expected
+def test_what_a_check_means(timestamp: str | None, look: dict[str, Any], expected: str) -> None:
+    judgement = judged(timestamp, **look)
+    assert judgement.reason == expected
     assert judgement.detail
+    named = {"running": "running", "completed": "completed", "DeadlinePassed": "timed_out"}
+    assert judgement.status == named.get(expected, "failed")
+
+
+@pytest.mark.parametrize("timestamp", NO_TIMES)
+@pytest.mark.parametrize("look", [OVERDUE, CONFIRMED, {"baseline": None, **CONFIRMED}])
+def test_what_is_not_a_time_never_completes_a_run(timestamp: Any, look: dict[str, Any]) -> None:
+    assert judged(timestamp, **look).status == "failed"
+    assert judged(timestamp, **look | {"requested_at": None}).status == "failed"
+
+
+@pytest.mark.parametrize("baseline", NO_TIMES)
+def test_a_first_time_completes_a_run(baseline: Any) -> None:
+    assert judged(LATER, baseline=baseline).status == "completed"
+    assert judged(LATER, baseline=baseline, requested_at=None).status == "completed"
+
+
+@pytest.mark.parametrize("baseline", ["2036-02-07T06:28:16Z", "9999-12-31T23:59:59Z"])
+def test_a_baseline_from_the_future_does_not_keep_a_run_from_completing(baseline: str) -> None:
+    """The platform's clock was wrong when it wrote the baseline, and has been corrected."""
+    assert judged(LATER, baseline=baseline).status == "completed"
+    assert judged(OF_ANOTHER, baseline=baseline, **CONFIRMED).status == "failed"
+
+
+def test_an_earlier_time_proves_nothing_if_the_time_of_the_request_is_not_known() -> None:
+    """It may come from a replica of the platform's database that lags behind."""
+    earlier = "2025-01-15T13:00:00Z"
+    assert judged(earlier, requested_at=None, **CONFIRMED).reason == "NoNewResult"
+    assert judged(LATER, requested_at=None).status == "completed"
 
 
 @given(looks)
-def test_completed_exactly_when_idle_with_a_newer_timestamp(look: dict[str, Any]) -> None:
-    moved_on = is_newer(look["timestamp"], look["baseline"])
-    proven = not look["recomputing"] and moved_on
-    proven = proven and not is_from_before(look["timestamp"], look["requested_at"])
-    assert (judge(**look).status == "completed") == proven
+def test_a_proven_run_completes_when_the_platform_is_idle_or_at_the_deadline(look: dict[str, Any]) -> None:
+    found = evidence(look["timestamp"], look["baseline"], look["requested_at"], look["recomputing_until"])
+    status = judge(**look).status
+    ended = not look["recomputing"] or look["elapsed"] >= look["deadline"]
+    if found == "proof":
+        assert (status == "completed") == ended
+    if found == "none" or not ended:
+        assert status != "completed"
 
 
-@given(
-    baseline=texts,
-    requested_at=texts,
-    elapsed=st.lists(seconds, min_size=1),
-    rules=st.tuples(seconds, seconds, seconds),
-)
-def test_a_recompute_that_stays_queued_is_never_completed(
-    baseline: str | None, requested_at: str | None, elapsed: list[float], rules: tuple[float, float, float]
-) -> None:
-    start_grace, confirmation, deadline = rules
-    for seconds_since in sorted(elapsed):
-        judgement = judge(
-            baseline=baseline,
-            requested_at=requested_at,
-            timestamp=baseline,
-            recomputing=False,
-            seen_recomputing=False,
-            idle_for=None,
-            elapsed=seconds_since,
-            start_grace=start_grace,
-            confirmation=confirmation,
-            deadline=deadline,
-        )
-        assert judgement.status != "completed"
-        assert (judgement.status == "running") == (seconds_since < min(start_grace, deadline))
+@given(looks)
+def test_an_ambiguous_time_only_turns_a_failure_into_a_completion(look: dict[str, Any]) -> None:
+    before = judge(**look | {"timestamp": look["baseline"]})
+    if evidence(look["timestamp"], look["baseline"], look["requested_at"]) == "ambiguous":
+        now = judge(**look)
+        assert now.status == before.status or (before.status, now.status) == ("failed", "completed")
+
+
+@given(looks, st.lists(seconds, min_size=1))
+def test_a_recompute_that_stays_queued_never_completes(look: dict[str, Any], times: list[float]) -> None:
+    unchanged = look | {"timestamp": look["baseline"], "recomputing": False, "recomputing_until": None}
+    for elapsed in times:
+        assert judge(**unchanged | {"elapsed": elapsed}).status != "completed"
 
 
 @given(looks)
 def test_a_run_never_fails_while_the_platform_recomputes(look: dict[str, Any]) -> None:
-    assert judge(**{**look, "recomputing": True}).status in ("running", "timed_out")
+    assert judge(**look | {"recomputing": True}).status != "failed"
 
 
 @given(looks)
-def test_no_run_goes_on_past_its_deadline(look: dict[str, Any]) -> None:
-    assert judge(**{**look, "elapsed": look["deadline"]}).status != "running"
+def test_after_its_deadline_a_run_goes_on_only_to_confirm_a_failure(look: dict[str, Any]) -> None:
+    judgement = judge(**look | {"elapsed": look["deadline"]})
+    assert judgement.status != "running" or judgement.confirming
+    confirmed = judge(**look | {"elapsed": look["deadline"], "idle_for": look["confirmation"]})
+    assert confirmed.status != "running"
+
+
+@given(looks)
+def test_no_failure_is_told_at_first_sight(look: dict[str, Any]) -> None:
+    assume(look["confirmation"] > 0)
+    assert judge(**look | {"idle_for": 0.0}).status != "failed"
+
+
+# --- What a timestamp proves -----------------------------------------------------------------------------
 
 
 @given(
-    st.datetimes(),
+    st.datetimes(min_value=datetime(1971, 1, 1)),  # noqa: DTZ001  # the offset is written below
     st.sampled_from([lambda t: t + "Z", lambda t: t + "+00:00", lambda t: t, lambda t: t + ".000Z"]),
     st.sampled_from([lambda t: t + "Z", lambda t: t + "+00:00", lambda t: t, lambda t: t + ".000000Z"]),
 )
-def test_the_same_moment_written_differently_is_not_newer(
+def test_the_same_moment_written_differently_proves_nothing(
     moment: Any, one: Callable[[str], str], other: Callable[[str], str]
 ) -> None:
     text = moment.replace(microsecond=0).isoformat()
     assert not is_newer(one(text), other(text))
+    assert evidence(one(text), other(text), None) == "none"
+    assert evidence(one(text), other(text), "1999-01-01T00:00:00Z") == "none"
 
 
 @pytest.mark.parametrize(
@@ -152,67 +233,75 @@ def test_the_same_moment_written_differently_is_not_newer(
         (None, None, False),
         (None, BASELINE, False),
         (BASELINE, None, True),
+        (BASELINE, "", True),
+        ("", BASELINE, False),
         (LATER, BASELINE, True),
         ("2025-01-15T14:00:00.000001Z", BASELINE, True),
         ("2025-01-15T15:30:00+01:00", BASELINE, True),
         ("2025-01-15T15:00:00+01:00", BASELINE, False),
         ("a week ago", "a week ago", False),
-        ("just now", "a week ago", True),
+        ("just now", "a week ago", False),
         (BASELINE, "a week ago", True),
+        ("0001-01-01T00:00:00Z", None, False),
+        ("1970-01-01T00:00:00Z", None, False),
+        ("1970-01-01T02:00:00", None, False),
+        ("9999-12-31T23:59:59-14:00", BASELINE, False),
     ],
 )
 def test_whether_a_timestamp_is_newer(timestamp: str | None, baseline: str | None, newer: bool) -> None:
     assert is_newer(timestamp, baseline) is newer
 
 
-moments = st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30), timezones=offsets)  # noqa: DTZ001  # the offset is drawn
-
-
 @given(moments, moments)
 def test_times_that_name_their_offset_are_compared_as_moments(ended: datetime, asked: datetime) -> None:
     assume(ended.microsecond)
-    assert is_from_before(ended.isoformat(), asked.isoformat()) == (ended < asked)
+    assert (evidence(ended.isoformat(), None, asked.isoformat()) == "proof") == (ended >= asked)
 
 
 @given(moments, moments.map(lambda moment: moment.astimezone(UTC)))
 def test_a_timestamp_of_whole_seconds_is_compared_by_whole_seconds(ended: datetime, asked: datetime) -> None:
-    """The platform cuts what is finer: a recompute may end in the second in which it was asked for."""
+    """The platform cuts fractions: a recompute may end in the second in which it was requested."""
     cut = ended.replace(microsecond=0)
-    assert is_from_before(cut.isoformat(), asked.isoformat()) == (cut < asked.replace(microsecond=0))
+    found = evidence(cut.isoformat(), None, asked.isoformat())
+    assert (found == "proof") == (cut >= asked.replace(microsecond=0))
 
 
-@given(texts, texts)
-def test_no_metrics_are_from_before_their_own_request(timestamp: str | None, other: str | None) -> None:
-    assert not is_from_before(timestamp, timestamp)
-    assert not (is_from_before(timestamp, other) and is_from_before(other, timestamp))
+@given(moments, st.floats(0, 3 * CLOCK_MARGIN), st.none() | st.floats(-1, 3 * CLOCK_MARGIN))
+def test_a_time_within_the_clock_margin_is_ambiguous(
+    asked: datetime, early: float, recomputing_until: float | None
+) -> None:
+    assume(asked.year > 1971)
+    ended = asked - timedelta(seconds=early)
+    assume(ended < asked and ended.microsecond)
+    found = evidence(ended.isoformat(), None, asked.isoformat(), recomputing_until)
+    margin = CLOCK_MARGIN - max(0.0, recomputing_until or 0.0)
+    assume(abs((asked - ended).total_seconds() - margin) > 1e-5)
+    assert found == ("ambiguous" if (asked - ended).total_seconds() < margin else "none")
 
 
 @pytest.mark.parametrize(
-    ("timestamp", "requested_at", "before"),
+    ("timestamp", "requested_at", "found"),
     [
-        ("2025-01-15T14:09:59Z", REQUESTED, True),
-        ("2025-01-15T14:10:00Z", REQUESTED, False),
-        ("2025-01-15T14:09:59.999999Z", REQUESTED, True),
-        ("2025-01-15T15:09:59+01:00", REQUESTED, True),
-        ("2025-01-15T13:30:00-01:00", REQUESTED, False),
+        ("2025-01-15T14:10:00Z", REQUESTED, "proof"),
+        ("2025-01-15T14:09:59.999999Z", REQUESTED, "ambiguous"),
+        ("2025-01-15T14:09:55Z", REQUESTED, "ambiguous"),
+        ("2025-01-15T14:09:54Z", REQUESTED, "none"),
+        ("2025-01-15T15:09:54+01:00", REQUESTED, "none"),
+        ("2025-01-15T13:30:00-01:00", REQUESTED, "proof"),
         # A fraction that the timestamp does not show is not held against it.
-        ("2025-01-15T14:10:00Z", "2025-01-15T14:10:00.900Z", False),
-        ("2025-01-15T14:10:00.100Z", "2025-01-15T14:10:00.900Z", True),
-        ("2025-01-15T14:09:59Z", "2025-01-15T14:10:00.900Z", True),
-        # Without an offset, nobody knows when that was.
-        ("2025-01-15T14:09:59", REQUESTED, False),
-        ("2025-01-15T14:09:59Z", "2025-01-15T14:10:00", False),
-        ("2025-01-15T14:09:59", "2025-01-15T14:10:00", False),
-        # What the platform does not tell, or not so that it can be read, speaks against nothing.
-        (None, REQUESTED, False),
-        (BASELINE, None, False),
-        (None, None, False),
-        ("a week ago", REQUESTED, False),
-        (BASELINE, "just now", False),
-        ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", True),
+        ("2025-01-15T14:10:00Z", "2025-01-15T14:10:00.900Z", "proof"),
+        ("2025-01-15T14:10:00.100Z", "2025-01-15T14:10:00.900Z", "ambiguous"),
+        # Without an offset nobody knows when that was: only the baseline tells.
+        ("2025-01-15T14:09:54", REQUESTED, "proof"),
+        ("2025-01-15T14:09:54Z", "2025-01-15T14:10:00", "proof"),
+        ("2025-01-15T13:59:59", "2025-01-15T14:10:00", "none"),
+        # The same where the time of the request is not known.
+        (LATER, None, "proof"),
+        (LATER, "", "proof"),
+        (LATER, "just now", "proof"),
+        (LATER, "0001-01-01T00:00:00Z", "proof"),
+        (BASELINE, None, "none"),
     ],
 )
-def test_whether_a_timestamp_is_from_before_the_request(
-    timestamp: str | None, requested_at: str | None, before: bool
-) -> None:
-    assert is_from_before(timestamp, requested_at) is before
+def test_what_a_timestamp_proves(timestamp: str, requested_at: str | None, found: str) -> None:
+    assert evidence(timestamp, BASELINE, requested_at) == found

@@ -17,7 +17,7 @@ from tests.arcanna.platform import Ask, Recompute
 from tests.demo.gather import run_of
 from tests.demo.markup import NO_CHARACTERS
 from tests.demo.page import STYLE, WIDTHS, page
-from tests.demo.record import Model, Poll, Record, Run, Upload
+from tests.demo.record import Model, Outage, Poll, Record, Run, Upload
 from tests.demo.samples import figures, hostile, recorded, run
 from tests.demo.timeline import Axis, Box, lane, piled
 from tests.unit.strategies import any_text
@@ -52,6 +52,8 @@ records = st.builds(
     uploads=st.lists(st.builds(Upload, times, any_text, st.none() | names, st.booleans()), max_size=12).map(
         tuple
     ),
+    outage=st.none()
+    | st.builds(Outage, times, times, st.lists(st.builds(Poll, times, any_text), max_size=3).map(tuple)),
     summary=st.dictionaries(any_text, any_text, max_size=3),
     promises=st.dictionaries(any_text, st.booleans(), max_size=3),
 )
@@ -131,6 +133,7 @@ def test_all_updates_runs_and_polls_are_drawn_at_each_width(record: Record) -> N
         "poll": sum(len(one.polls) for model in record.models for one in model.runs),
         "post": sum(one.asked_at is not None for model in record.models for one in model.runs),
         "end": sum(len(model.runs) for model in record.models),
+        "outage": len(record.models) if record.outage else 0,
     }
 
     document = parsed(record)
@@ -154,6 +157,8 @@ def test_what_comes_from_outside_is_shown_as_it_is(record: Record) -> None:
     outside = [*record.summary, *record.promises, *(u.key for u in record.uploads)]
     for model in record.models:
         outside += [model.job, *(one.why for one in model.runs), *(one.run_id for one in model.runs)]
+    if record.outage:
+        outside += [attempt.detail for attempt in record.outage.attempts]
     for one in outside:
         assert NO_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", one).replace("\r", "\n") in text.replace(
             "\r", "\n"
@@ -211,8 +216,11 @@ def test_the_lane_is_told_in_words() -> None:
 
     assert re.fullmatch(
         r"security-alerts: 20 uploads from 0\.0 s to \d\.\d s; 5 corrections from \S+ s to \S+ s;"
-        r" run 1 from \S+ s to \S+ s with 2 polls: completed, not judged;"
-        r" run 2 from \S+ s to \S+ s with 2 polls: completed, improved\.",
+        r" 3 uploads from \S+ s to \S+ s;"
+        r" run 1 from \S+ s to \S+ s with \d polls?: completed, not judged;"
+        r" run 2 from \S+ s to \S+ s with \d polls?: completed, improved;"
+        r" run 3 from \S+ s to \S+ s with \d polls?: completed, \w+;"
+        r" Arcanna does not answer from \S+ s to \S+ s\.",
         str(lanes[0]),
     )
 
@@ -222,7 +230,7 @@ def test_the_lane_is_told_in_words() -> None:
 
 def model_with(*its_runs: Run) -> Element:
     """The section of a model with these runs."""
-    record = Record(datetime(2026, 11, 24, tzinfo=UTC), (Model("job", "model", its_runs),), (), {}, {})
+    record = Record(datetime(2026, 11, 24, tzinfo=UTC), (Model("job", "model", its_runs),), (), None, {}, {})
     return parsed(record).all("section", "model")[0]
 
 
@@ -303,7 +311,9 @@ def test_the_list_has_every_event_in_order() -> None:
     at = [float(cell.text) for cell in events.all("td", "at")]
 
     of_runs = [one for model in record.models for one in model.runs]
-    assert len(at) == len(record.uploads) + sum(5 + len(one.polls) for one in of_runs)
+    assert record.outage
+    of_outage = 2 + len(record.outage.attempts)
+    assert len(at) == len(record.uploads) + sum(5 + len(one.polls) for one in of_runs) + of_outage
     assert at == sorted(at)
 
 

@@ -3,94 +3,79 @@
 import re
 from typing import Any
 
-import botocore.session
 import pytest
 
-from arcanna_metrics import errors
-from arcanna_metrics.errors import AwsUnavailable, BadInput, ConfigurationError, PlatformBusy, RetryLater
 from arcanna_metrics.observability import metrics
 from arcanna_metrics.runs.completion import Status
-from arcanna_metrics.runs.run import Check, Run
-from arcanna_metrics.trigger import RESERVE
-from tests.deployment import actions_of, resource, template, texts, workflow
+from arcanna_metrics.runs.run import Check, Notification, Outcome, Run
+from tests.deployment import actions_of, resource, substitutions, template, texts, workflow
 
 STATES: dict[str, Any] = workflow()["States"]
-CHECK_STATUS = STATES["CheckStatus"]
-# Only the trigger asks for a recompute, and only the trigger calls AWS but for the secret.
-OF_THE_TRIGGER = {PlatformBusy, AwsUnavailable}
+TASKS = {name: state for name, state in STATES.items() if state["Type"] == "Task"}
 
 
-PASSING = {error.__name__ for error in set(RetryLater.__subclasses__()) - OF_THE_TRIGGER}
+def test_every_step_is_tried_again_after_every_error() -> None:
+    """Lambda.ResourceConflictException, of a function in a VPC that was idle for weeks, among them."""
+    assert len(TASKS) == 5
+    for state in TASKS.values():
+        (retry,) = state["Retry"]
+        assert retry["ErrorEquals"] == ["States.ALL"]
+        assert (retry["BackoffRate"], retry["JitterStrategy"]) == (2, "FULL")
+        assert retry["IntervalSeconds"] < retry["MaxDelaySeconds"]
 
 
-def test_the_workflow_retries_exactly_what_passes_by_itself() -> None:
-    (retry,) = CHECK_STATUS["Retry"]
-    ours = {name for name in retry["ErrorEquals"] if hasattr(errors, name)}
-    assert ours == PASSING
-    others = set(retry["ErrorEquals"]) - ours
-    assert all(re.match(r"(Lambda|States|Runtime|Sandbox)\.", name) for name in others)
+@pytest.mark.parametrize("limit", ["MinValue", "MaxValue"])
+def test_step_functions_takes_every_retry_that_can_be_set(limit: str) -> None:
+    """By https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html"""
+    names = ("RetryIntervalSeconds", "RetryMaximumSeconds", "RetryAttempts")
+    given = {name: str(template()["Parameters"][name][limit]) for name in names}
+    (retry,) = workflow(**given)["States"]["Hold"]["Retry"]
+    assert retry["IntervalSeconds"] < retry["MaxDelaySeconds"] < 31622400
+    assert 1 <= retry["MaxAttempts"] <= 99999999
 
 
-def test_the_workflow_quotes_the_message_of_every_error_of_the_check() -> None:
-    wrong = {error.__name__ for error in (BadInput, ConfigurationError)}
-    assert set(CHECK_STATUS["Catch"][0]["ErrorEquals"]) == PASSING | wrong
-    assert CHECK_STATUS["Catch"][-1]["ErrorEquals"] == ["States.ALL"]
+def test_no_substitution_brings_another_one_along() -> None:
+    """CloudFormation replaces until there is nothing left to replace."""
+    for value in substitutions().values():
+        assert not {f"${{{name}}}" for name in substitutions()} & set(texts(value))
 
 
-def test_every_status_has_its_branch_and_no_other() -> None:
-    choices = [c for c in STATES["Judge"]["Choices"] if c["Variable"] == "$.check.status"]
-    branches = {choice["StringEquals"]: choice["Next"] for choice in choices}
-    assert set(branches) == set(Status.__args__)  # type: ignore[attr-defined]
-    assert branches["running"] == "Wait"
-    assert branches["completed"] == "PublishCompleted"
-    assert STATES["Judge"]["Default"] == "UnknownStatus"
+def test_an_end_that_is_not_told_does_not_keep_the_target_and_one_that_is_not_released_is_resumed() -> None:
+    catching = {name: [catch["ErrorEquals"] for catch in s.get("Catch", [])] for name, s in TASKS.items()}
+    every = [["States.ALL"]]
+    assert catching == {
+        "Hold": [],
+        "CheckStatus": every,
+        "Publish": every,
+        "Notify": every,
+        "Release": [],
+    }
+
+
+def test_only_a_running_status_is_waited_for() -> None:
+    (choice,) = STATES["Judge"]["Choices"]
+    assert choice == {"Variable": "$.check.status", "StringEquals": "running", "Next": "Wait"}
+    assert {"running", "completed"} < set(Status.__args__)  # type: ignore[attr-defined]
+    assert STATES["Judge"]["Default"] == "Publish"
 
 
 @pytest.mark.parametrize(
-    ("part", "names"), [("run", set(Run.__annotations__)), ("check", set(Check.__annotations__))]
+    ("path", "names"),
+    [
+        (r"\$\.run", set(Run.__annotations__)),
+        (r"\$\.check", set(Check.__annotations__)),
+        (r"\$\.check\.outcome", set(Outcome.__annotations__)),
+        (r"\$\.check\.outcome\.notification", set(Notification.__annotations__)),
+    ],
 )
-def test_the_workflow_reads_only_what_there_is(part: str, names: set[str]) -> None:
-    read = {name for text in texts(STATES) for name in re.findall(rf"\$\.{part}\.(\w+)", text)}
+def test_the_workflow_reads_only_what_there_is(path: str, names: set[str]) -> None:
+    read = {name for text in texts(STATES) for name in re.findall(rf"{path}\.(\w+)", text)}
     assert read
     assert read <= names
 
 
-def test_what_the_workflow_writes_in_place_of_a_check_is_enough_for_what_follows() -> None:
-    written = {name.removesuffix(".$") for name in STATES["GiveUp"]["Parameters"]}
-    assert written <= set(Check.__annotations__)
-    for name in ("PublishFailed", "NotifyFailed", "ReleaseFailed", "RecomputeFailed"):
-        read = {found for text in texts(STATES[name]) for found in re.findall(r"\$\.check\.(\w+)", text)}
-        assert read <= written
-
-
-def test_the_workflow_writes_the_attributes_that_the_ledger_reads() -> None:
-    written = {
-        name
-        for state in ("ReleaseCompleted", "ReleaseFailed", "HoldModel")
-        for name in re.findall(r"(?:SET|REMOVE|,) (\w+)", STATES[state]["Parameters"]["UpdateExpression"])
-    }
-    assert written == {
-        "run_id",
-        "last_run_id",
-        "requested_at",
-        "lease_expires_at",
-        "covered_until",
-        "history",
-        "last_outcome",
-        "last_ended_at",
-        "last_failure",
-        "stale_since",
-        "quality_reference",
-    }
-
-
-def test_the_check_is_tried_again_after_the_errors_of_lambda_that_pass_by_themselves() -> None:
-    """By the names of Lambda's API, so that none is misspelt."""
-    model = botocore.session.get_session().get_service_model("lambda")
-    known = {f"Lambda.{error.name}" for error in model.operation_model("Invoke").error_shapes}
-    named = {name for name in STATES["CheckStatus"]["Retry"][0]["ErrorEquals"] if name.startswith("Lambda.")}
-    of_networks = ("ENILimitReached", "EC2Throttled", "EC2Unexpected", "SubnetIPAddressLimitReached")
-    assert {f"Lambda.{name}Exception" for name in (*of_networks, "ResourceNotReady")} <= named & known
+def test_the_workflow_writes_no_prose_and_touches_no_table() -> None:
+    assert not [text for text in texts(STATES) if "States.Format" in text or "dynamodb" in text]
 
 
 # --- Permissions -----------------------------------------------------------------------------------------
@@ -98,12 +83,13 @@ def test_the_check_is_tried_again_after_the_errors_of_lambda_that_pass_by_themse
 
 def test_the_functions_may_do_what_they_do_and_nothing_else() -> None:
     assert actions_of("TriggerRecomputeFunction") == {
-        "dynamodb:UpdateItem",
         "dynamodb:GetItem",
         "dynamodb:BatchGetItem",
+        "dynamodb:PutItem",
         "dynamodb:Query",
         "dynamodb:Scan",
         "states:StartExecution",
+        "states:DescribeExecution",
         "sqs:SendMessage",
         "sqs:ReceiveMessage",
         "sqs:DeleteMessage",
@@ -116,10 +102,9 @@ def test_the_functions_may_do_what_they_do_and_nothing_else() -> None:
 
 def test_the_workflow_may_do_what_it_does() -> None:
     called = set()
-    for state in STATES.values():
-        if "Resource" in state:
-            service, _, action = state["Resource"].partition(":states:::")[2].partition(":")
-            called.add(f"{service}:{action[:1].upper()}{action[1:]}" if service else "lambda:InvokeFunction")
+    for state in TASKS.values():
+        service, _, action = state["Resource"].partition(":states:::")[2].partition(":")
+        called.add(f"{service}:{action[:1].upper()}{action[1:]}" if service else "lambda:InvokeFunction")
     assert actions_of("RecomputeWorkflow") == called
 
 
@@ -131,8 +116,9 @@ def test_a_message_stays_invisible_six_times_as_long_as_the_function_may_take() 
     assert resource("UpdatesQueue")["VisibilityTimeout"] >= 6 * timeout
 
 
-def test_the_function_has_time_for_more_than_one_model() -> None:
-    assert resource("TriggerRecomputeFunction")["Timeout"] > 2 * RESERVE
+def test_an_update_is_visible_at_the_platform_when_it_is_recorded() -> None:
+    assert resource("UpdatesQueue")["DelaySeconds"] == {"Ref": "VisibilityLagSeconds"}
+    assert template()["Parameters"]["VisibilityLagSeconds"]["MaxValue"] <= 900  # the most that SQS takes
 
 
 def test_the_backstop_is_later_than_any_deadline_that_can_be_set() -> None:

@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests.fuzz import Fuzzer
+from arcanna_metrics.targets import Target
+from arcanna_metrics.updates import Update
+from tests.fuzz import RECEIVED_AT, Fuzzer
 
 SEEDS = range(1000)
 
@@ -26,8 +28,19 @@ def test_an_error_that_is_not_the_projects_own_is_found(monkeypatch: pytest.Monk
         list(map(Fuzzer().run, SEEDS))
 
 
-def test_an_update_that_changes_when_it_is_written_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.fuzz.request_body", lambda update: '{"job_id": "another"}')
-    fuzzer = Fuzzer()
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Update(Target(" ", None), RECEIVED_AT, "upload"),
+        Update(Target("1234", None), RECEIVED_AT + 1, "upload"),
+        Update(Target("1234", None), 0.0, "upload"),
+        Update(Target("1234", None), RECEIVED_AT, "upload", share=0),
+        Update(Target("1234", None), RECEIVED_AT, "manual", older_than=60.0, by_hand=True),
+    ],
+)
+def test_an_update_that_the_ledger_could_not_record_is_found(
+    wrong: Update, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.fuzz.read_json", lambda text, received_at: [wrong])
     with pytest.raises(AssertionError):
-        list(map(fuzzer.run, SEEDS))
+        list(map(Fuzzer().run, SEEDS))

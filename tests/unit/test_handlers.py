@@ -9,18 +9,18 @@ import pytest
 
 from arcanna_metrics.aws import BOUNDED
 from arcanna_metrics.errors import BadInput, ConfigurationError
-from arcanna_metrics.runs.run import first_check
+from arcanna_metrics.runs.start import first_check
 from functions.check_status import app as check_status
 from functions.trigger_recompute import app as trigger_recompute
 from tests.deployment import environment_of
 from tests.doubles import Invocation, Logs, ScriptedPlatform, Stack, client
-from tests.unit.test_check import RUN
+from tests.runs import a_run
 
+RUN = a_run()
+GIVEN = {"execution": "arn:execution", "run": RUN, "check": first_check(RUN), "number": 0}
 pytestmark = pytest.mark.usefixtures("_environment")
 TRIGGER = environment_of("TriggerRecomputeFunction")
 CHECK = environment_of("CheckStatusFunction")
-# Powertools says so on standard error, where it does no harm.
-nothing_counted = pytest.mark.filterwarnings("ignore:No application metrics to publish")
 POWERTOOLS = {"POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_SERVICE_NAME"}
 OPTIONAL = {"ARCANNA_API_KEY_SECRET_FIELD", "ARCANNA_CA_BUNDLE", "HTTPS_PROXY", "NO_PROXY"}
 """Variables of parameters that may be empty."""
@@ -38,6 +38,7 @@ def _environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
         "DEAD_LETTER_QUEUE_URL": stack.dead_letter_url,
         "ROUTES_PARAMETER": stack.routes_parameter,
         "QUALITY_GATE": "{}",
+        "EVENT_BUS_NAME": "default",
         **dict.fromkeys(OPTIONAL, ""),
     }
     for name in (TRIGGER | CHECK) - POWERTOOLS:
@@ -67,7 +68,6 @@ def test_the_template_s_variables_are_all_that_the_functions_need() -> None:
     check_status.platform()
 
 
-@nothing_counted
 @pytest.mark.parametrize("name", sorted(TRIGGER - POWERTOOLS - OPTIONAL))
 def test_the_trigger_misses_every_variable_that_the_template_sets(
     monkeypatch: pytest.MonkeyPatch, name: str
@@ -77,14 +77,13 @@ def test_the_trigger_misses_every_variable_that_the_template_sets(
         trigger_recompute.handler({"job_id": "1234"}, Invocation())
 
 
-@nothing_counted
 @pytest.mark.parametrize("name", sorted(CHECK - POWERTOOLS - OPTIONAL))
 def test_the_check_misses_every_variable_that_the_template_sets(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.delenv(name)
     with pytest.raises(ConfigurationError, match=name):
-        check_status.handler({"run": RUN, "check": first_check([], 5)}, Invocation())
+        check_status.handler(GIVEN, Invocation())
 
 
 @pytest.mark.parametrize("name", sorted(OPTIONAL))
@@ -94,14 +93,13 @@ def test_both_do_without_what_is_optional(monkeypatch: pytest.MonkeyPatch, name:
     check_status.platform()
 
 
-@nothing_counted
 @pytest.mark.parametrize("name", ["ARCANNA_CA_BUNDLE", "HTTPS_PROXY"])
 def test_both_name_what_is_optional_and_wrong(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "wrong")
     with pytest.raises(ConfigurationError, match=name):
         trigger_recompute.handler({"job_id": "1234"}, Invocation())
     with pytest.raises(ConfigurationError, match=name):
-        check_status.handler({"run": RUN, "check": first_check([], 5)}, Invocation())
+        check_status.handler(GIVEN, Invocation())
 
 
 @pytest.mark.parametrize("name", sorted(TRIGGER - CHECK))
@@ -112,7 +110,6 @@ def test_the_check_does_without_what_only_the_trigger_gets(
     check_status.platform()
 
 
-@nothing_counted
 @pytest.mark.parametrize("name", ["ARCANNA_BASE_URL", "ROUTES_PARAMETER"])
 def test_the_preflight_tells_of_a_missing_setting(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv(name)
@@ -120,7 +117,6 @@ def test_the_preflight_tells_of_a_missing_setting(monkeypatch: pytest.MonkeyPatc
         trigger_recompute.handler({"preflight": True}, Invocation())
 
 
-@nothing_counted
 def test_the_preflight_sees_at_once_what_was_mended(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trigger_recompute, "arcanna", lambda env: ScriptedPlatform().client())
     for document, reason in (({}, "ConfigurationError"), ({"routes": []}, None)):
@@ -134,14 +130,12 @@ def test_the_preflight_sees_at_once_what_was_mended(stack: Stack, monkeypatch: p
         }
 
 
-@nothing_counted
 @pytest.mark.parametrize("value", [False, 1, "true", None])
 def test_nothing_else_is_a_preflight(value: object) -> None:
     with pytest.raises(BadInput):
         trigger_recompute.handler({"preflight": value}, Invocation())
 
 
-@nothing_counted
 def test_no_call_to_aws_takes_longer_than_an_invocation_has(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[tuple[str, object]] = []
 
@@ -167,7 +161,7 @@ def test_an_object_without_a_route_leads_to_nothing() -> None:
         "time": "2025-01-15T14:30:00Z",
         "detail": {"bucket": {"name": "bucket"}, "object": {"key": "elsewhere.csv"}},
     }
-    assert trigger_recompute.handler(event, Invocation()) == {"results": []}
+    assert trigger_recompute.handler(event, Invocation()) == {"recorded": []}
 
 
 def test_unusable_messages_are_done_with_and_end_as_dead_letters(stack: Stack) -> None:
@@ -186,7 +180,6 @@ def test_messages_that_nothing_can_be_done_about_come_again(
     assert answer == {"batchItemFailures": [{"itemIdentifier": "message-7"}]}
 
 
-@nothing_counted
 @pytest.mark.parametrize(
     "event",
     [
@@ -208,7 +201,6 @@ def test_no_event_by_hand_fails_for_another_reason_than_itself(event: Any) -> No
         trigger_recompute.handler(event, Invocation())
 
 
-@nothing_counted
 @pytest.mark.parametrize(
     "event",
     [
@@ -216,8 +208,8 @@ def test_no_event_by_hand_fails_for_another_reason_than_itself(event: Any) -> No
         {},
         {"run": RUN},
         {"run": {}, "check": {}},
-        {"run": {**RUN, "requested_at": "yesterday"}, "check": first_check([], 5)},
-        {"run": {**RUN, "deadline_at": 7}, "check": first_check([], 5)},
+        {"run": {**RUN, "requested_at": "yesterday"}, "check": first_check(RUN)},
+        {"run": {**RUN, "deadline_at": 7}, "check": first_check(RUN)},
     ],
 )
 def test_no_check_by_hand_fails_for_another_reason_than_itself(event: Any) -> None:

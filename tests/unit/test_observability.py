@@ -8,23 +8,50 @@ from typing import Any
 import pytest
 
 from arcanna_metrics.errors import Unauthorised
-from arcanna_metrics.observability import check_failed, count, logger, metrics, report, run_failed, waiting
-from arcanna_metrics.runs.run import Check, Run, first_check
+from arcanna_metrics.observability import (
+    check_failed,
+    count,
+    gauges,
+    logger,
+    metrics,
+    model_judged,
+    report,
+    run_ended,
+    run_failed,
+)
+from arcanna_metrics.runs.completion import Judgement
+from arcanna_metrics.runs.outcome import Ending, NewMetrics, completed, failed
+from arcanna_metrics.runs.quality import Assessment, Verdict
+from arcanna_metrics.runs.run import Check, Outcome
+from arcanna_metrics.runs.start import first_check
 from arcanna_metrics.times import from_iso
 from tests.doubles import Logs
-from tests.unit.test_check import RUN
+from tests.runs import REQUESTED_AT, a_run, origin
 
-ENDED_AT = from_iso(RUN["requested_at"]) + 200.0
-RUNNING = first_check([], 5)
-COMPLETED: Check = {
-    **RUNNING,
-    "status": "completed",
-    "reason": "completed",
-    "polls": 4,
-    "duration_seconds": 180.0,
-    "metrics": {"overall_accuracy": 0.9, "overall_recall": None},
-    "quality": {"verdict": "regressed", "why": "Escalate.recall fell", "differences": []},
-}
+RUN = a_run()
+ENDED_AT = REQUESTED_AT + 200.0
+RUNNING = first_check(RUN)
+ENDING = Ending(polls=4, active_changed=False, shown={"overall_accuracy": 0.9, "overall_recall": None})
+
+
+def judged(verdict: Verdict) -> Assessment:
+    return {"verdict": verdict, "why": "Escalate.recall fell", "differences": []}
+
+
+def ended(status: Any, outcome: Outcome) -> Check:
+    return {**RUNNING, "status": status, "detail": outcome["detail"], "polls": 4, "outcome": outcome}
+
+
+def completed_check(verdict: Verdict) -> Check:
+    new = NewMetrics(180.0, judged(verdict), {})
+    return ended("completed", completed(RUN, ENDING, new, "The metrics are new", origin(200)))
+
+
+COMPLETED = completed_check("regressed")
+FAILED = ended("failed", failed(RUN, ENDING, Judgement("failed", "NoNewResult", "Look."), origin(200)))
+TIMED_OUT = ended(
+    "timed_out", failed(RUN, ENDING, Judgement("timed_out", "DeadlinePassed", "Late."), origin(200))
+)
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +71,7 @@ def emitted(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return shown
 
 
-def test_a_count_belongs_to_the_service(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_count_has_the_service_as_its_dimension(capsys: pytest.CaptureFixture[str]) -> None:
     count("UpdatesReceived", 3)
     count("UpdatesReceived")
     metrics.flush_metrics()
@@ -58,15 +85,17 @@ def test_a_count_belongs_to_the_service(capsys: pytest.CaptureFixture[str]) -> N
     ]
 
 
-def test_the_age_of_updates_that_wait_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    waiting(12.5)
+def test_the_gauges_tell_what_is_due_how_old_and_how_many_run(capsys: pytest.CaptureFixture[str]) -> None:
+    gauges(due=3, oldest=12.5, running=2)
     metrics.flush_metrics()
     assert emitted(capsys) == [
         {
             "service": "tests",
-            "UpdateAge": [12.5],
+            "TargetsDue": [3.0],
+            "SlotsTaken": [2.0],
+            "OldestUpdateAge": [12.5],
             "dimensions": [["service"]],
-            "units": {"UpdateAge": "Seconds"},
+            "units": {"TargetsDue": "Count", "SlotsTaken": "Count", "OldestUpdateAge": "Seconds"},
         }
     ]
 
@@ -74,24 +103,20 @@ def test_the_age_of_updates_that_wait_is_told(capsys: pytest.CaptureFixture[str]
 def test_a_check_without_an_answer_is_counted_by_reason_and_logged(
     capsys: pytest.CaptureFixture[str], logs: Logs
 ) -> None:
-    check_failed(RUN, Unauthorised("no"), ENDED_AT)
+    check_failed(Unauthorised("no"))
     metrics.flush_metrics()
     (shown,) = emitted(capsys)
-    assert shown["units"] == {"Unauthorised": "Count", "UpdateAge": "Seconds"}
-    assert shown["UpdateAge"] == [260.0]
+    assert shown["units"] == {"Unauthorised": "Count"}
     (line,) = logs.lines
     assert (line["level"], line["reason"], line["detail"]) == ("WARNING", "Unauthorised", "no")
 
 
-def test_a_look_at_a_running_recompute_tells_how_long_its_updates_wait(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_check_of_a_running_recompute_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
     report(RUN, RUNNING, ENDED_AT)
     metrics.flush_metrics()
     (shown,) = emitted(capsys)
     assert shown["dimensions"] == [["service"]]
-    assert shown["units"] == {"StatusChecks": "Count", "UpdateAge": "Seconds"}
-    assert shown["UpdateAge"] == [260.0]
+    assert shown["units"] == {"StatusChecks": "Count"}
 
 
 def test_a_completed_run_tells_how_long_it_took_and_how_good_the_model_is(
@@ -129,8 +154,7 @@ def test_runs_that_failed_are_counted_by_reason(capsys: pytest.CaptureFixture[st
 
 
 def test_a_dimension_is_what_cloudwatch_takes(capsys: pytest.CaptureFixture[str]) -> None:
-    named: Run = {**RUN, "job_id": "Erkennung für 日本\n" + "é" * 240}
-    report(named, COMPLETED, ENDED_AT)
+    report(a_run(job_id="Erkennung für 日本\n" + "é" * 240), COMPLETED, ENDED_AT)
     run_failed("Übel")
     of_job, of_failure = emitted(capsys)
     assert of_job["job_id"].startswith("Erkennung f\\xfcr \\u65e5\\u672c\\n")
@@ -140,46 +164,74 @@ def test_a_dimension_is_what_cloudwatch_takes(capsys: pytest.CaptureFixture[str]
         assert len(value) <= 1024
 
 
-def test_a_verdict_that_was_not_reached_is_no_figure(capsys: pytest.CaptureFixture[str]) -> None:
-    report(RUN, {**COMPLETED, "quality": RUNNING["quality"]}, ENDED_AT)
+@pytest.mark.parametrize(
+    ("verdict", "figure"), [("improved", [1.0]), ("unchanged", [0.0]), ("regressed", [-1.0])]
+)
+def test_a_verdict_is_a_figure(
+    capsys: pytest.CaptureFixture[str], verdict: Verdict, figure: list[float]
+) -> None:
+    report(RUN, completed_check(verdict), ENDED_AT)
+    (shown,) = emitted(capsys)
+    assert shown["QualityVerdict"] == figure
+
+
+def test_a_verdict_that_was_not_reached_is_not_a_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    report(RUN, completed_check("not_judged"), ENDED_AT)
     (shown,) = emitted(capsys)
     assert "QualityVerdict" not in shown
 
 
 @pytest.mark.parametrize(
-    ("changes", "metric"),
+    ("check", "metric"),
     [
-        ({"status": "completed"}, "RecomputesCompleted"),
-        ({"status": "failed"}, "RecomputesFailed"),
-        ({"status": "timed_out"}, "RecomputesTimedOut"),
+        (COMPLETED, "RecomputesCompleted"),
+        (FAILED, "RecomputesFailed"),
+        (TIMED_OUT, "RecomputesTimedOut"),
     ],
 )
 def test_the_end_of_a_run_is_counted_without_its_job(
-    capsys: pytest.CaptureFixture[str], changes: Any, metric: str
+    capsys: pytest.CaptureFixture[str], check: Check, metric: str
 ) -> None:
-    report(RUN, {**COMPLETED, **changes}, ENDED_AT)
+    report(RUN, check, ENDED_AT)
     metrics.flush_metrics()
     shown = emitted(capsys)[-1]
     assert (shown[metric], shown["PollsPerRun"]) == ([1.0], [4.0])
     assert shown["dimensions"] == [["service"]]
 
 
-@pytest.mark.parametrize("check", [RUNNING, COMPLETED])
-def test_a_look_is_logged_with_how_things_stand(logs: Logs, check: Check) -> None:
+@pytest.mark.parametrize(("check", "reason"), [(FAILED, "NoNewResult"), (TIMED_OUT, "DeadlinePassed")])
+def test_a_run_without_new_metrics_is_counted_by_reason(
+    capsys: pytest.CaptureFixture[str], check: Check, reason: str
+) -> None:
+    run_ended(check)
+    (shown,) = emitted(capsys)
+    assert (shown["reason"], shown["RunsFailed"]) == (reason, [1.0])
+
+
+@pytest.mark.parametrize(
+    ("check", "reason"), [(RUNNING, "running"), (COMPLETED, "completed"), (FAILED, "NoNewResult")]
+)
+def test_a_check_is_logged_with_how_things_stand(logs: Logs, check: Check, reason: str) -> None:
     report(RUN, check, ENDED_AT)
-    line = logs.lines[0]
-    assert line["message"] == "status checked"
-    for name in ("status", "reason", "detail", "polls", "wait_seconds", "duration_seconds"):
-        assert line.get(name) == check[name]
+    (line,) = logs.lines
+    assert (line["message"], line["reason"], line["elapsed_seconds"]) == ("status checked", reason, 200.0)
+    assert [line[name] for name in ("status", "detail", "polls", "wait_seconds")] == [
+        check["status"],
+        check["detail"],
+        check["polls"],
+        check["wait_seconds"],
+    ]
 
 
 def test_the_verdict_is_logged_with_its_reasons(logs: Logs) -> None:
-    report(RUN, COMPLETED, ENDED_AT)
-    assert (logs.lines[1]["verdict"], logs.lines[1]["why"]) == ("regressed", "Escalate.recall fell")
+    model_judged(judged("regressed"))
+    (line,) = logs.lines
+    assert (line["message"], line["verdict"]) == ("model judged", "regressed")
+    assert line["why"] == "Escalate.recall fell"
 
 
 def test_the_time_of_a_line_is_one_that_lambda_can_read(logs: Logs) -> None:
-    """Lambda takes a line of its JSON logs for one of level INFO if its time is none of RFC 3339."""
+    """Lambda takes a line of its JSON logs for one of level INFO if its time is not of RFC 3339."""
     before = time.time()
     logger.warning("the time")
     (line,) = logs.lines

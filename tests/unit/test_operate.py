@@ -1,191 +1,285 @@
 """What operators are told, by what AWS answers."""
 
 import json
-from decimal import Decimal
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcanna_metrics.coverage import Entry
 from arcanna_metrics.errors import NO_WAY, ConfigurationError
-from arcanna_metrics.gathering import mark
 from arcanna_metrics.intake.events import read_json
 from arcanna_metrics.platform.key import NOT_ALLOWED
+from arcanna_metrics.protocol.entry import Element, Entry
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
-from tests.operate import checks, letters, models, routing, view
+from arcanna_metrics.updates import WHOLE
+from tests.operate import checks, entries, executions, follow, letters, routing, view
+from tests.operate.entries import UnderWay
 
 NOW = 1_750_000_000.0
-MARGIN = 5.0
+LAG = 35.0
 SCORES = {"overall_accuracy": 0.9, "overall_f1_score": 0.8, "overall_recall": 0.7, "overall_precision": 0.6}
+TARGET = Target("1234", "m")
 
 
-def past(requested_at: float, verdict: str = "improved") -> dict[str, Any]:
+def past(requested_at: float, verdict: str = "improved") -> Any:
     return {
         "run_id": f"run-of-{requested_at}",
         "cause": "upload",
         "requested_at": to_iso(requested_at),
-        "duration_seconds": 12.5,
+        "duration_seconds": 100.0,
         "polls": 3,
         "verdict": verdict,
         "scores": SCORES,
     }
 
 
-def failure(requested_at: float) -> dict[str, Any]:
+def failure(requested_at: float, **changes: Any) -> Any:
     return {
         "run_id": f"run-of-{requested_at}",
         "cause": "schedule",
         "requested_at": to_iso(requested_at),
         "ended_at": to_iso(requested_at + 60),
-        "polls": Decimal(2),
+        "polls": 2,
         "status": "failed",
         "reason": "NoNewResult",
         "detail": "It ended and left the metrics as they were",
+        **changes,
     }
 
 
-def item(claimed_at: float = NOW - 500.5, **attributes: Any) -> dict[str, Any]:
-    """A model's item of the ledger; times are given as epoch seconds."""
-    written = {n: to_iso(value) if isinstance(value, float) else value for n, value in attributes.items()}
-    key = {"job_id": "1234", "model_id": "m"}
-    return {**key, "claimed_at": to_iso(claimed_at), **written}
+def completed(**changes: Any) -> Entry:
+    """The entry after a run that was requested 500 s ago and ended 400 s ago."""
+    entry = Entry(TARGET, rev=7, fresh_as_of=NOW - 500, history=(past(NOW - 500),))
+    return replace(entry, **changes)
 
 
-def completed(**attributes: Any) -> dict[str, Any]:
-    """The item after a run that was claimed 500.5 s ago and ended 400 s ago."""
-    return item(
-        covered_until=NOW - 500.5,
-        last_run_id="one",
-        last_outcome="completed",
-        last_ended_at=NOW - 400,
-        history=json.dumps([past(NOW - 500.5)]),
-        **attributes,
-    )
+def waiting(**changes: Any) -> Entry:
+    """The same with an update that happened 60 s ago and is due."""
+    needs = {"needed_as_of": NOW - 25, "waiting_since": NOW - 60, "updates": 1, "due_at": NOW - 25}
+    return completed(**{**needs, **changes})
 
 
-# --- How a model stands ----------------------------------------------------------------------------------
+def standing(entry: Entry, run: UnderWay | None = None) -> entries.Standing:
+    return entries.standing(entry, NOW, LAG, run)
+
+
+# --- How a target stands ---------------------------------------------------------------------------------
 
 
 def test_after_a_completed_run_the_metrics_are_fresh_since_its_end() -> None:
-    row = models.standing(completed(), NOW, MARGIN)
-    assert (row.fresh, row.since) == (True, NOW - 400)
+    row = standing(completed())
+    assert (row.fresh, row.since, row.why) == (True, NOW - 400, "up to date with every known upload")
     assert (row.outcome, row.ended_at, row.scores) == ("completed\nimproved", NOW - 400, SCORES)
-    assert (row.running_since, row.waiting, row.until) == (None, [], None)
+    assert (row.running_since, row.waiting) == (None, [])
 
 
 def test_during_a_run_they_are_stale_since_its_first_update() -> None:
-    held = completed(run_id="two", requested_at=NOW - 30, lease_expires_at=NOW + 100)
-    held["claimed_at"] = held["requested_at"]
-    row = models.standing(held, NOW, MARGIN, first_at=NOW - 60)
-    assert (row.fresh, row.since, row.why) == (False, NOW - 60, "a run is under way")
-    assert row.running_since == NOW - 30
-    assert models.standing(held, NOW, MARGIN).since == NOW - 30
+    held = waiting(run_id="two", requested_at=NOW - 20, held=True)
+    row = standing(held, UnderWay("m", NOW - 90, 4))
+    assert (row.fresh, row.since, row.why) == (False, NOW - 90, "a run is under way")
+    assert (row.running_since, row.waiting) == (NOW - 20, [])
+    assert standing(held).since == NOW - 60
 
 
-def test_a_claim_that_is_no_run_yet_is_told_as_such() -> None:
-    row = models.standing(item(claimed_at=NOW - 3, run_id="two", lease_expires_at=NOW + 100.0), NOW, MARGIN)
-    assert (row.fresh, row.since, row.why) == (False, NOW - 3, "a run is being started")
-    assert row.running_since == NOW - 3
+def test_a_claim_that_is_not_held_is_a_run_that_is_being_started() -> None:
+    row = standing(waiting(run_id="two", requested_at=NOW - 3))
+    assert (row.why, row.running_since) == ("a run is being started", NOW - 3)
 
 
-def test_an_update_that_waits_for_the_next_run_makes_them_stale() -> None:
-    row = models.standing(completed(pending_at=NOW - 450), NOW, MARGIN)
-    assert (row.fresh, row.since, row.waiting) == (False, NOW - 450, [NOW - 450])
-    running = completed(pending_at=NOW - 5, run_id="two", requested_at=NOW - 30, lease_expires_at=NOW + 100.0)
-    assert models.standing(running, NOW, MARGIN).waiting == [NOW - 5]
+def test_an_update_during_a_run_waits_for_the_next_one() -> None:
+    held = waiting(run_id="two", requested_at=NOW - 50, held=True, updates=6, waiting_since=NOW - 90)
+    assert standing(held, UnderWay("m", NOW - 90, 4)).waiting == ["2 updates wait, for 50 s"]
+
+
+def test_an_update_makes_the_metrics_stale_until_a_slot_is_free() -> None:
+    row = standing(waiting())
+    assert (row.fresh, row.since, row.why) == (False, NOW - 60, "updates wait for the next run")
+    assert row.waiting == ["1 update waits, for 60 s", "starts when a slot is free"]
+
+
+def test_an_attempt_that_failed_is_retried_at_a_time() -> None:
+    row = standing(waiting(attempts=2, retry_at=NOW + 90, due_at=NOW + 90))
+    assert row.why == "failed to start; will be retried"
+    assert row.waiting[1] == "next attempt in 90 s, after 2 that failed"
+
+
+def test_a_run_that_could_not_be_checked_is_told_from_one_that_did_not_start() -> None:
+    unchecked = failure(NOW - 300, reason="NotChecked", ended_at=None, polls=None)
+    row = standing(waiting(attempts=1, last_failure=unchecked))
+    assert row.why == "the last run could not be checked; will be retried"
+    assert (row.outcome, row.ended_at) == ("failed\nNotChecked", None)
 
 
 def test_after_a_failed_run_they_are_stale_and_the_scores_are_the_old_ones() -> None:
-    failed = completed() | {
-        "last_failure": failure(NOW - 100),
-        "last_outcome": "failed: NoNewResult",
-        "claimed_at": to_iso(NOW - 100),
-    }
-    row = models.standing(failed, NOW, MARGIN)
+    row = standing(completed(failed_as_of=NOW - 100, last_failure=failure(NOW - 100)))
     assert (row.fresh, row.since, row.why) == (False, NOW - 100, "the last run failed: NoNewResult")
-    assert (row.outcome, row.scores) == ("failed: NoNewResult", SCORES)
+    assert (row.outcome, row.scores, row.ended_at) == ("failed\nNoNewResult", SCORES, NOW - 40)
 
 
 def test_a_failure_before_the_last_completed_run_is_history() -> None:
-    assert models.standing(completed(last_failure=failure(NOW - 900)), NOW, MARGIN).fresh
+    assert standing(completed(failed_as_of=NOW - 900)).fresh
 
 
-@pytest.mark.parametrize(
-    "attributes",
-    [{"pending_at": NOW - 60}, {"run_id": "two", "lease_expires_at": NOW - 1}],
-    ids=["given back", "died with it"],
-)
-def test_a_claim_that_came_to_nothing_makes_them_stale(attributes: dict[str, Any]) -> None:
-    row = models.standing(completed() | item(claimed_at=NOW - 60, **attributes), NOW, MARGIN)
-    assert (row.fresh, row.since) == (False, NOW - 60)
-    assert "came to nothing" in row.why
-    assert row.running_since is None
+def test_a_batch_is_shown_by_how_full_it_is_and_when_its_wait_ends() -> None:
+    batch = tuple(Element(str(n), NOW - 60 + LAG + n, WHOLE // 5, NOW + 300 + n) for n in range(3))
+    row = standing(completed(batch=batch, updates=3, due_at=NOW + 300))
+    assert (row.fresh, row.since, row.why) == (False, NOW - 60, "updates wait for their threshold")
+    assert row.waiting == ["3 of a threshold, 60 % full, at the latest in 5 min"]
+    both = standing(waiting(batch=batch, updates=4))
+    assert both.waiting[0] == "1 update waits, for 60 s"
 
 
-def test_updates_that_wait_to_be_enough_make_them_stale_and_what_is_covered_does_not() -> None:
-    covered = mark(NOW - 510, 7, "an upload that came twice")
-    assert models.standing(completed(gathered={covered}), NOW, MARGIN).fresh
-    marks = {covered, mark(NOW - 60, 7, "a"), mark(NOW - 20, 7, "b")}
-    row = models.standing(completed(gathered=marks, wake_at=NOW + 300), NOW, MARGIN)
-    assert (row.fresh, row.since) == (False, NOW - 60)
-    assert (row.waiting, row.until) == ([NOW - 60, NOW - 20], NOW + 300)
+def test_a_wish_that_is_not_met_makes_the_metrics_stale() -> None:
+    row = standing(completed(wanted_as_of=NOW - 400, wanted_at=NOW - 10, updates=1, due_at=NOW - 10))
+    assert (row.fresh, row.since, row.why) == (False, NOW - 10, "a schedule wants newer metrics")
+    assert row.waiting == ["a schedule's request, for 10 s", "starts when a slot is free"]
 
 
-def test_a_model_of_which_updates_only_wait_is_not_fresh() -> None:
-    known = {"job_id": "1234", "model_id": "m"}
-    assert not models.standing(known, NOW, MARGIN).fresh
-    assert not models.standing({**known, "gathered": {mark(NOW - 9, 0)}}, NOW, MARGIN).fresh
+def test_what_a_watermark_has_passed_does_not_wait() -> None:
+    assert standing(completed(needed_as_of=NOW - 510, waiting_since=NOW - 545)).fresh
 
 
-@given(run_id=st.none() | st.just("r"), lease=st.none() | st.integers(-5, 5))
-def test_a_run_is_under_way_exactly_while_the_trigger_takes_the_model_to_be_held(
-    run_id: str | None, lease: int | None
-) -> None:
-    expires_at = None if lease is None else NOW + lease
-    known: dict[str, Any] = {"run_id": run_id, "lease_expires_at": expires_at}
-    attributes = {name: value for name, value in known.items() if value is not None}
-    held = Entry(run_id=run_id, lease_expires_at=expires_at).held(NOW)
-    assert (models.running(item(**attributes), NOW) is not None) == held
+def test_a_target_that_was_never_recomputed_is_not_fresh() -> None:
+    row = standing(Entry(TARGET, rev=1))
+    assert (row.fresh, row.since, row.why) == (False, None, "not recomputed by this application yet")
+    assert (row.outcome, row.scores) == ("", {})
+
+
+def test_an_active_model_is_named_by_its_run_under_way_or_by_its_reference() -> None:
+    active = completed(target=Target("1234", None), quality_reference={"model_id": "m", "figures": {}})
+    assert (standing(active).model_id, standing(active).active) == (None, "m")
+    held = replace(active, run_id="two", requested_at=NOW - 3, held=True)
+    assert standing(held, UnderWay("trained anew", NOW - 9, 1)).active == "trained anew"
+    assert standing(completed(quality_reference={"model_id": "m", "figures": {}})).active is None
 
 
 def test_the_runs_are_told_in_order_with_the_failed_one_among_them() -> None:
-    history = json.dumps([past(NOW - 300), past(NOW - 100, "regressed")])
-    told = models.runs(item(history=history, last_failure=failure(NOW - 200)))
-    assert [(run.outcome, run.result, run.seconds, run.polls) for run in told] == [
-        ("completed", "improved", 12.5, 3),
+    entry = completed(
+        history=(past(NOW - 300), past(NOW - 200, "regressed")), last_failure=failure(NOW - 100)
+    )
+    assert [(run.outcome, run.result, run.seconds, run.polls) for run in entries.runs(entry)] == [
+        ("completed", "improved", 100.0, 3),
+        ("completed", "regressed", 100.0, 3),
         ("failed", "NoNewResult", 60.0, 2),
-        ("completed", "regressed", 12.5, 3),
     ]
-    assert [run.requested_at for run in told] == [NOW - 300, NOW - 200, NOW - 100]
 
 
 def test_ids_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    row = models.standing({**completed(), "model_id": "x[/old]", "job_id": "[red]phishing"}, NOW, MARGIN)
+    row = standing(completed(target=Target("[red]phishing", "x[/old]")))
     view.console.print(view.history(row, []))
     assert "Last runs of x[/old], job [red]phishing" in capsys.readouterr().out
 
 
-def test_a_model_that_was_never_recomputed_has_no_runs_and_no_scores() -> None:
-    assert models.runs(item()) == []
-    assert models.standing(item(), NOW, MARGIN).scores == {}
+def test_what_nobody_counted_is_left_out_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    entry = Entry(TARGET, last_failure=failure(NOW, ended_at=None, polls=None, reason="NotChecked"))
+    view.console.print(view.history(standing(entry), entries.runs(entry)))
+    assert "None" not in capsys.readouterr().out
+
+
+# --- One job, one row ------------------------------------------------------------------------------------
+
+NAME = Target("security-alerts", "m")
+
+
+def test_the_empty_entry_of_a_name_is_no_row() -> None:
+    assert entries.by_job([completed(), Entry(NAME, rev=2, name_of="1234")]) == [completed()]
+    assert entries.by_job([Entry(NAME, rev=2)]) == []
+
+
+def test_the_entry_of_a_name_is_a_row_while_the_job_has_no_other() -> None:
+    (entry,) = entries.by_job([completed(target=NAME, name_of="1234")])
+    assert standing(entry).job == "security-alerts (1234)"
+    assert entries.by_job([Entry(NAME, rev=1, needed_as_of=NOW)])
+
+
+def test_what_a_job_holds_under_its_name_is_shown_in_the_row_of_its_id() -> None:
+    mailbox = Entry(
+        NAME,
+        name_of="1234",
+        needed_as_of=NOW - 5,
+        waiting_since=NOW - 40,
+        due_at=NOW - 5,
+        updates=2,
+        fresh_as_of=NOW - 900,
+        history=(past(NOW - 900),),
+    )
+    (entry,) = entries.by_job([completed(), mailbox])
+    assert entry.target == TARGET
+    assert standing(entry).waiting == ["2 updates wait, for 40 s", "starts when a slot is free"]
+    assert [run.requested_at for run in entries.runs(entry)] == [NOW - 900, NOW - 500]
+
+
+def test_the_run_of_a_name_is_under_way_in_the_row_of_the_id() -> None:
+    mailbox = Entry(NAME, name_of="1234", run_id="two", requested_at=NOW - 9, held=True)
+    (entry,) = entries.by_job([completed(), mailbox])
+    assert (entry.run_id, standing(entry).why) == ("two", "a run is under way")
+
+
+def test_the_later_failure_counts_of_a_job_and_its_name() -> None:
+    mailbox = Entry(NAME, name_of="1234", failed_as_of=NOW - 90, last_failure=failure(NOW - 90))
+    (entry,) = entries.by_job([completed(), mailbox])
+    assert standing(entry).why == "the last run failed: NoNewResult"
+    (entry,) = entries.by_job([completed(fresh_as_of=NOW - 20, history=(past(NOW - 20),)), mailbox])
+    assert standing(entry).fresh
+
+
+# --- A model that is accepted ----------------------------------------------------------------------------
+
+REFERENCE = {"model_id": "m", "figures": {"overall_accuracy": [0.9, 100]}}
+
+
+def test_an_accepted_model_has_no_reference_and_keeps_all_else() -> None:
+    entry = completed(quality_reference=REFERENCE)
+    assert entries.accepted(entry, "m") == completed()
+    assert entries.accepted(entry, "another") == entry
+
+
+def test_a_model_cannot_be_accepted_during_a_run_which_would_write_its_reference_again() -> None:
+    assert entries.accepted(completed(quality_reference=REFERENCE, run_id="two"), "m") is None
+
+
+# --- Following a request ---------------------------------------------------------------------------------
+
+
+def test_a_request_is_answered_by_a_run_that_was_requested_then_or_later() -> None:
+    assert entries.answering(completed(), NOW - 499) is None
+    run = entries.answering(completed(), NOW - 500)
+    assert run
+    assert (run.outcome, run.result) == ("completed", "improved")
+
+
+def test_a_request_is_answered_by_a_failure_unless_a_later_run_completed() -> None:
+    failed = completed(failed_as_of=NOW - 100, last_failure=failure(NOW - 100))
+    run = entries.answering(failed, NOW - 200)
+    assert run
+    assert (run.outcome, run.result) == ("failed", "NoNewResult")
+
+
+def test_what_is_asked_for_is_what_the_ledger_needs_or_what_the_last_run_answered() -> None:
+    assert follow.asked_as_of(waiting()) == NOW - 25
+    assert follow.asked_as_of(completed()) == NOW - 500
 
 
 @pytest.mark.parametrize(
-    ("attributes", "found"),
+    ("entry", "said"),
     [
-        ({}, None),
-        ({"last_run_id": "one"}, None),
-        ({"last_run_id": "two"}, "two"),
-        ({"last_run_id": "one", "run_id": "two"}, "two"),
-        # An aborted run still holds its model, and the one before it was the last that was released.
-        ({"last_run_id": "zero", "run_id": "one"}, None),
+        (waiting(run_id="two", requested_at=NOW - 9, held=True), "The run two is under way."),
+        (waiting(run_id="two", requested_at=NOW - 9), "The run two is being started."),
+        (waiting(run_id="one", requested_at=NOW - 99, held=True), "Waiting for the end of the run under way"),
+        (waiting(), "Waiting for a free slot, or for the next look"),
+        (waiting(due_at=NOW + 60), "Waiting until 2025-06-15T15:07:40Z: runs of the target have a minimum"),
+        (
+            waiting(due_at=NOW + 60, attempts=1),
+            "1 attempt failed (make doctor may show why). The next one is at 2025-06-15T15:07:40Z",
+        ),
+        (waiting(history=(past(NOW - 20),)), "The job has another active model now"),
     ],
 )
-def test_the_next_run_is_none_of_those_that_were_known(attributes: dict[str, Any], found: str | None) -> None:
-    assert models.next_run(item(**attributes), after="one") == found
+def test_whoever_waits_is_told_what_for(entry: Entry, said: str) -> None:
+    assert follow.state(entry, NOW - 25, NOW).startswith(said)
 
 
 # --- What the workflow tells -----------------------------------------------------------------------------
@@ -201,28 +295,30 @@ def check_event(**check: object) -> dict[str, Any]:
 
 def test_each_check_is_a_line() -> None:
     running = check_event(status="running", polls=2, detail="recomputing", wait_seconds=9)
-    assert models.told(running) == "check 2: recomputing, next look in 9 s"
+    assert executions.told(running) == "check 2: recomputing, next check in 9 s"
     done = check_event(status="completed", polls=3, detail="The metrics are new", wait_seconds=9)
-    assert models.told(done) == "check 3: The metrics are new"
+    assert executions.told(done) == "check 3: The metrics are new"
 
 
-def test_a_check_without_an_answer_is_a_line_and_other_states_are_none() -> None:
+def test_a_call_that_failed_is_a_line_and_other_states_are_none() -> None:
     failed = {"type": "LambdaFunctionFailed", "lambdaFunctionFailedEventDetails": {"error": "Unauthorised"}}
-    assert models.told(failed) == "a check got no answer (Unauthorised) and is repeated"
-    assert models.told({"type": "TaskStateExited", "stateExitedEventDetails": {"name": "HoldModel"}}) is None
-    assert models.told({"type": "WaitStateEntered"}) is None
+    assert executions.told(failed) == "a call failed (Unauthorised) and is repeated"
+    assert executions.told({"type": "TaskStateExited", "stateExitedEventDetails": {"name": "Hold"}}) is None
+    assert executions.told({"type": "WaitStateEntered"}) is None
 
 
-@pytest.mark.parametrize(
-    ("execution", "said"),
-    [
-        ({"status": "FAILED", "error": "NeverStarted", "cause": "Idle"}, "failed: NeverStarted: Idle"),
-        ({"status": "ABORTED"}, "aborted"),
-        ({"status": "TIMED_OUT", "error": None}, "timed out"),
-    ],
-)
-def test_a_run_without_a_result_says_why(execution: dict[str, Any], said: str) -> None:
-    assert models.result(execution) == said
+def test_an_execution_tells_of_the_run_under_way() -> None:
+    cause = {"first_at": to_iso(NOW), "updates": 3}
+    execution = {"input": json.dumps({"run": {"model_id": "m", "cause": cause}})}
+    assert executions.under_way(execution) == UnderWay("m", NOW, 3)
+
+
+def test_a_verdict_is_told_with_its_reasons_and_scores() -> None:
+    detail = {"why": "Escalate.recall rose", "before": {"overall_accuracy": 0.8}, "after": SCORES}
+    output = {"check": {"outcome": {"events": [{"Detail": json.dumps(detail)}]}}}
+    told = executions.judgement({"status": "SUCCEEDED", "output": json.dumps(output)})
+    assert told.startswith("Escalate.recall rose (accuracy 0.800 -> 0.900")
+    assert executions.judgement({"status": "FAILED"}) == ""
 
 
 # --- Dead letters ----------------------------------------------------------------------------------------
@@ -277,6 +373,12 @@ def test_an_invocation_that_was_never_made_has_its_condition_for_a_reason() -> N
     assert letters.dead_letter(message(json.dumps(record))).reason == "EventAgeExceeded"
 
 
+def test_a_sweep_is_told_from_other_dead_letters() -> None:
+    assert letters.dead_letter(message('{"sweep": true}')).is_sweep
+    assert not letters.dead_letter(message('{"sweep": true, "job_id": 1}')).is_sweep
+    assert not letters.dead_letter(message("sweep")).is_sweep
+
+
 @given(st.text() | st.recursive(st.none() | st.text(), st.lists, max_leaves=3).map(json.dumps))
 def test_any_other_body_is_sent_again_as_it_is(body: str) -> None:
     assert letters.dead_letter(message(body)).update == body
@@ -312,12 +414,12 @@ def test_the_first_route_that_matches_is_named_with_its_targets() -> None:
     assert routing.lead(ROUTES, "seven.csv") == ("by-job", [Target("seven", None), Target("1", None)], "", "")
 
 
-def test_how_much_is_significant_is_told() -> None:
-    significant = {"objects": 100, "max_wait_seconds": 3600}
-    route = {"keys": ["*"], "targets": [{"job_id": 1}], "significant": significant}
+def test_a_threshold_is_told() -> None:
+    threshold = {"objects": 100, "max_wait_seconds": 3600}
+    route = {"keys": ["*"], "targets": [{"job_id": 1}], "threshold": threshold}
     found = routing.lead(json.dumps({"routes": [route]}), "a")
     assert found
-    assert json.loads(found.significant) == significant
+    assert json.loads(found.threshold) == threshold
 
 
 def test_a_key_that_no_route_knows_leads_nowhere_and_the_patterns_are_told() -> None:
@@ -428,8 +530,9 @@ BY_QUEUE = {"QueueConfigurations": [{"QueueArn": QUEUE, **CREATED}]}
 BY_TOPIC = {"TopicConfigurations": [{"TopicArn": TOPIC, **CREATED}]}
 
 
-def bucket(notifications: dict[str, Any], *senders: str) -> checks.Check:
-    return checks.bucket("b", notifications, checks.WayIn(QUEUE, senders, "trigger"))
+def bucket(notifications: dict[str, Any], *senders: str, region: str = "eu-west-1") -> checks.Check:
+    into = checks.WayIn("eu-west-1", QUEUE, senders, "trigger")
+    return checks.bucket("b", region, notifications, into)
 
 
 @pytest.mark.parametrize(
@@ -480,6 +583,22 @@ def test_a_bucket_that_tells_nobody_of_new_objects_is_to_be_connected(notificati
     assert "EventBridge" in bucket(notifications, "*").remedy
 
 
+@pytest.mark.parametrize("notifications", [{}, {"EventBridgeConfiguration": {}}])
+def test_a_bucket_in_another_region_is_told_wherever_it_sends_its_events(
+    notifications: dict[str, Any],
+) -> None:
+    check = bucket(notifications, "*", region="us-west-2")
+    assert "b is in us-west-2, so that its events do not reach this stack in eu-west-1" in check.said
+    assert "Use a bucket in eu-west-1, or deploy the stack in us-west-2" in check.remedy
+
+
+def test_a_bucket_in_another_region_may_notify_by_a_topic() -> None:
+    topic = TOPIC.replace("eu-west-1", "us-west-2")
+    by_topic = {"TopicConfigurations": [{"TopicArn": topic, **CREATED}]}
+    assert not bucket(by_topic, topic, region="us-west-2").remedy
+    assert f"Add {topic}" in bucket(by_topic, region="us-west-2").remedy
+
+
 @pytest.mark.parametrize("states", [[], ["Disabled"], ["Enabling"]])
 def test_a_queue_that_invokes_nothing_is_told(states: list[str]) -> None:
     assert checks.queue(states).remedy
@@ -490,6 +609,17 @@ def test_a_schedule_is_well_if_it_is_as_it_was_deployed() -> None:
     assert not checks.schedule("ENABLED", "ENABLED").remedy
     assert not checks.schedule("DISABLED", "DISABLED").remedy
     assert "DISABLED, not ENABLED" in checks.schedule("DISABLED", "ENABLED").said
+
+
+def test_a_sweep_that_is_switched_off_is_told() -> None:
+    assert not checks.sweep("ENABLED").remedy
+    assert "no failed attempt is repeated" in checks.sweep("DISABLED").said
+
+
+@pytest.mark.parametrize(("status", "remedy"), [("ACTIVE", ""), ("CREATING", "Wait"), (None, "Deploy again")])
+def test_an_index_that_cannot_be_read_is_told(status: str | None, remedy: str) -> None:
+    assert checks.index(status).remedy.startswith(remedy)
+    assert bool(checks.index(status).remedy) == bool(remedy)
 
 
 GONE = {"Endpoint": "soc@example.com", "SubscriptionArn": "Deleted"}
@@ -512,8 +642,8 @@ def test_notices_are_well_where_they_go_to_whom_they_should(
 
 
 def test_dead_letters_are_wrong_also_while_somebody_looks_at_them() -> None:
-    assert checks.dead_letters({"visible": 0, "put off": 0, "in work": 2}).remedy
-    assert not checks.dead_letters({"visible": 0, "put off": 0, "in work": 0}).remedy
+    assert checks.dead_letters({"visible": 0, "delayed": 0, "in progress": 2}).remedy
+    assert not checks.dead_letters({"visible": 0, "delayed": 0, "in progress": 0}).remedy
 
 
 def test_what_may_not_be_looked_at_is_no_all_clear() -> None:

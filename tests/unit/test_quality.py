@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics.runs.quality import (
+    DEFAULT_GATE,
+    LARGEST_DIFFERENCES,
     LARGEST_REFERENCE,
     OVERALL,
     Reference,
@@ -19,13 +21,13 @@ from arcanna_metrics.runs.quality import (
     in_words,
     next_reference,
     parse,
+    read_rules,
     scores,
 )
-from tests.deployment import template
 from tests.outcome_events import SCHEMAS, validate
 from tests.unit.strategies import any_json
 
-DEFAULT = parse(template()["Parameters"]["QualityGate"]["Default"])
+DEFAULT = read_rules(DEFAULT_GATE)
 RULES = Rules({"overall_accuracy": 0.02, "*.recall": 0.05, "Escalate.recall": 0.01}, {}, 30)
 COMPLETED = SCHEMAS["recompute-completed"]
 ASSESSMENT = {
@@ -150,7 +152,7 @@ def test_what_has_a_floor_must_be_there() -> None:
     never = shown(Drop=decision(855, 145))
     assert judged(never, Rules({}, {"Escalate.recall": 0.9}, 30), never) == (
         "not_judged",
-        "Escalate.recall has a floor, but is no figure of this model",
+        "Escalate.recall has a floor, but this model has no such figure",
     )
 
 
@@ -178,7 +180,7 @@ def test_a_model_that_is_bad_twice_is_no_better_for_it() -> None:
     assert story(good, bad, bad, good) == ["regressed", "regressed", "unchanged"]
     assert judged(bad, before=bad)[0] == "unchanged"
     found = assess(bad, bad, RULES, {"Escalate.recall": (0.9, 1000)})
-    assert found["why"] == "Escalate.recall fell from its reference of 0.900 to 0.600, by more than 0.01"
+    assert found["why"] == "Escalate.recall fell from its reference 0.900 to 0.600, by more than 0.01"
 
 
 def test_a_model_that_loses_a_little_each_time_is_found_out() -> None:
@@ -205,7 +207,10 @@ def test_what_is_gone_or_has_become_thin_is_missed_without_being_named() -> None
     rules = Rules({"*.recall": 0.05}, {}, 30)
     gone, thin = shown(Drop=decision(855, 45)), shown(Drop=decision(855, 45), Escalate=decision(9, 1))
     assert story(BEFORE, gone, gone, BEFORE, rules=rules) == ["not_judged", "not_judged", "unchanged"]
-    assert judged(thin, rules) == ("not_judged", "Escalate.recall stands on 10 alerts now, 30 are needed")
+    assert judged(thin, rules) == (
+        "not_judged",
+        "Escalate.recall is based on 10 alerts now, but 30 are needed",
+    )
 
 
 def test_only_what_rules_compare_is_kept_and_no_more_than_the_workflow_can_carry() -> None:
@@ -229,29 +234,32 @@ def test_figures_that_stand_on_too_few_alerts_leave_room_for_the_others() -> Non
 
 @pytest.mark.parametrize("before", [None, {}, dict.fromkeys(BEFORE)])
 def test_a_first_recompute_is_not_judged(before: Any) -> None:
-    assert judged(BEFORE, before=before) == ("not_judged", "There are no metrics from before")
+    assert judged(BEFORE, before=before) == ("not_judged", "There are no earlier metrics to compare with")
 
 
 def test_a_figure_that_is_named_outright_must_stand_on_enough_alerts() -> None:
     after = shown(Drop=decision(890, 10), Escalate=decision(1, 28))
     assert judged(after) == (
         "not_judged",
-        "Escalate.recall stands on 29 alerts now, 30 are needed",
+        "Escalate.recall is based on 29 alerts now, but 30 are needed",
     )
-    assert judged(BEFORE, before=after)[1] == "Escalate.recall stands on 29 alerts before, 30 are needed"
+    why = "Escalate.recall is based on 29 alerts before, but 30 are needed"
+    assert judged(BEFORE, before=after)[1] == why
 
 
 def test_any_other_decision_with_too_few_alerts_is_left_out_and_named() -> None:
     rare = shown(accuracy=0.99, Drop=decision(855, 45), Escalate=decision(90, 10), Investigate=decision(0, 5))
-    assert judged(rare, before=rare | {"overall_accuracy": 0.9}) == (
-        "improved",
-        "overall_accuracy rose from 0.900 to 0.990; Investigate.recall stands on 5 alerts now, 30 are needed",
-    )
+    verdict, why = judged(rare, before=rare | {"overall_accuracy": 0.9})
+    assert verdict == "improved"
+    assert why.split("; ") == [
+        "overall_accuracy rose from 0.900 to 0.990",
+        "Investigate.recall is based on 5 alerts now, but 30 are needed",
+    ]
 
 
 def test_a_decision_that_is_gone_is_not_judged_if_a_rule_names_it() -> None:
     after = shown(Drop=decision(855, 45))
-    assert judged(after) == ("not_judged", "Escalate.recall is not known now")
+    assert judged(after) == ("not_judged", "Escalate.recall is missing now")
     gone = next(d for d in assess(BEFORE, after, RULES)["differences"] if d["figure"] == "Escalate.recall")
     assert (gone["before"], gone["after"], gone["change"]) == (0.9, None, None)
 
@@ -260,14 +268,14 @@ def test_a_new_decision_is_named_and_left_out() -> None:
     after = shown(Drop=decision(855, 45), Escalate=decision(90, 10), Investigate=decision(50, 50))
     verdict, why = judged(after)
     assert verdict == "unchanged"
-    assert "Investigate.recall is not known before" in why
+    assert "Investigate.recall is missing before" in why
 
 
 def test_a_decision_that_the_model_does_not_have_keeps_nobody_from_judging() -> None:
     phishing = shown(Spam=decision(900, 100))
     verdict, why = judged(phishing, before=phishing)
     assert verdict == "unchanged"
-    assert "Escalate.recall is no figure of this model" in why
+    assert "this model has no Escalate.recall" in why
 
 
 def test_without_rules_nothing_is_judged() -> None:
@@ -283,6 +291,49 @@ def test_a_figure_stands_on_the_alerts_that_it_is_a_share_of() -> None:
         "Escalate.precision": 35,
         "Escalate.f1_score": 45,
     }
+
+
+def as_floats(value: Any) -> Any:
+    """The metrics with a point in every number, as the vendor's own client declares them."""
+    if isinstance(value, dict):
+        return {name: as_floats(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [as_floats(each) for each in value]
+    return float(value) if isinstance(value, int) else value
+
+
+def test_whole_numbers_are_counts_with_or_without_a_point() -> None:
+    after = shown(Drop=decision(855, 45), Escalate=decision(50, 50))
+    found = assess(BEFORE, after, RULES)
+    assert found["verdict"] == "regressed"
+    assert assess(as_floats(BEFORE), as_floats(after), RULES) == found
+    assert assess(BEFORE, as_floats(after), RULES) == found
+
+
+@pytest.mark.parametrize(
+    "odd", [95.5, -95, -95.0, True, "95", None, float("nan"), float("inf"), 1e300, 10**30]
+)
+def test_anything_else_is_not_a_count(odd: Any) -> None:
+    after = shown(Drop=decision(855, 45), Escalate=decision(95, 5) | {"true_positives": odd})
+    assert judged(after)[1] == "Escalate.recall is based on 5 alerts now, but 30 are needed"
+
+
+def test_a_score_of_nothing_is_not_judged() -> None:
+    after = shown(accuracy=None, Drop=decision(855, 45), Escalate=decision(90, 10))
+    assert judged(after) == ("not_judged", "overall_accuracy is missing now")
+    assert judged(after, Rules({"*.recall": 0.05}, {}, 30))[0] == "unchanged"
+
+
+def test_reasons_and_differences_are_limited_and_the_first_ones_are_those_that_rules_name() -> None:
+    many: dict[str, Any] = {f"Decision {number}": decision(900, 100) for number in range(500)}
+    fewer: dict[str, Any] = {name: decision(500, 500) for name in many}
+    before, after = shown(**many, Escalate=decision(90, 10)), shown(**fewer, Escalate=decision(80, 20))
+    found = assess(before, after, RULES)
+    assert found["verdict"] == "regressed"
+    assert len(found["why"]) == 1000
+    assert found["why"].endswith("...")
+    assert found["differences"][0]["figure"] == "Escalate.recall"
+    assert 0.9 * LARGEST_DIFFERENCES < len(json.dumps(found["differences"])) < 1.1 * LARGEST_DIFFERENCES
 
 
 figures = st.none() | st.floats() | st.integers() | st.booleans() | st.text(max_size=3)
@@ -344,6 +395,17 @@ def test_rules_are_read() -> None:
     assert parse(text) == Rules({"*.recall": 0, "overall_f1_score": 1}, {"A.b.recall": 0.5}, 1)
 
 
+def test_a_whole_number_may_have_a_point() -> None:
+    rules = parse('{"minimum_samples": 30.0}')
+    assert (rules.minimum_samples, type(rules.minimum_samples)) == (30, int)
+
+
+@pytest.mark.parametrize("document", [None, [], "{}", 7, {"floor": {7: 0.5}}])
+def test_rules_are_read_from_any_document_or_refused(document: object) -> None:
+    with pytest.raises(ConfigurationError, match="quality gate"):
+        read_rules(document)
+
+
 def test_the_default_watches_escalations() -> None:
     assert DEFAULT.named == ["Escalate.recall", "overall_accuracy"]
     assert judged(shown(Drop=decision(855, 45), Escalate=decision(87, 13)), DEFAULT)[0] == "regressed"
@@ -355,7 +417,7 @@ def test_the_default_watches_escalations() -> None:
         ("", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ("[]", "must be a JSON object"),
-        ('{"largest_drops": {}}', "knows no largest_drops"),
+        ('{"largest_drops": {}}', "has no setting 'largest_drops'"),
         ('{"floor": []}', "floor of the quality gate must be a JSON object"),
         ('{"floor": {"Escalate": 0.9}}', "names 'Escalate'"),
         ('{"floor": {".recall": 0.9}}', "names '.recall'"),
@@ -364,9 +426,10 @@ def test_the_default_watches_escalations() -> None:
         ('{"largest_drop": {"*.recall": -0.1}}', "from 0 to 1, not -0.1"),
         ('{"largest_drop": {"*.recall": true}}', "from 0 to 1, not True"),
         ('{"largest_drop": {"*.recall": NaN}}', "from 0 to 1, not nan"),
-        ('{"minimum_samples": 0}', "whole number from 1 on, not 0"),
-        ('{"minimum_samples": 1.5}', "whole number from 1 on, not 1.5"),
-        ('{"minimum_samples": true}', "whole number from 1 on, not True"),
+        ('{"minimum_samples": 0}', "whole number of at least 1, not 0"),
+        ('{"minimum_samples": 1.5}', "whole number of at least 1, not 1.5"),
+        ('{"minimum_samples": true}', "whole number of at least 1, not True"),
+        ('{"minimum_samples": 1e300}', "whole number of at least 1, not 1e"),
     ],
 )
 def test_rules_that_are_wrong_say_what_they_should_be(text: str, said: str) -> None:

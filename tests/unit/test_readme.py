@@ -1,6 +1,7 @@
 """What the README says of the template is what the template says."""
 
 import re
+from pathlib import Path
 
 import pytest
 from samcli.cli.types import CfnParameterOverridesType  # type: ignore[import-untyped]
@@ -10,26 +11,19 @@ from tests.deployment import ROOT, actions_of, template
 from tests.readme import section, table
 
 README = (ROOT / "README.md").read_text()
-
-
-def parameter_row(name: str) -> str:
-    parameter = template()["Parameters"][name]
-    default = parameter.get("Default")
-    shown = "required" if default is None else "(empty)" if default == "" else f"`{default}`"
-    if len(shown) > 40:
-        shown = "see below"
-    return f"| `{name}` | {shown} | {parameter['Description']} |"
-
-
-@pytest.mark.parametrize("name", template()["Parameters"])
-def test_every_parameter_is_described_as_in_the_template(name: str) -> None:
-    assert parameter_row(name) in README.splitlines()
-
-
-def test_no_other_parameter_is_described() -> None:
-    table = README[README.index("### Parameters") : README.index("### Routes")]
-
-    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(template()["Parameters"])
+PAGES = [
+    ROOT / name
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "events/README.md",
+        "functions/README.md",
+        "functions/RUNBOOK.md",
+        "layers/README.md",
+        "tests/README.md",
+    )
+]
 
 
 SERVICES = {
@@ -67,12 +61,26 @@ def test_the_command_that_gives_a_ca_hands_it_over_as_it_is() -> None:
 def test_the_default_routes_are_the_ones_described() -> None:
     assert '"training-data/{job_id}/{model_id}/*"' in template()["Parameters"]["Routes"]["Default"]
     assert "`training-data/{job_id}/{model_id}/...`" in README
+    assert len(README.encode()) <= 9 * 1024
 
 
-def test_every_make_target_that_is_named_exists() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_make_target_and_file_that_a_page_names_exists(page: Path) -> None:
+    text = page.read_text()
     targets = set(re.findall(r"^([a-z0-9]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"`make ([a-z0-9]+)", README)) | set(
-        re.findall(r"^make ([a-z0-9]+)", README, re.MULTILINE)
+    named = set(re.findall(r"`make ([a-z0-9]+)", text)) | set(
+        re.findall(r"^make ([a-z0-9]+)", text, re.MULTILINE)
     )
-
     assert named - targets == set()
+    links = [link.partition("#") for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    for path, _, anchor in links:
+        linked = (page.parent / path) if path else page
+        assert linked.exists(), path
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
+            assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, anchor
+
+
+@pytest.mark.parametrize("name", [name for name in template()["Parameters"] if name in README])
+def test_parameters_that_the_readme_names_exist(name: str) -> None:
+    assert template()["Parameters"][name]["Description"]

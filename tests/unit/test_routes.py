@@ -9,11 +9,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from arcanna_metrics.errors import BadInput, ConfigurationError, RecomputeError
-from arcanna_metrics.gathering import Mark, Significance, read_mark
 from arcanna_metrics.intake import routes
-from arcanna_metrics.intake.events import AllModels, ObjectChanged
+from arcanna_metrics.intake.events import AllTargets, ObjectCreated
+from arcanna_metrics.intake.routes import Threshold
 from arcanna_metrics.targets import Target
-from arcanna_metrics.updates import Update
+from arcanna_metrics.updates import WHOLE, Example, Update
 from tests.unit.strategies import any_json, any_text
 
 MODEL = "generic-1-1234-model-1747385873.hdf5"
@@ -130,75 +130,128 @@ def test_no_key_makes_matching_slow(pattern: str, letter: str) -> None:
 
 # --- Updates ---------------------------------------------------------------------------------------------
 
+UPLOAD = ObjectCreated("example-training-data", "training-data/7/a.csv", "v1", 100.0, 600)
+
 
 def test_an_object_leads_to_an_update_that_shows_it() -> None:
-    key = "training-data/security-alerts/a.csv"
-    assert parse(BY_JOB).updates(ObjectChanged("example-training-data", key, "v1", 100.0)) == [
-        Update(
-            Target("security-alerts", None),
-            100.0,
-            "upload",
-            first_at=100.0,
-            sample=({"bucket": "example-training-data", "key": key, "version_id": "v1"},),
-        )
-    ]
+    example = Example("example-training-data", "training-data/7/a.csv", "v1")
+    assert parse(BY_JOB).updates(UPLOAD) == [Update(Target("7", None), 100.0, "upload", example)]
 
 
-def test_a_schedule_asks_for_every_target_that_is_named_in_full() -> None:
-    assert parse(BY_PATH, NIGHTLY, BY_JOB).scheduled(AllModels(100.0), set()) == [
-        Update.single(Target("security-alerts", None), 100.0, "schedule"),
-        Update.single(Target("1234", MODEL), 100.0, "schedule"),
+def test_an_object_that_no_route_knows_leads_to_no_update() -> None:
+    assert parse(BY_JOB).updates(UPLOAD._replace(key="other/7/a.csv")) == []
+
+
+def test_a_schedule_asks_for_every_target_that_is_named_in_full_once() -> None:
+    asked = parse(BY_PATH, NIGHTLY, BY_JOB, NIGHTLY).scheduled(AllTargets(100.0, 0.0), set(), 60.0)
+    assert asked == [
+        Update(Target("security-alerts", None), 100.0, "schedule", by_hand=True),
+        Update(Target("1234", MODEL), 100.0, "schedule", by_hand=True),
     ]
 
 
 def test_a_schedule_asks_for_the_active_model_of_every_other_job_that_is_known() -> None:
-    asked = parse(BY_PATH, NIGHTLY).scheduled(AllModels(100.0, 3600), {"1234", "99", "77"})
+    asked = parse(BY_PATH, NIGHTLY).scheduled(AllTargets(100.0, 0.0), {"1234", "99", "77"}, 60.0)
     assert [update.target for update in asked[2:]] == [Target("77", None), Target("99", None)]
-    assert {update.older_than for update in asked} == {3600}
-
-
-# --- How much is significant -----------------------------------------------------------------------------
-
-GATHERED = {**BY_JOB, "significant": {"objects": 10, "bytes": 5000, "max_wait_seconds": 3600}}
-UPLOAD = ObjectChanged("bucket", "training-data/7/a.csv", "v1", 100.0, 600)
-
-
-def test_an_object_of_a_route_with_thresholds_is_gathered() -> None:
-    (update,) = parse(GATHERED).updates(UPLOAD)
-    assert update.significance == Significance(10, 5000, 3600.0)
-    assert [read_mark(text) for text in update.marks] == [Mark(100.0, 600)]
-
-
-def test_the_same_object_has_the_same_mark_and_another_another() -> None:
-    def marks(**changed: Any) -> frozenset[str]:
-        (update,) = parse(GATHERED).updates(UPLOAD._replace(**changed))
-        return update.marks
-
-    assert marks() == marks()
-    for changed in ({"key": "training-data/7/b.csv"}, {"version_id": "v2"}, {"happened_at": 101.0}):
-        assert marks(**changed) != marks()
-
-
-def test_an_object_of_another_route_is_not() -> None:
-    (update,) = parse(BY_JOB).updates(UPLOAD)
-    assert (update.significance, update.marks) == (None, frozenset())
 
 
 @pytest.mark.parametrize(
-    ("significant", "complaint"),
+    ("age", "stale_after", "wished"),
+    [(3600.0, 60.0, 3600.0), (None, 60.0, 60.0), (0.0, 60.0, None), (None, 0.0, None)],
+)
+def test_a_schedule_with_an_age_is_a_wish_and_one_without_is_by_hand(
+    age: float | None, stale_after: float, wished: float | None
+) -> None:
+    for update in parse(NIGHTLY).scheduled(AllTargets(100.0, age), {"7"}, stale_after):
+        assert (update.older_than, update.by_hand) == (wished, wished is None)
+
+
+# --- How much is worth a recompute -----------------------------------------------------------------------
+
+GATHERED = {**BY_JOB, "threshold": {"objects": 10, "bytes": 5000, "max_wait_seconds": 3600}}
+
+
+def test_an_object_of_a_route_with_a_threshold_is_a_share_of_it() -> None:
+    (update,) = parse(GATHERED).updates(UPLOAD)
+    assert (update.share, update.max_wait) == (120_000, 3600.0)  # 600 of 5,000 bytes are more than 1 of 10
+
+
+def test_an_object_of_another_route_is_worth_a_recompute() -> None:
+    (update,) = parse(BY_JOB).updates(UPLOAD)
+    assert (update.share, update.max_wait) == (WHOLE, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("objects", "size_limit", "size", "share"),
+    [
+        (10, None, 10**12, 100_000),
+        (3, None, 1, 333_334),
+        (1, None, 1, WHOLE),
+        (1000, None, None, 1000),
+        (None, 5000, 1, 200),
+        (None, 3, 1, 333_334),
+        (None, 5000, 5000, WHOLE),
+        (None, 5000, 10**12, WHOLE),
+        (None, 2**50, 1, 1),
+        (None, 5000, None, WHOLE),
+        (10, 5000, None, 100_000),
+        (10, 5000, 1, 100_000),
+        (10, 5000, 1000, 200_000),
+        (None, None, 10**12, 1),
+    ],
+)
+def test_an_object_counts_as_the_larger_of_its_shares(
+    objects: int | None, size_limit: int | None, size: int | None, share: int
+) -> None:
+    assert Threshold(objects, size_limit, 60.0).share(size) == share
+
+
+@given(st.integers(1, 1000))
+def test_exactly_as_many_objects_as_the_route_says_are_enough(objects: int) -> None:
+    share = Threshold(objects, None, 60.0).share(1)
+    assert (objects - 1) * share < WHOLE <= objects * share
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=1, max_size=50), st.integers(1, 50), st.integers(1, 10**7))
+def test_as_many_objects_or_bytes_as_the_route_says_are_always_enough(
+    sizes: list[int], objects: int, size_limit: int
+) -> None:
+    threshold = Threshold(objects, size_limit, 60.0)
+    enough = sum(threshold.share(size) for size in sizes) >= WHOLE
+    assert enough or (len(sizes) < objects and sum(sizes) < size_limit)
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=1, max_size=50), st.integers(1, 10**7))
+def test_bytes_are_enough_at_most_a_millionth_for_each_object_too_early(
+    sizes: list[int], size_limit: int
+) -> None:
+    threshold = Threshold(None, size_limit, 60.0)
+    if sum(threshold.share(size) for size in sizes) >= WHOLE:
+        assert sum(sizes) * WHOLE >= size_limit * (WHOLE - len(sizes))
+
+
+@pytest.mark.parametrize(
+    ("threshold", "complaint"),
     [
         ({"objects": 10}, "must have max_wait_seconds, so that nothing waits for ever"),
+        ({"objects": 10, "max_wait_seconds": None}, "max_wait_seconds must be a whole number from 1"),
         ({"objects": 1001, "max_wait_seconds": 60}, "objects must be a whole number from 1 to 1000"),
         ({"objects": True, "max_wait_seconds": 60}, "objects must be a whole number"),
+        ({"objects": 2.5, "max_wait_seconds": 60}, "objects must be a whole number"),
         ({"bytes": 0, "max_wait_seconds": 60}, "bytes must be a whole number from 1"),
         ({"max_wait_seconds": 1e9}, "max_wait_seconds must be a whole number from 1 to 2592000"),
         ({"max_wait": 60}, "unknown field 'max_wait'; there are objects, bytes, max_wait_seconds"),
-        ([], '"significant" must be a JSON object'),
+        ([], '"threshold" must be a JSON object'),
     ],
 )
-def test_thresholds_that_are_wrong_are_refused(significant: object, complaint: str) -> None:
+def test_thresholds_that_are_wrong_are_refused(threshold: object, complaint: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(f"route '{BY_JOB['name']}': ") + f".*{complaint}"):
-        parse({**BY_JOB, "significant": significant})
+        parse({**BY_JOB, "threshold": threshold})
+
+
+def test_a_whole_number_is_one_with_or_without_a_point() -> None:
+    threshold = {"objects": 10.0, "bytes": 5e3, "max_wait_seconds": 3600.0}
+    assert parse({**BY_JOB, "threshold": threshold}) == parse(GATHERED)
 
 
 # --- Documents -------------------------------------------------------------------------------------------
@@ -207,7 +260,8 @@ def test_thresholds_that_are_wrong_are_refused(significant: object, complaint: s
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"key": ["a"]}, "route 'r': unknown field 'key'; there are name, keys, targets, significant"),
+        ({"key": ["a"]}, "route 'r': unknown field 'key'; there are name, keys, targets, threshold"),
+        ({"significant": {}}, "route 'r': unknown field 'significant'"),
         ({"name": ["r"]}, "route 1: name must be a string"),
         ({"keys": "a/*"}, "route 'r': \"keys\" must be a list"),
         ({"keys": [""]}, "route 'r': \"keys\" must be a list"),
@@ -256,6 +310,10 @@ def test_a_wrong_document_is_refused(text: str, complaint: str) -> None:
     assert str(refused.value).startswith(complaint)
 
 
+def test_a_byte_order_mark_is_dropped() -> None:
+    assert routes.parse("\ufeff" + json.dumps({"routes": [BY_JOB]})) == parse(BY_JOB)
+
+
 patterns = any_text | st.text("ab/*?{}", max_size=12)
 route_like = st.fixed_dictionaries(
     {
@@ -269,7 +327,7 @@ route_like = st.fixed_dictionaries(
 @given(st.lists(any_json | route_like, max_size=3), any_text | st.text("ab/", max_size=12))
 def test_any_document_is_routes_or_a_configuration_error(listed: list[Any], key: str) -> None:
     try:
-        parse(*listed).updates(ObjectChanged("example-training-data", key, None, 0.0))
+        parse(*listed).updates(UPLOAD._replace(key=key))
     except RecomputeError:
         return
 

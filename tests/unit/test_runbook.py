@@ -1,4 +1,4 @@
-"""The README's runbook knows every reason that there is, and each of its rows is exercised."""
+"""The runbook knows every reason that there is, and no other; each of its rows is exercised or excused."""
 
 import ast
 import inspect
@@ -8,94 +8,108 @@ from types import ModuleType
 
 import pytest
 
-from arcanna_metrics import starter
-from arcanna_metrics.errors import BadInput, ConfigurationError, RecomputeError, Rejected, RetryLater
-from arcanna_metrics.runs import check, completion
+from arcanna_metrics.errors import BadInput, ConfigurationError, RecomputeError, RetryLater
+from arcanna_metrics.protocol import start as protocol_start
+from arcanna_metrics.runs import check, completion, outcome, start
 from tests.deployment import resource, workflow
-from tests.e2e.test_runbook import EXERCISES, NOT_HERE
-from tests.readme import headings, section, table
+from tests.e2e.test_runbook import EXERCISES, NOT_HERE, ONLY_WAY
+from tests.readme import runbook, section, table
 
-SECTIONS = headings(section("When something is wrong"))
-ERRORS: set[type[RecomputeError]] = {BadInput, Rejected, ConfigurationError, *RetryLater.__subclasses__()}
-NOT_OF_RUNS = {"running", "completed"}
-"""Reasons of checks that are no failures."""
+DEAD, WAIT, FAIL, FUNCTIONS = "Dead letters", "Updates wait", "Runs fail", "Functions fail"
+RUNS: dict[ModuleType, str] = {
+    completion: "NeverStarted",
+    check: "Rejected",
+    outcome: "NotChecked",
+    start: "",
+    protocol_start: "RequestFailed",
+}
+"""The modules that give runs their reasons, each with one of those."""
 
 
-def reasons(title: str) -> set[str]:
-    """What the table of a section names: words of the code, or what stands there instead of one."""
+def rows(title: str) -> list[str]:
+    """What the reasons of a section's table are; only "" where it has no table.
+
+    A cell begins with words of the code, or says in prose what stands there instead of one.
+    """
     if "\n| Reason |" not in section(title):
-        return set()
-    cells = [row[0] for row in table(section(title), "Reason")]
-    return {name for cell in cells for name in re.findall(r"`(\w+)`", cell) or [cell.partition(",")[0]]}
+        return [ONLY_WAY]
+    cells = [cells[0] for cells in table(section(title), "Reason")]
+    return [
+        reason
+        for cell in cells
+        for reason in (
+            re.findall(r"`(\w+)`", cell)
+            if cell.startswith("`")
+            else [re.split(", (?:such as|with) ", cell, maxsplit=1)[0]]
+        )
+    ]
 
 
-def exercised(title: str) -> set[str]:
-    return {reason for exercise in EXERCISES for of, reason in exercise.rows if of == title}
+def words(title: str) -> set[str]:
+    """Of the reasons, those that are words of the code."""
+    return {reason for reason in rows(title) if f"`{reason}`" in section(title)}
 
 
-@pytest.mark.parametrize("title", SECTIONS)
+# --- What is exercised -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("title", runbook())
 def test_every_row_is_exercised_or_there_is_a_reason_why_not(title: str) -> None:
-    excused = {reason for of, reason in NOT_HERE if of == title}
-    assert exercised(title)
-    assert exercised(title) - {""} | excused == reasons(title)
-    assert exercised(title) & excused == set()
+    exercised = {row for exercise in EXERCISES for row in exercise.rows if row[0] == title}
+    excused = {row for row in NOT_HERE if row[0] == title}
+    assert exercised
+    assert exercised & excused == set()
+    assert exercised | excused == {(title, reason) for reason in rows(title)}
 
 
 def test_nothing_is_exercised_or_excused_that_the_runbook_does_not_have() -> None:
-    named = {of for exercise in EXERCISES for of, _ in exercise.rows} | {of for of, _ in NOT_HERE}
-    assert named == set(SECTIONS)
+    assert {title for exercise in EXERCISES for title, _ in exercise.rows} == set(runbook())
+    assert {title for title, _ in NOT_HERE} <= set(runbook())
 
 
-def test_the_errors_here_are_all_that_there_are() -> None:
-    assert set(RecomputeError.__subclasses__()) == ERRORS - set(RetryLater.__subclasses__()) | {RetryLater}
+# --- What reasons there are ------------------------------------------------------------------------------
 
 
-def test_every_error_that_may_make_a_dead_letter_has_a_row() -> None:
-    assert {error.__name__ for error in ERRORS} <= reasons("Dead letters")
+def test_every_error_that_makes_a_dead_letter_has_a_row() -> None:
+    assert words(DEAD) == {BadInput.__name__} | set(_below(BadInput))
 
 
-def test_every_error_that_the_workflow_ends_with_has_a_row() -> None:
+def test_every_error_that_an_update_waits_for_has_a_row() -> None:
+    assert words(WAIT) == set(_below(RetryLater))
+
+
+def test_every_reason_that_a_run_is_given_has_a_row() -> None:
     states = workflow()["States"].values()
-    of_states = {s["Error"] for s in states if "Error" in s}
-    of_states |= {s["Parameters"]["Error"] for s in states if "Error" in s.get("Parameters", {})}
-    assert "UnknownStatus" in of_states
-    assert of_states <= reasons("Runs fail")
+    of_the_workflow = {state["Error"] for state in states if "Error" in state}
+    of_executions = set(resource("RunEndedRule")["EventPattern"]["detail"]["status"]) - {"FAILED"}
+    given = {reason for module in RUNS for reason in reasons_given(module)}
+    assert words(FAIL) == given | of_the_workflow | of_executions
 
 
-def test_every_error_of_a_check_that_the_workflow_tells_of_has_a_row() -> None:
-    caught = {name for catch in workflow()["States"]["CheckStatus"]["Catch"] for name in catch["ErrorEquals"]}
-    told = caught - {"States.ALL"} | {BadInput.__name__, ConfigurationError.__name__}
-    assert len(told) > 2
-    assert told <= reasons("Runs fail")
-
-
-def test_every_end_of_an_execution_that_the_trigger_concludes_has_a_row() -> None:
-    statuses = set(resource("RunEndedRule")["EventPattern"]["detail"]["status"])
-    assert statuses <= reasons("Runs fail")
-
-
-@pytest.mark.parametrize(
-    ("module", "known"), [(completion, "NeverStarted"), (starter, "RequestFailed"), (check, "Rejected")]
-)
-def test_every_reason_that_a_run_is_given_has_a_row(module: ModuleType, known: str) -> None:
-    given = set(reasons_given(module))
-    assert known in given
-    assert given - NOT_OF_RUNS <= reasons("Runs fail")
+@pytest.mark.parametrize(("module", "reason"), [(m, reason) for m, reason in RUNS.items() if reason])
+def test_the_reasons_are_found_in_the_code(module: ModuleType, reason: str) -> None:
+    assert reason in reasons_given(module)
 
 
 def reasons_given(module: ModuleType) -> Iterator[str]:
-    """The reasons that a module writes out: of judgements, of checks that failed, and in its answers."""
+    """The words that a module hands to any function as a reason: like NoNewResult; not names of metrics."""
     for node in ast.walk(ast.parse(inspect.getsource(module))):
-        match node:
-            case ast.Call(func=ast.Name(id="Judgement" | "failed_check"), args=[_, reason, *_]):
-                yield from named(reason)
-            case ast.Dict(keys=keys, values=values):
-                for key, value in zip(keys, values, strict=True):
-                    if isinstance(key, ast.Constant) and key.value == "reason":
-                        yield from named(value)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") != "count":
+            texts = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+            yield from (str(text) for text in texts if re.fullmatch("([A-Z][a-z]+)+", str(text or "")))
 
 
-def named(reason: ast.expr) -> Iterator[str]:
-    match reason:
-        case ast.Constant(value=str(word)) | ast.Attribute(value=ast.Name(id=word), attr="__name__"):
-            yield word
+def test_a_setting_that_is_wrong_has_a_row() -> None:
+    assert ConfigurationError.__name__ in words(FUNCTIONS)
+
+
+def test_no_error_is_without_a_row() -> None:
+    named = words(DEAD) | words(WAIT) | words(FAIL) | words(FUNCTIONS)
+    assert set(_below(RecomputeError)) - {RetryLater.__name__} <= named
+
+
+def _below(error: type[RecomputeError]) -> Iterator[str]:
+    """The names of the errors that it stands for."""
+    for each in error.__subclasses__():
+        yield each.__name__
+        yield from _below(each)

@@ -1,18 +1,30 @@
 """Settings are right, or the error names the variable and what it should be."""
 
+import re
 from collections.abc import Callable
 
 import httpx
 import pytest
+from botocore.utils import should_bypass_proxies
 from hypothesis import given
 from hypothesis import strategies as st
 
 from arcanna_metrics.errors import ConfigurationError
-from arcanna_metrics.settings import Environment, PollSettings, RetrySettings
+from arcanna_metrics.platform.connect import mounts
+from arcanna_metrics.settings import NO_PROXY_PATTERN, Environment, Pace
 
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-POLLS = {"SHORTEST_POLL_SECONDS": "5", "LONGEST_POLL_SECONDS": "900", "START_GRACE_SECONDS": "600"}
-RETRIES = {"RETRY_INTERVAL_SECONDS": "5", "RETRY_MAXIMUM_SECONDS": "300", "GIVE_UP_SECONDS": "21600"}
+PACE = {
+    "VISIBILITY_LAG_SECONDS": "35",
+    "MINIMUM_INTERVAL_SECONDS": "60",
+    "MAXIMUM_RECOMPUTES": "10",
+    "START_GRACE_SECONDS": "600",
+    "RUN_DEADLINE_SECONDS": "21600",
+    "SHORTEST_POLL_SECONDS": "5",
+    "LONGEST_POLL_SECONDS": "900",
+    "RETRY_INTERVAL_SECONDS": "5",
+    "RETRY_MAXIMUM_SECONDS": "300",
+}
 
 # What tricks with URLs are made of.
 SCHEMES = ["https:", "http:", "HTTPS:"]
@@ -151,25 +163,144 @@ def test_proxies_that_are_refused(value: str) -> None:
     assert "password" not in str(raised.value)
 
 
-def test_poll_settings_are_read() -> None:
-    assert PollSettings.of(Environment(POLLS)) == PollSettings(shortest=5, longest=900, start_grace=600)
-
-
-@pytest.mark.parametrize(("shortest", "longest"), [("0", "900"), ("901", "900")])
-def test_poll_settings_that_contradict_each_other_are_refused(shortest: str, longest: str) -> None:
-    variables = {**POLLS, "SHORTEST_POLL_SECONDS": shortest, "LONGEST_POLL_SECONDS": longest}
-    with pytest.raises(ConfigurationError, match="SHORTEST_POLL_SECONDS must be"):
-        PollSettings.of(Environment(variables))
-
-
-def test_retry_settings_are_read() -> None:
-    assert RetrySettings.of(Environment(RETRIES)) == RetrySettings(
-        interval=5, maximum=300, give_up_after=21600
+def test_pace_is_read_from_its_variables() -> None:
+    assert Pace.of(Environment(PACE)) == Pace(
+        visibility_lag=35,
+        spacing=60,
+        slots=10,
+        start_grace=600,
+        run_deadline=21600,
+        shortest_poll=5,
+        longest_poll=900,
+        retry_interval=5,
+        retry_maximum=300,
     )
 
 
-@pytest.mark.parametrize("missing", [*POLLS, *RETRIES])
-def test_a_missing_setting_is_named(missing: str) -> None:
-    variables = {name: value for name, value in {**POLLS, **RETRIES}.items() if name != missing}
+@pytest.mark.parametrize(("shortest", "longest"), [("0", "900"), ("30", "29")])
+def test_polls_out_of_order_are_refused(shortest: str, longest: str) -> None:
+    variables = {**PACE, "SHORTEST_POLL_SECONDS": shortest, "LONGEST_POLL_SECONDS": longest}
+    with pytest.raises(ConfigurationError, match="SHORTEST_POLL_SECONDS"):
+        Pace.of(Environment(variables))
+
+
+@pytest.mark.parametrize("missing", sorted(PACE))
+def test_missing_pace_is_named(missing: str) -> None:
     with pytest.raises(ConfigurationError, match=missing):
-        (PollSettings if missing in POLLS else RetrySettings).of(Environment(variables))
+        Pace.of(Environment({name: value for name, value in PACE.items() if name != missing}))
+
+
+# --- Hosts that are called without the proxy ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "hosts"),
+    [
+        ("", ()),
+        ("*", ("*",)),
+        ("arcanna.internal", ("arcanna.internal",)),
+        (".amazonaws.com", ("amazonaws.com",)),
+        ("Arcanna.Internal:9666, .a.com ,10.0.0.7", ("arcanna.internal:9666", "a.com", "10.0.0.7")),
+        ("127.0.0.1:8443,a-b.c1,7eleven.com", ("127.0.0.1:8443", "a-b.c1", "7eleven.com")),
+        ("localhost,xn--zrich-kva.ch", ("localhost", "xn--zrich-kva.ch")),
+    ],
+)
+def test_hosts_that_both_http_clients_obey_are_taken(value: str, hosts: tuple[str, ...]) -> None:
+    assert Environment({"NAME": value}).no_proxy("NAME") == hosts
+    assert re.fullmatch(NO_PROXY_PATTERN, value)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("*.corp.internal", "'*.corp.internal' is not a host: write corp.internal"),
+        ("a.internal,*corp.internal", "'*corp.internal' is not a host: write corp.internal"),
+        ("host.", "'host.' is not a host: write host"),
+        (".corp.internal.", "'.corp.internal.' is not a host: write corp.internal"),
+        ("..corp.internal", "write corp.internal"),
+        ("arcanna.internal:443", "write arcanna.internal"),
+        ("https://arcanna.internal/", "write arcanna.internal"),
+        ("https://arcanna.internal:9666", "write arcanna.internal:9666"),
+        ("10.20.*", "'10.20.*' is not a host: write every IP address in full, ranges are not supported"),
+        ("10.20.", "every IP address in full"),
+        ("10.20", "every IP address in full"),
+        ("10.0.0.0/8", "ranges are not supported"),
+        ("10.0.0.1-10.0.0.9", "ranges are not supported"),
+        ("10.0.0.256", "every IP address in full"),
+        (".10.0.0.7", "every IP address in full"),
+        ("a b", "'a b' is not a host: separate hosts with commas"),
+        ("*,a", "* must stand alone"),
+        (" *", "* must stand alone, without blanks"),
+        ("a,,b", "there is an empty entry"),
+        ("a,", "there is an empty entry"),
+        (" ", "there is an empty entry"),
+        ("a\n", r"'a\n' is not a host"),
+        ("::1", "'::1' is not a host"),
+        ("[::1]", "'[::1]' is not a host"),
+        ("host:0", "'host:0' is not a host"),
+        ("host:65536", "'host:65536' is not a host"),
+        ("host:", "'host:' is not a host"),
+        ("user@host", "'user@host' is not a host"),
+        ("host/path", "'host/path' is not a host"),
+        ("a..b", "'a..b' is not a host"),
+        ("-a.internal", "'-a.internal' is not a host"),
+        ("a_b.internal", "'a_b.internal' is not a host"),
+        ("zürich.ch", "'zürich.ch' is not a host"),
+        ("<local>", "'<local>' is not a host"),
+    ],
+)
+def test_host_that_an_http_client_would_ignore_is_refused_with_what_to_write(value: str, says: str) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"^NAME must be empty, \* or hosts separated by commas"
+    ) as raised:
+        Environment({"NAME": value}).no_proxy("NAME")
+    assert says in str(raised.value)
+    assert value == "host:65536" or not re.fullmatch(NO_PROXY_PATTERN, value)
+
+
+no_proxy_like = st.lists(
+    st.sampled_from(
+        [*"ab17.,*- :/", "internal", "Host", "10.0.0.7", ", ", ":9666", ":443", ":80", "localhost", "443"]
+    ),
+    max_size=8,
+).map("".join)
+URLS = [
+    f"https://{host}{port}/path"
+    for host in ("a", "host", "b.host", "xhost", "b.a.internal", "internal", "10.0.0.7", "localhost", "a1")
+    for port in ("", ":9666", ":80", ":8443")
+]
+
+
+@given(no_proxy_like)
+def test_settings_take_what_the_template_admits(value: str) -> None:
+    ports = [int(port) for port in re.findall(r":([0-9]+)", value)]
+    if re.fullmatch(NO_PROXY_PATTERN, value) and max(ports, default=0) <= 65535:
+        Environment({"NAME": value}).no_proxy("NAME")
+
+
+@given(no_proxy_like, st.sampled_from(URLS))
+def test_both_http_clients_call_the_same_hosts_directly(value: str, url: str) -> None:
+    try:
+        hosts = Environment({"NAME": value}).no_proxy("NAME")
+    except ConfigurationError:
+        return
+    by_proxy = mounts(httpx.MockTransport(lambda _: httpx.Response(502)), hosts)
+    directly = httpx.MockTransport(lambda _: httpx.Response(200))
+    with (
+        httpx.Client(transport=directly, mounts=by_proxy) as http,
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        environment.setenv("HTTPS_PROXY", "http://proxy:3128")
+        environment.setenv("NO_PROXY", value)
+        environment.delenv("no_proxy", raising=False)
+        assert (http.get(url).status_code == 200) == should_bypass_proxies(url)
+
+
+@pytest.mark.parametrize("host", ["internal", "b.internal", "10.0.0.7", "localhost:9666"])
+def test_accepted_host_is_called_directly(host: str) -> None:
+    by_proxy = mounts(
+        httpx.MockTransport(lambda _: httpx.Response(502)), Environment({"N": host}).no_proxy("N")
+    )
+    with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200)), mounts=by_proxy) as http:
+        assert http.get(f"https://{host}/").status_code == 200
+        assert http.get("https://elsewhere.example/").status_code == 502

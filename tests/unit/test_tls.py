@@ -1,4 +1,4 @@
-"""Whom TLS trusts, and what is no list of them."""
+"""Which CAs TLS trusts, and what is not a list of CAs."""
 
 import base64
 import ssl
@@ -53,21 +53,21 @@ def test_whatever_became_of_the_line_ends_the_certificate_is_read(ends: list[str
 @pytest.mark.parametrize(
     ("bundle", "says"),
     [
-        ("arn:aws:s3:::bucket/ca.pem", "there is none"),
-        ("https://example.com/ca.pem", "there is none"),
+        ("arn:aws:s3:::bucket/ca.pem", "it contains no certificate"),
+        ("https://example.com/ca.pem", "it contains no certificate"),
         ("-----BEGIN CERTIFICATE-----", "cut off"),
         (CA + OTHER_CA[:200], "cut off"),
         (CA[20:], "cut off"),
-        (CA + KEY_BLOCK, "a private key is in there"),
-        (KEY_BLOCK, "a private key is in there"),
-        (KEY_BLOCK.replace("PRIVATE", "EC PRIVATE"), "a private key is in there"),
-        (CA.replace("CERTIFICATE", "TRUSTED CERTIFICATE"), "something else"),
-        (CA.replace("\n", "\n!", 2), "the 1. certificate is not base64"),
-        (CA + wrapped(b""), "the 2. certificate is none"),
-        (wrapped(b"secret"), "the 1. certificate is none"),
+        (CA + KEY_BLOCK, "it contains a private key"),
+        (KEY_BLOCK, "it contains a private key"),
+        (KEY_BLOCK.replace("PRIVATE", "EC PRIVATE"), "it contains a private key"),
+        (CA.replace("CERTIFICATE", "TRUSTED CERTIFICATE"), "it contains something else"),
+        (CA.replace("\n", "\n!", 2), "certificate 1 is not base64"),
+        (CA + wrapped(b""), "certificate 2 is not valid"),
+        (wrapped(b"secret"), "certificate 1 is not valid"),
     ],
 )
-def test_what_is_no_list_of_certificates_is_refused_and_not_quoted(bundle: str, says: str) -> None:
+def test_what_is_not_a_list_of_certificates_is_refused_and_not_quoted(bundle: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^ARCANNA_CA_BUNDLE .*must be empty or") as raised:
         tls.context(Environment({tls.CA_BUNDLE: bundle}))
     assert says in str(raised.value)
@@ -95,9 +95,9 @@ def test_a_file_of_the_layer_is_trusted_besides_the_bundle(ca_file: Path, text: 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"# to be filled in", "there is none"),
-        (bytes(range(256)), "there is none"),  # DER, which is no text
-        (f"{CA}{KEY_BLOCK}".encode(), "a private key is in there"),
+        (b"# to be filled in", "it contains no certificate"),
+        (bytes(range(256)), "it contains no certificate"),  # DER, which is no text
+        (f"{CA}{KEY_BLOCK}".encode(), "it contains a private key"),
         (CA[:200].encode(), "cut off"),
     ],
 )
@@ -110,12 +110,12 @@ def test_what_is_wrong_in_the_file_is_named_with_it(ca_file: Path, content: byte
     assert "c2VjcmV0" not in str(raised.value)
 
 
-def test_a_ca_that_has_expired_is_told_and_does_not_stand_in_its_successor_s_way(logs: Logs) -> None:
+def test_expired_ca_is_logged_and_its_successor_is_trusted(logs: Logs) -> None:
     old = Authority("Old CA", expired=True).pem
     assert trusted(old + CA) == {"One CA"}
     (line,) = logs.lines
     assert (line["level"], line["message"]) == ("WARNING", "a CA has expired")
-    assert line["detail"].startswith("ARCANNA_CA_BUNDLE (the parameter CaBundle), the 1. certificate: ")
+    assert line["detail"].startswith("ARCANNA_CA_BUNDLE (the parameter CaBundle), certificate 1: ")
 
 
 @few

@@ -4,19 +4,22 @@ RecomputeError
 ├── RetryLater               passes by itself: the queue or the workflow tries again
 │   ├── PlatformUnavailable  no answer, or a temporary one (time-out, connection, 429, 5xx)
 │   ├── PlatformBusy         the platform is recomputing for somebody else
-│   ├── UndocumentedAnswer   an answer that the API's documentation does not know
+│   ├── ActiveModelChanged   another model became the job's active one while a run was being started
+│   ├── UndocumentedAnswer   an answer that is not documented, or a 2xx with an error in it
 │   ├── Unauthorised         the API key was refused (401, 403), also after it was read again
-│   ├── ApiKeyUnavailable    the secret is empty, unreadable or no API key
+│   ├── ApiKeyUnavailable    the secret is unreadable or does not hold an API key
+│   │   └── ApiKeyMissing    nothing has been put into the secret yet
 │   └── AwsUnavailable       an AWS call failed
 ├── Rejected                 the platform will never accept this (404, 422): no retry
 ├── BadInput                 an event that cannot be used as it is: no retry
+│   └── NotSubscribed        an SNS topic that somebody has to confirm before it delivers here
 └── ConfigurationError       a setting or the routes are wrong: somebody has to correct them
 
 The class names are part of the contract: the workflow retries by them, and they are the reasons in outcome
 events, dead letters, logs and metrics.
 """
 
-NO_WAY = "In a VPC, the functions need a way there"
+NO_WAY = "In a VPC, the functions need a route to it"
 """What errors say of an AWS service that cannot be reached."""
 
 
@@ -25,11 +28,18 @@ class RecomputeError(Exception):
 
 
 class RetryLater(RecomputeError):
-    """Passes by itself; `retry_after` is the platform's own wish in seconds, if it had one."""
+    """Passes by itself.
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
+    `retry_after`: seconds that the platform asks to wait, or None. `effect_unknown`: a recompute was
+    requested, and it is not known whether the request took effect.
+    """
+
+    def __init__(
+        self, message: str, retry_after: float | None = None, *, effect_unknown: bool = False
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.effect_unknown = effect_unknown
 
 
 class PlatformUnavailable(RetryLater):
@@ -40,8 +50,12 @@ class PlatformBusy(RetryLater):
     """The platform is recomputing this model for somebody else, perhaps from older data."""
 
 
+class ActiveModelChanged(RetryLater):
+    """Another model became the job's active one while a run was being started."""
+
+
 class UndocumentedAnswer(RetryLater):
-    """The platform's answer is none that its documentation describes."""
+    """The platform's answer is not documented, or has the status 2xx and an error in its body."""
 
 
 class Unauthorised(RetryLater):
@@ -50,6 +64,10 @@ class Unauthorised(RetryLater):
 
 class ApiKeyUnavailable(RetryLater):
     """The secret cannot be read, or holds no usable API key."""
+
+
+class ApiKeyMissing(ApiKeyUnavailable):
+    """Nothing has been put into the secret yet: the stack is new, and no alarm is due."""
 
 
 class AwsUnavailable(RetryLater):
@@ -62,6 +80,10 @@ class Rejected(RecomputeError):
 
 class BadInput(RecomputeError):
     """An event that cannot be used as it is."""
+
+
+class NotSubscribed(BadInput):
+    """An SNS topic does not deliver here: somebody has to confirm its subscription."""
 
 
 class ConfigurationError(RecomputeError):

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -18,6 +18,17 @@ _BASE_URL = re.compile(
 
 _PROXY_URL = re.compile(r"https?://[A-Za-z0-9.\-]+:[0-9]{1,5}/?")
 """As the template's parameter ProxyUrl."""
+
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9\-]*[A-Za-z0-9])?"
+_NAME = rf"\.?(?:{_LABEL}\.)*(?=[0-9\-]*[A-Za-z]){_LABEL}"
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+_PORT = r"(?!443(?![0-9]))[1-9][0-9]{0,4}"
+_DIRECT = rf"(?:{_NAME}|{_OCTET}(?:\.{_OCTET}){{3}})(?::{_PORT})?"
+NO_PROXY_PATTERN = rf"^(?! *,)(?:\*|(?:(?:^| *, *){_DIRECT})*)$"
+"""As the template's parameter NoProxy: what both HTTP clients, httpx and boto3, obey in the same way.
+
+A last label without a letter is a part of an address, and never matches a host. No URL shows its port 443.
+"""
 
 
 class Environment:
@@ -70,6 +81,42 @@ class Environment:
         _assert_readable(name, value)
         return value
 
+    def no_proxy(self, name: str) -> tuple[str, ...]:
+        """The hosts to call without the proxy: each with its subdomains, and with a port or for all ports.
+
+        `*` stands for all hosts, and then alone. What one of the HTTP clients would ignore is refused.
+        """
+        value = self._variables.get(name, "")  # not stripped: boto3 takes it as it is
+        hosts = [host.strip(" ") for host in value.split(",")] if value else []
+        if value != "*":
+            for host in hosts:
+                if wrong := _not_a_direct_host(host):
+                    raise ConfigurationError(
+                        f"{name} must be empty, * or hosts separated by commas, each of which includes its"
+                        f" subdomains, such as arcanna.internal,.example.com: {wrong}"
+                    )
+        return tuple(host.lower().removeprefix(".") for host in hosts)
+
+
+def _not_a_direct_host(host: str) -> str | None:
+    """What is wrong with an entry of NO_PROXY, and what to write instead; None where it is good."""
+    port = re.search(r":([0-9]+)$", host)
+    if re.fullmatch(_DIRECT, host) and not (port and int(port[1]) > 65535):
+        return None
+    shown = f"{host!r:.100} is not a host"
+    if not host:
+        return "there is an empty entry"
+    if host == "*":
+        return "* must stand alone, without blanks and other hosts"
+    if " " in host:
+        return f"{shown}: separate hosts with commas"
+    if re.fullmatch(r"[0-9.*/\-]+", host):
+        return f"{shown}: write every IP address in full, ranges are not supported"
+    bare = re.sub(r"^https?://|^\*?\.*|/$|\.$|:443$", "", host)
+    if bare != host and re.fullmatch(_DIRECT, bare):
+        return f"{shown}: write {bare}"
+    return shown
+
 
 def _assert_readable(name: str, url: str) -> None:
     try:
@@ -79,41 +126,42 @@ def _assert_readable(name: str, url: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class PollSettings:
-    """All in seconds."""
+class Pace:
+    """How soon and how often recomputes are asked for and looked at; in seconds, but for `slots`."""
 
-    shortest: float
-    longest: float
-    start_grace: float
+    visibility_lag: float  # how long an update may take from S3 to the platform, clocks included
+    spacing: float  # between two recomputes of a target
+    slots: int  # how many recomputes may be under way at once; 0: no limit
+    start_grace: float  # how long a recompute may stay queued at the platform
+    run_deadline: float  # how long a run may take in all
+    shortest_poll: float
+    longest_poll: float
+    retry_interval: float  # the first backoff; doubles with every attempt
+    retry_maximum: float  # the longest backoff
 
     @classmethod
     def of(cls, env: Environment) -> Self:
         """Raises ConfigurationError."""
-        settings = cls(
-            env.seconds("SHORTEST_POLL_SECONDS"),
-            env.seconds("LONGEST_POLL_SECONDS"),
-            env.seconds("START_GRACE_SECONDS"),
+        pace = cls(
+            visibility_lag=env.seconds("VISIBILITY_LAG_SECONDS"),
+            spacing=env.seconds("MINIMUM_INTERVAL_SECONDS"),
+            slots=env.whole_number("MAXIMUM_RECOMPUTES"),
+            start_grace=env.seconds("START_GRACE_SECONDS"),
+            run_deadline=env.seconds("RUN_DEADLINE_SECONDS"),
+            shortest_poll=env.seconds("SHORTEST_POLL_SECONDS"),
+            longest_poll=env.seconds("LONGEST_POLL_SECONDS"),
+            retry_interval=env.seconds("RETRY_INTERVAL_SECONDS"),
+            retry_maximum=env.seconds("RETRY_MAXIMUM_SECONDS"),
         )
-        if not 1 <= settings.shortest <= settings.longest:
+        if not 1 <= pace.shortest_poll <= pace.longest_poll:
             raise ConfigurationError(
                 "SHORTEST_POLL_SECONDS must be at least 1 and at most LONGEST_POLL_SECONDS"
             )
-        return settings
+        return pace
 
 
-@dataclass(frozen=True, slots=True)
-class RetrySettings:
-    """How updates wait for the platform: exponential backoff, and an end to it. All in seconds."""
+class JobSettings(NamedTuple):
+    """What is set for a job. `gate` is the quality gate as JSON, as it travels in runs."""
 
-    interval: float
-    maximum: float
-    give_up_after: float
-
-    @classmethod
-    def of(cls, env: Environment) -> Self:
-        """Raises ConfigurationError."""
-        return cls(
-            env.seconds("RETRY_INTERVAL_SECONDS"),
-            env.seconds("RETRY_MAXIMUM_SECONDS"),
-            env.seconds("GIVE_UP_SECONDS"),
-        )
+    pace: Pace
+    gate: dict[str, Any]

@@ -1,11 +1,16 @@
 """Whose metrics: a job, and one of its models."""
 
 from typing import NamedTuple
+from unicodedata import category
 
 from arcanna_metrics.errors import BadInput
 
 ID_LENGTH = 256
 """Characters that a job's or model's id or name may have."""
+
+_CONTROL = ("Cc", "Zl", "Zp", "Cs")
+"""Unicode categories of control characters, line and paragraph separators and lone surrogates. Any other
+character may be part of a name, printable or not: blanks of other scripts, joiners, private use."""
 
 
 class Target(NamedTuple):
@@ -40,6 +45,11 @@ def identifier(name: str, value: object) -> str:
         raise BadInput(f"{name} is empty")
     if len(value) > ID_LENGTH:
         raise BadInput(f"{name} has {len(value)} characters, more than {ID_LENGTH}")
-    if not value.isprintable():
-        raise BadInput(f"{name} has control characters: {value!r}")
+    if found := [f"U+{ord(one):04X}" for one in dict.fromkeys(value) if category(one) in _CONTROL]:
+        raise BadInput(f"{name} has control characters ({', '.join(found[:5])}): {value!r}")
     return value
+
+
+def is_id(job_id: str) -> bool:
+    """Whether it is a job's id rather than its name: ids are whole numbers."""
+    return job_id.isascii() and job_id.isdigit()

@@ -1,386 +1,295 @@
-"""From events to the fate of each update: what trigger_recompute does."""
+"""What trigger_recompute does: record what has happened, then look at what is due."""
 
-import random
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, field
+from functools import partial
+from math import inf
+from random import random
+from typing import Any, NamedTuple
 
-from arcanna_metrics.aws import DeadLetter, Queues
-from arcanna_metrics.errors import (
-    BadInput,
-    RecomputeError,
-    Rejected,
-    RetryLater,
-)
+from arcanna_metrics.errors import BadInput, RetryLater
 from arcanna_metrics.intake.events import (
-    AllModels,
+    AllTargets,
     Ignored,
+    ObjectCreated,
     Occurrence,
     RunEnded,
+    Sweep,
     read,
     read_json,
-    request_body,
 )
+from arcanna_metrics.intake.queues import DeadLetter, Queues
 from arcanna_metrics.intake.routes import Routes
-from arcanna_metrics.observability import count, logger, run_failed, waiting
-from arcanna_metrics.platform.client import Arcanna
-from arcanna_metrics.settings import RetrySettings
-from arcanna_metrics.starter import Starter
-from arcanna_metrics.targets import Model, Target
-from arcanna_metrics.times import from_iso
-from arcanna_metrics.updates import MANUAL, Update, merge
+from arcanna_metrics.observability import count, gauges, logger, run_ended, said
+from arcanna_metrics.protocol import transitions
+from arcanna_metrics.protocol.backoff import postponement
+from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.ledger import Ledger
+from arcanna_metrics.protocol.reconcile import RESERVE, Reconciler
+from arcanna_metrics.runs.run import Result, Run
+from arcanna_metrics.settings import JobSettings
+from arcanna_metrics.targets import Target
+from arcanna_metrics.times import to_iso
+from arcanna_metrics.updates import Update
 
-RESERVE = 40.0
-"""Seconds kept for the last model that is begun, and for sending back what is left then."""
+FAN_OUT = 100
+"""Targets of one schedule that are recorded at once; for more, each is asked for by a message of its own."""
 
-LONGEST_DELAY = 900
-"""Seconds, SQS's own limit for one message."""
-
-FAN_OUT = 20
-"""Models of one schedule that are handled at once; more go through the queue, one message each."""
-
-Outcome = Literal[
-    "started",
-    "covered",
-    "fresh",
-    "coalesced",
-    "gathered",
-    "settling",
-    "waiting",
-    "put_off",
-    "rejected",
-    "dead_lettered",
-]
-METRIC_OF: Mapping[Outcome, str] = {
-    "started": "UpdatesClaimed",
-    "covered": "UpdatesCovered",
-    "fresh": "UpdatesFresh",
-    "coalesced": "UpdatesCoalesced",
-    "gathered": "UpdatesGathered",
-    "waiting": "UpdatesPutOff",
-    "settling": "UpdatesPutOff",
-    "put_off": "UpdatesPutOff",
-    "rejected": "UpdatesRejected",
-    "dead_lettered": "UpdatesRejected",
-}
+NAP = 5.0
+"""Seconds for which it pays to wait for what was recorded: the next sweep may be a minute away."""
 
 
-class Result(NamedTuple):
-    """What became of the updates of one target."""
+class Recorded(NamedTuple):
+    """What the ledger says of a target after its updates were recorded and what was due was looked at.
+
+    `run_id` is the run that holds the target, `due_at` when somebody looks at it next, or null.
+    """
 
     job_id: str
     model_id: str | None
-    outcome: Outcome
-    detail: str
     updates: int
+    run_id: str | None
+    due_at: str | None
+
+
+@dataclass
+class _Intake:
+    """What a batch of messages says, sorted by what is to be done about it."""
+
+    updates: dict[Target, list[Update]] = field(default_factory=lambda: defaultdict(list))
+    messages: dict[Target, list[str]] = field(default_factory=lambda: defaultdict(list))
+    recorded: dict[Target, Entry] = field(default_factory=dict)
+    ended: list[RunEnded] = field(default_factory=list)
+    sweep: bool = False
+
+    def add(self, update: Update, message_id: str) -> None:
+        self.updates[update.target].append(update)
+        self.messages[update.target].append(message_id)
 
 
 class Trigger:
-    """Turns events into runs. Built once per execution environment."""
+    """Built once per execution environment."""
 
     def __init__(
         self,
-        starter: Starter,
-        arcanna: Arcanna,
+        ledger: Ledger,
+        reconciler: Reconciler,
         queues: Queues,
         routes: Callable[[], Routes],
-        retries: RetrySettings,
+        settings: Callable[[str], JobSettings],
+        stale_after: float,
         clock: Callable[[], float],
         sleep: Callable[[float], None],
-        jitter: Callable[[], float] = random.random,
+        draw: Callable[[], float] = random,
     ) -> None:
-        self._starter = starter
-        self._arcanna = arcanna
+        """`settings` are those of a job, by id; `stale_after` (seconds) is what plain schedules ask for."""
+        self._ledger = ledger
+        self._reconciler = reconciler
         self._queues = queues
         self._routes = routes
-        self._retries = retries
+        self._settings = settings
+        self._stale_after = stale_after
         self._clock = clock
         self._sleep = sleep
-        self._jitter = jitter
+        self._draw = draw
 
-    # --- The two ways in ---------------------------------------------------------------------------------
-
-    def handle_event(self, event: object, remaining: Callable[[], float]) -> list[Result]:
-        """An event by direct invocation; `remaining` tells the invocation's remaining seconds.
-
-        Whoever asks by hand wants to see a run started: until then it is waited for here, if there is time.
-
-        Raises BadInput, ConfigurationError, or AwsUnavailable where not even the queue can be reached.
-        """
-        updates = merge(self._updates_of(read(event, self._clock())), self._starter.fresh_from())
-        results, stranded = self._handle_all(updates, remaining, self._sleep)
-        for _, error in stranded:
-            raise error
-        return results
+    # --- Record, then reconcile --------------------------------------------------------------------------
 
     def handle_batch(self, records: Iterable[Mapping[str, Any]], remaining: Callable[[], float]) -> list[str]:
         """A batch of the updates queue. Returns the ids of the messages that must come again.
 
-        Those are only the ones that nothing could be done about. Updates that have to wait are sent anew,
-        as one message for each target however many there were, with a delay and a count of their own.
+        Those are only the ones that could not be recorded. A message that is recorded is done with.
         """
+        intake = _Intake()
         failed: list[str] = []
         unusable: dict[str, DeadLetter] = {}
-        updates: list[Update] = []
-        messages: dict[Target, list[str]] = defaultdict(list)
-        for record in records:
-            message_id = record["messageId"]
-            if remaining() < RESERVE:
-                failed.append(message_id)
-                continue
+        for message in records:
+            message_id = message["messageId"]
             try:
-                found = self._read_message(record)
+                sent_at = int(message["attributes"]["SentTimestamp"]) / 1000
+                self._sort(read_json(message["body"], sent_at), intake, message_id)
             except BadInput as error:
-                unusable[message_id] = DeadLetter(record["body"], type(error).__name__, str(error))
-                continue
-            except Exception as error:  # noqa: BLE001  # also a bug that one message meets holds no other back
-                logger.error("message stays in the queue", exc_info=error, extra=_error(error))
+                unusable[message_id] = DeadLetter(message["body"], type(error).__name__, str(error))
+            except Exception as error:  # noqa: BLE001  # a bug that one message meets holds no other back
+                logger.exception("message stays in the queue", message_id=message_id, extra=said(error))
                 failed.append(message_id)
-                continue
-            updates += found
-            for update in found:
-                messages[update.target].append(message_id)
         failed += self._dead_letter_all(unusable)
-        updates = merge(updates, self._starter.fresh_from())
-        _, stranded = self._handle_all(updates, remaining, None)
-        for target, failure in stranded:
-            logger.error(
-                "updates stay in the queue", exc_info=failure, extra=target._asdict() | _error(failure)
-            )
-            failed += messages[target]
+        stranded = self._record_all(intake, remaining)
+        failed += [message_id for target in stranded for message_id in intake.messages[target]]
+        self._reconcile(intake, remaining)
         return failed
 
-    # --- From events to updates --------------------------------------------------------------------------
+    def handle_event(self, event: object, remaining: Callable[[], float]) -> list[Recorded]:
+        """An event by direct invocation. Raises BadInput, ConfigurationError and AwsUnavailable."""
+        intake = _Intake()
+        self._sort(read(event, self._clock()), intake, "")
+        for error in self._record_all(intake, remaining).values():
+            raise error
+        self._reconcile(intake, remaining)
+        return [
+            _recorded(self._ledger.read(target), len(intake.updates[target])) for target in intake.updates
+        ]
 
-    def _read_message(self, record: Mapping[str, Any]) -> list[Update]:
-        """The updates of a message. Raises BadInput, AwsUnavailable and ConfigurationError."""
-        sent_at = int(record["attributes"]["SentTimestamp"]) / 1000
-        return self._updates_of(read_json(record["body"], sent_at))
+    def _sort(self, occurrences: Iterable[Occurrence], intake: _Intake, message_id: str) -> None:
+        """Raises BadInput, AwsUnavailable and ConfigurationError; then nothing of the message is added."""
+        updates: list[Update] = []
+        for occurrence in occurrences:
+            match occurrence:
+                case Update():
+                    updates.append(occurrence)
+                case ObjectCreated():
+                    updates += self._routed(occurrence)
+                case Ignored():
+                    _ignored("no training data", occurrence)
+                case AllTargets():
+                    updates += self._scheduled(occurrence)
+                case RunEnded():
+                    intake.ended.append(occurrence)
+                case Sweep():
+                    intake.sweep = True
+        if updates:
+            count("UpdatesReceived", len(updates))
+        for update in updates:
+            intake.add(update, message_id)
+
+    def _routed(self, created: ObjectCreated) -> list[Update]:
+        updates = self._routes().updates(created)
+        if not updates:
+            _ignored("no route", created)
+        return updates
+
+    def _scheduled(self, schedule: AllTargets) -> list[Update]:
+        """What a schedule asks for; nothing if it was so much that it is asked for by messages."""
+        updates = self._routes().scheduled(schedule, self._ledger.jobs(), self._stale_after)
+        logger.info("schedule", targets=len(updates))
+        if len(updates) <= FAN_OUT:
+            return updates
+        self._queues.request_all(updates)
+        return []
+
+    def _record_all(self, intake: _Intake, remaining: Callable[[], float]) -> dict[Target, Exception]:
+        """Records what has happened, by one read and one write for each target. Returns what failed."""
+        failed: dict[Target, Exception] = {}
+        for target, updates in intake.updates.items():
+            try:
+                _assert_time(remaining)
+                pace = self._settings(target.job_id).pace
+                record = partial(transitions.record, updates=updates, pace=pace)
+                if entry := self._ledger.apply(target, record):
+                    intake.recorded[target] = entry
+                logger.info("updates recorded", updates=len(updates), extra=target._asdict())
+            except Exception as error:  # noqa: BLE001  # nor does a bug that one target meets
+                logger.exception("updates stay in the queue", extra=target._asdict() | said(error))
+                failed[target] = error
+        return failed
+
+    def _reconcile(self, intake: _Intake, remaining: Callable[[], float]) -> None:
+        """Looks at what is due. What this misses, the next sweep does not."""
+        try:
+            for ended in intake.ended:
+                report = partial(transitions.report, run_id=ended.run_id, now=self._clock())
+                self._ledger.apply(ended.target, report)
+            if intake.recorded or (intake.sweep and self._measure()):
+                self._nap(intake.recorded.values())
+                self._look(remaining, self._due(intake.recorded))
+        except RetryLater as error:
+            count(type(error).__name__)
+            logger.warning("nothing looked at", extra=said(error))
+
+    def _look(self, remaining: Callable[[], float], recorded: Iterable[Target]) -> None:
+        """Looks at what is due. Whoever calls has done its own work, so no error is the caller's."""
+        try:
+            self._reconciler.look(remaining, recorded)
+        except Exception as error:  # noqa: BLE001  # the next sweep looks again
+            count(type(error).__name__)
+            logger.exception("look cut short", extra=said(error))
+
+    def _nap(self, entries: Iterable[Entry]) -> None:
+        """Waits for what is due within moments: clocks differ, and the next sweep may be a minute away."""
+        now = self._clock()
+        waits = [entry.due_at - now for entry in entries if entry.due_at is not None and entry.run_id is None]
+        if soon := [wait for wait in waits if 0 < wait <= NAP]:
+            self._sleep(max(soon))
+
+    def _due(self, recorded: Mapping[Target, Entry]) -> list[Target]:
+        now = self._clock()
+        return [target for target, entry in recorded.items() if (entry.due_at or inf) <= now]
+
+    def _measure(self) -> bool:
+        """Emits the gauges that alarms watch; False where nothing waits or runs."""
+        listed, now = self._ledger.waiting_or_running(), self._clock()
+        if not listed:
+            return False
+        due = [each for each in listed if not each.running and each.due_at <= now]
+        ages = [now - each.waiting_since for each in listed if each.waiting_since is not None]
+        ages += [now - each.due_at for each in due]  # of a batch that has been enough since then
+        gauges(due=len(due), oldest=max(ages, default=0.0), running=sum(each.running for each in listed))
+        return True
 
     def _dead_letter_all(self, unusable: Mapping[str, DeadLetter]) -> list[str]:
         """Sends messages, by their ids, to the dead-letter queue. Returns those that could not be sent."""
         failed = []
         errors = self._queues.dead_letter_all(list(unusable.values()))
         for (message_id, letter), error in zip(unusable.items(), errors, strict=True):
-            said = {"reason": letter.reason, "detail": letter.detail}
             if error:
                 count(type(error).__name__)
-                logger.error("message stays in the queue", message_id=message_id, extra=_error(error))
+                logger.error("message stays in the queue", message_id=message_id, extra=said(error))
                 failed.append(message_id)
             else:
                 count("UpdatesRejected")
-                logger.error("unusable message", message_id=message_id, extra=said)
+                why = {"reason": letter.reason, "detail": letter.detail}
+                logger.error("unusable message", message_id=message_id, extra=why)
         return failed
 
-    def _updates_of(self, occurrences: Iterable[Occurrence]) -> list[Update]:
-        updates: list[Update] = []
-        for occurrence in occurrences:
-            if isinstance(occurrence, Update):
-                updates.append(occurrence)
-            elif isinstance(occurrence, RunEnded):
-                updates += self._starter.conclude(occurrence)
-                run_failed(occurrence.error or occurrence.status)
-            elif isinstance(occurrence, AllModels):
-                updates += self._scheduled(occurrence)
-            elif isinstance(occurrence, Ignored):
-                count("UpdatesIgnored")
-                logger.info("no training data", extra=occurrence._asdict())
-            else:
-                found = self._routes().updates(occurrence)
-                if not found:
-                    count("UpdatesIgnored")
-                    logger.info("no route", extra=occurrence._asdict())
-                updates += found
-        if new := sum(update.count for update in updates if _is_new(update)):
-            count("UpdatesReceived", new)
-        return updates
+    # --- For the workflow --------------------------------------------------------------------------------
 
-    def _scheduled(self, occurrence: AllModels) -> list[Update]:
-        """What a schedule asks for, and what has been left behind; nothing if it was so much that it has been
-        sent to the queue."""
-        jobs, left_behind = self._starter.known()
-        updates = [*left_behind, *self._routes().scheduled(occurrence, jobs)]
-        logger.info("schedule", models=len(updates), older_than_seconds=occurrence.older_than)
-        if len(updates) <= FAN_OUT:
-            return updates
-        for error in self._queues.put_off_all(updates):
-            if error:
-                raise error
-        return []
+    def hold(self, run: Run, number: int) -> bool:
+        """Whether the run's execution of that number may go on. Raises AwsUnavailable."""
+        held = self._ledger.apply(
+            target_of(run),
+            lambda entry: transitions.hold(entry, run["run_id"], number, self._clock()),
+        )
+        if held is None:
+            logger.warning("run superseded", run_id=run["run_id"], number=number)
+        return held is not None
 
-    # --- From an update to its fate ----------------------------------------------------------------------
+    def release(self, run: Run, number: int, result: Result, remaining: Callable[[], float]) -> bool:
+        """Lets the run's target go, then looks at what is due, so that the next one gets the slot.
 
-    def _handle_all(
-        self,
-        updates: Iterable[Update],
-        remaining: Callable[[], float],
-        sleep: Callable[[float], None] | None,
-    ) -> tuple[list[Result], list[tuple[Target, Exception]]]:
-        """The results, and the targets about which not even the queue could be told.
-
-        When time runs out, the updates that are left go back into the queue, for the next invocation.
+        `number` is that of the execution. False if that has been done before, or if the run or the number was
+        taken over. Raises AwsUnavailable.
         """
-        results: list[Result] = []
-        stranded: list[tuple[Target, Exception]] = []
-        todo = deque(updates)
-        while todo and remaining() >= RESERVE:
-            update = todo.popleft()
-            try:
-                results.append(self._handle(update, remaining, sleep))
-            except Exception as error:  # noqa: BLE001  # also a bug that one target meets holds no other back
-                stranded.append((update.target, error))
-        errors = self._queues.put_off_all([replace(update, attempt=update.attempt + 1) for update in todo])
-        for update, failure in zip(todo, errors, strict=True):
-            if failure:
-                stranded.append((update.target, failure))
-            else:
-                results.append(self._told(update, "put_off", "no time left in this invocation"))
-        return results, stranded
-
-    def _handle(
-        self, update: Update, remaining: Callable[[], float], sleep: Callable[[float], None] | None
-    ) -> Result:
-        """Sees to the updates of one target. Raises AwsUnavailable where the queue cannot be told."""
-        given = update  # what comes back has its model looked up again: by then another one may be active
-        try:
-            job_id, model_id = update.target
-            model = Model(job_id, model_id or self._arcanna.active_model(job_id))
-            follows_active = update.follows_active or model_id is None
-            update = replace(update, target=Target(*model), follows_active=follows_active)
-            if update.older_than is not None and (fresh := self._is_fresh(model, update.older_than)):
-                return self._told(update, "fresh", fresh)
-            fate = self._starter.ask(update, model, remaining())
-            by_hand = sleep if update.cause == MANUAL else None
-            while fate.outcome == "settling" and by_hand and fate.wait < remaining() - RESERVE:
-                by_hand(fate.wait)
-                fate = self._starter.ask(update, model, remaining())
-        except Rejected as error:
-            return self._follow(update) or self._dead_letter(update, error)
-        except RetryLater as error:
-            return self._put_off(given, error)
-        if fate.outcome == "rejected":
-            all_of_them = replace(
-                update,
-                happened_at=max(update.happened_at, fate.latest),
-                marks=frozenset(),  # which are of this update alone
-                significance=None,  # as they were due
-                follows_active=update.follows_active or fate.follows_active,
-            )
-            followed = self._follow(all_of_them)
-            return followed if followed and update.follows_active else self._refused(update, fate.detail)
-        if fate.outcome in ("settling", "waiting"):
-            later = replace(given, attempt=update.attempt + 1)
-            if fate.outcome == "waiting":  # with others, for this very model: it asks for all of them
-                waiting(self._clock() - update.first_at)
-                follows = update.follows_active
-                later = replace(
-                    later,
-                    target=update.target,
-                    follows_active=follows,
-                    waker=True,
-                    promised_at=fate.promised_at,
-                    waiting_since=None,
-                    older_than=None,
-                )
-            wait = fate.wait or retry_delay(update.attempt, None, self._retries, self._jitter())
-            self._queues.put_off(later, min(wait, LONGEST_DELAY))
-            if fate.wake_at is not None and fate.promised_at is not None:
-                self._starter.promise(model, fate.wake_at, fate.promised_at)
-        elif fate.outcome == "started":
-            count("RecomputesRequested")
-        return self._told(update, fate.outcome, fate.detail)
-
-    def _refused(self, update: Update, detail: str) -> Result:
-        """A dead letter of what a run has failed for at once, which its workflow tells of."""
-        self._send_to_dead_letters(update, Rejected.__name__, detail)
-        return self._told(update, "rejected", detail)
-
-    def _follow(self, update: Update) -> Result | None:
-        """Asks for the job's active model, where one that was active before has been refused.
-
-        None where the update does not follow the active model, or where there is no other.
-        """
-        job_id, model_id = update.target
-        if not update.follows_active:
-            return None
-        anew = replace(update, target=Target(job_id, None), waker=False)
-        try:
-            if self._arcanna.active_model(job_id) == model_id:
-                return None
-        except Rejected:
-            return None
-        except RetryLater as error:
-            return self._put_off(anew, error)
-        self._queues.put_off(replace(anew, attempt=update.attempt + 1), 1)
-        return self._told(update, "put_off", "it is not the active model any more")
-
-    def _is_fresh(self, model: Model, older_than: int) -> str | None:
-        """When the metrics were made, if that is not longer ago than `older_than` seconds."""
-        timestamp = self._arcanna.metrics(model).timestamp
-        try:
-            age = self._clock() - from_iso(timestamp or "")
-        except ValueError:
-            return None  # never made, or at a time that cannot be read: that is no proof of freshness
-        return timestamp if age <= older_than else None
-
-    def _put_off(self, update: Update, error: RetryLater) -> Result:
-        """Sends the updates again for later, or to the dead-letter queue if they have waited too long."""
-        now = self._clock()
-        waiting_since = now if update.waiting_since is None else update.waiting_since
-        count(type(error).__name__)
-        waiting(now - update.first_at)
-        if now - waiting_since >= self._retries.give_up_after and self._may_go(update):
-            return self._dead_letter(update, error)
-        delay = retry_delay(update.attempt, error.retry_after, self._retries, self._jitter())
-        later = replace(update, attempt=update.attempt + 1, waiting_since=waiting_since)
-        self._queues.put_off(later, delay)
-        logger.warning("updates put off", delay=delay, extra=update.target._asdict() | _error(error))
-        return self._told(update, "put_off", f"{type(error).__name__}: {error}")
-
-    def _may_go(self, update: Update) -> bool:
-        """Whether nobody relies on the update's message: on a waker others do, until they are told."""
-        try:
-            if update.waker:
-                self._starter.break_promise(update)
-        except RetryLater as error:
-            logger.warning("updates wait for this message", extra=update.target._asdict() | _error(error))
-            return False
-        return True
-
-    def _dead_letter(self, update: Update, error: RecomputeError) -> Result:
-        self._send_to_dead_letters(update, type(error).__name__, str(error))
-        logger.error("updates given up", extra=update.target._asdict() | _error(error))
-        return self._told(update, "dead_lettered", f"{type(error).__name__}: {error}")
-
-    def _send_to_dead_letters(self, update: Update, reason: str, detail: str) -> None:
-        afresh = replace(update, attempt=0, waiting_since=None)  # a re-drive begins anew
-        self._queues.dead_letter(DeadLetter(request_body(afresh), reason, detail))
-
-    def _told(self, update: Update, outcome: Outcome, detail: str) -> Result:
-        """The result, logged and counted."""
-        result = Result(*update.target, outcome, detail, update.count)
-        count(METRIC_OF[outcome], update.count)
-        logger.info("updates handled", cause=update.cause, extra=result._asdict())
-        return result
+        target = target_of(run)
+        pace, now = self._settings(target.job_id).pace, self._clock()
+        after = self._ledger.apply(
+            target,
+            lambda entry: transitions.release(
+                entry, run, number, result, pace, postponement(None, entry.attempts, pace, now, self._draw())
+            ),
+        )
+        if after is not None and result["outcome"] == "not_checked":
+            run_ended(run["unchecked"])
+        logger.info("run released" if after else "run was released before", outcome=result["outcome"])
+        self._look(remaining, [target])
+        return after is not None
 
 
-def retry_delay(attempt: int, retry_after: float | None, retries: RetrySettings, jitter: float) -> int:
-    """Seconds until the next attempt: what the platform asked for, else exponential with full jitter.
-
-    `attempt` counts from 0, `jitter` is uniform in [0, 1). Full jitter spreads the models that one outage
-    stopped over the whole interval, so that they do not come back at once.
-    """
-    if retry_after is not None:
-        return max(1, min(int(retry_after) + 1, LONGEST_DELAY))
-    ceiling = min(retries.interval * 2.0 ** min(attempt, 20), retries.maximum, LONGEST_DELAY)
-    return max(1, round(ceiling * jitter))
+def target_of(run: Run) -> Target:
+    """The ledger's key of a run."""
+    return Target(run["target"]["job_id"], run["target"]["model_id"])
 
 
-def _is_new(update: Update) -> bool:
-    """Whether it has just come in, rather than come back because it had to wait."""
-    return update.attempt == 0 and update.cause != "asked_again"
+def _assert_time(remaining: Callable[[], float]) -> None:
+    if remaining() < RESERVE:
+        raise RetryLater("no time is left in this invocation")
 
 
-def _error(error: Exception) -> dict[str, str]:
-    return {"reason": type(error).__name__, "detail": str(error)}
+def _recorded(entry: Entry, updates: int) -> Recorded:
+    due_at = None if entry.due_at is None else to_iso(entry.due_at)
+    return Recorded(*entry.target, updates, entry.run_id, due_at)
+
+
+def _ignored(why: str, what: ObjectCreated | Ignored) -> None:
+    count("UpdatesIgnored")
+    logger.info(why, extra=what._asdict())

@@ -1,414 +1,284 @@
 """Everything that may reach the trigger, read into what the domain knows.
 
-The same shapes come as SQS message bodies and by direct invocation, S3's also wrapped by SNS. Nothing here
-is trusted: whatever is not understood raises BadInput with a message that says what is wrong.
+    SQS message body, or payload of a direct invocation
+    ├── SNS notification, as a queue or as a function gets it: the event in it
+    ├── EventBridge event
+    │   ├── of S3, also by CloudTrail: ObjectCreated, Ignored
+    │   ├── of arcanna.training-data: Update
+    │   ├── Scheduled Event: AllTargets
+    │   └── Step Functions Execution Status Change: RunEnded, Ignored
+    ├── S3 notification: ObjectCreated, Ignored
+    ├── {"job_id": ...}, a request: Update
+    ├── {"models": "all"}, a schedule: AllTargets
+    └── {"sweep": true}: Sweep
+
+Nothing here is trusted. What is not understood raises BadInput, which says what is wrong and what to send.
 """
 
-import json
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 from urllib.parse import unquote_plus
 
-from arcanna_metrics.errors import BadInput
-from arcanna_metrics.gathering import MOST_MARKS, Significance, mark, read_mark
-from arcanna_metrics.runs.run import Run, parse_run
+from arcanna_metrics.errors import BadInput, NotSubscribed
+from arcanna_metrics.intake import fields
 from arcanna_metrics.targets import Target, identifier
-from arcanna_metrics.times import from_iso, to_iso
-from arcanna_metrics.updates import MANUAL, SAMPLE_SIZE, Sample, Update
+from arcanna_metrics.updates import Update
 
-TEXT_LENGTH = 1024
-"""Characters that a key or another text may have: S3's own limit for keys (there in bytes of UTF-8)."""
+LARGEST_SIZE = 2**50
+"""Bytes at which sizes saturate: far above S3's largest object."""
 
-AHEAD = 3600.0
-"""Seconds that promises may be ahead of the queue: far more than clocks differ, and less than does harm."""
+LONGEST_AGE = 10**9
+"""Seconds at which ages saturate: no metrics are 31 years old."""
 
-COUNT_LIMIT = 2**50
-"""Where counts of updates and of bytes saturate."""
+_REQUEST = ("job_id", "model_id", "happened_at", "cause", "older_than_seconds")
+_SCHEDULE = ("models", "happened_at", "older_than_seconds")
 
-_SCHEDULE_FIELDS = {"happened_at", "older_than_seconds"}
-_REQUEST_FIELDS = {"job_id", "model_id", "happened_at", "cause", "older_than_seconds"}
-_CARRIED_FIELDS = {
-    "first_at",
-    "count",
-    "sample",
-    "attempt",
-    "waiting_since",
-    "marks",
-    "significance",
-    "waker",
-    "promised_at",
-    "follows_active",
-}
-_SAMPLE_FIELDS = {"bucket", "key", "version_id"}
+_CREATING_CALLS = {"PutObject", "PostObject", "CopyObject", "CompleteMultipartUpload", "RenameObject"}
+"""The API operations of S3 after which there is a new object (RenameObject: in directory buckets)."""
+
+_WHAT_TO_SEND = (
+    "Send an S3 event of a new object, an event of source 'arcanna.training-data' with detail-type"
+    " 'Training Data Updated' or 'Knowledge Base Corrected', a schedule ({\"models\": \"all\"}),"
+    " or a request with a job_id."
+)
 
 
-class ObjectChanged(NamedTuple):
-    """An object was written; routes say whose training data it is.
-
-    `key` is the real key, decoded, `size` in bytes, 0 where it is not told.
-    """
+class ObjectCreated(NamedTuple):
+    """A new object, or a new version of one. Routes say whose training data it is."""
 
     bucket: str
-    key: str
+    key: str  # as it really is, not URL-encoded
     version_id: str | None
-    happened_at: float
-    size: int = 0
-
-    def update(self, target: Target, significance: Significance | None) -> Update:
-        """The update of one target that it is."""
-        bucket, key, version_id, happened_at, size = self
-        marks = {mark(happened_at, size, bucket, key, version_id)} if significance else ()
-        return Update(
-            target,
-            happened_at,
-            "upload",
-            happened_at,
-            sample=({"bucket": bucket, "key": key, "version_id": version_id},),
-            marks=frozenset(marks),
-            significance=significance,
-        )
+    happened_at: float  # epoch seconds
+    size: int | None = None  # bytes; None: not told
 
 
-class AllModels(NamedTuple):
-    """A schedule asks for every model; with `older_than`, in seconds, for those whose metrics are older."""
+class AllTargets(NamedTuple):
+    """A schedule asks for every target whose metrics are older than so many seconds.
 
-    happened_at: float
-    older_than: int | None = None
+    An age of 0 means all, however new; None what the stack's own setting says, as the schedule does not.
+    """
 
-    def update(self, target: Target) -> Update:
-        """The update of one target that it counts as."""
-        return Update(target, self.happened_at, "schedule", self.happened_at, older_than=self.older_than)
+    happened_at: float  # epoch seconds
+    older_than: float | None
 
 
 class RunEnded(NamedTuple):
-    """An execution of the workflow ended without success; `run` is its input's.
+    """An execution of the workflow may have ended. Only a hint: Step Functions itself knows."""
 
-    `error` is the name of what it failed of, None where it did not end by itself.
-    """
+    target: Target  # as the ledger's key has it
+    run_id: str
 
-    execution_arn: str
-    run: Run
-    status: str
-    detail: str
-    error: str | None = None
+
+class Sweep(NamedTuple):
+    """It is time to look at what is due."""
 
 
 class Ignored(NamedTuple):
-    """What S3 tells that is no new training data: the word for what it is, and the object's key, if any."""
+    """Something that asks for nothing: the reason, and the object's key, if it is about one."""
 
     reason: str
     key: str | None = None
 
 
-Occurrence = ObjectChanged | Ignored | Update | AllModels | RunEnded
+Occurrence = ObjectCreated | Ignored | Update | AllTargets | RunEnded | Sweep
 
 
 def read(event: object, received_at: float) -> list[Occurrence]:
     """What an event says has happened.
 
-    `received_at` (epoch seconds) is when the queue or the function got the event. No update happened later,
-    so it bounds the times that events claim, which come from other people's clocks.
+    `received_at` (epoch seconds) is when its message was sent, or the function was invoked. Nothing in it
+    happened later, so this bounds the times that events claim, which come from other people's clocks.
     Raises BadInput.
     """
     match event:
-        case {"Type": "Notification"}:
-            return _read_unwrapped(_json(event, "Message"), received_at)
         case {"Records": [{"EventSource": "aws:sns"}, *_] as records}:
-            return [
-                occurrence
-                for record in records
-                for occurrence in _read_unwrapped(_json(record, "Sns.Message"), received_at)
-            ]
+            events = [_unwrapped(fields.at(record, "Sns")) for record in records]
+            return [occurrence for inner in events for occurrence in _read(inner, received_at)]
         case _:
-            return _read_unwrapped(event, received_at)
+            return _read(_unwrapped(event), received_at)
 
 
 def read_json(text: str, received_at: float) -> list[Occurrence]:
     """Like `read`, for an event that is still text."""
-    return read(_parse_json("the message", text), received_at)
-
-
-def request_body(update: Update) -> str:
-    """The message that asks for this update again, later; `read_json` reads it back."""
-    target, waiting_since, significance = update.target, update.waiting_since, update.significance
-    seldom: dict[str, object] = {
-        "older_than_seconds": update.older_than,
-        "marks": sorted(update.marks),
-        "significance": significance and significance._asdict(),
-        "waker": update.waker,
-        "promised_at": None if update.promised_at is None else to_iso(update.promised_at),
-        "follows_active": update.follows_active,
-    }
-    return json.dumps(
-        {
-            **{name: value for name, value in seldom.items() if value},
-            "job_id": target.job_id,
-            "model_id": target.model_id,
-            "happened_at": to_iso(update.happened_at),
-            "cause": update.cause,
-            "first_at": to_iso(update.first_at),
-            "count": update.count,
-            "sample": update.sample,
-            "attempt": update.attempt,
-            "waiting_since": None if waiting_since is None else to_iso(waiting_since),
-        }
-    )
+    return read(fields.parse_json("the message", text), received_at)
 
 
 # --- The shapes ------------------------------------------------------------------------------------------
 
 
-def _read_unwrapped(event: object, received_at: float) -> list[Occurrence]:
+def _unwrapped(event: object) -> object:
+    """What an SNS notification holds; any other event as it is."""
+    if isinstance(event, dict) and event.get("Type") == "Notification":
+        return fields.nested_json(event, "Message")
+    return event
+
+
+def _read(event: object, received_at: float) -> list[Occurrence]:
     match event:
         case {"source": source, "detail-type": detail_type}:
             return [_event_bridge(source, detail_type, event, received_at)]
         case {"Records": [_, *_] as records}:
             return [_s3_record(record, received_at) for record in records]
-        case dict() if "job_id" in event:
-            return [_request(event, received_at)]
-        case {"models": "all", **others}:
-            if unknown := others.keys() - _SCHEDULE_FIELDS:
-                raise BadInput(
-                    f"unknown field {_listed(unknown)}; a schedule has models,"
-                    f" {', '.join(sorted(_SCHEDULE_FIELDS))}"
-                )
-            older_than = _seconds(event, "older_than_seconds")
-            return [AllModels(_time(event, "happened_at", received_at), older_than)]
-        case {"models": models}:
-            raise BadInput(f"models must be 'all', not {_shown(models)}")
-        case {"Event": "s3:TestEvent"}:
-            return [Ignored("s3:TestEvent")]
         case dict():
-            raise BadInput(
-                "not an event of S3, EventBridge, SNS or a schedule, and no request with a job_id; "
-                f"it has the fields {_listed(event) or '(none)'}"
+            return [_other(event, received_at)]
+        case _:
+            raise BadInput(f"expected a JSON object, not {fields.shown(event)}. {_WHAT_TO_SEND}")
+
+
+def _other(event: Mapping[str, object], received_at: float) -> Occurrence:
+    match event:
+        case {"job_id": _}:
+            return _request(event, received_at)
+        case {"models": "all"}:
+            fields.assert_only(event, _SCHEDULE, "a schedule")
+            return AllTargets(fields.time(event, "happened_at", received_at), _age(event))
+        case {"models": models}:
+            raise BadInput(f"models must be 'all', not {fields.shown(models)}")
+        case {"sweep": True}:
+            fields.assert_only(event, ("sweep",), "a sweep")
+            return Sweep()
+        case {"Event": "s3:TestEvent"}:
+            return Ignored("s3:TestEvent")
+        case {"Type": ("SubscriptionConfirmation" | "UnsubscribeConfirmation") as notice}:
+            topic = fields.shown(event.get("TopicArn"))
+            raise NotSubscribed(
+                f"SNS {notice}: topic {topic} does not deliver here. If you want its messages, open the"
+                " SubscribeURL in this message. This application never opens it."
             )
         case _:
-            raise BadInput(f"expected a JSON object, not {_shown(event)}")
+            names = fields.listed(event) or "(none)"
+            raise BadInput(f"unknown event with the fields {names}. {_WHAT_TO_SEND}")
 
 
 def _event_bridge(source: object, detail_type: object, event: object, received_at: float) -> Occurrence:
-    happened_at = _time(event, "time", received_at)
     match source, detail_type:
         case "aws.s3", "Object Created":
-            # Not decoded, unlike the key of a notification. (Powertools' data class does decode it, so that
-            # "a+b.csv" becomes "a b.csv".)
-            return _unless_folder(
-                ObjectChanged(
-                    _text(event, "detail.bucket.name"),
-                    _text(event, "detail.object.key"),
-                    _optional_text(event, "detail.object.version-id"),
-                    happened_at,
-                    _count(event, "detail.object.size", 0),
-                )
-            )
-        case "aws.s3", str(reason):
-            return Ignored(reason, _optional_text(event, "detail.object.key"))
+            return _s3_event(event, received_at)
+        case (("aws.s3" | "aws.s3express"), "AWS API Call via CloudTrail"):
+            return _s3_call(event, received_at)
+        case "aws.s3", str(name):
+            if _is_creation(name):
+                return _s3_event(event, received_at)
+            return Ignored(name, fields.optional_text(event, "detail.object.key"))
         case "arcanna.training-data", ("Training Data Updated" | "Knowledge Base Corrected") as cause:
-            return Update.single(_target(event, "detail."), happened_at, cause)
+            return Update(_target(event, "detail."), fields.time(event, "time", received_at), cause)
+        case (("aws.events" | "aws.scheduler"), "Scheduled Event"):
+            return AllTargets(fields.time(event, "time", received_at), older_than=None)
         case "aws.states", "Step Functions Execution Status Change":
             return _run_ended(event)
         case _:
-            raise BadInput(
-                f"source {_shown(source)} with detail-type {_shown(detail_type)} is no event of "
-                "training data, nor the end of a run"
-            )
+            what = f"source {fields.shown(source)}, detail-type {fields.shown(detail_type)}"
+            raise BadInput(f"unknown event: {what}. {_WHAT_TO_SEND}")
 
 
-def _s3_record(record: object, received_at: float) -> ObjectChanged | Ignored:
-    if (source := _at(record, "eventSource")) != "aws:s3":
-        raise BadInput(f"eventSource must be 'aws:s3', not {_shown(source)}")
-    encoded = _at(record, "s3.object.key")
-    key = _checked("s3.object.key", unquote_plus(encoded) if isinstance(encoded, str) else encoded)
-    if not (name := _text(record, "eventName")).startswith("ObjectCreated:"):
-        return Ignored(name, key)
-    return _unless_folder(
-        ObjectChanged(
-            _text(record, "s3.bucket.name"),
-            key,
-            _optional_text(record, "s3.object.versionId"),
-            _time(record, "eventTime", received_at),
-            _count(record, "s3.object.size", 0),
+def _s3_event(event: object, received_at: float) -> ObjectCreated | Ignored:
+    """An "Object Created" event, whose key is not URL-encoded, unlike a notification's.
+
+    (Powertools' data class does decode it, so that "a+b.csv" becomes "a b.csv".)
+    """
+    return _unless_empty(
+        ObjectCreated(
+            fields.text(event, "detail.bucket.name"),
+            fields.text(event, "detail.object.key"),
+            fields.optional_text(event, "detail.object.version-id"),
+            fields.time(event, "time", received_at),
+            fields.whole_number(event, "detail.object.size", LARGEST_SIZE),
         )
     )
 
 
-def _unless_folder(changed: ObjectChanged) -> ObjectChanged | Ignored:
-    """Consoles show a folder by an empty object of its name.
+def _s3_call(event: object, received_at: float) -> ObjectCreated | Ignored:
+    """A call of S3's API that CloudTrail tells of. It does not tell the object's size."""
+    name = fields.text(event, "detail.eventName")
+    if name not in _CREATING_CALLS:
+        return Ignored(name, fields.optional_text(event, "detail.requestParameters.key"))
+    if error := fields.optional_text(event, "detail.errorCode"):
+        return Ignored(f"{name} failed: {error}", fields.optional_text(event, "detail.requestParameters.key"))
+    return _unless_empty(
+        ObjectCreated(
+            fields.text(event, "detail.requestParameters.bucketName"),
+            fields.text(event, "detail.requestParameters.key"),
+            fields.optional_text(event, "detail.responseElements.x-amz-version-id"),
+            fields.time(event, "time", received_at),
+        )
+    )
+
+
+def _s3_record(record: object, received_at: float) -> ObjectCreated | Ignored:
+    if (source := fields.at(record, "eventSource")) != "aws:s3":
+        raise BadInput(f"eventSource must be 'aws:s3', not {fields.shown(source)}. {_WHAT_TO_SEND}")
+    encoded = fields.at(record, "s3.object.key")
+    key = fields.checked("s3.object.key", unquote_plus(encoded) if isinstance(encoded, str) else encoded)
+    if not _is_creation(name := fields.text(record, "eventName")):
+        return Ignored(name, key)
+    return _unless_empty(
+        ObjectCreated(
+            fields.text(record, "s3.bucket.name"),
+            key,
+            fields.optional_text(record, "s3.object.versionId"),
+            fields.time(record, "eventTime", received_at),
+            fields.whole_number(record, "s3.object.size", LARGEST_SIZE),
+        )
+    )
+
+
+def _is_creation(name: str) -> bool:
+    """Whether S3's name of an event means a new object. Raises BadInput where that is not clear.
+
+    Notifications' names begin with "ObjectCreated:"; bucket configurations, and stores that are like S3,
+    put "s3:" before it.
+    """
+    plain = name.lower().removeprefix("s3:").replace(" ", "")
+    if plain.startswith("objectcreated"):
+        return True
+    if "deletemarker" not in plain and any(word in plain for word in ("creat", "copy", "copied")):
+        raise BadInput(f"the S3 event {fields.shown(name)} may mean a new object. {_WHAT_TO_SEND}")
+    return False
+
+
+def _unless_empty(created: ObjectCreated) -> ObjectCreated | Ignored:
+    """Empty objects hold no training data: they are markers such as _SUCCESS, or show a folder in a console.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-folders.html
     """
-    if changed.key.endswith("/") and changed.size == 0:
-        return Ignored("folder", changed.key)
-    return changed
+    if created.size or (created.size is None and not created.key.endswith("/")):
+        return created
+    return Ignored("folder" if created.key.endswith("/") else "empty", created.key)
 
 
-def _run_ended(event: object) -> RunEnded:
-    arn, status = _text(event, "detail.executionArn"), _text(event, "detail.status")
-    run = parse_run("the run in detail.input", _at(_json(event, "detail.input"), "run"))
-    cause = _at(event, "detail.cause") or f"The execution ended as {status}"
-    # Cut rather than refused: without this event the model would stay held.
-    detail = _checked("detail.cause", cause[:TEXT_LENGTH] if isinstance(cause, str) else cause)
-    return RunEnded(arn, run, status, detail, _optional_text(event, "detail.error"))
+def _run_ended(event: object) -> RunEnded | Ignored:
+    if fields.at(event, "detail.input") is None:  # Step Functions leaves out an input that is too large
+        return Ignored("run ended without its input")
+    given = fields.nested_json(event, "detail.input")
+    try:
+        run_id = identifier("run.run_id", fields.at(given, "run.run_id"))
+        return RunEnded(_target(given, "run.target."), run_id)
+    except BadInput as error:
+        raise BadInput(f"detail.input is not that of the recompute workflow: {error}") from error
 
 
 def _request(event: Mapping[str, object], received_at: float) -> Update:
-    if unknown := event.keys() - _REQUEST_FIELDS - _CARRIED_FIELDS:
-        raise BadInput(
-            f"unknown field {_listed(unknown)}; a request has {', '.join(sorted(_REQUEST_FIELDS))}"
-        )
-    happened_at = _time(event, "happened_at", received_at)
+    fields.assert_only(event, _REQUEST, "a request")
+    older_than = _age(event) or None
     cause = event.get("cause")
-    waiting, promised = (event.get(name) is not None for name in ("waiting_since", "promised_at"))
     return Update(
-        target=_target(event),
-        happened_at=happened_at,
-        cause=MANUAL if cause is None else identifier("cause", cause),
-        first_at=_time(event, "first_at", happened_at),
-        count=_count(event, "count", 1),
-        sample=_sample(event.get("sample")),
-        attempt=_count(event, "attempt", 0),
-        waiting_since=_time(event, "waiting_since", received_at) if waiting else None,
-        marks=_marks(event.get("marks"), received_at),
-        significance=_significance(event.get("significance")),
-        waker=_flag(event, "waker"),
-        promised_at=_time(event, "promised_at", received_at + AHEAD) if promised else None,
-        older_than=_seconds(event, "older_than_seconds"),
-        follows_active=_flag(event, "follows_active"),
+        _target(event),
+        fields.time(event, "happened_at", received_at),
+        "manual" if cause is None else identifier("cause", cause),
+        older_than=older_than,
+        by_hand=event.get("happened_at") is None and older_than is None,
     )
 
 
-# --- Their fields, by dotted path ------------------------------------------------------------------------
-
-
-def _at(event: object, path: str) -> Any:
-    """The value at the path; None where there is none."""
-    for name in path.split("."):
-        if not isinstance(event, dict):
-            return None
-        event = event.get(name)
-    return event
-
-
 def _target(event: object, prefix: str = "") -> Target:
-    job_id, model_id = _at(event, f"{prefix}job_id"), _at(event, f"{prefix}model_id")
+    job_id, model_id = fields.at(event, f"{prefix}job_id"), fields.at(event, f"{prefix}model_id")
     return Target(
         identifier(f"{prefix}job_id", job_id),
         None if model_id is None else identifier(f"{prefix}model_id", model_id),
     )
 
 
-def _text(event: object, path: str) -> str:
-    return _checked(path, _at(event, path))
-
-
-def _optional_text(event: object, path: str) -> str | None:
-    value = _at(event, path)
-    return None if value is None else _checked(path, value)
-
-
-def _checked(name: str, value: object) -> str:
-    if value is None:
-        raise BadInput(f"{name} is missing")
-    if not isinstance(value, str):
-        raise BadInput(f"{name} must be a string, not {_shown(value)}")
-    if len(value) > TEXT_LENGTH:
-        raise BadInput(f"{name} has {len(value)} characters, more than {TEXT_LENGTH}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:  # JSON can hold half a surrogate pair, no AWS API can
-        raise BadInput(f"{name} is no valid Unicode: {error.reason}") from error
-    return value
-
-
-def _json(event: object, path: str) -> object:
-    value = _at(event, path)
-    if not isinstance(value, str):
-        raise BadInput(f"{path} must be a string with JSON, not {_shown(value)}")
-    return _parse_json(path, value)
-
-
-def _parse_json(name: str, text: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{name} is not JSON: {error}") from error
-
-
-def _time(event: object, path: str, latest: float) -> float:
-    """Epoch seconds, `latest` at most, and where there is no time."""
-    value = _at(event, path)
-    if value is None:
-        return latest
-    if not isinstance(value, str):
-        raise BadInput(f"{path} must be an ISO 8601 time, not {_shown(value)}")
-    try:
-        return min(from_iso(value), latest)
-    except ValueError as error:
-        raise BadInput(f"{path} must be an ISO 8601 time, not {_shown(value)}") from error
-
-
-def _count(event: object, path: str, default: int) -> int:
-    value = _at(event, path)
-    if value is None:
-        return default
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise BadInput(f"{path} must be a whole number, not {_shown(value)}")
-    return min(value, COUNT_LIMIT)
-
-
-def _seconds(event: object, path: str) -> int | None:
-    """Whole seconds; None where there are none, or 0."""
-    return _count(event, path, 0) or None
-
-
-def _flag(event: Mapping[str, object], name: str) -> bool:
-    value = event.get(name, False)
-    if not isinstance(value, bool):
-        raise BadInput(f"{name} must be true or false, not {_shown(value)}")
-    return value
-
-
-def _marks(listed: object, latest: float) -> frozenset[str]:
-    if listed is None:
-        return frozenset()
-    if not isinstance(listed, list) or len(listed) > MOST_MARKS:
-        raise BadInput(f"marks must be a list of at most {MOST_MARKS}")
-    marks = (_checked("a mark", text) for text in listed)
-    # None is later than its message, by that message's clock: as with all other times.
-    return frozenset(
-        text if read_mark(text).at <= latest else f"{to_iso(latest)} {text.partition(' ')[2]}"
-        for text in marks
-    )
-
-
-def _significance(fields: object) -> Significance | None:
-    if fields is None:
-        return None
-    if not isinstance(fields, dict) or fields.keys() != set(Significance._fields):
-        raise BadInput(f"significance must have {', '.join(Significance._fields)}")
-    objects, size = (_count(fields, name, 0) or None for name in ("objects", "bytes"))
-    max_wait = fields["max_wait"]
-    if not isinstance(max_wait, int | float) or not 0 <= max_wait <= COUNT_LIMIT:
-        raise BadInput(f"max_wait must be a number of seconds, not {_shown(max_wait)}")
-    return Significance(objects, size, float(max_wait))
-
-
-def _sample(listed: object) -> tuple[Sample, ...]:
-    if listed is None:
-        return ()
-    if not isinstance(listed, list) or len(listed) > SAMPLE_SIZE:
-        raise BadInput(f"sample must be a list of at most {SAMPLE_SIZE} objects")
-    for item in listed:
-        if not isinstance(item, dict) or item.keys() - _SAMPLE_FIELDS:
-            raise BadInput(f"sample must hold objects with {', '.join(sorted(_SAMPLE_FIELDS))}")
-    return tuple({name: _optional_text(item, name) for name in item} for item in listed)
-
-
-def _shown(value: object) -> str:
-    """A value as error messages show it: never long, never nested."""
-    return repr(value[:64]) if isinstance(value, str) else f"a value of type {type(value).__name__}"
-
-
-def _listed(names: Iterable[object]) -> str:
-    return ", ".join(_shown(name) for name in sorted(map(str, names))[:10])
+def _age(event: object) -> float:
+    """In seconds; 0 where the event has none: of any age."""
+    return float(fields.whole_number(event, "older_than_seconds", LONGEST_AGE) or 0)

@@ -6,14 +6,12 @@ The routes are a JSON document:
                  "keys": ["training-data/{job_id}/{model_id}/*"],
                  "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}]}]}
 
-A route may say how much is significant: `"significant": {"objects": 100, "bytes": 1000000,
-"max_wait_seconds": 3600}` recomputes after so many objects or so many bytes since the last recompute, and in
-any case when the first of them is so old.
+The first route that matches counts; patterns.py tells what its keys may be. A target without a model_id means
+the job's active model. A route without keys serves schedules only.
 
-In a key pattern `*` stands for anything, `?` for one character, and `{name}` for a path segment or the
-variable part of one, which the targets of the route may use; `*` and `{name}` take as little as they can.
-A target without a model_id means the job's active model. The first route that matches counts. A route
-without keys serves schedules only.
+A route may have a threshold: `"threshold": {"objects": 100, "bytes": 1000000, "max_wait_seconds": 3600}`
+recomputes after so many objects or so many bytes since the last recompute, and in any case when the first
+of them is so old.
 """
 
 import json
@@ -22,15 +20,41 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from arcanna_metrics.errors import BadInput, ConfigurationError
-from arcanna_metrics.gathering import MOST_MARKS, Significance
-from arcanna_metrics.intake.events import AllModels, ObjectChanged
+from arcanna_metrics.intake import patterns
+from arcanna_metrics.intake.events import AllTargets, ObjectCreated
 from arcanna_metrics.targets import Target, identifier
-from arcanna_metrics.updates import Update
+from arcanna_metrics.updates import WHOLE, Example, Update
 
-_PLACEHOLDER = re.compile(r"\{([a-z_]\w*)\}", re.ASCII | re.IGNORECASE)
-_TOKEN = re.compile(rf"{_PLACEHOLDER.pattern}|(\?)|([^{{}}?]+)", re.ASCII | re.IGNORECASE)
-_MOST = {"objects": MOST_MARKS, "bytes": 2**50, "max_wait_seconds": 30 * 86400}
-_AMBIGUOUS = re.compile(r"\}(?:[*?]|[^/*]*\{)")
+_MOST = {"objects": 1000, "bytes": 2**50, "max_wait_seconds": 30 * 86400}
+"""Up to 1,000 objects, rounding up does not change after how many of them their shares reach WHOLE."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """How much is worth a recompute."""
+
+    objects: int | None
+    """So many objects, or"""
+    bytes: int | None
+    """so many bytes, or"""
+    max_wait: float
+    """so many seconds since the first of them."""
+
+    def share(self, size: int | None) -> int:
+        """How much of the threshold an object is, in millionths rounded up.
+
+        One number cannot count both objects and bytes, so an object counts as the larger of its two shares.
+        Where a route has both, they may reach WHOLE a little before either is complete, and never after.
+        An object of unknown size counts as an object; where only bytes count, it is worth a recompute alone.
+        """
+        by_number = _part(1, self.objects) if self.objects else 1
+        if self.bytes is None or (size is None and self.objects):
+            return by_number
+        return max(by_number, WHOLE if size is None else _part(size, self.bytes))
+
+
+def _part(amount: int, enough: int) -> int:
+    return min(-(-WHOLE * amount // enough), WHOLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +64,7 @@ class Route:
     name: str
     keys: tuple[re.Pattern[str], ...]
     targets: tuple[Target, ...]
-    significance: Significance | None = None
+    threshold: Threshold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +88,33 @@ class Routes:
         """Whose training data the object is; empty where no route knows the key. Raises BadInput."""
         return self.match(key)[1]
 
-    def updates(self, changed: ObjectChanged) -> list[Update]:
-        """The updates that it leads to; empty where no route knows the object. Raises BadInput."""
-        route, targets = self.match(changed.key)
-        significance = route.significance if route else None
-        return [changed.update(target, significance) for target in targets]
+    def updates(self, created: ObjectCreated) -> list[Update]:
+        """The updates that an object leads to; empty where no route knows it. Raises BadInput."""
+        route, targets = self.match(created.key)
+        threshold = route.threshold if route else None
+        share, max_wait = (threshold.share(created.size), threshold.max_wait) if threshold else (WHOLE, 0.0)
+        example = Example(created.bucket, created.key, created.version_id)
+        return [Update(target, created.happened_at, "upload", example, share, max_wait) for target in targets]
 
-    def scheduled(self, occurrence: AllModels, jobs: set[str]) -> list[Update]:
-        """The updates that a schedule leads to: of every target that is named in full, and of the active
-        model of every other job of `jobs`, those that are known by their uploads."""
-        targets = self.fixed_targets()
-        named = {target.job_id for target in targets}
+    def scheduled(self, schedule: AllTargets, jobs: set[str], stale_after: float) -> list[Update]:
+        """What a schedule asks for: every target that is named in full, and the active model of every other
+        job of `jobs`, which are known by their updates.
+
+        These are wishes for metrics of at most the schedule's age, or `stale_after` (seconds) where it has
+        none. At an age of 0 they are requests by hand, for metrics of now.
+        """
+        fixed = self.fixed_targets()
+        others = sorted(jobs - {target.job_id for target in fixed})
+        age = (stale_after if schedule.older_than is None else schedule.older_than) or None
         return [
-            occurrence.update(target)
-            for target in [*targets, *(Target(job_id, None) for job_id in sorted(jobs - named))]
+            Update(target, schedule.happened_at, "schedule", older_than=age, by_hand=age is None)
+            for target in [*fixed, *(Target(job_id, None) for job_id in others)]
         ]
 
     def fixed_targets(self) -> list[Target]:
-        """The targets that are named in full."""
-        return [target for route in self.routes for target in route.targets if not _placeholders(target)]
+        """The targets that are named in full, each once."""
+        targets = (target for route in self.routes for target in route.targets)
+        return list(dict.fromkeys(target for target in targets if not _placeholders(target)))
 
 
 def parse(text: str) -> Routes:
@@ -91,12 +123,12 @@ def parse(text: str) -> Routes:
     Raises ConfigurationError that names the route and what is wrong with it.
     """
     try:
-        document = json.loads(text)
+        document = json.loads(text.lstrip("\ufeff"))  # a byte order mark, as some editors write it
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"the routes are not JSON: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("routes"), list):
         raise ConfigurationError('the routes must be a JSON object with a list "routes"')
-    _only(document, "routes")
+    _assert_only(document, "routes")
     return Routes(tuple(_route(n, fields) for n, fields in enumerate(document["routes"], 1)))
 
 
@@ -108,26 +140,32 @@ def _route(number: int, fields: object) -> Route:
     except BadInput as error:
         raise ConfigurationError(f"route {number}: {error}") from error
     try:
-        _only(fields, "name", "keys", "targets", "significant")
+        _assert_only(fields, "name", "keys", "targets", "threshold")
         targets = _targets(fields.get("targets"))
         keys = _keys(fields.get("keys", []), targets)
-        return Route(name, keys, targets, _significance(fields.get("significant")))
+        return Route(name, keys, targets, _threshold(fields.get("threshold")))
     except (BadInput, ConfigurationError) as error:
         raise ConfigurationError(f"route {name!r}: {error}") from error
 
 
-def _significance(fields: object) -> Significance | None:
+def _threshold(fields: object) -> Threshold | None:
     if fields is None:
         return None
     if not isinstance(fields, dict):
-        raise ConfigurationError('"significant" must be a JSON object')
-    _only(fields, "objects", "bytes", "max_wait_seconds")
-    for name, value in fields.items():
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MOST[name]:
-            raise ConfigurationError(f"{name} must be a whole number from 1 to {_MOST[name]}")
+        raise ConfigurationError('"threshold" must be a JSON object')
+    _assert_only(fields, *_MOST)
     if "max_wait_seconds" not in fields:
-        raise ConfigurationError('"significant" must have max_wait_seconds, so that nothing waits for ever')
-    return Significance(fields.get("objects"), fields.get("bytes"), float(fields["max_wait_seconds"]))
+        raise ConfigurationError('"threshold" must have max_wait_seconds, so that nothing waits for ever')
+    limits = {name: _limit(name, value) for name, value in fields.items()}
+    return Threshold(limits.get("objects"), limits.get("bytes"), float(limits["max_wait_seconds"]))
+
+
+def _limit(name: str, value: object) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # JSON does not tell 5 from 5.0
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MOST[name]:
+        raise ConfigurationError(f"{name} must be a whole number from 1 to {_MOST[name]}")
+    return value
 
 
 def _targets(listed: object) -> tuple[Target, ...]:
@@ -139,14 +177,10 @@ def _targets(listed: object) -> tuple[Target, ...]:
 def _target(fields: object) -> Target:
     if not isinstance(fields, dict):
         raise ConfigurationError("a target must be a JSON object")
-    _only(fields, "job_id", "model_id")
-    model_id = fields.get("model_id")
-    target = Target(
-        identifier("job_id", fields.get("job_id")),
-        None if model_id is None else identifier("model_id", model_id),
-    )
+    _assert_only(fields, "job_id", "model_id")
+    target = _identified(fields.get("job_id"), fields.get("model_id"))
     for template in target:
-        _no_stray_brace(template or "")
+        patterns.assert_braces_match(template or "")
     return target
 
 
@@ -157,58 +191,28 @@ def _keys(listed: object, targets: tuple[Target, ...]) -> tuple[re.Pattern[str],
     if wanted and not listed:
         raise ConfigurationError(f'without "keys" nothing can stand for {{{min(wanted)}}}')
     for key in listed:
-        if missing := wanted - set(_PLACEHOLDER.findall(key)):
+        if missing := wanted - set(patterns.placeholders(key)):
             raise ConfigurationError(f"the key pattern {key!r} lacks {{{min(missing)}}}")
-    return tuple(_compile(key) for key in listed)
+    return tuple(patterns.compiled(key) for key in listed)
 
 
-def _compile(key: str) -> re.Pattern[str]:
-    """The pattern's regular expression, which never takes more than quadratic time, whatever the key.
-
-    What precedes a `*` is an atomic group: its first match is the one that ends earliest, which leaves the
-    most to the rest, so that no other needs to be tried. This holds only while a path segment has no more
-    than one placeholder, with text after it.
-    """
-    _no_stray_brace(key)
-    names = _PLACEHOLDER.findall(key)
-    if len(set(names)) < len(names):
-        raise ConfigurationError(f"the key pattern {key!r} has a placeholder twice")
-    if _AMBIGUOUS.search(key):
-        raise ConfigurationError(
-            f"the key pattern {key!r} does not tell where a placeholder ends: after it there must be "
-            "some text or the end, and in its path segment no other placeholder"
-        )
-    first, *others = key.split("*")
-    *closed, last = [_regex(first), *(".*?" + _regex(other) for other in others)]
-    return re.compile("".join(f"(?>{part})" for part in closed) + last, re.DOTALL)
-
-
-def _regex(part: str) -> str:
-    return "".join(
-        f"(?P<{name}>[^/]+?)" if name else "." if mark else re.escape(literal)
-        for name, mark, literal in _TOKEN.findall(part)
-    )
-
-
-def _only(fields: Mapping[str, object], *known: str) -> None:
+def _assert_only(fields: Mapping[str, object], *known: str) -> None:
     if unknown := fields.keys() - set(known):
         raise ConfigurationError(f"unknown field {min(unknown)!r}; there are {', '.join(known)}")
 
 
-def _no_stray_brace(template: str) -> None:
-    if set("{}") & set(_PLACEHOLDER.sub("", template)):
-        raise ConfigurationError(f"{template!r} has a brace that belongs to no {{name}}")
-
-
 def _placeholders(target: Target) -> list[str]:
-    return [name for part in target if part is not None for name in _PLACEHOLDER.findall(part)]
+    return [name for part in target if part is not None for name in patterns.placeholders(part)]
 
 
 def _fill(target: Target, found: re.Match[str]) -> Target:
-    def fill(name: str, template: str) -> str:
-        return identifier(name, _PLACEHOLDER.sub(lambda placeholder: found[placeholder[1]], template))
+    job_id, model_id = target
+    return _identified(
+        patterns.filled(job_id, found), None if model_id is None else patterns.filled(model_id, found)
+    )
 
+
+def _identified(job_id: object, model_id: object) -> Target:
     return Target(
-        fill("job_id", target.job_id),
-        None if target.model_id is None else fill("model_id", target.model_id),
+        identifier("job_id", job_id), None if model_id is None else identifier("model_id", model_id)
     )

@@ -1,24 +1,26 @@
-"""The Arcanna management API, as far as recomputes need it.
+"""The Arcanna management API, as far as recomputes need it."""
 
-Only documented answers count as answers: other parts of the API answer 200 with an error body, so a 200 is
-a success only if its body has the documented shape.
-"""
-
-import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from math import isfinite
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import httpx
 
-from arcanna_metrics.errors import BadInput, PlatformUnavailable, Rejected, Unauthorised, UndocumentedAnswer
+from arcanna_metrics.errors import (
+    BadInput,
+    PlatformUnavailable,
+    Rejected,
+    Unauthorised,
+    UndocumentedAnswer,
+)
+from arcanna_metrics.observability import logger
+from arcanna_metrics.platform.answers import SHOWN, Answer, Call, without_key
 from arcanna_metrics.platform.tls import advice
 from arcanna_metrics.targets import Model, identifier
+from arcanna_metrics.times import from_iso
 
-REQUEST_STATUSES = ("queued", "in_progress", "completed", "failed")
+RequestStatus = Literal["queued", "in_progress", "completed", "failed"]
+REQUEST_STATUSES: tuple[RequestStatus, ...] = get_args(RequestStatus)
 FIGURES = (
     "overall_accuracy",
     "overall_f1_score",
@@ -31,15 +33,28 @@ FIGURES = (
 )
 LARGEST_METRICS = 48 * 1024
 """Bytes of JSON. A workflow has 256 KiB for the metrics from before, those from after, and what differs."""
+LONGEST_TIME = 64
+"""Characters of a time that is passed on."""
 
-RequestStatus = Literal["queued", "in_progress", "completed", "failed"]
 ApiKey = Callable[[bool], str]
 """Gives the API key; True asks for it to be read again."""
+
+_NOTHING_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+"""Errors of the transport before it sends a request."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelMetrics:
-    """What the platform shows of a model. `figures` holds the scores under their documented names."""
+    """What the platform shows of a model. `figures` holds the scores under their documented names.
+
+    `timestamp` is the end of the last recompute as the platform writes it, None where it shows no time.
+    """
 
     recomputing: bool
     timestamp: str | None
@@ -52,10 +67,15 @@ class ModelMetrics:
 
 @dataclass(frozen=True, slots=True)
 class RecomputeRequest:
-    """The platform's answer to a request: its status word, and its own time of the request."""
+    """The platform's answer to a request that it accepted, or that it says has failed.
+
+    `requested_at` is its own time of the request, in ISO 8601. `job_id` is the job's integer id, also where
+    the request gave the job's name. Both are None where the answer does not tell.
+    """
 
     status: RequestStatus
     requested_at: str | None
+    job_id: str | None = None
 
 
 class Arcanna:
@@ -71,145 +91,178 @@ class Arcanna:
 
     def metrics(self, model: Model) -> ModelMetrics:
         """The model's metrics and whether they are being recomputed."""
-        body = self._call("GET", "/api/v2/metrics/model", model._asdict())
-        recomputing = _field(body, "is_recomputing_metrics", bool)
-        timestamp = _field(body, "last_recomputed_timestamp", str)
-        if (size := len(json.dumps(body))) > LARGEST_METRICS:
+        answer = self._call(Call("GET", "/api/v2/metrics/model", model._asdict()))
+        body = answer.json_object()
+        metrics = ModelMetrics(
+            recomputing=bool(answer.field(body, "is_recomputing_metrics", bool)),
+            timestamp=_set_time(answer.field(body, "last_recomputed_timestamp", str)),
+            figures={name: body.get(name) for name in FIGURES},
+        )
+        if (shown := body.get("model_id")) not in (None, "", model.model_id):
+            raise UndocumentedAnswer(f"{answer}: the metrics of another model, {shown!r:.300}")
+        if (size := answer.size_of(metrics.as_dict())) > LARGEST_METRICS:
             raise UndocumentedAnswer(
-                f"The metrics have {size} bytes, more than the {LARGEST_METRICS} that a workflow can take"
+                f"{answer}: the metrics have {size} bytes, more than the {LARGEST_METRICS} that a workflow"
+                " can take"
             )
-        shown = body.get("model_id")
-        if shown is not None and shown != model.model_id:
-            raise UndocumentedAnswer(f"Arcanna answered with another model's metrics: {shown!r:.300}")
-        return ModelMetrics(bool(recomputing), timestamp, {name: body.get(name) for name in FIGURES})
+        return metrics
 
     def request_recompute(self, model: Model) -> RecomputeRequest:
-        """Asks the platform to recompute the model's metrics in its own time."""
-        body = self._call("POST", "/api/v2/metrics/model/request_recompute_metrics", model._asdict())
-        status = body.get("status")
-        if status not in REQUEST_STATUSES:
-            raise UndocumentedAnswer(f"Arcanna answered the request with the status {status!r:.100}")
-        requested_at = body.get("requested_at")
-        return RecomputeRequest(status, requested_at if isinstance(requested_at, str) else None)
+        """Asks the platform to recompute the model's metrics in its own time.
+
+        An answer of 2xx without an error in it counts as accepted, whatever else it says: the request has
+        probably taken effect, and only the metrics can prove what became of it. RetryLater tells by
+        `effect_unknown` whether the request may have taken effect.
+        """
+        path = "/api/v2/metrics/model/request_recompute_metrics"
+        answer = self._call(Call("POST", path, model._asdict(), changes=True))
+        try:
+            body = answer.json_object()
+        except UndocumentedAnswer as error:
+            logger.warning("undocumented answer to a request, taken as accepted", detail=str(error))
+            body = {}
+        status = _status(body)
+        if status != "failed" and _has_error(body, status):
+            raise UndocumentedAnswer(f"{answer}: an error")
+        return RecomputeRequest(
+            status or "queued", _readable_time(body.get("requested_at")), _job_id(body.get("job_id"))
+        )
 
     def active_model(self, job_id: str) -> str:
         """The id of the model that the job uses now."""
-        body = self._call("POST", "/api/v2/metrics/job", {"job_id": job_id}, json={})
-        model_id: str | None = _field(body, "active_model_id", str)
+        answer = self._call(Call("POST", "/api/v2/metrics/job", {"job_id": job_id}, json={}))
+        model_id: str | None = answer.field(answer.json_object(), "active_model_id", str)
         if not model_id:
             raise Rejected(f"Job {job_id!r} has no active model. Train it, or name a model_id in its route.")
         try:
             return identifier("active_model_id", model_id)
         except BadInput as error:
-            raise UndocumentedAnswer(f"Arcanna named an active model that is none: {error}") from error
+            raise UndocumentedAnswer(
+                f"Arcanna returned an invalid active model id: {error}. {answer}"
+            ) from error
+
+    def job_id_of(self, name: str) -> str | None:
+        """The id of the one job with exactly this title.
+
+        None where no job or several have it, and where the platform or the key does not allow to look it up.
+        """
+        params = {"resource_type": "job", "title": name}
+        answer = self._send(Call("GET", "/api/v2/resources", params), self._api_key(False))
+        error = answer.error()
+        if isinstance(error, PlatformUnavailable):
+            raise error
+        if error:  # the key need not be allowed to do this: a refusal is no reason to read it again
+            return None
+        try:
+            listed = answer.json()
+        except UndocumentedAnswer:
+            return None
+        jobs = [job for job in listed if isinstance(job, dict)] if isinstance(listed, list) else []
+        ids = {_job_id(job.get("id")) for job in jobs if job.get("title") == name}
+        return ids.pop() if len(ids) == 1 else None
 
     def scopes(self) -> list[str]:
         """What the key may do, as the platform lists it. Changes nothing, and needs no scope itself."""
-        listed = self._call("GET", "/api/v2/token/scopes", {}, kind=list)
-        if not all(isinstance(scope, str) for scope in listed):
-            raise UndocumentedAnswer(f"Arcanna's scopes are no list of texts: {json.dumps(listed)[:300]}")
-        return list(listed)
+        answer = self._call(Call("GET", "/api/v2/token/scopes", {}))
+        listed = answer.json()
+        if isinstance(listed, list) and all(isinstance(s, str) and s.isprintable() for s in listed):
+            return listed
+        raise UndocumentedAnswer(f"{answer}: not a list of scopes")
 
-    def _call(
-        self, method: str, path: str, params: Mapping[str, str], json: object = None, kind: type = dict
-    ) -> Any:
-        """One call; where the key is refused and the secret holds a new one, one more with that.
-
-        Its answer is JSON of that kind.
-        """
+    def _call(self, call: Call) -> Answer:
+        """The answer, of status 2xx. Where the secret holds another key than the refused one, calls again."""
         key = self._api_key(False)
-        response = self._send(method, path, params, key, json)
-        if response.status_code in (401, 403) and (fresh := self._api_key(True)) != key:
-            key = fresh
-            response = self._send(method, path, params, key, json)
-        # JSON is UTF-8, whatever charset the answer claims. Should anything on the way echo the key, it goes
-        # no further than this line.
-        text = response.content.decode(errors="replace").replace(key, "[API key]")
-        if ("\\" in text or "&" in text) and key.replace("\\", "") in _unescaped(text):
-            text = "(It quotes the API key, and so is not shown.)"
-        return _body(response, text, f"{method} {path}", kind)
+        answer = self._send(call, key)
+        error = answer.error()
+        if isinstance(error, Unauthorised) and (fresh := self._api_key(True)) != key:
+            answer = self._send(call, fresh)
+            error = answer.error()
+        if error:
+            raise error
+        return answer
 
-    def _send(
-        self, method: str, path: str, params: Mapping[str, str], key: str, json: object
-    ) -> httpx.Response:
+    def _send(self, call: Call, key: str) -> Answer:
+        headers = {
+            "X-Arcanna-Api-Key": key,
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+        }
         try:
             # Redirects are not followed: they would carry the key elsewhere.
-            return self._http.request(
-                method,
-                path,
-                params=params,
-                json=json,
-                headers={"X-Arcanna-Api-Key": key, "Accept": "application/json"},
+            response = self._http.request(
+                call.method,
+                call.path,
+                params=call.params,
+                json=call.json,
+                headers=headers,
                 follow_redirects=False,
             )
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the latter two of a redirect
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the latter two of odd headers
             # Not `from error`: the transport's errors may quote the request, and with it the key.
-            said = str(error).replace(key, "[API key]")[:300]
+            said = without_key(str(error), key)[:SHOWN]
             raise PlatformUnavailable(
-                f"Arcanna gave no answer to {method} {path}: {type(error).__name__}: {said}{advice(error)}"
+                f"Arcanna gave no answer to {call}: {type(error).__name__}: {said}{advice(error)}",
+                effect_unknown=call.changes and not isinstance(error, _NOTHING_SENT),
             ) from None
+        return Answer.of(call, response, key)
 
 
-def _body(response: httpx.Response, text: str, call: str, kind: type) -> Any:
-    """The JSON of a 200 answer; any other answer as the error that it means."""
-    status = response.status_code
-    said = f"Arcanna answered {call} with {status}: {text[:300]!r}"
-    if status in (401, 403):
-        raise Unauthorised(
-            f"{said}. Put a valid key with the scopes execute:recompute_model_metrics and"
-            " read:job_metrics into the secret."
-        )
-    if status in (404, 422):
-        raise Rejected(said)
-    if status == 429 or status >= 500:
-        raise PlatformUnavailable(said, retry_after(response.headers))
-    if status != 200:
-        raise UndocumentedAnswer(said)
+def _status(body: Mapping[str, Any]) -> RequestStatus | None:
+    """The status of a request, None where it is not a documented word."""
+    word = body.get("status")
+    said = word.strip().lower() if isinstance(word, str) else None
+    return next((status for status in REQUEST_STATUSES if status == said), None)
+
+
+def _has_error(body: Mapping[str, Any], status: RequestStatus | None) -> bool:
+    """Whether a body is an error, in one of the shapes that parts of the API answer with a 200.
+
+    `{"status", "reason", "reason_details"}` has empty reasons where there is no error.
+    """
+    word = body.get("status")
+    if isinstance(word, str) and word.strip().lower() == "error":
+        return True
+    if body.get("error") or body.get("error_message"):
+        return True
+    if isinstance(body.get("detail"), list | str) and body["detail"]:
+        return True
+    return status is None and bool(body.get("reason") or body.get("reason_details"))
+
+
+def _set_time(text: str | None) -> str | None:
+    """None where the time is not set: services write that as "", as the year 1, or as the epoch's begin.
+
+    A text that is not a time is passed on: people may want to see it.
+    """
+    text = (text or "").strip()
     try:
-        body = json.loads(text, parse_constant=_finite, parse_float=_finite)
-        json.dumps(body, ensure_ascii=False).encode()  # half a surrogate pair can be read, but not passed on
-    except (ValueError, RecursionError) as error:
-        raise UndocumentedAnswer(f"{said}: not JSON") from error
-    if not isinstance(body, kind):
-        raise UndocumentedAnswer(f"{said}: no JSON {'object' if kind is dict else 'list'}")
-    return body
+        unset = not text or from_iso(text) == 0.0
+    except ValueError:
+        unset = False
+    return None if unset or text.startswith("0001-01-01") else text
 
 
-def _unescaped(text: str) -> str:
-    """Without the escapes of JSON and HTML, and without backslashes."""
-    from html import unescape  # start-up is billed, and this is seldom needed
-
-    return unescape(
-        re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), text).replace("\\", "")
-    )
-
-
-def _finite(number: str) -> float:
-    """JSON knows no NaN and no infinity, and the workflow's data must be JSON."""
-    if not isfinite(value := float(number)):
-        raise ValueError(f"{number} is not JSON")
-    return value
-
-
-def _field(body: Mapping[str, Any], name: str, kind: type) -> Any:
-    """A field that must be there, and be of its kind or null."""
-    if name not in body:
-        raise UndocumentedAnswer(f"Arcanna's answer lacks {name}: {json.dumps(body)[:300]}")
-    value = body[name]
-    if value is not None and not isinstance(value, kind):
-        raise UndocumentedAnswer(f"Arcanna's {name} is {value!r:.100}, not a {kind.__name__} or null")
-    return value
-
-
-def retry_after(headers: httpx.Headers) -> float | None:
-    """Seconds that the `Retry-After` header asks to wait, given as seconds or as a date; else None."""
-    value = headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        date = parsedate_to_datetime(value)
-        # Against the same clock that wrote it, where it says so.
-        now = parsedate_to_datetime(headers["Date"])
-        return max(0.0, (date - now).total_seconds())
-    except (ValueError, TypeError, KeyError, OverflowError):
+def _readable_time(value: object) -> str | None:
+    """An ISO 8601 time as it was written, None where the value is not one, or a time that is not set."""
+    if (
+        not isinstance(value, str)
+        or len(value) > LONGEST_TIME
+        or not (value.isascii() and value.isprintable())
+    ):
         return None
+    try:
+        from_iso(value.strip())
+    except ValueError:
+        return None
+    return _set_time(value)
+
+
+def _job_id(value: object) -> str | None:
+    """A job's integer id in its string form, None where the value is not one. `1234.0` is one."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:
+        return str(value)
+    return None

@@ -1,5 +1,10 @@
 """Builds the client of the platform that the environment names."""
 
+import ssl
+from collections.abc import Iterable
+
+import httpx
+
 from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.http import BoundedClient
@@ -7,18 +12,40 @@ from arcanna_metrics.platform.key import SecretApiKey
 from arcanna_metrics.platform.sigv4 import Credentials, SigV4
 from arcanna_metrics.settings import Environment
 
+Mounts = dict[str, httpx.BaseTransport | None]
+"""httpx's transports by URL pattern; None is the client's own, which connects directly."""
+
 
 def arcanna(env: Environment) -> Arcanna:
     """Raises ConfigurationError."""
-    env.proxy_url("HTTPS_PROXY")
-    # One client for both, because each makes a TLS context, and that takes its time. It takes the proxy from
-    # HTTPS_PROXY and NO_PROXY, as boto3 does; plain http, which is loopback, goes without.
-    http = BoundedClient(base_url=env.base_url("ARCANNA_BASE_URL"), verify=tls.context(env), trust_env=True)
+    base_url, context = env.base_url("ARCANNA_BASE_URL"), tls.context(env)
+    # One client for Arcanna and Secrets Manager: making a TLS context takes long.
+    http = BoundedClient(base_url=base_url, verify=context, trust_env=False, mounts=_mounts(env, context))
     return Arcanna(http, _api_key(env, http))
 
 
+def mounts(proxy: httpx.BaseTransport, direct: Iterable[str]) -> Mounts:
+    """Sends https through the proxy, except to the hosts of NO_PROXY: those that boto3 calls directly, too.
+
+    httpx would read the variables itself, but takes `.host` for the subdomains alone. Plain http, which is
+    loopback, always goes directly.
+    """
+    hosts = tuple(direct)
+    if "*" in hosts:
+        return {}
+    return {"https://": proxy, **{f"all://*{host}": None for host in hosts}}
+
+
+def _mounts(env: Environment, context: ssl.SSLContext) -> Mounts:
+    proxy, direct = env.proxy_url("HTTPS_PROXY"), env.no_proxy("NO_PROXY")
+    if proxy is None:
+        return {}
+    return mounts(httpx.HTTPTransport(verify=context, trust_env=False, proxy=proxy), direct)
+
+
 def _api_key(env: Environment, http: BoundedClient) -> SecretApiKey:
-    region, url_suffix = env.text("AWS_REGION"), env.text("URL_SUFFIX")
+    arn, field = env.text("ARCANNA_API_KEY_SECRET_ARN"), env.optional("ARCANNA_API_KEY_SECRET_FIELD")
+    region = _region(arn) or env.text("AWS_REGION")  # the secret may be in another region than the stack
     credentials = Credentials(
         env.text("AWS_ACCESS_KEY_ID"),
         env.text("AWS_SECRET_ACCESS_KEY"),
@@ -27,8 +54,13 @@ def _api_key(env: Environment, http: BoundedClient) -> SecretApiKey:
     endpoint = (
         env.optional("AWS_ENDPOINT_URL_SECRETS_MANAGER")
         or env.optional("AWS_ENDPOINT_URL")
-        or f"https://secretsmanager.{region}.{url_suffix}"
+        or f"https://secretsmanager.{region}.{env.text('URL_SUFFIX')}"
     )
     auth = SigV4(credentials, region, "secretsmanager")
-    arn, field = env.text("ARCANNA_API_KEY_SECRET_ARN"), env.optional("ARCANNA_API_KEY_SECRET_FIELD")
     return SecretApiKey(http, endpoint, auth, arn, field)
+
+
+def _region(arn: str) -> str | None:
+    """The region in an ARN."""
+    parts = arn.split(":")
+    return parts[3] or None if len(parts) > 3 else None

@@ -1,13 +1,17 @@
 """The API key, from Secrets Manager: cached, and never written anywhere."""
 
 import json
+from unicodedata import category
 
 import httpx
 
-from arcanna_metrics.errors import NO_WAY, ApiKeyUnavailable
+from arcanna_metrics.errors import NO_WAY, ApiKeyMissing, ApiKeyUnavailable
 
 NOT_ALLOWED = "The policy of the role, the secret, its KMS key or the VPC endpoint does not allow it"
 """What the error says of a secret that AWS refuses to show."""
+
+_BYTE_ORDER_MARK = "\ufeff"
+_QUOTES = ('"', "'")
 
 
 class SecretApiKey:
@@ -18,7 +22,7 @@ class SecretApiKey:
     ) -> None:
         """`endpoint`: base URL of Secrets Manager, for which `auth` signs.
 
-        `field` names the key's field in a secret that is a JSON object; None is a secret that is the key.
+        `field` names the key's field in a secret that is a JSON object; with None the secret is the key.
         """
         self._http = http
         self._endpoint = endpoint
@@ -35,16 +39,13 @@ class SecretApiKey:
 
     def _read(self) -> str:
         secret = self._get_secret_string()
-        key: object = None if self._field else secret
-        if (document := _document(secret)) is not None:
-            # Also where no field is named: without blanks it could pass for a key, and would be sent whole.
-            key = document.get(self._field or "")
-        if not isinstance(key, str) or not _is_header_value(key := key.strip()):
+        key = _unwrapped(secret) if self._field is None else _field(secret, self._field)
+        if wrong := _not_a_key(key):
             raise ApiKeyUnavailable(
-                f"the secret {self._secret_arn} does not hold an API key."
+                f"the secret {self._secret_arn} does not hold an API key: {wrong}."
                 f" {self._put()}, or correct the parameter ApiKeySecretField"
             )
-        return key
+        return key or ""
 
     def _put(self) -> str:
         shape = "as plain text" if self._field is None else f"in the field {self._field!r} of a JSON object"
@@ -63,18 +64,20 @@ class SecretApiKey:
                 auth=self._auth,
                 follow_redirects=False,
             )
-            answer.raise_for_status()
-            body = answer.json()
-        except httpx.HTTPStatusError as error:
-            said = error.response.text[:300]  # of an error: no secret is in there
-            raise self._unavailable(said, self._remedy(said)) from error
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:  # nothing has come yet
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:  # nothing was sent yet
             raise self._unavailable(f"{self._endpoint}: {type(error).__name__} {error}", NO_WAY) from None
-        except (httpx.HTTPError, ValueError, RecursionError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise self._unavailable(type(error).__name__) from None  # which may quote what it could not read
-        secret = body.get("SecretString", "") if isinstance(body, dict) else None
-        if not isinstance(secret, str):
-            raise self._unavailable("the answer is none of Secrets Manager's")
+        if not answer.is_success:
+            said = answer.content.decode(errors="replace")[:300]  # an error holds no secret
+            if "secret value for staging label" in said:
+                raise ApiKeyMissing(f"the secret {self._secret_arn} is empty. {self._put()}")
+            raise self._unavailable(
+                f"Secrets Manager answered with {answer.status_code}: {said}", self._remedy(said)
+            )
+        secret = _secret_string(answer)
+        if secret is None:
+            raise self._unavailable("unexpected response from Secrets Manager")
         return secret
 
     def _remedy(self, said: str) -> str:
@@ -87,14 +90,61 @@ class SecretApiKey:
         return ApiKeyUnavailable(f"the secret {self._secret_arn} could not be read: {why}. {remedy}".strip())
 
 
-def _document(secret: str) -> dict[str, object] | None:
-    """The fields of a secret that is a JSON object; None where it is none."""
+def _secret_string(answer: httpx.Response) -> str | None:
+    """The secret's text, empty for a binary secret; None where the response is not Secrets Manager's."""
     try:
-        document = json.loads(secret)
+        body = answer.json()
     except (ValueError, RecursionError):  # which may quote what it could not read
         return None
-    return document if isinstance(document, dict) else None
+    secret = body.get("SecretString", "") if isinstance(body, dict) else None
+    return secret if isinstance(secret, str) else None
 
 
-def _is_header_value(text: str) -> bool:
-    return text != "" and text.isascii() and text.isprintable() and " " not in text
+def _field(secret: str, name: str) -> str | None:
+    """The field of a secret that is a JSON object; None where there is none, or it is not a string."""
+    document = _json(_unwrapped(secret))
+    value = document.get(name) if isinstance(document, dict) else None
+    return _unwrapped(value) if isinstance(value, str) else None
+
+
+def _unwrapped(text: str) -> str:
+    """The text without what editors, consoles and shells put around it: blanks, byte order marks, quotes.
+
+    A JSON string is its content.
+    """
+    text = _trimmed(text)
+    while len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES:
+        content = _json(text)
+        text = _trimmed(content if isinstance(content, str) else text[1:-1])
+    return text
+
+
+def _trimmed(text: str) -> str:
+    return text.strip().strip(_BYTE_ORDER_MARK).strip()
+
+
+def _not_a_key(text: str | None) -> str | None:
+    """Why the text cannot be sent as a key, without quoting it; None where it can."""
+    if text is None:
+        return "it is not a JSON object with this field as a string"
+    if not text:
+        return "it is empty"
+    if isinstance(_json(text), dict | list):
+        # Without blanks it could pass for a key, and would be sent whole.
+        return "it is a JSON document, and no field is named"
+    if text[0] in _QUOTES or text[-1] in _QUOTES:
+        return "there is a quotation mark at one end"
+    for character in text:
+        if category(character)[0] in "CZ":  # invisible, and so worth naming; no part of a secret
+            return f"it contains U+{ord(character):04X}"
+        if not character.isascii():
+            return "it contains a character that no HTTP header can hold"
+    return None
+
+
+def _json(text: str) -> object:
+    """The JSON value that the text is; None where it is not JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # which may quote what it could not read
+        return None

@@ -1,20 +1,27 @@
-"""Whether everything is there that a recompute needs, as seen from where the functions run."""
+"""Checks, from where the functions run, that everything a recompute needs is there."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, Protocol
 
 from arcanna_metrics.errors import ApiKeyUnavailable, RecomputeError, Rejected, RetryLater, Unauthorised
-from arcanna_metrics.intake.routes import Routes
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.targets import Model, Target
 
 SCOPES = {"execute:recompute_model_metrics", "read:job_metrics"}
 RESERVE = 45.0
-"""Seconds kept for the last target that is begun: two calls, each of which may time out and be repeated."""
+"""Seconds kept for the last target: two calls, each of which may time out and be repeated."""
+
+
+class Routes(Protocol):
+    """The routes, as far as they matter here."""
+
+    def fixed_targets(self) -> Iterable[Target]:
+        """The targets that the routes name in full."""
+        ...
 
 
 class Finding(NamedTuple):
-    """One thing that was checked. `reason` is None where it is well, else a word that tells what to do."""
+    """One thing that was checked. `reason` is None where all is well, else a word of the runbook."""
 
     check: str
     reason: str | None
@@ -26,8 +33,8 @@ def preflight(
 ) -> list[Finding]:
     """Checks the platform, the key, its scopes, the routes and the targets that they name. Changes nothing.
 
-    `remaining` tells the invocation's remaining seconds. What cannot be known for want of an answer is left
-    out: a finding before it says why.
+    `remaining` tells the invocation's remaining seconds. A check that needs an answer which did not come is
+    left out; an earlier finding says why it did not come.
     """
     platform = _platform(arcanna)
     try:
@@ -40,7 +47,7 @@ def preflight(
 
 
 def _platform(arcanna: Arcanna) -> list[Finding]:
-    """One call proves the way to the platform and the key, and lists what the key may do."""
+    """One call proves that the platform answers and takes the key, and lists what the key may do."""
     try:
         scopes = {":".join(scope.split(":")[:2]) for scope in arcanna.scopes()}  # without their narrowing
     except (ApiKeyUnavailable, Unauthorised) as error:

@@ -1,6 +1,6 @@
 """AWS Signature Version 4 for httpx, so that a status check reads its secret without boto3.
 
-Most checks are cold starts, and boto3 with a client of its own nearly doubles them (`make bench`).
+Most checks are cold starts, and loading boto3 nearly doubles their duration (`make bench`).
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 """
 
@@ -15,7 +15,7 @@ import httpx
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Those of the function's role, which Lambda keeps in its environment."""
+    """The credentials of the function's role, which Lambda puts into its environment."""
 
     access_key_id: str
     secret_access_key: str
@@ -23,7 +23,7 @@ class Credentials:
 
 
 class SigV4(httpx.Auth):
-    """Signs requests to the path "/" without a query, which is all that AWS's JSON protocols need."""
+    """Signs requests to the path "/" without a query: AWS's JSON protocols need no others."""
 
     requires_request_body = True
 
@@ -37,7 +37,7 @@ class SigV4(httpx.Auth):
         request.headers["X-Amz-Date"] = now
         if self._credentials.session_token:
             request.headers["X-Amz-Security-Token"] = self._credentials.session_token
-        # Proxies may change the others.
+        # Proxies may change the other headers.
         signed = sorted(n for n in request.headers if n in ("content-type", "host") or n.startswith("x-amz-"))
         names = ";".join(signed)
         lines = [f"{name}:{request.headers[name]}" for name in signed]

@@ -1,7 +1,7 @@
-"""Whom TLS trusts: the public CAs, and those of ARCANNA_CA_BUNDLE and of a file of the layer besides.
+"""Which CAs TLS trusts: the public ones, and those in ARCANNA_CA_BUNDLE and in a file of the layer.
 
-No setting switches the verification off, and nothing else changes it: the public CAs are certifi's, as
-deployed, whatever SSL_CERT_FILE and SSL_CERT_DIR say.
+No setting turns verification off. The public CAs are those of certifi as deployed, whatever SSL_CERT_FILE and
+SSL_CERT_DIR say.
 """
 
 import binascii
@@ -19,11 +19,11 @@ from arcanna_metrics.settings import Environment
 
 CA_BUNDLE = "ARCANNA_CA_BUNDLE"
 CA_FILE = Path(__file__).parents[1] / "ca.pem"
-"""For what is too long for a variable: layers/arcanna_metrics/ca.pem, if there is one at the build."""
+"""For bundles that are too long for a variable: layers/arcanna_metrics/ca.pem, if it exists at build time."""
 
 _BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 _LINE_END = re.compile(r"\s+|\\[nr]")
-"""What becomes of line ends on the way through consoles, shells and JSON."""
+"""What consoles, shells and JSON turn line ends into."""
 
 _UNKNOWN_ISSUER = {2, 18, 19, 20, 21}
 """X509_V_ERR_*: an issuer's certificate is missing, or a self-signed one is not trusted.
@@ -33,7 +33,7 @@ https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
 
 
 def context(env: Environment) -> ssl.SSLContext:
-    """A context for clients. Building one takes its time: make one, and share it.
+    """A context for clients. Making one is slow: make one and share it.
 
     Raises ConfigurationError, which never quotes the certificates.
     """
@@ -45,17 +45,17 @@ def context(env: Environment) -> ssl.SSLContext:
                 made.load_verify_locations(cadata=certificate)
                 _tell_if_expired(name, number, certificate)
             except (ssl.SSLError, ValueError):
-                raise _wrong(name, f"the {number}. certificate is none") from None
+                raise _wrong(name, f"certificate {number} is not valid") from None
     if not bundles:
         return made
-    # Python 3.13 also wants the form of RFC 5280, such as critical basic constraints, which many companies'
-    # CAs do not have. Chain, host name and dates are verified as ever.
+    # Python 3.13 also requires the form of RFC 5280, such as critical basic constraints. The CAs of many
+    # companies do not have it. Chain, host name and dates are still verified.
     made.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return made
 
 
 def advice(error: BaseException) -> str:
-    """What to do about a certificate whose CA is not known; nothing about any other error."""
+    """What to do about a certificate whose CA is not known; empty for any other error."""
     cause: BaseException | None = error
     while cause:
         if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _UNKNOWN_ISSUER:
@@ -68,7 +68,7 @@ def advice(error: BaseException) -> str:
 
 
 def _bundles(env: Environment) -> Iterator[tuple[str, str]]:
-    """What is given of PEM texts, each with its name."""
+    """The PEM texts that are given, each with its name."""
     if bundle := env.optional(CA_BUNDLE):
         yield f"{CA_BUNDLE} (the parameter CaBundle)", bundle
     if CA_FILE.exists() and (bundle := CA_FILE.read_text(errors="replace").strip()):
@@ -76,35 +76,35 @@ def _bundles(env: Environment) -> Iterator[tuple[str, str]]:
 
 
 def _certificates(name: str, bundle: str) -> Iterator[bytes]:
-    """The certificates of a PEM text, as DER. What stands between them is taken for comments."""
+    """The certificates in a PEM text, as DER. Text between them counts as comments."""
     blocks = _BLOCK.findall(bundle)
     if "PRIVATE KEY-----" in bundle:
-        raise _wrong(name, "a private key is in there, where none belongs")
+        raise _wrong(name, "it contains a private key, which does not belong there")
     if "-----" in _BLOCK.sub("", bundle):
-        raise _wrong(name, "something else is in there, or a certificate is cut off")
+        raise _wrong(name, "it contains something else, or a certificate is cut off")
     if not blocks:
-        raise _wrong(name, "there is none")
+        raise _wrong(name, "it contains no certificate")
     for number, block in enumerate(blocks, 1):
         try:
             yield binascii.a2b_base64(_LINE_END.sub("", block), strict_mode=True)
         except ValueError:
-            raise _wrong(name, f"the {number}. certificate is not base64") from None
+            raise _wrong(name, f"certificate {number} is not base64") from None
 
 
 def _tell_if_expired(name: str, number: int, certificate: bytes) -> None:
-    """Told, and no error: its successor often stands beside it, and an update can wait for one.
+    """Logs an expired CA. It is not an error: its successor is often in the same bundle, or comes later.
 
-    Of a certificate that is no CA's, Python tells nothing here: its calls will fail, and say so.
+    Python does not show a certificate here that is not a CA's: calls that need it will fail and say so.
     """
     alone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     alone.load_verify_locations(cadata=certificate)
     for ca in alone.get_ca_certs():
         if ssl.cert_time_to_seconds(until := str(ca["notAfter"])) < time.time():
-            logger.warning("a CA has expired", detail=f"{name}, the {number}. certificate: {until}")
+            logger.warning("a CA has expired", detail=f"{name}, certificate {number}: {until}")
 
 
 def _wrong(name: str, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{name} must be empty or hold the certificates of CAs as PEM,"
+        f"{name} must be empty or contain the certificates of CAs as PEM,"
         f" -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----, and nothing else: {why}"
     )

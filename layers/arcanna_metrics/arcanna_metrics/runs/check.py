@@ -1,154 +1,196 @@
-"""One look at a recompute that is under way: what check_status does."""
+"""One check of a recompute that is under way: what check_status does."""
 
 from collections.abc import Mapping
-from typing import cast
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from arcanna_metrics.errors import BadInput, Rejected, RetryLater
-from arcanna_metrics.observability import check_failed, logger
+from arcanna_metrics.observability import check_failed, model_judged
 from arcanna_metrics.platform.client import Arcanna, ModelMetrics
-from arcanna_metrics.runs.completion import judge
+from arcanna_metrics.runs.completion import CLOCK_MARGIN, Judgement, judge
+from arcanna_metrics.runs.outcome import LONGEST_DETAIL, Ending, NewMetrics, Origin, completed, failed
 from arcanna_metrics.runs.polling import next_wait
-from arcanna_metrics.runs.quality import Rules, assess, in_words, next_reference, scores
-from arcanna_metrics.runs.run import HISTORY_LENGTH, Check, PastRun, Run, durations, parse_run
-from arcanna_metrics.settings import PollSettings
+from arcanna_metrics.runs.quality import assess, cut, next_reference, read_rules
+from arcanna_metrics.runs.run import Check, Outcome, Run, parse_check, parse_run
 from arcanna_metrics.targets import Model
 from arcanna_metrics.times import from_iso, to_iso
 
 MOST_CHECKS = 2000
-"""Of a run, by longer waits if need be: an execution may have 25,000 events, and each check makes nine."""
+"""Of one run; a long run has longer waits. A check makes nine of the 25,000 events of an execution."""
 
 CONFIRMATION = 60.0
 """Seconds that the platform's flag and timestamp may change apart before a run counts as failed."""
 
 
-def run_and_check(event: object) -> tuple[Run, Check]:
-    """The workflow's data, as CheckStatus hands it over. Raises BadInput."""
-    if not isinstance(event, Mapping) or not isinstance(last := event.get("check"), dict):
-        raise BadInput('check_status takes the workflow\'s {"run": ..., "check": ...}')
-    run = parse_run("run", event.get("run"))
-    if missing := Check.__required_keys__ - last.keys():
-        raise BadInput(f"check lacks {', '.join(sorted(missing))}")
-    return run, cast("Check", last)
+class Given(NamedTuple):
+    """What the workflow hands to check_status."""
+
+    run: Run
+    last: Check
+    execution: str
+    """ARN"""
 
 
-def check(arcanna: Arcanna, run: Run, last: Check, polls: PollSettings, rules: Rules, now: float) -> Check:
-    """How the run stands now, and when to look again; at its end, what it did to the model.
+def parse_event(event: object) -> Given:
+    """The workflow's data. Raises BadInput."""
+    if not isinstance(event, Mapping):
+        raise BadInput('check_status takes the workflow\'s {"execution": ..., "run": ..., "check": ...}')
+    execution = event.get("execution")
+    if not isinstance(execution, str):
+        raise BadInput("execution must be the ARN of the execution")
+    run, last = parse_run("run", event.get("run")), parse_check("check", event.get("check"))
+    if run["model_id"] is None:
+        raise BadInput("run has no model_id, so there is nothing to check")
+    return Given(run, last, execution)
 
-    Raises RetryLater where the platform gives no answer and no time to come back at.
+
+def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
+    """How the run stands now, and when to check again; at its end, everything that is told of it.
+
+    A run is judged alike in its first execution and in one that resumes it. Raises RetryLater if the platform
+    gives no answer and does not say when to come back.
     """
-    elapsed = now - from_iso(run["requested_at"])
-    deadline = from_iso(run["deadline_at"]) - from_iso(run["requested_at"])
-    count = last["polls"] + 1
+    times = _Times.of(run, origin.now)
+    checked: Check = {**last, "polls": last["polls"] + 1}
+    seen = None
     try:
-        seen = arcanna.metrics(Model(run["job_id"], run["model_id"]))
+        seen = arcanna.metrics(Model(run["job_id"], run["model_id"] or ""))
     except Rejected as error:
-        return {
-            **last,
-            "status": "failed",
-            "reason": "Rejected",
-            "detail": str(error),
-            "polls": count,
-            "active_changed": _active_changed(arcanna, run),
-        }
+        judgement = Judgement("failed", "Rejected", str(error))
     except RetryLater as error:
-        if error.retry_after is None or elapsed >= deadline:
+        if error.retry_after is None or times.elapsed >= times.deadline:
             raise
-        check_failed(run, error, now)
-        wish = min(max(error.retry_after, polls.shortest), polls.longest)
-        wait = int(max(wish, deadline / MOST_CHECKS)) + 1
-        return {**last, "detail": str(error), "wait_seconds": wait, "polls": count}
-    confirmation = min(CONFIRMATION, polls.start_grace)
-    idle_since = _idle_since(seen, last, now)
-    judgement = judge(
+        return _put_off(run, checked, error, times)
+    else:
+        checked = _with_what_was_seen(checked, seen, origin.now)
+        judgement = _judge(run, checked, seen, times)
+    if judgement.status == "running":
+        wait = _wait(run, checked, times, confirming=judgement.confirming)
+        return {**checked, "detail": judgement.detail, "wait_seconds": wait}
+    try:
+        active_changed = _active_changed(arcanna, run)
+    except RetryLater as error:
+        if times.elapsed < times.deadline:
+            return _put_off(run, checked, error, times)
+        active_changed = True  # the target stays due then, which is right whatever the active model is
+    outcome = _outcome(run, checked, seen, judgement, active_changed=active_changed, origin=origin)
+    return {
+        **checked,
+        "status": judgement.status,
+        "detail": outcome["detail"],
+        "wait_seconds": 0,
+        "outcome": outcome,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """How far the run is, in seconds."""
+
+    now: float  # epoch
+    elapsed: float  # since the run began
+    deadline: float  # after it began
+    confirmation: float
+
+    @classmethod
+    def of(cls, run: Run, now: float) -> "_Times":
+        began = from_iso(run["requested_at"])
+        confirmation = max(1.0, min(CONFIRMATION, run["pace"]["start_grace"]))
+        return cls(now, max(0.0, now - began), from_iso(run["deadline_at"]) - began, confirmation)
+
+    def idle_for(self, checked: Check) -> float:
+        """Since the platform has been seen idle without a proof of new metrics."""
+        idle_since = checked["idle_since"]
+        return 0.0 if idle_since is None else max(0.0, self.now - from_iso(idle_since))
+
+
+def _with_what_was_seen(checked: Check, seen: ModelMetrics, now: float) -> Check:
+    if seen.recomputing:
+        return {**checked, "recomputing_at": to_iso(now), "idle_since": None}
+    return {**checked, "idle_since": checked["idle_since"] or to_iso(now)}
+
+
+def _judge(run: Run, checked: Check, seen: ModelMetrics, times: _Times) -> Judgement:
+    return judge(
         baseline=(run["baseline"] or {}).get("last_recomputed_timestamp"),
         requested_at=run["platform_requested_at"],
         timestamp=seen.timestamp,
         recomputing=seen.recomputing,
-        seen_recomputing=last["seen_recomputing"],
-        idle_for=None if idle_since is None else now - from_iso(idle_since),
-        elapsed=elapsed,
-        start_grace=polls.start_grace,
-        confirmation=confirmation,
-        deadline=deadline,
+        recomputing_until=_recomputing_until(run, checked),
+        idle_for=times.idle_for(checked),
+        elapsed=times.elapsed,
+        start_grace=run["pace"]["start_grace"],
+        confirmation=times.confirmation,
+        deadline=times.deadline,
     )
-    answer: Check = {
-        **last,
-        "status": judgement.status,
-        "reason": judgement.reason,
-        "detail": judgement.detail,
-        "polls": count,
-        "seen_recomputing": last["seen_recomputing"] or seen.recomputing,
-        "idle_since": idle_since,
-        "wait_seconds": _wait(elapsed, deadline, confirmation if idle_since else None, last, polls),
-        "metrics": None if judgement.status == "running" else seen.as_dict(),
-        "scores_in_words": in_words(seen.figures),
-        "active_changed": judgement.status != "running" and _active_changed(arcanna, run),
-    }
-    return _completed(answer, run, seen, elapsed, rules) if judgement.status == "completed" else answer
 
 
-def _completed(answer: Check, run: Run, seen: ModelMetrics, elapsed: float, rules: Rules) -> Check:
-    """The answer with the verdict, and the run in the history."""
-    duration = _duration(run["platform_requested_at"], seen.timestamp, elapsed)
-    before, reference = run["baseline"], answer.get("reference")
+def _recomputing_until(run: Run, checked: Check) -> float | None:
+    """Seconds after the request when a check last saw the platform recompute, 0.0 if it is not known."""
+    recomputing_at, accepted_at = checked["recomputing_at"], run["accepted_at"]
+    if recomputing_at is None:
+        return None
+    return 0.0 if accepted_at is None else from_iso(recomputing_at) - from_iso(accepted_at)
+
+
+def _outcome(
+    run: Run,
+    checked: Check,
+    seen: ModelMetrics | None,
+    judgement: Judgement,
+    *,
+    active_changed: bool,
+    origin: Origin,
+) -> Outcome:
+    ending = Ending(checked["polls"], active_changed, seen.as_dict() if seen else None)
+    if seen is None or judgement.status != "completed":
+        return failed(run, ending, judgement, origin)
+    before, rules, reference = run["baseline"], read_rules(run["gate"]), run["reference"]
     quality = assess(before, seen.figures, rules, reference)
-    past: PastRun = {
-        "run_id": run["run_id"],
-        "cause": run["cause"]["kind"],
-        "requested_at": run["requested_at"],
-        "duration_seconds": duration,
-        "polls": answer["polls"],
-        "verdict": quality["verdict"],
-        "scores": scores(seen.figures),
-    }
-    return {
-        **answer,
-        "duration_seconds": duration,
-        "history": [*answer["history"], past][-HISTORY_LENGTH:],
-        "quality": quality,
-        "reference": next_reference(before, seen.figures, rules, reference, quality["verdict"]),
-        "scores_in_words": in_words(before, seen.figures),
-    }
+    model_judged(quality)
+    moved = next_reference(before, seen.figures, rules, reference, quality["verdict"])
+    elapsed = max(0.0, origin.now - from_iso(run["requested_at"]))
+    duration = _duration(run["platform_requested_at"], seen.timestamp, elapsed)
+    return completed(run, ending, NewMetrics(duration, quality, moved), judgement.detail, origin)
 
 
 def _active_changed(arcanna: Arcanna, run: Run) -> bool:
-    """Whether the run followed its job's active model, and that is another one by now, or may be."""
-    if not run["follows_active"]:
+    """Whether the target is its job's active model, and that is another one by now. Raises RetryLater."""
+    if run["target"]["model_id"] is not None:
         return False
     try:
         return arcanna.active_model(run["job_id"]) != run["model_id"]
     except Rejected:
-        return False  # no job, or none active: nothing to follow
-    except RetryLater as error:
-        # This does not hold up what the run has come to. The trigger looks again, as often as it takes, and
-        # finds the same model covered.
-        logger.warning("active model not known", reason=type(error).__name__, detail=str(error))
-        return True
+        return False  # the job is gone or has no active model: there is no other one to recompute
 
 
-def _idle_since(seen: ModelMetrics, last: Check, now: float) -> str | None:
-    if seen.recomputing or not last["seen_recomputing"]:
-        return None
-    return last["idle_since"] or to_iso(now)
+def _put_off(run: Run, checked: Check, error: RetryLater, times: _Times) -> Check:
+    """The check is made again, when the platform asks for it or at the usual pace."""
+    check_failed(error)
+    wait = _wait(run, checked, times)
+    if error.retry_after is not None:
+        pace = run["pace"]
+        wish = min(max(error.retry_after, pace["shortest_poll"]), pace["longest_poll"])
+        wait = int(max(wish, times.deadline / MOST_CHECKS)) + 1
+    return {**checked, "detail": cut(str(error), LONGEST_DETAIL), "wait_seconds": wait}
 
 
-def _wait(
-    elapsed: float, deadline: float, confirmation: float | None, last: Check, polls: PollSettings
-) -> int:
-    """Seconds until the next check: by the policy, but not past the deadline, nor past a confirmation."""
-    longest = max(polls.longest, deadline / MOST_CHECKS)
-    wait = next_wait(elapsed, durations(last["history"]), shortest=polls.shortest, longest=longest)
-    latest = min(deadline - elapsed, longest if confirmation is None else confirmation)
+def _wait(run: Run, checked: Check, times: _Times, *, confirming: bool = False) -> int:
+    """Seconds until the next check: by the policy, but not past the deadline or the end of a confirmation."""
+    longest = max(run["pace"]["longest_poll"], times.deadline / MOST_CHECKS)
+    wait = next_wait(times.elapsed, run["durations"], shortest=run["pace"]["shortest_poll"], longest=longest)
+    confirmed_in = times.confirmation - times.idle_for(checked)
+    latest = confirmed_in if confirming else times.deadline - times.elapsed
     return max(1, min(wait, int(latest) + 1))
 
 
 def _duration(requested_at: str | None, recomputed_at: str | None, elapsed: float) -> float:
-    """Seconds from request to new metrics, by the platform's clock; by ours where it does not tell.
+    """Seconds from the request to the new metrics, by the platform's clock, or by ours where that is wrong.
 
     The platform's figure is exact, ours includes the wait until the check that saw the end.
     """
     try:
         duration = from_iso(recomputed_at or "") - from_iso(requested_at or "")
-    except (ValueError, OverflowError):
+    except ValueError:
         return elapsed
-    return duration if 0.0 <= duration <= elapsed + 1.0 else elapsed
+    return max(0.0, duration) if -CLOCK_MARGIN <= duration <= elapsed + 1.0 else elapsed

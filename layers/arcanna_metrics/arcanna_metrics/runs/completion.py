@@ -1,106 +1,172 @@
 """When a recompute is finished, and what proves it.
 
-The platform has no failure field and no request ids. What it shows of a model is one flag and one
-timestamp, and just after a request the flag may still be false because the request is only queued. So a
-completion is proven by a timestamp that moved on from the one read before the request, never by the flag.
-The platform's timestamps are compared with each other, never with our clock.
+The platform has no failure field and no request ids. It shows one flag and one timestamp of a model, and just
+after a request the flag may still be false because the request is only queued. So only the timestamp proves a
+completion, never the flag. The platform's times are compared with each other, never with our clock.
+
+What a timestamp proves, see `evidence`:
+
+    no time, or the baseline's        ->  nothing
+    the time of the request is known
+        at the request or later       ->  proof
+        a few seconds before it       ->  ambiguous: the platform's clocks differ, or it is another one's
+        earlier                       ->  nothing: it is another recompute's
+    the time of the request is not known
+        later than the baseline       ->  proof
+        earlier                       ->  nothing: it may come from a replica that lags behind
 """
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal
-
-from arcanna_metrics.times import from_iso
+from datetime import UTC, datetime, timedelta
+from typing import Literal, NamedTuple
 
 Status = Literal["running", "completed", "failed", "timed_out"]
+Evidence = Literal["none", "ambiguous", "proof"]
+
+CLOCK_MARGIN = 5.0
+"""Seconds by which the platform's own clocks may differ: the one of its API and those of its workers."""
+
+_FIRST_REAL_TIME = datetime(1970, 1, 2, tzinfo=UTC)
+"""Earlier times are the zero of Go (year 1) or Unix (1970, in any time zone): a time that is not set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """How a run stands. `reason` is a stable word for programs, `detail` a sentence for people."""
+    """How a run stands."""
 
     status: Status
-    reason: str
-    detail: str
+    reason: str  # a stable word for programs
+    detail: str  # a sentence for people
+    confirming: bool = False  # it looks like a failure, which a further check has to confirm
 
 
-def is_newer(timestamp: str | None, baseline: str | None) -> bool:
-    """Whether the metrics were recomputed after `baseline` was read.
+class _Shown(NamedTuple):
+    """A time that the platform shows. Without an offset it counts as UTC, which may be wrong by hours."""
 
-    The platform writes the same moment with and without fractional seconds, so moments are compared where
-    both can be read, and otherwise the texts.
+    at: datetime
+    has_offset: bool
+
+
+def is_newer(timestamp: object, baseline: object) -> bool:
+    """Whether `timestamp` is a time, and later than `baseline`, if that is one."""
+    now, before = _time(timestamp), _time(baseline)
+    return now is not None and (before is None or now.at > before.at)
+
+
+def evidence(
+    timestamp: object, baseline: object, requested_at: object, recomputing_until: float | None = None
+) -> Evidence:
+    """What the timestamp proves about the recompute that was requested.
+
+    `requested_at` is the platform's own time of the request. It counts as known if both it and the timestamp
+    name their offset from UTC, and it is compared in whole seconds where the timestamp has no others.
+    `recomputing_until`: seconds after the request when a check last saw the platform recompute, or None.
+
+    The baseline may not show yet the timestamp of somebody else's recompute, which ended just before the
+    request. So a timestamp from before the request proves nothing, unless the clocks of the platform's API
+    and workers differ and the recompute took less time than that. Such a timestamp is ambiguous, and `judge`
+    counts it only when nothing else can come any more. A recompute that a check saw running cannot have ended
+    before that check, which moves the limit; this assumes that the flag does not fall late as well.
     """
-    if timestamp is None or baseline is None:
-        return timestamp is not None
-    try:
-        return from_iso(timestamp) > from_iso(baseline)
-    except (ValueError, OverflowError):
-        return timestamp != baseline
-
-
-def is_from_before(timestamp: str | None, requested_at: str | None) -> bool:
-    """Whether the metrics are of a recompute that ended before ours was asked for.
-
-    So they are if somebody else's recompute had just ended when the baseline was read, and the timestamp
-    was yet to follow the flag. Both times are the platform's. They are compared only where both name their
-    offset from UTC, and in whole seconds where the timestamp has no others.
-    """
-    try:
-        ended = datetime.fromisoformat(timestamp or "")
-        asked = datetime.fromisoformat(requested_at or "")
-    except ValueError:
-        return False
-    if ended.tzinfo is None or asked.tzinfo is None:
-        return False
-    return ended < (asked if ended.microsecond else asked.replace(microsecond=0))
+    ended, before, asked = _time(timestamp), _time(baseline), _time(requested_at)
+    if ended is None or (before is not None and ended.at == before.at):
+        return "none"
+    if asked is None or not (asked.has_offset and ended.has_offset):
+        return "proof" if is_newer(timestamp, baseline) else "none"
+    earliest = asked.at if ended.at.microsecond else asked.at.replace(microsecond=0)
+    if ended.at >= earliest:
+        return "proof"
+    margin = CLOCK_MARGIN - max(recomputing_until or 0.0, 0.0)
+    ambiguous = margin > 0 and ended.at >= earliest - timedelta(seconds=margin)
+    return "ambiguous" if ambiguous else "none"
 
 
 def judge(
     *,
-    baseline: str | None,
-    requested_at: str | None,
-    timestamp: str | None,
+    baseline: object,
+    requested_at: object,
+    timestamp: object,
     recomputing: bool,
-    seen_recomputing: bool,
-    idle_for: float | None,
+    recomputing_until: float | None,
+    idle_for: float,
     elapsed: float,
     start_grace: float,
     confirmation: float,
     deadline: float,
 ) -> Judgement:
-    """The completion rule, on what one look at the platform shows.
+    """The completion rule, on what one check of the platform shows.
+
+    Until the deadline, a proof counts once the platform is idle. A failure is confirmed by a further check,
+    also after the deadline: the platform's flag and timestamp may change apart. An ambiguous timestamp then
+    makes the run completed instead of failed.
 
     Args:
         baseline: `last_recomputed_timestamp` before the request, None if there was none.
         requested_at: the platform's own time of the request, None if it did not tell.
         timestamp: `last_recomputed_timestamp` now.
         recomputing: `is_recomputing_metrics` now.
-        seen_recomputing: whether any earlier look of this run saw it recomputing.
-        idle_for: seconds since this run first saw it idle after it had been recomputing, None before that.
-        elapsed: seconds since the request.
+        recomputing_until: seconds after the request when a check last saw it recompute, None if never.
+        idle_for: seconds since the platform has been seen idle without a proof, 0.0 if not before.
+        elapsed: seconds since the run began.
         start_grace: seconds that a request may stay queued.
         confirmation: seconds that flag and timestamp may change apart.
         deadline: seconds that the run may take in all.
     """
-    if is_newer(timestamp, baseline) and not is_from_before(timestamp, requested_at):
-        if not recomputing:
+    found = evidence(timestamp, baseline, requested_at, recomputing_until)
+    if not recomputing:
+        if found == "proof":
             return Judgement("completed", "completed", f"The metrics are of {timestamp}")
-    elif not recomputing and seen_recomputing:
-        if idle_for is not None and idle_for >= confirmation:
-            return Judgement(
-                "failed",
-                "NoNewResult",
-                "Arcanna recomputed and left the metrics as they were. Look for the error in Arcanna.",
-            )
-    elif not recomputing and elapsed >= start_grace:
-        return Judgement(
-            "failed",
-            "NeverStarted",
-            f"Arcanna accepted the request, and within {elapsed:.0f} s no check saw it recompute: it did not"
-            " begin, or failed between two checks. Look whether its workers are running.",
-        )
+        if failure := _failure(recomputing_until, elapsed, start_grace):
+            return _confirmed(failure, found, timestamp) if idle_for >= confirmation else _CONFIRMING
+    if elapsed >= deadline and found == "proof":  # ours has ended, whoever recomputes since
+        return Judgement("completed", "completed", f"The metrics are of {timestamp}, and recomputed again")
     if elapsed >= deadline:
         return Judgement(
             "timed_out", "DeadlinePassed", f"The recompute was not finished after {elapsed:.0f} s"
         )
     return Judgement("running", "running", "recomputing" if recomputing else "queued")
+
+
+_CONFIRMING = Judgement(
+    "running", "running", "idle without new metrics; a further check has to confirm it", confirming=True
+)
+
+
+def _failure(recomputing_until: float | None, elapsed: float, start_grace: float) -> Judgement | None:
+    """The failure that an idle platform without a proof stands for; None while the request may be queued."""
+    if recomputing_until is not None:
+        return Judgement(
+            "failed",
+            "NoNewResult",
+            "Arcanna recomputed and left the metrics as they were. Look for the error in Arcanna.",
+        )
+    if elapsed >= start_grace:
+        return Judgement(
+            "failed",
+            "NeverStarted",
+            f"Arcanna accepted the request, but no check within {elapsed:.0f} s saw it recompute. Either it"
+            " did not start, or it failed between two checks. Check that Arcanna's workers are running.",
+        )
+    return None
+
+
+def _confirmed(failure: Judgement, found: Evidence, timestamp: object) -> Judgement:
+    if found == "none":
+        return failure
+    return Judgement(
+        "completed",
+        "completed",
+        f"The metrics are of {timestamp}, by Arcanna's clocks up to {CLOCK_MARGIN:.0f} s before the request",
+    )
+
+
+def _time(text: object) -> _Shown | None:
+    """The time in a field of the platform; None if there is none: null, not a time, or a zero time."""
+    if not isinstance(text, str):
+        return None
+    try:
+        read = datetime.fromisoformat(text)
+        at = read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # the latter before the year 1 or after 9999 in UTC
+        return None
+    return _Shown(at, read.tzinfo is not None) if at >= _FIRST_REAL_TIME else None

@@ -1,16 +1,17 @@
 """Whether a model is better or worse than before: the verdict that people and deployment gates act on.
 
-Overall accuracy hides missed escalations, because most alerts are to be dropped anyway. So the rules of the
-quality gate look at the figures of each decision, and at each only where it stands on enough alerts.
+Overall accuracy hides missed escalations, because most alerts are dropped anyway. So the rules of the quality
+gate look at the figures of each decision, and only at those that are based on enough alerts.
 
 A model is compared with its reference: each figure as it was when it was first judged, or when it last
-improved. Compared with the run before, a model would be found unchanged as soon as it has been bad twice, and
-one that loses a little each time would never be found worse.
+improved. If it were compared with the run before, a model that is bad twice would count as unchanged, and one
+that loses a little each time would never count as worse.
 
 A figure is named as the API names it: `overall_accuracy`, `overall_f1_score`, `overall_recall`,
 `overall_precision`, or of one decision `Escalate.recall`, `Escalate.precision`, `Escalate.f1_score`.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -32,27 +33,42 @@ _SHARE_OF = {
     "precision": ("true_positives", "false_positives"),
     "f1_score": ("true_positives", "false_negatives", "false_positives"),
 }
-"""The counts that together are the alerts a decision's figure stands on."""
+"""The counts that add up to the alerts that a decision's figure is based on."""
 
 _LARGEST_SCORE = 1e9
 """Scores are from 0 to 1, or percentages."""
 
+_LARGEST_COUNT = 1e12
+"""Alerts. A larger number is not a count, and sums of such would not fit into 64 bits."""
+
 _RULE_NAME = re.compile(rf"{'|'.join(OVERALL)}|.+\.(?:{'|'.join(_SHARE_OF)})", re.DOTALL)
 
 Reference = dict[str, tuple[float, int]]
-"""Figures by name, each with the number of alerts that it stands on: as JSON, lists of two numbers."""
+"""Figures by name, each with the number of alerts that it is based on: as JSON, lists of two numbers."""
 
 LARGEST_REFERENCE = 8 * 1024
-"""Bytes of JSON, for the sake of the workflow's data: some two hundred figures, those first that rules name
-outright. Any beyond are compared with the run before."""
+"""Bytes of JSON, because the workflow's data is limited: about two hundred figures, those first that rules
+name in full. The other figures are compared with the run before."""
+
+LARGEST_DIFFERENCES = 10 * 1024
+"""Bytes of JSON: about a hundred figures, those first that rules name in full."""
+
+_LONGEST_WHY = 1000
+
+DEFAULT_GATE = {
+    "largest_drop": {"overall_accuracy": 0.02, "*.recall": 0.05, "Escalate.recall": 0.02},
+    "floor": {},
+    "minimum_samples": 30,
+}
+"""The rules where the settings have none."""
 
 Verdict = Literal["improved", "unchanged", "regressed", "not_judged"]
 
 
 class Difference(TypedDict):
-    """A figure that is not what it was. Null where there was or is none.
+    """A figure that changed. A value is null where the metrics do not have the figure.
 
-    `samples` is the number of alerts that it stands on: of before and after, the fewer.
+    `samples` is the number of alerts that it is based on, before or after, whichever is less.
     """
 
     figure: str
@@ -63,18 +79,11 @@ class Difference(TypedDict):
 
 
 class Assessment(TypedDict):
-    """The verdict, the reasons in a sentence or more, and all figures that changed."""
+    """The verdict, the reasons for it in words, and the figures that changed."""
 
     verdict: Verdict
     why: str
     differences: list[Difference]
-
-
-NOT_FINISHED: Assessment = {
-    "verdict": "not_judged",
-    "why": "There are no new metrics",
-    "differences": [],
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +91,7 @@ class Rules:
     """The quality gate. Figures by name; `*.recall` stands for every decision that has no rule of its own.
 
     `largest_drop` is how far a figure may fall, from 0 to 1; it has improved if it rose by more than that.
-    `floor` is what a figure must not be below, whatever it was before. A figure that stands on fewer than
+    `floor` is the least that a figure may be, whatever it was before. A figure that is based on fewer than
     `minimum_samples` alerts is not judged.
     """
 
@@ -92,7 +101,7 @@ class Rules:
 
     @property
     def named(self) -> list[str]:
-        """The figures that are named outright: without one of them the model cannot be judged."""
+        """The figures that are named in full: the model cannot be judged without them."""
         return sorted(name for name in self.largest_drop | self.floor if not name.startswith("*."))
 
 
@@ -105,9 +114,9 @@ _NO_FIGURE = _Figure(0.0, 0)
 
 
 class _Finding(NamedTuple):
-    """What the rules say of one figure. The verdict is None where it cannot be judged.
+    """What the rules say about one figure. The verdict is None where the figure cannot be judged.
 
-    `needed` tells that the model cannot be judged without it.
+    `needed`: the model cannot be judged without it.
     """
 
     verdict: Literal["improved", "unchanged", "regressed"] | None
@@ -116,19 +125,24 @@ class _Finding(NamedTuple):
 
 
 def parse(text: str) -> Rules:
-    """The rules out of their JSON document. Raises ConfigurationError."""
+    """The rules from their JSON text. Raises ConfigurationError."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"the quality gate is not JSON: {error}") from error
+    return read_rules(document)
+
+
+def read_rules(document: object) -> Rules:
+    """The rules from their JSON document. Raises ConfigurationError."""
     if not isinstance(document, dict):
         raise ConfigurationError("the quality gate must be a JSON object")
     if unknown := document.keys() - {"largest_drop", "floor", "minimum_samples"}:
-        raise ConfigurationError(f"the quality gate knows no {', '.join(sorted(unknown))}")
-    minimum = document.get("minimum_samples", 1)
-    if isinstance(minimum, bool) or not isinstance(minimum, int) or minimum < 1:
+        raise ConfigurationError(f"the quality gate has no setting {', '.join(sorted(map(repr, unknown)))}")
+    given = document.get("minimum_samples", 1)
+    if not (minimum := _count(given)):
         raise ConfigurationError(
-            f"minimum_samples of the quality gate must be a whole number from 1 on, not {minimum!r:.100}"
+            f"minimum_samples of the quality gate must be a whole number of at least 1, not {given!r:.100}"
         )
     return Rules(_limits(document, "largest_drop"), _limits(document, "floor"), minimum)
 
@@ -138,9 +152,9 @@ def _limits(document: Mapping[str, Any], name: str) -> dict[str, float]:
     if not isinstance(limits, dict):
         raise ConfigurationError(f"{name} of the quality gate must be a JSON object")
     for figure, limit in limits.items():
-        if not _RULE_NAME.fullmatch(figure):
+        if not isinstance(figure, str) or not _RULE_NAME.fullmatch(figure):
             raise ConfigurationError(
-                f"{name} of the quality gate names {figure!r:.100}: a figure is one of {', '.join(OVERALL)},"
+                f"{name} of the quality gate names {figure!r:.100}. A figure is one of {', '.join(OVERALL)},"
                 f" or <Decision>.<{'|'.join(_SHARE_OF)}>, where * stands for every decision"
             )
         if (number := _number(limit)) is None or not 0 <= number <= 1:
@@ -156,15 +170,15 @@ def assess(
     rules: Rules,
     reference: Mapping[str, Sequence[float]] | None = None,
 ) -> Assessment:
-    """Judges the metrics, as the API serves them, by the rules. Whatever is not there is not judged.
+    """Judges the metrics, as the API serves them, by the rules.
 
-    Figures that `reference` has not (see `next_reference`) are compared with those before. The differences
-    are always those between before and after.
+    Figures that `reference` (see `next_reference`) does not have are compared with those before. The
+    differences are always those between before and after.
 
-    One regression makes the model regressed. Otherwise it is not judged if there is nothing to compare with,
-    if a figure is gone or has become too thin, if one that a rule names outright cannot be judged, or if none
-    can; a figure that the model neither had nor has keeps it from being judged only where it has a floor of
-    its own. Otherwise one improvement makes it improved.
+    One figure that regressed makes the model regressed. Otherwise the model is not judged if there is nothing
+    to compare with, if a figure disappeared or is now based on too few alerts, if a figure that a rule names
+    in full cannot be judged, or if no figure can. A figure that the model never had matters only if it has a
+    floor of its own. Otherwise one figure that improved makes the model improved.
     """
     old, new = _figures(_object(before)), _figures(after)
     standard = _standard(reference, old, rules)
@@ -175,7 +189,23 @@ def assess(
     verdict, why = _verdict(findings, rules, compared=bool(standard) or not rules.largest_drop)
     changed = sorted(old | new, key=_overall_first)
     differences = [d for n in changed if (d := _difference(n, old.get(n), new.get(n)))]
-    return {"verdict": verdict, "why": "; ".join(why), "differences": differences}
+    return {
+        "verdict": verdict,
+        "why": cut("; ".join(why), _LONGEST_WHY),
+        "differences": _fitting(differences, rules),
+    }
+
+
+def cut(text: str, length: int) -> str:
+    """The text with at most that many characters."""
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def _fitting(differences: Sequence[Difference], rules: Rules) -> list[Difference]:
+    """As many differences as fit into LARGEST_DIFFERENCES."""
+    by_rank = sorted(differences, key=lambda difference: difference["figure"] not in rules.named)
+    sizes = itertools.accumulate(len(json.dumps(difference)) for difference in by_rank)
+    return [each for each, size in zip(by_rank, sizes, strict=True) if size <= LARGEST_DIFFERENCES]
 
 
 def next_reference(
@@ -185,10 +215,10 @@ def next_reference(
     reference: Mapping[str, Sequence[float]] | None,
     verdict: Verdict,
 ) -> Reference:
-    """What the model's next metrics are to be compared with: the figures that a largest drop is for.
+    """What the model's next metrics are compared with: the figures that have a largest drop.
 
-    A figure's reference moves only when the figure improves, and none moves in a run that regressed: so
-    neither a model that stays bad nor one that loses a little each time passes.
+    A figure's reference moves only when the figure improves, and only in a run that did not regress. So a
+    model that stays bad is found out, and so is one that loses a little each time.
     """
     old = _standard(reference, _figures(_object(before)), rules)
     found = {} if verdict == "regressed" else _figures(after)
@@ -213,13 +243,13 @@ def _overall_first(name: str) -> tuple[bool, str]:
 def _standard(
     reference: Mapping[str, Sequence[float]] | None, before: Mapping[str, _Figure], rules: Rules
 ) -> dict[str, _Figure]:
-    """What new figures are compared with: the reference, and where it is too thin for the rules, before."""
+    """What new figures are compared with: the reference, or those before where it has too few alerts."""
     kept = {name: _Figure(value, int(samples)) for name, (value, samples) in (reference or {}).items()}
     return {**before, **{name: figure for name, figure in kept.items() if _solid(figure, rules)}}
 
 
 def _better(old: _Figure | None, new: _Figure | None, drop: float, rules: Rules) -> _Figure:
-    """The new figure if there was none that could be judged by, or if it is an improvement; else the old."""
+    """The new figure if it is an improvement, or if the old one has too few alerts; else the old one."""
     if old is None or not _solid(old, rules):
         return new or old or _NO_FIGURE
     return new if new and _solid(new, rules) and _change(old, new) > drop else old
@@ -236,15 +266,15 @@ def _verdict(findings: Mapping[str, _Finding], rules: Rules, *, compared: bool) 
     if regressed := said("regressed"):
         return "regressed", regressed
     if not compared:
-        return "not_judged", ["There are no metrics from before"]
+        return "not_judged", ["There are no earlier metrics to compare with"]
     unknown = [name for name in rules.named if name not in findings]
     missing = [found.why for found in findings.values() if found.needed]
     missing += [
-        f"{name} has a floor, but is no figure of this model" for name in unknown if name in rules.floor
+        f"{name} has a floor, but this model has no such figure" for name in unknown if name in rules.floor
     ]
     if missing:
         return "not_judged", missing
-    left_out = said(None) + [f"{name} is no figure of this model" for name in unknown]
+    left_out = said(None) + [f"this model has no {name}" for name in unknown]
     if improved := said("improved"):
         return "improved", improved + left_out
     if said("unchanged"):
@@ -255,7 +285,7 @@ def _verdict(findings: Mapping[str, _Finding], rules: Rules, *, compared: bool) 
 def _find(
     name: str, before: _Figure | None, old: _Figure | None, new: _Figure | None, rules: Rules
 ) -> _Finding | None:
-    """What the rules say of a figure, compared with the `old` one; None where there is no rule for it."""
+    """What the rules say about a figure, compared with the `old` one; None if there is no rule for it."""
     drop, floor = _rule_for(name, rules.largest_drop), _rule_for(name, rules.floor)
     if drop is None and floor is None:
         return None
@@ -269,7 +299,7 @@ def _find(
         return _Finding("unchanged", "")
     if old is None or not _solid(old, rules):
         return _Finding(None, _shortage(name, old, "before", rules), named)
-    whose = "" if before and before.value == old.value else "its reference of "
+    whose = "" if before and before.value == old.value else "its reference "
     change, story = _change(old, new), f"from {whose}{old.value:.3f} to {new.value:.3f}"
     if abs(change) <= drop:
         return _Finding("unchanged", "")
@@ -284,8 +314,8 @@ def _rule_for(name: str, limits: Mapping[str, float]) -> float | None:
 
 def _shortage(name: str, figure: _Figure | None, when: str, rules: Rules) -> str:
     if figure is None:
-        return f"{name} is not known {when}"
-    return f"{name} stands on {figure.samples} alerts {when}, {rules.minimum_samples} are needed"
+        return f"{name} is missing {when}"
+    return f"{name} is based on {figure.samples} alerts {when}, but {rules.minimum_samples} are needed"
 
 
 def _difference(name: str, old: _Figure | None, new: _Figure | None) -> Difference | None:
@@ -302,12 +332,12 @@ def _difference(name: str, old: _Figure | None, new: _Figure | None) -> Differen
 
 
 def _change(old: _Figure, new: _Figure) -> float:
-    """Without the dust of binary fractions: 0.95 - 0.9 is 0.05, not a little less."""
+    """Rounded, because in binary fractions 0.95 - 0.9 is a little less than 0.05."""
     return round(new.value - old.value, 9)
 
 
 def _figures(metrics: Mapping[str, Any]) -> dict[str, _Figure]:
-    """The figures that are there and are numbers."""
+    """The figures that are numbers."""
     matrix = metrics.get("confusion_matrix")
     rows = [row for row in matrix if isinstance(row, list)] if isinstance(matrix, list) else []
     total = sum(_count(cell) for row in rows for cell in row)
@@ -328,18 +358,21 @@ def _object(value: object) -> dict[str, Any]:
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
+    """A number of alerts, 0 if it is not one. A whole number is one with or without a point: 95 or 95.0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LARGEST_COUNT:
+        return 0
+    return int(value) if value == int(value) else 0
 
 
 def _number(value: object) -> float | None:
-    """A number that a score can be, else None: differences of larger ones are no numbers at all."""
+    """A score, None if it is not one. Differences of larger numbers may not be finite."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST_SCORE:
         return None
     return float(value)
 
 
 def scores(metrics: Mapping[str, Any] | None) -> dict[str, float | None]:
-    """The overall scores, under the API's names."""
+    """The overall scores by the API's names; null where there is no number."""
     return {name: _number(_object(metrics).get(name)) for name in OVERALL}
 
 

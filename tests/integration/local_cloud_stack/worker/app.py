@@ -22,6 +22,9 @@ def handler(event: dict[str, Any], context: Any) -> Any:
             raise Refused("as told")
         case "exit":
             os._exit(3)
+        case "say":
+            print(event["what"], flush=True)
+            time.sleep(1.9)
         case "sleep":
             time.sleep(event["seconds"])
         case "fill":

@@ -1,0 +1,107 @@
+"""The fields of events, by dotted path: "detail.object.key".
+
+Each raises BadInput that names the path and what is wrong with the value there.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from arcanna_metrics.errors import BadInput
+from arcanna_metrics.times import from_iso
+
+TEXT_LENGTH = 1024
+"""Characters that a key or another text may have: S3's own limit for keys (there in bytes of UTF-8)."""
+
+EARLIEST = from_iso("2006-03-14")
+"""S3's first day. Programs write times before it (the years 1, 1601, 1970) where they know none."""
+
+
+def assert_only(event: Mapping[str, object], known: Collection[str], what: str) -> None:
+    """Refuses any other field; `what` is for the message: "a request"."""
+    if unknown := event.keys() - set(known):
+        raise BadInput(f"unknown field {listed(unknown)}; {what} has {', '.join(known)}")
+
+
+def at(event: object, path: str) -> Any:
+    """The value at the path; None where there is none."""
+    for name in path.split("."):
+        if not isinstance(event, dict):
+            return None
+        event = event.get(name)
+    return event
+
+
+def text(event: object, path: str) -> str:
+    return checked(path, at(event, path))
+
+
+def optional_text(event: object, path: str) -> str | None:
+    value = at(event, path)
+    return None if value is None else checked(path, value)
+
+
+def checked(name: str, value: object) -> str:
+    """The value, if it is a text that AWS's APIs and logs take; `name` is for the message."""
+    if value is None:
+        raise BadInput(f"{name} is missing")
+    if not isinstance(value, str):
+        raise BadInput(f"{name} must be a string, not {shown(value)}")
+    if len(value) > TEXT_LENGTH:
+        raise BadInput(f"{name} has {len(value)} characters, more than {TEXT_LENGTH}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # JSON can hold half a surrogate pair, no AWS API can
+        raise BadInput(f"{name} is not valid Unicode: {error.reason}") from error
+    return value
+
+
+def nested_json(event: object, path: str) -> object:
+    """The value of the JSON text at the path."""
+    value = at(event, path)
+    if not isinstance(value, str):
+        raise BadInput(f"{path} must be a string with JSON, not {shown(value)}")
+    return parse_json(path, value)
+
+
+def parse_json(name: str, written: str) -> object:
+    """The value of a JSON text; `name` is for the message."""
+    try:
+        return json.loads(written.lstrip("\ufeff"))  # a byte order mark, as some editors and shells write it
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{name} is not JSON: {error}") from error
+
+
+def time(event: object, path: str, latest: float) -> float:
+    """Epoch seconds. `latest` where there is no time, or none that can be: later, or before EARLIEST."""
+    value = at(event, path)
+    if value is None:
+        return latest
+    if not isinstance(value, str):
+        raise BadInput(f"{path} must be an ISO 8601 time, not {shown(value)}")
+    try:
+        claimed = from_iso(value)
+    except ValueError as error:
+        raise BadInput(f"{path} must be an ISO 8601 time, not {shown(value)}") from error
+    return claimed if EARLIEST <= claimed <= latest else latest
+
+
+def whole_number(event: object, path: str, most: int) -> int | None:
+    """A whole number from 0 on, with or without a decimal point, which JSON does not tell apart."""
+    value = at(event, path)
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise BadInput(f"{path} must be a whole number, not {shown(value)}")
+    return min(value, most)
+
+
+def shown(value: object) -> str:
+    """A value as error messages show it: never long, never nested."""
+    return repr(value[:64]) if isinstance(value, str) else f"a value of type {type(value).__name__}"
+
+
+def listed(names: Iterable[object]) -> str:
+    return ", ".join(shown(name) for name in sorted(map(str, names))[:10])

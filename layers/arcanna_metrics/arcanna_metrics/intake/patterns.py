@@ -1,0 +1,57 @@
+"""Key patterns of routes, and the templates of their targets.
+
+In a pattern `*` stands for anything, `?` for one character, and `{name}` for a path segment or the variable
+part of one; `*` and `{name}` take as little as they can. In a template `{name}` is what the pattern's took.
+"""
+
+import re
+
+from arcanna_metrics.errors import ConfigurationError
+
+_PLACEHOLDER = re.compile(r"\{([a-z_]\w*)\}", re.ASCII | re.IGNORECASE)
+_TOKEN = re.compile(rf"{_PLACEHOLDER.pattern}|(\?)|([^{{}}?]+)", re.ASCII | re.IGNORECASE)
+_AMBIGUOUS = re.compile(r"\}(?:[*?]|[^/*]*\{)")
+
+
+def compiled(pattern: str) -> re.Pattern[str]:
+    """The pattern's regular expression, which never takes more than quadratic time, whatever the key.
+
+    What precedes a `*` is an atomic group: its first match is the one that ends earliest, which leaves the
+    most to the rest, so that no other needs to be tried. This holds only while a path segment has no more
+    than one placeholder, with text after it. Raises ConfigurationError.
+    """
+    assert_braces_match(pattern)
+    names = placeholders(pattern)
+    if len(set(names)) < len(names):
+        raise ConfigurationError(f"the key pattern {pattern!r} has a placeholder twice")
+    if _AMBIGUOUS.search(pattern):
+        raise ConfigurationError(
+            f"the key pattern {pattern!r} does not tell where a placeholder ends: after it there must be "
+            "some text or the end, and in its path segment no other placeholder"
+        )
+    first, *others = pattern.split("*")
+    *closed, last = [_regex(first), *(".*?" + _regex(other) for other in others)]
+    return re.compile("".join(f"(?>{part})" for part in closed) + last, re.DOTALL)
+
+
+def _regex(part: str) -> str:
+    return "".join(
+        f"(?P<{name}>[^/]+?)" if name else "." if mark else re.escape(literal)
+        for name, mark, literal in _TOKEN.findall(part)
+    )
+
+
+def placeholders(template: str) -> list[str]:
+    """The names of a pattern's or template's placeholders."""
+    return _PLACEHOLDER.findall(template)
+
+
+def filled(template: str, found: re.Match[str]) -> str:
+    """The template with what the pattern's placeholders took."""
+    return _PLACEHOLDER.sub(lambda placeholder: found[placeholder[1]], template)
+
+
+def assert_braces_match(template: str) -> None:
+    """Raises ConfigurationError where a brace is not part of a placeholder."""
+    if set("{}") & set(_PLACEHOLDER.sub("", template)):
+        raise ConfigurationError(f"{template!r} has a brace that belongs to no {{name}}")

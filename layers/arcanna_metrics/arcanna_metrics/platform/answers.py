@@ -1,0 +1,164 @@
+"""What Arcanna answered to a call, and what that means.
+
+The status decides first. Parts of the API answer 200 with an error in the body, so a 2xx is a success only if
+its body has the documented shape (or, for a request that may have taken effect, no error in it).
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from math import isfinite
+from typing import Any, NamedTuple, Self
+
+import httpx
+
+from arcanna_metrics.errors import (
+    PlatformUnavailable,
+    RecomputeError,
+    Rejected,
+    Unauthorised,
+    UndocumentedAnswer,
+)
+from arcanna_metrics.observability import logger
+
+SHOWN = 300
+"""Characters of an answer that errors show."""
+
+
+class Call(NamedTuple):
+    """A call to Arcanna's API. `changes`: it may have an effect there."""
+
+    method: str
+    path: str
+    params: Mapping[str, str]
+    json: object = None
+    changes: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer to a call, in which the API key is not to be found."""
+
+    call: Call
+    status: int
+    text: str
+    headers: httpx.Headers
+
+    @classmethod
+    def of(cls, call: Call, response: httpx.Response, key: str) -> Self:
+        """The answer that `response` is, without `key`, the API key."""
+        # JSON is UTF-8, whatever charset the answer claims. Some services begin it with a byte order mark.
+        text = response.content.decode("utf-8-sig", errors="replace")
+        return cls(call, response.status_code, without_key(text, key), response.headers)
+
+    def __str__(self) -> str:
+        return f"Arcanna answered {self.call} with {self.status}: {self.text[:SHOWN]!r}"
+
+    def error(self) -> RecomputeError | None:
+        """The error that the status means; None for 2xx."""
+        if 200 <= self.status < 300:
+            return None
+        if self.status in (401, 403):
+            return Unauthorised(
+                f"{self}. Put a valid key with the scopes execute:recompute_model_metrics and"
+                " read:job_metrics into the secret."
+            )
+        if self.status in (404, 422):
+            return Rejected(str(self))
+        if self.status in (408, 429) or self.status >= 500:
+            # Whoever answers so, a gateway perhaps, does not know what became of the request.
+            unknown = self.call.changes and self.status != 429
+            return PlatformUnavailable(str(self), retry_after(self.headers), effect_unknown=unknown)
+        return UndocumentedAnswer(str(self))
+
+    def json(self) -> Any:
+        """The body as JSON. Raises UndocumentedAnswer.
+
+        Numbers that JSON does not know (NaN, Infinity) are undefined scores: they become null and are logged.
+        """
+        undefined: list[str] = []
+        try:
+            body = _defined(json.loads(self.text), "", undefined)
+        except (ValueError, RecursionError) as error:
+            raise UndocumentedAnswer(f"{self}: not JSON") from error
+        if undefined:
+            logger.warning("undefined numbers", extra={"call": str(self.call), "fields": undefined[:20]})
+        return body
+
+    def json_object(self) -> dict[str, Any]:
+        """The body as a JSON object. Raises UndocumentedAnswer."""
+        body = self.json()
+        if not isinstance(body, dict):
+            raise UndocumentedAnswer(f"{self}: not a JSON object")
+        return body
+
+    def size_of(self, value: object) -> int:
+        """Bytes of a part of the body as JSON. Raises UndocumentedAnswer where UTF-8 cannot hold it."""
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise UndocumentedAnswer(f"{self}: it contains a lone surrogate") from error
+        return len(json.dumps(value))
+
+    def field(self, body: Mapping[str, Any], name: str, kind: type) -> Any:
+        """A field that must be there, and be of its kind or null. Raises UndocumentedAnswer."""
+        if name not in body:
+            raise UndocumentedAnswer(f"{self}: {name} is missing")
+        value = body[name]
+        if value is not None and not isinstance(value, kind):
+            raise UndocumentedAnswer(f"{self}: {name} is {value!r:.100}, not a {kind.__name__} or null")
+        return value
+
+
+def without_key(text: str, key: str) -> str:
+    """The text, should anything on the way echo the API key in it: that goes no further."""
+    text = text.replace(key, "[API key]")
+    if ("\\" in text or "&" in text) and key.replace("\\", "") in _unescaped(text):
+        return "(It quotes the API key, and so is not shown.)"
+    return text
+
+
+def retry_after(headers: httpx.Headers) -> float | None:
+    """Seconds that `Retry-After` asks to wait, in seconds or by a date; None where it does not say.
+
+    Where a gateway added a header of its own, the longer wait counts.
+    """
+    date = next(iter(headers.get_list("Date")), "")
+    waits = [_wait(value.strip(), date) for value in headers.get_list("Retry-After")]
+    return max((wait for wait in waits if wait is not None), default=None)
+
+
+def _wait(value: str, date: str) -> float | None:
+    if seconds := re.fullmatch(r"([0-9]{1,9})[0-9]*(\.[0-9]{1,3})?[0-9]*", value):
+        return float(seconds[1] + (seconds[2] or ""))
+    try:
+        # Against the same clock that wrote it, where that is known.
+        return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(date)).total_seconds())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _defined(value: Any, where: str, undefined: list[str]) -> Any:
+    """The value with null for numbers that JSON does not know; `undefined` is told where they are."""
+    if isinstance(value, dict):
+        return {k: _defined(v, f"{where}.{k[:100]}"[-SHOWN:], undefined) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_defined(item, f"{where}[{n}]"[-SHOWN:], undefined) for n, item in enumerate(value)]
+    if isinstance(value, float) and not isfinite(value):
+        undefined.append(f"{where.removeprefix('.')} is {json.dumps(value)}")
+        return None
+    return value
+
+
+def _unescaped(text: str) -> str:
+    """Without the escapes of JSON and HTML, and without backslashes."""
+    from html import unescape  # start-up is billed, and this is seldom needed
+
+    return unescape(
+        re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), text).replace("\\", "")
+    )

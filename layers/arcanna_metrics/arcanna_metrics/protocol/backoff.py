@@ -1,0 +1,32 @@
+"""When a failed attempt is made again."""
+
+from arcanna_metrics.errors import RetryLater
+from arcanna_metrics.protocol.transitions import Postponement
+from arcanna_metrics.settings import Pace
+
+LONGEST_WISH = 3600.0
+"""Seconds at which what the platform asks for is cut: a mistake there must not stop the target for years."""
+
+
+def delay(attempts: int, pace: Pace, draw: float) -> float:
+    """Seconds until the next attempt after so many failed ones: exponential, with full jitter.
+
+    `draw` is uniform in [0, 1). Full jitter spreads the targets that one outage stopped over the interval,
+    so that they do not come back at once.
+    """
+    return max(1.0, min(pace.retry_interval * 2.0 ** min(attempts, 20), pace.retry_maximum) * draw)
+
+
+def postponement(error: Exception | None, attempts: int, pace: Pace, now: float, draw: float) -> Postponement:
+    """When to try again after this error.
+
+    What the platform asks for is honoured. After a request whose effect is not known the recompute may be
+    queued: within the start grace nobody could tell that from one that was never asked for.
+    """
+    firm = None
+    if isinstance(error, RetryLater):
+        if error.retry_after is not None:
+            firm = now + min(error.retry_after, LONGEST_WISH)
+        if error.effect_unknown:
+            firm = max(firm or now, now + pace.start_grace)
+    return Postponement(now + delay(attempts, pace, draw), firm)

@@ -1,0 +1,65 @@
+"""What is to be done about a run, by how its execution is. Pure, so that it is tested without AWS.
+
+claim      execution with the entry's number      then
+any        running                                look again within the hour
+not held   none, or ended                         take back, once the claim's invocation is over
+held       ended                                  resume with the next number, or take back after a few
+held       none, but one of the number before     resume with this number: its starter died
+held       none at all                            take back: it was deleted
+"""
+
+from dataclasses import dataclass
+
+from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, CLAIM_LIFETIME
+from arcanna_metrics.workflow import Execution
+
+MOST_RESUMPTIONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LookAgain:
+    """Nothing is to be done before `at`."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """The run is to go on in the execution of this number, with this input."""
+
+    number: int
+    given: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBack:
+    """The run is over, and nobody has released its target."""
+
+    why: str
+
+
+Finding = LookAgain | Resume | TakeBack
+
+
+def check_up(entry: Entry, execution: Execution | None, before: Execution | None, now: float) -> Finding:
+    """What is to be done about the run that holds the entry.
+
+    `execution` is the one of the entry's number, `before` the one of the number before it; the latter matters
+    only where there is none of the entry's own.
+    """
+    number = entry.resumed
+    if execution and execution.running:
+        return LookAgain(now + CHECK_UP_INTERVAL)  # what Step Functions says is eventually consistent
+    if not entry.held:
+        claimed_until = (entry.requested_at or 0.0) + CLAIM_LIFETIME
+        if now < claimed_until:  # its invocation may still be about to start one
+            return LookAgain(claimed_until)
+        return TakeBack("its invocation died")
+    if execution and number >= MOST_RESUMPTIONS:
+        return TakeBack(f"{number + 1} executions ended without releasing it")
+    if execution:
+        return Resume(number + 1, execution.input)
+    if before:
+        return Resume(number, before.input)
+    return TakeBack("it has no execution any more")

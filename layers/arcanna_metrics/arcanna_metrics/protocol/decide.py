@@ -1,0 +1,101 @@
+"""What is to be done about an entry: pure, total, and the only place where visibility lag, patience,
+thresholds, spacing and backoff meet.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+from arcanna_metrics.protocol.entry import Element, Entry, later, pruned
+from arcanna_metrics.settings import Pace
+from arcanna_metrics.updates import WHOLE
+
+PATIENCE = 2
+"""Visibility lags that an update waits for later ones, beyond what it must.
+
+Where uploads never cease, waiting until the last is visible would be for ever."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Nothing waits, and no run holds the target."""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Nothing is to be done before `at`."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A run is to be started."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckUp:
+    """A run holds the target, and somebody has to look how its execution is."""
+
+
+Decision = Rest | Later | Start | CheckUp
+
+
+def decide(entry: Entry, now: float, pace: Pace) -> Decision:
+    """What is to be done about the entry now."""
+    if entry.run_id is not None:
+        return Later(entry.due_at) if entry.due_at is not None and entry.due_at > now else CheckUp()
+    at = starts_at(entry, pace)
+    if at is None:
+        return Rest()
+    return Later(at) if at > now else Start()
+
+
+def starts_at(entry: Entry, pace: Pace) -> float | None:
+    """When a run of the target, if it is free, is to be started; None if nothing waits.
+
+    That is when what waits is ready, but not within the spacing after the last run, whatever its outcome,
+    nor before the backoff is over.
+    """
+    entry = pruned(entry)
+    ready = _ready_at(entry, pace)
+    if ready is None:
+        return None
+    return max(
+        ready,
+        entry.watermark + pace.spacing,
+        later(ready, entry.retry_at),
+        later(ready, entry.not_before),
+    )
+
+
+def _ready_at(entry: Entry, pace: Pace) -> float | None:
+    """When what waits can be covered by a run, and is worth it."""
+    times = []
+    if entry.needed_as_of is not None:
+        first = later(entry.needed_as_of, None)
+        if entry.waiting_since is not None:
+            first = min(entry.needed_as_of, entry.waiting_since + pace.visibility_lag)
+        times.append(_patient(first, entry.needed_as_of, pace))
+    if entry.batch:
+        times.append(_patient(_full_at(entry.batch), max(e.as_of for e in entry.batch), pace))
+    if entry.wanted_as_of is not None:
+        times.append(later(entry.wanted_as_of, entry.wanted_at))
+    return min(times, default=None)
+
+
+def _patient(first: float, last: float, pace: Pace) -> float:
+    """When the last update is visible, or when the first has waited for others long enough."""
+    return max(first, min(last, first + PATIENCE * pace.visibility_lag))
+
+
+def _full_at(batch: Sequence[Element]) -> float:
+    """When the batch is worth a recompute: its shares reach the whole, or the wait of one element ends."""
+    ordered = sorted(batch, key=attrgetter("as_of"))
+    waited = max(ordered[0].as_of, min(element.until for element in ordered))
+    total = 0
+    for element in ordered:
+        total += element.share
+        if total >= WHOLE:
+            return min(waited, element.as_of)
+    return waited

@@ -1,0 +1,242 @@
+"""The ledger in DynamoDB: reads entries, and swaps one for another.
+
+Every write is compare-and-swap on `rev`, and there is no other expression. What is due is found by a sparse
+index: `due`, a constant, is there exactly where `due_at` is.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from arcanna_metrics.aws import aws_call
+from arcanna_metrics.errors import AwsUnavailable
+from arcanna_metrics.protocol.entry import Element, Entry
+from arcanna_metrics.protocol.transitions import Transition
+from arcanna_metrics.targets import Target, is_id
+from arcanna_metrics.times import from_iso, to_iso
+from arcanna_metrics.updates import Example
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+ACTIVE = " "
+"""Stands for a job's active model in the key: no id is blank."""
+
+NO_JOB = " "
+"""The job_id of items that are no entries: no job's id is blank."""
+
+DUE_INDEX = "due"
+
+FORGET_AFTER = 400 * 86400
+"""Seconds until an entry is forgotten for which nothing waits or runs: models of that age are long gone."""
+
+CONTENTION = 20
+"""How often a write is tried again because the entry has changed meanwhile."""
+
+BATCH = 100
+"""Items, DynamoDB's own limit for one BatchGetItem."""
+
+DUE_PAGE = 25
+"""Items of the index that are read at once: about as many as there are slots."""
+
+MOST_LISTED = 100_000
+"""Targets that the gauges count at the most."""
+
+
+class Due(NamedTuple):
+    """What the index shows of an entry: eventually consistent, so a hint."""
+
+    target: Target
+    due_at: float
+    waiting_since: float | None
+    running: bool
+
+
+class Ledger:
+    """Reads and swaps entries. Every method raises AwsUnavailable."""
+
+    def __init__(self, dynamodb: "DynamoDBClient", table: str, clock: Callable[[], float]) -> None:
+        self._dynamodb = dynamodb
+        self._table = table
+        self._clock = clock
+
+    def read(self, target: Target) -> Entry:
+        """What is known of the target, consistently."""
+        with aws_call("read the ledger"):
+            answer = self._dynamodb.get_item(TableName=self._table, Key=key_of(target), ConsistentRead=True)
+        return to_entry(target, answer.get("Item", {}))
+
+    def read_all(self, targets: list[Target]) -> dict[Target, Entry]:
+        """What is known of the targets, consistently, without those that could not be read."""
+        found: dict[Target, Entry] = {}
+        for first in range(0, len(targets), BATCH):
+            keys: Any = [key_of(target) for target in targets[first : first + BATCH]]
+            with aws_call("read the ledger"):
+                answer = self._dynamodb.batch_get_item(
+                    RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}}
+                )
+            missed: Any = answer["UnprocessedKeys"].get(self._table, {})
+            unread = [to_target(key) for key in missed.get("Keys", [])]
+            read = {to_target(item): item for item in answer["Responses"].get(self._table, [])}
+            for target in targets[first : first + BATCH]:
+                if target not in unread:
+                    with suppress(KeyError, ValueError, TypeError):  # somebody has edited the item
+                        found[target] = to_entry(target, read.get(target, {}))
+        return found
+
+    def swap(self, before: Entry, after: Entry) -> bool:
+        """Writes `after` where `before` still stands; False if the entry is another by now."""
+        item = to_item(after, before.rev + 1)
+        if after.due_at is None:
+            item["expires_at"] = {"N": str(int(self._clock()) + FORGET_AFTER)}
+        return swap_item(self._dynamodb, self._table, item, before.rev)
+
+    def apply(self, target: Target, transition: Transition) -> Entry | None:
+        """Writes what the transition makes of the entry as it is now; None if the transition refuses it.
+
+        Nothing is written where nothing changes.
+        """
+        for _ in range(CONTENTION):
+            before = self.read(target)
+            after = transition(before)
+            if after is None or after == before:
+                return after
+            if self.swap(before, after):
+                return replace(after, rev=before.rev + 1)
+        raise AwsUnavailable(f"the ledger's entry of {target} kept changing")
+
+    def due(self, now: float) -> Iterator[Target]:
+        """Targets that somebody has to look at by now, the longest due first; read as they are asked for."""
+        condition = "due = :due AND due_at <= :now"
+        for item in self._index(condition, {":now": {"S": to_iso(now)}}, page=DUE_PAGE):
+            yield to_target(item)
+
+    def waiting_or_running(self) -> list[Due]:
+        """All targets for which anything waits or runs, the next due first."""
+        return [_due(item) for item in islice(self._index("due = :due", {}), MOST_LISTED)]
+
+    def _index(
+        self, condition: str, values: dict[str, Any], page: int | None = None
+    ) -> Iterator[Mapping[str, Any]]:
+        with aws_call("read what is due"):
+            pages = self._dynamodb.get_paginator("query").paginate(
+                TableName=self._table,
+                IndexName=DUE_INDEX,
+                KeyConditionExpression=condition,
+                ExpressionAttributeValues={":due": {"S": DUE_INDEX}, **values},
+                PaginationConfig={"PageSize": page} if page else {},
+            )
+            for found in pages:
+                yield from found["Items"]
+
+    def jobs(self) -> set[str]:
+        """The jobs that a schedule is for. Not those of which nothing was ever recomputed and the last run
+        failed, which were mistyped, nor names, but for those whose id nobody could tell."""
+        with aws_call("read the ledger"):
+            pages = self._dynamodb.get_paginator("scan").paginate(
+                TableName=self._table, ProjectionExpression="job_id, fresh_as_of, failed_as_of, name_of"
+            )
+            return {
+                item["job_id"]["S"]
+                for page in pages
+                for item in page["Items"]
+                if item["job_id"]["S"] != NO_JOB and _is_scheduled(item)
+            }
+
+
+def _is_scheduled(item: Mapping[str, Any]) -> bool:
+    if not is_id(item["job_id"]["S"]):
+        return "fresh_as_of" in item and "name_of" not in item
+    return "fresh_as_of" in item or "failed_as_of" not in item
+
+
+def swap_item(dynamodb: "DynamoDBClient", table: str, item: dict[str, Any], rev: int) -> bool:
+    """Puts an item where one of that `rev` stands, none if it is 0; False if it is another by now.
+
+    A write whose answer is lost is repeated by boto3, and then refused by its own effect: that has been made.
+    """
+    expected: dict[str, Any] = (
+        {"ConditionExpression": "rev = :rev", "ExpressionAttributeValues": {":rev": {"N": str(rev)}}}
+        if rev
+        else {"ConditionExpression": "attribute_not_exists(rev)"}
+    )
+    with aws_call("write to the ledger"):
+        try:
+            dynamodb.put_item(
+                TableName=table, Item=item, ReturnValuesOnConditionCheckFailure="ALL_OLD", **expected
+            )
+        except dynamodb.exceptions.ConditionalCheckFailedException as refused:
+            return refused.response.get("Item") == item
+    return True
+
+
+# --- Entries as items ------------------------------------------------------------------------------------
+
+
+def key_of(target: Target) -> dict[str, Any]:
+    """The key of the target's item."""
+    return {"job_id": {"S": target.job_id}, "model_id": {"S": target.model_id or ACTIVE}}
+
+
+def to_target(item: Mapping[str, Any]) -> Target:
+    """The target of an item or a key."""
+    model_id = item["model_id"]["S"]
+    return Target(item["job_id"]["S"], None if model_id == ACTIVE else model_id)
+
+
+_TIMES = (
+    "needed_as_of", "wanted_as_of", "wanted_at", "waiting_since", "last_at", "due_at",
+    "retry_at", "not_before", "requested_at", "fresh_as_of", "failed_as_of",
+)  # fmt: skip
+_NUMBERS = ("updates", "attempts", "resumed")
+_TEXTS = ("cause", "run_id", "name_of")
+_DOCUMENTS = ("quality_reference", "last_failure")
+
+
+def to_item(entry: Entry, rev: int) -> dict[str, Any]:
+    """The entry as DynamoDB's item; what is never, none or empty is left out."""
+    item: dict[str, Any] = {**key_of(entry.target), "rev": {"N": str(rev)}}
+    for name in _TIMES:
+        if (at := getattr(entry, name)) is not None:
+            item[name] = {"S": to_iso(at)}
+    item |= {name: {"N": str(number)} for name in _NUMBERS if (number := getattr(entry, name))}
+    item |= {name: {"S": text} for name in _TEXTS if (text := getattr(entry, name))}
+    documents = {name: value for name in _DOCUMENTS if (value := getattr(entry, name)) is not None}
+    if entry.batch:
+        documents["batch"] = [[e.identity, to_iso(e.as_of), e.share, to_iso(e.until)] for e in entry.batch]
+    if entry.examples:
+        documents["examples"] = entry.examples
+    if entry.history:
+        documents["history"] = entry.history
+    item |= {name: {"S": json.dumps(value, separators=(",", ":"))} for name, value in documents.items()}
+    if entry.held:
+        item["held"] = {"BOOL": True}
+    if entry.due_at is not None:
+        item["due"] = {"S": DUE_INDEX}
+    return item
+
+
+def to_entry(target: Target, item: Mapping[str, Any]) -> Entry:
+    """The entry of an item; an item without attributes is one of which nothing is known."""
+    fields: dict[str, Any] = {name: from_iso(item[name]["S"]) for name in _TIMES if name in item}
+    fields |= {name: int(item[name]["N"]) for name in (*_NUMBERS, "rev") if name in item}
+    fields |= {name: item[name]["S"] for name in _TEXTS if name in item}
+    fields |= {name: json.loads(item[name]["S"]) for name in _DOCUMENTS if name in item}
+    if "batch" in item:
+        listed = json.loads(item["batch"]["S"])
+        fields["batch"] = tuple(
+            Element(i, from_iso(at), share, from_iso(until)) for i, at, share, until in listed
+        )
+    if "examples" in item:
+        fields["examples"] = tuple(Example(*example) for example in json.loads(item["examples"]["S"]))
+    if "history" in item:
+        fields["history"] = tuple(json.loads(item["history"]["S"]))
+    return Entry(target, held="held" in item, **fields)
+
+
+def _due(item: Mapping[str, Any]) -> Due:
+    since = from_iso(item["waiting_since"]["S"]) if "waiting_since" in item else None
+    return Due(to_target(item), from_iso(item["due_at"]["S"]), since, "run_id" in item)

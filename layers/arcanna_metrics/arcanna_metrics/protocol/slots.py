@@ -1,0 +1,95 @@
+"""How many recomputes may be under way at once: a counting semaphore without a counter.
+
+One item lists who has taken a slot. Nobody gives one back: where all are taken, the holders' entries are
+read, and a slot is free if and only if its holder's entry has another run, or none. So short runs free their
+slots at once, and a crash leaves nothing behind.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from arcanna_metrics.aws import aws_call
+from arcanna_metrics.errors import AwsUnavailable
+from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.ledger import CONTENTION, NO_JOB, Ledger, swap_item
+from arcanna_metrics.targets import Target
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+KEY = {"job_id": {"S": NO_JOB}, "model_id": {"S": "slots"}}
+
+
+class Holder(NamedTuple):
+    """A run that has taken a slot, and its target."""
+
+    run_id: str
+    target: Target
+
+
+class Vacancy(NamedTuple):
+    """How many slots are free, and the entries that hold the others, as far as they were read."""
+
+    free: int
+    holding: Sequence[Entry] = ()
+
+
+class Slots:
+    """The slots of one platform. Every method raises AwsUnavailable."""
+
+    def __init__(self, dynamodb: "DynamoDBClient", table: str, ledger: Ledger) -> None:
+        self._dynamodb = dynamodb
+        self._table = table
+        self._ledger = ledger
+
+    def glance(self, limit: int) -> Vacancy:
+        """What is free of `limit` slots; takes none."""
+        _, holders = self._read()
+        if len(holders) < limit:
+            return Vacancy(limit - len(holders))
+        holders, entries = self._still_holding(holders)
+        return Vacancy(max(0, limit - len(holders)), entries)
+
+    def take(self, limit: int, holder: Holder) -> bool:
+        """Takes one of `limit` slots for a run that has claimed its target; False if none is free."""
+        for _ in range(CONTENTION):
+            rev, holders = self._read()
+            if len(holders) >= limit:
+                holders, _ = self._still_holding(holders)
+            if len(holders) >= limit:
+                return False
+            if self._swap(rev, [*holders, holder]):
+                return True
+        raise AwsUnavailable("the slots kept changing")
+
+    def _still_holding(self, holders: Sequence[Holder]) -> tuple[list[Holder], list[Entry]]:
+        """The holders whose entries still have their run, and these entries."""
+        entries = self._ledger.read_all(list(dict.fromkeys(holder.target for holder in holders)))
+        still = still_holding(holders, entries)
+        return still, [entries[holder.target] for holder in still if holder.target in entries]
+
+    def _read(self) -> tuple[int, list[Holder]]:
+        with aws_call("read the slots"):
+            answer = self._dynamodb.get_item(TableName=self._table, Key=KEY, ConsistentRead=True)
+        if not (item := answer.get("Item")):
+            return 0, []
+        listed = json.loads(item["holders"]["S"])
+        return int(item["rev"]["N"]), [Holder(run_id, Target(*target)) for run_id, target in listed]
+
+    def _swap(self, rev: int, holders: Sequence[Holder]) -> bool:
+        listed = json.dumps(holders, separators=(",", ":"))
+        item: dict[str, Any] = {**KEY, "rev": {"N": str(rev + 1)}, "holders": {"S": listed}}
+        return swap_item(self._dynamodb, self._table, item, rev)
+
+
+def still_holding(holders: Sequence[Holder], entries: Mapping[Target, Entry]) -> list[Holder]:
+    """The holders whose entries still have their run.
+
+    An entry that could not be read counts as holding, rather than that there be too many runs.
+    """
+    return [
+        holder
+        for holder in holders
+        if holder.target not in entries or entries[holder.target].run_id == holder.run_id
+    ]

@@ -1,0 +1,62 @@
+"""The state machine whose executions follow the runs."""
+
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+from arcanna_metrics.aws import aws_call
+from arcanna_metrics.runs.run import Check, Run
+
+if TYPE_CHECKING:
+    from mypy_boto3_stepfunctions import SFNClient
+
+
+class Execution(NamedTuple):
+    """An execution as Step Functions shows it, which is eventually consistent."""
+
+    running: bool
+    input: str
+
+
+class Workflow:
+    """Starts and describes executions, by run and number. Every method raises AwsUnavailable."""
+
+    def __init__(self, states: "SFNClient", state_machine_arn: str) -> None:
+        self._states = states
+        self._arn = state_machine_arn
+
+    def arn(self, run_id: str, number: int = 0) -> str:
+        """The ARN that the execution has, or will have."""
+        return f"{self._arn.replace(':stateMachine:', ':execution:')}:{_name(run_id, number)}"
+
+    def start(self, run_id: str, given: str, number: int = 0) -> None:
+        """Starts the execution with this input, unless it has been started before."""
+        with aws_call("start the workflow"):
+            try:
+                self._states.start_execution(
+                    stateMachineArn=self._arn, name=_name(run_id, number), input=given
+                )
+            except self._states.exceptions.ExecutionAlreadyExists:
+                return
+
+    def describe(self, run_id: str, number: int) -> Execution | None:
+        """How the execution is; None if there is none of that number."""
+        with aws_call("describe an execution"):
+            try:
+                found = self._states.describe_execution(executionArn=self.arn(run_id, number))
+            except self._states.exceptions.ExecutionDoesNotExist:
+                return None
+        return Execution(found["status"] in ("RUNNING", "PENDING_REDRIVE"), found.get("input", ""))
+
+
+def input_of(run: Run, check: Check) -> str:
+    """The input of a run's first execution."""
+    return json.dumps({"run": run, "check": check, "number": 0}, ensure_ascii=False)
+
+
+def resumed_input(given: str, number: int) -> str:
+    """The input of the execution of that number, from the input of one before it."""
+    return json.dumps({**json.loads(given), "number": number}, ensure_ascii=False)
+
+
+def _name(run_id: str, number: int) -> str:
+    return f"{run_id}-{number}" if number else run_id

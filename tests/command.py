@@ -1,0 +1,116 @@
+"""How a command that people start begins and ends.
+
+Its output fits the terminal, whatever the locale. An interrupt (Ctrl-C, `kill`, a closed terminal) closes
+what is open, prints one line, and leaves nothing running.
+"""
+
+import io
+import locale
+import os
+import signal
+import sys
+from codecs import lookup, register_error
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import NoReturn
+
+GRACE = 10
+"""Seconds after an interrupt until the process ends, also if something is still open."""
+STOPPED = "Stopped."
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+_PLAIN = {"✓": "ok", "✗": "!!", "→": ">", "…": "~"}
+"""What the commands' marks are where the terminal cannot show them; those in tables are as wide."""
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Runs a command and exits with its status; with 128 and the signal's number if it was interrupted."""
+    fit_output()
+    interrupt = _Interrupt()
+    try:
+        interrupt.listen()
+        status = main() or 0
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(128 + signal.SIGPIPE)
+    except BaseException:
+        if interrupt.number:
+            interrupt.end(STOPPED)
+        raise
+    if interrupt.number:  # the command has said so itself
+        interrupt.end()
+    sys.exit(status)
+
+
+class _Interrupt:
+    """Raises KeyboardInterrupt at the first signal; ends the process at a second one, or after GRACE."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._stderr = 2
+
+    def listen(self) -> None:
+        for number in _SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and background jobs have it
+                signal.signal(number, self._interrupt)
+
+    def _interrupt(self, number: int, _: FrameType | None) -> NoReturn:
+        if self.number:
+            self.end(STOPPED)
+        self.number = number
+        # What threads and libraries complain of while they are being stopped is of no interest.
+        with suppress(OSError):  # there may be no stderr
+            self._stderr = os.dup(2)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        signal.signal(signal.SIGALRM, lambda *_: self.end(STOPPED))
+        signal.alarm(GRACE)
+        raise KeyboardInterrupt
+
+    def end(self, words: str = "") -> NoReturn:
+        """Ends the process, whatever its threads are doing."""
+        with suppress(OSError, ValueError):  # the terminal may be gone
+            sys.stdout.flush()
+        with suppress(OSError):
+            os.write(self._stderr, f"{words}\n".encode() if words else b"")
+        os._exit(128 + self.number)
+
+
+def fit_output() -> None:
+    """Has everything that is printed fit the locale: plain marks instead of UnicodeEncodeError."""
+    register_error("plain", _plain)
+    # Python's UTF-8 mode, which a C locale switches on, leaves this one alone.
+    terminal = _known(locale.getencoding())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            encoding = stream.encoding if _shows_marks(terminal) else terminal
+            stream.reconfigure(encoding=encoding, errors="plain")
+
+
+def _known(encoding: str) -> str:
+    """The encoding, or ASCII where Python does not have it."""
+    try:
+        return lookup(encoding).name
+    except LookupError:
+        return "ascii"
+
+
+def _shows_marks(encoding: str) -> bool:
+    try:
+        "".join(_PLAIN).encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """Handles what an encoding does not have: by plain marks, and else by the character's number."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(map(_plainly, lacking)), error.end
+
+
+def _plainly(character: str) -> str:
+    return _PLAIN.get(character) or character.encode("ascii", "backslashreplace").decode()

@@ -1,0 +1,328 @@
+"""The design's table "Who dies where", row by row: SIGKILL of the functions' processes, and StopExecution.
+
+The rows are played side by side, each on a model of its own. Nobody hears of an execution's end: the
+sweeps alone must see to everything.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.arcanna.platform import SHORT, Behaviour
+from tests.e2e.conftest import NewScene
+from tests.e2e.scene import PATIENCE, TRIGGER, Mailbox, Scene, is_superseded
+from tests.e2e.steps import (
+    CLAIM,
+    INVOKE_HOLD,
+    INVOKE_RELEASE,
+    KILLED_AFTER,
+    KILLED_BEFORE,
+    READ,
+    RECORD,
+    RELEASE,
+    SLOT,
+    START,
+    UNANSWERED,
+    Step,
+    refused,
+)
+from tests.harness import Installation, wait_for
+from tests.local_cloud import ApiFault
+
+Row = Callable[[Scene, Mailbox], None]
+
+COMPLETED, FAILED = "Recompute Completed", "Recompute Failed"
+TRIES = 4
+"""Of a step of the workflow."""
+
+
+@contextmanager
+def unreported(here: Installation) -> Iterator[None]:
+    """Meanwhile, nobody hears of an execution's end."""
+    events, rule = here.cloud.client("events"), here.cloud.physical_id("RunEndedRule")
+    events.disable_rule(Name=rule)
+    try:
+        yield
+    finally:
+        events.enable_rule(Name=rule)
+
+
+def until_struck(fault: ApiFault, times: int = 1) -> None:
+    wait_for(f"{fault.operation} to meet the fault", lambda: len(fault.hits) >= times, PATIENCE)
+
+
+def until_failed(scene: Scene) -> None:
+    wait_for("the execution's end", lambda: scene.executions()[0]["status"] == "FAILED", PATIENCE)
+
+
+def abort(scene: Scene) -> None:
+    """Stops the execution, and has the time come at which somebody looks at it."""
+    scene.stop_execution()
+    scene.let_check_up_come()
+
+
+def ends_fresh(scene: Scene, told: Mailbox, posts: int) -> None:
+    """One run completes, is told of once, and nothing is left."""
+    scene.until_fresh()
+    scene.until_rest()
+    assert len(scene.posts()) == posts
+    assert told.outcomes(scene.model) == [(COMPLETED, scene.entry().history[-1]["run_id"])]
+
+
+# --- The trigger -----------------------------------------------------------------------------------------
+
+
+def killed_before_it_the_message_comes_again(scene: Scene, told: Mailbox, step: Step) -> None:
+    fault = step.meets(KILLED_BEFORE, scene)
+    scene.request()
+    until_struck(fault)
+    ends_fresh(scene, told, posts=1)
+
+
+def killed_after_it_it_goes_on(scene: Scene, told: Mailbox, step: Step) -> None:
+    fault = step.meets(KILLED_AFTER, scene)
+    scene.try_to_invoke()
+    until_struck(fault)
+    ends_fresh(scene, told, posts=1)
+
+
+def killed_at_it_the_claim_is_taken_back(
+    scene: Scene, told: Mailbox, step: Step, how: ApiFault, posts: int
+) -> None:
+    fault = step.meets(how, scene)
+    scene.try_to_invoke()
+    until_struck(fault)
+    first = scene.until("the claim", lambda entry: entry.run_id).run_id
+
+    scene.let_claim_expire()
+
+    ends_fresh(scene, told, posts)
+    assert scene.entry().history[-1]["run_id"] != first
+    lines = [line for line in scene.here.log_entries(TRIGGER) if line.get("message") == "run taken back"]
+    assert first in [line["run_id"] for line in lines]
+
+
+def start_seems_to_fail_and_there_is_one_run_at_a_time(scene: Scene, told: Mailbox) -> None:
+    fault = START.meets(UNANSWERED, scene)
+    scene.try_to_invoke()
+    until_struck(fault)
+
+    scene.until_fresh()
+    scene.until_rest()
+
+    (run,) = scene.runs()  # the first if its hold came before it was given back, else the second
+    assert len(scene.posts()) == len(scene.executions())
+    assert told.outcomes(scene.model) == [(COMPLETED, run["run"]["run_id"])]
+
+
+def started_late_it_finds_its_claim_taken_over_and_ends(scene: Scene, told: Mailbox) -> None:
+    fault = START.meets(KILLED_BEFORE, scene)
+    scene.try_to_invoke()
+    until_struck(fault)
+    scene.let_claim_expire()
+    ends_fresh(scene, told, posts=2)
+    entry = scene.entry()
+
+    (call,) = fault.hits
+    started = {name: call.parameters[name] for name in ("stateMachineArn", "name", "input")}
+    scene.here.cloud.client("stepfunctions").start_execution(**started)
+
+    def late() -> list[dict[str, Any]]:
+        return [e for e in scene.executions() if e["name"] == started["name"] and e["status"] != "RUNNING"]
+
+    (execution,) = wait_for("its end", late, PATIENCE)
+    assert execution["status"] == "SUCCEEDED"
+    assert is_superseded(execution)
+    assert scene.entry() == entry
+    assert len(told.outcomes(scene.model)) == 1
+
+
+def hold_fails_for_good_and_the_update_gets_another_run(scene: Scene, told: Mailbox) -> None:
+    fault = INVOKE_HOLD.meets(refused(TRIES), scene)
+    scene.try_to_invoke()
+    until_struck(fault, TRIES)
+    until_failed(scene)
+    scene.let_claim_expire()
+    ends_fresh(scene, told, posts=2)
+
+
+# --- The execution ---------------------------------------------------------------------------------------
+
+
+def aborted_and_resumed_it_is_told_as_what_it_proves_to_be(
+    scene: Scene, told: Mailbox, behaviour: Behaviour, outcome: str, reason: str | None
+) -> None:
+    scene.long_under_way()
+    run_id = scene.entry().run_id
+    abort(scene)
+    scene.until("its resumption", lambda entry: entry.resumed == 1)
+    checks = len(scene.requests("metrics"))
+    wait_for("its next checks", lambda: len(scene.requests("metrics")) > checks + 1, PATIENCE)
+    scene.behaves(behaviour)
+
+    scene.until_rest()
+
+    first, second = scene.executions()
+    assert (first["status"], second["name"], second["number"]) == ("ABORTED", f"{run_id}-1", 1)
+    assert told.outcomes(scene.model) == [(outcome, run_id)]
+    assert len(scene.posts()) == 1
+    assert scene.last_failure().get("reason") == reason
+
+
+def aborted_while_an_update_waits_it_gets_a_run_after_the_resumed_one(scene: Scene, told: Mailbox) -> None:
+    scene.long_under_way()
+    scene.try_to_invoke()
+    scene.until_waiting()
+    abort(scene)
+    scene.behaves(SHORT)
+
+    scene.until_fresh()
+    scene.until_rest()
+    assert len(scene.posts()) == 2
+    assert [kind for kind, _ in told.outcomes(scene.model)] == [COMPLETED, COMPLETED]
+
+
+def aborted_again_and_again_it_is_taken_back_and_the_update_gets_another_run(
+    scene: Scene, told: Mailbox
+) -> None:
+    scene.long_under_way()
+    run_id = scene.entry().run_id
+    for number in range(4):
+        wait_for(f"execution {number}", partial(_has_executions, scene, number + 1), PATIENCE)
+        abort(scene)
+    scene.until("its end", lambda entry: entry.run_id != run_id)
+    scene.behaves(SHORT)
+
+    scene.until_fresh()
+    scene.until_rest()
+
+    assert [execution["number"] for execution in scene.executions()] == [0, 1, 2, 3, 0]
+    assert [run for _, run in told.outcomes(scene.model)] == [scene.entry().history[-1]["run_id"]]
+
+
+def _has_executions(scene: Scene, count: int) -> bool:
+    return len(scene.executions()) >= count
+
+
+def aborted_after_publish_before_release_it_is_told_once_more_and_released(
+    scene: Scene, told: Mailbox
+) -> None:
+    fault = INVOKE_RELEASE.meets(refused(1000), scene)
+    scene.try_to_invoke()
+    until_struck(fault)
+    run_id = scene.entry().run_id
+    abort(scene)
+    fault.times = 0
+
+    scene.until_fresh()
+    scene.until_rest()
+
+    assert told.outcomes(scene.model) == [(COMPLETED, run_id)] * 2
+    assert [past["run_id"] for past in scene.entry().history] == [run_id]
+    assert len(scene.posts()) == 1
+
+
+def release_fails_for_good_and_another_execution_releases(scene: Scene, told: Mailbox) -> None:
+    fault = RELEASE.meets(refused(TRIES), scene)
+    scene.try_to_invoke()
+    until_struck(fault, TRIES)
+    until_failed(scene)
+    scene.let_check_up_come()
+
+    scene.until_fresh()
+    scene.until_rest()
+
+    assert [execution["status"] for execution in scene.executions()] == ["FAILED", "SUCCEEDED"]
+    assert len(told.outcomes(scene.model)) == 2
+    assert len(scene.posts()) == 1
+
+
+def killed_after_release_before_looking_on_the_sweep_starts_the_next_run(scene: Scene, told: Mailbox) -> None:
+    scene.long_under_way()
+    scene.try_to_invoke()
+    scene.until_waiting()
+    first = scene.entry().run_id
+    killed = RELEASE.meets(KILLED_AFTER, scene)
+    again = INVOKE_RELEASE._replace(is_it=lambda call: "release" in call.parameters and bool(killed.hits))
+    refusal = again.meets(refused(TRIES - 1), scene)  # who tries again does not look on, either
+    scene.behaves(SHORT)
+    until_struck(killed)
+    scene.until("another run", lambda entry: entry.run_id not in (None, first))
+    until_failed(scene)
+
+    scene.until_fresh()
+    scene.until_rest()
+
+    assert len(refusal.hits) == TRIES - 1
+    assert len(scene.posts()) == 2
+    runs = [past["run_id"] for past in scene.entry().history]
+    assert runs[0] == first
+    assert told.outcomes(scene.model) == [(COMPLETED, run) for run in runs]
+
+
+# --- All of them -----------------------------------------------------------------------------------------
+
+ROWS: Mapping[str, Row] = {
+    "killed before the read of the record": partial(killed_before_it_the_message_comes_again, step=READ),
+    "killed before the record": partial(killed_before_it_the_message_comes_again, step=RECORD),
+    "killed after the record": partial(killed_after_it_it_goes_on, step=RECORD),
+    "killed after the claim, before the slot": partial(
+        killed_at_it_the_claim_is_taken_back, step=CLAIM, how=KILLED_AFTER, posts=1
+    ),
+    "killed after the slot, before the POST": partial(
+        killed_at_it_the_claim_is_taken_back, step=SLOT, how=KILLED_AFTER, posts=1
+    ),
+    "killed after the POST, before StartExecution": partial(
+        killed_at_it_the_claim_is_taken_back, step=START, how=KILLED_BEFORE, posts=2
+    ),
+    "killed after StartExecution": partial(killed_after_it_it_goes_on, step=START),
+    "StartExecution seems to fail": start_seems_to_fail_and_there_is_one_run_at_a_time,
+    "StartExecution comes late": started_late_it_finds_its_claim_taken_over_and_ends,
+    "hold fails for good": hold_fails_for_good_and_the_update_gets_another_run,
+    "aborted, and the recompute completes": partial(
+        aborted_and_resumed_it_is_told_as_what_it_proves_to_be,
+        behaviour=SHORT,
+        outcome=COMPLETED,
+        reason=None,
+    ),
+    "aborted, and the recompute fails": partial(
+        aborted_and_resumed_it_is_told_as_what_it_proves_to_be,
+        behaviour=Behaviour(fails=True),
+        outcome=FAILED,
+        reason="NoNewResult",
+    ),
+    "aborted while an update waits": aborted_while_an_update_waits_it_gets_a_run_after_the_resumed_one,
+    "aborted again and again": aborted_again_and_again_it_is_taken_back_and_the_update_gets_another_run,
+    "aborted after Publish, before Release": (
+        aborted_after_publish_before_release_it_is_told_once_more_and_released
+    ),
+    "release fails for good": release_fails_for_good_and_another_execution_releases,
+    "killed after Release, before looking on": (
+        killed_after_release_before_looking_on_the_sweep_starts_the_next_run
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def played(here: Installation, new_scene: NewScene, told: Mailbox) -> Mapping[str, Future[None]]:
+    with unreported(here), ThreadPoolExecutor(8) as pool:
+        return {name: pool.submit(row, new_scene(), told) for name, row in ROWS.items()}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_whoever_dies_the_update_is_recomputed_once_and_told_of(
+    played: Mapping[str, Future[None]], row: str
+) -> None:
+    played[row].result()
+
+
+def test_aborted_and_reported_it_is_resumed_before_its_check_up(scene: Scene, told: Mailbox) -> None:
+    scene.long_under_way()
+    scene.stop_execution()
+    scene.behaves(SHORT)
+    ends_fresh(scene, told, posts=1)
+    assert [execution["status"] for execution in scene.executions()] == ["ABORTED", "SUCCEEDED"]

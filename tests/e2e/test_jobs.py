@@ -1,0 +1,93 @@
+"""One job, one entry: by its id and by its name it is one job, with one run at a time and one history."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from tests.arcanna.access import API_KEY, READ_SCOPE, RECOMPUTE_SCOPE, RESOURCES_SCOPE, KeyInfo
+from tests.arcanna.platform import FOR_EVER, SHORT
+from tests.e2e.conftest import NewScene
+from tests.e2e.scene import JOB_NAME, Scene
+from tests.harness import Installation
+
+
+@contextmanager
+def key_with(here: Installation, *scopes: str) -> Iterator[None]:
+    """Meanwhile, the API key has these scopes."""
+    here.arcanna.set_api_keys({API_KEY: KeyInfo(frozenset(scopes))})
+    try:
+        yield
+    finally:
+        here.arcanna.set_api_keys({API_KEY: KeyInfo()})
+
+
+def by_name(scene: Scene) -> Scene:
+    """The same model, of its job by name."""
+    return Scene(scene.here, scene.model, JOB_NAME)
+
+
+def ask_both(scene: Scene) -> None:
+    """By id and by name, at the same time."""
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(Scene.invoke, (scene, by_name(scene))))
+
+
+def test_asked_for_by_id_and_by_name_at_once_it_has_one_run_and_one_history(scene: Scene) -> None:
+    scene.behaves(FOR_EVER)  # whoever comes second meets the run of the first
+    with key_with(scene.here, READ_SCOPE, RECOMPUTE_SCOPE, RESOURCES_SCOPE):
+        ask_both(scene)
+        scene.until_held()
+        scene.behaves(SHORT)
+        scene.until_fresh()
+        by_name(scene).until_rest()
+        scene.until_rest()
+
+    mailbox = by_name(scene).entry()
+    assert (mailbox.history, mailbox.run_id, mailbox.dirty) == ((), None, False)
+    assert len(scene.posts()) == len(scene.entry().history)
+    assert len(scene.posts()) <= 2  # the second one's update may have come after the first one's claim
+    assert by_name(scene).executions() == []
+
+
+@pytest.mark.parametrize("waits", [JOB_NAME, "1234"])
+def test_an_update_by_one_during_a_run_by_the_other_leads_to_exactly_one_more_run(
+    scene: Scene, waits: str
+) -> None:
+    with key_with(scene.here, READ_SCOPE, RECOMPUTE_SCOPE, RESOURCES_SCOPE):
+        first, second = scene, by_name(scene)
+        if waits != JOB_NAME:
+            first, second = second, first
+        scene.behaves(FOR_EVER)
+        first.invoke()
+        scene.until_held()
+        second.invoke()
+        scene.until_waiting()
+        scene.behaves(SHORT)
+        scene.updated_at = max(first.updated_at, second.updated_at)
+        scene.until_fresh()
+        scene.until_rest()
+
+    assert len(scene.posts()) == len(scene.entry().history) == 2
+
+
+def test_a_key_that_may_not_look_names_up_learns_the_id_from_the_first_answer(new_scene: NewScene) -> None:
+    scene = new_scene()
+    named = by_name(scene)
+    named.invoke()
+    named.until_fresh()
+    named.until_rest()
+    assert (named.entry().name_of, len(named.entry().history)) == (scene.job_id, 1)
+
+    scene.behaves(FOR_EVER)
+    ask_both(scene)
+    scene.until_held()
+    scene.behaves(SHORT)
+    scene.updated_at = max(scene.updated_at, named.updated_at)
+    scene.until_fresh()
+    named.until_rest()
+    scene.until_rest()
+
+    assert len(named.entry().history) == 1
+    assert len(scene.posts()) == 1 + len(scene.entry().history) <= 3

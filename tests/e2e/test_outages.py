@@ -1,0 +1,166 @@
+"""A platform that is away while updates come, slots whose holders died, and spacing.
+
+Nothing is given up: there are no dead letters, gauges tell meanwhile, and when the platform is back all of it
+is recomputed, the longest due first, with no more recomputes at once than there are slots.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from arcanna_metrics.protocol.ledger import Due
+from arcanna_metrics.times import from_iso
+from tests.arcanna.alerts import InMemoryAlerts
+from tests.arcanna.faults import Fault
+from tests.arcanna.platform import Behaviour, Job, Recompute
+from tests.arcanna.server import ArcannaServer
+from tests.e2e.alone import alone, own_installation
+from tests.e2e.scene import JOB, JOB_NAME, MODELS, PATIENCE, Scene, dead_letters, emitted, sweep
+from tests.e2e.steps import KILLED_AFTER, SLOT
+from tests.harness import Installation, wait_for
+
+SLOTS, SPACING, WAITING = 2, 5, 5
+"""Recomputes at once; seconds between two of a model; models that wait for the platform."""
+
+PARAMETERS = {"MaximumRecomputes": str(SLOTS), "MinimumIntervalSeconds": str(SPACING)}
+AWAY = Fault("any", times=None, drop="close")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What became of the updates."""
+
+    between_runs: float  # seconds between two runs of a model that was updated twice
+    fresh_after_deaths: bool  # of models whose slots were held by dead runs
+    letters: list[tuple[str, str]]  # while the platform was away
+    posts: int  # likewise
+    most_due: float  # the largest values of the gauges
+    oldest: float
+    due: list[str]  # models, the longest due first, when the platform came back
+    started: list[str]  # in the order in which they were recomputed
+    at_once: int  # the most recomputes
+    fresh: bool
+
+
+def _observe() -> Seen:
+    jobs = {JOB: Job(JOB_NAME, MODELS[: 5 + WAITING])}
+    platform = ArcannaServer(jobs, InMemoryAlerts(), behaviour=Behaviour(duration=1.0))
+    with platform as arcanna, own_installation("outages", arcanna, PARAMETERS, minute=None) as here:
+        scenes = [Scene(here, model) for model in MODELS[: 5 + WAITING]]
+        between_runs = _space(scenes[0])
+        fresh_after_deaths = _die_with_the_slots(scenes[1:3], scenes[3:5])
+        waiting = scenes[5:]
+        arcanna.add_fault(AWAY)
+        for scene in waiting:
+            scene.request()
+        _sweep_until(here, "attempts", lambda: all(len(s.requests("metrics")) >= 2 for s in waiting))
+        _sweep_until(here, "a gauge", lambda: max(emitted(here, "OldestUpdateAge")) >= 1)
+        letters, posts = dead_letters(here), sum(len(scene.posts()) for scene in waiting)
+        due = _all_due(waiting)
+        arcanna.remove_fault(AWAY)
+        _sweep_until(here, "fresh metrics of all", lambda: all(map(_is_fresh, waiting)))
+        recomputes = [recompute for scene in waiting for recompute in scene.recomputes()]
+        return Seen(
+            between_runs,
+            fresh_after_deaths,
+            letters,
+            posts,
+            most_due=max(emitted(here, "TargetsDue")),
+            oldest=max(emitted(here, "OldestUpdateAge")),
+            due=[each.target.model_id or "" for each in due],
+            started=[r.model_id for r in sorted(recomputes, key=lambda r: r.asks[0].at)],
+            at_once=_most_at_once(recomputes),
+            fresh=all(map(_is_fresh, waiting)),
+        )
+
+
+def _space(scene: Scene) -> float:
+    """Updates a model twice; the seconds between the beginnings of its runs."""
+    for count in (1, 2):
+        scene.invoke()
+        _sweep_until(scene.here, "the run", lambda n=count: len(scene.entry().history) == n)  # type: ignore[misc]
+    first, second = (from_iso(past["requested_at"]) for past in scene.entry().history)
+    return second - first
+
+
+def _die_with_the_slots(dying: list[Scene], others: list[Scene]) -> bool:
+    """Whether everything gets fresh although all slots are taken by runs that died."""
+    for scene in dying:
+        fault = SLOT.meets(KILLED_AFTER, scene)
+        scene.try_to_invoke()
+        wait_for("its death", lambda f=fault: f.hits, PATIENCE)  # type: ignore[misc]
+    for scene in others:
+        scene.invoke()
+        assert scene.posts() == [], "there was a slot"
+    for scene in dying:
+        scene.let_claim_expire()
+    _sweep_until(others[0].here, "fresh metrics", lambda: all(map(_is_fresh, [*dying, *others])))
+    return all(map(_is_fresh, [*dying, *others]))
+
+
+def _all_due(scenes: list[Scene]) -> list[Due]:
+    """What is due, the longest first, once nobody looks any more and all are due."""
+    here = scenes[0].here
+    wait_for("an empty queue", lambda: not here.cloud.messages("UpdatesQueue"), PATIENCE)
+
+    def listed() -> list[Due]:
+        due = scenes[0].ledger.waiting_or_running()
+        return due if all(each.due_at < time.time() for each in due) else []
+
+    return wait_for("all to be due", listed, PATIENCE)
+
+
+def _sweep_until(here: Installation, what: str, look: Callable[[], bool]) -> None:
+    def swept() -> bool:
+        if look():
+            return True
+        if not here.cloud.messages("UpdatesQueue"):
+            sweep(here)
+        return False
+
+    wait_for(what, swept, PATIENCE)
+
+
+def _is_fresh(scene: Scene) -> bool:
+    entry = scene.entry()
+    return entry.due_at is None and (entry.fresh_as_of or 0.0) > scene.updated_at
+
+
+def _most_at_once(recomputes: list[Recompute]) -> int:
+    begun = [(r.asks[0].at, r.finished_at or time.time()) for r in recomputes]
+    return max(sum(start <= at < end for start, end in begun) for at, _ in begun)
+
+
+@pytest.fixture(scope="module")
+def seen() -> Seen:
+    return alone(_observe)
+
+
+def test_two_runs_of_a_model_are_spaced(seen: Seen) -> None:
+    assert seen.between_runs >= SPACING
+
+
+def test_slots_of_dead_runs_get_free(seen: Seen) -> None:
+    assert seen.fresh_after_deaths
+
+
+def test_while_the_platform_is_away_updates_wait_and_gauges_tell(seen: Seen) -> None:
+    assert seen.letters == []
+    assert seen.posts == 0
+    assert seen.most_due > 1
+    assert seen.oldest >= 1
+
+
+def test_when_the_platform_is_back_everything_is_recomputed_within_the_slots(seen: Seen) -> None:
+    assert seen.fresh
+    assert sorted(seen.started) == sorted(seen.due)
+    assert len(seen.due) == WAITING
+    assert seen.at_once <= SLOTS
+
+
+def test_when_the_platform_is_back_what_is_due_for_longest_comes_first(seen: Seen) -> None:
+    # Two slots that get free at once may be taken in either order.
+    places = [abs(seen.started.index(model) - place) for place, model in enumerate(seen.due)]
+    assert max(places) < SLOTS

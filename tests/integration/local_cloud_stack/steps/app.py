@@ -1,0 +1,24 @@
+"""Both functions of the recompute workflow, as the run's `script` tells them."""
+
+from typing import Any
+
+
+class Refused(Exception):
+    """What a step raises when the script tells it to."""
+
+
+def handler(event: dict[str, Any], _context: Any) -> Any:
+    """`script`: whether the run is held, its checks (None fails) in order, and whether it is released."""
+    match event:
+        case {"hold": {"run": {"script": script}, "number": int()}}:
+            return {"held": script["held"]}
+        case {"release": {"run": {"script": script}, "result": dict()}}:
+            if not script["released"]:
+                raise Refused("not released")
+            return {"anything": "that nobody reads"}
+        case {"execution": str(), "number": int(), "run": {"script": script}, "check": {"polls": polls}}:
+            answer = script["checks"][polls]
+            if answer is None:
+                raise Refused("not checked")
+            return {**answer, "polls": polls + 1}
+    raise Refused(f"unexpected: {event}")

@@ -1,0 +1,67 @@
+"""The demo, the local stack and the tests run from any shell. An interrupt leaves one line, no process."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.deployment import ROOT
+from tests.harness import wait_for
+from tests.unit.test_environment import CLEAN, SHELL, python
+
+PATIENCE = 120
+
+
+def processes() -> dict[int, int]:
+    """The parent of each process that runs; of none where there is no /proc."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            if state != "Z":
+                found[int(stat.parent.name)] = int(parent)
+    return found
+
+
+def descendants(pid: int) -> set[int]:
+    """The processes that it has started, and those that these have."""
+    found, parents = {pid}, processes()
+    while new := {child for child, parent in parents.items() if parent in found} - found:
+        found |= new
+    return found - {pid}
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "says"),
+    [("tests.demo", [], "recompute requested"), ("tests.operate.local", ["interrupted"], "aws s3 cp ")],
+)
+def test_it_runs_from_any_shell_and_ends_at_once(module: str, arguments: list[str], says: str) -> None:
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        env={**CLEAN, **SHELL},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout
+            assert any(says in line for line in process.stdout), process.communicate()[1]
+            started = descendants(process.pid)
+            os.killpg(process.pid, signal.SIGINT)
+            _, err = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+    assert (process.returncode, err) == (130, "Stopped.\n")
+    wait_for("the end of all that it has started", lambda: not started & processes().keys())
+
+
+def test_tests_run_from_any_shell() -> None:
+    assert " passed" in python(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit/test_timestamps.py"
+    )

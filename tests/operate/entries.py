@@ -1,0 +1,284 @@
+"""How each target stands, and its last runs, by the ledger's entries."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from math import inf
+from operator import attrgetter
+from typing import NamedTuple
+
+from arcanna_metrics.protocol.entry import Entry, later, pruned
+from arcanna_metrics.targets import Target, is_id
+from arcanna_metrics.times import from_iso
+from arcanna_metrics.updates import WHOLE
+
+
+class Standing(NamedTuple):
+    """How a target stands. Times are epoch seconds; None where there is none.
+
+    `model_id` is None for a job's active model, and `active` is then the model that this was at its last run,
+    if that is known. `since` is from when on the metrics are fresh or stale, and `why` says by what.
+    `running_since` is when the run under way claimed the target. `waiting` says in words what waits.
+    """
+
+    job: str
+    model_id: str | None
+    active: str | None
+    fresh: bool
+    since: float | None
+    why: str
+    running_since: float | None
+    waiting: list[str]
+    outcome: str
+    ended_at: float | None
+    scores: Mapping[str, float | None]
+
+
+class PastRun(NamedTuple):
+    """A run that has ended. `result` is the verdict of a completed run, and the reason of a failed one.
+
+    `seconds` and `polls` are None where nobody could count them.
+    """
+
+    run_id: str
+    cause: str
+    requested_at: float
+    seconds: float | None
+    polls: int | None
+    outcome: str
+    result: str
+    detail: str
+    scores: Mapping[str, float | None]
+
+
+class UnderWay(NamedTuple):
+    """What the execution of the run under way tells: its model, its first update, and how many it is for."""
+
+    model_id: str | None
+    first_at: float
+    updates: int
+
+
+def standing(entry: Entry, now: float, visibility_lag: float, run: UnderWay | None = None) -> Standing:
+    """How the target stands. `visibility_lag` is the stack's, in seconds; `run` is under way, if known."""
+    rest = left_over(entry)
+    past = runs(entry)
+    scores = [run.scores for run in past if run.outcome == "completed"]
+    fresh, since, why = _freshness(entry, past, visibility_lag, run)
+    return Standing(
+        job=entry.target.job_id + (f" ({entry.name_of})" if entry.name_of else ""),
+        model_id=entry.target.model_id,
+        active=_active(entry, run),
+        fresh=fresh,
+        since=since,
+        why=why,
+        running_since=entry.requested_at if entry.run_id else None,
+        waiting=_waiting(rest, now, visibility_lag, run),
+        outcome=f"{past[-1].outcome}\n{past[-1].result}" if past else "",
+        ended_at=_ended_at(past[-1]) if past else None,
+        scores=scores[-1] if scores else {},
+    )
+
+
+def left_over(entry: Entry) -> Entry:
+    """The entry with only those updates that the run under way does not cover.
+
+    Of these it is only known that they came after the run was requested.
+    """
+    if entry.run_id is None or entry.requested_at is None:
+        return pruned(entry)
+    since = later(entry.requested_at, entry.waiting_since)
+    return pruned(replace(entry, fresh_as_of=entry.requested_at, waiting_since=since))
+
+
+def by_job(entries: Iterable[Entry]) -> list[Entry]:
+    """One entry for each job and model, in order.
+
+    The entry of a job's name is left out unless something waits in it, or it had a run. It is merged into the
+    entry of the job's id, if that is known and has one.
+    """
+    known = {entry.target: entry for entry in entries}
+    for target, entry in list(known.items()):
+        if is_id(target.job_id):
+            continue
+        home = Target(entry.name_of or "", target.model_id)
+        if home in known:
+            known[home] = _together(known[home], entry)
+        if home in known or not (entry.dirty or entry.run_id or entry.history or entry.last_failure):
+            del known[target]
+    return [known[target] for target in sorted(known, key=lambda t: (t.job_id, t.model_id or ""))]
+
+
+def _together(entry: Entry, mailbox: Entry) -> Entry:
+    """What is known of a job under its id and under its name."""
+    holder = entry if entry.run_id else mailbox
+    last = max(entry, mailbox, key=attrgetter("watermark"))
+    return replace(
+        entry,
+        needed_as_of=_latest(entry.needed_as_of, mailbox.needed_as_of),
+        wanted_as_of=_latest(entry.wanted_as_of, mailbox.wanted_as_of),
+        wanted_at=_latest(entry.wanted_at, mailbox.wanted_at),
+        batch=(*entry.batch, *mailbox.batch),
+        waiting_since=_earliest(entry.waiting_since, mailbox.waiting_since),
+        updates=entry.updates + mailbox.updates,
+        due_at=_earliest(entry.due_at, mailbox.due_at),
+        attempts=max(entry.attempts, mailbox.attempts),
+        run_id=holder.run_id,
+        requested_at=holder.requested_at,
+        held=holder.held,
+        resumed=holder.resumed,
+        fresh_as_of=_latest(entry.fresh_as_of, mailbox.fresh_as_of),
+        failed_as_of=_latest(entry.failed_as_of, mailbox.failed_as_of),
+        history=tuple(sorted((*entry.history, *mailbox.history), key=lambda past: past["requested_at"])),
+        last_failure=last.last_failure,
+    )
+
+
+def _active(entry: Entry, run: UnderWay | None) -> str | None:
+    """Which model the job's active one is, or was at its last judged run."""
+    if entry.target.model_id is not None:
+        return None
+    if run and run.model_id:
+        return run.model_id
+    return (entry.quality_reference or {}).get("model_id")
+
+
+def _freshness(
+    entry: Entry, past: list[PastRun], visibility_lag: float, run: UnderWay | None
+) -> tuple[bool, float | None, str]:
+    """Whether the metrics are fresh, since when, and why."""
+    if entry.run_id:
+        since = run.first_at if run else _earliest(entry.waiting_since, entry.requested_at)
+        return False, since, "a run is under way" if entry.held else "a run is being started"
+    waits = pruned(entry)
+    if waits.dirty:
+        return False, _waiting_since(waits, visibility_lag), _why_stale(waits)
+    if later(-inf, entry.failed_as_of) > later(-inf, entry.fresh_as_of):
+        reason = f": {entry.last_failure['reason']}" if entry.last_failure else ""
+        return False, entry.failed_as_of, f"the last run failed{reason}"
+    if entry.fresh_as_of is None:
+        return False, None, "not recomputed by this application yet"
+    completed = [run for run in past if run.outcome == "completed"]
+    since = _ended_at(completed[-1]) if completed else None
+    return True, since or entry.fresh_as_of, "up to date with every known upload"
+
+
+def _why_stale(waits: Entry) -> str:
+    if was_not_checked(waits):
+        return "the last run could not be checked; will be retried"
+    if waits.attempts:
+        return "failed to start; will be retried"
+    if waits.needed_as_of is not None:
+        return "updates wait for the next run"
+    return "updates wait for their threshold" if waits.batch else "a schedule wants newer metrics"
+
+
+def was_not_checked(entry: Entry) -> bool:
+    """Whether the last attempt was a run whose end is not known."""
+    return bool(entry.attempts and entry.last_failure and entry.last_failure["reason"] == "NotChecked")
+
+
+def _waiting(waits: Entry, now: float, visibility_lag: float, run: UnderWay | None) -> list[str]:
+    """What waits, one line each, and what for."""
+    if not waits.dirty:
+        return []
+    since = _waiting_since(waits, visibility_lag)
+    age = f", for {span(now - since)}" if since is not None else ""
+    lines = []
+    if waits.needed_as_of is not None:
+        others = len(waits.batch) + (run.updates if run else 0)
+        number = max(1, waits.updates - others)
+        lines.append(f"{number} {'update waits' if number == 1 else 'updates wait'}{age}")
+    if waits.batch:
+        full = min(100, sum(element.share for element in waits.batch) * 100 // WHOLE)
+        left = min(element.until for element in waits.batch) - now
+        lines.append(f"{len(waits.batch)} of a threshold, {full} % full, at the latest in {span(left)}")
+    if waits.wanted_as_of is not None:
+        lines.append(f"a schedule's request{age}")
+    if waits.run_id is None and (waits.needed_as_of is not None or waits.attempts or not waits.batch):
+        lines.append(next_attempt(waits, now))
+    return lines
+
+
+def next_attempt(waits: Entry, now: float) -> str:
+    """When a run of a free target is to start for what waits."""
+    due_in = later(0.0, waits.due_at) - now
+    after = f", after {waits.attempts} that failed" if waits.attempts else ""
+    return f"next attempt in {span(due_in)}{after}" if due_in > 0 else "starts when a slot is free"
+
+
+def _waiting_since(waits: Entry, visibility_lag: float) -> float | None:
+    first = [element.as_of - visibility_lag for element in waits.batch]
+    return _earliest(waits.waiting_since, waits.wanted_at, *first)
+
+
+def runs(entry: Entry) -> list[PastRun]:
+    """The runs that the ledger remembers, oldest first: the completed ones, and the last if it failed."""
+    found = [
+        PastRun(
+            run_id=past["run_id"],
+            cause=past["cause"],
+            requested_at=from_iso(past["requested_at"]),
+            seconds=past["duration_seconds"],
+            polls=past["polls"],
+            outcome="completed",
+            result=past["verdict"],
+            detail="",
+            scores=past["scores"],
+        )
+        for past in entry.history
+    ]
+    if failure := entry.last_failure:
+        requested_at, ended_at = from_iso(failure["requested_at"]), failure["ended_at"]
+        found.append(
+            PastRun(
+                run_id=failure["run_id"],
+                cause=failure["cause"],
+                requested_at=requested_at,
+                seconds=None if ended_at is None else from_iso(ended_at) - requested_at,
+                polls=failure["polls"],
+                outcome=failure["status"],
+                result=failure["reason"],
+                detail=failure["detail"],
+                scores={},
+            )
+        )
+    return sorted(found, key=attrgetter("requested_at"))
+
+
+def answering(entry: Entry, asked: float) -> PastRun | None:
+    """The run that was requested at `asked` or later and has ended; None if there is none yet."""
+    fresh = later(-inf, entry.fresh_as_of) >= asked
+    if not fresh and later(-inf, entry.failed_as_of) < asked:
+        return None
+    return [run for run in runs(entry) if (run.outcome == "completed") == fresh][-1]
+
+
+def accepted(entry: Entry, model_id: str) -> Entry | None:
+    """The entry without the reference of the model: the next run is compared with the metrics just before it.
+
+    None while a run holds the target, which began with the old reference and would write it again.
+    """
+    if entry.run_id is not None:
+        return None
+    reference = entry.quality_reference or {}
+    return replace(entry, quality_reference=None) if reference.get("model_id") == model_id else entry
+
+
+def span(seconds: float) -> str:
+    """A span of time in its largest unit, rounded down."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{int(seconds / size)} {unit}"
+    return f"{max(0, int(seconds))} s"
+
+
+def _ended_at(run: PastRun) -> float | None:
+    return None if run.seconds is None else run.requested_at + run.seconds
+
+
+def _latest(*times: float | None) -> float | None:
+    return max((at for at in times if at is not None), default=None)
+
+
+def _earliest(*times: float | None) -> float | None:
+    return min((at for at in times if at is not None), default=None)

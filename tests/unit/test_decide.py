@@ -1,0 +1,161 @@
+"""What is due for an entry: by exhaustion over a grid of entries and times, and by examples."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from arcanna_metrics.protocol.decide import PATIENCE, CheckUp, Later, Rest, Start, decide, starts_at
+from arcanna_metrics.protocol.entry import Element, Entry, pruned
+from arcanna_metrics.protocol.transitions import settled
+from arcanna_metrics.settings import Pace
+from tests.doubles import PACE as DEFAULTS
+from tests.doubles import TARGET
+
+LAG = 35.0
+PACES = [
+    replace(DEFAULTS, visibility_lag=lag, spacing=spacing) for lag in (0.0, LAG) for spacing in (0.0, 500.0)
+]
+PACE = PACES[2]
+NEVER_ENOUGH = (Element("a", 1000.0, 1, 9000.0),)
+ENOUGH = (Element("a", 1000.0, 600_000, 9000.0), Element("b", 1030.0, 600_000, 9030.0))
+NOWS = [0.0, 999.9, 1000.0, 1035.0, 1070.0, 1100.0, 1500.0, 9000.0, 1e9]
+
+
+def grid() -> Iterator[Entry]:
+    """Every combination of what waits, of what holds a run back, and of who holds the target."""
+    needs = [(None, None), (1000.0, 965.0), (1400.0, 965.0), (1000.0, 1000.0)]
+    wishes = [(None, None), (500.0, 1000.0)]
+    holds = [(None, False), ("run", False), ("run", True)]
+    floors = [(None, None), (1100.0, None), (None, 1200.0)]
+    marks = [(None, None), (900.0, None), (None, 900.0), (2000.0, None)]
+    batches = [(), NEVER_ENOUGH, ENOUGH]
+    for need, wish, batch, hold, floor, mark, due in product(
+        needs, wishes, batches, holds, floors, marks, (None, 1050.0)
+    ):
+        yield Entry(
+            TARGET,
+            needed_as_of=need[0],
+            waiting_since=need[1],
+            wanted_as_of=wish[0],
+            wanted_at=wish[1],
+            batch=batch,
+            run_id=hold[0],
+            held=hold[1],
+            retry_at=floor[0],
+            not_before=floor[1],
+            fresh_as_of=mark[0],
+            failed_as_of=mark[1],
+            due_at=due,
+        )
+
+
+GRID = list(grid())
+
+
+def test_grid_is_large() -> None:
+    assert len(GRID) * len(NOWS) * len(PACES) > 60_000
+
+
+@pytest.mark.parametrize("pace", PACES, ids=["no lag", "no lag, spaced", "lag", "lag, spaced"])
+def test_every_entry_has_one_decision_at_every_time(pace: Pace) -> None:
+    for entry, now in product(GRID, NOWS):
+        decision, at = decide(entry, now, pace), starts_at(entry, pace)
+        if entry.run_id is not None:
+            held_until = entry.due_at if entry.due_at is not None and entry.due_at > now else None
+            assert decision == (CheckUp() if held_until is None else Later(held_until))
+        elif not pruned(entry).dirty:
+            assert decision == Rest()
+            assert at is None
+        else:
+            assert at is not None
+            assert decision == (Later(at) if at > now else Start())
+
+
+@pytest.mark.parametrize("pace", PACES, ids=["no lag", "no lag, spaced", "lag", "lag, spaced"])
+def test_run_starts_neither_within_backoff_nor_spacing_nor_without_anything_to_cover(pace: Pace) -> None:
+    for entry in GRID:
+        at = starts_at(entry, pace)
+        if at is None:
+            continue
+        assert at >= max(entry.retry_at or 0.0, entry.not_before or 0.0)
+        assert at >= entry.watermark + pace.spacing
+        left = pruned(replace(entry, fresh_as_of=at, failed_as_of=at))  # as a run that starts then leaves it
+        before = pruned(entry)
+        assert left != before
+        assert (left.needed_as_of, left.wanted_as_of, left.batch) != (
+            before.needed_as_of,
+            before.wanted_as_of,
+            before.batch,
+        ) or before.needed_as_of is not None
+
+
+@pytest.mark.parametrize("pace", PACES, ids=["no lag", "no lag, spaced", "lag", "lag, spaced"])
+def test_entry_is_due_whenever_it_is_dirty_or_held(pace: Pace) -> None:
+    for entry in GRID:
+        written = settled(entry, pace)
+        assert settled(written, pace) == written
+        if entry.run_id is None:
+            assert (written.due_at is not None) == written.dirty
+            assert written.due_at == starts_at(entry, pace)
+        else:
+            assert written.due_at == entry.due_at
+
+
+# --- By examples -----------------------------------------------------------------------------------------
+
+
+def at(**fields: object) -> float | None:
+    return starts_at(replace(Entry(TARGET), **fields), PACE)  # type: ignore[arg-type]
+
+
+def test_single_update_starts_a_run_when_it_is_visible() -> None:
+    assert at(needed_as_of=1000.0, waiting_since=965.0) == 1000.0
+
+
+def test_updates_in_a_row_start_a_run_when_the_last_is_visible() -> None:
+    assert at(needed_as_of=1030.0, waiting_since=965.0) == 1030.0
+
+
+def test_updates_that_never_cease_start_a_run_when_the_first_has_waited_two_lags_more() -> None:
+    assert at(needed_as_of=5000.0, waiting_since=965.0) == 1000.0 + PATIENCE * LAG
+
+
+def test_request_by_hand_starts_a_run_at_once() -> None:
+    assert at(needed_as_of=965.0, waiting_since=965.0) == 965.0
+
+
+def test_batch_that_is_not_full_waits_until_its_first_element_must() -> None:
+    assert at(batch=(Element("a", 1000.0, 1, 2000.0), Element("b", 1010.0, 1, 1500.0))) == 1500.0
+
+
+def test_batch_that_is_full_starts_a_run_when_its_last_element_is_visible() -> None:
+    assert at(batch=ENOUGH) == 1030.0
+
+
+def test_element_beyond_a_full_batch_is_waited_for_two_lags_at_most() -> None:
+    assert at(batch=(*ENOUGH, Element("c", 5000.0, 1, 9000.0))) == 1030.0 + PATIENCE * LAG
+
+
+def test_element_that_must_be_recomputed_before_it_is_visible_waits_until_it_is() -> None:
+    assert at(batch=(Element("a", 1000.0, 1, 970.0),)) == 1000.0
+
+
+def test_whether_a_batch_is_full_is_judged_without_what_a_run_has_covered() -> None:
+    assert at(batch=ENOUGH, fresh_as_of=1000.0) == 9030.0
+
+
+def test_update_takes_a_batch_that_is_not_full_along() -> None:
+    assert at(batch=NEVER_ENOUGH, needed_as_of=2000.0, waiting_since=1965.0) == 2000.0
+
+
+def test_wish_is_due_when_it_is_made() -> None:
+    assert at(wanted_as_of=100.0, wanted_at=1000.0) == 1000.0
+
+
+@pytest.mark.parametrize("mark", ["fresh_as_of", "failed_as_of"])
+def test_spacing_counts_from_the_last_run_whatever_its_outcome(mark: str) -> None:
+    spaced = replace(PACE, spacing=300.0)
+    entry = replace(Entry(TARGET, needed_as_of=1000.0, waiting_since=965.0), **{mark: 900.0})  # type: ignore[arg-type]
+    assert starts_at(entry, spaced) == 1200.0

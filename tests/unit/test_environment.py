@@ -1,0 +1,122 @@
+"""What people have in their shells leads nothing elsewhere that stays on this machine, and breaks nothing."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from botocore.utils import get_environ_proxies
+
+from tests.deployment import ROOT
+from tests.operate.endpoint import reach_loopback_directly
+
+NOBODY = "http://127.0.0.1:9"
+PROXIES = {
+    "HTTP_PROXY": NOBODY,
+    "http_proxy": NOBODY,
+    "HTTPS_PROXY": NOBODY,
+    "ALL_PROXY": "socks5://127.0.0.1:9",
+    "NO_PROXY": "intranet.example",
+}
+SHELL = {
+    **PROXIES,
+    "SSL_CERT_FILE": "/nowhere/ca.pem",
+    "AWS_PROFILE": "nobody",
+    "AWS_CONFIG_FILE": str(ROOT / "Makefile"),  # not what botocore can read
+    "AWS_DEFAULTS_MODE": "unheard-of",
+    "AWS_MAX_ATTEMPTS": "many",
+    "AWS_ENDPOINT_URL": NOBODY,
+    "LC_ALL": "C",
+    "PYTHONPATH": "layers/arcanna_metrics",
+}
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TESTS_"))}
+
+
+def python(*arguments: str) -> str:
+    """What a Python that is started from such a shell prints; it must succeed."""
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**CLEAN, **SHELL},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_what_runs_on_this_machine_needs_no_proxy_and_no_profile_but_keeps_the_proxies_for_downloads() -> (
+    None
+):
+    program = """
+import json, os, subprocess, sys
+from tests.this_machine import proxies
+import boto3, httpx
+httpx.Client().close()
+client = boto3.client("s3", region_name="eu-west-1")
+assert client.meta.endpoint_url.startswith("https://s3."), client.meta.endpoint_url
+child = "import tests.this_machine as m, json; print(json.dumps(m.proxies()))"
+known = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True)
+assert json.loads(known.stdout) == proxies()
+print(json.dumps([dict(os.environ), proxies()]))
+"""
+    environment, kept = json.loads(python("-c", program))
+    assert not {name for name in environment if "proxy" in name.lower() or name == "SSL_CERT_FILE"}
+    assert {name: kept[name] for name in PROXIES} == PROXIES
+
+
+# --- The operators' commands -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An operator's shell behind a proxy."""
+    for name in [name for name in os.environ if name.startswith("AWS_") or "proxy" in name.lower()]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HTTP_PROXY", NOBODY)
+    monkeypatch.setenv("HTTPS_PROXY", NOBODY)
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    for name in ("no_proxy", "NO_PROXY"):  # so that they are put back after the test
+        monkeypatch.setenv(name, "")
+    return monkeypatch
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:4566", "http://localhost:4566", "http://[::1]:4566"])
+def test_a_stack_on_this_machine_is_reached_directly_and_without_a_profile(
+    shell: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    shell.setenv("AWS_ENDPOINT_URL", endpoint)
+    shell.setenv("AWS_ACCESS_KEY_ID", "operator")
+    reach_loopback_directly()
+    assert get_environ_proxies(endpoint) == {}
+    assert "AWS_PROFILE" not in os.environ
+
+
+@pytest.mark.parametrize("endpoint", ["", "https://aws.example", "no URL", "http://[broken"])
+def test_a_deployed_stack_is_reached_as_the_shell_says(shell: pytest.MonkeyPatch, endpoint: str) -> None:
+    shell.setenv("AWS_ENDPOINT_URL", endpoint)
+    shell.setenv("AWS_ACCESS_KEY_ID", "operator")
+    reach_loopback_directly()
+    assert get_environ_proxies("https://sqs.eu-west-1.amazonaws.com")["https"] == NOBODY
+    assert os.environ["AWS_PROFILE"] == "nobody"
+
+
+def test_without_keys_a_profile_is_needed_on_this_machine_too(shell: pytest.MonkeyPatch) -> None:
+    shell.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
+    reach_loopback_directly()
+    assert os.environ["AWS_PROFILE"] == "nobody"
+
+
+@pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
+def test_what_goes_past_the_proxy_already_does_so_still(shell: pytest.MonkeyPatch, name: str) -> None:
+    shell.delenv("no_proxy")
+    shell.delenv("NO_PROXY")
+    shell.setenv(name, "aws.example")
+    reach_loopback_directly()
+    assert get_environ_proxies("http://aws.example") == get_environ_proxies("http://127.0.0.1") == {}
+    assert get_environ_proxies("http://other.example")["http"] == NOBODY
+    shell.setenv("no_proxy", "*")
+    reach_loopback_directly()
+    assert get_environ_proxies("http://other.example") == {}

@@ -1,0 +1,390 @@
+"""Whatever the platform shows, and in whatever order: no run is called completed without a proof.
+
+The real client, the real check and the real completion rule follow runs on two platforms: one that tells the
+truth in odd ways, and one that answers anything.
+"""
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, cast
+
+import httpx
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from arcanna_metrics.errors import BadInput, Rejected, RetryLater
+from arcanna_metrics.platform.client import Arcanna
+from arcanna_metrics.runs.check import CONFIRMATION, check, parse_event
+from arcanna_metrics.runs.completion import CLOCK_MARGIN, is_newer
+from arcanna_metrics.runs.outcome import Origin
+from arcanna_metrics.runs.run import Check, Run
+from arcanna_metrics.runs.start import accepted, first_check
+from tests.doubles import BASELINE, MODEL, Answer, ScriptedPlatform, answer, metrics_body, no_answer
+from tests.outcome_events import validate_entry
+from tests.runs import BUS, DEADLINE, EXECUTION, PACE, REQUESTED_AT, a_run
+from tests.unit.strategies import any_json, any_text
+
+APART = CONFIRMATION / 2
+"""Seconds that the truthful platform's flag and timestamp may change apart."""
+
+NO_TIMES = [
+    "",
+    None,
+    "null",
+    "n/a",
+    "0",
+    "0001-01-01T00:00:00Z",
+    "1970-01-01T00:00:00Z",
+    "2025-13-45T99:00:00Z",
+]
+
+
+def check_again(arcanna: Arcanna, run: Run, last: Check, now: float) -> Check:
+    """One check, with the data as the workflow hands it on. Raises only the project's own errors."""
+    event = json.loads(json.dumps({"run": run, "check": last, "number": 0, "execution": EXECUTION}))
+    given = parse_event(event)
+    return check(arcanna, given.run, given.last, Origin(given.execution, BUS, now))
+
+
+# --- A platform that tells the truth, in odd ways ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recompute:
+    """Times in seconds after the request, by a clock that is right."""
+
+    began: float
+    ended: float
+    succeeds: bool = True
+    timestamp_lag: float = 0.0
+    flag_lag: float = 0.0
+
+
+@dataclass
+class TruthfulPlatform:
+    """Shows the end of the last recompute, and whether one is under way."""
+
+    recomputes: list[Recompute]
+    skew: float  # seconds by which the clock of its API is wrong
+    worker_skew: float  # seconds by which the clock of its workers is ahead of that
+    written: Any  # how it writes times
+    oddities: list[Any] = field(default_factory=list)  # shown instead of the timestamp, the truth where ...
+    calls: int = 0
+
+    def write(self, seconds: float) -> str:
+        moment = datetime(2025, 1, 15, 14, 30, tzinfo=UTC) + timedelta(seconds=seconds + self.skew)
+        return cast("str", self.written(moment))
+
+    def shown(self, at: float) -> dict[str, Any]:
+        seen = [r for r in self.recomputes if r.succeeds and r.ended + r.timestamp_lag <= at]
+        last = max((r.ended for r in seen), default=None)
+        timestamp = self.write(-86400) if last is None else self.write(last + self.worker_skew)
+        oddity = self.oddities[self.calls % len(self.oddities)] if self.oddities else ...
+        self.calls += 1
+        return metrics_body(
+            is_recomputing_metrics=any(r.began <= at < r.ended + r.flag_lag for r in self.recomputes),
+            last_recomputed_timestamp=timestamp if oddity is ... else oddity,
+        )
+
+
+def whole(moment: datetime) -> str:
+    return moment.replace(microsecond=0).isoformat().replace("+00:00", "Z")
+
+
+def fractional(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def elsewhere(moment: datetime) -> str:
+    return moment.astimezone(timezone(timedelta(hours=5, minutes=30))).isoformat()
+
+
+def without_offset(moment: datetime) -> str:
+    return moment.replace(tzinfo=None).isoformat()
+
+
+formats = st.sampled_from([whole, fractional, elsewhere])
+lags = st.just(0.0) | st.floats(0, APART)
+
+
+@st.composite
+def earlier_recomputes(draw: st.DrawFn, timestamp_lags: st.SearchStrategy[float] = lags) -> list[Recompute]:
+    """Of other people: over before the request, though the timestamp may follow later."""
+    ends = draw(st.lists(st.floats(-3600, -0.001), max_size=2))
+    return [Recompute(end - 60, end, draw(st.booleans()), draw(timestamp_lags)) for end in ends]
+
+
+@st.composite
+def own_recomputes(draw: st.DrawFn) -> list[Recompute]:
+    """None if the request is never taken up, or one that may fail, and which others may follow."""
+    recomputes = []
+    free = 0.0
+    for _ in range(draw(st.integers(0, 3))):
+        began = free + draw(st.just(0.0) | st.floats(0, 500))
+        ended = began + draw(st.floats(0.1, 10) | st.floats(0, 4000))
+        recomputes.append(Recompute(began, ended, draw(st.booleans()), draw(lags), draw(lags)))
+        free = ended + APART
+    return recomputes
+
+
+def follow(platform: TruthfulPlatform, run: Run, steps: list[float], until: float = 2 * DEADLINE) -> Check:
+    """The run's last check. Checks are late by the steps, one after the other."""
+    scripted = ScriptedPlatform()
+    arcanna, last = scripted.client(), first_check(run)
+    at, number = 0.0, 0
+    while last["status"] == "running" and at < until:
+        at += last["wait_seconds"] + steps[number % len(steps)]
+        number += 1
+        scripted.metrics = answer(json=platform.shown(at))
+        last = check_again(arcanna, run, last, REQUESTED_AT + at)
+    return last
+
+
+def requested(platform: TruthfulPlatform, requested_at: str | None, start_grace: float = 600.0) -> Run:
+    """A run whose baseline is what the platform shows at the request."""
+    run = a_run(baseline=platform.shown(0.0), pace={**PACE, "start_grace": start_grace})
+    return accepted(run, requested_at, None, REQUESTED_AT)
+
+
+delays = st.lists(st.floats(0, 300), min_size=1, max_size=5)
+
+
+@settings(max_examples=150)
+@given(
+    earlier=earlier_recomputes(),
+    own=own_recomputes(),
+    skew=st.floats(-1e7, 1e8),
+    worker_skew=st.floats(-CLOCK_MARGIN, CLOCK_MARGIN),
+    written=formats,
+    oddities=st.lists(st.just(...) | st.sampled_from(NO_TIMES), max_size=6),
+    steps=delays,
+)
+def test_a_run_completes_only_by_a_recompute_that_ended_after_the_request(
+    earlier: list[Recompute],
+    own: list[Recompute],
+    skew: float,
+    worker_skew: float,
+    written: Any,
+    oddities: list[Any],
+    steps: list[float],
+) -> None:
+    """Or before it by no more than the platform's clocks differ, and its timestamps are cut."""
+    platform = TruthfulPlatform([*earlier, *own], skew, worker_skew, written, oddities)
+    last = follow(platform, requested(platform, platform.write(0.0)), steps)
+    assert last["status"] != "running"
+    if last["status"] == "completed":
+        earliest = -(CLOCK_MARGIN + max(0.0, worker_skew) + 1.0)
+        assert any(r.succeeds and r.ended >= earliest for r in platform.recomputes)
+
+
+@settings(max_examples=100)
+@given(
+    earlier=earlier_recomputes(st.just(0.0)),
+    own=own_recomputes(),
+    skew=st.floats(-1e7, 1e8),
+    requested_at=st.none() | st.just("") | any_text,
+    written=formats | st.just(without_offset),
+    oddities=st.lists(st.just(...) | st.sampled_from(NO_TIMES), max_size=6),
+    steps=delays,
+)
+def test_so_it_does_where_the_time_of_the_request_is_not_known(
+    earlier: list[Recompute],
+    own: list[Recompute],
+    skew: float,
+    requested_at: str | None,
+    written: Any,
+    oddities: list[Any],
+    steps: list[float],
+) -> None:
+    """If the baseline was true: then nothing else tells an earlier recompute from a later one."""
+    platform = TruthfulPlatform([*earlier, *own], skew, 0.0, written)
+    run = requested(platform, requested_at)
+    platform.oddities = oddities
+    last = follow(platform, run, steps)
+    if last["status"] == "completed":
+        assert any(r.succeeds and r.ended >= 0.0 for r in own)
+
+
+@settings(max_examples=150)
+@given(
+    earlier=earlier_recomputes(),
+    delay=st.just(0.0) | st.floats(0, 500),
+    duration=st.floats(0.1, 10) | st.floats(0.1, 2000),
+    timestamp_lag=lags,
+    skew=st.floats(-1e7, 1e8),
+    worker_skew=st.just(0.0) | st.floats(-CLOCK_MARGIN + 1, CLOCK_MARGIN - 1),
+    written=formats,
+    steps=delays,
+)
+def test_a_run_whose_recompute_succeeds_in_time_completes(
+    earlier: list[Recompute],
+    delay: float,
+    duration: float,
+    timestamp_lag: float,
+    skew: float,
+    worker_skew: float,
+    written: Any,
+    steps: list[float],
+) -> None:
+    """Also if it is short, its end is cut to whole seconds, and the clocks of the platform differ."""
+    own = Recompute(delay, delay + duration, timestamp_lag=timestamp_lag)
+    platform = TruthfulPlatform([*earlier, own], skew, worker_skew, written)
+    ends = [platform.write(r.ended + worker_skew) for r in platform.recomputes if r.succeeds]
+    assume(ends[-1] not in ends[:-1])  # two ends in one second cannot be told apart
+    last = follow(platform, requested(platform, platform.write(0.0)), steps)
+    assert last["status"] == "completed"
+
+
+@given(
+    baseline=st.sampled_from(["2036-02-07T06:28:16Z", "9999-12-31T23:59:59Z", "2025-01-15T14:30:01Z"]),
+    duration=st.floats(0.1, 2000),
+    written=formats,
+    steps=delays,
+)
+def test_so_it_does_after_the_platform_s_clock_was_corrected(
+    baseline: str, duration: float, written: Any, steps: list[float]
+) -> None:
+    platform = TruthfulPlatform([Recompute(2.0, 2.0 + duration)], 0.0, 0.0, written, [baseline])
+    run = requested(platform, platform.write(0.0))
+    platform.oddities = []
+    assert follow(platform, run, steps)["status"] == "completed"
+
+
+# --- A platform that answers anything ----------------------------------------------------------------------
+
+FIELDS = (
+    "model_id",
+    "is_recomputing_metrics",
+    "last_recomputed_timestamp",
+    "overall_accuracy",
+    "overall_f1_score",
+    "overall_recall",
+    "overall_precision",
+    "confusion_matrix",
+    "metrics_per_decision",
+    "kb_count_per_decision",
+    "buckets_in_kb",
+)
+times = st.sampled_from([*NO_TIMES, BASELINE, "2025-01-15T14:31:00Z", "2025-01-15T14:29:58Z", "2036-01-01"])
+documented = st.fixed_dictionaries(
+    {"is_recomputing_metrics": st.sampled_from([True, False, None]), "last_recomputed_timestamp": times},
+    optional=dict.fromkeys(FIELDS[3:], any_json),
+)
+odd = st.dictionaries(st.sampled_from(FIELDS), any_json, max_size=4)
+numbers = st.floats() | st.integers() | st.integers().map(lambda exponent: 10 ** (abs(exponent) % 300))
+decisions = st.dictionaries(
+    st.sampled_from(["Escalate", "Drop", '"', "\u2028"]),
+    st.dictionaries(
+        st.sampled_from(["recall", "precision", "f1_score", "true_positives", "false_negatives"]), numbers
+    ),
+    max_size=3,
+)
+bodies = (documented | odd).map(lambda changes: metrics_body(**changes)) | st.builds(
+    lambda times, decisions: metrics_body(last_recomputed_timestamp=times, metrics_per_decision=decisions),
+    times,
+    decisions,
+)
+
+
+def as_answer(body: object) -> Answer:
+    return answer(content=json.dumps(body).encode("utf-8", "surrogatepass"))
+
+
+answers = (
+    bodies.map(as_answer)
+    | any_json.map(as_answer)
+    | st.binary(max_size=50).map(lambda content: answer(content=content))
+    | st.builds(
+        lambda status, text, after: answer(status, content=text.encode(errors="replace"), headers=after),
+        st.integers(200, 599),
+        any_text,
+        st.sampled_from([{}, {"Retry-After": "0"}, {"Retry-After": "9" * 30}, {"Retry-After": "soon"}]),
+    )
+    | st.just(no_answer(httpx.ReadTimeout("timed out")))
+)
+jobs = answers | st.sampled_from([MODEL.model_id, "another", "", None, 7]).map(
+    lambda model_id: as_answer({"active_model_id": model_id})
+)
+
+
+@settings(max_examples=150)
+@given(
+    shown=st.lists(st.tuples(answers, jobs), min_size=1, max_size=12),
+    baseline=answers,
+    requested_at=st.none() | times | any_text,
+    active=st.booleans(),
+    steps=st.lists(st.floats(0, DEADLINE), min_size=1, max_size=5),
+)
+def test_any_answers_lead_to_checks_that_can_be_passed_on_or_to_the_project_s_own_errors(
+    shown: list[tuple[Answer, Answer]],
+    baseline: Answer,
+    requested_at: str | None,
+    active: bool,
+    steps: list[float],
+) -> None:
+    scripted = ScriptedPlatform(metrics=baseline)
+    arcanna = scripted.client()
+    try:
+        run = a_run(active=active, baseline=arcanna.metrics(MODEL).as_dict())
+    except (RetryLater, Rejected):
+        run = cast("Run", {**a_run(active=active), "baseline": None})
+    run = accepted(run, requested_at, None, REQUESTED_AT)
+    last, at = first_check(run), 0.0
+    for number, (metrics, job) in enumerate(shown):
+        scripted.metrics, scripted.job = metrics, job
+        at += last["wait_seconds"] + steps[number % len(steps)]
+        try:
+            last = check_again(arcanna, run, last, REQUESTED_AT + at)
+        except (RetryLater, Rejected, BadInput):
+            continue
+        if last["status"] != "running":
+            break
+        assert last["wait_seconds"] >= 1
+        assert last["outcome"] is None
+    json.dumps(last, allow_nan=False).encode()
+    if last["outcome"]:
+        for entry in last["outcome"]["events"]:
+            validate_entry(entry)
+
+
+@given(
+    shown=st.lists(bodies, min_size=1, max_size=12),
+    baseline=times,
+    requested_at=st.none() | times,
+    steps=st.lists(st.floats(0, 400), min_size=1, max_size=5),
+)
+def test_without_another_time_than_the_baseline_s_no_run_completes(
+    shown: list[dict[str, Any]], baseline: str | None, requested_at: str | None, steps: list[float]
+) -> None:
+    scripted = ScriptedPlatform()
+    arcanna = scripted.client()
+    before = metrics_body(last_recomputed_timestamp=baseline)
+    run = accepted(a_run(baseline=before), requested_at, None, REQUESTED_AT)
+    last, at = first_check(run), 0.0
+    kept = [body for body in shown if not is_newer(body["last_recomputed_timestamp"], None)] or [before]
+    for number, body in enumerate([*kept, before]):
+        scripted.metrics = as_answer(body)
+        at += last["wait_seconds"] + steps[number % len(steps)]
+        try:
+            last = check_again(arcanna, run, last, REQUESTED_AT + at)
+        except (RetryLater, Rejected):
+            continue
+        assert last["status"] != "completed"
+        if last["status"] != "running":
+            break
+
+
+@pytest.mark.parametrize("recomputing", [True, False, None])
+@pytest.mark.parametrize("timestamp", NO_TIMES)
+def test_an_answer_without_a_time_never_completes_a_run(timestamp: Any, recomputing: bool | None) -> None:
+    scripted = ScriptedPlatform()
+    shown = metrics_body(last_recomputed_timestamp=timestamp, is_recomputing_metrics=recomputing)
+    scripted.metrics = answer(json=shown)
+    run, arcanna = a_run(), scripted.client()
+    last, at = first_check(run), 0.0
+    while last["status"] == "running":
+        at += last["wait_seconds"]
+        last = check_again(arcanna, run, last, REQUESTED_AT + at)
+    assert last["status"] == ("timed_out" if recomputing else "failed")

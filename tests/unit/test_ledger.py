@@ -1,0 +1,215 @@
+"""The ledger in DynamoDB: what is written is read back, and every write is compare-and-swap."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from botocore.exceptions import ClientError
+from botocore.stub import Stubber
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arcanna_metrics.errors import AwsUnavailable
+from arcanna_metrics.protocol.entry import Element, Entry
+from arcanna_metrics.protocol.ledger import CONTENTION, FORGET_AFTER, Ledger, key_of, to_entry, to_item
+from arcanna_metrics.targets import Target
+from arcanna_metrics.updates import Example
+from tests.doubles import ACTIVE_TARGET, TARGET, Clock, Stack
+
+OTHER = Target("security-alerts", "another model")
+times = st.none() | st.integers(0, 4_000_000_000_000).map(lambda ms: ms / 1000)
+texts = st.text(max_size=20).filter(lambda text: not any("\ud800" <= c <= "\udfff" for c in text))
+elements = st.builds(Element, texts, st.just(12.5), st.integers(1, 10**6), st.just(99.125))
+examples = st.builds(Example, texts, texts, st.none() | texts)
+entries = st.builds(
+    Entry,
+    st.sampled_from([TARGET, ACTIVE_TARGET, OTHER]),
+    needed_as_of=times,
+    wanted_as_of=times,
+    wanted_at=times,
+    batch=st.lists(elements, max_size=3).map(tuple),
+    waiting_since=times,
+    last_at=times,
+    updates=st.integers(0, 10**9),
+    cause=texts,
+    examples=st.lists(examples, max_size=3).map(tuple),
+    due_at=times,
+    retry_at=times,
+    not_before=times,
+    attempts=st.integers(0, 99),
+    run_id=st.none() | st.just("run-1"),
+    requested_at=times,
+    held=st.booleans(),
+    resumed=st.integers(0, 3),
+    fresh_as_of=times,
+    failed_as_of=times,
+    history=st.just(()) | st.just(({"run_id": "past", "duration_seconds": 1.5},)),
+    quality_reference=st.none() | st.just({"model_id": "m", "figures": {"overall_recall": [0.5, 9]}}),
+    last_failure=st.none() | st.just({"reason": "NeverStarted"}),
+    name_of=st.none() | st.just("1234"),
+)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ledger(stack: Stack, clock: Clock) -> Ledger:
+    return Ledger(stack.dynamodb, stack.ledger_table, clock)
+
+
+@given(entry=entries)
+def test_entry_written_as_an_item_is_read_back_as_it_was(entry: Entry) -> None:
+    assert to_entry(entry.target, to_item(entry, 7)) == replace(entry, rev=7)
+
+
+def test_unknown_target_reads_as_an_entry_of_which_nothing_is_known(ledger: Ledger) -> None:
+    assert ledger.read(TARGET) == Entry(TARGET)
+
+
+def test_swap_writes_where_the_entry_is_the_one_that_was_read(ledger: Ledger) -> None:
+    before = ledger.read(TARGET)
+    assert ledger.swap(before, replace(before, needed_as_of=5.0, due_at=5.0))
+    assert ledger.read(TARGET) == Entry(TARGET, rev=1, needed_as_of=5.0, due_at=5.0)
+
+
+def test_swap_of_an_entry_that_has_changed_since_writes_nothing(ledger: Ledger) -> None:
+    before = ledger.read(TARGET)
+    assert ledger.swap(before, replace(before, updates=1))
+    assert not ledger.swap(before, replace(before, updates=2))
+    assert ledger.read(TARGET).updates == 1
+
+
+def test_swap_whose_answer_was_lost_counts_as_made_when_it_is_repeated(ledger: Ledger) -> None:
+    before = ledger.read(TARGET)
+    after = replace(before, needed_as_of=5.0, due_at=5.0)
+    assert ledger.swap(before, after)
+    assert ledger.swap(before, after)
+
+
+def test_apply_makes_the_transition_again_where_somebody_was_faster(ledger: Ledger) -> None:
+    tries: list[int] = []
+
+    def transition(entry: Entry) -> Entry:
+        if not tries:
+            ledger.swap(entry, replace(entry, updates=5))
+        tries.append(entry.rev)
+        return replace(entry, updates=entry.updates + 1)
+
+    after = ledger.apply(TARGET, transition)
+    assert after
+    assert after.updates == 6
+    assert tries == [0, 1]
+
+
+def test_apply_without_a_change_writes_nothing(ledger: Ledger) -> None:
+    ledger.apply(TARGET, lambda entry: entry)
+    assert ledger.read(TARGET).rev == 0
+
+
+def test_apply_of_a_transition_that_refuses_writes_nothing(ledger: Ledger) -> None:
+    assert ledger.apply(TARGET, lambda entry: None) is None
+    assert ledger.read(TARGET).rev == 0
+
+
+def test_apply_to_an_entry_that_never_rests_says_so(ledger: Ledger) -> None:
+    def transition(entry: Entry) -> Entry:
+        ledger.swap(entry, replace(entry, updates=entry.updates + 1))
+        return replace(entry, attempts=entry.attempts + 1)
+
+    with pytest.raises(AwsUnavailable, match="kept changing"):
+        ledger.apply(TARGET, transition)
+    assert ledger.read(TARGET).rev == CONTENTION
+
+
+def test_due_targets_come_by_the_time_they_are_due_at(ledger: Ledger, stack: Stack, clock: Clock) -> None:
+    for number, due_at in enumerate((3.0, 1.0, 2.0, 9.0)):
+        stack.put(Entry(Target("1", f"model-{number}"), due_at=due_at))
+    stack.put(Entry(Target("1", "clean")))
+    assert [target.model_id for target in ledger.due(5.0)] == ["model-1", "model-2", "model-0"]
+
+
+def test_more_due_targets_than_a_page_has_all_come(ledger: Ledger, stack: Stack) -> None:
+    for number in range(60):
+        stack.put(Entry(Target("1", f"{number:02}"), due_at=float(number)))
+    assert [target.model_id for target in ledger.due(100.0)] == [f"{number:02}" for number in range(60)]
+
+
+def test_what_waits_or_runs_is_listed_with_what_gauges_need(ledger: Ledger, stack: Stack) -> None:
+    stack.put(Entry(TARGET, due_at=8.0, waiting_since=1.0, needed_as_of=2.0))
+    stack.put(Entry(ACTIVE_TARGET, due_at=4.0, run_id="run-1"))
+    stack.put(Entry(OTHER))
+    assert ledger.waiting_or_running() == [
+        (ACTIVE_TARGET, 4.0, None, True),
+        (TARGET, 8.0, 1.0, False),
+    ]
+
+
+def test_several_entries_are_read_at_once_known_or_not(ledger: Ledger, stack: Stack) -> None:
+    stack.put(Entry(TARGET, rev=3, run_id="run-1"))
+    targets = [TARGET, OTHER, *(Target("1", str(number)) for number in range(150))]
+    found = ledger.read_all(targets)
+    assert list(found) == targets
+    assert found[TARGET].run_id == "run-1"
+    assert found[OTHER] == Entry(OTHER)
+
+
+def test_entries_that_dynamodb_did_not_read_are_left_out(stack: Stack, clock: Clock) -> None:
+    with Stubber(stack.dynamodb) as stub:
+        unread: Any = {stack.ledger_table: {"Keys": [key_of(OTHER)]}}
+        stub.add_response(
+            "batch_get_item", {"Responses": {stack.ledger_table: []}, "UnprocessedKeys": unread}
+        )
+        found = Ledger(stack.dynamodb, stack.ledger_table, clock).read_all([TARGET, OTHER])
+    assert list(found) == [TARGET]
+
+
+def test_schedules_are_for_jobs_but_not_for_mistyped_ones_names_and_slots(
+    ledger: Ledger, stack: Stack
+) -> None:
+    stack.put(Entry(Target("1", "completed"), fresh_as_of=1.0, failed_as_of=2.0))
+    stack.put(Entry(Target("2", None), needed_as_of=1.0, due_at=1.0))
+    stack.put(Entry(Target("3", "mistyped"), failed_as_of=2.0))
+    stack.put(Entry(Target("a name that was looked up", None)))
+    stack.put(Entry(Target("a name whose id is known", None), fresh_as_of=1.0, name_of="1"))
+    stack.put(Entry(Target("a name that only the platform knows", None), fresh_as_of=1.0))
+    stack.put(Entry(Target(" ", "slots")))
+    assert ledger.jobs() == {"1", "2", "a name that only the platform knows"}
+
+
+def test_only_an_entry_that_is_clean_and_free_is_forgotten_in_the_end(
+    ledger: Ledger, stack: Stack, clock: Clock
+) -> None:
+    def item() -> dict[str, Any]:
+        return stack.dynamodb.get_item(
+            TableName=stack.ledger_table,
+            Key={"job_id": {"S": "1234"}, "model_id": {"S": TARGET.model_id or ""}},
+        )["Item"]
+
+    ledger.apply(TARGET, lambda entry: replace(entry, needed_as_of=1.0, due_at=1.0))
+    assert "expires_at" not in item()
+    ledger.apply(TARGET, lambda entry: replace(entry, needed_as_of=None, due_at=None))
+    assert item()["expires_at"] == {"N": str(int(clock()) + FORGET_AFTER)}
+
+
+@pytest.mark.parametrize("call", ["GetItem", "PutItem", "Query", "Scan", "BatchGetItem"])
+def test_failure_of_dynamodb_is_told_as_unavailable(stack: Stack, clock: Clock, call: str) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise ClientError({"Error": {"Code": "InternalServerError"}}, call)
+
+    operations = ("get_item", "put_item", "batch_get_item", "get_paginator")
+    client = SimpleNamespace(exceptions=stack.dynamodb.exceptions, **dict.fromkeys(operations, fail))
+    away = Ledger(cast("Any", client), "ledger", clock)
+    calls: dict[str, Callable[[], object]] = {
+        "GetItem": lambda: away.read(TARGET),
+        "PutItem": lambda: away.swap(Entry(TARGET), Entry(TARGET, updates=1)),
+        "Query": lambda: list(away.due(1.0)),
+        "Scan": away.jobs,
+        "BatchGetItem": lambda: away.read_all([TARGET]),
+    }
+    with pytest.raises(AwsUnavailable, match="InternalServerError"):
+        calls[call]()

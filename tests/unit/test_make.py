@@ -1,0 +1,314 @@
+"""What people give to make reaches the commands as it is, and nothing in it is run."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.deployment import ROOT
+
+MAKEFILE = (ROOT / "Makefile").read_text()
+TARGETS = re.findall(r"^([a-z0-9]+):.*##", MAKEFILE, re.MULTILINE)
+GIVEN = re.findall(r"^GIVEN := (.*)", MAKEFILE, re.MULTILINE)[0].split()
+OPERATORS = ("status", "trigger", "accept", "redrive", "route", "doctor")
+CLEAN = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith(("MAKE", "MFLAGS", "PYTHON")) and name not in GIVEN
+}
+"""The environment without the make that runs the tests, if one does."""
+
+CANARY = "touch canary"
+HOSTILE = (
+    "cost$center/$$x $(1) ${y} %d",
+    f"$(shell {CANARY})${{shell {CANARY}}}$$(shell {CANARY})",
+    f"$({CANARY})`{CANARY}`$$({CANARY})",
+    f"'\"; {CANARY}; '\" && {CANARY} | {CANARY} &",
+    f"a\n{CANARY}\n\t{CANARY}\\\n#b\\",
+    "$(error no)$(eval override BIN := nowhere)$(info said)",
+    "--help",
+    "Zürich\u3000\udcff ",
+)
+
+RECORDED = (
+    *GIVEN,
+    "PYTHONUTF8",
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "PIP_USER",
+    "PIP_TARGET",
+    "PIP_INDEX_URL",
+)
+# A file for each call, since some run side by side: the arguments, and then these variables.
+STUB = f"""#!/bin/sh
+mkdir -p calls
+printf '%s\\0' "$0" "$@" {" ".join(f'"${{{name}+{name}=}}${name}"' for name in RECORDED)} >calls/$$
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A checkout with everything installed, whose programs only note how they are called."""
+    for name in ("Makefile", "tests/install.py"):
+        target = tmp_path / name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, target)
+    for name in ("tests/bootstrap.txt", "tests/requirements.txt", "tests/local_cloud/requirements.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("python", "pytest", "ruff", "mypy", "sam", "uv"):
+        program = tmp_path / ".venv" / "bin" / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(STUB)
+        program.chmod(0o755)
+    for place in (".venv", "build/lambda-env", "build/bench/lambda-env", "build/node"):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        (tmp_path / place / ".installed").touch()
+    return tmp_path
+
+
+def make(
+    project: Path, *arguments: str, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603
+        ["make", *arguments],  # noqa: S607
+        cwd=project,
+        env={**CLEAN, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        timeout=60,
+        check=False,
+    )
+
+
+def calls(project: Path) -> list[tuple[list[str], dict[str, str]]]:
+    """The arguments of each call, without the program's folder, and those of the variables that were set."""
+    found = []
+    for file in (project / "calls").iterdir():
+        words = os.fsdecode(file.read_bytes()).split("\0")[:-1]
+        program, *arguments = words[: -len(RECORDED)]
+        variables = dict(word.split("=", 1) for word in words[-len(RECORDED) :] if word)
+        found.append(([Path(program).name, *arguments], variables))
+    return found
+
+
+def operated(project: Path) -> dict[str, list[str]]:
+    """The options of each operators' command that was called."""
+    found = [arguments for arguments, _ in calls(project) if arguments[1:3] == ["-m", "tests.operate"]]
+    return {arguments[3]: arguments[4:] for arguments in found}
+
+
+def expected(value: str) -> dict[str, list[str]]:
+    target = [f"--stack={value}", f"--job={value}", f"--model={value}"]
+    return {
+        **dict.fromkeys(("status", "trigger", "accept"), target),
+        "redrive": [f"--stack={value}", f"--reason={value}", "--yes"],
+        "route": [f"--stack={value}", f"--key={value}", f"--routes-file={value}"],
+        "doctor": [f"--stack={value}"],
+    }
+
+
+# --- Values ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["argument", "environment"])
+@pytest.mark.parametrize("value", HOSTILE)
+def test_values_are_taken_as_they_are_by_every_target(project: Path, value: str, how: str) -> None:
+    given = dict.fromkeys(GIVEN, value)
+    targets = [target for target in TARGETS if target != "clean"]
+    if how == "argument":
+        done = make(project, "-k", *targets, *(f"{name}={text}" for name, text in given.items()))
+    else:
+        done = make(project, "-k", *targets, environment=given)
+
+    assert done.returncode == 0, done.stderr
+    assert not list(project.rglob("canary"))
+    assert operated(project) == expected(value)
+    called = [arguments for arguments, _ in calls(project)]
+    assert ["python", "-m", "tests.simulation", f"--seeds={value}"] in called
+    assert ["python", "-m", "tests.fuzz", f"--seconds={value}"] in called
+    assert ["sam", "build", "--parameter-overrides", f"Architecture={value}"] in called
+    for _, variables in calls(project):
+        # A shell may count in SECONDS; nobody reads it.
+        assert {name: variables[name] for name in given} == {**given, "SECONDS": variables["SECONDS"]}
+
+
+def test_blanks_around_a_value_are_kept_where_it_comes_from_the_environment(project: Path) -> None:
+    make(project, "route", environment={"KEY": " \ta b "})  # as an argument, make drops those at its start
+    assert "--key= \ta b " in operated(project)["route"]
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_clean_runs_nothing_that_is_given(project: Path, value: str) -> None:
+    done = make(project, "clean", *(f"{name}={value}" for name in GIVEN))
+    assert done.returncode == 0, done.stderr
+    assert not list(project.rglob("canary"))
+    assert not (project / ".venv").exists()
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_a_python_is_a_path_and_no_command_line(project: Path, value: str) -> None:
+    (project / ".venv" / ".installed").unlink()
+    done = make(project, "status", f"PYTHON={value}")
+    assert done.returncode == 2
+    assert not list(project.rglob("canary"))
+
+
+def test_a_make_that_a_command_starts_does_not_expand_the_values_either(project: Path) -> None:
+    inner = project / "inner"
+    inner.mkdir()
+    (inner / "Makefile").write_text("all:\n\t@env >/dev/null; echo inner\n")
+    (project / ".venv" / "bin" / "sam").write_text("#!/bin/sh\nexec make -C inner\n")
+    done = make(project, "build", f"ARCH=$(shell {CANARY})")
+    assert "inner" in done.stdout
+    assert not list(project.rglob("canary"))
+
+
+def test_without_values_there_are_defaults(project: Path) -> None:
+    make(project, "redrive", "simulate", "fuzz", "build", "status")
+    assert operated(project) == {
+        "redrive": ["--stack=arcanna-metrics", "--reason="],
+        "status": ["--stack=arcanna-metrics", "--job=", "--model="],
+    }
+    called = [arguments for arguments, _ in calls(project)]
+    assert ["python", "-m", "tests.simulation", "--seeds=2000"] in called
+    assert ["python", "-m", "tests.fuzz", "--seconds=60"] in called
+    assert ["sam", "build", "--parameter-overrides", "Architecture=arm64"] in called
+
+
+@pytest.mark.parametrize(
+    ("answer", "asks"), [("1", False), ("yes", False), ("0", True), ("no", True), ("", True)]
+)
+def test_dead_letters_are_sent_unasked_only_if_told_so(project: Path, answer: str, asks: bool) -> None:
+    make(project, "redrive", f"YES={answer}")
+    assert ("--yes" in operated(project)["redrive"]) is not asks
+
+
+@pytest.mark.parametrize("target", ["redrive", "help", "demo"])
+def test_a_misspelt_name_is_refused(project: Path, target: str) -> None:
+    done = make(project, target, "REASONS=BadInput", "YES=1")
+    assert done.returncode == 2
+    assert "No target takes REASONS" in done.stderr
+    assert not (project / "calls").exists()
+
+
+def test_a_larger_project_s_make_may_give_what_it_likes(project: Path) -> None:
+    (project / "outer.mk").write_text("all:\n\t@$(MAKE) -f Makefile status\n")
+    done = make(project, "-f", "outer.mk", "V=1", "JOB=7")
+    assert done.returncode == 0, done.stderr
+    assert "--job=7" in operated(project)["status"]
+
+
+# --- The user's shell ------------------------------------------------------------------------------------
+
+
+def test_sam_needs_no_profile(project: Path) -> None:
+    profile = {"AWS_PROFILE": "nobody", "AWS_DEFAULT_PROFILE": "nobody"}
+    make(project, "lint", "build", environment=profile)
+    environments = [environment for arguments, environment in calls(project) if arguments[0] == "sam"]
+    assert len(environments) == 2
+    assert not any(profile.keys() & environment.keys() for environment in environments)
+
+
+def test_files_are_utf_8_and_the_terminal_is_as_it_is(project: Path) -> None:
+    make(project, "demo", "check", *OPERATORS)
+    utf_8 = {tuple(arguments[1:3]): environment["PYTHONUTF8"] for arguments, environment in calls(project)}
+    assert utf_8["-m", "tests.demo"] == utf_8["tests/unit", "-q"] == "1"
+    assert utf_8["-m", "tests.operate"] == ""
+
+
+def test_a_user_s_way_to_install_is_not_the_project_s(project: Path) -> None:
+    make(
+        project,
+        "demo",
+        environment={"PIP_USER": "1", "PIP_TARGET": "/elsewhere", "PIP_INDEX_URL": "https://i"},
+    )
+    ((_, environment),) = calls(project)
+    assert not {"PIP_USER", "PIP_TARGET"} & environment.keys()
+    assert environment["PIP_INDEX_URL"] == "https://i"
+
+
+# --- What the targets stand on ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", ["no mark", "newer requirements", "no Python any more"])
+def test_what_is_not_as_it_was_installed_is_installed_again(project: Path, reason: str) -> None:
+    if reason == "no mark":
+        (project / ".venv" / ".installed").unlink()
+    elif reason == "newer requirements":
+        later = (project / ".venv" / ".installed").stat().st_mtime + 1
+        os.utime(project / "tests" / "requirements.txt", (later, later))
+    else:
+        (project / ".venv" / "bin" / "python").unlink()
+        (project / ".venv" / "bin" / "python").symlink_to("/nowhere/python3")
+    done = make(project, "-n", "status")
+    assert "tests/install.py tools" in done.stdout
+
+
+def test_what_is_installed_is_not_installed_again(project: Path) -> None:
+    assert "install.py" not in make(project, "-n", *TARGETS).stdout
+
+
+def test_an_interrupted_clean_leaves_nothing_that_counts_as_installed(project: Path) -> None:
+    rm = project / "bin" / "rm"
+    rm.parent.mkdir()
+    rm.write_text('#!/bin/sh\ncase "$*" in *-rf*) kill -INT $PPID; exit 1;; esac; exec /bin/rm "$@"\n')
+    rm.chmod(0o755)
+    done = make(project, "clean", environment={"PATH": f"{rm.parent}:{os.environ['PATH']}"})
+    assert done.returncode != 0
+    assert (project / ".venv" / "bin" / "python").exists()
+    assert not list(project.rglob(".installed"))
+
+
+def test_locked_requirements_name_no_index(project: Path) -> None:
+    uv = project / ".venv" / "bin" / "uv"
+    uv.unlink()
+    uv.symlink_to(Path(sys.executable).parent / "uv")
+    names = [f"{folder}/requirements" for folder in ("layers/dependencies", "tests/local_cloud", "tests")]
+    for name in names:
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / f"{name}.in").write_text("")
+    settings = project / "uv.toml"
+    settings.write_text("[pip]\nemit-index-url = true\nemit-find-links = true\n")
+    own = {"UV_DEFAULT_INDEX": "https://user:secret@mirror/simple", "UV_FIND_LINKS": str(project)}
+    done = make(project, "lock", environment={"UV_CONFIG_FILE": str(settings), "UV_OFFLINE": "1", **own})
+    assert done.returncode == 0, done.stderr
+    assert [(project / f"{name}.txt").read_text().strip() for name in names] == ["", "", ""]
+
+
+# --- Help ------------------------------------------------------------------------------------------------
+
+
+def test_help_lists_every_target_in_groups(project: Path) -> None:
+    shown = make(project).stdout
+    groups = {block.splitlines()[0]: block for block in shown.split("\n\n")}
+    assert [name.partition(" STACK")[0] for name in groups][1:] == [
+        "Try it",
+        "Work on it",
+        "Operate the stack",
+        "Release",
+    ]
+    assert re.findall(r"^  make (\w+) ", shown, re.MULTILINE) == TARGETS
+    assert "make demo " in groups["Try it"]
+    assert "make check " in groups["Work on it"]
+    assert all(f"make {name} " in groups["Operate the stack STACK=..."] for name in OPERATORS)
+    assert "make lock " in groups["Release"]
+
+
+# --- The inner loop --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("failing", ["ruff", "mypy", "pytest", None])
+def test_check_fails_if_any_of_its_parts_does(project: Path, failing: str | None) -> None:
+    if failing:
+        (project / ".venv" / "bin" / failing).write_text("#!/bin/sh\necho found something; exit 1\n")
+    done = make(project, "check")
+    assert (done.returncode == 0) is (failing is None)
+    assert ("found something" in done.stdout) is (failing is not None)

@@ -1,0 +1,372 @@
+"""Every way in which an entry changes, one at a time and without AWS."""
+
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from arcanna_metrics.protocol.entry import Element, Entry
+from arcanna_metrics.protocol.transitions import (
+    CHECK_UP_INTERVAL,
+    CLAIM_LIFETIME,
+    EXAMPLES,
+    HISTORY,
+    MOST_ELEMENTS,
+    SETTLES,
+    Postponement,
+    claim,
+    emptied,
+    give_back,
+    hold,
+    postpone,
+    receive,
+    record,
+    release,
+    report,
+    resume,
+    satisfied,
+    settled,
+    take_back,
+)
+from arcanna_metrics.times import to_iso
+from arcanna_metrics.updates import WHOLE, Example, Update
+from tests.doubles import ACTIVE_TARGET, MODEL, PACE, TARGET
+
+NOW = 1_736_950_000.0
+LAG = PACE.visibility_lag
+CLEAN = Entry(TARGET)
+LATER = Postponement(NOW + 20.0)
+
+
+def update(at: float = NOW, key: str | None = None, **fields: Any) -> Update:
+    example = None if key is None else Example("bucket", key, None)
+    return Update(TARGET, at, fields.pop("cause", "upload"), example, **fields)
+
+
+def recorded(*updates: Update, entry: Entry = CLEAN) -> Entry:
+    return record(entry, updates, PACE)
+
+
+DIRTY = recorded(update(NOW - 60, "a"))
+HELD = replace(claim(DIRTY, "run-1", NOW), held=True)
+
+
+def a_run(asked: float = NOW, **changes: Any) -> Any:
+    return {
+        "run_id": "run-1",
+        "model_id": MODEL.model_id,
+        "requested_at": to_iso(asked),
+        "cause": {"updates": 1, "examples": [Example("bucket", "a", None)._asdict()]},
+        **changes,
+    }
+
+
+def a_result(outcome: str = "completed", **changes: Any) -> Any:
+    return {
+        "outcome": outcome,
+        "active_changed": False,
+        "past_run": {"run_id": "run-1"} if outcome == "completed" else None,
+        "reference": None,
+        "failure": None if outcome == "completed" else {"reason": "NeverStarted"},
+        **changes,
+    }
+
+
+def released(entry: Entry = HELD, run: Any = None, result: Any = None) -> Entry:
+    after = release(entry, run or a_run(), entry.resumed, result or a_result(), PACE, LATER)
+    assert after is not None
+    return after
+
+
+# --- Recording -------------------------------------------------------------------------------------------
+
+
+def test_update_is_needed_as_of_when_its_data_is_visible() -> None:
+    entry = recorded(update(NOW, "a"))
+    assert (entry.needed_as_of, entry.due_at, entry.waiting_since) == (NOW + LAG, NOW + LAG, NOW)
+    assert (entry.updates, entry.cause, entry.last_at) == (1, "upload", NOW)
+
+
+def test_request_by_hand_is_needed_as_of_now() -> None:
+    assert recorded(update(by_hand=True)).due_at == NOW
+
+
+def test_latest_of_several_updates_decides_what_is_needed_and_the_first_since_when() -> None:
+    entry = recorded(update(NOW + 9, "b"), update(NOW, "a"), update(NOW + 5, "c", cause="event"))
+    assert (entry.needed_as_of, entry.waiting_since, entry.updates) == (NOW + 9 + LAG, NOW, 3)
+    assert (entry.cause, entry.last_at) == ("upload", NOW + 9)
+
+
+def test_update_that_is_covered_or_known_changes_nothing() -> None:
+    fresh = replace(CLEAN, fresh_as_of=NOW + LAG)
+    assert recorded(update(), entry=fresh) is fresh
+    failed = replace(CLEAN, failed_as_of=NOW + LAG)
+    assert recorded(update(), entry=failed) is failed
+    known = recorded(update())
+    assert recorded(update(), update(NOW - 1), entry=known) is known
+
+
+def test_never_is_not_a_time_before_all_others() -> None:
+    assert recorded(update(0.0), entry=CLEAN).dirty
+    assert recorded(update(-1e9), entry=CLEAN).dirty
+
+
+def test_only_a_few_objects_are_remembered() -> None:
+    entry = recorded(*(update(NOW + n, str(n)) for n in range(20)))
+    assert [example.key for example in entry.examples] == [str(n) for n in range(EXAMPLES)]
+    assert entry.updates == 20
+
+
+def test_request_by_hand_ends_our_backoff_but_not_what_the_platform_asked_for() -> None:
+    waiting = replace(DIRTY, retry_at=NOW + 90, not_before=NOW + 50, attempts=3)
+    hurried = recorded(update(by_hand=True), entry=waiting)
+    assert (hurried.retry_at, hurried.not_before, hurried.due_at) == (None, NOW + 50, NOW + 50)
+
+
+def test_request_by_hand_for_what_waits_already_hurries_it_too() -> None:
+    waiting = settled(replace(recorded(update(NOW)), retry_at=NOW + 90), PACE)
+    assert recorded(update(NOW + 1, by_hand=True), entry=waiting).due_at == NOW + LAG
+
+
+def test_share_of_a_threshold_waits_in_the_batch() -> None:
+    entry = recorded(update(NOW, "a", share=300_000, max_wait=900.0))
+    assert [(e.as_of, e.share, e.until) for e in entry.batch] == [(NOW + LAG, 300_000, NOW + 900)]
+    assert (entry.needed_as_of, entry.due_at, entry.updates) == (None, NOW + 900, 1)
+
+
+def test_same_share_counts_once_however_often_it_is_delivered() -> None:
+    share = update(NOW, "a", share=300_000, max_wait=900.0)
+    entry = recorded(share, share)
+    assert len(entry.batch) == 1
+    assert recorded(share, entry=entry) is entry
+
+
+def test_shares_that_reach_the_whole_are_due_when_visible() -> None:
+    shares = [update(NOW + n, str(n), share=300_000, max_wait=900.0) for n in range(4)]
+    assert recorded(*shares[:3]).due_at == NOW + 900
+    assert recorded(*shares).due_at == NOW + 3 + LAG
+
+
+def test_share_beyond_the_bound_of_a_batch_is_simply_needed() -> None:
+    shares = [update(NOW + n / 1000, str(n), share=1, max_wait=900.0) for n in range(MOST_ELEMENTS + 1)]
+    entry = recorded(*shares)
+    assert len(entry.batch) == MOST_ELEMENTS
+    assert entry.needed_as_of == shares[-1].happened_at + LAG
+
+
+def test_wish_waits_unless_a_run_has_met_or_answered_it() -> None:
+    wish = update(older_than=100.0, cause="schedule")
+    entry = recorded(wish)
+    assert (entry.wanted_as_of, entry.wanted_at, entry.due_at) == (NOW - 100, NOW, NOW)
+    assert recorded(wish, entry=entry) is entry
+    fresh = replace(CLEAN, fresh_as_of=NOW - 100)
+    assert recorded(wish, entry=fresh) is fresh
+    failed = replace(CLEAN, failed_as_of=NOW)
+    assert recorded(wish, entry=failed) is failed
+    assert recorded(wish, entry=replace(CLEAN, failed_as_of=NOW - 1)).dirty
+
+
+def test_update_during_a_run_waits_and_leaves_the_run_alone() -> None:
+    entry = recorded(update(NOW + 9, "b"), entry=HELD)
+    assert (entry.run_id, entry.due_at, entry.needed_as_of) == ("run-1", HELD.due_at, NOW + 9 + LAG)
+
+
+shares = {"a": WHOLE, "b": 400_000, "c": 1}  # an object has one route
+updates = st.builds(
+    lambda at, key, **fields: update(NOW + at, key, share=shares[key], max_wait=900.0, **fields),
+    st.integers(0, 200),
+    st.sampled_from("abc"),
+    older_than=st.none() | st.sampled_from([10.0, 100.0]),
+    by_hand=st.booleans(),
+)
+entries = st.sampled_from([CLEAN, DIRTY, HELD, replace(CLEAN, fresh_as_of=NOW + 50), released(HELD)])
+
+
+@given(entries, st.lists(updates, max_size=6), st.randoms(use_true_random=False))
+def test_order_and_number_of_deliveries_do_not_matter(entry: Entry, news: list[Update], random: Any) -> None:
+    once = record(entry, news, PACE)
+    again = [*news, *news]
+    random.shuffle(again)
+    twice = record(entry, again, PACE)
+    one_by_one = entry
+    for each in again:
+        one_by_one = record(one_by_one, [each], PACE)
+    assert record(once, again, PACE) is once
+    for other in (twice, one_by_one):
+        assert (other.needed_as_of, other.wanted_as_of, other.wanted_at) == (
+            once.needed_as_of,
+            once.wanted_as_of,
+            once.wanted_at,
+        )
+        assert set(other.batch) == set(once.batch)
+    assert twice.due_at == once.due_at
+    # One that comes late does not make the others wait any less long.
+    assert (one_by_one.due_at or 0.0) >= (once.due_at or 0.0)
+
+
+# --- The run that holds the target -----------------------------------------------------------------------
+
+
+def test_claim_moves_nothing_that_waits() -> None:
+    entry = claim(DIRTY, "run-1", NOW)
+    assert (entry.needed_as_of, entry.updates, entry.batch) == (DIRTY.needed_as_of, 1, ())
+    assert (entry.run_id, entry.requested_at, entry.held) == ("run-1", NOW, False)
+    assert entry.due_at == NOW + CLAIM_LIFETIME
+
+
+def test_hold_is_for_the_claim_and_number_of_the_entry_only() -> None:
+    claimed = claim(DIRTY, "run-1", NOW)
+    held = hold(claimed, "run-1", 0, NOW)
+    assert held is not None
+    assert (held.held, held.due_at) == (True, NOW + CHECK_UP_INTERVAL)
+    assert hold(held, "run-1", 0, NOW) == held
+    assert hold(claimed, "run-2", 0, NOW) is None
+    assert hold(claimed, "run-1", 1, NOW) is None
+    assert hold(DIRTY, "run-1", 0, NOW) is None
+
+
+def test_claim_that_is_given_back_is_due_as_it_was_or_later() -> None:
+    claimed = claim(DIRTY, "run-1", NOW)
+    assert give_back(claimed, "run-1", PACE, None) == DIRTY
+    after = give_back(claimed, "run-1", PACE, LATER)
+    assert after is not None
+    assert (after.run_id, after.attempts, after.due_at) == (None, 1, LATER.retry_at)
+
+
+def test_claim_that_is_held_or_anothers_is_not_given_back() -> None:
+    assert give_back(HELD, "run-1", PACE, LATER) is None
+    assert give_back(claim(DIRTY, "run-2", NOW), "run-1", PACE, LATER) is None
+
+
+def test_wish_of_the_platform_is_kept_until_the_latest_time_that_it_asked_for() -> None:
+    once = postpone(DIRTY, PACE, Postponement(NOW + 5, NOW + 90))
+    again = postpone(once, PACE, Postponement(NOW + 7, NOW + 60))
+    assert (again.attempts, again.not_before, again.due_at) == (2, NOW + 90, NOW + 90)
+
+
+def test_run_that_is_taken_back_leaves_what_waits() -> None:
+    after = take_back(HELD, PACE, LATER)
+    assert (after.run_id, after.held, after.resumed) == (None, False, 0)
+    assert (after.needed_as_of, after.attempts, after.due_at) == (HELD.needed_as_of, 1, LATER.retry_at)
+
+
+def test_wish_that_is_met_is_cleared_unless_it_was_raised_since() -> None:
+    claimed = claim(recorded(update(older_than=100.0)), "run-1", NOW)
+    met = satisfied(claimed, "run-1", NOW - 100, PACE)
+    assert met is not None
+    assert (met.run_id, met.dirty, met.due_at) == (None, False, None)
+    raised = satisfied(recorded(update(NOW + 1, older_than=10.0), entry=claimed), "run-1", NOW - 100, PACE)
+    assert raised is not None
+    assert (raised.run_id, raised.wanted_as_of, raised.due_at) == (None, NOW - 9, NOW + 1)
+    assert satisfied(HELD, "run-1", NOW, PACE) is None
+
+
+def test_report_and_resumption_only_say_who_looks_and_when() -> None:
+    assert report(HELD, "run-1", NOW) == replace(HELD, due_at=NOW + SETTLES)
+    assert report(HELD, "run-2", NOW) is None
+    assert resume(HELD, 1, NOW + 9) == replace(HELD, resumed=1, due_at=NOW + 9)
+
+
+# --- Release ---------------------------------------------------------------------------------------------
+
+
+def test_completed_run_makes_fresh_as_of_when_it_was_requested() -> None:
+    after = released()
+    assert (after.run_id, after.fresh_as_of, after.failed_as_of) == (None, NOW, None)
+    assert (after.dirty, after.due_at, after.updates, after.examples) == (False, None, 0, ())
+    assert [past["run_id"] for past in after.history] == ["run-1"]
+
+
+@pytest.mark.parametrize("outcome", ["failed", "timed_out"])
+def test_failed_run_answers_what_it_was_for(outcome: str) -> None:
+    after = released(result=a_result(outcome))
+    assert (after.fresh_as_of, after.failed_as_of, after.dirty) == (None, NOW, False)
+    assert after.last_failure is not None
+    assert after.last_failure["reason"] == "NeverStarted"
+
+
+def test_run_that_could_not_be_checked_is_one_more_attempt() -> None:
+    after = released(result=a_result("not_checked"))
+    assert (after.fresh_as_of, after.failed_as_of) == (None, None)
+    assert (after.needed_as_of, after.attempts, after.due_at) == (HELD.needed_as_of, 1, LATER.retry_at)
+
+
+def test_update_during_a_run_starts_exactly_one_more_run() -> None:
+    after = released(recorded(update(NOW + 9, "b"), entry=HELD))
+    assert (after.needed_as_of, after.due_at) == (NOW + 9 + LAG, NOW + 9 + LAG)
+    assert (after.updates, [example.key for example in after.examples]) == (1, ["b"])
+    again = released(replace(claim(after, "run-1", NOW + 90), held=True), a_run(NOW + 90))
+    assert not again.dirty
+
+
+def test_update_that_was_not_visible_at_the_request_waits_from_the_request_on() -> None:
+    entry = recorded(update(NOW + 900, "b"), entry=HELD)
+    assert released(entry).waiting_since == NOW
+
+
+@pytest.mark.parametrize("outcome", ["completed", "failed"])
+def test_no_watermark_moves_where_another_model_became_active(outcome: str) -> None:
+    spaced = replace(PACE, spacing=300.0)
+    entry = replace(HELD, target=ACTIVE_TARGET)
+    after = release(entry, a_run(), 0, a_result(outcome, active_changed=True), spaced, LATER)
+    assert after is not None
+    assert (after.fresh_as_of, after.failed_as_of, after.needed_as_of) == (None, None, HELD.needed_as_of)
+    assert after.due_at == NOW + 300
+
+
+def test_watermarks_never_move_back() -> None:
+    late = replace(HELD, fresh_as_of=NOW + 500)
+    assert released(late).fresh_as_of == NOW + 500
+
+
+def test_release_of_another_run_or_number_is_refused() -> None:
+    assert release(HELD, a_run(run_id="run-2"), 0, a_result(), PACE, LATER) is None
+    assert release(HELD, a_run(), 1, a_result(), PACE, LATER) is None
+    assert release(released(), a_run(), 0, a_result(), PACE, LATER) is None
+
+
+def test_batch_keeps_only_what_the_run_did_not_cover() -> None:
+    batch = tuple(Element(name, NOW + n, 400_000, NOW + 900) for n, name in ((-5, "a"), (0, "b"), (5, "c")))
+    after = released(replace(HELD, batch=batch))
+    assert [element.identity for element in after.batch] == ["c"]
+    assert after.due_at == NOW + 900
+
+
+def test_only_the_last_runs_are_remembered() -> None:
+    entry = replace(HELD, history=tuple(cast("Any", {"run_id": str(n)}) for n in range(HISTORY)))
+    assert [past["run_id"] for past in released(entry).history] == [*map(str, range(1, HISTORY)), "run-1"]
+
+
+def test_quality_reference_bears_the_models_id() -> None:
+    after = released(result=a_result(reference={"overall_recall": (0.5, 30)}))
+    assert after.quality_reference == {"model_id": MODEL.model_id, "figures": {"overall_recall": (0.5, 30)}}
+    kept = replace(HELD, quality_reference=after.quality_reference)
+    assert released(kept).quality_reference == after.quality_reference
+
+
+def test_name_learns_the_id_of_its_job() -> None:
+    assert released(run=a_run(platform_job_id="1234")).name_of == "1234"
+
+
+# --- Jobs by name ----------------------------------------------------------------------------------------
+
+
+def test_what_arrived_by_name_is_recorded_for_the_job_once() -> None:
+    mailbox = recorded(update(NOW, "a"), update(NOW, "b", share=1, max_wait=9.0), update(older_than=10.0))
+    job = receive(CLEAN, mailbox, PACE)
+    assert (job.needed_as_of, job.wanted_as_of, job.batch) == (
+        mailbox.needed_as_of,
+        mailbox.wanted_as_of,
+        mailbox.batch,
+    )
+    assert job.due_at == mailbox.due_at
+    assert receive(job, mailbox, PACE) is job
+    assert not emptied(mailbox, PACE).dirty
+    assert emptied(mailbox, PACE).due_at is None
+
+
+def test_what_the_job_has_covered_does_not_wait_again_because_it_came_by_name() -> None:
+    fresh = replace(CLEAN, fresh_as_of=NOW + LAG)
+    assert receive(fresh, recorded(update(NOW, "a")), PACE) is fresh
