@@ -49,6 +49,15 @@ class Desk:
         """The same for one model."""
         return self.make(command, "--job", scene.job_id, "--model", scene.model)
 
+    def until_status(self, scene: Scene, *parts: str) -> None:
+        """Waits until `make status` shows all these parts: between two attempts, say."""
+
+        def shown() -> bool:
+            status = self.of(scene)[1]
+            return all(part in status for part in parts)
+
+        wait_for(f"{parts} of {scene.model}", shown, PATIENCE)
+
     def redrive(self, reason: str, *, send: bool) -> str:
         """What `make redrive REASON=...` prints; one at a time, as messages that are looked at are hidden."""
         with self._dead_letters:

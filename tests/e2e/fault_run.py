@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 from arcanna_metrics.protocol.entry import Entry
@@ -31,11 +30,10 @@ from tests.e2e.scene import (
 from tests.harness import Installation, wait_for
 from tests.local_cloud import ApiFault
 
-START_GRACE = 7
 PARAMETERS = {
     "MaximumRecomputes": "1000",  # all cells are played at once
     "RetryAttempts": str(TRIES - 1),
-    "StartGraceSeconds": str(START_GRACE),
+    "StartGraceSeconds": "7",
     "RunDeadlineSeconds": "25",
 }
 VISIBILITY = "8"
@@ -188,7 +186,7 @@ def _observation(scene: Scene, seen: _Seen) -> Observation:
     return Observation(
         tuple(sorted([*_recomputed(scene, entry, recomputes), *_failures(seen)])),
         len(asks),
-        (*_violations(scene.here, entry, recomputes, seen), *_hasty_posts(scene)),
+        tuple(_violations(scene.here, entry, recomputes, seen)),
         round(ended - scene.updated_at, 1),
     )
 
@@ -226,14 +224,6 @@ def _violations(
         begun = [r for r in recomputes if (r.started_at or 0.0) >= from_iso(detail["requested_at"])]
         if not is_newer(*stamps) or not any(r.state == "completed" for r in begun):
             yield f"run {detail['run_id']} was announced as completed and was not"
-
-
-def _hasty_posts(scene: Scene) -> Iterator[str]:
-    """After a POST whose effect is not known, the next one waits for the start grace."""
-    for post, following in pairwise(scene.requests("recompute")):
-        unknown = post.status is None or post.status >= 500 or (post.fault and post.fault.drop)
-        if unknown and following.at < post.at + START_GRACE:
-            yield "a POST was made again within the start grace"
 
 
 # --- The report -------------------------------------------------------------------------------------------

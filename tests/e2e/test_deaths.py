@@ -31,7 +31,7 @@ from tests.e2e.steps import (
     refused,
 )
 from tests.harness import Installation, wait_for
-from tests.local_cloud import ApiFault
+from tests.local_cloud import ApiFault, Call
 
 Row = Callable[[Scene, Mailbox], None]
 
@@ -247,8 +247,12 @@ def killed_after_release_before_looking_on_the_sweep_starts_the_next_run(scene: 
     scene.until_waiting()
     first = scene.entry().run_id
     killed = RELEASE.meets(KILLED_AFTER, scene)
-    again = INVOKE_RELEASE._replace(is_it=lambda call: "release" in call.parameters and bool(killed.hits))
-    refusal = again.meets(refused(TRIES - 1), scene)  # who tries again does not look on, either
+
+    def tries_again(call: Call) -> bool:
+        release = call.parameters.get("release", {})
+        return bool(killed.hits) and release.get("run", {}).get("run_id") == first
+
+    refusal = INVOKE_RELEASE._replace(is_it=tries_again).meets(refused(TRIES - 1), scene)
     scene.behaves(SHORT)
     until_struck(killed)
     scene.until("another run", lambda entry: entry.run_id not in (None, first))

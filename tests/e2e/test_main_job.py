@@ -4,11 +4,13 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.arcanna.access import API_KEY
+from tests.arcanna.faults import Fault
 from tests.arcanna.platform import FOR_EVER, SHORT, Behaviour
 from tests.e2e.conftest import NewScene
 from tests.e2e.scene import (
@@ -24,7 +26,7 @@ from tests.e2e.scene import (
     in_queue,
     send,
 )
-from tests.harness import ROUTES, Installation, wait_for
+from tests.harness import HURRY, ROUTES, Installation, wait_for
 
 UNKNOWN_MODEL = "generic-1-1234-model-1.hdf5"
 
@@ -209,6 +211,28 @@ def test_a_direct_invocation_starts_a_run_and_says_so(scene: Scene) -> None:
     (execution,) = scene.ended(1)
     assert recorded["run_id"] == execution["run"]["run_id"]
     assert (recorded["job_id"], recorded["model_id"], recorded["updates"]) == (*scene.target, 1)
+
+
+def test_a_post_that_is_accepted_in_an_unknown_shape_is_made_once_and_its_run_followed(scene: Scene) -> None:
+    odd = Fault("recompute", status=200, body="<html>Thank you", headers={"X-Owner": "Z\u00fcrich"})
+    scene.meets(replace(odd, after_effect=True))
+    scene.invoke()
+
+    (execution,) = scene.ended(1)
+    scene.until_rest()
+
+    assert execution["status"] == "SUCCEEDED"
+    assert len(scene.posts()) == 1
+
+
+def test_a_post_of_unknown_effect_is_made_again_after_the_start_grace(scene: Scene) -> None:
+    scene.meets(Fault("recompute", after_effect=True, status=502))
+    scene.invoke()
+
+    scene.until_fresh()
+
+    first, second = scene.posts()
+    assert second - first >= float(HURRY["StartGraceSeconds"])
 
 
 def test_what_cannot_be_understood_is_in_the_dead_letter_queue_with_its_reason(

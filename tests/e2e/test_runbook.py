@@ -200,7 +200,7 @@ def what_somebody_else_recomputes_is_requested_when_they_are_done(desk: Desk) ->
     wait_for("theirs", lambda: scene.served()["is_recomputing_metrics"], PATIENCE)
     scene.request()
     waits(desk, scene, "PlatformBusy", "for somebody else")
-    shows(desk.of(scene)[1], "failed to start", "1 update waits")
+    desk.until_status(scene, "failed to start", "1 update waits")
 
     scene.behaves(SHORT)
     desk.recomputed(scene)
@@ -238,7 +238,7 @@ def a_run_that_is_not_finished(desk: Desk) -> None:
     since = time.time()
     wait_for("the gauges", lambda: desk.emitted("SlotsTaken", since), PATIENCE)
     assert desk.emitted("OldestUpdateAge", since)
-    shows(desk.of(scene)[1], "a run is under way", "stale for", "a run, for")
+    desk.until_status(scene, "a run is under way", "stale for", "a run, for")
 
     scene.behaves(SHORT)
     desk.recomputed(scene)
@@ -247,7 +247,7 @@ def a_run_that_is_not_finished(desk: Desk) -> None:
 # --- Runs fail -------------------------------------------------------------------------------------------
 
 
-def failed(desk: Desk, scene: Scene, reason: str) -> None:
+def has_failed(desk: Desk, scene: Scene, reason: str) -> None:
     """Waits for the failure, and takes the section's first look at it."""
     scene.until(reason, lambda _: scene.last_failure().get("reason") == reason)
     run_id = scene.last_failure()["run_id"]
@@ -256,43 +256,30 @@ def failed(desk: Desk, scene: Scene, reason: str) -> None:
     told = partial(desk.told, scene, f"Why: {reason}", f"Look up {reason} in functions/RUNBOOK.md")
     assert wait_for("the notification", told, PATIENCE)
     assert wait_for("the event", lambda: desk.told(scene, "Recompute Failed", run_id, reason), PATIENCE)
+    desk.until_status(scene, reason)
 
 
-def goes_wrong(desk: Desk, scene: Scene, reason: str) -> None:
-    scene.request()
-    failed(desk, scene, reason)
-    shows(desk.of(scene)[1], "the last run failed", f", {reason}")
-
-
-@exercises((FAIL, "NeverStarted"))
-def what_never_started_completes_when_the_workers_run(desk: Desk) -> None:
-    scene = desk.scene(Behaviour(never_starts=True))
-    goes_wrong(desk, scene, "NeverStarted")
-    scene.behaves(SHORT)
-    desk.request_again(scene)
-
-
-@exercises((FAIL, "NoNewResult"))
-def what_failed_at_arcanna_completes_when_it_works_there(desk: Desk) -> None:
-    scene = desk.scene(Behaviour(delay=0.2, looks=1, fails=True))
-    goes_wrong(desk, scene, "NoNewResult")
-    scene.behaves(SHORT)
-    desk.request_again(scene)
-
-
-@exercises((FAIL, "DeadlinePassed"))
-def what_took_too_long_completes_when_it_is_as_fast_as_before(desk: Desk) -> None:
-    scene = desk.scene(FOR_EVER)
-    goes_wrong(desk, scene, "DeadlinePassed")
-    scene.behaves(SHORT)
-    desk.request_again(scene)
+@exercises((FAIL, "NeverStarted"), (FAIL, "NoNewResult"), (FAIL, "DeadlinePassed"))
+def recomputes_that_go_wrong_complete_when_all_is_well_at_arcanna(desk: Desk) -> None:
+    scenes = {
+        "NeverStarted": desk.scene(Behaviour(never_starts=True)),
+        "NoNewResult": desk.scene(Behaviour(delay=0.2, looks=1, fails=True)),
+        "DeadlinePassed": desk.scene(FOR_EVER),
+    }
+    for scene in scenes.values():
+        scene.request()
+    for reason, scene in scenes.items():
+        has_failed(desk, scene, reason)
+        scene.behaves(SHORT)
+        desk.request_again(scene)
 
 
 @exercises((FAIL, "RequestFailed"))
 def what_arcanna_refused_to_begin_completes_when_it_does_not(desk: Desk) -> None:
     scene = desk.scene()
     scene.meets(Fault("recompute", fields={"status": "failed"}))
-    goes_wrong(desk, scene, "RequestFailed")
+    scene.request()
+    has_failed(desk, scene, "RequestFailed")
     desk.request_again(scene)
 
 
@@ -300,7 +287,8 @@ def what_arcanna_refused_to_begin_completes_when_it_does_not(desk: Desk) -> None
 def what_arcanna_does_not_know_is_trained(desk: Desk) -> None:
     scene = desk.scene()
     desk.here.arcanna.remove_model(JOB, scene.model)
-    goes_wrong(desk, scene, "Rejected")
+    scene.request()
+    has_failed(desk, scene, "Rejected")
     desk.here.arcanna.set_active_model(JOB, scene.model)
     desk.request_again(scene)
 
@@ -310,7 +298,7 @@ def a_run_that_could_not_be_checked_is_requested_again_by_itself(desk: Desk) -> 
     scene = desk.scene()
     with denied(scene, INVOKE_CHECK):
         scene.request()
-        failed(desk, scene, "NotChecked")
+        has_failed(desk, scene, "NotChecked")
         (execution, *_) = scene.executions()
         history = desk.here.cloud.history(execution["executionArn"])
         shows(json.dumps(history, default=str), "injected by the test")
@@ -325,7 +313,7 @@ def an_outcome_that_could_not_be_told(desk: Desk) -> None:
         execution = ended(scene, "NotTold")
     shows(execution["cause"], "injected by the test")
     assert "NotTold" in desk.failures_by_reason(scene)
-    shows(desk.of(scene)[1], "fresh for")  # the ledger knows
+    desk.until_status(scene, "fresh for")  # the ledger knows
 
     desk.request_again(scene)
     desk.recomputed(scene)
@@ -417,7 +405,7 @@ def an_outage(desk: Desk, reason: str, outage: Fault, quoted: str, remedy: str) 
     desk.here.arcanna.add_fault(outage)
     scene.request()
     waits(desk, scene, reason, quoted)
-    shows(desk.of(scene)[1], "failed to start", "1 update waits")
+    desk.until_status(scene, "failed to start", "1 update waits")
     shows(desk.make("doctor")[1], "✗ platform", remedy)
 
     desk.here.arcanna.remove_fault(outage)
@@ -448,7 +436,7 @@ def slots_that_are_all_taken(desk: Desk) -> None:
     scene.request()
     scene.until_waiting()
     wait_for("the gauge", lambda: SLOTS in desk.emitted("SlotsTaken", since), PATIENCE)
-    shows(desk.of(scene)[1], "starts when a slot")
+    desk.until_status(scene, "starts when a slot")
     assert scene.posts() == []
 
     for each in slow:  # why they took long is found
@@ -566,7 +554,7 @@ def a_route_that_leads_to_no_model(desk: Desk) -> None:
     astray, right = ({**ASTRAY, "targets": [each.target._asdict()]} for each in (unknown, scene))
     with edited_routes(desk.here, {"routes": [*ROUTES["routes"], astray]}):
         desk.here.upload("astray/alerts.csv", "1")
-        failed(desk, unknown, "Rejected")
+        has_failed(desk, unknown, "Rejected")
         shows(desk.make("doctor")[1], "✗ targets", "Correct the route")
     with edited_routes(desk.here, {"routes": [*ROUTES["routes"], right]}):
         shows(desk.make("doctor")[1], "✓ targets")
@@ -656,7 +644,7 @@ def a_key_is_refused(desk: Desk, reason: str, said: str, secret: str | None, val
         secrets.put_secret_value(SecretId=arn, SecretString=secret)
     waiting.request()
     waits(desk, waiting, reason, said)
-    failed(desk, running, "NotChecked")
+    has_failed(desk, running, "NotChecked")
     shows(desk.make("doctor")[1], "✗ key", "put-secret-value", arn)
 
     secrets.put_secret_value(SecretId=arn, SecretString=valid)

@@ -251,6 +251,27 @@ def test_an_environment_is_used_again_until_it_is_killed(cloud: LocalCloud) -> N
     assert cloud.invoke("OnlyOne", {"do": "nothing"})["pid"] != first
 
 
+def test_a_restart_ends_environments_and_a_busy_one_when_it_is_done(cloud: LocalCloud) -> None:
+    with ThreadPoolExecutor() as pool:
+        busy = pool.submit(cloud.invoke, "Worker", {"do": "sleep", "seconds": 1.0})
+        eventually(lambda: any(sandbox.busy for sandbox in cloud.sandboxes("Worker")))
+        before = {sandbox.pid for sandbox in cloud.sandboxes("Worker")}
+        cloud.restart("Worker")
+        assert cloud.invoke("Worker", {"do": "nothing"})["pid"] not in before
+    assert busy.result()["pid"] in before
+    eventually(lambda: not before & {sandbox.pid for sandbox in cloud.sandboxes("Worker")})
+
+
+def test_code_that_is_updated_runs_from_the_next_invocation_on(cloud: LocalCloud, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("def handler(event, context):\n    return 'updated'\n")
+    before = cloud.update_code("Worker", tmp_path)
+    try:
+        assert cloud.invoke("Worker", {"do": "nothing"}) == "updated"
+    finally:
+        cloud.update_code("Worker", before)
+    assert cloud.invoke("Worker", {"do": "nothing"})["do"] == "nothing"
+
+
 def test_a_function_that_is_killed_meanwhile_fails_at_once(cloud: LocalCloud) -> None:
     cloud.invoke("OnlyOne", {"do": "nothing"})
     with ThreadPoolExecutor() as pool:
@@ -357,6 +378,15 @@ def test_no_more_batches_than_the_maximum_concurrency_are_under_way(cloud: Local
     spans = [(said(cloud, "batch", name)[0], said(cloud, "done", name)[0]) for name in names]
     overlaps = [sum(start <= at < end for start, end in spans) for at, _ in spans]
     assert max(overlaps) == 2
+
+
+def test_the_messages_in_a_queue_are_shown_in_whatever_state_they_are(cloud: LocalCloud) -> None:
+    sqs, url = cloud.client("sqs"), cloud.physical_id("Told")
+    before = cloud.messages("Told")
+    for body, delay in (("visible or in flight", 0), ("delayed", 600)):
+        sqs.send_message(QueueUrl=url, MessageBody=body, DelaySeconds=delay)
+    sqs.receive_message(QueueUrl=url, VisibilityTimeout=600, MaxNumberOfMessages=10)
+    assert cloud.messages("Told") == [*before, "visible or in flight", "delayed"]
 
 
 def test_delays_and_visibility_timeouts_hold(cloud: LocalCloud) -> None:

@@ -42,8 +42,11 @@ def status(given: argparse.Namespace) -> int:
     stack, now = Deployed(given.stack), time.time()
     lag = float(stack.parameters.get("VisibilityLagSeconds", 0))
     listed = []
-    for entry in entries.by_job(stack.entries()):
-        if given.job not in (None, entry.target.job_id, entry.name_of):
+    every = stack.entries()
+    ids = {entry.target.job_id: entry.name_of for entry in every if entry.name_of}
+    job = ids.get(given.job, given.job)
+    for entry in entries.by_job(every):
+        if job not in (None, entry.target.job_id, entry.name_of):
             continue
         execution = stack.execution(entry.run_id, entry.resumed) if entry.run_id else None
         run = executions.under_way(execution) if execution else None

@@ -10,7 +10,7 @@ from arcanna_metrics.platform.key import NOT_ALLOWED
 GOOD = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}
 USABLE = {"UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"}
 _REMEDIES = {
-    NO_WAY: "Give the functions a way there: a NAT, a proxy or a VPC endpoint (README, Networks)",
+    NO_WAY: "Give the functions a way there: a NAT, a proxy or a VPC endpoint (layers/README.md, Networks)",
     NOT_ALLOWED: "Allow both functions' roles secretsmanager:GetSecretValue, and kms:Decrypt with its key",
     "CERTIFICATE_VERIFY_FAILED": (
         "Give Arcanna a certificate for this host name, of a CA that the functions trust"
@@ -129,7 +129,7 @@ def bucket(name: str, region: str, notifications: Mapping[str, Any], into: WayIn
         said = f"{name} is in {region}, so that its events do not reach this stack in {into.region}"
         remedy = f"Use a bucket in {into.region}, or deploy the stack in {region}"
         return Check("bucket", said, remedy)
-    remedy = "S3 console, Properties, Amazon EventBridge: switch it on, or notify the updates queue (README)"
+    remedy = "S3 console, Properties, Amazon EventBridge: switch it on, or notify the updates queue"
     said = f"{name} sends no events to EventBridge, nor to anybody of this stack: uploads lead to nothing"
     return Check("bucket", said, remedy)
 

@@ -239,7 +239,8 @@ class DynamoDbClient:
             def effect(after: tuple[str, Key] | None = after) -> list[Item]:
                 return self._table.due(values[until]["S"] if until else "9", after, limit)
 
-            found = self._outside("Query", effect, unavailable("Query"))
+            what = "Query" if until else "Query for the gauges"
+            found = self._outside(what, effect, unavailable("Query"))
             yield {"Items": [_projected(item, PROJECTION) for item in found]}
             if limit is None or len(found) < limit:
                 return

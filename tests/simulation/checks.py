@@ -206,10 +206,13 @@ def no_false_failure(history: History) -> Iterator[str]:
         if ended is not None and ended < event.details["began"] and "Rejected" not in how:
             yield f"4. Proven end: {run} of {event.whom} was {how}, but had completed"
     completed = {e.details["run"]: e.time for e in history.journal.of("completed told", "covered")}
+    # Of a model that is gone, or cannot be checked, nobody can tell any more what had become of the run.
+    told = history.journal.of("failed told")
+    unknown = {e.details["run"] for e in told if e.details["reason"] in ("Rejected", "NotChecked")}
     for event in history.journal.of("failed told", "given up"):
-        known = event.details.get("reason") != "NotChecked"
-        if known and completed.get(event.details["run"], float("inf")) < event.time:
-            yield f"4. Proven end: {event.details['run']} of {event.whom} had completed, and is told to fail"
+        run = event.details["run"]
+        if run not in unknown and completed.get(run, float("inf")) < event.time:
+            yield f"4. Proven end: {run} of {event.whom} had completed, and is told to fail"
 
 
 # --- 5. Nothing is dropped -------------------------------------------------------------------------------

@@ -28,9 +28,10 @@ OTHER_FAULTS = (
     "is lost",
     "shows late",
     "is away",
+    "starts late",
 )
-"""What may happen to batches, messages, recomputes, executions, sweeps, writes as the index shows them,
-and to the platform."""
+"""What may happen to batches, messages, recomputes, executions, sweeps, writes as the index shows them, the
+platform, and functions that the workflow calls."""
 
 
 class Faults:

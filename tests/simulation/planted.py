@@ -228,9 +228,12 @@ def starts_under_new_names(self: Workflow, run_id: str, given: str, number: int 
     _starts(self, f"{run_id}-{next(_identities)}" if number else run_id, given, number)
 
 
+_still_holding = slots.still_holding
+
+
 def counts_unread_holders_as_free(holders: Sequence[Holder], entries: Mapping[Target, Entry]) -> list[Holder]:
     """What could not be read does not hold."""
-    return [holder for holder in slots.still_holding(holders, entries) if holder.target in entries]
+    return [holder for holder in _still_holding(holders, entries) if holder.target in entries]
 
 
 def takes_no_slot(self: Slots, limit: int, holder: Holder) -> bool:
@@ -397,12 +400,14 @@ LATE = {"fails, takes effect later": 0.15}
 LOST = {"fails after its effect": 0.2}
 DIES = {"crashes after its effect": 0.15}
 ABORTED = {"is aborted": 0.5}
+ABORTED_AND_LATE = {"is aborted": 0.9, "starts late": 0.4}
+CALM = {"is delayed": 0.0}
 APART = {"flag and timestamp change apart": 0.33, "fails at the platform": 0.1}
 IN_PART = {"is seen to in part": 0.5}
 TWICE = {"is delivered twice": 0.3}
 
 TRAINED = {**KINDS, "training": 8, "message": 6, "recent": 6}
-WISHES = {"schedule": 4, "other": 1}
+WISHES = {"wish": 2, "other": 1}
 SAMPLES = {"sample": 8, "recent": 4, "event": 1}
 UPLOADS = {"upload": 1, "event": 1}
 
@@ -430,7 +435,9 @@ OF_THE_MODEL = {
         "8", patches={f"{RECONCILE}.check_up": resumes_nothing}, rates=ABORTED
     ),
     "resumed by other names than the number": _planted(
-        "2", patches={"arcanna_metrics.workflow.Workflow.start": starts_under_new_names}, rates=ABORTED
+        "2",
+        patches={"arcanna_metrics.workflow.Workflow.start": starts_under_new_names},
+        rates=ABORTED_AND_LATE,
     ),
     "missing resumptions are not started": _planted(
         "8",
@@ -441,10 +448,21 @@ OF_THE_MODEL = {
 
 OTHERS = {
     "released whoever holds it": _planted(
-        "1", "2", "3", "4", patches={f"{TRANSITIONS}.release": releases_what_was_taken_over}, rates=LATE
+        "1",
+        "2",
+        "3",
+        "4",
+        patches={f"{TRANSITIONS}.release": releases_what_was_taken_over},
+        kinds=UPLOADS,
+        rates=ABORTED_AND_LATE,
     ),
     "released whoever follows it": _planted(
-        "1", "2", "4", patches={f"{TRANSITIONS}.release": releases_what_is_resumed}, rates={**ABORTED, **SLOW}
+        "1",
+        "2",
+        "4",
+        patches={f"{TRANSITIONS}.release": releases_what_is_resumed},
+        kinds=UPLOADS,
+        rates=ABORTED_AND_LATE,
     ),
     "covered by a failed run": _planted("4", patches={f"{TRANSITIONS}.release": covers_after_a_failure}),
     "baseline after the request": _planted(
@@ -453,7 +471,9 @@ OTHERS = {
     "requested while others recompute": _planted(
         "2", patches={f"{START}.Starter.start": asks_while_others_recompute}
     ),
-    "no lag but the settling": _planted("1", lag=SETTLING, kinds=UPLOADS),
+    "no lag but the settling": _planted(
+        "1", lag=SETTLING, kinds={"event": 1}, rates=CALM, slots=(0,), spacing=(0.0,)
+    ),
     "settling does not count": _planted("1", lag=LAG - SETTLING),
     "dead letters that could be understood": _planted(
         "5", patches={"arcanna_metrics.trigger.read_json": dead_letters_what_could_be_recorded_later}

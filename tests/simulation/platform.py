@@ -48,7 +48,8 @@ class Platform:
         self._pauses = self._random.random() < 0.2
         self._lists_jobs = self._random.random() < 0.5
         self._tells_ids = self._random.random() < 0.8
-        self._skew = self._random.uniform(-3600, 3600)  # its clock is nobody's business but its own
+        # Its clock is nobody's business but its own.
+        self._skew = self._random.choice([5.0, 3000.0]) * self._random.uniform(-1, 1)
         self._away = self._random.uniform(0, 2000)
         self._back = self._away + self._random.uniform(100, 6000)
         for model, job_id in JOB_OF.items():

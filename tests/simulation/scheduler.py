@@ -41,6 +41,7 @@ class Process:
         self.killed = False
         self.ended = False
         self.calls = 0
+        self.only_looks = False  # an invocation for sweeps alone
         self.claimed = ""  # the run that it has claimed a target for last
         self.releases = "", ""  # the run that it is to release, and how that ended
         self.caller: Process | None = None  # who waits for its end

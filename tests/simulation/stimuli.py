@@ -76,6 +76,7 @@ KINDS: Mapping[str, int] = {
     "message": 3,
     "direct": 3,
     "schedule": 2,
+    "wish": 1,
     "garbage": 1,
     "other": 2,
     "training": 2,
@@ -130,6 +131,7 @@ def body_of(stimulus: Stimulus, now: float) -> str:
         },
         "message": lambda: {"job_id": job, "happened_at": to_iso(now) if in_full else None},
         "direct": lambda: target if in_full else {"job_id": job},
+        "wish": lambda: {**target, "older_than_seconds": OLDER_THAN if in_full else 10},
         "schedule": lambda: _scheduled(stimulus.variant, whole_seconds),
     }
     if stimulus.kind == "garbage":

@@ -274,7 +274,7 @@ class Town:
 
 
 def test_thousands_of_targets_never_exceed_the_slots_and_none_is_forgotten() -> None:
-    targets, slots = 2000, 100
+    targets, slots = 2000, 50
     town = Town(targets=targets, slots=slots, crash_every=20)
     town.send({"models": "all"}, START)
     with unobserved():
@@ -323,6 +323,7 @@ def test_the_work_of_a_look_is_in_proportion_to_the_free_slots() -> None:
         for free in (0, 1, 5, 10)
     }
     for (targets, free), made in calls.items():
+        del made["Query for the gauges"]  # of a page for each thousand: once a minute, by the sweep
         shown = ", ".join(f"{number} {what}" for what, number in sorted(made.items()))
         print(f"{targets} targets due, {free} of 10 slots free: {shown}")
 
@@ -336,7 +337,7 @@ def test_the_work_of_a_look_is_in_proportion_to_the_free_slots() -> None:
 
 @pytest.mark.long
 def test_a_platform_that_is_away_for_a_week_loses_nothing() -> None:
-    targets, slots, back = 300, 10, START + 7 * DAY
+    targets, slots, back = 200, 10, START + 7 * DAY
     town = Town(targets=targets, slots=slots, away=START, back=back)
     updates = Random(2)
     for _ in range(2000):

@@ -25,7 +25,7 @@ def test_a_planted_bug_is_found(name: str) -> None:
 
 
 def test_a_broken_history_is_made_short() -> None:
-    protocol = PLANTED["a claim counts as a run"].protocol
+    protocol = PLANTED["given back while it is held"].protocol
     examined = (examine(seed, protocol) for seed in range(SEEDS))
     seed, broken = next((history.seed, broken) for history, broken in examined if broken)
 

@@ -376,7 +376,7 @@ class World:
             self._note_updates(stimulus, body)
         if stimulus.kind == "direct":
             self._invoke_directly(stimulus, json.loads(body))
-        elif stimulus.kind == "message":
+        elif stimulus.kind in ("message", "wish"):
             self._send(UPDATES_URL, body, None, {})
         else:
             self._deliver(body)
@@ -466,14 +466,13 @@ class World:
         self._invocations += 1
         self._running += 1
         process = self._process(f"trigger {self._invocations}", INVOCATION)
+        process.only_looks = all("sweep" in message.body for message in batch)
         self.scheduler.spawn(process, lambda: self._invoke(batch))
         self._poll_at(now)
 
     def _invoke(self, batch: list[Message]) -> None:
-        name = self.scheduler.process.name
-        numbers = ", ".join(str(message.number) for message in batch)
-        sweeps = all("sweep" in message.body for message in batch)
-        self.journal.note("invocation", "*", of=name, messages=numbers, sweep=sweeps)
+        process, numbers = self.scheduler.process, ", ".join(str(message.number) for message in batch)
+        self.journal.note("invocation", "*", of=process.name, messages=numbers, only_looks=process.only_looks)
         try:
             failed = self._trigger.handle_batch([message.record() for message in batch], self._remaining)
             for message in batch:
@@ -550,6 +549,9 @@ class World:
         errors: list[RecomputeError] = []
 
         def body() -> None:
+            draw = process.random.random()
+            if self.faults.strikes("starts late", process.name, self.scheduler.now, draw):
+                self.scheduler.pause(process.random.uniform(0, lives / 2))
             try:
                 answers.append(function())
             except RecomputeError as error:
@@ -646,12 +648,15 @@ class World:
 
     def _note_changes(self, old: Entry, new: Entry) -> None:
         process = self.scheduler.process
+        due = old.due_at is not None and old.due_at <= self.scheduler.now + 2 * SKEW
+        looked = process.only_looks and _waiting(old) == _waiting(new) and old.run_id != process.claimed
+        if looked and not due and not self._met_fault(process):
+            self._note(new, "broken", rule="A look that writes what was not due")
         if old.run_id and new.run_id != old.run_id:
             by, ended = process.releases
             how = ended if by == old.run_id and old.held else "taken over" if new.run_id else "given back"
             execution = process.execution if by == old.run_id else ""
-            due = _shown(new.due_at)
-            self._note(new, "freed", run=old.run_id, how=how, execution=execution, due=due)
+            self._note(new, "freed", run=old.run_id, how=how, execution=execution, due=_shown(new.due_at))
         if new.run_id and new.run_id != old.run_id:
             process.claimed = new.run_id
             self._note(new, "claimed", run=new.run_id, by=process.name, was_due=(old.due_at, old.rev))
@@ -664,6 +669,9 @@ class World:
             self._note(new, "covered", run=old.run_id, until=new.fresh_as_of)
         if old.failed_as_of != new.failed_as_of:
             self._note(new, "given up", run=old.run_id, until=new.failed_as_of)
+
+    def _met_fault(self, process: Process) -> bool:
+        return any(fault.startswith(f"{process.name}:") for fault in self.faults.injected)
 
     def _note(self, entry: Entry, what: str, **details: object) -> None:
         self.journal.note(what, whom(entry.target), entry=key(entry.target), **details)

@@ -209,7 +209,19 @@ def test_the_status_has_one_row_for_each_target_and_none_for_the_slots(
     assert "security-alerts" not in printed
     assert "and sweeps: 0 visible, 0 delayed, 0 in progress.\nDead letters: 0.\n" in printed
 
+
+def test_the_status_of_a_job_by_its_name_is_that_of_its_id(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deployed(stack, LedgerTable=stack.ledger_table, RecomputeWorkflowArn=stack.workflow_arn)
+    stack.put(Entry(TARGET, fresh_as_of=1e9, history=(past(),)))
+    stack.put(Entry(Target("77", None), fresh_as_of=1e9))
+    stack.put(Entry(Target("security-alerts", None), name_of=MODEL.job_id))
     assert run(monkeypatch, "status", "--job", "security-alerts") == 0
+    printed = capsys.readouterr().out
+    assert "job 1234" in printed
+    assert "job 77" not in printed
+    assert run(monkeypatch, "status", "--job", "another") == 0
     assert "The ledger does not know this model" in capsys.readouterr().out
 
 

@@ -336,6 +336,37 @@ def test_bug_that_one_entry_meets_postpones_that_entry_only(
     assert (scene.entry(OTHERS[0]).due_at or 0.0) > scene.clock.now
 
 
+def test_bug_while_a_run_is_started_keeps_neither_the_target_nor_the_slot(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.pace = replace(PACE, slots=1)
+    scene.update(OTHERS[0], age=90)
+    scene.update(TARGET)
+    start = scene.reconciler._starter.start  # noqa: SLF001
+
+    def buggy(claimed: Entry) -> None:
+        if claimed.target == OTHERS[0]:
+            raise ZeroDivisionError
+        start(claimed)
+
+    monkeypatch.setattr(scene.reconciler._starter, "start", buggy)  # noqa: SLF001
+    scene.look()
+    assert scene.entry(OTHERS[0]).run_id is None
+    assert scene.entry(OTHERS[0]).due_at == scene.clock.now + PACE.start_grace
+    assert scene.entry().run_id
+
+
+def test_check_ups_of_full_slots_end_in_time(scene: Scene) -> None:
+    scene.pace = replace(PACE, slots=3)
+    for target in OTHERS[:3]:
+        scene.started(target)
+    for target in OTHERS[:3]:
+        scene.ledger.apply(target, lambda entry: replace(entry, due_at=scene.clock.now))
+    before = [scene.entry(target) for target in OTHERS[:3]]
+    scene.look(lambda: RESERVE - 1)
+    assert [scene.entry(target) for target in OTHERS[:3]] == before
+
+
 def test_look_ends_in_time(scene: Scene) -> None:
     scene.update()
     scene.look(lambda: RESERVE - 1)
@@ -570,6 +601,17 @@ def test_name_whose_id_the_platform_has_told_is_forwarded(scene: Scene, with_nam
     scene.ledger.apply(NAMED, lambda entry: replace(entry, name_of="1234"))
     scene.look()
     assert scene.entry().run_id == "run-1"
+
+
+def test_learned_id_that_the_platform_does_not_know_any_more_is_learned_anew(
+    scene: Scene, with_names: dict[str, str]
+) -> None:
+    scene.update(NAMED)
+    scene.ledger.apply(NAMED, lambda entry: replace(entry, name_of="1234"))
+    failure: Any = {"reason": "Rejected"}
+    scene.ledger.apply(TARGET, lambda entry: replace(entry, last_failure=failure))
+    scene.look()
+    assert scene.executions.inputs["run-1"]["run"]["job_id"] == "security-alerts"
 
 
 def test_batch_by_name_is_recorded_under_the_id_once(scene: Scene, with_names: dict[str, str]) -> None:

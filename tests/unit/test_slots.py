@@ -6,7 +6,7 @@ import pytest
 
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import Ledger
-from arcanna_metrics.protocol.slots import Holder, Slots, Vacancy
+from arcanna_metrics.protocol.slots import MOST_UNREAD, Holder, Slots, Vacancy
 from arcanna_metrics.targets import Target
 from tests.doubles import Clock, Stack
 
@@ -89,6 +89,15 @@ def test_entry_that_cannot_be_read_counts_as_holding(scene: Scene, monkeypatch: 
     monkeypatch.setattr(scene.ledger, "read_all", reads_nothing)
     assert scene.slots.glance(1).free == 0
     assert not scene.slots.take(1, scene.claimed(1))
+
+
+def test_holders_that_are_gone_do_not_fill_the_item(scene: Scene) -> None:
+    for number in range(2 * MOST_UNREAD):
+        target = Target("я" * 120, f"model-{number}")
+        scene.ledger.apply(target, lambda entry: replace(entry, run_id="run", due_at=1.0))
+        assert scene.slots.take(1000, Holder("run", target))
+        scene.ledger.apply(target, lambda entry: replace(entry, run_id=None))
+    assert scene.slots.glance(1000).free > 1000 - MOST_UNREAD - 1
 
 
 def test_two_that_take_the_last_slot_at_once_get_one(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

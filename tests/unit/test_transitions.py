@@ -367,6 +367,14 @@ def test_what_arrived_by_name_is_recorded_for_the_job_once() -> None:
     assert emptied(mailbox, PACE).due_at is None
 
 
+def test_what_finds_no_room_in_the_jobs_batch_is_simply_needed() -> None:
+    full = tuple(Element(f"a{n}", NOW, 1, NOW + 9) for n in range(MOST_ELEMENTS))
+    more = tuple(Element(f"b{n}", NOW + n, 1, NOW + 9) for n in range(3))
+    job = receive(replace(CLEAN, batch=full), replace(CLEAN, batch=more), PACE)
+    assert len(job.batch) == MOST_ELEMENTS
+    assert job.needed_as_of == NOW + 2
+
+
 def test_what_the_job_has_covered_does_not_wait_again_because_it_came_by_name() -> None:
     fresh = replace(CLEAN, fresh_as_of=NOW + LAG)
     assert receive(fresh, recorded(update(NOW, "a")), PACE) is fresh

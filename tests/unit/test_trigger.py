@@ -11,7 +11,7 @@ from arcanna_metrics.intake import routes
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.observability import metrics
 from arcanna_metrics.protocol.entry import Entry
-from arcanna_metrics.protocol.ledger import Ledger
+from arcanna_metrics.protocol.ledger import Ledger, to_item
 from arcanna_metrics.protocol.reconcile import RESERVE, Reconciler
 from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, SETTLES, claim, hold, resume
 from arcanna_metrics.runs.run import Run
@@ -282,6 +282,36 @@ def test_sweep_emits_gauges_while_anything_waits_or_runs_and_looks(scene: Scene)
         "OldestUpdateAge": [105.0],
     }
     assert scene.looks == [[]]
+
+
+def test_sweep_emits_gauges_also_where_updates_never_cease(scene: Scene) -> None:
+    metrics.clear_metrics()
+    scene.stack.put(Entry(TARGET, waiting_since=scene.clock.now - 90_000, due_at=scene.clock.now - 1))
+    scene.deliver({"job_id": "8"}, {"sweep": True})
+    assert metrics.metric_set["OldestUpdateAge"]["Value"] == [90_000.0]
+
+
+def test_entry_that_somebody_has_edited_keeps_no_sweep_from_looking(scene: Scene) -> None:
+    scene.stack.put(Entry(ACTIVE_TARGET, due_at=1.0, needed_as_of=1.0))
+    item: Any = {**to_item(Entry(TARGET, due_at=1.0), 1), "waiting_since": {"S": ""}}
+    scene.stack.dynamodb.put_item(TableName=scene.stack.ledger_table, Item=item)
+    assert scene.deliver({"sweep": True}) == []
+    assert scene.looks == [[]]
+
+
+def test_report_of_a_run_whose_entry_somebody_has_edited_brings_no_message_back(scene: Scene) -> None:
+    item: Any = {**to_item(Entry(TARGET, run_id="run-1", due_at=1.0), 1), "requested_at": {"S": "junk"}}
+    scene.stack.dynamodb.put_item(TableName=scene.stack.ledger_table, Item=item)
+    assert scene.deliver(ended("FAILED"), {"job_id": "9"}) == []
+    assert scene.looks == [[Target("9", None)]]
+
+
+def test_lower_spacing_reaches_what_already_waits(scene: Scene) -> None:
+    now = scene.clock.now
+    waiting = Entry(TARGET, needed_as_of=now - 60, waiting_since=now - 95, fresh_as_of=now - 900)
+    scene.stack.put(replace(waiting, due_at=now + 7 * 86400))  # with a spacing of a week
+    scene.deliver({"sweep": True})
+    assert scene.entry().due_at == now - 60
 
 
 def test_age_of_a_batch_counts_from_when_it_was_enough(scene: Scene) -> None:

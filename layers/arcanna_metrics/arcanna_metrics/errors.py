@@ -1,7 +1,7 @@
 """What can go wrong, named for what the caller does about it.
 
 RecomputeError
-├── RetryLater               passes by itself: the queue or the workflow tries again
+├── RetryLater               passes by itself: the target stays due, or the workflow retries
 │   ├── PlatformUnavailable  no answer, or a temporary one (time-out, connection, 429, 5xx)
 │   ├── PlatformBusy         the platform is recomputing for somebody else
 │   ├── ActiveModelChanged   another model became the job's active one while a run was being started
@@ -15,8 +15,8 @@ RecomputeError
 │   └── NotSubscribed        an SNS topic that somebody has to confirm before it delivers here
 └── ConfigurationError       a setting or the routes are wrong: somebody has to correct them
 
-The class names are part of the contract: the workflow retries by them, and they are the reasons in outcome
-events, dead letters, logs and metrics.
+The class names are part of the contract: they are the reasons in outcome events, dead letters, logs and
+metrics.
 """
 
 NO_WAY = "In a VPC, the functions need a route to it"

@@ -1,7 +1,8 @@
 """What trigger_recompute does: record what has happened, then look at what is due."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
@@ -28,7 +29,7 @@ from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import Ledger
 from arcanna_metrics.protocol.reconcile import RESERVE, Reconciler
 from arcanna_metrics.runs.run import Result, Run
-from arcanna_metrics.settings import JobSettings
+from arcanna_metrics.settings import JobSettings, Pace
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.updates import Update
@@ -93,6 +94,7 @@ class Trigger:
         self._clock = clock
         self._sleep = sleep
         self._draw = draw
+        self._pace: Pace | None = None
 
     # --- Record, then reconcile --------------------------------------------------------------------------
 
@@ -186,24 +188,22 @@ class Trigger:
 
     def _reconcile(self, intake: _Intake, remaining: Callable[[], float]) -> None:
         """Looks at what is due. What this misses, the next sweep does not."""
-        try:
-            for ended in intake.ended:
-                report = partial(transitions.report, run_id=ended.run_id, now=self._clock())
+        for ended in intake.ended:
+            report = partial(transitions.report, run_id=ended.run_id, now=self._clock())
+            with _as_a_hint("report not noted"):
                 self._ledger.apply(ended.target, report)
-            if intake.recorded or (intake.sweep and self._measure()):
-                self._nap(intake.recorded.values())
-                self._look(remaining, self._due(intake.recorded))
-        except RetryLater as error:
-            count(type(error).__name__)
-            logger.warning("nothing looked at", extra=said(error))
+        waits = False
+        if intake.sweep:  # whatever else there is: alarms need the gauges most while updates keep coming
+            with _as_a_hint("nothing measured"):
+                waits = self._measure(remaining)
+        if intake.recorded or waits:
+            self._nap(intake.recorded.values())
+            self._look(remaining, self._due(intake.recorded))
 
     def _look(self, remaining: Callable[[], float], recorded: Iterable[Target]) -> None:
         """Looks at what is due. Whoever calls has done its own work, so no error is the caller's."""
-        try:
+        with _as_a_hint("look cut short"):
             self._reconciler.look(remaining, recorded)
-        except Exception as error:  # noqa: BLE001  # the next sweep looks again
-            count(type(error).__name__)
-            logger.exception("look cut short", extra=said(error))
 
     def _nap(self, entries: Iterable[Entry]) -> None:
         """Waits for what is due within moments: clocks differ, and the next sweep may be a minute away."""
@@ -216,16 +216,30 @@ class Trigger:
         now = self._clock()
         return [target for target, entry in recorded.items() if (entry.due_at or inf) <= now]
 
-    def _measure(self) -> bool:
+    def _measure(self, remaining: Callable[[], float]) -> bool:
         """Emits the gauges that alarms watch; False where nothing waits or runs."""
         listed, now = self._ledger.waiting_or_running(), self._clock()
         if not listed:
             return False
+        self._apply_new_pace(
+            [each.target for each in listed if not each.running and each.due_at > now], remaining
+        )
         due = [each for each in listed if not each.running and each.due_at <= now]
         ages = [now - each.waiting_since for each in listed if each.waiting_since is not None]
         ages += [now - each.due_at for each in due]  # of a batch that has been enough since then
         gauges(due=len(due), oldest=max(ages, default=0.0), running=sum(each.running for each in listed))
         return True
+
+    def _apply_new_pace(self, waiting: Iterable[Target], remaining: Callable[[], float]) -> None:
+        """Has a pace that has changed reach what already waits: a lower spacing, say. Once for each pace."""
+        if (pace := self._settings("").pace) == self._pace:
+            return
+        for target in waiting:
+            if remaining() < RESERVE:
+                return
+            of_job = self._settings(target.job_id).pace
+            self._ledger.apply(target, partial(transitions.settled, pace=of_job))
+        self._pace = pace
 
     def _dead_letter_all(self, unusable: Mapping[str, DeadLetter]) -> list[str]:
         """Sends messages, by their ids, to the dead-letter queue. Returns those that could not be sent."""
@@ -273,6 +287,17 @@ class Trigger:
         logger.info("run released" if after else "run was released before", outcome=result["outcome"])
         self._look(remaining, [target])
         return after is not None
+
+
+@contextmanager
+def _as_a_hint(failure: str) -> Iterator[None]:
+    """What only hurries things may fail: the message is recorded, and the next sweep looks again."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        if isinstance(error, RetryLater):
+            count(type(error).__name__)
+        logger.exception(failure, extra=said(error))
 
 
 def target_of(run: Run) -> Target:

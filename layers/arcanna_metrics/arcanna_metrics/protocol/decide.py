@@ -11,7 +11,7 @@ from arcanna_metrics.settings import Pace
 from arcanna_metrics.updates import WHOLE
 
 PATIENCE = 2
-"""Visibility lags that an update waits for later ones, beyond what it must.
+"""Visibility lags that an update waits for later ones, after it is visible.
 
 Where uploads never cease, waiting until the last is visible would be for ever."""
 

@@ -116,7 +116,11 @@ class Ledger:
 
     def waiting_or_running(self) -> list[Due]:
         """All targets for which anything waits or runs, the next due first."""
-        return [_due(item) for item in islice(self._index("due = :due", {}), MOST_LISTED)]
+        found = []
+        for item in islice(self._index("due = :due", {}), MOST_LISTED):
+            with suppress(ValueError):  # somebody has edited the item
+                found.append(_due(item))
+        return found
 
     def _index(
         self, condition: str, values: dict[str, Any], page: int | None = None

@@ -12,7 +12,7 @@ from itertools import chain
 from random import random
 from typing import Literal
 
-from arcanna_metrics.errors import ActiveModelChanged, PlatformBusy, RetryLater, UndocumentedAnswer
+from arcanna_metrics.errors import ActiveModelChanged, PlatformBusy, Rejected, RetryLater, UndocumentedAnswer
 from arcanna_metrics.observability import count, logger, said
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.protocol.backoff import postponement
@@ -82,7 +82,7 @@ class Reconciler:
         `remaining` tells the invocation's remaining seconds. `recorded` may be due without being in the index
         yet, and come last. Raises AwsUnavailable where it cannot be read what is due.
         """
-        if not self._has_vacancy():
+        if not self._has_vacancy(remaining):
             return
         failures = 0
         for target in _unique(chain(self._ledger.due(self._clock()), recorded)):
@@ -93,15 +93,18 @@ class Reconciler:
                 return
             failures = failures + 1 if step == "failed" else 0
 
-    def _has_vacancy(self) -> bool:
+    def _has_vacancy(self, remaining: Callable[[], float]) -> bool:
         """Whether a slot is free, also after a look at the runs that hold them, where that is due."""
         limit = self._pace("").slots
         if not limit:
             return True
         vacancy = self._slots.glance(limit)
         due = [e.target for e in vacancy.holding if isinstance(self._decide(e), CheckUp)]
+        failures = 0
         for target in due:
-            self.reconcile(target)
+            if remaining() < RESERVE or failures >= MOST_FAILURES:
+                break
+            failures = failures + 1 if self.reconcile(target) == "failed" else 0
         return vacancy.free > 0 or (bool(due) and self._slots.glance(limit).free > 0)
 
     def reconcile(self, target: Target) -> Step:
@@ -152,6 +155,9 @@ class Reconciler:
                 self._tell(error, target)
                 self._give_back(claimed, error)
                 return _step_after(error)
+            except Exception as error:  # noqa: BLE001  # a bug keeps neither the target nor the slot
+                logger.exception("run not started", extra=said(error))
+                self._give_back(claimed, RetryLater(str(error), effect_unknown=True))
         return "done"
 
     def _give_back(self, claimed: Entry, error: RetryLater | None) -> None:
@@ -170,7 +176,7 @@ class Reconciler:
         name, model_id = entry.target
         if is_id(name):
             return False
-        job_id = self._arcanna.job_id_of(name) or entry.name_of
+        job_id = self._arcanna.job_id_of(name) or self._learned_id(entry)
         if job_id is None:
             return False
         pace = self._pace(job_id)
@@ -179,6 +185,13 @@ class Reconciler:
         self._ledger.swap(entry, replace(emptied(entry, pace), name_of=job_id))
         self.reconcile(target)
         return True
+
+    def _learned_id(self, entry: Entry) -> str | None:
+        """The id that the platform last answered with, unless it does not know that job any more."""
+        if entry.name_of is None:
+            return None
+        failure = self._ledger.read(Target(entry.name_of, entry.target.model_id)).last_failure
+        return None if failure and failure["reason"] == Rejected.__name__ else entry.name_of
 
     # --- Looking after a run -----------------------------------------------------------------------------
 

@@ -18,6 +18,9 @@ from arcanna_metrics.targets import Target
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
+MOST_UNREAD = 100
+"""Holders that are listed before somebody looks which of them are gone: an item has 400 KB."""
+
 KEY = {"job_id": {"S": NO_JOB}, "model_id": {"S": "slots"}}
 
 
@@ -55,7 +58,7 @@ class Slots:
         """Takes one of `limit` slots for a run that has claimed its target; False if none is free."""
         for _ in range(CONTENTION):
             rev, holders = self._read()
-            if len(holders) >= limit:
+            if len(holders) >= min(limit, MOST_UNREAD):  # before those that are gone fill the item
                 holders, _ = self._still_holding(holders)
             if len(holders) >= limit:
                 return False
@@ -78,7 +81,7 @@ class Slots:
         return int(item["rev"]["N"]), [Holder(run_id, Target(*target)) for run_id, target in listed]
 
     def _swap(self, rev: int, holders: Sequence[Holder]) -> bool:
-        listed = json.dumps(holders, separators=(",", ":"))
+        listed = json.dumps(holders, separators=(",", ":"), ensure_ascii=False)
         item: dict[str, Any] = {**KEY, "rev": {"N": str(rev + 1)}, "holders": {"S": listed}}
         return swap_item(self._dynamodb, self._table, item, rev)
 

@@ -1,10 +1,13 @@
 """Every way in which an entry changes.
 
-                  record                claim                 hold
-    free, clean  -------->  free, dirty ------->  claimed  ----------->  held
-         ^                      ^                    |                    |  resume: another execution
-         |                      +---- give_back -----+                    |
-         +----------------------+-------------- take_back, release -------+
+                 record                claim                hold
+    free, clean ---------> free, dirty -------> claimed ----------> held --+
+         ^                    ^                  |                  | ^    | resume: another
+         |                    |                  |                  | +----+ execution follows
+         |                    +-- give_back -----+                  |
+         |                    +-- take_back -----+------------------+
+         |                    +-- release, if anything waits -------+
+         +----------------------- release, otherwise ---------------+
 
 Each transition is a pure function of the entry that was read. It returns the entry to write, the same entry
 where nothing changes, or None where the entry is not what the caller takes it for.
@@ -144,14 +147,15 @@ def receive(entry: Entry, mailbox: Entry, pace: Pace) -> Entry:
     """Notes for a job what has arrived under its name."""
     known = {element.identity for element in entry.batch}
     more = [element for element in mailbox.batch if element.identity not in known]
+    room = max(0, MOST_ELEMENTS - len(entry.batch))
     new = settled(
         replace(
             entry,
-            needed_as_of=_latest(entry.needed_as_of, mailbox.needed_as_of),
+            needed_as_of=_latest(entry.needed_as_of, mailbox.needed_as_of, *(e.as_of for e in more[room:])),
             waiting_since=_earliest(entry.waiting_since, mailbox.waiting_since),
             wanted_as_of=_latest(entry.wanted_as_of, mailbox.wanted_as_of),
             wanted_at=_latest(entry.wanted_at, mailbox.wanted_at),
-            batch=(*entry.batch, *more),
+            batch=(*entry.batch, *more[:room]),
         ),
         pace,
     )
