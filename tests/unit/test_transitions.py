@@ -1,6 +1,7 @@
 """Every way in which an entry changes, one at a time and without AWS."""
 
 from dataclasses import replace
+from math import inf
 from typing import Any, cast
 
 import pytest
@@ -307,6 +308,30 @@ def test_update_that_was_not_visible_at_the_request_waits_from_the_request_on() 
 
 
 @pytest.mark.parametrize("outcome", ["completed", "failed"])
+def test_updates_during_a_run_share_one_more_run_that_covers_the_last(outcome: str) -> None:
+    entry = recorded(update(NOW + 9, "b"), update(NOW + 900, "c"), entry=HELD)
+    after = released(entry, result=a_result(outcome))
+    assert after.due_at == NOW + 900 + LAG  # a run that starts sooner cannot see the last, so another follows
+    again = replace(claim(after, "run-1", NOW + 900 + LAG), held=True)
+    assert not released(again, a_run(NOW + 900 + LAG)).dirty
+
+
+def test_updates_that_never_cease_after_a_run_wait_no_longer_than_for_the_last_during_it() -> None:
+    after = released(recorded(update(NOW + 900, "b"), entry=HELD))
+    assert recorded(update(NOW + 901, "c"), update(NOW + 990, "d"), entry=after).due_at == NOW + 900 + LAG
+
+
+def test_request_by_hand_after_a_run_does_not_wait_for_what_came_during_it() -> None:
+    after = released(recorded(update(NOW + 900, "b"), entry=HELD))
+    hurried = recorded(update(NOW + 910, by_hand=True), entry=after)
+    assert (hurried.due_at or inf) <= NOW + 910
+
+
+def test_run_without_updates_holds_no_later_one_back() -> None:
+    assert (released().retry_at, released().not_before) == (None, None)
+
+
+@pytest.mark.parametrize("outcome", ["completed", "failed"])
 def test_no_watermark_moves_where_another_model_became_active(outcome: str) -> None:
     spaced = replace(PACE, spacing=300.0)
     entry = replace(HELD, target=ACTIVE_TARGET)
@@ -314,6 +339,10 @@ def test_no_watermark_moves_where_another_model_became_active(outcome: str) -> N
     assert after is not None
     assert (after.fresh_as_of, after.failed_as_of, after.needed_as_of) == (None, None, HELD.needed_as_of)
     assert after.due_at == NOW + 300
+    later = recorded(update(NOW + 900, "b"), entry=entry)
+    after = release(later, a_run(), 0, a_result(outcome, active_changed=True), spaced, LATER)
+    assert after is not None
+    assert after.due_at == NOW + 900 + LAG
 
 
 def test_watermarks_never_move_back() -> None:

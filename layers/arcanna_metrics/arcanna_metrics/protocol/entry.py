@@ -44,7 +44,7 @@ class Entry:
     examples: tuple[Example, ...] = ()  # a few of their objects
 
     due_at: float | None = None  # when somebody has to look, at the latest
-    retry_at: float | None = None  # own backoff; a request by hand overrides it
+    retry_at: float | None = None  # own backoff, or see release; a request by hand overrides it
     not_before: float | None = None  # asked for by the platform, or by the pace
     attempts: int = 0  # failed ones since the last run
 

@@ -258,7 +258,8 @@ def release(
         free = replace(free, waiting_since=max(entry.waiting_since, asked))
     if outcome == "not_checked":
         return _without_those_of(postpone(free, pace, postponement), run)
-    free = replace(free, attempts=0, retry_at=None, not_before=None)
+    # What came during the run shares the next one, which waits until the last of it is visible.
+    free = replace(free, attempts=0, retry_at=entry.needed_as_of, not_before=None)
     if result["active_changed"]:
         free = replace(free, not_before=asked + pace.spacing)
     elif outcome == "completed":
