@@ -169,12 +169,12 @@ def no_more_often_than_allowed(history: History) -> Iterator[str]:
     for event in history.journal.of("job requested", "freed"):
         name: str = event.details["by" if event.what == "job requested" else "run"]
         if event.what == "freed" and event.details["how"] not in ("given back", "taken over", "not_checked"):
-            last[runs[name].entry] = runs[name].claimed_at
+            last[runs[name].entry] = runs[name].asked_at
         if event.what == "freed" and event.details["how"] not in ("given back", "taken over"):
             asked = {key: before for key, before in asked.items() if before.details["by"] != name}
         elif event.what == "job requested" and name in runs and event.time < runs[name].freed_at:
             run = runs[name]
-            since = run.claimed_at - last.get(run.entry, float("-inf"))
+            since = run.asked_at - last.get(run.entry, float("-inf"))
             if since < pace.spacing - SLACK:
                 yield f"3. No more than needed: {run.name} of {run.whom} was {since:.0f} s after the last run"
             before = asked.get((run.entry, event.whom))
@@ -289,7 +289,7 @@ def prompt(history: History) -> Iterator[str]:
         if event.what == "written":
             left[entry] = event.time
             continue
-        due_at = event.details["was_due"][0] or float("inf")
+        due_at = event.details["was_due"] or float("inf")
         if due_at > event.time + SLACK:
             yield f"7. Prompt: {event.details['run']} of {entry} was claimed before it was due"
         elif event.time - max(due_at, left[entry]) > PROMPT:
@@ -326,6 +326,7 @@ class _Run(NamedTuple):
     entry: str
     whom: str
     claimed_at: float
+    asked_at: float  # by the clock of who claimed it, before that was written
     freed_at: float
 
 
@@ -333,7 +334,7 @@ def _runs(history: History) -> dict[str, _Run]:
     freed = {e.details["run"]: e.time for e in history.journal.of("freed")}
     return {
         (name := e.details["run"]): _Run(
-            name, e.details["entry"], e.whom, e.time, freed.get(name, float("inf"))
+            name, e.details["entry"], e.whom, e.time, e.details["asked_at"], freed.get(name, float("inf"))
         )
         for e in history.journal.of("claimed")
     }

@@ -526,7 +526,8 @@ OTHERS = {
         patches={f"{RECONCILE}.Reconciler._forwarded": _forwards(_empties_whatever_has_come)},
         kinds=UPLOADS,
         by_name=(1.0,),
-        rates=SLOW,
+        rates={"is slow": 0.6},
+        slots=(0,),
     ),
     "mailbox emptied before it is forwarded": _planted(
         "1",
@@ -544,7 +545,7 @@ OTHERS = {
         "8", patches={f"{RECONCILE}.Reconciler._put_off": puts_off_what_does_not_wait}
     ),
     "execution described as soon as it has ended": _planted(
-        "7", patches={f"{TRANSITIONS}.SETTLES": 0.0}, rates=ABORTED
+        "7", patches={f"{TRANSITIONS}.SETTLES": 0.0}, rates={"is aborted": 0.9}
     ),
     "timed out though it had completed": _planted(
         "4",

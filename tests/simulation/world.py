@@ -659,7 +659,8 @@ class World:
             self._note(new, "freed", run=old.run_id, how=how, execution=execution, due=_shown(new.due_at))
         if new.run_id and new.run_id != old.run_id:
             process.claimed = new.run_id
-            self._note(new, "claimed", run=new.run_id, by=process.name, was_due=(old.due_at, old.rev))
+            claim = {"run": new.run_id, "by": process.name, "asked_at": new.requested_at}
+            self._note(new, "claimed", **claim, was_due=old.due_at)
         elif new.held and (old.held, old.resumed) != (True, new.resumed):
             self._note(new, "resumed" if old.held else "held", run=new.run_id, number=new.resumed)
         elif old.run_id == new.run_id:

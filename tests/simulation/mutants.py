@@ -1,0 +1,298 @@
+"""Bugs planted in the protocol, one at a time: a function that changes entries, or a rule between such steps.
+
+The explorer has to find each of them, or it proves nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from arcanna_metrics.protocol import transitions
+from arcanna_metrics.protocol.check_up import Finding, LookAgain, Resume, TakeBack, check_up
+from arcanna_metrics.protocol.decide import Decision, decide
+from arcanna_metrics.protocol.entry import Entry, later
+from arcanna_metrics.protocol.slots import Holder, still_holding
+from arcanna_metrics.protocol.transitions import Postponement, settled
+from arcanna_metrics.runs.run import Result, Run
+from arcanna_metrics.settings import Pace
+from arcanna_metrics.targets import Target
+from arcanna_metrics.updates import WHOLE, Update
+from arcanna_metrics.workflow import Execution
+from tests.simulation.small_steps import Code
+
+
+class Mutant(NamedTuple):
+    """Code with one bug. `scenario` is one in which it shows."""
+
+    bug: str
+    scenario: str
+    code: Code
+
+
+# --- What waits ------------------------------------------------------------------------------------------
+
+
+def record_without_due(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
+    return replace(transitions.record(entry, updates, pace), due_at=entry.due_at)
+
+
+def record_without_lag(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
+    return transitions.record(entry, updates, replace(pace, visibility_lag=0.0))
+
+
+def record_by_delivery(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
+    """An update counts from its delivery, so that one that was covered before counts again."""
+    late = [replace(u, happened_at=later(u.happened_at, entry.watermark + 1)) for u in updates]
+    return transitions.record(entry, late, pace)
+
+
+def record_judging_batches(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
+    """Whether a batch is full is judged with what a run under way is going to cover."""
+    after = transitions.record(entry, updates, pace)
+    if sum(element.share for element in after.batch) < WHOLE:
+        return after
+    return settled(replace(after, needed_as_of=max(element.as_of for element in after.batch)), pace)
+
+
+def satisfied_whatever_is_wanted(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | None:
+    """A wish that was raised since is cleared, too."""
+    lowered = replace(entry, wanted_as_of=None, wanted_at=None)
+    return transitions.satisfied(lowered, run_id, timestamp, pace)
+
+
+def decide_before_visible(entry: Entry, now: float, pace: Pace) -> Decision:
+    return decide(entry, now + pace.visibility_lag, pace)
+
+
+def decide_without_spacing(entry: Entry, now: float, pace: Pace) -> Decision:
+    return decide(entry, now, replace(pace, spacing=0.0))
+
+
+def decide_without_longest_wait(entry: Entry, now: float, pace: Pace) -> Decision:
+    batch = tuple(element._replace(until=element.until + 1e6) for element in entry.batch)
+    return decide(replace(entry, batch=batch), now, pace)
+
+
+def postpone_without_due(entry: Entry, pace: Pace, postponement: Postponement) -> Entry:
+    return replace(transitions.postpone(entry, pace, postponement), due_at=None)
+
+
+# --- The run that holds the target -----------------------------------------------------------------------
+
+
+def hold_whoever_has_it(entry: Entry, run_id: str, number: int, now: float) -> Entry | None:
+    return transitions.hold(replace(entry, run_id=run_id, resumed=number), run_id, number, now)
+
+
+def hold_whatever_the_number(entry: Entry, run_id: str, number: int, now: float) -> Entry | None:
+    return transitions.hold(entry, run_id, entry.resumed, now)
+
+
+def give_back_what_is_held(
+    entry: Entry, run_id: str, pace: Pace, postponement: Postponement | None
+) -> Entry | None:
+    return transitions.give_back(replace(entry, held=False), run_id, pace, postponement)
+
+
+def take_back_what_waits(entry: Entry, pace: Pace, postponement: Postponement | None) -> Entry:
+    """As if the run had taken along what it was for."""
+    return transitions.take_back(replace(entry, needed_as_of=None), pace, postponement)
+
+
+def release_without_due(
+    entry: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
+) -> Entry | None:
+    after = transitions.release(entry, run, number, result, pace, postponement)
+    return after and replace(after, due_at=None)
+
+
+def release_all_that_waits(
+    entry: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
+) -> Entry | None:
+    """What came during the run counts as covered."""
+    after = transitions.release(entry, run, number, result, pace, postponement)
+    return after and settled(replace(after, fresh_as_of=after.needed_as_of or after.fresh_as_of), pace)
+
+
+def release_whoever_has_it(
+    entry: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
+) -> Entry | None:
+    own = replace(entry, run_id=run["run_id"], resumed=number)
+    return transitions.release(own, run, number, result, pace, postponement)
+
+
+def release_whatever_the_number(
+    entry: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
+) -> Entry | None:
+    return transitions.release(entry, run, entry.resumed, result, pace, postponement)
+
+
+def release_although_another_is_active(
+    entry: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
+) -> Entry | None:
+    moved: Result = {**result, "active_changed": False}
+    return transitions.release(entry, run, number, moved, pace, postponement)
+
+
+def release_unchecked_as_failed(
+    entry: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
+) -> Entry | None:
+    failed: Result = {**result, "outcome": "failed"} if result["outcome"] == "not_checked" else result
+    return transitions.release(entry, run, number, failed, pace, postponement)
+
+
+# --- Checking up -----------------------------------------------------------------------------------------
+
+
+def leave_dead_claims(entry: Entry, own: Execution | None, before: Execution | None, now: float) -> Finding:
+    finding = check_up(entry, own, before, now)
+    return LookAgain(now + 1) if isinstance(finding, TakeBack) and not entry.held else finding
+
+
+def leave_dead_runs(entry: Entry, own: Execution | None, before: Execution | None, now: float) -> Finding:
+    finding = check_up(entry, own, before, now)
+    return LookAgain(now + 1) if own and isinstance(finding, Resume) else finding
+
+
+def leave_missing_resumptions(
+    entry: Entry, own: Execution | None, before: Execution | None, now: float
+) -> Finding:
+    finding = check_up(entry, own, before, now)
+    return LookAgain(now + 1) if not own and isinstance(finding, Resume) else finding
+
+
+def take_young_claims_back(
+    entry: Entry, own: Execution | None, before: Execution | None, now: float
+) -> Finding:
+    return check_up(entry, own, before, now + 1e6)
+
+
+def resume_what_is_running(
+    entry: Entry, own: Execution | None, before: Execution | None, now: float
+) -> Finding:
+    return check_up(entry, own and own._replace(running=False), before, now)
+
+
+def only_held_slots(holders: Sequence[Holder], entries: Mapping[Target, Entry]) -> list[Holder]:
+    """A slot counts as free until the run's execution has begun."""
+    return [holder for holder in still_holding(holders, entries) if entries[holder.target].held]
+
+
+MUTANTS = [
+    # The rules of the design's model.
+    Mutant(
+        "an update that is recorded has nobody look", "one update, one death", Code(record=record_without_due)
+    ),
+    Mutant(
+        "a message is deleted before its update is recorded",
+        "one update, one death",
+        Code(acknowledges_after_record=False),
+    ),
+    Mutant("a look writes whatever is there by now", "one update, one death", Code(swaps=False)),
+    Mutant(
+        "an execution goes on although its claim was taken over",
+        "one update, one death",
+        Code(hold=hold_whoever_has_it),
+    ),
+    Mutant(
+        "a claim is given back although it is held",
+        "one update, one death",
+        Code(give_back=give_back_what_is_held),
+    ),
+    Mutant("a release has nobody look at what waits", "two updates", Code(release=release_without_due)),
+    Mutant(
+        "a claim's time is taken after the baseline",
+        "one update, one death",
+        Code(claims_before_baseline=False),
+    ),
+    Mutant("a dead claim is left alone", "one update, one death", Code(check_up=leave_dead_claims)),
+    Mutant("a dead run is left alone", "one update, one death", Code(check_up=leave_dead_runs)),
+    Mutant(
+        "a resumption has a name of its own each time", "one update, one death", Code(names_by_number=False)
+    ),
+    Mutant(
+        "a missing resumption is left alone",
+        "one update, two deaths",
+        Code(check_up=leave_missing_resumptions),
+    ),
+    # Slots.
+    Mutant("slots are written whatever is there by now", "two targets, one slot", Code(swaps_slots=False)),
+    Mutant("slots are counted", "one update, one slot, one death", Code(counts_slots=True)),
+    Mutant("a slot is taken before the claim", "two targets, one slot", Code(claims_before_slot=False)),
+    Mutant(
+        "a slot is free until its run is held", "two targets, one slot", Code(still_holding=only_held_slots)
+    ),
+    Mutant(
+        "a claim is taken back while its invocation lives",
+        "two targets, one slot",
+        Code(check_up=take_young_claims_back),
+    ),
+    # The active model.
+    Mutant(
+        "the active model is not looked up again",
+        "an active model that changes",
+        Code(looks_model_up_again=False),
+    ),
+    Mutant(
+        "a watermark moves although another model is active",
+        "an active model that changes",
+        Code(release=release_although_another_is_active),
+    ),
+    # Wishes and thresholds.
+    Mutant(
+        "a wish is cleared although it was raised since",
+        "two wishes, others ask",
+        Code(satisfied=satisfied_whatever_is_wanted),
+    ),
+    Mutant(
+        "a batch is judged when it is recorded",
+        "two halves of a threshold, an update",
+        Code(record=record_judging_batches),
+    ),
+    Mutant(
+        "a batch waits for ever",
+        "a longest wait, half of a threshold",
+        Code(decide=decide_without_longest_wait),
+    ),
+    # Time.
+    Mutant("an update counts as visible at once", "a visibility lag", Code(record=record_without_lag)),
+    Mutant(
+        "a run starts before the update is visible", "a visibility lag", Code(decide=decide_before_visible)
+    ),
+    Mutant(
+        "runs are not spaced",
+        "a visibility lag and spacing, two updates",
+        Code(decide=decide_without_spacing),
+    ),
+    # Names.
+    Mutant("a mailbox is emptied of what came since", "two updates under a name", Code(swaps_mailbox=False)),
+    Mutant(
+        "a mailbox is emptied before its updates are received",
+        "one update under a name, one death",
+        Code(receives_before_emptied=False),
+    ),
+    # The rest.
+    Mutant(
+        "after a look that fails nobody looks", "one update, one death", Code(postpone=postpone_without_due)
+    ),
+    Mutant(
+        "an update counts from its delivery", "two updates, delivered twice", Code(record=record_by_delivery)
+    ),
+    Mutant(
+        "a run is taken back with what waits", "one update, one death", Code(take_back=take_back_what_waits)
+    ),
+    Mutant("others' recomputes are not waited for", "one update, others ask", Code(waits_for_others=False)),
+    Mutant("a running execution is resumed", "one update", Code(check_up=resume_what_is_running)),
+    Mutant("a release covers what came during the run", "two updates", Code(release=release_all_that_waits)),
+    Mutant("a run is released by any other", "two updates, one death", Code(release=release_whoever_has_it)),
+    Mutant(
+        "a run is released by an execution that was aborted",
+        "two updates, one death",
+        Code(release=release_whatever_the_number),
+    ),
+    Mutant(
+        "a run that could not be checked counts as failed",
+        "one update, one run unchecked",
+        Code(release=release_unchecked_as_failed),
+    ),
+]

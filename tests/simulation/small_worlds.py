@@ -1,0 +1,391 @@
+"""A whole installation in a few small numbers, for the explorer: entries, looks, executions and the platform.
+
+Two worlds in which the same can happen are to be the same world, or there would be no end to them. So an
+entry is a `Row` without what is only for people, and times and runs have small numbers: only their order
+matters. A clock there is only where `Setting.time_passes`; then it matters, too, how far apart times are,
+up to a point.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, cast
+
+from arcanna_metrics.protocol.decide import PATIENCE
+from arcanna_metrics.protocol.entry import Element, Entry
+from arcanna_metrics.protocol.transitions import record
+from arcanna_metrics.runs.run import Result, Run
+from arcanna_metrics.settings import Pace
+from arcanna_metrics.targets import Target, is_id
+from arcanna_metrics.times import to_iso
+from arcanna_metrics.updates import WHOLE, Update
+
+NEVER = 1_000_000
+"""A time that no clock here reaches."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What does not change in a world."""
+
+    targets: tuple[Target, ...] = (Target("1", "model"),)
+    looks: int = 2  # that are under way at once
+    slots: int = 0  # 0: no limit
+    lag: int = 0  # in seconds, as are the next two
+    spacing: int = 0
+    max_wait: int = NEVER  # until a share of a threshold is recomputed in any case
+    time_passes: bool = False
+    wishes: bool = False  # whether anybody compares the platform's own timestamps
+    exact: bool = True  # whether each run must be needed; not where two targets stand for one model
+
+    @cached_property
+    def pace(self) -> Pace:
+        """What the code decides with."""
+        return Pace(
+            visibility_lag=self.lag, spacing=self.spacing, slots=self.slots, start_grace=0, run_deadline=0,
+            shortest_poll=1, longest_poll=1, retry_interval=0, retry_maximum=0,
+        )  # fmt: skip
+
+    @cached_property
+    def named(self) -> bool:
+        """Whether target 0 goes by a name of the job that target 1 has the id of."""
+        return not is_id(self.targets[0].job_id)
+
+    @cached_property
+    def follows_active(self) -> bool:
+        """Whether target 0, the only one, is its job's active model: number 0 or 1 at the platform."""
+        return self.targets[0].model_id is None
+
+    @cached_property
+    def jobs(self) -> tuple[int, ...]:
+        """The job of each target; also its model at the platform, unless that is the job's active one."""
+        return tuple(0 if self.named else target for target in range(len(self.targets)))
+
+    @cached_property
+    def longest_gap(self) -> int:
+        """Beyond so many seconds between two times it makes no difference how many they are."""
+        if not self.time_passes:
+            return 1
+        wait = max(self.lag, 0 if self.max_wait == NEVER else self.max_wait)
+        return 1 + max(1, self.spacing, wait + PATIENCE * self.lag)
+
+
+# --- What a world consists of ----------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    """An entry, as far as the protocol depends on it. 0 is never, and no run."""
+
+    needed: int = 0
+    since: int = 0  # only where time passes, as are the next two
+    retry: int = 0
+    not_before: int = 0
+    wanted: int = 0
+    wanted_at: int = 0
+    batch: tuple[tuple[int, int], ...] = ()  # when an update happened, and its share
+    due: bool = False  # whether due_at is there
+    run: int = 0
+    requested: int = 0
+    held: bool = False
+    resumed: int = 0
+    fresh: int = 0
+    failed: int = 0
+
+    @property
+    def dirty(self) -> bool:
+        """Whether anything waits."""
+        return bool(self.needed or self.wanted or self.batch)
+
+    @property
+    def mark(self) -> int:
+        """Up to when updates do not wait any more."""
+        return max(self.fresh, self.failed)
+
+
+class Message(NamedTuple):
+    """An update or, with `as_of`, a wish."""
+
+    at: int = 0
+    target: int = 0
+    share: int = WHOLE
+    as_of: int = 0
+
+
+Holders = tuple[tuple[int, int], ...]
+"""Runs and their targets."""
+
+
+class Look(NamedTuple):
+    """A look of the trigger at one target, at the step that comes next."""
+
+    step: str
+    target: int
+    seen: Row = Row()  # what it has read, until it has written
+    stale: bool = False  # what it has read is another by now
+    run: int = 0
+    number: int = 0  # of the execution to start
+    requested: int = 0
+    wanted: int = 0  # what is only wanted: metrics from then on will do
+    stamp: int = 0  # of the metrics that satisfy it
+    model: int = 0
+    newer: bool = False  # a recompute ended since the baseline
+    rejected: bool = False
+    holders: Holders = ()  # of slots, as they are to be written
+
+
+class Execution(NamedTuple):
+    """An execution, at the step that comes next. Of a dead one only its input counts."""
+
+    step: str
+    target: int
+    run: int
+    number: int = 0
+    requested: int = 0
+    model: int = 0
+    newer: bool = False  # a recompute ended since the baseline
+    rejected: bool = False
+    outcome: str = ""
+    changed: bool = False  # another model is active by now
+
+
+class Model(NamedTuple):
+    """A model at the platform."""
+
+    queued: int = 0  # requests that have not begun
+    working: int = 0  # when the recompute began that is under way
+    last: int = 0  # when the last recompute that completed had begun
+    stamp: int = 0  # when it ended
+
+
+class World(NamedTuple):
+    """Everything at one moment. First, what may still happen."""
+
+    to_come: tuple[Message, ...] = ()  # updates and wishes
+    crashes: int = 0  # deaths and ambiguous failures
+    failures: int = 0  # recomputes that fail, or requests that are rejected
+    timeouts: int = 0  # runs that pass their deadline
+    unchecked: int = 0  # runs whose check cannot be called
+    others: int = 0  # recomputes that other people ask for
+    changes: int = 0  # of the active model
+    duplicates: int = 0  # messages that are delivered once more
+    unknown: int = 0  # look-ups of a name that nobody answers
+
+    clock: int = 0
+    messages: tuple[Message, ...] = ()  # in the queue
+    rows: tuple[Row, ...] = (Row(),)
+    holders: Holders = ()
+    looks: tuple[Look, ...] = ()
+    executions: tuple[Execution, ...] = ()
+    models: tuple[Model, ...] = (Model(),)
+    active: int = 0
+
+    open: tuple[Message, ...] = ()  # what has happened, and was neither covered nor told to have failed
+    covered: int = 0  # the metrics of a model that was active afterwards were of a recompute that began then
+    fault: str = ""
+
+
+# --- Rows and entries ------------------------------------------------------------------------------------
+
+
+def to_entry(row: Row, target: int, setting: Setting) -> Entry:
+    """The entry that the project's code is given."""
+    return Entry(
+        setting.targets[target],
+        needed_as_of=_time(row.needed),
+        waiting_since=_time(row.since),
+        retry_at=_time(row.retry),
+        not_before=_time(row.not_before),
+        wanted_as_of=_time(row.wanted),
+        wanted_at=_time(row.wanted_at),
+        batch=tuple(_element(Message(at, target, share), setting) for at, share in row.batch),
+        due_at=0.0 if row.due else None,
+        run_id=run_id(row.run) if row.run else None,
+        requested_at=_time(row.requested),
+        held=row.held,
+        resumed=row.resumed,
+        fresh_as_of=_time(row.fresh),
+        failed_as_of=_time(row.failed),
+    )
+
+
+def to_row(entry: Entry, setting: Setting) -> Row:
+    """What the protocol depends on of an entry. Without a clock, what only delays makes no difference."""
+    timed = setting.time_passes
+    return Row(
+        needed=int(entry.needed_as_of or 0),
+        since=int(entry.waiting_since or 0) if timed else 0,
+        retry=int(entry.retry_at or 0) if timed else 0,
+        not_before=int(entry.not_before or 0) if timed else 0,
+        wanted=int(entry.wanted_as_of or 0),
+        wanted_at=int(entry.wanted_at or 0),
+        batch=tuple((int(element.as_of) - setting.lag, element.share) for element in entry.batch),
+        due=entry.due_at is not None,
+        run=int(entry.run_id.removeprefix("run-")) if entry.run_id else 0,
+        requested=int(entry.requested_at or 0),
+        held=entry.held,
+        resumed=entry.resumed,
+        fresh=int(entry.fresh_as_of or 0),
+        failed=int(entry.failed_as_of or 0),
+    )
+
+
+def to_update(message: Message, setting: Setting) -> Update:
+    """What the project's code is given of a message."""
+    return Update(
+        setting.targets[message.target],
+        float(message.at),
+        "upload",
+        share=message.share,
+        max_wait=float(setting.max_wait),
+        older_than=float(message.at - message.as_of) if message.as_of else None,
+    )
+
+
+def to_run(execution: Execution, setting: Setting) -> Run:
+    """The run of an execution, as far as a release reads it."""
+    job_id, model_id = setting.targets[execution.target]
+    run = {
+        "run_id": run_id(execution.run),
+        "target": {"job_id": job_id, "model_id": model_id},
+        "model_id": "model",
+        "requested_at": to_iso(execution.requested),
+        "platform_job_id": None,
+        "cause": {"updates": 1, "examples": []},
+    }
+    return cast("Run", run)
+
+
+def to_result(execution: Execution) -> Result:
+    """What a release is to keep of the execution."""
+    return {
+        "outcome": cast("Any", execution.outcome),
+        "active_changed": execution.changed,
+        "past_run": None,
+        "reference": None,
+        "failure": None,
+    }
+
+
+def run_id(run: int) -> str:
+    """The id of a run."""
+    return f"run-{run}"
+
+
+def _element(message: Message, setting: Setting) -> Element:
+    update = to_update(message, setting)
+    return record(Entry(update.target), [update], setting.pace).batch[0]
+
+
+def _time(at: int) -> float | None:
+    return float(at) if at else None
+
+
+# --- Renaming --------------------------------------------------------------------------------------------
+
+
+def new_run(w: World) -> int:
+    """A number that no run has that anybody knows of."""
+    return max(_runs(w)) + 1
+
+
+def renamed(w: World, setting: Setting) -> World:
+    """The same world with the smallest numbers for times and runs, and what has no order sorted."""
+    runs, times = _runs(w), _times(w)
+    r: Mapping[int, int] = _SAME
+    t: Mapping[int, int] = _SAME
+    if max(runs) >= len(runs):
+        r = {run: n for n, run in enumerate(sorted(runs))}
+    if setting.time_passes:
+        t = _without_long_gaps(times, setting.longest_gap)
+    elif max(times) >= len(times):
+        t = {at: n for n, at in enumerate(sorted(times))}
+    if r is not _SAME or t is not _SAME:
+        w = _with_numbers(w, t, r)
+    return w._replace(
+        messages=tuple(sorted(w.messages)),
+        open=tuple(sorted(w.open)),
+        looks=tuple(sorted(w.looks)),
+        executions=tuple(sorted(w.executions)),
+    )
+
+
+def _runs(w: World) -> set[int]:
+    runs = {0}
+    runs.update(row.run for row in w.rows)
+    runs.update(execution.run for execution in w.executions)
+    runs.update(run for run, _ in w.holders)
+    for look in w.looks:
+        runs.update((look.run, look.seen.run))
+        runs.update(run for run, _ in look.holders)
+    return runs
+
+
+def _times(w: World) -> set[int]:
+    times = {0, w.clock, w.covered}
+    for row in w.rows:
+        times.update(_times_of(row))
+    for look in w.looks:
+        times.update(_times_of(look.seen))
+        times.update((look.requested, look.wanted, look.stamp))
+    times.update(execution.requested for execution in w.executions)
+    for model in w.models:
+        times.update(model[1:])
+    for message in (*w.messages, *w.open):
+        times.update((message.at, message.as_of))
+    return times
+
+
+def _times_of(row: Row) -> tuple[int, ...]:
+    times = (
+        row.needed, row.since, row.retry, row.not_before, row.wanted, row.wanted_at, row.requested, row.fresh,
+        row.failed,
+    )  # fmt: skip
+    return (*times, *(at for at, _ in row.batch)) if row.batch else times
+
+
+class _Same(dict[int, int]):
+    def __missing__(self, number: int) -> int:
+        return number
+
+
+_SAME = _Same()
+
+
+def _without_long_gaps(times: set[int], longest: int) -> Mapping[int, int]:
+    new: dict[int, int] = {}
+    before = at = 0
+    for time in sorted(times):
+        at += min(time - before, longest)
+        new[time] = at
+        before = time
+    return new
+
+
+def _with_numbers(w: World, t: Mapping[int, int], r: Mapping[int, int]) -> World:
+    def row(x: Row) -> Row:
+        return Row(
+            t[x.needed], t[x.since], t[x.retry], t[x.not_before], t[x.wanted], t[x.wanted_at],
+            tuple((t[at], share) for at, share in x.batch), x.due, r[x.run], t[x.requested], x.held,
+            x.resumed, t[x.fresh], t[x.failed],
+        )  # fmt: skip
+
+    def look(x: Look) -> Look:
+        return x._replace(
+            seen=row(x.seen), run=r[x.run], requested=t[x.requested], wanted=t[x.wanted], stamp=t[x.stamp],
+            holders=tuple((r[run], target) for run, target in x.holders),
+        )  # fmt: skip
+
+    def message(x: Message) -> Message:
+        return Message(t[x.at], x.target, x.share, t[x.as_of])
+
+    return w._replace(
+        clock=t[w.clock],
+        covered=t[w.covered],
+        messages=tuple(map(message, w.messages)),
+        open=tuple(map(message, w.open)),
+        rows=tuple(map(row, w.rows)),
+        holders=tuple((r[run], target) for run, target in w.holders),
+        looks=tuple(map(look, w.looks)),
+        executions=tuple(e._replace(run=r[e.run], requested=t[e.requested]) for e in w.executions),
+        models=tuple(Model(m.queued, t[m.working], t[m.last], t[m.stamp]) for m in w.models),
+    )
