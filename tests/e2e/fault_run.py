@@ -124,7 +124,8 @@ def _prepare(cell: Cell, scene: Scene) -> list[ApiFault]:
 def _abandon(scene: Scene, faults: Sequence[ApiFault]) -> None:
     """When the faults have struck, and no execution follows the claim any more, it expires."""
     wait_for("all faults", lambda: all(len(fault.hits) == fault.times for fault in faults), PATIENCE)
-    scene.until("the claim", lambda entry: entry.run_id)
+    # Where two looks claim at once, the fault may have struck the one that came too late.
+    scene.until("the claim", lambda entry: entry.run_id or entry.fresh_as_of)
     running = ("RUNNING",)
     wait_for("its end", lambda: all(e["status"] not in running for e in scene.executions()), PATIENCE)
     scene.let_claim_expire()

@@ -113,12 +113,15 @@ class Scene:
         self.here.arcanna.external_recompute(int(self.job_id), self.model)
 
     def stop_execution(self) -> None:
-        """What an operator does in the console to the execution that follows the run."""
+        """What an operator does in the console to the execution of the run, which then shows as ended."""
         entry = self.entry()
         machine = self.here.cloud.outputs["RecomputeWorkflowArn"].replace(":stateMachine:", ":execution:")
         number = f"-{entry.resumed}" if entry.resumed else ""
-        arn = f"{machine}:{entry.run_id}{number}"
-        self.here.cloud.client("stepfunctions").stop_execution(executionArn=arn)
+        arn, states = f"{machine}:{entry.run_id}{number}", self.here.cloud.client("stepfunctions")
+        states.stop_execution(executionArn=arn)
+        wait_for(
+            "its end", lambda: states.describe_execution(executionArn=arn)["status"] != "RUNNING", PATIENCE
+        )
 
     def let_claim_expire(self) -> None:
         """Makes the claim so old that its invocation is dead for certain. One that is held stays as it is."""

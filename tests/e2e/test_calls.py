@@ -15,7 +15,7 @@ def test_a_run_with_k_checks_takes_k_plus_2_requests_and_the_fewest_writes_and_t
 
     assert calls.polls >= 3
     assert calls.platform == calls.polls + 2  # the baseline, the request, and the checks
-    assert calls.writes == 5  # record, claim, slot, hold, release
+    assert calls.writes == 4  # record, claim, hold, release
     # Hold, IsHeld, Judge; then Wait, CheckStatus, Judge for each check; then Publish, IsNotified, Release,
     # Conclude, Completed.
     assert calls.transitions == 3 + 3 * calls.polls + 5

@@ -20,6 +20,7 @@ from moto.dynamodb.models.table import Table
 from moto.stepfunctions.models import StateMachine
 
 from tests.harness import wait_for
+from tests.install import Failed
 from tests.local_cloud import ApiFault, FunctionError, Incomplete, LocalCloud, ProcessDied, deaths
 from tests.local_cloud.cloud import PROJECT
 from tests.local_cloud.deployment import deploy
@@ -127,7 +128,7 @@ def test_what_has_not_changed_is_not_built_again(
 ) -> None:
     monkeypatch.setenv("PATH", "/no/make/here")
     assert package(TEMPLATE, {}, REGION, directory / "artifacts").folders
-    with pytest.raises(FileNotFoundError, match="make"):
+    with pytest.raises(Failed, match="make: No such file"):
         package(TEMPLATE, {}, REGION, directory / "other")
 
 

@@ -5,6 +5,7 @@ runtime client; what moto lacks of Lambda, EventBridge and Scheduler is here. IA
 are recorded by role instead), alarms are not evaluated, and metrics are not taken from logs.
 """
 
+import tests.this_machine  # noqa: F401
 from tests.local_cloud.api import ApiFault as ApiFault
 from tests.local_cloud.api import Call as Call
 from tests.local_cloud.cloud import FunctionError as FunctionError

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +17,9 @@ import boto3
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
+
+from tests.install import call
+from tests.this_machine import proxies
 
 BUCKET = "local-cloud-artifacts"
 logging.getLogger("samtranslator").setLevel(logging.ERROR)  # it misses metrics that nobody asked for
@@ -97,12 +99,10 @@ def _built(logical_id: str, source: Path, cache: Path) -> Path:
         work, artifacts = Path(scratch, "source"), Path(scratch, "artifacts")
         shutil.copytree(source, work, ignore=shutil.ignore_patterns(*_IGNORED))
         artifacts.mkdir()
-        subprocess.run(  # noqa: S603 - the project's own Makefiles
-            ["make", "--silent", f"build-{logical_id}", f"ARTIFACTS_DIR={artifacts}"],  # noqa: S607
+        call(  # an interrupt ends it without a word
+            *("make", "--silent", f"build-{logical_id}", f"ARTIFACTS_DIR={artifacts}"),
             cwd=work,
-            check=True,
-            stdout=2,  # what make says is no output of who builds, which others read
-            env={k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "PYTHON"))},
+            env={k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "PYTHON"))} | proxies(),
         )
         artifacts.rename(target)
     return target
