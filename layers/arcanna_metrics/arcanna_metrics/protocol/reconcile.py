@@ -223,10 +223,9 @@ class Reconciler:
     def _put_off(self, target: Target, error: Exception) -> None:
         try:
             entry = self._ledger.read(target)
-            pace = self._pace(target.job_id)
-            later = postpone(entry, pace, self._postponement(entry, error))
-            if later != entry:  # nothing waits, say
-                self._ledger.swap(entry, later)
+            if isinstance(self._decide(entry), Start | CheckUp):  # unless somebody else has seen to it
+                pace = self._pace(target.job_id)
+                self._ledger.swap(entry, postpone(entry, pace, self._postponement(entry, error)))
         except Exception as again:  # noqa: BLE001  # the next look meets it as it was
             logger.error("entry not postponed", extra=target._asdict() | said(again))
 
