@@ -654,7 +654,8 @@ class World:
             self._note(new, "broken", rule="A look that writes what was not due")
         if old.run_id and new.run_id != old.run_id:
             by, ended = process.releases
-            how = ended if by == old.run_id and old.held else "taken over" if new.run_id else "given back"
+            released = by == old.run_id and old.held and (not new.attempts or ended == "not_checked")
+            how = ended if released else "taken over" if new.run_id else "given back"
             execution = process.execution if by == old.run_id else ""
             self._note(new, "freed", run=old.run_id, how=how, execution=execution, due=_shown(new.due_at))
         if new.run_id and new.run_id != old.run_id:

@@ -5,11 +5,14 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from arcanna_metrics.protocol.decide import PATIENCE, CheckUp, Later, Rest, Start, decide, starts_at
 from arcanna_metrics.protocol.entry import Element, Entry, pruned
-from arcanna_metrics.protocol.transitions import settled
+from arcanna_metrics.protocol.transitions import record, settled
 from arcanna_metrics.settings import Pace
+from arcanna_metrics.updates import WHOLE, Update
 from tests.doubles import PACE as DEFAULTS
 from tests.doubles import TARGET
 
@@ -159,3 +162,60 @@ def test_spacing_counts_from_the_last_run_whatever_its_outcome(mark: str) -> Non
     spaced = replace(PACE, spacing=300.0)
     entry = replace(Entry(TARGET, needed_as_of=1000.0, waiting_since=965.0), **{mark: 900.0})  # type: ignore[arg-type]
     assert starts_at(entry, spaced) == 1200.0
+
+
+# --- By properties: whatever is recorded for a target of which nothing is known ---------------------------
+
+seconds = st.integers(1000, 1300).map(float)
+whole = st.builds(lambda at: Update(TARGET, at, "upload"), seconds)
+shares = st.builds(
+    lambda at, share, wait: Update(TARGET, at, "upload", share=share, max_wait=wait),
+    seconds,
+    st.sampled_from([1, 300_000, 600_000]),
+    st.sampled_from([0.0, 100.0, 5000.0]),
+)
+
+
+def started(updates: list[Update]) -> float:
+    start = starts_at(record(Entry(TARGET), updates, PACE), PACE)
+    assert start is not None
+    return start
+
+
+@given(st.lists(whole, min_size=1))
+def test_run_starts_when_the_last_update_is_visible_or_the_first_has_waited_enough(
+    updates: list[Update],
+) -> None:
+    visible = [update.happened_at + LAG for update in updates]
+    assert started(updates) == min(max(visible), min(visible) + PATIENCE * LAG)
+
+
+@given(st.lists(shares, min_size=1, unique_by=lambda update: update.happened_at))
+def test_run_for_a_batch_starts_neither_before_it_is_worth_one_nor_long_after(updates: list[Update]) -> None:
+    visible = sorted((update.happened_at + LAG, update.share) for update in updates)
+    full = [at for n, (at, _) in enumerate(visible) if sum(share for _, share in visible[: n + 1]) >= WHOLE]
+    waited = max(visible[0][0], min(update.happened_at + update.max_wait for update in updates))
+    worth = min([waited, *full])
+    assert worth <= started(updates) <= worth + PATIENCE * LAG
+
+
+@given(st.lists(whole | shares, min_size=1))
+def test_run_covers_what_is_visible_when_it_starts_and_leaves_the_rest(updates: list[Update]) -> None:
+    start = started(updates)
+    entry = record(Entry(TARGET), updates, PACE)
+    left = pruned(replace(entry, fresh_as_of=start))
+    later = [update for update in updates if update.happened_at + LAG > start]
+    assert left.dirty == bool(later)
+    assert len(later) < len(updates)  # a run that covers nothing does not start
+
+
+@given(st.lists(whole | shares, min_size=1), st.floats(0, 1e4))
+def test_decision_changes_at_the_time_that_it_names_and_not_before(updates: list[Update], now: float) -> None:
+    entry = record(Entry(TARGET), updates, PACE)
+    decision = decide(entry, now, PACE)
+    if isinstance(decision, Later):
+        assert decision.at > now
+        assert decide(entry, decision.at, PACE) == Start()
+        assert decide(entry, decision.at - 0.001, PACE) == decision
+    else:
+        assert decision == Start()

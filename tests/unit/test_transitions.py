@@ -1,5 +1,6 @@
 """Every way in which an entry changes, one at a time and without AWS."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import inf
 from typing import Any, cast
@@ -407,3 +408,67 @@ def test_what_finds_no_room_in_the_jobs_batch_is_simply_needed() -> None:
 def test_what_the_job_has_covered_does_not_wait_again_because_it_came_by_name() -> None:
     fresh = replace(CLEAN, fresh_as_of=NOW + LAG)
     assert receive(fresh, recorded(update(NOW, "a")), PACE) is fresh
+
+
+# --- Any sequence of transitions -------------------------------------------------------------------------
+
+
+def stepped(entry: Entry, step: str, now: float) -> Entry | None:
+    """The entry after one transition; None if that refuses it."""
+    run_id, later = entry.run_id or "", Postponement(now + 5.0)
+    if step in ("claim", "postpone") and entry.run_id is not None:
+        return None
+    outcome = step.removeprefix("release ")
+    transitions: dict[str, Callable[[], Entry | None]] = {
+        "update": lambda: record(entry, [update(now)], PACE),
+        "late update": lambda: record(entry, [update(now - 500)], PACE),
+        "by hand": lambda: record(entry, [update(now, by_hand=True)], PACE),
+        "share": lambda: record(entry, [update(now, "a", share=400_000, max_wait=300.0)], PACE),
+        "wish": lambda: record(entry, [update(now, older_than=60.0)], PACE),
+        "claim": lambda: claim(entry, f"run-{now}", now) if entry.dirty else None,
+        "hold": lambda: hold(entry, run_id, entry.resumed, now),
+        "give back": lambda: give_back(entry, run_id, PACE, None),
+        "take back": lambda: take_back(entry, PACE, later) if run_id else None,
+        "postpone": lambda: postpone(entry, PACE, later),
+        "report": lambda: report(entry, run_id, now) if run_id else None,
+        "resume": lambda: resume(entry, entry.resumed + 1, now) if entry.held else None,
+        "satisfied": lambda: satisfied(entry, run_id, now - 30, PACE),
+    }
+    if step in transitions:
+        return transitions[step]()
+    run = a_run(entry.requested_at or now, run_id=run_id)
+    result = a_result(outcome, active_changed=now % 2 == 0)
+    return release(entry, run, entry.resumed, result, PACE, later) if entry.held else None
+
+
+STEPS = [
+    "update", "late update", "by hand", "share", "wish", "claim", "hold", "give back", "take back",
+    "postpone", "report", "resume", "satisfied", "release completed", "release failed", "release not_checked",
+]  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 200)), max_size=30))
+def test_entry_is_due_while_it_is_dirty_or_held_whatever_happens(steps: list[tuple[str, int]]) -> None:
+    entry, now = CLEAN, NOW
+    for step, seconds in steps:
+        now += seconds
+        after = stepped(entry, step, now)
+        if after is None:
+            continue
+        assert (after.due_at is not None) == (after.dirty or after.run_id is not None)
+        assert settled(after, PACE) == after
+        assert after.watermark >= entry.watermark
+        assert (after.target, after.rev) == (entry.target, entry.rev)
+        if "update" in step or step in ("share", "wish", "by hand"):
+            assert (after.run_id, after.held, after.requested_at) == (
+                entry.run_id,
+                entry.held,
+                entry.requested_at,
+            )
+        elif step != "satisfied" and not step.startswith("release"):
+            assert (after.needed_as_of, after.batch, after.wanted_as_of) == (
+                entry.needed_as_of,
+                entry.batch,
+                entry.wanted_as_of,
+            )
+        entry = after
