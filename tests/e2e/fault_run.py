@@ -20,14 +20,14 @@ from tests.e2e.scene import (
     JOB,
     JOB_NAME,
     MODELS,
-    PATIENCE,
     Mailbox,
     Scene,
     dead_letters,
+    eventually,
     settle,
     two_at_once,
 )
-from tests.harness import Installation, wait_for
+from tests.harness import Installation
 from tests.local_cloud import ApiFault
 
 PARAMETERS = {
@@ -83,7 +83,7 @@ def observe() -> dict[str, Observation]:
         scenes = {name: Scene(here, models[name]) for name in names}
         for scene in scenes.values():  # nobody's metrics are new: a baseline of null proves too little
             scene.recompute_by_somebody_else()
-        wait_for("theirs", lambda: all(r.state == "completed" for r in arcanna.recomputes()), PATIENCE)
+        eventually("theirs", lambda: all(r.state == "completed" for r in arcanna.recomputes()))
         missed = _play(here, [(cell, scenes[cell.name]) for cell in CELLS])
         _rotate_the_key(scenes[ROTATED])
         found = _observations(here, scenes, events, notices)
@@ -105,7 +105,7 @@ def _play(here: Installation, cells: Sequence[tuple[Cell, Scene]]) -> list[str]:
     for cell, scene in cells:
         if cell.claim_expires:
             _abandon(scene, faults[cell.name])
-    settle(here, 3 * PATIENCE)
+    settle(here, 300)
     return [cell.name for cell, scene in cells if not _has_struck(cell, scene, faults[cell.name])]
 
 
@@ -123,11 +123,11 @@ def _prepare(cell: Cell, scene: Scene) -> list[ApiFault]:
 
 def _abandon(scene: Scene, faults: Sequence[ApiFault]) -> None:
     """When the faults have struck, and no execution follows the claim any more, it expires."""
-    wait_for("all faults", lambda: all(len(fault.hits) == fault.times for fault in faults), PATIENCE)
+    eventually("all faults", lambda: all(len(fault.hits) == fault.times for fault in faults))
     # Where two looks claim at once, the fault may have struck the one that came too late.
     scene.until("the claim", lambda entry: entry.run_id or entry.fresh_as_of)
     running = ("RUNNING",)
-    wait_for("its end", lambda: all(e["status"] not in running for e in scene.executions()), PATIENCE)
+    eventually("its end", lambda: all(e["status"] not in running for e in scene.executions()))
     scene.let_claim_expire()
 
 
@@ -141,7 +141,7 @@ def _rotate_the_key(scene: Scene) -> None:
     new, here = API_KEY + "-2", scene.here
     here.arcanna.set_api_keys({new: KeyInfo()})
     scene.request()
-    wait_for("the old key's refusal", lambda: scene.requests("metrics"), PATIENCE)
+    eventually("the old key's refusal", lambda: scene.requests("metrics"))
     secret = here.cloud.outputs["ApiKeySecretArn"]
     here.cloud.client("secretsmanager").put_secret_value(SecretId=secret, SecretString=new)
     settle(here)

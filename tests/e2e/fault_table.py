@@ -10,7 +10,7 @@ from email.utils import formatdate
 
 from tests.arcanna.faults import ERROR_MESSAGE_BODY, Fault
 from tests.arcanna.platform import FOR_EVER, SHORT, Behaviour
-from tests.e2e.scene import CHECK, PATIENCE, Scene, send
+from tests.e2e.scene import CHECK, Scene, eventually, send
 from tests.e2e.steps import (
     CLAIM,
     GIVE_BACK,
@@ -31,7 +31,6 @@ from tests.e2e.steps import (
     refused,
     throttled,
 )
-from tests.harness import wait_for
 from tests.local_cloud import ApiFault
 
 BASELINE, POST, FIRST_CHECK, LATER_CHECK = "baseline", "POST", "first check", "later check"
@@ -169,7 +168,7 @@ def _model_removed(scene: Scene) -> None:
 def _busy_with_anothers(scene: Scene) -> None:
     """Until the trigger has met it."""
     scene.recompute_by_somebody_else()
-    wait_for("the other's recompute", lambda: scene.served()["is_recomputing_metrics"], PATIENCE)
+    eventually("the other's recompute", lambda: scene.served()["is_recomputing_metrics"])
     scene.request()
 
 
@@ -287,9 +286,7 @@ def _misspelt(scene: Scene) -> None:
 def _check_killed(scene: Scene) -> None:
     """Kills every check that is under way while the target's first one waits for its answer."""
     scene.request()
-    wait_for(
-        "the check", lambda: any(r.fault and r.status is None for r in scene.requests("metrics")), PATIENCE
-    )
+    eventually("the check", lambda: any(r.fault and r.status is None for r in scene.requests("metrics")))
     for sandbox in scene.here.cloud.sandboxes(CHECK):
         if sandbox.busy:
             sandbox.kill()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import Ledger
@@ -25,6 +25,8 @@ from tests.arcanna.platform import FOR_EVER, Behaviour, Recompute
 from tests.harness import Installation, wait_for
 from tests.local_cloud import FunctionError
 
+T = TypeVar("T")
+
 JOB = 1234
 JOB_NAME = "security-alerts"
 MODELS = tuple(f"generic-1-{JOB}-model-{1747385873 + n}.hdf5" for n in range(200))
@@ -33,7 +35,7 @@ OTHER_MODELS = ("generic-1-77-model-1751030400.hdf5", "generic-1-77-model-176103
 
 TRIGGER, CHECK = "TriggerRecomputeFunction", "CheckStatusFunction"
 TRIGGER_ROLE, CHECK_ROLE, WORKFLOW_ROLE = f"{TRIGGER}Role", f"{CHECK}Role", "RecomputeWorkflowRole"
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds for which anything is waited for, however slow the machine is."""
 
 ACCURACY = {"Drop": 0.9, "Investigate": 0.8, "Escalate": 0.7}
@@ -119,9 +121,7 @@ class Scene:
         number = f"-{entry.resumed}" if entry.resumed else ""
         arn, states = f"{machine}:{entry.run_id}{number}", self.here.cloud.client("stepfunctions")
         states.stop_execution(executionArn=arn)
-        wait_for(
-            "its end", lambda: states.describe_execution(executionArn=arn)["status"] != "RUNNING", PATIENCE
-        )
+        eventually("its end", lambda: states.describe_execution(executionArn=arn)["status"] != "RUNNING")
 
     def let_claim_expire(self) -> None:
         """Makes the claim so old that its invocation is dead for certain. One that is held stays as it is."""
@@ -197,12 +197,12 @@ class Scene:
             entry = self.entry()
             return entry if look(entry) else None
 
-        entry = wait_for(f"{what} of {self.model}", found, PATIENCE)
+        entry = eventually(f"{what} of {self.model}", found)
         assert entry is not None
         return entry
 
     def until_requested(self, count: int = 1) -> None:
-        wait_for(f"request {count} of {self.model}", lambda: len(self.posts()) >= count, PATIENCE)
+        eventually(f"request {count} of {self.model}", lambda: len(self.posts()) >= count)
 
     def until_held(self) -> Entry:
         """A run is under way, and its execution has begun."""
@@ -220,7 +220,7 @@ class Scene:
 
     def until_rest(self) -> None:
         """No update of the target is on its way or waits, and no run is under way."""
-        wait_for(f"rest of {self.model}", self._rests, PATIENCE)
+        eventually(f"rest of {self.model}", self._rests)
 
     def _rests(self) -> bool:
         # What leaves the queue is recorded by then, so the entry is read last.
@@ -234,7 +234,7 @@ class Scene:
             held = [execution for execution in executions if not is_superseded(execution)]
             return held if len(held) >= count and not _any_running(executions) else []
 
-        return wait_for(f"{count} ended runs of {self.model}", found, PATIENCE)
+        return eventually(f"{count} ended runs of {self.model}", found)
 
     def long_under_way(self) -> None:
         """A run whose recompute goes on until the model behaves otherwise."""
@@ -277,6 +277,11 @@ def _released_at(here: Installation, execution: Mapping[str, Any]) -> float:
 
 
 # --- The installation around it ----------------------------------------------------------------------------
+
+
+def eventually(what: str, look: Callable[[], T], seconds: float = PATIENCE) -> T:
+    """The first truthy answer of `look`. Raises TimeoutError."""
+    return wait_for(what, look, seconds)
 
 
 def send(here: Installation, body: object) -> None:
@@ -327,7 +332,7 @@ def is_quiet(here: Installation) -> bool:
 
 def settle(here: Installation, seconds: float = PATIENCE) -> None:
     """Waits until the installation is quiet."""
-    wait_for("quiet", lambda: is_quiet(here), seconds)
+    eventually("quiet", lambda: is_quiet(here), seconds)
 
 
 def restart(here: Installation, function: str = TRIGGER) -> None:
@@ -405,7 +410,7 @@ class Mailbox:
             mine = self.about(model)
             return mine if len(mine) >= count else []
 
-        return wait_for(f"{count} messages about {model}", found, PATIENCE)
+        return eventually(f"{count} messages about {model}", found)
 
     def outcomes(self, model: str) -> list[tuple[str, str]]:
         """The outcome events about the model: detail type, and run."""

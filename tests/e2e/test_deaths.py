@@ -15,7 +15,7 @@ import pytest
 
 from tests.arcanna.platform import SHORT, Behaviour
 from tests.e2e.conftest import NewScene
-from tests.e2e.scene import PATIENCE, TRIGGER, Mailbox, Scene, is_superseded
+from tests.e2e.scene import TRIGGER, Mailbox, Scene, eventually, is_superseded
 from tests.e2e.steps import (
     CLAIM,
     INVOKE_HOLD,
@@ -31,7 +31,7 @@ from tests.e2e.steps import (
     Step,
     refused,
 )
-from tests.harness import Installation, wait_for
+from tests.harness import Installation
 from tests.local_cloud import ApiFault, Call
 
 Row = Callable[[Scene, Mailbox], None]
@@ -53,11 +53,11 @@ def unreported(here: Installation) -> Iterator[None]:
 
 
 def until_struck(fault: ApiFault, times: int = 1) -> None:
-    wait_for(f"{fault.operation} to meet the fault", lambda: len(fault.hits) >= times, PATIENCE)
+    eventually(f"{fault.operation} to meet the fault", lambda: len(fault.hits) >= times)
 
 
 def until_failed(scene: Scene) -> None:
-    wait_for("the execution's end", lambda: scene.executions()[0]["status"] == "FAILED", PATIENCE)
+    eventually("the execution's end", lambda: scene.executions()[0]["status"] == "FAILED")
 
 
 def abort(scene: Scene) -> None:
@@ -136,7 +136,7 @@ def started_late_it_finds_its_claim_taken_over_and_ends(scene: Scene, told: Mail
     def late() -> list[dict[str, Any]]:
         return [e for e in scene.executions() if e["name"] == started["name"] and e["status"] != "RUNNING"]
 
-    (execution,) = wait_for("its end", late, PATIENCE)
+    (execution,) = eventually("its end", late)
     assert execution["status"] == "SUCCEEDED"
     assert is_superseded(execution)
     assert scene.entry() == entry
@@ -163,7 +163,7 @@ def aborted_and_resumed_it_is_told_as_what_it_proves_to_be(
     abort(scene)
     scene.until("its resumption", lambda entry: entry.resumed == 1)
     checks = len(scene.requests("metrics"))
-    wait_for("its next checks", lambda: len(scene.requests("metrics")) > checks + 1, PATIENCE)
+    eventually("its next checks", lambda: len(scene.requests("metrics")) > checks + 1)
     scene.behaves(behaviour)
 
     scene.until_rest()
@@ -194,7 +194,7 @@ def aborted_again_and_again_it_is_taken_back_and_the_update_gets_another_run(
     scene.long_under_way()
     run_id = scene.entry().run_id
     for number in range(4):
-        wait_for(f"execution {number}", partial(_has_executions, scene, number + 1), PATIENCE)
+        eventually(f"execution {number}", partial(_has_executions, scene, number + 1))
         abort(scene)
     scene.until("its end", lambda entry: entry.run_id != run_id)
     scene.behaves(SHORT)

@@ -20,8 +20,8 @@ from tests.arcanna.server import ArcannaServer
 from tests.deployment import ROOT
 from tests.e2e.alone import alone, own_installation
 from tests.e2e.conftest import VISIBILITY
-from tests.e2e.scene import CHECK, JOB, JOB_NAME, MODELS, PATIENCE, TRIGGER, Scene, dead_letters, settle
-from tests.harness import Installation, wait_for
+from tests.e2e.scene import CHECK, JOB, JOB_NAME, MODELS, TRIGGER, Scene, dead_letters, eventually, settle
+from tests.harness import Installation
 
 pytestmark = pytest.mark.long
 
@@ -124,9 +124,9 @@ def _run_a_broken_version() -> None:
             scene.behaves(SHORT)
         under_way.upload("during.csv")
         new.upload()
-        wait_for("the end of its execution", lambda: _is_over(under_way) and _is_over(waiting), PATIENCE)
+        eventually("the end of its execution", lambda: _is_over(under_way) and _is_over(waiting))
         failures = len(_failed_to_start(here))
-        wait_for("two further failures", lambda: len(_failed_to_start(here)) >= failures + 2, PATIENCE)
+        eventually("two further failures", lambda: len(_failed_to_start(here)) >= failures + 2)
         assert new.posts() == []
 
         for name, code in good.items():
@@ -214,7 +214,7 @@ def _run_two_stacks() -> list[tuple[int, int]]:
                 return len(scenes[0].posts()), len(scenes[1].posts())
 
             def settled(expected: int) -> None:
-                wait_for("the recompute", lambda: sum(count()) >= expected, PATIENCE)
+                eventually("the recompute", lambda: sum(count()) >= expected)
                 settle(one)
                 settle(other)
                 seen.append(count())

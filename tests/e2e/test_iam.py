@@ -21,17 +21,17 @@ from tests.e2e.scene import (
     JOB,
     OTHER_JOB,
     OTHER_MODELS,
-    PATIENCE,
     TRIGGER,
     TRIGGER_ROLE,
     WORKFLOW_ROLE,
     Scene,
     alerts,
     edited_routes,
+    eventually,
     send,
     settle,
 )
-from tests.harness import Installation, wait_for
+from tests.harness import Installation
 from tests.local_cloud import Call
 
 pytestmark = pytest.mark.long
@@ -114,10 +114,10 @@ def _have_many_asked_for(here: Installation) -> None:
     here.arcanna.set_active_model(OTHER_JOB, OTHER_MODELS[-1])
     targets = [{"job_id": OTHER_JOB, "model_id": model} for model in models]
     scenes = [Scene(here, model, str(OTHER_JOB)) for model in models]
-    wait_for("their ends", lambda: all(s.recomputes()[0].state == "completed" for s in scenes), PATIENCE)
+    eventually("their ends", lambda: all(s.recomputes()[0].state == "completed" for s in scenes))
     with edited_routes(here, {"routes": [{"name": "nightly", "targets": targets}]}):
         here.cloud.fire_schedule("RecomputeSchedule")
-        wait_for("a look at all", lambda: all(scene.requests("metrics") for scene in scenes), PATIENCE)
+        eventually("a look at all", lambda: all(scene.requests("metrics") for scene in scenes))
 
 
 NAMES = (

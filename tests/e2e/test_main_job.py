@@ -23,10 +23,11 @@ from tests.e2e.scene import (
     alerts,
     dead_letters,
     edited_routes,
+    eventually,
     in_queue,
     send,
 )
-from tests.harness import HURRY, ROUTES, Installation, wait_for
+from tests.harness import HURRY, ROUTES, Installation
 
 UNKNOWN_MODEL = "generic-1-1234-model-1.hdf5"
 
@@ -58,10 +59,10 @@ def test_a_burst_of_200_uploads_leads_to_at_most_two_recomputes(scene: Scene) ->
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: scene.upload(f"{n}.csv", alerts(n)), range(200)))
     uploaded = time.time()
-    wait_for("their records", lambda: not in_queue(scene.here))
+    eventually("their records", lambda: not in_queue(scene.here))
     scene.behaves(SHORT)
 
-    wait_for("a recompute asked for after the burst", lambda: max(scene.posts(), default=0) > uploaded)
+    eventually("a recompute asked for after the burst", lambda: max(scene.posts(), default=0) > uploaded)
     scene.until_rest()
 
     assert len(scene.posts()) <= 2
@@ -100,7 +101,7 @@ def test_updates_during_a_run_lead_to_exactly_one_more_run(scene: Scene) -> None
         scene.upload(f"correction-{n}.csv", alerts(n + 2))
         time.sleep(0.3)  # uploads of a person, in several batches
     corrected = time.time()
-    wait_for("their records", lambda: not in_queue(scene.here))
+    eventually("their records", lambda: not in_queue(scene.here))
     scene.behaves(SHORT)
 
     runs = scene.ended(2)
@@ -249,7 +250,7 @@ def test_what_cannot_be_understood_is_in_the_dead_letter_queue_with_its_reason(
         letters.update(dead_letters(here))
         return expected <= letters
 
-    wait_for("two dead letters", have_come)
+    eventually("two dead letters", have_come)
     assert scene.executions() == []
 
 

@@ -28,17 +28,17 @@ from tests.e2e.scene import (
     JOB,
     OTHER_JOB,
     OTHER_MODELS,
-    PATIENCE,
     TRIGGER,
     TRIGGER_ROLE,
     Scene,
     alerts,
     edited_routes,
+    eventually,
     send,
     settle,
 )
 from tests.e2e.steps import CLAIM, DENIED, KILLED_AFTER, SLOT, refused
-from tests.harness import Installation, wait_for
+from tests.harness import Installation
 from tests.local_cloud import ApiFault
 from tests.readme import section, table
 
@@ -133,7 +133,7 @@ def _let_the_active_model_change(here: Installation) -> None:
     here.arcanna.set_active_model(OTHER_JOB, before.model)
     before.meets(Fault("metrics", status=404, slow=2.0))
     before.request()
-    wait_for("its metrics to be read", lambda: before.requests("metrics"), PATIENCE)
+    eventually("its metrics to be read", lambda: before.requests("metrics"))
     here.arcanna.set_active_model(OTHER_JOB, OTHER_MODELS[-1])
 
 
@@ -141,7 +141,7 @@ def _let_a_claim_be_abandoned(scene: Scene) -> None:
     """RunsTakenBack."""
     killed = SLOT.meets(KILLED_AFTER, scene)
     scene.try_to_invoke()
-    wait_for("the kill", lambda: killed.hits, PATIENCE)
+    eventually("the kill", lambda: killed.hits)
     scene.until("the claim", lambda entry: entry.run_id)
     scene.let_claim_expire()
     scene.until_fresh()
@@ -152,7 +152,7 @@ def _let_old_runs_be_checked(here: Installation, new_scene: NewScene) -> None:
     never_started, late = new_scene(), new_scene()
     late.behaves(FOR_EVER)
     late.recompute_by_somebody_else()
-    wait_for("its start", lambda: late.served()["is_recomputing_metrics"])
+    eventually("its start", lambda: late.served()["is_recomputing_metrics"])
     for scene in (never_started, late):
         run, check = _old_run(scene)
         execution = f"arn:aws:states:eu-west-1:123456789012:execution:old:{run['run_id']}"

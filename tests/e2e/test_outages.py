@@ -17,9 +17,9 @@ from tests.arcanna.faults import Fault
 from tests.arcanna.platform import Behaviour, Job, Recompute
 from tests.arcanna.server import ArcannaServer
 from tests.e2e.alone import alone, own_installation
-from tests.e2e.scene import JOB, JOB_NAME, MODELS, PATIENCE, Scene, dead_letters, emitted, sweep
+from tests.e2e.scene import JOB, JOB_NAME, MODELS, Scene, dead_letters, emitted, eventually, sweep
 from tests.e2e.steps import KILLED_AFTER, SLOT
-from tests.harness import Installation, wait_for
+from tests.harness import Installation
 
 SLOTS, SPACING, WAITING = 2, 5, 5
 """Recomputes at once; seconds between two of a model; models that wait for the platform."""
@@ -90,7 +90,7 @@ def _die_with_the_slots(dying: list[Scene], others: list[Scene]) -> bool:
     for scene in dying:
         fault = SLOT.meets(KILLED_AFTER, scene)
         scene.try_to_invoke()
-        wait_for("its death", lambda f=fault: f.hits, PATIENCE)  # type: ignore[misc]
+        eventually("its death", lambda f=fault: f.hits)  # type: ignore[misc]
     for scene in others:
         scene.invoke()
         assert scene.posts() == [], "there was a slot"
@@ -103,13 +103,13 @@ def _die_with_the_slots(dying: list[Scene], others: list[Scene]) -> bool:
 def _all_due(scenes: list[Scene]) -> list[Due]:
     """What is due, the longest first, once nobody looks any more and all are due."""
     here = scenes[0].here
-    wait_for("an empty queue", lambda: not here.cloud.messages("UpdatesQueue"), PATIENCE)
+    eventually("an empty queue", lambda: not here.cloud.messages("UpdatesQueue"))
 
     def listed() -> list[Due]:
         due = scenes[0].ledger.waiting_or_running()
         return due if all(each.due_at < time.time() for each in due) else []
 
-    return wait_for("all to be due", listed, PATIENCE)
+    return eventually("all to be due", listed)
 
 
 def _sweep_until(here: Installation, what: str, look: Callable[[], bool]) -> None:
@@ -120,7 +120,7 @@ def _sweep_until(here: Installation, what: str, look: Callable[[], bool]) -> Non
             sweep(here)
         return False
 
-    wait_for(what, swept, PATIENCE)
+    eventually(what, swept)
 
 
 def _is_fresh(scene: Scene) -> bool:

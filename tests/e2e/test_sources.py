@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.scene import TRIGGER, Scene, alerts, in_queue
-from tests.harness import Installation, wait_for
+from tests.e2e.scene import TRIGGER, Scene, alerts, eventually, in_queue
+from tests.harness import Installation
 
 Connect = Callable[[Installation, str], dict[str, Any]]
 """Connects a bucket of that name with the stack; the notification configuration to put on the bucket."""
@@ -90,8 +90,8 @@ def test_that_a_bucket_was_connected_is_no_update_and_no_dead_letter(
     seen = _test_events(here)
     connected(here, connect)
 
-    wait_for("S3's test event", lambda: _test_events(here) > seen)
-    wait_for("its end", lambda: not in_queue(here))
+    eventually("S3's test event", lambda: _test_events(here) > seen)
+    eventually("its end", lambda: not in_queue(here))
 
     assert len(here.cloud.executions()) == before
     assert not [c for c in here.cloud.calls if c.service == "sqs" and "s3:TestEvent" in str(c.parameters)]

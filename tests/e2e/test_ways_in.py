@@ -4,8 +4,8 @@ import time
 
 from tests.arcanna.platform import FOR_EVER, SHORT
 from tests.e2e.conftest import NewScene
-from tests.e2e.scene import OTHER_JOB, OTHER_MODELS, Scene, alerts, edited_routes
-from tests.harness import ROUTES, Installation, wait_for
+from tests.e2e.scene import OTHER_JOB, OTHER_MODELS, Scene, alerts, edited_routes, eventually
+from tests.harness import ROUTES, Installation
 
 
 def test_feedback_below_the_threshold_waits_until_it_is_enough(scene: Scene) -> None:
@@ -62,9 +62,9 @@ def test_a_wish_has_stale_metrics_recomputed_and_leaves_fresh_ones(new_scene: Ne
 
 def test_a_wish_is_satisfied_by_somebody_elses_recompute(scene: Scene) -> None:
     scene.recompute_by_somebody_else()
-    wait_for("its end", lambda: scene.recomputes()[0].state == "completed")
+    eventually("its end", lambda: scene.recomputes()[0].state == "completed")
     scene.request(older_than_seconds=3600)
-    wait_for("a look at the metrics", lambda: scene.requests("metrics"))
+    eventually("a look at the metrics", lambda: scene.requests("metrics"))
     scene.until_rest()
     assert scene.posts() == []
 

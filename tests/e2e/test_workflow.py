@@ -19,9 +19,9 @@ from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.start import cause_of, failed_check, first_check, new_run
 from tests.deployment import workflow
 from tests.e2e.conftest import NewScene
-from tests.e2e.scene import PATIENCE, Scene
+from tests.e2e.scene import Scene, eventually
 from tests.e2e.steps import HOLD, INVOKE_CHECK, NOTIFY, PUBLISH, RELEASE, Step, refused
-from tests.harness import Installation, wait_for
+from tests.harness import Installation
 from tests.local_cloud import ApiFault
 
 HELD = ["Hold", "IsHeld", "Judge"]
@@ -83,7 +83,7 @@ def taken(here: Installation, new_scene: NewScene) -> dict[str, Taken]:
             return {}
         return {n: Taken(scenes[n], e, _states(here.cloud.history(arns[n]))) for n, e in found.items()}
 
-    found = wait_for("the end of all executions", ended, PATIENCE)
+    found = eventually("the end of all executions", ended)
     for fault in faults:
         fault.times = 0  # the operator has mended it
     return found
