@@ -32,7 +32,7 @@ JOB, OTHER_JOB = "1234", "77"
 MODEL, OTHER_MODEL = (JOBS[int(job)].models[0] for job in (JOB, OTHER_JOB))
 SLOW = {"delay": 0.5, "duration": 600.0}
 SHORT = {"delay": 0.2, "duration": 0.5}
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds for which anything is waited for."""
 
 
@@ -98,7 +98,7 @@ class Stack:
 
 def ended(process: subprocess.Popen[str], typed: str = "") -> tuple[int, str]:
     """The exit status of a command that is under way, and what it printed."""
-    printed, _ = process.communicate(typed, timeout=150)
+    printed, _ = process.communicate(typed, timeout=PATIENCE)
     return process.returncode, printed
 
 
@@ -199,7 +199,12 @@ def test_a_request_waits_while_somebody_else_recomputes_the_model(stack: Stack) 
     known = stack.recomputes(OTHER_MODEL)
     stack.tell_platform("POST", "recomputes", job_id=OTHER_JOB, model_id=OTHER_MODEL)
     process = stack.start("trigger", "--job", OTHER_JOB, "--model", OTHER_MODEL)
-    wait_for("an attempt", lambda: "that failed" in stack.status("--model", OTHER_MODEL), PATIENCE)
+
+    def attempted() -> bool:
+        assert process.poll() is None, process.communicate()[0]
+        return "that failed" in stack.status("--model", OTHER_MODEL)
+
+    wait_for("an attempt", attempted, PATIENCE)
     stack.behaves(OTHER_MODEL, SHORT)
     code, printed = ended(process)
 
