@@ -135,17 +135,25 @@ def test_a_short_recompute_on_a_platform_whose_clocks_differ_completes() -> None
 def test_such_a_recompute_that_no_check_saw_completes_when_the_request_is_not_queued_any_more() -> None:
     follower = Follower(a_run(platform_requested_at="2025-01-15T14:30:03Z"))
     ended = "2025-01-15T14:30:01Z"
-    for elapsed in (5, 100, 599):
+    for elapsed in (5, 100, 599, 600):
         assert follower.look(elapsed, **idle(ended))["status"] == "running"
-    assert follower.look(600, **idle(ended))["status"] == "completed"
+    assert follower.look(600 + CONFIRMATION, **idle(ended))["status"] == "completed"
 
 
 def test_a_recompute_that_never_starts_fails_after_the_grace_period(follower: Follower) -> None:
     follower.look(5, **idle())
     assert follower.look(599, **idle())["status"] == "running"
-    failed = follower.look(600, **idle())
+    confirming = follower.look(600, **idle())
+    assert (confirming["status"], confirming["wait_seconds"] <= CONFIRMATION + 1) == ("running", True)
+    failed = follower.look(600 + CONFIRMATION, **idle())
     assert (failed["status"], reason_of(failed)) == ("failed", "NeverStarted")
     assert outcome_of(failed)["result"]["past_run"] is None
+
+
+def test_a_recompute_that_starts_late_and_ends_between_two_checks_completes(follower: Follower) -> None:
+    for elapsed in (5, 599, 601):
+        assert follower.look(elapsed, **idle())["status"] == "running"
+    assert follower.look(601 + CONFIRMATION, **idle("2025-01-15T14:40:20Z"))["status"] == "completed"
 
 
 def test_a_timestamp_that_lags_behind_the_flag_is_waited_for(follower: Follower) -> None:

@@ -62,7 +62,7 @@ def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
             raise
         return _put_off(run, checked, error, times)
     else:
-        checked = _with_what_was_seen(checked, seen, origin.now)
+        checked = _with_what_was_seen(run, checked, seen, times)
         judgement = _judge(run, checked, seen, times)
     if judgement.status == "running":
         wait = _wait(run, checked, times, confirming=judgement.confirming)
@@ -104,10 +104,12 @@ class _Times:
         return 0.0 if idle_since is None else max(0.0, self.now - from_iso(idle_since))
 
 
-def _with_what_was_seen(checked: Check, seen: ModelMetrics, now: float) -> Check:
+def _with_what_was_seen(run: Run, checked: Check, seen: ModelMetrics, times: _Times) -> Check:
     if seen.recomputing:
-        return {**checked, "recomputing_at": to_iso(now), "idle_since": None}
-    return {**checked, "idle_since": checked["idle_since"] or to_iso(now)}
+        return {**checked, "recomputing_at": to_iso(times.now), "idle_since": None}
+    if checked["recomputing_at"] is None and times.elapsed < run["pace"]["start_grace"]:
+        return checked  # queued, perhaps: it may begin now, and end before the next check
+    return {**checked, "idle_since": checked["idle_since"] or to_iso(times.now)}
 
 
 def _judge(run: Run, checked: Check, seen: ModelMetrics, times: _Times) -> Judgement:

@@ -134,7 +134,7 @@ class Check(TypedDict):
     wait_seconds: int  # until the next check
     polls: int  # checks so far
     recomputing_at: str | None  # when a check last saw the platform recompute
-    idle_since: str | None  # since when every check has seen it idle
+    idle_since: str | None  # since when every check has seen it idle, though it should not be
     outcome: Outcome | None  # null while the status is running
 
 
