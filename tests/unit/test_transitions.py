@@ -346,6 +346,19 @@ def test_no_watermark_moves_where_another_model_became_active(outcome: str) -> N
     assert after.due_at == NOW + 900 + LAG
 
 
+@pytest.mark.parametrize(
+    "result",
+    [a_result("not_checked"), a_result(active_changed=True), a_result("failed", active_changed=True)],
+)
+def test_updates_that_a_run_did_not_cover_are_shown_and_counted_as_before(result: Any) -> None:
+    after = released(result=result)
+    assert (after.waiting_since, after.updates, after.examples) == (
+        HELD.waiting_since,
+        HELD.updates,
+        HELD.examples,
+    )
+
+
 def test_watermarks_never_move_back() -> None:
     late = replace(HELD, fresh_as_of=NOW + 500)
     assert released(late).fresh_as_of == NOW + 500

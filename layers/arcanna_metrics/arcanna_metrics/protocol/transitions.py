@@ -254,15 +254,15 @@ def release(
         return None
     asked, outcome = from_iso(run["requested_at"]), result["outcome"]
     free = _remembering(_freed(entry), run, result)
-    if entry.waiting_since is not None:
-        free = replace(free, waiting_since=max(entry.waiting_since, asked))
     if outcome == "not_checked":
-        return _without_those_of(postpone(free, pace, postponement), run)
+        return postpone(free, pace, postponement)
     # What came during the run shares the next one, which waits until the last of it is visible.
     free = replace(free, attempts=0, retry_at=entry.needed_as_of, not_before=None)
     if result["active_changed"]:
-        free = replace(free, not_before=asked + pace.spacing)
-    elif outcome == "completed":
+        return settled(replace(free, not_before=asked + pace.spacing), pace)
+    if entry.waiting_since is not None:
+        free = replace(free, waiting_since=max(entry.waiting_since, asked))
+    if outcome == "completed":
         free = replace(free, fresh_as_of=later(asked, entry.fresh_as_of))
     else:
         free = replace(free, failed_as_of=later(asked, entry.failed_as_of))
