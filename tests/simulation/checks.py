@@ -51,12 +51,17 @@ def violations(history: History) -> list[str]:
 
 
 def no_lost_update(history: History) -> Iterator[str]:
-    """Every update is followed by a completed run that was claimed after its data had arrived, or by a told
-    failure. For one of a job's active model, only such a run counts whose model was the active one when its
-    recompute had ended, or later."""
+    """Every update is followed by a completed run that was claimed after its data had arrived, or by a
+    failure that was told: by an event, a notification, or the failed execution.
+
+    For one of a job's active model, only such a run counts whose model was the active one when its recompute
+    had ended, or later.
+    """
     runs = _runs(history)
     told = {
-        e.details["run"] for e in history.journal.of("failed told") if e.details["reason"] != "NotChecked"
+        e.details["run"]
+        for e in history.journal.of("failed told", "notified", "execution ended")
+        if e.what != "execution ended" or e.details["status"].endswith("NotTold")
     }
     failed = [e for e in history.journal.of("given up") if e.details["run"] in told]
     covered = history.journal.of("covered")
@@ -164,7 +169,8 @@ def _too_early(run: "_Run", samples: Sequence[Update]) -> Iterator[str]:
 def no_more_often_than_allowed(history: History) -> Iterator[str]:
     """Requests keep the spacing after the last run; and after a request of which it is not known what became
     of it, none of the same target follows within the start grace."""
-    runs, pace = _runs(history), history.pace
+    runs = _runs(history)
+    spacing = min([history.pace.spacing, *(e.details["spacing"] for e in history.journal.of("settings"))])
     last: dict[str, float] = {}  # by entry, the claim of the last run
     asked: dict[tuple[str, str], Event] = {}  # by entry and model, the last request
     for event in history.journal.of("job requested", "freed"):
@@ -176,7 +182,7 @@ def no_more_often_than_allowed(history: History) -> Iterator[str]:
         elif event.what == "job requested" and name in runs and event.time < runs[name].freed_at:
             run = runs[name]
             since = run.asked_at - last.get(run.entry, float("-inf"))
-            if since < pace.spacing - SLACK:
+            if since < spacing - SLACK:
                 yield f"3. No more than needed: {run.name} of {run.whom} was {since:.0f} s after the last run"
             before = asked.get((run.entry, event.whom))
             since = event.details["asked_at"] - (before.details["asked_at"] if before else float("-inf"))
@@ -234,17 +240,20 @@ def nothing_dropped(history: History) -> Iterator[str]:
 
 def no_more_than_slots(history: History) -> Iterator[str]:
     """No more runs at once than slots: from the request, or the execution's first step, to the release."""
-    limit, holding = history.pace.slots, set[str]()
+    changed_at, before, limit, holding = 0.0, 0, history.pace.slots, set[str]()
     runs = _runs(history)
     if not limit:
         return
-    for event in history.journal.of("held", "job requested", "freed"):
+    for event in history.journal.of("held", "job requested", "freed", "settings"):
         run = event.details.get("run", event.details.get("by"))
-        if event.what == "freed":
+        if event.what == "settings":
+            changed_at, before, limit = event.time, limit, event.details["slots"]
+        elif event.what == "freed":
             holding.discard(run)
         elif run in runs and event.time <= runs[run].freed_at:
+            more = run not in holding
             holding.add(run)
-            if len(holding) > limit:
+            if more and len(holding) > (limit if runs[run].claimed_at > changed_at else max(limit, before)):
                 yield f"6. Slots: {', '.join(sorted(holding))} hold their targets at once"
 
 

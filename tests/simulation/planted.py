@@ -262,6 +262,11 @@ def waits_for_no_threshold(batch: Sequence[entry.Element]) -> float:
     return min(element.as_of for element in batch)
 
 
+def finds_nothing_due(self: Trigger, *given: Any) -> bool:
+    """Relies on everybody but the sweep."""
+    return False
+
+
 def puts_off_what_does_not_wait(self: Reconciler, target: Target, error: Exception) -> None:
     """Notes an attempt also where nothing was attempted."""
     before, pace = self._ledger.read(target), self._pace(target.job_id)
@@ -287,6 +292,14 @@ def believes_any_timestamp(**shown: Any) -> Judgement:
 def fails_without_a_further_check(**shown: Any) -> Judgement:
     """Flag and timestamp are taken to change at once."""
     return judge(**{**shown, "confirmation": 0.0})
+
+
+def confirms_within_the_grace(run: Run, checked: Check, seen: ModelMetrics, times: Any) -> Check:
+    """Idle counts while the request may be queued."""
+    now = to_iso(times.now)
+    if seen.recomputing:
+        return {**checked, "recomputing_at": now, "idle_since": None}
+    return {**checked, "idle_since": checked["idle_since"] or now}
 
 
 def gives_up_what_is_recomputed_again(**shown: Any) -> Judgement:
@@ -526,8 +539,7 @@ OTHERS = {
         patches={f"{RECONCILE}.Reconciler._forwarded": _forwards(_empties_whatever_has_come)},
         kinds=UPLOADS,
         by_name=(1.0,),
-        rates={"is slow": 0.6},
-        slots=(0,),
+        rates={"is slow": 0.9},
     ),
     "mailbox emptied before it is forwarded": _planted(
         "1",
@@ -539,13 +551,18 @@ OTHERS = {
     "told after the release": _planted(
         "1", definition=tells_after_the_release, rates={**ABORTED, "fails at the platform": 0.3}
     ),
-    "swept for nothing": _planted("8", patches={f"{TRIGGER}._measure": lambda self: False}),
+    "swept for nothing": _planted("8", patches={f"{TRIGGER}._measure": finds_nothing_due}),
     # What this simulation has found in the real code.
     "attempts noted where nothing waits": _planted(
         "8", patches={f"{RECONCILE}.Reconciler._put_off": puts_off_what_does_not_wait}
     ),
     "execution described as soon as it has ended": _planted(
         "7", patches={f"{TRANSITIONS}.SETTLES": 0.0}, rates={"is aborted": 0.9}
+    ),
+    "never started, by a check within the grace": _planted(
+        "4",
+        patches={"arcanna_metrics.runs.check._with_what_was_seen": confirms_within_the_grace},
+        rates={"flag and timestamp change apart": 0.33, "is slow": 0.8},
     ),
     "timed out though it had completed": _planted(
         "4",

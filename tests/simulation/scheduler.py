@@ -126,7 +126,9 @@ class Scheduler:
     def acting_for(self, process: Process) -> Iterator[None]:
         """What happens now is still this process's doing, though it no longer waits for it."""
         before, self.running = self.running, process
+        claimed = process.claimed
         yield
+        process.claimed = claimed
         self.running = before
 
     def run(self) -> None:

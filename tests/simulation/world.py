@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from io import StringIO
 from math import ceil
@@ -115,7 +115,7 @@ class Execution(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """What one seed led to."""
+    """What one seed led to. `pace` is as it was at first."""
 
     seed: int
     stimuli: list[Stimulus]
@@ -140,12 +140,13 @@ def play(
         for name, broken in protocol.patches.items():
             stack.enter_context(patch(name, broken))
         world = World(seed, protocol, chosen, faults)
+        pace = world.pace
         stack.enter_context(unobserved(world.tell_of_error))
         try:
             world.run()
         finally:
             world.scheduler.close()
-    return History(seed, chosen, world.faults.injected, world.journal, world.scheduler.steps, world.pace)
+    return History(seed, chosen, world.faults.injected, world.journal, world.scheduler.steps, pace)
 
 
 @contextmanager
@@ -207,7 +208,7 @@ class World:
         self._arcanna = Arcanna(
             cast("Any", HttpClient(self._platform, self.scheduler, self)), lambda read_again: "key"
         )
-        self._trigger = self._new_trigger(JobSettings(self.pace, {}))
+        self._trigger = self._new_trigger()
         self._interpreter = Interpreter(
             protocol.definition(deployment.workflow(RetryAttempts=random.choice(["2", "12"]))),
             {
@@ -222,7 +223,23 @@ class World:
             if not stimulus.after:
                 self._await(stimulus)
 
-    def _new_trigger(self, settings: JobSettings) -> Trigger:
+        settings = Random(f"{seed}/settings")
+        if settings.random() < 0.2:
+            slots = [limit for limit in protocol.slots if limit] if self.pace.slots else [0]
+            later = replace(
+                self.pace, spacing=settings.choice(protocol.spacing), slots=settings.choice(slots or [0])
+            )
+            self.scheduler.at(START + settings.uniform(0, 3000), lambda: self._set(later))
+
+    def _set(self, pace: Pace) -> None:
+        """Changes the settings, but for whether there is a limit: what runs without one takes no slot."""
+        self.journal.note("settings", "*", spacing=pace.spacing, slots=pace.slots)
+        self.pace = pace
+
+    def _new_trigger(self) -> Trigger:
+        def settings(job_id: str) -> JobSettings:
+            return JobSettings(self.pace, {})
+
         dynamodb = cast("Any", DynamoDbClient(self._table, self))
         states = StatesClient(self._start_execution, self._describe_execution, self)
         ledger = Ledger(dynamodb, "ledger", self._clock)
@@ -231,7 +248,7 @@ class World:
             Slots(dynamodb, "ledger", ledger),
             Workflow(cast("Any", states), STATE_MACHINE),
             self._arcanna,
-            lambda job_id: settings,
+            settings,
             "bus",
             self._clock,
             draw=self._draw,
@@ -242,7 +259,7 @@ class World:
             reconciler,
             Queues(cast("Any", SqsClient(self._send, self)), UPDATES_URL, DEAD_LETTERS_URL),
             lambda: ROUTES,
-            lambda job_id: settings,
+            settings,
             STALE_AFTER,
             self._clock,
             self.scheduler.pause,
@@ -610,7 +627,8 @@ class World:
         return {}
 
     def _publish(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        self._tell("notified", "", "", parameters["Subject"])
+        run = json.loads(self._executions[self.scheduler.process.execution].given)["run"]
+        self._tell("notified", run["run_id"], run["model_id"], parameters["Subject"])
         return {}
 
     def _tell(self, what: str, run: str, model: str | None, reason: str) -> None:
@@ -650,7 +668,7 @@ class World:
         process = self.scheduler.process
         due = old.due_at is not None and old.due_at <= self.scheduler.now + 2 * SKEW
         looked = process.only_looks and _waiting(old) == _waiting(new) and old.run_id != process.claimed
-        if looked and not due and not self._met_fault(process):
+        if looked and not due and not self._met_fault(process) and not self.journal.of("settings"):
             self._note(new, "broken", rule="A look that writes what was not due")
         if old.run_id and new.run_id != old.run_id:
             by, ended = process.releases
