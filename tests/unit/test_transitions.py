@@ -229,6 +229,14 @@ def test_hold_is_for_the_claim_and_number_of_the_entry_only() -> None:
     assert hold(DIRTY, "run-1", 0, NOW) is None
 
 
+def test_hold_that_comes_after_the_report_of_its_executions_end_leaves_the_check_up_due() -> None:
+    reported = report(claim(DIRTY, "run-1", NOW), "run-1", NOW)
+    assert reported is not None
+    held = hold(reported, "run-1", 0, NOW + 1)
+    assert held is not None
+    assert (held.held, held.due_at) == (True, reported.due_at)
+
+
 def test_claim_that_is_given_back_is_due_as_it_was_or_later() -> None:
     claimed = claim(DIRTY, "run-1", NOW)
     assert give_back(claimed, "run-1", PACE, None) == DIRTY

@@ -187,6 +187,8 @@ def hold(entry: Entry, run_id: str, number: int, now: float) -> Entry | None:
     """Makes the claim the execution's own; None if the claim or the execution's number was taken over."""
     if (entry.run_id, entry.resumed) != (run_id, number):
         return None
+    if entry.due_at is not None and entry.due_at <= now + SETTLES:  # the end may be reported already
+        return replace(entry, held=True)
     return replace(entry, held=True, due_at=now + CHECK_UP_INTERVAL)
 
 
