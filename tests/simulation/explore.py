@@ -43,6 +43,7 @@ WISHES = Setting(wishes=True)
 LAG = Setting(lag=1, time_passes=True)
 SPACING = Setting(lag=1, spacing=2, time_passes=True)
 WAIT = Setting(max_wait=2, time_passes=True)
+WAIT_AND_LAG = replace(WAIT, lag=1)
 
 SMALL = [
     Scenario("one update", World(ONE)),
@@ -128,7 +129,8 @@ LARGE = [
     Scenario("a visibility lag, three updates", World(ONE * 3), LAG),
     Scenario("a visibility lag and spacing, two updates", World(TWO), SPACING),
     Scenario("a longest wait, half of a threshold, one death", World(HALF, crashes=1), WAIT),
-    Scenario("a longest wait and a lag, two halves, an update", World(HALF * 2 + ONE), replace(WAIT, lag=1)),
+    Scenario("a longest wait and a lag, half of a threshold, an update", World(HALF + ONE), WAIT_AND_LAG),
+    Scenario("a longest wait and a lag, two halves of a threshold", World(HALF * 2), WAIT_AND_LAG),
 ]
 
 SCENARIOS = {scenario.name: scenario for scenario in (*SMALL, *LARGE)}

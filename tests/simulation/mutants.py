@@ -51,7 +51,8 @@ def record_judging_batches(entry: Entry, updates: Sequence[Update], pace: Pace) 
     after = transitions.record(entry, updates, pace)
     if sum(element.share for element in after.batch) < WHOLE:
         return after
-    return settled(replace(after, needed_as_of=max(element.as_of for element in after.batch)), pace)
+    full = max(element.as_of for element in after.batch)
+    return settled(replace(after, needed_as_of=later(full, after.needed_as_of)), pace)
 
 
 def satisfied_whatever_is_wanted(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | None:
@@ -112,6 +113,14 @@ def release_all_that_waits(
     """What came during the run counts as covered."""
     after = transitions.release(entry, run, number, result, pace, postponement)
     return after and settled(replace(after, fresh_as_of=after.needed_as_of or after.fresh_as_of), pace)
+
+
+def release_without_waiting(
+    entry: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
+) -> Entry | None:
+    """What came during the run is not waited for until it is visible."""
+    after = transitions.release(entry, run, number, result, pace, postponement)
+    return after and settled(replace(after, retry_at=None), pace)
 
 
 def release_whoever_has_it(
@@ -263,6 +272,11 @@ MUTANTS = [
         "runs are not spaced",
         "a visibility lag and spacing, two updates",
         Code(decide=decide_without_spacing),
+    ),
+    Mutant(
+        "a run after a run starts before its update is visible",
+        "a visibility lag, two updates",
+        Code(release=release_without_waiting),
     ),
     # Names.
     Mutant("a mailbox is emptied of what came since", "two updates under a name", Code(swaps_mailbox=False)),
