@@ -1,7 +1,7 @@
-"""One target on an installation: what happens to it, and what is to be seen of it.
+"""One target on an installation: what happens to it, and what can be seen of it.
 
-Waits are for events, never for so many seconds to pass. Where the protocol itself waits long (for the
-lifetime of a claim, for an hour between two looks at an execution), the entry is made so much older instead.
+Tests wait for events, not for a number of seconds. Where the protocol itself waits long (for the lifetime of
+a claim, for an hour between two looks at an execution), a test makes the entry older instead.
 """
 
 import json
@@ -36,7 +36,7 @@ OTHER_MODELS = ("generic-1-77-model-1751030400.hdf5", "generic-1-77-model-176103
 TRIGGER, CHECK = "TriggerRecomputeFunction", "CheckStatusFunction"
 TRIGGER_ROLE, CHECK_ROLE, WORKFLOW_ROLE = f"{TRIGGER}Role", f"{CHECK}Role", "RecomputeWorkflowRole"
 PATIENCE = 180.0
-"""Seconds for which anything is waited for, however slow the machine is."""
+"""Seconds that a test waits for anything: enough on a slow machine, too."""
 
 ACCURACY = {"Drop": 0.9, "Investigate": 0.8, "Escalate": 0.7}
 SWEEP = '{"sweep": true}'
@@ -49,10 +49,10 @@ def alerts(seed: int = 1) -> str:
 
 @dataclass
 class Scene:
-    """A model as a target, or its job's active model, which it is."""
+    """A target: a model, or its job's active model."""
 
     here: Installation
-    model: str  # which the platform recomputes
+    model: str  # the one that the platform recomputes
     job_id: str = str(JOB)
     active: bool = False  # the target is the job's active model, whichever that is
     updated_at: float = 0.0  # when it was last updated, in epoch seconds
@@ -89,7 +89,7 @@ class Scene:
         self.updated_at = time.time()
 
     def invoke(self, **fields: object) -> Any:
-        """A request by direct invocation; what the trigger answers of the target."""
+        """A request by direct invocation. Returns what the trigger answers about the target."""
         self.updated_at = time.time()
         (recorded,) = self.here.cloud.invoke(TRIGGER, self._request(fields))["recorded"]
         return recorded
@@ -99,7 +99,7 @@ class Scene:
         return {name: value for name, value in given.items() if value is not None}
 
     def try_to_invoke(self) -> None:
-        """A request by direct invocation, of which the trigger may die: then nobody asks again."""
+        """A request by direct invocation, during which the trigger may die. Nobody repeats it then."""
         with suppress(FunctionError):
             self.invoke()
 
@@ -115,7 +115,7 @@ class Scene:
         self.here.arcanna.external_recompute(int(self.job_id), self.model)
 
     def stop_execution(self) -> None:
-        """What an operator does in the console to the execution of the run, which then shows as ended."""
+        """Stops the execution of the run, as an operator does, and waits until it shows as ended."""
         entry = self.entry()
         machine = self.here.cloud.outputs["RecomputeWorkflowArn"].replace(":stateMachine:", ":execution:")
         number = f"-{entry.resumed}" if entry.resumed else ""
@@ -124,7 +124,7 @@ class Scene:
         eventually("its end", lambda: states.describe_execution(executionArn=arn)["status"] != "RUNNING")
 
     def let_claim_expire(self) -> None:
-        """Makes the claim so old that its invocation is dead for certain. One that is held stays as it is."""
+        """Makes the claim so old that its invocation must be dead, unless the run is held."""
 
         def older(entry: Entry) -> Entry | None:
             if entry.run_id is None or entry.held or entry.requested_at is None:
@@ -135,7 +135,7 @@ class Scene:
         self.ledger.apply(self.target, older)
 
     def let_check_up_come(self) -> None:
-        """Has the time come at which somebody looks at the execution that follows the run."""
+        """Makes the entry due, so that the next look examines the run's execution."""
         self.ledger.apply(
             self.target, lambda entry: replace(entry, due_at=time.time()) if entry.run_id else None
         )
