@@ -23,7 +23,7 @@ LAMBDA_ENV := build/lambda-env
 SOURCES := functions layers/arcanna_metrics tests
 BESIDE := --dist loadfile --no-loadscope-reorder -n
 # In the shell's stead, so that a signal to make's child is one to the command.
-OPERATE := exec $(BIN)/python -m tests.operate
+OPERATE := exec $(BIN)/python -m arcanna_metrics_cli
 # It would look for the profile, also where it calls nothing of AWS.
 SAM := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE SAM_CLI_TELEMETRY=0 $(BIN)/sam
 
@@ -48,10 +48,10 @@ help:  ## Show this list
 ##@ Try it
 
 demo: install  ## See the main job work on this machine: uploads, recomputes, fresh metrics
-	@$(BIN)/python -m tests.demo
+	@$(BIN)/python -m tests.tools.demo
 
 local: install  ## Keep a stack up on this machine, for status and the others to be tried on
-	@$(BIN)/python -m tests.operate.local
+	@$(BIN)/python -m tests.tools.local
 
 ##@ Work on it
 
@@ -82,7 +82,7 @@ lint: install build/node/.installed  ## Style, types, template, workflow; STRICT
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(SAM) validate --lint
-	@$(BIN)/python -m tests.lint_workflow
+	@$(BIN)/python -m tests.tools.lint_workflow
 
 unit: install  ## The unit and contract tests, one after the other
 	$(BIN)/pytest tests/unit tests/contract
@@ -102,10 +102,10 @@ load: install  ## 10,000 updates over 100 models within a minute, with faults an
 # A shell may count in SECONDS.
 fuzz: export FUZZ_SECONDS := $(SECONDS)
 fuzz: install  ## Feed everything that comes from outside with nonsense: SECONDS=600
-	exec $(BIN)/python -m tests.fuzz --seconds="$$FUZZ_SECONDS"
+	exec $(BIN)/python -m tests.tools.fuzz --seconds="$$FUZZ_SECONDS"
 
 bench: install build/bench/lambda-env/.installed  ## Measure all that is promised of speed, size and cost
-	@$(BIN)/python -m tests.benchmarks
+	@$(BIN)/python -m tests.tools.benchmarks
 
 # The marks first: what is half removed is not installed.
 clean:  ## Remove everything that make has made
@@ -141,18 +141,18 @@ build: install  ## What `sam build` makes of the template, into .aws-sam: ARCH=x
 	$(SAM) build --parameter-overrides "Architecture=$$ARCH"
 
 lock: install  ## Pin the newest versions of all requirements, with hashes
-	@for name in layers/dependencies/requirements tests/local_cloud/requirements tests/requirements; do \
+	@for name in layers/dependencies/requirements tests/support/local_cloud/requirements tests/requirements; do \
 	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-strip-extras --no-emit-index-url --no-emit-find-links --no-emit-index-annotation \
 	    $$name.in --output-file $$name.txt || exit; \
 	done
 
 audit: install  ## Look up all pinned packages in PyPI's advisory database; fails where it cannot be asked
-	@$(BIN)/python -m tests.audit
+	@$(BIN)/python -m tests.tools.audit
 
 # --- What the targets stand on: made once, and again only when the requirements change --------------------
 
-INSTALL := @exec "$$PYTHON" tests/install.py
+INSTALL := @exec "$$PYTHON" tests/tools/install.py
 
 .PHONY: install again
 install: $(VENV)/.installed $(LAMBDA_ENV)/.installed
@@ -161,11 +161,11 @@ install: $(VENV)/.installed $(LAMBDA_ENV)/.installed
 $(VENV)/.installed: tests/bootstrap.txt tests/requirements.txt $(if $(realpath $(BIN)/python),,again)
 	$(INSTALL) tools
 
-$(LAMBDA_ENV)/.installed: $(VENV)/.installed tests/local_cloud/requirements.txt
+$(LAMBDA_ENV)/.installed: $(VENV)/.installed tests/support/local_cloud/requirements.txt
 	$(INSTALL) lambda
 
-build/bench/lambda-env/.installed: $(VENV)/.installed tests/local_cloud/requirements.txt
+build/bench/lambda-env/.installed: $(VENV)/.installed tests/support/local_cloud/requirements.txt
 	$(INSTALL) bench
 
-build/node/.installed: tests/install.py
+build/node/.installed: tests/tools/install.py
 	$(INSTALL) validator

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-import tests.this_machine  # noqa: F401
+import tests.support.this_machine  # noqa: F401
 
 os.environ.update(
     AWS_REGION="eu-central-1",
@@ -17,7 +17,7 @@ os.environ.update(
 )
 
 from arcanna_metrics.observability import logger  # reads the environment
-from tests.doubles import Logs, Stack, a_stack
+from tests.support.doubles import Logs, Stack, a_stack
 
 # A shell's background jobs ignore Ctrl-C (make test has one), and what they start would ignore it, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)

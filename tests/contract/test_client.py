@@ -19,7 +19,7 @@ from arcanna_metrics.errors import (
 from arcanna_metrics.platform.client import REQUEST_STATUSES, Arcanna, RecomputeRequest
 from arcanna_metrics.platform.http import BoundedClient
 from arcanna_metrics.targets import Model
-from tests.arcanna import (
+from tests.support.arcanna import (
     API_KEY,
     ERROR_MESSAGE_BODY,
     READ_SCOPE,
@@ -34,7 +34,7 @@ from tests.arcanna import (
     KeyInfo,
     labelled_alerts,
 )
-from tests.doubles import Logs, ScriptedPlatform, answer, metrics_body
+from tests.support.doubles import Logs, ScriptedPlatform, answer, metrics_body
 
 MODEL = Model("1234", "generic-1-1234-model-1747385873.hdf5")
 

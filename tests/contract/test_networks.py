@@ -35,10 +35,10 @@ from arcanna_metrics.platform.http import BoundedClient
 from arcanna_metrics.settings import Environment
 from arcanna_metrics.targets import Model, Target
 from arcanna_metrics.updates import Update
-from tests.arcanna import API_KEY, ArcannaServer, Fault, InMemoryAlerts, Job
-from tests.certificates import Authority, self_signed
-from tests.connect_proxy import ConnectProxy
-from tests.deployment import template
+from tests.support.arcanna import API_KEY, ArcannaServer, Fault, InMemoryAlerts, Job
+from tests.support.certificates import Authority, self_signed
+from tests.support.connect_proxy import ConnectProxy
+from tests.support.deployment import template
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

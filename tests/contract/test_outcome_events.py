@@ -21,10 +21,10 @@ from arcanna_metrics.runs.quality import Assessment, Difference, Verdict, assess
 from arcanna_metrics.runs.run import Cause, Check, Object, Outcome, Run
 from arcanna_metrics.runs.start import cause_of, first_check, new_run
 from arcanna_metrics.targets import ID_LENGTH, Target
-from tests.deployment import ROOT
-from tests.doubles import metrics_body
-from tests.outcome_events import SCHEMAS, check_schema, validate_entry
-from tests.runs import BUS, DEADLINE, EXECUTION, PACE, REQUESTED_AT, a_run, origin
+from tests.support.deployment import ROOT
+from tests.support.doubles import metrics_body
+from tests.support.outcome_events import SCHEMAS, check_schema, validate_entry
+from tests.support.runs import BUS, DEADLINE, EXECUTION, PACE, REQUESTED_AT, a_run, origin
 
 MOST_DATA = 256 * 1024
 """Bytes that the data of an execution may have, and the entries of one PutEvents call."""

@@ -10,7 +10,7 @@ import pytest
 from arcanna_metrics.errors import PlatformUnavailable
 from arcanna_metrics.platform.client import Arcanna, RecomputeRequest
 from arcanna_metrics.platform.http import BoundedClient
-from tests.doubles import API_KEY, MODEL, metrics_body, request_body
+from tests.support.doubles import API_KEY, MODEL, metrics_body, request_body
 
 OWNERS = [b"Z\xfcrich", "Zürich".encode(), bytes(range(128, 256)), b"\xff\xfe", b"=?utf-8?q?Z=C3=BCrich?="]
 NAMES = [b"X-Owner", b"Set-Cookie", b"Location", b"Content-Type", b"Server", b"Via", b"Date"]

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto.server import ThreadedMotoServer
 
-from tests.arcanna import (
+from tests.support.arcanna import (
     API_KEY,
     API_KEY_HEADER,
     ERROR_MESSAGE_BODY,
@@ -36,9 +36,9 @@ from tests.arcanna import (
     corrections,
     labelled_alerts,
 )
-from tests.arcanna.alerts import AlertObject, current_alerts
-from tests.arcanna.platform import next_timestamp
-from tests.certificates import self_signed
+from tests.support.arcanna.alerts import AlertObject, current_alerts
+from tests.support.arcanna.platform import next_timestamp
+from tests.support.certificates import self_signed
 
 JOB = 1234
 MODEL = "generic-1-1234-model-1747385873.hdf5"

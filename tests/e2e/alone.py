@@ -9,11 +9,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
-from tests.arcanna.access import API_KEY
-from tests.arcanna.server import ArcannaServer
-from tests.harness import HURRY, Installation
-from tests.local_cloud import LocalCloud
-from tests.local_cloud.cloud import PROJECT
+from tests.support.arcanna.access import API_KEY
+from tests.support.arcanna.server import ArcannaServer
+from tests.support.harness import HURRY, Installation
+from tests.support.local_cloud import LocalCloud
+from tests.support.local_cloud.cloud import PROJECT
 
 T = TypeVar("T")
 BUILD = PROJECT / "build"

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.arcanna.platform import SHORT, Job
 from tests.e2e.scene import JOB, JOB_NAME, MODELS, OTHER_JOB, OTHER_MODELS, Mailbox, Scene
-from tests.harness import Installation, installation
+from tests.support.arcanna.platform import SHORT, Job
+from tests.support.harness import Installation, installation
 
 NewScene = Callable[[], Scene]
 

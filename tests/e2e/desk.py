@@ -4,11 +4,11 @@ import json
 import threading
 from typing import Any
 
-from tests.arcanna.platform import Behaviour
+from arcanna_metrics_cli import __main__ as operate
+from arcanna_metrics_cli import view
 from tests.e2e.scene import CHECK, MODELS, PATIENCE, TRIGGER, Mailbox, Scene, received
-from tests.harness import Installation, wait_for
-from tests.operate import __main__ as operate
-from tests.operate import view
+from tests.support.arcanna.platform import Behaviour
+from tests.support.harness import Installation, wait_for
 
 STACK = "runbook"
 

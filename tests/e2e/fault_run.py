@@ -10,10 +10,6 @@ from typing import Any
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.runs.completion import is_newer
 from arcanna_metrics.times import from_iso
-from tests.arcanna.access import API_KEY, KeyInfo
-from tests.arcanna.alerts import InMemoryAlerts
-from tests.arcanna.platform import SHORT, Job, Recompute
-from tests.arcanna.server import ArcannaServer
 from tests.e2e.alone import BUILD, alone, own_installation
 from tests.e2e.fault_table import CELLS, TRIES, Cell, dead, told
 from tests.e2e.scene import (
@@ -27,8 +23,12 @@ from tests.e2e.scene import (
     settle,
     two_at_once,
 )
-from tests.harness import Installation
-from tests.local_cloud import ApiFault
+from tests.support.arcanna.access import API_KEY, KeyInfo
+from tests.support.arcanna.alerts import InMemoryAlerts
+from tests.support.arcanna.platform import SHORT, Job, Recompute
+from tests.support.arcanna.server import ArcannaServer
+from tests.support.harness import Installation
+from tests.support.local_cloud import ApiFault
 
 PARAMETERS = {
     "MaximumRecomputes": "1000",  # all cells are played at once

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 
-from tests.arcanna.faults import ERROR_MESSAGE_BODY, Fault
-from tests.arcanna.platform import FOR_EVER, SHORT, Behaviour
 from tests.e2e.scene import CHECK, Scene, eventually, send
 from tests.e2e.steps import (
     CLAIM,
@@ -31,7 +29,9 @@ from tests.e2e.steps import (
     refused,
     throttled,
 )
-from tests.local_cloud import ApiFault
+from tests.support.arcanna.faults import ERROR_MESSAGE_BODY, Fault
+from tests.support.arcanna.platform import FOR_EVER, SHORT, Behaviour
+from tests.support.local_cloud import ApiFault
 
 BASELINE, POST, FIRST_CHECK, LATER_CHECK = "baseline", "POST", "first check", "later check"
 CHECKS = (FIRST_CHECK, LATER_CHECK)

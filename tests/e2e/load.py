@@ -19,14 +19,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.arcanna.alerts import InMemoryAlerts
-from tests.arcanna.faults import Fault
-from tests.arcanna.platform import Behaviour, Job
-from tests.arcanna.server import ArcannaServer
-from tests.benchmarks.batch import peak_mebibytes
 from tests.e2e.alone import alone, own_installation
 from tests.e2e.scene import CHECK, JOB, TRIGGER, dead_letters, in_queue, settle, two_at_once
-from tests.harness import Installation
+from tests.support.arcanna.alerts import InMemoryAlerts
+from tests.support.arcanna.faults import Fault
+from tests.support.arcanna.platform import Behaviour, Job
+from tests.support.arcanna.server import ArcannaServer
+from tests.support.harness import Installation
+from tests.tools.benchmarks.batch import peak_mebibytes
 
 FUNCTIONS = (TRIGGER, CHECK)
 REFUSED_EVERY = 40  # by 429, and as often by 503: one call in twenty

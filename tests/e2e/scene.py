@@ -18,12 +18,12 @@ from arcanna_metrics.protocol.ledger import Ledger
 from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso
-from tests.arcanna.alerts import labelled_alerts
-from tests.arcanna.faults import Endpoint, Fault
-from tests.arcanna.front_door import ReceivedRequest
-from tests.arcanna.platform import FOR_EVER, Behaviour, Recompute
-from tests.harness import Installation, wait_for
-from tests.local_cloud import FunctionError
+from tests.support.arcanna.alerts import labelled_alerts
+from tests.support.arcanna.faults import Endpoint, Fault
+from tests.support.arcanna.front_door import ReceivedRequest
+from tests.support.arcanna.platform import FOR_EVER, Behaviour, Recompute
+from tests.support.harness import Installation, wait_for
+from tests.support.local_cloud import FunctionError
 
 T = TypeVar("T")
 

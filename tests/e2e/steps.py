@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from tests.e2e.scene import TRIGGER_ROLE, WORKFLOW_ROLE, Scene
-from tests.local_cloud import ApiFault, Call
+from tests.support.local_cloud import ApiFault, Call
 
 DENIED = "AccessDeniedException"
 """An error that no SDK retries by itself."""

@@ -1,8 +1,8 @@
 """No recompute asks more of others than it must."""
 
-from tests.arcanna.platform import Behaviour
-from tests.benchmarks.calls import calls_of
 from tests.e2e.scene import Scene
+from tests.support.arcanna.platform import Behaviour
+from tests.tools.benchmarks.calls import calls_of
 
 
 def test_a_run_with_k_checks_takes_k_plus_2_requests_and_the_fewest_writes_and_transitions(

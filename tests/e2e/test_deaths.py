@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from tests.arcanna.platform import SHORT, Behaviour
 from tests.e2e.conftest import NewScene
 from tests.e2e.scene import TRIGGER, Mailbox, Scene, eventually, is_superseded
 from tests.e2e.steps import (
@@ -31,8 +30,9 @@ from tests.e2e.steps import (
     Step,
     refused,
 )
-from tests.harness import Installation
-from tests.local_cloud import ApiFault, Call
+from tests.support.arcanna.platform import SHORT, Behaviour
+from tests.support.harness import Installation
+from tests.support.local_cloud import ApiFault, Call
 
 Row = Callable[[Scene, Mailbox], None]
 

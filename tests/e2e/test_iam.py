@@ -11,9 +11,6 @@ from typing import Any, NamedTuple
 import pytest
 
 from arcanna_metrics.protocol.slots import KEY
-from tests.arcanna.faults import Fault
-from tests.arcanna.platform import SHORT
-from tests.deployment import allowed
 from tests.e2e.conftest import NewScene
 from tests.e2e.scene import (
     CHECK,
@@ -31,8 +28,11 @@ from tests.e2e.scene import (
     send,
     settle,
 )
-from tests.harness import Installation
-from tests.local_cloud import Call
+from tests.support.arcanna.faults import Fault
+from tests.support.arcanna.platform import SHORT
+from tests.support.deployment import allowed
+from tests.support.harness import Installation
+from tests.support.local_cloud import Call
 
 pytestmark = pytest.mark.long
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from tests.arcanna.access import API_KEY
-from tests.arcanna.faults import Fault
-from tests.arcanna.platform import FOR_EVER
 from tests.e2e.conftest import NewScene
 from tests.e2e.scene import CHECK, JOB, TRIGGER, Scene, alerts, send
-from tests.harness import Installation
-from tests.local_cloud import FunctionError
+from tests.support.arcanna.access import API_KEY
+from tests.support.arcanna.faults import Fault
+from tests.support.arcanna.platform import FOR_EVER
+from tests.support.harness import Installation
+from tests.support.local_cloud import FunctionError
 
 MARK = "injected-7f3a"
 FORGED = json.dumps({"level": "ERROR", "message": MARK, "forged": True})

@@ -9,9 +9,6 @@ from typing import Any
 
 import pytest
 
-from tests.arcanna.access import API_KEY
-from tests.arcanna.faults import Fault
-from tests.arcanna.platform import FOR_EVER, SHORT, Behaviour
 from tests.e2e.conftest import NewScene
 from tests.e2e.scene import (
     CHECK,
@@ -27,7 +24,10 @@ from tests.e2e.scene import (
     in_queue,
     send,
 )
-from tests.harness import HURRY, ROUTES, Installation
+from tests.support.arcanna.access import API_KEY
+from tests.support.arcanna.faults import Fault
+from tests.support.arcanna.platform import FOR_EVER, SHORT, Behaviour
+from tests.support.harness import HURRY, ROUTES, Installation
 
 UNKNOWN_MODEL = "generic-1-1234-model-1.hdf5"
 

@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.arcanna.alerts import InMemoryAlerts, labelled_alerts
-from tests.arcanna.platform import SHORT, Job
-from tests.arcanna.server import ArcannaServer
-from tests.certificates import Authority
-from tests.connect_proxy import ConnectProxy
 from tests.e2e.alone import alone, own_installation
 from tests.e2e.scene import CHECK, JOB, MODELS, TRIGGER, Scene, settle
-from tests.harness import Installation
+from tests.support.arcanna.alerts import InMemoryAlerts, labelled_alerts
+from tests.support.arcanna.platform import SHORT, Job
+from tests.support.arcanna.server import ArcannaServer
+from tests.support.certificates import Authority
+from tests.support.connect_proxy import ConnectProxy
+from tests.support.harness import Installation
 
 pytestmark = pytest.mark.long
 

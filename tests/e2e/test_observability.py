@@ -17,10 +17,6 @@ from arcanna_metrics.observability import metrics
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Check, Run
 from arcanna_metrics.runs.start import cause_of, first_check, new_run
-from tests.arcanna.alerts import labelled_alerts
-from tests.arcanna.faults import Fault
-from tests.arcanna.platform import FOR_EVER, SHORT, Behaviour
-from tests.deployment import resource
 from tests.e2e.conftest import NewScene
 from tests.e2e.scene import (
     ACCURACY,
@@ -38,9 +34,13 @@ from tests.e2e.scene import (
     settle,
 )
 from tests.e2e.steps import CLAIM, DENIED, KILLED_AFTER, SLOT, refused
-from tests.harness import Installation
-from tests.local_cloud import ApiFault
-from tests.readme import section, table
+from tests.support.arcanna.alerts import labelled_alerts
+from tests.support.arcanna.faults import Fault
+from tests.support.arcanna.platform import FOR_EVER, SHORT, Behaviour
+from tests.support.deployment import resource
+from tests.support.harness import Installation
+from tests.support.local_cloud import ApiFault
+from tests.support.readme import section, table
 
 pytestmark = pytest.mark.long
 

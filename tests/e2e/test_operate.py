@@ -15,10 +15,10 @@ import boto3
 import httpx
 import pytest
 
-from tests.arcanna.access import API_KEY, READ_SCOPE, RECOMPUTE_SCOPE, RESOURCES_SCOPE
-from tests.arcanna.alerts import labelled_alerts
-from tests.harness import wait_for
-from tests.operate.local import JOBS
+from tests.support.arcanna.access import API_KEY, READ_SCOPE, RECOMPUTE_SCOPE, RESOURCES_SCOPE
+from tests.support.arcanna.alerts import labelled_alerts
+from tests.support.harness import wait_for
+from tests.tools.local import JOBS
 
 pytestmark = pytest.mark.long
 
@@ -64,7 +64,7 @@ class Stack:
     def start(self, *arguments: str, stack: str = "local") -> subprocess.Popen[str]:
         command, *options = arguments
         return subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "tests.operate", command, "--stack", stack, *options],
+            [sys.executable, "-m", "arcanna_metrics_cli", command, "--stack", stack, *options],
             env={**os.environ, **self.variables, "COLUMNS": "250"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -105,7 +105,7 @@ def ended(process: subprocess.Popen[str], typed: str = "") -> tuple[int, str]:
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """`make local`, and what it tells to put into the environment."""
-    command = [sys.executable, "-m", "tests.operate.local", "e2e-operate"]
+    command = [sys.executable, "-m", "tests.tools.local", "e2e-operate"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as local:  # noqa: S603
         assert local.stdout
         printed: list[str] = []

@@ -4,12 +4,12 @@ import pytest
 import yaml
 
 from arcanna_metrics.times import from_iso
-from tests.arcanna.alerts import labelled_alerts
-from tests.arcanna.faults import Fault
 from tests.e2e.scene import CHECK, JOB, Mailbox, Scene
-from tests.harness import Installation
-from tests.outcome_events import validate_event
-from tests.readme import section
+from tests.support.arcanna.alerts import labelled_alerts
+from tests.support.arcanna.faults import Fault
+from tests.support.harness import Installation
+from tests.support.outcome_events import validate_event
+from tests.support.readme import section
 
 GOOD = {"Drop": 0.95, "Investigate": 0.9, "Escalate": 0.95}
 MISSES_ESCALATIONS = {**GOOD, "Escalate": 0.4}

@@ -20,11 +20,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.arcanna.access import API_KEY, KeyInfo
-from tests.arcanna.alerts import S3Alerts, labelled_alerts
-from tests.arcanna.faults import Fault
-from tests.arcanna.platform import FOR_EVER, SHORT, Behaviour, Job
-from tests.arcanna.server import ArcannaServer
 from tests.e2e.alone import alone, own_installation
 from tests.e2e.desk import STACK, Desk, shows
 from tests.e2e.scene import (
@@ -53,9 +48,14 @@ from tests.e2e.steps import (
     Step,
     refused,
 )
-from tests.harness import ROUTES, LaterAlerts, wait_for
-from tests.local_cloud import ApiFault
-from tests.local_cloud.cloud import OPERATOR, REGION
+from tests.support.arcanna.access import API_KEY, KeyInfo
+from tests.support.arcanna.alerts import S3Alerts, labelled_alerts
+from tests.support.arcanna.faults import Fault
+from tests.support.arcanna.platform import FOR_EVER, SHORT, Behaviour, Job
+from tests.support.arcanna.server import ArcannaServer
+from tests.support.harness import ROUTES, LaterAlerts, wait_for
+from tests.support.local_cloud import ApiFault
+from tests.support.local_cloud.cloud import OPERATOR, REGION
 
 pytestmark = pytest.mark.long
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.scene import TRIGGER, Scene, alerts, eventually, in_queue
-from tests.harness import Installation
+from tests.support.harness import Installation
 
 Connect = Callable[[Installation, str], dict[str, Any]]
 """Connects a bucket of that name with the stack; the notification configuration to put on the bucket."""

@@ -12,7 +12,7 @@ from moto.server import ThreadedMotoServer
 from arcanna_metrics.platform.http import BoundedClient
 from functions.check_status import app as check_status
 from functions.trigger_recompute import app as trigger_recompute
-from tests.arcanna import (
+from tests.support.arcanna import (
     API_KEY,
     ArcannaServer,
     Behaviour,
@@ -21,7 +21,7 @@ from tests.arcanna import (
     KeyInfo,
     labelled_alerts,
 )
-from tests.doubles import MODEL, Invocation, Stack, client
+from tests.support.doubles import MODEL, Invocation, Stack, client
 
 OTHER_MODEL = "generic-1-1234-model-1740000000.hdf5"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment import ROOT
-from tests.harness import wait_for
-from tests.local_cloud.cloud import REGION
-from tests.local_cloud.packaging import package
+from tests.support.deployment import ROOT
+from tests.support.harness import wait_for
+from tests.support.local_cloud.cloud import REGION
+from tests.support.local_cloud.packaging import package
 from tests.unit.test_environment import CLEAN, SHELL, python
 
 PATIENCE = 120
@@ -39,7 +39,7 @@ def descendants(pid: int) -> set[int]:
 
 @pytest.mark.parametrize(
     ("module", "name", "says"),
-    [("tests.demo", "demo", "recompute requested"), ("tests.operate.local", "interrupted", "aws s3 cp ")],
+    [("tests.tools.demo", "demo", "recompute requested"), ("tests.tools.local", "interrupted", "aws s3 cp ")],
 )
 def test_it_runs_from_any_shell_and_ends_at_once(module: str, name: str, says: str) -> None:
     # The build downloads packages, which it could not by the proxies of that shell.

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.artefacts import Artefact, built
-from tests.deployment import template
-from tests.local_cloud.cloud import PROJECT
+from tests.support.deployment import template
+from tests.support.local_cloud.cloud import PROJECT
+from tests.tools.benchmarks.artefacts import Artefact, built
 
 RUNTIME = template()["Globals"]["Function"]["Runtime"]
 TAG = f"cpython-{RUNTIME.removeprefix('python').replace('.', '')}"

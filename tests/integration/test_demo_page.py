@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import pytest
 
-from tests.browser import EXECUTABLE, Browser, browser
-from tests.demo.page import WIDTHS, page
-from tests.demo.samples import hostile, recorded
+from tests.support.browser import EXECUTABLE, Browser, browser
+from tests.tools.demo.page import WIDTHS, page
+from tests.tools.demo.samples import hostile, recorded
 
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="Chromium is not installed")
 

@@ -10,10 +10,10 @@ import pytest
 from arcanna_metrics.errors import PlatformUnavailable, Unauthorised
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.times import to_iso
-from tests.arcanna import API_KEY, ArcannaServer, Behaviour, Fault, KeyInfo
-from tests.arcanna.platform import FOR_EVER
-from tests.doubles import MODEL, TARGET, Logs, Stack
 from tests.integration.conftest import OTHER_MODEL, Functions
+from tests.support.arcanna import API_KEY, ArcannaServer, Behaviour, Fault, KeyInfo
+from tests.support.arcanna.platform import FOR_EVER
+from tests.support.doubles import MODEL, TARGET, Logs, Stack
 
 BY_PATH = {
     "routes": [

@@ -19,15 +19,15 @@ from botocore.exceptions import ClientError
 from moto.dynamodb.models.table import Table
 from moto.stepfunctions.models import StateMachine
 
-from tests.harness import wait_for
-from tests.install import Failed
-from tests.local_cloud import ApiFault, FunctionError, Incomplete, LocalCloud, ProcessDied, deaths
-from tests.local_cloud.cloud import PROJECT
-from tests.local_cloud.deployment import deploy
-from tests.local_cloud.event_sources import failed_messages, rate_in_minutes
-from tests.local_cloud.execution_environment import ExecutionEnvironment, Function
-from tests.local_cloud.log_streams import LogStreams
-from tests.local_cloud.packaging import Package, package
+from tests.support.harness import wait_for
+from tests.support.local_cloud import ApiFault, FunctionError, Incomplete, LocalCloud, ProcessDied, deaths
+from tests.support.local_cloud.cloud import PROJECT
+from tests.support.local_cloud.deployment import deploy
+from tests.support.local_cloud.event_sources import failed_messages, rate_in_minutes
+from tests.support.local_cloud.execution_environment import ExecutionEnvironment, Function
+from tests.support.local_cloud.log_streams import LogStreams
+from tests.support.local_cloud.packaging import Package, package
+from tests.tools.install import Failed
 
 TEMPLATE = Path(__file__).parent / "local_cloud_stack" / "template.yaml"
 REGION = "eu-west-1"
@@ -688,7 +688,7 @@ def _slowly(look: Callable[..., Any]) -> Callable[..., Any]:
 TWO_CLOUDS = """
 import sys
 from pathlib import Path
-from tests.local_cloud import LocalCloud
+from tests.support.local_cloud import LocalCloud
 
 for wait in (False, True):
     with LocalCloud({}, Path(sys.argv[1]), Path(sys.argv[2])) as cloud:

@@ -14,10 +14,10 @@ from samcli.lib.providers.sam_layer_provider import SamLayerProvider  # type: ig
 from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider  # type: ignore[import-untyped]
 
 from arcanna_metrics.platform import tls
-from tests.certificates import Authority
-from tests.deployment import ROOT
-from tests.local_cloud.packaging import merged, package
-from tests.this_machine import proxies
+from tests.support.certificates import Authority
+from tests.support.deployment import ROOT
+from tests.support.local_cloud.packaging import merged, package
+from tests.support.this_machine import proxies
 
 STACK = Path(__file__).parent / "local_cloud_stack" / "template.yaml"
 RUNS = 8

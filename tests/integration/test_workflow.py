@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.deployment import workflow
 from tests.integration.local_cloud_stack.steps import app
 from tests.integration.test_local_cloud import TEMPLATE, eventually
-from tests.local_cloud import ApiFault, LocalCloud
 from tests.simulation.workflow import Ending, Interpreter, StateError
+from tests.support.deployment import workflow
+from tests.support.local_cloud import ApiFault, LocalCloud
 
 BUS = "outcomes"
 RUNNING = {"status": "running", "wait_seconds": 0, "outcome": None}

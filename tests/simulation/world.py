@@ -32,7 +32,6 @@ from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics.trigger import Trigger
 from arcanna_metrics.workflow import Workflow
-from tests import deployment
 from tests.simulation.aws import (
     DEAD_LETTERS_URL,
     EXECUTIONS,
@@ -65,6 +64,7 @@ from tests.simulation.stimuli import (
     whom_of,
 )
 from tests.simulation.workflow import Ending, Interpreter, StateError
+from tests.support import deployment
 
 T = TypeVar("T")
 

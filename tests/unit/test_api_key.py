@@ -14,8 +14,8 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from arcanna_metrics.errors import NO_WAY, ApiKeyMissing, ApiKeyUnavailable
 from arcanna_metrics.platform.key import NOT_ALLOWED, SecretApiKey
 from arcanna_metrics.platform.sigv4 import Credentials, SigV4
-from tests.deployment import resource
-from tests.doubles import Answer, answer, client, no_answer
+from tests.support.deployment import resource
+from tests.support.doubles import Answer, answer, client, no_answer
 from tests.unit.strategies import any_json, any_text
 
 ENDPOINT = "https://secretsmanager.eu-central-1.amazonaws.com"

@@ -22,7 +22,7 @@ from arcanna_metrics.errors import (
 from arcanna_metrics.platform.answers import retry_after
 from arcanna_metrics.platform.client import REQUEST_STATUSES, Arcanna, ModelMetrics, RecomputeRequest
 from arcanna_metrics.targets import Model
-from tests.doubles import (
+from tests.support.doubles import (
     API_KEY,
     MODEL,
     Answer,

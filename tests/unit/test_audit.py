@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.audit import FILES, ROOT, Finding, audit, findings
+from tests.tools.audit import FILES, ROOT, Finding, audit, findings
 
 CLEAN = Finding("httpx 0.28.1")
 VULNERABLE = Finding("h11 0.14.0", ("GHSA-vqfr-h8mv-ghfj (fixed in 0.16.0)",))

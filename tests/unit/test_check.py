@@ -15,9 +15,18 @@ from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import HISTORY_LENGTH, Check, Outcome, Pace, Run
 from arcanna_metrics.runs.start import first_check
 from arcanna_metrics.times import to_iso
-from tests.doubles import BASELINE, MODEL, Answer, Logs, ScriptedPlatform, answer, metrics_body, no_answer
-from tests.outcome_events import validate_entry
-from tests.runs import BUS, DEADLINE, EXECUTION, PACE, REQUESTED_AT, a_run
+from tests.support.doubles import (
+    BASELINE,
+    MODEL,
+    Answer,
+    Logs,
+    ScriptedPlatform,
+    answer,
+    metrics_body,
+    no_answer,
+)
+from tests.support.outcome_events import validate_entry
+from tests.support.runs import BUS, DEADLINE, EXECUTION, PACE, REQUESTED_AT, a_run
 
 DONE = "2025-01-15T14:33:00Z"
 RUN = a_run(baseline={"last_recomputed_timestamp": BASELINE, **dict.fromkeys(FIGURES)})

@@ -13,8 +13,8 @@ from arcanna_metrics.protocol.entry import Element, Entry, pruned
 from arcanna_metrics.protocol.transitions import record, settled
 from arcanna_metrics.settings import Pace
 from arcanna_metrics.updates import WHOLE, Update
-from tests.doubles import PACE as DEFAULTS
-from tests.doubles import TARGET
+from tests.support.doubles import PACE as DEFAULTS
+from tests.support.doubles import TARGET
 
 LAG = 35.0
 PACES = [

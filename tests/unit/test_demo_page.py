@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arcanna_metrics.times import to_iso
-from tests.arcanna.platform import Ask, Recompute
-from tests.demo.gather import run_of
-from tests.demo.markup import NO_CHARACTERS
-from tests.demo.page import STYLE, WIDTHS, page
-from tests.demo.record import Model, Outage, Poll, Record, Run, Upload
-from tests.demo.samples import figures, hostile, recorded, run
-from tests.demo.timeline import Axis, Box, lane, piled
+from tests.support.arcanna.platform import Ask, Recompute
+from tests.tools.demo.gather import run_of
+from tests.tools.demo.markup import NO_CHARACTERS
+from tests.tools.demo.page import STYLE, WIDTHS, page
+from tests.tools.demo.record import Model, Outage, Poll, Record, Run, Upload
+from tests.tools.demo.samples import figures, hostile, recorded, run
+from tests.tools.demo.timeline import Axis, Box, lane, piled
 from tests.unit.strategies import any_text
 
 # --- Any record ----------------------------------------------------------------------------------------

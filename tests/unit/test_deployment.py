@@ -8,7 +8,7 @@ import pytest
 from arcanna_metrics.observability import metrics
 from arcanna_metrics.runs.completion import Status
 from arcanna_metrics.runs.run import Check, Notification, Outcome, Run
-from tests.deployment import actions_of, resource, substitutions, template, texts, workflow
+from tests.support.deployment import actions_of, resource, substitutions, template, texts, workflow
 
 STATES: dict[str, Any] = workflow()["States"]
 TASKS = {name: state for name, state in STATES.items() if state["Type"] == "Task"}

@@ -8,8 +8,8 @@ import sys
 import pytest
 from botocore.utils import get_environ_proxies
 
-from tests.deployment import ROOT
-from tests.operate.endpoint import reach_loopback_directly
+from arcanna_metrics_cli.endpoint import reach_loopback_directly
+from tests.support.deployment import ROOT
 
 NOBODY = "http://127.0.0.1:9"
 PROXIES = {
@@ -52,12 +52,12 @@ def test_what_runs_on_this_machine_needs_no_proxy_and_no_profile_but_keeps_the_p
 ):
     program = """
 import json, os, subprocess, sys
-from tests.this_machine import proxies
+from tests.support.this_machine import proxies
 import boto3, httpx
 httpx.Client().close()
 client = boto3.client("s3", region_name="eu-west-1")
 assert client.meta.endpoint_url.startswith("https://s3."), client.meta.endpoint_url
-child = "import tests.this_machine as m, json; print(json.dumps(m.proxies()))"
+child = "import tests.support.this_machine as m, json; print(json.dumps(m.proxies()))"
 known = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True)
 assert json.loads(known.stdout) == proxies()
 print(json.dumps([dict(os.environ), proxies()]))

@@ -28,7 +28,7 @@ from arcanna_metrics.intake.fields import EARLIEST, TEXT_LENGTH
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso
 from arcanna_metrics.updates import Update
-from tests.fuzz import paths, put
+from tests.tools.fuzz import paths, put
 from tests.unit import aws_events as aws
 from tests.unit.strategies import any_json, any_text
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.arcanna.alerts import Alert
-from tests.arcanna.figures import compute_figures
-from tests.arcanna.schemas import Figures, MetricsPerDecision
+from tests.support.arcanna.alerts import Alert
+from tests.support.arcanna.figures import compute_figures
+from tests.support.arcanna.schemas import Figures, MetricsPerDecision
 
 # True decision, predicted one.
 JUDGED = [

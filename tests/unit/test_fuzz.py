@@ -4,7 +4,7 @@ import pytest
 
 from arcanna_metrics.targets import Target
 from arcanna_metrics.updates import Update
-from tests.fuzz import RECEIVED_AT, Fuzzer
+from tests.tools.fuzz import RECEIVED_AT, Fuzzer
 
 SEEDS = range(1000)
 
@@ -23,7 +23,7 @@ def test_an_error_that_is_not_the_projects_own_is_found(monkeypatch: pytest.Monk
     def careless(text: str, received_at: float) -> list[object]:
         raise KeyError(text)
 
-    monkeypatch.setattr("tests.fuzz.read_json", careless)
+    monkeypatch.setattr("tests.tools.fuzz.read_json", careless)
     with pytest.raises(KeyError):
         list(map(Fuzzer().run, SEEDS))
 
@@ -41,6 +41,6 @@ def test_an_error_that_is_not_the_projects_own_is_found(monkeypatch: pytest.Monk
 def test_an_update_that_the_ledger_could_not_record_is_found(
     wrong: Update, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tests.fuzz.read_json", lambda text, received_at: [wrong])
+    monkeypatch.setattr("tests.tools.fuzz.read_json", lambda text, received_at: [wrong])
     with pytest.raises(AssertionError):
         list(map(Fuzzer().run, SEEDS))

@@ -12,9 +12,9 @@ from arcanna_metrics.errors import BadInput, ConfigurationError
 from arcanna_metrics.runs.start import first_check
 from functions.check_status import app as check_status
 from functions.trigger_recompute import app as trigger_recompute
-from tests.deployment import environment_of
-from tests.doubles import Invocation, Logs, ScriptedPlatform, Stack, client
-from tests.runs import a_run
+from tests.support.deployment import environment_of
+from tests.support.doubles import Invocation, Logs, ScriptedPlatform, Stack, client
+from tests.support.runs import a_run
 
 RUN = a_run()
 GIVEN = {"execution": "arn:execution", "run": RUN, "check": first_check(RUN), "number": 0}

@@ -20,7 +20,7 @@ from arcanna_metrics.errors import PlatformUnavailable, RecomputeError, Rejected
 from arcanna_metrics.platform.client import REQUEST_STATUSES, Arcanna, ModelMetrics, RecomputeRequest
 from arcanna_metrics.platform.http import BoundedClient
 from arcanna_metrics.times import from_iso
-from tests.doubles import API_KEY, BASE_URL, MODEL, metrics_body, request_body
+from tests.support.doubles import API_KEY, BASE_URL, MODEL, metrics_body, request_body
 from tests.unit.strategies import any_json
 
 CALLS: dict[str, Callable[[Arcanna], object]] = {

@@ -21,9 +21,9 @@ from arcanna_metrics.runs.completion import CLOCK_MARGIN, is_newer
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Check, Run
 from arcanna_metrics.runs.start import accepted, first_check
-from tests.doubles import BASELINE, MODEL, Answer, ScriptedPlatform, answer, metrics_body, no_answer
-from tests.outcome_events import validate_entry
-from tests.runs import BUS, DEADLINE, EXECUTION, PACE, REQUESTED_AT, a_run
+from tests.support.doubles import BASELINE, MODEL, Answer, ScriptedPlatform, answer, metrics_body, no_answer
+from tests.support.outcome_events import validate_entry
+from tests.support.runs import BUS, DEADLINE, EXECUTION, PACE, REQUESTED_AT, a_run
 from tests.unit.strategies import any_json, any_text
 
 APART = CONFIRMATION / 2

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import install
-from tests.deployment import ROOT
+from tests.support.deployment import ROOT
+from tests.tools import install
 
 ENVIRONMENTS = ("tools", "lambda", "bench", "validator")
 STEPS = 3
@@ -167,7 +167,7 @@ def start(folder: Path, name: str = "first") -> subprocess.Popen[str]:
     return subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", SLOW.format(name=name)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests/tools")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

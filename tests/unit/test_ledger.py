@@ -16,7 +16,7 @@ from arcanna_metrics.protocol.entry import Element, Entry
 from arcanna_metrics.protocol.ledger import CONTENTION, FORGET_AFTER, Ledger, key_of, to_entry, to_item
 from arcanna_metrics.targets import Target
 from arcanna_metrics.updates import Example
-from tests.doubles import ACTIVE_TARGET, TARGET, Clock, Stack
+from tests.support.doubles import ACTIVE_TARGET, TARGET, Clock, Stack
 
 OTHER = Target("security-alerts", "another model")
 times = st.none() | st.integers(0, 4_000_000_000_000).map(lambda ms: ms / 1000)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployment import ROOT
+from tests.support.deployment import ROOT
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = re.findall(r"^([a-z0-9]+):.*##", MAKEFILE, re.MULTILINE)
@@ -54,11 +54,15 @@ printf '%s\\0' "$0" "$@" {" ".join(f'"${{{name}+{name}=}}${name}"' for name in R
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A checkout with everything installed, whose programs only note how they are called."""
-    for name in ("Makefile", "tests/install.py"):
+    for name in ("Makefile", "tests/tools/install.py"):
         target = tmp_path / name
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, target)
-    for name in ("tests/bootstrap.txt", "tests/requirements.txt", "tests/local_cloud/requirements.txt"):
+    for name in (
+        "tests/bootstrap.txt",
+        "tests/requirements.txt",
+        "tests/support/local_cloud/requirements.txt",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     for name in ("python", "pytest", "ruff", "mypy", "sam", "uv"):
@@ -101,7 +105,7 @@ def calls(project: Path) -> list[tuple[list[str], dict[str, str]]]:
 
 def operated(project: Path) -> dict[str, list[str]]:
     """The options of each operators' command that was called."""
-    found = [arguments for arguments, _ in calls(project) if arguments[1:3] == ["-m", "tests.operate"]]
+    found = [arguments for arguments, _ in calls(project) if arguments[1:3] == ["-m", "arcanna_metrics_cli"]]
     return {arguments[3]: arguments[4:] for arguments in found}
 
 
@@ -133,7 +137,7 @@ def test_values_are_taken_as_they_are_by_every_target(project: Path, value: str,
     assert operated(project) == expected(value)
     called = [arguments for arguments, _ in calls(project)]
     assert ["python", "-m", "tests.simulation", f"--seeds={value}"] in called
-    assert ["python", "-m", "tests.fuzz", f"--seconds={value}"] in called
+    assert ["python", "-m", "tests.tools.fuzz", f"--seconds={value}"] in called
     assert ["sam", "build", "--parameter-overrides", f"Architecture={value}"] in called
     for _, variables in calls(project):
         # A shell may count in SECONDS; nobody reads it.
@@ -179,7 +183,7 @@ def test_without_values_there_are_defaults(project: Path) -> None:
     }
     called = [arguments for arguments, _ in calls(project)]
     assert ["python", "-m", "tests.simulation", "--seeds=2000"] in called
-    assert ["python", "-m", "tests.fuzz", "--seconds=60"] in called
+    assert ["python", "-m", "tests.tools.fuzz", "--seconds=60"] in called
     assert ["sam", "build", "--parameter-overrides", "Architecture=arm64"] in called
 
 
@@ -220,8 +224,8 @@ def test_sam_needs_no_profile(project: Path) -> None:
 def test_files_are_utf_8_and_the_terminal_is_as_it_is(project: Path) -> None:
     make(project, "demo", "check", *OPERATORS)
     utf_8 = {tuple(arguments[1:3]): environment["PYTHONUTF8"] for arguments, environment in calls(project)}
-    assert utf_8["-m", "tests.demo"] == utf_8["tests/unit", "-q"] == "1"
-    assert utf_8["-m", "tests.operate"] == ""
+    assert utf_8["-m", "tests.tools.demo"] == utf_8["tests/unit", "-q"] == "1"
+    assert utf_8["-m", "arcanna_metrics_cli"] == ""
 
 
 def test_a_user_s_way_to_install_is_not_the_project_s(project: Path) -> None:
@@ -249,7 +253,7 @@ def test_what_is_not_as_it_was_installed_is_installed_again(project: Path, reaso
         (project / ".venv" / "bin" / "python").unlink()
         (project / ".venv" / "bin" / "python").symlink_to("/nowhere/python3")
     done = make(project, "-n", "status")
-    assert "tests/install.py tools" in done.stdout
+    assert "tests/tools/install.py tools" in done.stdout
 
 
 def test_what_is_installed_is_not_installed_again(project: Path) -> None:
@@ -271,7 +275,9 @@ def test_locked_requirements_name_no_index(project: Path) -> None:
     uv = project / ".venv" / "bin" / "uv"
     uv.unlink()
     uv.symlink_to(Path(sys.executable).parent / "uv")
-    names = [f"{folder}/requirements" for folder in ("layers/dependencies", "tests/local_cloud", "tests")]
+    names = [
+        f"{folder}/requirements" for folder in ("layers/dependencies", "tests/support/local_cloud", "tests")
+    ]
     for name in names:
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / f"{name}.in").write_text("")

@@ -25,8 +25,8 @@ from arcanna_metrics.runs.quality import Assessment, Verdict
 from arcanna_metrics.runs.run import Check, Outcome
 from arcanna_metrics.runs.start import first_check
 from arcanna_metrics.times import from_iso
-from tests.doubles import Logs
-from tests.runs import REQUESTED_AT, a_run, origin
+from tests.support.doubles import Logs
+from tests.support.runs import REQUESTED_AT, a_run, origin
 
 RUN = a_run()
 ENDED_AT = REQUESTED_AT + 200.0

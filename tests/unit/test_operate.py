@@ -15,8 +15,8 @@ from arcanna_metrics.protocol.entry import Element, Entry
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.updates import WHOLE
-from tests.operate import checks, entries, executions, follow, letters, routing, view
-from tests.operate.entries import UnderWay
+from arcanna_metrics_cli import checks, entries, executions, follow, letters, routing, view
+from arcanna_metrics_cli.entries import UnderWay
 
 NOW = 1_750_000_000.0
 LAG = 35.0

@@ -14,11 +14,11 @@ from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.slots import KEY as SLOTS
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
-from tests.doubles import MODEL, TARGET, Stack, client
-from tests.operate import executions, view
-from tests.operate.__main__ import main
-from tests.operate.deployed import Deployed, NotDeployed
-from tests.operate.follow import Follower
+from arcanna_metrics_cli import executions, view
+from arcanna_metrics_cli.__main__ import main
+from arcanna_metrics_cli.deployed import Deployed, NotDeployed
+from arcanna_metrics_cli.follow import Follower
+from tests.support.doubles import MODEL, TARGET, Stack, client
 
 NAME = "the-stack"
 

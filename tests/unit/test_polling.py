@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arcanna_metrics.runs.polling import next_wait
-from tests.benchmarks import polling as benchmark
+from tests.tools.benchmarks import polling as benchmark
 
 HOUR, DAY = 3600.0, 86400.0
 

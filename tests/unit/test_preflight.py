@@ -10,7 +10,7 @@ import pytest
 from arcanna_metrics.errors import ApiKeyUnavailable, AwsUnavailable
 from arcanna_metrics.intake import routes
 from arcanna_metrics.platform.preflight import RESERVE, preflight
-from tests.doubles import MODEL, Answer, ScriptedPlatform, answer, no_answer
+from tests.support.doubles import MODEL, Answer, ScriptedPlatform, answer, no_answer
 
 BOTH = ["execute:recompute_model_metrics", "read:job_metrics"]
 ALL_WELL = {"platform": None, "key": None, "scopes": None, "routes": None, "targets": None}

@@ -24,7 +24,7 @@ from arcanna_metrics.runs.quality import (
     read_rules,
     scores,
 )
-from tests.outcome_events import SCHEMAS, validate
+from tests.support.outcome_events import SCHEMAS, validate
 from tests.unit.strategies import any_json
 
 DEFAULT = read_rules(DEFAULT_GATE)

@@ -14,7 +14,7 @@ from arcanna_metrics.errors import AwsUnavailable
 from arcanna_metrics.intake.events import read_json
 from arcanna_metrics.intake.queues import SQS_ATTRIBUTES, SQS_BATCH_BYTES, DeadLetter, Queues
 from arcanna_metrics.updates import Update
-from tests.doubles import ACTIVE_TARGET, TARGET, Stack
+from tests.support.doubles import ACTIVE_TARGET, TARGET, Stack
 
 AT = 1_736_950_000.0
 

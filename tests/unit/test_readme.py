@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from samcli.cli.types import CfnParameterOverridesType  # type: ignore[import-untyped]
 
-from tests.certificates import Authority
-from tests.deployment import ROOT, actions_of, template
-from tests.readme import section, table
+from tests.support.certificates import Authority
+from tests.support.deployment import ROOT, actions_of, template
+from tests.support.readme import section, table
 
 README = (ROOT / "README.md").read_text()
 PAGES = [

@@ -21,7 +21,7 @@ from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.updates import Update
 from arcanna_metrics.workflow import Execution, Workflow
-from tests.doubles import (
+from tests.support.doubles import (
     ACTIVE_TARGET,
     BASELINE,
     MODEL,

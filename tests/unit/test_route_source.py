@@ -12,7 +12,7 @@ from arcanna_metrics.errors import AwsUnavailable, ConfigurationError
 from arcanna_metrics.intake.route_source import ROUTES_MAX_AGE, RouteSource
 from arcanna_metrics.observability import metrics
 from arcanna_metrics.targets import Target
-from tests.doubles import Clock, Logs, Stack
+from tests.support.doubles import Clock, Logs, Stack
 
 ONE = {"routes": [{"name": "one", "keys": ["a/*"], "targets": [{"job_id": "1"}]}]}
 TWO = {"routes": [{"name": "two", "keys": ["a/*"], "targets": [{"job_id": "2"}]}]}

@@ -11,9 +11,9 @@ import pytest
 from arcanna_metrics.errors import BadInput, ConfigurationError, RecomputeError, RetryLater
 from arcanna_metrics.protocol import start as protocol_start
 from arcanna_metrics.runs import check, completion, outcome, start
-from tests.deployment import resource, workflow
 from tests.e2e.test_runbook import EXERCISES, NOT_HERE, ONLY_WAY
-from tests.readme import runbook, section, table
+from tests.support.deployment import resource, workflow
+from tests.support.readme import runbook, section, table
 
 DEAD, WAIT, FAIL, FUNCTIONS = "Dead letters", "Updates wait", "Runs fail", "Functions fail"
 RUNS: dict[ModuleType, str] = {

@@ -20,9 +20,9 @@ from arcanna_metrics.runs.run import (
 from arcanna_metrics.runs.start import accepted, cause_of, failed_check, first_check, new_run
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
-from tests.doubles import BASELINE, metrics_body
-from tests.outcome_events import validate_entry
-from tests.runs import BUS, CAUSE, DEADLINE, EXECUTION, GATE, PACE, REQUESTED_AT, a_run, origin
+from tests.support.doubles import BASELINE, metrics_body
+from tests.support.outcome_events import validate_entry
+from tests.support.runs import BUS, CAUSE, DEADLINE, EXECUTION, GATE, PACE, REQUESTED_AT, a_run, origin
 from tests.unit.strategies import any_json
 
 OBJECT = {"bucket": "training", "key": "1234/a.csv", "version_id": "v1"}

@@ -8,7 +8,7 @@ from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import Ledger
 from arcanna_metrics.protocol.slots import MOST_UNREAD, Holder, Slots, Vacancy
 from arcanna_metrics.targets import Target
-from tests.doubles import Clock, Stack
+from tests.support.doubles import Clock, Stack
 
 TARGETS = [Target("1", f"model-{number}") for number in range(9)]
 

@@ -13,8 +13,8 @@ from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.connect import arcanna
 from arcanna_metrics.settings import Environment
-from tests.certificates import Authority
-from tests.doubles import Logs
+from tests.support.certificates import Authority
+from tests.support.doubles import Logs
 
 CA, OTHER_CA = Authority("One CA").pem, Authority("Another CA").pem
 few = settings(max_examples=30)  # each makes a context

@@ -34,7 +34,7 @@ from arcanna_metrics.protocol.transitions import (
 )
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.updates import WHOLE, Example, Update
-from tests.doubles import ACTIVE_TARGET, MODEL, PACE, TARGET
+from tests.support.doubles import ACTIVE_TARGET, MODEL, PACE, TARGET
 
 NOW = 1_736_950_000.0
 LAG = PACE.visibility_lag

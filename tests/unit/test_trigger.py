@@ -19,7 +19,7 @@ from arcanna_metrics.settings import JobSettings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.trigger import FAN_OUT, NAP, Trigger
-from tests.doubles import ACTIVE_TARGET, PACE, TARGET, Clock, Logs, Stack
+from tests.support.doubles import ACTIVE_TARGET, PACE, TARGET, Clock, Logs, Stack
 
 LONG = 100.0
 ROUTES = json.dumps(

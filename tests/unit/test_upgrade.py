@@ -20,7 +20,7 @@ from arcanna_metrics.runs.run import (
     parse_check,
     parse_run,
 )
-from tests.runs import a_run
+from tests.support.runs import a_run
 
 OF_VERSION_1 = {
     Run: {

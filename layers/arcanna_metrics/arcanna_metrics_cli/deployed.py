@@ -1,0 +1,232 @@
+"""A deployed stack, found by its name, with the credentials, the region and the endpoint that boto3 finds."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from itertools import takewhile
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.ledger import DUE_INDEX, NO_JOB, Ledger, to_entry, to_target
+from arcanna_metrics.targets import Target
+from arcanna_metrics.workflow import Workflow
+from arcanna_metrics_cli.entries import accepted
+from arcanna_metrics_cli.letters import DeadLetter, dead_letter
+
+INVOCATION = 150
+"""Seconds to wait for the trigger's answer: longer than its timeout, or boto3 would invoke it twice."""
+PEEK = 30
+"""Seconds for which messages are hidden while they are looked at."""
+
+
+class NotDeployed(Exception):
+    """There is no such stack, or it belongs to another application."""
+
+
+class Deployed:
+    """The calls that the commands make. All raise botocore's ClientError and BotoCoreError."""
+
+    def __init__(self, name: str) -> None:
+        """Raises NotDeployed."""
+        self.name = name
+        self._session: Any = boto3.Session()
+        self.region = str(self._session.region_name)
+        try:
+            (stack,) = self._client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+        except ClientError as error:
+            if "does not exist" not in str(error):
+                raise
+            raise NotDeployed(
+                f"there is no stack {name!r} in {self.region}: deploy it, or give STACK=..."
+            ) from error
+        self.status: str = stack["StackStatus"]
+        self.parameters = {p["ParameterKey"]: p["ParameterValue"] for p in stack.get("Parameters", [])}
+        self._outputs = {o["OutputKey"]: o["OutputValue"] for o in stack.get("Outputs", [])}
+
+    def output(self, name: str) -> str:
+        """An output of the stack. Raises NotDeployed."""
+        try:
+            return str(self._outputs[name])
+        except KeyError:
+            raise NotDeployed(
+                f"the stack {self.name!r} has no output {name}: it is {self.status}, or another one"
+            ) from None
+
+    # --- The ledger and the runs ---------------------------------------------------------------------------
+
+    def entries(self) -> list[Entry]:
+        """All entries of the ledger."""
+        pages = self._client("dynamodb").get_paginator("scan").paginate(TableName=self.output("LedgerTable"))
+        items = [item for page in pages for item in page["Items"] if item["job_id"]["S"] != NO_JOB]
+        return [to_entry(to_target(item), item) for item in items]
+
+    def entry(self, target: Target) -> Entry:
+        """What the ledger knows of the target now. Raises AwsUnavailable."""
+        return self._ledger.read(target)
+
+    def home(self, target: Target) -> Target:
+        """The target under its job's id, if the ledger knows the job's name. Raises AwsUnavailable."""
+        return Target(self.entry(target).name_of or target.job_id, target.model_id)
+
+    def accept(self, job_id: str, model_id: str) -> str | None:
+        """Forgets the reference that the model is compared with, else says why not. Raises AwsUnavailable.
+
+        A job's active model has an entry of its own, with a reference of its own.
+        """
+        asked = [self.home(Target(job_id, each)) for each in (model_id, None)]
+        entries = [entry for entry in map(self.entry, asked) if _is_about(entry, model_id)]
+        if not entries:
+            return "The ledger does not know this model: make status shows those that it knows."
+        changed = [
+            self._ledger.apply(entry.target, partial(accepted, model_id=model_id)) for entry in entries
+        ]
+        if None in changed:
+            return "A run of the model is under way: try again when it has ended."
+        return None
+
+    @cached_property
+    def _ledger(self) -> Ledger:
+        return Ledger(self._client("dynamodb"), self.output("LedgerTable"), time.time)
+
+    def execution(self, run_id: str, number: int = 0) -> dict[str, Any] | None:
+        """The execution of that number that follows a run; None if there is none, or none any more."""
+        states = self._client("stepfunctions")
+        try:
+            return dict(states.describe_execution(executionArn=self._execution_arn(run_id, number)))
+        except states.exceptions.ExecutionDoesNotExist:
+            return None
+
+    def events_after(self, run_id: str, number: int, event_id: int) -> list[dict[str, Any]]:
+        """The events of an execution after the one of that id, oldest first; none if it is gone."""
+        states = self._client("stepfunctions")
+        pages = states.get_paginator("get_execution_history").paginate(
+            executionArn=self._execution_arn(run_id, number), reverseOrder=True
+        )
+        newest_first = (event for page in pages for event in page["events"])
+        try:
+            return list(takewhile(lambda event: event["id"] > event_id, newest_first))[::-1]
+        except states.exceptions.ExecutionDoesNotExist:
+            return []
+
+    def _execution_arn(self, run_id: str, number: int) -> str:
+        return Workflow(self._client("stepfunctions"), self.output("RecomputeWorkflowArn")).arn(
+            run_id, number
+        )
+
+    def invoke_trigger(self, event: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        """What the trigger answers, and whether it failed: then the answer is Lambda's of an error."""
+        unrepeated = Config(read_timeout=INVOCATION, retries={"total_max_attempts": 1})
+        answer = self._client("lambda", unrepeated).invoke(
+            FunctionName=self.output("TriggerRecomputeFunction"), Payload=json.dumps(event)
+        )
+        return json.loads(answer["Payload"].read()), "FunctionError" in answer
+
+    # --- The queues ----------------------------------------------------------------------------------------
+
+    def messages(self, queue: str) -> dict[str, int]:
+        """How many messages the queue of that output has: visible, delayed, in progress."""
+        counts = self._client("sqs").get_queue_attributes(
+            QueueUrl=self.output(queue), AttributeNames=["All"]
+        )["Attributes"]
+        kinds = {"visible": "", "delayed": "Delayed", "in progress": "NotVisible"}
+        return {kind: int(counts[f"ApproximateNumberOfMessages{name}"]) for kind, name in kinds.items()}
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """All dead letters. They stay where they are, hidden for PEEK seconds or until `put_back`."""
+        sqs, url = self._client("sqs"), self.output("DeadLetterQueueUrl")
+        found: dict[str, DeadLetter] = {}
+        while received := sqs.receive_message(
+            QueueUrl=url,
+            MaxNumberOfMessages=10,
+            VisibilityTimeout=PEEK,
+            WaitTimeSeconds=1,  # asks all of SQS's servers, so that an empty answer means that there are none
+            MessageAttributeNames=["All"],
+            MessageSystemAttributeNames=["All"],
+        ).get("Messages"):
+            known = len(found)
+            found |= {message["MessageId"]: dead_letter(message) for message in received}
+            if len(found) == known:  # there are so many that the first can be seen again
+                break
+        return list(found.values())
+
+    def put_back(self, letters: Sequence[DeadLetter]) -> None:
+        """Makes dead letters visible at once, where they are not so again already."""
+        for n in range(0, len(letters), 10):
+            # SQS answers which ones it refused: those that are visible, which is all that is wanted.
+            self._client("sqs").change_message_visibility_batch(
+                QueueUrl=self.output("DeadLetterQueueUrl"),
+                Entries=[
+                    {"Id": str(number), "ReceiptHandle": letter.handle, "VisibilityTimeout": 0}
+                    for number, letter in enumerate(letters[n : n + 10])
+                ],
+            )
+
+    def redrive(self, letters: Sequence[DeadLetter]) -> Iterator[DeadLetter]:
+        """Sends each into the updates queue, and only then deletes it: nothing is lost in between.
+
+        Sweeps are deleted only: there is a new one every minute.
+        """
+        sqs = self._client("sqs")
+        for letter in letters:
+            if not letter.is_sweep:
+                sqs.send_message(QueueUrl=self.output("UpdatesQueueUrl"), MessageBody=letter.update)
+            sqs.delete_message(QueueUrl=self.output("DeadLetterQueueUrl"), ReceiptHandle=letter.handle)
+            yield letter
+
+    # --- What the stack stands on --------------------------------------------------------------------------
+
+    def routes(self) -> str:
+        """The routes as they are written in the SSM parameter."""
+        answer = self._client("ssm").get_parameter(Name=self.output("RoutesParameter"))
+        return str(answer["Parameter"]["Value"])
+
+    def bucket_region(self) -> str:
+        """Of the bucket with the training data, wherever it is."""
+        answer = self._client("s3").head_bucket(Bucket=self.output("TrainingDataBucket"))
+        return str(answer["BucketRegion"])
+
+    def bucket_notifications(self) -> dict[str, Any]:
+        """Of the bucket with the training data, as S3 answers them."""
+        bucket = self.output("TrainingDataBucket")
+        return dict(self._client("s3").get_bucket_notification_configuration(Bucket=bucket))
+
+    def event_source_states(self) -> list[str]:
+        """Of what brings the updates to the trigger: Enabled, Disabled, Creating, ..."""
+        # By the queue alone: where deployments are gradual, it invokes an alias of the trigger.
+        queue = self.output("UpdatesQueueArn")
+        answer = self._client("lambda").list_event_source_mappings(EventSourceArn=queue)
+        return [mapping["State"] for mapping in answer["EventSourceMappings"]]
+
+    def index_status(self) -> str | None:
+        """Of the index of what is due: ACTIVE, CREATING, ...; None if there is none."""
+        table = self._client("dynamodb").describe_table(TableName=self.output("LedgerTable"))["Table"]
+        indexes = table.get("GlobalSecondaryIndexes", [])
+        return next((str(i["IndexStatus"]) for i in indexes if i["IndexName"] == DUE_INDEX), None)
+
+    def schedule_state(self, logical_id: str) -> str:
+        """ENABLED or DISABLED, of a schedule by its name in the template."""
+        resource = self._client("cloudformation").describe_stack_resource(
+            StackName=self.name, LogicalResourceId=logical_id
+        )["StackResourceDetail"]
+        return str(self._client("scheduler").get_schedule(Name=resource["PhysicalResourceId"])["State"])
+
+    def subscriptions(self) -> list[dict[str, Any]]:
+        """Of the notification topic, as SNS lists them."""
+        pages = self._client("sns").get_paginator("list_subscriptions_by_topic")
+        topic = self.output("NotificationTopicArn")
+        return [s for page in pages.paginate(TopicArn=topic) for s in page["Subscriptions"]]
+
+    def _client(self, service: str, config: Config | None = None) -> Any:
+        return self._session.client(service, config=config)
+
+
+def _is_about(entry: Entry, model_id: str) -> bool:
+    """Whether the entry is the model's own, or its job's active one with a reference of this model."""
+    if entry.target.model_id is not None:
+        return entry.rev > 0
+    return (entry.quality_reference or {}).get("model_id") == model_id

@@ -1,0 +1,38 @@
+"""What the workflow's executions, and their events, tell of a run."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from arcanna_metrics.runs.quality import in_words
+from arcanna_metrics.times import from_iso
+from arcanna_metrics_cli.entries import UnderWay
+
+
+def under_way(execution: Mapping[str, Any]) -> UnderWay:
+    """What an execution's input says of its run."""
+    run = json.loads(execution["input"])["run"]
+    return UnderWay(run["model_id"], from_iso(run["cause"]["first_at"]), run["cause"]["updates"])
+
+
+def told(event: Mapping[str, Any]) -> str | None:
+    """What an event of an execution says about the recompute; None if nothing."""
+    match event:
+        case {"type": "TaskStateExited", "stateExitedEventDetails": {"name": "CheckStatus", "output": out}}:
+            check = json.loads(out)["check"]
+            line = f"check {check['polls']}: {check['detail']}"
+            return (
+                f"{line}, next check in {check['wait_seconds']} s" if check["status"] == "running" else line
+            )
+        case {"type": "LambdaFunctionFailed", "lambdaFunctionFailedEventDetails": {"error": error}}:
+            return f"a call failed ({error}) and is repeated"
+    return None
+
+
+def judgement(execution: Mapping[str, Any]) -> str:
+    """Why a completed run has its verdict, and the scores; empty if its outcome could not be told."""
+    if execution["status"] != "SUCCEEDED":
+        return ""
+    events = json.loads(execution["output"])["check"]["outcome"]["events"]
+    detail = json.loads(events[0]["Detail"])
+    return f"{detail['why']} ({in_words(detail['before'], detail['after'])})"

@@ -1,0 +1,100 @@
+"""The template and the workflow as data, for tests that hold the code against them."""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from samtranslator.yaml_helper import yaml_parse
+
+ROOT = Path(__file__).parents[2]
+WORKFLOW = ROOT / "functions/recompute_workflow.asl.yaml"
+
+
+@cache
+def template() -> dict[str, Any]:
+    """template.yaml, with its intrinsic functions in their long form."""
+    parsed: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text())  # type: ignore[no-untyped-call]
+    return parsed
+
+
+@cache
+def workflow(**parameters: str) -> dict[str, Any]:
+    """The state machine as the deployment makes it with these parameters; the others have their defaults.
+
+    CloudFormation puts the substitutions into the text before it reads that as YAML, and so does this. ARNs
+    are of eu-west-1 and an account of AWS's documentation, with logical ids for names.
+    """
+    texts = {name: _text(value, parameters) for name, value in substitutions().items()}
+    text = re.sub(r"\$\{(\w+)\}", lambda found: texts[found[1]], WORKFLOW.read_text())
+    parsed: dict[str, Any] = yaml.safe_load(text)
+    return parsed
+
+
+def substitutions() -> dict[str, Any]:
+    """What the template puts into the definition, by name."""
+    given: dict[str, Any] = resource("RecomputeWorkflow")["DefinitionSubstitutions"]
+    return given
+
+
+def _text(value: Any, parameters: Mapping[str, str]) -> str:
+    match value:
+        case {"Ref": "AWS::Partition"}:
+            return "aws"
+        case {"Ref": str(name)} if name in template()["Parameters"]:
+            return parameters.get(name) or str(template()["Parameters"][name]["Default"])
+        case {"Ref": str(name)}:
+            return f"arn:aws:sns:eu-west-1:123456789012:{name}"
+        case {"Fn::GetAtt": [str(name), "Arn"]}:
+            return f"arn:aws:lambda:eu-west-1:123456789012:function:{name}"
+        case {"Fn::Sub": str(pattern)}:
+            return re.sub(r"\$\{([\w:]+)\}", lambda found: _text({"Ref": found[1]}, parameters), pattern)
+    raise NotImplementedError(value)
+
+
+def resource(name: str) -> dict[str, Any]:
+    """The properties of a resource."""
+    properties: dict[str, Any] = template()["Resources"][name]["Properties"]
+    return properties
+
+
+def environment_of(function: str) -> set[str]:
+    """The names of the variables that the template sets for a function."""
+    everywhere = template()["Globals"]["Function"]["Environment"]["Variables"]
+    own = resource(function).get("Environment", {}).get("Variables", {})
+    return {*everywhere, *own}
+
+
+def allowed(role: str) -> list[dict[str, Any]]:
+    """The statements that allow a role something, also those of the policy that it shares with another."""
+    properties = resource(role)
+    documents = [policy["PolicyDocument"] for policy in properties["Policies"]]
+    documents += [resource(arn["Ref"])["PolicyDocument"] for arn in properties.get("ManagedPolicyArns", [])]
+    statements = [statement for document in documents for statement in document["Statement"]]
+    return [statement for statement in statements if statement["Effect"] == "Allow"]
+
+
+BY_AWS_ITSELF = ("logs:", "xray:", "kms:", "ec2:")
+"""Actions that AWS does in a role's name: logs and traces, encryption, network interfaces."""
+
+
+def actions_of(name: str) -> set[str]:
+    """The actions that a function or state machine may do, but for what it does by AWS's own hand."""
+    listed = [s["Action"] if isinstance(s["Action"], list) else [s["Action"]] for s in allowed(f"{name}Role")]
+    own = {action for actions in listed for action in actions}
+    return {action for action in own if not action.startswith(BY_AWS_ITSELF)}
+
+
+def texts(value: object) -> Iterator[str]:
+    """Every string in a document."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from texts(key)
+            yield from texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from texts(inner)

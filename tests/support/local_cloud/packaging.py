@@ -1,0 +1,140 @@
+"""What `sam build` and `sam package` do: build each local folder, pack it, translate the template."""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import boto3
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+from samtranslator.yaml_helper import yaml_parse
+
+from tests.support.this_machine import proxies
+from tests.tools.install import call
+
+BUCKET = "local-cloud-artifacts"
+logging.getLogger("samtranslator").setLevel(logging.ERROR)  # it misses metrics that nobody asked for
+
+_LOCAL_PATHS = ("CodeUri", "ContentUri", "DefinitionUri")
+_IGNORED = ("__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A template as CloudFormation gets it, and what it refers to in the artifact bucket.
+
+    `files`: path of the file to upload by key; `folders`: the unpacked content by the same key.
+    """
+
+    template: dict[str, Any]
+    files: Mapping[str, Path] = field(default_factory=dict)
+    folders: Mapping[str, Path] = field(default_factory=dict)
+
+
+def package(source: Path, parameters: Mapping[str, str], region: str, cache: Path) -> Package:
+    """Builds and translates a SAM template; what has not changed since the last time is not built again."""
+    template: dict[str, Any] = yaml_parse(source.read_text())  # type: ignore[no-untyped-call]
+    files, folders = {}, {}
+    for logical_id, resource in template["Resources"].items():
+        properties = resource.get("Properties", {})
+        for name in _LOCAL_PATHS:
+            if not isinstance(properties.get(name), str):
+                continue
+            path = source.parent / properties[name]
+            if path.is_dir():
+                with _alone_in(cache):
+                    folder = _built(logical_id, path, cache) if (path / "Makefile").exists() else path
+                    key = f"{logical_id}-{_digest(folder)}.zip"
+                    folders[key], files[key] = folder, _zipped(folder, cache / key)
+            else:
+                key = f"{logical_id}{path.suffix}"
+                files[key] = path
+            properties[name] = f"s3://{BUCKET}/{key}"
+    translator = Translator({}, Parser(), boto_session=boto3.Session(region_name=region))
+    translated = translator.translate(template, dict(parameters))
+    return Package(_as_strings(translated), files, folders)
+
+
+def upload(packaged: Package, s3: Any) -> None:
+    """Puts what the template refers to into the artifact bucket, which the first stack makes."""
+    if BUCKET not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
+        region = {"LocationConstraint": s3.meta.region_name}
+        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration=region)
+    for key, path in packaged.files.items():
+        s3.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
+
+
+@contextmanager
+def _alone_in(cache: Path) -> Iterator[None]:
+    """Keeps other processes out of the folder: test runs share it, and what one has built is built."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with Path(cache, "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _as_strings(template: dict[str, Any]) -> dict[str, Any]:
+    """CloudFormation knows strings only; moto would compare the number 0 with the string "0"."""
+    for parameter in template.get("Parameters", {}).values():
+        if parameter["Type"] == "Number":
+            parameter["Type"] = "String"
+    return template | {"Conditions": json.loads(json.dumps(template.get("Conditions", {})), parse_int=str)}
+
+
+def _built(logical_id: str, source: Path, cache: Path) -> Path:
+    """Runs `make build-<LogicalId>` in a copy of the folder, as `sam build` does for BuildMethod makefile."""
+    target = cache / f"{logical_id}-{_digest(source)}"
+    if target.exists():
+        return target
+    with TemporaryDirectory(dir=cache) as scratch:
+        work, artifacts = Path(scratch, "source"), Path(scratch, "artifacts")
+        shutil.copytree(source, work, ignore=shutil.ignore_patterns(*_IGNORED))
+        artifacts.mkdir()
+        call(  # an interrupt ends it without a word
+            *("make", "--silent", f"build-{logical_id}", f"ARTIFACTS_DIR={artifacts}"),
+            cwd=work,
+            env={k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "PYTHON"))} | proxies(),
+        )
+        artifacts.rename(target)
+    return target
+
+
+def _zipped(folder: Path, archive: Path) -> Path:
+    if not archive.exists():
+        with TemporaryDirectory(dir=archive.parent) as scratch:
+            made = shutil.make_archive(str(Path(scratch, "archive")), "zip", folder)
+            Path(made).rename(archive)
+    return archive
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not set(_IGNORED) & set(path.parts):
+            digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def merged(layers: list[Path], cache: Path) -> Path:
+    """/opt of a function: the content of its layers, where a later one overlays the earlier ones."""
+    names = "\0".join(layer.name + _digest(layer) for layer in layers)
+    target = cache / f"opt-{hashlib.sha256(names.encode()).hexdigest()[:16]}"
+    with _alone_in(cache):
+        if not target.exists():
+            with TemporaryDirectory(dir=cache) as scratch:
+                content = Path(scratch, "content")
+                content.mkdir()
+                for layer in layers:
+                    shutil.copytree(layer, content, dirs_exist_ok=True)
+                content.rename(target)
+    return target

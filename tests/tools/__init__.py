@@ -1,0 +1,1 @@
+"""The commands behind make: demo, local stack, benchmarks, fuzzing, audit, lint, installation."""

@@ -1,0 +1,179 @@
+"""From process start to the first answered invocation, under awslambdaric, side by side.
+
+`python -m tests.tools.benchmarks.startup`: each function as it is built, the same without byte code (which
+is what `sam build` by itself makes of it), a quick-start function of the same libraries, and an empty
+handler. As in Lambda nothing of it can be written, so that no byte code is left for the next start. The
+runtime's own packages, boto3 among them, have byte code in every case.
+
+Variants take turns, so that what slows the machine slows all, and ratios are taken within a turn. CPU time
+is there beside wall time because it hardly depends on what else the machine does.
+"""
+
+import json
+import resource
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from arcanna_metrics.runs.outcome import Origin
+from arcanna_metrics.runs.start import cause_of, first_check, new_run
+from arcanna_metrics.targets import Target
+from tests.support.arcanna.platform import Behaviour, Job
+from tests.support.harness import Installation, installation
+from tests.support.local_cloud import ApiFault
+from tests.support.local_cloud.cloud import PROJECT, REGION
+from tests.support.local_cloud.execution_environment import ExecutionEnvironment, Function
+from tests.support.local_cloud.log_streams import LogStreams
+from tests.tools.benchmarks.spread import Spread, spread
+
+PYTHON = PROJECT / "build" / "bench" / "lambda-env" / "bin" / "python"
+"""Of the Lambda runtime's version, or else the byte code would not count."""
+REFERENCES = Path(__file__).parent / "functions"
+TURNS = 15
+JOB = 1234
+
+CHECK, TRIGGER = "check_status", "trigger_recompute"
+PLAIN = "{}, without byte code"
+QUICK_START, EMPTY = "quick start", "empty handler"
+
+
+class Sample(NamedTuple):
+    """Seconds of one start."""
+
+    wall: float
+    cpu: float
+
+
+def start(function: Function, variables: Mapping[str, str], event: Mapping[str, Any]) -> Sample:
+    """Starts an execution environment, has it answer one event, and ends it."""
+    used, began = _children_cpu(), time.perf_counter()
+    environment = ExecutionEnvironment(function, PYTHON, variables)
+    try:
+        outcome = environment.invoke(json.dumps(event).encode(), "Root=1-0-0")
+        wall = time.perf_counter() - began
+    finally:
+        environment.close()
+    if outcome.failed:
+        raise RuntimeError(f"{function.name} failed: {outcome.payload.decode()}")
+    return Sample(wall, _children_cpu() - used)
+
+
+def _children_cpu() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def measure(turns: int = TURNS) -> dict[str, Any]:
+    """By variant: seconds of wall and CPU time; by function: ratios to what it is held against."""
+    job = Job(name="security-alerts", models=tuple(f"model-{n}.hdf5" for n in range(2 * turns + 3)))
+    models = iter(job.models)
+    with installation({JOB: job}, Behaviour(), "bench-startup") as here, TemporaryDirectory() as scratch:
+        # What the workflow costs on this machine is no part of the trigger's start.
+        started = ApiFault(
+            "stepfunctions", "StartExecution", "ExecutionAlreadyExists", 400, times=4 * turns + 4
+        )
+        here.cloud.inject(started)
+        variables = {
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ENDPOINT_URL": here.cloud.url,
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        functions = _variants(here, next(models), Path(scratch))
+        samples: dict[str, list[Sample]] = {name: [] for name in functions}
+        for turn in range(1 + turns):
+            for name, function in functions.items():
+                event = _request(next(models)) if TRIGGER in name else _check(job.models[0])
+                sample = start(function, variables, event)
+                if turn:  # the first one fills the page cache
+                    samples[name].append(sample)
+    return _report(samples)
+
+
+def _variants(here: Installation, model: str, scratch: Path) -> dict[str, Function]:
+    deployed = {}
+    for name, logical_id, event in (
+        (TRIGGER, "TriggerRecomputeFunction", _request(model)),
+        (CHECK, "CheckStatusFunction", _check(model)),
+    ):
+        here.cloud.invoke(logical_id, event)
+        deployed[name] = replace(
+            here.cloud.sandboxes(logical_id)[0].function, logs=LogStreams(scratch / "logs" / name)
+        )
+    plain_layers = _without_byte_code(deployed[CHECK].layers, scratch / "opt")
+    nothing = scratch / "nothing"
+    return {
+        **deployed,
+        **{
+            PLAIN.format(name): replace(
+                function,
+                task_root=_without_byte_code(function.task_root, scratch / name),
+                layers=plain_layers,
+            )
+            for name, function in deployed.items()
+        },
+        QUICK_START: replace(
+            deployed[CHECK],
+            task_root=_without_byte_code(REFERENCES / "quick_start", scratch / "quick_start"),
+            layers=plain_layers,
+        ),
+        EMPTY: replace(
+            deployed[CHECK],
+            task_root=_without_byte_code(REFERENCES / "empty", scratch / "empty"),
+            layers=nothing,
+        ),
+    }
+
+
+def _without_byte_code(folder: Path, target: Path) -> Path:
+    return Path(shutil.copytree(folder, target, ignore=shutil.ignore_patterns("__pycache__")))
+
+
+def _request(model: str) -> dict[str, Any]:
+    return {"job_id": JOB, "model_id": model}
+
+
+def _check(model: str) -> dict[str, Any]:
+    now = time.time()
+    run = new_run(
+        run_id="benchmark",
+        target=Target(str(JOB), model),
+        job_id=str(JOB),
+        model_id=model,
+        cause=cause_of("manual", 1, now, now, []),
+        requested_at=now,
+        deadline_at=now + 3600,
+        pace={"start_grace": 600.0, "shortest_poll": 5.0, "longest_poll": 900.0},
+        gate={},
+        durations=[],
+        reference=None,
+        baseline=None,
+        origin=Origin("arn:execution", "default", now),
+    )
+    return {"execution": "arn:execution", "run": run, "check": first_check(run), "number": 0}
+
+
+def _report(samples: Mapping[str, list[Sample]]) -> dict[str, Any]:
+    def ratio(name: str, to: str, kind: str) -> Spread:
+        pairs = zip(samples[name], samples[to], strict=True)
+        return spread([getattr(ours, kind) / getattr(other, kind) for ours, other in pairs])
+
+    return {
+        "seconds": {
+            name: {kind: spread([getattr(s, kind) for s in taken]) for kind in Sample._fields}
+            for name, taken in samples.items()
+        },
+        "ratios": {
+            f"{name} / {to}": {kind: ratio(name, to, kind) for kind in Sample._fields}
+            for name in (CHECK, TRIGGER)
+            for to in (PLAIN.format(name), QUICK_START, EMPTY)
+        },
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(), indent=2))

@@ -1,0 +1,201 @@
+"""Installs what the targets of the Makefile stand on: `python3 tests/tools/install.py tools`, `lambda`, ...
+
+It runs on the system's Python when nothing is installed yet, so it needs the standard library only.
+
+Each environment has a file `.installed`, which is removed first and written last: what an interruption left
+half done is made anew. Only one installation runs at a time, and waits for what a killed one left running.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__":  # an interrupt while the rest is imported has no traceback either
+    sys.excepthook = lambda kind, *e: None if kind is KeyboardInterrupt else sys.__excepthook__(kind, *e)
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+BUILD = Path("build")
+TOOLS = Path(".venv")
+PYTHON = TOOLS / "bin" / "python"
+MARK = ".installed"
+LAMBDA_REQUIREMENTS = ("--require-hashes", "-r", "tests/support/local_cloud/requirements.txt")
+VALIDATOR = "asl-validator@4.0.0"
+NPM = (
+    *("npm", "install", "--loglevel=error", "--no-audit", "--no-fund", "--no-save", "--no-update-notifier"),
+    # Else it takes minutes to find out that nobody answers.
+    *("--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=30000"),
+)
+
+
+class Failed(Exception):
+    """Something could not be installed; the message says what and why."""
+
+
+def main(name: str) -> int:
+    """Installs one of the INSTALLATIONS. The exit status."""
+    began = time.time()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    BUILD.mkdir(exist_ok=True)
+    place, install = INSTALLATIONS[name]
+    try:
+        with only_one():
+            if not made_since(began, place):
+                install(place)
+    except Failed as failure:
+        print(failure, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"Stopped. {place} will be made anew by the next make.", file=sys.stderr)
+        return 130
+    return 0
+
+
+# --- What is installed -----------------------------------------------------------------------------------
+
+
+def tools(place: Path) -> None:
+    """What the project is developed, tested and operated with."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - an older one comes this far, and is refused
+        raise Failed("Python 3.11 or newer is needed: make PYTHON=python3.13 ...")
+    print(f"Installing the tools into {place} (once)", flush=True)
+    clear(place)
+    call(sys.executable, "-m", "venv", place)
+    pip = (place / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check")
+    call(*pip, "--require-hashes", "-r", "tests/bootstrap.txt")
+    uv(place, "--require-hashes", "-r", "tests/requirements.txt")
+    mark(place)
+
+
+def lambda_environment(place: Path) -> None:
+    """A Lambda execution environment without our layers: what is missing there is missing here."""
+    clear(place)
+    call(sys.executable, "-m", "venv", place)
+    uv(place, *LAMBDA_REQUIREMENTS)
+    mark(place)
+
+
+def bench_environment(place: Path) -> None:
+    """The same of the Lambda runtime's Python version: benchmarks need its byte code."""
+    os.environ["PYENV_VERSION"] = "3.13"
+    clear(place)
+    call("python3.13", "-m", "venv", place)
+    uv(place, "--compile-bytecode", *LAMBDA_REQUIREMENTS)
+    mark(place)
+
+
+def validator(place: Path) -> None:
+    """A second opinion about the workflow, where npm can be had; with STRICT, it has to be."""
+    scratch = place.with_name(f"{place.name}.new")
+    clear(scratch)
+    scratch.mkdir()
+    try:
+        call(*NPM, "--prefix", scratch, VALIDATOR)
+    except Failed as failure:
+        clear(scratch)
+        why = "\n".join(str(failure).splitlines()[:4])  # a trace of npm's own calls follows
+        told = f"The workflow will not be validated by {VALIDATOR}, which npm could not install:\n{why}"
+        if os.environ.get("STRICT", "") not in ("", "0", "no"):
+            raise Failed(told) from failure
+        print(told, flush=True)
+        return
+    mark(scratch)
+    clear(place)
+    scratch.rename(place)
+
+
+INSTALLATIONS = {
+    "tools": (TOOLS, tools),
+    "lambda": (BUILD / "lambda-env", lambda_environment),
+    "bench": (BUILD / "bench" / "lambda-env", bench_environment),
+    "validator": (BUILD / "node", validator),
+}
+
+
+# --- How -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def only_one() -> Iterator[None]:
+    """Waits until no other installation runs, nor anything that one has left running."""
+    lock = os.open(BUILD / "install.lock", os.O_RDWR | os.O_CREAT)
+    os.set_inheritable(lock, True)  # so that what is called holds it, too
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("Waiting for another installation to end", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def made_since(began: float, place: Path) -> bool:
+    """Whether the installation that was waited for was of the same."""
+    return (place / MARK).exists() and (place / MARK).stat().st_mtime >= began
+
+
+def clear(place: Path) -> None:
+    """Removes an environment, its mark first."""
+    if place.is_symlink():
+        place.unlink()  # another checkout's, which that one keeps
+    elif place.exists():
+        if (place / MARK).exists():
+            (place / MARK).unlink()
+        shutil.rmtree(place)
+
+
+def mark(place: Path) -> None:
+    """Says that an environment is complete."""
+    (place / MARK).touch()
+
+
+def uv(place: Path, *arguments: str) -> None:
+    """Installs packages into an environment."""
+    pip = (TOOLS / "bin" / "uv", "pip", "install", "--quiet", "--python", place / "bin" / "python")
+    call(*pip, *arguments)
+
+
+def call(*command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
+    """Runs a command; ends it, with all that it has started, if this process is to end.
+
+    Raises Failed with what the command said, which is not shown otherwise.
+    """
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        try:
+            process = subprocess.Popen(  # noqa: S603
+                command,
+                cwd=cwd,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                close_fds=False,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Failed(f"{command[0]}: {error.strerror}") from error
+        try:
+            status = process.wait()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        if status:
+            said.seek(0)
+            raise Failed(said.read().strip() or f"{command[0]} ended with {status}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

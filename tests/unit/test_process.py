@@ -1,0 +1,229 @@
+"""Commands end in one line when they are interrupted, and print what the terminal can show."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+
+from arcanna_metrics_cli.process import fit_output
+from tests.support.deployment import ROOT
+
+IMPORTS = "import sys, threading, time\nfrom arcanna_metrics_cli.process import run\n"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "layers/arcanna_metrics")}
+
+
+def start(program: str) -> subprocess.Popen[str]:
+    """A command."""
+    return subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", IMPORTS + program],
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def interrupted(program: str, *signals: signal.Signals) -> tuple[int, str, str]:
+    """The exit status, and what it printed to stdout after `begun`, and to stderr."""
+    process = start(program)
+    assert process.stdout
+    assert process.stdout.readline() == "begun\n"
+    first, *further = signals
+    process.send_signal(first)
+    for number in further:
+        assert process.stdout.readline() == "closing\n"
+        process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
+
+
+WAITING = """
+def main():
+    try:
+        print("begun", flush=True)
+        threading.Event().wait()
+    finally:
+        print("closed")
+run(main)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_closes_what_is_open_and_is_one_line(number: signal.Signals) -> None:
+    assert interrupted(WAITING, number) == (128 + number, "closed\n", "Stopped.\n")
+
+
+def test_what_threads_and_clean_up_complain_of_is_not_shown() -> None:
+    program = """
+def broken():
+    stop.wait()
+    raise ConnectionError("the cloud is gone")
+stop = threading.Event()
+def main():
+    thread = threading.Thread(target=broken)
+    thread.start()
+    try:
+        print("begun", flush=True)
+        threading.Event().wait()
+    finally:
+        stop.set()
+        thread.join()
+        print("cleaning up failed", file=sys.stderr)
+        raise OSError("while cleaning up")
+run(main)
+"""
+    assert interrupted(program, signal.SIGINT) == (130, "", "Stopped.\n")
+
+
+def test_a_second_interrupt_ends_a_clean_up_that_hangs() -> None:
+    program = """
+def main():
+    try:
+        print("begun", flush=True)
+        threading.Event().wait()
+    finally:
+        print("closing", flush=True)
+        threading.Event().wait()
+run(main)
+"""
+    assert interrupted(program, signal.SIGINT, signal.SIGINT) == (130, "", "Stopped.\n")
+
+
+def test_a_clean_up_that_hangs_ends_by_itself() -> None:
+    program = """
+from arcanna_metrics_cli import process
+process.GRACE = 1
+def main():
+    threading.Thread(target=threading.Event().wait).start()  # not a daemon, so Python would wait for it
+    while True:
+        try:
+            print("begun", flush=True)
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            time.sleep(60)
+run(main)
+"""
+    assert interrupted(program, signal.SIGINT) == (130, "", "Stopped.\n")
+
+
+def test_a_command_may_say_itself_what_goes_on() -> None:
+    program = """
+def main():
+    try:
+        print("begun", flush=True)
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print("It goes on.")
+        return 130
+run(main)
+"""
+    assert interrupted(program, signal.SIGINT) == (130, "It goes on.\n", "")
+
+
+def test_an_interrupt_while_a_command_is_loaded_has_no_traceback() -> None:
+    program = f"sys.path.append({str(ROOT)!r}); import tests; print('begun', flush=True); time.sleep(60)"
+    assert interrupted(program, signal.SIGINT) == (-signal.SIGINT, "", "Stopped.\n")
+
+
+def test_what_ignores_interrupts_goes_on_doing_so() -> None:
+    program = """
+import signal
+signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+def main():
+    print("begun", flush=True)
+    time.sleep(0.5)
+    print("done")
+run(main)
+"""
+    assert interrupted(program, signal.SIGHUP) == (0, "done\n", "")
+
+
+@pytest.mark.parametrize(("returned", "status"), [("None", 0), ("3", 3)])
+def test_the_status_is_the_command_s(returned: str, status: int) -> None:
+    process = start(f"run(lambda: {returned})")
+    assert (process.wait(30), process.communicate()) == (status, ("", ""))
+
+
+def test_a_bug_has_its_traceback() -> None:
+    process = start("run(lambda: 1 / 0)")
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "ZeroDivisionError" in err
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    process = start("run(lambda: [print('line' * 1000, flush=True) for _ in range(1000)] and 0)")
+    assert process.stdout
+    assert process.stderr
+    process.stdout.close()
+    with process.stderr:
+        assert process.stderr.read() == ""
+    assert process.wait(30) == 128 + signal.SIGPIPE
+
+
+# --- Terminals -------------------------------------------------------------------------------------------
+
+MARKS = "run(lambda: print('✓ ✗ → … é \\u3000 \\udcff'))"
+ASCII = rb"ok !! > ~ \xe9 \u3000 \udcff" + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("environment", "shown"),
+    [
+        ({"LC_ALL": "C"}, ASCII),
+        ({"LC_ALL": "POSIX"}, ASCII),
+        ({"LC_ALL": "C", "PYTHONUTF8": "1"}, ASCII),
+        ({"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "ascii"}, ASCII),
+        ({"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "iso-8859-1"}, ASCII.replace(rb"\xe9", b"\xe9")),
+        ({"LC_ALL": "C.UTF-8"}, "✓ ✗ → … é \u3000 \\udcff\n".encode()),
+    ],
+    ids=str,
+)
+def test_marks_are_plain_where_the_terminal_cannot_show_them(
+    environment: Mapping[str, str], shown: bytes
+) -> None:
+    own = {**ENVIRONMENT, "PYTHONUTF8": "", "PYTHONIOENCODING": "", **environment}
+    command = [sys.executable, "-c", IMPORTS + MARKS]
+    done = subprocess.run(command, env=own, capture_output=True, check=True)  # noqa: S603
+    assert (done.stdout, done.stderr) == (shown, b"")
+
+
+@pytest.mark.parametrize("locale", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "iso-8859-1"}], ids=str)
+@pytest.mark.parametrize(
+    ("command", "says"), [("route", b"!! Which key?"), ("doctor", b"!! Could not connect to the endpoint")]
+)
+def test_the_operators_commands_print_in_any_locale(
+    command: str, says: bytes, locale: Mapping[str, str]
+) -> None:
+    nobody = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "arcanna_metrics_cli", command],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": "layers/arcanna_metrics", **nobody, **locale},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (2, b"")
+    assert done.stdout.startswith(says)
+
+
+def test_an_encoding_that_python_does_not_have_is_taken_for_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("locale.getencoding", lambda: "GEORGIAN-PS")
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    monkeypatch.setattr(sys, "stderr", None)
+    fit_output()
+    print("✓ é", flush=True)
+    assert stdout.buffer.getvalue() == b"ok \\xe9\n"
+
+
+def test_without_streams_there_is_nothing_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    fit_output()
