@@ -45,7 +45,7 @@ EITHER = (1, 2)
 """Of asks: the execution began although nobody heard of it, and holds the target if it is the first to."""
 
 TRIES = 4
-"""Of a step of the workflow, by RetryAttempts of the installation."""
+"""Of a step of the workflow."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tests.e2e.scene import (
     Scene,
     alerts,
     dead_letters,
-    edited_routes,
+    edited_settings,
     eventually,
     in_queue,
     send,
@@ -27,7 +27,7 @@ from tests.e2e.scene import (
 from tests.support.arcanna.access import API_KEY
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import FOR_EVER, SHORT, Behaviour
-from tests.support.harness import HURRY, ROUTES, Installation
+from tests.support.harness import PACE, ROUTES, Installation
 
 UNKNOWN_MODEL = "generic-1-1234-model-1.hdf5"
 
@@ -197,7 +197,7 @@ def test_an_event_of_ones_own_recomputes_the_active_model(here: Installation) ->
 
 def test_a_schedule_asks_for_the_models_that_the_routes_name(here: Installation, scene: Scene) -> None:
     nightly = {"name": "nightly", "targets": [{"job_id": JOB, "model_id": scene.model}]}
-    with edited_routes(here, {"routes": [*ROUTES["routes"], nightly]}):
+    with edited_settings(here, {"routes": [*ROUTES, nightly]}):
         here.cloud.fire_schedule("RecomputeSchedule")
         (execution,) = scene.ended(1)
 
@@ -233,7 +233,7 @@ def test_a_post_of_unknown_effect_is_made_again_after_the_start_grace(scene: Sce
     scene.until_fresh()
 
     first, second = scene.posts()
-    assert second - first >= float(HURRY["StartGraceSeconds"])
+    assert second - first >= PACE["start_grace_seconds"]
 
 
 def test_what_cannot_be_understood_is_in_the_dead_letter_queue_with_its_reason(

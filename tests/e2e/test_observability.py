@@ -28,7 +28,7 @@ from tests.e2e.scene import (
     TRIGGER_ROLE,
     Scene,
     alerts,
-    edited_routes,
+    edited_settings,
     eventually,
     send,
     settle,
@@ -183,7 +183,7 @@ def _old_run(scene: Scene) -> tuple[Run, Check]:
 
 def _let_routes_be_edited_badly(scene: Scene) -> None:
     """A route without targets: the version before it stays in force, by which uploads wait for more."""
-    with edited_routes(scene.here, {"routes": [{"name": "broken"}]}):
+    with edited_settings(scene.here, {"routes": [{"name": "broken"}]}):
         for number in range(5):
             assert scene.posts() == []
             scene.give_feedback(f"{number}.csv", alerts(number))

@@ -32,10 +32,11 @@ from tests.e2e.scene import (
     TRIGGER,
     TRIGGER_ROLE,
     Scene,
-    edited_routes,
+    edited_settings,
     restart,
     send,
     settle,
+    write_settings,
 )
 from tests.e2e.steps import (
     DENIED,
@@ -60,12 +61,7 @@ from tests.support.local_cloud.cloud import OPERATOR, REGION
 pytestmark = pytest.mark.long
 
 SLOTS = 8
-PARAMETERS = {
-    "MaximumRecomputes": str(SLOTS),
-    "RetryAttempts": "1",
-    "StartGraceSeconds": "6",
-    "RunDeadlineSeconds": "30",
-}
+PACE = {"slots": SLOTS, "start_grace_seconds": 6, "deadline_seconds": 30}
 VISIBILITY = "15"
 """Seconds until what was not recorded comes back. The template's twelve minutes are too long here."""
 AT_ONCE = 5
@@ -75,7 +71,7 @@ DEAD, WAIT, FAIL = "Dead letters", "Updates wait", "Runs fail"
 WORSE, KEY, WRONG, FUNCTIONS = (
     "A model got worse",
     "The API key is refused",
-    "The routes are wrong",
+    "The settings are wrong",
     "Functions fail",
 )
 NOTHING = "Uploads lead to nothing"
@@ -498,65 +494,62 @@ BROKEN = {"routes": [{"name": "broken"}]}
 @exercises((WRONG, ONLY_WAY), one_by_one=True)
 def routes_that_are_wrong(desk: Desk) -> None:
     meanwhile, scene = desk.scene(), desk.scene()
-    with edited_routes(desk.here, BROKEN):
+    with edited_settings(desk.here, BROKEN):
         meanwhile.upload()
         desk.recomputed(meanwhile)  # the last valid version is in force
-        (line, *_) = desk.lines("the routes are wrong", "broken")
-        shows(line["detail"], "route 'broken'", "targets")
-        assert desk.emitted("RoutesInvalid")
-        parameter = desk.here.cloud.outputs["RoutesParameter"]
-        shows(desk.make("doctor")[1], "✗ routes", "route 'broken'", parameter)
+        (line, *_) = desk.lines("the settings are wrong", "routes[0]")
+        shows(line["detail"], 'routes[0] lacks "targets"')
+        assert desk.emitted("SettingsInvalid")
+        parameter = desk.here.cloud.outputs["SettingsParameter"]
+        shows(desk.make("doctor")[1], "✗ settings", 'routes[0] lacks "targets"', parameter)
 
     since = time.time()
     scene.upload()
     desk.recomputed(scene)
-    assert not desk.emitted("RoutesInvalid", since)
-    shows(desk.make("doctor")[1], "✓ routes")
+    assert not desk.emitted("SettingsInvalid", since)
+    shows(desk.make("doctor")[1], "✓ settings")
 
 
 @exercises((WRONG, ONLY_WAY), one_by_one=True)
-def routes_that_cannot_be_read(desk: Desk) -> None:
+def settings_that_cannot_be_read(desk: Desk) -> None:
     scene, role = desk.scene(), desk.here.cloud.physical_id(TRIGGER_ROLE)
     fault = desk.here.cloud.inject(ApiFault("ssm", "GetParameter", DENIED, 400, times=1000, role=role))
     restart(desk.here)
     scene.upload()
-    stays = partial(desk.lines, "message stays in the queue", "AwsUnavailable")
-    (line, *_) = wait_for("its message", stays, PATIENCE)
-    shows(line["detail"], "read the routes", DENIED)
-    shows(desk.make("doctor")[1], "✗ routes", "ssm:GetParameter")
+    tells = partial(desk.lines, "the settings cannot be read", DENIED)
+    (line, *_) = wait_for("the log line", tells, PATIENCE)
+    shows(line["detail"], "read the settings", DENIED)
+    shows(desk.make("doctor")[1], "✗ settings", "ssm:GetParameter")
 
     fault.times = 0
     desk.recomputed(scene)
 
 
 @exercises((FUNCTIONS, "ConfigurationError"), one_by_one=True)
-def routes_without_any_version_that_is_valid(desk: Desk) -> None:
-    scene, ssm = desk.scene(), desk.here.cloud.client("ssm")
-    for _ in range(20):
-        ssm.put_parameter(
-            Name=desk.here.cloud.outputs["RoutesParameter"], Value=json.dumps(BROKEN), Overwrite=True
-        )
-    with edited_routes(desk.here, BROKEN):
+def settings_without_any_version_that_is_valid(desk: Desk) -> None:
+    scene = desk.scene()
+    with edited_settings(desk.here, BROKEN):
+        since = time.time()
+        for _ in range(100):  # as many as SSM keeps
+            write_settings(desk.here, BROKEN)
+        restart(desk.here)
         scene.upload()
-        stays = partial(desk.lines, "message stays in the queue", "ConfigurationError")
-        (line, *_) = wait_for("its message", stays, PATIENCE)
-        shows(line["detail"], "route 'broken'")
-    with edited_routes(desk.here, ROUTES):
-        desk.recomputed(scene)
-    ssm.put_parameter(
-        Name=desk.here.cloud.outputs["RoutesParameter"], Value=json.dumps(ROUTES), Overwrite=True
-    )
+        wait_for("the failure", lambda: desk.emitted("SettingsInvalid", since), PATIENCE)
+        (line, *_) = desk.lines("the settings are wrong", "routes[0]")
+        shows(line["detail"], 'routes[0] lacks "targets"')
+        assert not scene.posts()
+    desk.recomputed(scene)
 
 
 @exercises((FAIL, "Rejected"), one_by_one=True)
 def a_route_that_leads_to_no_model(desk: Desk) -> None:
     scene, unknown = desk.scene(), Scene(desk.here, "generic-1-1234-model-1.hdf5")
     astray, right = ({**ASTRAY, "targets": [each.target._asdict()]} for each in (unknown, scene))
-    with edited_routes(desk.here, {"routes": [*ROUTES["routes"], astray]}):
+    with edited_settings(desk.here, {"routes": [*ROUTES, astray]}):
         desk.here.upload("astray/alerts.csv", "1")
         has_failed(desk, unknown, "Rejected")
         shows(desk.make("doctor")[1], "✗ targets", "Correct the route")
-    with edited_routes(desk.here, {"routes": [*ROUTES["routes"], right]}):
+    with edited_settings(desk.here, {"routes": [*ROUTES, right]}):
         shows(desk.make("doctor")[1], "✓ targets")
         scene.updated_at = time.time()
         desk.here.upload("astray/alerts.csv", "1")
@@ -679,7 +672,7 @@ def play(names: Collection[str]) -> dict[str, str]:
     alerts = LaterAlerts()
     with (
         ArcannaServer(jobs, alerts, behaviour=SHORT) as arcanna,
-        own_installation(STACK, arcanna, PARAMETERS) as here,
+        own_installation(STACK, arcanna, pace=PACE, tries=2) as here,
     ):
         alerts.source = S3Alerts(here.cloud.client("s3"), here.bucket)
         here.cloud.client("sqs").set_queue_attributes(

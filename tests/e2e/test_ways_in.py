@@ -3,7 +3,7 @@
 import time
 
 from tests.e2e.conftest import NewScene
-from tests.e2e.scene import OTHER_JOB, OTHER_MODELS, Scene, alerts, edited_routes, eventually
+from tests.e2e.scene import OTHER_JOB, OTHER_MODELS, Scene, alerts, edited_settings, eventually
 from tests.support.arcanna.platform import FOR_EVER, SHORT
 from tests.support.harness import ROUTES, Installation
 
@@ -29,9 +29,9 @@ def test_a_large_object_reaches_the_threshold_alone(scene: Scene) -> None:
 
 
 def test_feedback_that_stays_below_the_threshold_is_recomputed_after_its_longest_wait(scene: Scene) -> None:
-    (feedback,) = (route for route in ROUTES["routes"] if route["name"] == "feedback")
+    (feedback,) = (route for route in ROUTES if route["name"] == "feedback")
     impatient = {**feedback, "threshold": {"objects": 5, "max_wait_seconds": 4}}
-    with edited_routes(scene.here, {"routes": [impatient]}):
+    with edited_settings(scene.here, {"routes": [impatient]}):
         uploaded = time.time()
         scene.give_feedback("0.csv")
         scene.ended(1)

@@ -86,7 +86,7 @@ def test_a_sample_can_be_invoked_with_as_it_is(
     functions: Functions, stack: Stack, platform: ArcannaServer, name: str
 ) -> None:
     """What `sam local invoke -e` and `sam remote invoke --event-file` hand to the function."""
-    stack.set_routes(BY_PATH)
+    stack.write_settings(BY_PATH)
     answer = functions.trigger(json.loads(Path("events", name).read_text()))
     runs = [data["run"]["model_id"] for data in stack.executions().values()]
     if name == "sqs-batch.json":
@@ -149,7 +149,7 @@ def test_a_failed_recompute_is_no_completion(
 def test_a_batch_of_uploads_is_one_run_of_each_model(
     functions: Functions, stack: Stack, platform: ArcannaServer
 ) -> None:
-    stack.set_routes(BY_PATH)
+    stack.write_settings(BY_PATH)
     keys = [f"training-data/1234/{m}/{n}.csv" for n in range(20) for m in (MODEL.model_id, OTHER_MODEL)]
     uploads = [
         json.dumps(

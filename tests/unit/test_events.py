@@ -203,9 +203,9 @@ def test_plain_schedule_asks_for_all_targets_by_the_stacks_setting(
 
 
 @pytest.mark.parametrize(
-    ("age", "older_than"), [(None, 0.0), (0, 0.0), (3600, 3600.0), (3600.0, 3600.0), (10**100, LONGEST_AGE)]
+    ("age", "older_than"), [(None, None), (0, 0.0), (3600, 3600.0), (3600.0, 3600.0), (10**100, LONGEST_AGE)]
 )
-def test_schedule_that_tells_an_age_asks_by_that(age: object, older_than: float) -> None:
+def test_schedule_that_tells_an_age_asks_by_that(age: object, older_than: float | None) -> None:
     schedule = {"models": "all", "older_than_seconds": age}
     assert read(schedule, RECEIVED_AT) == [AllTargets(RECEIVED_AT, older_than)]
 
@@ -341,7 +341,7 @@ def test_update_happened_when_it_says_or_when_its_message_was_sent_if_that_canno
 ) -> None:
     report = {"job_id": 1234, "happened_at": claimed}
     assert read(report, RECEIVED_AT) == [Update(Target("1234", None), taken, "manual")]
-    assert read({"models": "all", "happened_at": claimed}, RECEIVED_AT) == [AllTargets(taken, 0.0)]
+    assert read({"models": "all", "happened_at": claimed}, RECEIVED_AT) == [AllTargets(taken, None)]
     event = aws.event("arcanna.training-data", "Training Data Updated", {"job_id": 1234})
     assert read({**event, "time": claimed}, RECEIVED_AT) == [
         Update(Target("1234", None), taken, "Training Data Updated")

@@ -36,8 +36,7 @@ def _environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
         "WORKFLOW_ARN": stack.workflow_arn,
         "UPDATES_QUEUE_URL": stack.updates_url,
         "DEAD_LETTER_QUEUE_URL": stack.dead_letter_url,
-        "ROUTES_PARAMETER": stack.routes_parameter,
-        "QUALITY_GATE": "{}",
+        "SETTINGS_PARAMETER": stack.settings_parameter,
         "EVENT_BUS_NAME": "default",
         **dict.fromkeys(OPTIONAL, ""),
     }
@@ -110,7 +109,7 @@ def test_the_check_does_without_what_only_the_trigger_gets(
     check_status.platform()
 
 
-@pytest.mark.parametrize("name", ["ARCANNA_BASE_URL", "ROUTES_PARAMETER"])
+@pytest.mark.parametrize("name", ["ARCANNA_BASE_URL", "SETTINGS_PARAMETER"])
 def test_the_preflight_tells_of_a_missing_setting(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv(name)
     with pytest.raises(ConfigurationError, match=name):
@@ -120,13 +119,13 @@ def test_the_preflight_tells_of_a_missing_setting(monkeypatch: pytest.MonkeyPatc
 def test_the_preflight_sees_at_once_what_was_mended(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trigger_recompute, "arcanna", lambda env: ScriptedPlatform().client())
     for document, reason in (({"routes": {}}, "ConfigurationError"), ({"routes": []}, None)):
-        stack.set_routes(document)
+        stack.write_settings(document)
         findings = trigger_recompute.handler({"preflight": True}, Invocation())["findings"]
         assert {finding["check"]: finding["reason"] for finding in findings} == {
             "platform": None,
             "key": None,
             "scopes": None,
-            "routes": reason,
+            "settings": reason,
         }
 
 

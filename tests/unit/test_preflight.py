@@ -8,18 +8,17 @@ import httpx
 import pytest
 
 from arcanna_metrics.errors import ApiKeyUnavailable, AwsUnavailable
-from arcanna_metrics.intake.routes import Routes
 from arcanna_metrics.platform.preflight import RESERVE, preflight
-from arcanna_metrics.settings import parse_settings
+from arcanna_metrics.settings import Settings, parse_settings
 from tests.support.doubles import MODEL, Answer, ScriptedPlatform, answer, no_answer
 
 BOTH = ["execute:recompute_model_metrics", "read:job_metrics"]
-ALL_WELL = {"platform": None, "key": None, "scopes": None, "routes": None, "targets": None}
+ALL_WELL = {"platform": None, "key": None, "scopes": None, "settings": None, "targets": None}
 
 
-def routes_to(*targets: dict[str, Any]) -> Callable[[], Routes]:
+def routes_to(*targets: dict[str, Any]) -> Callable[[], Settings]:
     listed = [{"name": "nightly", "targets": list(targets)}] if targets else []
-    return lambda: parse_settings(json.dumps({"routes": listed})).routes
+    return lambda: parse_settings(json.dumps({"routes": listed}))
 
 
 NIGHTLY = routes_to({"job_id": 1234, "model_id": MODEL.model_id}, {"job_id": 77})
@@ -27,10 +26,10 @@ NIGHTLY = routes_to({"job_id": 1234, "model_id": MODEL.model_id}, {"job_id": 77}
 
 def reasons(
     platform: ScriptedPlatform,
-    the_routes: Callable[[], Routes] = NIGHTLY,
+    settings: Callable[[], Settings] = NIGHTLY,
     remaining: float = 100.0,
 ) -> dict[str, str | None]:
-    found = preflight(platform.client(), the_routes, lambda: remaining)
+    found = preflight(platform.client(), settings, lambda: remaining)
     return {finding.check: finding.reason for finding in found}
 
 
@@ -53,7 +52,7 @@ def test_nothing_is_wrong_and_nothing_is_changed() -> None:
 )
 def test_without_an_answer_nothing_more_is_claimed(scopes: Answer, reason: dict[str, str]) -> None:
     platform = ScriptedPlatform(scopes=scopes)
-    assert reasons(platform) == reason | {"routes": None}
+    assert reasons(platform) == reason | {"settings": None}
     assert platform.asked == ["scopes"]
 
 
@@ -79,17 +78,17 @@ def test_narrowed_scopes_count() -> None:
     assert reasons(platform) == ALL_WELL
 
 
-def test_broken_routes_are_told_beside_the_platform() -> None:
-    expected = ALL_WELL | {"routes": "ConfigurationError"}
+def test_broken_settings_are_told_beside_the_platform() -> None:
+    expected = ALL_WELL | {"settings": "ConfigurationError"}
     del expected["targets"]
-    assert reasons(ScriptedPlatform(), lambda: parse_settings("{").routes) == expected
+    assert reasons(ScriptedPlatform(), lambda: parse_settings("{")) == expected
 
 
-def test_routes_that_cannot_be_read_are_told_beside_the_platform() -> None:
-    def unreadable() -> Routes:
-        raise AwsUnavailable("could not read the routes: AccessDenied")
+def test_settings_that_cannot_be_read_are_told_beside_the_platform() -> None:
+    def unreadable() -> Settings:
+        raise AwsUnavailable("could not read the settings: AccessDenied")
 
-    expected = ALL_WELL | {"routes": "AwsUnavailable"}
+    expected = ALL_WELL | {"settings": "AwsUnavailable"}
     del expected["targets"]
     assert reasons(ScriptedPlatform(), unreadable) == expected
 

@@ -27,7 +27,7 @@ KEPT = {
     "UpdatesQueue": ("Delete", "Retain"),
     "DeadLetterQueue": ("Delete", "Retain"),
     "ApiKeySecret": ("Delete", "Retain"),
-    "RoutesParameter": ("Delete", "Retain"),
+    "SettingsParameter": ("Delete", "Retain"),
     "NotificationTopic": ("Delete", "Delete"),
     "NotificationKey": ("Delete", "Delete"),
     "TriggerRecomputeLogs": ("Delete", "Delete"),
@@ -47,6 +47,7 @@ ANY_RESOURCE = {"xray", "logs"}
 
 OWN_ACCOUNT = {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
 
+SETTINGS = json.loads((ROOT / "events/schemas/settings.schema.json").read_text())["properties"]
 ENVIRONMENT_BYTES = 4096
 """Lambda's own limit for all variables of a function, names and values, as JSON."""
 
@@ -480,14 +481,14 @@ def test_the_index_has_the_entries_that_are_due_and_what_a_sweep_needs_of_them()
     assert query["Resource"] == {"Fn::Sub": f"${{Ledger.Arn}}/index/{index['IndexName']}"}
 
 
-def test_an_upgrade_does_not_write_over_the_routes_that_were_edited() -> None:
+def test_an_upgrade_does_not_write_over_the_settings_that_were_edited() -> None:
     """CloudFormation writes all properties as soon as one has changed: so these stay as they are for ever."""
-    assert resource("RoutesParameter") == {
+    assert resource("SettingsParameter") == {
         "Type": "String",
         "Tier": "Intelligent-Tiering",
-        "Description": "Which object keys lead to a recompute of which models; changes are in force within a"
-        " minute",
-        "Value": {"Ref": "Routes"},
+        "Description": "Routes, quality gate and pace, as JSON (see events/README.md). Changes are in force"
+        " within a minute.",
+        "Value": "{}",
     }
 
 
@@ -639,32 +640,25 @@ def longest(name: str) -> str:
     if name == "CaBundle":
         begin, end = "-----BEGIN CERTIFICATE-----\r\n", "-----END CERTIFICATE-----\r\n"
         return begin + LINE * ((size - len(begin + end)) // len(LINE)) + end
-    if name == "QualityGate":
-        return "{" + '"aaaaa"' * ((size - 2) // 7) + "}"
     return "x" * size
 
 
-@pytest.mark.parametrize("name", ["CaBundle", "QualityGate"])
-def test_the_longest_json_of_a_parameter_is_what_the_template_admits(name: str) -> None:
-    given = {"ArcannaBaseUrl": "https://arcanna.example", name: longest(name)}
-    assert parameter_values(template()["Parameters"], given)[name] == longest(name)
+def test_the_longest_certificates_as_json_are_what_the_template_admits() -> None:
+    given = {"ArcannaBaseUrl": "https://arcanna.example", "CaBundle": longest("CaBundle")}
+    assert parameter_values(template()["Parameters"], given)["CaBundle"] == longest("CaBundle")
 
 
-DENSER = {"CaBundle": longest("CaBundle").replace("AAA\r", "\r\n\r"), "QualityGate": '{"aaaa"}'}
-"""With more that JSON escapes, or words that are shorter."""
-
-
-@pytest.mark.parametrize("name", ["CaBundle", "QualityGate"])
-def test_what_would_need_more_bytes_as_json_is_refused(name: str) -> None:
-    given = {"ArcannaBaseUrl": "https://arcanna.example", name: DENSER[name]}
-    with pytest.raises(ValueError, match=template()["Parameters"][name]["ConstraintDescription"]):
+def test_certificates_that_would_need_more_bytes_as_json_are_refused() -> None:
+    denser = longest("CaBundle").replace("AAA\r", "\r\n\r")  # more that JSON escapes
+    given = {"ArcannaBaseUrl": "https://arcanna.example", "CaBundle": denser}
+    with pytest.raises(ValueError, match=template()["Parameters"]["CaBundle"]["ConstraintDescription"]):
         parameter_values(template()["Parameters"], given)
 
 
 OF_GENERATED_NAMES = {
     "Ledger": "x" * (128 + len("-Ledger-") + 13),
     "ApiKeySecret": "x" * 180,
-    "RoutesParameter": "CFN-RoutesParameter-" + "x" * 13,
+    "SettingsParameter": "CFN-SettingsParameter-" + "x" * 13,
     "UpdatesQueue": "https://sqs.us-gov-west-1.amazonaws.com/123456789012/" + "x" * 80,
     "DeadLetterQueue": "https://sqs.us-gov-west-1.amazonaws.com/123456789012/" + "x" * 80,
 }
@@ -698,8 +692,8 @@ def test_what_json_would_escape_is_admitted_only_where_it_is_counted() -> None:
         for found in references(function["Environment"]["Variables"])
     }
     texts = {p for p in variables & PARAMETERS.keys() if template()["Parameters"][p]["Type"] == "String"}
-    assert {"CaBundle", "QualityGate", "ApiKeySecretField"} < texts
-    for name in texts - {"CaBundle", "QualityGate"}:
+    assert {"CaBundle", "ApiKeySecretField"} < texts
+    for name in texts - {"CaBundle"}:
         pattern = template()["Parameters"][name]["AllowedPattern"]
         example = {"ArcannaBaseUrl": "https://a", "ProxyUrl": "http://a:1"}.get(name, "a")
         if name == "ApiKeySecretArn":
@@ -714,6 +708,17 @@ def test_no_secret_is_in_the_environment_of_a_function() -> None:
     for function in of_type("AWS::Lambda::Function").values():
         named = {name for name in function["Environment"]["Variables"] if re.search("KEY|SECRET|TOKEN", name)}
         assert named == {"ARCANNA_API_KEY_SECRET_ARN", "ARCANNA_API_KEY_SECRET_FIELD"}
+
+
+def test_a_first_deployment_asks_for_one_parameter_and_shows_few() -> None:
+    parameters = template()["Parameters"]
+    assert len(parameters) <= 18
+    assert [name for name, how in parameters.items() if "Default" not in how] == ["ArcannaBaseUrl"]
+
+
+@pytest.mark.parametrize("name", sorted(template()["Parameters"]))
+def test_a_parameter_is_described_with_an_example(name: str) -> None:
+    assert re.search(r"such as|Example: |: arm64 or x86_64", template()["Parameters"][name]["Description"])
 
 
 def test_every_parameter_is_where_people_look_for_it() -> None:
@@ -756,9 +761,9 @@ def test_nothing_else_alarms_where_nothing_is_measured() -> None:
 
 @pytest.mark.parametrize(("name", "longest_gap"), [("UnauthorisedAlarm", 900 + 60), ("UpdatesLateAlarm", 60)])
 def test_an_alarm_does_not_flap_between_two_measurements(name: str, longest_gap: int) -> None:
-    """Attempts that fail are as far apart as RetryMaximumSeconds and a sweep, gauges as two sweeps are."""
+    """Attempts that fail are as far apart as the longest backoff and a sweep, gauges as two sweeps are."""
     alarm = of_type("AWS::CloudWatch::Alarm")[name]
-    assert template()["Parameters"]["RetryMaximumSeconds"]["MaxValue"] == 900
+    assert SETTINGS["pace"]["properties"]["longest_backoff_seconds"]["maximum"] == 900
     periods = {m["MetricStat"]["Period"] for m in alarm["Metrics"] if "MetricStat" in m}
     assert alarm["DatapointsToAlarm"] == 1
     assert (alarm["EvaluationPeriods"] - 1) * min(periods) >= longest_gap - min(periods)
@@ -768,7 +773,7 @@ OF_THE_FUNCTIONS = {
     *("UpdatesReceived", "UpdatesIgnored", "UpdatesRejected", "RecomputesRequested", "RecomputesCompleted"),
     *("RecomputesFailed", "RecomputesTimedOut", "RunsTakenBack", "RunsFailed", "StatusChecks", "PollsPerRun"),
     *("TargetsDue", "OldestUpdateAge", "SlotsTaken", "FreshnessLag", "RunDuration", "QualityVerdict"),
-    *("OverallAccuracy", "OverallF1Score", "OverallPrecision", "OverallRecall", "RoutesInvalid"),
+    *("OverallAccuracy", "OverallF1Score", "OverallPrecision", "OverallRecall", "SettingsInvalid"),
     *(error.__name__ for error in RetryLater.__subclasses__()),
     ApiKeyMissing.__name__,
 }

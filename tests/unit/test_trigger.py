@@ -8,13 +8,14 @@ import pytest
 
 from arcanna_metrics.errors import AwsUnavailable, BadInput
 from arcanna_metrics.intake.queues import Queues
+from arcanna_metrics.intake.routes import Routes
 from arcanna_metrics.observability import metrics
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import Ledger, to_item
 from arcanna_metrics.protocol.reconcile import RESERVE, Reconciler
 from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, SETTLES, claim, hold, resume
 from arcanna_metrics.runs.run import Run
-from arcanna_metrics.settings import JobSettings, parse_settings
+from arcanna_metrics.settings import parse_settings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.trigger import FAN_OUT, NAP, Trigger
@@ -56,7 +57,7 @@ class Scene:
         self.clock = Clock()
         self.looks: list[list[Target]] = []
         self.slept: list[float] = []
-        self.routes = parse_settings(ROUTES).routes
+        self.settings = parse_settings(ROUTES)
         self.ledger = Ledger(stack.dynamodb, stack.ledger_table, self.clock)
         self.look_fails: Exception | None = None
         monkeypatch.setattr(Reconciler, "look", self._look)
@@ -64,9 +65,7 @@ class Scene:
             self.ledger,
             Reconciler.__new__(Reconciler),
             Queues(stack.sqs, stack.updates_url, stack.dead_letter_url),
-            lambda: self.routes,
-            lambda job_id: JobSettings(PACE, {}),
-            43200.0,
+            lambda: self.settings,
             self.clock,
             self._sleep,
             draw=lambda: 0.5,
@@ -195,7 +194,7 @@ def test_bug_that_one_message_meets_holds_up_no_other(scene: Scene, monkeypatch:
     def buggy(created: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(type(scene.routes), "updates", lambda self, created: buggy(created))
+    monkeypatch.setattr(Routes, "updates", lambda self, created: buggy(created))
     assert scene.deliver(scene.upload("data/1/a.csv"), REQUEST) == ["0"]
     assert scene.entry().dirty
 
@@ -252,10 +251,20 @@ def test_large_schedule_asks_by_a_public_request_for_each_target(scene: Scene) -
     assert scene.entry(Target("0", None)).wanted_as_of == scene.clock.now - 40 - 3600
 
 
-def test_schedule_without_an_age_needs_every_target_as_of_now(scene: Scene) -> None:
+def test_schedule_with_an_age_of_zero_needs_every_target_as_of_now(scene: Scene) -> None:
     scene.stack.put(Entry(TARGET, fresh_as_of=1.0))
-    scene.deliver({"models": "all"})
+    scene.deliver({"models": "all", "older_than_seconds": 0})
     assert scene.entry(ACTIVE_TARGET).needed_as_of == scene.clock.now - 40
+
+
+def test_schedule_without_an_age_asks_by_what_the_settings_of_each_job_call_stale(scene: Scene) -> None:
+    own = {"pace": {"stale_after_seconds": 60}}
+    scene.settings = parse_settings(json.dumps({"pace": {"stale_after_seconds": 600}, "jobs": {"7": own}}))
+    for job_id in ("7", "8"):
+        scene.stack.put(Entry(Target(job_id, "m"), fresh_as_of=1.0))
+    scene.deliver({"models": "all"})
+    for job_id, stale_after in (("7", 60), ("8", 600)):
+        assert scene.entry(Target(job_id, None)).wanted_as_of == scene.clock.now - 40 - stale_after
 
 
 # --- Sweeps and reports ----------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def attack_events(text: str, known: Routes) -> None:
         if isinstance(occurrence, ObjectCreated):
             updates += known.updates(occurrence)
         elif isinstance(occurrence, AllTargets):
-            updates += known.scheduled(occurrence, {"another job"}, stale_after=3600.0)
+            updates += known.scheduled(occurrence, {"another job"}, lambda job_id: 3600.0)
         elif isinstance(occurrence, Update):
             updates.append(occurrence)
     for update in updates:
