@@ -14,7 +14,6 @@ from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
-from arcanna_metrics.environment import NO_PROXY_PATTERN
 from arcanna_metrics.errors import ApiKeyMissing, RetryLater
 from tests.support.deployment import ROOT, resource, template
 from tests.support.local_cloud.deployment import assert_rules, parameter_values
@@ -422,8 +421,19 @@ def test_a_network_or_a_sender_that_cannot_be_is_refused_before_anything_is_depl
         )
 
 
+LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9\-]*[A-Za-z0-9])?"
+NAME = rf"\.?(?:{LABEL}\.)*(?=[0-9\-]*[A-Za-z]){LABEL}"
+OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+PORT = r"(?!443(?![0-9]))[1-9][0-9]{0,4}"
+DIRECT = rf"(?:{NAME}|{OCTET}(?:\.{OCTET}){{3}})(?::{PORT})?"
+
+
 def test_the_template_admits_what_both_http_clients_call_without_the_proxy() -> None:
-    assert template()["Parameters"]["NoProxy"]["AllowedPattern"] == NO_PROXY_PATTERN
+    """Names, addresses and ports. A last label without a letter is a part of an address, and never matches a
+    host. No URL shows its port 443.
+    """
+    pattern = template()["Parameters"]["NoProxy"]["AllowedPattern"]
+    assert pattern == rf"^(?! *,)(?:\*|(?:(?:^| *, *){DIRECT})*)$"
 
 
 # --- What is kept, and how ---------------------------------------------------------------------------------

@@ -233,7 +233,7 @@ def attack_variables(value: str) -> None:
     settings: tuple[Callable[[], object], ...] = (
         lambda: env.base_url("NAME"),
         lambda: env.seconds("NAME"),
-        lambda: env.text("NAME") and env.proxy_url("NAME"),
+        lambda: env.hosts("NAME"),
         lambda: env.text("NAME") and tls.context(env),
     )
     for setting in settings:
