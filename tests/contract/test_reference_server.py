@@ -4,7 +4,7 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import pairwise
@@ -39,6 +39,7 @@ from tests.support.arcanna import (
 from tests.support.arcanna.alerts import AlertObject, current_alerts
 from tests.support.arcanna.platform import next_timestamp
 from tests.support.certificates import self_signed
+from tests.support.waiting import eventually
 
 JOB = 1234
 MODEL = "generic-1-1234-model-1747385873.hdf5"
@@ -106,13 +107,6 @@ class GatedAlerts(InMemoryAlerts):
         return objects
 
 
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen within 10 s"
-        time.sleep(0.005)
-
-
 @pytest.fixture
 def alerts() -> InMemoryAlerts:
     return InMemoryAlerts()
@@ -151,8 +145,13 @@ def gated_server(gated: GatedAlerts) -> Iterator[ArcannaServer]:
         gated.gate.set()
 
 
-def completed(server: ArcannaServer, count: int = 1) -> bool:
-    return [run.state for run in server.recomputes()].count("completed") == count
+def until_completed(server: ArcannaServer, count: int = 1) -> None:
+    """Waits until so many recomputes have completed."""
+
+    def completed() -> int:
+        return [recompute.state for recompute in server.recomputes()].count("completed")
+
+    eventually(f"{count} completed recomputes", lambda: completed() == count)
 
 
 def times_asked(server: ArcannaServer) -> int:
@@ -306,7 +305,7 @@ class TestFigures:
     ) -> None:
         alerts.put(JOB, MODEL, "small.csv", SMALL)
         caller.recompute()
-        eventually(lambda: completed(server))
+        until_completed(server)
         metrics = caller.metrics()
 
         assert metrics["confusion_matrix"] == [[2, 1], [0, 1]]
@@ -340,7 +339,7 @@ class TestFigures:
     ) -> None:
         alerts.put(JOB, MODEL, "a.csv", HEADER + "1,Drop,Drop\n")
         caller.recompute()
-        eventually(lambda: completed(server))
+        until_completed(server)
 
         assert caller.metrics()["confusion_matrix"] == [[1]]
         assert caller.metrics()["overall_f1_score"] == 1
@@ -350,7 +349,7 @@ class TestFigures:
     ) -> None:
         alerts.put(JOB, MODEL, "small.csv", SMALL)
         caller.recompute()
-        eventually(lambda: completed(server))
+        until_completed(server)
         job = caller.http.post(JOB_METRICS[1], params={"job_id": JOB}, json={}).json()
 
         assert (
@@ -388,7 +387,7 @@ class TestFigures:
     ) -> None:
         alerts.put(JOB, MODEL, "small.csv", SMALL)
         caller.recompute()
-        eventually(lambda: completed(server))
+        until_completed(server)
         both = caller.call(JOB_AND_MODEL, timeout_s="120").json()
 
         assert both.pop("active_model_metrics") == caller.metrics()
@@ -405,7 +404,7 @@ class TestFigures:
     ) -> None:
         alerts.put(JOB, MODEL, "small.csv", SMALL)
         caller.recompute()
-        eventually(lambda: completed(server))
+        until_completed(server)
         assert '"true_positives":2.0' in caller.call(METRICS).text
         assert '"confusion_matrix":[[2,1],[0,1]]' in caller.call(METRICS).text
 
@@ -415,7 +414,7 @@ class TestFigures:
         rows = "1,x,Drop,Drop\n2,x,Escalate,Drop\n3,y,Drop,Escalate\n4,,Drop,Escalate\n"
         alerts.put(JOB, MODEL, "a.csv", "alert_id,bucket,decision,consensus\n" + rows)
         caller.recompute()
-        eventually(lambda: completed(server))
+        until_completed(server)
         metrics = caller.metrics()
 
         assert metrics["buckets_in_kb"] == 3
@@ -441,7 +440,7 @@ class TestFigures:
     ) -> None:
         alerts.put(JOB, MODEL, "broken.csv", body)
         caller.recompute()
-        eventually(lambda: server.recomputes()[0].finished_at)
+        eventually("the end", lambda: server.recomputes()[0].finished_at)
 
         run = server.recomputes()[0]
         assert run.state == "failed"
@@ -504,11 +503,11 @@ class TestAlertsInABucket:
 
         with ArcannaServer(JOBS, S3Alerts(s3, bucket), behaviour=Behaviour(duration=0)) as server:
             server.external_recompute(JOB, MODEL)
-            eventually(lambda: completed(server))
+            until_completed(server)
             s3.put_object(Bucket=bucket, Key=f"{folder}a+b.csv", Body=HEADER + "1,Drop,Drop\n")
             s3.put_object(Bucket=bucket, Key=f"{folder}empty.csv", Body="")
             server.external_recompute(JOB, MODEL)
-            eventually(lambda: completed(server, 2))
+            until_completed(server, 2)
 
         assert [run.rows for run in server.recomputes()] == [2, 2]
         assert {a.key for a in S3Alerts(s3, bucket).read(JOB, MODEL)} == {
@@ -518,7 +517,7 @@ class TestAlertsInABucket:
     def test_that_cannot_be_read_fail_the_recompute(self, s3: Any) -> None:
         with ArcannaServer(JOBS, S3Alerts(s3, "missing")) as server:
             server.external_recompute(JOB, MODEL)
-            eventually(lambda: server.recomputes()[0].finished_at)
+            eventually("the end", lambda: server.recomputes()[0].finished_at)
 
         assert server.recomputes()[0].state == "failed"
         assert "NoSuchBucket" in (server.recomputes()[0].error or "")
@@ -534,10 +533,10 @@ class TestRecomputes:
             caller.recompute()
             assert caller.metrics()["is_recomputing_metrics"] is False
             gated_server.set_behaviour(Behaviour(duration=0))
-            eventually(lambda: caller.metrics()["is_recomputing_metrics"])
+            eventually("the start", lambda: caller.metrics()["is_recomputing_metrics"])
             assert caller.metrics()["last_recomputed_timestamp"] is None
             gated.gate.set()
-            eventually(lambda: not caller.metrics()["is_recomputing_metrics"])
+            eventually("the end", lambda: not caller.metrics()["is_recomputing_metrics"])
             assert caller.metrics()["last_recomputed_timestamp"] is not None
 
     def test_see_what_was_uploaded_before_they_started(
@@ -550,7 +549,7 @@ class TestRecomputes:
         assert gated.has_been_read.wait(10)
         gated.put(JOB, MODEL, "while-running.csv", HEADER + "2,Drop,Drop\n")
         gated.gate.set()
-        eventually(lambda: completed(gated_server))
+        until_completed(gated_server)
 
         (run,) = gated_server.recomputes(MODEL)
         assert (run.rows, run.newest_object) == (1, "while-queued.csv")
@@ -561,11 +560,11 @@ class TestRecomputes:
         caller = Caller(gated_server)
         with caller.http:
             caller.recompute()
-            eventually(lambda: caller.metrics()["is_recomputing_metrics"])
+            eventually("the start", lambda: caller.metrics()["is_recomputing_metrics"])
             assert caller.recompute()["status"] == "in_progress"
             gated_server.external_recompute(JOB, MODEL)
             gated.gate.set()
-            eventually(lambda: completed(gated_server, 2))
+            until_completed(gated_server, 2)
 
         first, second = gated_server.recomputes(MODEL)
         assert [ask.by for ask in first.asks] == ["api"]
@@ -583,7 +582,7 @@ class TestRecomputes:
         def states() -> list[str]:
             return [run.state for run in gated_server.recomputes()]
 
-        eventually(lambda: states() == ["in_progress", "in_progress"])
+        eventually("both starts", lambda: states() == ["in_progress", "in_progress"])
 
     @pytest.mark.parametrize(
         ("behaviour", "expected"),
@@ -615,7 +614,7 @@ class TestRecomputes:
                 seen.append(state)
             return server.recomputes()[0].finished_at
 
-        eventually(observe)
+        eventually("the end", observe)
         observe()
         assert seen == expected
 
@@ -623,7 +622,7 @@ class TestRecomputes:
         server.set_behaviour(Behaviour(never_starts=True), OTHER_MODEL)
         caller.recompute(OTHER_MODEL)
         caller.recompute(MODEL)
-        eventually(lambda: completed(server))
+        until_completed(server)
 
         assert [run.state for run in server.recomputes()] == ["queued", "completed"]
 
@@ -642,7 +641,7 @@ class TestRecomputes:
             caller = Caller(server)
             with caller.http:
                 requested_at = datetime.fromisoformat(caller.recompute()["requested_at"])
-                eventually(lambda: completed(server))
+                until_completed(server)
                 last = datetime.fromisoformat(caller.metrics()["last_recomputed_timestamp"])
         assert last == requested_at
         assert datetime.now(UTC) - last >= slow_by
@@ -675,7 +674,7 @@ class TestRecomputes:
         hour = 3600.0
         with ArcannaServer(JOBS, alerts, behaviour=Behaviour(duration=hour)) as server:
             server.external_recompute(JOB, MODEL)
-            eventually(lambda: server.recomputes()[0].started_at)
+            eventually("the start", lambda: server.recomputes()[0].started_at)
         assert server.recomputes()[0].finished_at is None
 
 
@@ -842,7 +841,7 @@ class TestControlOverHttp:
 
             told("PUT", "/behaviour", json={"fails": True}, params={"model_id": MODEL})
             told("POST", "/recomputes", params=model)
-            eventually(lambda: control.get("/recomputes").json()[0]["state"] == "failed")
+            eventually("the failure", lambda: control.get("/recomputes").json()[0]["state"] == "failed")
 
             told("PUT", "/active_model", params=model | {"model_id": "new.hdf5"})
             assert caller.call(JOB_METRICS).json()["active_model_id"] == "new.hdf5"
@@ -909,7 +908,7 @@ class TestOddAnswers:
     ) -> None:
         alerts.put(JOB, MODEL, "never-escalated.csv", HEADER + "1,Drop,Drop\n2,Drop,Escalate\n")
         caller.recompute()
-        eventually(lambda: completed(server))
+        until_completed(server)
         metrics = caller.metrics()
 
         assert str(metrics["metrics_per_decision"]["Escalate"]["precision"]) == "nan"

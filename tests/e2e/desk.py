@@ -6,9 +6,10 @@ from typing import Any
 
 from arcanna_metrics_cli import __main__ as operate
 from arcanna_metrics_cli import view
-from tests.e2e.scene import CHECK, MODELS, PATIENCE, TRIGGER, Mailbox, Scene, received
+from tests.e2e.scene import CHECK, MODELS, TRIGGER, Mailbox, Scene, received
 from tests.support.arcanna.platform import Behaviour
-from tests.support.harness import Installation, wait_for
+from tests.support.harness import Installation
+from tests.support.waiting import eventually
 
 STACK = "runbook"
 
@@ -56,7 +57,7 @@ class Desk:
             status = self.of(scene)[1]
             return all(part in status for part in parts)
 
-        wait_for(f"{parts} of {scene.model}", shown, PATIENCE)
+        eventually(f"{parts} of {scene.model}", shown)
 
     def redrive(self, reason: str, *, send: bool) -> str:
         """What `make redrive REASON=...` prints; one at a time, as messages that are looked at are hidden."""
@@ -67,7 +68,7 @@ class Desk:
 
     def dead_letter(self, reason: str, part: str) -> str:
         """What `make redrive REASON=...` shows, once there is a dead letter with that part in its body."""
-        wait_for(f"the dead letter of {part}", lambda: self._dead_letters_with(part), PATIENCE)
+        eventually(f"the dead letter of {part}", lambda: self._dead_letters_with(part))
         return self.redrive(reason, send=False)
 
     def delete_dead_letters(self, part: str) -> list[str]:
@@ -125,7 +126,7 @@ class Desk:
         """Waits until the model's last update is covered by a run that completed and was announced."""
         entry = scene.until_fresh()
         run_id = entry.history[-1]["run_id"]
-        wait_for("its announcement", lambda: self.told(scene, "Recompute Completed", run_id), PATIENCE)
+        eventually("its announcement", lambda: self.told(scene, "Recompute Completed", run_id))
 
     def request_again(self, scene: Scene) -> None:
         """`make trigger JOB=... MODEL=...`, which must end in a recompute that completed."""

@@ -19,7 +19,6 @@ from tests.e2e.scene import (
     Mailbox,
     Scene,
     dead_letters,
-    eventually,
     settle,
     two_at_once,
 )
@@ -29,6 +28,7 @@ from tests.support.arcanna.platform import SHORT, Job, Recompute
 from tests.support.arcanna.server import ArcannaServer
 from tests.support.harness import Installation
 from tests.support.local_cloud import ApiFault
+from tests.support.waiting import eventually
 
 PARAMETERS = {
     "MaximumRecomputes": "1000",  # all cells are played at once

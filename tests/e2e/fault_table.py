@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 
-from tests.e2e.scene import CHECK, Scene, eventually, send
+from tests.e2e.scene import CHECK, Scene, send
 from tests.e2e.steps import (
     CLAIM,
     GIVE_BACK,
@@ -32,6 +32,7 @@ from tests.e2e.steps import (
 from tests.support.arcanna.faults import ERROR_MESSAGE_BODY, Fault
 from tests.support.arcanna.platform import FOR_EVER, SHORT, Behaviour
 from tests.support.local_cloud import ApiFault
+from tests.support.waiting import eventually
 
 BASELINE, POST, FIRST_CHECK, LATER_CHECK = "baseline", "POST", "first check", "later check"
 CHECKS = (FIRST_CHECK, LATER_CHECK)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import Ledger
@@ -22,10 +22,9 @@ from tests.support.arcanna.alerts import labelled_alerts
 from tests.support.arcanna.faults import Endpoint, Fault
 from tests.support.arcanna.front_door import ReceivedRequest
 from tests.support.arcanna.platform import FOR_EVER, Behaviour, Recompute
-from tests.support.harness import Installation, wait_for
+from tests.support.harness import Installation
 from tests.support.local_cloud import FunctionError
-
-T = TypeVar("T")
+from tests.support.waiting import PATIENCE, eventually
 
 JOB = 1234
 JOB_NAME = "security-alerts"
@@ -35,11 +34,11 @@ OTHER_MODELS = ("generic-1-77-model-1751030400.hdf5", "generic-1-77-model-176103
 
 TRIGGER, CHECK = "TriggerRecomputeFunction", "CheckStatusFunction"
 TRIGGER_ROLE, CHECK_ROLE, WORKFLOW_ROLE = f"{TRIGGER}Role", f"{CHECK}Role", "RecomputeWorkflowRole"
-PATIENCE = 180.0
-"""Seconds that a test waits for anything: enough on a slow machine, too."""
 
 ACCURACY = {"Drop": 0.9, "Investigate": 0.8, "Escalate": 0.7}
 SWEEP = '{"sweep": true}'
+VISIBILITY = "4"
+"""Seconds until SQS delivers a killed invocation's messages again. The template's 12 minutes are too long."""
 
 
 def alerts(seed: int = 1) -> str:
@@ -197,9 +196,7 @@ class Scene:
             entry = self.entry()
             return entry if look(entry) else None
 
-        entry = eventually(f"{what} of {self.model}", found)
-        assert entry is not None
-        return entry
+        return eventually(f"{what} of {self.model}", found)
 
     def until_requested(self, count: int = 1) -> None:
         eventually(f"request {count} of {self.model}", lambda: len(self.posts()) >= count)
@@ -243,6 +240,10 @@ class Scene:
         self.until_held()
 
 
+NewScene = Callable[[], Scene]
+"""Gives a scene with a model that no other test uses."""
+
+
 def _any_running(executions: list[dict[str, Any]]) -> bool:
     return any(execution["status"] == "RUNNING" for execution in executions)
 
@@ -277,11 +278,6 @@ def _released_at(here: Installation, execution: Mapping[str, Any]) -> float:
 
 
 # --- The installation around it ----------------------------------------------------------------------------
-
-
-def eventually(what: str, look: Callable[[], T], seconds: float = PATIENCE) -> T:
-    """The first truthy answer of `look`. Raises TimeoutError."""
-    return wait_for(what, look, seconds)
 
 
 def send(here: Installation, body: object) -> None:

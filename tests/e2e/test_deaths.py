@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import NewScene
-from tests.e2e.scene import TRIGGER, Mailbox, Scene, eventually, is_superseded
+from tests.e2e.scene import TRIGGER, Mailbox, NewScene, Scene, is_superseded
 from tests.e2e.steps import (
     CLAIM,
     INVOKE_HOLD,
@@ -33,6 +32,7 @@ from tests.e2e.steps import (
 from tests.support.arcanna.platform import SHORT, Behaviour
 from tests.support.harness import Installation
 from tests.support.local_cloud import ApiFault, Call
+from tests.support.waiting import eventually
 
 Row = Callable[[Scene, Mailbox], None]
 

@@ -14,14 +14,14 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.e2e.alone import alone, own_installation
-from tests.e2e.conftest import VISIBILITY
-from tests.e2e.scene import CHECK, JOB, JOB_NAME, MODELS, TRIGGER, Scene, dead_letters, eventually, settle
+from tests.e2e.scene import CHECK, JOB, JOB_NAME, MODELS, TRIGGER, VISIBILITY, Scene, dead_letters, settle
 from tests.support.arcanna.access import API_KEY
 from tests.support.arcanna.alerts import InMemoryAlerts
 from tests.support.arcanna.platform import SHORT, Job
 from tests.support.arcanna.server import ArcannaServer
 from tests.support.deployment import ROOT
 from tests.support.harness import Installation
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.long
 

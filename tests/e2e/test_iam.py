@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import pytest
 
 from arcanna_metrics.protocol.slots import KEY
-from tests.e2e.conftest import NewScene
 from tests.e2e.scene import (
     CHECK,
     CHECK_ROLE,
@@ -21,10 +20,10 @@ from tests.e2e.scene import (
     TRIGGER,
     TRIGGER_ROLE,
     WORKFLOW_ROLE,
+    NewScene,
     Scene,
     alerts,
     edited_routes,
-    eventually,
     send,
     settle,
 )
@@ -33,6 +32,7 @@ from tests.support.arcanna.platform import SHORT
 from tests.support.deployment import allowed
 from tests.support.harness import Installation
 from tests.support.local_cloud import Call
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.long
 

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import NewScene
-from tests.e2e.scene import CHECK, JOB, TRIGGER, Scene, alerts, send
+from tests.e2e.scene import CHECK, JOB, TRIGGER, NewScene, Scene, alerts, send
 from tests.support.arcanna.access import API_KEY
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import FOR_EVER

@@ -9,18 +9,17 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import NewScene
 from tests.e2e.scene import (
     CHECK,
     JOB,
     OTHER_JOB,
     OTHER_MODELS,
     TRIGGER,
+    NewScene,
     Scene,
     alerts,
     dead_letters,
     edited_routes,
-    eventually,
     in_queue,
     send,
 )
@@ -28,6 +27,7 @@ from tests.support.arcanna.access import API_KEY
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import FOR_EVER, SHORT, Behaviour
 from tests.support.harness import HURRY, ROUTES, Installation
+from tests.support.waiting import eventually
 
 UNKNOWN_MODEL = "generic-1-1234-model-1.hdf5"
 

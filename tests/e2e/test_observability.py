@@ -17,7 +17,6 @@ from arcanna_metrics.observability import metrics
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Check, Run
 from arcanna_metrics.runs.start import cause_of, first_check, new_run
-from tests.e2e.conftest import NewScene
 from tests.e2e.scene import (
     ACCURACY,
     CHECK,
@@ -26,10 +25,10 @@ from tests.e2e.scene import (
     OTHER_MODELS,
     TRIGGER,
     TRIGGER_ROLE,
+    NewScene,
     Scene,
     alerts,
     edited_routes,
-    eventually,
     send,
     settle,
 )
@@ -41,6 +40,7 @@ from tests.support.deployment import resource
 from tests.support.harness import Installation
 from tests.support.local_cloud import ApiFault
 from tests.support.readme import section, table
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.long
 

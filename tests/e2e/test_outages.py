@@ -13,13 +13,14 @@ import pytest
 from arcanna_metrics.protocol.ledger import Due
 from arcanna_metrics.times import from_iso
 from tests.e2e.alone import alone, own_installation
-from tests.e2e.scene import JOB, JOB_NAME, MODELS, Scene, dead_letters, emitted, eventually, sweep
+from tests.e2e.scene import JOB, JOB_NAME, MODELS, Scene, dead_letters, emitted, sweep
 from tests.e2e.steps import KILLED_AFTER, SLOT
 from tests.support.arcanna.alerts import InMemoryAlerts
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import Behaviour, Job, Recompute
 from tests.support.arcanna.server import ArcannaServer
 from tests.support.harness import Installation
+from tests.support.waiting import eventually
 
 SLOTS, SPACING, WAITING = 2, 5, 5
 """Recomputes at once; seconds between two of a model; models that wait for the platform."""

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.scene import TRIGGER, Scene, alerts, eventually, in_queue
+from tests.e2e.scene import TRIGGER, Scene, alerts, in_queue
 from tests.support.harness import Installation
+from tests.support.waiting import eventually
 
 Connect = Callable[[Installation, str], dict[str, Any]]
 """Connects a bucket of that name with the stack; the notification configuration to put on the bucket."""

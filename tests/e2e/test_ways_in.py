@@ -2,10 +2,10 @@
 
 import time
 
-from tests.e2e.conftest import NewScene
-from tests.e2e.scene import OTHER_JOB, OTHER_MODELS, Scene, alerts, edited_routes, eventually
+from tests.e2e.scene import OTHER_JOB, OTHER_MODELS, NewScene, Scene, alerts, edited_routes
 from tests.support.arcanna.platform import FOR_EVER, SHORT
 from tests.support.harness import ROUTES, Installation
+from tests.support.waiting import eventually
 
 
 def test_feedback_below_the_threshold_waits_until_it_is_enough(scene: Scene) -> None:

@@ -17,12 +17,12 @@ import pytest
 from arcanna_metrics.protocol.transitions import claim
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.start import cause_of, failed_check, first_check, new_run
-from tests.e2e.conftest import NewScene
-from tests.e2e.scene import Scene, eventually
+from tests.e2e.scene import NewScene, Scene
 from tests.e2e.steps import HOLD, INVOKE_CHECK, NOTIFY, PUBLISH, RELEASE, Step, refused
 from tests.support.deployment import workflow
 from tests.support.harness import Installation
 from tests.support.local_cloud import ApiFault
+from tests.support.waiting import eventually
 
 HELD = ["Hold", "IsHeld", "Judge"]
 CHECKED = ["Wait", "CheckStatus"]

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.deployment import ROOT
-from tests.support.harness import wait_for
 from tests.support.local_cloud.cloud import REGION
 from tests.support.local_cloud.packaging import package
-from tests.unit.test_environment import CLEAN, SHELL, python
+from tests.support.shell import CLEAN, SHELL, python
+from tests.support.waiting import eventually
 
 PATIENCE = 120
 
@@ -63,7 +63,7 @@ def test_it_runs_from_any_shell_and_ends_at_once(module: str, name: str, says: s
         finally:
             process.kill()
     assert (process.returncode, err) == (130, "Stopped.\n")
-    wait_for("the end of all that it has started", lambda: not started & processes().keys())
+    eventually("the end of all that it has started", lambda: not started & processes().keys())
 
 
 def test_tests_run_from_any_shell() -> None:

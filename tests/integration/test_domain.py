@@ -10,10 +10,11 @@ import pytest
 from arcanna_metrics.errors import PlatformUnavailable, Unauthorised
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.times import to_iso
-from tests.integration.conftest import OTHER_MODEL, Functions
+from tests.integration.functions import OTHER_MODEL, Functions
 from tests.support.arcanna import API_KEY, ArcannaServer, Behaviour, Fault, KeyInfo
 from tests.support.arcanna.platform import FOR_EVER
 from tests.support.doubles import MODEL, TARGET, Logs, Stack
+from tests.support.waiting import eventually
 
 BY_PATH = {
     "routes": [
@@ -50,11 +51,15 @@ def only_execution(stack: Stack) -> dict[str, Any]:
     return data
 
 
-def follow(functions: Functions, data: dict[str, Any], seconds: float = 30.0) -> dict[str, Any]:
-    """Checks until the run has ended, without the waits in between."""
-    deadline = time.monotonic() + seconds
-    while (data := functions.check(data))["check"]["status"] == "running":
-        assert time.monotonic() < deadline, f"the run does not end: {data['check']}"
+def follow(functions: Functions, data: dict[str, Any]) -> dict[str, Any]:
+    """Checks the run until it has ended, sooner than the workflow would. Returns the workflow's data."""
+
+    def ended() -> bool:
+        nonlocal data
+        data = functions.check(data)
+        return bool(data["check"]["status"] != "running")
+
+    eventually("the run's end", ended)
     return data
 
 
@@ -139,10 +144,13 @@ def test_a_failed_recompute_is_no_completion(
     platform.set_behaviour(Behaviour(fails=True, looks=1))
     functions.trigger(request())
     data = only_execution(stack)
-    deadline = time.monotonic() + 10
-    while platform.recomputes(MODEL.model_id)[-1].state != "failed":
+
+    def failed_meanwhile() -> bool:
+        nonlocal data
         data = functions.check(data)
-        assert time.monotonic() < deadline
+        return platform.recomputes(MODEL.model_id)[-1].state == "failed"
+
+    eventually("the failure", failed_meanwhile)
     assert functions.check(data)["check"]["status"] == "running"  # until it is confirmed
 
 
@@ -186,9 +194,7 @@ def test_somebody_else_s_recompute_is_waited_for(
 ) -> None:
     platform.set_behaviour(FOR_EVER)
     platform.external_recompute(1234, MODEL.model_id)
-    deadline = time.monotonic() + 10
-    while platform.recomputes(MODEL.model_id)[-1].started_at is None:
-        assert time.monotonic() < deadline
+    eventually("its start", lambda: platform.recomputes(MODEL.model_id)[-1].started_at)
     (recorded,) = functions.trigger(request())["recorded"]
     assert recorded["run_id"] is None
     assert stack.entry().attempts == 1

@@ -19,17 +19,17 @@ from botocore.exceptions import ClientError
 from moto.dynamodb.models.table import Table
 from moto.stepfunctions.models import StateMachine
 
-from tests.support.harness import wait_for
-from tests.support.local_cloud import ApiFault, FunctionError, Incomplete, LocalCloud, ProcessDied, deaths
+from tests.integration.local_cloud_stack import TEMPLATE
+from tests.support.local_cloud import ApiFault, FunctionError, Incomplete, LocalCloud, ProcessDied
 from tests.support.local_cloud.cloud import PROJECT
 from tests.support.local_cloud.deployment import deploy
 from tests.support.local_cloud.event_sources import failed_messages, rate_in_minutes
 from tests.support.local_cloud.execution_environment import ExecutionEnvironment, Function
 from tests.support.local_cloud.log_streams import LogStreams
 from tests.support.local_cloud.packaging import Package, package
+from tests.support.waiting import deaths, eventually
 from tests.tools.install import Failed
 
-TEMPLATE = Path(__file__).parent / "local_cloud_stack" / "template.yaml"
 REGION = "eu-west-1"
 ONE_ATTEMPT = Config(retries={"total_max_attempts": 1})
 
@@ -53,15 +53,6 @@ def no_deaths() -> None:
     deaths.clear()
 
 
-def eventually(look: Callable[[], Any], seconds: float = 20) -> Any:
-    """The first answer of `look` that is not empty."""
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
-    return found
-
-
 def received(cloud: LocalCloud, queue: str, where: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """The first message of a queue whose body is like that, waiting for it; those before it are deleted."""
     sqs, url = cloud.client("sqs"), cloud.physical_id(queue)
@@ -74,7 +65,7 @@ def received(cloud: LocalCloud, queue: str, where: Callable[[dict[str, Any]], bo
                 return body
         return None
 
-    found: dict[str, Any] = eventually(look)
+    found: dict[str, Any] = eventually(f"a message in {queue}", look)
     return found
 
 
@@ -255,12 +246,12 @@ def test_an_environment_is_used_again_until_it_is_killed(cloud: LocalCloud) -> N
 def test_a_restart_ends_environments_and_a_busy_one_when_it_is_done(cloud: LocalCloud) -> None:
     with ThreadPoolExecutor() as pool:
         busy = pool.submit(cloud.invoke, "Worker", {"do": "sleep", "seconds": 1.0})
-        eventually(lambda: any(sandbox.busy for sandbox in cloud.sandboxes("Worker")))
+        eventually("a busy environment", lambda: any(e.busy for e in cloud.sandboxes("Worker")))
         before = {sandbox.pid for sandbox in cloud.sandboxes("Worker")}
         cloud.restart("Worker")
         assert cloud.invoke("Worker", {"do": "nothing"})["pid"] not in before
     assert busy.result()["pid"] in before
-    eventually(lambda: not before & {sandbox.pid for sandbox in cloud.sandboxes("Worker")})
+    eventually("other processes", lambda: not before & {e.pid for e in cloud.sandboxes("Worker")})
 
 
 def test_code_that_is_updated_runs_from_the_next_invocation_on(cloud: LocalCloud, tmp_path: Path) -> None:
@@ -277,7 +268,7 @@ def test_a_function_that_is_killed_meanwhile_fails_at_once(cloud: LocalCloud) ->
     cloud.invoke("OnlyOne", {"do": "nothing"})
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(cloud.invoke, "OnlyOne", {"do": "sleep", "seconds": 1.9})
-        eventually(lambda: any(sandbox.busy for sandbox in cloud.sandboxes("OnlyOne")))
+        eventually("a busy environment", lambda: any(e.busy for e in cloud.sandboxes("OnlyOne")))
         cloud.sandboxes("OnlyOne")[0].kill()
         with pytest.raises(FunctionError, match="signal: killed"):
             answer.result()
@@ -288,7 +279,7 @@ def test_a_process_that_dies_before_it_is_ready_is_started_once_more(cloud: Loca
         sandbox.kill()
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(cloud.invoke, "OnlyOne", {"do": "nothing"})
-        (sandbox,) = eventually(lambda: cloud.sandboxes("OnlyOne"))
+        (sandbox,) = eventually("an environment", lambda: cloud.sandboxes("OnlyOne"))
         os.kill(first := sandbox.pid, signal.SIGKILL)
         assert answer.result()["pid"] != first
     assert not deaths
@@ -299,7 +290,7 @@ def test_a_process_that_dies_is_told_of_at_once_with_how_and_its_last_output(
 ) -> None:
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(cloud.invoke, "OnlyOne", {"do": "say", "what": "about to die"})
-        eventually(lambda: "about to die" in cloud.logs("OnlyOne"))
+        eventually("the last words", lambda: "about to die" in cloud.logs("OnlyOne"))
         (sandbox,) = cloud.sandboxes("OnlyOne")
         os.kill(sandbox.pid, signal.SIGKILL)
         with pytest.raises(FunctionError, match="signal: killed"):
@@ -308,7 +299,7 @@ def test_a_process_that_dies_is_told_of_at_once_with_how_and_its_last_output(
     name = cloud.physical_id("OnlyOne")
     said = rf"(?s)process {sandbox.pid} of {name} was ended by SIGKILL while it was invoked.*about to die"
     with pytest.raises(ProcessDied, match=said):
-        wait_for("what is never there", lambda: False, 30)
+        eventually("what is never there", lambda: False, 30)
     assert time.monotonic() < begun + 1
     assert f"local cloud: process {sandbox.pid} of {name}" in capsys.readouterr().err
 
@@ -365,7 +356,8 @@ def test_all_messages_of_a_batch_come_back_when_the_function_fails(cloud: LocalC
     uuid = mappings.list_event_source_mappings()["EventSourceMappings"][0]["UUID"]
     mappings.update_event_source_mapping(UUID=uuid, MaximumBatchingWindowInSeconds=1)
     send(cloud, {"name": "unlucky"}, {"name": "raising", "raise": True})
-    eventually(lambda: all(len(said(cloud, "batch", name)) == 2 for name in ("unlucky", "raising")))
+    names = ("unlucky", "raising")
+    eventually("the second tries", lambda: all(len(said(cloud, "batch", name)) == 2 for name in names))
     mappings.update_event_source_mapping(UUID=uuid, MaximumBatchingWindowInSeconds=0)
     assert not said(cloud, "done", "unlucky")
 
@@ -374,8 +366,8 @@ def test_no_more_batches_than_the_maximum_concurrency_are_under_way(cloud: Local
     names = [f"slow-{i}" for i in range(4)]
     for name in names:
         send(cloud, {"name": name, "seconds": 0.5})
-        eventually(partial(said, cloud, "batch", name))
-    eventually(lambda: all(said(cloud, "done", name) for name in names))
+        eventually(f"the batch of {name}", partial(said, cloud, "batch", name))
+    eventually("the ends of all", lambda: all(said(cloud, "done", name) for name in names))
     spans = [(said(cloud, "batch", name)[0], said(cloud, "done", name)[0]) for name in names]
     overlaps = [sum(start <= at < end for start, end in spans) for at, _ in spans]
     assert max(overlaps) == 2
@@ -470,7 +462,7 @@ def test_a_schedule_with_a_rate_fires_by_itself_until_it_is_disabled(cloud: Loca
         return int(counted["Attributes"]["ApproximateNumberOfMessages"])
 
     seen = ticks()
-    eventually(lambda: ticks() >= seen + 2)
+    eventually("two ticks", lambda: ticks() >= seen + 2)
     assert received(cloud, "Ticks", lambda body: True) == {"tick": True}
     tick = scheduler.get_schedule(Name=cloud.physical_id("Tick"))
     given = {name: tick[name] for name in ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")}
@@ -518,16 +510,16 @@ def test_a_failed_execution_is_reported_with_error_and_cause(cloud: LocalCloud) 
 
 def test_an_aborted_execution_is_reported(cloud: LocalCloud) -> None:
     arn = run(cloud, wait=1000)
-    eventually(lambda: [e for e in cloud.history(arn) if e["type"] == "WaitStateEntered"])
+    eventually("the wait", lambda: "WaitStateEntered" in [e["type"] for e in cloud.history(arn)])
     cloud.client("stepfunctions").stop_execution(executionArn=arn)
     assert end_of(cloud, arn)["status"] == "ABORTED"
 
 
 def test_an_execution_that_was_aborted_is_described_with_its_input(cloud: LocalCloud) -> None:
     states, arn = cloud.client("stepfunctions"), run(cloud, wait=1000, number=8)
-    eventually(lambda: [e for e in cloud.history(arn) if e["type"] == "WaitStateEntered"])
+    eventually("the wait", lambda: "WaitStateEntered" in [e["type"] for e in cloud.history(arn)])
     states.stop_execution(executionArn=arn)
-    eventually(lambda: states.describe_execution(executionArn=arn)["status"] == "ABORTED")
+    eventually("the end", lambda: states.describe_execution(executionArn=arn)["status"] == "ABORTED")
     described = states.describe_execution(executionArn=arn)
     assert json.loads(described["input"])["number"] == 8
     assert described["stopDate"] >= described["startDate"]
@@ -562,7 +554,7 @@ def test_the_name_of_an_execution_is_used_once(cloud: LocalCloud, monkeypatch: p
 def test_an_execution_invokes_a_function_beside_as_many_batches_as_there_may_be(cloud: LocalCloud) -> None:
     for name in ("busy-1", "busy-2"):  # as many as the maximum concurrency
         send(cloud, {"name": name, "seconds": 1.5})
-        eventually(partial(said, cloud, "batch", name))
+        eventually(f"the batch of {name}", partial(said, cloud, "batch", name))
     arn = run(cloud)
     assert end_of(cloud, arn)["status"] == "SUCCEEDED"
     done = [said(cloud, "done", name) for name in ("busy-1", "busy-2")]

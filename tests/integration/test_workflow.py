@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.integration.local_cloud_stack import TEMPLATE
 from tests.integration.local_cloud_stack.steps import app
-from tests.integration.test_local_cloud import TEMPLATE, eventually
 from tests.simulation.workflow import Ending, Interpreter, StateError
 from tests.support.deployment import workflow
 from tests.support.local_cloud import ApiFault, LocalCloud
+from tests.support.waiting import eventually
 
 BUS = "outcomes"
 RUNNING = {"status": "running", "wait_seconds": 0, "outcome": None}
@@ -99,7 +100,7 @@ def by_moto(cloud: LocalCloud, case: Case) -> tuple[Ending, list[str]]:
     execution = states.start_execution(
         stateMachineArn=machine, name=f"{case.name}-{time.time_ns()}", input=json.dumps(given(case))
     )["executionArn"]
-    eventually(lambda: states.describe_execution(executionArn=execution)["status"] != "RUNNING")
+    eventually("the end", lambda: states.describe_execution(executionArn=execution)["status"] != "RUNNING")
     for fault in faults:
         fault.times = 0
     described = states.describe_execution(executionArn=execution)

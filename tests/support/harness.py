@@ -5,12 +5,11 @@ template's defaults are minutes.
 """
 
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
@@ -19,9 +18,10 @@ from tests.support.arcanna.access import API_KEY, API_KEY_HEADER
 from tests.support.arcanna.alerts import AlertObject, AlertSource, S3Alerts
 from tests.support.arcanna.platform import Behaviour, Job
 from tests.support.arcanna.server import ArcannaServer
-from tests.support.local_cloud import LocalCloud, deaths
+from tests.support.local_cloud import LocalCloud
+from tests.support.waiting import eventually
 
-T = TypeVar("T")
+wait_for = eventually  # until all callers use its name
 
 ROUTES: dict[str, Any] = {
     "routes": [
@@ -114,16 +114,3 @@ def installation(
             bucket = cloud.outputs["TrainingDataBucket"]
             alerts.source = S3Alerts(cloud.client("s3"), bucket)
             yield Installation(cloud, arcanna, bucket)
-
-
-def wait_for(what: str, look: Callable[[], T], seconds: float = 30.0) -> T:
-    """The first truthy answer of `look`. Raises TimeoutError naming what did not come, and ProcessDied as
-    soon as a function's process has died by itself: what it was to do comes only minutes later."""
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        if deaths:
-            raise deaths[0]
-        if time.monotonic() > end:
-            raise TimeoutError(f"{what} did not come within {seconds:g} s")
-        time.sleep(0.1)
-    return found

@@ -2,49 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 from botocore.utils import get_environ_proxies
 
 from arcanna_metrics_cli.endpoint import reach_loopback_directly
-from tests.support.deployment import ROOT
-
-NOBODY = "http://127.0.0.1:9"
-PROXIES = {
-    "HTTP_PROXY": NOBODY,
-    "http_proxy": NOBODY,
-    "HTTPS_PROXY": NOBODY,
-    "ALL_PROXY": "socks5://127.0.0.1:9",
-    "NO_PROXY": "intranet.example",
-}
-SHELL = {
-    **PROXIES,
-    "SSL_CERT_FILE": "/nowhere/ca.pem",
-    "AWS_PROFILE": "nobody",
-    "AWS_CONFIG_FILE": str(ROOT / "Makefile"),  # not what botocore can read
-    "AWS_DEFAULTS_MODE": "unheard-of",
-    "AWS_MAX_ATTEMPTS": "many",
-    "AWS_ENDPOINT_URL": NOBODY,
-    "LC_ALL": "C",
-    "PYTHONPATH": "layers/arcanna_metrics",
-}
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TESTS_"))}
-
-
-def python(*arguments: str) -> str:
-    """What a Python that is started from such a shell prints; it must succeed."""
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**CLEAN, **SHELL},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+from tests.support.shell import NOBODY, PROXIES, python
 
 
 def test_what_runs_on_this_machine_needs_no_proxy_and_no_profile_but_keeps_the_proxies_for_downloads() -> (

@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.deployment import ROOT
+from tests.support.waiting import eventually
 from tests.tools import install
 
 ENVIRONMENTS = ("tools", "lambda", "bench", "validator")
@@ -175,10 +175,7 @@ def start(folder: Path, name: str = "first") -> subprocess.Popen[str]:
 
 
 def await_begin(folder: Path) -> None:
-    end = time.monotonic() + 60
-    while not (folder / "first").exists():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    eventually("the first step", (folder / "first").exists)
 
 
 def assert_waits(process: subprocess.Popen[str]) -> None:
@@ -187,11 +184,8 @@ def assert_waits(process: subprocess.Popen[str]) -> None:
 
 
 def await_quiet(folder: Path) -> None:
-    """Waits for the kernel to be done with what was killed and is nobody's child here."""
-    end = time.monotonic() + 30
-    while not is_quiet(folder):
-        assert time.monotonic() < end, "what the installation has started still runs"
-        time.sleep(0.05)
+    """Waits until the kernel has removed the killed processes. They are not this process's children."""
+    eventually("the end of all that the installation has started", lambda: is_quiet(folder))
 
 
 def is_quiet(folder: Path) -> bool:

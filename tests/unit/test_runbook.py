@@ -11,7 +11,7 @@ import pytest
 from arcanna_metrics.errors import BadInput, ConfigurationError, RecomputeError, RetryLater
 from arcanna_metrics.protocol import start as protocol_start
 from arcanna_metrics.runs import check, completion, outcome, start
-from tests.e2e.test_runbook import EXERCISES, NOT_HERE, ONLY_WAY
+from tests.e2e.exercises import EXERCISES, NOT_HERE, ONLY_WAY
 from tests.support.deployment import resource, workflow
 from tests.support.readme import runbook, section, table
 
