@@ -1,9 +1,6 @@
 """Read one entry, decide, do one thing: with the ledger in moto and a scripted platform."""
 
-import json
-from collections.abc import Callable
 from dataclasses import replace
-from itertools import count
 from typing import Any
 
 import httpx
@@ -12,15 +9,11 @@ import pytest
 from arcanna_metrics.errors import AwsUnavailable
 from arcanna_metrics.protocol.check_up import MOST_RESUMPTIONS
 from arcanna_metrics.protocol.entry import Element, Entry
-from arcanna_metrics.protocol.ledger import Ledger
-from arcanna_metrics.protocol.reconcile import MOST_FAILURES, RESERVE, Reconciler
-from arcanna_metrics.protocol.slots import Slots
-from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, CLAIM_LIFETIME, hold, record
-from arcanna_metrics.settings import JobSettings
+from arcanna_metrics.protocol.reconcile import MOST_FAILURES, RESERVE
+from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, CLAIM_LIFETIME, hold
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
-from arcanna_metrics.updates import Update
-from arcanna_metrics.workflow import Execution, Workflow
+from arcanna_metrics.workflow import Workflow
 from tests.support.doubles import (
     ACTIVE_TARGET,
     BASELINE,
@@ -28,105 +21,15 @@ from tests.support.doubles import (
     PACE,
     TARGET,
     Answer,
-    Clock,
-    ScriptedPlatform,
     Stack,
     answer,
     metrics_body,
     no_answer,
     request_body,
 )
+from tests.unit.scene import LONG, Scene
 
-LONG = 100.0
 OTHERS = [Target("7", f"model-{number}") for number in range(9)]
-
-
-class Executions:
-    """Step Functions: what was started, and what it says of each execution."""
-
-    def __init__(self) -> None:
-        self.inputs: dict[str, dict[str, Any]] = {}
-        self.running: dict[str, bool] = {}
-        self.fails: Exception | None = None
-
-    def arn(self, run_id: str, number: int = 0) -> str:
-        return f"arn:aws:states:eu-central-1:123456789012:execution:recompute:{_name(run_id, number)}"
-
-    def start(self, run_id: str, given: str, number: int = 0) -> None:
-        if self.fails:
-            raise self.fails
-        self.inputs.setdefault(_name(run_id, number), json.loads(given))
-        self.running.setdefault(_name(run_id, number), True)
-
-    def describe(self, run_id: str, number: int) -> Execution | None:
-        name = _name(run_id, number)
-        if name not in self.running:
-            return None
-        return Execution(self.running[name], json.dumps(self.inputs[name]))
-
-    def end(self, name: str) -> None:
-        self.running[name] = False
-
-
-def _name(run_id: str, number: int) -> str:
-    return f"{run_id}-{number}" if number else run_id
-
-
-class Scene:
-    """A reconciler with everything around it."""
-
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
-        self.clock = Clock()
-        self.platform = ScriptedPlatform(answer(json=metrics_body(model_id=None)))
-        self.executions = Executions()
-        self.pace = PACE
-        self.ledger = Ledger(stack.dynamodb, stack.ledger_table, self.clock)
-        numbers = count(1)
-        self.reconciler = Reconciler(
-            self.ledger,
-            Slots(stack.dynamodb, stack.ledger_table, self.ledger),
-            self.executions,  # type: ignore[arg-type]  # has the workflow's methods
-            self.platform.client(),
-            lambda job_id: JobSettings(self.pace, {"largest_drop": {"overall_accuracy": 0.1}}),
-            "bus",
-            self.clock,
-            draw=lambda: 0.5,
-            new_id=lambda: f"run-{next(numbers)}",
-        )
-
-    def update(self, target: Target = TARGET, age: float = 60.0, **fields: Any) -> Entry:
-        """Records an update that happened so long ago."""
-        update = Update(target, self.clock.now - age, fields.pop("cause", "upload"), **fields)
-        entry = self.ledger.apply(target, lambda entry: record(entry, [update], self.pace))
-        assert entry
-        return entry
-
-    def look(self, remaining: Callable[[], float] = lambda: LONG) -> None:
-        self.reconciler.look(remaining)
-
-    def started(self, target: Target = TARGET) -> str:
-        """A run of the target whose execution holds it."""
-        self.update(target)
-        self.look()
-        run_id = self.entry(target).run_id
-        assert run_id
-        self.ledger.apply(target, lambda entry: hold(entry, run_id, 0, self.clock.now))
-        return run_id
-
-    def entry(self, target: Target = TARGET) -> Entry:
-        return self.ledger.read(target)
-
-    def at_due(self, target: Target = TARGET) -> None:
-        """The moment when somebody has to look at the target."""
-        due_at = self.entry(target).due_at
-        assert due_at is not None
-        self.clock.now = max(self.clock.now, due_at)
-
-
-@pytest.fixture
-def scene(stack: Stack) -> Scene:
-    return Scene(stack)
 
 
 # --- A run is started ------------------------------------------------------------------------------------
@@ -263,7 +166,7 @@ def test_backoff_doubles_up_to_its_maximum(scene: Scene) -> None:
     for _ in range(9):
         scene.look()
         waits.append((scene.entry().due_at or 0.0) - scene.clock.now)
-        scene.at_due()
+        scene.until_due()
     assert waits == [2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 150.0, 150.0, 150.0]
 
 
@@ -453,7 +356,7 @@ def test_dead_holder_of_the_last_slot_is_checked_although_none_is_free(scene: Sc
     scene.look()
     scene.executions.running.clear()  # the invocation died before it started the execution
     scene.update(OTHERS[1])
-    scene.at_due(OTHERS[0])
+    scene.until_due(OTHERS[0])
     scene.look()
     assert scene.entry(OTHERS[0]).run_id is None
     assert scene.entry(OTHERS[1]).run_id == "run-2"
@@ -464,7 +367,7 @@ def test_dead_holder_of_the_last_slot_is_checked_although_none_is_free(scene: Sc
 
 def test_execution_that_still_runs_is_looked_at_again_within_the_hour(scene: Scene) -> None:
     run_id = scene.started()
-    scene.at_due()
+    scene.until_due()
     scene.look()
     assert scene.entry().run_id == run_id
     assert scene.entry().due_at == scene.clock.now + CHECK_UP_INTERVAL
@@ -495,7 +398,7 @@ def test_report_about_a_young_claim_changes_nothing_but_the_time_of_the_next_loo
 def test_run_whose_execution_ended_early_goes_on_in_another_one(scene: Scene) -> None:
     run_id = scene.started()
     scene.executions.end(run_id)
-    scene.at_due()
+    scene.until_due()
     scene.look()
     entry = scene.entry()
     assert (entry.run_id, entry.resumed, entry.held) == (run_id, 1, True)
@@ -508,11 +411,11 @@ def test_resumption_whose_look_died_is_started_by_the_next_one(scene: Scene) -> 
     run_id = scene.started()
     scene.executions.end(run_id)
     scene.executions.fails = AwsUnavailable("throttled")
-    scene.at_due()
+    scene.until_due()
     scene.look()
     assert (scene.entry().resumed, f"{run_id}-1" in scene.executions.inputs) == (1, False)
     scene.executions.fails = None
-    scene.at_due()
+    scene.until_due()
     scene.look()
     assert scene.entry().resumed == 1
     assert scene.executions.inputs[f"{run_id}-1"]["number"] == 1
@@ -522,8 +425,8 @@ def test_run_that_no_execution_can_end_is_taken_back_after_three_resumptions(sce
     run_id = scene.started()
     for _ in range(MOST_RESUMPTIONS + 1):
         assert scene.entry().run_id == run_id
-        scene.executions.end(_name(run_id, scene.entry().resumed))
-        scene.at_due()
+        scene.executions.end(run_id, scene.entry().resumed)
+        scene.until_due()
         scene.look()
     entry = scene.entry()
     assert (entry.run_id, entry.fresh_as_of, entry.failed_as_of, entry.attempts) == (None, None, None, 1)
@@ -534,7 +437,7 @@ def test_held_run_without_any_execution_is_taken_back(scene: Scene) -> None:
     """The state machine was replaced, or 90 days have passed."""
     scene.started()
     scene.executions.running.clear()
-    scene.at_due()
+    scene.until_due()
     scene.look()
     assert scene.entry().run_id is None
     assert scene.entry().dirty

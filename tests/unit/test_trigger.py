@@ -7,32 +7,18 @@ from typing import Any, cast
 import pytest
 
 from arcanna_metrics.errors import AwsUnavailable, BadInput
-from arcanna_metrics.intake import routes
-from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.observability import metrics
 from arcanna_metrics.protocol.entry import Entry
-from arcanna_metrics.protocol.ledger import Ledger, to_item
-from arcanna_metrics.protocol.reconcile import RESERVE, Reconciler
-from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, SETTLES, claim, hold, resume
+from arcanna_metrics.protocol.ledger import to_item
+from arcanna_metrics.protocol.reconcile import RESERVE
+from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, SETTLES, claim, resume
 from arcanna_metrics.runs.run import Run
-from arcanna_metrics.settings import JobSettings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
-from arcanna_metrics.trigger import FAN_OUT, NAP, Trigger
-from tests.support.doubles import ACTIVE_TARGET, PACE, TARGET, Clock, Logs, Stack
+from arcanna_metrics.trigger import FAN_OUT, NAP
+from tests.support.doubles import ACTIVE_TARGET, PACE, TARGET, Clock, Logs
+from tests.unit.scene import LONG, Scene
 
-LONG = 100.0
-ROUTES = json.dumps(
-    {
-        "routes": [
-            {
-                "keys": ["data/{job_id}/{model_id}/*"],
-                "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}],
-            },
-            {"keys": ["data/{job_id}/*"], "targets": [{"job_id": "{job_id}"}]},
-        ]
-    }
-)
 RUN: Any = {
     "run_id": "run-1",
     "target": {"job_id": TARGET.job_id, "model_id": TARGET.model_id},
@@ -49,72 +35,24 @@ COMPLETED: Any = {
 }
 
 
-class Scene:
-    """A trigger whose looks are noted, and what is around it."""
+class Looks:
+    """Stands in for the reconciler's look: notes the targets that it was given, and fails if told to."""
 
-    def __init__(self, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.stack = stack
-        self.clock = Clock()
-        self.looks: list[list[Target]] = []
-        self.slept: list[float] = []
-        self.routes = routes.parse(ROUTES)
-        self.ledger = Ledger(stack.dynamodb, stack.ledger_table, self.clock)
-        self.look_fails: Exception | None = None
-        monkeypatch.setattr(Reconciler, "look", self._look)
-        self.trigger = Trigger(
-            self.ledger,
-            Reconciler.__new__(Reconciler),
-            Queues(stack.sqs, stack.updates_url, stack.dead_letter_url),
-            lambda: self.routes,
-            lambda job_id: JobSettings(PACE, {}),
-            43200.0,
-            self.clock,
-            self._sleep,
-            draw=lambda: 0.5,
-        )
+    def __init__(self) -> None:
+        self.targets: list[list[Target]] = []
+        self.fails: Exception | None = None
 
-    def _look(self, remaining: Any, recorded: Any) -> None:
-        self.looks.append(list(recorded))
-        if self.look_fails:
-            raise self.look_fails
-
-    def _sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.clock.now += seconds
-
-    def deliver(self, *bodies: Any, age: float = 40.0, remaining: float = LONG) -> list[str]:
-        """Delivers messages that were sent so long ago; returns the numbers of those that come again."""
-        records = [
-            {
-                "messageId": str(number),
-                "body": body if isinstance(body, str) else json.dumps(body),
-                "attributes": {"SentTimestamp": str(int((self.clock.now - age) * 1000))},
-            }
-            for number, body in enumerate(bodies)
-        ]
-        return self.trigger.handle_batch(records, lambda: remaining)
-
-    def upload(self, key: str, at: float | None = None) -> dict[str, Any]:
-        """What EventBridge says of a new object."""
-        return {
-            "source": "aws.s3",
-            "detail-type": "Object Created",
-            "time": to_iso(self.clock.now - 40 if at is None else at),
-            "detail": {"bucket": {"name": "bucket"}, "object": {"key": key, "size": 9}},
-        }
-
-    def entry(self, target: Target = TARGET) -> Entry:
-        return self.ledger.read(target)
-
-    def holding(self, target: Target = TARGET) -> None:
-        """The run run-1 holds the target."""
-        self.ledger.apply(target, lambda entry: claim(entry, "run-1", self.clock.now))
-        self.ledger.apply(target, lambda entry: hold(entry, "run-1", 0, self.clock.now))
+    def __call__(self, remaining: Any, recorded: Any) -> None:
+        self.targets.append(list(recorded))
+        if self.fails:
+            raise self.fails
 
 
-@pytest.fixture
-def scene(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    return Scene(stack, monkeypatch)
+@pytest.fixture(autouse=True)
+def looks(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Looks:
+    looks = Looks()
+    monkeypatch.setattr(scene.reconciler, "look", looks)
+    return looks
 
 
 REQUEST = {"job_id": TARGET.job_id, "model_id": TARGET.model_id}
@@ -123,12 +61,12 @@ REQUEST = {"job_id": TARGET.job_id, "model_id": TARGET.model_id}
 # --- Recording -------------------------------------------------------------------------------------------
 
 
-def test_upload_is_recorded_and_looked_at(scene: Scene) -> None:
+def test_upload_is_recorded_and_looked_at(scene: Scene, looks: Looks) -> None:
     assert scene.deliver(scene.upload("data/1234/m/a.csv")) == []
     entry = scene.entry(Target("1234", "m"))
     assert entry.needed_as_of == scene.clock.now - 40 + PACE.visibility_lag
     assert [example.key for example in entry.examples] == ["data/1234/m/a.csv"]
-    assert scene.looks == [[Target("1234", "m")]]
+    assert looks.targets == [[Target("1234", "m")]]
 
 
 def test_batch_is_one_write_for_each_target(scene: Scene) -> None:
@@ -169,10 +107,10 @@ def test_bad_message_holds_up_no_other(scene: Scene) -> None:
     assert len(scene.stack.dead_letters()) == 2
 
 
-def test_object_without_a_route_is_counted_and_done_with(scene: Scene, logs: Logs) -> None:
+def test_object_without_a_route_is_counted_and_done_with(scene: Scene, looks: Looks, logs: Logs) -> None:
     metrics.clear_metrics()
     assert scene.deliver(scene.upload("elsewhere/a.csv")) == []
-    assert scene.looks == []
+    assert looks.targets == []
     assert metrics.metric_set["UpdatesIgnored"]["Value"] == [1.0]
     assert logs.lines[-1]["key"] == "elsewhere/a.csv"
 
@@ -212,8 +150,8 @@ def test_dead_letter_that_cannot_be_sent_stays_in_the_queue(scene: Scene) -> Non
     assert scene.entry().dirty
 
 
-def test_look_that_fails_brings_no_message_back(scene: Scene) -> None:
-    scene.look_fails = AwsUnavailable("throttled")
+def test_look_that_fails_brings_no_message_back(scene: Scene, looks: Looks) -> None:
+    looks.fails = AwsUnavailable("throttled")
     assert scene.deliver(REQUEST) == []
     assert scene.entry().dirty
 
@@ -224,10 +162,10 @@ def test_what_is_due_within_moments_is_waited_for(scene: Scene) -> None:
     assert scene.slept == [pytest.approx(NAP / 2)]
 
 
-def test_what_is_due_later_is_left_to_a_sweep(scene: Scene) -> None:
+def test_what_is_due_later_is_left_to_a_sweep(scene: Scene, looks: Looks) -> None:
     scene.deliver(scene.upload("data/1234/m/a.csv", scene.clock.now), age=0.0)
     assert scene.slept == []
-    assert scene.looks == [[]]
+    assert looks.targets == [[]]
 
 
 # --- Schedules -------------------------------------------------------------------------------------------
@@ -242,13 +180,13 @@ def test_schedule_wishes_for_every_job_that_the_ledger_knows(scene: Scene) -> No
     assert entry.cause == "schedule"
 
 
-def test_large_schedule_asks_by_a_public_request_for_each_target(scene: Scene) -> None:
+def test_large_schedule_asks_by_a_public_request_for_each_target(scene: Scene, looks: Looks) -> None:
     for number in range(FAN_OUT + 1):
         scene.stack.put(Entry(Target(str(number), None), fresh_as_of=1.0))
     scene.deliver({"models": "all", "older_than_seconds": 3600})
     requests = scene.stack.waiting()
     assert len(requests) == FAN_OUT + 1
-    assert scene.looks == []
+    assert looks.targets == []
     scene.deliver(*requests)
     assert scene.entry(Target("0", None)).wanted_as_of == scene.clock.now - 40 - 3600
 
@@ -262,15 +200,15 @@ def test_schedule_without_an_age_needs_every_target_as_of_now(scene: Scene) -> N
 # --- Sweeps and reports ----------------------------------------------------------------------------------
 
 
-def test_sweep_that_finds_nothing_says_nothing(scene: Scene, logs: Logs) -> None:
+def test_sweep_that_finds_nothing_says_nothing(scene: Scene, looks: Looks, logs: Logs) -> None:
     metrics.clear_metrics()
     assert scene.deliver({"sweep": True}) == []
-    assert scene.looks == []
+    assert looks.targets == []
     assert logs.lines == []
     assert metrics.metric_set == {}
 
 
-def test_sweep_emits_gauges_while_anything_waits_or_runs_and_looks(scene: Scene) -> None:
+def test_sweep_emits_gauges_while_anything_waits_or_runs_and_looks(scene: Scene, looks: Looks) -> None:
     metrics.clear_metrics()
     now = scene.clock.now
     scene.stack.put(Entry(TARGET, needed_as_of=now - 70, waiting_since=now - 105, due_at=now - 70))
@@ -281,7 +219,7 @@ def test_sweep_emits_gauges_while_anything_waits_or_runs_and_looks(scene: Scene)
         "SlotsTaken": [1.0],
         "OldestUpdateAge": [105.0],
     }
-    assert scene.looks == [[]]
+    assert looks.targets == [[]]
 
 
 def test_sweep_emits_gauges_also_where_updates_never_cease(scene: Scene) -> None:
@@ -291,19 +229,21 @@ def test_sweep_emits_gauges_also_where_updates_never_cease(scene: Scene) -> None
     assert metrics.metric_set["OldestUpdateAge"]["Value"] == [90_000.0]
 
 
-def test_entry_that_somebody_has_edited_keeps_no_sweep_from_looking(scene: Scene) -> None:
+def test_entry_that_somebody_has_edited_keeps_no_sweep_from_looking(scene: Scene, looks: Looks) -> None:
     scene.stack.put(Entry(ACTIVE_TARGET, due_at=1.0, needed_as_of=1.0))
     item: Any = {**to_item(Entry(TARGET, due_at=1.0), 1), "waiting_since": {"S": ""}}
     scene.stack.dynamodb.put_item(TableName=scene.stack.ledger_table, Item=item)
     assert scene.deliver({"sweep": True}) == []
-    assert scene.looks == [[]]
+    assert looks.targets == [[]]
 
 
-def test_report_of_a_run_whose_entry_somebody_has_edited_brings_no_message_back(scene: Scene) -> None:
+def test_report_of_a_run_whose_entry_somebody_has_edited_brings_no_message_back(
+    scene: Scene, looks: Looks
+) -> None:
     item: Any = {**to_item(Entry(TARGET, run_id="run-1", due_at=1.0), 1), "requested_at": {"S": "junk"}}
     scene.stack.dynamodb.put_item(TableName=scene.stack.ledger_table, Item=item)
     assert scene.deliver(ended("FAILED"), {"job_id": "9"}) == []
-    assert scene.looks == [[Target("9", None)]]
+    assert looks.targets == [[Target("9", None)]]
 
 
 def test_lower_spacing_reaches_what_already_waits(scene: Scene) -> None:
@@ -339,7 +279,7 @@ def ended(status: str, run_id: str = "run-1") -> dict[str, Any]:
     "status", ["FAILED", "TIMED_OUT", "ABORTED", "SUCCEEDED", "RUNNING", "PENDING_REDRIVE"]
 )
 def test_reported_end_is_a_hint_to_look_and_changes_nothing_else(scene: Scene, status: str) -> None:
-    scene.holding()
+    scene.held()
     before = scene.entry()
     scene.clock.now += 10
     assert scene.deliver(ended(status)) == []
@@ -347,7 +287,7 @@ def test_reported_end_is_a_hint_to_look_and_changes_nothing_else(scene: Scene, s
 
 
 def test_report_of_a_run_that_holds_its_target_no_more_changes_nothing(scene: Scene) -> None:
-    scene.holding()
+    scene.held()
     before = scene.entry()
     scene.deliver(ended("FAILED", "run-0"))
     assert scene.entry() == before
@@ -396,28 +336,28 @@ def test_execution_of_a_claim_or_number_that_was_taken_over_ends(
     assert not scene.entry().held
 
 
-def test_release_remembers_the_result_and_looks_at_what_is_due(scene: Scene) -> None:
-    scene.holding()
+def test_release_remembers_the_result_and_looks_at_what_is_due(scene: Scene, looks: Looks) -> None:
+    scene.held()
     assert scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
     entry = scene.entry()
     assert (entry.run_id, entry.fresh_as_of, entry.due_at) == (None, Clock.now, None)
     assert [past["run_id"] for past in entry.history] == ["run-1"]
-    assert scene.looks == [[TARGET]]
+    assert looks.targets == [[TARGET]]
 
 
-def test_release_that_is_repeated_changes_nothing_and_looks_all_the_same(scene: Scene) -> None:
-    scene.holding()
+def test_release_that_is_repeated_changes_nothing_and_looks_all_the_same(scene: Scene, looks: Looks) -> None:
+    scene.held()
     scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
     before = scene.entry()
     assert not scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
     assert scene.entry() == before
-    assert len(scene.looks) == 2
+    assert len(looks.targets) == 2
 
 
 def test_late_release_of_an_aborted_execution_changes_nothing_after_a_resumption(
     scene: Scene,
 ) -> None:
-    scene.holding()
+    scene.held()
     scene.ledger.apply(TARGET, lambda entry: resume(entry, 1, scene.clock.now))
     before = scene.entry()
     assert not scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
@@ -425,8 +365,8 @@ def test_late_release_of_an_aborted_execution_changes_nothing_after_a_resumption
     assert scene.trigger.release(RUN, 1, COMPLETED, lambda: LONG)
 
 
-def test_release_is_done_although_the_look_after_it_fails(scene: Scene) -> None:
-    scene.look_fails = ZeroDivisionError()
-    scene.holding()
+def test_release_is_done_although_the_look_after_it_fails(scene: Scene, looks: Looks) -> None:
+    looks.fails = ZeroDivisionError()
+    scene.held()
     assert scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
     assert scene.entry().run_id is None
