@@ -412,7 +412,15 @@ def test_a_completed_run_is_remembered(follower: Follower) -> None:
             "overall_recall": 0.8,
             "overall_precision": 0.6,
         },
+        "why": "no earlier metrics",
     }
+
+
+def test_verdict_that_needs_no_reason_is_remembered_without_one() -> None:
+    done = Follower(a_run(baseline=metrics_body(overall_accuracy=0.75))).look(400, **idle(DONE))
+    past_run = outcome_of(done)["result"]["past_run"]
+    assert past_run is not None
+    assert (past_run["verdict"], "why" in past_run) == ("unchanged", False)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from arcanna_metrics.runs.completion import Judgement, Status
 from arcanna_metrics.runs.quality import Assessment, Reference, cut, in_words, scores
-from arcanna_metrics.runs.run import Event, Failure, Notification, Outcome, Result, RunFacts
+from arcanna_metrics.runs.run import Event, Failure, Notification, Outcome, PastRun, Result, RunFacts
 from arcanna_metrics.times import to_iso
 
 SOURCE = "arcanna.metrics"
@@ -171,18 +171,21 @@ def _integer(digits: str) -> int | None:
 
 
 def _completed_result(run: RunFacts, ending: Ending, new: NewMetrics) -> Result:
+    past_run: PastRun = {
+        "run_id": run["run_id"],
+        "cause": run["cause"]["kind"],
+        "requested_at": run["requested_at"],
+        "duration_seconds": new.duration_seconds,
+        "polls": ending.polls,
+        "verdict": new.quality["verdict"],
+        "scores": scores(ending.shown),
+    }
+    if new.quality["brief"]:
+        past_run["why"] = new.quality["brief"]
     return {
         "outcome": "completed",
         "active_changed": ending.active_changed,
-        "past_run": {
-            "run_id": run["run_id"],
-            "cause": run["cause"]["kind"],
-            "requested_at": run["requested_at"],
-            "duration_seconds": new.duration_seconds,
-            "polls": ending.polls,
-            "verdict": new.quality["verdict"],
-            "scores": scores(ending.shown),
-        },
+        "past_run": past_run,
         "reference": new.reference,
         "failure": None,
     }
