@@ -477,9 +477,11 @@ def test_a_failure_s_notification_says_what_to_do(follower: Follower) -> None:
         f"The metrics of model {MODEL.model_id} of job 1234 were not recomputed.",
         "Why: NoNewResult",
         "Scores that Arcanna shows: accuracy 0.750",
-        'What to do: Look up NoNewResult in functions/RUNBOOK.md, section "Runs fail".',
+        "What to do: Look up NoNewResult in the runbook.",
+        "Runbook: functions/RUNBOOK.md#runs-fail",
         "Updates: 3, the last at 2025-01-15T14:29:30.000Z",
-        f"Execution: {EXECUTION}",
+        "Execution: https://eu-central-1.console.aws.amazon.com/states/",
+        EXECUTION,
     ):
         assert part in notification["message"]
 
