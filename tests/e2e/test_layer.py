@@ -36,7 +36,7 @@ def imported(function: str, opt: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_the_layers_hold_all_that_the_function_imports(function: str, layers: Path) -> None:
+def test_layers_hold_everything_that_a_function_imports(function: str, layers: Path) -> None:
     found = imported(function, layers)
 
     assert found.returncode == 0, found.stderr
@@ -44,7 +44,7 @@ def test_the_layers_hold_all_that_the_function_imports(function: str, layers: Pa
 
 @pytest.mark.parametrize("package", ["httpx", "httpcore", "aws_lambda_powertools", "arcanna_metrics"])
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_a_package_that_the_layers_lack_is_missed(
+def test_function_without_a_package_of_the_layers_fails_to_import(
     function: str, package: str, layers: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(layers, tmp_path, dirs_exist_ok=True)

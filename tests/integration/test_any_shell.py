@@ -41,7 +41,9 @@ def descendants(pid: int) -> set[int]:
     ("module", "name", "says"),
     [("tests.tools.demo", "demo", "recompute requested"), ("tests.tools.local", "interrupted", "aws s3 cp ")],
 )
-def test_it_runs_from_any_shell_and_ends_at_once(module: str, name: str, says: str) -> None:
+def test_command_runs_from_any_shell_and_stops_at_once_on_interrupt(
+    module: str, name: str, says: str
+) -> None:
     # The build downloads packages, which it could not by the proxies of that shell.
     given = {"ArcannaBaseUrl": "https://arcanna.example"}
     package(ROOT / "template.yaml", given, REGION, ROOT / "build" / name / "artifacts")
