@@ -282,7 +282,7 @@ class TestAccess(OnSharedServer):
         assert caller.call(SCOPES).json() == [RECOMPUTE_SCOPE, READ_SCOPE]
         assert caller.call(HEALTH).json() == {"status": "OK", "reason": "", "reason_details": ""}
 
-    def test_replaced_key_is_valid_and_old_one_is_not(self, server: ArcannaServer, caller: Caller) -> None:
+    def test_only_the_new_key_is_valid_after_rotation(self, server: ArcannaServer, caller: Caller) -> None:
         server.set_api_keys({"new": KeyInfo()})
 
         assert caller.call(METRICS).status_code == 401
@@ -388,7 +388,7 @@ class TestFigures:
         without_dates = caller.call(OLD_JOB_METRICS).json()
         assert without_dates == {**job, "start_time": None, "end_time": None}
 
-    def test_metrics_of_job_and_model_change_together(
+    def test_combined_answer_has_the_metrics_of_job_and_model(
         self, server: ArcannaServer, caller: Caller, alerts: InMemoryAlerts
     ) -> None:
         alerts.put(JOB, MODEL, "small.csv", SMALL)

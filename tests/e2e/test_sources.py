@@ -84,7 +84,7 @@ def by_topic_alone(here: Installation, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("connect", [by_queue_alone, by_topic_alone])
-def test_test_event_of_a_connected_bucket_is_neither_update_nor_dead_letter(
+def test_s3_test_event_of_a_connected_bucket_is_neither_update_nor_dead_letter(
     here: Installation, connect: Connect
 ) -> None:
     before = len(here.cloud.executions())

@@ -12,24 +12,24 @@ from tests.unit.strategies import updates
 TARGET = Target("1234", "generic-1-1234-model-1747385873.hdf5")
 
 
-def test_an_update_is_worth_a_recompute_alone_and_not_by_hand_unless_it_says_so() -> None:
+def test_update_has_a_full_share_and_is_not_by_hand_by_default() -> None:
     update = Update(TARGET, 100.0, "upload")
     assert (update.example, update.share, update.max_wait) == (None, WHOLE, 0.0)
     assert (update.older_than, update.by_hand) == (None, False)
 
 
-def test_updates_that_say_the_same_are_equal() -> None:
+def test_updates_with_equal_fields_are_equal() -> None:
     example = Example("bucket", "key", None)
     assert len({Update(TARGET, 100.0, "upload", example), Update(TARGET, 100.0, "upload", example)}) == 1
 
 
-def test_an_update_does_not_change() -> None:
+def test_update_is_immutable() -> None:
     with pytest.raises(FrozenInstanceError):
         Update(TARGET, 100.0, "upload").share = 1  # type: ignore[misc]
 
 
 @given(updates())
-def test_a_wish_has_no_share_and_is_not_by_hand(update: Update) -> None:
+def test_wish_with_a_share_or_by_hand_is_refused(update: Update) -> None:
     """What the strategy promises to the tests that use it."""
     assert 1 <= update.share <= WHOLE
     assert (update.share < WHOLE) == (update.max_wait > 0)
