@@ -6,10 +6,10 @@ from arcanna_metrics.targets import Target
 from arcanna_metrics.updates import Update
 from tests.tools.fuzz import RECEIVED_AT, Fuzzer
 
-SEEDS = range(1000)
+SEEDS = range(300)
 
 
-def test_first_1000_cases_find_no_bug_and_some_are_accepted() -> None:
+def test_first_cases_find_no_bug_and_some_are_accepted() -> None:
     fuzzer = Fuzzer()
     accepted = [fuzzer.run(seed) for seed in SEEDS]
     assert 0.1 < sum(accepted) / len(accepted) < 0.9

@@ -151,7 +151,6 @@ def requested(platform: TruthfulPlatform, requested_at: str | None, start_grace:
 delays = st.lists(st.floats(0, 300), min_size=1, max_size=5)
 
 
-@settings(max_examples=150)
 @given(
     earlier=earlier_recomputes(),
     own=own_recomputes(),
@@ -207,7 +206,6 @@ def test_run_completes_if_the_time_of_the_request_is_unknown(
         assert any(r.succeeds and r.ended >= 0.0 for r in own)
 
 
-@settings(max_examples=150)
 @given(
     earlier=earlier_recomputes(),
     delay=st.just(0.0) | st.floats(0, 500),
@@ -309,7 +307,6 @@ jobs = answers | st.sampled_from([MODEL.model_id, "another", "", None, 7]).map(
 )
 
 
-@settings(max_examples=150)
 @given(
     shown=st.lists(st.tuples(answers, jobs), min_size=1, max_size=12),
     baseline=answers,

@@ -168,7 +168,7 @@ def test_entries_that_dynamodb_did_not_read_are_left_out(stack: Stack, clock: Cl
     assert list(found) == [TARGET]
 
 
-def test_known_jobs_exclude_failed_ones_names_and_slots(ledger: Ledger, stack: Stack) -> None:
+def test_known_jobs_exclude_mistyped_ones_names_and_slots(ledger: Ledger, stack: Stack) -> None:
     stack.put(Entry(Target("1", "completed"), fresh_as_of=1.0, failed_as_of=2.0))
     stack.put(Entry(Target("2", None), needed_as_of=1.0, due_at=1.0))
     stack.put(Entry(Target("3", "mistyped"), failed_as_of=2.0))

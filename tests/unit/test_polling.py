@@ -43,7 +43,7 @@ def test_order_of_the_history_does_not_matter(
     assert abs(next_wait(elapsed, history) - next_wait(elapsed, other)) <= 1
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(st.floats(10.0, DAY))
 def test_run_without_history_has_bounded_checks_and_lag(duration: float) -> None:
     """Waits of 18 s and more, soon of 34 s and more, and after half an hour of 1/40 of the elapsed time."""
@@ -54,14 +54,14 @@ def test_run_without_history_has_bounded_checks_and_lag(duration: float) -> None
     assert times[-1] - duration <= max(45.0, duration / 36)
 
 
-@settings(max_examples=15)
+@settings(max_examples=5)
 @given(histories)
 def test_day_long_run_stays_far_below_the_event_limit(history: list[float]) -> None:
     """Nine events a check, 25,000 events an execution."""
     assert len(schedule(history, DAY)) < 1000
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(st.floats(60.0, HOUR), st.floats(0.95, 1.05))
 def test_steady_model_is_rarely_checked_before_its_usual_end(usual: float, factor: float) -> None:
     times = schedule([usual * (0.97 + 0.02 * (number % 4)) for number in range(10)], usual * factor)
@@ -69,14 +69,14 @@ def test_steady_model_is_rarely_checked_before_its_usual_end(usual: float, facto
     assert times[-1] - usual * factor <= 60.0
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(st.floats(60.0, 600.0), st.floats(0.8, 1.0))
 def test_early_end_is_noticed_before_the_usual_time(usual: float, factor: float) -> None:
     history = [usual * (0.8 + 0.4 * number / 9) for number in range(10)]
     assert schedule(history, usual * factor)[-1] <= 1.25 * usual * factor + 5.0
 
 
-@settings(max_examples=50)
+@settings(max_examples=20)
 @given(st.floats(60.0, 900.0), st.floats(1.0, DAY))
 def test_one_outlier_in_the_history_changes_little(usual: float, outlier: float) -> None:
     steady = [usual] * 9

@@ -194,9 +194,12 @@ def test_marks_become_ascii_if_the_terminal_cannot_show_them(
     assert (done.stdout, done.stderr) == (shown, b"")
 
 
-@pytest.mark.parametrize("locale", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "iso-8859-1"}], ids=str)
 @pytest.mark.parametrize(
-    ("command", "says"), [("route", b"!! Which key?"), ("doctor", b"!! Could not connect to the endpoint")]
+    ("command", "says", "locale"),
+    [
+        ("route", b"!! Which key?", {"PYTHONIOENCODING": "iso-8859-1"}),
+        ("doctor", b"!! Could not connect to the endpoint", {"LC_ALL": "C"}),
+    ],
 )
 def test_operators_commands_print_in_any_locale(command: str, says: bytes, locale: Mapping[str, str]) -> None:
     nobody = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}

@@ -34,7 +34,7 @@ def test_dead_letter_without_a_detail_repeats_its_reason(stack: Stack, queues: Q
     assert stack.dead_letters() == [("body", "BadInput", "BadInput")]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
 @given(detail=st.text(max_size=2000))
 def test_any_detail_is_written_in_characters_that_sqs_accepts(
     stack: Stack, queues: Queues, detail: str

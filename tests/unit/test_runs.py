@@ -232,7 +232,7 @@ def test_invalid_field_of_a_result_is_named(changes: dict[str, Any], said: str) 
 
 
 @given(any_json)
-def test_any_json_is_read_as_a_run_or_bad_input(value: Any) -> None:
+def test_any_json_that_is_not_an_object_is_bad_input(value: Any) -> None:
     for parse in (parse_run, parse_check, parse_result):
         with pytest.raises(BadInput, match="it "):
             parse("it", value)

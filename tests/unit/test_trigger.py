@@ -15,7 +15,7 @@ from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, SETTLES, cla
 from arcanna_metrics.runs.run import Run
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
-from arcanna_metrics.trigger import FAN_OUT, NAP
+from arcanna_metrics.trigger import NAP
 from tests.support.doubles import ACTIVE_TARGET, PACE, TARGET, Clock, Logs
 from tests.unit.scene import LONG, Scene
 
@@ -178,12 +178,15 @@ def test_schedule_wishes_for_every_job_that_the_ledger_knows(scene: Scene) -> No
     assert entry.cause == "schedule"
 
 
-def test_large_schedule_sends_one_request_per_target(scene: Scene, looks: Looks) -> None:
-    for number in range(FAN_OUT + 1):
+def test_large_schedule_sends_one_request_per_target(
+    scene: Scene, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arcanna_metrics.trigger.FAN_OUT", 3)
+    for number in range(4):
         scene.stack.put(Entry(Target(str(number), None), fresh_as_of=1.0))
     scene.deliver({"models": "all", "older_than_seconds": 3600})
     requests = scene.stack.waiting()
-    assert len(requests) == FAN_OUT + 1
+    assert len(requests) == 4
     assert looks.targets == []
     scene.deliver(*requests)
     assert scene.entry(Target("0", None)).wanted_as_of == scene.clock.now - 40 - 3600
