@@ -170,20 +170,6 @@ def test_documented_body_with_another_2xx_status_is_accepted(status: int) -> Non
     assert arcanna.request_recompute(MODEL) == RecomputeRequest("queued", "2025-01-15T14:30:00Z", "1234")
 
 
-@pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_header_is_passed_on(status: int) -> None:
-    platform = ScriptedPlatform(metrics=answer(status, headers={"Retry-After": "17"}))
-    with pytest.raises(PlatformUnavailable) as raised:
-        platform.client().metrics(MODEL)
-    assert raised.value.retry_after == 17
-
-
-def test_missing_retry_after_is_none() -> None:
-    with pytest.raises(PlatformUnavailable) as raised:
-        ScriptedPlatform(metrics=answer(503)).client().metrics(MODEL)
-    assert raised.value.retry_after is None
-
-
 @pytest.mark.parametrize(
     ("flag", "timestamp", "recomputing"),
     [
@@ -364,12 +350,6 @@ def test_scopes_named_in_the_error_suffice_for_all_calls(server: ArcannaServer, 
     server.set_api_keys({API_KEY: KeyInfo(scopes=frozenset({RECOMPUTE_SCOPE, READ_SCOPE}))})
     for call in CALLS.values():
         call(arcanna)
-
-
-def test_call_succeeds_with_the_new_key_after_rotation(server: ArcannaServer, http: httpx.Client) -> None:
-    server.set_api_keys({"new": KeyInfo()})
-    arcanna = Arcanna(http, lambda read_again: "new" if read_again else "old")
-    assert arcanna.active_model("1234") == MODEL.model_id
 
 
 @every_call

@@ -12,7 +12,7 @@ import pytest
 from tests.support.deployment import ROOT
 from tests.support.local_cloud.cloud import REGION
 from tests.support.local_cloud.packaging import package
-from tests.support.shell import CLEAN, SHELL, python
+from tests.support.shell import CLEAN, SHELL
 from tests.support.waiting import eventually
 
 PATIENCE = 120
@@ -66,9 +66,3 @@ def test_command_runs_from_any_shell_and_stops_at_once_on_interrupt(
             process.kill()
     assert (process.returncode, err) == (130, "Stopped.\n")
     eventually("the end of all that it has started", lambda: not started & processes().keys())
-
-
-def test_tests_run_from_any_shell() -> None:
-    assert " passed" in python(
-        "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit/test_timestamps.py"
-    )

@@ -10,9 +10,8 @@ import pytest
 from arcanna_metrics.errors import PlatformUnavailable, Unauthorised
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.times import to_iso
-from tests.integration.functions import OTHER_MODEL, Functions
+from tests.integration.functions import Functions
 from tests.support.arcanna import API_KEY, ArcannaServer, Behaviour, Fault, KeyInfo
-from tests.support.arcanna.platform import FOR_EVER
 from tests.support.doubles import MODEL, TARGET, Logs, Stack
 from tests.support.waiting import eventually
 
@@ -116,19 +115,6 @@ def test_second_recompute_has_the_first_as_its_baseline(
     assert follow(functions, second)["check"]["status"] == "completed"
 
 
-def test_queued_recompute_is_not_completed(
-    functions: Functions, stack: Stack, platform: ArcannaServer
-) -> None:
-    platform.set_behaviour(Behaviour(never_starts=True))
-    functions.trigger(request())
-    data = only_execution(stack)
-    for polls in range(1, 6):
-        data = functions.check(data)
-        assert (data["check"]["status"], data["check"]["polls"]) == ("running", polls)
-    platform.set_behaviour(Behaviour())
-    assert follow(functions, data)["check"]["status"] == "completed"
-
-
 @pytest.mark.parametrize("behaviour", [Behaviour(timestamp_lag=0.2), Behaviour(flag_lag=0.2)])
 def test_run_completes_although_flag_and_timestamp_change_apart(
     functions: Functions, stack: Stack, platform: ArcannaServer, behaviour: Behaviour
@@ -136,69 +122,6 @@ def test_run_completes_although_flag_and_timestamp_change_apart(
     platform.set_behaviour(behaviour)
     functions.trigger(request())
     assert follow(functions, only_execution(stack))["check"]["status"] == "completed"
-
-
-def test_failed_recompute_is_not_completed(
-    functions: Functions, stack: Stack, platform: ArcannaServer
-) -> None:
-    platform.set_behaviour(Behaviour(fails=True, looks=1))
-    functions.trigger(request())
-    data = only_execution(stack)
-
-    def failed_meanwhile() -> bool:
-        nonlocal data
-        data = functions.check(data)
-        return platform.recomputes(MODEL.model_id)[-1].state == "failed"
-
-    eventually("the failure", failed_meanwhile)
-    assert functions.check(data)["check"]["status"] == "running"  # until it is confirmed
-
-
-def test_batch_of_uploads_starts_one_run_per_model(
-    functions: Functions, stack: Stack, platform: ArcannaServer
-) -> None:
-    stack.set_routes(BY_PATH)
-    keys = [f"training-data/1234/{m}/{n}.csv" for n in range(20) for m in (MODEL.model_id, OTHER_MODEL)]
-    uploads = [
-        json.dumps(
-            {
-                "source": "aws.s3",
-                "detail-type": "Object Created",
-                "time": to_iso(time.time() - 60),
-                "detail": {"bucket": {"name": "bucket"}, "object": {"key": key}},
-            }
-        )
-        for key in keys
-    ]
-    before = len(platform.recomputes())
-    assert functions.batch(*uploads, "garbage", sent_at=time.time()) == []
-    runs = [data["run"] for data in stack.executions().values()]
-    assert {run["model_id"]: run["cause"]["updates"] for run in runs} == {
-        MODEL.model_id: 20,
-        OTHER_MODEL: 20,
-    }
-    assert len(platform.recomputes()) == before + 2
-    assert [reason for _, reason, _ in stack.dead_letters()] == ["BadInput"]
-
-
-def test_request_by_job_name_recomputes_the_active_model(
-    functions: Functions, stack: Stack, platform: ArcannaServer
-) -> None:
-    platform.set_active_model(1234, OTHER_MODEL)
-    functions.trigger(request(job_id="security-alerts", model_id=None))
-    assert platform.recomputes()[-1].model_id == OTHER_MODEL
-
-
-def test_request_waits_while_somebody_else_recomputes_the_model(
-    functions: Functions, stack: Stack, platform: ArcannaServer, logs: Logs
-) -> None:
-    platform.set_behaviour(FOR_EVER)
-    platform.external_recompute(1234, MODEL.model_id)
-    eventually("its start", lambda: platform.recomputes(MODEL.model_id)[-1].started_at)
-    (recorded,) = functions.trigger(request())["recorded"]
-    assert recorded["run_id"] is None
-    assert stack.entry().attempts == 1
-    assert "PlatformBusy" in [line.get("reason") for line in logs.lines]
 
 
 def test_check_without_an_answer_raises_the_error_that_the_workflow_retries(

@@ -81,25 +81,6 @@ def test_workflow_formats_no_text_and_uses_no_table() -> None:
 # --- Permissions -----------------------------------------------------------------------------------------
 
 
-def test_roles_of_the_functions_allow_exactly_the_listed_actions() -> None:
-    assert actions_of("TriggerRecomputeFunction") == {
-        "dynamodb:GetItem",
-        "dynamodb:BatchGetItem",
-        "dynamodb:PutItem",
-        "dynamodb:Query",
-        "dynamodb:Scan",
-        "states:StartExecution",
-        "states:DescribeExecution",
-        "sqs:SendMessage",
-        "sqs:ReceiveMessage",
-        "sqs:DeleteMessage",
-        "sqs:GetQueueAttributes",
-        "ssm:GetParameter",
-        "secretsmanager:GetSecretValue",
-    }
-    assert actions_of("CheckStatusFunction") == {"secretsmanager:GetSecretValue"}
-
-
 def test_role_of_the_workflow_allows_exactly_its_tasks() -> None:
     called = set()
     for state in TASKS.values():

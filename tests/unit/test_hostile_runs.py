@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, cast
 
 import httpx
-import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -371,17 +370,3 @@ def test_run_never_completes_without_a_timestamp_other_than_the_baselines(
         assert last["status"] != "completed"
         if last["status"] != "running":
             break
-
-
-@pytest.mark.parametrize("recomputing", [True, False, None])
-@pytest.mark.parametrize("timestamp", NO_TIMES)
-def test_answer_without_a_timestamp_never_completes_a_run(timestamp: Any, recomputing: bool | None) -> None:
-    scripted = ScriptedPlatform()
-    shown = metrics_body(last_recomputed_timestamp=timestamp, is_recomputing_metrics=recomputing)
-    scripted.metrics = answer(json=shown)
-    run, arcanna = a_run(), scripted.client()
-    last, at = first_check(run), 0.0
-    while last["status"] == "running":
-        at += last["wait_seconds"]
-        last = check_again(arcanna, run, last, REQUESTED_AT + at)
-    assert last["status"] == ("timed_out" if recomputing else "failed")

@@ -7,7 +7,7 @@ import pytest
 from samcli.cli.types import CfnParameterOverridesType  # type: ignore[import-untyped]
 
 from tests.support.certificates import Authority
-from tests.support.deployment import ROOT, actions_of, template
+from tests.support.deployment import ROOT, actions_of
 from tests.support.readme import section, table
 
 README = (ROOT / "README.md").read_text()
@@ -58,12 +58,6 @@ def test_documented_sam_command_passes_the_ca_bundle_unchanged() -> None:
     assert CfnParameterOverridesType().convert((argument,), None, None) == {"CaBundle": pem}
 
 
-def test_readme_describes_the_default_routes() -> None:
-    assert '"training-data/{job_id}/{model_id}/*"' in template()["Parameters"]["Routes"]["Default"]
-    assert "`training-data/{job_id}/{model_id}/...`" in README
-    assert len(README.encode()) <= 9 * 1024
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_make_target_and_link_in_a_page_exists(page: Path) -> None:
     text = page.read_text()
@@ -79,8 +73,3 @@ def test_every_make_target_and_link_in_a_page_exists(page: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
             assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, anchor
-
-
-@pytest.mark.parametrize("name", [name for name in template()["Parameters"] if name in README])
-def test_parameters_that_the_readme_names_exist(name: str) -> None:
-    assert template()["Parameters"][name]["Description"]

@@ -34,18 +34,3 @@ def test_environment_sets_only_parameters_of_the_template(name: str) -> None:
     values = parameter_values(template()["Parameters"], given)
     assert values.items() >= given.items()
     assert "ArcannaBaseUrl" not in parameters(name)
-
-
-@pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_all_environments_share_build_and_validate_settings(name: str) -> None:
-    for command in ("build", "validate"):
-        assert ENVIRONMENTS[name][command] == ENVIRONMENTS["default"][command]
-    assert deploy(name)["capabilities"] == "CAPABILITY_IAM"
-
-
-def test_production_confirms_changesets_and_keeps_logs_longer() -> None:
-    assert deploy("prod")["confirm_changeset"] is True
-    assert deploy("dev")["confirm_changeset"] is False
-    retention = {name: int(parameters(name)["LogRetentionDays"]) for name in ("dev", "prod")}
-    default = template()["Parameters"]["LogRetentionDays"]["Default"]
-    assert retention["dev"] < default < retention["prod"]
