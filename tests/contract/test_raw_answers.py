@@ -60,7 +60,7 @@ def arcanna(gateway: Gateway) -> Iterator[Arcanna]:
 
 @pytest.mark.parametrize("owner", OWNERS)
 @pytest.mark.parametrize("name", NAMES)
-def test_accepted_request_is_made_once_whatever_headers_the_answer_has(
+def test_accepted_request_is_sent_once_whatever_the_answers_headers(
     gateway: Gateway, arcanna: Arcanna, name: bytes, owner: bytes
 ) -> None:
     gateway.answers(b"202 Z\xfcrich", [(name, owner), (name, owner)], json.dumps(request_body()).encode())
@@ -73,7 +73,9 @@ def test_accepted_request_is_made_once_whatever_headers_the_answer_has(
 
 
 @pytest.mark.parametrize("owner", OWNERS)
-def test_wait_is_read_beside_any_header(gateway: Gateway, arcanna: Arcanna, owner: bytes) -> None:
+def test_retry_after_is_read_beside_headers_in_any_encoding(
+    gateway: Gateway, arcanna: Arcanna, owner: bytes
+) -> None:
     gateway.answers(b"503 Busy", [(b"X-Owner", owner), (b"Retry-After", b"17")], b"")
     with pytest.raises(PlatformUnavailable) as raised:
         arcanna.request_recompute(MODEL)
@@ -85,7 +87,7 @@ def test_wait_is_read_beside_any_header(gateway: Gateway, arcanna: Arcanna, owne
 @pytest.mark.parametrize(
     "answer", [b"", b"\x00\xff", b"HTTP/1.1 200 OK\r\nX: a\x00b\r\n\r\n", b"HTTP/1.1 200 OK\r\n"]
 )
-def test_request_whose_answer_is_not_http_may_have_taken_effect(
+def test_non_http_answer_to_request_leaves_its_effect_unknown(
     gateway: Gateway, arcanna: Arcanna, answer: bytes
 ) -> None:
     gateway.answer = answer

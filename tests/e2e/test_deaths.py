@@ -320,13 +320,13 @@ def played(here: Installation, new_scene: NewScene, told: Mailbox) -> Mapping[st
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_whoever_dies_the_update_is_recomputed_once_and_told_of(
+def test_update_is_recomputed_and_announced_once_after_a_death(
     played: Mapping[str, Future[None]], row: str
 ) -> None:
     played[row].result()
 
 
-def test_aborted_and_reported_it_is_resumed_before_its_check_up(scene: Scene, told: Mailbox) -> None:
+def test_reported_abort_is_resumed_before_the_check_up_is_due(scene: Scene, told: Mailbox) -> None:
     scene.long_under_way()
     scene.stop_execution()
     scene.behaves(SHORT)

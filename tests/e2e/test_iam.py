@@ -191,13 +191,13 @@ def _by_aws_itself(permission: Permission) -> bool:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_role_may_do_what_it_does(used: set[Permission], role: str) -> None:
+def test_role_has_a_permission_for_every_call(used: set[Permission], role: str) -> None:
     did = {permission for permission in used if permission.role == role}
     assert did
     assert did - set(_allowed(role)) == set()
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_role_may_do_nothing_that_it_does_not_do(used: set[Permission], role: str) -> None:
+def test_role_has_no_permission_that_it_never_uses(used: set[Permission], role: str) -> None:
     unused = {p for p in _allowed(role) if not _by_aws_itself(p)} - used
     assert unused == {permission for permission in UNUSED_HERE if permission.role == role}

@@ -221,7 +221,7 @@ def test_every_metric_of_the_dashboard_is_emitted(here: Installation, emitted: E
     assert [metric for metric in named if not _is_emitted(metric, here, emitted)] == []
 
 
-def test_the_documentation_has_what_is_emitted_and_nothing_else(emitted: Emitted) -> None:
+def test_documented_metrics_are_exactly_the_emitted_ones(emitted: Emitted) -> None:
     dimensions: dict[str, set[str]] = defaultdict(set)
     for metric in emitted.units:
         dimensions[metric.name] |= {f"by {name.removesuffix('_id')}" for name, _ in metric.dimensions}
@@ -294,7 +294,7 @@ def _is_emitted(metric: Metric, here: Installation, emitted: Emitted) -> bool:
 # --- Logs ------------------------------------------------------------------------------------------------
 
 
-def test_every_line_of_a_run_names_run_job_model_cause_and_execution(
+def test_every_log_line_of_a_run_names_run_job_model_cause_and_execution(
     here: Installation, emitted: Emitted
 ) -> None:
     stories = _stories(emitted)
@@ -304,7 +304,7 @@ def test_every_line_of_a_run_names_run_job_model_cause_and_execution(
         assert [line for line in lines if run_id not in line["execution"]] == []
 
 
-def test_a_run_s_lines_tell_what_caused_it_and_how_it_ended(emitted: Emitted) -> None:
+def test_log_of_a_run_states_its_cause_and_outcome(emitted: Emitted) -> None:
     story = next(lines for lines in _stories(emitted).values() if any(line.get("verdict") for line in lines))
     assert story[0]["message"] == "run started"
     assert story[0]["updates"]["updates"] >= 1
@@ -320,18 +320,18 @@ def _stories(emitted: Emitted) -> dict[str, list[dict[str, Any]]]:
     return {run: lines for run, lines in stories.items() if lines[0]["message"] == "run started"}
 
 
-def test_every_line_of_a_check_is_of_a_run(here: Installation) -> None:
+def test_every_log_line_of_a_check_names_its_run(here: Installation) -> None:
     records = [r for r in here.cloud.log_records("CheckStatusFunction") if "message" in r]
     assert records
     assert [r for r in records if "run_id" not in r or "execution" not in r] == []
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_a_saved_query_names_what_is_in_the_logs(emitted: Emitted, name: str) -> None:
+def test_saved_query_uses_only_fields_that_are_logged(emitted: Emitted, name: str) -> None:
     _assert_in_the_logs(resource(name)["QueryString"], emitted)
 
 
-def test_the_queries_of_the_dashboard_name_what_is_in_the_logs(here: Installation, emitted: Emitted) -> None:
+def test_dashboard_queries_use_only_fields_that_are_logged(here: Installation, emitted: Emitted) -> None:
     queries = [w["properties"]["query"] for w in _widgets(here) if w["type"] == "log"]
     assert queries
     for query in queries:

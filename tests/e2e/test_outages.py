@@ -143,25 +143,25 @@ def test_two_runs_of_a_model_are_spaced(seen: Seen) -> None:
     assert seen.between_runs >= SPACING
 
 
-def test_slots_of_dead_runs_get_free(seen: Seen) -> None:
+def test_slots_of_dead_runs_become_free(seen: Seen) -> None:
     assert seen.fresh_after_deaths
 
 
-def test_while_the_platform_is_away_updates_wait_and_gauges_tell(seen: Seen) -> None:
+def test_updates_wait_and_gauges_rise_during_an_outage(seen: Seen) -> None:
     assert seen.letters == []
     assert seen.posts == 0
     assert seen.most_due > 1
     assert seen.oldest >= 1
 
 
-def test_when_the_platform_is_back_everything_is_recomputed_within_the_slots(seen: Seen) -> None:
+def test_everything_is_recomputed_within_the_slots_after_an_outage(seen: Seen) -> None:
     assert seen.fresh
     assert sorted(seen.started) == sorted(seen.due)
     assert len(seen.due) == WAITING
     assert seen.at_once <= SLOTS
 
 
-def test_when_the_platform_is_back_what_is_due_for_longest_comes_first(seen: Seen) -> None:
+def test_longest_due_is_recomputed_first_after_an_outage(seen: Seen) -> None:
     # Two slots that get free at once may be taken in either order.
     places = [abs(seen.started.index(model) - place) for place, model in enumerate(seen.due)]
     assert max(places) < SLOTS

@@ -21,5 +21,5 @@ def failures(request: pytest.FixtureRequest) -> Mapping[str, str]:
 
 
 @pytest.mark.parametrize("exercise", EXERCISES, ids=lambda exercise: exercise.name)
-def test_the_remedy_mends_it(failures: Mapping[str, str], exercise: Exercise) -> None:
+def test_runbook_remedy_mends_the_situation(failures: Mapping[str, str], exercise: Exercise) -> None:
     assert not failures[exercise.name], failures[exercise.name]

@@ -10,7 +10,7 @@ from moto.server import ThreadedMotoServer
 from arcanna_metrics.platform.http import BoundedClient
 from functions.check_status import app as check_status
 from functions.trigger_recompute import app as trigger_recompute
-from tests.integration.functions import OTHER_MODEL, Functions
+from tests.integration.functions import Functions
 from tests.support.arcanna import (
     API_KEY,
     ArcannaServer,
@@ -28,9 +28,8 @@ from tests.support.waiting import eventually
 def running_platform() -> Iterator[ArcannaServer]:
     alerts = InMemoryAlerts()
     accuracy = {"Drop": 0.9, "Investigate": 0.8, "Escalate": 0.7}
-    for seed, model_id in enumerate((OTHER_MODEL, MODEL.model_id)):
-        alerts.put(1234, model_id, "alerts.csv", labelled_alerts(50, accuracy, seed=seed))
-    jobs = {1234: Job("security-alerts", (OTHER_MODEL, MODEL.model_id))}
+    alerts.put(1234, MODEL.model_id, "alerts.csv", labelled_alerts(50, accuracy, seed=1))
+    jobs = {1234: Job("security-alerts", (MODEL.model_id,))}
     with ArcannaServer(jobs, alerts) as server:
         yield server
 

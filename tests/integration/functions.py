@@ -6,9 +6,6 @@ from functions.check_status import app as check_status
 from functions.trigger_recompute import app as trigger_recompute
 from tests.support.doubles import Invocation
 
-OTHER_MODEL = "generic-1-1234-model-1740000000.hdf5"
-"""Another model of the same job."""
-
 
 class Functions:
     """The two functions, called as Lambda calls them."""
@@ -16,20 +13,6 @@ class Functions:
     def trigger(self, event: dict[str, Any], **context: Any) -> dict[str, Any]:
         answer: dict[str, Any] = trigger_recompute.handler(event, Invocation(**context))
         return answer
-
-    def batch(self, *bodies: str, sent_at: float) -> list[str]:
-        """Delivers messages, numbered from 0, and returns the numbers of those that come again."""
-        records = [
-            {
-                "messageId": str(number),
-                "eventSource": "aws:sqs",
-                "body": body,
-                "attributes": {"SentTimestamp": str(int(sent_at * 1000))},
-            }
-            for number, body in enumerate(bodies)
-        ]
-        failures = self.trigger({"Records": records})["batchItemFailures"]
-        return [failure["itemIdentifier"] for failure in failures]
 
     def hold(self, data: dict[str, Any]) -> bool:
         """Whether the execution with this data may go on."""

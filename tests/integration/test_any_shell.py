@@ -12,7 +12,7 @@ import pytest
 from tests.support.deployment import ROOT
 from tests.support.local_cloud.cloud import REGION
 from tests.support.local_cloud.packaging import package
-from tests.support.shell import CLEAN, SHELL, python
+from tests.support.shell import CLEAN, SHELL
 from tests.support.waiting import eventually
 
 PATIENCE = 120
@@ -41,7 +41,9 @@ def descendants(pid: int) -> set[int]:
     ("module", "name", "says"),
     [("tests.tools.demo", "demo", "recompute requested"), ("tests.tools.local", "interrupted", "aws s3 cp ")],
 )
-def test_it_runs_from_any_shell_and_ends_at_once(module: str, name: str, says: str) -> None:
+def test_command_runs_from_any_shell_and_stops_at_once_on_interrupt(
+    module: str, name: str, says: str
+) -> None:
     # The build downloads packages, which it could not by the proxies of that shell.
     given = {"ArcannaBaseUrl": "https://arcanna.example"}
     package(ROOT / "template.yaml", given, REGION, ROOT / "build" / name / "artifacts")
@@ -64,9 +66,3 @@ def test_it_runs_from_any_shell_and_ends_at_once(module: str, name: str, says: s
             process.kill()
     assert (process.returncode, err) == (130, "Stopped.\n")
     eventually("the end of all that it has started", lambda: not started & processes().keys())
-
-
-def test_tests_run_from_any_shell() -> None:
-    assert " passed" in python(
-        "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit/test_timestamps.py"
-    )

@@ -182,7 +182,7 @@ def test_both_interpreters_end_a_run_in_the_same_way(cloud: LocalCloud, case: Ca
             assert ending.cause == f"the detail of {ending.error}"
 
 
-def test_the_cases_enter_every_state() -> None:
+def test_cases_enter_every_state_of_the_workflow() -> None:
     visited = Visited(workflow(RetryAttempts="1")["States"])
     for case in CASES:
         by_simulation(case, visited)

@@ -273,7 +273,7 @@ class Town:
             self.overtaken += [model for item in free if item["due_at"]["S"] < due_at]
 
 
-def test_thousands_of_targets_never_exceed_the_slots_and_none_is_forgotten() -> None:
+def test_thousands_of_targets_stay_within_the_slots_and_all_are_recomputed() -> None:
     targets, slots = 2000, 50
     town = Town(targets=targets, slots=slots, crash_every=20)
     town.send({"models": "all"}, START)
@@ -316,7 +316,7 @@ def _release(town: Town, number: int) -> None:
         town.table.put(request)
 
 
-def test_the_work_of_a_look_is_in_proportion_to_the_free_slots() -> None:
+def test_work_of_a_look_is_proportional_to_the_free_slots() -> None:
     calls = {
         (targets, free): _calls_of_a_look(targets, slots=10, free=free)
         for targets in (500, 5000)
@@ -336,7 +336,7 @@ def test_the_work_of_a_look_is_in_proportion_to_the_free_slots() -> None:
 
 
 @pytest.mark.long
-def test_a_platform_that_is_away_for_a_week_loses_nothing() -> None:
+def test_week_without_the_platform_loses_no_update() -> None:
     targets, slots, back = 200, 10, START + 7 * DAY
     town = Town(targets=targets, slots=slots, away=START, back=back)
     updates = Random(2)

@@ -9,14 +9,14 @@ CHUNK = 250
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
-def test_the_guarantees_hold_in_every_history(first: int) -> None:
+def test_guarantees_hold_in_every_history(first: int) -> None:
     for seed in range(first, first + CHUNK):
         _, broken = examine(seed, Protocol())
         assert broken is None, str(broken)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_one_seed_gives_one_history(seed: int) -> None:
+def test_one_seed_always_gives_the_same_history(seed: int) -> None:
     once, again = play(seed, Protocol()), play(seed, Protocol())
 
     assert list(map(str, once.journal.events)) == list(map(str, again.journal.events))

@@ -58,7 +58,7 @@ def is_installed(name: str) -> bool:
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_a_complete_installation_has_its_mark(commands: Commands, name: str) -> None:
+def test_complete_installation_is_marked(commands: Commands, name: str) -> None:
     assert install.main(name) == 0
     assert is_installed(name)
 
@@ -69,7 +69,7 @@ def test_a_complete_installation_has_its_mark(commands: Commands, name: str) -> 
 @pytest.mark.parametrize("step", range(STEPS))
 @pytest.mark.parametrize("before", ["nothing", "an older one", "a half one"])
 @pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_after_an_interruption_at_any_step_all_is_made_anew(
+def test_interrupted_installation_is_repeated_from_the_start(
     commands: Commands, name: str, before: str, step: int, error: BaseException
 ) -> None:
     place, _ = install.INSTALLATIONS[name]
@@ -94,13 +94,13 @@ def test_after_an_interruption_at_any_step_all_is_made_anew(
     assert not Path("build", "node.new").exists()
 
 
-def test_an_interruption_is_told_in_one_line(commands: Commands, capsys: pytest.CaptureFixture[str]) -> None:
+def test_interrupt_prints_one_line(commands: Commands, capsys: pytest.CaptureFixture[str]) -> None:
     commands.stop_at = 1
     assert install.main("tools") == 130
     assert capsys.readouterr().err == "Stopped. .venv will be made anew by the next make.\n"
 
 
-def test_another_checkout_s_environment_is_left_alone(commands: Commands, tmp_path: Path) -> None:
+def test_environment_of_another_checkout_is_left_alone(commands: Commands, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "theirs").touch()
@@ -110,7 +110,7 @@ def test_another_checkout_s_environment_is_left_alone(commands: Commands, tmp_pa
     assert not install.TOOLS.is_symlink()
 
 
-def test_an_old_python_is_refused(
+def test_old_python_is_refused(
     commands: Commands, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 10, 2))
@@ -124,7 +124,7 @@ def test_an_old_python_is_refused(
 NPM_S = install.Failed("npm error code SELF_SIGNED_CERT_IN_CHAIN\n" + "npm error     at deep inside\n" * 20)
 
 
-def test_without_npm_the_rest_goes_on_and_it_is_said_what_is_missing(
+def test_missing_npm_is_reported_and_the_rest_is_installed(
     commands: Commands, capsys: pytest.CaptureFixture[str]
 ) -> None:
     commands.stop_at, commands.error = 0, NPM_S
@@ -137,13 +137,15 @@ def test_without_npm_the_rest_goes_on_and_it_is_said_what_is_missing(
 
 
 @pytest.mark.parametrize(("strict", "status"), [("1", 1), ("0", 0), ("", 0)])
-def test_ci_insists(commands: Commands, monkeypatch: pytest.MonkeyPatch, strict: str, status: int) -> None:
+def test_missing_npm_fails_only_in_strict_mode(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch, strict: str, status: int
+) -> None:
     monkeypatch.setenv("STRICT", strict)
     commands.stop_at, commands.error = 0, NPM_S
     assert install.main("validator") == status
 
 
-def test_ci_is_strict() -> None:
+def test_ci_runs_in_strict_mode() -> None:
     assert "STRICT=1" in (ROOT / ".ci" / "run").read_text()
 
 
@@ -199,7 +201,7 @@ def is_quiet(folder: Path) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_all_that_it_has_started(tmp_path: Path, number: signal.Signals) -> None:
+def test_signal_ends_all_processes_of_the_installation(tmp_path: Path, number: signal.Signals) -> None:
     process = start(tmp_path)
     await_begin(tmp_path)
     assert not is_quiet(tmp_path)
@@ -210,7 +212,7 @@ def test_a_signal_ends_all_that_it_has_started(tmp_path: Path, number: signal.Si
     await_quiet(tmp_path)
 
 
-def test_what_a_killed_one_left_running_is_waited_for(tmp_path: Path) -> None:
+def test_installation_waits_for_processes_of_a_killed_one(tmp_path: Path) -> None:
     killed = start(tmp_path)
     await_begin(tmp_path)
     killed.kill()
@@ -224,7 +226,7 @@ def test_what_a_killed_one_left_running_is_waited_for(tmp_path: Path) -> None:
     assert (tmp_path / "second").exists()
 
 
-def test_two_at_once_install_once(tmp_path: Path) -> None:
+def test_concurrent_installations_install_once(tmp_path: Path) -> None:
     first = start(tmp_path)
     await_begin(tmp_path)
     second = start(tmp_path, "second")
@@ -236,7 +238,7 @@ def test_two_at_once_install_once(tmp_path: Path) -> None:
     assert not (tmp_path / "second").exists()
 
 
-def test_what_fails_is_told_in_the_command_s_own_words() -> None:
+def test_failed_command_is_reported_in_its_own_words() -> None:
     with pytest.raises(install.Failed, match=r"^no space left$"):
         install.call("sh", "-c", "echo no space left >&2; exit 3")
     with pytest.raises(install.Failed, match=r"^false ended with 1$"):

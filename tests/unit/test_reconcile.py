@@ -51,7 +51,7 @@ def test_visible_update_starts_a_run_that_the_workflow_follows(scene: Scene) -> 
     assert scene.executions.inputs["run-1"]["number"] == 0
 
 
-def test_update_that_is_not_visible_yet_starts_nothing_and_writes_nothing(scene: Scene) -> None:
+def test_update_not_yet_visible_starts_and_writes_nothing(scene: Scene) -> None:
     entry = scene.update(age=1.0)
     scene.look()
     assert scene.entry() == entry
@@ -75,7 +75,7 @@ def test_second_look_while_a_run_is_under_way_does_nothing(scene: Scene) -> None
     assert scene.platform.asked == ["metrics", "request"]
 
 
-def test_run_bears_the_settings_it_began_with(scene: Scene) -> None:
+def test_run_keeps_the_settings_it_began_with(scene: Scene) -> None:
     scene.pace = replace(PACE, start_grace=77, shortest_poll=7, longest_poll=70, run_deadline=500)
     scene.started()
     run = scene.executions.inputs["run-1"]["run"]
@@ -92,7 +92,7 @@ def test_active_model_is_resolved_when_the_run_starts(scene: Scene) -> None:
     assert (run["target"]["model_id"], run["model_id"]) == (None, MODEL.model_id)
 
 
-def test_job_without_an_active_model_is_a_run_that_failed(scene: Scene) -> None:
+def test_job_without_an_active_model_is_a_failed_run(scene: Scene) -> None:
     scene.platform.job = answer(json={"active_model_id": None})
     scene.update(ACTIVE_TARGET)
     scene.look()
@@ -101,7 +101,7 @@ def test_job_without_an_active_model_is_a_run_that_failed(scene: Scene) -> None:
     assert scene.entry(ACTIVE_TARGET).run_id == "run-1"
 
 
-def test_active_model_that_is_replaced_while_its_run_is_started_is_no_failure(scene: Scene) -> None:
+def test_active_model_replaced_during_the_start_is_retried(scene: Scene) -> None:
     scene.platform.metrics = answer(404, json={"error": "Model not found"})
     active = iter(["an old model", "a new model"])
     scene.platform.job = lambda request: httpx.Response(200, json={"active_model_id": next(active)})
@@ -111,7 +111,7 @@ def test_active_model_that_is_replaced_while_its_run_is_started_is_no_failure(sc
     assert scene.entry(ACTIVE_TARGET).attempts == 1
 
 
-def test_platform_that_asks_for_years_is_asked_again_within_the_hour(scene: Scene) -> None:
+def test_retry_after_of_years_is_capped_at_an_hour(scene: Scene) -> None:
     scene.platform.metrics = answer(503, headers={"Retry-After": "999999999"})
     scene.update()
     scene.look()
@@ -119,7 +119,7 @@ def test_platform_that_asks_for_years_is_asked_again_within_the_hour(scene: Scen
 
 
 @pytest.mark.parametrize("status", [404, 422])
-def test_rejected_request_is_a_run_that_failed(scene: Scene, status: int) -> None:
+def test_rejected_request_is_a_failed_run(scene: Scene, status: int) -> None:
     scene.platform.request = answer(status, json={"error": "Model not found"})
     scene.update()
     scene.look()
@@ -127,7 +127,7 @@ def test_rejected_request_is_a_run_that_failed(scene: Scene, status: int) -> Non
     assert scene.entry().run_id == "run-1"
 
 
-def test_request_that_the_platform_answers_as_failed_is_a_run_that_failed(scene: Scene) -> None:
+def test_request_answered_with_status_failed_is_a_failed_run(scene: Scene) -> None:
     scene.platform.request = answer(json=request_body(status="failed"))
     scene.update()
     scene.look()
@@ -148,7 +148,7 @@ def test_request_that_the_platform_answers_as_failed_is_a_run_that_failed(scene:
         answer(json=metrics_body(is_recomputing_metrics=True)),
     ],
 )
-def test_attempt_that_fails_leaves_the_target_due_with_backoff(scene: Scene, metrics: Answer) -> None:
+def test_failed_attempt_leaves_the_target_due_with_backoff(scene: Scene, metrics: Answer) -> None:
     scene.platform.metrics = metrics
     waiting = scene.update()
     scene.look()
@@ -170,14 +170,14 @@ def test_backoff_doubles_up_to_its_maximum(scene: Scene) -> None:
     assert waits == [2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 150.0, 150.0, 150.0]
 
 
-def test_wish_of_the_platform_is_honoured(scene: Scene) -> None:
+def test_retry_after_of_the_platform_is_honoured(scene: Scene) -> None:
     scene.platform.metrics = answer(429, headers={"Retry-After": "120"})
     scene.update()
     scene.look()
     assert scene.entry().due_at == scene.entry().not_before == scene.clock.now + 120
 
 
-def test_request_by_hand_overrides_backoff_but_not_the_platform(scene: Scene) -> None:
+def test_request_by_hand_overrides_backoff_but_not_retry_after(scene: Scene) -> None:
     scene.platform.metrics = answer(503)
     scene.update()
     scene.look()
@@ -190,7 +190,7 @@ def test_request_by_hand_overrides_backoff_but_not_the_platform(scene: Scene) ->
 
 
 @pytest.mark.parametrize("request_", [answer(502), no_answer(httpx.ReadTimeout("slow"))])
-def test_after_a_request_of_unknown_effect_the_start_grace_passes(scene: Scene, request_: Answer) -> None:
+def test_request_of_unknown_effect_is_repeated_after_the_start_grace(scene: Scene, request_: Answer) -> None:
     scene.platform.request = request_
     scene.update()
     scene.look()
@@ -198,14 +198,14 @@ def test_after_a_request_of_unknown_effect_the_start_grace_passes(scene: Scene, 
     assert scene.platform.asked.count("request") == 1
 
 
-def test_request_that_never_arrived_is_soon_made_again(scene: Scene) -> None:
+def test_request_that_never_arrived_is_repeated_soon(scene: Scene) -> None:
     scene.platform.request = no_answer(httpx.ConnectError("refused"))
     scene.update()
     scene.look()
     assert scene.entry().due_at == scene.clock.now + 2.5
 
 
-def test_platform_that_is_away_is_asked_a_few_times_in_a_look(scene: Scene) -> None:
+def test_unavailable_platform_is_called_a_few_times_per_look(scene: Scene) -> None:
     scene.platform.metrics = answer(503)
     for target in OTHERS:
         scene.update(target)
@@ -213,7 +213,7 @@ def test_platform_that_is_away_is_asked_a_few_times_in_a_look(scene: Scene) -> N
     assert len(scene.platform.asked) == MOST_FAILURES
 
 
-def test_target_that_is_busy_holds_up_no_other(scene: Scene) -> None:
+def test_busy_target_does_not_block_others(scene: Scene) -> None:
     scene.platform.metrics = answer(json=metrics_body(model_id=None, is_recomputing_metrics=True))
     for target in OTHERS:
         scene.update(target)
@@ -221,9 +221,7 @@ def test_target_that_is_busy_holds_up_no_other(scene: Scene) -> None:
     assert len(scene.platform.asked) == len(OTHERS)
 
 
-def test_bug_that_one_entry_meets_postpones_that_entry_only(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bug_in_one_entry_postpones_only_that_entry(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     scene.update(OTHERS[0], age=90)
     scene.update(TARGET)
     start = scene.reconciler._starter.start  # noqa: SLF001
@@ -239,9 +237,7 @@ def test_bug_that_one_entry_meets_postpones_that_entry_only(
     assert (scene.entry(OTHERS[0]).due_at or 0.0) > scene.clock.now
 
 
-def test_bug_while_a_run_is_started_keeps_neither_the_target_nor_the_slot(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bug_during_a_start_frees_target_and_slot(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     scene.pace = replace(PACE, slots=1)
     scene.update(OTHERS[0], age=90)
     scene.update(TARGET)
@@ -259,7 +255,7 @@ def test_bug_while_a_run_is_started_keeps_neither_the_target_nor_the_slot(
     assert scene.entry().run_id
 
 
-def test_check_ups_of_full_slots_end_in_time(scene: Scene) -> None:
+def test_check_ups_of_full_slots_stop_before_the_invocation_ends(scene: Scene) -> None:
     scene.pace = replace(PACE, slots=3)
     for target in OTHERS[:3]:
         scene.started(target)
@@ -270,14 +266,14 @@ def test_check_ups_of_full_slots_end_in_time(scene: Scene) -> None:
     assert [scene.entry(target) for target in OTHERS[:3]] == before
 
 
-def test_look_ends_in_time(scene: Scene) -> None:
+def test_look_starts_no_run_shortly_before_the_invocation_ends(scene: Scene) -> None:
     scene.update()
     scene.look(lambda: RESERVE - 1)
     assert scene.platform.asked == []
     assert (scene.entry().due_at or 0.0) <= scene.clock.now
 
 
-def test_workflow_that_cannot_be_started_gives_the_claim_back(scene: Scene) -> None:
+def test_failed_start_of_the_workflow_gives_the_claim_back(scene: Scene) -> None:
     scene.executions.fails = AwsUnavailable("throttled")
     scene.update()
     scene.look()
@@ -285,7 +281,7 @@ def test_workflow_that_cannot_be_started_gives_the_claim_back(scene: Scene) -> N
     assert scene.entry().due_at == scene.clock.now + PACE.start_grace  # the recompute may be queued
 
 
-def test_claim_whose_execution_holds_the_target_is_not_given_back(scene: Scene) -> None:
+def test_claim_held_by_its_execution_is_not_given_back(scene: Scene) -> None:
     """StartExecution seemed to fail, and had its effect."""
     scene.update()
     start = scene.executions.start
@@ -303,7 +299,7 @@ def test_claim_whose_execution_holds_the_target_is_not_given_back(scene: Scene) 
 # --- Wishes ----------------------------------------------------------------------------------------------
 
 
-def test_wish_that_the_platforms_own_timestamp_satisfies_needs_no_run(scene: Scene) -> None:
+def test_wish_satisfied_by_the_platforms_timestamp_starts_no_run(scene: Scene) -> None:
     scene.platform.metrics = answer(json=metrics_body(last_recomputed_timestamp=to_iso(scene.clock.now - 50)))
     scene.update(age=0.0, older_than=100.0)
     scene.look()
@@ -313,16 +309,14 @@ def test_wish_that_the_platforms_own_timestamp_satisfies_needs_no_run(scene: Sce
 
 
 @pytest.mark.parametrize("timestamp", [None, "", "yesterday", "2036-01-01T00:00:00Z", "2001-01-01T00:00:00Z"])
-def test_wish_for_metrics_of_no_known_or_an_old_time_starts_a_run(
-    scene: Scene, timestamp: str | None
-) -> None:
+def test_wish_for_old_or_undated_metrics_starts_a_run(scene: Scene, timestamp: str | None) -> None:
     scene.platform.metrics = answer(json=metrics_body(last_recomputed_timestamp=timestamp))
     scene.update(age=0.0, older_than=100.0)
     scene.look()
     assert scene.platform.asked == ["metrics", "request"]
 
 
-def test_wish_beside_an_update_starts_a_run_however_fresh_the_platform_is(scene: Scene) -> None:
+def test_update_with_a_satisfied_wish_still_starts_a_run(scene: Scene) -> None:
     scene.platform.metrics = answer(json=metrics_body(last_recomputed_timestamp=to_iso(scene.clock.now - 50)))
     scene.update(age=0.0, older_than=100.0)
     scene.update()
@@ -333,7 +327,7 @@ def test_wish_beside_an_update_starts_a_run_however_fresh_the_platform_is(scene:
 # --- Slots -----------------------------------------------------------------------------------------------
 
 
-def test_no_more_runs_are_started_than_there_are_slots_the_longest_due_first(scene: Scene) -> None:
+def test_longest_due_targets_get_the_slots(scene: Scene) -> None:
     scene.pace = replace(PACE, slots=2)
     for number, target in enumerate(OTHERS):
         scene.update(target, age=100.0 - number)
@@ -342,7 +336,7 @@ def test_no_more_runs_are_started_than_there_are_slots_the_longest_due_first(sce
     assert [bool(scene.entry(target).run_id) for target in OTHERS] == [True, True] + [False] * 7
 
 
-def test_target_that_waits_for_a_slot_stays_due_as_it_was(scene: Scene) -> None:
+def test_target_without_a_slot_stays_due_unchanged(scene: Scene) -> None:
     scene.pace = replace(PACE, slots=1)
     scene.started(OTHERS[0])
     waiting = scene.update(OTHERS[1])
@@ -350,7 +344,7 @@ def test_target_that_waits_for_a_slot_stays_due_as_it_was(scene: Scene) -> None:
     assert scene.entry(OTHERS[1]) == waiting
 
 
-def test_dead_holder_of_the_last_slot_is_checked_although_none_is_free(scene: Scene) -> None:
+def test_dead_holder_of_the_last_slot_is_checked_although_no_slot_is_free(scene: Scene) -> None:
     scene.pace = replace(PACE, slots=1)
     scene.update(OTHERS[0])
     scene.look()
@@ -365,7 +359,7 @@ def test_dead_holder_of_the_last_slot_is_checked_although_none_is_free(scene: Sc
 # --- Looking after a run ---------------------------------------------------------------------------------
 
 
-def test_execution_that_still_runs_is_looked_at_again_within_the_hour(scene: Scene) -> None:
+def test_running_execution_is_checked_again_within_the_hour(scene: Scene) -> None:
     run_id = scene.started()
     scene.until_due()
     scene.look()
@@ -373,7 +367,7 @@ def test_execution_that_still_runs_is_looked_at_again_within_the_hour(scene: Sce
     assert scene.entry().due_at == scene.clock.now + CHECK_UP_INTERVAL
 
 
-def test_claim_without_an_execution_is_taken_back_when_its_invocation_is_over(scene: Scene) -> None:
+def test_claim_without_an_execution_is_taken_back_after_its_lifetime(scene: Scene) -> None:
     scene.update()
     scene.look()
     scene.executions.running.clear()
@@ -385,7 +379,7 @@ def test_claim_without_an_execution_is_taken_back_when_its_invocation_is_over(sc
     assert (scene.entry().run_id, scene.entry().attempts) == (None, 1)
 
 
-def test_report_about_a_young_claim_changes_nothing_but_the_time_of_the_next_look(scene: Scene) -> None:
+def test_report_about_a_young_claim_changes_only_the_due_time(scene: Scene) -> None:
     scene.update()
     scene.look()
     scene.executions.end("run-1")
@@ -395,7 +389,7 @@ def test_report_about_a_young_claim_changes_nothing_but_the_time_of_the_next_loo
     assert scene.entry().due_at == scene.clock.now + CLAIM_LIFETIME
 
 
-def test_run_whose_execution_ended_early_goes_on_in_another_one(scene: Scene) -> None:
+def test_run_is_resumed_after_its_execution_ended_early(scene: Scene) -> None:
     run_id = scene.started()
     scene.executions.end(run_id)
     scene.until_due()
@@ -407,7 +401,7 @@ def test_run_whose_execution_ended_early_goes_on_in_another_one(scene: Scene) ->
     assert scene.platform.asked.count("request") == 1
 
 
-def test_resumption_whose_look_died_is_started_by_the_next_one(scene: Scene) -> None:
+def test_resumption_is_started_by_the_next_look_if_the_first_died(scene: Scene) -> None:
     run_id = scene.started()
     scene.executions.end(run_id)
     scene.executions.fails = AwsUnavailable("throttled")
@@ -421,7 +415,7 @@ def test_resumption_whose_look_died_is_started_by_the_next_one(scene: Scene) -> 
     assert scene.executions.inputs[f"{run_id}-1"]["number"] == 1
 
 
-def test_run_that_no_execution_can_end_is_taken_back_after_three_resumptions(scene: Scene) -> None:
+def test_run_is_taken_back_after_three_ended_resumptions(scene: Scene) -> None:
     run_id = scene.started()
     for _ in range(MOST_RESUMPTIONS + 1):
         assert scene.entry().run_id == run_id
@@ -470,7 +464,7 @@ def test_update_by_a_jobs_name_is_recorded_and_started_under_its_id(
     assert mailbox.due_at is None
 
 
-def test_name_and_id_of_one_job_are_asked_for_once(scene: Scene, with_names: dict[str, str]) -> None:
+def test_updates_by_name_and_id_lead_to_one_request(scene: Scene, with_names: dict[str, str]) -> None:
     with_names["security-alerts"] = "1234"
     scene.update(NAMED)
     scene.update(TARGET)
@@ -479,9 +473,7 @@ def test_name_and_id_of_one_job_are_asked_for_once(scene: Scene, with_names: dic
     assert scene.platform.asked.count("request") == 1
 
 
-def test_name_that_is_reused_leads_to_the_job_that_has_it_now(
-    scene: Scene, with_names: dict[str, str]
-) -> None:
+def test_reused_name_leads_to_the_job_that_has_it_now(scene: Scene, with_names: dict[str, str]) -> None:
     with_names["security-alerts"] = "1234"
     scene.update(NAMED)
     scene.look()
@@ -492,21 +484,23 @@ def test_name_that_is_reused_leads_to_the_job_that_has_it_now(
     assert scene.entry(Target("99", MODEL.model_id)).run_id == "run-2"
 
 
-def test_name_that_nobody_can_look_up_has_a_run_of_its_own(scene: Scene, with_names: dict[str, str]) -> None:
+def test_unresolvable_name_has_its_own_run(scene: Scene, with_names: dict[str, str]) -> None:
     scene.update(NAMED)
     scene.look()
     run = scene.executions.inputs["run-1"]["run"]
     assert (run["job_id"], run["platform_job_id"]) == ("security-alerts", "1234")
 
 
-def test_name_whose_id_the_platform_has_told_is_forwarded(scene: Scene, with_names: dict[str, str]) -> None:
+def test_update_by_name_is_forwarded_after_the_id_was_learned(
+    scene: Scene, with_names: dict[str, str]
+) -> None:
     scene.update(NAMED)
     scene.ledger.apply(NAMED, lambda entry: replace(entry, name_of="1234"))
     scene.look()
     assert scene.entry().run_id == "run-1"
 
 
-def test_learned_id_that_the_platform_does_not_know_any_more_is_learned_anew(
+def test_learned_id_unknown_to_the_platform_is_learned_again(
     scene: Scene, with_names: dict[str, str]
 ) -> None:
     scene.update(NAMED)
@@ -517,7 +511,7 @@ def test_learned_id_that_the_platform_does_not_know_any_more_is_learned_anew(
     assert scene.executions.inputs["run-1"]["run"]["job_id"] == "security-alerts"
 
 
-def test_batch_by_name_is_recorded_under_the_id_once(scene: Scene, with_names: dict[str, str]) -> None:
+def test_batch_under_a_name_is_recorded_under_the_id_once(scene: Scene, with_names: dict[str, str]) -> None:
     with_names["security-alerts"] = "1234"
     element = Element("same", scene.clock.now - 1, 1_000_000, scene.clock.now)
     for target in (NAMED, TARGET):
@@ -526,7 +520,7 @@ def test_batch_by_name_is_recorded_under_the_id_once(scene: Scene, with_names: d
     assert scene.entry().batch == (element,)
 
 
-def test_workflow_names_executions_by_run_and_number(stack: Stack) -> None:
+def test_execution_is_named_by_run_and_number(stack: Stack) -> None:
     workflow = Workflow(stack.states, stack.workflow_arn)
     workflow.start("run-1", "{}")
     workflow.start("run-1", "{}", 1)

@@ -54,7 +54,7 @@ def words(title: str) -> set[str]:
 
 
 @pytest.mark.parametrize("title", runbook())
-def test_every_row_is_exercised_or_there_is_a_reason_why_not(title: str) -> None:
+def test_every_row_has_an_exercise_or_an_excuse(title: str) -> None:
     exercised = {row for exercise in EXERCISES for row in exercise.rows if row[0] == title}
     excused = {row for row in NOT_HERE if row[0] == title}
     assert exercised
@@ -62,7 +62,7 @@ def test_every_row_is_exercised_or_there_is_a_reason_why_not(title: str) -> None
     assert exercised | excused == {(title, reason) for reason in rows(title)}
 
 
-def test_nothing_is_exercised_or_excused_that_the_runbook_does_not_have() -> None:
+def test_every_exercise_and_excuse_belongs_to_a_section() -> None:
     assert {title for exercise in EXERCISES for title, _ in exercise.rows} == set(runbook())
     assert {title for title, _ in NOT_HERE} <= set(runbook())
 
@@ -70,15 +70,15 @@ def test_nothing_is_exercised_or_excused_that_the_runbook_does_not_have() -> Non
 # --- What reasons there are ------------------------------------------------------------------------------
 
 
-def test_every_error_that_makes_a_dead_letter_has_a_row() -> None:
+def test_every_dead_letter_reason_has_a_row() -> None:
     assert words(DEAD) == {BadInput.__name__} | set(_below(BadInput))
 
 
-def test_every_error_that_an_update_waits_for_has_a_row() -> None:
+def test_every_retryable_error_has_a_row() -> None:
     assert words(WAIT) == set(_below(RetryLater))
 
 
-def test_every_reason_that_a_run_is_given_has_a_row() -> None:
+def test_every_reason_of_a_failed_run_has_a_row() -> None:
     states = workflow()["States"].values()
     of_the_workflow = {state["Error"] for state in states if "Error" in state}
     of_executions = set(resource("RunEndedRule")["EventPattern"]["detail"]["status"]) - {"FAILED"}
@@ -87,7 +87,7 @@ def test_every_reason_that_a_run_is_given_has_a_row() -> None:
 
 
 @pytest.mark.parametrize(("module", "reason"), [(m, reason) for m, reason in RUNS.items() if reason])
-def test_the_reasons_are_found_in_the_code(module: ModuleType, reason: str) -> None:
+def test_reasons_are_found_in_the_code(module: ModuleType, reason: str) -> None:
     assert reason in reasons_given(module)
 
 
@@ -99,11 +99,11 @@ def reasons_given(module: ModuleType) -> Iterator[str]:
             yield from (str(text) for text in texts if re.fullmatch("([A-Z][a-z]+)+", str(text or "")))
 
 
-def test_a_setting_that_is_wrong_has_a_row() -> None:
+def test_configuration_error_has_a_row() -> None:
     assert ConfigurationError.__name__ in words(FUNCTIONS)
 
 
-def test_no_error_is_without_a_row() -> None:
+def test_every_project_error_has_a_row() -> None:
     named = words(DEAD) | words(WAIT) | words(FAIL) | words(FUNCTIONS)
     assert set(_below(RecomputeError)) - {RetryLater.__name__} <= named
 

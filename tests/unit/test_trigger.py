@@ -15,7 +15,7 @@ from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, SETTLES, cla
 from arcanna_metrics.runs.run import Run
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
-from arcanna_metrics.trigger import FAN_OUT, NAP
+from arcanna_metrics.trigger import NAP
 from tests.support.doubles import ACTIVE_TARGET, PACE, TARGET, Clock, Logs
 from tests.unit.scene import LONG, Scene
 
@@ -61,7 +61,7 @@ REQUEST = {"job_id": TARGET.job_id, "model_id": TARGET.model_id}
 # --- Recording -------------------------------------------------------------------------------------------
 
 
-def test_upload_is_recorded_and_looked_at(scene: Scene, looks: Looks) -> None:
+def test_upload_is_recorded_and_its_target_looked_at(scene: Scene, looks: Looks) -> None:
     assert scene.deliver(scene.upload("data/1234/m/a.csv")) == []
     entry = scene.entry(Target("1234", "m"))
     assert entry.needed_as_of == scene.clock.now - 40 + PACE.visibility_lag
@@ -69,7 +69,7 @@ def test_upload_is_recorded_and_looked_at(scene: Scene, looks: Looks) -> None:
     assert looks.targets == [[Target("1234", "m")]]
 
 
-def test_batch_is_one_write_for_each_target(scene: Scene) -> None:
+def test_batch_is_written_once_per_target(scene: Scene) -> None:
     uploads = [scene.upload(f"data/1234/m{n % 2}/{n}.csv", scene.clock.now - 60 + n) for n in range(20)]
     scene.deliver(*uploads)
     for model in ("m0", "m1"):
@@ -91,9 +91,7 @@ def test_request_by_hand_is_needed_as_of_when_it_was_sent(scene: Scene) -> None:
 @pytest.mark.parametrize(
     "body", ["garbage", {"job_id": ""}, {"job_id": "1", "waker": True}, {"nothing": "known"}]
 )
-def test_message_that_cannot_be_understood_is_a_dead_letter_with_its_reason_as_it_came(
-    scene: Scene, body: Any
-) -> None:
+def test_unusable_message_becomes_a_dead_letter_with_its_reason(scene: Scene, body: Any) -> None:
     assert scene.deliver(body) == []
     ((letter, reason, detail),) = scene.stack.dead_letters()
     assert letter == (body if isinstance(body, str) else json.dumps(body))
@@ -101,13 +99,13 @@ def test_message_that_cannot_be_understood_is_a_dead_letter_with_its_reason_as_i
     assert detail
 
 
-def test_bad_message_holds_up_no_other(scene: Scene) -> None:
+def test_bad_message_does_not_block_others(scene: Scene) -> None:
     assert scene.deliver("garbage", REQUEST, "garbage") == []
     assert scene.entry().dirty
     assert len(scene.stack.dead_letters()) == 2
 
 
-def test_object_without_a_route_is_counted_and_done_with(scene: Scene, looks: Looks, logs: Logs) -> None:
+def test_object_without_a_route_is_counted_and_acknowledged(scene: Scene, looks: Looks, logs: Logs) -> None:
     metrics.clear_metrics()
     assert scene.deliver(scene.upload("elsewhere/a.csv")) == []
     assert looks.targets == []
@@ -115,7 +113,7 @@ def test_object_without_a_route_is_counted_and_done_with(scene: Scene, looks: Lo
     assert logs.lines[-1]["key"] == "elsewhere/a.csv"
 
 
-def test_message_comes_again_where_it_could_not_be_recorded_and_only_that_one(
+def test_only_messages_that_could_not_be_recorded_return(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply = scene.ledger.apply
@@ -130,7 +128,7 @@ def test_message_comes_again_where_it_could_not_be_recorded_and_only_that_one(
     assert scene.entry(Target("9", None)).dirty
 
 
-def test_bug_that_one_message_meets_holds_up_no_other(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bug_in_one_message_does_not_block_others(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     def buggy(created: Any) -> Any:
         raise ZeroDivisionError
 
@@ -139,30 +137,30 @@ def test_bug_that_one_message_meets_holds_up_no_other(scene: Scene, monkeypatch:
     assert scene.entry().dirty
 
 
-def test_messages_come_again_where_no_time_is_left(scene: Scene) -> None:
+def test_messages_return_if_no_time_is_left(scene: Scene) -> None:
     assert scene.deliver(REQUEST, remaining=RESERVE - 1) == ["0"]
     assert not scene.entry().dirty
 
 
-def test_dead_letter_that_cannot_be_sent_stays_in_the_queue(scene: Scene) -> None:
+def test_message_stays_in_the_queue_if_its_dead_letter_cannot_be_sent(scene: Scene) -> None:
     scene.stack.sqs.delete_queue(QueueUrl=scene.stack.dead_letter_url)
     assert scene.deliver("garbage", REQUEST) == ["0"]
     assert scene.entry().dirty
 
 
-def test_look_that_fails_brings_no_message_back(scene: Scene, looks: Looks) -> None:
+def test_failed_look_returns_no_message_to_the_queue(scene: Scene, looks: Looks) -> None:
     looks.fails = AwsUnavailable("throttled")
     assert scene.deliver(REQUEST) == []
     assert scene.entry().dirty
 
 
-def test_what_is_due_within_moments_is_waited_for(scene: Scene) -> None:
+def test_target_due_within_moments_is_waited_for(scene: Scene) -> None:
     at = scene.clock.now - PACE.visibility_lag + NAP / 2
     scene.deliver(scene.upload("data/1234/m/a.csv", at), age=0.0)
     assert scene.slept == [pytest.approx(NAP / 2)]
 
 
-def test_what_is_due_later_is_left_to_a_sweep(scene: Scene, looks: Looks) -> None:
+def test_target_due_later_is_left_to_the_sweep(scene: Scene, looks: Looks) -> None:
     scene.deliver(scene.upload("data/1234/m/a.csv", scene.clock.now), age=0.0)
     assert scene.slept == []
     assert looks.targets == [[]]
@@ -180,18 +178,21 @@ def test_schedule_wishes_for_every_job_that_the_ledger_knows(scene: Scene) -> No
     assert entry.cause == "schedule"
 
 
-def test_large_schedule_asks_by_a_public_request_for_each_target(scene: Scene, looks: Looks) -> None:
-    for number in range(FAN_OUT + 1):
+def test_large_schedule_sends_one_request_per_target(
+    scene: Scene, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arcanna_metrics.trigger.FAN_OUT", 3)
+    for number in range(4):
         scene.stack.put(Entry(Target(str(number), None), fresh_as_of=1.0))
     scene.deliver({"models": "all", "older_than_seconds": 3600})
     requests = scene.stack.waiting()
-    assert len(requests) == FAN_OUT + 1
+    assert len(requests) == 4
     assert looks.targets == []
     scene.deliver(*requests)
     assert scene.entry(Target("0", None)).wanted_as_of == scene.clock.now - 40 - 3600
 
 
-def test_schedule_without_an_age_needs_every_target_as_of_now(scene: Scene) -> None:
+def test_schedule_without_an_age_needs_metrics_as_of_now(scene: Scene) -> None:
     scene.stack.put(Entry(TARGET, fresh_as_of=1.0))
     scene.deliver({"models": "all"})
     assert scene.entry(ACTIVE_TARGET).needed_as_of == scene.clock.now - 40
@@ -200,7 +201,7 @@ def test_schedule_without_an_age_needs_every_target_as_of_now(scene: Scene) -> N
 # --- Sweeps and reports ----------------------------------------------------------------------------------
 
 
-def test_sweep_that_finds_nothing_says_nothing(scene: Scene, looks: Looks, logs: Logs) -> None:
+def test_sweep_that_finds_nothing_logs_and_emits_nothing(scene: Scene, looks: Looks, logs: Logs) -> None:
     metrics.clear_metrics()
     assert scene.deliver({"sweep": True}) == []
     assert looks.targets == []
@@ -222,14 +223,14 @@ def test_sweep_emits_gauges_while_anything_waits_or_runs_and_looks(scene: Scene,
     assert looks.targets == [[]]
 
 
-def test_sweep_emits_gauges_also_where_updates_never_cease(scene: Scene) -> None:
+def test_sweep_emits_gauges_beside_other_messages(scene: Scene) -> None:
     metrics.clear_metrics()
     scene.stack.put(Entry(TARGET, waiting_since=scene.clock.now - 90_000, due_at=scene.clock.now - 1))
     scene.deliver({"job_id": "8"}, {"sweep": True})
     assert metrics.metric_set["OldestUpdateAge"]["Value"] == [90_000.0]
 
 
-def test_entry_that_somebody_has_edited_keeps_no_sweep_from_looking(scene: Scene, looks: Looks) -> None:
+def test_sweep_looks_despite_a_corrupt_entry(scene: Scene, looks: Looks) -> None:
     scene.stack.put(Entry(ACTIVE_TARGET, due_at=1.0, needed_as_of=1.0))
     item: Any = {**to_item(Entry(TARGET, due_at=1.0), 1), "waiting_since": {"S": ""}}
     scene.stack.dynamodb.put_item(TableName=scene.stack.ledger_table, Item=item)
@@ -237,16 +238,14 @@ def test_entry_that_somebody_has_edited_keeps_no_sweep_from_looking(scene: Scene
     assert looks.targets == [[]]
 
 
-def test_report_of_a_run_whose_entry_somebody_has_edited_brings_no_message_back(
-    scene: Scene, looks: Looks
-) -> None:
+def test_report_about_a_corrupt_entry_returns_no_message(scene: Scene, looks: Looks) -> None:
     item: Any = {**to_item(Entry(TARGET, run_id="run-1", due_at=1.0), 1), "requested_at": {"S": "junk"}}
     scene.stack.dynamodb.put_item(TableName=scene.stack.ledger_table, Item=item)
     assert scene.deliver(ended("FAILED"), {"job_id": "9"}) == []
     assert looks.targets == [[Target("9", None)]]
 
 
-def test_lower_spacing_reaches_what_already_waits(scene: Scene) -> None:
+def test_lower_spacing_applies_to_waiting_updates(scene: Scene) -> None:
     now = scene.clock.now
     waiting = Entry(TARGET, needed_as_of=now - 60, waiting_since=now - 95, fresh_as_of=now - 900)
     scene.stack.put(replace(waiting, due_at=now + 7 * 86400))  # with a spacing of a week
@@ -278,7 +277,7 @@ def ended(status: str, run_id: str = "run-1") -> dict[str, Any]:
 @pytest.mark.parametrize(
     "status", ["FAILED", "TIMED_OUT", "ABORTED", "SUCCEEDED", "RUNNING", "PENDING_REDRIVE"]
 )
-def test_reported_end_is_a_hint_to_look_and_changes_nothing_else(scene: Scene, status: str) -> None:
+def test_reported_status_changes_only_the_due_time(scene: Scene, status: str) -> None:
     scene.held()
     before = scene.entry()
     scene.clock.now += 10
@@ -286,7 +285,7 @@ def test_reported_end_is_a_hint_to_look_and_changes_nothing_else(scene: Scene, s
     assert scene.entry() == replace(before, rev=before.rev + 1, due_at=scene.clock.now + SETTLES)
 
 
-def test_report_of_a_run_that_holds_its_target_no_more_changes_nothing(scene: Scene) -> None:
+def test_report_of_a_former_run_changes_nothing(scene: Scene) -> None:
     scene.held()
     before = scene.entry()
     scene.deliver(ended("FAILED", "run-0"))
@@ -296,17 +295,17 @@ def test_report_of_a_run_that_holds_its_target_no_more_changes_nothing(scene: Sc
 # --- By hand ---------------------------------------------------------------------------------------------
 
 
-def test_event_by_hand_is_answered_with_what_the_ledger_says(scene: Scene) -> None:
+def test_direct_invocation_returns_the_recorded_entry(scene: Scene) -> None:
     (recorded,) = scene.trigger.handle_event(REQUEST, lambda: LONG)
     assert recorded == (*TARGET, 1, None, to_iso(scene.clock.now))
 
 
-def test_event_by_hand_that_cannot_be_understood_is_an_error(scene: Scene) -> None:
+def test_direct_invocation_with_an_invalid_event_raises(scene: Scene) -> None:
     with pytest.raises(BadInput):
         scene.trigger.handle_event({"job_id": "1", "count": 3}, lambda: LONG)
 
 
-def test_event_by_hand_that_cannot_be_recorded_is_an_error(
+def test_direct_invocation_that_cannot_be_recorded_raises(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(target: Target, transition: Any) -> None:
@@ -328,15 +327,13 @@ def test_execution_holds_the_target_that_its_run_has_claimed(scene: Scene) -> No
 
 
 @pytest.mark.parametrize(("run_id", "number"), [("run-2", 0), ("run-1", 1)])
-def test_execution_of_a_claim_or_number_that_was_taken_over_ends(
-    scene: Scene, run_id: str, number: int
-) -> None:
+def test_hold_is_refused_for_another_run_or_number(scene: Scene, run_id: str, number: int) -> None:
     scene.ledger.apply(TARGET, lambda entry: claim(entry, "run-1", scene.clock.now))
     assert not scene.trigger.hold(cast("Run", {**RUN, "run_id": run_id}), number)
     assert not scene.entry().held
 
 
-def test_release_remembers_the_result_and_looks_at_what_is_due(scene: Scene, looks: Looks) -> None:
+def test_release_stores_the_result_and_looks_at_what_is_due(scene: Scene, looks: Looks) -> None:
     scene.held()
     assert scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
     entry = scene.entry()
@@ -345,7 +342,7 @@ def test_release_remembers_the_result_and_looks_at_what_is_due(scene: Scene, loo
     assert looks.targets == [[TARGET]]
 
 
-def test_release_that_is_repeated_changes_nothing_and_looks_all_the_same(scene: Scene, looks: Looks) -> None:
+def test_repeated_release_changes_nothing_and_still_looks(scene: Scene, looks: Looks) -> None:
     scene.held()
     scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
     before = scene.entry()
@@ -354,7 +351,7 @@ def test_release_that_is_repeated_changes_nothing_and_looks_all_the_same(scene: 
     assert len(looks.targets) == 2
 
 
-def test_late_release_of_an_aborted_execution_changes_nothing_after_a_resumption(
+def test_late_release_of_an_aborted_execution_is_refused_after_a_resumption(
     scene: Scene,
 ) -> None:
     scene.held()
@@ -365,7 +362,7 @@ def test_late_release_of_an_aborted_execution_changes_nothing_after_a_resumption
     assert scene.trigger.release(RUN, 1, COMPLETED, lambda: LONG)
 
 
-def test_release_is_done_although_the_look_after_it_fails(scene: Scene, looks: Looks) -> None:
+def test_release_succeeds_although_the_look_after_it_fails(scene: Scene, looks: Looks) -> None:
     looks.fails = ZeroDivisionError()
     scene.held()
     assert scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
