@@ -87,7 +87,7 @@ class _Secrets(BaseHTTPRequestHandler):
 
 @contextmanager
 def served(server: ThreadingHTTPServer) -> Iterator[str]:
-    """Serves until the block ends; gives the URL."""
+    """Serves until the block ends. Gives the URL."""
     thread = Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
@@ -100,14 +100,14 @@ def served(server: ThreadingHTTPServer) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def secrets_manager() -> Iterator[str]:
-    """Its URL. Plain http on loopback, so that no proxy and no CA has to do with it."""
+    """The URL of a Secrets Manager: plain http on loopback, so that neither proxy nor CA plays a part."""
     with served(ThreadingHTTPServer(("127.0.0.1", 0), _Secrets)) as url:
         yield url
 
 
 @pytest.fixture
 def platform(tmp_path: Path) -> Iterator[Callable[..., ArcannaServer]]:
-    """Starts a reference server behind TLS, whose certificate is for these hosts."""
+    """Starts a reference server behind TLS. Its certificate is for the given hosts."""
     with ExitStack() as stack:
 
         def start(*hosts: str, ca: Authority = CA, expired: bool = False, prefix: str = "") -> ArcannaServer:
@@ -120,11 +120,11 @@ def platform(tmp_path: Path) -> Iterator[Callable[..., ArcannaServer]]:
 
 @pytest.fixture
 def client(secrets_manager: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Arcanna]]:
-    """The functions' client, in an environment with these variables besides."""
+    """Makes the functions' client, in an environment with additional variables."""
     opened = ExitStack()
 
     class Closed(BoundedClient):
-        """Closed after the test: a function keeps its client for as long as it lives."""
+        """Is closed after the test, because a function never closes its client."""
 
         def __init__(self, **given: Any) -> None:
             super().__init__(**given)
@@ -250,7 +250,7 @@ def test_ca_bundle_does_not_affect_boto3(
 
 
 class _Silent(socketserver.BaseRequestHandler):
-    """Takes a request and never answers it."""
+    """Accepts a request and never answers it."""
 
     def handle(self) -> None:
         while self.request.recv(4096):
@@ -506,7 +506,7 @@ class _Moved(BaseHTTPRequestHandler):
 
 
 class Elsewhere(socketserver.ThreadingTCPServer):
-    """Another host on this machine, which hangs up on everybody and remembers it."""
+    """A server that closes every connection at once and counts them."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)

@@ -1,4 +1,4 @@
-"""The outcome events: what is built matches the published schemas, and fits where it goes."""
+"""Outcome events match the published schemas and fit into AWS's limits."""
 
 import json
 import re
@@ -27,7 +27,7 @@ from tests.support.outcome_events import SCHEMAS, check_schema, validate_entry
 from tests.support.runs import BUS, DEADLINE, EXECUTION, PACE, REQUESTED_AT, a_run, origin
 
 MOST_DATA = 256 * 1024
-"""Bytes that the data of an execution may have, and the entries of one PutEvents call."""
+"""Most bytes of an execution's data, and of the entries of one PutEvents call."""
 
 RUN = a_run()
 AFTER = metrics_body(last_recomputed_timestamp="2025-01-15T14:33:00Z", overall_accuracy=0.7)
@@ -220,7 +220,7 @@ def large_metrics(name: str, number: int, score: float) -> dict[str, Any]:
     ],
 )
 def test_largest_run_fits_into_an_execution_and_one_put_events_call(name: str, decisions: int) -> None:
-    """The data of an execution at its end, of the largest parts that there can be."""
+    """The data at the end of an execution whose parts are all as large as possible."""
     before = large_metrics(name, decisions, 0.9)
     assert 0.8 * LARGEST_METRICS < len(json.dumps(before)) <= LARGEST_METRICS
     run, ended = follow(before, large_metrics(name, decisions, 0.5))
@@ -238,7 +238,7 @@ def test_largest_run_fits_into_an_execution_and_one_put_events_call(name: str, d
 
 
 def follow(before: dict[str, Any], after: dict[str, Any]) -> tuple[Run, Check]:
-    """A run with the longest ids, causes, references and rules, and how it ends."""
+    """A run with the longest ids, causes, references and rules, and its last check."""
     examples = [{"bucket": "b" * 63, "key": "\x01" * 800, "version_id": "v" * 1024}] * 5
     gate = {"largest_drop": {f"{'D' * 60}{number}.recall": 0.02 for number in range(80)} | {"*.recall": 0.02}}
     rules = read_rules(gate)

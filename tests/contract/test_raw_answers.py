@@ -1,4 +1,4 @@
-"""The functions' client against a server that sends any bytes: what gateways add to answers does no harm."""
+"""The functions' client against a server that sends any bytes. What gateways add to answers is harmless."""
 
 import json
 import socketserver
@@ -17,7 +17,7 @@ NAMES = [b"X-Owner", b"Set-Cookie", b"Location", b"Content-Type", b"Server", b"V
 
 
 class Gateway(socketserver.ThreadingTCPServer):
-    """Answers every request with the same bytes and hangs up. Keeps the heads of the requests."""
+    """Answers every request with the same bytes and closes the connection. Keeps the requests' heads."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

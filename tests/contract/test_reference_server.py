@@ -1,4 +1,4 @@
-"""The reference server keeps the contract, and misbehaves exactly as it is told to."""
+"""The reference server keeps the API's contract, and misbehaves exactly as configured."""
 
 import re
 import ssl

@@ -1,4 +1,4 @@
-"""The runbook, exercised: each situation is brought about, looked at as the page says, and remedied by it.
+"""Exercises of the runbook: each causes a situation, looks at it and remedies it as the page says.
 
 All on one installation: most situations side by side, each on a model of its own, and then one by one those
 that concern everybody. `test_runbook.py` plays them. `tests/unit/test_runbook.py` compares the sections and
@@ -63,9 +63,9 @@ PARAMETERS = {
     "RunDeadlineSeconds": "30",
 }
 VISIBILITY = "15"
-"""Seconds until what was not recorded comes back. The template's twelve minutes are too long here."""
+"""Seconds until SQS delivers an unrecorded message again. The template's 12 minutes are too long."""
 AT_ONCE = 5
-"""Exercises side by side: fewer than there are slots."""
+"""Exercises that run at the same time. Fewer than there are slots."""
 
 DEAD, WAIT, FAIL = "Dead letters", "Updates wait", "Runs fail"
 WORSE, KEY, WRONG, FUNCTIONS = (
@@ -82,7 +82,7 @@ Play = Callable[[Desk], None]
 
 
 class Exercise(NamedTuple):
-    """`rows` are the section and the reason of its table.
+    """`rows` are sections and reasons of the runbook's tables.
 
     Exercises that concern everybody are played one by one, in the order in which they stand here.
     """
@@ -119,7 +119,7 @@ NOT_HERE: Mapping[tuple[str, str], str] = {
 
 @contextmanager
 def denied(scene: Scene, step: Step) -> Iterator[None]:
-    """Takes a permission away, as far as it concerns the model, and gives it back."""
+    """Denies a permission for calls about the model until the block ends."""
     fault = step.meets(refused(times=1000), scene)
     try:
         yield
@@ -180,7 +180,7 @@ def an_event_that_was_sent_to_the_trigger_directly(desk: Desk) -> None:
 
 
 def waits(desk: Desk, scene: Scene, reason: str, quoted: str) -> None:
-    """Takes the section's first look at an update that waits for that reason."""
+    """Checks what the section tells people to look at first, for an update that waits for that reason."""
     (attempt, *_) = eventually("an attempt", lambda: desk.lines("attempt failed", scene.model))
     assert attempt["reason"] == reason
     shows(attempt["detail"], quoted)
@@ -244,7 +244,7 @@ def a_run_that_is_not_finished(desk: Desk) -> None:
 
 
 def has_failed(desk: Desk, scene: Scene, reason: str) -> None:
-    """Waits for the failure, and takes the section's first look at it."""
+    """Waits for the failure, and checks what the section tells people to look at first."""
     scene.until(reason, lambda _: scene.last_failure().get("reason") == reason)
     run_id = scene.last_failure()["run_id"]
     eventually("its end", lambda: run_id in [e["name"] for e in scene.executions() if e.get("error")])
@@ -631,7 +631,7 @@ def a_secret_that_nobody_has_filled_yet(desk: Desk) -> None:
 
 
 def a_key_is_refused(desk: Desk, reason: str, said: str, secret: str | None, valid: str) -> None:
-    """Arcanna takes another key from now on, and people put `secret` where that belongs, or nothing yet."""
+    """Arcanna accepts only another key from now on. The secret holds `secret`, or stays as it was."""
     secrets, arn = desk.here.cloud.client("secretsmanager"), desk.here.cloud.outputs["ApiKeySecretArn"]
     waiting, running = desk.scene(), desk.scene()
     running.long_under_way()
@@ -666,7 +666,7 @@ def in_the_end_all_is_well(desk: Desk) -> None:
 
 
 def play(names: Collection[str]) -> dict[str, str]:
-    """What went wrong in each exercise of these names; empty where nothing did."""
+    """Plays these exercises. Returns the traceback of each, empty if it succeeded."""
     chosen = [exercise for exercise in EXERCISES if exercise.name in names]
     jobs = {
         JOB: Job(name=JOB_NAME, models=MODELS),

@@ -38,12 +38,12 @@ Row = Callable[[Scene, Mailbox], None]
 
 COMPLETED, FAILED = "Recompute Completed", "Recompute Failed"
 TRIES = 4
-"""Of a step of the workflow."""
+"""Attempts of a step of the workflow."""
 
 
 @contextmanager
 def unreported(here: Installation) -> Iterator[None]:
-    """Meanwhile, nobody hears of an execution's end."""
+    """Suppresses reports of ended executions until the block ends."""
     events, rule = here.cloud.client("events"), here.cloud.physical_id("RunEndedRule")
     events.disable_rule(Name=rule)
     try:
@@ -61,13 +61,13 @@ def until_failed(scene: Scene) -> None:
 
 
 def abort(scene: Scene) -> None:
-    """Stops the execution, and has the time come at which somebody looks at it."""
+    """Stops the execution and makes its check-up due."""
     scene.stop_execution()
     scene.let_check_up_come()
 
 
 def ends_fresh(scene: Scene, told: Mailbox, posts: int) -> None:
-    """One run completes, is told of once, and nothing is left."""
+    """Waits until one run has completed and nothing waits. The outcome was announced once."""
     scene.until_fresh()
     scene.until_rest()
     assert len(scene.posts()) == posts

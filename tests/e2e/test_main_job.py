@@ -1,4 +1,4 @@
-"""What the product is for, from upload to fresh metrics, on the real template."""
+"""The main job, from upload to fresh metrics, on the real template."""
 
 import json
 import time

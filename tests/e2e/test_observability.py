@@ -1,4 +1,4 @@
-"""What the dashboard, the alarms, the saved queries and the README name is what the functions emit.
+"""The dashboard, alarms, saved queries and documentation name exactly what the functions emit.
 
 One eventful day on the real template: everything goes well and wrong that has a metric of its own.
 """
@@ -354,7 +354,7 @@ def _fields(line: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _assert_in_the_logs(query: str, emitted: Emitted) -> None:
-    """Every field is one of a log line's, and what it is compared with is one of its values."""
+    """Asserts that log lines have every field of the query, with the values it compares them with."""
     query = re.sub(r"^#.*$|'[^']*'", "", query, flags=re.MULTILINE)
     compared = re.findall(r"([\w.]+) (?:=|in) (\"[^\"]*\"|\[[^\]]*\])", query)
     aliases = set(re.findall(r" as (\w+)", query))

@@ -1,4 +1,4 @@
-"""What people and pipelines are told of a run: outcome events, notifications, the ledger, a metric."""
+"""What people and pipelines learn about a run: outcome events, notifications, the ledger, a metric."""
 
 import pytest
 import yaml

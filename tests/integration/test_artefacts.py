@@ -1,4 +1,4 @@
-"""What is deployed is small, starts from byte code, and loads nothing that it does not need."""
+"""The deployed code is small, starts from bytecode, and loads only what it needs."""
 
 import os
 import subprocess

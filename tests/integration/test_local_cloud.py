@@ -54,7 +54,7 @@ def no_deaths() -> None:
 
 
 def received(cloud: LocalCloud, queue: str, where: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The first message of a queue whose body is like that, waiting for it; those before it are deleted."""
+    """Waits for the first message whose body passes `where`. Deletes the messages before it."""
     sqs, url = cloud.client("sqs"), cloud.physical_id(queue)
 
     def look() -> dict[str, Any] | None:
@@ -77,7 +77,7 @@ def send(cloud: LocalCloud, *orders: dict[str, Any]) -> None:
 
 
 def said(cloud: LocalCloud, what: str, name: str) -> list[float]:
-    """When the worker said of an order that it was in a "batch", or "done"."""
+    """When the worker logged that an order was in a "batch" or was "done" (epoch seconds)."""
     return [record["at"] for record in cloud.log_records("Worker") if name in record.get(what, ())]
 
 
@@ -92,7 +92,7 @@ def run(cloud: LocalCloud, **given: Any) -> str:
 
 
 def end_of(cloud: LocalCloud, execution_arn: str) -> dict[str, Any]:
-    """The detail of the event that tells of an execution's end."""
+    """The detail of the event about an execution's end."""
     event = received(cloud, "Events", lambda e: e.get("detail", {}).get("executionArn") == execution_arn)
     assert event["detail-type"] == "Step Functions Execution Status Change"
     detail: dict[str, Any] = event["detail"]

@@ -1,4 +1,4 @@
-"""What the local cloud builds is built once, however many test runs share it, and with what people add."""
+"""The local cloud builds everything once for all test runs, including files that users add."""
 
 import os
 import shutil

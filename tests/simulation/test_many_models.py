@@ -260,7 +260,7 @@ class Town:
         heapq.heappush(self._events, (self.now + seconds, next(self._order), action))
 
     def judge_order(self) -> None:
-        """From now on, notes what is claimed though something else has been due for longer."""
+        """Notes each claim of a target while another was due for longer."""
         self._watched = True
 
     def _watch(self, before: Item, after: Item) -> None:

@@ -1,4 +1,4 @@
-"""Whatever is asked and whatever is answered: the same URLs, the project's own errors, and no key in them."""
+"""Any question and any answer lead to the same URLs and the project's own errors, without the key."""
 
 import json
 from collections.abc import Callable
@@ -53,7 +53,7 @@ json_values = st.recursive(
 
 
 def ask_all(arcanna: Arcanna) -> list[RecomputeError]:
-    """Makes every call; only the project's own errors may come of it."""
+    """Makes every call. Returns the project's errors; any other error is raised."""
     errors = []
     for call in CALLS:
         try:
@@ -284,7 +284,7 @@ def test_answer_becomes_model_metrics() -> None:
 
 
 def accepted(status: int = 200, **content: Any) -> RecomputeRequest:
-    """What becomes of a request that is answered so; it must be made once."""
+    """The result of a request with this answer. Asserts that it was sent once."""
     platform = ScriptedPlatform(request=answer(status, **content))
     request = platform.client().request_recompute(MODEL)
     assert platform.asked == ["request"]
@@ -697,7 +697,7 @@ def test_api_key_in_a_transport_error_is_removed() -> None:
 
 
 def mentions(error: BaseException | None, secret: str) -> bool:
-    """Whether the error, or one that a traceback would show with it, holds the text."""
+    """Whether the error, or one that its traceback shows, contains the text."""
     while error is not None:
         if any(secret in text for text in (str(error), repr(error), repr(vars(error)))):
             return True
@@ -706,7 +706,7 @@ def mentions(error: BaseException | None, secret: str) -> bool:
 
 
 def keys(*in_turn: str) -> Callable[[bool], str]:
-    """A secret that holds another key each time it is read again."""
+    """A secret with another key each time it is read again."""
     known = list(in_turn)
 
     def api_key(read_again: bool) -> str:

@@ -1,4 +1,4 @@
-"""The ledger in DynamoDB: what is written is read back, and every write is compare-and-swap."""
+"""The ledger in DynamoDB: entries survive a round trip, and every write is compare-and-swap."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""One story in the logs, and metrics that stay countable."""
+"""Log lines and metrics."""
 
 import json
 import re
@@ -60,7 +60,7 @@ def _no_metrics_of_other_tests() -> None:
 
 
 def emitted(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    """The EMF documents printed so far, without their envelopes but with dimensions and units."""
+    """The EMF documents printed so far: values, dimensions and units, without envelopes."""
     documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     shown = []
     for document in documents:
@@ -231,7 +231,7 @@ def test_verdict_is_logged_with_its_reasons(logs: Logs) -> None:
 
 
 def test_log_timestamp_is_in_the_format_lambda_reads(logs: Logs) -> None:
-    """Lambda takes a line of its JSON logs for one of level INFO if its time is not of RFC 3339."""
+    """Lambda treats a JSON log line as level INFO if its timestamp does not follow RFC 3339."""
     before = time.time()
     logger.warning("the time")
     (line,) = logs.lines

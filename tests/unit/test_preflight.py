@@ -1,4 +1,4 @@
-"""What keeps a recompute from working is found, and named for what to do about it."""
+"""The preflight finds what prevents recomputes, and says what to do."""
 
 import json
 from collections.abc import Callable

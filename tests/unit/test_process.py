@@ -1,4 +1,4 @@
-"""Commands end in one line when they are interrupted, and print what the terminal can show."""
+"""Interrupted commands print one line. Output uses only characters that the terminal can show."""
 
 import io
 import os
@@ -17,7 +17,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "layers/arcanna_metrics")}
 
 
 def start(program: str) -> subprocess.Popen[str]:
-    """A command."""
+    """Starts a command."""
     return subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", IMPORTS + program],
         env=ENVIRONMENT,
@@ -30,7 +30,7 @@ def start(program: str) -> subprocess.Popen[str]:
 
 
 def interrupted(program: str, *signals: signal.Signals) -> tuple[int, str, str]:
-    """The exit status, and what it printed to stdout after `begun`, and to stderr."""
+    """The exit status, the output after `begun`, and the errors of a program that gets these signals."""
     process = start(program)
     assert process.stdout
     assert process.stdout.readline() == "begun\n"

@@ -1,4 +1,4 @@
-"""Better or worse than before, by the rules; and never by what is not known."""
+"""The verdict follows the rules, and never unknown figures."""
 
 import itertools
 import json
@@ -40,7 +40,7 @@ ASSESSMENT = {
 
 
 def decision(right: int, missed: int, false_alarms: int = 0) -> dict[str, Any]:
-    """A decision's figures, as the API serves them."""
+    """The figures of one decision, as the API serves them."""
     return {
         "recall": right / (right + missed) if right + missed else 0.0,
         "precision": right / (right + false_alarms) if right + false_alarms else 0.0,
@@ -53,7 +53,7 @@ def decision(right: int, missed: int, false_alarms: int = 0) -> dict[str, Any]:
 
 
 def shown(accuracy: float | None = 0.9, samples: int = 1000, **decisions: Any) -> dict[str, Any]:
-    """Metrics of a model. Without decisions: Drop and Escalate, as before."""
+    """A model's metrics. By default, the decisions are Drop and Escalate as in BEFORE."""
     return {
         "overall_accuracy": accuracy,
         "overall_f1_score": 0.9,
@@ -148,7 +148,7 @@ def test_new_model_is_judged_by_floors_alone() -> None:
 
 
 def test_missing_figure_with_a_floor_is_not_judged() -> None:
-    """A model that never says Escalate may have no such figures, and is no good one."""
+    """A model that never decides Escalate may lack such figures, and is not a good model."""
     never = shown(Drop=decision(855, 145))
     assert judged(never, Rules({}, {"Escalate.recall": 0.9}, 30), never) == (
         "not_judged",
@@ -160,7 +160,7 @@ def test_missing_figure_with_a_floor_is_not_judged() -> None:
 
 
 def story(*runs: dict[str, Any], rules: Rules = RULES) -> list[str]:
-    """The verdicts of runs one after the other; the first of the metrics are those before all runs."""
+    """The verdicts of successive runs. The first metrics are those before all runs."""
     reference: Reference | None = None
     verdicts: list[str] = []
     for before, after in itertools.pairwise(runs):
@@ -294,7 +294,7 @@ def test_samples_of_a_figure_are_the_alerts_in_its_denominator() -> None:
 
 
 def as_floats(value: Any) -> Any:
-    """The metrics with a point in every number, as the vendor's own client declares them."""
+    """The metrics with all numbers as floats, as the vendor's own client declares them."""
     if isinstance(value, dict):
         return {name: as_floats(each) for name, each in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What the trigger sends to the queues, and the one failure that its callers handle."""
+"""What the trigger sends to its queues, and how failures are reported."""
 
 import json
 from collections.abc import Iterator
@@ -116,7 +116,7 @@ def test_message_too_long_for_sqs_does_not_block_others(stack: Stack, queues: Qu
 
 @contextmanager
 def calls_of(stack: Stack) -> Iterator[list[int]]:
-    """How many messages each call takes that is made meanwhile."""
+    """The number of messages in each call that is made until the block ends."""
     sizes: list[int] = []
 
     def note(params: dict[str, Any], **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Read one entry, decide, do one thing: with the ledger in moto and a scripted platform."""
+"""Reconcile reads an entry, decides, and does one thing. The ledger is in moto, the platform is scripted."""
 
 from dataclasses import replace
 from typing import Any

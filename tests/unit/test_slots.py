@@ -1,4 +1,4 @@
-"""At most so many runs at once, whatever crashes, and without giving anything back."""
+"""Slots limit concurrent runs, whatever crashes. Runs never have to return them."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Record what has happened, then look at what is due: batches of messages, events by hand, the workflow."""
+"""The trigger records updates, then looks at what is due: message batches, direct events, the workflow."""
 
 import json
 from dataclasses import replace
