@@ -86,6 +86,7 @@ def test_request_matches_the_documented_example() -> None:
     platform = ScriptedPlatform()
     platform.client(lambda read_again: "your-api-key-here").request_recompute(MODEL)
     (request,) = platform.requests
+
     assert request.method == "POST"
     assert str(request.url).endswith(
         "/api/v2/metrics/model/request_recompute_metrics"
@@ -165,6 +166,7 @@ def test_2xx_without_documented_fields_is_an_undocumented_answer(
 def test_documented_body_with_another_2xx_status_is_accepted(status: int) -> None:
     metrics, job = answer(status, json=metrics_body()), answer(status, json={"active_model_id": "m"})
     arcanna = ScriptedPlatform(metrics=metrics, job=job, request=answer(status, text=ACCEPTED)).client()
+
     assert arcanna.metrics(MODEL).timestamp == "2025-01-15T14:00:00Z"
     assert arcanna.active_model("1234") == "m"
     assert arcanna.request_recompute(MODEL) == RecomputeRequest("queued", "2025-01-15T14:30:00Z", "1234")

@@ -215,6 +215,7 @@ def test_certificate_for_another_host_or_expired_is_refused(
     server = platform(host, expired=expired)
     with pytest.raises(PlatformUnavailable, match=says) as raised:
         client(server.url, ARCANNA_CA_BUNDLE=CA.pem).active_model("1234")
+
     assert "CaBundle" not in str(raised.value)  # which would not help
     assert server.requests == []
 
@@ -344,6 +345,7 @@ def test_unreachable_proxy_is_never_bypassed(platform: Platform, client: Client)
         pass
     with pytest.raises(PlatformUnavailable, match="ConnectError"):
         client(server.url, ARCANNA_CA_BUNDLE=CA.pem, HTTPS_PROXY=gone.url).active_model("1234")
+
     assert server.requests == []
 
 
@@ -445,6 +447,7 @@ def test_https_proxy_is_verified_against_public_cas(
             with pytest.raises(PlatformUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
                 through.active_model("1234")
         assert len(proxy.tunnels) == trusted
+
     assert len(server.requests) == trusted
 
 
@@ -457,6 +460,7 @@ def test_port_and_path_prefix_of_the_base_url_are_kept(platform: Platform, clien
     prefixed = client(server.url + end, ARCANNA_CA_BUNDLE=CA.pem)
     for call in CALLS.values():
         call(prefixed)
+
     assert [request.path for request in server.requests] == [f"/soc/arcanna{path}" for path in CALLS]
 
 

@@ -84,6 +84,7 @@ def test_schema_requires_every_field_and_states_the_codes_version(name: str) -> 
 def test_every_outcome_has_one_schema_and_vice_versa() -> None:
     titles = {name: schema["properties"]["detail-type"]["const"] for name, schema in SCHEMAS.items()}
     built = {entry["DetailType"] for outcome in OUTCOMES.values() for entry in outcome["events"]}
+
     assert set(titles.values()) == built
     assert all(name == title.lower().replace(" ", "-") for name, title in titles.items())
 
@@ -185,6 +186,7 @@ def test_numbers_that_eventbridge_refuses_become_null() -> None:
     """https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html"""
     odd = metrics_body(buckets_in_kb=2**63, confusion_matrix=[[-(2**63), 2**63 - 1], [float("nan"), 1e308]])
     kept = fitting(odd, 10_000)
+
     assert kept is not None
     assert (kept["buckets_in_kb"], kept["confusion_matrix"]) == (
         None,
@@ -197,6 +199,7 @@ def test_too_deeply_nested_metrics_are_left_out() -> None:
     for _ in range(100_000):
         nested = [nested]
     kept = fitting(metrics_body(confusion_matrix=nested), 10**9)
+
     assert kept is not None
     assert (kept["confusion_matrix"], kept["overall_accuracy"]) == (None, 0.75)
 

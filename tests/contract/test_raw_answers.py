@@ -79,6 +79,7 @@ def test_retry_after_is_read_beside_headers_in_any_encoding(
     gateway.answers(b"503 Busy", [(b"X-Owner", owner), (b"Retry-After", b"17")], b"")
     with pytest.raises(PlatformUnavailable) as raised:
         arcanna.request_recompute(MODEL)
+
     assert raised.value.retry_after == 17
     assert raised.value.effect_unknown
     assert len(gateway.heads) == 1
@@ -93,5 +94,6 @@ def test_non_http_answer_to_request_leaves_its_effect_unknown(
     gateway.answer = answer
     with pytest.raises(PlatformUnavailable, match="gave no answer to POST") as raised:
         arcanna.request_recompute(MODEL)
+
     assert raised.value.effect_unknown
     assert len(gateway.heads) == 1

@@ -333,4 +333,5 @@ def test_reported_abort_is_resumed_before_the_check_up_is_due(scene: Scene, told
     scene.stop_execution()
     scene.behaves(SHORT)
     ends_fresh(scene, told, posts=1)
+
     assert [execution["status"] for execution in scene.executions()] == ["ABORTED", "SUCCEEDED"]

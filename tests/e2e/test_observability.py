@@ -230,6 +230,7 @@ def test_documented_metrics_are_exactly_the_emitted_ones(emitted: Emitted) -> No
         for names, meaning in table(section("What it emits"), "metric")
         for name in re.findall(r"`(\w+)`", names)
     }
+
     assert documented == {name: sorted(by - {"by service"}) for name, by in dimensions.items()}
 
 

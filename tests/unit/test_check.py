@@ -126,6 +126,7 @@ def test_somebody_elses_result_does_not_complete_a_failed_run(follower: Follower
     of_another = "2025-01-15T14:29:59Z"
     follower.look(60, **busy(of_another))
     follower.look(100, **idle(of_another))
+
     assert reason_of(follower.look(100 + CONFIRMATION, **idle(of_another))) == "NoNewResult"
 
 
@@ -146,6 +147,7 @@ def test_unseen_short_recompute_with_clock_skew_completes_after_the_start_grace(
     ended = "2025-01-15T14:30:01Z"
     for elapsed in (5, 100, 599, 600):
         assert follower.look(elapsed, **idle(ended))["status"] == "running"
+
     assert follower.look(600 + CONFIRMATION, **idle(ended))["status"] == "completed"
 
 
@@ -187,6 +189,7 @@ def test_confirmation_restarts_when_the_platform_recomputes_again(follower: Foll
     follower.look(100, **busy())
     follower.look(200, **idle())
     follower.look(230, **busy())
+
     assert follower.look(200 + CONFIRMATION, **idle())["status"] == "running"
 
 
@@ -201,6 +204,7 @@ def test_deleted_model_fails_the_run(follower: Follower) -> None:
     follower.look(10, **busy())
     follower.platform.metrics = answer(404, json={"error": "Model not found", "details": ""})
     failed = follower.look(20)
+
     assert (failed["status"], reason_of(failed), failed["polls"]) == ("failed", "Rejected", 2)
     assert "Model not found" in failed["detail"]
 
@@ -294,6 +298,7 @@ def test_unknown_active_model_after_the_deadline_counts_as_changed(given_answer:
     follower = Follower(OF_ACTIVE)
     follower.platform.job = given_answer
     done = follower.look(DEADLINE, **idle(DONE))
+
     assert done["status"] == "completed"
     assert outcome_of(done)["result"]["active_changed"]
 
@@ -360,6 +365,7 @@ def test_week_long_run_stays_within_the_executions_event_limit(
         if patience:
             follower.platform.metrics = answer(429, headers={"Retry-After": patience})
         elapsed += follower.look(elapsed, **({} if patience else busy()))["wait_seconds"]
+
     assert 1000 < follower.last["polls"] < 25_000 / 9
 
 
@@ -454,6 +460,7 @@ def test_counts_may_be_floats() -> None:
     after = {"Escalate": {"true_positives": 50.0, "false_negatives": 50.0, "recall": 0.5}}
     run = a_run(baseline=before, gate={"largest_drop": {"Escalate.recall": 0.02}, "minimum_samples": 30})
     done = Follower(run).look(400, **idle(DONE), metrics_per_decision=after)
+
     assert told(done)["Recompute Completed"]["verdict"] == "regressed"
 
 

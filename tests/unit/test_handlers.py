@@ -214,6 +214,7 @@ def test_invalid_check_event_is_bad_input(event: Any) -> None:
 def test_log_lines_name_the_invocation(logs: Logs) -> None:
     trigger_recompute.handler({"Records": [message(7, "garbage")]}, Invocation())
     (line,) = logs.lines
+
     assert line["function_request_id"] == Invocation.aws_request_id
     assert (line["message"], line["message_id"], line["reason"]) == (
         "unusable message",

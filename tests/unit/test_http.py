@@ -88,4 +88,5 @@ def test_redirect_is_returned_and_not_followed(location: str) -> None:
     moved = httpx.MockTransport(lambda _: httpx.Response(302, headers=headers, stream=Pieces([b"moved"])))
     with BoundedClient(transport=moved) as http:
         response = http.post("https://arcanna.example/")
+
     assert (response.status_code, response.content) == (302, b"moved")

@@ -105,6 +105,7 @@ def test_environment_of_another_checkout_is_left_alone(commands: Commands, tmp_p
     other.mkdir()
     (other / "theirs").touch()
     install.TOOLS.symlink_to(other)
+
     assert install.main("tools") == 0
     assert (other / "theirs").exists()
     assert not install.TOOLS.is_symlink()
@@ -234,6 +235,7 @@ def test_concurrent_installations_install_once(tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     for process in (first, second):
         process.communicate(timeout=60)
+
     assert (first.returncode, second.returncode) == (0, 0)
     assert not (tmp_path / "second").exists()
 

@@ -68,6 +68,7 @@ def test_secret_without_a_key_is_a_finding_about_the_key() -> None:
 def test_missing_scope_is_named(lacking: str) -> None:
     platform = ScriptedPlatform(scopes=answer(json=[scope for scope in BOTH if scope != lacking]))
     found = {f.check: f for f in preflight(platform.client(), NIGHTLY, lambda: 100.0)}
+
     assert found["scopes"].reason == "ScopesMissing"
     assert found["scopes"].detail == f"The key lacks {lacking}"
     assert found["key"].reason is None

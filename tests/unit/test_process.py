@@ -153,6 +153,7 @@ def test_exit_status_is_the_commands_return_value(returned: str, status: int) ->
 def test_bug_prints_a_traceback() -> None:
     process = start("run(lambda: 1 / 0)")
     _, err = process.communicate(timeout=30)
+
     assert process.returncode == 1
     assert "ZeroDivisionError" in err
 
@@ -191,6 +192,7 @@ def test_marks_become_ascii_if_the_terminal_cannot_show_them(
     own = {**ENVIRONMENT, "PYTHONUTF8": "", "PYTHONIOENCODING": "", **environment}
     command = [sys.executable, "-c", IMPORTS + MARKS]
     done = subprocess.run(command, env=own, capture_output=True, check=True)  # noqa: S603
+
     assert (done.stdout, done.stderr) == (shown, b"")
 
 
@@ -210,6 +212,7 @@ def test_operators_commands_print_in_any_locale(command: str, says: bytes, local
         capture_output=True,
         check=False,
     )
+
     assert (done.returncode, done.stderr) == (2, b"")
     assert done.stdout.startswith(says)
 
@@ -221,6 +224,7 @@ def test_unknown_encoding_is_treated_as_ascii(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "stderr", None)
     fit_output()
     print("✓ é", flush=True)
+
     assert stdout.buffer.getvalue() == b"ok \\xe9\n"
 
 

@@ -206,6 +206,7 @@ def test_figures_with_too_few_alerts_are_no_reference() -> None:
 def test_missing_or_thin_figure_is_noticed_under_a_rule_for_all_decisions() -> None:
     rules = Rules({"*.recall": 0.05}, {}, 30)
     gone, thin = shown(Drop=decision(855, 45)), shown(Drop=decision(855, 45), Escalate=decision(9, 1))
+
     assert story(BEFORE, gone, gone, BEFORE, rules=rules) == ["not_judged", "not_judged", "unchanged"]
     assert judged(thin, rules) == (
         "not_judged",
@@ -217,6 +218,7 @@ def test_reference_has_only_compared_figures_and_a_bounded_size() -> None:
     decisions: dict[str, Any] = {f"Decision {number}": decision(90, 10) for number in range(1000)}
     decisions["Escalate"] = decision(90, 10)
     kept = next_reference(None, shown(**decisions), RULES, None, "not_judged")
+
     assert "Escalate.recall" in kept  # which a rule names
     assert {name.rpartition(".")[2] for name in kept} == {"overall_accuracy", "recall"}
     assert "overall_accuracy" in kept
@@ -250,6 +252,7 @@ def test_named_figure_based_on_too_few_alerts_is_not_judged() -> None:
 def test_unnamed_decision_with_too_few_alerts_is_named_and_not_judged() -> None:
     rare = shown(accuracy=0.99, Drop=decision(855, 45), Escalate=decision(90, 10), Investigate=decision(0, 5))
     verdict, why = judged(rare, before=rare | {"overall_accuracy": 0.9})
+
     assert verdict == "improved"
     assert why.split("; ") == [
         "overall_accuracy rose from 0.900 to 0.990",
@@ -267,6 +270,7 @@ def test_model_without_a_named_decision_anymore_is_not_judged() -> None:
 def test_new_decision_is_named_and_not_judged() -> None:
     after = shown(Drop=decision(855, 45), Escalate=decision(90, 10), Investigate=decision(50, 50))
     verdict, why = judged(after)
+
     assert verdict == "unchanged"
     assert "Investigate.recall is missing before" in why
 
@@ -274,6 +278,7 @@ def test_new_decision_is_named_and_not_judged() -> None:
 def test_named_decision_that_the_model_never_had_is_ignored() -> None:
     phishing = shown(Spam=decision(900, 100))
     verdict, why = judged(phishing, before=phishing)
+
     assert verdict == "unchanged"
     assert "this model has no Escalate.recall" in why
 
@@ -305,6 +310,7 @@ def as_floats(value: Any) -> Any:
 def test_counts_are_read_as_integers_or_floats() -> None:
     after = shown(Drop=decision(855, 45), Escalate=decision(50, 50))
     found = assess(BEFORE, after, RULES)
+
     assert found["verdict"] == "regressed"
     assert assess(as_floats(BEFORE), as_floats(after), RULES) == found
     assert assess(BEFORE, as_floats(after), RULES) == found
@@ -329,6 +335,7 @@ def test_reasons_and_differences_are_limited_with_named_figures_first() -> None:
     fewer: dict[str, Any] = {name: decision(500, 500) for name in many}
     before, after = shown(**many, Escalate=decision(90, 10)), shown(**fewer, Escalate=decision(80, 20))
     found = assess(before, after, RULES)
+
     assert found["verdict"] == "regressed"
     assert len(found["why"]) == 1000
     assert found["why"].endswith("...")
@@ -360,6 +367,7 @@ def test_verdict_for_any_metrics_matches_the_events_schema(
     validate(json.loads(json.dumps(found, allow_nan=False)), ASSESSMENT)
     kept = next_reference(before, after, rules, None, found["verdict"])
     again = assess(before, after, rules, json.loads(json.dumps(kept, allow_nan=False)))
+
     assert again["verdict"] == found["verdict"] or found["verdict"] in ("improved", "not_judged")
 
 
@@ -375,6 +383,7 @@ def test_swapping_before_and_after_swaps_improved_and_regressed(
     rules = Rules({"*.recall": 0.05}, {}, 30)
     one, other = shown(Escalate=decision(right, missed)), shown(Escalate=decision(right_now, missed_now))
     opposite = {"improved": "regressed", "regressed": "improved", "unchanged": "unchanged"}
+
     assert judged(one, rules, other)[0] == opposite[judged(other, rules, one)[0]]
 
 
