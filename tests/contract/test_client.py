@@ -33,6 +33,7 @@ from tests.support.arcanna import (
     KeyInfo,
     labelled_alerts,
 )
+from tests.support.arcanna.alerts import TYPICAL_ACCURACY
 from tests.support.doubles import Logs, ScriptedPlatform, answer, metrics_body
 from tests.support.waiting import eventually
 
@@ -236,8 +237,7 @@ def running() -> Iterator[ArcannaServer]:
         98: Job("untrained", ()),
     }
     alerts = InMemoryAlerts()
-    accuracy = {"Drop": 0.9, "Investigate": 0.8, "Escalate": 0.7}
-    alerts.put(1234, MODEL.model_id, "alerts.csv", labelled_alerts(50, accuracy, seed=1))
+    alerts.put(1234, MODEL.model_id, "alerts.csv", labelled_alerts(50, TYPICAL_ACCURACY, seed=1))
     with ArcannaServer(jobs, alerts) as server:
         yield server
 

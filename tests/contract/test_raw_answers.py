@@ -3,7 +3,6 @@
 import json
 import socketserver
 from collections.abc import Iterator
-from threading import Thread
 
 import pytest
 
@@ -11,6 +10,7 @@ from arcanna_metrics.errors import PlatformUnavailable
 from arcanna_metrics.platform.client import Arcanna, RecomputeRequest
 from arcanna_metrics.platform.http import BoundedClient
 from tests.support.doubles import API_KEY, MODEL, metrics_body, request_body
+from tests.support.serving import serving, url_of
 
 OWNERS = [b"Z\xfcrich", "Zürich".encode(), bytes(range(128, 256)), b"\xff\xfe", b"=?utf-8?q?Z=C3=BCrich?="]
 NAMES = [b"X-Owner", b"Set-Cookie", b"Location", b"Content-Type", b"Server", b"Via", b"Date"]
@@ -43,18 +43,13 @@ class _Handler(socketserver.StreamRequestHandler):
 
 @pytest.fixture
 def gateway() -> Iterator[Gateway]:
-    server = Gateway()
-    thread = Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Gateway()) as gateway:
+        yield gateway
 
 
 @pytest.fixture
 def arcanna(gateway: Gateway) -> Iterator[Arcanna]:
-    with BoundedClient(base_url=f"http://127.0.0.1:{gateway.server_address[1]}", trust_env=False) as http:
+    with BoundedClient(base_url=url_of(gateway), trust_env=False) as http:
         yield Arcanna(http, lambda read_again: API_KEY)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from arcanna_metrics_cli import __main__ as operate
 from arcanna_metrics_cli import view
-from tests.e2e.scene import CHECK, MODELS, TRIGGER, Mailbox, Scene, received
+from tests.e2e.scene import CHECK, MODELS, TRIGGER, Mailbox, Scene, emitted, received
 from tests.support.arcanna.platform import Behaviour
 from tests.support.harness import Installation
 from tests.support.waiting import eventually
@@ -106,9 +106,7 @@ class Desk:
 
     def emitted(self, metric: str, since: float = 0.0) -> list[float]:
         """The values of a metric that were emitted after `since` (epoch seconds)."""
-        records = [line for line in self._lines(metric) if metric in line and "_aws" in line]
-        values = [r[metric] for r in records if r["_aws"]["Timestamp"] / 1000 >= since]
-        return [v for value in values for v in (value if isinstance(value, list) else [value])]
+        return emitted(self.here, metric, since)
 
     def _lines(self, part: str) -> list[dict[str, Any]]:
         """The lines of both functions that are JSON objects with that part."""

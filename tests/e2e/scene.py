@@ -18,7 +18,7 @@ from arcanna_metrics.protocol.ledger import Ledger
 from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso
-from tests.support.arcanna.alerts import labelled_alerts
+from tests.support.arcanna.alerts import TYPICAL_ACCURACY, labelled_alerts
 from tests.support.arcanna.faults import Endpoint, Fault
 from tests.support.arcanna.front_door import ReceivedRequest
 from tests.support.arcanna.platform import FOR_EVER, Behaviour, Recompute
@@ -35,7 +35,6 @@ OTHER_MODELS = ("generic-1-77-model-1751030400.hdf5", "generic-1-77-model-176103
 TRIGGER, CHECK = "TriggerRecomputeFunction", "CheckStatusFunction"
 TRIGGER_ROLE, CHECK_ROLE, WORKFLOW_ROLE = f"{TRIGGER}Role", f"{CHECK}Role", "RecomputeWorkflowRole"
 
-ACCURACY = {"Drop": 0.9, "Investigate": 0.8, "Escalate": 0.7}
 SWEEP = '{"sweep": true}'
 VISIBILITY = "4"
 """Seconds until SQS delivers a killed invocation's messages again. The template's 12 minutes are too long."""
@@ -43,7 +42,7 @@ VISIBILITY = "4"
 
 def alerts(seed: int = 1) -> str:
     """20 labelled alerts; with another seed, other ones."""
-    return labelled_alerts(20, ACCURACY, seed=seed, first_id=seed * 20)
+    return labelled_alerts(20, TYPICAL_ACCURACY, seed=seed, first_id=seed * 20)
 
 
 @dataclass
@@ -350,10 +349,11 @@ def edited_routes(here: Installation, document: object) -> Iterator[None]:
         restart(here)
 
 
-def emitted(here: Installation, metric: str) -> list[float]:
-    """All values of a metric that the functions have emitted."""
+def emitted(here: Installation, metric: str, since: float = 0.0) -> list[float]:
+    """The values of a metric that the functions have emitted after `since` (epoch seconds)."""
     records = [record for name in (TRIGGER, CHECK) for record in here.cloud.log_records(name)]
-    values = [record[metric] for record in records if "_aws" in record and metric in record]
+    emissions = [record for record in records if "_aws" in record and metric in record]
+    values = [record[metric] for record in emissions if record["_aws"]["Timestamp"] / 1000 >= since]
     return [float(v) for value in values for v in (value if isinstance(value, list) else [value])]
 
 

@@ -105,7 +105,9 @@ def killed_with_the_claim(scene: Scene, told: Mailbox, step: Step, how: ApiFault
 
     ends_fresh(scene, told, posts)
     assert scene.entry().history[-1]["run_id"] != first
-    lines = [line for line in scene.here.log_entries(TRIGGER) if line.get("message") == "run taken back"]
+    lines = [
+        line for line in scene.here.cloud.log_records(TRIGGER) if line.get("message") == "run taken back"
+    ]
     assert first in [line["run_id"] for line in lines]
 
 

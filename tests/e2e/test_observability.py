@@ -18,7 +18,6 @@ from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Check, Run
 from arcanna_metrics.runs.start import cause_of, first_check, new_run
 from tests.e2e.scene import (
-    ACCURACY,
     CHECK,
     JOB,
     OTHER_JOB,
@@ -33,7 +32,7 @@ from tests.e2e.scene import (
     settle,
 )
 from tests.e2e.steps import CLAIM, DENIED, KILLED_AFTER, SLOT, refused
-from tests.support.arcanna.alerts import labelled_alerts
+from tests.support.arcanna.alerts import TYPICAL_ACCURACY, labelled_alerts
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import FOR_EVER, SHORT, Behaviour
 from tests.support.deployment import resource
@@ -83,7 +82,7 @@ def emitted(here: Installation, new_scene: NewScene) -> Emitted:
     _let_a_claim_be_abandoned(new_scene())  # alone: the metrics of a killed invocation are lost
     _let_everything_go_wrong(here, new_scene)
     went_well = new_scene()
-    went_well.upload(body=labelled_alerts(900, ACCURACY, seed=1))
+    went_well.upload(body=labelled_alerts(900, TYPICAL_ACCURACY, seed=1))
     (execution,) = went_well.ended(1)
     went_well.upload("more.csv")  # a second run, with something to compare it with
     went_well.ended(2)

@@ -20,6 +20,7 @@ from tests.support.arcanna import (
     KeyInfo,
     labelled_alerts,
 )
+from tests.support.arcanna.alerts import TYPICAL_ACCURACY
 from tests.support.doubles import MODEL, Stack, client
 from tests.support.waiting import eventually
 
@@ -27,8 +28,7 @@ from tests.support.waiting import eventually
 @pytest.fixture(scope="session")
 def running_platform() -> Iterator[ArcannaServer]:
     alerts = InMemoryAlerts()
-    accuracy = {"Drop": 0.9, "Investigate": 0.8, "Escalate": 0.7}
-    alerts.put(1234, MODEL.model_id, "alerts.csv", labelled_alerts(50, accuracy, seed=1))
+    alerts.put(1234, MODEL.model_id, "alerts.csv", labelled_alerts(50, TYPICAL_ACCURACY, seed=1))
     jobs = {1234: Job("security-alerts", (MODEL.model_id,))}
     with ArcannaServer(jobs, alerts) as server:
         yield server
