@@ -20,7 +20,7 @@ from tests.support.arcanna.server import ArcannaServer
 from tests.support.local_cloud import LocalCloud
 from tests.support.waiting import eventually
 
-wait_for = eventually  # until all callers use its name
+wait_for = eventually  # for tests/e2e/test_operate.py, which still uses this name
 
 ROUTES: dict[str, Any] = {
     "routes": [
