@@ -33,6 +33,7 @@ from tests.support.arcanna import (
     KeyInfo,
     labelled_alerts,
 )
+from tests.support.arcanna.alerts import TYPICAL_ACCURACY
 from tests.support.doubles import Logs, ScriptedPlatform, answer, metrics_body
 from tests.support.waiting import eventually
 
@@ -86,6 +87,7 @@ def test_request_matches_the_documented_example() -> None:
     platform = ScriptedPlatform()
     platform.client(lambda read_again: "your-api-key-here").request_recompute(MODEL)
     (request,) = platform.requests
+
     assert request.method == "POST"
     assert str(request.url).endswith(
         "/api/v2/metrics/model/request_recompute_metrics"
@@ -165,6 +167,7 @@ def test_2xx_without_documented_fields_is_an_undocumented_answer(
 def test_documented_body_with_another_2xx_status_is_accepted(status: int) -> None:
     metrics, job = answer(status, json=metrics_body()), answer(status, json={"active_model_id": "m"})
     arcanna = ScriptedPlatform(metrics=metrics, job=job, request=answer(status, text=ACCEPTED)).client()
+
     assert arcanna.metrics(MODEL).timestamp == "2025-01-15T14:00:00Z"
     assert arcanna.active_model("1234") == "m"
     assert arcanna.request_recompute(MODEL) == RecomputeRequest("queued", "2025-01-15T14:30:00Z", "1234")
@@ -234,8 +237,7 @@ def running() -> Iterator[ArcannaServer]:
         98: Job("untrained", ()),
     }
     alerts = InMemoryAlerts()
-    accuracy = {"Drop": 0.9, "Investigate": 0.8, "Escalate": 0.7}
-    alerts.put(1234, MODEL.model_id, "alerts.csv", labelled_alerts(50, accuracy, seed=1))
+    alerts.put(1234, MODEL.model_id, "alerts.csv", labelled_alerts(50, TYPICAL_ACCURACY, seed=1))
     with ArcannaServer(jobs, alerts) as server:
         yield server
 

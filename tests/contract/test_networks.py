@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -39,6 +38,7 @@ from tests.support.arcanna import API_KEY, ArcannaServer, Fault, InMemoryAlerts,
 from tests.support.certificates import Authority, self_signed
 from tests.support.connect_proxy import ConnectProxy
 from tests.support.deployment import template
+from tests.support.serving import serving, url_of
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -85,29 +85,16 @@ class _Secrets(BaseHTTPRequestHandler):
         """Keeps quiet."""
 
 
-@contextmanager
-def served(server: ThreadingHTTPServer) -> Iterator[str]:
-    """Serves until the block ends; gives the URL."""
-    thread = Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 @pytest.fixture(scope="module")
 def secrets_manager() -> Iterator[str]:
-    """Its URL. Plain http on loopback, so that no proxy and no CA has to do with it."""
-    with served(ThreadingHTTPServer(("127.0.0.1", 0), _Secrets)) as url:
-        yield url
+    """The URL of a Secrets Manager: plain http on loopback, so that neither proxy nor CA plays a part."""
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), _Secrets)) as server:
+        yield url_of(server)
 
 
 @pytest.fixture
 def platform(tmp_path: Path) -> Iterator[Callable[..., ArcannaServer]]:
-    """Starts a reference server behind TLS, whose certificate is for these hosts."""
+    """Starts a reference server behind TLS. Its certificate is for the given hosts."""
     with ExitStack() as stack:
 
         def start(*hosts: str, ca: Authority = CA, expired: bool = False, prefix: str = "") -> ArcannaServer:
@@ -120,11 +107,11 @@ def platform(tmp_path: Path) -> Iterator[Callable[..., ArcannaServer]]:
 
 @pytest.fixture
 def client(secrets_manager: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Arcanna]]:
-    """The functions' client, in an environment with these variables besides."""
+    """Makes the functions' client, in an environment with additional variables."""
     opened = ExitStack()
 
     class Closed(BoundedClient):
-        """Closed after the test: a function keeps its client for as long as it lives."""
+        """Is closed after the test, because a function never closes its client."""
 
         def __init__(self, **given: Any) -> None:
             super().__init__(**given)
@@ -215,6 +202,7 @@ def test_certificate_for_another_host_or_expired_is_refused(
     server = platform(host, expired=expired)
     with pytest.raises(PlatformUnavailable, match=says) as raised:
         client(server.url, ARCANNA_CA_BUNDLE=CA.pem).active_model("1234")
+
     assert "CaBundle" not in str(raised.value)  # which would not help
     assert server.requests == []
 
@@ -250,7 +238,7 @@ def test_ca_bundle_does_not_affect_boto3(
 
 
 class _Silent(socketserver.BaseRequestHandler):
-    """Takes a request and never answers it."""
+    """Accepts a request and never answers it."""
 
     def handle(self) -> None:
         while self.request.recv(4096):
@@ -259,7 +247,7 @@ class _Silent(socketserver.BaseRequestHandler):
 
 def test_unreachable_aws_service_is_named_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     with socketserver.TCPServer(("127.0.0.1", 0), _Silent) as gone:
-        endpoint = f"http://127.0.0.1:{gone.server_address[1]}"
+        endpoint = url_of(gone)
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     says = f'send messages to a queue: .*"{endpoint}/". In a VPC, the functions need a route to it'
     with sqs(BOUNDED) as aws, pytest.raises(AwsUnavailable, match=says):
@@ -275,17 +263,10 @@ def test_unanswered_aws_call_is_tried_three_times(monkeypatch: pytest.MonkeyPatc
             asked += 1
             super().handle()
 
-    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Counted)
-    thread = Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+    with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Counted)) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url_of(server))
         with sqs(BOUNDED.merge(Config(read_timeout=0.2))) as aws, pytest.raises(AwsUnavailable, match="Read"):
             Queues(aws, "http://127.0.0.1/1/updates", "").request_all([UPDATE])
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
     assert asked == 3
 
 
@@ -344,6 +325,7 @@ def test_unreachable_proxy_is_never_bypassed(platform: Platform, client: Client)
         pass
     with pytest.raises(PlatformUnavailable, match="ConnectError"):
         client(server.url, ARCANNA_CA_BUNDLE=CA.pem, HTTPS_PROXY=gone.url).active_model("1234")
+
     assert server.requests == []
 
 
@@ -445,6 +427,7 @@ def test_https_proxy_is_verified_against_public_cas(
             with pytest.raises(PlatformUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
                 through.active_model("1234")
         assert len(proxy.tunnels) == trusted
+
     assert len(server.requests) == trusted
 
 
@@ -457,6 +440,7 @@ def test_port_and_path_prefix_of_the_base_url_are_kept(platform: Platform, clien
     prefixed = client(server.url + end, ARCANNA_CA_BUNDLE=CA.pem)
     for call in CALLS.values():
         call(prefixed)
+
     assert [request.path for request in server.requests] == [f"/soc/arcanna{path}" for path in CALLS]
 
 
@@ -477,10 +461,10 @@ def test_api_key_is_not_sent_to_redirect_target(
 
 
 def test_redirect_from_secrets_manager_is_not_followed(elsewhere: "Elsewhere", client: Client) -> None:
-    with served(ThreadingHTTPServer(("127.0.0.1", 0), _Moved)) as moved:
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), _Moved)) as moved:
         _Moved.to = elsewhere.url
         with pytest.raises(ApiKeyUnavailable):
-            client("https://arcanna.internal", AWS_ENDPOINT_URL=moved).active_model("1234")
+            client("https://arcanna.internal", AWS_ENDPOINT_URL=url_of(moved)).active_model("1234")
     assert elsewhere.connections == []
 
 
@@ -506,12 +490,12 @@ class _Moved(BaseHTTPRequestHandler):
 
 
 class Elsewhere(socketserver.ThreadingTCPServer):
-    """Another host on this machine, which hangs up on everybody and remembers it."""
+    """A server that closes every connection at once and counts them."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
         self.connections: list[object] = []
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.url = url_of(self)
 
     def process_request(self, request: object, client_address: object) -> None:
         self.connections.append(client_address)
@@ -520,13 +504,8 @@ class Elsewhere(socketserver.ThreadingTCPServer):
 
 @pytest.fixture(scope="module")
 def elsewhere() -> Iterator[Elsewhere]:
-    server = Elsewhere()
-    thread = Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Elsewhere()) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The outcome events: what is built matches the published schemas, and fits where it goes."""
+"""Outcome events match the published schemas and fit into AWS's limits."""
 
 import json
 import re
@@ -30,7 +30,7 @@ from tests.support.readme import anchor_of, runbook
 from tests.support.runs import BUS, DEADLINE, EXECUTION, PACE, REQUESTED_AT, a_run, origin
 
 MOST_DATA = 256 * 1024
-"""Bytes that the data of an execution may have, and the entries of one PutEvents call."""
+"""Most bytes of an execution's data, and of the entries of one PutEvents call."""
 
 RUN = a_run()
 AFTER = metrics_body(last_recomputed_timestamp="2025-01-15T14:33:00Z", overall_accuracy=0.7)
@@ -88,6 +88,7 @@ def test_schema_requires_every_field_and_states_the_codes_version(name: str) -> 
 def test_every_outcome_has_one_schema_and_vice_versa() -> None:
     titles = {name: schema["properties"]["detail-type"]["const"] for name, schema in SCHEMAS.items()}
     built = {entry["DetailType"] for outcome in OUTCOMES.values() for entry in outcome["events"]}
+
     assert set(titles.values()) == built
     assert all(name == title.lower().replace(" ", "-") for name, title in titles.items())
 
@@ -217,6 +218,7 @@ def test_numbers_that_eventbridge_refuses_become_null() -> None:
     """https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html"""
     odd = metrics_body(buckets_in_kb=2**63, confusion_matrix=[[-(2**63), 2**63 - 1], [float("nan"), 1e308]])
     kept = fitting(odd, 10_000)
+
     assert kept is not None
     assert (kept["buckets_in_kb"], kept["confusion_matrix"]) == (
         None,
@@ -229,6 +231,7 @@ def test_too_deeply_nested_metrics_are_left_out() -> None:
     for _ in range(100_000):
         nested = [nested]
     kept = fitting(metrics_body(confusion_matrix=nested), 10**9)
+
     assert kept is not None
     assert (kept["confusion_matrix"], kept["overall_accuracy"]) == (None, 0.75)
 
@@ -252,7 +255,7 @@ def large_metrics(name: str, number: int, score: float) -> dict[str, Any]:
     ],
 )
 def test_largest_run_fits_into_an_execution_and_one_put_events_call(name: str, decisions: int) -> None:
-    """The data of an execution at its end, of the largest parts that there can be."""
+    """The data at the end of an execution whose parts are all as large as possible."""
     before = large_metrics(name, decisions, 0.9)
     assert 0.8 * LARGEST_METRICS < len(json.dumps(before)) <= LARGEST_METRICS
     run, ended = follow(before, large_metrics(name, decisions, 0.5))
@@ -270,7 +273,7 @@ def test_largest_run_fits_into_an_execution_and_one_put_events_call(name: str, d
 
 
 def follow(before: dict[str, Any], after: dict[str, Any]) -> tuple[Run, Check]:
-    """A run with the longest ids, causes, references and rules, and how it ends."""
+    """A run with the longest ids, causes, references and rules, and its last check."""
     examples = [{"bucket": "b" * 63, "key": "\x01" * 800, "version_id": "v" * 1024}] * 5
     gate = {"largest_drop": {f"{'D' * 60}{number}.recall": 0.02 for number in range(80)} | {"*.recall": 0.02}}
     rules = read_rules(gate)

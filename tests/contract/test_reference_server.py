@@ -1,4 +1,4 @@
-"""The reference server keeps the contract, and misbehaves exactly as it is told to."""
+"""The reference server keeps the API's contract, and misbehaves exactly as configured."""
 
 import re
 import ssl
@@ -257,6 +257,7 @@ class TestAccess(OnSharedServer):
         caller = Caller(server, key)
         with caller.http:
             assert caller.call(endpoint, model_id="even if unknown").status_code == 401
+
         assert server.requests[-1].key_is_valid is False
 
     @pytest.mark.parametrize(
@@ -411,6 +412,7 @@ class TestFigures:
         alerts.put(JOB, MODEL, "small.csv", SMALL)
         caller.recompute()
         until_completed(server)
+
         assert '"true_positives":2.0' in caller.call(METRICS).text
         assert '"confusion_matrix":[[2,1],[0,1]]' in caller.call(METRICS).text
 
@@ -653,6 +655,7 @@ class TestRecomputes:
                 requested_at = datetime.fromisoformat(caller.recompute()["requested_at"])
                 until_completed(server)
                 last = datetime.fromisoformat(caller.metrics()["last_recomputed_timestamp"])
+
         assert last == requested_at
         assert datetime.now(UTC) - last >= slow_by
 
@@ -740,6 +743,7 @@ class TestFaults(OnSharedServer):
             caller.call(RECOMPUTE)
         except httpx.TransportError:
             assert "drop" in what
+
         assert times_asked(server) - asked_before == (1 if after_effect else 0)
 
     @pytest.mark.parametrize("after_effect", [False, True])
@@ -749,6 +753,7 @@ class TestFaults(OnSharedServer):
         caller = Caller(server, timeout=0.2)
         with caller.http, pytest.raises(httpx.ReadTimeout):
             caller.call(RECOMPUTE)
+
         assert times_asked(server) - asked_before == (1 if after_effect else 0)
 
     def test_slow_fault_delays_the_real_answer(self, server: ArcannaServer, caller: Caller) -> None:
@@ -795,6 +800,7 @@ class TestFaults(OnSharedServer):
     ) -> None:
         asked_before = times_asked(server)
         server.add_fault(Fault(fields={"status": "pondering", "job_id": None}, without=("requested_at",)))
+
         assert caller.recompute() == {
             "message": "Metrics recomputation initiated successfully",
             "job_id": None,
@@ -954,6 +960,7 @@ class TestNetwork:
             for caller in (first, first, second):
                 caller.metrics()
         a, b, c = (request.peer_port for request in server.requests)
+
         assert a == b != c
 
     def test_server_serves_tls_with_a_private_certificate(

@@ -35,7 +35,7 @@ def here(worker_id: str) -> Iterator[Installation]:
 
 @pytest.fixture(scope="package")
 def new_scene(here: Installation) -> NewScene:
-    """Gives a model of job 1234 that no other test has, as a target."""
+    """Gives a scene with a model of job 1234 that no other test uses."""
     models = itertools.chain(MODELS)
     return lambda: Scene(here, next(models))
 

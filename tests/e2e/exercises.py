@@ -1,4 +1,4 @@
-"""The runbook, exercised: each situation is brought about, looked at as the page says, and remedied by it.
+"""Exercises of the runbook: each causes a situation, looks at it and remedies it as the page says.
 
 All on one installation: most situations side by side, each on a model of its own, and then one by one those
 that concern everybody. `test_runbook.py` plays them. `tests/unit/test_runbook.py` compares the sections and
@@ -63,9 +63,9 @@ PARAMETERS = {
     "RunDeadlineSeconds": "30",
 }
 VISIBILITY = "15"
-"""Seconds until what was not recorded comes back. The template's twelve minutes are too long here."""
+"""Seconds until SQS delivers an unrecorded message again. The template's 12 minutes are too long."""
 AT_ONCE = 5
-"""Exercises side by side: fewer than there are slots."""
+"""Exercises that run at the same time. Fewer than there are slots."""
 
 DEAD, WAIT, FAIL = "Dead letters", "Updates wait", "Runs fail"
 WORSE, KEY, WRONG, FUNCTIONS = (
@@ -82,7 +82,7 @@ Play = Callable[[Desk], None]
 
 
 class Exercise(NamedTuple):
-    """`rows` are the section and the reason of its table.
+    """`rows` are sections and reasons of the runbook's tables.
 
     Exercises that concern everybody are played one by one, in the order in which they stand here.
     """
@@ -119,7 +119,7 @@ NOT_HERE: Mapping[tuple[str, str], str] = {
 
 @contextmanager
 def denied(scene: Scene, step: Step) -> Iterator[None]:
-    """Takes a permission away, as far as it concerns the model, and gives it back."""
+    """Denies a permission for calls about the model until the block ends."""
     fault = step.meets(refused(times=1000), scene)
     try:
         yield
@@ -131,7 +131,7 @@ def denied(scene: Scene, step: Step) -> Iterator[None]:
 
 
 @exercises((DEAD, "BadInput"))
-def what_is_not_understood_is_corrected_by_its_sender(desk: Desk) -> None:
+def unusable_message_is_corrected_by_its_sender(desk: Desk) -> None:
     scene = desk.scene()
     send(desk.here, {"job_id": JOB, "model": scene.model})
     shows(desk.dead_letter("BadInput", scene.model), "BadInput", "unknown field 'model'")
@@ -145,7 +145,7 @@ def what_is_not_understood_is_corrected_by_its_sender(desk: Desk) -> None:
 
 
 @exercises((DEAD, "NotSubscribed"))
-def a_topic_that_asks_whether_it_may_send(desk: Desk) -> None:
+def unconfirmed_topic_subscription_is_confirmed(desk: Desk) -> None:
     scene, sns, outputs = desk.scene(), desk.here.cloud.client("sns"), desk.here.cloud.outputs
     topic = sns.create_topic(Name="uploads")["TopicArn"]
     url = f"{desk.here.cloud.url}/?Action=ConfirmSubscription&TopicArn={topic}&Token=token"
@@ -162,7 +162,7 @@ def a_topic_that_asks_whether_it_may_send(desk: Desk) -> None:
 
 
 @exercises((DEAD, "any other"))
-def an_event_that_was_sent_to_the_trigger_directly(desk: Desk) -> None:
+def failed_direct_event_is_redriven(desk: Desk) -> None:
     scene = desk.scene()
     with denied(scene, RECORD):
         desk.here.cloud.client("lambda").invoke(
@@ -180,7 +180,7 @@ def an_event_that_was_sent_to_the_trigger_directly(desk: Desk) -> None:
 
 
 def waits(desk: Desk, scene: Scene, reason: str, quoted: str) -> None:
-    """Takes the section's first look at an update that waits for that reason."""
+    """Checks what the section tells people to look at first, for an update that waits for that reason."""
     (attempt, *_) = eventually("an attempt", lambda: desk.lines("attempt failed", scene.model))
     assert attempt["reason"] == reason
     shows(attempt["detail"], quoted)
@@ -190,7 +190,7 @@ def waits(desk: Desk, scene: Scene, reason: str, quoted: str) -> None:
 
 
 @exercises((WAIT, "PlatformBusy"))
-def what_somebody_else_recomputes_is_requested_when_they_are_done(desk: Desk) -> None:
+def update_waits_until_somebody_elses_recompute_has_ended(desk: Desk) -> None:
     scene = desk.scene(FOR_EVER)
     scene.recompute_by_somebody_else()
     eventually("theirs", lambda: scene.served()["is_recomputing_metrics"])
@@ -203,7 +203,7 @@ def what_somebody_else_recomputes_is_requested_when_they_are_done(desk: Desk) ->
 
 
 @exercises((WAIT, "ActiveModelChanged"))
-def an_active_model_that_changes_while_its_run_is_being_started(desk: Desk) -> None:
+def active_model_changed_during_the_start_is_retried(desk: Desk) -> None:
     arcanna, (after, before) = desk.here.arcanna, OTHER_MODELS
     scene = Scene(desk.here, after, str(OTHER_JOB), active=True)
     arcanna.add_fault(Fault("metrics", before, status=404, slow=3.0))  # it has been removed
@@ -218,7 +218,7 @@ def an_active_model_that_changes_while_its_run_is_being_started(desk: Desk) -> N
 
 
 @exercises((WAIT, "AwsUnavailable"), (FUNCTIONS, "AccessDenied"))
-def what_lacked_a_permission_goes_on_when_it_is_back(desk: Desk) -> None:
+def missing_permission_is_restored(desk: Desk) -> None:
     scene = desk.scene()
     with denied(scene, START):
         scene.request()
@@ -228,7 +228,7 @@ def what_lacked_a_permission_goes_on_when_it_is_back(desk: Desk) -> None:
 
 
 @exercises((WAIT, "none, and runs are under way"))
-def a_run_that_is_not_finished(desk: Desk) -> None:
+def update_waits_for_a_long_run(desk: Desk) -> None:
     scene = desk.scene()
     scene.long_under_way()
     since = time.time()
@@ -244,7 +244,7 @@ def a_run_that_is_not_finished(desk: Desk) -> None:
 
 
 def has_failed(desk: Desk, scene: Scene, reason: str) -> None:
-    """Waits for the failure, and takes the section's first look at it."""
+    """Waits for the failure, and checks what the section tells people to look at first."""
     scene.until(reason, lambda _: scene.last_failure().get("reason") == reason)
     run_id = scene.last_failure()["run_id"]
     eventually("its end", lambda: run_id in [e["name"] for e in scene.executions() if e.get("error")])
@@ -262,7 +262,7 @@ def has_failed(desk: Desk, scene: Scene, reason: str) -> None:
 
 
 @exercises((FAIL, "NeverStarted"), (FAIL, "NoNewResult"), (FAIL, "DeadlinePassed"))
-def recomputes_that_go_wrong_complete_when_all_is_well_at_arcanna(desk: Desk) -> None:
+def failed_recompute_is_requested_again(desk: Desk) -> None:
     scenes = {
         "NeverStarted": desk.scene(Behaviour(never_starts=True)),
         "NoNewResult": desk.scene(Behaviour(delay=0.2, looks=1, fails=True)),
@@ -277,7 +277,7 @@ def recomputes_that_go_wrong_complete_when_all_is_well_at_arcanna(desk: Desk) ->
 
 
 @exercises((FAIL, "RequestFailed"))
-def what_arcanna_refused_to_begin_completes_when_it_does_not(desk: Desk) -> None:
+def request_answered_as_failed_is_made_again(desk: Desk) -> None:
     scene = desk.scene()
     scene.meets(Fault("recompute", fields={"status": "failed"}))
     scene.request()
@@ -286,7 +286,7 @@ def what_arcanna_refused_to_begin_completes_when_it_does_not(desk: Desk) -> None
 
 
 @exercises((FAIL, "Rejected"))
-def what_arcanna_does_not_know_is_trained(desk: Desk) -> None:
+def unknown_model_is_trained(desk: Desk) -> None:
     scene = desk.scene()
     desk.here.arcanna.remove_model(JOB, scene.model)
     scene.request()
@@ -296,7 +296,7 @@ def what_arcanna_does_not_know_is_trained(desk: Desk) -> None:
 
 
 @exercises((FAIL, "NotChecked"))
-def a_run_that_could_not_be_checked_is_requested_again_by_itself(desk: Desk) -> None:
+def unchecked_run_is_requested_again_automatically(desk: Desk) -> None:
     scene = desk.scene()
     with denied(scene, INVOKE_CHECK):
         scene.request()
@@ -308,7 +308,7 @@ def a_run_that_could_not_be_checked_is_requested_again_by_itself(desk: Desk) -> 
 
 
 @exercises((FAIL, "NotTold"))
-def an_outcome_that_could_not_be_told(desk: Desk) -> None:
+def unpublished_outcome_is_requested_again(desk: Desk) -> None:
     scene = desk.scene()
     with denied(scene, PUBLISH):
         scene.request()
@@ -322,7 +322,7 @@ def an_outcome_that_could_not_be_told(desk: Desk) -> None:
 
 
 @exercises((FAIL, "ABORTED"))
-def an_execution_that_was_stopped_by_hand_goes_on_in_another_one(desk: Desk) -> None:
+def stopped_execution_is_resumed_in_another_one(desk: Desk) -> None:
     scene = desk.scene()
     scene.long_under_way()
     run_id = scene.entry().run_id
@@ -336,7 +336,7 @@ def an_execution_that_was_stopped_by_hand_goes_on_in_another_one(desk: Desk) -> 
 
 
 @exercises((FAIL, "another error"))
-def a_release_that_failed_is_made_by_another_execution(desk: Desk) -> None:
+def failed_release_is_made_by_another_execution(desk: Desk) -> None:
     scene = desk.scene()
     with denied(scene, RELEASE):
         scene.request()
@@ -361,14 +361,14 @@ MISSES_ESCALATIONS = {**GOOD, "Escalate": 0.4}
 
 
 def recomputed(desk: Desk, scene: Scene, name: str, accuracy: Mapping[str, float]) -> str:
-    """The verdict on the model after labels for the same 600 alerts, anew."""
+    """Labels the same 600 alerts again. Returns the verdict on the recomputed model."""
     scene.upload(name, labelled_alerts(600, accuracy, seed=1))
     desk.recomputed(scene)
     return scene.entry().history[-1]["verdict"]
 
 
 @exercises((WORSE, ONLY_WAY))
-def a_model_that_got_worse_gets_better_with_corrected_labels(desk: Desk) -> None:
+def regressed_model_improves_with_corrected_labels(desk: Desk) -> None:
     scene = desk.scene()
     recomputed(desk, scene, "1.csv", GOOD)
     assert recomputed(desk, scene, "2.csv", MISSES_ESCALATIONS) == "regressed"
@@ -383,7 +383,7 @@ def a_model_that_got_worse_gets_better_with_corrected_labels(desk: Desk) -> None
 
 
 @exercises((WORSE, ONLY_WAY))
-def a_model_that_got_worse_and_is_to_stay_so_is_accepted(desk: Desk) -> None:
+def regressed_model_is_accepted(desk: Desk) -> None:
     scene = desk.scene()
     recomputed(desk, scene, "1.csv", GOOD)
     assert recomputed(desk, scene, "2.csv", MISSES_ESCALATIONS) == "regressed"
@@ -401,8 +401,8 @@ def a_model_that_got_worse_and_is_to_stay_so_is_accepted(desk: Desk) -> None:
 # --- What concerns everybody, one by one -----------------------------------------------------------------
 
 
-def an_outage(desk: Desk, reason: str, outage: Fault, quoted: str, remedy: str) -> None:
-    """Nothing is to be done but to end it."""
+def outage_ends(desk: Desk, reason: str, outage: Fault, quoted: str, remedy: str) -> None:
+    """An update waits during the outage and is recomputed after it, without any other action."""
     scene = desk.scene()
     desk.here.arcanna.add_fault(outage)
     scene.request()
@@ -416,19 +416,19 @@ def an_outage(desk: Desk, reason: str, outage: Fault, quoted: str, remedy: str) 
 
 
 @exercises((WAIT, "PlatformUnavailable"), one_by_one=True)
-def what_waited_for_arcanna_goes_on_when_it_is_up(desk: Desk) -> None:
+def update_waits_until_arcanna_is_up(desk: Desk) -> None:
     down = Fault(times=None, status=503, body="down for maintenance")
-    an_outage(desk, "PlatformUnavailable", down, "down for maintenance", "the way open from the functions")
+    outage_ends(desk, "PlatformUnavailable", down, "down for maintenance", "the way open from the functions")
 
 
 @exercises((WAIT, "UndocumentedAnswer"), one_by_one=True)
-def what_a_proxy_answered_goes_on_when_arcanna_answers(desk: Desk) -> None:
+def update_waits_until_arcanna_answers_instead_of_a_proxy(desk: Desk) -> None:
     proxy = Fault(times=None, status=200, body="<html>Log in")
-    an_outage(desk, "UndocumentedAnswer", proxy, "<html>Log in", "or a proxy?")
+    outage_ends(desk, "UndocumentedAnswer", proxy, "<html>Log in", "or a proxy?")
 
 
 @exercises((WAIT, "none, and all slots are taken"), one_by_one=True)
-def slots_that_are_all_taken(desk: Desk) -> None:
+def update_waits_for_a_slot(desk: Desk) -> None:
     slow, scene = [desk.scene(FOR_EVER) for _ in range(SLOTS)], desk.scene()
     for each in slow:
         each.request()
@@ -449,7 +449,7 @@ def slots_that_are_all_taken(desk: Desk) -> None:
 
 
 @exercises((WAIT, "none, and the queue is long"), (FUNCTIONS, "no invocations"), one_by_one=True)
-def a_trigger_that_is_not_invoked(desk: Desk) -> None:
+def disabled_event_source_and_sweep_are_enabled(desk: Desk) -> None:
     scene, queue = desk.scene(), partial(desk.here.cloud.messages, "UpdatesQueue")
     functions = desk.here.cloud.client("lambda")
     (mapping,) = functions.list_event_source_mappings()["EventSourceMappings"]
@@ -474,7 +474,7 @@ def set_sweep(desk: Desk, state: str) -> None:
 
 
 @exercises((DEAD, "none"), (FUNCTIONS, "none"), one_by_one=True)
-def a_message_that_kills_the_trigger(desk: Desk) -> None:
+def message_that_kills_the_trigger_is_redriven(desk: Desk) -> None:
     scene, sqs = desk.scene(), desk.here.cloud.client("sqs")
     queue = desk.here.cloud.outputs["UpdatesQueueUrl"]
     before = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["RedrivePolicy"])["Attributes"]
@@ -498,7 +498,7 @@ BROKEN = {"routes": [{"name": "broken"}]}
 
 
 @exercises((WRONG, ONLY_WAY), one_by_one=True)
-def routes_that_are_wrong(desk: Desk) -> None:
+def invalid_routes_are_corrected(desk: Desk) -> None:
     meanwhile, scene = desk.scene(), desk.scene()
     with edited_routes(desk.here, BROKEN):
         meanwhile.upload()
@@ -517,7 +517,7 @@ def routes_that_are_wrong(desk: Desk) -> None:
 
 
 @exercises((WRONG, ONLY_WAY), one_by_one=True)
-def routes_that_cannot_be_read(desk: Desk) -> None:
+def unreadable_routes_become_readable(desk: Desk) -> None:
     scene, role = desk.scene(), desk.here.cloud.physical_id(TRIGGER_ROLE)
     fault = desk.here.cloud.inject(ApiFault("ssm", "GetParameter", DENIED, 400, times=1000, role=role))
     restart(desk.here)
@@ -532,7 +532,7 @@ def routes_that_cannot_be_read(desk: Desk) -> None:
 
 
 @exercises((FUNCTIONS, "ConfigurationError"), one_by_one=True)
-def routes_without_any_version_that_is_valid(desk: Desk) -> None:
+def routes_without_a_valid_version_are_corrected(desk: Desk) -> None:
     scene, ssm = desk.scene(), desk.here.cloud.client("ssm")
     for _ in range(20):
         ssm.put_parameter(
@@ -551,7 +551,7 @@ def routes_without_any_version_that_is_valid(desk: Desk) -> None:
 
 
 @exercises((FAIL, "Rejected"), one_by_one=True)
-def a_route_that_leads_to_no_model(desk: Desk) -> None:
+def route_to_an_unknown_model_is_corrected(desk: Desk) -> None:
     scene, unknown = desk.scene(), Scene(desk.here, "generic-1-1234-model-1.hdf5")
     astray, right = ({**ASTRAY, "targets": [each.target._asdict()]} for each in (unknown, scene))
     with edited_routes(desk.here, {"routes": [*ROUTES["routes"], astray]}):
@@ -569,7 +569,7 @@ ASTRAY = {"name": "astray", "keys": ["astray/*"]}
 
 
 @exercises((NOTHING, ONLY_WAY), one_by_one=True)
-def uploads_that_lead_to_nothing(desk: Desk) -> None:
+def bucket_without_notifications_is_connected(desk: Desk) -> None:
     scene, s3, bucket = desk.scene(), desk.here.cloud.client("s3"), desk.here.bucket
     desk.here.upload("elsewhere/alerts.csv", "1")
     desk.here.upload("elsewhere/_SUCCESS", "")
@@ -596,7 +596,7 @@ def uploads_that_lead_to_nothing(desk: Desk) -> None:
 
 
 @exercises((FUNCTIONS, "a new version that fails"), one_by_one=True)
-def a_new_version_that_fails(desk: Desk) -> None:
+def broken_version_is_replaced(desk: Desk) -> None:
     scene = desk.scene()
     with TemporaryDirectory() as folder:
         Path(folder, "app.py").write_text("raise RuntimeError('this version fails')\n")
@@ -609,17 +609,17 @@ def a_new_version_that_fails(desk: Desk) -> None:
 
 
 @exercises((KEY, ONLY_WAY), (WAIT, "Unauthorised"), one_by_one=True)
-def a_key_that_has_expired(desk: Desk) -> None:
-    a_key_is_refused(desk, "Unauthorised", "401", None, f"{API_KEY}-2")
+def expired_key_is_replaced(desk: Desk) -> None:
+    refused_key_is_replaced(desk, "Unauthorised", "401", None, f"{API_KEY}-2")
 
 
 @exercises((KEY, ONLY_WAY), (WAIT, "ApiKeyUnavailable"), one_by_one=True)
-def a_secret_without_a_key(desk: Desk) -> None:
-    a_key_is_refused(desk, "ApiKeyUnavailable", "does not hold an API key", "no key", f"{API_KEY}-3")
+def secret_without_a_key_is_filled(desk: Desk) -> None:
+    refused_key_is_replaced(desk, "ApiKeyUnavailable", "does not hold an API key", "no key", f"{API_KEY}-3")
 
 
 @exercises((KEY, ONLY_WAY), (WAIT, "ApiKeyMissing"), one_by_one=True)
-def a_secret_that_nobody_has_filled_yet(desk: Desk) -> None:
+def empty_secret_is_filled(desk: Desk) -> None:
     scene = desk.scene()
     answer = "Secrets Manager can't find the specified secret value for staging label: AWSCURRENT"
     fault = ApiFault(
@@ -636,8 +636,8 @@ def a_secret_that_nobody_has_filled_yet(desk: Desk) -> None:
     shows(desk.make("doctor")[1], "✓ key", "✓ scopes")
 
 
-def a_key_is_refused(desk: Desk, reason: str, said: str, secret: str | None, valid: str) -> None:
-    """Arcanna takes another key from now on, and people put `secret` where that belongs, or nothing yet."""
+def refused_key_is_replaced(desk: Desk, reason: str, said: str, secret: str | None, valid: str) -> None:
+    """Arcanna accepts only another key from now on. The secret holds `secret`, or stays as it was."""
     secrets, arn = desk.here.cloud.client("secretsmanager"), desk.here.cloud.outputs["ApiKeySecretArn"]
     waiting, running = desk.scene(), desk.scene()
     running.long_under_way()
@@ -661,7 +661,7 @@ def a_key_is_refused(desk: Desk, reason: str, said: str, secret: str | None, val
 
 
 @exercises((DEAD, "none"), one_by_one=True)
-def in_the_end_all_is_well(desk: Desk) -> None:
+def stack_is_healthy_after_all_exercises(desk: Desk) -> None:
     settle(desk.here)
     assert desk.here.cloud.messages("DeadLetterQueue") == []
     code, printed = desk.make("doctor")
@@ -672,7 +672,7 @@ def in_the_end_all_is_well(desk: Desk) -> None:
 
 
 def play(names: Collection[str]) -> dict[str, str]:
-    """What went wrong in each exercise of these names; empty where nothing did."""
+    """Plays these exercises. Returns the traceback of each, empty if it succeeded."""
     chosen = [exercise for exercise in EXERCISES if exercise.name in names]
     jobs = {
         JOB: Job(name=JOB_NAME, models=MODELS),

@@ -94,7 +94,7 @@ def observe() -> dict[str, Observation]:
 
 
 def _play(here: Installation, cells: Sequence[tuple[Cell, Scene]]) -> list[str]:
-    """Plays all cells until nothing moves. Returns the names of those whose fault did not strike."""
+    """Plays all cells until the installation is quiet. Returns the cells whose fault did not strike."""
     faults = {cell.name: _prepare(cell, scene) for cell, scene in cells}
     # What people do in the course of a run must meet it, so it comes while the trigger has time for them.
     with ThreadPoolExecutor(16) as pool:

@@ -1,4 +1,4 @@
-"""No recompute asks more of others than it must."""
+"""A recompute makes as few calls as possible."""
 
 from tests.e2e.scene import Scene
 from tests.support.arcanna.platform import Behaviour

@@ -79,7 +79,7 @@ EXECUTIONS, INDEX, BUSES = "executions of RecomputeWorkflow", "Ledger/index/due"
 
 @pytest.fixture(scope="module")
 def used(here: Installation, new_scene: NewScene) -> set[Permission]:
-    """What the roles did in runs that complete, fail, wait and are aborted, and where all slots are taken."""
+    """The permissions used in runs that complete, fail, wait and are aborted, also with all slots taken."""
     _fill_the_slots(here)
     scene, unknown = new_scene(), Scene(here, "generic-1-1234-model-2.hdf5")
     scene.meets(Fault("metrics", status=503))
@@ -99,14 +99,14 @@ def used(here: Installation, new_scene: NewScene) -> set[Permission]:
 
 
 def _fill_the_slots(here: Installation) -> None:
-    """With runs that have ended, which the next look finds out."""
+    """Fills the slots with runs that have ended. The next look notices that."""
     holders = [(f"ended-{number}", (str(JOB), "generic-1-1234-model-3.hdf5")) for number in range(50)]
     item = {**KEY, "rev": {"N": "1000"}, "holders": {"S": json.dumps(holders)}}
     here.cloud.client("dynamodb").put_item(TableName=here.cloud.outputs["LedgerTable"], Item=item)
 
 
 def _have_many_asked_for(here: Installation) -> None:
-    """By a schedule; all of them have metrics that are new enough."""
+    """Has a schedule ask for many models, whose metrics are all new enough."""
     models = [f"generic-1-{OTHER_JOB}-model-{number}.hdf5" for number in range(1000, 1000 + MANY)]
     for model in models:
         here.arcanna.set_active_model(OTHER_JOB, model)
@@ -183,7 +183,7 @@ PATTERNS = {
     ":event-bus/*": BUSES,
     "${RoutesParameter}": "RoutesParameter",
 }
-"""What an ARN stands for that the template puts together."""
+"""The resource that each kind of ARN in the template stands for."""
 
 
 def _by_aws_itself(permission: Permission) -> bool:

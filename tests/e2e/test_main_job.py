@@ -1,4 +1,4 @@
-"""What the product is for, from upload to fresh metrics, on the real template."""
+"""The main job, from upload to fresh metrics, on the real template."""
 
 import json
 import time
@@ -70,7 +70,7 @@ def test_burst_of_200_uploads_leads_to_at_most_two_recomputes(scene: Scene) -> N
 
 
 def test_queued_recompute_is_not_reported_as_completed(scene: Scene) -> None:
-    scene.behaves(Behaviour(delay=6.0, duration=0.5))
+    scene.behaves(Behaviour(delay=3.0, duration=0.5))
     scene.upload()
 
     (execution,) = scene.ended(1)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.alone import alone, own_installation
 from tests.e2e.scene import CHECK, JOB, MODELS, TRIGGER, Scene, settle
-from tests.support.arcanna.alerts import InMemoryAlerts, labelled_alerts
+from tests.support.arcanna.alerts import TYPICAL_ACCURACY, InMemoryAlerts, labelled_alerts
 from tests.support.arcanna.platform import SHORT, Job
 from tests.support.arcanna.server import ArcannaServer
 from tests.support.certificates import Authority
@@ -41,7 +41,7 @@ def _recompute() -> Seen:
         JOB,
         MODEL,
         "alerts.csv",
-        labelled_alerts(50, {"Drop": 0.9, "Investigate": 0.8, "Escalate": 0.7}, seed=1),
+        labelled_alerts(50, TYPICAL_ACCURACY, seed=1),
     )
     with TemporaryDirectory() as folder:
         certfile, keyfile = ca.issue(Path(folder), "arcanna.internal")

@@ -1,4 +1,4 @@
-"""What the dashboard, the alarms, the saved queries and the README name is what the functions emit.
+"""The dashboard, alarms, saved queries and documentation name exactly what the functions emit.
 
 One eventful day on the real template: everything goes well and wrong that has a metric of its own.
 """
@@ -18,7 +18,6 @@ from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Check, Run
 from arcanna_metrics.runs.start import cause_of, first_check, new_run
 from tests.e2e.scene import (
-    ACCURACY,
     CHECK,
     JOB,
     OTHER_JOB,
@@ -33,7 +32,7 @@ from tests.e2e.scene import (
     settle,
 )
 from tests.e2e.steps import CLAIM, DENIED, KILLED_AFTER, SLOT, refused
-from tests.support.arcanna.alerts import labelled_alerts
+from tests.support.arcanna.alerts import TYPICAL_ACCURACY, labelled_alerts
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import FOR_EVER, SHORT, Behaviour
 from tests.support.deployment import resource
@@ -83,7 +82,7 @@ def emitted(here: Installation, new_scene: NewScene) -> Emitted:
     _let_a_claim_be_abandoned(new_scene())  # alone: the metrics of a killed invocation are lost
     _let_everything_go_wrong(here, new_scene)
     went_well = new_scene()
-    went_well.upload(body=labelled_alerts(900, ACCURACY, seed=1))
+    went_well.upload(body=labelled_alerts(900, TYPICAL_ACCURACY, seed=1))
     (execution,) = went_well.ended(1)
     went_well.upload("more.csv")  # a second run, with something to compare it with
     went_well.ended(2)
@@ -230,6 +229,7 @@ def test_documented_metrics_are_exactly_the_emitted_ones(emitted: Emitted) -> No
         for names, meaning in table(section("What it emits"), "metric")
         for name in re.findall(r"`(\w+)`", names)
     }
+
     assert documented == {name: sorted(by - {"by service"}) for name, by in dimensions.items()}
 
 
@@ -354,7 +354,7 @@ def _fields(line: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _assert_in_the_logs(query: str, emitted: Emitted) -> None:
-    """Every field is one of a log line's, and what it is compared with is one of its values."""
+    """Asserts that log lines have every field of the query, with the values it compares them with."""
     query = re.sub(r"^#.*$|'[^']*'", "", query, flags=re.MULTILINE)
     compared = re.findall(r"([\w.]+) (?:=|in) (\"[^\"]*\"|\[[^\]]*\])", query)
     aliases = set(re.findall(r" as (\w+)", query))

@@ -31,7 +31,7 @@ AWAY = Fault("any", times=None, drop="close")
 
 @dataclass(frozen=True)
 class Seen:
-    """What became of the updates."""
+    """What was observed."""
 
     between_runs: float  # seconds between two runs of a model that was updated twice
     fresh_after_deaths: bool  # of models whose slots were held by dead runs
@@ -78,7 +78,7 @@ def _observe() -> Seen:
 
 
 def _space(scene: Scene) -> float:
-    """Updates a model twice; the seconds between the beginnings of its runs."""
+    """Updates a model twice. Returns the seconds between the starts of its runs."""
     for count in (1, 2):
         scene.invoke()
         _sweep_until(scene.here, "the run", lambda n=count: len(scene.entry().history) == n)  # type: ignore[misc]
@@ -87,7 +87,7 @@ def _space(scene: Scene) -> float:
 
 
 def _die_with_the_slots(dying: list[Scene], others: list[Scene]) -> bool:
-    """Whether everything gets fresh although all slots are taken by runs that died."""
+    """Whether all models become fresh although dead runs hold all slots."""
     for scene in dying:
         fault = SLOT.meets(KILLED_AFTER, scene)
         scene.try_to_invoke()
@@ -102,7 +102,7 @@ def _die_with_the_slots(dying: list[Scene], others: list[Scene]) -> bool:
 
 
 def _all_due(scenes: list[Scene]) -> list[Due]:
-    """What is due, the longest first, once nobody looks any more and all are due."""
+    """The due targets, longest due first, once the queue is empty and all targets are due."""
     here = scenes[0].here
     eventually("an empty queue", lambda: not here.cloud.messages("UpdatesQueue"))
 

@@ -1,4 +1,4 @@
-"""What people and pipelines are told of a run: outcome events, notifications, the ledger, a metric."""
+"""What people and pipelines learn about a run: outcome events, notifications, the ledger, a metric."""
 
 import pytest
 import yaml
@@ -78,7 +78,7 @@ def test_regression_in_escalations_is_announced_by_event_and_notification(
     assert history[-1]["scores"]["overall_accuracy"] == completed["after"]["overall_accuracy"]
     verdicts = {
         line["run_id"]: line["verdict"]
-        for line in scene.here.log_entries(CHECK)
+        for line in scene.here.cloud.log_records(CHECK)
         if line.get("model_id") == scene.model and line["message"] == "model judged"
     }
     assert [verdicts[past["run_id"]] for past in history] == ["not_judged", "regressed"]

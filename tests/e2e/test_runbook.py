@@ -13,7 +13,7 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture(scope="module")
 def failures(request: pytest.FixtureRequest) -> Mapping[str, str]:
-    """Of all the exercises that were chosen on the command line."""
+    """The tracebacks of the exercises that were chosen on the command line."""
     items = [item for item in request.session.items if isinstance(item, pytest.Function)]
     of_this_file = [item for item in items if item.path == request.path]
     names = [item.callspec.params["exercise"].name for item in of_this_file]  # type: ignore[attr-defined]

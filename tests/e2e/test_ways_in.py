@@ -36,6 +36,7 @@ def test_feedback_below_the_threshold_is_recomputed_after_the_longest_wait(scene
         scene.give_feedback("0.csv")
         scene.ended(1)
     (posted,) = scene.posts()
+
     assert posted - uploaded >= 3  # the event's time has whole seconds
 
 
@@ -45,6 +46,7 @@ def test_update_is_recomputed_together_with_waiting_feedback(scene: Scene) -> No
     scene.upload("alerts.csv", alerts(2))
     scene.ended(1)
     scene.until_rest()
+
     assert len(scene.posts()) == 1
 
 
@@ -57,6 +59,7 @@ def test_schedule_recomputes_stale_metrics_and_not_fresh_ones(new_scene: NewScen
     stale.ended(1)
     for scene in (fresh, stale):
         scene.until_rest()
+
     assert (len(fresh.posts()), len(stale.posts())) == (1, 1)
 
 
@@ -66,6 +69,7 @@ def test_schedule_is_satisfied_by_somebody_elses_recompute(scene: Scene) -> None
     scene.request(older_than_seconds=3600)
     eventually("a look at the metrics", lambda: scene.requests("metrics"))
     scene.until_rest()
+
     assert scene.posts() == []
 
 

@@ -32,7 +32,7 @@ NOTIFIED = ["Publish", "IsNotified", "Notify", *RELEASED]
 
 @dataclass(frozen=True)
 class Way:
-    """How an execution is led, and the states that it must take.
+    """How an execution is driven, and the states that it must pass.
 
     Its recompute completes, or its run has `failed` before. The step that is `broken` fails at every try.
     """
@@ -63,7 +63,7 @@ WAYS = {
 
 @dataclass(frozen=True)
 class Taken:
-    """An execution that has ended: how, and by which states."""
+    """An ended execution and the states that it passed."""
 
     scene: Scene
     execution: dict[str, Any]

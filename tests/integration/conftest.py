@@ -1,4 +1,4 @@
-"""The functions' surroundings: AWS resources in moto, and the Arcanna reference server."""
+"""What the functions need: AWS resources in moto, and the Arcanna reference server."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,6 +20,7 @@ from tests.support.arcanna import (
     KeyInfo,
     labelled_alerts,
 )
+from tests.support.arcanna.alerts import TYPICAL_ACCURACY
 from tests.support.doubles import MODEL, Stack, client
 from tests.support.waiting import eventually
 
@@ -27,8 +28,7 @@ from tests.support.waiting import eventually
 @pytest.fixture(scope="session")
 def running_platform() -> Iterator[ArcannaServer]:
     alerts = InMemoryAlerts()
-    accuracy = {"Drop": 0.9, "Investigate": 0.8, "Escalate": 0.7}
-    alerts.put(1234, MODEL.model_id, "alerts.csv", labelled_alerts(50, accuracy, seed=1))
+    alerts.put(1234, MODEL.model_id, "alerts.csv", labelled_alerts(50, TYPICAL_ACCURACY, seed=1))
     jobs = {1234: Job("security-alerts", (MODEL.model_id,))}
     with ArcannaServer(jobs, alerts) as server:
         yield server
@@ -36,7 +36,7 @@ def running_platform() -> Iterator[ArcannaServer]:
 
 @pytest.fixture
 def platform(running_platform: ArcannaServer) -> ArcannaServer:
-    """The reference server, idle, and as it behaves when nobody tells it otherwise."""
+    """The reference server, idle and with its default behaviour."""
     running_platform.clear_faults()
     running_platform.set_behaviour(Behaviour())
     running_platform.set_api_keys({API_KEY: KeyInfo()})
@@ -50,7 +50,7 @@ def platform(running_platform: ArcannaServer) -> ArcannaServer:
 
 @pytest.fixture(scope="session")
 def secrets_manager() -> Iterator[str]:
-    """Base URL of a Secrets Manager that has the stack's secrets: the functions read theirs without boto3."""
+    """Base URL of moto's Secrets Manager. The functions call it without boto3."""
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -62,7 +62,7 @@ def secrets_manager() -> Iterator[str]:
 def functions(
     stack: Stack, platform: ArcannaServer, secrets_manager: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Functions]:
-    """New execution environments."""
+    """The functions in new execution environments."""
     variables = {
         "ARCANNA_BASE_URL": platform.url,
         "ARCANNA_API_KEY_SECRET_ARN": stack.secret_arn,

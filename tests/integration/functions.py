@@ -15,11 +15,11 @@ class Functions:
         return answer
 
     def hold(self, data: dict[str, Any]) -> bool:
-        """Whether the execution with this data may go on."""
+        """Hold: whether the execution with this data may go on."""
         return bool(self.trigger({"hold": {"run": data["run"], "number": data["number"]}})["held"])
 
     def release(self, data: dict[str, Any]) -> bool:
-        """Whether the execution with this data lets its target go."""
+        """Release: whether the execution with this data has freed its target."""
         result = data["check"]["outcome"]["result"]
         ended = {"run": data["run"], "number": data["number"], "result": result}
         return bool(self.trigger({"release": ended})["released"])

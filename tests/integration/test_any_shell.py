@@ -1,4 +1,4 @@
-"""The demo, the local stack and the tests run from any shell. An interrupt leaves one line, no process."""
+"""The demo and the local stack run from any shell. An interrupt leaves one line and no process."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ PATIENCE = 120
 
 
 def processes() -> dict[int, int]:
-    """The parent of each process that runs; of none where there is no /proc."""
+    """The parent of each running process, by process id. Empty where there is no /proc."""
     found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -30,7 +30,7 @@ def processes() -> dict[int, int]:
 
 
 def descendants(pid: int) -> set[int]:
-    """The processes that it has started, and those that these have."""
+    """The children of a process, and their children."""
     found, parents = {pid}, processes()
     while new := {child for child, parent in parents.items() if parent in found} - found:
         found |= new

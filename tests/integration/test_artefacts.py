@@ -1,4 +1,4 @@
-"""What is deployed is small, starts from byte code, and loads nothing that it does not need."""
+"""The deployed code is small, starts from bytecode, and loads only what it needs."""
 
 import os
 import subprocess
@@ -83,5 +83,6 @@ def test_check_status_does_not_load_boto3(artefacts: Mapping[str, Artefact], tmp
         capture_output=True,
         text=True,
     ).stdout.split()
+
     assert "httpx" in loaded
     assert not {"boto3", "botocore.session"} & set(loaded)  # botocore alone is empty: Powertools looks for it

@@ -98,6 +98,7 @@ def test_sample_event_can_be_sent_unchanged(
         assert [reason for _, reason, _ in stack.dead_letters()] == ["BadInput"]
     else:
         assert [bool(recorded["run_id"]) for recorded in answer["recorded"]] == [True] * len(runs)
+
     assert runs == ([] if name in ASKS_FOR_NOTHING else [MODEL.model_id])
 
 
@@ -135,6 +136,7 @@ def test_check_without_an_answer_raises_the_error_that_the_workflow_retries(
     platform.add_fault(Fault(endpoint="metrics", status=401, body={"error": "Unauthorized"}))
     with pytest.raises(Unauthorised):
         functions.check(data)
+
     assert follow(functions, data)["check"]["status"] == "completed"
 
 
@@ -144,6 +146,7 @@ def test_rotated_key_is_read_again_by_running_functions(
     functions.trigger(request())
     platform.set_api_keys({"rotated-key": KeyInfo()})
     stack.secrets.put_secret_value(SecretId=stack.secret_arn, SecretString="rotated-key")
+
     assert follow(functions, only_execution(stack))["check"]["status"] == "completed"
 
 
@@ -183,6 +186,7 @@ def test_api_key_is_in_no_log_message_or_workflow_data(
         functions.check(data)
     written = [logs.stream.getvalue(), capsys.readouterr().out, str(raised.value)]
     kept = [stack.executions(), stack.entry().last_failure, stack.dead_letters(), data]
+
     assert "your key [API key] is bad" in written[0]
     assert API_KEY not in "".join(written) + json.dumps(kept)
 

@@ -54,7 +54,7 @@ def no_deaths() -> None:
 
 
 def received(cloud: LocalCloud, queue: str, where: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The first message of a queue whose body is like that, waiting for it; those before it are deleted."""
+    """Waits for the first message whose body passes `where`. Deletes the messages before it."""
     sqs, url = cloud.client("sqs"), cloud.physical_id(queue)
 
     def look() -> dict[str, Any] | None:
@@ -77,7 +77,7 @@ def send(cloud: LocalCloud, *orders: dict[str, Any]) -> None:
 
 
 def said(cloud: LocalCloud, what: str, name: str) -> list[float]:
-    """When the worker said of an order that it was in a "batch", or "done"."""
+    """When the worker logged that an order was in a "batch" or was "done" (epoch seconds)."""
     return [record["at"] for record in cloud.log_records("Worker") if name in record.get(what, ())]
 
 
@@ -92,7 +92,7 @@ def run(cloud: LocalCloud, **given: Any) -> str:
 
 
 def end_of(cloud: LocalCloud, execution_arn: str) -> dict[str, Any]:
-    """The detail of the event that tells of an execution's end."""
+    """The detail of the event about an execution's end."""
     event = received(cloud, "Events", lambda e: e.get("detail", {}).get("executionArn") == execution_arn)
     assert event["detail-type"] == "Step Functions Execution Status Change"
     detail: dict[str, Any] = event["detail"]
@@ -194,6 +194,7 @@ def test_sam_build_output_is_deployed_unchanged(tmp_path: Path) -> None:
     template = {"Transform": "AWS::Serverless-2016-10-31", "Resources": {"Worker": worker}}
     (tmp_path / "template.yaml").write_text(json.dumps(template))
     packaged = package(tmp_path / "template.yaml", {}, REGION, tmp_path / "cache")
+
     assert list(packaged.folders.values()) == [tmp_path / "Worker"]
 
 
@@ -203,6 +204,7 @@ def test_sam_build_output_is_deployed_unchanged(tmp_path: Path) -> None:
 def test_function_environment_is_only_what_lambda_and_template_set(cloud: LocalCloud) -> None:
     seen = cloud.invoke("Worker", {"do": "look"})
     variables = seen["variables"]
+
     assert seen["greeting"] == "hi, world"
     assert (variables["WINDOW"], variables["SUBNETS"]) == ("0", "subnet-1+subnet-2")
     assert variables["AWS_LAMBDA_FUNCTION_NAME"] == cloud.physical_id("Worker")
@@ -261,6 +263,7 @@ def test_updated_code_runs_from_the_next_invocation(cloud: LocalCloud, tmp_path:
         assert cloud.invoke("Worker", {"do": "nothing"}) == "updated"
     finally:
         cloud.update_code("Worker", before)
+
     assert cloud.invoke("Worker", {"do": "nothing"})["do"] == "nothing"
 
 
@@ -300,6 +303,7 @@ def test_death_of_a_process_ends_waits_at_once_with_its_last_output(
     said = rf"(?s)process {sandbox.pid} of {name} was ended by SIGKILL while it was invoked.*about to die"
     with pytest.raises(ProcessDied, match=said):
         eventually("what is never there", lambda: False, 30)
+
     assert time.monotonic() < begun + 1
     assert f"local cloud: process {sandbox.pid} of {name}" in capsys.readouterr().err
 
@@ -315,6 +319,7 @@ def test_process_that_never_becomes_ready_is_reported_with_its_last_output(tmp_p
         outcome = environment.invoke(b"{}", "Root=1-1")
     finally:
         environment.close()
+
     assert outcome.failed
     assert json.loads(outcome.payload)["errorType"] == "Runtime.ExitError"
     assert "exited with status 4 before it was ready" in str(deaths[-1])
@@ -327,6 +332,7 @@ def test_invocations_beyond_the_reserved_concurrency_are_throttled(cloud: LocalC
     with ThreadPoolExecutor() as pool:
         answers = [pool.submit(client.invoke, FunctionName=name, Payload=event) for _ in range(2)]
     errors = [answer.exception() for answer in answers if answer.exception()]
+
     assert ["TooManyRequestsException" in str(error) for error in errors] == [True]
 
 
@@ -338,6 +344,7 @@ def test_failed_asynchronous_invocation_is_tried_three_times_then_sent_to_its_de
         FunctionName=cloud.physical_id("Worker"), InvocationType="Event", Payload=json.dumps(event)
     )
     record = received(cloud, "DeadLetters", lambda body: body.get("requestPayload") == event)
+
     assert record["requestContext"]["condition"] == "RetriesExhausted"
     assert record["requestContext"]["approximateInvokeCount"] == 3
     assert record["responsePayload"]["errorType"] == "Refused"
@@ -349,6 +356,7 @@ def test_failed_asynchronous_invocation_is_tried_three_times_then_sent_to_its_de
 def test_only_failed_messages_of_a_batch_return_until_they_are_dead_letters(cloud: LocalCloud) -> None:
     send(cloud, {"name": "good"}, {"name": "bad", "fail": True})
     received(cloud, "DeadLetters", lambda body: body.get("name") == "bad")
+
     assert len(said(cloud, "batch", "good")) == 1
     assert len(said(cloud, "batch", "bad")) == 2
 
@@ -361,6 +369,7 @@ def test_all_messages_of_a_batch_return_when_the_function_fails(cloud: LocalClou
     names = ("unlucky", "raising")
     eventually("the second tries", lambda: all(len(said(cloud, "batch", name)) == 2 for name in names))
     mappings.update_event_source_mapping(UUID=uuid, MaximumBatchingWindowInSeconds=0)
+
     assert not said(cloud, "done", "unlucky")
 
 
@@ -372,6 +381,7 @@ def test_batches_under_way_stay_within_the_maximum_concurrency(cloud: LocalCloud
     eventually("the ends of all", lambda: all(said(cloud, "done", name) for name in names))
     spans = [(said(cloud, "batch", name)[0], said(cloud, "done", name)[0]) for name in names]
     overlaps = [sum(start <= at < end for start, end in spans) for at, _ in spans]
+
     assert max(overlaps) == 2
 
 
@@ -381,6 +391,7 @@ def test_messages_are_listed_in_every_state(cloud: LocalCloud) -> None:
     for body, delay in (("visible or in flight", 0), ("delayed", 600)):
         sqs.send_message(QueueUrl=url, MessageBody=body, DelaySeconds=delay)
     sqs.receive_message(QueueUrl=url, VisibilityTimeout=600, MaxNumberOfMessages=10)
+
     assert cloud.messages("Told") == [*before, "visible or in flight", "delayed"]
 
 
@@ -437,6 +448,7 @@ def test_upload_is_reported_with_its_key_unchanged(cloud: LocalCloud) -> None:
         }
         assert (event["source"], event["detail"]["bucket"]["name"]) == ("aws.s3", bucket)
         assert event["detail"]["reason"] == "PutObject"
+
     assert sequencers == sorted(set(sequencers))
 
 
@@ -514,6 +526,7 @@ def test_aborted_execution_is_reported(cloud: LocalCloud) -> None:
     arn = run(cloud, wait=1000)
     eventually("the wait", lambda: "WaitStateEntered" in [e["type"] for e in cloud.history(arn)])
     cloud.client("stepfunctions").stop_execution(executionArn=arn)
+
     assert end_of(cloud, arn)["status"] == "ABORTED"
 
 
@@ -523,6 +536,7 @@ def test_aborted_execution_is_described_with_its_input(cloud: LocalCloud) -> Non
     states.stop_execution(executionArn=arn)
     eventually("the end", lambda: states.describe_execution(executionArn=arn)["status"] == "ABORTED")
     described = states.describe_execution(executionArn=arn)
+
     assert json.loads(described["input"])["number"] == 8
     assert described["stopDate"] >= described["startDate"]
 
@@ -628,6 +642,7 @@ def test_environment_can_be_killed_after_a_calls_effect(cloud: LocalCloud) -> No
     item = cloud.client("dynamodb").get_item(
         TableName=cloud.physical_id("Table"), Key={"id": {"S": "before death"}}
     )
+
     assert "Item" in item
 
 
@@ -643,6 +658,7 @@ def test_sparse_index_has_only_items_with_its_key_and_projected_attributes(cloud
         KeyConditionExpression="due = :due AND due_at <= :now",
         ExpressionAttributeValues={":due": {"S": "due"}, ":now": {"S": "2026-11-28T00:00:00"}},
     )["Items"]
+
     assert [item["id"]["S"] for item in found] == ["indexed-2", "indexed-0"]
     assert {name for item in found for name in item} == {"id", "due", "due_at", "since"}
 

@@ -1,4 +1,4 @@
-"""What the local cloud builds is built once, however many test runs share it, and with what people add."""
+"""The local cloud builds everything once for all test runs, including files that users add."""
 
 import os
 import shutil
@@ -53,6 +53,7 @@ def test_sam_builds_for_the_requested_architecture(architecture: str) -> None:
     layers, functions = SamLayerProvider(stacks).get_all(), SamFunctionProvider(stacks).get_all()
     built_for = {layer.name: layer.build_architecture for layer in layers}
     built_for |= {function.name: function.architecture for function in functions}
+
     assert set(built_for.values()) == {architecture}
     assert len(built_for) == 4
     assert {tuple(layer.compatible_architectures) for layer in layers} == {(architecture,)}  # or SAM warns
@@ -88,5 +89,6 @@ def test_old_pip_builds_the_dependencies(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
+
     assert made.returncode == 0, made.stderr
     assert Path(artifacts, "python", "httpx").is_dir()

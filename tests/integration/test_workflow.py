@@ -20,7 +20,7 @@ RUNNING = {"status": "running", "wait_seconds": 0, "outcome": None}
 
 
 def ended(status: str, reason: str, told: str | None = None) -> dict[str, Any]:
-    """A check of a run that has ended; `told` is the notification's subject."""
+    """The check of an ended run. `told` is the notification's subject."""
     return {
         "status": status,
         "wait_seconds": 0,
@@ -47,7 +47,7 @@ UNCHECKED = ended("failed", "NotChecked", "unchecked")
 
 
 class Case(NamedTuple):
-    """What the functions and services do, and how the execution ends: status and error."""
+    """What the functions and services do, and the execution's end: status and error."""
 
     name: str
     first: dict[str, Any]
@@ -125,7 +125,7 @@ def told(message: dict[str, Any]) -> str:
 
 
 class Visited(dict[str, Any]):
-    """A state machine's states, and the names of those that were entered."""
+    """A state machine's states, which notes the names of the entered ones."""
 
     def __init__(self, states: dict[str, Any]) -> None:
         super().__init__(states)

@@ -1,4 +1,4 @@
-"""The guarantees hold in every order of events, and a broken protocol is found out."""
+"""The guarantees hold in every order of events, and the explorer finds planted bugs."""
 
 import pytest
 

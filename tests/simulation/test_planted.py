@@ -1,4 +1,4 @@
-"""A broken protocol is found out."""
+"""Random histories find bugs planted in the protocol."""
 
 import pytest
 

@@ -1,7 +1,6 @@
 """A whole installation on this machine: the Arcanna reference server, and the stack on the local cloud.
 
-Used by the demo and by the end-to-end tests. Times are those of a hurried customer: seconds where the
-template's defaults are minutes.
+Used by the demo and by the end-to-end tests. Times are seconds where the template's defaults are minutes.
 """
 
 import json
@@ -21,7 +20,7 @@ from tests.support.arcanna.server import ArcannaServer
 from tests.support.local_cloud import LocalCloud
 from tests.support.waiting import eventually
 
-wait_for = eventually  # until all callers use its name
+wait_for = eventually  # for tests/e2e/test_operate.py, which still uses this name
 
 ROUTES: dict[str, Any] = {
     "routes": [
@@ -39,7 +38,7 @@ ROUTES: dict[str, Any] = {
         },
     ]
 }
-"""The template's own, and one with a threshold."""
+"""The template's default routes, and one with a threshold."""
 
 HURRY: Mapping[str, str] = {
     "Routes": json.dumps(ROUTES),
@@ -57,18 +56,18 @@ HURRY: Mapping[str, str] = {
 
 
 class LaterAlerts:
-    """Alerts from a source that is known only when the stack, and with it the bucket, is there."""
+    """Alerts from a source that is set later, when the stack has created the bucket."""
 
     source: AlertSource | None = None
 
     def read(self, job_id: int, model_id: str) -> Sequence[AlertObject]:
-        """What the source has; nothing before there is one."""
+        """The source's alerts. Empty as long as there is no source."""
         return self.source.read(job_id, model_id) if self.source else []
 
 
 @dataclass(frozen=True)
 class Installation:
-    """The stack and the platform that it looks after."""
+    """The stack, and the platform whose metrics it keeps fresh."""
 
     cloud: LocalCloud
     arcanna: ArcannaServer
@@ -77,15 +76,15 @@ class Installation:
     samples = Path(__file__).parents[2] / "events"
 
     def upload(self, key: str, body: str) -> None:
-        """Puts an object of training data."""
+        """Uploads an object to the training-data bucket."""
         self.cloud.client("s3").put_object(Bucket=self.bucket, Key=key, Body=body.encode())
 
     def log_entries(self, function: str) -> list[dict[str, Any]]:
-        """The function's JSON log lines, metrics among them."""
+        """The function's JSON log lines, including metrics."""
         return [json.loads(line) for line in self.cloud.logs(function) if line.startswith("{")]
 
     def served(self, job_id: int, model_id: str) -> dict[str, Any]:
-        """The model's metrics as the platform answers them to anybody who asks."""
+        """The model's metrics, as the platform serves them."""
         answer = httpx.get(
             f"{self.arcanna.url}/api/v2/metrics/model",
             params={"job_id": job_id, "model_id": model_id},
@@ -102,7 +101,7 @@ def installation(
 ) -> Iterator[Installation]:
     """Deploys the project's own template beside a reference server with these jobs.
 
-    What is built, and the logs, are under build/`name`: of those of another name, one may run meanwhile.
+    Build output and logs are in build/`name`. Installations of different names can run at the same time.
     """
     alerts = LaterAlerts()
     with ArcannaServer(jobs, alerts, behaviour=behaviour) as arcanna:

@@ -29,7 +29,7 @@ CLEAN = {name: value for name, value in os.environ.items() if not name.startswit
 
 
 def python(*arguments: str) -> str:
-    """What a Python that is started from such a shell prints; it must succeed."""
+    """Runs Python from such a shell and returns its output. Asserts that it succeeds."""
     done = subprocess.run(  # noqa: S603
         [sys.executable, *arguments],
         cwd=ROOT,

@@ -123,6 +123,7 @@ def test_unexpected_response_of_secrets_manager_is_refused(body: str, field: str
     says = "arn could not be read: unexpected response from Secrets Manager"
     with pytest.raises(ApiKeyUnavailable, match=says) as raised:
         api_key(transport, "arn", field)(False)
+
     assert "hidden" not in "".join(traceback.format_exception(raised.value))
 
 
@@ -273,6 +274,7 @@ def test_any_secret_yields_a_valid_header_value_or_is_refused(secret: Secret, te
         key = secret.api_key(True)
     except ApiKeyUnavailable:
         return
+
     assert key in text or text.strip()[0] in "\"'\ufeff"
     assert all("!" <= character <= "~" for character in key)
 
@@ -326,6 +328,7 @@ def test_secret_without_a_key_in_its_field_is_refused_and_not_quoted(secret: Sec
     with pytest.raises(ApiKeyUnavailable, match=r"into it in the field 'key' of a JSON object") as raised:
         secret.api_key_in_json(False)
     told = "".join(traceback.format_exception(raised.value))
+
     assert secret.arn in told
     assert "ApiKeySecretField" in told
     assert not [quoted for quoted in ("hidd", "7777777777", "[[") if quoted in told]
@@ -342,6 +345,7 @@ def test_any_json_secret_yields_a_valid_header_value_or_is_refused(
         key = secret.api_key_in_json(True)
     except ApiKeyUnavailable:
         return
+
     assert isinstance(document, dict)
     assert key in document["key"] or document["key"].strip()[0] in "\"'\ufeff"
     assert all("!" <= character <= "~" for character in key)

@@ -1,4 +1,4 @@
-"""Whatever is asked and whatever is answered: the same URLs, the project's own errors, and no key in them."""
+"""Any question and any answer lead to the same URLs and the project's own errors, without the key."""
 
 import json
 from collections.abc import Callable
@@ -45,15 +45,10 @@ NAME = "security-alerts"
 ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=256) | st.sampled_from(
     ["..", "../../admin", "a&job_id=2", "a#b", "a?b", "%2e%2e", "//evil.example", "a b", "a+b", "@evil", ";"]
 )
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=5,
-)
 
 
 def ask_all(arcanna: Arcanna) -> list[RecomputeError]:
-    """Makes every call; only the project's own errors may come of it."""
+    """Makes every call. Returns the project's errors; any other error is raised."""
     errors = []
     for call in CALLS:
         try:
@@ -80,6 +75,7 @@ def test_ids_cannot_change_which_url_is_called(job_id: str, model_id: str) -> No
     arcanna.scopes()
     arcanna.job_id_of(job_id)
     both = [("job_id", job_id), ("model_id", model_id)]
+
     assert [
         (request.method, request.url.host, request.url.path, request.url.params.multi_items())
         for request in platform.requests
@@ -219,6 +215,7 @@ def test_count_written_as_a_float_stays_a_number() -> None:
     per_decision = {"Drop": {"true_positives": 95.0, "recall": 1}}
     body = metrics_body(metrics_per_decision=per_decision, confusion_matrix=[[95.0]], buckets_in_kb=2.0)
     figures = ScriptedPlatform(metrics=answer(json=body)).client().metrics(MODEL).figures
+
     assert json.dumps(figures["metrics_per_decision"]) == '{"Drop": {"true_positives": 95.0, "recall": 1}}'
     assert (figures["confusion_matrix"], figures["buckets_in_kb"]) == ([[95]], 2)
 
@@ -239,6 +236,7 @@ def test_count_written_as_a_float_stays_a_number() -> None:
 def test_unset_timestamp_is_none(unset: str) -> None:
     body = metrics_body(last_recomputed_timestamp=unset)
     seen = ScriptedPlatform(metrics=answer(json=body)).client().metrics(MODEL)
+
     assert seen.timestamp is None
     assert seen.as_dict()["last_recomputed_timestamp"] is None
 
@@ -258,6 +256,7 @@ def test_byte_order_mark_before_an_answer_is_dropped(call: Callable[[Arcanna], o
     for endpoint in ("metrics", "request", "job", "scopes"):
         plain: Answer = getattr(platform, endpoint)
         setattr(platform, endpoint, with_byte_order_mark(plain))
+
     assert call(platform.client()) == expected
 
 
@@ -276,6 +275,7 @@ def test_answer_becomes_model_metrics() -> None:
     figures = metrics_body()
     for name in ("model_id", "is_recomputing_metrics", "last_recomputed_timestamp"):
         del figures[name]
+
     assert seen == ModelMetrics(True, "2025-01-15T14:00:00Z", figures)
     assert seen.as_dict() == {"last_recomputed_timestamp": "2025-01-15T14:00:00Z", **figures}
 
@@ -284,7 +284,7 @@ def test_answer_becomes_model_metrics() -> None:
 
 
 def accepted(status: int = 200, **content: Any) -> RecomputeRequest:
-    """What becomes of a request that is answered so; it must be made once."""
+    """The result of a request with this answer. Asserts that it was sent once."""
     platform = ScriptedPlatform(request=answer(status, **content))
     request = platform.client().request_recompute(MODEL)
     assert platform.asked == ["request"]
@@ -333,6 +333,7 @@ def test_2xx_without_an_error_counts_as_accepted_whatever_its_body(status: int, 
 def test_unreadable_answer_to_a_request_is_logged(logs: Logs) -> None:
     accepted(202, text="<html>Accepted</html>")
     (line,) = logs.lines
+
     assert (line["level"], line["message"]) == (
         "WARNING",
         "undocumented answer to a request, taken as accepted",
@@ -361,6 +362,7 @@ def test_error_in_the_body_of_a_2xx_is_an_error(status: int, body: dict[str, Any
     platform = ScriptedPlatform(request=answer(status, content=json.dumps(body).encode()))
     with pytest.raises(UndocumentedAnswer, match=f"request_recompute_metrics with {status}: '{{") as raised:
         platform.client().request_recompute(MODEL)
+
     assert not raised.value.effect_unknown
     assert platform.asked == ["request"]
 
@@ -455,6 +457,7 @@ def test_failed_request_says_whether_it_may_have_taken_effect(failure: Answer, u
     platform = ScriptedPlatform(request=failure)
     with pytest.raises(RetryLater) as raised:
         platform.client().request_recompute(MODEL)
+
     assert raised.value.effect_unknown is unknown
     assert platform.asked == ["request"]
 
@@ -697,7 +700,7 @@ def test_api_key_in_a_transport_error_is_removed() -> None:
 
 
 def mentions(error: BaseException | None, secret: str) -> bool:
-    """Whether the error, or one that a traceback would show with it, holds the text."""
+    """Whether the error, or one that its traceback shows, contains the text."""
     while error is not None:
         if any(secret in text for text in (str(error), repr(error), repr(vars(error)))):
             return True
@@ -706,7 +709,7 @@ def mentions(error: BaseException | None, secret: str) -> bool:
 
 
 def keys(*in_turn: str) -> Callable[[bool], str]:
-    """A secret that holds another key each time it is read again."""
+    """A secret with another key each time it is read again."""
     known = list(in_turn)
 
     def api_key(read_again: bool) -> str:

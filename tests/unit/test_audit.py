@@ -1,4 +1,4 @@
-"""What could not be checked does not look like what is clean."""
+"""A package that could not be checked is not reported as clean."""
 
 import pytest
 

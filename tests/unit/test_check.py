@@ -1,4 +1,4 @@
-"""One check after the other, until the run has ended."""
+"""Checks of a run, until it has ended."""
 
 import json
 from typing import Any
@@ -34,7 +34,7 @@ FIRST = first_check(RUN)
 
 
 class Follower:
-    """A run that is checked again and again, as the workflow does it."""
+    """Checks a run repeatedly, as the workflow does."""
 
     def __init__(self, run: Run = RUN, last: Check | None = None) -> None:
         self.platform = ScriptedPlatform()
@@ -43,7 +43,7 @@ class Follower:
         self._arcanna = self.platform.client()
 
     def look(self, elapsed: float, **shown: object) -> Check:
-        """What a check says that many seconds after the request; the platform shows what it is told."""
+        """Checks `elapsed` seconds after the request. The platform shows `shown` from now on."""
         if shown:
             self.platform.metrics = answer(json=metrics_body(**shown))
         # Through JSON, as between the states of the workflow.
@@ -112,7 +112,7 @@ def test_run_without_a_readable_baseline_completes() -> None:
 
 
 def test_somebody_elses_result_does_not_complete_the_run(follower: Follower) -> None:
-    """The baseline was read when the flag of that recompute had fallen, but its timestamp lagged behind."""
+    """The baseline was read after that recompute's flag had fallen, but before its timestamp changed."""
     of_another = "2025-01-15T14:29:59Z"
     queued = follower.look(5, **idle(of_another))
     assert (queued["status"], queued["detail"]) == ("running", "queued")
@@ -126,11 +126,12 @@ def test_somebody_elses_result_does_not_complete_a_failed_run(follower: Follower
     of_another = "2025-01-15T14:29:59Z"
     follower.look(60, **busy(of_another))
     follower.look(100, **idle(of_another))
+
     assert reason_of(follower.look(100 + CONFIRMATION, **idle(of_another))) == "NoNewResult"
 
 
 def test_short_recompute_completes_despite_clock_skew_of_the_platform() -> None:
-    """The API's clock is 3 s ahead of the worker's, the recompute took 1 s."""
+    """The API's clock is 3 s ahead of the worker's. The recompute took 1 s."""
     follower = Follower(a_run(platform_requested_at="2025-01-15T14:30:03Z"))
     ended = "2025-01-15T14:30:01Z"
     follower.look(1, **busy())
@@ -146,6 +147,7 @@ def test_unseen_short_recompute_with_clock_skew_completes_after_the_start_grace(
     ended = "2025-01-15T14:30:01Z"
     for elapsed in (5, 100, 599, 600):
         assert follower.look(elapsed, **idle(ended))["status"] == "running"
+
     assert follower.look(600 + CONFIRMATION, **idle(ended))["status"] == "completed"
 
 
@@ -187,6 +189,7 @@ def test_confirmation_restarts_when_the_platform_recomputes_again(follower: Foll
     follower.look(100, **busy())
     follower.look(200, **idle())
     follower.look(230, **busy())
+
     assert follower.look(200 + CONFIRMATION, **idle())["status"] == "running"
 
 
@@ -201,6 +204,7 @@ def test_deleted_model_fails_the_run(follower: Follower) -> None:
     follower.look(10, **busy())
     follower.platform.metrics = answer(404, json={"error": "Model not found", "details": ""})
     failed = follower.look(20)
+
     assert (failed["status"], reason_of(failed), failed["polls"]) == ("failed", "Rejected", 2)
     assert "Model not found" in failed["detail"]
 
@@ -294,6 +298,7 @@ def test_unknown_active_model_after_the_deadline_counts_as_changed(given_answer:
     follower = Follower(OF_ACTIVE)
     follower.platform.job = given_answer
     done = follower.look(DEADLINE, **idle(DONE))
+
     assert done["status"] == "completed"
     assert outcome_of(done)["result"]["active_changed"]
 
@@ -360,6 +365,7 @@ def test_week_long_run_stays_within_the_executions_event_limit(
         if patience:
             follower.platform.metrics = answer(429, headers={"Retry-After": patience})
         elapsed += follower.look(elapsed, **({} if patience else busy()))["wait_seconds"]
+
     assert 1000 < follower.last["polls"] < 25_000 / 9
 
 
@@ -440,7 +446,7 @@ def test_completed_run_is_judged_against_its_baseline(accuracy: float, verdict: 
 
 
 def test_model_stays_regressed_until_it_is_as_good_as_before() -> None:
-    """The baseline of each run is what the one before has left; the reference goes from run to run."""
+    """Each run's baseline is the previous run's result. The reference is passed from run to run."""
     verdicts, reference, before = [], None, metrics_body(overall_accuracy=0.80)
     for accuracy in (0.80, 0.70, 0.70, 0.69, 0.79, 0.85):
         follower = Follower(a_run(baseline=before, reference=reference))
@@ -462,6 +468,7 @@ def test_counts_may_be_floats() -> None:
     after = {"Escalate": {"true_positives": 50.0, "false_negatives": 50.0, "recall": 0.5}}
     run = a_run(baseline=before, gate={"largest_drop": {"Escalate.recall": 0.02}, "minimum_samples": 30})
     done = Follower(run).look(400, **idle(DONE), metrics_per_decision=after)
+
     assert told(done)["Recompute Completed"]["verdict"] == "regressed"
 
 

@@ -1,4 +1,4 @@
-"""What is to be done about a run, by how its execution is."""
+"""The decision about a run, by the state of its execution."""
 
 from itertools import product
 

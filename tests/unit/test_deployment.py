@@ -1,4 +1,4 @@
-"""What the template and the workflow say, and what the code does, are the same."""
+"""The template, the workflow and the code agree."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""What people have in their shells leads nothing elsewhere that stays on this machine, and breaks nothing."""
+"""Variables of a user's shell do not affect connections to this machine."""
 
 import json
 import os

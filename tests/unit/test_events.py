@@ -1,4 +1,4 @@
-"""Every kind of event is read as what it says, and everything else is refused with a reason."""
+"""Every documented event is understood. Everything else is refused with a reason."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""The reference server's arithmetic: the metrics that everything else is about."""
+"""The reference server's arithmetic."""
 
 import pytest
 from hypothesis import given

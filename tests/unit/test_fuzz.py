@@ -1,4 +1,4 @@
-"""The fuzzer runs, reaches the code behind the refusals, and finds bugs."""
+"""The fuzzer reaches accepted and refused input, and finds bugs."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The two entry points, as Lambda calls them, as far as that needs no platform."""
+"""The two handlers, as Lambda calls them, without a platform."""
 
 import json
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ TRIGGER = environment_of("TriggerRecomputeFunction")
 CHECK = environment_of("CheckStatusFunction")
 POWERTOOLS = {"POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_SERVICE_NAME"}
 OPTIONAL = {"ARCANNA_API_KEY_SECRET_FIELD", "ARCANNA_CA_BUNDLE", "HTTPS_PROXY", "NO_PROXY"}
-"""Variables of parameters that may be empty."""
+"""Variables that may be empty."""
 
 
 @pytest.fixture
@@ -232,6 +232,7 @@ def test_invalid_check_event_is_bad_input(event: Any) -> None:
 def test_log_lines_name_the_invocation(logs: Logs) -> None:
     trigger_recompute.handler({"Records": [message(7, "garbage")]}, Invocation())
     (line,) = logs.lines
+
     assert line["function_request_id"] == Invocation.aws_request_id
     assert (line["message"], line["message_id"], line["reason"]) == (
         "unusable message",

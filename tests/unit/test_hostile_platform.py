@@ -132,7 +132,7 @@ def outcome(call: Callable[[Arcanna], object], transport: httpx.BaseTransport) -
 
 
 def assert_can_be_passed_on(value: object) -> None:
-    """What the client returns is JSON of bounded size, in the shapes that its callers rely on."""
+    """Asserts that a result is JSON of bounded size in the shape that callers rely on."""
     if isinstance(value, ModelMetrics):
         assert type(value.recomputing) is bool
         assert value.timestamp is None or value.timestamp.strip() == value.timestamp != ""

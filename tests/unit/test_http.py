@@ -1,4 +1,4 @@
-"""No response takes more time or memory than a call may have, and no header of one does harm."""
+"""Responses have bounded time and size, and their headers are harmless."""
 
 import gzip
 import itertools
@@ -24,7 +24,7 @@ class Pieces(httpx.SyncByteStream):
 def client(
     content: httpx.SyncByteStream, headers: dict[str, str] | None = None, seconds_each: float = 0.0
 ) -> BoundedClient:
-    """A client of a server that answers so, each look at its clock being so many seconds after the last."""
+    """A client of a server with this answer. Its clock advances `seconds_each` at each reading."""
     clock = itertools.count(0.0, seconds_each)
     transport = httpx.MockTransport(lambda _: httpx.Response(200, headers=headers, stream=content))
     return BoundedClient(lambda: next(clock), transport=transport)
@@ -88,4 +88,5 @@ def test_redirect_is_returned_and_not_followed(location: str) -> None:
     moved = httpx.MockTransport(lambda _: httpx.Response(302, headers=headers, stream=Pieces([b"moved"])))
     with BoundedClient(transport=moved) as http:
         response = http.post("https://arcanna.example/")
+
     assert (response.status_code, response.content) == (302, b"moved")

@@ -1,4 +1,4 @@
-"""An installation heals itself, whenever the one before was interrupted, and one runs at a time."""
+"""An interrupted installation is repeated, and only one runs at a time."""
 
 import fcntl
 import os
@@ -16,11 +16,11 @@ from tests.tools import install
 
 ENVIRONMENTS = ("tools", "lambda", "bench", "validator")
 STEPS = 3
-"""Commands that the longest installation calls."""
+"""The most commands that an installation calls."""
 
 
 class Commands:
-    """Stands for `install.call`: notes the commands, leaves something behind, and fails when told to."""
+    """Stands in for `install.call`: notes the commands, leaves files behind, and fails on request."""
 
     def __init__(self) -> None:
         self.called: list[list[str]] = []
@@ -41,7 +41,7 @@ class Commands:
 
 @pytest.fixture
 def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commands]:
-    """An empty checkout, and what is called in it."""
+    """The commands that are called in an empty checkout."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYENV_VERSION", "")
     monkeypatch.delenv("STRICT", raising=False)
@@ -105,6 +105,7 @@ def test_environment_of_another_checkout_is_left_alone(commands: Commands, tmp_p
     other.mkdir()
     (other / "theirs").touch()
     install.TOOLS.symlink_to(other)
+
     assert install.main("tools") == 0
     assert (other / "theirs").exists()
     assert not install.TOOLS.is_symlink()
@@ -165,7 +166,7 @@ sys.exit(install.main("tools"))
 
 
 def start(folder: Path, name: str = "first") -> subprocess.Popen[str]:
-    """An installation that takes until there is a file `go`. It makes one of its name when it has begun."""
+    """Starts an installation that runs until there is a file `go`. It creates a file `name` at its start."""
     return subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", SLOW.format(name=name)],
         cwd=folder,
@@ -191,7 +192,7 @@ def await_quiet(folder: Path) -> None:
 
 
 def is_quiet(folder: Path) -> bool:
-    """Whether nothing runs any more that the installation has started: all of it holds the lock."""
+    """Whether no process of the installation runs any more. Each of them holds the lock."""
     with (folder / "build" / "install.lock").open() as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -234,6 +235,7 @@ def test_concurrent_installations_install_once(tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     for process in (first, second):
         process.communicate(timeout=60)
+
     assert (first.returncode, second.returncode) == (0, 0)
     assert not (tmp_path / "second").exists()
 

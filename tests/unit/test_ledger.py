@@ -1,4 +1,4 @@
-"""The ledger in DynamoDB: what is written is read back, and every write is compare-and-swap."""
+"""The ledger in DynamoDB: entries survive a round trip, and every write is compare-and-swap."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -87,6 +87,7 @@ def test_swap_writes_nothing_if_the_entry_has_changed(ledger: Ledger) -> None:
 def test_swap_repeated_after_a_lost_answer_counts_as_done(ledger: Ledger) -> None:
     before = ledger.read(TARGET)
     after = replace(before, needed_as_of=5.0, due_at=5.0)
+
     assert ledger.swap(before, after)
     assert ledger.swap(before, after)
 
@@ -143,6 +144,7 @@ def test_waiting_and_running_targets_are_listed_for_the_gauges(ledger: Ledger, s
     stack.put(Entry(TARGET, due_at=8.0, waiting_since=1.0, needed_as_of=2.0))
     stack.put(Entry(ACTIVE_TARGET, due_at=4.0, run_id="run-1"))
     stack.put(Entry(OTHER))
+
     assert ledger.waiting_or_running() == [
         (ACTIVE_TARGET, 4.0, None, True),
         (TARGET, 8.0, 1.0, False),
@@ -153,6 +155,7 @@ def test_read_all_returns_known_and_unknown_entries(ledger: Ledger, stack: Stack
     stack.put(Entry(TARGET, rev=3, run_id="run-1"))
     targets = [TARGET, OTHER, *(Target("1", str(number)) for number in range(150))]
     found = ledger.read_all(targets)
+
     assert list(found) == targets
     assert found[TARGET].run_id == "run-1"
     assert found[OTHER] == Entry(OTHER)
@@ -176,6 +179,7 @@ def test_known_jobs_exclude_mistyped_ones_names_and_slots(ledger: Ledger, stack:
     stack.put(Entry(Target("a name whose id is known", None), fresh_as_of=1.0, name_of="1"))
     stack.put(Entry(Target("a name that only the platform knows", None), fresh_as_of=1.0))
     stack.put(Entry(Target(" ", "slots")))
+
     assert ledger.jobs() == {"1", "2", "a name that only the platform knows"}
 
 

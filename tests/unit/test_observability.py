@@ -1,4 +1,4 @@
-"""One story in the logs, and metrics that stay countable."""
+"""Log lines and metrics."""
 
 import json
 import re
@@ -60,7 +60,7 @@ def _no_metrics_of_other_tests() -> None:
 
 
 def emitted(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    """The EMF documents printed so far, without their envelopes but with dimensions and units."""
+    """The EMF documents printed so far: values, dimensions and units, without envelopes."""
     documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     shown = []
     for document in documents:
@@ -75,6 +75,7 @@ def test_count_has_only_the_service_as_dimension(capsys: pytest.CaptureFixture[s
     count("UpdatesReceived", 3)
     count("UpdatesReceived")
     metrics.flush_metrics()
+
     assert emitted(capsys) == [
         {
             "service": "tests",
@@ -115,6 +116,7 @@ def test_check_of_a_running_recompute_is_counted(capsys: pytest.CaptureFixture[s
     report(RUN, RUNNING, ENDED_AT)
     metrics.flush_metrics()
     (shown,) = emitted(capsys)
+
     assert shown["dimensions"] == [["service"]]
     assert shown["units"] == {"StatusChecks": "Count"}
 
@@ -195,6 +197,7 @@ def test_end_of_a_run_is_counted_without_the_job_dimension(
     report(RUN, check, ENDED_AT)
     metrics.flush_metrics()
     shown = emitted(capsys)[-1]
+
     assert (shown[metric], shown["PollsPerRun"]) == ([1.0], [4.0])
     assert shown["dimensions"] == [["service"]]
 
@@ -214,6 +217,7 @@ def test_failed_or_timed_out_run_is_counted_by_reason(
 def test_check_is_logged_with_status_and_reason(logs: Logs, check: Check, reason: str) -> None:
     report(RUN, check, ENDED_AT)
     (line,) = logs.lines
+
     assert (line["message"], line["reason"], line["elapsed_seconds"]) == ("status checked", reason, 200.0)
     assert [line[name] for name in ("status", "detail", "polls", "wait_seconds")] == [
         check["status"],
@@ -226,15 +230,17 @@ def test_check_is_logged_with_status_and_reason(logs: Logs, check: Check, reason
 def test_verdict_is_logged_with_its_reasons(logs: Logs) -> None:
     model_judged(judged("regressed"))
     (line,) = logs.lines
+
     assert (line["message"], line["verdict"]) == ("model judged", "regressed")
     assert line["why"] == "Escalate.recall fell"
 
 
 def test_log_timestamp_is_in_the_format_lambda_reads(logs: Logs) -> None:
-    """Lambda takes a line of its JSON logs for one of level INFO if its time is not of RFC 3339."""
+    """Lambda treats a JSON log line as level INFO if its timestamp does not follow RFC 3339."""
     before = time.time()
     logger.warning("the time")
     (line,) = logs.lines
+
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d", line["timestamp"])
     assert from_iso(line["timestamp"]) == pytest.approx(before, abs=60)
 

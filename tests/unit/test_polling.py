@@ -1,4 +1,4 @@
-"""The poll-interval policy: its bounds, what it learns, and how it compares with what peers do."""
+"""The poll-interval policy: its bounds, what it learns, and how it compares with fixed intervals."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ histories = st.lists(durations, max_size=10)
 
 
 def schedule(history: Sequence[float], duration: float) -> list[int]:
-    """The times of the checks of a run, up to the one that sees its end."""
+    """The times of a run's checks, in seconds, up to the one that sees its end."""
     times, elapsed = [], 0
     while elapsed < duration:
         elapsed += next_wait(elapsed, history)

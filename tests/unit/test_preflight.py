@@ -1,4 +1,4 @@
-"""What keeps a recompute from working is found, and named for what to do about it."""
+"""The preflight finds what prevents recomputes, and says what to do."""
 
 import json
 from collections.abc import Callable
@@ -77,6 +77,7 @@ def test_secret_without_a_key_is_a_finding_about_the_key() -> None:
 def test_missing_scope_is_named(lacking: str) -> None:
     platform = ScriptedPlatform(scopes=answer(json=[scope for scope in BOTH if scope != lacking]))
     found = {f.check: f for f in preflight(platform.client(), NIGHTLY, lambda: 100.0)}
+
     assert found["scopes"].reason == "ScopesMissing"
     assert found["scopes"].detail == f"The key lacks {lacking}"
     assert found["key"].reason is None

@@ -1,4 +1,4 @@
-"""Commands end in one line when they are interrupted, and print what the terminal can show."""
+"""Interrupted commands print one line. Output uses only characters that the terminal can show."""
 
 import io
 import os
@@ -17,7 +17,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "layers/arcanna_metrics")}
 
 
 def start(program: str) -> subprocess.Popen[str]:
-    """A command."""
+    """Starts a command."""
     return subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", IMPORTS + program],
         env=ENVIRONMENT,
@@ -30,7 +30,7 @@ def start(program: str) -> subprocess.Popen[str]:
 
 
 def interrupted(program: str, *signals: signal.Signals) -> tuple[int, str, str]:
-    """The exit status, and what it printed to stdout after `begun`, and to stderr."""
+    """The exit status, the output after `begun`, and the errors of a program that gets these signals."""
     process = start(program)
     assert process.stdout
     assert process.stdout.readline() == "begun\n"
@@ -153,6 +153,7 @@ def test_exit_status_is_the_commands_return_value(returned: str, status: int) ->
 def test_bug_prints_a_traceback() -> None:
     process = start("run(lambda: 1 / 0)")
     _, err = process.communicate(timeout=30)
+
     assert process.returncode == 1
     assert "ZeroDivisionError" in err
 
@@ -191,6 +192,7 @@ def test_marks_become_ascii_if_the_terminal_cannot_show_them(
     own = {**ENVIRONMENT, "PYTHONUTF8": "", "PYTHONIOENCODING": "", **environment}
     command = [sys.executable, "-c", IMPORTS + MARKS]
     done = subprocess.run(command, env=own, capture_output=True, check=True)  # noqa: S603
+
     assert (done.stdout, done.stderr) == (shown, b"")
 
 
@@ -210,6 +212,7 @@ def test_operators_commands_print_in_any_locale(command: str, says: bytes, local
         capture_output=True,
         check=False,
     )
+
     assert (done.returncode, done.stderr) == (2, b"")
     assert done.stdout.startswith(says)
 
@@ -221,6 +224,7 @@ def test_unknown_encoding_is_treated_as_ascii(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sys, "stderr", None)
     fit_output()
     print("✓ é", flush=True)
+
     assert stdout.buffer.getvalue() == b"ok \\xe9\n"
 
 

@@ -1,4 +1,4 @@
-"""Better or worse than before, by the rules; and never by what is not known."""
+"""The verdict follows the rules, and never unknown figures."""
 
 import itertools
 import json
@@ -41,7 +41,7 @@ ASSESSMENT = {
 
 
 def decision(right: int, missed: int, false_alarms: int = 0) -> dict[str, Any]:
-    """A decision's figures, as the API serves them."""
+    """The figures of one decision, as the API serves them."""
     return {
         "recall": right / (right + missed) if right + missed else 0.0,
         "precision": right / (right + false_alarms) if right + false_alarms else 0.0,
@@ -54,7 +54,7 @@ def decision(right: int, missed: int, false_alarms: int = 0) -> dict[str, Any]:
 
 
 def shown(accuracy: float | None = 0.9, samples: int = 1000, **decisions: Any) -> dict[str, Any]:
-    """Metrics of a model. Without decisions: Drop and Escalate, as before."""
+    """A model's metrics. By default, the decisions are Drop and Escalate as in BEFORE."""
     return {
         "overall_accuracy": accuracy,
         "overall_f1_score": 0.9,
@@ -180,7 +180,7 @@ def test_new_model_is_judged_by_floors_alone() -> None:
 
 
 def test_missing_figure_with_a_floor_is_not_judged() -> None:
-    """A model that never says Escalate may have no such figures, and is no good one."""
+    """A model that never decides Escalate may lack such figures, and is not a good model."""
     never = shown(Drop=decision(855, 145))
     assert judged(never, Rules({}, {"Escalate.recall": 0.9}, 30), never) == (
         "not_judged",
@@ -192,7 +192,7 @@ def test_missing_figure_with_a_floor_is_not_judged() -> None:
 
 
 def story(*runs: dict[str, Any], rules: Rules = RULES) -> list[str]:
-    """The verdicts of runs one after the other; the first of the metrics are those before all runs."""
+    """The verdicts of successive runs. The first metrics are those before all runs."""
     reference: Reference | None = None
     verdicts: list[str] = []
     for before, after in itertools.pairwise(runs):
@@ -238,6 +238,7 @@ def test_figures_with_too_few_alerts_are_no_reference() -> None:
 def test_missing_or_thin_figure_is_noticed_under_a_rule_for_all_decisions() -> None:
     rules = Rules({"*.recall": 0.05}, {}, 30)
     gone, thin = shown(Drop=decision(855, 45)), shown(Drop=decision(855, 45), Escalate=decision(9, 1))
+
     assert story(BEFORE, gone, gone, BEFORE, rules=rules) == ["not_judged", "not_judged", "unchanged"]
     assert judged(thin, rules) == (
         "not_judged",
@@ -249,6 +250,7 @@ def test_reference_has_only_compared_figures_and_a_bounded_size() -> None:
     decisions: dict[str, Any] = {f"Decision {number}": decision(90, 10) for number in range(1000)}
     decisions["Escalate"] = decision(90, 10)
     kept = next_reference(None, shown(**decisions), RULES, None, "not_judged")
+
     assert "Escalate.recall" in kept  # which a rule names
     assert {name.rpartition(".")[2] for name in kept} == {"overall_accuracy", "recall"}
     assert "overall_accuracy" in kept
@@ -282,6 +284,7 @@ def test_named_figure_based_on_too_few_alerts_is_not_judged() -> None:
 def test_unnamed_decision_with_too_few_alerts_is_named_and_not_judged() -> None:
     rare = shown(accuracy=0.99, Drop=decision(855, 45), Escalate=decision(90, 10), Investigate=decision(0, 5))
     verdict, why = judged(rare, before=rare | {"overall_accuracy": 0.9})
+
     assert verdict == "improved"
     assert why.split("; ") == [
         "overall_accuracy rose from 0.900 to 0.990",
@@ -299,6 +302,7 @@ def test_model_without_a_named_decision_anymore_is_not_judged() -> None:
 def test_new_decision_is_named_and_not_judged() -> None:
     after = shown(Drop=decision(855, 45), Escalate=decision(90, 10), Investigate=decision(50, 50))
     verdict, why = judged(after)
+
     assert verdict == "unchanged"
     assert "Investigate.recall is missing before" in why
 
@@ -306,6 +310,7 @@ def test_new_decision_is_named_and_not_judged() -> None:
 def test_named_decision_that_the_model_never_had_is_ignored() -> None:
     phishing = shown(Spam=decision(900, 100))
     verdict, why = judged(phishing, before=phishing)
+
     assert verdict == "unchanged"
     assert "this model has no Escalate.recall" in why
 
@@ -326,7 +331,7 @@ def test_samples_of_a_figure_are_the_alerts_in_its_denominator() -> None:
 
 
 def as_floats(value: Any) -> Any:
-    """The metrics with a point in every number, as the vendor's own client declares them."""
+    """The metrics with all numbers as floats, as the vendor's own client declares them."""
     if isinstance(value, dict):
         return {name: as_floats(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -337,6 +342,7 @@ def as_floats(value: Any) -> Any:
 def test_counts_are_read_as_integers_or_floats() -> None:
     after = shown(Drop=decision(855, 45), Escalate=decision(50, 50))
     found = assess(BEFORE, after, RULES)
+
     assert found["verdict"] == "regressed"
     assert assess(as_floats(BEFORE), as_floats(after), RULES) == found
     assert assess(BEFORE, as_floats(after), RULES) == found
@@ -361,6 +367,7 @@ def test_reasons_and_differences_are_limited_with_named_figures_first() -> None:
     fewer: dict[str, Any] = {name: decision(500, 500) for name in many}
     before, after = shown(**many, Escalate=decision(90, 10)), shown(**fewer, Escalate=decision(80, 20))
     found = assess(before, after, RULES)
+
     assert found["verdict"] == "regressed"
     assert len(found["why"]) == 1000
     assert found["why"].endswith("...")
@@ -392,6 +399,7 @@ def test_verdict_for_any_metrics_matches_the_events_schema(
     validate(json.loads(json.dumps(found, allow_nan=False)), ASSESSMENT)
     kept = next_reference(before, after, rules, None, found["verdict"])
     again = assess(before, after, rules, json.loads(json.dumps(kept, allow_nan=False)))
+
     assert again["verdict"] == found["verdict"] or found["verdict"] in ("improved", "not_judged")
 
 
@@ -407,6 +415,7 @@ def test_swapping_before_and_after_swaps_improved_and_regressed(
     rules = Rules({"*.recall": 0.05}, {}, 30)
     one, other = shown(Escalate=decision(right, missed)), shown(Escalate=decision(right_now, missed_now))
     opposite = {"improved": "regressed", "regressed": "improved", "unchanged": "unchanged"}
+
     assert judged(one, rules, other)[0] == opposite[judged(other, rules, one)[0]]
 
 

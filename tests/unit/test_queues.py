@@ -1,4 +1,4 @@
-"""What the trigger sends to the queues, and the one failure that its callers handle."""
+"""What the trigger sends to its queues, and how failures are reported."""
 
 import json
 from collections.abc import Iterator
@@ -41,6 +41,7 @@ def test_any_detail_is_written_in_characters_that_sqs_accepts(
 ) -> None:
     queues.dead_letter_all([DeadLetter("body", "BadInput", detail)])
     ((_, _, shown),) = stack.dead_letters()
+
     assert shown
     assert shown.isprintable()
 
@@ -49,6 +50,7 @@ def test_messages_are_sent_in_batches_of_ten(stack: Stack, queues: Queues) -> No
     letters = [DeadLetter(f"body {n}", "BadInput", "") for n in range(25)]
     with calls_of(stack) as sizes:
         assert queues.dead_letter_all(letters) == [None] * 25
+
     assert sizes == [10, 10, 5]
     assert {body for body, _, _ in stack.dead_letters()} == {letter.body for letter in letters}
 
@@ -86,6 +88,7 @@ def test_unreachable_queue_is_called_once_for_all_messages(stack: Stack) -> None
     gone = Queues(stack.sqs, stack.updates_url, stack.dead_letter_url + "-gone")
     with calls_of(stack) as sizes:
         errors = gone.dead_letter_all([DeadLetter("body", "BadInput", "")] * 25)
+
     assert sizes == [10]
     assert [type(error) for error in errors] == [AwsUnavailable] * 25
 
@@ -116,7 +119,7 @@ def test_message_too_long_for_sqs_does_not_block_others(stack: Stack, queues: Qu
 
 @contextmanager
 def calls_of(stack: Stack) -> Iterator[list[int]]:
-    """How many messages each call takes that is made meanwhile."""
+    """The number of messages in each call that is made until the block ends."""
     sizes: list[int] = []
 
     def note(params: dict[str, Any], **_: Any) -> None:

@@ -1,4 +1,4 @@
-"""What the README says of the template is what the template says."""
+"""The documentation agrees with the template and the Makefile."""
 
 import re
 from pathlib import Path

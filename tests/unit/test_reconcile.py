@@ -1,4 +1,4 @@
-"""Read one entry, decide, do one thing: with the ledger in moto and a scripted platform."""
+"""Reconcile reads an entry, decides, and does one thing. The ledger is in moto, the platform is scripted."""
 
 from dataclasses import replace
 from typing import Any
@@ -54,6 +54,7 @@ def test_visible_update_starts_a_run_that_the_workflow_follows(scene: Scene) -> 
 def test_update_not_yet_visible_starts_and_writes_nothing(scene: Scene) -> None:
     entry = scene.update(age=1.0)
     scene.look()
+
     assert scene.entry() == entry
     assert scene.platform.asked == []
 
@@ -64,6 +65,7 @@ def test_recorded_target_is_started_before_the_index_shows_it(
     scene.update()
     monkeypatch.setattr(scene.ledger, "due", lambda now: iter(()))
     scene.reconciler.look(lambda: LONG, [TARGET])
+
     assert scene.entry().run_id == "run-1"
 
 
@@ -71,6 +73,7 @@ def test_second_look_while_a_run_is_under_way_does_nothing(scene: Scene) -> None
     scene.started()
     before = scene.entry()
     scene.look()
+
     assert scene.entry() == before
     assert scene.platform.asked == ["metrics", "request"]
 
@@ -79,6 +82,7 @@ def test_run_keeps_the_settings_it_began_with(scene: Scene) -> None:
     scene.pace = replace(PACE, start_grace=77, shortest_poll=7, longest_poll=70, run_deadline=500)
     scene.started()
     run = scene.executions.inputs["run-1"]["run"]
+
     assert run["pace"] == {"start_grace": 77, "shortest_poll": 7, "longest_poll": 70}
     assert run["gate"] == {"largest_drop": {"overall_accuracy": 0.1}}
     assert run["deadline_at"] == to_iso(scene.clock.now + 500)
@@ -88,6 +92,7 @@ def test_active_model_is_resolved_when_the_run_starts(scene: Scene) -> None:
     scene.update(ACTIVE_TARGET)
     scene.look()
     run = scene.executions.inputs["run-1"]["run"]
+
     assert scene.platform.asked == ["job", "metrics", "request"]
     assert (run["target"]["model_id"], run["model_id"]) == (None, MODEL.model_id)
 
@@ -97,6 +102,7 @@ def test_job_without_an_active_model_is_a_failed_run(scene: Scene) -> None:
     scene.update(ACTIVE_TARGET)
     scene.look()
     check = scene.executions.inputs["run-1"]["check"]
+
     assert (check["status"], check["outcome"]["reason"]) == ("failed", "Rejected")
     assert scene.entry(ACTIVE_TARGET).run_id == "run-1"
 
@@ -107,6 +113,7 @@ def test_active_model_replaced_during_the_start_is_retried(scene: Scene) -> None
     scene.platform.job = lambda request: httpx.Response(200, json={"active_model_id": next(active)})
     scene.update(ACTIVE_TARGET)
     scene.look()
+
     assert scene.executions.inputs == {}
     assert scene.entry(ACTIVE_TARGET).attempts == 1
 
@@ -115,6 +122,7 @@ def test_retry_after_of_years_is_capped_at_an_hour(scene: Scene) -> None:
     scene.platform.metrics = answer(503, headers={"Retry-After": "999999999"})
     scene.update()
     scene.look()
+
     assert scene.entry().due_at == scene.clock.now + 3600
 
 
@@ -123,6 +131,7 @@ def test_rejected_request_is_a_failed_run(scene: Scene, status: int) -> None:
     scene.platform.request = answer(status, json={"error": "Model not found"})
     scene.update()
     scene.look()
+
     assert scene.executions.inputs["run-1"]["check"]["outcome"]["result"]["outcome"] == "failed"
     assert scene.entry().run_id == "run-1"
 
@@ -131,6 +140,7 @@ def test_request_answered_with_status_failed_is_a_failed_run(scene: Scene) -> No
     scene.platform.request = answer(json=request_body(status="failed"))
     scene.update()
     scene.look()
+
     assert scene.executions.inputs["run-1"]["check"]["outcome"]["reason"] == "RequestFailed"
 
 
@@ -153,6 +163,7 @@ def test_failed_attempt_leaves_the_target_due_with_backoff(scene: Scene, metrics
     waiting = scene.update()
     scene.look()
     entry = scene.entry()
+
     assert (entry.run_id, entry.attempts, entry.needed_as_of) == (None, 1, waiting.needed_as_of)
     assert entry.due_at == entry.retry_at == scene.clock.now + PACE.retry_interval * 0.5
     assert "request" not in scene.platform.asked
@@ -167,6 +178,7 @@ def test_backoff_doubles_up_to_its_maximum(scene: Scene) -> None:
         scene.look()
         waits.append((scene.entry().due_at or 0.0) - scene.clock.now)
         scene.until_due()
+
     assert waits == [2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 150.0, 150.0, 150.0]
 
 
@@ -174,6 +186,7 @@ def test_retry_after_of_the_platform_is_honoured(scene: Scene) -> None:
     scene.platform.metrics = answer(429, headers={"Retry-After": "120"})
     scene.update()
     scene.look()
+
     assert scene.entry().due_at == scene.entry().not_before == scene.clock.now + 120
 
 
@@ -194,6 +207,7 @@ def test_request_of_unknown_effect_is_repeated_after_the_start_grace(scene: Scen
     scene.platform.request = request_
     scene.update()
     scene.look()
+
     assert scene.entry().due_at == scene.clock.now + PACE.start_grace
     assert scene.platform.asked.count("request") == 1
 
@@ -202,6 +216,7 @@ def test_request_that_never_arrived_is_repeated_soon(scene: Scene) -> None:
     scene.platform.request = no_answer(httpx.ConnectError("refused"))
     scene.update()
     scene.look()
+
     assert scene.entry().due_at == scene.clock.now + 2.5
 
 
@@ -210,6 +225,7 @@ def test_unavailable_platform_is_called_a_few_times_per_look(scene: Scene) -> No
     for target in OTHERS:
         scene.update(target)
     scene.look()
+
     assert len(scene.platform.asked) == MOST_FAILURES
 
 
@@ -218,6 +234,7 @@ def test_busy_target_does_not_block_others(scene: Scene) -> None:
     for target in OTHERS:
         scene.update(target)
     scene.look()
+
     assert len(scene.platform.asked) == len(OTHERS)
 
 
@@ -263,12 +280,14 @@ def test_check_ups_of_full_slots_stop_before_the_invocation_ends(scene: Scene) -
         scene.ledger.apply(target, lambda entry: replace(entry, due_at=scene.clock.now))
     before = [scene.entry(target) for target in OTHERS[:3]]
     scene.look(lambda: RESERVE - 1)
+
     assert [scene.entry(target) for target in OTHERS[:3]] == before
 
 
 def test_look_starts_no_run_shortly_before_the_invocation_ends(scene: Scene) -> None:
     scene.update()
     scene.look(lambda: RESERVE - 1)
+
     assert scene.platform.asked == []
     assert (scene.entry().due_at or 0.0) <= scene.clock.now
 
@@ -277,6 +296,7 @@ def test_failed_start_of_the_workflow_gives_the_claim_back(scene: Scene) -> None
     scene.executions.fails = AwsUnavailable("throttled")
     scene.update()
     scene.look()
+
     assert scene.entry().run_id is None
     assert scene.entry().due_at == scene.clock.now + PACE.start_grace  # the recompute may be queued
 
@@ -303,6 +323,7 @@ def test_wish_satisfied_by_the_platforms_timestamp_starts_no_run(scene: Scene) -
     scene.platform.metrics = answer(json=metrics_body(last_recomputed_timestamp=to_iso(scene.clock.now - 50)))
     scene.update(age=0.0, older_than=100.0)
     scene.look()
+
     assert scene.entry().due_at is None
     assert scene.entry().fresh_as_of is None
     assert scene.platform.asked == ["metrics"]
@@ -313,6 +334,7 @@ def test_wish_for_old_or_undated_metrics_starts_a_run(scene: Scene, timestamp: s
     scene.platform.metrics = answer(json=metrics_body(last_recomputed_timestamp=timestamp))
     scene.update(age=0.0, older_than=100.0)
     scene.look()
+
     assert scene.platform.asked == ["metrics", "request"]
 
 
@@ -321,6 +343,7 @@ def test_update_with_a_satisfied_wish_still_starts_a_run(scene: Scene) -> None:
     scene.update(age=0.0, older_than=100.0)
     scene.update()
     scene.look()
+
     assert scene.platform.asked == ["metrics", "request"]
 
 
@@ -333,6 +356,7 @@ def test_longest_due_targets_get_the_slots(scene: Scene) -> None:
         scene.update(target, age=100.0 - number)
     scene.look()
     scene.look()
+
     assert [bool(scene.entry(target).run_id) for target in OTHERS] == [True, True] + [False] * 7
 
 
@@ -341,6 +365,7 @@ def test_target_without_a_slot_stays_due_unchanged(scene: Scene) -> None:
     scene.started(OTHERS[0])
     waiting = scene.update(OTHERS[1])
     scene.look()
+
     assert scene.entry(OTHERS[1]) == waiting
 
 
@@ -352,6 +377,7 @@ def test_dead_holder_of_the_last_slot_is_checked_although_no_slot_is_free(scene:
     scene.update(OTHERS[1])
     scene.until_due(OTHERS[0])
     scene.look()
+
     assert scene.entry(OTHERS[0]).run_id is None
     assert scene.entry(OTHERS[1]).run_id == "run-2"
 
@@ -363,6 +389,7 @@ def test_running_execution_is_checked_again_within_the_hour(scene: Scene) -> Non
     run_id = scene.started()
     scene.until_due()
     scene.look()
+
     assert scene.entry().run_id == run_id
     assert scene.entry().due_at == scene.clock.now + CHECK_UP_INTERVAL
 
@@ -385,6 +412,7 @@ def test_report_about_a_young_claim_changes_only_the_due_time(scene: Scene) -> N
     scene.executions.end("run-1")
     scene.ledger.apply(TARGET, lambda entry: replace(entry, due_at=scene.clock.now))
     scene.look()
+
     assert scene.entry().run_id == "run-1"
     assert scene.entry().due_at == scene.clock.now + CLAIM_LIFETIME
 
@@ -423,6 +451,7 @@ def test_run_is_taken_back_after_three_ended_resumptions(scene: Scene) -> None:
         scene.until_due()
         scene.look()
     entry = scene.entry()
+
     assert (entry.run_id, entry.fresh_as_of, entry.failed_as_of, entry.attempts) == (None, None, None, 1)
     assert entry.dirty
 
@@ -433,6 +462,7 @@ def test_held_run_without_any_execution_is_taken_back(scene: Scene) -> None:
     scene.executions.running.clear()
     scene.until_due()
     scene.look()
+
     assert scene.entry().run_id is None
     assert scene.entry().dirty
 
@@ -470,6 +500,7 @@ def test_updates_by_name_and_id_lead_to_one_request(scene: Scene, with_names: di
     scene.update(TARGET)
     scene.look()
     scene.look()
+
     assert scene.platform.asked.count("request") == 1
 
 
@@ -481,6 +512,7 @@ def test_reused_name_leads_to_the_job_that_has_it_now(scene: Scene, with_names: 
     scene.clock.now += 100
     scene.update(NAMED)
     scene.look()
+
     assert scene.entry(Target("99", MODEL.model_id)).run_id == "run-2"
 
 
@@ -488,6 +520,7 @@ def test_unresolvable_name_has_its_own_run(scene: Scene, with_names: dict[str, s
     scene.update(NAMED)
     scene.look()
     run = scene.executions.inputs["run-1"]["run"]
+
     assert (run["job_id"], run["platform_job_id"]) == ("security-alerts", "1234")
 
 
@@ -497,6 +530,7 @@ def test_update_by_name_is_forwarded_after_the_id_was_learned(
     scene.update(NAMED)
     scene.ledger.apply(NAMED, lambda entry: replace(entry, name_of="1234"))
     scene.look()
+
     assert scene.entry().run_id == "run-1"
 
 
@@ -508,6 +542,7 @@ def test_learned_id_unknown_to_the_platform_is_learned_again(
     failure: Any = {"reason": "Rejected"}
     scene.ledger.apply(TARGET, lambda entry: replace(entry, last_failure=failure))
     scene.look()
+
     assert scene.executions.inputs["run-1"]["run"]["job_id"] == "security-alerts"
 
 
@@ -517,6 +552,7 @@ def test_batch_under_a_name_is_recorded_under_the_id_once(scene: Scene, with_nam
     for target in (NAMED, TARGET):
         scene.ledger.apply(target, lambda entry: replace(entry, batch=(element,), due_at=scene.clock.now))
     scene.look()
+
     assert scene.entry().batch == (element,)
 
 

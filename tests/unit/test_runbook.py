@@ -1,4 +1,4 @@
-"""The runbook knows every reason that there is, and no other; each of its rows is exercised or excused."""
+"""The runbook lists exactly the reasons of the code. Each row has an exercise or an excuse."""
 
 import ast
 import inspect
@@ -23,13 +23,13 @@ RUNS: dict[ModuleType, str] = {
     start: "",
     protocol_start: "RequestFailed",
 }
-"""The modules that give runs their reasons, each with one of those."""
+"""The modules that give runs their reasons, each with one of its reasons."""
 
 
 def rows(title: str) -> list[str]:
-    """What the reasons of a section's table are; only "" where it has no table.
+    """The reasons in a section's table, or only "" if it has no table.
 
-    A cell begins with words of the code, or says in prose what stands there instead of one.
+    A cell begins with reasons of the code, or describes in prose what is seen instead.
     """
     if "\n| Reason |" not in section(title):
         return [ONLY_WAY]
@@ -46,7 +46,7 @@ def rows(title: str) -> list[str]:
 
 
 def words(title: str) -> set[str]:
-    """Of the reasons, those that are words of the code."""
+    """The reasons in a section's table that the code uses."""
     return {reason for reason in rows(title) if f"`{reason}`" in section(title)}
 
 
@@ -92,7 +92,7 @@ def test_reasons_are_found_in_the_code(module: ModuleType, reason: str) -> None:
 
 
 def reasons_given(module: ModuleType) -> Iterator[str]:
-    """The words that a module hands to any function as a reason: like NoNewResult; not names of metrics."""
+    """The reasons that a module passes to functions, such as NoNewResult, without names of metrics."""
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") != "count":
             texts = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
@@ -109,7 +109,7 @@ def test_every_project_error_has_a_row() -> None:
 
 
 def _below(error: type[RecomputeError]) -> Iterator[str]:
-    """The names of the errors that it stands for."""
+    """The names of its subclasses, at any depth."""
     for each in error.__subclasses__():
         yield each.__name__
         yield from _below(each)

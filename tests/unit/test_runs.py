@@ -1,4 +1,4 @@
-"""The data of a run, as the workflow carries it: what the trigger builds, and what is read back."""
+"""The data of a run: how the trigger builds it, and how it is read back from the workflow."""
 
 import json
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""The environments that the SAM CLI knows are ones that the template can be deployed with."""
+"""The environments in samconfig.toml fit the template."""
 
 import tomllib
 from typing import Any

@@ -1,4 +1,4 @@
-"""At most so many runs at once, whatever crashes, and without giving anything back."""
+"""Slots limit concurrent runs, whatever crashes. Runs never have to return them."""
 
 from dataclasses import replace
 
@@ -55,6 +55,7 @@ def test_glance_at_full_slots_shows_the_entries_that_hold_them(scene: Scene) -> 
     scene.slots.take(2, claimed(scene, 1))
     release(scene, 1)
     vacancy = scene.slots.glance(2)
+
     assert vacancy.free == 1
     assert [entry.target for entry in vacancy.holding] == [TARGETS[0]]
 

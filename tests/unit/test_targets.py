@@ -1,4 +1,4 @@
-"""What an id is."""
+"""Which texts are valid ids."""
 
 from typing import Any
 from unicodedata import category

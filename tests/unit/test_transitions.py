@@ -141,6 +141,7 @@ def test_share_of_a_threshold_waits_in_the_batch() -> None:
 def test_share_delivered_twice_counts_once() -> None:
     share = update(NOW, "a", share=300_000, max_wait=900.0)
     entry = recorded(share, share)
+
     assert len(entry.batch) == 1
     assert recorded(share, entry=entry) is entry
 
@@ -154,6 +155,7 @@ def test_full_batch_is_due_when_visible() -> None:
 def test_share_beyond_the_bound_of_a_batch_is_needed_at_once() -> None:
     shares = [update(NOW + n / 1000, str(n), share=1, max_wait=900.0) for n in range(MOST_ELEMENTS + 1)]
     entry = recorded(*shares)
+
     assert len(entry.batch) == MOST_ELEMENTS
     assert entry.needed_as_of == shares[-1].happened_at + LAG
 
@@ -221,6 +223,7 @@ def test_claim_leaves_waiting_updates_in_place() -> None:
 def test_hold_succeeds_only_for_the_entrys_run_and_number() -> None:
     claimed = claim(DIRTY, "run-1", NOW)
     held = hold(claimed, "run-1", 0, NOW)
+
     assert held is not None
     assert (held.held, held.due_at) == (True, NOW + CHECK_UP_INTERVAL)
     assert hold(held, "run-1", 0, NOW) == held
@@ -381,6 +384,7 @@ def test_release_of_another_run_or_number_is_refused() -> None:
 def test_batch_keeps_only_what_the_run_did_not_cover() -> None:
     batch = tuple(Element(name, NOW + n, 400_000, NOW + 900) for n, name in ((-5, "a"), (0, "b"), (5, "c")))
     after = released(replace(HELD, batch=batch))
+
     assert [element.identity for element in after.batch] == ["c"]
     assert after.due_at == NOW + 900
 
@@ -407,6 +411,7 @@ def test_entry_of_a_name_learns_the_jobs_id() -> None:
 def test_updates_by_name_are_recorded_for_the_job_once() -> None:
     mailbox = recorded(update(NOW, "a"), update(NOW, "b", share=1, max_wait=9.0), update(older_than=10.0))
     job = receive(CLEAN, mailbox, PACE)
+
     assert (job.needed_as_of, job.wanted_as_of, job.batch) == (
         mailbox.needed_as_of,
         mailbox.wanted_as_of,
@@ -422,6 +427,7 @@ def test_share_by_name_beyond_the_jobs_batch_is_needed_at_once() -> None:
     full = tuple(Element(f"a{n}", NOW, 1, NOW + 9) for n in range(MOST_ELEMENTS))
     more = tuple(Element(f"b{n}", NOW + n, 1, NOW + 9) for n in range(3))
     job = receive(replace(CLEAN, batch=full), replace(CLEAN, batch=more), PACE)
+
     assert len(job.batch) == MOST_ELEMENTS
     assert job.needed_as_of == NOW + 2
 

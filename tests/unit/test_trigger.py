@@ -1,4 +1,4 @@
-"""Record what has happened, then look at what is due: batches of messages, events by hand, the workflow."""
+"""The trigger records updates, then looks at what is due: message batches, direct events, the workflow."""
 
 import json
 from dataclasses import replace
@@ -173,6 +173,7 @@ def test_schedule_wishes_for_every_job_that_the_ledger_knows(scene: Scene) -> No
     scene.stack.put(Entry(TARGET, fresh_as_of=1.0))
     scene.deliver({"models": "all", "older_than_seconds": 3600})
     entry = scene.entry(ACTIVE_TARGET)
+
     assert entry.wanted_at == scene.clock.now - 40
     assert entry.wanted_as_of == scene.clock.now - 40 - 3600
     assert entry.cause == "schedule"
@@ -215,6 +216,7 @@ def test_sweep_emits_gauges_while_anything_waits_or_runs_and_looks(scene: Scene,
     scene.stack.put(Entry(TARGET, needed_as_of=now - 70, waiting_since=now - 105, due_at=now - 70))
     scene.stack.put(Entry(ACTIVE_TARGET, run_id="run-1", held=True, due_at=now + 9))
     scene.deliver({"sweep": True}, {"sweep": True})
+
     assert {name: metric["Value"] for name, metric in metrics.metric_set.items()} == {
         "TargetsDue": [1.0],
         "SlotsTaken": [1.0],
@@ -227,6 +229,7 @@ def test_sweep_emits_gauges_beside_other_messages(scene: Scene) -> None:
     metrics.clear_metrics()
     scene.stack.put(Entry(TARGET, waiting_since=scene.clock.now - 90_000, due_at=scene.clock.now - 1))
     scene.deliver({"job_id": "8"}, {"sweep": True})
+
     assert metrics.metric_set["OldestUpdateAge"]["Value"] == [90_000.0]
 
 
@@ -234,6 +237,7 @@ def test_sweep_looks_despite_a_corrupt_entry(scene: Scene, looks: Looks) -> None
     scene.stack.put(Entry(ACTIVE_TARGET, due_at=1.0, needed_as_of=1.0))
     item: Any = {**to_item(Entry(TARGET, due_at=1.0), 1), "waiting_since": {"S": ""}}
     scene.stack.dynamodb.put_item(TableName=scene.stack.ledger_table, Item=item)
+
     assert scene.deliver({"sweep": True}) == []
     assert looks.targets == [[]]
 
@@ -241,6 +245,7 @@ def test_sweep_looks_despite_a_corrupt_entry(scene: Scene, looks: Looks) -> None
 def test_report_about_a_corrupt_entry_returns_no_message(scene: Scene, looks: Looks) -> None:
     item: Any = {**to_item(Entry(TARGET, run_id="run-1", due_at=1.0), 1), "requested_at": {"S": "junk"}}
     scene.stack.dynamodb.put_item(TableName=scene.stack.ledger_table, Item=item)
+
     assert scene.deliver(ended("FAILED"), {"job_id": "9"}) == []
     assert looks.targets == [[Target("9", None)]]
 
@@ -250,6 +255,7 @@ def test_lower_spacing_applies_to_waiting_updates(scene: Scene) -> None:
     waiting = Entry(TARGET, needed_as_of=now - 60, waiting_since=now - 95, fresh_as_of=now - 900)
     scene.stack.put(replace(waiting, due_at=now + 7 * 86400))  # with a spacing of a week
     scene.deliver({"sweep": True})
+
     assert scene.entry().due_at == now - 60
 
 
@@ -257,6 +263,7 @@ def test_age_of_a_batch_counts_from_when_it_was_enough(scene: Scene) -> None:
     metrics.clear_metrics()
     scene.stack.put(Entry(TARGET, due_at=scene.clock.now - 30))
     scene.deliver({"sweep": True})
+
     assert metrics.metric_set["OldestUpdateAge"]["Value"] == [30.0]
 
 
@@ -281,6 +288,7 @@ def test_reported_status_changes_only_the_due_time(scene: Scene, status: str) ->
     scene.held()
     before = scene.entry()
     scene.clock.now += 10
+
     assert scene.deliver(ended(status)) == []
     assert scene.entry() == replace(before, rev=before.rev + 1, due_at=scene.clock.now + SETTLES)
 
@@ -289,6 +297,7 @@ def test_report_of_a_former_run_changes_nothing(scene: Scene) -> None:
     scene.held()
     before = scene.entry()
     scene.deliver(ended("FAILED", "run-0"))
+
     assert scene.entry() == before
 
 
@@ -346,6 +355,7 @@ def test_repeated_release_changes_nothing_and_still_looks(scene: Scene, looks: L
     scene.held()
     scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
     before = scene.entry()
+
     assert not scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
     assert scene.entry() == before
     assert len(looks.targets) == 2
@@ -357,6 +367,7 @@ def test_late_release_of_an_aborted_execution_is_refused_after_a_resumption(
     scene.held()
     scene.ledger.apply(TARGET, lambda entry: resume(entry, 1, scene.clock.now))
     before = scene.entry()
+
     assert not scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
     assert scene.entry() == before
     assert scene.trigger.release(RUN, 1, COMPLETED, lambda: LONG)
@@ -365,5 +376,6 @@ def test_late_release_of_an_aborted_execution_is_refused_after_a_resumption(
 def test_release_succeeds_although_the_look_after_it_fails(scene: Scene, looks: Looks) -> None:
     looks.fails = ZeroDivisionError()
     scene.held()
+
     assert scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
     assert scene.entry().run_id is None

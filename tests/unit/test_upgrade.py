@@ -1,4 +1,4 @@
-"""Executions that are under way when an upgrade is deployed are finished by it."""
+"""An upgrade finishes the executions that are under way."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ OF_VERSION_1 = {
     PastRun: {"run_id", "cause", "requested_at", "duration_seconds", "polls", "verdict", "scores"},
     Failure: {"run_id", "cause", "requested_at", "ended_at", "polls", "status", "reason", "detail"},
 }
-"""What an execution that version 1.0.0 has started may lack nothing of. Nothing is ever added here."""
+"""The fields of an execution that version 1.0.0 has started. Never add any."""
 
 
 @pytest.mark.parametrize("part", OF_VERSION_1)

@@ -22,7 +22,7 @@ _LAST_LINES = 10
 
 
 class ProcessDied(Exception):
-    """A function's process has died, and nobody here has killed it: which one, how, and its last output."""
+    """A function's process has died by itself. Says which one, how, and its last output."""
 
 
 class _Failed(Exception):
