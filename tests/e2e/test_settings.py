@@ -1,4 +1,4 @@
-"""Settings, end to end: a valid edit is in force without a deployment, and a run keeps those it began with."""
+"""Settings, end to end: a valid edit is in force without a deployment, and runs keep what they began with."""
 
 import time
 from collections.abc import Iterator
@@ -6,17 +6,16 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import NewScene
 from tests.e2e.scene import (
     CHECK,
     JOB,
     OTHER_JOB,
     OTHER_MODELS,
     TRIGGER,
+    NewScene,
     Scene,
     alerts,
     edited_settings,
-    eventually,
     restart,
     write_settings,
     written_settings,
@@ -24,6 +23,7 @@ from tests.e2e.scene import (
 from tests.support.arcanna.alerts import labelled_alerts
 from tests.support.arcanna.platform import SHORT
 from tests.support.harness import PACE, Installation
+from tests.support.waiting import eventually
 
 GOOD = {"Drop": 0.95, "Investigate": 0.9, "Escalate": 0.95}
 HIGHER = {"floor": {"overall_accuracy": 1.0}}

@@ -48,7 +48,7 @@ def package(
     cache: Path,
     constants: Mapping[str, object] = MappingProxyType({}),
 ) -> Package:
-    """Builds and translates a SAM template; what has not changed since the last time is not built again.
+    """Builds and translates a SAM template. Unchanged code is not built again.
 
     `constants` replaces values of its resources, by their paths. Raises KeyError where the template has none.
     """
@@ -97,7 +97,7 @@ def upload(packaged: Package, s3: Any) -> None:
 
 @contextmanager
 def _alone_in(cache: Path) -> Iterator[None]:
-    """Keeps other processes out of the folder: test runs share it, and what one has built is built."""
+    """Locks the folder against other test runs, which share the build."""
     cache.mkdir(parents=True, exist_ok=True)
     with Path(cache, "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
