@@ -237,7 +237,7 @@ def test_bytes_are_enough_at_most_a_millionth_for_each_object_too_early(
 @pytest.mark.parametrize(
     ("threshold", "complaint"),
     [
-        ({"objects": 10}, ' lacks "max_wait_seconds", so what waits could wait for ever'),
+        ({"objects": 10}, ' lacks "max_wait_seconds"'),
         ({"objects": 10, "max_wait_seconds": None}, ".max_wait_seconds must be a whole number from 1"),
         ({"objects": 1001, "max_wait_seconds": 60}, ".objects must be a whole number from 1 to 1000"),
         ({"objects": True, "max_wait_seconds": 60}, ".objects must be a whole number"),
@@ -245,7 +245,7 @@ def test_bytes_are_enough_at_most_a_millionth_for_each_object_too_early(
         ({"bytes": 0, "max_wait_seconds": 60}, ".bytes must be a whole number from 1"),
         ({"max_wait_seconds": 1e9}, ".max_wait_seconds must be a whole number from 1 to 2592000"),
         ({"max_wait": 60, "max_wait_seconds": 60}, ".max_wait is unknown; allowed here: objects, bytes, max"),
-        ([], " must be an object, not a list"),
+        ([], " must be an object, not an empty list"),
         (None, " must be an object, not null"),
     ],
 )
@@ -277,7 +277,7 @@ def test_a_whole_number_is_one_with_or_without_a_point() -> None:
         ({"keys": ["{a}{b}"]}, ".keys[0] cannot be used: the key pattern '{a}{b}' does not tell where"),
         ({"keys": ["{a}-{b}"]}, ".keys[0] cannot be used: the key pattern '{a}-{b}' does not tell where"),
         ({"keys": ["{a}*"]}, ".keys[0] cannot be used: the key pattern '{a}*' does not tell where"),
-        ({"targets": []}, ".targets must have at least one target"),
+        ({"targets": []}, ".targets must be a list of 1 or more, not an empty list"),
         ({"targets": ["1234"]}, '.targets[0] must be an object, not "1234"'),
         ({"targets": [{"model_id": "m"}]}, '.targets[0] lacks "job_id"'),
         ({"targets": [{"job_id": 1.5}]}, ".targets[0].job_id must be an id or a name, not 1.5"),

@@ -85,7 +85,7 @@ RANGE = "must be a whole number from"
 @pytest.mark.parametrize(
     ("document", "problem"),
     [
-        ([], "the document must be an object, not a list"),
+        ([], "the document must be an object, not an empty list"),
         (None, "the document must be an object, not null"),
         ({"pase": 1}, "pase is unknown; allowed here: $schema, routes, quality_gate, pace, jobs"),
         ({"$schema": 7}, "$schema must be a string, not 7"),
@@ -106,7 +106,7 @@ RANGE = "must be a whole number from"
             {"pace": {"shortest_poll_seconds": 60, "longest_poll_seconds": 30}},
             "pace has a shortest_poll_secon",
         ),
-        ({"quality_gate": []}, "quality_gate must be an object, not a list"),
+        ({"quality_gate": []}, "quality_gate must be an object, not an empty list"),
         (
             {"quality_gate": {"drop": {}}},
             "quality_gate.drop is unknown; allowed here: largest_drop, floor, min",
@@ -120,7 +120,7 @@ RANGE = "must be a whole number from"
             {"quality_gate": {"floor": {"recall": 0.5}}},
             "quality_gate.floor.recall names no figure; figures are",
         ),
-        ({"jobs": []}, "jobs must be an object, not a list"),
+        ({"jobs": []}, "jobs must be an object, not an empty list"),
         ({"jobs": {"1234": 5}}, "jobs.1234 must be an object, not 5"),
         (
             {"jobs": {"1234": {"pace": {"spacing_seconds": -1}}}},
