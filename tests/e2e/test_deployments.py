@@ -37,7 +37,7 @@ def platform() -> ArcannaServer:
 
 
 def sam_build(folder: Path, architecture: str) -> Path:
-    """Runs `sam build` into the folder, as after a fresh clone; the template that it has built."""
+    """Runs `sam build` into the folder, as after a fresh clone. Returns the built template."""
     settings = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "PYTHON", "AWS_", "SAM_"))}
     built = subprocess.run(  # noqa: S603 - the project's own tools
         [
@@ -78,13 +78,13 @@ def test_both_architectures_get_the_same_files(built: Mapping[str, Path]) -> Non
 
 
 def _without_architecture(folder: Path) -> list[str]:
-    """The lines of a built template but for the ones that say what layers were built for."""
+    """The lines of a built template, without those that name the layers' architecture."""
     lines = (folder / "template.yaml").read_text().splitlines()
     return [line for line in lines if "BuildArchitecture: " not in line]
 
 
 def _run_built(template: Path) -> list[str]:
-    """Where the functions' processes ran."""
+    """The working directories of the functions' processes."""
     with platform() as arcanna, own_installation("sam-build", arcanna, {}, built=template) as here:
         scene = Scene(here, MODELS[0])
         scene.upload()
@@ -140,7 +140,7 @@ def _run_a_broken_version() -> None:
 
 
 def _is_over(scene: Scene) -> bool:
-    """Whether the workflow has given up: neither check nor release could be called."""
+    """Whether the execution has failed, because neither check nor release could be called."""
     return bool(scene.executions()) and all(e["status"] == "FAILED" for e in scene.executions())
 
 
@@ -203,7 +203,7 @@ def _correct(here: Installation, bus: str) -> None:
 
 
 def _run_two_stacks() -> list[tuple[int, int]]:
-    """How many recomputes each of two stacks had asked for: after an upload and an event to each in turn."""
+    """The number of recomputes of each of two stacks, after an upload and an event to each in turn."""
     seen: list[tuple[int, int]] = []
     with platform() as first, platform() as second, own_installation("first", first, {}) as one:
         one.cloud.client("events").create_event_bus(Name="second")

@@ -26,7 +26,7 @@ def test_every_task_is_retried_after_every_error() -> None:
 
 @pytest.mark.parametrize("limit", ["MinValue", "MaxValue"])
 def test_every_retry_that_can_be_set_is_within_the_limits_of_step_functions(limit: str) -> None:
-    """By https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html"""
+    """See https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html"""
     names = ("RetryIntervalSeconds", "RetryMaximumSeconds", "RetryAttempts")
     given = {name: str(template()["Parameters"][name][limit]) for name in names}
     (retry,) = workflow(**given)["States"]["Hold"]["Retry"]
@@ -35,7 +35,7 @@ def test_every_retry_that_can_be_set_is_within_the_limits_of_step_functions(limi
 
 
 def test_no_substitution_contains_another() -> None:
-    """CloudFormation replaces until there is nothing left to replace."""
+    """CloudFormation repeats the replacement until nothing changes."""
     for value in substitutions().values():
         assert not {f"${{{name}}}" for name in substitutions()} & set(texts(value))
 

@@ -202,7 +202,7 @@ class LocalCloud:
         return self._logs[logical_id].lines()
 
     def log_records(self, logical_id: str) -> list[dict[str, Any]]:
-        """Those of its lines that are JSON objects; metrics in the embedded format have `_aws`."""
+        """The log lines that are JSON objects. Metrics in the embedded format have `_aws`."""
         return [json.loads(line) for line in self.logs(logical_id) if line.startswith("{")]
 
     # --- The workflow, and schedules -----------------------------------------------------------------------
@@ -278,7 +278,7 @@ class LocalCloud:
         return SqsPoller(model, name, backend, self._functions, record)
 
     def _timers(self) -> list[Timer]:
-        """Those of the schedules with a rate."""
+        """The schedules with a rate."""
         timers = []
         for logical_id, resource in self._resources.items():
             if resource.type == "AWS::Scheduler::Schedule" and self._minute is not None:

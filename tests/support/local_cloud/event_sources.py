@@ -177,7 +177,7 @@ _MINUTES = {"minute": 1, "hour": 60, "day": 1440}
 
 
 def rate_in_minutes(expression: str) -> int | None:
-    """Of a schedule's `rate(...)`; None for `cron(...)` and `at(...)`."""
+    """The minutes of a schedule's `rate(...)`. None for `cron(...)` and `at(...)`."""
     rate = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", expression)
     return int(rate[1]) * _MINUTES[rate[2]] if rate else None
 

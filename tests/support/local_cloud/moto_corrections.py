@@ -84,7 +84,7 @@ def corrected(functions: Functions, client: Callable[[str, str], Any]) -> Iterat
 
 @cache
 def _policies_for_functions() -> str:
-    """Those that are about functions, of moto's own list of AWS's managed policies."""
+    """The managed policies in moto's list that are about functions."""
     known = json.loads(aws_managed_policies_data)
     return json.dumps({name: policy for name, policy in known.items() if "Lambda" in name})
 
@@ -130,7 +130,7 @@ def _notify_in(functions: Functions) -> Callable[..., None]:
 
 
 def _interpreter_modules() -> list[ModuleType]:
-    """Those that make clients."""
+    """The modules that make clients."""
     making = boto_client.boto_client_for
     return [m for m in list(sys.modules.values()) if getattr(m, "boto_client_for", None) is making]
 

@@ -30,7 +30,7 @@ _IGNORED = ("__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache")
 
 @dataclass(frozen=True)
 class Package:
-    """A template as CloudFormation gets it, and what it refers to in the artifact bucket.
+    """A template as CloudFormation gets it, and the artifacts that it refers to.
 
     `files`: path of the file to upload by key; `folders`: the unpacked content by the same key.
     """
