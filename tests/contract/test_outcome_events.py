@@ -9,10 +9,12 @@ import pytest
 from arcanna_metrics.platform.client import LARGEST_METRICS
 from arcanna_metrics.runs.completion import Judgement
 from arcanna_metrics.runs.outcome import (
+    RUNBOOK,
     VERSION,
     Ending,
     NewMetrics,
     completed,
+    console_link,
     failed,
     fitting,
     not_checked,
@@ -21,9 +23,10 @@ from arcanna_metrics.runs.quality import Assessment, Difference, Verdict, assess
 from arcanna_metrics.runs.run import Cause, Check, Object, Outcome, Run
 from arcanna_metrics.runs.start import cause_of, first_check, new_run
 from arcanna_metrics.targets import ID_LENGTH, Target
-from tests.support.deployment import ROOT
+from tests.support.deployment import ROOT, template
 from tests.support.doubles import metrics_body
 from tests.support.outcome_events import SCHEMAS, check_schema, validate_entry
+from tests.support.readme import anchor_of, runbook
 from tests.support.runs import BUS, DEADLINE, EXECUTION, PACE, REQUESTED_AT, a_run, origin
 
 MOST_DATA = 256 * 1024
@@ -34,6 +37,7 @@ AFTER = metrics_body(last_recomputed_timestamp="2025-01-15T14:33:00Z", overall_a
 REGRESSED: Assessment = {
     "verdict": "regressed",
     "why": "overall_accuracy fell from 0.750 to 0.700, by more than 0.02",
+    "brief": "overall_accuracy 0.75 -> 0.7",
     "differences": [
         {"figure": "overall_accuracy", "before": 0.75, "after": 0.7, "change": -0.05, "samples": 4}
     ],
@@ -132,7 +136,34 @@ def test_every_outcome_but_a_good_one_is_notified(ending: str) -> None:
     assert (notification is None) == (ending == "completed")
     if notification:
         assert "What to do: " in notification["message"]
-        assert f"Execution: {EXECUTION}" in notification["message"]
+        assert f"Execution: {console_link(EXECUTION)}" in notification["message"]
+
+
+@pytest.mark.parametrize(
+    ("partition", "region", "host"),
+    [
+        ("aws", "eu-central-1", "eu-central-1.console.aws.amazon.com"),
+        ("aws-cn", "cn-north-1", "cn-north-1.console.amazonaws.cn"),
+        ("aws-us-gov", "us-gov-west-1", "us-gov-west-1.console.amazonaws-us-gov.com"),
+    ],
+)
+def test_an_execution_is_linked_to_the_console_of_its_partition(
+    partition: str, region: str, host: str
+) -> None:
+    arn = f"arn:{partition}:states:{region}:123456789012:execution:workflow:run-1"
+    link = f"https://{host}/states/home?region={region}#/v2/executions/details/{arn}"
+    assert console_link(arn) == link
+
+
+def test_notifications_and_outputs_link_to_the_same_consoles() -> None:
+    for partition, console in template()["Mappings"]["Console"].items():
+        link = console_link(f"arn:{partition}:states:r:123456789012:execution:workflow:run-1")
+        assert link.startswith(f"https://r.{console['Domain']}/")
+
+
+@pytest.mark.parametrize("arn", ["arn:aws-iso:states:us-iso-east-1:1:execution:workflow:run-1", "run-1", ""])
+def test_an_execution_whose_console_is_not_known_is_named_by_its_arn(arn: str) -> None:
+    assert console_link(arn) == arn
 
 
 @pytest.mark.parametrize("ending", OUTCOMES)
@@ -161,8 +192,9 @@ def test_notification_subject_is_one_short_ascii_line(model_id: str | None) -> N
 def test_notification_names_an_existing_runbook_section(ending: str) -> None:
     notification = OUTCOMES[ending]["notification"]
     if notification:
-        ((page, section),) = re.findall(r'(\S+\.md), section "(.+?)"', notification["message"])
-        assert f"## {section}" in (ROOT / page).read_text().splitlines()
+        ((page, anchor),) = re.findall(r"^Runbook: (\S+)#(\S+)$", notification["message"], re.MULTILINE)
+        assert page == RUNBOOK == template()["Mappings"]["Documentation"]["Runbook"]["Address"]
+        assert anchor in map(anchor_of, runbook())
 
 
 # --- What is too large -----------------------------------------------------------------------------------

@@ -249,7 +249,13 @@ def has_failed(desk: Desk, scene: Scene, reason: str) -> None:
     run_id = scene.last_failure()["run_id"]
     eventually("its end", lambda: run_id in [e["name"] for e in scene.executions() if e.get("error")])
     assert reason in desk.failures_by_reason(scene)
-    told = partial(desk.told, scene, f"Why: {reason}", f"Look up {reason} in functions/RUNBOOK.md")
+    told = partial(
+        desk.told,
+        scene,
+        f"Why: {reason}",
+        f"Look up {reason} in the runbook",
+        "functions/RUNBOOK.md#runs-fail",
+    )
     assert eventually("the notification", told)
     assert eventually("the event", lambda: desk.told(scene, "Recompute Failed", run_id, reason))
     desk.until_status(scene, reason)

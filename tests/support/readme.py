@@ -27,6 +27,11 @@ def headings(text: str) -> list[str]:
     return re.findall(r"^#+ (.+)$", text, re.MULTILINE)
 
 
+def anchor_of(heading: str) -> str:
+    """What a link to it has after the #."""
+    return heading.lower().replace(" ", "-")
+
+
 def table(text: str, first_column: str) -> list[list[str]]:
     """The rows of the table whose first column has that name, cell by cell."""
     _, _, rest = text.partition(f"\n| {first_column} |")

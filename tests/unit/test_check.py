@@ -416,7 +416,15 @@ def test_completed_run_leaves_a_past_run(follower: Follower) -> None:
             "overall_recall": 0.8,
             "overall_precision": 0.6,
         },
+        "why": "no earlier metrics",
     }
+
+
+def test_verdict_that_needs_no_reason_is_remembered_without_one() -> None:
+    done = Follower(a_run(baseline=metrics_body(overall_accuracy=0.75))).look(400, **idle(DONE))
+    past_run = outcome_of(done)["result"]["past_run"]
+    assert past_run is not None
+    assert (past_run["verdict"], "why" in past_run) == ("unchanged", False)
 
 
 @pytest.mark.parametrize(
@@ -474,9 +482,11 @@ def test_notification_of_a_failure_says_what_to_do(follower: Follower) -> None:
         f"The metrics of model {MODEL.model_id} of job 1234 were not recomputed.",
         "Why: NoNewResult",
         "Scores that Arcanna shows: accuracy 0.750",
-        'What to do: Look up NoNewResult in functions/RUNBOOK.md, section "Runs fail".',
+        "What to do: Look up NoNewResult in the runbook.",
+        "Runbook: functions/RUNBOOK.md#runs-fail",
         "Updates: 3, the last at 2025-01-15T14:29:30.000Z",
-        f"Execution: {EXECUTION}",
+        "Execution: https://eu-central-1.console.aws.amazon.com/states/",
+        EXECUTION,
     ):
         assert part in notification["message"]
 

@@ -13,7 +13,7 @@ from arcanna_metrics.runs.start import first_check
 from functions.check_status import app as check_status
 from functions.trigger_recompute import app as trigger_recompute
 from tests.support.deployment import environment_of
-from tests.support.doubles import Invocation, Logs, ScriptedPlatform, Stack, client
+from tests.support.doubles import MODEL, Invocation, Logs, ScriptedPlatform, Stack, client
 from tests.support.runs import a_run
 
 RUN = a_run()
@@ -124,7 +124,25 @@ def test_preflight_reads_the_routes_again_at_once(stack: Stack, monkeypatch: pyt
         }
 
 
-@pytest.mark.parametrize("value", [False, 1, "true", None])
+@pytest.mark.parametrize("job_id", [1234, "1234"])
+def test_preflight_of_a_target_looks_it_up_and_requests_nothing(
+    monkeypatch: pytest.MonkeyPatch, job_id: object
+) -> None:
+    platform = ScriptedPlatform()
+    monkeypatch.setattr(trigger_recompute, "arcanna", lambda env: platform.client())
+    found = trigger_recompute.handler({"preflight": {"job_id": job_id}}, Invocation())
+    assert (found["reason"], found["model_id"]) == (None, MODEL.model_id)
+    assert json.loads(json.dumps(found))["metrics"] == found["metrics"]
+    assert platform.asked == ["job", "metrics"]
+
+
+def test_preflight_of_an_id_that_cannot_be_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trigger_recompute, "arcanna", lambda env: ScriptedPlatform().client())
+    with pytest.raises(BadInput, match="model_id has 300 characters"):
+        trigger_recompute.handler({"preflight": {"job_id": 1, "model_id": "x" * 300}}, Invocation())
+
+
+@pytest.mark.parametrize("value", [False, 1, "true", None, {}, {"model_id": "m"}])
 def test_preflight_with_another_value_is_bad_input(value: object) -> None:
     with pytest.raises(BadInput):
         trigger_recompute.handler({"preflight": value}, Invocation())

@@ -9,8 +9,17 @@ import pytest
 
 from arcanna_metrics.errors import ApiKeyUnavailable, AwsUnavailable
 from arcanna_metrics.intake import routes
-from arcanna_metrics.platform.preflight import RESERVE, preflight
-from tests.support.doubles import MODEL, Answer, ScriptedPlatform, answer, no_answer
+from arcanna_metrics.platform.preflight import RESERVE, LookUp, look_up, preflight
+from tests.support.doubles import (
+    ACTIVE_TARGET,
+    MODEL,
+    TARGET,
+    Answer,
+    ScriptedPlatform,
+    answer,
+    metrics_body,
+    no_answer,
+)
 
 BOTH = ["execute:recompute_model_metrics", "read:job_metrics"]
 ALL_WELL = {"platform": None, "key": None, "scopes": None, "routes": None, "targets": None}
@@ -116,3 +125,66 @@ def test_preflight_stops_asking_an_unavailable_platform() -> None:
 
 def test_targets_left_unchecked_for_lack_of_time_are_reported() -> None:
     assert reasons(ScriptedPlatform(), remaining=RESERVE - 1)["targets"] == "OutOfTime"
+
+
+# --- One target ------------------------------------------------------------------------------------------
+
+OTHER = "generic-1-1234-model-1740000000.hdf5"
+JOB = {"active_model_id": MODEL.model_id, "all_model_ids": [OTHER, MODEL.model_id, None]}
+JOBS = [{"id": 1234, "title": "security-alerts"}, {"id": 77, "title": "phishing-triage"}, {"title": "\n"}]
+
+
+def test_target_that_arcanna_knows_is_shown_with_its_metrics() -> None:
+    platform = ScriptedPlatform(metrics=answer(json=metrics_body(is_recomputing_metrics=True)))
+    found = look_up(platform.client(), TARGET)
+    assert (found.reason, found.model_id, found.recomputing) == (None, MODEL.model_id, True)
+    assert (found.metrics or {})["overall_accuracy"] == 0.75
+    assert platform.asked == ["metrics"]
+
+
+def test_active_model_is_resolved() -> None:
+    platform = ScriptedPlatform()
+    assert look_up(platform.client(), ACTIVE_TARGET).model_id == MODEL.model_id
+    assert platform.asked == ["job", "metrics"]
+
+
+def test_unknown_model_comes_with_those_of_its_job() -> None:
+    platform = ScriptedPlatform(metrics=answer(404), job=answer(json=JOB))
+    found = look_up(platform.client(), TARGET)
+    assert (found.reason, found.unknown, found.known) == ("Rejected", "model", [OTHER, MODEL.model_id])
+
+
+def test_unknown_job_comes_with_the_ids_and_names_of_all_jobs() -> None:
+    platform = ScriptedPlatform(metrics=answer(404), job=answer(404), resources=answer(json=JOBS))
+    found = look_up(platform.client(), TARGET)
+    assert (found.reason, found.unknown) == ("Rejected", "job")
+    assert found.known == ["1234", "security-alerts", "77", "phishing-triage"]
+
+
+@pytest.mark.parametrize("resources", [answer(403), answer(503), answer(200, text="<html>")])
+def test_unknown_job_is_told_also_where_jobs_cannot_be_listed(resources: Answer) -> None:
+    platform = ScriptedPlatform(job=answer(404), resources=resources)
+    found = look_up(platform.client(), ACTIVE_TARGET)
+    assert (found.unknown, list(found.known)) == ("job", [])
+
+
+def test_job_without_an_active_model_is_told_from_an_unknown_one() -> None:
+    platform = ScriptedPlatform(job=answer(json={**JOB, "active_model_id": None}))
+    found = look_up(platform.client(), ACTIVE_TARGET)
+    assert (found.reason, found.unknown) == ("Rejected", "model")
+    assert "no active model" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("metrics", "reason"), [(answer(503), "PlatformUnavailable"), (answer(401), "Unauthorised")]
+)
+def test_without_an_answer_nothing_is_said_of_the_target(metrics: Answer, reason: str) -> None:
+    found = look_up(ScriptedPlatform(metrics=metrics).client(), TARGET)
+    assert (found.reason, found.unknown, found.metrics) == (reason, None, None)
+    gone = ScriptedPlatform(metrics=answer(404), job=metrics)
+    assert look_up(gone.client(), TARGET).unknown is None
+
+
+def test_platform_that_stops_answering_leaves_open_which_part_is_unknown() -> None:
+    platform = ScriptedPlatform(metrics=answer(404), job=answer(503))
+    assert look_up(platform.client(), TARGET) == LookUp("Rejected", look_up(platform.client(), TARGET).detail)

@@ -32,9 +32,10 @@ RULES = Rules({"overall_accuracy": 0.02, "*.recall": 0.05, "Escalate.recall": 0.
 COMPLETED = SCHEMAS["recompute-completed"]
 ASSESSMENT = {
     "type": "object",
-    "required": ["verdict", "why", "differences"],
+    "required": ["verdict", "why", "brief", "differences"],
     "properties": {name: COMPLETED["properties"]["detail"]["properties"][name] for name in ("verdict", "why")}
-    | {"differences": {"type": "array", "items": COMPLETED["$defs"]["difference"]}},
+    | {"differences": {"type": "array", "items": COMPLETED["$defs"]["difference"]}}
+    | {"brief": {"type": "string", "maxLength": 100}},
     "additionalProperties": False,
 }
 
@@ -70,6 +71,37 @@ BEFORE = shown()
 def judged(after: Mapping[str, Any], rules: Rules = RULES, before: Any = BEFORE) -> tuple[str, str]:
     found = assess(before, after, rules)
     return found["verdict"], found["why"]
+
+
+@pytest.mark.parametrize(
+    ("after", "rules", "brief"),
+    [
+        (shown(Drop=decision(855, 45), Escalate=decision(60, 40)), RULES, "Escalate.recall 0.9 -> 0.6"),
+        (
+            shown(0.8, Drop=decision(855, 45), Escalate=decision(60, 40)),
+            RULES,
+            "Escalate.recall 0.9 -> 0.6 and 1 more",
+        ),
+        (shown(0.8), RULES, "overall_accuracy 0.9 -> 0.8"),
+        (BEFORE, Rules({}, {"Escalate.recall": 0.95}, 30), "Escalate.recall 0.9, floor 0.95"),
+        (shown(Drop=decision(855, 45), Escalate=decision(95, 5)), RULES, "Escalate.recall 0.9 -> 0.95"),
+        (
+            shown(Drop=decision(855, 45), Escalate=decision(15, 4)),
+            RULES,
+            "Escalate.recall on 19 alerts of 30",
+        ),
+        (shown(Drop=decision(855, 45)), RULES, "Escalate.recall is missing now"),
+        (BEFORE, Rules({}, {"Close.recall": 0.5}, 30), "no Close.recall"),
+        (BEFORE, Rules({}, {}, 30), "no rule applies"),
+        (BEFORE, RULES, ""),
+    ],
+)
+def test_first_reason_fits_into_a_line(after: Mapping[str, Any], rules: Rules, brief: str) -> None:
+    assert assess(BEFORE, after, rules)["brief"] == brief
+
+
+def test_without_earlier_metrics_the_brief_reason_says_so() -> None:
+    assert assess(None, BEFORE, RULES)["brief"] == "no earlier metrics"
 
 
 # --- The verdict -----------------------------------------------------------------------------------------

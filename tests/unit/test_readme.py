@@ -8,7 +8,7 @@ from samcli.cli.types import CfnParameterOverridesType  # type: ignore[import-un
 
 from tests.support.certificates import Authority
 from tests.support.deployment import ROOT, actions_of
-from tests.support.readme import section, table
+from tests.support.readme import anchor_of, section, table
 
 README = (ROOT / "README.md").read_text()
 PAGES = [
@@ -72,4 +72,4 @@ def test_every_make_target_and_link_in_a_page_exists(page: Path) -> None:
         assert linked.exists(), path
         if anchor:
             headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
-            assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, anchor
+            assert anchor in map(anchor_of, headings), anchor
