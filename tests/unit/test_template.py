@@ -18,8 +18,8 @@ from samtranslator.yaml_helper import yaml_parse
 from arcanna_metrics.errors import ApiKeyMissing, RetryLater
 from arcanna_metrics.settings import NO_PROXY_PATTERN
 from tests.support.deployment import ROOT, resource, template
-from tests.support.local_cloud.deployment import assert_rules, parameter_values
 from tests.support.local_cloud.resources import NAME_PROPERTIES
+from tests.support.parameters import assert_rules, parameter_values
 from tests.support.readme import anchor_of, runbook, section
 
 KEPT = {
