@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import boto3
 import pytest
+import yaml
 
 from tests.e2e.alone import BUILD, alone
-from tests.e2e.scene import JOB, JOB_NAME, MODELS, PATIENCE, Scene, alerts
+from tests.e2e.scene import JOB, JOB_NAME, MODELS, Scene, alerts
 from tests.support.arcanna.access import API_KEY
 from tests.support.arcanna.platform import SHORT, Job
 from tests.support.arcanna.server import ArcannaServer
@@ -24,6 +25,7 @@ from tests.support.deployment import ROOT, template
 from tests.support.harness import Installation, LaterAlerts
 from tests.support.local_cloud import ApiFault, LocalCloud
 from tests.support.local_cloud.cloud import OPERATOR, REGION
+from tests.support.waiting import PATIENCE
 from tests.tools.deploy.__main__ import WORDS
 
 pytestmark = pytest.mark.long
@@ -261,6 +263,43 @@ def _create_bucket(here: Place, name: str, region: str) -> None:
 
 def test_what_is_wrong_is_found_before_anything_is_built_or_changed() -> None:
     assert alone(_run_wrong_inputs) == []
+
+
+# --- A pipeline ------------------------------------------------------------------------------------------
+
+
+def _run_pipeline() -> None:
+    pipeline = yaml.safe_load((ROOT / ".github/examples/deploy.yml").read_text())
+    assert pipeline["permissions"]["id-token"] == "write"
+    steps = [step["run"] for step in pipeline["jobs"]["deploy"]["steps"] if "run" in step]
+    (build, deploy, doctor) = steps
+    with place("deploy-pipeline") as here:
+        path = f"{ROOT / '.venv/bin'}:{os.environ['PATH']}"
+        for step in (build, deploy, deploy):
+            _step(here, step, PATH=path, ARCANNA_URL=here.arcanna.url)
+        assert here.parameters()["ArcannaBaseUrl"] == here.arcanna.url
+        here.cloud.client("secretsmanager").put_secret_value(
+            SecretId=here.cloud.outputs["ApiKeySecretArn"], SecretString=API_KEY
+        )
+        _step(here, doctor, PATH=path)
+
+
+def _step(here: Place, command: str, **variables: str) -> None:
+    """As a runner takes it."""
+    done = subprocess.run(  # noqa: S603
+        ["bash", "-e", "-c", command],  # noqa: S607
+        cwd=ROOT,
+        env=here.shell(SAM_CLI_TELEMETRY="0", **variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_example_of_a_pipeline_deploys() -> None:
+    alone(_run_pipeline)
 
 
 # --- sam deploy --guided ---------------------------------------------------------------------------------
