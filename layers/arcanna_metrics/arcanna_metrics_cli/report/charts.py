@@ -10,7 +10,7 @@ from arcanna_metrics.runs.quality import OVERALL
 from arcanna_metrics_cli.entries import PastRun
 from arcanna_metrics_cli.report.facts import Model
 from arcanna_metrics_cli.report.markup import counted, element, join
-from arcanna_metrics_cli.report.words import RESULTS, clock, ended_at, result_of, score, span_in_words
+from arcanna_metrics_cli.report.words import RESULTS, clock, ended_at, result_of, score, span
 
 STRIP = 264.0
 """Width of a strip of runs, in pixels."""
@@ -59,12 +59,12 @@ def axis_of(models: Iterable[Model], now: float) -> Axis:
     """The shortest time that shows most of the runs."""
     ages = sorted(now - run.requested_at for model in models for run in model.runs)
     needed = ages[int(MOST_OF * (len(ages) - 1))] if ages else 0.0
-    return Axis(now - next((span for span in SPANS if span >= needed), max(needed, SPANS[-1])), now)
+    return Axis(now - next((length for length in SPANS if length >= needed), max(needed, SPANS[-1])), now)
 
 
 def scale(axis: Axis) -> Markup:
     """What stands above the strips: from when to when they are."""
-    start, middle = (span_in_words(axis.end - at) for at in (axis.start, (axis.start + axis.end) / 2))
+    start, middle = (span(axis.end - at) for at in (axis.start, (axis.start + axis.end) / 2))
     places = ((EDGE, "start", f"{start} ago"), (STRIP / 2, "middle", middle), (STRIP - EDGE, "end", "now"))
     return element(
         "svg",

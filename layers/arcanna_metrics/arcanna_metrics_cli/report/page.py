@@ -13,11 +13,11 @@ from markupsafe import Markup
 
 from arcanna_metrics.runs.quality import OVERALL
 from arcanna_metrics.times import to_iso
-from arcanna_metrics_cli.entries import PastRun, span
+from arcanna_metrics_cli.entries import PastRun
 from arcanna_metrics_cli.report import charts
 from arcanna_metrics_cli.report.facts import Facts, Model
 from arcanna_metrics_cli.report.markup import counted, visible
-from arcanna_metrics_cli.report.words import RESULTS, change, clock, ended_at, result_of, score
+from arcanna_metrics_cli.report.words import RESULTS, change, clock, ended_at, result_of, score, span
 
 _FOLDER = Path(__file__).parent
 STYLE = (_FOLDER / "page.css").read_text(encoding="utf-8")

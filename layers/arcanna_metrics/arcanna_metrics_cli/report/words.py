@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from arcanna_metrics_cli.entries import PastRun, span
+from arcanna_metrics_cli.entries import PastRun
 
 RESULTS = {
     "improved": "Improved",
@@ -52,6 +52,9 @@ def change(before: float | None, after: float | None) -> str:
     return f"{difference:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
-def span_in_words(seconds: float) -> str:
-    """A span of time, rounded."""
-    return span(seconds + 0.5)
+def span(seconds: float) -> str:
+    """A span of time in its largest unit, rounded down: `5 h`."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{int(seconds / size)} {unit}"
+    return f"{max(0, int(seconds))} s"
