@@ -147,6 +147,18 @@ class LocalCloud:
         """For AWS_ENDPOINT_URL."""
         return self._api.url
 
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the operators' commands need in their environment."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": OPERATOR,
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "STACK": self._name,
+        }
+
     def client(self, service: str, role: str = OPERATOR) -> Any:
         """A boto3 client of this cloud, whose calls are recorded as the role's."""
         with self._lock:
