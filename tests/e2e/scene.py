@@ -41,7 +41,7 @@ VISIBILITY = "4"
 
 
 def alerts(seed: int = 1) -> str:
-    """20 labelled alerts; with another seed, other ones."""
+    """20 labelled alerts. Another seed gives other alerts."""
     return labelled_alerts(20, TYPICAL_ACCURACY, seed=seed, first_id=seed * 20)
 
 
@@ -183,7 +183,7 @@ class Scene:
         ]
 
     def runs(self) -> list[dict[str, Any]]:
-        """The executions that held the target; not those whose claim had been taken over."""
+        """The executions that held the target, without those whose claim had been taken over."""
         return [execution for execution in self.executions() if not is_superseded(execution)]
 
     # --- Waiting for it ------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def _released_at(here: Installation, execution: Mapping[str, Any]) -> float:
 
 
 def send(here: Installation, body: object) -> None:
-    """A message into the updates queue."""
+    """Sends a message to the updates queue."""
     here.cloud.client("sqs").send_message(
         QueueUrl=here.cloud.outputs["UpdatesQueueUrl"], MessageBody=json.dumps(body)
     )

@@ -1,4 +1,4 @@
-"""Each role may do what it does, on what it does it to, and nothing else.
+"""Each role has exactly the permissions that it uses, on the resources that it uses.
 
 IAM is not enforced here, but the local cloud records who calls what: that is compared with the policies.
 """
@@ -38,10 +38,10 @@ pytestmark = pytest.mark.long
 
 ROLES = (TRIGGER_ROLE, CHECK_ROLE, WORKFLOW_ROLE, "ScheduleRole")
 SERVICES = {"stepfunctions": "states"}
-"""Where boto3's name of a service is not IAM's."""
+"""IAM's names of services that boto3 calls otherwise."""
 
 ACTIONS = {"lambda:Invoke": "lambda:InvokeFunction", "sqs:SendMessageBatch": "sqs:SendMessage"}
-"""Where the operation's name is not the action's."""
+"""IAM's actions for operations with another name."""
 
 BY_AWS_ITSELF = {
     "logs": "the runtime writes the logs, and Step Functions delivers its own",
@@ -49,7 +49,7 @@ BY_AWS_ITSELF = {
     "kms": "SNS and Secrets Manager use keys in the name of who calls them",
     "ec2": "Lambda makes the network interfaces in a VPC",
 }
-"""Services that AWS calls in a role's name, each with how, and that are not called so here."""
+"""Permissions that AWS itself uses with a role, and that nothing uses on the local cloud."""
 
 
 class Permission(NamedTuple):
@@ -61,7 +61,7 @@ class Permission(NamedTuple):
 
 
 OF_THE_LOCAL_CLOUD = {"GetQueueUrl"}
-"""What the local cloud calls on the way, where AWS's services go by the ARN."""
+"""Calls that only the local cloud makes."""
 
 UNUSED_HERE = {
     Permission(
@@ -72,7 +72,7 @@ UNUSED_HERE = {
     ): "Lambda asks for this permission before it polls",
 }
 MANY = 101
-"""Models that a schedule asks for by messages: more than it records at once."""
+"""More models than a schedule records itself, so that it sends a message for each."""
 
 EXECUTIONS, INDEX, BUSES = "executions of RecomputeWorkflow", "Ledger/index/due", "event buses"
 

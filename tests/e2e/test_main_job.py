@@ -271,7 +271,7 @@ def test_unknown_model_leads_to_a_failed_run_and_no_dead_letter(
 
 @pytest.fixture(scope="module", autouse=True)
 def _the_api_key_is_nowhere(here: Installation) -> Iterator[None]:
-    """After all of the above: no log, workflow data, message or table holds the key."""
+    """After all other tests: no log, workflow data, message or table contains the key."""
     yield
     texts = [line for function in (TRIGGER, CHECK) for line in here.cloud.logs(function)]
     for execution in here.cloud.executions():

@@ -1,4 +1,4 @@
-"""A platform that is away while updates come, slots whose holders died, and spacing.
+"""Updates during an outage of the platform, slots of dead runs, and spacing.
 
 Nothing is given up: there are no dead letters, gauges tell meanwhile, and when the platform is back all of it
 is recomputed, the longest due first, with no more recomputes at once than there are slots.
@@ -23,7 +23,7 @@ from tests.support.harness import Installation
 from tests.support.waiting import eventually
 
 SLOTS, SPACING, WAITING = 2, 5, 5
-"""Recomputes at once; seconds between two of a model; models that wait for the platform."""
+"""Concurrent runs, seconds between two runs of a model, and models that wait for the platform."""
 
 PACE = {"slots": SLOTS, "spacing_seconds": SPACING}
 AWAY = Fault("any", times=None, drop="close")

@@ -1,4 +1,4 @@
-"""Every way in which training data changes leads to as many recomputes as it is worth."""
+"""Thresholds, schedules and active models lead to exactly the recomputes that they call for."""
 
 import time
 

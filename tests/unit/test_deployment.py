@@ -35,7 +35,7 @@ def test_every_task_is_retried_after_every_error() -> None:
 
 
 def test_no_substitution_contains_another() -> None:
-    """CloudFormation replaces until there is nothing left to replace."""
+    """CloudFormation repeats the replacement until nothing changes."""
     for value in substitutions().values():
         assert not {f"${{{name}}}" for name in substitutions()} & set(texts(value))
 

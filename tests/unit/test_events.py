@@ -103,7 +103,7 @@ def test_messages_of_sample_batch_are_read_except_the_unusable_one() -> None:
 
 @pytest.fixture(params=["plain", "SNS", "SNS to function"])
 def wrap(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
-    """As a queue or a function gets an event: as it is, or in a notification of SNS."""
+    """Wraps an event as a queue or a function gets it: unchanged, or in an SNS notification."""
     wrappings: dict[str, Callable[[Any], Any]] = {
         "plain": lambda event: event,
         "SNS": aws.in_sns,

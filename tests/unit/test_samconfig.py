@@ -7,7 +7,7 @@ import pytest
 from samcli.cli.types import CfnParameterOverridesType  # type: ignore[import-untyped]
 
 from tests.support.deployment import ROOT, template
-from tests.support.local_cloud.deployment import parameter_values
+from tests.support.parameters import parameter_values
 
 CONFIG: dict[str, Any] = tomllib.loads((ROOT / "samconfig.toml").read_text())
 ENVIRONMENTS = {name: value for name, value in CONFIG.items() if name != "version"}
