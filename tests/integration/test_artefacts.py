@@ -14,12 +14,12 @@ from tests.tools.benchmarks.artefacts import Artefact, built
 RUNTIME = template()["Globals"]["Function"]["Runtime"]
 TAG = f"cpython-{RUNTIME.removeprefix('python').replace('.', '')}"
 UNCHECKED = b"\x01\x00\x00\x00"
-"""The flags of a .pyc that is used without a look at its source (PEP 552)."""
+"""The flags of a .pyc that is used without checking its source (PEP 552)."""
 MEBIBYTE = 2**20
 
 
 def has_runtime() -> bool:
-    """Whether the build finds a Python of the Lambda runtime's version, by its Makefiles' own test."""
+    """Whether the build finds a Python of the Lambda runtime's version, as the layers' Makefiles test it."""
     version = {**os.environ, "PYENV_VERSION": RUNTIME.removeprefix("python")}
     asked = ["sh", "-c", f"{RUNTIME} -V"]  # pyenv's stand-in may be there and yet have nothing to run
     return not subprocess.run(asked, env=version, capture_output=True).returncode  # noqa: S603

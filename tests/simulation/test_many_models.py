@@ -1,4 +1,4 @@
-"""Thousands of targets: never more at once than slots, work in proportion to these, and a long outage."""
+"""Thousands of targets: runs stay within the slots, a look costs little, and an outage loses nothing."""
 
 import heapq
 import json
@@ -58,7 +58,7 @@ class Crash(BaseException):
 
 
 class Town:
-    """The real trigger with its ledger and slots. Recomputes take a minute or two, and so do runs.
+    """The real trigger with its ledger and slots. Recomputes and runs take a minute or two.
 
     Invocations come one after the other. Every `crash_every`th dies at its first StartExecution. The platform
     does not answer from `away` to `back` (epoch seconds).
@@ -144,11 +144,11 @@ class Town:
     # --- What happens ---------------------------------------------------------------------------------------
 
     def send(self, body: object, at: float) -> None:
-        """Has a message come then."""
+        """Schedules a message for that time."""
         heapq.heappush(self._queue, (at, next(self._order), at, json.dumps(body)))
 
     def play(self, until: float = float("inf")) -> None:
-        """To the quiet end, or to that time."""
+        """Plays until all is quiet, or until that time."""
         sweep = START
         while self.now < until:
             due = [item["due_at"]["S"] for item in self.table.due("9", None, 1)]
@@ -208,7 +208,7 @@ class Town:
         return effect()
 
     def left_out(self, what: str, number: int) -> set[int]:
-        """None: batches are seen to as a whole."""
+        """None, because calls never leave out items here."""
         return set()
 
     def _send(self, url: str, body: str, delay: float | None, attributes: dict[str, Any]) -> None:
@@ -288,7 +288,7 @@ def test_thousands_of_targets_stay_within_the_slots_and_all_are_recomputed() -> 
 
 
 def _calls_of_a_look(targets: int, slots: int, free: int) -> Counter[str]:
-    """The calls of one look while so many targets are due, and so many of the slots are free."""
+    """The calls of one look, by the number of due targets, slots, and free slots."""
     town = Town(targets=targets, slots=slots)
     town.send({"models": "all", "older_than_seconds": 0}, START)
     with unobserved():
@@ -300,7 +300,7 @@ def _calls_of_a_look(targets: int, slots: int, free: int) -> Counter[str]:
 
 
 def _release(town: Town, number: int) -> None:
-    """Frees the targets of so many runs, without a look at what is due."""
+    """Frees the targets of that many runs, without a look."""
     held = [item for item in town.table.items() if "held" in item]
     for item in held[:number]:
         freed = {

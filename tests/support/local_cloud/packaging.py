@@ -1,4 +1,4 @@
-"""What `sam build` and `sam package` do: build each local folder, pack it, translate the template."""
+"""Stands in for `sam build` and `sam package`: builds and packs local folders, translates the template."""
 
 import fcntl
 import hashlib
@@ -65,7 +65,7 @@ def package(source: Path, parameters: Mapping[str, str], region: str, cache: Pat
 
 
 def upload(packaged: Package, s3: Any) -> None:
-    """Puts what the template refers to into the artifact bucket, which the first stack makes."""
+    """Uploads the artifacts to the artifact bucket, which the first stack creates."""
     if BUCKET not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
         region = {"LocationConstraint": s3.meta.region_name}
         s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration=region)
@@ -83,7 +83,7 @@ def _alone_in(cache: Path) -> Iterator[None]:
 
 
 def _as_strings(template: dict[str, Any]) -> dict[str, Any]:
-    """CloudFormation knows strings only; moto would compare the number 0 with the string "0"."""
+    """Makes values strings, as CloudFormation does. moto would compare the number 0 with "0"."""
     for parameter in template.get("Parameters", {}).values():
         if parameter["Type"] == "Number":
             parameter["Type"] = "String"
