@@ -9,9 +9,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
-from tests.support.arcanna.access import API_KEY
 from tests.support.arcanna.server import ArcannaServer
-from tests.support.harness import HURRY, Installation
+from tests.support.harness import HURRY, Installation, installed
 from tests.support.local_cloud import LocalCloud
 from tests.support.local_cloud.cloud import PROJECT
 
@@ -47,10 +46,7 @@ def own_installation(
     _share_artifacts(directory)
     given = {**HURRY, "ArcannaBaseUrl": arcanna.url, **parameters}
     with LocalCloud(given, directory, template, name=name, beside=beside, minute=minute) as cloud:
-        cloud.client("secretsmanager").put_secret_value(
-            SecretId=cloud.outputs["ApiKeySecretArn"], SecretString=API_KEY
-        )
-        yield Installation(cloud, arcanna, cloud.outputs["TrainingDataBucket"])
+        yield installed(cloud, arcanna)
 
 
 def _share_artifacts(directory: Path) -> None:
