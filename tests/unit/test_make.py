@@ -137,6 +137,8 @@ def test_values_reach_every_target_unchanged(project: Path, value: str, how: str
     assert operated(project) == expected(value)
     called = [arguments for arguments, _ in calls(project)]
     assert ["python", "-m", "tests.simulation", f"--seeds={value}"] in called
+    words = ("stack", "url", "email", "bucket", "key-file", "args")
+    assert ["python", "-m", "tests.tools.deploy", *(f"--{word}={value}" for word in words)] in called
     assert ["python", "-m", "tests.tools.fuzz", f"--seconds={value}"] in called
     assert ["sam", "build", "--parameter-overrides", f"Architecture={value}"] in called
     for _, variables in calls(project):
@@ -222,10 +224,10 @@ def test_sam_runs_without_the_users_profile(project: Path) -> None:
 
 
 def test_files_are_utf_8_and_terminal_encoding_is_kept(project: Path) -> None:
-    make(project, "demo", "check", *OPERATORS)
+    make(project, "demo", "check", "deploy", *OPERATORS)
     utf_8 = {tuple(arguments[1:3]): environment["PYTHONUTF8"] for arguments, environment in calls(project)}
     assert utf_8["-m", "tests.tools.demo"] == utf_8["tests/unit", "-q"] == "1"
-    assert utf_8["-m", "arcanna_metrics_cli"] == ""
+    assert utf_8["-m", "arcanna_metrics_cli"] == utf_8["-m", "tests.tools.deploy"] == ""
 
 
 def test_users_pip_settings_are_ignored(project: Path) -> None:
@@ -298,13 +300,15 @@ def test_help_lists_every_target_in_groups(project: Path) -> None:
     assert [name.partition(" STACK")[0] for name in groups][1:] == [
         "Try it",
         "Work on it",
-        "Operate the stack",
+        "Deploy and operate the stack",
         "Release",
     ]
     assert re.findall(r"^  make (\w+) ", shown, re.MULTILINE) == TARGETS
     assert "make demo " in groups["Try it"]
     assert "make check " in groups["Work on it"]
-    assert all(f"make {name} " in groups["Operate the stack STACK=..."] for name in OPERATORS)
+    assert all(
+        f"make {name} " in groups["Deploy and operate the stack STACK=..."] for name in (*OPERATORS, "deploy")
+    )
     assert "make lock " in groups["Release"]
 
 

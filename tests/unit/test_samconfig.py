@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.deployment import ROOT, template
-from tests.support.local_cloud.deployment import parameter_values
+from tests.support.parameters import parameter_values
 
 CONFIG: dict[str, Any] = tomllib.loads((ROOT / "samconfig.toml").read_text())
 ENVIRONMENTS = {name: value for name, value in CONFIG.items() if name != "version"}

@@ -18,8 +18,8 @@ from samtranslator.yaml_helper import yaml_parse
 from arcanna_metrics.errors import ApiKeyMissing, RetryLater
 from arcanna_metrics.settings import NO_PROXY_PATTERN
 from tests.support.deployment import ROOT, resource, template
-from tests.support.local_cloud.deployment import assert_rules, parameter_values
 from tests.support.local_cloud.resources import NAME_PROPERTIES
+from tests.support.parameters import assert_rules, parameter_values
 from tests.support.readme import anchor_of, runbook, section
 
 KEPT = {
@@ -631,6 +631,8 @@ serverless-sam-template-publishing-applications-metadata-properties.html"""
     assert re.fullmatch(r"\d+\.\d+\.\d+", metadata["SemanticVersion"])
     assert len(metadata["Labels"]) <= 10
     assert all(re.fullmatch(r"[A-Za-z0-9+\-_:/@]{1,127}", label) for label in metadata["Labels"])
+    released = re.findall(r"^## \[(\d.*?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert released[:1] in ([], [metadata["SemanticVersion"]])
     assert (ROOT / metadata["ReadmeUrl"]).is_file()
     assert (ROOT / metadata["LicenseUrl"]).read_text().startswith(metadata["SpdxLicenseId"])
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import io
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from zipfile import ZipFile
 
 import boto3
 from samtranslator.parser.parser import Parser
@@ -61,7 +63,7 @@ def package(source: Path, parameters: Mapping[str, str], region: str, cache: Pat
             properties[name] = f"s3://{BUCKET}/{key}"
     translator = Translator({}, Parser(), boto_session=boto3.Session(region_name=region))
     translated = translator.translate(template, dict(parameters))
-    return Package(_as_strings(translated), files, folders)
+    return Package(as_strings(translated), files, folders)
 
 
 def upload(packaged: Package, s3: Any) -> None:
@@ -82,7 +84,7 @@ def _alone_in(cache: Path) -> Iterator[None]:
         yield
 
 
-def _as_strings(template: dict[str, Any]) -> dict[str, Any]:
+def as_strings(template: dict[str, Any]) -> dict[str, Any]:
     """Makes values strings, as CloudFormation does. moto would compare the number 0 with "0"."""
     for parameter in template.get("Parameters", {}).values():
         if parameter["Type"] == "Number":
@@ -123,6 +125,19 @@ def _digest(folder: Path) -> str:
             digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def unpacked(key: str, archive: bytes, cache: Path) -> Path:
+    """The folder with the content of an archive that somebody has uploaded under that key."""
+    target = cache / key.replace("/", "-")
+    with _alone_in(cache):
+        if not target.exists():
+            with TemporaryDirectory(dir=cache) as scratch:
+                content = Path(scratch, "content")
+                with ZipFile(io.BytesIO(archive)) as opened:
+                    opened.extractall(content)
+                content.rename(target)
+    return target
 
 
 def merged(layers: list[Path], cache: Path) -> Path:
