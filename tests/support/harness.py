@@ -116,9 +116,14 @@ def installation(
     with ArcannaServer(jobs, alerts, behaviour=behaviour) as arcanna:
         given = {"ArcannaBaseUrl": arcanna.url, **PARAMETERS}
         with LocalCloud(given, Path("build") / name, constants=hurried()) as cloud:
-            cloud.client("secretsmanager").put_secret_value(
-                SecretId=cloud.outputs["ApiKeySecretArn"], SecretString=API_KEY
-            )
-            bucket = cloud.outputs["TrainingDataBucket"]
-            alerts.source = S3Alerts(cloud.client("s3"), bucket)
-            yield Installation(cloud, arcanna, bucket)
+            here = installed(cloud, arcanna)
+            alerts.source = S3Alerts(cloud.client("s3"), here.bucket)
+            yield here
+
+
+def installed(cloud: LocalCloud, arcanna: ArcannaServer) -> Installation:
+    """Puts the platform's key into the deployed stack's secret, as an operator does after a deployment."""
+    cloud.client("secretsmanager").put_secret_value(
+        SecretId=cloud.outputs["ApiKeySecretArn"], SecretString=API_KEY
+    )
+    return Installation(cloud, arcanna, cloud.outputs["TrainingDataBucket"])
