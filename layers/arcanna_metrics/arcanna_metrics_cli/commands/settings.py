@@ -1,0 +1,1 @@
+"""`arcanna-metrics settings`."""
