@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 
 from arcanna_metrics.aws import BOUNDED
+from arcanna_metrics.environment import Environment
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.intake.route_source import RouteSource
 from arcanna_metrics.observability import logger, metrics
@@ -18,9 +19,9 @@ from arcanna_metrics.platform.preflight import Finding, LookUp, look_up, preflig
 from arcanna_metrics.protocol.ledger import Ledger
 from arcanna_metrics.protocol.reconcile import Reconciler
 from arcanna_metrics.protocol.slots import Slots
-from arcanna_metrics.runs.quality import parse
+from arcanna_metrics.runs.quality import read_rules
 from arcanna_metrics.runs.run import parse_result, parse_run
-from arcanna_metrics.settings import Environment, JobSettings, Pace
+from arcanna_metrics.settings import JobSettings, Pace
 from arcanna_metrics.targets import Target, identifier
 from arcanna_metrics.trigger import Trigger
 from arcanna_metrics.workflow import Workflow
@@ -53,9 +54,20 @@ def trigger() -> Trigger:
 
 
 def _settings(env: Environment) -> Callable[[str], JobSettings]:
-    text = env.text("QUALITY_GATE")
-    parse(text)
-    same = JobSettings(Pace.of(env), json.loads(text))
+    gate = json.loads(env.text("QUALITY_GATE"))
+    read_rules(gate)
+    pace = Pace(
+        visibility_lag=env.seconds("VISIBILITY_LAG_SECONDS"),
+        spacing=env.seconds("MINIMUM_INTERVAL_SECONDS"),
+        slots=env.whole_number("MAXIMUM_RECOMPUTES"),
+        start_grace=env.seconds("START_GRACE_SECONDS"),
+        deadline=env.seconds("RUN_DEADLINE_SECONDS"),
+        shortest_poll=env.seconds("SHORTEST_POLL_SECONDS"),
+        longest_poll=env.seconds("LONGEST_POLL_SECONDS"),
+        first_backoff=env.seconds("RETRY_INTERVAL_SECONDS"),
+        longest_backoff=env.seconds("RETRY_MAXIMUM_SECONDS"),
+    )
+    same = JobSettings(pace, gate)
     return lambda job_id: same
 
 

@@ -20,6 +20,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ProxyConnectionError, SSLError
 
 from arcanna_metrics.aws import BOUNDED
+from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import (
     ApiKeyUnavailable,
     AwsUnavailable,
@@ -32,7 +33,6 @@ from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.connect import arcanna
 from arcanna_metrics.platform.http import BoundedClient
-from arcanna_metrics.settings import Environment
 from arcanna_metrics.targets import Model, Target
 from arcanna_metrics.updates import Update
 from tests.support.arcanna import API_KEY, ArcannaServer, Fault, InMemoryAlerts, Job

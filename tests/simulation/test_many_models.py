@@ -11,14 +11,13 @@ from typing import Any, TypeVar, cast
 import httpx
 import pytest
 
-from arcanna_metrics.intake import routes
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.protocol.ledger import NO_JOB, Ledger
 from arcanna_metrics.protocol.reconcile import Reconciler
 from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.runs.run import Result, parse_run
-from arcanna_metrics.settings import JobSettings, Pace
+from arcanna_metrics.settings import JobSettings, Pace, parse_settings
 from arcanna_metrics.times import from_iso
 from arcanna_metrics.trigger import Trigger
 from arcanna_metrics.workflow import Workflow
@@ -106,11 +105,11 @@ class Town:
             spacing=0.0,
             slots=slots,
             start_grace=120.0,
-            run_deadline=3600.0,
+            deadline=3600.0,
             shortest_poll=5.0,
             longest_poll=900.0,
-            retry_interval=5.0,
-            retry_maximum=900.0,
+            first_backoff=5.0,
+            longest_backoff=900.0,
         )
         settings = JobSettings(pace, {})
         ledger = Ledger(dynamodb, "ledger", self._clock)
@@ -127,7 +126,7 @@ class Town:
             new_id=lambda: f"run-{next(self._order)}",
         )
         known = [{"job_id": str(n % 100), "model_id": f"model-{n}"} for n in range(targets)]
-        found = routes.parse(json.dumps({"routes": [{"targets": known}]}))
+        found = parse_settings(json.dumps({"routes": [{"targets": known}]})).routes
         queues = Queues(cast("Any", SqsClient(self._send, self)), UPDATES_URL, DEAD_LETTERS_URL)
         return Trigger(
             ledger,

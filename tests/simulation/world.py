@@ -199,11 +199,11 @@ class World:
             spacing=random.choice(protocol.spacing),
             slots=random.choice(protocol.slots),
             start_grace=START_GRACE,
-            run_deadline=RUN_DEADLINE,
+            deadline=RUN_DEADLINE,
             shortest_poll=30.0,
             longest_poll=300.0,
-            retry_interval=5.0,
-            retry_maximum=300.0,
+            first_backoff=5.0,
+            longest_backoff=300.0,
         )
         self._arcanna = Arcanna(
             cast("Any", HttpClient(self._platform, self.scheduler, self)), lambda read_again: "key"

@@ -38,11 +38,11 @@ PACE = Pace(
     spacing=0,
     slots=0,
     start_grace=600,
-    run_deadline=3600,
+    deadline=3600,
     shortest_poll=5,
     longest_poll=900,
-    retry_interval=5,
-    retry_maximum=300,
+    first_backoff=5,
+    longest_backoff=300,
 )
 BASELINE = "2025-01-15T14:00:00Z"
 

@@ -119,7 +119,7 @@ def test_the_preflight_tells_of_a_missing_setting(monkeypatch: pytest.MonkeyPatc
 
 def test_the_preflight_sees_at_once_what_was_mended(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trigger_recompute, "arcanna", lambda env: ScriptedPlatform().client())
-    for document, reason in (({}, "ConfigurationError"), ({"routes": []}, None)):
+    for document, reason in (({"routes": {}}, "ConfigurationError"), ({"routes": []}, None)):
         stack.set_routes(document)
         findings = trigger_recompute.handler({"preflight": True}, Invocation())["findings"]
         assert {finding["check"]: finding["reason"] for finding in findings} == {

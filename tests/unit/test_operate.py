@@ -435,7 +435,7 @@ def test_a_key_that_yields_no_id_is_told_with_the_route_that_it_stops_at() -> No
 
 
 def test_broken_routes_name_the_route_by_its_place() -> None:
-    with pytest.raises(ConfigurationError, match="route '2'"):
+    with pytest.raises(ConfigurationError, match=r"^routes\[1\]"):
         routing.lead('{"routes": [{"targets": [{"job_id": 1}]}, {"targets": []}]}', "a")
 
 

@@ -8,8 +8,9 @@ import httpx
 import pytest
 
 from arcanna_metrics.errors import ApiKeyUnavailable, AwsUnavailable
-from arcanna_metrics.intake import routes
+from arcanna_metrics.intake.routes import Routes
 from arcanna_metrics.platform.preflight import RESERVE, LookUp, look_up, preflight
+from arcanna_metrics.settings import parse_settings
 from tests.support.doubles import (
     ACTIVE_TARGET,
     MODEL,
@@ -25,9 +26,9 @@ BOTH = ["execute:recompute_model_metrics", "read:job_metrics"]
 ALL_WELL = {"platform": None, "key": None, "scopes": None, "routes": None, "targets": None}
 
 
-def routes_to(*targets: dict[str, Any]) -> Callable[[], routes.Routes]:
+def routes_to(*targets: dict[str, Any]) -> Callable[[], Routes]:
     listed = [{"name": "nightly", "targets": list(targets)}] if targets else []
-    return lambda: routes.parse(json.dumps({"routes": listed}))
+    return lambda: parse_settings(json.dumps({"routes": listed})).routes
 
 
 NIGHTLY = routes_to({"job_id": 1234, "model_id": MODEL.model_id}, {"job_id": 77})
@@ -35,7 +36,7 @@ NIGHTLY = routes_to({"job_id": 1234, "model_id": MODEL.model_id}, {"job_id": 77}
 
 def reasons(
     platform: ScriptedPlatform,
-    the_routes: Callable[[], routes.Routes] = NIGHTLY,
+    the_routes: Callable[[], Routes] = NIGHTLY,
     remaining: float = 100.0,
 ) -> dict[str, str | None]:
     found = preflight(platform.client(), the_routes, lambda: remaining)
@@ -90,11 +91,11 @@ def test_narrowed_scopes_count() -> None:
 def test_broken_routes_are_told_beside_the_platform() -> None:
     expected = ALL_WELL | {"routes": "ConfigurationError"}
     del expected["targets"]
-    assert reasons(ScriptedPlatform(), lambda: routes.parse("{")) == expected
+    assert reasons(ScriptedPlatform(), lambda: parse_settings("{").routes) == expected
 
 
 def test_routes_that_cannot_be_read_are_told_beside_the_platform() -> None:
-    def unreadable() -> routes.Routes:
+    def unreadable() -> Routes:
         raise AwsUnavailable("could not read the routes: AccessDenied")
 
     expected = ALL_WELL | {"routes": "AwsUnavailable"}

@@ -14,8 +14,8 @@ from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
+from arcanna_metrics.environment import NO_PROXY_PATTERN
 from arcanna_metrics.errors import ApiKeyMissing, RetryLater
-from arcanna_metrics.settings import NO_PROXY_PATTERN
 from tests.support.deployment import ROOT, resource, template
 from tests.support.local_cloud.deployment import assert_rules, parameter_values
 from tests.support.local_cloud.resources import NAME_PROPERTIES

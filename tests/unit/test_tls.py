@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.connect import arcanna
-from arcanna_metrics.settings import Environment
 from tests.support.certificates import Authority
 from tests.support.doubles import Logs
 

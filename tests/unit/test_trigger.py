@@ -7,7 +7,6 @@ from typing import Any, cast
 import pytest
 
 from arcanna_metrics.errors import AwsUnavailable, BadInput
-from arcanna_metrics.intake import routes
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.observability import metrics
 from arcanna_metrics.protocol.entry import Entry
@@ -15,7 +14,7 @@ from arcanna_metrics.protocol.ledger import Ledger, to_item
 from arcanna_metrics.protocol.reconcile import RESERVE, Reconciler
 from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, SETTLES, claim, hold, resume
 from arcanna_metrics.runs.run import Run
-from arcanna_metrics.settings import JobSettings
+from arcanna_metrics.settings import JobSettings, parse_settings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.trigger import FAN_OUT, NAP, Trigger
@@ -57,7 +56,7 @@ class Scene:
         self.clock = Clock()
         self.looks: list[list[Target]] = []
         self.slept: list[float] = []
-        self.routes = routes.parse(ROUTES)
+        self.routes = parse_settings(ROUTES).routes
         self.ledger = Ledger(stack.dynamodb, stack.ledger_table, self.clock)
         self.look_fails: Exception | None = None
         monkeypatch.setattr(Reconciler, "look", self._look)

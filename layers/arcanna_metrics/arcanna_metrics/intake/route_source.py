@@ -8,6 +8,7 @@ from arcanna_metrics.aws import aws_call
 from arcanna_metrics.errors import AwsUnavailable, ConfigurationError
 from arcanna_metrics.intake import routes
 from arcanna_metrics.observability import count, logger
+from arcanna_metrics.settings import parse_settings
 
 if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
@@ -42,7 +43,7 @@ class RouteSource:
     def newest(self) -> routes.Routes:
         """The routes as they are written now. Raises AwsUnavailable and, where they are wrong,
         ConfigurationError."""
-        return routes.parse(self._get(self._parameter)[0])
+        return parse_settings(self._get(self._parameter)[0]).routes
 
     def _latest(self) -> routes.Routes:
         try:
@@ -54,7 +55,7 @@ class RouteSource:
             logger.error("the routes cannot be read", detail=str(error))
             return self._routes
         try:
-            return routes.parse(text)
+            return parse_settings(text).routes
         except ConfigurationError as error:
             count("RoutesInvalid")
             logger.error("the routes are wrong", version=version, detail=str(error))
@@ -63,7 +64,7 @@ class RouteSource:
     def _last_good(self, version: int, error: ConfigurationError) -> routes.Routes:
         for earlier in range(version - 1, max(0, version - 1 - ROUTES_VERSIONS), -1):
             try:
-                found = routes.parse(self._get(f"{self._parameter}:{earlier}")[0])
+                found = parse_settings(self._get(f"{self._parameter}:{earlier}")[0]).routes
             except ConfigurationError:
                 continue
             logger.warning("earlier routes are in force", version=earlier)
