@@ -15,7 +15,9 @@ from tests.support.deployment import ROOT
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = re.findall(r"^([a-z0-9]+):.*##", MAKEFILE, re.MULTILINE)
 GIVEN = re.findall(r"^GIVEN := (.*)", MAKEFILE, re.MULTILINE)[0].split()
-OPERATORS = ("status", "trigger", "accept", "redrive", "route", "doctor")
+OPERATORS = (
+    "status", "recompute", "accept", "redrive", "discard", "route", "settings", "forget", "doctor",
+)  # fmt: skip
 CLEAN = {
     name: value
     for name, value in os.environ.items()
@@ -110,12 +112,18 @@ def operated(project: Path) -> dict[str, list[str]]:
 
 
 def expected(value: str) -> dict[str, list[str]]:
-    target = [f"--stack={value}", f"--job={value}", f"--model={value}"]
+    stack = f"--stack={value}"
+    target = [stack, f"--job={value}", f"--model={value}"]
     return {
-        **dict.fromkeys(("status", "trigger", "accept"), target),
-        "redrive": [f"--stack={value}", f"--reason={value}", "--yes"],
-        "route": [f"--stack={value}", f"--key={value}", f"--routes-file={value}"],
-        "doctor": [f"--stack={value}"],
+        "status": target,
+        "recompute": [*target, "--wait", f"--timeout={value}"],
+        "accept": [*target, "--yes"],
+        "redrive": [stack, f"--reason={value}", "--yes"],
+        "discard": [stack, f"--reason={value}", f"--id={value}", "--yes"],
+        "route": [stack, f"--settings-file={value}", "--", value],
+        "settings": ["put", stack, "--yes", "--", value],
+        "forget": [*target, "--yes", "--force"],
+        "doctor": [stack],
     }
 
 
@@ -146,7 +154,7 @@ def test_values_are_taken_as_they_are_by_every_target(project: Path, value: str,
 
 def test_blanks_around_a_value_are_kept_where_it_comes_from_the_environment(project: Path) -> None:
     make(project, "route", environment={"KEY": " \ta b "})  # as an argument, make drops those at its start
-    assert "--key= \ta b " in operated(project)["route"]
+    assert operated(project)["route"][-1] == " \ta b "
 
 
 @pytest.mark.parametrize("value", HOSTILE)

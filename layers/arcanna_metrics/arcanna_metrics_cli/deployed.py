@@ -222,8 +222,6 @@ class Deployed:
             sqs.delete_message(QueueUrl=self.output("DeadLetterQueueUrl"), ReceiptHandle=letter.handle)
             yield letter
 
-    # --- What the stack stands on --------------------------------------------------------------------------
-
     def delete_letters(self, letters: Sequence[DeadLetter]) -> Iterator[DeadLetter]:
         """Deletes each of them for good."""
         for letter in letters:
@@ -232,10 +230,21 @@ class Deployed:
             )
             yield letter
 
-    def routes(self) -> str:
-        """The routes as they are written in the SSM parameter."""
-        answer = self._client("ssm").get_parameter(Name=self.output("RoutesParameter"))
+    # --- What the stack stands on --------------------------------------------------------------------------
+
+    @property
+    def settings_parameter(self) -> str:
+        """The name of the SSM parameter with the settings."""
+        return self.output("RoutesParameter")
+
+    def settings(self) -> str:
+        """The document as it is written in the SSM parameter."""
+        answer = self._client("ssm").get_parameter(Name=self.settings_parameter)
         return str(answer["Parameter"]["Value"])
+
+    def put_settings(self, text: str) -> None:
+        """Replaces the document."""
+        self._client("ssm").put_parameter(Name=self.settings_parameter, Value=text, Overwrite=True)
 
     def bucket_region(self) -> str:
         """Of the bucket with the training data, wherever it is."""

@@ -1,6 +1,6 @@
 """What people are told, and what they can type, where AWS or this machine refuses."""
 
-from arcanna_metrics.errors import AwsUnavailable
+from arcanna_metrics.errors import AwsUnavailable, BadInput, ConfigurationError
 from arcanna_metrics_cli.exits import Exit, Trouble
 
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
@@ -23,6 +23,12 @@ def explained(error: Exception, profile: str | None = None) -> Trouble:
     """The trouble that an error of AWS, the network or a file is; `profile` is the one that was given."""
     if isinstance(error, Trouble):
         return error
+    if isinstance(error, ConfigurationError):
+        return Trouble(
+            Exit.WRONG, f"The settings are wrong: {error}", "arcanna-metrics settings validate FILE"
+        )
+    if isinstance(error, OSError | UnicodeError | BadInput):
+        return Trouble(Exit.USAGE, str(error))
     if isinstance(error, AwsUnavailable) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     return _by_code(error, profile) or _by_kind(error, profile) or Trouble(Exit.NO_ACCESS, str(error))

@@ -58,7 +58,7 @@ def _looks(stack: "Deployed") -> dict[str, Callable[[], list["Check"]]]:
         base_url=stack.parameters.get("ArcannaBaseUrl", "ArcannaBaseUrl"),
         secret_arn=stack.output("ApiKeySecretArn"),
         secret_field=stack.parameters.get("ApiKeySecretField", ""),
-        routes_parameter=stack.output("RoutesParameter"),
+        routes_parameter=stack.settings_parameter,
         bucket=stack.output("TrainingDataBucket"),
     )
     into = checks.WayIn(
@@ -97,7 +97,7 @@ def _links(stack: "Deployed") -> dict[str, str]:
         "platform": log,
         "key": secret,
         "scopes": secret,
-        "routes": links.parameter(stack.output("RoutesParameter")),
+        "routes": links.parameter(stack.settings_parameter),
         "targets": log,
     }
 

@@ -11,21 +11,21 @@ from arcanna_metrics_cli.exits import Exit
 @operation
 @click.argument("key", type=TEXT)
 @click.option(
-    "--routes-file", type=TEXT, metavar="FILE", help="Try these routes instead of the deployed ones."
+    "--settings-file", type=TEXT, metavar="FILE", help="Try this document instead of the deployed one."
 )
-def command(given: Given, key: str, routes_file: str | None) -> Answer:
+def command(given: Given, key: str, settings_file: str | None) -> Answer:
     """Show which models the object with this KEY leads to.
 
-    Ends with 1 if it leads nowhere. With --routes-file it needs no stack.
+    Ends with 1 if it leads nowhere. With --settings-file it needs no stack.
     """
     from arcanna_metrics_cli import routing
 
     out, prefix = given.out, ""
-    if routes_file:
-        text = Path(routes_file).read_text(encoding="utf-8")
+    if settings_file:
+        text = Path(settings_file).read_text(encoding="utf-8")
     else:
-        with out.doing("Reading the routes"):
-            text, prefix = given.deployed.routes(), given.deployed.parameters.get("ObjectKeyPrefix", "")
+        with out.doing("Reading the settings"):
+            text, prefix = given.deployed.settings(), given.deployed.parameters.get("ObjectKeyPrefix", "")
     lead = routing.lead(text, key)
     document = {
         "key": key,
