@@ -152,6 +152,9 @@ build: install  ## What `sam build` makes of the template, into .aws-sam: ARCH=x
 	$(SAM) build --parameter-overrides "Architecture=$$ARCH"
 
 lock: install  ## Pin the newest versions of all requirements, with hashes
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-strip-extras --no-emit-index-url --no-emit-find-links --no-emit-index-annotation \
+	  pyproject.toml --output-file tests/command.txt
 	@for name in layers/dependencies/requirements tests/support/local_cloud/requirements tests/requirements; do \
 	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-strip-extras --no-emit-index-url --no-emit-find-links --no-emit-index-annotation \
@@ -166,7 +169,7 @@ audit: install  ## Look up all pinned packages in PyPI's advisory database; fail
 INSTALL := @exec "$$PYTHON" tests/tools/install.py
 
 .PHONY: install again
-install: $(VENV)/.installed $(LAMBDA_ENV)/.installed
+install: $(VENV)/.installed $(LAMBDA_ENV)/.installed build/command/.installed
 
 # A system whose Python was replaced leaves an environment without one.
 $(VENV)/.installed: tests/bootstrap.txt tests/requirements.txt $(if $(realpath $(BIN)/python),,again)
@@ -174,6 +177,10 @@ $(VENV)/.installed: tests/bootstrap.txt tests/requirements.txt $(if $(realpath $
 
 $(LAMBDA_ENV)/.installed: $(VENV)/.installed tests/support/local_cloud/requirements.txt
 	$(INSTALL) lambda
+
+build/command/.installed: $(VENV)/.installed tests/command.txt template.yaml pyproject.toml \
+    $(wildcard layers/arcanna_metrics/*/*.py layers/arcanna_metrics/*/*/*.py)
+	$(INSTALL) command
 
 build/bench/lambda-env/.installed: $(VENV)/.installed tests/support/local_cloud/requirements.txt
 	$(INSTALL) bench

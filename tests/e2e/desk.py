@@ -4,9 +4,8 @@ import json
 import threading
 from typing import Any
 
-from arcanna_metrics_cli import __main__ as operate
-from arcanna_metrics_cli import view
 from tests.e2e.scene import CHECK, MODELS, PATIENCE, TRIGGER, Mailbox, Scene, received
+from tests.support import command
 from tests.support.arcanna.platform import Behaviour
 from tests.support.harness import Installation, wait_for
 
@@ -28,7 +27,6 @@ class Desk:
         self._mailbox = Mailbox(here, "desk").with_events().with_notifications()
         self._models = iter(MODELS)
         self._dead_letters = threading.Lock()
-        view.console.width = 250
 
     def scene(self, behaviour: Behaviour | None = None) -> Scene:
         """A model that no other exercise has, and whose recomputes go so."""
@@ -39,18 +37,21 @@ class Desk:
 
     # --- Commands ------------------------------------------------------------------------------------------
 
-    def make(self, command: str, *arguments: str) -> tuple[int, str]:
-        """The exit status of `make status` or another one, and what it prints; nobody answers questions."""
-        with view.console.capture() as printed:
-            code = operate.main([command, "--stack", STACK, *arguments])
-        return code, printed.get()
+    def make(self, name: str, *arguments: str) -> tuple[int, str]:
+        """The exit status of `arcanna-metrics status` or another one, and what it prints."""
+        ended = command.run(name, "--stack", STACK, *arguments, width=250)
+        return ended.status, ended.printed
 
-    def of(self, scene: Scene, command: str = "status") -> tuple[int, str]:
+    def of(self, scene: Scene, name: str = "status", *arguments: str) -> tuple[int, str]:
         """The same for one model."""
-        return self.make(command, "--job", scene.job_id, "--model", scene.model)
+        return self.make(name, "--job", scene.job_id, "--model", scene.model, *arguments)
+
+    def recompute(self, scene: Scene) -> tuple[int, str]:
+        """The same of a recompute that is followed to its end, also if it is the model's first."""
+        return self.of(scene, "recompute", "--wait", "--allow-not-judged")
 
     def until_status(self, scene: Scene, *parts: str) -> None:
-        """Waits until `make status` shows all these parts: between two attempts, say."""
+        """Waits until the status shows all these parts: between two attempts, say."""
 
         def shown() -> bool:
             status = self.of(scene)[1]
@@ -59,14 +60,14 @@ class Desk:
         wait_for(f"{parts} of {scene.model}", shown, PATIENCE)
 
     def redrive(self, reason: str, *, send: bool) -> str:
-        """What `make redrive REASON=...` prints; one at a time, as messages that are looked at are hidden."""
+        """What a redrive by reason prints; one at a time, as messages that are looked at are hidden."""
         with self._dead_letters:
             code, printed = self.make("redrive", "--reason", reason, *(["--yes"] if send else []))
         assert code == 0, printed
         return printed
 
     def dead_letter(self, reason: str, part: str) -> str:
-        """What `make redrive REASON=...` shows, once there is a dead letter with that part in its body."""
+        """What a redrive by reason shows, once there is a dead letter with that part in its body."""
         wait_for(f"the dead letter of {part}", lambda: self._dead_letters_with(part), PATIENCE)
         return self.redrive(reason, send=False)
 
@@ -128,7 +129,7 @@ class Desk:
         wait_for("its announcement", lambda: self.told(scene, "Recompute Completed", run_id), PATIENCE)
 
     def request_again(self, scene: Scene) -> None:
-        """`make trigger JOB=... MODEL=...`, which must end in a recompute that completed."""
-        code, printed = self.of(scene, "trigger")
+        """Requests a recompute by hand, which must end in one that completed."""
+        code, printed = self.recompute(scene)
         assert code == 0, printed
         shows(printed, "✓ completed")

@@ -238,7 +238,7 @@ def a_run_that_is_not_finished(desk: Desk) -> None:
     since = time.time()
     wait_for("the gauges", lambda: desk.emitted("SlotsTaken", since), PATIENCE)
     assert desk.emitted("OldestUpdateAge", since)
-    desk.until_status(scene, "a run is under way", "stale for", "a run, for")
+    desk.until_status(scene, "a run is under way", "stale for", "running for")
 
     scene.behaves(SHORT)
     desk.recomputed(scene)
@@ -385,13 +385,13 @@ def a_model_that_got_worse_and_is_to_stay_so_is_accepted(desk: Desk) -> None:
     scene = desk.scene()
     recomputed(desk, scene, "1.csv", GOOD)
     assert recomputed(desk, scene, "2.csv", MISSES_ESCALATIONS) == "regressed"
-    code, printed = desk.of(scene, "trigger")
+    code, printed = desk.recompute(scene)
     assert code == 1, printed
     shows(printed, "✗ completed, regressed: ", "Escalate.recall fell from its reference")
 
-    code, printed = desk.of(scene, "accept")
+    code, printed = desk.of(scene, "accept", "--yes")
     assert code == 0, printed
-    code, printed = desk.of(scene, "trigger")
+    code, printed = desk.recompute(scene)
     assert code == 0, printed
     shows(printed, "✓ completed, unchanged")
 
@@ -455,7 +455,7 @@ def a_trigger_that_is_not_invoked(desk: Desk) -> None:
     wait_for("sweeps that nobody receives", lambda: len(queue()) > 4, PATIENCE)
     set_sweep(desk, "DISABLED")
     scene.request()
-    assert "In the queue, updates that the ledger does not know yet, and sweeps: 0 " not in desk.of(scene)[1]
+    assert "Updates queue: empty." not in desk.of(scene)[1]
     shows(desk.make("doctor")[1], "✗ queue", "does not invoke the trigger (Disabled)", "✗ sweep")
 
     functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
@@ -574,8 +574,8 @@ def uploads_that_lead_to_nothing(desk: Desk) -> None:
     wait_for("the line", lambda: desk.lines("no route", "elsewhere/alerts.csv"), PATIENCE)
     wait_for("the line", lambda: desk.lines("no training data", "elsewhere/_SUCCESS"), PATIENCE)
     wait_for("the metric", lambda: desk.emitted("UpdatesIgnored"), PATIENCE)
-    shows(desk.make("route", "--key", "elsewhere/alerts.csv")[1], "✗ No route knows this key")
-    shows(desk.make("route", "--key", scene.key())[1], scene.model)
+    shows(desk.make("route", "elsewhere/alerts.csv")[1], "✗ No route knows this key")
+    shows(desk.make("route", scene.key())[1], scene.model)
 
     queue = {"QueueArn": desk.here.cloud.outputs["UpdatesQueueArn"], "Events": ["s3:ObjectCreated:*"]}
     for notifications, remedy in (

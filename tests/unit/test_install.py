@@ -14,8 +14,8 @@ import pytest
 from tests.support.deployment import ROOT
 from tests.tools import install
 
-ENVIRONMENTS = ("tools", "lambda", "bench", "validator")
-STEPS = 3
+ENVIRONMENTS = ("tools", "lambda", "command", "bench", "validator")
+STEPS = 4
 """Commands that the longest installation calls."""
 
 

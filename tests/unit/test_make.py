@@ -63,6 +63,9 @@ def project(tmp_path: Path) -> Path:
     for name in (
         "tests/bootstrap.txt",
         "tests/requirements.txt",
+        "tests/command.txt",
+        "template.yaml",
+        "pyproject.toml",
         "tests/support/local_cloud/requirements.txt",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +75,7 @@ def project(tmp_path: Path) -> Path:
         program.parent.mkdir(parents=True, exist_ok=True)
         program.write_text(STUB)
         program.chmod(0o755)
-    for place in (".venv", "build/lambda-env", "build/bench/lambda-env", "build/node"):
+    for place in (".venv", "build/lambda-env", "build/command", "build/bench/lambda-env", "build/node"):
         (tmp_path / place).mkdir(parents=True, exist_ok=True)
         (tmp_path / place / ".installed").touch()
     return tmp_path
@@ -289,6 +292,11 @@ def test_locked_requirements_name_no_index(project: Path) -> None:
     for name in names:
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / f"{name}.in").write_text("")
+    shutil.copy(ROOT / "pyproject.toml", project)
+    pyproject = (project / "pyproject.toml").read_text()
+    dependencies = re.sub(r"^dependencies = .*", "dependencies = []", pyproject, flags=re.MULTILINE)
+    (project / "pyproject.toml").write_text(dependencies)
+    (project / "build/command/.installed").touch()
     settings = project / "uv.toml"
     settings.write_text("[pip]\nemit-index-url = true\nemit-find-links = true\n")
     own = {"UV_DEFAULT_INDEX": "https://user:secret@mirror/simple", "UV_FIND_LINKS": str(project)}

@@ -1,4 +1,4 @@
-"""What `make doctor` says of each thing that it looks at, and what to do where something is wrong."""
+"""What the doctor says of each thing that it looks at, and what to do where something is wrong."""
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -205,7 +205,7 @@ def dead_letters(messages: Mapping[str, int]) -> Check:
     if not (count := sum(messages.values())):
         return Check("dead letters", "There are none")
     updates = f"{count} {'update' if count == 1 else 'updates'}"
-    return Check("dead letters", f"{updates} could not be used", "make redrive shows why")
+    return Check("dead letters", f"{updates} could not be used", "arcanna-metrics redrive shows why")
 
 
 def unseen(what: str, error: Exception) -> Check:

@@ -27,11 +27,13 @@ def explained(error: Exception, profile: str | None = None) -> Trouble:
         return Trouble(
             Exit.WRONG, f"The settings are wrong: {error}", "arcanna-metrics settings validate FILE"
         )
-    if isinstance(error, OSError | UnicodeError | BadInput):
-        return Trouble(Exit.USAGE, str(error))
     if isinstance(error, AwsUnavailable) and isinstance(error.__cause__, Exception):
         error = error.__cause__
-    return _by_code(error, profile) or _by_kind(error, profile) or Trouble(Exit.NO_ACCESS, str(error))
+    if trouble := _by_code(error, profile) or _by_kind(error, profile):
+        return trouble
+    # Of a file that was named. Some of botocore's errors are OSErrors, too, and have been told by then.
+    mistyped = isinstance(error, OSError | UnicodeError | BadInput)
+    return Trouble(Exit.USAGE if mistyped else Exit.NO_ACCESS, str(error))
 
 
 def _by_code(error: Exception, profile: str | None) -> Trouble | None:
