@@ -346,7 +346,7 @@ def test_a_job_by_its_name_is_the_same_job(stack: Stack) -> None:
     stack.tell_platform("PUT", "api_keys", {API_KEY: {}})
     assert code == 0, printed
     by_name, by_id = stack.status("--job", name), stack.status("--job", OTHER_JOB)
-    assert by_name.count("Last runs of") == by_id.count("Last runs of") == 2
+    assert by_name.count("Last runs of") == by_id.count("Last runs of") >= 2
 
 
 def test_request_without_wait_only_says_that_it_is_recorded(stack: Stack) -> None:

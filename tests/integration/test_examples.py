@@ -86,6 +86,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
     }
     template = EXAMPLES / "step-functions.yaml"
     with LocalCloud(given, tmp_path_factory.mktemp("example"), template, minute=None) as cloud:
+        cloud.client("sqs").create_queue(QueueName="updates")
         yield cloud
 
 
@@ -96,13 +97,10 @@ def outcome(name: str, requested_at: float, **detail: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def gate(cloud: LocalCloud) -> Iterator["Gate"]:
-    sqs = cloud.client("sqs")
-    sqs.create_queue(QueueName="updates")
+def gate(cloud: LocalCloud) -> "Gate":
     gate = Gate(cloud)
-    sqs.purge_queue(QueueUrl=gate.outcomes)
-    yield gate
-    sqs.delete_queue(QueueUrl=UPDATES)
+    cloud.client("sqs").purge_queue(QueueUrl=gate.outcomes)
+    return gate
 
 
 class Gate:
@@ -126,6 +124,7 @@ class Gate:
             return list(sqs.receive_message(QueueUrl=UPDATES).get("Messages", []))
 
         (message,) = wait_for("the request", request, 60)
+        sqs.delete_message(QueueUrl=UPDATES, ReceiptHandle=message["ReceiptHandle"])
         asked: dict[str, Any] = json.loads(message["Body"])
         return asked
 

@@ -20,7 +20,7 @@ def standings(rows: Iterable[Standing], now: float, width: int, runs: Mapping[st
     """How each target stands. `runs` has the console's address of each run under way, by its id."""
     listed = list(rows)
     longest = max((len(name) for row in listed for name in (row.model or "", f"job {row.job}")), default=0)
-    metrics = min(36, max(24, (width - _FRAME) * 32 // 100))
+    metrics = min(48, max(24, (width - _FRAME) * 32 // 100))
     last = min(48, max(24, (width - _FRAME) * 34 // 100))
     model = max(12, min(max(longest, 12), width - _FRAME - metrics - last))
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
