@@ -1,26 +1,27 @@
-"""What an operator sees of a stack, and does to it: commands, saved queries, metrics, notifications."""
+"""What an operator sees and does: commands, saved queries, metrics, notifications."""
 
 import json
 import threading
 from typing import Any
 
-from tests.e2e.scene import CHECK, MODELS, PATIENCE, TRIGGER, Mailbox, Scene, received
+from tests.e2e.scene import CHECK, MODELS, TRIGGER, Mailbox, Scene, emitted, received
 from tests.support import command
 from tests.support.arcanna.platform import Behaviour
-from tests.support.harness import Installation, wait_for
+from tests.support.harness import Installation
+from tests.support.waiting import eventually
 
 STACK = "runbook"
 
 
 def shows(text: str, *parts: str) -> None:
-    """Raises AssertionError, with the text, where a part is not in there."""
+    """Raises AssertionError with the text if it lacks one of the parts."""
     missing = [part for part in parts if part not in text]
     if missing:
         raise AssertionError(f"{missing} not in:\n{text}")
 
 
 class Desk:
-    """An operator at the stack `runbook`. Several threads may sit at it."""
+    """An operator of the stack `runbook`. Several threads may use it."""
 
     def __init__(self, here: Installation) -> None:
         self.here = here
@@ -29,7 +30,7 @@ class Desk:
         self._dead_letters = threading.Lock()
 
     def scene(self, behaviour: Behaviour | None = None) -> Scene:
-        """A model that no other exercise has, and whose recomputes go so."""
+        """A model that no other exercise uses, with the given behaviour."""
         scene = Scene(self.here, next(self._models))
         if behaviour:
             scene.behaves(behaviour)
@@ -57,7 +58,7 @@ class Desk:
             status = self.of(scene)[1]
             return all(part in status for part in parts)
 
-        wait_for(f"{parts} of {scene.model}", shown, PATIENCE)
+        eventually(f"{parts} of {scene.model}", shown)
 
     def redrive(self, reason: str, *, send: bool) -> str:
         """What a redrive by reason prints; one at a time, as messages that are looked at are hidden."""
@@ -68,11 +69,11 @@ class Desk:
 
     def dead_letter(self, reason: str, part: str) -> str:
         """What a redrive by reason shows, once there is a dead letter with that part in its body."""
-        wait_for(f"the dead letter of {part}", lambda: self._dead_letters_with(part), PATIENCE)
+        eventually(f"the dead letter of {part}", lambda: self._dead_letters_with(part))
         return self.redrive(reason, send=False)
 
     def delete_dead_letters(self, part: str) -> list[str]:
-        """Deletes those with that part in their body, as the console does. Returns these bodies."""
+        """Deletes the dead letters with that part in their body, as in the console. Returns their bodies."""
         sqs, url = self.here.cloud.client("sqs"), self.here.cloud.outputs["DeadLetterQueueUrl"]
         deleted = []
         with self._dead_letters:
@@ -91,11 +92,11 @@ class Desk:
     # --- Logs, metrics and messages ------------------------------------------------------------------------
 
     def lines(self, message: str, part: str) -> list[dict[str, Any]]:
-        """The log lines of both functions with that message, and that part anywhere."""
+        """The log lines of both functions with that message and with that part anywhere in them."""
         return [line for line in self._lines(part) if line.get("message") == message]
 
     def failures_by_reason(self, scene: Scene) -> set[str]:
-        """What the saved query of that name tells of a model."""
+        """The result of the saved query of that name for a model."""
         reasons = {
             line["reason"]
             for line in self._lines(scene.model)
@@ -105,10 +106,8 @@ class Desk:
         return reasons | {str(e["error"]) for e in scene.executions() if e.get("error")}
 
     def emitted(self, metric: str, since: float = 0.0) -> list[float]:
-        """The values of a metric that were emitted after that moment (epoch seconds)."""
-        records = [line for line in self._lines(metric) if metric in line and "_aws" in line]
-        values = [r[metric] for r in records if r["_aws"]["Timestamp"] / 1000 >= since]
-        return [v for value in values for v in (value if isinstance(value, list) else [value])]
+        """The values of a metric that were emitted after `since` (epoch seconds)."""
+        return emitted(self.here, metric, since)
 
     def _lines(self, part: str) -> list[dict[str, Any]]:
         """The lines of both functions that are JSON objects with that part."""
@@ -123,10 +122,10 @@ class Desk:
     # --- When it is mended ---------------------------------------------------------------------------------
 
     def recomputed(self, scene: Scene) -> None:
-        """Waits until the model's last update is covered by a run that completed and was announced."""
+        """Waits until a run that covers the model's last update has completed and was announced."""
         entry = scene.until_fresh()
         run_id = entry.history[-1]["run_id"]
-        wait_for("its announcement", lambda: self.told(scene, "Recompute Completed", run_id), PATIENCE)
+        eventually("its announcement", lambda: self.told(scene, "Recompute Completed", run_id))
 
     def request_again(self, scene: Scene) -> None:
         """Requests a recompute by hand, which must end in one that completed."""

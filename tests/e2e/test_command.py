@@ -25,7 +25,7 @@ from tests.support.arcanna.access import API_KEY, READ_SCOPE, RECOMPUTE_SCOPE, R
 from tests.support.arcanna.alerts import labelled_alerts
 from tests.support.command import document_of
 from tests.support.deployment import ROOT
-from tests.support.harness import wait_for
+from tests.support.waiting import eventually
 from tests.tools.local import JOBS
 
 pytestmark = pytest.mark.long
@@ -71,7 +71,7 @@ class Stack:
     # --- Commands ------------------------------------------------------------------------------------------
 
     def start(self, *arguments: str, stack: str = "local") -> subprocess.Popen[str]:
-        return started(self.variables | {"ARCANNA_METRICS_STACK": stack, "COLUMNS": "250"}, *arguments)
+        return started({**self.variables, "ARCANNA_METRICS_STACK": stack, "COLUMNS": "250"}, *arguments)
 
     def run(self, *arguments: str, typed: str = "") -> tuple[int, str]:
         """The exit status of a command, and what it printed."""
@@ -218,7 +218,7 @@ def test_a_request_is_followed_to_its_end_and_the_status_tells_of_it(stack: Stac
     stack.behaves(MODEL, {"delay": 0.5, "duration": 8.0})
     known = stack.recomputes(MODEL)
     process = stack.start("recompute", "--job", JOB, "--wait", "--allow-not-judged")  # its active model
-    wait_for("the recompute", lambda: stack.recomputes(MODEL) > known, PATIENCE)
+    eventually("the recompute", lambda: stack.recomputes(MODEL) > known)
     during = stack.status("--model", MODEL)
     code, printed = ended(process)
     after = stack.status("--job", JOB)
@@ -273,15 +273,15 @@ def test_a_request_during_a_run_is_followed_into_the_next_one(stack: Stack) -> N
     stack.behaves(MODEL, SLOW)
     known = stack.recomputes(MODEL)
     first = stack.start("recompute", "--job", JOB, "--wait")
-    wait_for("the run", lambda: stack.recomputes(MODEL) > known, PATIENCE)
-    wait_for("its hold", lambda: "a run is under way" in stack.status("--job", JOB), PATIENCE)
+    eventually("the run", lambda: stack.recomputes(MODEL) > known)
+    eventually("its hold", lambda: "a run is under way" in stack.status("--job", JOB))
     first.send_signal(signal.SIGINT)  # the run goes on without it
     code, printed = ended(first)
     assert code == 130
     assert printed.endswith("Stopped looking. The recompute goes on; arcanna-metrics status shows it.\n")
 
     second = stack.start("recompute", "--job", JOB, "--wait", "--allow-not-judged")
-    wait_for("the update", lambda: "1 update waits, for" in stack.status("--job", JOB), PATIENCE)
+    eventually("the update", lambda: "1 update waits, for" in stack.status("--job", JOB))
     stack.behaves(MODEL, SHORT)
     code, printed = ended(second)
 
@@ -301,7 +301,7 @@ def test_run_that_takes_too_long_is_5_and_goes_on(stack: Stack) -> None:
     assert code == 6
     assert line_of(printed, "✗ A run is under way.")
     stack.behaves(OTHER_MODEL, SHORT)
-    wait_for("its end", lambda: "a run is under way" not in stack.status("--model", OTHER_MODEL), PATIENCE)
+    eventually("its end", lambda: "a run is under way" not in stack.status("--model", OTHER_MODEL))
 
 
 def test_a_request_waits_while_somebody_else_recomputes_the_model_and_is_6_if_not_for_long(
@@ -321,7 +321,7 @@ def test_a_request_waits_while_somebody_else_recomputes_the_model_and_is_6_if_no
         assert process.poll() is None, process.communicate()[0]
         return "failed so far" in stack.status("--model", OTHER_MODEL)
 
-    wait_for("an attempt", attempted, PATIENCE)
+    eventually("an attempt", attempted)
     stack.behaves(OTHER_MODEL, SHORT)
     code, printed = ended(process)
 
@@ -353,7 +353,7 @@ def test_request_without_wait_only_says_that_it_is_recorded(stack: Stack) -> Non
     stack.behaves(MODEL, SHORT)
     known = stack.recomputes(MODEL)
     assert stack.document(0, "recompute", "--job", JOB, "--model", MODEL)["result"] == "requested"
-    wait_for("the recompute", lambda: stack.recomputes(MODEL) > known, PATIENCE)
+    eventually("the recompute", lambda: stack.recomputes(MODEL) > known)
 
 
 def test_typo_is_2_with_the_nearest_name_and_nothing_is_written(stack: Stack) -> None:
@@ -446,7 +446,7 @@ def test_a_model_that_got_worse_is_1_and_is_accepted_as_it_is(stack: Stack) -> N
     assert re.search(r"regressed: Escalate\.recall \S+ -> \S+", stack.status(*model))
 
     # Not during a run: the upload may have one of its own.
-    wait_for("an entry that is free", lambda: "running for" not in stack.status(*model), PATIENCE)
+    eventually("an entry that is free", lambda: "running for" not in stack.status(*model))
     code, printed = stack.run("accept", *model, typed="n\n")
     assert code == 0
     assert "Nothing was changed." in printed
@@ -470,7 +470,7 @@ def test_a_model_that_is_not_known_cannot_be_accepted(stack: Stack) -> None:
 def test_mistyped_job_is_forgotten(stack: Stack) -> None:
     trigger = stack.output("TriggerRecomputeFunction")
     stack.client("lambda").invoke(FunctionName=trigger, Payload=json.dumps({"job_id": 4321}))
-    wait_for("its failure", lambda: "failed: Rejected" in stack.status("--job", "4321"), PATIENCE)
+    eventually("its failure", lambda: "failed: Rejected" in stack.status("--job", "4321"))
     code, printed = stack.run("forget", "--job", "4321", typed="n\n")
     assert code == 0
     assert line_of(printed, "job '4321', active model: 1 run in its history")
@@ -499,7 +499,7 @@ def test_dead_letters_are_shown_by_reason_and_sent_again_but_for_sweeps(stack: S
         counts = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
         return int(counts["ApproximateNumberOfMessages"])
 
-    wait_for("the dead letters", lambda: number() == 3, PATIENCE)
+    eventually("the dead letters", lambda: number() == 3)
     code, shown = stack.run("redrive", typed="n\n")
     assert code == 0
     assert line_of(shown, "AwsUnavailable", "could not write to the ledger")
@@ -512,7 +512,7 @@ def test_dead_letters_are_shown_by_reason_and_sent_again_but_for_sweeps(stack: S
     assert code == 0
     assert "BadInput" not in printed
     assert "1 message sent again" in printed
-    wait_for("the recompute", lambda: stack.recomputes(MODEL) > known, PATIENCE)
+    eventually("the recompute", lambda: stack.recomputes(MODEL) > known)
     assert number() == 2
 
     assert len(stack.document(0, "redrive", "--list")["dead_letters"]) == 2
@@ -520,7 +520,7 @@ def test_dead_letters_are_shown_by_reason_and_sent_again_but_for_sweeps(stack: S
     assert code == 0
     assert line_of(printed, "1 message deleted: sweeps")
     assert line_of(printed, "1 message sent again")
-    wait_for("the dead letter", lambda: number() == 1, PATIENCE)  # what cannot be understood comes back
+    eventually("the dead letter", lambda: number() == 1)  # what cannot be understood comes back
     code, printed = stack.run("doctor")
     assert code == 1
     assert line_of(
@@ -751,7 +751,7 @@ def test_the_alerts_that_make_local_offers_lead_to_metrics(stack: Stack) -> None
     bucket, _, folder = target.removeprefix("s3://").partition("/")
     stack.client("s3").upload_file(file, bucket, folder + Path(file).name)
     began = time.time()
-    wait_for("the run", lambda: is_new(stack.document(0, "status", "--model", MODEL), began), PATIENCE)
+    eventually("the run", lambda: is_new(stack.document(0, "status", "--model", MODEL), began))
     assert "accuracy 0.9" in stack.status("--model", MODEL)
 
 

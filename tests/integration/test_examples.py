@@ -12,8 +12,8 @@ import yaml
 
 from arcanna_metrics.times import to_iso
 from tests.support.deployment import ROOT
-from tests.support.harness import wait_for
 from tests.support.local_cloud import LocalCloud
+from tests.support.waiting import eventually
 
 EXAMPLES = ROOT / "events/examples"
 WORKFLOW = yaml.safe_load((EXAMPLES / "github-actions.yaml").read_text())
@@ -123,7 +123,7 @@ class Gate:
         def request() -> list[Any]:
             return list(sqs.receive_message(QueueUrl=UPDATES).get("Messages", []))
 
-        (message,) = wait_for("the request", request, 60)
+        (message,) = eventually("the request", request)
         sqs.delete_message(QueueUrl=UPDATES, ReceiptHandle=message["ReceiptHandle"])
         asked: dict[str, Any] = json.loads(message["Body"])
         return asked
@@ -140,7 +140,7 @@ class Gate:
             execution: dict[str, Any] = states.describe_execution(executionArn=self._arn)
             return None if execution["status"] == "RUNNING" else execution
 
-        execution = wait_for("the end", found, 90)
+        execution = eventually("the end", found)
         assert execution is not None
         return execution["status"], execution.get("error")
 

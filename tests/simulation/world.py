@@ -85,7 +85,7 @@ PLATFORM_PATIENCE = 15.0
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """What is simulated. The tests exchange parts of it for broken ones.
+    """The simulated code. Tests replace parts of it by broken ones.
 
     `patches` take the place of what the real code has at these dotted names, `write` sees every request to
     the ledger, with the item that is there, before it is made, `definition` the workflow before it is run.
@@ -115,7 +115,7 @@ class Execution(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """What one seed led to. `pace` is as it was at first."""
+    """The history of one seed. `pace` is the one at the start."""
 
     seed: int
     stimuli: list[Stimulus]
@@ -151,7 +151,7 @@ def play(
 
 @contextmanager
 def unobserved(tell_of_error: Callable[[BaseException], None] = lambda error: None) -> Iterator[None]:
-    """Without logs and metrics, but for the errors that the code does not let escape."""
+    """Suppresses logs and metrics, but collects errors that the code logs instead of raising."""
 
     def told(*_: Any, **__: Any) -> None:
         if error := sys.exc_info()[1]:
@@ -173,7 +173,7 @@ def unobserved(tell_of_error: Callable[[BaseException], None] = lambda error: No
 
 
 class World:
-    """Everything of one history."""
+    """The state of one history."""
 
     def __init__(self, seed: int, protocol: Protocol, stimuli: list[Stimulus], keep: Set[str] | None) -> None:
         self._seed = seed
@@ -232,7 +232,7 @@ class World:
             self.scheduler.at(START + settings.uniform(0, 3000), lambda: self._set(later))
 
     def _set(self, pace: Pace) -> None:
-        """Changes the settings, but for whether there is a limit: what runs without one takes no slot."""
+        """Changes the settings, except whether there is a limit: runs without a limit hold no slot."""
         self.journal.note("settings", "*", spacing=pace.spacing, slots=pace.slots)
         self.pace = pace
 
@@ -267,7 +267,7 @@ class World:
         )
 
     def run(self) -> None:
-        """To the quiet end, or to where it is clear that there is none."""
+        """Plays until the world is quiet, or until it clearly never becomes so."""
         try:
             self.scheduler.run()
         except NeverQuiet as error:
@@ -281,7 +281,7 @@ class World:
     def __call__(
         self, what: str, effect: Callable[[], T], failure: Callable[[bool], Exception], *, aws: bool = True
     ) -> T:
-        """A call to the outside by the process that runs: it takes time, and may go wrong."""
+        """A call to the outside by the current process. It takes time and may fail."""
         process, pause = self.scheduler.process, self.scheduler.pause
         process.calls += 1
         patience = AWS_PATIENCE if aws else PLATFORM_PATIENCE
@@ -328,7 +328,7 @@ class World:
         return result
 
     def left_out(self, what: str, number: int) -> set[int]:
-        """Items of a batch that a call does not see to."""
+        """The items of a batch that a call leaves out."""
         process, now = self.scheduler.process, self.scheduler.now
         name = f"{process.name}: call {process.calls} ({what})"
         draw, share = process.random.random(), process.random.random()
@@ -337,7 +337,7 @@ class World:
         return {n for n in range(number) if process.random.random() < share}
 
     def tell_of_error(self, error: BaseException) -> None:
-        """Notes an error that is none of those which the code is meant to handle."""
+        """Notes an error that the code does not handle."""
         if not isinstance(error, RecomputeError):
             self.journal.note("broken", "*", rule=f"Unexpected error: {error!r}")
 
@@ -406,7 +406,7 @@ class World:
             self.journal.note("update", whom(update.target), by=stimulus, arrives=arrives, update=update)
 
     def _deliver(self, body: str) -> None:
-        """By services that deliver at least once, in their own time."""
+        """Delivers as services do: at least once, after some time."""
         delay = self._random.expovariate(2)
         now, number = self.scheduler.now, self._messages + 1
         if self.faults.strikes("is delayed", f"event {number}", now, self._random.random()):
@@ -429,7 +429,7 @@ class World:
     # --- The sweep ------------------------------------------------------------------------------------------
 
     def _arm_sweep(self, at: float) -> None:
-        """Has a sweep come at the first tick that is not before `at`. Those until then find nothing to do."""
+        """Schedules a sweep at the first tick at or after `at`. Earlier sweeps would find nothing to do."""
         ticks = ceil((max(at, self.scheduler.now + 0.001) - START) / SWEEP)
         tick = START + ticks * SWEEP
         if self._sweep_at is None or tick < self._sweep_at:
@@ -519,7 +519,7 @@ class World:
         self.scheduler.at(self.scheduler.now + after, lambda: self.scheduler.kill(process))
 
     def _describe_execution(self, name: str) -> tuple[str, str]:
-        """As it was a moment ago: this call is eventually consistent."""
+        """The execution as it was a moment ago, because this call is eventually consistent."""
         moment = self.scheduler.now - self.scheduler.process.random.uniform(0, 3)
         found = self._executions.get(name)
         if found is None or found.started_at > moment:
@@ -558,7 +558,7 @@ class World:
         self.scheduler.at(now + delay, lambda: self._deliver(json.dumps(event)))
 
     def _call_function(self, what: str, lives: float, function: Callable[[], object]) -> Any:
-        """An invocation by the execution that runs. It goes on when the execution ends."""
+        """An invocation by the current execution. It continues when the execution ends."""
         execution = self.scheduler.process
         execution.calls += 1
         process = self._process(f"{execution.name}: {what} {execution.calls}", lives, execution.execution)
@@ -583,7 +583,7 @@ class World:
         raise StateError("Lambda.Unknown", "the function died")
 
     def _call_trigger(self, parameters: dict[str, Any]) -> Any:
-        """As functions/trigger_recompute/app.py handles it."""
+        """Handles an event as functions/trigger_recompute/app.py does."""
         match json.loads(json.dumps(parameters)):
             case {"hold": {"run": run, "number": int(number)}}:
                 answer = self._call_function("hold", INVOCATION, lambda: {"held": self._hold(run, number)})
@@ -646,7 +646,7 @@ class World:
     # --- What is written down -------------------------------------------------------------------------------
 
     def _watch(self, before: Item, after: Item) -> None:
-        """Notes what a write to the ledger means, and whether it may be."""
+        """Notes what a write to the ledger means, and whether it is allowed."""
         if _without(before, "rev", "expires_at") == _without(after, "rev", "expires_at"):
             self.journal.note("broken", after["job_id"]["S"], rule="A write that changes nothing")
         if after["job_id"]["S"] == NO_JOB:

@@ -10,9 +10,8 @@ from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcanna_metrics.errors import NO_WAY, AwsUnavailable, ConfigurationError
+from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, AwsUnavailable, ConfigurationError
 from arcanna_metrics.intake.events import read_json
-from arcanna_metrics.platform.key import NOT_ALLOWED
 from arcanna_metrics.protocol.entry import Accepted, Element, Entry
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso

@@ -30,7 +30,7 @@ def test_command_is_left_out_of_what_is_deployed(tmp_path: Path) -> None:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     """What `pip install .` installs."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder]
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(build, cwd=ROOT, capture_output=True, check=True)  # noqa: S603
     (made,) = folder.iterdir()
     return zipfile.ZipFile(made)

@@ -1,4 +1,4 @@
-"""What keeps a recompute from working is found, and named for what to do about it."""
+"""The preflight finds what prevents recomputes, and says what to do."""
 
 import json
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def reasons(
     return {finding.check: finding.reason for finding in found}
 
 
-def test_nothing_is_wrong_and_nothing_is_changed() -> None:
+def test_preflight_without_problems_only_reads() -> None:
     platform = ScriptedPlatform()
     assert reasons(platform) == ALL_WELL
     assert platform.asked == ["scopes", "metrics", "job", "metrics"]
@@ -60,13 +60,13 @@ def test_nothing_is_wrong_and_nothing_is_changed() -> None:
         (answer(404), {"platform": "Rejected"}),
     ],
 )
-def test_without_an_answer_nothing_more_is_claimed(scopes: Answer, reason: dict[str, str]) -> None:
+def test_failed_first_call_ends_the_platform_checks(scopes: Answer, reason: dict[str, str]) -> None:
     platform = ScriptedPlatform(scopes=scopes)
     assert reasons(platform) == reason | {"routes": None}
     assert platform.asked == ["scopes"]
 
 
-def test_a_secret_without_a_key_is_a_matter_of_the_key() -> None:
+def test_secret_without_a_key_is_a_finding_about_the_key() -> None:
     def empty(_: bool) -> str:
         raise ApiKeyUnavailable("the secret does not hold an API key")
 
@@ -75,26 +75,27 @@ def test_a_secret_without_a_key_is_a_matter_of_the_key() -> None:
 
 
 @pytest.mark.parametrize("lacking", BOTH)
-def test_a_scope_that_the_key_lacks_is_named(lacking: str) -> None:
+def test_missing_scope_is_named(lacking: str) -> None:
     platform = ScriptedPlatform(scopes=answer(json=[scope for scope in BOTH if scope != lacking]))
     found = {f.check: f for f in preflight(platform.client(), NIGHTLY, lambda: 100.0)}
+
     assert found["scopes"].reason == "ScopesMissing"
     assert found["scopes"].detail == f"The key lacks {lacking}"
     assert found["key"].reason is None
 
 
-def test_narrowed_scopes_count() -> None:
+def test_scopes_narrowed_to_a_job_are_accepted() -> None:
     platform = ScriptedPlatform(scopes=answer(json=[f"{scope}:job:1234" for scope in BOTH]))
     assert reasons(platform) == ALL_WELL
 
 
-def test_broken_routes_are_told_beside_the_platform() -> None:
+def test_invalid_routes_are_reported_beside_the_platform() -> None:
     expected = ALL_WELL | {"routes": "ConfigurationError"}
     del expected["targets"]
     assert reasons(ScriptedPlatform(), lambda: parse_settings("{").routes) == expected
 
 
-def test_routes_that_cannot_be_read_are_told_beside_the_platform() -> None:
+def test_unreadable_routes_are_reported_beside_the_platform() -> None:
     def unreadable() -> Routes:
         raise AwsUnavailable("could not read the routes: AccessDenied")
 
@@ -103,11 +104,11 @@ def test_routes_that_cannot_be_read_are_told_beside_the_platform() -> None:
     assert reasons(ScriptedPlatform(), unreadable) == expected
 
 
-def test_routes_without_a_full_target_leave_none_to_look_at() -> None:
+def test_routes_without_a_full_target_have_no_targets_finding() -> None:
     assert "targets" not in reasons(ScriptedPlatform(), routes_to())
 
 
-def test_every_target_that_arcanna_does_not_know_is_named() -> None:
+def test_every_unknown_target_is_named() -> None:
     def only_77(request: httpx.Request) -> httpx.Response:
         known = request.url.params["job_id"] == "77"
         return answer(json={"active_model_id": MODEL.model_id})(request) if known else answer(404)(request)
@@ -117,13 +118,13 @@ def test_every_target_that_arcanna_does_not_know_is_named() -> None:
     assert [f.reason for f in found if f.check == "targets"] == ["Rejected", "Rejected"]
 
 
-def test_a_platform_that_stops_answering_is_not_asked_for_the_rest() -> None:
+def test_preflight_stops_asking_an_unavailable_platform() -> None:
     platform = ScriptedPlatform(metrics=answer(503), job=answer(503))
     assert reasons(platform)["targets"] == "PlatformUnavailable"
     assert len(platform.asked) == 2
 
 
-def test_what_there_was_no_time_for_is_told() -> None:
+def test_targets_left_unchecked_for_lack_of_time_are_reported() -> None:
     assert reasons(ScriptedPlatform(), remaining=RESERVE - 1)["targets"] == "OutOfTime"
 
 

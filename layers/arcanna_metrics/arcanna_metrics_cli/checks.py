@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from arcanna_metrics.errors import NO_WAY
-from arcanna_metrics.platform.key import NOT_ALLOWED
+from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED
 
 GOOD = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}
 USABLE = {"UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"}
