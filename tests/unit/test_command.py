@@ -32,7 +32,7 @@ def deployed(stack: Stack, **outputs: str) -> Deployed:
         "DeadLetterQueueUrl": stack.dead_letter_url,
         "LedgerTable": stack.ledger_table,
         "RecomputeWorkflowArn": stack.workflow_arn,
-        "Dashboard": f"{NAME}-dashboard",
+        "DashboardLink": "https://eu-central-1.console.aws.amazon.com/cloudwatch",
         **outputs,
     }
     template = {

@@ -3,9 +3,10 @@
 from typing import NamedTuple
 from urllib.parse import quote
 
-_HOSTS = {
-    "aws": "{region}.console.aws.amazon.com",
+_DOMAINS = {
+    "aws": "console.aws.amazon.com",
     "aws-cn": "console.amazonaws.cn",
+    "aws-eusc": "console.amazonaws-eusc.eu",
     "aws-us-gov": "console.amazonaws-us-gov.com",
 }
 
@@ -32,10 +33,6 @@ class Links(NamedTuple):
         coded = quote(quote(group, safe=""), safe="").replace("%", "$")
         return self._page("cloudwatch", f"logsV2:log-groups/log-group/{coded}")
 
-    def dashboard(self, name: str) -> str:
-        """A CloudWatch dashboard."""
-        return self._page("cloudwatch", f"dashboards/dashboard/{quote(name, safe='')}")
-
     def secret(self, arn: str) -> str:
         """A secret, by the name in its ARN."""
         name = arn.split(":", 6)[6].rpartition("-")[0]
@@ -58,4 +55,4 @@ class Links(NamedTuple):
         return f"https://{self._host()}/{service}/home?region={self.region}#{fragment}"
 
     def _host(self) -> str:
-        return _HOSTS.get(self.partition, _HOSTS["aws"]).format(region=self.region)
+        return f"{self.region}.{_DOMAINS.get(self.partition, _DOMAINS['aws'])}"

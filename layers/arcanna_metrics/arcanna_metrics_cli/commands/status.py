@@ -37,13 +37,13 @@ def command(given: Given, job: str | None, model: str | None) -> Answer:
                 " See arcanna-metrics redrive.",
                 "yellow",
             )
-        out.show(f"Dashboard: {stack.links.dashboard(stack.output('Dashboard'))}", "dim")
+        out.show(f"Dashboard: {stack.output('DashboardLink')}", "dim")
     document = {
         "targets": [_document(row, stack, with_runs=narrowed) for row in rows],
         "queue": {kind.replace(" ", "_"): number for kind, number in queue.items()},
         "dead_letters": dead,
         "links": {
-            "dashboard": stack.links.dashboard(stack.output("Dashboard")),
+            "dashboard": stack.output("DashboardLink"),
             "logs": stack.links.logs(stack.log_group("trigger-recompute")),
         },
     }
