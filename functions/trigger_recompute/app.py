@@ -1,6 +1,5 @@
 """trigger_recompute: training-data updates come in, recompute runs go out."""
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -12,16 +11,14 @@ import boto3
 from arcanna_metrics.aws import BOUNDED
 from arcanna_metrics.environment import Environment
 from arcanna_metrics.intake.queues import Queues
-from arcanna_metrics.intake.route_source import RouteSource
 from arcanna_metrics.observability import logger, metrics
 from arcanna_metrics.platform.connect import arcanna
 from arcanna_metrics.platform.preflight import Finding, LookUp, look_up, preflight
 from arcanna_metrics.protocol.ledger import Ledger
 from arcanna_metrics.protocol.reconcile import Reconciler
 from arcanna_metrics.protocol.slots import Slots
-from arcanna_metrics.runs.quality import read_rules
 from arcanna_metrics.runs.run import parse_result, parse_run
-from arcanna_metrics.settings import JobSettings, Pace
+from arcanna_metrics.settings_source import SettingsSource
 from arcanna_metrics.targets import Target, identifier
 from arcanna_metrics.trigger import Trigger
 from arcanna_metrics.workflow import Workflow
@@ -37,38 +34,24 @@ def trigger() -> Trigger:
     Raises ConfigurationError.
     """
     env = Environment(os.environ)
-    settings = _settings(env)
+    settings = settings_source(env)
     dynamodb, table = boto3.client("dynamodb", config=BOUNDED), env.text("LEDGER_TABLE")
     ledger = Ledger(dynamodb, table, time.time)
     workflow = Workflow(boto3.client("stepfunctions", config=BOUNDED), env.text("WORKFLOW_ARN"))
     slots = Slots(dynamodb, table, ledger)
     reconciler = Reconciler(
-        ledger, slots, workflow, arcanna(env), settings, env.text("EVENT_BUS_NAME"), time.time
+        ledger, slots, workflow, arcanna(env), settings.for_job, env.text("EVENT_BUS_NAME"), time.time
     )
     queues = Queues(
         boto3.client("sqs", config=BOUNDED), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL")
     )
-    routes = RouteSource(boto3.client("ssm", config=BOUNDED), env.text("ROUTES_PARAMETER"), time.time)
-    stale_after = env.seconds("STALE_AFTER_SECONDS")
-    return Trigger(ledger, reconciler, queues, routes, settings, stale_after, time.time, time.sleep)
+    return Trigger(ledger, reconciler, queues, settings, time.time, time.sleep)
 
 
-def _settings(env: Environment) -> Callable[[str], JobSettings]:
-    gate = json.loads(env.text("QUALITY_GATE"))
-    read_rules(gate)
-    pace = Pace(
-        visibility_lag=env.seconds("VISIBILITY_LAG_SECONDS"),
-        spacing=env.seconds("MINIMUM_INTERVAL_SECONDS"),
-        slots=env.whole_number("MAXIMUM_RECOMPUTES"),
-        start_grace=env.seconds("START_GRACE_SECONDS"),
-        deadline=env.seconds("RUN_DEADLINE_SECONDS"),
-        shortest_poll=env.seconds("SHORTEST_POLL_SECONDS"),
-        longest_poll=env.seconds("LONGEST_POLL_SECONDS"),
-        first_backoff=env.seconds("RETRY_INTERVAL_SECONDS"),
-        longest_backoff=env.seconds("RETRY_MAXIMUM_SECONDS"),
-    )
-    same = JobSettings(pace, gate)
-    return lambda job_id: same
+def settings_source(env: Environment) -> SettingsSource:
+    """The settings of the stack's SSM parameter. Raises ConfigurationError."""
+    ssm, lag = boto3.client("ssm", config=BOUNDED), env.seconds("VISIBILITY_LAG_SECONDS")
+    return SettingsSource(ssm, env.text("SETTINGS_PARAMETER"), lag, time.time)
 
 
 def look_around(remaining: Callable[[], float]) -> list[Finding]:
@@ -77,8 +60,7 @@ def look_around(remaining: Callable[[], float]) -> list[Finding]:
     Raises ConfigurationError.
     """
     env = Environment(os.environ)
-    routes = RouteSource(boto3.client("ssm", config=BOUNDED), env.text("ROUTES_PARAMETER"), time.time)
-    return preflight(arcanna(env), routes.newest, remaining)
+    return preflight(arcanna(env), settings_source(env).newest, remaining)
 
 
 def look_up_target(job_id: object, model_id: object) -> LookUp:

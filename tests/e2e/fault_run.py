@@ -30,12 +30,8 @@ from tests.support.harness import Installation
 from tests.support.local_cloud import ApiFault
 from tests.support.waiting import eventually
 
-PARAMETERS = {
-    "MaximumRecomputes": "1000",  # all cells are played at once
-    "RetryAttempts": str(TRIES - 1),
-    "StartGraceSeconds": "7",
-    "RunDeadlineSeconds": "25",
-}
+PACE = {"slots": 1000, "start_grace_seconds": 7, "deadline_seconds": 25}
+"""All cells are played at once."""
 VISIBILITY = "8"
 """Seconds until SQS delivers a killed invocation's messages again."""
 
@@ -72,7 +68,7 @@ def observe() -> dict[str, Observation]:
     names = [*(cell.name for cell in CELLS), ROTATED]
     models = dict(zip(names, MODELS, strict=False))
     arcanna = ArcannaServer({JOB: Job(JOB_NAME, MODELS)}, InMemoryAlerts(), behaviour=SHORT)
-    with arcanna, own_installation("faults", arcanna, PARAMETERS) as here:
+    with arcanna, own_installation("faults", arcanna, pace=PACE, tries=TRIES) as here:
         here.cloud.client("sqs").set_queue_attributes(
             QueueUrl=here.cloud.outputs["UpdatesQueueUrl"], Attributes={"VisibilityTimeout": VISIBILITY}
         )

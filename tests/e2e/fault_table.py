@@ -46,7 +46,7 @@ EITHER = (1, 2)
 """Numbers of requests: an execution that seemed not to start may still hold the target in time."""
 
 TRIES = 4
-"""Attempts of a step of the workflow, from the parameter RetryAttempts."""
+"""Attempts of a step of the workflow."""
 
 
 @dataclass(frozen=True)

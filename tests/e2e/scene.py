@@ -331,21 +331,32 @@ def settle(here: Installation, seconds: float = PATIENCE) -> None:
 
 
 def restart(here: Installation, function: str = TRIGGER) -> None:
-    """Ends the function's environments, which cache the routes and the API key."""
+    """Ends the function's environments, which cache the settings and the API key."""
     here.cloud.restart(function)
 
 
+def written_settings(here: Installation) -> dict[str, Any]:
+    """The settings as they are written now."""
+    name = here.cloud.outputs["SettingsParameter"]
+    return dict(json.loads(here.cloud.client("ssm").get_parameter(Name=name)["Parameter"]["Value"]))
+
+
+def write_settings(here: Installation, document: object) -> None:
+    """Writes the settings. They are in force within a minute, and in new environments at once."""
+    name = here.cloud.outputs["SettingsParameter"]
+    here.cloud.client("ssm").put_parameter(Name=name, Value=json.dumps(document), Overwrite=True)
+
+
 @contextmanager
-def edited_routes(here: Installation, document: object) -> Iterator[None]:
-    """Replaces the routes until the block ends."""
-    ssm, name = here.cloud.client("ssm"), here.cloud.outputs["RoutesParameter"]
-    before = ssm.get_parameter(Name=name)["Parameter"]["Value"]
-    ssm.put_parameter(Name=name, Value=json.dumps(document), Overwrite=True)
+def edited_settings(here: Installation, change: Mapping[str, object]) -> Iterator[None]:
+    """Replaces some of the settings until the block ends."""
+    before = written_settings(here)
+    write_settings(here, {**before, **change})
     restart(here)
     try:
         yield
     finally:
-        ssm.put_parameter(Name=name, Value=before, Overwrite=True)
+        write_settings(here, before)
         restart(here)
 
 

@@ -19,14 +19,14 @@ from tests.e2e.scene import (
     Scene,
     alerts,
     dead_letters,
-    edited_routes,
+    edited_settings,
     in_queue,
     send,
 )
 from tests.support.arcanna.access import API_KEY
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import FOR_EVER, SHORT, Behaviour
-from tests.support.harness import HURRY, ROUTES, Installation
+from tests.support.harness import PACE, ROUTES, Installation
 from tests.support.waiting import eventually
 
 UNKNOWN_MODEL = "generic-1-1234-model-1.hdf5"
@@ -197,7 +197,7 @@ def test_custom_event_recomputes_the_active_model(here: Installation) -> None:
 
 def test_schedule_recomputes_the_models_that_the_routes_name(here: Installation, scene: Scene) -> None:
     nightly = {"name": "nightly", "targets": [{"job_id": JOB, "model_id": scene.model}]}
-    with edited_routes(here, {"routes": [*ROUTES["routes"], nightly]}):
+    with edited_settings(here, {"routes": [*ROUTES, nightly]}):
         here.cloud.fire_schedule("RecomputeSchedule")
         (execution,) = scene.ended(1)
 
@@ -233,7 +233,7 @@ def test_post_of_unknown_effect_is_repeated_after_the_start_grace(scene: Scene) 
     scene.until_fresh()
 
     first, second = scene.posts()
-    assert second - first >= float(HURRY["StartGraceSeconds"])
+    assert second - first >= PACE["start_grace_seconds"]
 
 
 def test_unusable_message_is_in_the_dead_letter_queue_with_its_reason(

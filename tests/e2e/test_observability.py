@@ -27,7 +27,7 @@ from tests.e2e.scene import (
     NewScene,
     Scene,
     alerts,
-    edited_routes,
+    edited_settings,
     send,
     settle,
 )
@@ -182,7 +182,7 @@ def _old_run(scene: Scene) -> tuple[Run, Check]:
 
 def _let_routes_be_edited_badly(scene: Scene) -> None:
     """Sets a route without targets. The previous version, with a threshold, stays in force."""
-    with edited_routes(scene.here, {"routes": [{"name": "broken"}]}):
+    with edited_settings(scene.here, {"routes": [{"name": "broken"}]}):
         for number in range(5):
             assert scene.posts() == []
             scene.give_feedback(f"{number}.csv", alerts(number))

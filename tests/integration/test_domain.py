@@ -90,7 +90,7 @@ def test_sample_event_can_be_sent_unchanged(
     functions: Functions, stack: Stack, platform: ArcannaServer, name: str
 ) -> None:
     """`sam local invoke -e` and `sam remote invoke --event-file` send the file as the function's event."""
-    stack.set_routes(BY_PATH)
+    stack.write_settings(BY_PATH)
     answer = functions.trigger(json.loads(Path("events", name).read_text()))
     runs = [data["run"]["model_id"] for data in stack.executions().values()]
     if name == "sqs-batch.json":

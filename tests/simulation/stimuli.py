@@ -175,7 +175,7 @@ def updates_of(body: str, sent_at: float) -> list[Update]:
             case ObjectCreated():
                 updates += ROUTES.updates(occurrence)
             case AllTargets():
-                updates += ROUTES.scheduled(occurrence, set(), STALE_AFTER)
+                updates += ROUTES.scheduled(occurrence, set(), lambda job_id: STALE_AFTER)
     return updates
 
 

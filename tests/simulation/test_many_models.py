@@ -11,13 +11,15 @@ from typing import Any, TypeVar, cast
 import httpx
 import pytest
 
+from arcanna_metrics.documents import Node
 from arcanna_metrics.intake.queues import Queues
+from arcanna_metrics.intake.routes import read_routes
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.protocol.ledger import NO_JOB, Ledger
 from arcanna_metrics.protocol.reconcile import Reconciler
 from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.runs.run import Result, parse_run
-from arcanna_metrics.settings import JobSettings, Pace, parse_settings
+from arcanna_metrics.settings import JobSettings, Pace, Settings
 from arcanna_metrics.times import from_iso
 from arcanna_metrics.trigger import Trigger
 from arcanna_metrics.workflow import Workflow
@@ -108,10 +110,12 @@ class Town:
             deadline=3600.0,
             shortest_poll=5.0,
             longest_poll=900.0,
+            stale_after=DAY,
             first_backoff=5.0,
             longest_backoff=900.0,
         )
-        settings = JobSettings(pace, {})
+        known = [{"job_id": str(n % 100), "model_id": f"model-{n}"} for n in range(targets)]
+        settings = Settings(read_routes(Node([{"targets": known}])), JobSettings(pace, {}), {})
         ledger = Ledger(dynamodb, "ledger", self._clock)
         states = StatesClient(self._start, self._describe, self)
         reconciler = Reconciler(
@@ -119,22 +123,18 @@ class Town:
             Slots(dynamodb, "ledger", ledger),
             Workflow(cast("Any", states), STATE_MACHINE),
             arcanna,
-            lambda job_id: settings,
+            settings.for_job,
             "bus",
             self._clock,
             draw=self._random.random,
             new_id=lambda: f"run-{next(self._order)}",
         )
-        known = [{"job_id": str(n % 100), "model_id": f"model-{n}"} for n in range(targets)]
-        found = parse_settings(json.dumps({"routes": [{"targets": known}]})).routes
         queues = Queues(cast("Any", SqsClient(self._send, self)), UPDATES_URL, DEAD_LETTERS_URL)
         return Trigger(
             ledger,
             reconciler,
             queues,
-            lambda: found,
-            lambda job_id: settings,
-            DAY,
+            lambda: settings,
             self._clock,
             self._sleep,
             self._random.random,

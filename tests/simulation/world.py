@@ -27,7 +27,7 @@ from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.runs.check import check, parse_event
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import parse_result, parse_run
-from arcanna_metrics.settings import JobSettings, Pace
+from arcanna_metrics.settings import JobSettings, Pace, Settings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics.trigger import Trigger
@@ -52,6 +52,7 @@ from tests.simulation.platform import HttpClient, Platform
 from tests.simulation.scheduler import Killed, NeverQuiet, Process, Scheduler
 from tests.simulation.stimuli import (
     KINDS,
+    NAMES,
     ROUTES,
     STALE_AFTER,
     SUCCESSOR,
@@ -140,7 +141,7 @@ def play(
         for name, broken in protocol.patches.items():
             stack.enter_context(patch(name, broken))
         world = World(seed, protocol, chosen, faults)
-        pace = world.pace
+        pace = world.settings.shared.pace
         stack.enter_context(unobserved(world.tell_of_error))
         try:
             world.run()
@@ -194,7 +195,7 @@ class World:
         self._queue_delay = random.choice([0.0, SETTLING])
         self._window = random.choice([0.0, 1.0, 15.0])
         self._batch = random.choice([5, 10_000])
-        self.pace = Pace(
+        pace = Pace(
             visibility_lag=protocol.lag,
             spacing=random.choice(protocol.spacing),
             slots=random.choice(protocol.slots),
@@ -202,15 +203,17 @@ class World:
             deadline=RUN_DEADLINE,
             shortest_poll=30.0,
             longest_poll=300.0,
+            stale_after=STALE_AFTER,
             first_backoff=5.0,
             longest_backoff=300.0,
         )
+        self.settings = Settings(ROUTES, JobSettings(pace, {}), {})
         self._arcanna = Arcanna(
             cast("Any", HttpClient(self._platform, self.scheduler, self)), lambda read_again: "key"
         )
         self._trigger = self._new_trigger()
         self._interpreter = Interpreter(
-            protocol.definition(deployment.workflow(RetryAttempts=random.choice(["2", "12"]))),
+            protocol.definition(deployment.workflow(tries=random.choice([3, 13]))),
             {
                 "arn:aws:states:::events:putEvents": self._put_events,
                 "arn:aws:states:::sns:publish": self._publish,
@@ -225,21 +228,25 @@ class World:
 
         settings = Random(f"{seed}/settings")
         if settings.random() < 0.2:
-            slots = [limit for limit in protocol.slots if limit] if self.pace.slots else [0]
+            slots = [limit for limit in protocol.slots if limit] if pace.slots else [0]
             later = replace(
-                self.pace, spacing=settings.choice(protocol.spacing), slots=settings.choice(slots or [0])
+                pace, spacing=settings.choice(protocol.spacing), slots=settings.choice(slots or [0])
             )
-            self.scheduler.at(START + settings.uniform(0, 3000), lambda: self._set(later))
+            at = START + settings.uniform(0, 3000)
+            own = {settings.choice(list(NAMES)): replace(later, spacing=settings.choice(protocol.spacing))}
+            self.scheduler.at(at, lambda: self._set(later, own))
 
-    def _set(self, pace: Pace) -> None:
-        """Changes the settings, except whether there is a limit: runs without a limit hold no slot."""
-        self.journal.note("settings", "*", spacing=pace.spacing, slots=pace.slots)
-        self.pace = pace
+    def _set(self, pace: Pace, own: Mapping[str, Pace]) -> None:
+        """Changes the settings, except whether there is a limit: runs without a limit hold no slot.
+
+        `own` has the pace of each job with overrides.
+        """
+        spacing = min(each.spacing for each in (pace, *own.values()))
+        self.journal.note("settings", "*", spacing=spacing, slots=pace.slots)
+        jobs = {job_id: JobSettings(each, {}) for job_id, each in own.items()}
+        self.settings = Settings(ROUTES, JobSettings(pace, {}), jobs)
 
     def _new_trigger(self) -> Trigger:
-        def settings(job_id: str) -> JobSettings:
-            return JobSettings(self.pace, {})
-
         dynamodb = cast("Any", DynamoDbClient(self._table, self))
         states = StatesClient(self._start_execution, self._describe_execution, self)
         ledger = Ledger(dynamodb, "ledger", self._clock)
@@ -248,7 +255,7 @@ class World:
             Slots(dynamodb, "ledger", ledger),
             Workflow(cast("Any", states), STATE_MACHINE),
             self._arcanna,
-            settings,
+            lambda job_id: self.settings.for_job(job_id),
             "bus",
             self._clock,
             draw=self._draw,
@@ -258,9 +265,7 @@ class World:
             ledger,
             reconciler,
             Queues(cast("Any", SqsClient(self._send, self)), UPDATES_URL, DEAD_LETTERS_URL),
-            lambda: ROUTES,
-            settings,
-            STALE_AFTER,
+            lambda: self.settings,
             self._clock,
             self.scheduler.pause,
             self._draw,

@@ -216,13 +216,13 @@ class Stack:
             definition='{"StartAt": "End", "States": {"End": {"Type": "Succeed"}}}',
             roleArn="arn:aws:iam::123456789012:role/workflow",
         )["stateMachineArn"]
-        self.routes_parameter = "routes"
-        self.set_routes({"routes": []})
+        self.settings_parameter = "settings"
+        self.write_settings({"routes": []})
         self.secret_arn = self.secrets.create_secret(Name="api-key", SecretString=API_KEY)["ARN"]
 
-    def set_routes(self, document: object) -> None:
+    def write_settings(self, document: object) -> None:
         self.ssm.put_parameter(
-            Name=self.routes_parameter, Value=json.dumps(document), Type="String", Overwrite=True
+            Name=self.settings_parameter, Value=json.dumps(document), Type="String", Overwrite=True
         )
 
     def entry(self, target: Target = TARGET) -> Entry:

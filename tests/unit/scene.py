@@ -11,7 +11,7 @@ from arcanna_metrics.protocol.ledger import Ledger
 from arcanna_metrics.protocol.reconcile import Reconciler
 from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.protocol.transitions import claim, hold, record
-from arcanna_metrics.settings import JobSettings, parse_settings
+from arcanna_metrics.settings import JobSettings, Settings, parse_settings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.trigger import Trigger
@@ -75,6 +75,7 @@ class Scene:
         self.platform = ScriptedPlatform(answer(json=metrics_body(model_id=None)))
         self.executions = Executions()
         self.pace = PACE
+        self.jobs: dict[str, JobSettings] = {}
         self.routes = parse_settings(ROUTES).routes
         self.slept: list[float] = []
         self.ledger = Ledger(stack.dynamodb, stack.ledger_table, self.clock)
@@ -85,7 +86,7 @@ class Scene:
             self.slots,
             self.executions,  # type: ignore[arg-type]  # has the workflow's methods
             self.platform.client(),
-            self._settings,
+            lambda job_id: self.settings().for_job(job_id),
             "bus",
             self.clock,
             draw=lambda: 0.5,
@@ -95,16 +96,16 @@ class Scene:
             self.ledger,
             self.reconciler,
             Queues(stack.sqs, stack.updates_url, stack.dead_letter_url),
-            lambda: self.routes,
-            self._settings,
-            43200.0,
+            lambda: self.settings(),
             self.clock,
             self._sleep,
             draw=lambda: 0.5,
         )
 
-    def _settings(self, job_id: str) -> JobSettings:
-        return JobSettings(self.pace, {"largest_drop": {"overall_accuracy": 0.1}})
+    def settings(self) -> Settings:
+        """Those that are in force; a test changes `pace`, or replaces `jobs`."""
+        gate = {"largest_drop": {"overall_accuracy": 0.1}}
+        return Settings(self.routes, JobSettings(self.pace, gate), self.jobs)
 
     def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)

@@ -101,8 +101,8 @@ def test_only_the_reason_that_was_named_is_sent_again(stack: Stack) -> None:
 
 
 def test_a_stack_of_another_application_is_told_from_this_one(stack: Stack) -> None:
-    with pytest.raises(NotDeployed, match="no output SettingsParameter"):
-        deployed(stack).output("SettingsParameter")
+    with pytest.raises(NotDeployed, match="no output ApiKeySecretArn"):
+        deployed(stack).output("ApiKeySecretArn")
     with pytest.raises(NotDeployed, match="no stack 'the-stock'") as raised:
         Deployed("the-stock")
     assert raised.value.todo.startswith("Did you mean the-stack? --stack NAME")
@@ -689,10 +689,10 @@ def test_a_run_that_is_resumed_is_followed_in_its_executions(
 @pytest.fixture
 def routed(stack: Stack) -> Stack:
     """A stack with settings."""
-    stack.set_routes(
+    stack.write_settings(
         {"routes": [{"name": "by-job", "keys": ["t/{job_id}/*"], "targets": [{"job_id": "{job_id}"}]}]}
     )
-    deployed(stack, RoutesParameter=stack.routes_parameter)
+    deployed(stack, SettingsParameter=stack.settings_parameter)
     return stack
 
 
@@ -733,7 +733,7 @@ def test_settings_are_shown_as_they_are_and_as_they_count_for_a_job(routed: Stac
     assert '"by-job"' in run("settings", "show").stdout
     document = run("settings", "show", "--job", "1234", "--json").document
     assert (document["job_id"], document["in_force"]["pace"]["slots"]) == ("1234", 10)
-    routed.set_routes({"route": []})
+    routed.write_settings({"route": []})
     ended = run("settings", "show", "--json")
     assert (ended.status, ended.document["valid"]) == (1, False)
     assert "The last valid version stays in force." in run("settings", "show").stderr

@@ -143,7 +143,9 @@ def test_an_object_that_no_route_knows_leads_to_no_update() -> None:
 
 
 def test_a_schedule_asks_for_every_target_that_is_named_in_full_once() -> None:
-    asked = parse(BY_PATH, NIGHTLY, BY_JOB, NIGHTLY).scheduled(AllTargets(100.0, 0.0), set(), 60.0)
+    asked = parse(BY_PATH, NIGHTLY, BY_JOB, NIGHTLY).scheduled(
+        AllTargets(100.0, 0.0), set(), lambda job_id: 60.0
+    )
     assert asked == [
         Update(Target("security-alerts", None), 100.0, "schedule", by_hand=True),
         Update(Target("1234", MODEL), 100.0, "schedule", by_hand=True),
@@ -151,7 +153,9 @@ def test_a_schedule_asks_for_every_target_that_is_named_in_full_once() -> None:
 
 
 def test_a_schedule_asks_for_the_active_model_of_every_other_job_that_is_known() -> None:
-    asked = parse(BY_PATH, NIGHTLY).scheduled(AllTargets(100.0, 0.0), {"1234", "99", "77"}, 60.0)
+    asked = parse(BY_PATH, NIGHTLY).scheduled(
+        AllTargets(100.0, 0.0), {"1234", "99", "77"}, lambda job_id: 60.0
+    )
     assert [update.target for update in asked[2:]] == [Target("77", None), Target("99", None)]
 
 
@@ -162,7 +166,7 @@ def test_a_schedule_asks_for_the_active_model_of_every_other_job_that_is_known()
 def test_a_schedule_with_an_age_is_a_wish_and_one_without_is_by_hand(
     age: float | None, stale_after: float, wished: float | None
 ) -> None:
-    for update in parse(NIGHTLY).scheduled(AllTargets(100.0, age), {"7"}, stale_after):
+    for update in parse(NIGHTLY).scheduled(AllTargets(100.0, age), {"7"}, lambda job_id: stale_after):
         assert (update.older_than, update.by_hand) == (wished, wished is None)
 
 

@@ -15,7 +15,6 @@ from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
-from arcanna_metrics.environment import NO_PROXY_PATTERN
 from arcanna_metrics.errors import ApiKeyMissing, RetryLater
 from tests.support.deployment import ROOT, resource, template
 from tests.support.local_cloud.resources import NAME_PROPERTIES
@@ -28,7 +27,7 @@ KEPT = {
     "UpdatesQueue": ("Delete", "Retain"),
     "DeadLetterQueue": ("Delete", "Retain"),
     "ApiKeySecret": ("Delete", "Retain"),
-    "RoutesParameter": ("Delete", "Retain"),
+    "SettingsParameter": ("Delete", "Retain"),
     "NotificationTopic": ("Delete", "Delete"),
     "NotificationKey": ("Delete", "Delete"),
     "TriggerRecomputeLogs": ("Delete", "Delete"),
@@ -48,6 +47,7 @@ ANY_RESOURCE = {"xray", "logs"}
 
 OWN_ACCOUNT = {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
 
+SETTINGS = json.loads((ROOT / "events/schemas/settings.schema.json").read_text())["properties"]
 ENVIRONMENT_BYTES = 4096
 """Lambda's own limit for all variables of a function, names and values, as JSON."""
 
@@ -426,8 +426,19 @@ def test_invalid_network_or_sender_parameter_is_refused_before_deployment(
         )
 
 
-def test_no_proxy_parameter_accepts_what_both_http_clients_obey() -> None:
-    assert template()["Parameters"]["NoProxy"]["AllowedPattern"] == NO_PROXY_PATTERN
+LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9\-]*[A-Za-z0-9])?"
+NAME = rf"\.?(?:{LABEL}\.)*(?=[0-9\-]*[A-Za-z]){LABEL}"
+OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+PORT = r"(?!443(?![0-9]))[1-9][0-9]{0,4}"
+DIRECT = rf"(?:{NAME}|{OCTET}(?:\.{OCTET}){{3}})(?::{PORT})?"
+
+
+def test_the_template_admits_what_both_http_clients_call_without_the_proxy() -> None:
+    """Names, addresses and ports. A last label without a letter is a part of an address, and never matches a
+    host. No URL shows its port 443.
+    """
+    pattern = template()["Parameters"]["NoProxy"]["AllowedPattern"]
+    assert pattern == rf"^(?! *,)(?:\*|(?:(?:^| *, *){DIRECT})*)$"
 
 
 # --- What is kept, and how ---------------------------------------------------------------------------------
@@ -485,14 +496,14 @@ def test_due_index_projects_what_a_sweep_needs() -> None:
     assert query["Resource"] == {"Fn::Sub": f"${{Ledger.Arn}}/index/{index['IndexName']}"}
 
 
-def test_upgrade_keeps_edited_routes() -> None:
+def test_upgrade_keeps_edited_settings() -> None:
     """CloudFormation writes all properties as soon as one has changed: so these stay as they are for ever."""
-    assert resource("RoutesParameter") == {
+    assert resource("SettingsParameter") == {
         "Type": "String",
         "Tier": "Intelligent-Tiering",
-        "Description": "Which object keys lead to a recompute of which models; changes are in force within a"
-        " minute",
-        "Value": {"Ref": "Routes"},
+        "Description": "Routes, quality gate and pace, as JSON (see events/README.md). Changes are in force"
+        " within a minute.",
+        "Value": "{}",
     }
 
 
@@ -588,7 +599,7 @@ LINKED = {
     "DashboardLink": "metrics-dashboard",
     "ExecutionsLink": "arn:workflow",
     "ApiKeySecretLink": "arn:secret",
-    "RoutesLink": "CFN-routes",
+    "SettingsLink": "CFN-settings",
     "DeadLettersLink": "letters",
 }
 """What a link leads to."""
@@ -605,7 +616,7 @@ def test_console_links_use_the_stacks_partition_and_region(name: str, partition:
         "Dashboard": "metrics-dashboard",
         "RecomputeWorkflow": "arn:workflow",
         "ApiKeySecret": "arn:secret",
-        "RoutesParameter": "CFN-routes",
+        "SettingsParameter": "CFN-settings",
         "DeadLetterQueue.QueueName": "letters",
     }
     link = urlsplit(evaluated(template()["Outputs"][name]["Value"], **given))
@@ -693,32 +704,25 @@ def longest(name: str) -> str:
     if name == "CaBundle":
         begin, end = "-----BEGIN CERTIFICATE-----\r\n", "-----END CERTIFICATE-----\r\n"
         return begin + LINE * ((size - len(begin + end)) // len(LINE)) + end
-    if name == "QualityGate":
-        return "{" + '"aaaaa"' * ((size - 2) // 7) + "}"
     return "x" * size
 
 
-@pytest.mark.parametrize("name", ["CaBundle", "QualityGate"])
-def test_longest_json_parameter_is_accepted(name: str) -> None:
-    given = {"ArcannaBaseUrl": "https://arcanna.example", name: longest(name)}
-    assert parameter_values(template()["Parameters"], given)[name] == longest(name)
+def test_the_longest_certificates_as_json_are_what_the_template_admits() -> None:
+    given = {"ArcannaBaseUrl": "https://arcanna.example", "CaBundle": longest("CaBundle")}
+    assert parameter_values(template()["Parameters"], given)["CaBundle"] == longest("CaBundle")
 
 
-DENSER = {"CaBundle": longest("CaBundle").replace("AAA\r", "\r\n\r"), "QualityGate": '{"aaaa"}'}
-"""With more that JSON escapes, or words that are shorter."""
-
-
-@pytest.mark.parametrize("name", ["CaBundle", "QualityGate"])
-def test_json_parameter_longer_than_that_once_escaped_is_refused(name: str) -> None:
-    given = {"ArcannaBaseUrl": "https://arcanna.example", name: DENSER[name]}
-    with pytest.raises(ValueError, match=template()["Parameters"][name]["ConstraintDescription"]):
+def test_certificates_that_would_need_more_bytes_as_json_are_refused() -> None:
+    denser = longest("CaBundle").replace("AAA\r", "\r\n\r")  # more that JSON escapes
+    given = {"ArcannaBaseUrl": "https://arcanna.example", "CaBundle": denser}
+    with pytest.raises(ValueError, match=template()["Parameters"]["CaBundle"]["ConstraintDescription"]):
         parameter_values(template()["Parameters"], given)
 
 
 OF_GENERATED_NAMES = {
     "Ledger": "x" * (128 + len("-Ledger-") + 13),
     "ApiKeySecret": "x" * 180,
-    "RoutesParameter": "CFN-RoutesParameter-" + "x" * 13,
+    "SettingsParameter": "CFN-SettingsParameter-" + "x" * 13,
     "UpdatesQueue": "https://sqs.us-gov-west-1.amazonaws.com/123456789012/" + "x" * 80,
     "DeadLetterQueue": "https://sqs.us-gov-west-1.amazonaws.com/123456789012/" + "x" * 80,
 }
@@ -752,8 +756,8 @@ def test_escaped_characters_are_accepted_only_where_their_length_is_counted() ->
         for found in references(function["Environment"]["Variables"])
     }
     texts = {p for p in variables & PARAMETERS.keys() if template()["Parameters"][p]["Type"] == "String"}
-    assert {"CaBundle", "QualityGate", "ApiKeySecretField"} < texts
-    for name in texts - {"CaBundle", "QualityGate"}:
+    assert {"CaBundle", "ApiKeySecretField"} < texts
+    for name in texts - {"CaBundle"}:
         pattern = template()["Parameters"][name]["AllowedPattern"]
         example = {"ArcannaBaseUrl": "https://a", "ProxyUrl": "http://a:1"}.get(name, "a")
         if name == "ApiKeySecretArn":
@@ -768,6 +772,17 @@ def test_no_secret_is_in_the_environment_of_a_function() -> None:
     for function in of_type("AWS::Lambda::Function").values():
         named = {name for name in function["Environment"]["Variables"] if re.search("KEY|SECRET|TOKEN", name)}
         assert named == {"ARCANNA_API_KEY_SECRET_ARN", "ARCANNA_API_KEY_SECRET_FIELD"}
+
+
+def test_first_deployment_requires_one_of_at_most_18_parameters() -> None:
+    parameters = template()["Parameters"]
+    assert len(parameters) <= 18
+    assert [name for name, how in parameters.items() if "Default" not in how] == ["ArcannaBaseUrl"]
+
+
+@pytest.mark.parametrize("name", sorted(template()["Parameters"]))
+def test_parameter_is_described_with_an_example(name: str) -> None:
+    assert re.search(r"such as|Example: |: arm64 or x86_64", template()["Parameters"][name]["Description"])
 
 
 def test_every_parameter_is_in_one_group_of_the_console() -> None:
@@ -822,9 +837,9 @@ def test_missing_data_raises_no_other_alarm() -> None:
 
 @pytest.mark.parametrize(("name", "longest_gap"), [("UnauthorisedAlarm", 900 + 60), ("UpdatesLateAlarm", 60)])
 def test_gauge_alarm_does_not_flap_between_measurements(name: str, longest_gap: int) -> None:
-    """Attempts that fail are as far apart as RetryMaximumSeconds and a sweep, gauges as two sweeps are."""
+    """Attempts that fail are as far apart as the longest backoff and a sweep, gauges as two sweeps are."""
     alarm = of_type("AWS::CloudWatch::Alarm")[name]
-    assert template()["Parameters"]["RetryMaximumSeconds"]["MaxValue"] == 900
+    assert SETTINGS["pace"]["properties"]["longest_backoff_seconds"]["maximum"] == 900
     periods = {m["MetricStat"]["Period"] for m in alarm["Metrics"] if "MetricStat" in m}
     assert alarm["DatapointsToAlarm"] == 1
     assert (alarm["EvaluationPeriods"] - 1) * min(periods) >= longest_gap - min(periods)
@@ -834,7 +849,7 @@ OF_THE_FUNCTIONS = {
     *("UpdatesReceived", "UpdatesIgnored", "UpdatesRejected", "RecomputesRequested", "RecomputesCompleted"),
     *("RecomputesFailed", "RecomputesTimedOut", "RunsTakenBack", "RunsFailed", "StatusChecks", "PollsPerRun"),
     *("TargetsDue", "OldestUpdateAge", "SlotsTaken", "FreshnessLag", "RunDuration", "QualityVerdict"),
-    *("OverallAccuracy", "OverallF1Score", "OverallPrecision", "OverallRecall", "RoutesInvalid"),
+    *("OverallAccuracy", "OverallF1Score", "OverallPrecision", "OverallRecall", "SettingsInvalid"),
     *(error.__name__ for error in RetryLater.__subclasses__()),
     ApiKeyMissing.__name__,
 }

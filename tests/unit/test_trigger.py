@@ -7,12 +7,14 @@ from typing import Any, cast
 import pytest
 
 from arcanna_metrics.errors import AwsUnavailable, BadInput
+from arcanna_metrics.intake.routes import Routes
 from arcanna_metrics.observability import metrics
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import to_item
 from arcanna_metrics.protocol.reconcile import RESERVE
 from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, SETTLES, claim, resume
 from arcanna_metrics.runs.run import Run
+from arcanna_metrics.settings import JobSettings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.trigger import NAP
@@ -132,7 +134,7 @@ def test_bug_in_one_message_does_not_block_others(scene: Scene, monkeypatch: pyt
     def buggy(created: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(type(scene.routes), "updates", lambda self, created: buggy(created))
+    monkeypatch.setattr(Routes, "updates", lambda self, created: buggy(created))
     assert scene.deliver(scene.upload("data/1/a.csv"), REQUEST) == ["0"]
     assert scene.entry().dirty
 
@@ -193,10 +195,20 @@ def test_large_schedule_sends_one_request_per_target(
     assert scene.entry(Target("0", None)).wanted_as_of == scene.clock.now - 40 - 3600
 
 
-def test_schedule_without_an_age_needs_metrics_as_of_now(scene: Scene) -> None:
+def test_schedule_with_an_age_of_zero_needs_every_target_as_of_now(scene: Scene) -> None:
     scene.stack.put(Entry(TARGET, fresh_as_of=1.0))
-    scene.deliver({"models": "all"})
+    scene.deliver({"models": "all", "older_than_seconds": 0})
     assert scene.entry(ACTIVE_TARGET).needed_as_of == scene.clock.now - 40
+
+
+def test_schedule_without_an_age_asks_by_what_the_settings_of_each_job_call_stale(scene: Scene) -> None:
+    scene.pace = replace(PACE, stale_after=600)
+    scene.jobs = {"7": JobSettings(replace(PACE, stale_after=60), {})}
+    for job_id in ("7", "8"):
+        scene.stack.put(Entry(Target(job_id, "m"), fresh_as_of=1.0))
+    scene.deliver({"models": "all"})
+    for job_id, stale_after in (("7", 60), ("8", 600)):
+        assert scene.entry(Target(job_id, None)).wanted_as_of == scene.clock.now - 40 - stale_after
 
 
 # --- Sweeps and reports ----------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ _PACE = {
     "longest_poll_seconds": _Field("longest_poll", 1, 3600),
     "stale_after_seconds": _Field("stale_after", 0, 365 * DAY),
     "first_backoff_seconds": _Field("first_backoff", 1, 300),
-    "longest_backoff_seconds": _Field("longest_backoff", 1, 3600),
+    "longest_backoff_seconds": _Field("longest_backoff", 1, 900),
 }
 _PACE_OF_A_JOB = {name: field for name, field in _PACE.items() if name != "slots"}
 

@@ -235,7 +235,7 @@ class Deployed:
     @property
     def settings_parameter(self) -> str:
         """The name of the SSM parameter with the settings."""
-        return self.output("RoutesParameter")
+        return self.output("SettingsParameter")
 
     def settings(self) -> str:
         """The document as it is written in the SSM parameter."""

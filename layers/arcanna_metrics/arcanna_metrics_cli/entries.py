@@ -26,9 +26,9 @@ class PastRun(NamedTuple):
     polls: int | None
     outcome: str
     result: str
-    why: str
     detail: str
     scores: Mapping[str, float | None]
+    why: str = ""
 
     @property
     def ended_at(self) -> float | None:
@@ -292,7 +292,6 @@ def runs(entry: Entry) -> list[PastRun]:
                 polls=failure["polls"],
                 outcome=failure["status"],
                 result=failure["reason"],
-                why="",
                 detail=failure["detail"],
                 scores={},
             )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import boto3
@@ -73,13 +74,15 @@ class LocalCloud:
         beside: Self | None = None,
         minute: float | None = 1.0,
         is_empty: bool = False,
+        constants: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
         """`directory` keeps what was built from one time to the next, and the logs of the last time.
         `python` is of an environment that has what the Lambda runtime has, and nothing else. `name` is the
         stack's; with `beside`, it is a further one in that cloud, and must end before it. `minute` is how
         many seconds a minute of a schedule's rate(...) takes; with None, schedules are fired by hand only, as
-        all that are no rates. With `is_empty`, nothing is deployed at first: stacks come by CloudFormation's
-        API, from `sam deploy`, and what there is, is that of the last one with functions."""
+        all that are no rates. `constants` replaces values of the template's resources, by their paths:
+        {"Queue.DelaySeconds": 0}. With `is_empty`, nothing is deployed at first: stacks come by
+        CloudFormation's API, from `sam deploy`, and what there is, is that of the last one with functions."""
         self._parameters = parameters
         self._directory = directory.absolute()
         self._template = template
@@ -88,6 +91,7 @@ class LocalCloud:
         self._beside = beside
         self._minute = minute
         self._is_empty = is_empty
+        self._constants = constants
         self._session: Any = boto3.Session()
         self._clients: dict[tuple[str, str], Any] = {}
         self._executions: dict[str, dict[str, Any]] = {}
@@ -146,6 +150,18 @@ class LocalCloud:
     def url(self) -> str:
         """For AWS_ENDPOINT_URL."""
         return self._api.url
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the operators' commands need in their environment."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": OPERATOR,
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "STACK": self._name,
+        }
 
     def client(self, service: str, role: str = OPERATOR) -> Any:
         """A boto3 client of this cloud, whose calls are recorded as the role's."""
@@ -247,7 +263,7 @@ class LocalCloud:
 
     def _deploy(self) -> None:
         artifacts = self._directory / "artifacts"
-        packaged = package(self._template, self._parameters, REGION, artifacts)
+        packaged = package(self._template, self._parameters, REGION, artifacts, self._constants)
         upload(packaged, self.client("s3"))
         self._resources = deploy(packaged, self._name, self._parameters, self.client)
         self._take_up(packaged.folders)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 from zipfile import ZipFile
 
@@ -42,9 +43,20 @@ class Package:
     folders: Mapping[str, Path] = field(default_factory=dict)
 
 
-def package(source: Path, parameters: Mapping[str, str], region: str, cache: Path) -> Package:
-    """Builds and translates a SAM template. Unchanged code is not built again."""
+def package(
+    source: Path,
+    parameters: Mapping[str, str],
+    region: str,
+    cache: Path,
+    constants: Mapping[str, object] = MappingProxyType({}),
+) -> Package:
+    """Builds and translates a SAM template. Unchanged code is not built again.
+
+    `constants` replaces values of its resources, by their paths. Raises KeyError where the template has none.
+    """
     template: dict[str, Any] = yaml_parse(source.read_text())  # type: ignore[no-untyped-call]
+    for path, value in constants.items():
+        _replace(template["Resources"], path, value)
     files, folders = {}, {}
     for logical_id, resource in template["Resources"].items():
         properties = resource.get("Properties", {})
@@ -64,6 +76,16 @@ def package(source: Path, parameters: Mapping[str, str], region: str, cache: Pat
     translator = Translator({}, Parser(), boto_session=boto3.Session(region_name=region))
     translated = translator.translate(template, dict(parameters))
     return Package(as_strings(translated), files, folders)
+
+
+def _replace(resources: dict[str, Any], path: str, value: object) -> None:
+    logical_id, *names, last = path.split(".")
+    inner = resources[logical_id]["Properties"]
+    for name in names:
+        inner = inner[name]
+    if last not in inner:
+        raise KeyError(path)
+    inner[last] = value
 
 
 def upload(packaged: Package, s3: Any) -> None:

@@ -133,7 +133,7 @@ def attack_events(text: str, known: Routes) -> None:
         if isinstance(occurrence, ObjectCreated):
             updates += known.updates(occurrence)
         elif isinstance(occurrence, AllTargets):
-            updates += known.scheduled(occurrence, {"another job"}, stale_after=3600.0)
+            updates += known.scheduled(occurrence, {"another job"}, lambda job_id: 3600.0)
         elif isinstance(occurrence, Update):
             updates.append(occurrence)
     for update in updates:
@@ -233,7 +233,7 @@ def attack_variables(value: str) -> None:
     settings: tuple[Callable[[], object], ...] = (
         lambda: env.base_url("NAME"),
         lambda: env.seconds("NAME"),
-        lambda: env.text("NAME") and env.proxy_url("NAME"),
+        lambda: env.hosts("NAME"),
         lambda: env.text("NAME") and tls.context(env),
     )
     for setting in settings:

@@ -15,6 +15,7 @@ of them is so old.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from arcanna_metrics.documents import Node
@@ -105,20 +106,24 @@ class Routes:
         example = Example(created.bucket, created.key, created.version_id)
         return [Update(target, created.happened_at, "upload", example, share, max_wait) for target in targets]
 
-    def scheduled(self, schedule: AllTargets, jobs: set[str], stale_after: float) -> list[Update]:
+    def scheduled(
+        self, schedule: AllTargets, jobs: set[str], stale_after: Callable[[str], float]
+    ) -> list[Update]:
         """What a schedule asks for: every target that is named in full, and the active model of every other
         job of `jobs`, which are known by their updates.
 
-        These are wishes for metrics of at most the schedule's age, or `stale_after` (seconds) where it has
-        none. At an age of 0 they are requests by hand, for metrics of now.
+        These are wishes for metrics of at most the schedule's age, or `stale_after` (seconds, of the job)
+        where it has none. At an age of 0 they are requests by hand, for metrics of now.
         """
         fixed = self.fixed_targets()
         others = sorted(jobs - {target.job_id for target in fixed})
-        age = (stale_after if schedule.older_than is None else schedule.older_than) or None
-        return [
-            Update(target, schedule.happened_at, "schedule", older_than=age, by_hand=age is None)
-            for target in [*fixed, *(Target(job_id, None) for job_id in others)]
-        ]
+        updates = []
+        for target in [*fixed, *(Target(job_id, None) for job_id in others)]:
+            age = stale_after(target.job_id) if schedule.older_than is None else schedule.older_than
+            updates.append(
+                Update(target, schedule.happened_at, "schedule", older_than=age or None, by_hand=not age)
+            )
+        return updates
 
     def fixed_targets(self) -> list[Target]:
         """The targets that are named in full, each once."""

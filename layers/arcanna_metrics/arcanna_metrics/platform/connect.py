@@ -37,7 +37,7 @@ def mounts(proxy: httpx.BaseTransport, direct: Iterable[str]) -> Mounts:
 
 
 def _mounts(env: Environment, context: ssl.SSLContext) -> Mounts:
-    proxy, direct = env.proxy_url("HTTPS_PROXY"), env.no_proxy("NO_PROXY")
+    proxy, direct = env.optional("HTTPS_PROXY"), env.hosts("NO_PROXY")
     if proxy is None:
         return {}
     return mounts(httpx.HTTPTransport(verify=context, trust_env=False, proxy=proxy), direct)

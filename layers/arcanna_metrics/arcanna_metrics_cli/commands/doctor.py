@@ -58,7 +58,7 @@ def _looks(stack: "Deployed") -> dict[str, Callable[[], list["Check"]]]:
         base_url=stack.parameters.get("ArcannaBaseUrl", "ArcannaBaseUrl"),
         secret_arn=stack.output("ApiKeySecretArn"),
         secret_field=stack.parameters.get("ApiKeySecretField", ""),
-        routes_parameter=stack.settings_parameter,
+        settings_parameter=stack.settings_parameter,
         bucket=stack.output("TrainingDataBucket"),
     )
     into = checks.WayIn(
@@ -67,7 +67,6 @@ def _looks(stack: "Deployed") -> dict[str, Callable[[], list["Check"]]]:
         [arn.strip() for arn in stack.parameters.get("SenderArns", "").split(",")],
         stack.output("TriggerRecomputeFunction"),
     )
-    wanted = stack.parameters.get("ScheduleState", "ENABLED")
     address = stack.parameters.get("NotificationEmail", "")
     return {
         "stack": lambda: [checks.stack(stack.name, stack.status)],
@@ -78,7 +77,11 @@ def _looks(stack: "Deployed") -> dict[str, Callable[[], list["Check"]]]:
         "queue": lambda: [checks.queue(stack.event_source_states())],
         "sweep": lambda: [checks.sweep(stack.schedule_state("SweepSchedule"))],
         "index": lambda: [checks.index(stack.index_status())],
-        "schedule": lambda: [checks.schedule(stack.schedule_state("RecomputeSchedule"), wanted)],
+        "schedule": lambda: (
+            [checks.schedule(stack.schedule_state("RecomputeSchedule"))]
+            if stack.parameters.get("ScheduleExpression")
+            else []
+        ),
         "notices": lambda: [checks.email(address, stack.subscriptions())],
         "dead letters": lambda: [checks.dead_letters(stack.messages("DeadLetterQueueUrl"))],
     }
@@ -97,7 +100,7 @@ def _links(stack: "Deployed") -> dict[str, str]:
         "platform": log,
         "key": secret,
         "scopes": secret,
-        "routes": links.parameter(stack.settings_parameter),
+        "settings": links.parameter(stack.settings_parameter),
         "targets": log,
     }
 
