@@ -20,9 +20,6 @@ from tests.support.arcanna.platform import Behaviour, Job
 from tests.support.arcanna.server import ArcannaServer
 from tests.support.deployment import substitutions
 from tests.support.local_cloud import LocalCloud
-from tests.support.waiting import eventually
-
-wait_for = eventually  # for tests/e2e/test_operate.py, which still uses this name
 
 ROUTES: Sequence[dict[str, Any]] = (
     *DEFAULT_ROUTES,
