@@ -108,6 +108,7 @@ def test_valid_base_url_is_accepted(value: str, base_url: str) -> None:
         "https://[v1.x]",
         "https://arc%61nna.example",
         "https://arcanna<.example",
+        "https://XN--",
     ],
 )
 def test_invalid_base_url_is_refused(value: str) -> None:
