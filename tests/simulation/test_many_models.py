@@ -14,10 +14,14 @@ import pytest
 from arcanna_metrics.intake import routes
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.platform.client import Arcanna
+from arcanna_metrics.protocol.holding import hold as hold_target
+from arcanna_metrics.protocol.holding import release as release_target
+from arcanna_metrics.protocol.holding import target_of
 from arcanna_metrics.protocol.ledger import NO_JOB, Ledger
-from arcanna_metrics.protocol.reconcile import Reconciler
+from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots
-from arcanna_metrics.runs.run import Result, parse_run
+from arcanna_metrics.runs.parse import parse
+from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import JobSettings, Pace
 from arcanna_metrics.times import from_iso
 from arcanna_metrics.trigger import Trigger
@@ -115,7 +119,7 @@ class Town:
         settings = JobSettings(pace, {})
         ledger = Ledger(dynamodb, "ledger", self._clock)
         states = StatesClient(self._start, self._describe, self)
-        reconciler = Reconciler(
+        self.services = Services(
             ledger,
             Slots(dynamodb, "ledger", ledger),
             Workflow(cast("Any", states), STATE_MACHINE),
@@ -130,15 +134,11 @@ class Town:
         found = routes.parse(json.dumps({"routes": [{"targets": known}]}))
         queues = Queues(cast("Any", SqsClient(self._send, self)), UPDATES_URL, DEAD_LETTERS_URL)
         return Trigger(
-            ledger,
-            reconciler,
+            self.services,
             queues,
             lambda: found,
-            lambda job_id: settings,
             DAY,
-            self._clock,
             self._sleep,
-            self._random.random,
         )
 
     # --- What happens ---------------------------------------------------------------------------------------
@@ -234,11 +234,11 @@ class Town:
         return httpx.Response(200, json=shown)
 
     def _start(self, name: str, given: str) -> None:
-        run = parse_run("run", json.loads(given)["run"])
+        run = parse("run", json.loads(given)["run"], Run)
         self._executions[name] = True
 
         def hold() -> None:
-            if not self.trigger.hold(run, 0):
+            if not hold_target(self.services, run, 0):
                 self._executions[name] = False
                 return
             self._after(self._random.uniform(125, 150), release)
@@ -247,7 +247,8 @@ class Town:
             self._executions[name] = False
             self.completed[run["model_id"] or ""] += 1
             deadline = self.now + INVOCATION
-            self.trigger.release(run, 0, COMPLETED, lambda: deadline - self.now)
+            release_target(self.services, run, 0, COMPLETED)
+            self.trigger.look(lambda: deadline - self.now, [target_of(run)])
 
         self._after(0.5, hold)
 

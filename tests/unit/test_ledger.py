@@ -140,12 +140,12 @@ def test_more_due_targets_than_a_page_has_all_come(ledger: Ledger, stack: Stack)
 
 
 def test_what_waits_or_runs_is_listed_with_what_gauges_need(ledger: Ledger, stack: Stack) -> None:
-    stack.put(Entry(TARGET, due_at=8.0, waiting_since=1.0, needed_as_of=2.0))
+    stack.put(Entry(TARGET, due_at=8.0, waiting_since=1.0, attempts=2, needed_as_of=2.0))
     stack.put(Entry(ACTIVE_TARGET, due_at=4.0, run_id="run-1"))
     stack.put(Entry(OTHER))
     assert ledger.waiting_or_running() == [
-        (ACTIVE_TARGET, 4.0, None, True),
-        (TARGET, 8.0, 1.0, False),
+        Entry(ACTIVE_TARGET, due_at=4.0, run_id="run-1"),
+        Entry(TARGET, due_at=8.0, waiting_since=1.0, attempts=2),
     ]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from arcanna_metrics.errors import Unauthorised
 from arcanna_metrics.observability import (
-    check_failed,
+    attempt_failed,
     count,
     gauges,
     logger,
@@ -19,11 +19,11 @@ from arcanna_metrics.observability import (
     run_ended,
     run_failed,
 )
+from arcanna_metrics.runs.check import first_check
 from arcanna_metrics.runs.completion import Judgement
 from arcanna_metrics.runs.outcome import Ending, NewMetrics, completed, failed
 from arcanna_metrics.runs.quality import Assessment, Verdict
 from arcanna_metrics.runs.run import Check, Outcome
-from arcanna_metrics.runs.start import first_check
 from arcanna_metrics.times import from_iso
 from tests.support.doubles import Logs
 from tests.support.runs import REQUESTED_AT, a_run, origin
@@ -103,7 +103,7 @@ def test_the_gauges_tell_what_is_due_how_old_and_how_many_run(capsys: pytest.Cap
 def test_a_check_without_an_answer_is_counted_by_reason_and_logged(
     capsys: pytest.CaptureFixture[str], logs: Logs
 ) -> None:
-    check_failed(Unauthorised("no"))
+    attempt_failed("status check failed", Unauthorised("no"))
     metrics.flush_metrics()
     (shown,) = emitted(capsys)
     assert shown["units"] == {"Unauthorised": "Count"}

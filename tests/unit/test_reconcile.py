@@ -10,10 +10,13 @@ import httpx
 import pytest
 
 from arcanna_metrics.errors import AwsUnavailable
+from arcanna_metrics.protocol import reconcile
+from arcanna_metrics.protocol import start as protocol_start
 from arcanna_metrics.protocol.check_up import MOST_RESUMPTIONS
 from arcanna_metrics.protocol.entry import Element, Entry
 from arcanna_metrics.protocol.ledger import Ledger
-from arcanna_metrics.protocol.reconcile import MOST_FAILURES, RESERVE, Reconciler
+from arcanna_metrics.protocol.reconcile import MOST_FAILURES, RESERVE
+from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, CLAIM_LIFETIME, hold, record
 from arcanna_metrics.settings import JobSettings
@@ -83,7 +86,7 @@ class Scene:
         self.pace = PACE
         self.ledger = Ledger(stack.dynamodb, stack.ledger_table, self.clock)
         numbers = count(1)
-        self.reconciler = Reconciler(
+        self.services = Services(
             self.ledger,
             Slots(stack.dynamodb, stack.ledger_table, self.ledger),
             self.executions,  # type: ignore[arg-type]  # has the workflow's methods
@@ -103,7 +106,7 @@ class Scene:
         return entry
 
     def look(self, remaining: Callable[[], float] = lambda: LONG) -> None:
-        self.reconciler.look(remaining)
+        reconcile.look(self.services, remaining)
 
     def started(self, target: Target = TARGET) -> str:
         """A run of the target whose execution holds it."""
@@ -160,7 +163,7 @@ def test_recorded_target_is_started_before_the_index_shows_it(
 ) -> None:
     scene.update()
     monkeypatch.setattr(scene.ledger, "due", lambda now: iter(()))
-    scene.reconciler.look(lambda: LONG, [TARGET])
+    reconcile.look(scene.services, lambda: LONG, [TARGET])
     assert scene.entry().run_id == "run-1"
 
 
@@ -323,14 +326,14 @@ def test_bug_that_one_entry_meets_postpones_that_entry_only(
 ) -> None:
     scene.update(OTHERS[0], age=90)
     scene.update(TARGET)
-    start = scene.reconciler._starter.start  # noqa: SLF001
+    start = protocol_start.start
 
-    def buggy(claimed: Entry) -> None:
+    def buggy(services: Services, claimed: Entry) -> None:
         if claimed.target == OTHERS[0]:
             raise ZeroDivisionError
-        start(claimed)
+        start(services, claimed)
 
-    monkeypatch.setattr(scene.reconciler._starter, "start", buggy)  # noqa: SLF001
+    monkeypatch.setattr(reconcile, "start", buggy)
     scene.look()
     assert scene.entry().run_id
     assert (scene.entry(OTHERS[0]).due_at or 0.0) > scene.clock.now
@@ -342,14 +345,14 @@ def test_bug_while_a_run_is_started_keeps_neither_the_target_nor_the_slot(
     scene.pace = replace(PACE, slots=1)
     scene.update(OTHERS[0], age=90)
     scene.update(TARGET)
-    start = scene.reconciler._starter.start  # noqa: SLF001
+    start = protocol_start.start
 
-    def buggy(claimed: Entry) -> None:
+    def buggy(services: Services, claimed: Entry) -> None:
         if claimed.target == OTHERS[0]:
             raise ZeroDivisionError
-        start(claimed)
+        start(services, claimed)
 
-    monkeypatch.setattr(scene.reconciler._starter, "start", buggy)  # noqa: SLF001
+    monkeypatch.setattr(reconcile, "start", buggy)
     scene.look()
     assert scene.entry(OTHERS[0]).run_id is None
     assert scene.entry(OTHERS[0]).due_at == scene.clock.now + PACE.start_grace
@@ -550,7 +553,7 @@ NAMED = Target("security-alerts", MODEL.model_id)
 def with_names(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """What names the key may look up."""
     names: dict[str, str] = {}
-    monkeypatch.setattr(scene.reconciler._arcanna, "job_id_of", names.get, raising=False)  # noqa: SLF001
+    monkeypatch.setattr(scene.services.arcanna, "job_id_of", names.get, raising=False)
     return names
 
 

@@ -471,7 +471,7 @@ def test_the_index_has_the_entries_that_are_due_and_what_a_sweep_needs_of_them()
         "HASH": "due",
         "RANGE": "due_at",
     }
-    projected = {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["waiting_since", "run_id"]}
+    projected = {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["waiting_since", "run_id", "attempts"]}
     assert index["Projection"] == projected
     policies = of_type("AWS::IAM::Role")["TriggerRecomputeFunctionRole"]["Policies"]
     (query,) = [

@@ -14,7 +14,7 @@ from arcanna_metrics.protocol.transitions import (
     CHECK_UP_INTERVAL,
     CLAIM_LIFETIME,
     EXAMPLES,
-    HISTORY,
+    HISTORY_LENGTH,
     MOST_ELEMENTS,
     SETTLES,
     Postponement,
@@ -386,8 +386,11 @@ def test_batch_keeps_only_what_the_run_did_not_cover() -> None:
 
 
 def test_only_the_last_runs_are_remembered() -> None:
-    entry = replace(HELD, history=tuple(cast("Any", {"run_id": str(n)}) for n in range(HISTORY)))
-    assert [past["run_id"] for past in released(entry).history] == [*map(str, range(1, HISTORY)), "run-1"]
+    entry = replace(HELD, history=tuple(cast("Any", {"run_id": str(n)}) for n in range(HISTORY_LENGTH)))
+    assert [past["run_id"] for past in released(entry).history] == [
+        *map(str, range(1, HISTORY_LENGTH)),
+        "run-1",
+    ]
 
 
 def test_quality_reference_bears_the_models_id() -> None:

@@ -2,19 +2,20 @@
 
 import json
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
+from arcanna_metrics import trigger
 from arcanna_metrics.errors import AwsUnavailable, BadInput
 from arcanna_metrics.intake import routes
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.observability import metrics
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import Ledger, to_item
-from arcanna_metrics.protocol.reconcile import RESERVE, Reconciler
-from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, SETTLES, claim, hold, resume
-from arcanna_metrics.runs.run import Run
+from arcanna_metrics.protocol.reconcile import RESERVE
+from arcanna_metrics.protocol.services import Services
+from arcanna_metrics.protocol.transitions import SETTLES, claim, hold
 from arcanna_metrics.settings import JobSettings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
@@ -36,16 +37,6 @@ ROUTES = json.dumps(
 RUN: Any = {
     "run_id": "run-1",
     "target": {"job_id": TARGET.job_id, "model_id": TARGET.model_id},
-    "model_id": TARGET.model_id,
-    "requested_at": to_iso(Clock.now),
-    "cause": {"updates": 1, "examples": []},
-}
-COMPLETED: Any = {
-    "outcome": "completed",
-    "active_changed": False,
-    "past_run": {"run_id": "run-1", "duration_seconds": 9.0},
-    "reference": None,
-    "failure": None,
 }
 
 
@@ -60,20 +51,15 @@ class Scene:
         self.routes = routes.parse(ROUTES)
         self.ledger = Ledger(stack.dynamodb, stack.ledger_table, self.clock)
         self.look_fails: Exception | None = None
-        monkeypatch.setattr(Reconciler, "look", self._look)
-        self.trigger = Trigger(
-            self.ledger,
-            Reconciler.__new__(Reconciler),
-            Queues(stack.sqs, stack.updates_url, stack.dead_letter_url),
-            lambda: self.routes,
-            lambda job_id: JobSettings(PACE, {}),
-            43200.0,
-            self.clock,
-            self._sleep,
-            draw=lambda: 0.5,
+        monkeypatch.setattr(trigger, "look", self._look)
+        nobody: Any = None  # is asked
+        services = Services(
+            self.ledger, nobody, nobody, nobody, lambda job_id: JobSettings(PACE, {}), "bus", self.clock
         )
+        queues = Queues(stack.sqs, stack.updates_url, stack.dead_letter_url)
+        self.trigger = Trigger(services, queues, lambda: self.routes, 43200.0, self._sleep)
 
-    def _look(self, remaining: Any, recorded: Any) -> None:
+    def _look(self, services: Services, remaining: Any, recorded: Any) -> None:
         self.looks.append(list(recorded))
         if self.look_fails:
             raise self.look_fails
@@ -188,8 +174,22 @@ def test_message_comes_again_where_it_could_not_be_recorded_and_only_that_one(
         return apply(target, transition)
 
     monkeypatch.setattr(scene.ledger, "apply", fails_for_one)
+    metrics.clear_metrics()
     assert scene.deliver({"job_id": "9"}, REQUEST, REQUEST) == ["1", "2"]
     assert scene.entry(Target("9", None)).dirty
+    assert metrics.metric_set["AwsUnavailable"]["Value"] == [1.0]
+
+
+def test_routes_that_cannot_be_read_are_counted_and_bring_the_message_back(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> routes.Routes:
+        raise AwsUnavailable("throttled")
+
+    monkeypatch.setattr(scene.trigger, "_routes", away)
+    metrics.clear_metrics()
+    assert scene.deliver(scene.upload("data/1234/m/a.csv")) == ["0"]
+    assert metrics.metric_set["AwsUnavailable"]["Value"] == [1.0]
 
 
 def test_bug_that_one_message_meets_holds_up_no_other(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +202,9 @@ def test_bug_that_one_message_meets_holds_up_no_other(scene: Scene, monkeypatch:
 
 
 def test_messages_come_again_where_no_time_is_left(scene: Scene) -> None:
+    metrics.clear_metrics()
     assert scene.deliver(REQUEST, remaining=RESERVE - 1) == ["0"]
+    assert metrics.metric_set.keys() == {"UpdatesReceived"}
     assert not scene.entry().dirty
 
 
@@ -314,6 +316,22 @@ def test_lower_spacing_reaches_what_already_waits(scene: Scene) -> None:
     assert scene.entry().due_at == now - 60
 
 
+def test_target_that_an_outage_put_off_gets_its_place_back(scene: Scene) -> None:
+    now = scene.clock.now
+    waiting = Entry(TARGET, needed_as_of=now - 600, waiting_since=now - 635, attempts=3)
+    scene.stack.put(replace(waiting, retry_at=now - 5, due_at=now - 5))
+    scene.deliver({"sweep": True})
+    assert (scene.entry().due_at, scene.entry().attempts) == (now - 600, 3)
+
+
+def test_target_whose_backoff_is_not_over_stays_put_off(scene: Scene) -> None:
+    now = scene.clock.now
+    waiting = Entry(TARGET, needed_as_of=now - 600, waiting_since=now - 635, attempts=3)
+    scene.stack.put(replace(waiting, retry_at=now + 5, due_at=now + 5))
+    scene.deliver({"sweep": True})
+    assert scene.entry().due_at == now + 5
+
+
 def test_age_of_a_batch_counts_from_when_it_was_enough(scene: Scene) -> None:
     metrics.clear_metrics()
     scene.stack.put(Entry(TARGET, due_at=scene.clock.now - 30))
@@ -344,6 +362,13 @@ def test_reported_end_is_a_hint_to_look_and_changes_nothing_else(scene: Scene, s
     scene.clock.now += 10
     assert scene.deliver(ended(status)) == []
     assert scene.entry() == replace(before, rev=before.rev + 1, due_at=scene.clock.now + SETTLES)
+
+
+def test_reported_end_puts_no_look_off_that_is_due_before(scene: Scene) -> None:
+    overdue = Entry(TARGET, run_id="run-1", held=True, requested_at=1.0, due_at=scene.clock.now - 30)
+    scene.stack.put(overdue)
+    scene.deliver(ended("FAILED"), ended("FAILED"))
+    assert scene.entry().due_at == scene.clock.now - 30
 
 
 def test_report_of_a_run_that_holds_its_target_no_more_changes_nothing(scene: Scene) -> None:
@@ -377,56 +402,7 @@ def test_event_by_hand_that_cannot_be_recorded_is_an_error(
         scene.trigger.handle_event(REQUEST, lambda: LONG)
 
 
-# --- The workflow ----------------------------------------------------------------------------------------
-
-
-def test_execution_holds_the_target_that_its_run_has_claimed(scene: Scene) -> None:
-    scene.ledger.apply(TARGET, lambda entry: claim(entry, "run-1", scene.clock.now))
-    assert scene.trigger.hold(RUN, 0)
-    assert scene.trigger.hold(RUN, 0)  # repeated, because its answer was lost
-    assert (scene.entry().held, scene.entry().due_at) == (True, scene.clock.now + CHECK_UP_INTERVAL)
-
-
-@pytest.mark.parametrize(("run_id", "number"), [("run-2", 0), ("run-1", 1)])
-def test_execution_of_a_claim_or_number_that_was_taken_over_ends(
-    scene: Scene, run_id: str, number: int
-) -> None:
-    scene.ledger.apply(TARGET, lambda entry: claim(entry, "run-1", scene.clock.now))
-    assert not scene.trigger.hold(cast("Run", {**RUN, "run_id": run_id}), number)
-    assert not scene.entry().held
-
-
-def test_release_remembers_the_result_and_looks_at_what_is_due(scene: Scene) -> None:
-    scene.holding()
-    assert scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
-    entry = scene.entry()
-    assert (entry.run_id, entry.fresh_as_of, entry.due_at) == (None, Clock.now, None)
-    assert [past["run_id"] for past in entry.history] == ["run-1"]
-    assert scene.looks == [[TARGET]]
-
-
-def test_release_that_is_repeated_changes_nothing_and_looks_all_the_same(scene: Scene) -> None:
-    scene.holding()
-    scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
-    before = scene.entry()
-    assert not scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
-    assert scene.entry() == before
-    assert len(scene.looks) == 2
-
-
-def test_late_release_of_an_aborted_execution_changes_nothing_after_a_resumption(
-    scene: Scene,
-) -> None:
-    scene.holding()
-    scene.ledger.apply(TARGET, lambda entry: resume(entry, 1, scene.clock.now))
-    before = scene.entry()
-    assert not scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
-    assert scene.entry() == before
-    assert scene.trigger.release(RUN, 1, COMPLETED, lambda: LONG)
-
-
-def test_release_is_done_although_the_look_after_it_fails(scene: Scene) -> None:
+def test_look_that_fails_is_no_error_of_its_caller(scene: Scene) -> None:
     scene.look_fails = ZeroDivisionError()
-    scene.holding()
-    assert scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
-    assert scene.entry().run_id is None
+    scene.trigger.look(lambda: LONG, [TARGET])
+    assert scene.looks == [[TARGET]]

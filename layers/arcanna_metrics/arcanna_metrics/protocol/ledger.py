@@ -8,8 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from arcanna_metrics.aws import aws_call
 from arcanna_metrics.errors import AwsUnavailable
@@ -41,18 +40,6 @@ BATCH = 100
 
 DUE_PAGE = 25
 """Items of the index that are read at once: about as many as there are slots."""
-
-MOST_LISTED = 100_000
-"""Targets that the gauges count at the most."""
-
-
-class Due(NamedTuple):
-    """What the index shows of an entry: eventually consistent, so a hint."""
-
-    target: Target
-    due_at: float
-    waiting_since: float | None
-    running: bool
 
 
 class Ledger:
@@ -114,12 +101,15 @@ class Ledger:
         for item in self._index(condition, {":now": {"S": to_iso(now)}}, page=DUE_PAGE):
             yield to_target(item)
 
-    def waiting_or_running(self) -> list[Due]:
-        """All targets for which anything waits or runs, the next due first."""
+    def waiting_or_running(self) -> list[Entry]:
+        """All entries for which anything waits or runs, the next due first, as far as the index shows them.
+
+        That is their target, due_at, waiting_since, run_id and attempts, eventually consistent.
+        """
         found = []
-        for item in islice(self._index("due = :due", {}), MOST_LISTED):
+        for item in self._index("due = :due", {}):
             with suppress(ValueError):  # somebody has edited the item
-                found.append(_due(item))
+                found.append(to_entry(to_target(item), item))
         return found
 
     def _index(
@@ -239,8 +229,3 @@ def to_entry(target: Target, item: Mapping[str, Any]) -> Entry:
     if "history" in item:
         fields["history"] = tuple(json.loads(item["history"]["S"]))
     return Entry(target, held="held" in item, **fields)
-
-
-def _due(item: Mapping[str, Any]) -> Due:
-    since = from_iso(item["waiting_since"]["S"]) if "waiting_since" in item else None
-    return Due(to_target(item), from_iso(item["due_at"]["S"]), since, "run_id" in item)

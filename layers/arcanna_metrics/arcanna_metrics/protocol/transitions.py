@@ -27,7 +27,7 @@ from arcanna_metrics.times import from_iso
 from arcanna_metrics.updates import WHOLE, Update
 
 EXAMPLES = 5
-HISTORY = 10
+HISTORY_LENGTH = 10
 MOST_ELEMENTS = 1000
 """Updates in a batch: some 60 KB of the 400 KB that an item may have. Beyond, an update is simply needed."""
 
@@ -217,6 +217,18 @@ def postpone(entry: Entry, pace: Pace, postponement: Postponement) -> Entry:
     return settled(again, pace)
 
 
+def back_in_line(entry: Entry, now: float, pace: Pace) -> Entry:
+    """When the backoff after failed attempts is over, makes the target due as of when it was before them.
+
+    So an outage leaves the order as it was, and the update that has waited longest is recomputed first.
+    """
+    if entry.run_id is not None:
+        return entry
+    if entry.attempts and later(now, entry.retry_at) <= now and later(now, entry.not_before) <= now:
+        entry = replace(entry, retry_at=None, not_before=None)
+    return settled(entry, pace)
+
+
 def satisfied(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | None:
     """Undoes the claim for a wish that metrics of this time satisfy, unless the wish was raised since."""
     if entry.run_id != run_id or entry.held:
@@ -227,8 +239,13 @@ def satisfied(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry 
 
 
 def report(entry: Entry, run_id: str, now: float) -> Entry | None:
-    """Has somebody look at the execution of a run, because its end was reported, once it shows as ended."""
-    return look_again(entry, now + SETTLES) if entry.run_id == run_id else None
+    """Has somebody look at the execution of a run, because its end was reported, once it shows as ended.
+
+    Never later than somebody looks in any case.
+    """
+    if entry.run_id != run_id:
+        return None
+    return look_again(entry, min(now + SETTLES, later(-inf, entry.due_at)))
 
 
 def look_again(entry: Entry, at: float) -> Entry:
@@ -274,7 +291,7 @@ def release(
 def _remembering(entry: Entry, run: Run, result: Result) -> Entry:
     past, reference = result["past_run"], result["reference"]
     if past:
-        entry = replace(entry, history=(*entry.history, past)[-HISTORY:])
+        entry = replace(entry, history=(*entry.history, past)[-HISTORY_LENGTH:])
     if reference is not None:
         entry = replace(entry, quality_reference={"model_id": run["model_id"], "figures": reference})
     return replace(entry, last_failure=result["failure"], name_of=run.get("platform_job_id") or entry.name_of)

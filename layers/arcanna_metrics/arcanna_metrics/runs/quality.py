@@ -43,7 +43,7 @@ _LARGEST_COUNT = 1e12
 
 _RULE_NAME = re.compile(rf"{'|'.join(OVERALL)}|.+\.(?:{'|'.join(_SHARE_OF)})", re.DOTALL)
 
-Reference = dict[str, tuple[float, int]]
+Reference = dict[str, tuple[float, float]]
 """Figures by name, each with the number of alerts that it is based on: as JSON, lists of two numbers."""
 
 LARGEST_REFERENCE = 8 * 1024

@@ -1,0 +1,44 @@
+"""What a sweep does with all that waits or runs, every minute: measure it, and put right when it is due."""
+
+from collections.abc import Callable
+from functools import partial
+
+from arcanna_metrics.observability import gauges
+from arcanna_metrics.protocol import transitions
+from arcanna_metrics.protocol.reconcile import RESERVE
+from arcanna_metrics.protocol.services import Services
+from arcanna_metrics.settings import Pace
+
+
+class Sweeper:
+    """Built once per execution environment."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._pace: Pace | None = None  # the one by which all that waits is due
+
+    def sweep(self, remaining: Callable[[], float]) -> bool:
+        """Emits the gauges that alarms watch; False where nothing waits or runs. Raises AwsUnavailable.
+
+        A pace that has changed reaches what already waits, such as a lower spacing. What was put off by an
+        outage gets its place back, so that the oldest goes first.
+        """
+        listed, now = self._services.ledger.waiting_or_running(), self._services.clock()
+        if not listed:
+            return False
+        running = sum(entry.run_id is not None for entry in listed)
+        waiting = [(entry, entry.due_at) for entry in listed if entry.run_id is None and entry.due_at]
+        due = [(entry, at) for entry, at in waiting if at <= now]
+        ages = [now - entry.waiting_since for entry in listed if entry.waiting_since is not None]
+        ages += [now - at for _, at in due]  # of a batch that has been enough since then
+        gauges(due=len(due), oldest=max(ages, default=0.0), running=running)
+        pace = self._services.settings("").pace
+        for entry, at in waiting:
+            if (at > now and pace == self._pace) or (at <= now and not entry.attempts):
+                continue
+            if remaining() < RESERVE:
+                return True
+            again = partial(transitions.back_in_line, now=now, pace=self._services.pace(entry))
+            self._services.ledger.apply(entry.target, again)
+        self._pace = pace
+        return True
