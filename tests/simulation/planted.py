@@ -1,6 +1,6 @@
 """Bugs of the protocol, each planted into the real code by one small change, that the search must find."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -56,7 +56,7 @@ TRIGGER = "arcanna_metrics.trigger.Trigger"
 _record = transitions.record
 
 
-def records_without_due(before: Entry, updates: Iterable[Update], pace: Pace) -> Entry:
+def records_without_due(before: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
     """Nobody has to look at what is recorded."""
     return replace(_record(before, updates, pace), due_at=before.due_at)
 
@@ -348,7 +348,7 @@ class _Forwarding(NamedTuple):
     pace: Pace
 
     def receive(self) -> None:
-        received = partial(transitions.receive, mailbox=self.mailbox, pace=self.pace)
+        received = partial(transitions.receive, arrived=self.mailbox, pace=self.pace)
         self.services.ledger.apply(self.target, received)
 
     def empty(self) -> None:

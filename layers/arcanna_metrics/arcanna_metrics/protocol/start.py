@@ -1,7 +1,5 @@
 """From a claim to a run that its workflow follows."""
 
-import json
-from collections.abc import Iterable
 from functools import partial
 from math import inf
 
@@ -11,12 +9,12 @@ from arcanna_metrics.protocol.entry import Entry, later
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.transitions import satisfied
 from arcanna_metrics.runs.check import failed_at_start, first_check
+from arcanna_metrics.runs.limits import as_many_as_fit
 from arcanna_metrics.runs.outcome import Origin, fitting
 from arcanna_metrics.runs.run import LONGEST, Cause, Check, Object, Run
 from arcanna_metrics.settings import JobSettings, Pace
 from arcanna_metrics.targets import Model, Target, is_id
 from arcanna_metrics.times import from_iso, to_iso
-from arcanna_metrics.updates import Example
 from arcanna_metrics.workflow import input_of
 
 CLOCK_MARGIN = 3600.0
@@ -97,25 +95,16 @@ def _cause_of(entry: Entry, pace: Pace) -> Cause:
     first = [element.as_of - pace.visibility_lag for element in entry.batch]
     first += [at for at in (entry.waiting_since, entry.wanted_at) if at is not None]
     first_at = min(first, default=asked)
+    examples: list[Object] = [
+        {"bucket": bucket, "key": key, "version_id": version_id} for bucket, key, version_id in entry.examples
+    ]
     return {
         "kind": entry.cause,
         "updates": max(entry.updates, 1),
         "first_at": to_iso(first_at),
         "last_at": to_iso(later(first_at, entry.last_at)),
-        "examples": _fitting(entry.examples),
+        "examples": as_many_as_fit(examples, LARGEST_EXAMPLES),
     }
-
-
-def _fitting(examples: Iterable[Example]) -> list[Object]:
-    """As many of the objects as a run can hold."""
-    shown: list[Object] = []
-    size = 0
-    for example in examples:
-        each: Object = {"bucket": example.bucket, "key": example.key, "version_id": example.version_id}
-        size += len(json.dumps(each, ensure_ascii=False).encode(errors="surrogatepass"))
-        if size <= LARGEST_EXAMPLES:
-            shown.append(each)
-    return shown
 
 
 def _has_changed(services: Services, target: Target, model_id: str) -> bool:

@@ -13,10 +13,11 @@ Each transition is a pure function of the entry that was read. It returns the en
 where nothing changes, or None where the entry is not what the caller takes it for.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from math import inf
+from operator import attrgetter
 from typing import NamedTuple
 
 from arcanna_metrics.protocol.decide import starts_at
@@ -59,114 +60,78 @@ def settled(entry: Entry, pace: Pace) -> Entry:
 # --- What waits ------------------------------------------------------------------------------------------
 
 
-def record(entry: Entry, updates: Iterable[Update], pace: Pace) -> Entry:
+def record(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
     """Notes updates and wishes of the target. What is covered, or known to wait, changes nothing."""
-    wishes: list[Update] = []
-    shares: list[Update] = []
-    needs: list[Update] = []
-    for update in updates:
-        kind = needs if update.share >= WHOLE else shares
-        (kind if update.older_than is None else wishes).append(update)
-    new, gathered, beyond = _gather(entry, shares, pace)
-    new, needed = _need(new, [*needs, *beyond], pace)
-    new, wanted = _wish(new, wishes)
-    if new is entry:
-        return entry
-    return settled(_noted(new, [*gathered, *needed, *wanted]), pace)
+    overrides = any(update.by_hand and update.happened_at > entry.watermark for update in updates)
+    if overrides and entry.retry_at is not None:
+        entry = settled(replace(entry, retry_at=None), pace)
+    return receive(entry, _news(entry, updates, pace), pace)
 
 
-def _need(entry: Entry, updates: Sequence[Update], pace: Pace) -> tuple[Entry, list[Update]]:
-    """With updates that are worth a recompute each, and those of them that are news."""
+def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
+    """What waits by those of the updates that are news to the entry."""
+    known = {element.identity for element in entry.batch}
     waits_until = later(entry.watermark, entry.needed_as_of)
-    timed = [(u.happened_at + (0.0 if u.by_hand else pace.visibility_lag), u) for u in updates]
-    if entry.retry_at is not None and any(u.by_hand and as_of > entry.watermark for as_of, u in timed):
-        entry = replace(entry, retry_at=None)
-    news = [(as_of, update) for as_of, update in timed if as_of > waits_until]
-    if not news:
-        return entry, []
-    needed = replace(
-        entry,
-        needed_as_of=max(as_of for as_of, _ in news),
-        waiting_since=_earliest(entry.waiting_since, *(update.happened_at for _, update in news)),
-    )
-    return needed, [update for _, update in news]
-
-
-def _gather(entry: Entry, updates: Sequence[Update], pace: Pace) -> tuple[Entry, list[Update], list[Update]]:
-    """With updates that are worth a part of a recompute; which of them are news, and which find no room."""
-    known = {element.identity for element in entry.batch}
-    news: dict[str, Update] = {}
+    needs: list[tuple[float, Update]] = []
+    batch: dict[str, tuple[Element, Update]] = {}
+    wishes: list[tuple[float, Update]] = []
     for update in updates:
-        waits = update.happened_at + pace.visibility_lag > entry.watermark
-        if waits and (identity := _identity(update)) not in known:
-            news.setdefault(identity, update)
-    room = MOST_ELEMENTS - len(entry.batch)
-    fitting, beyond = dict(list(news.items())[:room]), list(news.values())[room:]
-    if not fitting:
-        return entry, [], beyond
-    elements = (
-        Element(identity, u.happened_at + pace.visibility_lag, u.share, u.happened_at + u.max_wait)
-        for identity, u in fitting.items()
-    )
-    return replace(entry, batch=(*entry.batch, *elements)), list(fitting.values()), beyond
-
-
-def _wish(entry: Entry, updates: Sequence[Update]) -> tuple[Entry, list[Update]]:
-    """With wishes for metrics of at most some age, and those of them that are news."""
-    news = []
-    for update in updates:
-        as_of, at = update.happened_at - (update.older_than or 0.0), update.happened_at
-        met = as_of <= later(-inf, entry.fresh_as_of) or at <= later(-inf, entry.failed_as_of)
-        known = as_of <= later(-inf, entry.wanted_as_of) and at <= later(-inf, entry.wanted_at)
-        if not met and not known:
-            news.append(update)
-            entry = replace(
-                entry, wanted_as_of=later(as_of, entry.wanted_as_of), wanted_at=later(at, entry.wanted_at)
-            )
-    return entry, news
-
-
-def _noted(entry: Entry, news: Sequence[Update]) -> Entry:
-    """With what people are shown of these updates."""
-    if not news:
-        return entry
-    latest = max(news, key=lambda update: update.happened_at)
-    is_latest = not entry.cause or latest.happened_at >= later(-inf, entry.last_at)
-    distinct = {(update.happened_at, update.example) for update in news}
-    examples = dict.fromkeys((*entry.examples, *(u.example for u in news if u.example)))
-    return replace(
-        entry,
-        last_at=later(latest.happened_at, entry.last_at),
-        updates=entry.updates + len(distinct),
-        cause=latest.cause if is_latest else entry.cause,
-        examples=tuple(examples)[:EXAMPLES],
+        at, as_of = update.happened_at, update.happened_at + (0.0 if update.by_hand else pace.visibility_lag)
+        if update.older_than is not None:
+            if not _is_granted(entry, at - update.older_than, at):
+                wishes.append((at - update.older_than, update))
+        elif update.share < WHOLE:
+            if as_of > entry.watermark and (identity := _identity(update)) not in known:
+                element = Element(identity, as_of, update.share, at + update.max_wait)
+                batch.setdefault(identity, (element, update))
+        elif as_of > waits_until:
+            needs.append((as_of, update))
+    news = [update for _, update in (*needs, *wishes, *batch.values())]
+    return Entry(
+        entry.target,
+        needed_as_of=_latest(*(as_of for as_of, _ in needs)),
+        waiting_since=_earliest(*(update.happened_at for _, update in needs)),
+        wanted_as_of=_latest(*(as_of for as_of, _ in wishes)),
+        wanted_at=_latest(*(update.happened_at for _, update in wishes)),
+        batch=tuple(element for element, _ in batch.values()),
+        last_at=_latest(*(update.happened_at for update in news)),
+        updates=len({(update.happened_at, update.example) for update in news}),
+        cause=max(news, key=attrgetter("happened_at")).cause if news else "",
+        examples=tuple(dict.fromkeys(update.example for update in news if update.example)),
     )
 
 
-def receive(entry: Entry, mailbox: Entry, pace: Pace) -> Entry:
-    """Notes for a job what has arrived under its name."""
+def _is_granted(entry: Entry, as_of: float, at: float) -> bool:
+    """Whether a wish was answered by a run, or is among those that wait."""
+    met = as_of <= later(-inf, entry.fresh_as_of) or at <= later(-inf, entry.failed_as_of)
+    return met or (as_of <= later(-inf, entry.wanted_as_of) and at <= later(-inf, entry.wanted_at))
+
+
+def receive(entry: Entry, arrived: Entry, pace: Pace) -> Entry:
+    """Adds what waits in `arrived`: news of the target, or what has come under its job's name."""
     known = {element.identity for element in entry.batch}
-    more = [element for element in mailbox.batch if element.identity not in known]
+    more = [element for element in arrived.batch if element.identity not in known]
     room = max(0, MOST_ELEMENTS - len(entry.batch))
     new = settled(
         replace(
             entry,
-            needed_as_of=_latest(entry.needed_as_of, mailbox.needed_as_of, *(e.as_of for e in more[room:])),
-            waiting_since=_earliest(entry.waiting_since, mailbox.waiting_since),
-            wanted_as_of=_latest(entry.wanted_as_of, mailbox.wanted_as_of),
-            wanted_at=_latest(entry.wanted_at, mailbox.wanted_at),
+            needed_as_of=_latest(entry.needed_as_of, arrived.needed_as_of, *(e.as_of for e in more[room:])),
+            waiting_since=_earliest(entry.waiting_since, arrived.waiting_since),
+            wanted_as_of=_latest(entry.wanted_as_of, arrived.wanted_as_of),
+            wanted_at=_latest(entry.wanted_at, arrived.wanted_at),
             batch=(*entry.batch, *more[:room]),
         ),
         pace,
     )
     if _waiting(new) == _waiting(entry):
         return entry
+    is_latest = later(-inf, arrived.last_at) >= later(-inf, entry.last_at)
     return replace(
         new,
-        last_at=_latest(entry.last_at, mailbox.last_at),
-        updates=entry.updates + mailbox.updates,
-        cause=mailbox.cause or entry.cause,
-        examples=tuple(dict.fromkeys((*entry.examples, *mailbox.examples)))[:EXAMPLES],
+        last_at=_latest(entry.last_at, arrived.last_at),
+        updates=entry.updates + arrived.updates,
+        cause=(is_latest and arrived.cause) or entry.cause or arrived.cause,
+        examples=tuple(dict.fromkeys((*entry.examples, *arrived.examples)))[:EXAMPLES],
     )
 
 

@@ -8,6 +8,7 @@ from arcanna_metrics.errors import BadInput, Rejected, RetryLater
 from arcanna_metrics.observability import attempt_failed, model_judged
 from arcanna_metrics.platform.client import Arcanna, ModelMetrics
 from arcanna_metrics.runs.completion import CLOCK_MARGIN, Judgement, Status, judge
+from arcanna_metrics.runs.limits import cut
 from arcanna_metrics.runs.outcome import (
     LONGEST_DETAIL,
     NOT_CHECKED,
@@ -19,7 +20,7 @@ from arcanna_metrics.runs.outcome import (
 )
 from arcanna_metrics.runs.parse import parse
 from arcanna_metrics.runs.polling import next_wait
-from arcanna_metrics.runs.quality import assess, cut, next_reference, read_rules
+from arcanna_metrics.runs.quality import assess, next_reference, read_rules
 from arcanna_metrics.runs.run import Check, Outcome, Run
 from arcanna_metrics.targets import Model
 from arcanna_metrics.times import from_iso, to_iso

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from arcanna_metrics.runs.completion import Judgement
-from arcanna_metrics.runs.quality import Assessment, Reference, cut, in_words, scores
+from arcanna_metrics.runs.limits import cut, size_of
+from arcanna_metrics.runs.quality import Assessment, Reference, in_words, scores
 from arcanna_metrics.runs.run import Event, Failure, Notification, Outcome, OutcomeName, PastRun, Run
 from arcanna_metrics.times import to_iso
 
@@ -155,18 +156,13 @@ def fitting(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
     try:
         text = json.dumps(metrics)
         held: dict[str, Any] = json.loads(text, parse_int=_integer, parse_constant=lambda name: None)
-        if _size(held) <= LARGEST_METRICS:
+        if size_of(_text(held)) <= LARGEST_METRICS:  # as a part of a text, whose quotes are escaped
             return held
     except (RecursionError, ValueError):
         pass  # nested too deeply, or not text
     timestamp = metrics.get("last_recomputed_timestamp")
     known = {"last_recomputed_timestamp": cut(timestamp, 64) if isinstance(timestamp, str) else None}
     return {**dict.fromkeys(metrics), **known, **scores(metrics)}
-
-
-def _size(metrics: Mapping[str, Any]) -> int:
-    """Bytes as a part of a text in JSON, whose quotes are escaped."""
-    return len(json.dumps(_text(metrics), ensure_ascii=False).encode())
 
 
 def _text(value: Mapping[str, Any]) -> str:
