@@ -59,7 +59,7 @@ check: $(VENV)/.installed  ## While working: the style and types of the Python c
 	@mkdir -p build
 	@$(BIN)/mypy >build/mypy.txt 2>&1 & mypy=$$!; trap 'kill $$mypy 2>/dev/null; exit 130' INT; \
 	$(BIN)/ruff check --quiet $(SOURCES) && $(BIN)/ruff format --quiet --check $(SOURCES); style=$$?; \
-	$(BIN)/pytest tests/unit -q -n auto --maxprocesses 8 --dist worksteal; tests=$$?; \
+	$(BIN)/pytest tests/unit -q -n auto --maxprocesses 8 --dist worksteal --hypothesis-profile=quick; tests=$$?; \
 	wait $$mypy; types=$$?; cat build/mypy.txt; \
 	test $$style -eq 0 -a $$tests -eq 0 -a $$types -eq 0
 

@@ -14,7 +14,7 @@ from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.intake.route_source import RouteSource
 from arcanna_metrics.observability import logger, metrics, run_ended
 from arcanna_metrics.platform.connect import arcanna
-from arcanna_metrics.platform.preflight import Finding, preflight
+from arcanna_metrics.platform.preflight import Finding, LookUp, look_up, preflight
 from arcanna_metrics.protocol.holding import hold, release, target_of
 from arcanna_metrics.protocol.ledger import Ledger
 from arcanna_metrics.protocol.services import Services
@@ -25,6 +25,7 @@ from arcanna_metrics.runs.parse import parse
 from arcanna_metrics.runs.quality import parse as parse_gate
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import Environment, JobSettings, Pace
+from arcanna_metrics.targets import Target, identifier
 from arcanna_metrics.trigger import Trigger
 from arcanna_metrics.workflow import Workflow
 
@@ -74,13 +75,20 @@ def look_around(remaining: Callable[[], float]) -> list[Finding]:
     return preflight(arcanna(env), routes.newest, remaining)
 
 
+def look_up_target(job_id: object, model_id: object) -> LookUp:
+    """What Arcanna knows of a target. Raises BadInput and ConfigurationError."""
+    model = None if model_id is None else identifier("model_id", model_id)
+    return look_up(arcanna(Environment(os.environ)), Target(identifier("job_id", job_id), model))
+
+
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     """An SQS batch, answered with the messages to deliver again; a call of the workflow; or any one event
     that a batch may hold.
 
-    `{"preflight": true}` asks whether a recompute would find all that it needs.
+    `{"preflight": true}` asks whether a recompute would find all that it needs, and
+    `{"preflight": {"job_id": ..., "model_id": ...}}` what Arcanna knows of that target.
     """
 
     def remaining() -> float:
@@ -104,5 +112,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
             return {"released": released}
         case {"preflight": True}:
             return {"findings": [finding._asdict() for finding in look_around(remaining)]}
+        case {"preflight": {"job_id": job_id, **rest}}:
+            return look_up_target(job_id, rest.get("model_id"))._asdict()
         case _:
             return {"recorded": [each._asdict() for each in trigger().handle_event(event, remaining)]}

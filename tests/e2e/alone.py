@@ -20,7 +20,7 @@ BUILD = PROJECT / "build"
 
 
 def alone(work: Callable[[], T]) -> T:
-    """The result of `work`, a module's function, from a process that does nothing else."""
+    """Runs `work`, a module's function, in a process of its own, and returns its result."""
     # moto's interpreter logs every Choice as an error.
     quieten = partial(logging.disable, logging.CRITICAL)
     with ProcessPoolExecutor(1, get_context("spawn"), initializer=quieten) as pool:
@@ -37,11 +37,11 @@ def own_installation(
     beside: LocalCloud | None = None,
     minute: float | None = 1.0,
 ) -> Iterator[Installation]:
-    """The project's template, for that platform, with its files under build/`name`, as a stack of that name.
+    """Deploys the project's template for a platform, as a stack called `name` with its files in build/`name`.
 
-    `built` is a template that somebody has built, to be deployed as it is. With `beside`, the stack is a
-    further one in that cloud. `minute` is how many seconds a minute of a schedule takes; with None, there are
-    only the sweeps that the test has come.
+    `built` is a template that is already built and is deployed unchanged. With `beside`, the stack becomes a
+    second one in that cloud. `minute` is how many seconds a minute of a schedule takes. With None, only the
+    test itself sends sweeps.
     """
     directory, template = BUILD / name, built or PROJECT / "template.yaml"
     _share_artifacts(directory)
@@ -54,7 +54,7 @@ def own_installation(
 
 
 def _share_artifacts(directory: Path) -> None:
-    """What the template refers to is built once for all installations."""
+    """Lets all installations use the same build output."""
     shared, link = BUILD / "local-cloud" / "artifacts", directory / "artifacts"
     shared.mkdir(parents=True, exist_ok=True)
     directory.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,6 @@ from tests.e2e.scene import (
     Mailbox,
     Scene,
     dead_letters,
-    eventually,
     settle,
     two_at_once,
 )
@@ -29,6 +28,7 @@ from tests.support.arcanna.platform import SHORT, Job, Recompute
 from tests.support.arcanna.server import ArcannaServer
 from tests.support.harness import Installation
 from tests.support.local_cloud import ApiFault
+from tests.support.waiting import eventually
 
 PARAMETERS = {
     "MaximumRecomputes": "1000",  # all cells are played at once
@@ -94,7 +94,7 @@ def observe() -> dict[str, Observation]:
 
 
 def _play(here: Installation, cells: Sequence[tuple[Cell, Scene]]) -> list[str]:
-    """Plays all cells until nothing moves. Returns the names of those whose fault did not strike."""
+    """Plays all cells until the installation is quiet. Returns the cells whose fault did not strike."""
     faults = {cell.name: _prepare(cell, scene) for cell, scene in cells}
     # What people do in the course of a run must meet it, so it comes while the trigger has time for them.
     with ThreadPoolExecutor(16) as pool:

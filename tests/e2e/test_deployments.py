@@ -14,14 +14,14 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.e2e.alone import alone, own_installation
-from tests.e2e.conftest import VISIBILITY
-from tests.e2e.scene import CHECK, JOB, JOB_NAME, MODELS, TRIGGER, Scene, dead_letters, eventually, settle
+from tests.e2e.scene import CHECK, JOB, JOB_NAME, MODELS, TRIGGER, VISIBILITY, Scene, dead_letters, settle
 from tests.support.arcanna.access import API_KEY
 from tests.support.arcanna.alerts import InMemoryAlerts
 from tests.support.arcanna.platform import SHORT, Job
 from tests.support.arcanna.server import ArcannaServer
 from tests.support.deployment import ROOT
 from tests.support.harness import Installation
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.long
 
@@ -94,7 +94,7 @@ def _run_built(template: Path) -> list[str]:
         return [str(Path(f"/proc/{pid}/cwd").resolve()) for pid in processes]
 
 
-def test_what_sam_builds_does_the_main_job(built: Mapping[str, Path]) -> None:
+def test_sam_build_output_recomputes_after_an_upload(built: Mapping[str, Path]) -> None:
     folder = built["arm64"].parent
     assert alone(partial(_run_built, built["arm64"])) == [str(folder / name) for name in (TRIGGER, CHECK)]
 
@@ -148,7 +148,7 @@ def _failed_to_start(here: Installation) -> list[str]:
     return [line for line in here.cloud.logs(TRIGGER) if "this version is broken" in line]
 
 
-def test_while_a_version_is_broken_updates_wait_and_the_good_one_after_it_loses_nothing() -> None:
+def test_updates_during_a_broken_version_are_recomputed_by_the_next_good_one() -> None:
     alone(_run_a_broken_version)
 
 
@@ -183,7 +183,7 @@ def _run_with_choices() -> tuple[tuple[bool, bool], set[str]]:
 SENDERS = ("Buckets", "Topics")
 
 
-def test_a_request_by_hand_starts_at_once_and_a_reported_update_when_it_is_visible() -> None:
+def test_request_by_hand_starts_at_once_and_an_update_after_the_visibility_lag() -> None:
     (by_hand, reported), senders = alone(_run_with_choices)
     assert (by_hand, reported) == (True, False)
     assert senders == set(CHOICES["SenderArns"].split(","))
@@ -230,5 +230,5 @@ def _run_two_stacks() -> list[tuple[int, int]]:
     return seen
 
 
-def test_of_two_stacks_each_follows_its_own_updates() -> None:
+def test_two_stacks_in_one_account_each_follow_their_own_updates() -> None:
     assert alone(_run_two_stacks) == [(1, 0), (1, 1), (2, 1), (2, 2)]

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import pytest
 
 from arcanna_metrics.protocol.slots import KEY
-from tests.e2e.conftest import NewScene
 from tests.e2e.scene import (
     CHECK,
     CHECK_ROLE,
@@ -21,10 +20,10 @@ from tests.e2e.scene import (
     TRIGGER,
     TRIGGER_ROLE,
     WORKFLOW_ROLE,
+    NewScene,
     Scene,
     alerts,
     edited_routes,
-    eventually,
     send,
     settle,
 )
@@ -33,6 +32,7 @@ from tests.support.arcanna.platform import SHORT
 from tests.support.deployment import allowed
 from tests.support.harness import Installation
 from tests.support.local_cloud import Call
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.long
 
@@ -79,7 +79,7 @@ EXECUTIONS, INDEX, BUSES = "executions of RecomputeWorkflow", "Ledger/index/due"
 
 @pytest.fixture(scope="module")
 def used(here: Installation, new_scene: NewScene) -> set[Permission]:
-    """What the roles did in runs that complete, fail, wait and are aborted, and where all slots are taken."""
+    """The permissions used in runs that complete, fail, wait and are aborted, also with all slots taken."""
     _fill_the_slots(here)
     scene, unknown = new_scene(), Scene(here, "generic-1-1234-model-2.hdf5")
     scene.meets(Fault("metrics", status=503))
@@ -99,14 +99,14 @@ def used(here: Installation, new_scene: NewScene) -> set[Permission]:
 
 
 def _fill_the_slots(here: Installation) -> None:
-    """With runs that have ended, which the next look finds out."""
+    """Fills the slots with runs that have ended. The next look notices that."""
     holders = [(f"ended-{number}", (str(JOB), "generic-1-1234-model-3.hdf5")) for number in range(50)]
     item = {**KEY, "rev": {"N": "1000"}, "holders": {"S": json.dumps(holders)}}
     here.cloud.client("dynamodb").put_item(TableName=here.cloud.outputs["LedgerTable"], Item=item)
 
 
 def _have_many_asked_for(here: Installation) -> None:
-    """By a schedule; all of them have metrics that are new enough."""
+    """Has a schedule ask for many models, whose metrics are all new enough."""
     models = [f"generic-1-{OTHER_JOB}-model-{number}.hdf5" for number in range(1000, 1000 + MANY)]
     for model in models:
         here.arcanna.set_active_model(OTHER_JOB, model)
@@ -183,7 +183,7 @@ PATTERNS = {
     ":event-bus/*": BUSES,
     "${RoutesParameter}": "RoutesParameter",
 }
-"""What an ARN stands for that the template puts together."""
+"""The resource that each kind of ARN in the template stands for."""
 
 
 def _by_aws_itself(permission: Permission) -> bool:
@@ -191,13 +191,13 @@ def _by_aws_itself(permission: Permission) -> bool:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_role_may_do_what_it_does(used: set[Permission], role: str) -> None:
+def test_role_has_a_permission_for_every_call(used: set[Permission], role: str) -> None:
     did = {permission for permission in used if permission.role == role}
     assert did
     assert did - set(_allowed(role)) == set()
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_role_may_do_nothing_that_it_does_not_do(used: set[Permission], role: str) -> None:
+def test_role_has_no_permission_that_it_never_uses(used: set[Permission], role: str) -> None:
     unused = {p for p in _allowed(role) if not _by_aws_itself(p)} - used
     assert unused == {permission for permission in UNUSED_HERE if permission.role == role}

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import NewScene
-from tests.e2e.scene import CHECK, JOB, TRIGGER, Scene, alerts, send
+from tests.e2e.scene import CHECK, JOB, TRIGGER, NewScene, Scene, alerts, send
 from tests.support.arcanna.access import API_KEY
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import FOR_EVER
@@ -67,7 +66,7 @@ def _answers(scene: Scene) -> None:
     scene.ended(1)
 
 
-def test_what_comes_from_outside_is_in_records_of_ours(lines: list[str]) -> None:
+def test_input_is_logged_as_a_field_of_a_json_record(lines: list[str]) -> None:
     marked = [line for line in lines if MARK in line]
     messages = {record["message"] for record in map(_record, marked) if "message" in record}
     assert messages >= {
@@ -80,24 +79,24 @@ def test_what_comes_from_outside_is_in_records_of_ours(lines: list[str]) -> None
     }
 
 
-def test_no_line_is_made_by_what_comes_from_outside(lines: list[str]) -> None:
+def test_input_cannot_forge_a_log_line(lines: list[str]) -> None:
     records = [_record(line) for line in lines if MARK in line or "forged" in line]
     assert len(records) > 10
     assert [record for record in records if "forged" in record] == []
 
 
-def test_no_character_moves_a_terminal(lines: list[str]) -> None:
+def test_no_control_character_reaches_the_log(lines: list[str]) -> None:
     ours = [line for line in lines if '"message"' in line]
     assert [line for line in ours if not (line.isascii() and line.isprintable())] == []
     assert [line for line in lines if not line.isprintable()] == []
 
 
-def test_keys_are_logged_as_they_are(lines: list[str]) -> None:
+def test_object_keys_are_logged_unchanged(lines: list[str]) -> None:
     keys = [record["key"] for record in map(_record, lines) if record.get("message") == "no route"]
     assert f"elsewhere/{HOSTILE}" in keys
 
 
-def test_no_content_and_no_key_is_logged(lines: list[str]) -> None:
+def test_neither_message_content_nor_api_key_is_logged(lines: list[str]) -> None:
     assert [line for line in lines if CONTENT in line or API_KEY in line] == []
     assert any("[API key]" in line for line in lines)
 

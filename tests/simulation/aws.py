@@ -29,7 +29,7 @@ class Outside(Protocol):
     def __call__(
         self, what: str, effect: Callable[[], T], failure: Callable[[bool], Exception], *, aws: bool = True
     ) -> T:
-        """Makes a call. `failure` is told whether the effect has happened, or may still happen."""
+        """Makes a call. `failure` learns whether the effect has happened or may still happen."""
         ...
 
     def left_out(self, what: str, number: int) -> set[int]:

@@ -57,7 +57,7 @@ _record = transitions.record
 
 
 def records_without_due(before: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
-    """Nobody has to look at what is recorded."""
+    """A recorded update does not make its entry due."""
     return replace(_record(before, updates, pace), due_at=before.due_at)
 
 
@@ -65,13 +65,13 @@ _record_all = Trigger._record_all  # noqa: SLF001  # what is planted stands in f
 
 
 def acknowledges_what_it_could_not_record(self: Trigger, *given: Any) -> dict[Target, Exception]:
-    """A message is done with once it was read."""
+    """A message is acknowledged as soon as it was read."""
     _record_all(self, *given)
     return {}
 
 
 def dead_letters_what_could_be_recorded_later(body: str, sent_at: float) -> list[Occurrence]:
-    """Some messages are not understood, though they could be."""
+    """Some valid messages are refused."""
     found = read_json(body, sent_at)
     if any(isinstance(each, Update) and each.share < 10**6 for each in found) or '"size": 600' in body:
         raise BadInput("too large")
@@ -87,7 +87,7 @@ def tells_duplicates_apart(update: Update) -> str:
 
 
 def forgets_batches(before: Entry) -> Entry:
-    """A run counts for all updates that had gathered by its end."""
+    """A run covers all elements of the batch at its end."""
     kept = entry.pruned(before)
     return (
         kept if kept.run_id else replace(kept, batch=tuple(e for e in kept.batch if kept.fresh_as_of is None))
@@ -98,7 +98,7 @@ def forgets_batches(before: Entry) -> Entry:
 
 
 def writes_whatever_is_there(request: Request, before: Item) -> Request:
-    """The condition always holds: what is written comes from what was read a while ago."""
+    """The condition always holds, so that writes are based on outdated reads."""
     if not before:
         return request
     return {
@@ -117,7 +117,7 @@ def writes_slots_whatever_is_there(request: Request, before: Item) -> Request:
 
 
 def holds_what_was_taken_over(before: Entry, run_id: str, number: int, now: float) -> Entry:
-    """An execution that starts late takes the target from whoever has it."""
+    """A late execution takes the target from the run that holds it."""
     held = replace(before, run_id=run_id, resumed=number, held=True)
     return replace(held, requested_at=before.requested_at or now, due_at=now + transitions.CHECK_UP_INTERVAL)
 
@@ -125,7 +125,7 @@ def holds_what_was_taken_over(before: Entry, run_id: str, number: int, now: floa
 def gives_back_what_is_held(
     before: Entry, run_id: str, pace: Pace, postponement: Postponement | None
 ) -> Entry | None:
-    """An execution whose start seemed to fail has begun after all."""
+    """A claim is given back although its execution has begun."""
     return transitions.take_back(before, pace, postponement) if before.run_id == run_id else None
 
 
@@ -133,7 +133,7 @@ _release = transitions.release
 
 
 def releases_without_due(before: Entry, *given: Any) -> Entry | None:
-    """What came during the run is forgotten."""
+    """Updates during a run are forgotten."""
     after = _release(before, *given)
     return after and replace(after, due_at=None)
 
@@ -388,7 +388,7 @@ def _empties_first(forwarding: _Forwarding) -> None:
 
 
 def tells_after_the_release(definition: dict[str, Any]) -> dict[str, Any]:
-    """An execution that dies after its release has told nobody."""
+    """An execution that dies after its release has not announced its outcome."""
     changed = deepcopy(definition)
     states = changed["States"]
     for state in states.values():

@@ -124,7 +124,7 @@ class Scheduler:
 
     @contextmanager
     def acting_for(self, process: Process) -> Iterator[None]:
-        """What happens now is still this process's doing, though it no longer waits for it."""
+        """Attributes what happens now to this process, which no longer waits for it."""
         before, self.running = self.running, process
         claimed = process.claimed
         yield

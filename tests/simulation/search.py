@@ -11,7 +11,7 @@ from tests.simulation.world import History, Protocol, play
 T = TypeVar("T")
 
 SEEDS = 1000
-"""Histories among which every planted bug is found; `make test` plays as many of the real code."""
+"""Histories among which every planted bug is found."""
 
 
 @dataclass(frozen=True)

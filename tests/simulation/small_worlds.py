@@ -230,7 +230,7 @@ def to_row(entry: Entry, setting: Setting) -> Row:
 
 
 def to_update(message: Message, setting: Setting) -> Update:
-    """What the project's code is given of a message."""
+    """A message as the project's code gets it."""
     return Update(
         setting.targets[message.target],
         float(message.at),
@@ -256,7 +256,7 @@ def to_run(execution: Execution, setting: Setting) -> Run:
 
 
 def to_result(execution: Execution) -> Result:
-    """What a release is to keep of the execution."""
+    """The result of an execution, as a release stores it."""
     return {
         "outcome": cast("Any", execution.outcome),
         "active_changed": execution.changed,

@@ -81,7 +81,7 @@ KINDS: Mapping[str, int] = {
     "other": 2,
     "training": 2,
 }
-"""How often each comes, of those that come of themselves."""
+"""The relative frequency of each kind of stimulus."""
 
 ECHOES = ("recorded", "claimed", "job requested", "job done", "held", "completed told", "freed")
 """Events after which something may come."""

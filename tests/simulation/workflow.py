@@ -197,7 +197,7 @@ class _Scope:
         return True
 
     def value(self, path: str) -> Any:
-        """What is at a path. Raises StateError where there is nothing, which no Catch sees at AWS either."""
+        """The value at a path. Raises StateError if there is none, which no Catch sees on AWS either."""
         if not re.fullmatch(r"\${1,2}(\.\w+)+", path):
             raise NotImplementedError(path)
         root, *names = path.split(".")

@@ -117,7 +117,7 @@ class Execution(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """What one seed led to. `pace` is as it was at first."""
+    """The history of one seed. `pace` is the one at the start."""
 
     seed: int
     stimuli: list[Stimulus]
@@ -335,7 +335,7 @@ class World:
         return {n for n in range(number) if process.random.random() < share}
 
     def tell_of_error(self, error: BaseException) -> None:
-        """Notes an error that is none of those which the code is meant to handle."""
+        """Notes an error that the code does not handle."""
         if not isinstance(error, RecomputeError):
             self.journal.note("broken", "*", rule=f"Unexpected error: {error!r}")
 

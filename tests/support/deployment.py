@@ -1,4 +1,4 @@
-"""The template and the workflow as data, for tests that hold the code against them."""
+"""The template and the workflow as data, for tests that compare the code with them."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ def workflow(**parameters: str) -> dict[str, Any]:
 
 
 def substitutions() -> dict[str, Any]:
-    """What the template puts into the definition, by name."""
+    """The template's substitutions for the definition, by name."""
     given: dict[str, Any] = resource("RecomputeWorkflow")["DefinitionSubstitutions"]
     return given
 
@@ -68,7 +68,7 @@ def environment_of(function: str) -> set[str]:
 
 
 def allowed(role: str) -> list[dict[str, Any]]:
-    """The statements that allow a role something, also those of the policy that it shares with another."""
+    """The statements that allow a role something, including those of shared policies."""
     properties = resource(role)
     documents = [policy["PolicyDocument"] for policy in properties["Policies"]]
     documents += [resource(arn["Ref"])["PolicyDocument"] for arn in properties.get("ManagedPolicyArns", [])]
@@ -77,11 +77,11 @@ def allowed(role: str) -> list[dict[str, Any]]:
 
 
 BY_AWS_ITSELF = ("logs:", "xray:", "kms:", "ec2:")
-"""Actions that AWS does in a role's name: logs and traces, encryption, network interfaces."""
+"""Actions that AWS itself does with a role: logs and traces, encryption, network interfaces."""
 
 
 def actions_of(name: str) -> set[str]:
-    """The actions that a function or state machine may do, but for what it does by AWS's own hand."""
+    """The actions that a function or state machine may do, without those that AWS itself does."""
     listed = [s["Action"] if isinstance(s["Action"], list) else [s["Action"]] for s in allowed(f"{name}Role")]
     own = {action for actions in listed for action in actions}
     return {action for action in own if not action.startswith(BY_AWS_ITSELF)}

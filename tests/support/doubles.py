@@ -1,4 +1,4 @@
-"""Stand-ins for what surrounds the domain: a scripted platform, AWS resources in moto, an invocation."""
+"""Test doubles: a scripted platform, AWS resources in moto, a clock, an invocation, the log."""
 
 import io
 import json
@@ -50,7 +50,7 @@ Answer = Callable[[httpx.Request], httpx.Response]
 
 
 def answer(status: int = 200, **content: Any) -> Answer:
-    """The same answer to every request, as httpx.Response takes it."""
+    """The same answer to every request. The arguments are those of httpx.Response."""
     return lambda request: httpx.Response(status, **content)
 
 
@@ -92,9 +92,9 @@ def request_body(**changes: object) -> dict[str, Any]:
 
 
 class ScriptedPlatform:
-    """An httpx transport that answers each endpoint as told, and keeps the requests.
+    """An httpx transport with one answer per endpoint. It keeps the requests.
 
-    Change `metrics`, `request`, `job`, `scopes` and `resources` at will between the calls.
+    Tests may change `metrics`, `request`, `job`, `scopes` and `resources` between calls.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ _ENDPOINTS = {
 
 @dataclass
 class Clock:
-    """Epoch seconds that pass only when told to."""
+    """Epoch seconds that pass only when a test sets them."""
 
     now: float = 1_736_950_000.0
 
@@ -169,7 +169,7 @@ class Invocation:
 
 
 client = cache(boto3.client)
-"""Like boto3.client, but each one is made once for all tests: that takes longer than what they do with it."""
+"""Like boto3.client, but cached, because making a client takes longer than most tests."""
 
 
 class Stack:
@@ -231,7 +231,7 @@ class Stack:
         return to_entry(target, found.get("Item", {}))
 
     def put(self, entry: Entry) -> None:
-        """Writes the entry, whatever is there."""
+        """Writes the entry without a condition."""
         self.dynamodb.put_item(TableName=self.ledger_table, Item=to_item(entry, max(entry.rev, 1)))
 
     def executions(self) -> dict[str, dict[str, Any]]:
@@ -245,7 +245,7 @@ class Stack:
         }
 
     def waiting(self) -> list[dict[str, Any]]:
-        """What lies in the updates queue now and is visible."""
+        """The visible messages of the updates queue."""
         return [json.loads(message["Body"]) for message in self._receive(self.updates_url)]
 
     def dead_letters(self) -> list[tuple[str, str, str]]:
@@ -268,13 +268,13 @@ class Stack:
 
 @contextmanager
 def a_stack() -> Iterator[Stack]:
-    """A new account with the stack's resources, as long as the context lasts."""
+    """A new account with the stack's resources, until the block ends."""
     with mock_aws():
         yield Stack()
 
 
 class Logs(logging.StreamHandler[io.StringIO]):
-    """Takes what the project's logger writes."""
+    """Collects what the project's logger writes."""
 
     def __init__(self) -> None:
         super().__init__(io.StringIO())

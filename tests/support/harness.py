@@ -1,16 +1,14 @@
 """A whole installation on this machine: the Arcanna reference server, and the stack on the local cloud.
 
-Used by the demo and by the end-to-end tests. Times are those of a hurried customer: seconds where the
-template's defaults are minutes.
+Used by the demo and by the end-to-end tests. Times are seconds where the template's defaults are minutes.
 """
 
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
@@ -19,9 +17,10 @@ from tests.support.arcanna.access import API_KEY, API_KEY_HEADER
 from tests.support.arcanna.alerts import AlertObject, AlertSource, S3Alerts
 from tests.support.arcanna.platform import Behaviour, Job
 from tests.support.arcanna.server import ArcannaServer
-from tests.support.local_cloud import LocalCloud, deaths
+from tests.support.local_cloud import LocalCloud
+from tests.support.waiting import eventually
 
-T = TypeVar("T")
+wait_for = eventually  # for tests/e2e/test_operate.py, which still uses this name
 
 ROUTES: dict[str, Any] = {
     "routes": [
@@ -39,7 +38,7 @@ ROUTES: dict[str, Any] = {
         },
     ]
 }
-"""The template's own, and one with a threshold."""
+"""The template's default routes, and one with a threshold."""
 
 HURRY: Mapping[str, str] = {
     "Routes": json.dumps(ROUTES),
@@ -57,18 +56,18 @@ HURRY: Mapping[str, str] = {
 
 
 class LaterAlerts:
-    """Alerts from a source that is known only when the stack, and with it the bucket, is there."""
+    """Alerts from a source that is set later, when the stack has created the bucket."""
 
     source: AlertSource | None = None
 
     def read(self, job_id: int, model_id: str) -> Sequence[AlertObject]:
-        """What the source has; nothing before there is one."""
+        """The source's alerts. Empty as long as there is no source."""
         return self.source.read(job_id, model_id) if self.source else []
 
 
 @dataclass(frozen=True)
 class Installation:
-    """The stack and the platform that it looks after."""
+    """The stack, and the platform whose metrics it keeps fresh."""
 
     cloud: LocalCloud
     arcanna: ArcannaServer
@@ -77,15 +76,15 @@ class Installation:
     samples = Path(__file__).parents[2] / "events"
 
     def upload(self, key: str, body: str) -> None:
-        """Puts an object of training data."""
+        """Uploads an object to the training-data bucket."""
         self.cloud.client("s3").put_object(Bucket=self.bucket, Key=key, Body=body.encode())
 
     def log_entries(self, function: str) -> list[dict[str, Any]]:
-        """The function's JSON log lines, metrics among them."""
+        """The function's JSON log lines, including metrics."""
         return [json.loads(line) for line in self.cloud.logs(function) if line.startswith("{")]
 
     def served(self, job_id: int, model_id: str) -> dict[str, Any]:
-        """The model's metrics as the platform answers them to anybody who asks."""
+        """The model's metrics, as the platform serves them."""
         answer = httpx.get(
             f"{self.arcanna.url}/api/v2/metrics/model",
             params={"job_id": job_id, "model_id": model_id},
@@ -102,7 +101,7 @@ def installation(
 ) -> Iterator[Installation]:
     """Deploys the project's own template beside a reference server with these jobs.
 
-    What is built, and the logs, are under build/`name`: of those of another name, one may run meanwhile.
+    Build output and logs are in build/`name`. Installations of different names can run at the same time.
     """
     alerts = LaterAlerts()
     with ArcannaServer(jobs, alerts, behaviour=behaviour) as arcanna:
@@ -114,16 +113,3 @@ def installation(
             bucket = cloud.outputs["TrainingDataBucket"]
             alerts.source = S3Alerts(cloud.client("s3"), bucket)
             yield Installation(cloud, arcanna, bucket)
-
-
-def wait_for(what: str, look: Callable[[], T], seconds: float = 30.0) -> T:
-    """The first truthy answer of `look`. Raises TimeoutError naming what did not come, and ProcessDied as
-    soon as a function's process has died by itself: what it was to do comes only minutes later."""
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        if deaths:
-            raise deaths[0]
-        if time.monotonic() > end:
-            raise TimeoutError(f"{what} did not come within {seconds:g} s")
-        time.sleep(0.1)
-    return found

@@ -142,7 +142,7 @@ def s3_event(detail_type: str, **more: Any) -> dict[str, Any]:
 
 
 def api_call(name: str, source: str = "aws.s3", **more: Any) -> dict[str, Any]:
-    """A call of S3's API that CloudTrail tells of; `more` is what the record has besides."""
+    """CloudTrail's event about a call of the S3 API. `more` are further fields of the record."""
     return event(
         source,
         "AWS API Call via CloudTrail",

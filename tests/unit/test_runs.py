@@ -1,4 +1,4 @@
-"""The data of a run, as the workflow carries it: what the trigger builds, and what is read back."""
+"""The data of a run: how the trigger builds it, and how it is read back from the workflow."""
 
 import json
 from typing import Any, cast
@@ -47,7 +47,7 @@ def built(entry: Entry) -> Run:
     return new_run(entry, "m.hdf5", JobSettings(doubles.PACE, GATE))
 
 
-def test_the_cause_tells_of_all_updates() -> None:
+def test_cause_summarises_all_updates() -> None:
     entry = claimed(waiting_since=REQUESTED_AT - 60, last_at=REQUESTED_AT - 9.5, examples=(OBJECT,))
     assert built(entry)["cause"] == {
         "kind": "upload",
@@ -58,13 +58,13 @@ def test_the_cause_tells_of_all_updates() -> None:
     }
 
 
-def test_a_cause_has_as_many_examples_as_fit() -> None:
+def test_cause_has_as_many_examples_as_fit() -> None:
     long = Example("b", "\x01" * 900, None)
     shown = built(claimed(examples=(OBJECT, long, long)))["cause"]["examples"]
     assert shown == [OBJECT._asdict(), long._asdict()]
 
 
-def test_a_new_run_says_what_is_known_before_the_request() -> None:
+def test_new_run_has_what_is_known_before_the_request() -> None:
     history: Any = [{"duration_seconds": float(number)} for number in range(3)]
     reference = {"model_id": "m.hdf5", "figures": {"overall_accuracy": [0.9, 100]}}
     run = built(claimed(history=tuple(history), quality_reference=reference))
@@ -78,11 +78,11 @@ def test_a_new_run_says_what_is_known_before_the_request() -> None:
     assert parse("run", json.loads(json.dumps(run)), Run) == run
 
 
-def test_a_reference_of_another_model_is_not_compared_with() -> None:
+def test_run_of_another_model_has_no_reference() -> None:
     assert built(claimed(quality_reference={"model_id": "other", "figures": {}}))["reference"] is None
 
 
-def test_a_run_begins_with_its_first_wait() -> None:
+def test_run_begins_with_its_first_wait() -> None:
     check = first_check(RUN)
     assert (check["status"], check["polls"], check["outcome"]) == ("running", 0, None)
     assert PACE["shortest_poll"] <= check["wait_seconds"] <= PACE["longest_poll"]
@@ -90,7 +90,7 @@ def test_a_run_begins_with_its_first_wait() -> None:
     assert first_check(patient)["wait_seconds"] == 700
 
 
-def test_a_run_that_failed_at_its_start_has_its_whole_outcome() -> None:
+def test_run_that_failed_at_its_start_has_a_complete_outcome() -> None:
     check = failed_at_start(RUN, "Rejected", "no such model", origin(3))
     assert (check["status"], check["detail"], check["polls"]) == ("failed", "no such model", 0)
     outcome = ended(check)
@@ -104,7 +104,7 @@ def test_a_run_that_failed_at_its_start_has_its_whole_outcome() -> None:
     assert detail["before"]["last_recomputed_timestamp"] == BASELINE
 
 
-def test_a_job_without_an_active_model_is_told_without_one() -> None:
+def test_outcome_for_a_job_without_active_model_names_no_model() -> None:
     check = failed_at_start(a_run(active=True, model_id=None), "Rejected", "no active model", origin())
     assert validate_entry(ended(check)["events"][0])["model_id"] is None
     notification = ended(check)["notification"]
@@ -112,7 +112,7 @@ def test_a_job_without_an_active_model_is_told_without_one() -> None:
     assert "The metrics of the active model of job 1234 were not recomputed." in notification["message"]
 
 
-def test_a_run_that_cannot_be_checked_is_told_as_one_of_unknown_result() -> None:
+def test_run_that_cannot_be_checked_ends_with_an_unknown_result() -> None:
     check = not_checked(RUN, {**first_check(RUN), "polls": 7}, origin(99))
     assert (check["status"], check["polls"]) == ("failed", 7)
     outcome = ended(check)
@@ -129,20 +129,20 @@ def test_a_run_that_cannot_be_checked_is_told_as_one_of_unknown_result() -> None
 # --- What is read back -----------------------------------------------------------------------------------
 
 
-def test_the_workflow_s_data_is_read_as_it_is() -> None:
+def test_workflow_data_is_read_unchanged() -> None:
     assert parse("run", RUN, Run) == RUN
     assert parse("check", first_check(RUN), Check) == first_check(RUN)
     assert parse("result", RESULT, Result) == RESULT
 
 
-def test_fields_that_this_version_does_not_know_are_kept() -> None:
+def test_unknown_fields_are_kept() -> None:
     """After a return to the version before, an execution of the newer version goes on."""
     assert dict(parse("run", {**RUN, "newer": 1}, Run))["newer"] == 1
     assert dict(parse("check", {**first_check(RUN), "newer": 2}, Check))["newer"] == 2
 
 
 @pytest.mark.parametrize("field", sorted(RUN))
-def test_a_missing_field_of_a_run_is_named(field: str) -> None:
+def test_missing_field_of_a_run_is_named(field: str) -> None:
     without = {name: value for name, value in RUN.items() if name != field}
     with pytest.raises(BadInput, match=f"release.run lacks {field}"):
         parse("release.run", without, Run)
@@ -187,7 +187,7 @@ def test_a_missing_field_of_a_run_is_named(field: str) -> None:
         ({"reference": {"a": [1, -1]}}, r"run.reference\['a'\]\[1\] must not be -1"),
     ],
 )
-def test_a_field_that_is_wrong_is_named(changes: dict[str, Any], said: str) -> None:
+def test_invalid_field_of_a_run_is_named(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         parse("run", {**RUN, **changes}, Run)
 
@@ -203,7 +203,7 @@ def test_a_field_that_is_wrong_is_named(changes: dict[str, Any], said: str) -> N
         ({"outcome": "failed"}, "check.outcome must be a JSON object"),
     ],
 )
-def test_a_field_of_a_check_that_is_wrong_is_named(changes: dict[str, Any], said: str) -> None:
+def test_invalid_field_of_a_check_is_named(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         parse("check", {**first_check(RUN), **changes}, Check)
 
@@ -220,20 +220,20 @@ def test_a_field_of_a_check_that_is_wrong_is_named(changes: dict[str, Any], said
         ({"reference": {"a": 1}}, "must be a JSON array"),
     ],
 )
-def test_a_field_of_a_result_that_is_wrong_is_named(changes: dict[str, Any], said: str) -> None:
+def test_invalid_field_of_a_result_is_named(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         parse("result", {**RESULT, **changes}, Result)
 
 
 @given(any_json)
-def test_whatever_is_read_is_read_or_bad_input(value: Any) -> None:
+def test_any_json_that_is_not_an_object_is_bad_input(value: Any) -> None:
     for kind in (Run, Check, Result):
         with pytest.raises(BadInput, match="it "):
             parse("it", value, kind)
 
 
 @given(st.sampled_from(sorted(RUN)), any_json)
-def test_any_value_of_a_field_is_read_or_bad_input(field: str, value: Any) -> None:
+def test_any_value_in_a_field_is_read_or_bad_input(field: str, value: Any) -> None:
     try:
         run: Run | None = parse("run", {**RUN, field: value}, Run)
     except BadInput:

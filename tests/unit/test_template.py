@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import boto3
 import pytest
@@ -19,7 +20,7 @@ from arcanna_metrics.settings import NO_PROXY_PATTERN
 from tests.support.deployment import ROOT, resource, template
 from tests.support.local_cloud.deployment import assert_rules, parameter_values
 from tests.support.local_cloud.resources import NAME_PROPERTIES
-from tests.support.readme import runbook, section
+from tests.support.readme import anchor_of, runbook, section
 
 KEPT = {
     "TrainingDataBucket": ("RetainExceptOnCreate", "Retain"),
@@ -100,6 +101,10 @@ def evaluated(value: Any, **given: str) -> str:
             return re.sub(r"\$\{([\w:.]+)\}", lambda found: known[found[1]], pattern)
         case {"Fn::Select": [int(number), {"Fn::Split": [str(separator), text]}]}:
             return evaluated(text, **given).split(separator)[number]
+        case {"Fn::FindInMap": [str(name), key, str(attribute)]}:
+            return str(template()["Mappings"][name][evaluated(key, **given)][attribute])
+        case {"Fn::If": [_, created, _]}:
+            return evaluated(created, **given)
     assert isinstance(value, str), value
     return str(value)
 
@@ -551,6 +556,8 @@ SOMEWHERE = re.compile(
 )
 SERVICE_PRINCIPAL = re.compile(r"[a-z0-9]+\.amazonaws\.com")
 """The same in all partitions."""
+CONSOLES = {console["Domain"] for console in template()["Mappings"]["Console"].values()}
+"""By partition, for links."""
 
 
 def test_nothing_that_is_deployed_names_a_partition_a_region_or_an_endpoint() -> None:
@@ -565,8 +572,53 @@ def test_nothing_that_is_deployed_names_a_partition_a_region_or_an_endpoint() ->
         if match != "docs.aws.amazon.com"
     }
     assert ("template.yaml", "events.amazonaws.com") in found
-    assert {(name, match) for name, match in found if not SERVICE_PRINCIPAL.fullmatch(match)} == set()
-    assert {name for name, _ in found} == {"template.yaml"}
+    assert {match for _, match in found if not SERVICE_PRINCIPAL.fullmatch(match)} == {
+        domain for domain in CONSOLES if SOMEWHERE.search(domain)
+    }
+    assert {name for name, _ in found} == {"template.yaml", "outcome.py"}
+
+
+PARTITIONS = {
+    "aws": ("eu-west-1", "amazonaws.com", "eu-west-1.console.aws.amazon.com"),
+    "aws-cn": ("cn-north-1", "amazonaws.com.cn", "cn-north-1.console.amazonaws.cn"),
+    "aws-us-gov": ("us-gov-west-1", "amazonaws.com", "us-gov-west-1.console.amazonaws-us-gov.com"),
+}
+"""A region, the domain of endpoints, and the console's host."""
+LINKED = {
+    "DashboardLink": "metrics-dashboard",
+    "ExecutionsLink": "arn:workflow",
+    "ApiKeySecretLink": "arn:secret",
+    "RoutesLink": "CFN-routes",
+    "DeadLettersLink": "letters",
+}
+"""What a link leads to."""
+
+
+@pytest.mark.parametrize("partition", PARTITIONS)
+@pytest.mark.parametrize("name", LINKED)
+def test_a_link_leads_to_the_console_of_the_stack_s_partition_and_region(name: str, partition: str) -> None:
+    region, suffix, host = PARTITIONS[partition]
+    given = {
+        "AWS_Partition": partition,
+        "AWS_Region": region,
+        "AWS_URLSuffix": suffix,
+        "Dashboard": "metrics-dashboard",
+        "RecomputeWorkflow": "arn:workflow",
+        "ApiKeySecret": "arn:secret",
+        "RoutesParameter": "CFN-routes",
+        "DeadLetterQueue.QueueName": "letters",
+    }
+    link = urlsplit(evaluated(template()["Outputs"][name]["Value"], **given))
+    assert (link.scheme, link.netloc) == ("https", host)
+    assert parse_qs(link.query)["region"] == [region]
+    assert LINKED[name] in link.geturl()
+    if name == "DeadLettersLink":
+        assert f"https://sqs.{region}.{suffix}/123456789012/letters" in unquote(link.fragment)
+
+
+def test_outputs_are_links_for_people_or_names_for_commands() -> None:
+    links = {name for name in template()["Outputs"] if name.endswith("Link")}
+    assert links == LINKED.keys()
 
 
 def test_the_serverless_application_repository_takes_it() -> None:
@@ -728,10 +780,22 @@ RUNBOOK = runbook()
 
 @pytest.mark.parametrize("name", sorted(of_type("AWS::CloudWatch::Alarm")))
 def test_an_alarm_says_what_to_do_first_and_names_its_section(name: str) -> None:
-    description = of_type("AWS::CloudWatch::Alarm")[name]["AlarmDescription"]
-    found = re.fullmatch(r'.+\. First .+\. functions/RUNBOOK\.md, section "(.+)"\.', description)
+    description = described(name)
+    found = re.fullmatch(r"[^.]+\. First .+\. functions/RUNBOOK\.md#(\S+)( - Executions: \S+)?", description)
     assert found, description
-    assert found[1] in RUNBOOK
+    assert found[1] in map(anchor_of, RUNBOOK)
+    assert len(description) <= LONGEST_ALARM_DESCRIPTION
+
+
+def described(alarm: str) -> str:
+    """What an alarm says, as CloudFormation gives it to CloudWatch."""
+    return evaluated(
+        of_type("AWS::CloudWatch::Alarm")[alarm]["AlarmDescription"], RecomputeWorkflow="arn:aws:states"
+    )
+
+
+LONGEST_ALARM_DESCRIPTION = 1024
+"""Characters that CloudWatch takes."""
 
 
 def test_an_alarm_tells_people() -> None:
@@ -804,8 +868,8 @@ WITHOUT_ALARM = {"A model got worse", "Uploads lead to nothing"}
 
 
 def test_every_other_section_of_the_runbook_belongs_to_an_alarm() -> None:
-    named = " ".join(alarm["AlarmDescription"] for alarm in of_type("AWS::CloudWatch::Alarm").values())
-    assert {title for title in RUNBOOK if f'"{title}"' not in named} == WITHOUT_ALARM
+    named = [re.findall(r"#([a-z-]+)", described(alarm))[0] for alarm in of_type("AWS::CloudWatch::Alarm")]
+    assert {title for title in RUNBOOK if anchor_of(title) not in named} == WITHOUT_ALARM
 
 
 @pytest.mark.parametrize("title", sorted(set(RUNBOOK) - WITHOUT_ALARM))

@@ -72,7 +72,7 @@ class Ask(NamedTuple):
 
 @dataclass
 class Recompute:
-    """What the platform knows of one recompute. Times are in seconds since the epoch."""
+    """One recompute. Times are in epoch seconds."""
 
     job_id: int
     model_id: str
@@ -155,7 +155,7 @@ class Platform:
         return found.models[model_id]
 
     def model_metrics(self, job: str, model_id: str) -> ModelMetrics:
-        """What its last recompute has found, and whether one is going on."""
+        """The model's last metrics, and whether a recompute is under way."""
         model = self.find_model(job, model_id)
         model.looks += 1
         model.changed.set()
@@ -203,7 +203,7 @@ class Platform:
             found.models[model_id] = Model(found.job_id, model_id, metrics)
 
     def remove_model(self, job: str, model_id: str) -> None:
-        """From now on the model is unknown; what its worker still does, nobody sees."""
+        """Removes the model. A recompute under way is no longer visible."""
         found = self.find_job(job)
         found.models.pop(self.find_model(job, model_id).model_id)
         if found.active == model_id:
@@ -261,7 +261,7 @@ class Platform:
         run.finished_at = time.time()
 
     async def _last(self, model: Model) -> Behaviour:
-        """Lasts as long as the model's behaviour says, and returns what that is by then."""
+        """Waits as long as the model's behaviour says. Returns the behaviour at the end."""
         begun, model.looks = time.monotonic(), 0
         while True:
             behaviour = self._behaviour_of(model)

@@ -48,7 +48,7 @@ class ModelMetrics(Figures):
 
 
 class ChangedConsensus(BaseModel):
-    """Alerts that analysts agreed on anew after the training. Here, nobody does."""
+    """Alerts that analysts agreed on after the training. The reference server has none."""
 
     total_events: int | None = 0
     top_events_ids: list[str] | None = []

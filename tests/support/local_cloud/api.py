@@ -153,7 +153,7 @@ def _capture(taken: list[Any]) -> StartResponse:
 
 
 def _call(environ: WSGIEnvironment) -> Call | None:
-    """What a request is a call of; None if it is none, or not signed."""
+    """The call that a request makes. None if it is not a signed AWS call."""
     credential = re.search(r"Credential=([^/]+)/\d+/[^/]+/([^/]+)/", environ.get("HTTP_AUTHORIZATION", ""))
     if not credential:
         return None

@@ -24,12 +24,13 @@ from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 from tests.support.local_cloud.api import Api, ApiFault, Call
 from tests.support.local_cloud.deployment import deploy
 from tests.support.local_cloud.event_sources import SqsPoller, Timer, fire, rate_in_minutes
-from tests.support.local_cloud.execution_environment import ExecutionEnvironment, Function, deaths
+from tests.support.local_cloud.execution_environment import ExecutionEnvironment, Function
 from tests.support.local_cloud.functions import AsyncConfig, Functions
 from tests.support.local_cloud.log_streams import LogStreams
 from tests.support.local_cloud.moto_corrections import corrected
 from tests.support.local_cloud.packaging import merged, package, upload
 from tests.support.local_cloud.resources import Resource
+from tests.support.waiting import deaths
 
 PROJECT = Path(__file__).parents[3]
 REGION = "eu-west-1"

@@ -1,4 +1,4 @@
-"""`sam deploy`: creates the stack, and refuses one of which anything was left out."""
+"""Stands in for `sam deploy`: creates the stack, and refuses a template that it cannot deploy completely."""
 
 import json
 import re
@@ -18,7 +18,7 @@ LEFT_OUT = {
 
 
 class Incomplete(Exception):
-    """Something of the template has no effect here, so that a run would prove nothing of it."""
+    """A part of the template has no effect here, so that tests would prove nothing about it."""
 
 
 def deploy(

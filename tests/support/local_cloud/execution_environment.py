@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.support.local_cloud.log_streams import LogStreams
 from tests.support.local_cloud.runtime_api import Invocation, Outcome, RuntimeApi
+from tests.support.waiting import deaths
 
 # Lambda allows 10 s; this machine may be slower, and busy with other things.
 INIT_TIMEOUT_SECONDS = 30.0
@@ -21,11 +22,7 @@ _LAST_LINES = 10
 
 
 class ProcessDied(Exception):
-    """A function's process has died, and nobody here has killed it: which one, how, and its last output."""
-
-
-deaths: list[ProcessDied] = []
-"""Those that made an invocation fail since the cloud is up, oldest first. A process has only one cloud."""
+    """A function's process has died by itself. Says which one, how, and its last output."""
 
 
 class _Failed(Exception):

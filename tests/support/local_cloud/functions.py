@@ -27,7 +27,7 @@ class Throttled(Exception):
 
 @dataclass(frozen=True)
 class AsyncConfig:
-    """What Lambda does about a failed asynchronous invocation; `on_failure` is the ARN of a queue."""
+    """How Lambda handles a failed asynchronous invocation. `on_failure` is the ARN of a queue."""
 
     retries: int = 2
     on_failure: str | None = None

@@ -1,4 +1,4 @@
-"""Where moto differs from AWS in ways that matter here, and what it does instead while the cloud is up."""
+"""Corrections where moto differs from AWS in ways that matter here. They apply while the cloud is up."""
 
 import json
 import secrets

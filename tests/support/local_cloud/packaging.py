@@ -41,7 +41,7 @@ class Package:
 
 
 def package(source: Path, parameters: Mapping[str, str], region: str, cache: Path) -> Package:
-    """Builds and translates a SAM template; what has not changed since the last time is not built again."""
+    """Builds and translates a SAM template. Unchanged code is not built again."""
     template: dict[str, Any] = yaml_parse(source.read_text())  # type: ignore[no-untyped-call]
     files, folders = {}, {}
     for logical_id, resource in template["Resources"].items():
@@ -75,7 +75,7 @@ def upload(packaged: Package, s3: Any) -> None:
 
 @contextmanager
 def _alone_in(cache: Path) -> Iterator[None]:
-    """Keeps other processes out of the folder: test runs share it, and what one has built is built."""
+    """Locks the folder against other test runs, which share the build."""
     cache.mkdir(parents=True, exist_ok=True)
     with Path(cache, "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -29,6 +29,17 @@ LARGEST_METRICS = 48 * 1024
 LONGEST_DETAIL = 1000
 """Characters."""
 
+RUNBOOK = "functions/RUNBOOK.md"
+"""Where people read it: as the template's mapping Documentation has it."""
+
+_CONSOLES = {
+    "aws": "console.aws.amazon.com",
+    "aws-cn": "console.amazonaws.cn",
+    "aws-eusc": "console.amazonaws-eusc.eu",
+    "aws-us-gov": "console.amazonaws-us-gov.com",
+}
+"""The console's domain by partition: as the template's mapping Console has it."""
+
 _SUBJECT_LENGTH = 99
 """Characters. SNS takes less than 100."""
 
@@ -78,6 +89,8 @@ def completed(run: Run, ending: Ending, new: NewMetrics, detail: str, origin: Or
         "verdict": quality["verdict"],
         "scores": scores(ending.shown),
     }
+    if quality["brief"]:
+        past["why"] = quality["brief"]
     judged = {"why": quality["why"], "differences": quality["differences"]}
     told = {
         "duration_seconds": new.duration_seconds,
@@ -126,14 +139,14 @@ def failed(run: Run, ending: Ending, judgement: Judgement, origin: Origin) -> Ou
         else f"It is not known whether the metrics of {_model(run)} were recomputed.",
         f"Why: {failure['reason']}\n{failure['detail']}",
         f"Scores that Arcanna shows: {in_words(run['baseline'] if ending.shown is None else ending.shown)}",
-        f'What to do: Look up {failure["reason"]} in functions/RUNBOOK.md, section "Runs fail". '
+        f"What to do: Look up {failure['reason']} in the runbook. "
         + (_REQUEST_AGAIN if checked else "You do not have to request the recompute again."),
     ]
     return {
         "reason": failure["reason"],
         "detail": failure["detail"],
         "events": [_event("Recompute Failed", run, {**told, "before": run["baseline"]}, origin)],
-        "notification": _notification("Arcanna recompute failed", run, paragraphs, origin),
+        "notification": _notification(_FAILED, run, paragraphs, origin),
         "result": {
             "outcome": outcome if checked else "not_checked",
             "active_changed": ending.active_changed,
@@ -202,19 +215,40 @@ def _regression(run: Run, ending: Ending, quality: Assessment, origin: Origin) -
         f"Before -> after: {in_words(run['baseline'], ending.shown)}",
         f"What to do: {_CORRECT_OR_ACCEPT}",
     ]
-    return _notification("Arcanna metrics regressed", run, paragraphs, origin)
+    return _notification(_REGRESSED, run, paragraphs, origin)
 
 
-def _notification(what: str, run: Run, paragraphs: list[str], origin: Origin) -> Notification:
+class _Kind(NamedTuple):
+    """What a notification tells, and the section of the runbook about it."""
+
+    title: str
+    section: str
+
+
+_FAILED = _Kind("Arcanna recompute failed", "runs-fail")
+_REGRESSED = _Kind("Arcanna metrics regressed", "a-model-got-worse")
+
+
+def _notification(kind: _Kind, run: Run, paragraphs: list[str], origin: Origin) -> Notification:
     cause = run["cause"]
     run_in_words = (
         f"Updates: {cause['updates']}, the last at {cause['last_at']}\n"
         f"Requested: {run['requested_at']}\n"
-        f"Execution: {origin.execution}"
+        f"Runbook: {RUNBOOK}#{kind.section}\n"
+        f"Execution: {console_link(origin.execution)}"
     )
-    title = f"{what} - job {run['job_id']}, {_model_id(run)}"
+    title = f"{kind.title} - job {run['job_id']}, {_model_id(run)}"
     plain = "".join(character if " " <= character <= "~" else "?" for character in title)
     return {"subject": cut(plain, _SUBJECT_LENGTH), "message": "\n\n".join([*paragraphs, run_in_words])}
+
+
+def console_link(execution: str) -> str:
+    """The execution in the AWS console, by its ARN; the ARN where the partition's console is not known."""
+    _, partition, _, region, *_ = [*execution.split(":"), "", "", "", ""]
+    if partition not in _CONSOLES:
+        return execution
+    page = f"states/home?region={region}#/v2/executions/details/{execution}"
+    return f"https://{region}.{_CONSOLES[partition]}/{page}"
 
 
 def _model(run: Run) -> str:
@@ -231,5 +265,5 @@ _REQUEST_AGAIN = (
 _CORRECT_OR_ACCEPT = (
     "Do not deploy the model. Look at the training data that came last, correct wrong labels and upload the"
     " corrections. The metrics are then recomputed. If the model is to stay as it is, accept it: see"
-    ' layers/README.md, section "Quality gate".'
+    " the runbook."
 )

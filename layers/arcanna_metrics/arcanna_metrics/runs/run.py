@@ -9,7 +9,7 @@ that are deployed by then. So names stay, and what is added later is `NotRequire
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from arcanna_metrics.runs.completion import Status
 from arcanna_metrics.runs.quality import Verdict, read_rules
@@ -108,6 +108,7 @@ class PastRun(TypedDict):
     polls: int
     verdict: Verdict
     scores: dict[str, float | None]  # the overall ones after the run, by the API's names
+    why: NotRequired[str]  # the verdict's first reason in a few words, where it needs one
 
 
 class Failure(TypedDict):
