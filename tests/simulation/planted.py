@@ -26,7 +26,7 @@ from arcanna_metrics.protocol.decide import Decision
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import NO_JOB
 from arcanna_metrics.protocol.services import Services
-from arcanna_metrics.protocol.slots import Holder, Slots
+from arcanna_metrics.protocol.slots import Slots, Taker
 from arcanna_metrics.protocol.transitions import Postponement
 from arcanna_metrics.runs.completion import Judgement, judge
 from arcanna_metrics.runs.run import Check, Result, Run
@@ -235,15 +235,15 @@ def starts_under_new_names(self: Workflow, run_id: str, given: str, number: int 
     _starts(self, f"{run_id}-{next(_identities)}" if number else run_id, given, number)
 
 
-_still_holding = slots.still_holding
+_still_taken = slots.still_taken
 
 
-def counts_unread_holders_as_free(holders: Sequence[Holder], entries: Mapping[Target, Entry]) -> list[Holder]:
+def counts_unread_takers_as_free(takers: Sequence[Taker], entries: Mapping[Target, Entry]) -> list[Taker]:
     """What could not be read does not hold."""
-    return [holder for holder in _still_holding(holders, entries) if holder.target in entries]
+    return [taker for taker in _still_taken(takers, entries) if taker.target in entries]
 
 
-def takes_no_slot(self: Slots, limit: int, holder: Holder) -> bool:
+def takes_no_slot(self: Slots, limit: int, taker: Taker) -> bool:
     """Relies on what it saw at a glance."""
     return self.glance(limit).free > 0
 
@@ -503,9 +503,9 @@ OTHERS = {
     "slots taken at a glance": _planted(
         "6", patches={"arcanna_metrics.protocol.slots.Slots.take": takes_no_slot}, slots=(1, 2)
     ),
-    "unread holders count as free": _planted(
+    "unread takers count as free": _planted(
         "6",
-        patches={"arcanna_metrics.protocol.slots.still_holding": counts_unread_holders_as_free},
+        patches={"arcanna_metrics.protocol.slots.still_taken": counts_unread_takers_as_free},
         rates=IN_PART,
         slots=(1, 2),
     ),
@@ -567,7 +567,7 @@ OTHERS = {
         "8", patches={f"{RECONCILE}._put_off": puts_off_what_does_not_wait}
     ),
     "execution described as soon as it has ended": _planted(
-        "7", patches={f"{TRANSITIONS}.SETTLES": 0.0}, rates={"is aborted": 0.9}
+        "7", patches={f"{TRANSITIONS}.CONSISTENT_AFTER": 0.0}, rates={"is aborted": 0.9}
     ),
     "never started, by a check within the grace": _planted(
         "4",

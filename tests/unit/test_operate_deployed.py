@@ -193,7 +193,7 @@ def test_the_status_has_one_row_for_each_target_and_none_for_the_slots(
     stack.put(Entry(TARGET, fresh_as_of=1e9, history=(past(),)))
     stack.put(Entry(ACTIVE, needed_as_of=2e9, run_id="two", requested_at=1e9, due_at=2e9))
     stack.put(Entry(Target("security-alerts", None), name_of=MODEL.job_id))
-    stack.dynamodb.put_item(TableName=stack.ledger_table, Item={**SLOTS, "holders": {"S": "[]"}})
+    stack.dynamodb.put_item(TableName=stack.ledger_table, Item={**SLOTS, "takers": {"S": "[]"}})
     cause = {"first_at": to_iso(1e9), "updates": 1}
     stack.states.start_execution(
         stateMachineArn=stack.workflow_arn,

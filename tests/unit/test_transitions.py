@@ -13,10 +13,10 @@ from arcanna_metrics.protocol.entry import Element, Entry
 from arcanna_metrics.protocol.transitions import (
     CHECK_UP_INTERVAL,
     CLAIM_LIFETIME,
+    CONSISTENT_AFTER,
     EXAMPLES,
     HISTORY_LENGTH,
     MOST_ELEMENTS,
-    SETTLES,
     Postponement,
     claim,
     emptied,
@@ -277,7 +277,7 @@ def test_satisfied_wish_is_cleared_unless_it_was_raised_since() -> None:
 
 
 def test_report_and_resumption_change_only_number_and_due_time() -> None:
-    assert report(HELD, "run-1", NOW) == replace(HELD, due_at=NOW + SETTLES)
+    assert report(HELD, "run-1", NOW) == replace(HELD, due_at=NOW + CONSISTENT_AFTER)
     assert report(HELD, "run-2", NOW) is None
     assert resume(HELD, 1, NOW + 9) == replace(HELD, resumed=1, due_at=NOW + 9)
 

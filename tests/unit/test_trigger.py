@@ -14,7 +14,7 @@ from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import to_item
 from arcanna_metrics.protocol.reconcile import RESERVE
 from arcanna_metrics.protocol.services import Services
-from arcanna_metrics.protocol.transitions import SETTLES
+from arcanna_metrics.protocol.transitions import CONSISTENT_AFTER
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.trigger import NAP
@@ -314,7 +314,7 @@ def test_reported_status_changes_only_the_due_time(scene: Scene, status: str) ->
     scene.clock.now += 10
 
     assert scene.deliver(ended(status)) == []
-    assert scene.entry() == replace(before, rev=before.rev + 1, due_at=scene.clock.now + SETTLES)
+    assert scene.entry() == replace(before, rev=before.rev + 1, due_at=scene.clock.now + CONSISTENT_AFTER)
 
 
 def test_reported_end_does_not_postpone_an_overdue_look(scene: Scene) -> None:

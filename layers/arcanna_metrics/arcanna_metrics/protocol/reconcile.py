@@ -17,7 +17,7 @@ from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.holding import look_after
 from arcanna_metrics.protocol.mailbox import forward
 from arcanna_metrics.protocol.services import Services
-from arcanna_metrics.protocol.slots import Holder
+from arcanna_metrics.protocol.slots import Taker
 from arcanna_metrics.protocol.start import start
 from arcanna_metrics.targets import Target
 
@@ -49,7 +49,7 @@ def _has_vacancy(services: Services, remaining: Callable[[], float]) -> bool:
     if not limit:
         return True
     vacancy = services.slots.glance(limit)
-    due = [entry.target for entry in vacancy.holding if isinstance(_decide(services, entry), CheckUp)]
+    due = [entry.target for entry in vacancy.taken_by if isinstance(_decide(services, entry), CheckUp)]
     _reconcile_all(services, due, remaining)
     return vacancy.free > 0 or (bool(due) and services.slots.glance(limit).free > 0)
 
@@ -107,7 +107,7 @@ def _start(services: Services, entry: Entry) -> Step:
         return "nothing"  # somebody else was faster
     with of_run(run_id, *target, entry.cause, services.workflow.arn(run_id)):
         try:
-            if slots and not services.slots.take(slots, Holder(run_id, target)):
+            if slots and not services.slots.take(slots, Taker(run_id, target)):
                 _give_back(services, claimed, None)
                 return "no slot"
             start(services, claimed)

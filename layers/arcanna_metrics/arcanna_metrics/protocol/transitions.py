@@ -38,7 +38,7 @@ CLAIM_LIFETIME = 300.0
 CHECK_UP_INTERVAL = 3600.0
 """Seconds between two looks at an execution of which nothing is reported."""
 
-SETTLES = 10.0
+CONSISTENT_AFTER = 10.0
 """Seconds after an execution's end until Step Functions tells of it wherever it is asked."""
 
 Transition = Callable[[Entry], Entry | None]
@@ -152,7 +152,7 @@ def hold(entry: Entry, run_id: str, number: int, now: float) -> Entry | None:
     """Makes the claim the execution's own; None if the claim or the execution's number was taken over."""
     if (entry.run_id, entry.resumed) != (run_id, number):
         return None
-    if entry.due_at is not None and entry.due_at <= now + SETTLES:  # the end may be reported already
+    if entry.due_at is not None and entry.due_at <= now + CONSISTENT_AFTER:  # the end may be reported already
         return replace(entry, held=True)
     return replace(entry, held=True, due_at=now + CHECK_UP_INTERVAL)
 
@@ -210,7 +210,7 @@ def report(entry: Entry, run_id: str, now: float) -> Entry | None:
     """
     if entry.run_id != run_id:
         return None
-    return look_again(entry, min(now + SETTLES, later(-inf, entry.due_at)))
+    return look_again(entry, min(now + CONSISTENT_AFTER, later(-inf, entry.due_at)))
 
 
 def look_again(entry: Entry, at: float) -> Entry:
