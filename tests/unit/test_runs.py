@@ -32,6 +32,15 @@ def ended(check: Check) -> dict[str, Any]:
     return cast("dict[str, Any]", check["outcome"])
 
 
+PAST_RUN = {
+    "run_id": "run-1",
+    "cause": "upload",
+    "requested_at": "2025-01-15T14:30:00.000Z",
+    "duration_seconds": 60,
+    "polls": 3,
+    "verdict": "regressed",
+    "scores": {"overall_accuracy": 0.9, "overall_recall": None},
+}
 RESULT = ended(failed_at_start(RUN, "Rejected", "no such model", origin()))["result"]
 
 
@@ -133,6 +142,14 @@ def test_workflow_data_is_read_unchanged() -> None:
     assert parse("run", RUN, Run) == RUN
     assert parse("check", first_check(RUN), Check) == first_check(RUN)
     assert parse("result", RESULT, Result) == RESULT
+
+
+@pytest.mark.parametrize("more", [{}, {"why": "recall fell"}])
+def test_result_of_a_completed_run_is_read_with_and_without_a_reason(more: dict[str, Any]) -> None:
+    result = {**RESULT, "outcome": "completed", "past_run": PAST_RUN | more, "failure": None}
+    assert parse("result", result, Result) == result
+    with pytest.raises(BadInput, match=r"result\.past_run\.why must be a JSON string"):
+        parse("result", {**result, "past_run": PAST_RUN | {"why": 7}}, Result)
 
 
 def test_unknown_fields_are_kept() -> None:

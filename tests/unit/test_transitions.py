@@ -18,6 +18,7 @@ from arcanna_metrics.protocol.transitions import (
     HISTORY_LENGTH,
     MOST_ELEMENTS,
     Postponement,
+    back_in_line,
     claim,
     emptied,
     give_back,
@@ -460,6 +461,7 @@ def stepped(entry: Entry, step: str, now: float) -> Entry | None:
         "give back": lambda: give_back(entry, run_id, PACE, None),
         "take back": lambda: take_back(entry, PACE, later) if run_id else None,
         "postpone": lambda: postpone(entry, PACE, later),
+        "back in line": lambda: back_in_line(entry, now, PACE),
         "report": lambda: report(entry, run_id, now) if run_id else None,
         "resume": lambda: resume(entry, entry.resumed + 1, now) if entry.held else None,
         "satisfied": lambda: satisfied(entry, run_id, now - 30, PACE),
@@ -473,7 +475,8 @@ def stepped(entry: Entry, step: str, now: float) -> Entry | None:
 
 STEPS = [
     "update", "late update", "by hand", "share", "wish", "claim", "hold", "give back", "take back",
-    "postpone", "report", "resume", "satisfied", "release completed", "release failed", "release not_checked",
+    "postpone", "back in line",
+    "report", "resume", "satisfied", "release completed", "release failed", "release not_checked",
 ]  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """Logs and metrics, shared by both functions.
 
-The metrics are documented in the README. Their dimension is the service. For graphs, the results of runs have
-the job as a dimension too, and failed runs their reason; alarms watch all jobs together. CloudWatch bills
-every value of a dimension as a metric of its own. So other metrics have no job, and none has the model: model
-ids change with every training.
+events/README.md documents the metrics. Their dimension is the service. For graphs, the results of runs also
+have the job, and failed runs the reason. Alarms watch all jobs together. CloudWatch bills every value of a
+dimension as a metric of its own, so other metrics do not have the job, and no metric has the model: model ids
+change with every training.
 """
 
 import json
@@ -43,7 +43,7 @@ def said(error: Exception) -> dict[str, str]:
 
 
 def failed(message: str, error: Exception, **extra: object) -> None:
-    """Logs an error of any kind, with where it came from. What passes by itself is counted by its reason."""
+    """Logs an error with its traceback. RetryLater is also counted, by its reason."""
     logger.error(message, exc_info=error, extra=said(error) | extra)
     if isinstance(error, RetryLater):
         count(type(error).__name__)
@@ -81,7 +81,7 @@ def run_ended(check: Check) -> None:
 
 
 def attempt_failed(message: str, error: RetryLater, target: Target | None = None) -> None:
-    """Logs and counts, by its reason, what failed and will be tried again."""
+    """Logs and counts, by its reason, an attempt that failed and will be made again."""
     logger.warning(message, extra=(target._asdict() if target else {}) | said(error))
     count(type(error).__name__)
 

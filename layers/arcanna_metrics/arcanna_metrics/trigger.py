@@ -32,10 +32,10 @@ from arcanna_metrics.times import to_iso
 from arcanna_metrics.updates import Update
 
 FAN_OUT = 100
-"""Targets of one schedule that are recorded at once; for more, each is asked for by a message of its own."""
+"""Targets of one schedule that are recorded at once. If there are more, each gets a message of its own."""
 
 NAP = 5.0
-"""Seconds for which it pays to wait for what was recorded: the next sweep may be a minute away."""
+"""Seconds that an invocation waits until what it has recorded is due: the next sweep may be a minute away."""
 
 
 class Recorded(NamedTuple):
@@ -83,9 +83,9 @@ class Trigger:
         self._sleep = sleep
 
     def handle_batch(self, records: Iterable[Mapping[str, Any]], remaining: Callable[[], float]) -> list[str]:
-        """A batch of the updates queue. Returns the ids of the messages that must come again.
+        """Handles a batch of messages of the updates queue. Returns the ids of those to deliver again.
 
-        Those are only the ones that could not be recorded. A message that is recorded is done with.
+        These are the messages that could not be recorded. A recorded message is done with.
         """
         intake = _Intake()
         again: list[str] = []
@@ -97,7 +97,7 @@ class Trigger:
                 self._sort(read_json(message["body"], sent_at), intake, message_id)
             except BadInput as error:
                 unusable[message_id] = DeadLetter(message["body"], type(error).__name__, str(error))
-            except Exception as error:  # noqa: BLE001  # a bug that one message meets holds no other back
+            except Exception as error:  # noqa: BLE001  # a bug that one message meets must not stop the others
                 failed("message stays in the queue", error, message_id=message_id)
                 again.append(message_id)
         again += self._dead_letter_all(unusable)
@@ -107,7 +107,7 @@ class Trigger:
         return again
 
     def handle_event(self, event: object, remaining: Callable[[], float]) -> list[Recorded]:
-        """An event by direct invocation. Raises BadInput, ConfigurationError and AwsUnavailable."""
+        """Handles an event of a direct invocation. Raises BadInput, ConfigurationError and AwsUnavailable."""
         intake = _Intake()
         self._sort(read(event, self._services.clock()), intake, "")
         for error in self._record_all(intake, remaining).values():
@@ -118,7 +118,7 @@ class Trigger:
         ]
 
     def look(self, remaining: Callable[[], float], recorded: Iterable[Target]) -> None:
-        """Sees to what is due. The caller has done its own work, so no error is the caller's."""
+        """Does what is due. Raises nothing, because the caller's own work is done."""
         with _as_a_hint("look cut short"):
             look(self._services, remaining, recorded)
 
@@ -154,7 +154,7 @@ class Trigger:
         return updates
 
     def _scheduled(self, schedule: AllTargets) -> list[Update]:
-        """What a schedule asks for; nothing if it was so much that it is asked for by messages."""
+        """The updates that a schedule asks for. If there are many, each is sent to the queue instead."""
         updates = self._routes().scheduled(schedule, self._ledger.jobs(), self._stale_after)
         logger.info("schedule", targets=len(updates))
         if len(updates) <= FAN_OUT:
@@ -189,19 +189,19 @@ class Trigger:
                 if entry := self._ledger.apply(target, record):
                     intake.recorded[target] = entry
                 logger.info("updates recorded", updates=len(updates), extra=target._asdict())
-            except Exception as error:  # noqa: BLE001  # nor does a bug that one target meets
+            except Exception as error:  # noqa: BLE001  # nor a bug that one target meets
                 failed("updates stay in the queue", error, **target._asdict())
                 errors[target] = error
         return errors
 
     def _reconcile(self, intake: _Intake, remaining: Callable[[], float]) -> None:
-        """Looks at what is due. What this misses, the next sweep does not."""
+        """Does what is due. The next sweep does what this leaves undone."""
         for ended in intake.ended:
             report = partial(transitions.report, run_id=ended.run_id, now=self._services.clock())
             with _as_a_hint("report not noted"):
                 self._ledger.apply(ended.target, report)
         waits = False
-        if intake.sweep:  # whatever else there is: alarms need the gauges most while updates keep coming
+        if intake.sweep:  # also beside other messages: alarms need the gauges most while updates keep coming
             with _as_a_hint("sweep cut short"):
                 waits = self._sweeper.sweep(remaining)
         if intake.recorded or waits:
@@ -220,7 +220,7 @@ class Trigger:
 
 @contextmanager
 def _as_a_hint(failure: str) -> Iterator[None]:
-    """What only hurries things may fail: the message is recorded, and the next sweep looks again."""
+    """Logs an error of something that only makes things faster: the next sweep does it again."""
     try:
         yield
     except Exception as error:  # noqa: BLE001

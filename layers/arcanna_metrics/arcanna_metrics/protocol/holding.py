@@ -41,7 +41,7 @@ def release(services: Services, run: Run, number: int, result: Result) -> bool:
 
 
 def look_after(services: Services, entry: Entry) -> None:
-    """Sees to it that an execution follows the run that holds the entry, or takes the target back."""
+    """Makes sure that an execution follows the run that holds the entry, or takes the target back."""
     ledger, workflow, now = services.ledger, services.workflow, services.clock()
     run_id, number = entry.run_id or "", entry.resumed
     execution = workflow.describe(run_id, number)

@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 ACTIVE = " "
-"""Stands for a job's active model in the key: no id is blank."""
+"""Stands for a job's active model in the key. An id is never blank."""
 
 NO_JOB = " "
-"""The job_id of items that are no entries: no job's id is blank."""
+"""The job_id of items that are not entries. A job's id is never blank."""
 
 DUE_INDEX = "due"
 
 FORGET_AFTER = 400 * 86400
-"""Seconds until an entry is forgotten for which nothing waits or runs: models of that age are long gone."""
+"""Seconds after its last write until an entry is deleted for which nothing waits or runs."""
 
 CONTENTION = 20
-"""How often a write is tried again because the entry has changed meanwhile."""
+"""How often a write is tried that another writer keeps getting ahead of."""
 
 BATCH = 100
 """Items, DynamoDB's own limit for one BatchGetItem."""
@@ -127,8 +127,11 @@ class Ledger:
                 yield from found["Items"]
 
     def jobs(self) -> set[str]:
-        """The jobs that a schedule is for. Not those of which nothing was ever recomputed and the last run
-        failed, which were mistyped, nor names, but for those whose id nobody could tell."""
+        """The jobs that a schedule is for.
+
+        A job whose only runs have failed was mistyped, and is left out. So is a name, unless its job's id is
+        unknown and a run of the name has completed.
+        """
         with aws_call("read the ledger"):
             pages = self._dynamodb.get_paginator("scan").paginate(
                 TableName=self._table, ProjectionExpression="job_id, fresh_as_of, failed_as_of, name_of"
@@ -150,7 +153,8 @@ def _is_scheduled(item: Mapping[str, Any]) -> bool:
 def swap_item(dynamodb: "DynamoDBClient", table: str, item: dict[str, Any], rev: int) -> bool:
     """Puts an item where one of that `rev` stands, none if it is 0; False if it is another by now.
 
-    A write whose answer is lost is repeated by boto3, and then refused by its own effect: that has been made.
+    boto3 repeats a write whose answer is lost. If the first one took effect, DynamoDB refuses the second, and
+    the item that is there is the one to write: then the write counts as made.
     """
     expected: dict[str, Any] = (
         {"ConditionExpression": "rev = :rev", "ExpressionAttributeValues": {":rev": {"N": str(rev)}}}
@@ -191,7 +195,7 @@ _DOCUMENTS = ("quality_reference", "last_failure")
 
 
 def to_item(entry: Entry, rev: int) -> dict[str, Any]:
-    """The entry as DynamoDB's item; what is never, none or empty is left out."""
+    """The entry as DynamoDB's item, without empty attributes."""
     item: dict[str, Any] = {**key_of(entry.target), "rev": {"N": str(rev)}}
     for name in _TIMES:
         if (at := getattr(entry, name)) is not None:
@@ -214,7 +218,7 @@ def to_item(entry: Entry, rev: int) -> dict[str, Any]:
 
 
 def to_entry(target: Target, item: Mapping[str, Any]) -> Entry:
-    """The entry of an item; an item without attributes is one of which nothing is known."""
+    """The entry of an item. An empty item gives an entry of which nothing is known."""
     fields: dict[str, Any] = {name: from_iso(item[name]["S"]) for name in _TIMES if name in item}
     fields |= {name: int(item[name]["N"]) for name in (*_NUMBERS, "rev") if name in item}
     fields |= {name: item[name]["S"] for name in _TEXTS if name in item}

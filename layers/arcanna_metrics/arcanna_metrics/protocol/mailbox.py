@@ -1,4 +1,4 @@
-"""Jobs by name: what arrives under a job's name is recorded under its id, so that a job has one entry."""
+"""Jobs by name: updates under a job's name are recorded under its id, so that each job has one entry."""
 
 from dataclasses import replace
 from functools import partial
@@ -11,10 +11,11 @@ from arcanna_metrics.targets import Target, is_id
 
 
 def forward(services: Services, mailbox: Entry) -> Target | None:
-    """Records what waits under the job's id, and returns that target; None if the run is the entry's own.
+    """Records the waiting updates of a name under the job's id, and returns that target.
 
-    The name is looked up every time, since names are reused. Where it cannot be, the id counts that the
-    platform last answered with; where there is none, the run is the name's own, and its answer tells.
+    None if the entry has an id already, or if the id is not known: then the run belongs to the name's entry.
+    The name is looked up every time, because names are reused. If the key must not look names up, the id
+    counts that the platform last answered with.
     """
     name, model_id = mailbox.target
     if is_id(name):

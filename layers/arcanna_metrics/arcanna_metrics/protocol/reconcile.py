@@ -1,7 +1,7 @@
 """Level-triggered, as controllers are: read one entry, decide by a pure function, do one thing.
 
-May be called at any time, by anybody, any number of times, and does nothing where nothing is due. Those who
-call are hints: after recording, at the end of a run, and in a sweep every minute.
+It may be called at any time and any number of times, and does nothing if nothing is due. It is called after
+recording, at the end of a run, and in a sweep every minute. All but the sweep only make things faster.
 """
 
 from collections.abc import Callable, Iterable
@@ -30,21 +30,21 @@ MOST_FAILURES = 3
 Step = Literal["nothing", "done", "failed", "no slot"]
 
 _OF_ONE_TARGET = (PlatformBusy, UndocumentedAnswer, ActiveModelChanged)
-"""Errors after which others need not fail likewise."""
+"""Errors that concern one target: the look goes on with the next one."""
 
 
 def look(services: Services, remaining: Callable[[], float], recorded: Iterable[Target] = ()) -> None:
-    """Sees to what is due, the longest due first, while there are slots and time.
+    """Does what is due, the longest due first, while there are slots and time.
 
-    `remaining` tells the invocation's remaining seconds. `recorded` may be due without being in the index
-    yet, and come last. Raises AwsUnavailable where it cannot be read what is due.
+    `remaining` returns the invocation's remaining seconds. The `recorded` targets come last: they may be due
+    before the index shows them. Raises AwsUnavailable if the index cannot be read.
     """
     if _has_vacancy(services, remaining):
         _reconcile_all(services, chain(services.ledger.due(services.clock()), recorded), remaining)
 
 
 def _has_vacancy(services: Services, remaining: Callable[[], float]) -> bool:
-    """Whether a slot is free, also after a look at the runs that hold them, where that is due."""
+    """Whether a slot is free. If none is, check-ups that are due may free some."""
     limit = services.settings("").pace.slots
     if not limit:
         return True
@@ -71,7 +71,7 @@ def _reconcile_all(services: Services, targets: Iterable[Target], remaining: Cal
 
 
 def reconcile(services: Services, target: Target) -> Step:
-    """Does the one thing that is due for the target, if any. Errors are logged, and put it off."""
+    """Does the one thing that is due for the target, if any. An error is logged, and postpones the target."""
     try:
         return _reconcile(services, services.ledger.read(target))
     except RetryLater as error:
@@ -93,7 +93,7 @@ def _reconcile(services: Services, entry: Entry) -> Step:
             look_after(services, entry)
             return "done"
     right = transitions.settled(entry, services.pace(entry))
-    if right.due_at != entry.due_at:  # the pace is another one since
+    if right.due_at != entry.due_at:  # the pace has changed
         services.ledger.swap(entry, right)
     return "nothing"
 
@@ -138,8 +138,8 @@ def _put_off(services: Services, target: Target, error: Exception) -> None:
         if isinstance(_decide(services, entry), Start | CheckUp):  # unless somebody else has seen to it
             again = services.postponement(entry, error)
             services.ledger.swap(entry, transitions.postpone(entry, services.pace(entry), again))
-    except Exception as again_error:  # noqa: BLE001  # the next look meets it as it was
-        logger.error("entry not postponed", extra=target._asdict() | said(again_error))
+    except Exception as second:  # noqa: BLE001  # the entry stays due as it was
+        logger.error("entry not postponed", extra=target._asdict() | said(second))
 
 
 def _failed(error: RetryLater, target: Target) -> Step:

@@ -1,8 +1,8 @@
 """How many recomputes may be under way at once: a counting semaphore without a counter.
 
-One item lists who has taken a slot. Nobody gives one back: where all are taken, the takers' entries are
-read, and a slot is free if and only if its taker's entry has another run, or none. So short runs free their
-slots at once, and a crash leaves nothing behind.
+One item lists the runs that have taken a slot. Nobody gives a slot back. When all are taken, the takers'
+entries are read, and a slot is free if and only if its taker's entry has another run, or none. So short runs
+free their slots at once, and a crash leaves nothing behind.
 """
 
 import json
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 MOST_UNREAD = 100
-"""Takers that are listed before somebody looks which of them are gone: an item has 400 KB."""
+"""Takers in the list until those whose runs have ended are removed: an item has 400 KB."""
 
 KEY = {"job_id": {"S": NO_JOB}, "model_id": {"S": "slots"}}
 
@@ -32,7 +32,7 @@ class Taker(NamedTuple):
 
 
 class Vacancy(NamedTuple):
-    """How many slots are free, and the entries that hold the others, as far as they were read."""
+    """How many slots are free, and the entries of the other slots' takers, as far as they were read."""
 
     free: int
     taken_by: Sequence[Entry] = ()
@@ -47,7 +47,7 @@ class Slots:
         self._ledger = ledger
 
     def glance(self, limit: int) -> Vacancy:
-        """What is free of `limit` slots; takes none."""
+        """How many of `limit` slots are free. Takes none."""
         _, takers = self._read()
         if len(takers) < limit:
             return Vacancy(limit - len(takers))
@@ -89,7 +89,7 @@ class Slots:
 def still_taken(takers: Sequence[Taker], entries: Mapping[Target, Entry]) -> list[Taker]:
     """The takers whose entries still have their run.
 
-    An entry that could not be read counts as holding, rather than that there be too many runs.
+    If an entry could not be read, its slot counts as taken: too few runs are better than too many.
     """
     return [
         taker

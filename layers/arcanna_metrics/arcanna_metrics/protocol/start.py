@@ -18,18 +18,18 @@ from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics.workflow import input_of
 
 CLOCK_MARGIN = 3600.0
-"""Seconds that the platform's clock may be ahead. A timestamp beyond proves nothing about freshness."""
+"""Seconds that the platform's clock may be ahead. A later timestamp does not prove fresh metrics."""
 
 LARGEST_EXAMPLES = 6 * 1024
 """Bytes of JSON. A key and a version have up to 1,024 bytes each, but usually a tenth of that."""
 
 
 def start(services: Services, claimed: Entry) -> None:
-    """Makes the claim a run, or gives it back where the platform's metrics are as new as they are wanted.
+    """Makes the claim a run, or gives it back if the platform's metrics are as new as a wish asks for.
 
-    What the workflow needs is built before the request, so that no request is made that could not be
-    followed. A request that the platform rejects makes a run that has failed: the workflow tells of it and
-    releases the target as ever. Raises RetryLater; the caller then gives the claim back.
+    Everything that the workflow needs is built before the request, so that every request is followed. If the
+    platform rejects the request, the run has failed: the workflow tells people and releases the target, as it
+    does for every run. Raises RetryLater; the caller then gives the claim back.
     """
     arcanna, (job_id, model_id) = services.arcanna, claimed.target
     settings = services.settings(job_id)
@@ -63,7 +63,7 @@ def start(services: Services, claimed: Entry) -> None:
 
 
 def new_run(claimed: Entry, model_id: str | None, settings: JobSettings) -> Run:
-    """The run that has claimed the entry, before the platform is asked for anything about its model."""
+    """The run that has claimed the entry, before its baseline is read and its recompute requested."""
     pace, gate = settings
     asked, reference = claimed.requested_at or 0.0, claimed.quality_reference or {}
     return {

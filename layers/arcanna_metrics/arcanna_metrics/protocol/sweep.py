@@ -1,4 +1,4 @@
-"""What a sweep does with all that waits or runs, every minute: measure it, and put right when it is due."""
+"""The sweep's own work, every minute: it measures what waits and runs, and corrects when targets are due."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,10 +18,10 @@ class Sweeper:
         self._pace: Pace | None = None  # the one by which all that waits is due
 
     def sweep(self, remaining: Callable[[], float]) -> bool:
-        """Emits the gauges that alarms watch; False where nothing waits or runs. Raises AwsUnavailable.
+        """Emits the gauges that alarms watch; False if nothing waits or runs. Raises AwsUnavailable.
 
-        A pace that has changed reaches what already waits, such as a lower spacing. What was put off by an
-        outage gets its place back, so that the oldest goes first.
+        A changed pace, such as a lower spacing, is applied to targets that already wait. Targets whose
+        backoff is over get their place in the order back.
         """
         listed, now = self._services.ledger.waiting_or_running(), self._services.clock()
         if not listed:

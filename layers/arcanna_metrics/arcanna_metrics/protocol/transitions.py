@@ -30,16 +30,16 @@ from arcanna_metrics.updates import WHOLE, Update
 EXAMPLES = 5
 HISTORY_LENGTH = 10
 MOST_ELEMENTS = 1000
-"""Updates in a batch: some 60 KB of the 400 KB that an item may have. Beyond, an update is simply needed."""
+"""Updates in a batch: some 60 KB of the 400 KB that an item may have. A further update is needed at once."""
 
 CLAIM_LIFETIME = 300.0
-"""Seconds, more than an invocation lives and its StartExecution may travel."""
+"""Seconds: longer than an invocation lives and its StartExecution may take."""
 
 CHECK_UP_INTERVAL = 3600.0
-"""Seconds between two looks at an execution of which nothing is reported."""
+"""Seconds between two looks at an execution whose end is not reported."""
 
 CONSISTENT_AFTER = 10.0
-"""Seconds after an execution's end until Step Functions tells of it wherever it is asked."""
+"""Seconds after an execution's end until every answer of Step Functions shows it."""
 
 Transition = Callable[[Entry], Entry | None]
 
@@ -61,7 +61,7 @@ def settled(entry: Entry, pace: Pace) -> Entry:
 
 
 def record(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
-    """Notes updates and wishes of the target. What is covered, or known to wait, changes nothing."""
+    """Notes updates and wishes of the target. Those that are covered or known already change nothing."""
     overrides = any(update.by_hand and update.happened_at > entry.watermark for update in updates)
     if overrides and entry.retry_at is not None:
         entry = settled(replace(entry, retry_at=None), pace)
@@ -69,7 +69,7 @@ def record(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
 
 
 def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
-    """What waits by those of the updates that are news to the entry."""
+    """The updates that are neither covered nor known to the entry, as an entry of their own."""
     known = {element.identity for element in entry.batch}
     waits_until = later(entry.watermark, entry.needed_as_of)
     needs: list[tuple[float, Update]] = []
@@ -108,7 +108,7 @@ def _is_granted(entry: Entry, as_of: float, at: float) -> bool:
 
 
 def receive(entry: Entry, arrived: Entry, pace: Pace) -> Entry:
-    """Adds what waits in `arrived`: news of the target, or what has come under its job's name."""
+    """Adds what waits in `arrived`: new updates of the target, or those recorded under its job's name."""
     known = {element.identity for element in entry.batch}
     more = [element for element in arrived.batch if element.identity not in known]
     room = max(0, MOST_ELEMENTS - len(entry.batch))
@@ -160,7 +160,7 @@ def hold(entry: Entry, run_id: str, number: int, now: float) -> Entry | None:
 def give_back(entry: Entry, run_id: str, pace: Pace, postponement: Postponement | None) -> Entry | None:
     """Undoes a claim that led to no run; None if its execution holds the target after all.
 
-    Without a postponement the target is due as it was before: others took the last slot, say.
+    Without a postponement the target is due as it was before, for example because no slot was free.
     """
     if entry.run_id != run_id or entry.held:
         return None
@@ -168,7 +168,7 @@ def give_back(entry: Entry, run_id: str, pace: Pace, postponement: Postponement 
 
 
 def take_back(entry: Entry, pace: Pace, postponement: Postponement | None) -> Entry:
-    """Frees a target whose run nobody follows any more."""
+    """Frees a target whose run has no execution that will release it."""
     free = _freed(entry)
     return settled(free, pace) if postponement is None else postpone(free, pace, postponement)
 
@@ -204,9 +204,9 @@ def satisfied(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry 
 
 
 def report(entry: Entry, run_id: str, now: float) -> Entry | None:
-    """Has somebody look at the execution of a run, because its end was reported, once it shows as ended.
+    """Makes a look due at a run whose execution is reported to have ended, once all answers show its end.
 
-    Never later than somebody looks in any case.
+    A look that is due earlier stays so.
     """
     if entry.run_id != run_id:
         return None
@@ -214,12 +214,12 @@ def report(entry: Entry, run_id: str, now: float) -> Entry | None:
 
 
 def look_again(entry: Entry, at: float) -> Entry:
-    """Has somebody look at the execution of the run that holds the target, at that time."""
+    """Makes the next look at the run's execution due at that time."""
     return replace(entry, due_at=at)
 
 
 def resume(entry: Entry, number: int, at: float) -> Entry:
-    """Has the execution of that number follow the run; `at` is when somebody looks whether it does."""
+    """Makes the execution of that number the one that follows the run. The next look at it is due `at`."""
     return replace(entry, resumed=number, due_at=at)
 
 
@@ -228,11 +228,11 @@ def release(
 ) -> Entry | None:
     """Lets the target go at the end of its run, and remembers how that ended; None if it was taken over.
 
-    Only the execution of the entry's number may do so. One that was aborted may have left this call on its
-    way, which must not release the target under the execution that follows the run in its place.
+    Only the execution of the entry's number may release. An aborted execution may have left a release on its
+    way. That release must not free the target of the execution that has replaced it.
 
-    No watermark moves where another model has become the job's active one, which has no new metrics yet, nor
-    where the run could not be checked: then it was one more attempt.
+    No watermark moves if another model has become the job's active one, because that model has no new metrics
+    yet, or if the run could not be checked, which counts as a failed attempt.
     """
     if (entry.run_id, entry.resumed) != (run["run_id"], number):
         return None
@@ -263,7 +263,7 @@ def _remembering(entry: Entry, run: Run, result: Result) -> Entry:
 
 
 def _without_those_of(entry: Entry, run: Run) -> Entry:
-    """Without the updates and examples that the run was for, as far as people are shown what waits."""
+    """Without the updates and examples of the run, so that people see only what still waits."""
     if not entry.dirty:
         return entry
     shown = [tuple(example.values()) for example in run["cause"]["examples"]]

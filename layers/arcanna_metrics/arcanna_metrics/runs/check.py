@@ -56,7 +56,7 @@ def parse_event(event: object) -> Given:
 
 
 def first_check(run: Run) -> Check:
-    """How a run stands whose recompute is about to be requested."""
+    """The check of a run whose recompute is about to be requested."""
     pace = run["pace"]
     wait = next_wait(0.0, run["durations"], shortest=pace["shortest_poll"], longest=pace["longest_poll"])
     return {
@@ -71,13 +71,13 @@ def first_check(run: Run) -> Check:
 
 
 def failed_at_start(run: Run, reason: str, detail: str, origin: Origin) -> Check:
-    """How a run stands whose recompute was refused: its workflow only tells that it failed."""
+    """The check of a run whose recompute was refused: its workflow only tells people that it failed."""
     outcome = failed(run, Ending(polls=0), Judgement("failed", reason, detail), origin)
     return _ended(first_check(run), "failed", outcome)
 
 
 def not_checked(run: Run, last: Check, origin: Origin) -> Check:
-    """How a run stands whose status check could not be made, however often the workflow tried."""
+    """The last check of a run whose status check failed at every try of the workflow."""
     return _ended(last, "failed", failed(run, Ending(last["polls"]), NOT_CHECKED, origin))
 
 

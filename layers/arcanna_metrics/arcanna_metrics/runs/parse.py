@@ -6,6 +6,7 @@ from typing import (
     Annotated,
     Any,
     Literal,
+    NotRequired,
     TypeVar,
     Union,
     cast,
@@ -47,6 +48,8 @@ def _check(name: str, value: Any, of: Any) -> None:
             parts[1](value)
         except (ValueError, BadInput, ConfigurationError) as error:
             raise BadInput(f"{name} must not be {value!r:.64}: {error}") from error
+    elif kind is NotRequired:
+        _check(name, value, parts[0])
     elif kind in (Union, UnionType):
         if value is not None:
             _check(name, value, parts[0])

@@ -130,7 +130,7 @@ class Result(TypedDict):
     outcome: OutcomeName
     active_changed: bool  # the target is the job's active model, and that is another one now, or may be
     past_run: PastRun | None  # null unless the run completed
-    reference: Figures | None  # what the model's next metrics are compared with; null likewise
+    reference: Figures | None  # what the model's next metrics are compared with; null unless completed
     failure: Failure | None  # null if the run completed
 
 
