@@ -1,6 +1,5 @@
 """trigger_recompute: training-data updates come in, recompute runs go out."""
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 
 from arcanna_metrics.aws import BOUNDED
+from arcanna_metrics.environment import Environment
 from arcanna_metrics.intake.queues import Queues
-from arcanna_metrics.intake.route_source import RouteSource
 from arcanna_metrics.observability import logger, metrics, run_ended
 from arcanna_metrics.platform.connect import arcanna
 from arcanna_metrics.platform.preflight import Finding, LookUp, look_up, preflight
@@ -22,9 +21,8 @@ from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.runs.check import not_checked, parse_event
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.parse import parse
-from arcanna_metrics.runs.quality import parse as parse_gate
 from arcanna_metrics.runs.run import Result, Run
-from arcanna_metrics.settings import Environment, JobSettings, Pace
+from arcanna_metrics.settings_source import SettingsSource
 from arcanna_metrics.targets import Target, identifier
 from arcanna_metrics.trigger import Trigger
 from arcanna_metrics.workflow import Workflow
@@ -44,25 +42,23 @@ def services() -> Services:
     ledger = Ledger(dynamodb, table, time.time)
     workflow = Workflow(boto3.client("stepfunctions", config=BOUNDED), env.text("WORKFLOW_ARN"))
     slots, bus = Slots(dynamodb, table, ledger), env.text("EVENT_BUS_NAME")
-    return Services(ledger, slots, workflow, arcanna(env), _settings(env), bus, time.time)
+    return Services(ledger, slots, workflow, arcanna(env), settings_source(env), bus, time.time)
 
 
 @cache
 def trigger() -> Trigger:
-    """Built likewise."""
+    """Built at the first invocation, too. Raises ConfigurationError."""
     env = Environment(os.environ)
     queues = Queues(
         boto3.client("sqs", config=BOUNDED), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL")
     )
-    routes = RouteSource(boto3.client("ssm", config=BOUNDED), env.text("ROUTES_PARAMETER"), time.time)
-    return Trigger(services(), queues, routes, env.seconds("STALE_AFTER_SECONDS"), time.sleep)
+    return Trigger(services(), queues, time.sleep)
 
 
-def _settings(env: Environment) -> Callable[[str], JobSettings]:
-    text = env.text("QUALITY_GATE")
-    parse_gate(text)
-    same = JobSettings(Pace.of(env), json.loads(text))
-    return lambda job_id: same
+def settings_source(env: Environment) -> SettingsSource:
+    """The settings of the stack's SSM parameter. Raises ConfigurationError."""
+    ssm, lag = boto3.client("ssm", config=BOUNDED), env.seconds("VISIBILITY_LAG_SECONDS")
+    return SettingsSource(ssm, env.text("SETTINGS_PARAMETER"), lag, time.time)
 
 
 def look_around(remaining: Callable[[], float]) -> list[Finding]:
@@ -71,8 +67,7 @@ def look_around(remaining: Callable[[], float]) -> list[Finding]:
     Raises ConfigurationError.
     """
     env = Environment(os.environ)
-    routes = RouteSource(boto3.client("ssm", config=BOUNDED), env.text("ROUTES_PARAMETER"), time.time)
-    return preflight(arcanna(env), routes.newest, remaining)
+    return preflight(arcanna(env), settings_source(env).newest, remaining)
 
 
 def look_up_target(job_id: object, model_id: object) -> LookUp:

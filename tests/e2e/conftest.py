@@ -1,4 +1,4 @@
-"""One installation for all end-to-end tests of a worker; each test uses models of its own."""
+"""One installation for all end-to-end tests of a pytest worker. Each test uses its own models."""
 
 import itertools
 from collections.abc import Iterator

@@ -29,10 +29,11 @@ from tests.e2e.scene import (
     TRIGGER,
     TRIGGER_ROLE,
     Scene,
-    edited_routes,
+    edited_settings,
     restart,
     send,
     settle,
+    write_settings,
 )
 from tests.e2e.steps import (
     DENIED,
@@ -56,12 +57,7 @@ from tests.support.local_cloud.cloud import OPERATOR, REGION
 from tests.support.waiting import eventually
 
 SLOTS = 8
-PARAMETERS = {
-    "MaximumRecomputes": str(SLOTS),
-    "RetryAttempts": "1",
-    "StartGraceSeconds": "6",
-    "RunDeadlineSeconds": "30",
-}
+PACE = {"slots": SLOTS, "start_grace_seconds": 6, "deadline_seconds": 30}
 VISIBILITY = "15"
 """Seconds until SQS delivers an unrecorded message again. The template's 12 minutes are too long."""
 AT_ONCE = 5
@@ -71,7 +67,7 @@ DEAD, WAIT, FAIL = "Dead letters", "Updates wait", "Runs fail"
 WORSE, KEY, WRONG, FUNCTIONS = (
     "A model got worse",
     "The API key is refused",
-    "The routes are wrong",
+    "The settings are wrong",
     "Functions fail",
 )
 NOTHING = "Uploads lead to nothing"
@@ -234,7 +230,7 @@ def update_waits_for_a_long_run(desk: Desk) -> None:
     since = time.time()
     eventually("the gauges", lambda: desk.emitted("SlotsTaken", since))
     assert desk.emitted("OldestUpdateAge", since)
-    desk.until_status(scene, "a run is under way", "stale for", "a run, for")
+    desk.until_status(scene, "a run is under way", "stale for", "running for")
 
     scene.behaves(SHORT)
     desk.recomputed(scene)
@@ -387,13 +383,13 @@ def regressed_model_is_accepted(desk: Desk) -> None:
     scene = desk.scene()
     recomputed(desk, scene, "1.csv", GOOD)
     assert recomputed(desk, scene, "2.csv", MISSES_ESCALATIONS) == "regressed"
-    code, printed = desk.of(scene, "trigger")
+    code, printed = desk.recompute(scene)
     assert code == 1, printed
     shows(printed, "✗ completed, regressed: ", "Escalate.recall fell from its reference")
 
-    code, printed = desk.of(scene, "accept")
+    code, printed = desk.of(scene, "accept", "--yes")
     assert code == 0, printed
-    code, printed = desk.of(scene, "trigger")
+    code, printed = desk.recompute(scene)
     assert code == 0, printed
     shows(printed, "✓ completed, unchanged")
 
@@ -457,7 +453,7 @@ def disabled_event_source_and_sweep_are_enabled(desk: Desk) -> None:
     eventually("sweeps that nobody receives", lambda: len(queue()) > 4)
     set_sweep(desk, "DISABLED")
     scene.request()
-    assert "In the queue, updates that the ledger does not know yet, and sweeps: 0 " not in desk.of(scene)[1]
+    assert "Updates queue: empty." not in desk.of(scene)[1]
     shows(desk.make("doctor")[1], "✗ queue", "does not invoke the trigger (Disabled)", "✗ sweep")
 
     functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
@@ -498,67 +494,63 @@ BROKEN = {"routes": [{"name": "broken"}]}
 
 
 @exercises((WRONG, ONLY_WAY), one_by_one=True)
-def invalid_routes_are_corrected(desk: Desk) -> None:
+def invalid_settings_are_corrected(desk: Desk) -> None:
     meanwhile, scene = desk.scene(), desk.scene()
-    with edited_routes(desk.here, BROKEN):
+    with edited_settings(desk.here, BROKEN):
         meanwhile.upload()
         desk.recomputed(meanwhile)  # the last valid version is in force
-        (line, *_) = desk.lines("the routes are wrong", "broken")
-        shows(line["detail"], "route 'broken'", "targets")
-        assert desk.emitted("RoutesInvalid")
-        parameter = desk.here.cloud.outputs["RoutesParameter"]
-        shows(desk.make("doctor")[1], "✗ routes", "route 'broken'", parameter)
+        (line, *_) = desk.lines("the settings are wrong", "routes[0]")
+        shows(line["detail"], 'routes[0] lacks "targets"')
+        assert desk.emitted("SettingsInvalid")
+        parameter = desk.here.cloud.outputs["SettingsParameter"]
+        shows(desk.make("doctor")[1], "✗ settings", 'routes[0] lacks "targets"', parameter)
 
     since = time.time()
     scene.upload()
     desk.recomputed(scene)
-    assert not desk.emitted("RoutesInvalid", since)
-    shows(desk.make("doctor")[1], "✓ routes")
+    assert not desk.emitted("SettingsInvalid", since)
+    shows(desk.make("doctor")[1], "✓ settings")
 
 
 @exercises((WRONG, ONLY_WAY), one_by_one=True)
-def unreadable_routes_become_readable(desk: Desk) -> None:
+def unreadable_settings_become_readable(desk: Desk) -> None:
     scene, role = desk.scene(), desk.here.cloud.physical_id(TRIGGER_ROLE)
     fault = desk.here.cloud.inject(ApiFault("ssm", "GetParameter", DENIED, 400, times=1000, role=role))
     restart(desk.here)
     scene.upload()
-    stays = partial(desk.lines, "message stays in the queue", "AwsUnavailable")
-    (line, *_) = eventually("its message", stays)
-    shows(line["detail"], "read the routes", DENIED)
-    shows(desk.make("doctor")[1], "✗ routes", "ssm:GetParameter")
+    (line, *_) = eventually("the log line", partial(desk.lines, "the settings cannot be read", DENIED))
+    shows(line["detail"], "read the settings", DENIED)
+    shows(desk.make("doctor")[1], "✗ settings", "ssm:GetParameter")
 
     fault.times = 0
     desk.recomputed(scene)
 
 
 @exercises((FUNCTIONS, "ConfigurationError"), one_by_one=True)
-def routes_without_a_valid_version_are_corrected(desk: Desk) -> None:
-    scene, ssm = desk.scene(), desk.here.cloud.client("ssm")
-    for _ in range(20):
-        ssm.put_parameter(
-            Name=desk.here.cloud.outputs["RoutesParameter"], Value=json.dumps(BROKEN), Overwrite=True
-        )
-    with edited_routes(desk.here, BROKEN):
+def settings_without_a_valid_version_are_corrected(desk: Desk) -> None:
+    scene = desk.scene()
+    with edited_settings(desk.here, BROKEN):
+        for _ in range(100):  # as many versions as SSM keeps
+            write_settings(desk.here, BROKEN)
+        restart(desk.here)
+        since = time.time()
         scene.upload()
-        stays = partial(desk.lines, "message stays in the queue", "ConfigurationError")
-        (line, *_) = eventually("its message", stays)
-        shows(line["detail"], "route 'broken'")
-    with edited_routes(desk.here, ROUTES):
-        desk.recomputed(scene)
-    ssm.put_parameter(
-        Name=desk.here.cloud.outputs["RoutesParameter"], Value=json.dumps(ROUTES), Overwrite=True
-    )
+        eventually("the failure", lambda: desk.emitted("SettingsInvalid", since))
+        (line, *_) = desk.lines("the settings are wrong", "routes[0]")
+        shows(line["detail"], 'routes[0] lacks "targets"')
+        assert not scene.posts()
+    desk.recomputed(scene)
 
 
 @exercises((FAIL, "Rejected"), one_by_one=True)
 def route_to_an_unknown_model_is_corrected(desk: Desk) -> None:
     scene, unknown = desk.scene(), Scene(desk.here, "generic-1-1234-model-1.hdf5")
     astray, right = ({**ASTRAY, "targets": [each.target._asdict()]} for each in (unknown, scene))
-    with edited_routes(desk.here, {"routes": [*ROUTES["routes"], astray]}):
+    with edited_settings(desk.here, {"routes": [*ROUTES, astray]}):
         desk.here.upload("astray/alerts.csv", "1")
         has_failed(desk, unknown, "Rejected")
         shows(desk.make("doctor")[1], "✗ targets", "Correct the route")
-    with edited_routes(desk.here, {"routes": [*ROUTES["routes"], right]}):
+    with edited_settings(desk.here, {"routes": [*ROUTES, right]}):
         shows(desk.make("doctor")[1], "✓ targets")
         scene.updated_at = time.time()
         desk.here.upload("astray/alerts.csv", "1")
@@ -576,8 +568,8 @@ def bucket_without_notifications_is_connected(desk: Desk) -> None:
     eventually("the line", lambda: desk.lines("no route", "elsewhere/alerts.csv"))
     eventually("the line", lambda: desk.lines("no training data", "elsewhere/_SUCCESS"))
     eventually("the metric", lambda: desk.emitted("UpdatesIgnored"))
-    shows(desk.make("route", "--key", "elsewhere/alerts.csv")[1], "✗ No route knows this key")
-    shows(desk.make("route", "--key", scene.key())[1], scene.model)
+    shows(desk.make("route", "elsewhere/alerts.csv")[1], "✗ No route knows this key")
+    shows(desk.make("route", scene.key())[1], scene.model)
 
     queue = {"QueueArn": desk.here.cloud.outputs["UpdatesQueueArn"], "Events": ["s3:ObjectCreated:*"]}
     for notifications, remedy in (
@@ -681,7 +673,7 @@ def play(names: Collection[str]) -> dict[str, str]:
     alerts = LaterAlerts()
     with (
         ArcannaServer(jobs, alerts, behaviour=SHORT) as arcanna,
-        own_installation(STACK, arcanna, PARAMETERS) as here,
+        own_installation(STACK, arcanna, pace=PACE, tries=2) as here,
     ):
         alerts.source = S3Alerts(here.cloud.client("s3"), here.bucket)
         here.cloud.client("sqs").set_queue_attributes(

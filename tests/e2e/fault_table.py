@@ -46,7 +46,7 @@ EITHER = (1, 2)
 """Numbers of requests: an execution that seemed not to start may still hold the target in time."""
 
 TRIES = 4
-"""Attempts of a step of the workflow, from the parameter RetryAttempts."""
+"""Attempts of a step of the workflow."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def dead(reason: str) -> str:
 
 
 def _at(stage: str, fault: Fault) -> Fault:
-    """The fault at that stage: each run reads metrics once before the POST, and then once a check."""
+    """The fault at that stage. Each run reads metrics once before the POST, then once per check."""
     if stage == POST:
         return replace(fault, endpoint="recompute")
     return replace(fault, endpoint="metrics", skip=(BASELINE, *CHECKS).index(stage))
@@ -130,7 +130,7 @@ ODDLY_ACCEPTED = {
     "fields null": Fault(fields={"status": None, "requested_at": None}),
     "status completed at once": Fault(fields={"status": "completed"}),
 }
-"""Answers to a POST that took effect: it is not made again, and its run is followed."""
+"""Answers to a POST that took effect. It is not repeated, and its run is followed."""
 
 
 def _of_the_platform() -> Iterator[Cell]:
@@ -167,7 +167,7 @@ def _model_removed(scene: Scene) -> None:
 
 
 def _busy_with_anothers(scene: Scene) -> None:
-    """Until the trigger has met it."""
+    """How long the fault lasts: until it has struck the trigger."""
     scene.recompute_by_somebody_else()
     eventually("the other's recompute", lambda: scene.served()["is_recomputing_metrics"])
     scene.request()
@@ -228,7 +228,7 @@ STEPS = {
     "hold": HOLD,
     "release": RELEASE,
 }
-"""The trigger's, in the order of a run."""
+"""The trigger's steps, in the order of a run."""
 
 WAYS_TO_FAIL = {
     "throttled": throttled(),
@@ -242,7 +242,7 @@ ASKS = {
     ("no answer, after its effect", "StartExecution"): EITHER,
     ("killed before", "StartExecution"): (2,),
 }
-"""Where the platform may be asked again, because the run that asked it died."""
+"""Stages after which the platform may be asked again, because the run that asked it died."""
 
 ABANDONED = {
     ("no answer, after its effect", "claim"),
@@ -251,7 +251,7 @@ ABANDONED = {
     ("killed after", "slot"),
     ("killed before", "StartExecution"),
 }
-"""Where a claim is left behind without an execution."""
+"""Stages that leave a claim without an execution."""
 
 
 def _of_the_trigger() -> Iterator[Cell]:

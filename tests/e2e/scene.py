@@ -41,7 +41,7 @@ VISIBILITY = "4"
 
 
 def alerts(seed: int = 1) -> str:
-    """20 labelled alerts; with another seed, other ones."""
+    """20 labelled alerts. Another seed gives other alerts."""
     return labelled_alerts(20, TYPICAL_ACCURACY, seed=seed, first_id=seed * 20)
 
 
@@ -183,7 +183,7 @@ class Scene:
         ]
 
     def runs(self) -> list[dict[str, Any]]:
-        """The executions that held the target; not those whose claim had been taken over."""
+        """The executions that held the target, without those whose claim had been taken over."""
         return [execution for execution in self.executions() if not is_superseded(execution)]
 
     # --- Waiting for it ------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def _released_at(here: Installation, execution: Mapping[str, Any]) -> float:
 
 
 def send(here: Installation, body: object) -> None:
-    """A message into the updates queue."""
+    """Sends a message to the updates queue."""
     here.cloud.client("sqs").send_message(
         QueueUrl=here.cloud.outputs["UpdatesQueueUrl"], MessageBody=json.dumps(body)
     )
@@ -331,21 +331,32 @@ def settle(here: Installation, seconds: float = PATIENCE) -> None:
 
 
 def restart(here: Installation, function: str = TRIGGER) -> None:
-    """Ends the function's environments, which cache the routes and the API key."""
+    """Ends the function's environments, which cache the settings and the API key."""
     here.cloud.restart(function)
 
 
+def written_settings(here: Installation) -> dict[str, Any]:
+    """The settings as they are written now."""
+    name = here.cloud.outputs["SettingsParameter"]
+    return dict(json.loads(here.cloud.client("ssm").get_parameter(Name=name)["Parameter"]["Value"]))
+
+
+def write_settings(here: Installation, document: object) -> None:
+    """Writes the settings. They are in force within a minute, and in new environments at once."""
+    name = here.cloud.outputs["SettingsParameter"]
+    here.cloud.client("ssm").put_parameter(Name=name, Value=json.dumps(document), Overwrite=True)
+
+
 @contextmanager
-def edited_routes(here: Installation, document: object) -> Iterator[None]:
-    """Replaces the routes until the block ends."""
-    ssm, name = here.cloud.client("ssm"), here.cloud.outputs["RoutesParameter"]
-    before = ssm.get_parameter(Name=name)["Parameter"]["Value"]
-    ssm.put_parameter(Name=name, Value=json.dumps(document), Overwrite=True)
+def edited_settings(here: Installation, change: Mapping[str, object]) -> Iterator[None]:
+    """Replaces some of the settings until the block ends."""
+    before = written_settings(here)
+    write_settings(here, {**before, **change})
     restart(here)
     try:
         yield
     finally:
-        ssm.put_parameter(Name=name, Value=before, Overwrite=True)
+        write_settings(here, before)
         restart(here)
 
 

@@ -1,7 +1,7 @@
-"""The design's table "Who dies where", row by row: SIGKILL of the functions' processes, and StopExecution.
+"""What follows when a process or an execution dies, wherever it can die: by SIGKILL or StopExecution.
 
-The rows are played side by side, each on a model of its own. Nobody hears of an execution's end: the
-sweeps alone must see to everything.
+All rows run at the same time, each on its own model. No end of an execution is reported, so that the
+sweeps alone must bring everything to its end.
 """
 
 from collections.abc import Callable, Iterator, Mapping

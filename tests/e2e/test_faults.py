@@ -1,4 +1,4 @@
-"""Whatever goes wrong, and wherever: an update ends recomputed, told of, or in the dead-letter queue."""
+"""A fault at any call leaves an update recomputed, announced as failed, or in the dead-letter queue."""
 
 import pytest
 

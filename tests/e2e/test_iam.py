@@ -1,4 +1,4 @@
-"""Each role may do what it does, on what it does it to, and nothing else.
+"""Each role has exactly the permissions that it uses, on the resources that it uses.
 
 IAM is not enforced here, but the local cloud records who calls what: that is compared with the policies.
 """
@@ -23,7 +23,7 @@ from tests.e2e.scene import (
     NewScene,
     Scene,
     alerts,
-    edited_routes,
+    edited_settings,
     send,
     settle,
 )
@@ -38,10 +38,10 @@ pytestmark = pytest.mark.long
 
 ROLES = (TRIGGER_ROLE, CHECK_ROLE, WORKFLOW_ROLE, "ScheduleRole")
 SERVICES = {"stepfunctions": "states"}
-"""Where boto3's name of a service is not IAM's."""
+"""IAM's names of services that boto3 calls otherwise."""
 
 ACTIONS = {"lambda:Invoke": "lambda:InvokeFunction", "sqs:SendMessageBatch": "sqs:SendMessage"}
-"""Where the operation's name is not the action's."""
+"""IAM's actions for operations with another name."""
 
 BY_AWS_ITSELF = {
     "logs": "the runtime writes the logs, and Step Functions delivers its own",
@@ -49,7 +49,7 @@ BY_AWS_ITSELF = {
     "kms": "SNS and Secrets Manager use keys in the name of who calls them",
     "ec2": "Lambda makes the network interfaces in a VPC",
 }
-"""Services that AWS calls in a role's name, each with how, and that are not called so here."""
+"""Permissions that AWS itself uses with a role, and that nothing uses on the local cloud."""
 
 
 class Permission(NamedTuple):
@@ -61,7 +61,7 @@ class Permission(NamedTuple):
 
 
 OF_THE_LOCAL_CLOUD = {"GetQueueUrl"}
-"""What the local cloud calls on the way, where AWS's services go by the ARN."""
+"""Calls that only the local cloud makes."""
 
 UNUSED_HERE = {
     Permission(
@@ -72,7 +72,7 @@ UNUSED_HERE = {
     ): "Lambda asks for this permission before it polls",
 }
 MANY = 101
-"""Models that a schedule asks for by messages: more than it records at once."""
+"""More models than a schedule records itself, so that it sends a message for each."""
 
 EXECUTIONS, INDEX, BUSES = "executions of RecomputeWorkflow", "Ledger/index/due", "event buses"
 
@@ -92,6 +92,7 @@ def used(here: Installation, new_scene: NewScene) -> set[Permission]:
     scene.behaves(SHORT)
     scene.until_fresh()
     _have_many_asked_for(here)
+    _have_the_settings_be_wrong(here, new_scene())
     settle(here)
     logical_ids = {here.cloud.physical_id(role): role for role in ROLES}
     calls = [c for c in here.cloud.calls if c.role in logical_ids and c.operation not in OF_THE_LOCAL_CLOUD]
@@ -105,6 +106,13 @@ def _fill_the_slots(here: Installation) -> None:
     here.cloud.client("dynamodb").put_item(TableName=here.cloud.outputs["LedgerTable"], Item=item)
 
 
+def _have_the_settings_be_wrong(here: Installation, scene: Scene) -> None:
+    """The last valid version is looked up in the parameter's history."""
+    with edited_settings(here, {"pace": {"slots": -1}}):
+        scene.invoke()
+        scene.ended(1)
+
+
 def _have_many_asked_for(here: Installation) -> None:
     """Has a schedule ask for many models, whose metrics are all new enough."""
     models = [f"generic-1-{OTHER_JOB}-model-{number}.hdf5" for number in range(1000, 1000 + MANY)]
@@ -115,13 +123,13 @@ def _have_many_asked_for(here: Installation) -> None:
     targets = [{"job_id": OTHER_JOB, "model_id": model} for model in models]
     scenes = [Scene(here, model, str(OTHER_JOB)) for model in models]
     eventually("their ends", lambda: all(s.recomputes()[0].state == "completed" for s in scenes))
-    with edited_routes(here, {"routes": [{"name": "nightly", "targets": targets}]}):
+    with edited_settings(here, {"routes": [{"name": "nightly", "targets": targets}]}):
         here.cloud.fire_schedule("RecomputeSchedule")
         eventually("a look at all", lambda: all(scene.requests("metrics") for scene in scenes))
 
 
 NAMES = (
-    *("UpdatesQueue", "DeadLetterQueue", "Ledger", "RecomputeWorkflow", "RoutesParameter", "ApiKeySecret"),
+    *("UpdatesQueue", "DeadLetterQueue", "Ledger", "RecomputeWorkflow", "SettingsParameter", "ApiKeySecret"),
     *("NotificationTopic", TRIGGER, CHECK),
 )
 NAMED_IN = {"QueueUrl", "TableName", "stateMachineArn", "Name", "SecretId", "TopicArn", "FunctionName"}
@@ -141,8 +149,8 @@ def _resource_of_call(here: Installation, parameters: Mapping[str, Any]) -> str:
             return INDEX
         case {"executionArn": _}:
             return EXECUTIONS
-        case {"Name": str(parameter)}:
-            target = parameter.partition(":")[0]  # after it comes a version
+        case {"Name": str(target)}:
+            pass
         case {"RequestItems": tables}:
             (target,) = tables
         case given:
@@ -181,7 +189,7 @@ PATTERNS = {
     ":execution:": EXECUTIONS,
     "/index/due": INDEX,
     ":event-bus/*": BUSES,
-    "${RoutesParameter}": "RoutesParameter",
+    "${SettingsParameter}": "SettingsParameter",
 }
 """The resource that each kind of ARN in the template stands for."""
 

@@ -1,4 +1,4 @@
-"""One job, one entry: by its id and by its name it is one job, with one run at a time and one history."""
+"""A job addressed by id and by name has one entry, one run at a time and one history."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ from tests.support.harness import Installation
 
 @contextmanager
 def key_with(here: Installation, *scopes: str) -> Iterator[None]:
-    """Meanwhile, the API key has these scopes."""
+    """Gives the API key these scopes until the block ends."""
     here.arcanna.set_api_keys({API_KEY: KeyInfo(frozenset(scopes))})
     try:
         yield
@@ -23,12 +23,12 @@ def key_with(here: Installation, *scopes: str) -> Iterator[None]:
 
 
 def by_name(scene: Scene) -> Scene:
-    """The same model, of its job by name."""
+    """The same model, addressed by the job's name."""
     return Scene(scene.here, scene.model, JOB_NAME)
 
 
 def ask_both(scene: Scene) -> None:
-    """By id and by name, at the same time."""
+    """Requests the model by id and by name at the same time."""
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(Scene.invoke, (scene, by_name(scene))))
 

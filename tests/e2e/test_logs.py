@@ -1,4 +1,4 @@
-"""Whatever comes from outside is data in the logs: it makes no line of its own, and moves no terminal."""
+"""Input is data in the logs: it forges no line and controls no terminal."""
 
 import json
 from typing import Any
@@ -17,17 +17,17 @@ FORGED = json.dumps({"level": "ERROR", "message": MARK, "forged": True})
 HOSTILE = (
     f'{MARK}\n{FORGED}\r\n\x1b[2J\x1b[31m", "forged": true, "x": "\x00\x85\u2028{FORGED}\u2029\x9b31m\u202e'
 )
-"""Lines, a JSON fragment, ANSI escapes, the line ends and escapes of Unicode, and a change of direction."""
+"""Line ends, a JSON fragment, ANSI escapes, control characters, and a change of writing direction."""
 
 PRINTABLE = f'{MARK}", "forged": true, "x": "{FORGED}'
-"""As far as ids may have it."""
+"""The characters of it that an id may have."""
 
 CONTENT = "content-of-an-object-7f3a"
 
 
 @pytest.fixture(scope="module")
 def lines(here: Installation, new_scene: NewScene) -> list[str]:
-    """The log lines of both functions, after all of that came in every way there is."""
+    """The log lines of both functions after such input came in by every way."""
     scene, hostile = new_scene(), Scene(here, PRINTABLE, PRINTABLE)
     scene.upload()
     s3 = json.loads((here.samples / "s3-object-created.eventbridge.json").read_text())
@@ -52,7 +52,7 @@ def lines(here: Installation, new_scene: NewScene) -> list[str]:
 
 
 def _answers(scene: Scene) -> None:
-    """The platform says it, and the key besides: to the trigger, and to status checks, the last for good."""
+    """The platform answers with it and with the key: to the trigger and to status checks."""
     scene.behaves(FOR_EVER)
 
     def answer(status: int) -> None:

@@ -19,14 +19,14 @@ from tests.e2e.scene import (
     Scene,
     alerts,
     dead_letters,
-    edited_routes,
+    edited_settings,
     in_queue,
     send,
 )
 from tests.support.arcanna.access import API_KEY
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import FOR_EVER, SHORT, Behaviour
-from tests.support.harness import HURRY, ROUTES, Installation
+from tests.support.harness import PACE, ROUTES, Installation
 from tests.support.waiting import eventually
 
 UNKNOWN_MODEL = "generic-1-1234-model-1.hdf5"
@@ -70,8 +70,10 @@ def test_burst_of_200_uploads_leads_to_at_most_two_recomputes(scene: Scene) -> N
 
 
 def test_queued_recompute_is_not_reported_as_completed(scene: Scene) -> None:
-    scene.behaves(Behaviour(delay=3.0, duration=0.5))
+    scene.behaves(Behaviour(never_starts=True))
     scene.upload()
+    eventually("the third check, after the baseline", lambda: len(scene.requests("metrics")) > 3)
+    scene.behaves(SHORT)
 
     (execution,) = scene.ended(1)
 
@@ -197,7 +199,7 @@ def test_custom_event_recomputes_the_active_model(here: Installation) -> None:
 
 def test_schedule_recomputes_the_models_that_the_routes_name(here: Installation, scene: Scene) -> None:
     nightly = {"name": "nightly", "targets": [{"job_id": JOB, "model_id": scene.model}]}
-    with edited_routes(here, {"routes": [*ROUTES["routes"], nightly]}):
+    with edited_settings(here, {"routes": [*ROUTES, nightly]}):
         here.cloud.fire_schedule("RecomputeSchedule")
         (execution,) = scene.ended(1)
 
@@ -233,7 +235,7 @@ def test_post_of_unknown_effect_is_repeated_after_the_start_grace(scene: Scene) 
     scene.until_fresh()
 
     first, second = scene.posts()
-    assert second - first >= float(HURRY["StartGraceSeconds"])
+    assert second - first >= PACE["start_grace_seconds"]
 
 
 def test_unusable_message_is_in_the_dead_letter_queue_with_its_reason(
@@ -271,7 +273,7 @@ def test_unknown_model_leads_to_a_failed_run_and_no_dead_letter(
 
 @pytest.fixture(scope="module", autouse=True)
 def _the_api_key_is_nowhere(here: Installation) -> Iterator[None]:
-    """After all of the above: no log, workflow data, message or table holds the key."""
+    """After all other tests: no log, workflow data, message or table contains the key."""
     yield
     texts = [line for function in (TRIGGER, CHECK) for line in here.cloud.logs(function)]
     for execution in here.cloud.executions():

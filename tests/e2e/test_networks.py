@@ -35,7 +35,7 @@ class Seen(NamedTuple):
 
 
 def _recompute() -> Seen:
-    """One upload, to the end of its run, for an Arcanna that is reached only so."""
+    """Follows one upload to the end of its run, with an Arcanna that only the proxy can reach."""
     ca, alerts = Authority(), InMemoryAlerts()
     alerts.put(
         JOB,

@@ -26,7 +26,7 @@ from tests.e2e.scene import (
     NewScene,
     Scene,
     alerts,
-    edited_routes,
+    edited_settings,
     send,
     settle,
 )
@@ -55,7 +55,7 @@ OF_AWS = {
     "AWS/Lambda": {"Duration", "Errors", "Invocations", "Throttles"},
     "AWS/States": {"ExecutionsAborted", "ExecutionsFailed", "ExecutionsTimedOut"},
 }
-"""Metrics of AWS's own that may be named, as AWS documents them."""
+"""AWS's own metrics that alarms and dashboard may use, by AWS's documentation."""
 
 DIMENSION_OF_AWS = {"AWS/SQS": "QueueName", "AWS/Lambda": "FunctionName", "AWS/States": "StateMachineArn"}
 OF_THE_WORKFLOW_LOG = {"type", "execution_arn", "details.name", "details.error", "details.cause"}
@@ -63,7 +63,7 @@ OF_THE_WORKFLOW_LOG = {"type", "execution_arn", "details.name", "details.error",
 
 
 class Metric(NamedTuple):
-    """A metric as a graph or an alarm names it."""
+    """A metric, as a graph or an alarm names it."""
 
     namespace: str
     name: str
@@ -147,7 +147,7 @@ def _let_a_claim_be_abandoned(scene: Scene) -> None:
 
 
 def _let_old_runs_be_checked(here: Installation, new_scene: NewScene) -> None:
-    """One that never started, and one that is not finished by its deadline."""
+    """A run whose recompute never started, and one past its deadline."""
     never_started, late = new_scene(), new_scene()
     late.behaves(FOR_EVER)
     late.recompute_by_somebody_else()
@@ -160,7 +160,7 @@ def _let_old_runs_be_checked(here: Installation, new_scene: NewScene) -> None:
 
 
 def _old_run(scene: Scene) -> tuple[Run, Check]:
-    """A run of yesterday that has been seen idle for long, and its last check."""
+    """A run of yesterday whose model has long been seen idle, and its last check."""
     then = time.time() - 86400
     run = a_new_run(
         scene.target,
@@ -174,8 +174,8 @@ def _old_run(scene: Scene) -> tuple[Run, Check]:
 
 
 def _let_routes_be_edited_badly(scene: Scene) -> None:
-    """A route without targets: the version before it stays in force, by which uploads wait for more."""
-    with edited_routes(scene.here, {"routes": [{"name": "broken"}]}):
+    """Sets a route without targets. The previous version, with a threshold, stays in force."""
+    with edited_settings(scene.here, {"routes": [{"name": "broken"}]}):
         for number in range(5):
             assert scene.posts() == []
             scene.give_feedback(f"{number}.csv", alerts(number))
@@ -263,7 +263,7 @@ def _widgets(here: Installation) -> list[dict[str, Any]]:
 
 
 def _searched(expression: str) -> Metric:
-    """A metric that a SEARCH finds, for the job of these tests and a reason where it leaves these open."""
+    """The metric that a SEARCH expression finds for the job of these tests."""
     found = re.match(r"SEARCH\('\{([\w,]+)\} service=\"(.+)\" MetricName=\"(\w+)\"'", expression)
     assert found, expression
     namespace, *names = found[1].split(",")
@@ -335,11 +335,11 @@ WORDS = {
     *("fields", "filter", "sort", "limit", "stats", "by", "as", "or", "and", "in", "like", "asc", "desc"),
     *("coalesce", "count", "max", "SOURCE"),
 }
-"""Of the query language."""
+"""Words of the query language."""
 
 
 def _fields(line: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """The names of a line's fields as Logs Insights finds them, those within others after a dot."""
+    """The names of a line's fields as Logs Insights shows them, nested ones with a dot."""
     for name, value in line.items():
         yield prefix + name
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""A platform that is away while updates come, slots whose holders died, and spacing.
+"""Updates during an outage of the platform, slots of dead runs, and spacing.
 
 Nothing is given up: there are no dead letters, gauges tell meanwhile, and when the platform is back all of it
 is recomputed, the longest due first, with no more recomputes at once than there are slots.
@@ -23,9 +23,9 @@ from tests.support.harness import Installation
 from tests.support.waiting import eventually
 
 SLOTS, SPACING, WAITING = 2, 5, 5
-"""Recomputes at once; seconds between two of a model; models that wait for the platform."""
+"""Concurrent runs, seconds between two runs of a model, and models that wait for the platform."""
 
-PARAMETERS = {"MaximumRecomputes": str(SLOTS), "MinimumIntervalSeconds": str(SPACING)}
+PACE = {"slots": SLOTS, "spacing_seconds": SPACING}
 AWAY = Fault("any", times=None, drop="close")
 
 
@@ -48,7 +48,7 @@ class Seen:
 def _observe() -> Seen:
     jobs = {JOB: Job(JOB_NAME, MODELS[: 5 + WAITING])}
     platform = ArcannaServer(jobs, InMemoryAlerts(), behaviour=Behaviour(duration=1.0))
-    with platform as arcanna, own_installation("outages", arcanna, PARAMETERS, minute=None) as here:
+    with platform as arcanna, own_installation("outages", arcanna, pace=PACE, minute=None) as here:
         scenes = [Scene(here, model) for model in MODELS[: 5 + WAITING]]
         between_runs = _space(scenes[0])
         fresh_after_deaths = _die_with_the_slots(scenes[1:3], scenes[3:5])

@@ -17,7 +17,7 @@ MISSES_ESCALATIONS = {**GOOD, "Escalate": 0.4}
 
 @pytest.fixture(scope="module")
 def gate(here: Installation) -> Mailbox:
-    """The README's rule of a deployment gate."""
+    """The documented rule of a deployment gate."""
     _, _, example = section("Gate a deployment").partition("```yaml\n")
     rule = yaml.safe_load(example.partition("```")[0])
     return Mailbox(here, "gate").with_events(rule["EventPattern"])
@@ -34,7 +34,7 @@ def notifications(here: Installation) -> Mailbox:
 
 
 def upload(scene: Scene, number: int, accuracy: dict[str, float]) -> None:
-    """Labels for the same 600 alerts, anew."""
+    """New labels for the same 600 alerts."""
     scene.upload(f"{number}.csv", labelled_alerts(600, accuracy, seed=1))
 
 

@@ -10,7 +10,7 @@ from tests.support.harness import Installation
 from tests.support.waiting import eventually
 
 Connect = Callable[[Installation, str], dict[str, Any]]
-"""Connects a bucket of that name with the stack; the notification configuration to put on the bucket."""
+"""Connects a bucket with the stack. Returns the notification configuration for the bucket."""
 
 EVENTS = {"Events": ["s3:ObjectCreated:*"]}
 
@@ -50,7 +50,7 @@ def directly(here: Installation, name: str) -> dict[str, Any]:
 
 
 def connected(here: Installation, connect: Connect) -> str:
-    """A new bucket of a customer's, whose notifications come that way; its name."""
+    """Creates a customer's bucket whose notifications come that way. Returns its name."""
     s3, name = here.cloud.client("s3"), f"customer-{connect.__name__.replace('_', '-')}"
     s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     s3.put_bucket_notification_configuration(Bucket=name, NotificationConfiguration=connect(here, name))

@@ -1,8 +1,8 @@
-"""Every way in which training data changes leads to as many recomputes as it is worth."""
+"""Thresholds, schedules and active models lead to exactly the recomputes that they call for."""
 
 import time
 
-from tests.e2e.scene import OTHER_JOB, OTHER_MODELS, NewScene, Scene, alerts, edited_routes
+from tests.e2e.scene import OTHER_JOB, OTHER_MODELS, NewScene, Scene, alerts, edited_settings
 from tests.support.arcanna.platform import FOR_EVER, SHORT
 from tests.support.harness import ROUTES, Installation
 from tests.support.waiting import eventually
@@ -29,9 +29,9 @@ def test_object_as_large_as_the_threshold_leads_to_a_recompute(scene: Scene) -> 
 
 
 def test_feedback_below_the_threshold_is_recomputed_after_the_longest_wait(scene: Scene) -> None:
-    (feedback,) = (route for route in ROUTES["routes"] if route["name"] == "feedback")
+    (feedback,) = (route for route in ROUTES if route["name"] == "feedback")
     impatient = {**feedback, "threshold": {"objects": 5, "max_wait_seconds": 4}}
-    with edited_routes(scene.here, {"routes": [impatient]}):
+    with edited_settings(scene.here, {"routes": [impatient]}):
         uploaded = time.time()
         scene.give_feedback("0.csv")
         scene.ended(1)

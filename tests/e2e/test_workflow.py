@@ -1,4 +1,4 @@
-"""Every state and every transition of the workflow, taken at least once: the execution histories show it.
+"""Executions take every state and every transition of the workflow at least once.
 
 The executions are started by hand, each on a model of its own and with the fault that leads its way, all at
 once. That includes what a healthy system never does.

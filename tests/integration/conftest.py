@@ -72,19 +72,9 @@ def functions(
         "WORKFLOW_ARN": stack.workflow_arn,
         "UPDATES_QUEUE_URL": stack.updates_url,
         "DEAD_LETTER_QUEUE_URL": stack.dead_letter_url,
-        "ROUTES_PARAMETER": stack.routes_parameter,
-        "QUALITY_GATE": "{}",
+        "SETTINGS_PARAMETER": stack.settings_parameter,
         "EVENT_BUS_NAME": "default",
         "VISIBILITY_LAG_SECONDS": "1",
-        "STALE_AFTER_SECONDS": "43200",
-        "MINIMUM_INTERVAL_SECONDS": "0",
-        "MAXIMUM_RECOMPUTES": "0",
-        "START_GRACE_SECONDS": "600",
-        "SHORTEST_POLL_SECONDS": "1",
-        "LONGEST_POLL_SECONDS": "60",
-        "RUN_DEADLINE_SECONDS": "3600",
-        "RETRY_INTERVAL_SECONDS": "1",
-        "RETRY_MAXIMUM_SECONDS": "2",
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

@@ -1,6 +1,7 @@
 """The deployed code is small, starts from bytecode, and loads only what it needs."""
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +15,12 @@ from tests.tools.benchmarks.artefacts import Artefact, built
 RUNTIME = template()["Globals"]["Function"]["Runtime"]
 TAG = f"cpython-{RUNTIME.removeprefix('python').replace('.', '')}"
 UNCHECKED = b"\x01\x00\x00\x00"
-"""The flags of a .pyc that is used without a look at its source (PEP 552)."""
+"""The flags of a .pyc that is used without checking its source (PEP 552)."""
 MEBIBYTE = 2**20
 
 
 def has_runtime() -> bool:
-    """Whether the build finds a Python of the Lambda runtime's version, by its Makefiles' own test."""
+    """Whether the build finds a Python of the Lambda runtime's version, as the layers' Makefiles test it."""
     version = {**os.environ, "PYENV_VERSION": RUNTIME.removeprefix("python")}
     asked = ["sh", "-c", f"{RUNTIME} -V"]  # pyenv's stand-in may be there and yet have nothing to run
     return not subprocess.run(asked, env=version, capture_output=True).returncode  # noqa: S603
@@ -57,7 +58,9 @@ def test_every_package_has_its_licence(artefacts: Mapping[str, Artefact]) -> Non
     assert not [p.name for p in packages if not any(p.rglob("LICENSE*"))]
 
 
-def test_check_status_does_not_load_boto3(artefacts: Mapping[str, Artefact], tmp_path: Path) -> None:
+def test_check_status_loads_neither_boto3_nor_settings(
+    artefacts: Mapping[str, Artefact], tmp_path: Path
+) -> None:
     layers = [artefacts[name].folder / "python" for name in ("DependenciesLayer", "ArcannaMetricsLayer")]
     path = os.pathsep.join(map(str, [artefacts["CheckStatusFunction"].folder, *layers]))
     loaded = subprocess.run(  # noqa: S603 - the function as it is built
@@ -86,3 +89,5 @@ def test_check_status_does_not_load_boto3(artefacts: Mapping[str, Artefact], tmp
 
     assert "httpx" in loaded
     assert not {"boto3", "botocore.session"} & set(loaded)  # botocore alone is empty: Powertools looks for it
+    assert "arcanna_metrics.environment" in loaded
+    assert not [name for name in loaded if re.match(r"arcanna_metrics\.(settings|intake)", name)]

@@ -33,11 +33,11 @@ ASKS_FOR_NOTHING = {
     "scheduled-event.json",
     "sweep.json",
 }
-"""Samples that lead to no run where the ledger knows nothing yet."""
+"""Samples that start no run if the ledger is empty."""
 
 
 def details(event: dict[str, Any]) -> dict[str, Any]:
-    """What an outcome event says."""
+    """The detail of an outcome event."""
     return dict(json.loads(event["Detail"]))
 
 
@@ -89,8 +89,8 @@ def test_update_is_followed_to_its_proven_end(
 def test_sample_event_can_be_sent_unchanged(
     functions: Functions, stack: Stack, platform: ArcannaServer, name: str
 ) -> None:
-    """What `sam local invoke -e` and `sam remote invoke --event-file` hand to the function."""
-    stack.set_routes(BY_PATH)
+    """`sam local invoke -e` and `sam remote invoke --event-file` send the file as the function's event."""
+    stack.write_settings(BY_PATH)
     answer = functions.trigger(json.loads(Path("events", name).read_text()))
     runs = [data["run"]["model_id"] for data in stack.executions().values()]
     if name == "sqs-batch.json":

@@ -35,7 +35,7 @@ def test_concurrent_runs_share_the_first_build(tmp_path: Path) -> None:
 
 
 def build(folder: Path, ca: str) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """The layer as `sam build` makes it with this ca.pem: where that would be, and what make says."""
+    """Builds the layer with this ca.pem. Returns the path of the packaged file and make's output."""
     source, artifacts = folder / "source", folder / "artifacts"
     shutil.copytree("layers/arcanna_metrics", source)
     Path(source, "ca.pem").write_text(ca)
@@ -47,7 +47,7 @@ def build(folder: Path, ca: str) -> tuple[Path, subprocess.CompletedProcess[str]
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SAM, by SAM itself
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
 def test_sam_builds_for_the_requested_architecture(architecture: str) -> None:
-    """In a container of it, with --use-container: so a machine without QEMU asks for its own."""
+    """With --use-container, `sam build` uses a container of that architecture."""
     given = {"Architecture": architecture}
     stacks, _ = SamLocalStackProvider.get_stacks(str(ROOT / "template.yaml"), parameter_overrides=given)
     layers, functions = SamLayerProvider(stacks).get_all(), SamFunctionProvider(stacks).get_all()
@@ -73,7 +73,7 @@ def test_private_key_is_not_packaged_with_the_layer(tmp_path: Path) -> None:
 
 
 def test_old_pip_builds_the_dependencies(tmp_path: Path) -> None:
-    """22.0.2 is that of Ubuntu 22.04, and knows fewer options than newer ones."""
+    """Ubuntu 22.04 has pip 22.0.2, which knows fewer options than newer versions."""
     source, python, artifacts = tmp_path / "source", tmp_path / "venv", tmp_path / "artifacts"
     shutil.copytree("layers/dependencies", source)
     uv = f"{sys.prefix}/bin/uv"

@@ -158,7 +158,7 @@ def by_simulation(case: Case, states: dict[str, Any] | None = None) -> tuple[End
         said.append(parameters["Subject"])
         return {"MessageId": "1"}
 
-    definition = workflow(RetryAttempts="1")
+    definition = workflow(tries=2)
     tasks = {
         definition["States"]["Hold"]["Resource"]: step,
         definition["States"]["CheckStatus"]["Resource"]: step,
@@ -183,7 +183,7 @@ def test_both_interpreters_end_a_run_in_the_same_way(cloud: LocalCloud, case: Ca
 
 
 def test_cases_enter_every_state_of_the_workflow() -> None:
-    visited = Visited(workflow(RetryAttempts="1")["States"])
+    visited = Visited(workflow(tries=2)["States"])
     for case in CASES:
         by_simulation(case, visited)
     assert visited.names == visited.keys()

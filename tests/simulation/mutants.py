@@ -1,4 +1,4 @@
-"""Bugs planted in the protocol, one at a time: a function that changes entries, or a rule between such steps.
+"""Bugs planted in the protocol, one at a time: a changed transition, or a missing rule between transitions.
 
 The explorer has to find each of them, or it proves nothing.
 """
@@ -22,7 +22,7 @@ from tests.simulation.small_steps import Code
 
 
 class Mutant(NamedTuple):
-    """Code with one bug. `scenario` is one in which it shows."""
+    """Code with one bug, and a scenario in which it shows."""
 
     bug: str
     scenario: str

@@ -141,7 +141,7 @@ def releases_without_due(before: Entry, *given: Any) -> Entry | None:
 def releases_what_was_taken_over(
     before: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
 ) -> Entry | None:
-    """A release that comes late frees another run's target."""
+    """A late release frees another run's target."""
     own = replace(before, run_id=run["run_id"], resumed=number)
     return _release(own, run, number, result, pace, postponement)
 
@@ -149,14 +149,14 @@ def releases_what_was_taken_over(
 def releases_what_is_resumed(
     before: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
 ) -> Entry | None:
-    """A release that an aborted execution has left on its way ends the run that another one follows."""
+    """A late release of an aborted execution ends the run that another execution follows."""
     return _release(before, run, before.resumed, result, pace, postponement)
 
 
 def covers_after_a_failure(
     before: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
 ) -> Entry | None:
-    """A run that failed counts as one that completed."""
+    """A failed run counts as completed."""
     return _release(before, run, number, {**result, "outcome": "completed"}, pace, postponement)
 
 
@@ -170,7 +170,7 @@ def claims_after_the_request(services: Services, run: Run, model: Model) -> tupl
 
 
 def reads_the_baseline_after_the_request(services: Services, run: Run, model: Model) -> tuple[Run, Check]:
-    """A recompute may have ended in between, and shows as nothing new then."""
+    """The baseline is read after the request, so that a recompute in between shows as nothing new."""
     run, check = _request(services, run, model)
     baseline = services.arcanna.metrics(model).as_dict()
     return cast("Run", {**run, "baseline": baseline, "platform_requested_at": None}), check
@@ -203,7 +203,7 @@ _take_back = holding._take_back  # noqa: SLF001
 
 
 def leaves_dead_claims(services: Services, before: Entry, why: str) -> None:
-    """A claim whose invocation died is looked at again and again."""
+    """A claim of a dead invocation is never taken back."""
     if before.held:
         _take_back(services, before, why)
     else:
@@ -213,7 +213,7 @@ def leaves_dead_claims(services: Services, before: Entry, why: str) -> None:
 def resumes_nothing(
     before: Entry, execution: Execution | None, previous: Execution | None, now: float
 ) -> Finding:
-    """A run whose execution ended early is looked at again and again."""
+    """A run whose execution ended early is never resumed."""
     found = check_up.check_up(before, execution, previous, now)
     return LookAgain(now + 300.0) if isinstance(found, Resume) else found
 
@@ -221,7 +221,7 @@ def resumes_nothing(
 def starts_no_missing_resumption(
     before: Entry, execution: Execution | None, previous: Execution | None, now: float
 ) -> Finding:
-    """Relies on the look that raised the number to have started the execution."""
+    """Assumes that the look which wrote the number has started the execution."""
     found = check_up.check_up(before, execution, previous, now)
     missing = isinstance(found, Resume) and found.number == before.resumed
     return LookAgain(now + 300.0) if missing else found
@@ -239,12 +239,12 @@ _still_taken = slots.still_taken
 
 
 def counts_unread_takers_as_free(takers: Sequence[Taker], entries: Mapping[Target, Entry]) -> list[Taker]:
-    """What could not be read does not hold."""
+    """A slot counts as free if its taker's entry could not be read."""
     return [taker for taker in _still_taken(takers, entries) if taker.target in entries]
 
 
 def takes_no_slot(self: Slots, limit: int, taker: Taker) -> bool:
-    """Relies on what it saw at a glance."""
+    """Assumes that the slots are still as they were at the glance."""
     return self.glance(limit).free > 0
 
 
@@ -265,17 +265,17 @@ def ignores_spacing(before: Entry, now: float, pace: Pace) -> Decision:
 
 
 def waits_for_no_threshold(batch: Sequence[entry.Element]) -> float:
-    """Every update is enough."""
+    """Every update reaches its threshold alone."""
     return min(element.as_of for element in batch)
 
 
 def finds_nothing_due(*given: Any) -> bool:
-    """Relies on everybody but the sweep."""
+    """The sweep finds nothing due."""
     return False
 
 
 def puts_off_what_does_not_wait(services: Services, target: Target, error: Exception) -> None:
-    """Notes an attempt also where nothing was attempted."""
+    """Counts an attempt although nothing waits."""
     before = services.ledger.read(target)
     again = services.postponement(before, error)
     services.ledger.swap(before, transitions.postpone(before, services.pace(before), again))
@@ -285,24 +285,24 @@ def puts_off_what_does_not_wait(services: Services, target: Target, error: Excep
 
 
 def believes_the_flag(**shown: Any) -> Judgement:
-    """Idle is completed."""
+    """An idle model counts as completed."""
     if not shown["recomputing"]:
         return Judgement("completed", "completed", "idle")
     return judge(**shown)
 
 
 def believes_any_timestamp(**shown: Any) -> Judgement:
-    """Also one of before the request, if only the baseline had not shown it yet."""
+    """A timestamp from before the request counts if the baseline did not show it."""
     return judge(**{**shown, "requested_at": None})
 
 
 def fails_without_a_further_check(**shown: Any) -> Judgement:
-    """Flag and timestamp are taken to change at once."""
+    """Assumes that flag and timestamp change at the same time."""
     return judge(**{**shown, "confirmation": 0.0})
 
 
 def confirms_within_the_grace(run: Run, checked: Check, seen: ModelMetrics, times: Any) -> Check:
-    """Idle counts while the request may be queued."""
+    """An idle model counts as failed while its request may be queued."""
     now = to_iso(times.now)
     if seen.recomputing:
         return {**checked, "recomputing_at": now, "idle_since": None}
@@ -310,19 +310,19 @@ def confirms_within_the_grace(run: Run, checked: Check, seen: ModelMetrics, time
 
 
 def gives_up_what_is_recomputed_again(**shown: Any) -> Judgement:
-    """The deadline passes while somebody else recomputes, though ours has ended."""
+    """A run times out while somebody else recomputes, although its own recompute has ended."""
     found = judge(**shown)
     late = found.status == "completed" and shown["recomputing"]
     return Judgement("timed_out", "DeadlinePassed", "not finished") if late else found
 
 
 def takes_the_active_model_for_granted(arcanna: Arcanna, run: Run) -> bool:
-    """Believes that the model which was active at first still is."""
+    """Assumes that the active model has not changed."""
     return False
 
 
 def is_satisfied_by_any_metrics(services: Services, claimed: Entry, timestamp: str | None) -> bool:
-    """A wish is met by whatever the platform shows."""
+    """Any metrics of the platform satisfy a wish."""
     pace, made = services.pace(claimed), claimed.wanted_as_of or 0.0
     give_back = partial(transitions.satisfied, run_id=claimed.run_id or "", timestamp=made, pace=pace)
     services.ledger.apply(claimed.target, give_back)
@@ -332,7 +332,7 @@ def is_satisfied_by_any_metrics(services: Services, claimed: Entry, timestamp: s
 def satisfies_whatever_was_wished_since(
     before: Entry, run_id: str, timestamp: float, pace: Pace
 ) -> Entry | None:
-    """Clears a wish that was raised after the metrics were looked at."""
+    """Clears a wish that was raised after the metrics were read."""
     return transitions.satisfied(before, run_id, float("inf"), pace)
 
 
@@ -340,7 +340,7 @@ def satisfies_whatever_was_wished_since(
 
 
 class _Forwarding(NamedTuple):
-    """How a mailbox is forwarded, but for the order and the conditions."""
+    """Forwards a mailbox with another order of steps, or without conditions."""
 
     services: Services
     mailbox: Entry
@@ -367,7 +367,7 @@ def _forwards(
         if job_id is None:
             return real(services, before)
         target = Target(job_id, model_id)
-        steps(_Forwarding(services, before, target, services.settings(job_id).pace))
+        steps(_Forwarding(services, before, target, services.settings().for_job(job_id).pace))
         return target
 
     return forward

@@ -42,8 +42,8 @@ class Setting:
     def pace(self) -> Pace:
         """What the code decides with."""
         return Pace(
-            visibility_lag=self.lag, spacing=self.spacing, slots=self.slots, start_grace=0, run_deadline=0,
-            shortest_poll=1, longest_poll=1, retry_interval=0, retry_maximum=0,
+            visibility_lag=self.lag, spacing=self.spacing, slots=self.slots, start_grace=0, deadline=0,
+            shortest_poll=1, longest_poll=1, first_backoff=0, longest_backoff=0,
         )  # fmt: skip
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Thousands of targets: never more at once than slots, work in proportion to these, and a long outage."""
+"""Thousands of targets: runs stay within the slots, a look costs little, and an outage loses nothing."""
 
 import heapq
 import json
@@ -11,8 +11,9 @@ from typing import Any, TypeVar, cast
 import httpx
 import pytest
 
-from arcanna_metrics.intake import routes
+from arcanna_metrics.documents import Node
 from arcanna_metrics.intake.queues import Queues
+from arcanna_metrics.intake.routes import read_routes
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.protocol.holding import hold as hold_target
 from arcanna_metrics.protocol.holding import release as release_target
@@ -22,7 +23,7 @@ from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.runs.parse import parse
 from arcanna_metrics.runs.run import Result, Run
-from arcanna_metrics.settings import JobSettings, Pace
+from arcanna_metrics.settings import JobSettings, Pace, Settings
 from arcanna_metrics.times import from_iso
 from arcanna_metrics.trigger import Trigger
 from arcanna_metrics.workflow import Workflow
@@ -62,7 +63,7 @@ class Crash(BaseException):
 
 
 class Town:
-    """The real trigger with its ledger and slots. Recomputes take a minute or two, and so do runs.
+    """The real trigger with its ledger and slots. Recomputes and runs take a minute or two.
 
     Invocations come one after the other. Every `crash_every`th dies at its first StartExecution. The platform
     does not answer from `away` to `back` (epoch seconds).
@@ -110,13 +111,15 @@ class Town:
             spacing=0.0,
             slots=slots,
             start_grace=120.0,
-            run_deadline=3600.0,
+            deadline=3600.0,
             shortest_poll=5.0,
             longest_poll=900.0,
-            retry_interval=5.0,
-            retry_maximum=900.0,
+            stale_after=DAY,
+            first_backoff=5.0,
+            longest_backoff=900.0,
         )
-        settings = JobSettings(pace, {})
+        known = [{"job_id": str(n % 100), "model_id": f"model-{n}"} for n in range(targets)]
+        settings = Settings(read_routes(Node([{"targets": known}])), JobSettings(pace, {}), {})
         ledger = Ledger(dynamodb, "ledger", self._clock)
         states = StatesClient(self._start, self._describe, self)
         self.services = Services(
@@ -124,31 +127,27 @@ class Town:
             Slots(dynamodb, "ledger", ledger),
             Workflow(cast("Any", states), STATE_MACHINE),
             arcanna,
-            lambda job_id: settings,
+            lambda: settings,
             "bus",
             self._clock,
             draw=self._random.random,
             new_id=lambda: f"run-{next(self._order)}",
         )
-        known = [{"job_id": str(n % 100), "model_id": f"model-{n}"} for n in range(targets)]
-        found = routes.parse(json.dumps({"routes": [{"targets": known}]}))
         queues = Queues(cast("Any", SqsClient(self._send, self)), UPDATES_URL, DEAD_LETTERS_URL)
         return Trigger(
             self.services,
             queues,
-            lambda: found,
-            DAY,
             self._sleep,
         )
 
     # --- What happens ---------------------------------------------------------------------------------------
 
     def send(self, body: object, at: float) -> None:
-        """Has a message come then."""
+        """Schedules a message for that time."""
         heapq.heappush(self._queue, (at, next(self._order), at, json.dumps(body)))
 
     def play(self, until: float = float("inf")) -> None:
-        """To the quiet end, or to that time."""
+        """Plays until all is quiet, or until that time."""
         sweep = START
         while self.now < until:
             due = [item["due_at"]["S"] for item in self.table.due("9", None, 1)]
@@ -208,7 +207,7 @@ class Town:
         return effect()
 
     def left_out(self, what: str, number: int) -> set[int]:
-        """None: batches are seen to as a whole."""
+        """None, because calls never leave out items here."""
         return set()
 
     def _send(self, url: str, body: str, delay: float | None, attributes: dict[str, Any]) -> None:
@@ -289,7 +288,7 @@ def test_thousands_of_targets_stay_within_the_slots_and_all_are_recomputed() -> 
 
 
 def _calls_of_a_look(targets: int, slots: int, free: int) -> Counter[str]:
-    """The calls of one look while so many targets are due, and so many of the slots are free."""
+    """The calls of one look, by the number of due targets, slots, and free slots."""
     town = Town(targets=targets, slots=slots)
     town.send({"models": "all", "older_than_seconds": 0}, START)
     with unobserved():
@@ -301,7 +300,7 @@ def _calls_of_a_look(targets: int, slots: int, free: int) -> Counter[str]:
 
 
 def _release(town: Town, number: int) -> None:
-    """Frees the targets of so many runs, without a look at what is due."""
+    """Frees the targets of that many runs, without a look."""
     held = [item for item in town.table.items() if "held" in item]
     for item in held[:number]:
         freed = {

@@ -29,7 +29,7 @@ from arcanna_metrics.runs.check import check, not_checked, parse_event
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.parse import parse
 from arcanna_metrics.runs.run import Result, Run
-from arcanna_metrics.settings import JobSettings, Pace
+from arcanna_metrics.settings import JobSettings, Pace, Settings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics.trigger import Trigger
@@ -54,6 +54,7 @@ from tests.simulation.platform import HttpClient, Platform
 from tests.simulation.scheduler import Killed, NeverQuiet, Process, Scheduler
 from tests.simulation.stimuli import (
     KINDS,
+    NAMES,
     ROUTES,
     STALE_AFTER,
     SUCCESSOR,
@@ -87,7 +88,7 @@ PLATFORM_PATIENCE = 15.0
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """What is simulated. The tests exchange parts of it for broken ones.
+    """The simulated code. Tests replace parts of it by broken ones.
 
     `patches` take the place of what the real code has at these dotted names, `write` sees every request to
     the ledger, with the item that is there, before it is made, `definition` the workflow before it is run.
@@ -142,7 +143,7 @@ def play(
         for name, broken in protocol.patches.items():
             stack.enter_context(patch(name, broken))
         world = World(seed, protocol, chosen, faults)
-        pace = world.pace
+        pace = world.settings.shared.pace
         stack.enter_context(unobserved(world.tell_of_error))
         try:
             world.run()
@@ -153,7 +154,7 @@ def play(
 
 @contextmanager
 def unobserved(tell_of_error: Callable[[BaseException], None] = lambda error: None) -> Iterator[None]:
-    """Without logs and metrics, but for the errors that the code does not let escape."""
+    """Suppresses logs and metrics, but collects errors that the code logs instead of raising."""
 
     def told(*_: Any, **__: Any) -> None:
         if error := sys.exc_info()[1]:
@@ -175,7 +176,7 @@ def unobserved(tell_of_error: Callable[[BaseException], None] = lambda error: No
 
 
 class World:
-    """Everything of one history."""
+    """The state of one history."""
 
     def __init__(self, seed: int, protocol: Protocol, stimuli: list[Stimulus], keep: Set[str] | None) -> None:
         self._seed = seed
@@ -196,23 +197,25 @@ class World:
         self._queue_delay = random.choice([0.0, SETTLING])
         self._window = random.choice([0.0, 1.0, 15.0])
         self._batch = random.choice([5, 10_000])
-        self.pace = Pace(
+        pace = Pace(
             visibility_lag=protocol.lag,
             spacing=random.choice(protocol.spacing),
             slots=random.choice(protocol.slots),
             start_grace=START_GRACE,
-            run_deadline=RUN_DEADLINE,
+            deadline=RUN_DEADLINE,
             shortest_poll=30.0,
             longest_poll=300.0,
-            retry_interval=5.0,
-            retry_maximum=300.0,
+            stale_after=STALE_AFTER,
+            first_backoff=5.0,
+            longest_backoff=300.0,
         )
+        self.settings = Settings(ROUTES, JobSettings(pace, {}), {})
         self._arcanna = Arcanna(
             cast("Any", HttpClient(self._platform, self.scheduler, self)), lambda read_again: "key"
         )
         self._trigger = self._new_trigger()
         self._interpreter = Interpreter(
-            protocol.definition(deployment.workflow(RetryAttempts=random.choice(["2", "12"]))),
+            protocol.definition(deployment.workflow(tries=random.choice([3, 13]))),
             {
                 "arn:aws:states:::events:putEvents": self._put_events,
                 "arn:aws:states:::sns:publish": self._publish,
@@ -227,21 +230,25 @@ class World:
 
         settings = Random(f"{seed}/settings")
         if settings.random() < 0.2:
-            slots = [limit for limit in protocol.slots if limit] if self.pace.slots else [0]
+            slots = [limit for limit in protocol.slots if limit] if pace.slots else [0]
             later = replace(
-                self.pace, spacing=settings.choice(protocol.spacing), slots=settings.choice(slots or [0])
+                pace, spacing=settings.choice(protocol.spacing), slots=settings.choice(slots or [0])
             )
-            self.scheduler.at(START + settings.uniform(0, 3000), lambda: self._set(later))
+            at = START + settings.uniform(0, 3000)
+            own = {settings.choice(list(NAMES)): replace(later, spacing=settings.choice(protocol.spacing))}
+            self.scheduler.at(at, lambda: self._set(later, own))
 
-    def _set(self, pace: Pace) -> None:
-        """Changes the settings, but for whether there is a limit: what runs without one takes no slot."""
-        self.journal.note("settings", "*", spacing=pace.spacing, slots=pace.slots)
-        self.pace = pace
+    def _set(self, pace: Pace, own: Mapping[str, Pace]) -> None:
+        """Changes the settings, except whether there is a limit: runs without a limit hold no slot.
+
+        `own` has the pace of each job with overrides.
+        """
+        spacing = min(each.spacing for each in (pace, *own.values()))
+        self.journal.note("settings", "*", spacing=spacing, slots=pace.slots)
+        jobs = {job_id: JobSettings(each, {}) for job_id, each in own.items()}
+        self.settings = Settings(ROUTES, JobSettings(pace, {}), jobs)
 
     def _new_trigger(self) -> Trigger:
-        def settings(job_id: str) -> JobSettings:
-            return JobSettings(self.pace, {})
-
         dynamodb = cast("Any", DynamoDbClient(self._table, self))
         states = StatesClient(self._start_execution, self._describe_execution, self)
         ledger = Ledger(dynamodb, "ledger", self._clock)
@@ -250,7 +257,7 @@ class World:
             Slots(dynamodb, "ledger", ledger),
             Workflow(cast("Any", states), STATE_MACHINE),
             self._arcanna,
-            settings,
+            lambda: self.settings,
             "bus",
             self._clock,
             draw=self._draw,
@@ -259,13 +266,11 @@ class World:
         return Trigger(
             self._services,
             Queues(cast("Any", SqsClient(self._send, self)), UPDATES_URL, DEAD_LETTERS_URL),
-            lambda: ROUTES,
-            STALE_AFTER,
             self.scheduler.pause,
         )
 
     def run(self) -> None:
-        """To the quiet end, or to where it is clear that there is none."""
+        """Plays until the world is quiet, or until it clearly never becomes so."""
         try:
             self.scheduler.run()
         except NeverQuiet as error:
@@ -279,7 +284,7 @@ class World:
     def __call__(
         self, what: str, effect: Callable[[], T], failure: Callable[[bool], Exception], *, aws: bool = True
     ) -> T:
-        """A call to the outside by the process that runs: it takes time, and may go wrong."""
+        """A call to the outside by the current process. It takes time and may fail."""
         process, pause = self.scheduler.process, self.scheduler.pause
         process.calls += 1
         patience = AWS_PATIENCE if aws else PLATFORM_PATIENCE
@@ -326,7 +331,7 @@ class World:
         return result
 
     def left_out(self, what: str, number: int) -> set[int]:
-        """Items of a batch that a call does not see to."""
+        """The items of a batch that a call leaves out."""
         process, now = self.scheduler.process, self.scheduler.now
         name = f"{process.name}: call {process.calls} ({what})"
         draw, share = process.random.random(), process.random.random()
@@ -404,7 +409,7 @@ class World:
             self.journal.note("update", whom(update.target), by=stimulus, arrives=arrives, update=update)
 
     def _deliver(self, body: str) -> None:
-        """By services that deliver at least once, in their own time."""
+        """Delivers as services do: at least once, after some time."""
         delay = self._random.expovariate(2)
         now, number = self.scheduler.now, self._messages + 1
         if self.faults.strikes("is delayed", f"event {number}", now, self._random.random()):
@@ -427,7 +432,7 @@ class World:
     # --- The sweep ------------------------------------------------------------------------------------------
 
     def _arm_sweep(self, at: float) -> None:
-        """Has a sweep come at the first tick that is not before `at`. Those until then find nothing to do."""
+        """Schedules a sweep at the first tick at or after `at`. Earlier sweeps would find nothing to do."""
         ticks = ceil((max(at, self.scheduler.now + 0.001) - START) / SWEEP)
         tick = START + ticks * SWEEP
         if self._sweep_at is None or tick < self._sweep_at:
@@ -517,7 +522,7 @@ class World:
         self.scheduler.at(self.scheduler.now + after, lambda: self.scheduler.kill(process))
 
     def _describe_execution(self, name: str) -> tuple[str, str]:
-        """As it was a moment ago: this call is eventually consistent."""
+        """The execution as it was a moment ago, because this call is eventually consistent."""
         moment = self.scheduler.now - self.scheduler.process.random.uniform(0, 3)
         found = self._executions.get(name)
         if found is None or found.started_at > moment:
@@ -556,7 +561,7 @@ class World:
         self.scheduler.at(now + delay, lambda: self._deliver(json.dumps(event)))
 
     def _call_function(self, what: str, lives: float, function: Callable[[], object]) -> Any:
-        """An invocation by the execution that runs. It goes on when the execution ends."""
+        """An invocation by the current execution. It continues when the execution ends."""
         execution = self.scheduler.process
         execution.calls += 1
         process = self._process(f"{execution.name}: {what} {execution.calls}", lives, execution.execution)
@@ -581,7 +586,7 @@ class World:
         raise StateError("Lambda.Unknown", "the function died")
 
     def _call_trigger(self, parameters: dict[str, Any]) -> Any:
-        """As functions/trigger_recompute/app.py handles it."""
+        """Handles an event as functions/trigger_recompute/app.py does."""
         match json.loads(json.dumps(parameters)):
             case {"hold": {"run": run, "number": int(number)}}:
                 answer = self._call_function("hold", INVOCATION, lambda: {"held": self._hold(run, number)})
@@ -652,7 +657,7 @@ class World:
     # --- What is written down -------------------------------------------------------------------------------
 
     def _watch(self, before: Item, after: Item) -> None:
-        """Notes what a write to the ledger means, and whether it may be."""
+        """Notes what a write to the ledger means, and whether it is allowed."""
         if _without(before, "rev", "expires_at") == _without(after, "rev", "expires_at"):
             self.journal.note("broken", after["job_id"]["S"], rule="A write that changes nothing")
         if after["job_id"]["S"] == NO_JOB:

@@ -1,7 +1,8 @@
 """The template and the workflow as data, for tests that compare the code with them."""
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,16 @@ def template() -> dict[str, Any]:
 
 
 @cache
-def workflow(**parameters: str) -> dict[str, Any]:
-    """The state machine as the deployment makes it with these parameters; the others have their defaults.
+def workflow(tries: int | None = None) -> dict[str, Any]:
+    """The state machine as the deployment makes it; `tries` is how often a step is tried instead.
 
     CloudFormation puts the substitutions into the text before it reads that as YAML, and so does this. ARNs
     are of eu-west-1 and an account of AWS's documentation, with logical ids for names.
     """
-    texts = {name: _text(value, parameters) for name, value in substitutions().items()}
+    texts = {name: _text(value) for name, value in substitutions().items()}
+    if tries:
+        (retry,) = json.loads(texts["Retry"])
+        texts["Retry"] = json.dumps([retry | {"MaxAttempts": tries - 1}])
     text = re.sub(r"\$\{(\w+)\}", lambda found: texts[found[1]], WORKFLOW.read_text())
     parsed: dict[str, Any] = yaml.safe_load(text)
     return parsed
@@ -39,18 +43,16 @@ def substitutions() -> dict[str, Any]:
     return given
 
 
-def _text(value: Any, parameters: Mapping[str, str]) -> str:
+def _text(value: Any) -> str:
     match value:
+        case str():
+            return value
         case {"Ref": "AWS::Partition"}:
             return "aws"
-        case {"Ref": str(name)} if name in template()["Parameters"]:
-            return parameters.get(name) or str(template()["Parameters"][name]["Default"])
         case {"Ref": str(name)}:
             return f"arn:aws:sns:eu-west-1:123456789012:{name}"
         case {"Fn::GetAtt": [str(name), "Arn"]}:
             return f"arn:aws:lambda:eu-west-1:123456789012:function:{name}"
-        case {"Fn::Sub": str(pattern)}:
-            return re.sub(r"\$\{([\w:]+)\}", lambda found: _text({"Ref": found[1]}, parameters), pattern)
     raise NotImplementedError(value)
 
 

@@ -38,11 +38,11 @@ PACE = Pace(
     spacing=0,
     slots=0,
     start_grace=600,
-    run_deadline=3600,
+    deadline=3600,
     shortest_poll=5,
     longest_poll=900,
-    retry_interval=5,
-    retry_maximum=300,
+    first_backoff=5,
+    longest_backoff=300,
 )
 BASELINE = "2025-01-15T14:00:00Z"
 
@@ -216,13 +216,13 @@ class Stack:
             definition='{"StartAt": "End", "States": {"End": {"Type": "Succeed"}}}',
             roleArn="arn:aws:iam::123456789012:role/workflow",
         )["stateMachineArn"]
-        self.routes_parameter = "routes"
-        self.set_routes({"routes": []})
+        self.settings_parameter = "settings"
+        self.write_settings({"routes": []})
         self.secret_arn = self.secrets.create_secret(Name="api-key", SecretString=API_KEY)["ARN"]
 
-    def set_routes(self, document: object) -> None:
+    def write_settings(self, document: object) -> None:
         self.ssm.put_parameter(
-            Name=self.routes_parameter, Value=json.dumps(document), Type="String", Overwrite=True
+            Name=self.settings_parameter, Value=json.dumps(document), Type="String", Overwrite=True
         )
 
     def entry(self, target: Target = TARGET) -> Entry:

@@ -1,6 +1,6 @@
 """A whole installation on this machine: the Arcanna reference server, and the stack on the local cloud.
 
-Used by the demo and by the end-to-end tests. Times are seconds where the template's defaults are minutes.
+Used by the demo and by the end-to-end tests. Times are seconds where the defaults are minutes.
 """
 
 import json
@@ -13,46 +13,52 @@ from typing import Any
 import httpx
 
 import tests.support.this_machine  # noqa: F401
+from arcanna_metrics.intake.routes import DEFAULT_ROUTES
 from tests.support.arcanna.access import API_KEY, API_KEY_HEADER
 from tests.support.arcanna.alerts import AlertObject, AlertSource, S3Alerts
 from tests.support.arcanna.platform import Behaviour, Job
 from tests.support.arcanna.server import ArcannaServer
+from tests.support.deployment import substitutions
 from tests.support.local_cloud import LocalCloud
-from tests.support.waiting import eventually
 
-wait_for = eventually  # for tests/e2e/test_operate.py, which still uses this name
+ROUTES: Sequence[dict[str, Any]] = (
+    *DEFAULT_ROUTES,
+    {
+        "name": "feedback",
+        "keys": ["feedback/{job_id}/{model_id}/*"],
+        "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}],
+        "threshold": {"objects": 5, "bytes": 100000, "max_wait_seconds": 3600},
+    },
+)
+"""The default ones, and one with a threshold."""
 
-ROUTES: dict[str, Any] = {
-    "routes": [
-        {
-            "name": "by-path",
-            "keys": ["training-data/{job_id}/{model_id}/*"],
-            "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}],
-        },
-        {"name": "by-job", "keys": ["training-data/{job_id}/*"], "targets": [{"job_id": "{job_id}"}]},
-        {
-            "name": "feedback",
-            "keys": ["feedback/{job_id}/{model_id}/*"],
-            "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}],
-            "threshold": {"objects": 5, "bytes": 100000, "max_wait_seconds": 3600},
-        },
-    ]
+PACE: Mapping[str, int] = {
+    "slots": 50,
+    "shortest_poll_seconds": 1,
+    "longest_poll_seconds": 1,
+    "start_grace_seconds": 10,
+    "deadline_seconds": 60,
+    "first_backoff_seconds": 1,
+    "longest_backoff_seconds": 2,
 }
-"""The template's default routes, and one with a threshold."""
 
-HURRY: Mapping[str, str] = {
-    "Routes": json.dumps(ROUTES),
-    "MaximumRecomputes": "50",
-    "VisibilityLagSeconds": "1",
-    "BatchingWindowSeconds": "1",
-    "ShortestPollSeconds": "1",
-    "LongestPollSeconds": "1",
-    "StartGraceSeconds": "10",
-    "RunDeadlineSeconds": "60",
-    "RetryIntervalSeconds": "1",
-    "RetryMaximumSeconds": "2",
-    "RetryAttempts": "3",
-}
+PARAMETERS: Mapping[str, str] = {"VisibilityLagSeconds": "1"}
+
+
+def hurried(pace: Mapping[str, int] | None = None, tries: int = 4) -> dict[str, object]:
+    """What takes too long here of the template's constants, and the settings that the stack begins with.
+
+    `pace` is added to PACE; `tries` is how often the workflow tries a step.
+    """
+    settings = {"routes": ROUTES, "pace": {**PACE, **(pace or {})}}
+    (retry,) = json.loads(substitutions()["Retry"])
+    retry |= {"IntervalSeconds": 1, "MaxDelaySeconds": 2, "MaxAttempts": tries - 1}
+    window = "TriggerRecomputeFunction.Events.Updates.Properties.MaximumBatchingWindowInSeconds"
+    return {
+        "SettingsParameter.Value": json.dumps(settings),
+        "RecomputeWorkflow.DefinitionSubstitutions.Retry": json.dumps([retry]),
+        window: 1,
+    }
 
 
 class LaterAlerts:
@@ -105,11 +111,16 @@ def installation(
     """
     alerts = LaterAlerts()
     with ArcannaServer(jobs, alerts, behaviour=behaviour) as arcanna:
-        given = {"ArcannaBaseUrl": arcanna.url, **HURRY}
-        with LocalCloud(given, Path("build") / name) as cloud:
-            cloud.client("secretsmanager").put_secret_value(
-                SecretId=cloud.outputs["ApiKeySecretArn"], SecretString=API_KEY
-            )
-            bucket = cloud.outputs["TrainingDataBucket"]
-            alerts.source = S3Alerts(cloud.client("s3"), bucket)
-            yield Installation(cloud, arcanna, bucket)
+        given = {"ArcannaBaseUrl": arcanna.url, **PARAMETERS}
+        with LocalCloud(given, Path("build") / name, constants=hurried()) as cloud:
+            here = installed(cloud, arcanna)
+            alerts.source = S3Alerts(cloud.client("s3"), here.bucket)
+            yield here
+
+
+def installed(cloud: LocalCloud, arcanna: ArcannaServer) -> Installation:
+    """Puts the platform's key into the deployed stack's secret, as an operator does after a deployment."""
+    cloud.client("secretsmanager").put_secret_value(
+        SecretId=cloud.outputs["ApiKeySecretArn"], SecretString=API_KEY
+    )
+    return Installation(cloud, arcanna, cloud.outputs["TrainingDataBucket"])

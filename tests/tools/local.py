@@ -1,6 +1,6 @@
 """`make local`: the stack and the reference server on this machine, up until interrupted.
 
-For `make status` and the others to be tried on. Faults and behaviour of the platform are set over HTTP: see
+For `arcanna-metrics` to be tried on. Faults and behaviour of the platform are set over HTTP: see
 tests/support/arcanna/control.py.
 """
 
@@ -26,11 +26,12 @@ def main(name: str) -> None:
     logging.getLogger("moto").setLevel(logging.CRITICAL)  # its interpreter logs every Choice as an error
     with installation(JOBS, Behaviour(delay=0.5, duration=3.0), name) as here:
         print(f"# The platform is at {here.arcanna.url}, the bucket is {here.bucket}.")
-        print("# In another shell, for make status and the others; here, Ctrl-C ends it:")
+        print("# In another shell, for make status and the others, or arcanna-metrics; here, Ctrl-C ends it:")
         print("unset AWS_PROFILE AWS_DEFAULT_PROFILE HTTP_PROXY http_proxy")
         print(
             f"export AWS_ENDPOINT_URL={here.cloud.url} AWS_REGION={REGION} AWS_DEFAULT_REGION={REGION}"
-            f" AWS_ACCESS_KEY_ID={OPERATOR} AWS_SECRET_ACCESS_KEY=local STACK={STACK}",
+            f" AWS_ACCESS_KEY_ID={OPERATOR} AWS_SECRET_ACCESS_KEY=local"
+            f" STACK={STACK} ARCANNA_METRICS_STACK={STACK}",
         )
         alerts = Path("build", name, "alerts.csv")
         alerts.write_text(labelled_alerts(400, TYPICAL_ACCURACY, seed=1))

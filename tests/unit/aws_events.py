@@ -183,7 +183,7 @@ def status_change(status: str, execution_input: str | None, **more: Any) -> dict
 
 
 def subscription_notice(kind: str) -> dict[str, Any]:
-    """What a queue gets when somebody subscribes it to a topic, or ends the subscription."""
+    """The message that a queue gets when it is subscribed to a topic, or unsubscribed."""
     return {
         "Type": kind,
         "MessageId": "165545c9-2a5c-472c-8df2-7ff2be2b3b1b",

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from arcanna_metrics.intake import routes
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import Ledger
@@ -13,7 +12,7 @@ from arcanna_metrics.protocol.reconcile import look
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.protocol.transitions import claim, hold, record
-from arcanna_metrics.settings import JobSettings
+from arcanna_metrics.settings import JobSettings, Settings, parse_settings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.trigger import Trigger
@@ -77,7 +76,8 @@ class Scene:
         self.platform = ScriptedPlatform(answer(json=metrics_body(model_id=None)))
         self.executions = Executions()
         self.pace = PACE
-        self.routes = routes.parse(ROUTES)
+        self.jobs: dict[str, JobSettings] = {}
+        self.routes = parse_settings(ROUTES).routes
         self.slept: list[float] = []
         self.ledger = Ledger(stack.dynamodb, stack.ledger_table, self.clock)
         self.slots = Slots(stack.dynamodb, stack.ledger_table, self.ledger)
@@ -87,17 +87,19 @@ class Scene:
             self.slots,
             self.executions,  # type: ignore[arg-type]  # has the workflow's methods
             self.platform.client(),
-            self._settings,
+            lambda: self.settings(),
             "bus",
             self.clock,
             draw=lambda: 0.5,
             new_id=lambda: f"run-{next(numbers)}",
         )
         queues = Queues(stack.sqs, stack.updates_url, stack.dead_letter_url)
-        self.trigger = Trigger(self.services, queues, lambda: self.routes, 43200.0, self._sleep)
+        self.trigger = Trigger(self.services, queues, self._sleep)
 
-    def _settings(self, job_id: str) -> JobSettings:
-        return JobSettings(self.pace, {"largest_drop": {"overall_accuracy": 0.1}})
+    def settings(self) -> Settings:
+        """Those that are in force; a test changes `pace`, or replaces `jobs`."""
+        gate = {"largest_drop": {"overall_accuracy": 0.1}}
+        return Settings(self.routes, JobSettings(self.pace, gate), self.jobs)
 
     def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)

@@ -1,5 +1,6 @@
 """The template, the workflow and the code agree."""
 
+import json
 import re
 from typing import Any
 
@@ -8,7 +9,16 @@ import pytest
 from arcanna_metrics.observability import metrics
 from arcanna_metrics.runs.completion import Status
 from arcanna_metrics.runs.run import Check, Notification, Outcome
-from tests.support.deployment import actions_of, resource, substitutions, template, texts, workflow
+from tests.support.deployment import (
+    ROOT,
+    actions_of,
+    environment_of,
+    resource,
+    substitutions,
+    template,
+    texts,
+    workflow,
+)
 
 STATES: dict[str, Any] = workflow()["States"]
 TASKS = {name: state for name, state in STATES.items() if state["Type"] == "Task"}
@@ -24,18 +34,8 @@ def test_every_task_is_retried_after_every_error() -> None:
         assert retry["IntervalSeconds"] < retry["MaxDelaySeconds"]
 
 
-@pytest.mark.parametrize("limit", ["MinValue", "MaxValue"])
-def test_every_retry_that_can_be_set_is_within_the_limits_of_step_functions(limit: str) -> None:
-    """By https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html"""
-    names = ("RetryIntervalSeconds", "RetryMaximumSeconds", "RetryAttempts")
-    given = {name: str(template()["Parameters"][name][limit]) for name in names}
-    (retry,) = workflow(**given)["States"]["Hold"]["Retry"]
-    assert retry["IntervalSeconds"] < retry["MaxDelaySeconds"] < 31622400
-    assert 1 <= retry["MaxAttempts"] <= 99999999
-
-
 def test_no_substitution_contains_another() -> None:
-    """CloudFormation replaces until there is nothing left to replace."""
+    """CloudFormation repeats the replacement until nothing changes."""
     for value in substitutions().values():
         assert not {f"${{{name}}}" for name in substitutions()} & set(texts(value))
 
@@ -81,6 +81,14 @@ def test_workflow_formats_no_text_and_uses_no_table() -> None:
 # --- Permissions -----------------------------------------------------------------------------------------
 
 
+def test_check_status_can_read_no_settings() -> None:
+    """A run is judged by the settings that it began with, which travel in it."""
+    assert "SETTINGS_PARAMETER" in environment_of("TriggerRecomputeFunction")
+    assert "SETTINGS_PARAMETER" not in environment_of("CheckStatusFunction")
+    assert {"ssm:GetParameter", "ssm:GetParameterHistory"} <= actions_of("TriggerRecomputeFunction")
+    assert not [action for action in actions_of("CheckStatusFunction") if action.startswith("ssm:")]
+
+
 def test_role_of_the_workflow_allows_exactly_its_tasks() -> None:
     called = set()
     for state in TASKS.values():
@@ -103,7 +111,8 @@ def test_queue_delay_is_the_visibility_lag() -> None:
 
 
 def test_execution_timeout_is_later_than_any_deadline_that_can_be_set() -> None:
-    assert workflow()["TimeoutSeconds"] > template()["Parameters"]["RunDeadlineSeconds"]["MaxValue"]
+    pace = json.loads((ROOT / "events/schemas/settings.schema.json").read_text())["properties"]["pace"]
+    assert workflow()["TimeoutSeconds"] > pace["properties"]["deadline_seconds"]["maximum"]
 
 
 def test_metrics_namespace_is_the_templates() -> None:

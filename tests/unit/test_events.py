@@ -103,7 +103,7 @@ def test_messages_of_sample_batch_are_read_except_the_unusable_one() -> None:
 
 @pytest.fixture(params=["plain", "SNS", "SNS to function"])
 def wrap(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
-    """As a queue or a function gets an event: as it is, or in a notification of SNS."""
+    """Wraps an event as a queue or a function gets it: unchanged, or in an SNS notification."""
     wrappings: dict[str, Callable[[Any], Any]] = {
         "plain": lambda event: event,
         "SNS": aws.in_sns,
@@ -205,9 +205,9 @@ def test_plain_schedule_wishes_for_all_targets_with_the_stacks_age(
 
 
 @pytest.mark.parametrize(
-    ("age", "older_than"), [(None, 0.0), (0, 0.0), (3600, 3600.0), (3600.0, 3600.0), (10**100, LONGEST_AGE)]
+    ("age", "older_than"), [(None, None), (0, 0.0), (3600, 3600.0), (3600.0, 3600.0), (10**100, LONGEST_AGE)]
 )
-def test_schedule_with_an_age_wishes_with_that_age(age: object, older_than: float) -> None:
+def test_schedule_with_an_age_wishes_with_that_age(age: object, older_than: float | None) -> None:
     schedule = {"models": "all", "older_than_seconds": age}
     assert read(schedule, RECEIVED_AT) == [AllTargets(RECEIVED_AT, older_than)]
 
@@ -343,7 +343,7 @@ ZEROS = [
 def test_impossible_time_of_an_update_is_replaced_by_the_messages(claimed: str, taken: float) -> None:
     report = {"job_id": 1234, "happened_at": claimed}
     assert read(report, RECEIVED_AT) == [Update(Target("1234", None), taken, "manual")]
-    assert read({"models": "all", "happened_at": claimed}, RECEIVED_AT) == [AllTargets(taken, 0.0)]
+    assert read({"models": "all", "happened_at": claimed}, RECEIVED_AT) == [AllTargets(taken, None)]
     event = aws.event("arcanna.training-data", "Training Data Updated", {"job_id": 1234})
     assert read({**event, "time": claimed}, RECEIVED_AT) == [
         Update(Target("1234", None), taken, "Training Data Updated")

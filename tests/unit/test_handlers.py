@@ -36,8 +36,7 @@ def _environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
         "WORKFLOW_ARN": stack.workflow_arn,
         "UPDATES_QUEUE_URL": stack.updates_url,
         "DEAD_LETTER_QUEUE_URL": stack.dead_letter_url,
-        "ROUTES_PARAMETER": stack.routes_parameter,
-        "QUALITY_GATE": "{}",
+        "SETTINGS_PARAMETER": stack.settings_parameter,
         "EVENT_BUS_NAME": "default",
         **dict.fromkeys(OPTIONAL, ""),
     }
@@ -91,7 +90,7 @@ def test_functions_start_without_optional_variables(monkeypatch: pytest.MonkeyPa
     check_status.platform()
 
 
-@pytest.mark.parametrize("name", ["ARCANNA_CA_BUNDLE", "HTTPS_PROXY"])
+@pytest.mark.parametrize("name", ["ARCANNA_CA_BUNDLE"])
 def test_invalid_optional_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "wrong")
     with pytest.raises(ConfigurationError, match=name):
@@ -106,7 +105,7 @@ def test_check_status_needs_no_variable_of_the_trigger(monkeypatch: pytest.Monke
     check_status.platform()
 
 
-@pytest.mark.parametrize("name", ["ARCANNA_BASE_URL", "ROUTES_PARAMETER"])
+@pytest.mark.parametrize("name", ["ARCANNA_BASE_URL", "SETTINGS_PARAMETER"])
 def test_preflight_names_a_missing_variable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv(name)
     with pytest.raises(ConfigurationError, match=name):
@@ -115,14 +114,14 @@ def test_preflight_names_a_missing_variable(monkeypatch: pytest.MonkeyPatch, nam
 
 def test_preflight_reads_the_routes_again_at_once(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trigger_recompute, "arcanna", lambda env: ScriptedPlatform().client())
-    for document, reason in (({}, "ConfigurationError"), ({"routes": []}, None)):
-        stack.set_routes(document)
+    for document, reason in (({"routes": {}}, "ConfigurationError"), ({"routes": []}, None)):
+        stack.write_settings(document)
         findings = trigger_recompute.handler({"preflight": True}, Invocation())["findings"]
         assert {finding["check"]: finding["reason"] for finding in findings} == {
             "platform": None,
             "key": None,
             "scopes": None,
-            "routes": reason,
+            "settings": reason,
         }
 
 

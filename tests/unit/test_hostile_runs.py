@@ -109,7 +109,7 @@ lags = st.just(0.0) | st.floats(0, APART)
 
 @st.composite
 def earlier_recomputes(draw: st.DrawFn, timestamp_lags: st.SearchStrategy[float] = lags) -> list[Recompute]:
-    """Of other people: over before the request, though the timestamp may follow later."""
+    """Recomputes of other people, which end before the request. Their timestamp may follow later."""
     ends = draw(st.lists(st.floats(-3600, -0.001), max_size=2))
     return [Recompute(end - 60, end, draw(st.booleans()), draw(timestamp_lags)) for end in ends]
 

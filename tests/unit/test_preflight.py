@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from arcanna_metrics.errors import ApiKeyUnavailable, AwsUnavailable
-from arcanna_metrics.intake import routes
 from arcanna_metrics.platform.preflight import RESERVE, LookUp, look_up, preflight
+from arcanna_metrics.settings import Settings, parse_settings
 from tests.support.doubles import (
     ACTIVE_TARGET,
     MODEL,
@@ -22,12 +22,12 @@ from tests.support.doubles import (
 )
 
 BOTH = ["execute:recompute_model_metrics", "read:job_metrics"]
-ALL_WELL = {"platform": None, "key": None, "scopes": None, "routes": None, "targets": None}
+ALL_WELL = {"platform": None, "key": None, "scopes": None, "settings": None, "targets": None}
 
 
-def routes_to(*targets: dict[str, Any]) -> Callable[[], routes.Routes]:
+def routes_to(*targets: dict[str, Any]) -> Callable[[], Settings]:
     listed = [{"name": "nightly", "targets": list(targets)}] if targets else []
-    return lambda: routes.parse(json.dumps({"routes": listed}))
+    return lambda: parse_settings(json.dumps({"routes": listed}))
 
 
 NIGHTLY = routes_to({"job_id": 1234, "model_id": MODEL.model_id}, {"job_id": 77})
@@ -35,10 +35,10 @@ NIGHTLY = routes_to({"job_id": 1234, "model_id": MODEL.model_id}, {"job_id": 77}
 
 def reasons(
     platform: ScriptedPlatform,
-    the_routes: Callable[[], routes.Routes] = NIGHTLY,
+    settings: Callable[[], Settings] = NIGHTLY,
     remaining: float = 100.0,
 ) -> dict[str, str | None]:
-    found = preflight(platform.client(), the_routes, lambda: remaining)
+    found = preflight(platform.client(), settings, lambda: remaining)
     return {finding.check: finding.reason for finding in found}
 
 
@@ -61,7 +61,7 @@ def test_preflight_without_problems_only_reads() -> None:
 )
 def test_failed_first_call_ends_the_platform_checks(scopes: Answer, reason: dict[str, str]) -> None:
     platform = ScriptedPlatform(scopes=scopes)
-    assert reasons(platform) == reason | {"routes": None}
+    assert reasons(platform) == reason | {"settings": None}
     assert platform.asked == ["scopes"]
 
 
@@ -88,17 +88,17 @@ def test_scopes_narrowed_to_a_job_are_accepted() -> None:
     assert reasons(platform) == ALL_WELL
 
 
-def test_invalid_routes_are_reported_beside_the_platform() -> None:
-    expected = ALL_WELL | {"routes": "ConfigurationError"}
+def test_invalid_settings_are_reported_beside_the_platform() -> None:
+    expected = ALL_WELL | {"settings": "ConfigurationError"}
     del expected["targets"]
-    assert reasons(ScriptedPlatform(), lambda: routes.parse("{")) == expected
+    assert reasons(ScriptedPlatform(), lambda: parse_settings("{")) == expected
 
 
-def test_unreadable_routes_are_reported_beside_the_platform() -> None:
-    def unreadable() -> routes.Routes:
-        raise AwsUnavailable("could not read the routes: AccessDenied")
+def test_unreadable_settings_are_reported_beside_the_platform() -> None:
+    def unreadable() -> Settings:
+        raise AwsUnavailable("could not read the settings: AccessDenied")
 
-    expected = ALL_WELL | {"routes": "AwsUnavailable"}
+    expected = ALL_WELL | {"settings": "AwsUnavailable"}
     del expected["targets"]
     assert reasons(ScriptedPlatform(), unreadable) == expected
 

@@ -82,7 +82,7 @@ def test_second_look_while_a_run_is_under_way_does_nothing(scene: Scene) -> None
 
 
 def test_run_keeps_the_settings_it_began_with(scene: Scene) -> None:
-    scene.pace = replace(PACE, start_grace=77, shortest_poll=7, longest_poll=70, run_deadline=500)
+    scene.pace = replace(PACE, start_grace=77, shortest_poll=7, longest_poll=70, deadline=500)
     scene.started()
     run = scene.executions.inputs["run-1"]["run"]
 
@@ -168,7 +168,7 @@ def test_failed_attempt_leaves_the_target_due_with_backoff(scene: Scene, metrics
     entry = scene.entry()
 
     assert (entry.run_id, entry.attempts, entry.needed_as_of) == (None, 1, waiting.needed_as_of)
-    assert entry.due_at == entry.retry_at == scene.clock.now + PACE.retry_interval * 0.5
+    assert entry.due_at == entry.retry_at == scene.clock.now + PACE.first_backoff * 0.5
     assert "request" not in scene.platform.asked
     assert scene.executions.inputs == {}
 

@@ -80,7 +80,7 @@ def test_new_run_has_what_is_known_before_the_request() -> None:
     assert run["target"] == {"job_id": "1234", "model_id": None}
     assert (run["job_id"], run["model_id"]) == ("1234", "m.hdf5")
     assert run["requested_at"] == "2025-01-15T14:30:00.000Z"
-    assert run["deadline_at"] == to_iso(REQUESTED_AT + doubles.PACE.run_deadline)
+    assert run["deadline_at"] == to_iso(REQUESTED_AT + doubles.PACE.deadline)
     assert (run["accepted_at"], run["platform_requested_at"], run["platform_job_id"]) == (None, None, None)
     assert run["baseline"] is None
     assert (run["durations"], run["reference"]) == ([0.0, 1.0, 2.0], reference["figures"])
@@ -194,7 +194,7 @@ def test_missing_field_of_a_run_is_named(field: str) -> None:
         ({"pace": {**PACE, "start_grace": float("nan")}}, "run.pace.start_grace must not be nan"),
         ({"pace": {**PACE, "start_grace": 10**400}}, "run.pace.start_grace must not be 1000"),
         ({"gate": None}, "run.gate must be a JSON object"),
-        ({"gate": {"floor": {"x": 1}}}, "floor of the quality gate names 'x'"),
+        ({"gate": {"floor": {"x": 1}}}, r"run.gate must not be .*: quality_gate.floor.x names no figure"),
         ({"durations": None}, "run.durations must be a JSON array"),
         ({"durations": [1.0, -1]}, r"run.durations\[1\] must not be -1: it must be from 0"),
         ({"durations": [1e300]}, r"run.durations\[0\] must not be 1e\+300"),

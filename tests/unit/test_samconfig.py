@@ -4,9 +4,10 @@ import tomllib
 from typing import Any
 
 import pytest
+from samcli.cli.types import CfnParameterOverridesType  # type: ignore[import-untyped]
 
 from tests.support.deployment import ROOT, template
-from tests.support.local_cloud.deployment import parameter_values
+from tests.support.parameters import parameter_values
 
 CONFIG: dict[str, Any] = tomllib.loads((ROOT / "samconfig.toml").read_text())
 ENVIRONMENTS = {name: value for name, value in CONFIG.items() if name != "version"}
@@ -19,7 +20,8 @@ def deploy(environment: str) -> dict[str, Any]:
 
 def parameters(environment: str) -> dict[str, str]:
     """The template's parameters that an environment sets."""
-    return dict(override.split("=", 1) for override in deploy(environment).get("parameter_overrides", []))
+    overrides = tuple(deploy(environment).get("parameter_overrides", []))
+    return dict(CfnParameterOverridesType().convert(overrides, None, None))
 
 
 def test_default_dev_and_prod_have_stacks_of_their_own() -> None:

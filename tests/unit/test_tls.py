@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.connect import arcanna
-from arcanna_metrics.settings import Environment
 from tests.support.certificates import Authority
 from tests.support.doubles import Logs
 
@@ -76,7 +76,7 @@ def test_invalid_bundle_is_refused_and_not_quoted(bundle: str, says: str) -> Non
 
 @pytest.fixture
 def ca_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the layer's build puts the file; there is none yet."""
+    """The path of the layer's CA file, which does not exist yet."""
     path = tmp_path / "ca.pem"
     monkeypatch.setattr(tls, "CA_FILE", path)
     return path

@@ -8,13 +8,14 @@ import pytest
 
 from arcanna_metrics import trigger
 from arcanna_metrics.errors import AwsUnavailable, BadInput
-from arcanna_metrics.intake import routes
+from arcanna_metrics.intake.routes import Routes
 from arcanna_metrics.observability import metrics
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import to_item
 from arcanna_metrics.protocol.reconcile import RESERVE
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.transitions import CONSISTENT_AFTER
+from arcanna_metrics.settings import JobSettings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.trigger import NAP
@@ -122,23 +123,11 @@ def test_only_messages_that_could_not_be_recorded_return(
     assert metrics.metric_set["AwsUnavailable"]["Value"] == [1.0]
 
 
-def test_message_returns_and_is_counted_if_the_routes_cannot_be_read(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def away() -> routes.Routes:
-        raise AwsUnavailable("throttled")
-
-    monkeypatch.setattr(scene.trigger, "_routes", away)
-    metrics.clear_metrics()
-    assert scene.deliver(scene.upload("data/1234/m/a.csv")) == ["0"]
-    assert metrics.metric_set["AwsUnavailable"]["Value"] == [1.0]
-
-
 def test_bug_in_one_message_does_not_block_others(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     def buggy(created: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(type(scene.routes), "updates", lambda self, created: buggy(created))
+    monkeypatch.setattr(Routes, "updates", lambda self, created: buggy(created))
     assert scene.deliver(scene.upload("data/1/a.csv"), REQUEST) == ["0"]
     assert scene.entry().dirty
 
@@ -201,10 +190,20 @@ def test_large_schedule_sends_one_request_per_target(
     assert scene.entry(Target("0", None)).wanted_as_of == scene.clock.now - 40 - 3600
 
 
-def test_schedule_without_an_age_needs_metrics_as_of_now(scene: Scene) -> None:
+def test_schedule_with_an_age_of_zero_needs_every_target_as_of_now(scene: Scene) -> None:
     scene.stack.put(Entry(TARGET, fresh_as_of=1.0))
-    scene.deliver({"models": "all"})
+    scene.deliver({"models": "all", "older_than_seconds": 0})
     assert scene.entry(ACTIVE_TARGET).needed_as_of == scene.clock.now - 40
+
+
+def test_schedule_without_an_age_asks_by_what_the_settings_of_each_job_call_stale(scene: Scene) -> None:
+    scene.pace = replace(PACE, stale_after=600)
+    scene.jobs = {"7": JobSettings(replace(PACE, stale_after=60), {})}
+    for job_id in ("7", "8"):
+        scene.stack.put(Entry(Target(job_id, "m"), fresh_as_of=1.0))
+    scene.deliver({"models": "all"})
+    for job_id, stale_after in (("7", 60), ("8", 600)):
+        assert scene.entry(Target(job_id, None)).wanted_as_of == scene.clock.now - 40 - stale_after
 
 
 # --- Sweeps and reports ----------------------------------------------------------------------------------

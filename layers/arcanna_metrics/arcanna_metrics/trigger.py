@@ -20,7 +20,6 @@ from arcanna_metrics.intake.events import (
     read_json,
 )
 from arcanna_metrics.intake.queues import DeadLetter, Queues
-from arcanna_metrics.intake.routes import Routes
 from arcanna_metrics.observability import count, failed, logger
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.entry import Entry
@@ -69,24 +68,22 @@ class Trigger:
         self,
         services: Services,
         queues: Queues,
-        routes: Callable[[], Routes],
-        stale_after: float,
         sleep: Callable[[float], None],
     ) -> None:
-        """`stale_after` (seconds) is the age of metrics that plain schedules ask for."""
         self._services = services
+        self._settings = services.settings
         self._ledger = services.ledger
         self._sweeper = Sweeper(services)
         self._queues = queues
-        self._routes = routes
-        self._stale_after = stale_after
         self._sleep = sleep
 
     def handle_batch(self, records: Iterable[Mapping[str, Any]], remaining: Callable[[], float]) -> list[str]:
         """Handles a batch of messages of the updates queue. Returns the ids of those to deliver again.
 
-        These are the messages that could not be recorded. A recorded message is done with.
+        These are the messages that could not be recorded. A recorded message is done with. Raises
+        AwsUnavailable and ConfigurationError if there are no settings: then all messages come again.
         """
+        self._settings()
         intake = _Intake()
         again: list[str] = []
         unusable: dict[str, DeadLetter] = {}
@@ -148,14 +145,17 @@ class Trigger:
             intake.messages[update.target].append(message_id)
 
     def _routed(self, created: ObjectCreated) -> list[Update]:
-        updates = self._routes().updates(created)
+        updates = self._settings().routes.updates(created)
         if not updates:
             _ignored("no route", created)
         return updates
 
     def _scheduled(self, schedule: AllTargets) -> list[Update]:
         """The updates that a schedule asks for. If there are many, each is sent to the queue instead."""
-        updates = self._routes().scheduled(schedule, self._ledger.jobs(), self._stale_after)
+        settings = self._settings()
+        updates = settings.routes.scheduled(
+            schedule, self._ledger.jobs(), lambda job_id: settings.for_job(job_id).pace.stale_after
+        )
         logger.info("schedule", targets=len(updates))
         if len(updates) <= FAN_OUT:
             return updates
@@ -184,7 +184,7 @@ class Trigger:
         for target, updates in intake.updates.items():
             try:
                 _assert_time(remaining)
-                pace = self._services.settings(target.job_id).pace
+                pace = self._settings().for_job(target.job_id).pace
                 record = partial(transitions.record, updates=updates, pace=pace)
                 if entry := self._ledger.apply(target, record):
                     intake.recorded[target] = entry

@@ -1,11 +1,10 @@
-"""What `make doctor` says of each thing that it looks at, and what to do where something is wrong."""
+"""What the doctor says of each thing that it looks at, and what to do where something is wrong."""
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from arcanna_metrics.errors import NO_WAY
-from arcanna_metrics.platform.key import NOT_ALLOWED
+from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED
 
 GOOD = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}
 USABLE = {"UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"}
@@ -33,7 +32,7 @@ class Known(NamedTuple):
     base_url: str
     secret_arn: str
     secret_field: str
-    routes_parameter: str
+    settings_parameter: str
     bucket: str
 
 
@@ -90,12 +89,12 @@ def _by_reason(check: str, reason: str, known: Known) -> str:
             return f"Put the key into the secret: {put}"
         case ("key" | "scopes", _) | (_, "Unauthorised"):
             return f"Create a key with both scopes in Arcanna, and put it into the secret: {put}"
-        case "routes", "ConfigurationError":
-            return f"Correct the SSM parameter {known.routes_parameter}; its last right version is in force"
-        case "routes", _:
+        case "settings", "ConfigurationError":
+            return f"Correct the SSM parameter {known.settings_parameter}; its last valid version is in force"
+        case "settings", _:
             return "Does the function's role still allow ssm:GetParameter? Deploy again"
         case "targets", "Rejected":
-            return f"Correct the route in the SSM parameter {known.routes_parameter}, or train the job"
+            return f"Correct the route in the SSM parameter {known.settings_parameter}, or train the job"
         case "targets", "OutOfTime":
             return "None, if all that Arcanna was asked for is well; it answers slowly"
         case _, "PlatformUnavailable":
@@ -152,13 +151,14 @@ def queue(states: Sequence[str]) -> Check:
     return Check("queue", said, "Lambda console, the trigger, Triggers: enable it, or deploy again")
 
 
-def schedule(state: str, wanted: str) -> Check:
-    """By its state, and the parameter ScheduleState."""
-    if state == wanted:
-        off = "is off, as ScheduleState says" if state == "DISABLED" else "runs"
-        return Check("schedule", f"The schedule {off}")
+def schedule(state: str) -> Check:
+    """By the state of the schedule that asks for stale metrics."""
+    if state == "ENABLED":
+        return Check("schedule", "The schedule runs")
     return Check(
-        "schedule", f"The schedule is {state}, not {wanted}", "Set it right in the console, or deploy again"
+        "schedule",
+        f"The schedule is {state}",
+        "Enable it in the console, or deploy without a ScheduleExpression",
     )
 
 
@@ -205,7 +205,7 @@ def dead_letters(messages: Mapping[str, int]) -> Check:
     if not (count := sum(messages.values())):
         return Check("dead letters", "There are none")
     updates = f"{count} {'update' if count == 1 else 'updates'}"
-    return Check("dead letters", f"{updates} could not be used", "make redrive shows why")
+    return Check("dead letters", f"{updates} could not be used", "arcanna-metrics redrive shows why")
 
 
 def unseen(what: str, error: Exception) -> Check:

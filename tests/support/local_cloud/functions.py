@@ -77,7 +77,7 @@ class Functions:
         return self._functions[name].role
 
     def environments(self, name: str) -> list[ExecutionEnvironment]:
-        """Those that are alive, busy or idle."""
+        """The environments that are alive, busy or idle."""
         with self._change:
             return [e for e in self._environments[name] if e.alive]
 

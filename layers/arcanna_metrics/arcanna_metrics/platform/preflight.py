@@ -1,24 +1,17 @@
 """Checks, from where the functions run, that everything a recompute needs is there."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 from arcanna_metrics.errors import ApiKeyUnavailable, RecomputeError, Rejected, RetryLater, Unauthorised
 from arcanna_metrics.platform.client import Arcanna
+from arcanna_metrics.settings import Settings
 from arcanna_metrics.targets import Model, Target
 
 SCOPES = {"execute:recompute_model_metrics", "read:job_metrics"}
 RESERVE = 45.0
 """Seconds kept for the last target: two calls, each of which may time out and be repeated."""
-
-
-class Routes(Protocol):
-    """The routes, as far as they matter here."""
-
-    def fixed_targets(self) -> Iterable[Target]:
-        """The targets that the routes name in full."""
-        ...
 
 
 class Finding(NamedTuple):
@@ -30,21 +23,21 @@ class Finding(NamedTuple):
 
 
 def preflight(
-    arcanna: Arcanna, routes: Callable[[], Routes], remaining: Callable[[], float]
+    arcanna: Arcanna, settings: Callable[[], Settings], remaining: Callable[[], float]
 ) -> list[Finding]:
-    """Checks the platform, the key, its scopes, the routes and the targets that they name. Changes nothing.
+    """Checks the platform, the key, its scopes, the settings and targets of routes. Changes nothing.
 
     `remaining` tells the invocation's remaining seconds. A check that needs an answer which did not come is
     left out; an earlier finding says why it did not come.
     """
     platform = _platform(arcanna)
     try:
-        targets = sorted(set(routes().fixed_targets()), key=str)
+        targets = sorted(settings().routes.fixed_targets(), key=str)
     except RecomputeError as error:
-        return [*platform, _failed("routes", error)]
+        return [*platform, _failed("settings", error)]
     answered = any(finding.check == "scopes" for finding in platform)
     known = _targets(arcanna, targets, remaining) if targets and answered else []
-    return [*platform, Finding("routes", None, "The routes can be used"), *known]
+    return [*platform, Finding("settings", None, "The settings can be used"), *known]
 
 
 class LookUp(NamedTuple):

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import httpx
 
+from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics.observability import logger
-from arcanna_metrics.settings import Environment
 
 CA_BUNDLE = "ARCANNA_CA_BUNDLE"
 CA_FILE = Path(__file__).parents[1] / "ca.pem"

@@ -23,7 +23,7 @@ def forward(services: Services, mailbox: Entry) -> Target | None:
     job_id = services.arcanna.job_id_of(name) or _learned_id(services, mailbox)
     if job_id is None:
         return None
-    target, pace = Target(job_id, model_id), services.settings(job_id).pace
+    target, pace = Target(job_id, model_id), services.settings().for_job(job_id).pace
     services.ledger.apply(target, partial(transitions.receive, arrived=mailbox, pace=pace))
     services.ledger.swap(mailbox, replace(transitions.emptied(mailbox, pace), name_of=job_id))
     return target

@@ -45,7 +45,7 @@ def look(services: Services, remaining: Callable[[], float], recorded: Iterable[
 
 def _has_vacancy(services: Services, remaining: Callable[[], float]) -> bool:
     """Whether a slot is free. If none is, check-ups that are due may free some."""
-    limit = services.settings("").pace.slots
+    limit = services.settings().shared.pace.slots
     if not limit:
         return True
     vacancy = services.slots.glance(limit)
@@ -100,7 +100,7 @@ def _reconcile(services: Services, entry: Entry) -> Step:
 
 def _start(services: Services, entry: Entry) -> Step:
     """Claims the target and makes the claim a run, or gives it back."""
-    target, slots = entry.target, services.pace(entry).slots
+    target, slots = entry.target, services.settings().shared.pace.slots
     run_id = services.new_id()
     claimed = transitions.claim(entry, run_id, services.clock())
     if not services.ledger.swap(entry, claimed):

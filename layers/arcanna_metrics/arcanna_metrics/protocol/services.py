@@ -11,7 +11,7 @@ from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import Ledger
 from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.protocol.transitions import Postponement
-from arcanna_metrics.settings import JobSettings, Pace
+from arcanna_metrics.settings import Pace, Settings
 from arcanna_metrics.workflow import Workflow
 
 
@@ -23,7 +23,7 @@ class Services:
     slots: Slots
     workflow: Workflow
     arcanna: Arcanna
-    settings: Callable[[str], JobSettings]  # of a job, by its id
+    settings: Callable[[], Settings]  # in force; raises AwsUnavailable and ConfigurationError
     event_bus: str  # name or ARN
     clock: Callable[[], float]  # epoch seconds
     draw: Callable[[], float] = random  # uniform in [0, 1), for jitter
@@ -31,7 +31,7 @@ class Services:
 
     def pace(self, entry: Entry) -> Pace:
         """The pace of the entry's job."""
-        return self.settings(entry.target.job_id).pace
+        return self.settings().for_job(entry.target.job_id).pace
 
     def postponement(self, entry: Entry, error: Exception | None = None) -> Postponement:
         """When the target is tried again after one more failed attempt."""

@@ -32,7 +32,7 @@ def start(services: Services, claimed: Entry) -> None:
     does for every run. Raises RetryLater; the caller then gives the claim back.
     """
     arcanna, (job_id, model_id) = services.arcanna, claimed.target
-    settings = services.settings(job_id)
+    settings = services.settings().for_job(job_id)
     run = new_run(claimed, model_id, settings)
     try:
         model = Model(job_id, model_id or arcanna.active_model(job_id))
@@ -73,7 +73,7 @@ def new_run(claimed: Entry, model_id: str | None, settings: JobSettings) -> Run:
         "model_id": model_id,
         "cause": _cause_of(claimed, pace),
         "requested_at": to_iso(asked),
-        "deadline_at": to_iso(asked + pace.run_deadline),
+        "deadline_at": to_iso(asked + pace.deadline),
         "accepted_at": None,
         "platform_requested_at": None,
         "platform_job_id": None,

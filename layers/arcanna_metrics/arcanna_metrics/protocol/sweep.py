@@ -7,7 +7,7 @@ from arcanna_metrics.observability import gauges
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.reconcile import RESERVE
 from arcanna_metrics.protocol.services import Services
-from arcanna_metrics.settings import Pace
+from arcanna_metrics.settings import Settings
 
 
 class Sweeper:
@@ -15,12 +15,12 @@ class Sweeper:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._pace: Pace | None = None  # the one by which all that waits is due
+        self._applied: Settings | None = None  # to the targets that wait
 
     def sweep(self, remaining: Callable[[], float]) -> bool:
         """Emits the gauges that alarms watch; False if nothing waits or runs. Raises AwsUnavailable.
 
-        A changed pace, such as a lower spacing, is applied to targets that already wait. Targets whose
+        Changed settings, such as a lower spacing, are applied to targets that already wait. Targets whose
         backoff is over get their place in the order back.
         """
         listed, now = self._services.ledger.waiting_or_running(), self._services.clock()
@@ -32,13 +32,13 @@ class Sweeper:
         ages = [now - entry.waiting_since for entry in listed if entry.waiting_since is not None]
         ages += [now - at for _, at in due]  # of a batch that has been enough since then
         gauges(due=len(due), oldest=max(ages, default=0.0), running=running)
-        pace = self._services.settings("").pace
+        settings = self._services.settings()
         for entry, at in waiting:
-            if (at > now and pace == self._pace) or (at <= now and not entry.attempts):
+            if (at > now and settings == self._applied) or (at <= now and not entry.attempts):
                 continue
             if remaining() < RESERVE:
                 return True
             again = partial(transitions.back_in_line, now=now, pace=self._services.pace(entry))
             self._services.ledger.apply(entry.target, again)
-        self._pace = pace
+        self._applied = settings
         return True

@@ -11,12 +11,12 @@ A figure is named as the API names it: `overall_accuracy`, `overall_f1_score`, `
 `overall_precision`, or of one decision `Escalate.recall`, `Escalate.precision`, `Escalate.f1_score`.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict
 
+from arcanna_metrics.documents import Node
 from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics.runs.limits import as_many_as_fit, cut
 
@@ -38,10 +38,12 @@ _SHARE_OF = {
 _LARGEST_SCORE = 1e9
 """Scores are from 0 to 1, or percentages."""
 
-_LARGEST_COUNT = 1e12
+_LARGEST_COUNT = 10**12
 """Alerts. A larger number is not a count, and sums of such would not fit into 64 bits."""
 
 _RULE_NAME = re.compile(rf"{'|'.join(OVERALL)}|.+\.(?:{'|'.join(_SHARE_OF)})", re.DOTALL)
+
+_OF_DECISIONS = f"<Decision>.<{'|'.join(_SHARE_OF)}>, where * stands for every decision"
 
 Reference = dict[str, tuple[float, float]]
 """Figures by name, each with the number of alerts that it is based on: as JSON, lists of two numbers."""
@@ -138,44 +140,29 @@ class _Verdict(NamedTuple):
     brief: str = ""
 
 
-def parse(text: str) -> Rules:
-    """The rules from their JSON text. Raises ConfigurationError."""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"the quality gate is not JSON: {error}") from error
-    return read_rules(document)
+def read_rules(gate: object) -> Rules:
+    """The rules of a quality gate. Raises ConfigurationError."""
+    node = Node(gate, "quality_gate")
+    given = read_gate(node)
+    if node.problems:
+        raise ConfigurationError(*node.problems)
+    return Rules(given.get("largest_drop", {}), given.get("floor", {}), given.get("minimum_samples", 1))
 
 
-def read_rules(document: object) -> Rules:
-    """The rules from their JSON document. Raises ConfigurationError."""
-    if not isinstance(document, dict):
-        raise ConfigurationError("the quality gate must be a JSON object")
-    if unknown := document.keys() - {"largest_drop", "floor", "minimum_samples"}:
-        raise ConfigurationError(f"the quality gate has no setting {', '.join(sorted(map(repr, unknown)))}")
-    given = document.get("minimum_samples", 1)
-    if not (minimum := _count(given)):
-        raise ConfigurationError(
-            f"minimum_samples of the quality gate must be a whole number of at least 1, not {given!r:.100}"
-        )
-    return Rules(_limits(document, "largest_drop"), _limits(document, "floor"), minimum)
+def read_gate(node: Node) -> dict[str, Any]:
+    """The fields that a document gives of a quality gate; what is wrong with them is noted there."""
+    return {
+        name: field.whole_number(1, _LARGEST_COUNT) if name == "minimum_samples" else _limits(field)
+        for name, field in node.fields(DEFAULT_GATE).items()
+    }
 
 
-def _limits(document: Mapping[str, Any], name: str) -> dict[str, float]:
-    limits = document.get(name, {})
-    if not isinstance(limits, dict):
-        raise ConfigurationError(f"{name} of the quality gate must be a JSON object")
-    for figure, limit in limits.items():
-        if not isinstance(figure, str) or not _RULE_NAME.fullmatch(figure):
-            raise ConfigurationError(
-                f"{name} of the quality gate names {figure!r:.100}. A figure is one of {', '.join(OVERALL)},"
-                f" or <Decision>.<{'|'.join(_SHARE_OF)}>, where * stands for every decision"
-            )
-        if (number := _number(limit)) is None or not 0 <= number <= 1:
-            raise ConfigurationError(
-                f"{figure} in {name} of the quality gate must be from 0 to 1, not {limit!r:.100}"
-            )
-    return limits
+def _limits(node: Node) -> dict[str, float | None]:
+    limits = node.members()
+    for name, limit in limits.items():
+        if not _RULE_NAME.fullmatch(name):
+            limit.wrong(f"names no figure; figures are {', '.join(OVERALL)}, and {_OF_DECISIONS}")
+    return {name: limit.number(0, 1) for name, limit in limits.items()}
 
 
 def assess(
@@ -393,6 +380,11 @@ def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST_SCORE:
         return None
     return float(value)
+
+
+def figures(metrics: Mapping[str, Any] | None) -> dict[str, float]:
+    """All figures of a model that are numbers, by name."""
+    return {name: figure.value for name, figure in _figures(_object(metrics)).items()}
 
 
 def scores(metrics: Mapping[str, Any] | None) -> dict[str, float | None]:
