@@ -1,7 +1,7 @@
 """What may happen in a small world: the steps that the explorer takes, in every order.
 
-They follow the code between the transitions (`reconcile`, `start`, `holding`, `Trigger`, the workflow), and call
-the project's own functions wherever an entry changes or something is decided (see `Code`).
+They follow the code between the transitions (`reconcile`, `start`, `holding`, `Trigger`, the workflow), and
+call the project's own functions wherever an entry changes or something is decided (see `Code`).
 
 What is read and written again until that succeeds is one step (record, hold, give back, release), as the
 swap keeps everybody else out. A look reads, asks, and writes later, so these are steps of their own. A

@@ -25,7 +25,7 @@ _JSON: dict[type, tuple[str, tuple[type, ...]]] = {
     bool: ("boolean", (bool,)),
     int: ("whole number", (int,)),
     float: ("number", (int, float)),
-    tuple: ("array", (list,)),
+    tuple: ("array", (list, tuple)),
     list: ("array", (list,)),
     dict: ("object", (dict,)),
 }
