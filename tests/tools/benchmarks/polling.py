@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from arcanna_metrics.protocol.transitions import HISTORY_LENGTH
 from arcanna_metrics.runs.polling import next_wait
-from arcanna_metrics.runs.run import HISTORY_LENGTH
 
 RUNS = 40
 """Runs of each model, the first ever included."""
