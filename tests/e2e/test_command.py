@@ -20,6 +20,7 @@ import boto3
 import httpx
 import pytest
 
+from arcanna_metrics.times import to_iso
 from tests.support.arcanna.access import API_KEY, READ_SCOPE, RECOMPUTE_SCOPE, RESOURCES_SCOPE
 from tests.support.arcanna.alerts import labelled_alerts
 from tests.support.command import document_of
