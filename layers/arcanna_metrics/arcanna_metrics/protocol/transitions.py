@@ -189,9 +189,11 @@ def back_in_line(entry: Entry, now: float, pace: Pace) -> Entry:
     """
     if entry.run_id is not None:
         return entry
+    waiting = entry
     if entry.attempts and later(now, entry.retry_at) <= now and later(now, entry.not_before) <= now:
-        entry = replace(entry, retry_at=None, not_before=None)
-    return settled(entry, pace)
+        waiting = replace(entry, retry_at=None, not_before=None)
+    waiting = settled(waiting, pace)
+    return entry if waiting.due_at == entry.due_at else waiting
 
 
 def satisfied(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | None:
