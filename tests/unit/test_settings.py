@@ -360,6 +360,37 @@ def test_parser_and_schema_have_the_same_limits_of_an_id(name: str) -> None:
         )
 
 
+ROUTE = {"keys": ["a"], "targets": [{"job_id": 1}]}
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        {"other": {}},
+        {"pace": {"other": 1}},
+        {"quality_gate": {"other": 1}},
+        {"quality_gate": {"largest_drop": {"recall": 0.1}}},
+        {"quality_gate": {"floor": {"recall": 0.1}}},
+        {"jobs": {"7": {"other": {}}}},
+        {"jobs": {"7": {"pace": {"other": 1}}}},
+        {"jobs": {"7": {"pace": {"slots": 1}}}},
+        {"jobs": {"a name": {}}},
+        {"routes": [{**ROUTE, "other": 1}]},
+        {"routes": [{"keys": ["a"]}]},
+        {"routes": [{**ROUTE, "keys": [""]}]},
+        {"routes": [{**ROUTE, "targets": []}]},
+        {"routes": [{**ROUTE, "targets": [{}]}]},
+        {"routes": [{**ROUTE, "targets": [{"job_id": 1, "other": 1}]}]},
+        {"routes": [{**ROUTE, "threshold": {"objects": 1}}]},
+        {"routes": [{**ROUTE, "threshold": {"max_wait_seconds": 1, "other": 1}}]},
+    ],
+    ids=json.dumps,
+)
+def test_parser_and_schema_refuse_a_single_mistake(mistake: object) -> None:
+    assert _both_accept({"routes": [ROUTE]}) == (True, True)
+    assert _both_accept(mistake) == (False, False)
+
+
 def test_schema_names_the_defaults_of_the_parser() -> None:
     Draft202012Validator.check_schema(SCHEMA)
     properties, gate = SCHEMA["properties"], SCHEMA["$defs"]["quality_gate"]["properties"]
