@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -288,6 +289,106 @@ def test_schema_and_parser_accept_the_same_as_far_as_a_schema_can(document: Any)
         return
     else:
         assert by_schema
+
+
+Document = Callable[[str, object], Any]
+GATE = SCHEMA["$defs"]["quality_gate"]["properties"]
+PACE = SCHEMA["properties"]["pace"]["properties"]
+THRESHOLD = SCHEMA["$defs"]["route"]["properties"]["threshold"]["properties"]
+
+
+def _with_pace(name: str, value: object) -> Any:
+    return {"pace": {"shortest_poll_seconds": 1, "longest_poll_seconds": 3600, name: value}}
+
+
+def _with_pace_of_a_job(name: str, value: object) -> Any:
+    return {"jobs": {"7": _with_pace(name, value)}}
+
+
+def _with_threshold(name: str, value: object) -> Any:
+    return {"routes": [{"targets": [{"job_id": 1}], "threshold": {"max_wait_seconds": 1, name: value}}]}
+
+
+def _with_gate(name: str, value: object) -> Any:
+    return {"quality_gate": {name: value}}
+
+
+WHOLE_NUMBERS: list[tuple[Document, str, dict[str, Any]]] = [
+    *((_with_pace, name, field) for name, field in PACE.items()),
+    *((_with_pace_of_a_job, name, field) for name, field in PACE.items() if name != "slots"),
+    *((_with_threshold, name, field) for name, field in THRESHOLD.items()),
+    (_with_gate, "minimum_samples", GATE["minimum_samples"]),
+]
+"""A document with a number, the number's name, and what the schema says of it."""
+
+
+def _both_accept(document: object) -> tuple[bool, bool]:
+    """Whether the parser and the schema accept it."""
+    try:
+        parse(document)
+    except ConfigurationError:
+        return False, VALIDATOR.is_valid(document)
+    return True, VALIDATOR.is_valid(document)
+
+
+@pytest.mark.parametrize(("document", "name", "field"), WHOLE_NUMBERS)
+def test_parser_and_schema_have_the_same_limits_of_a_whole_number(
+    document: Document, name: str, field: dict[str, Any]
+) -> None:
+    least, most = field["minimum"], field["maximum"]
+    for value in (least, most, float(least)):
+        assert _both_accept(document(name, value)) == (True, True), value
+    for invalid in (least - 1, most + 1, least + 0.5, str(least), True, None):
+        assert _both_accept(document(name, invalid)) == (False, False), invalid
+
+
+@pytest.mark.parametrize("name", ["largest_drop", "floor"])
+def test_parser_and_schema_have_the_same_limits_of_a_share(name: str) -> None:
+    for value in (0, 1, 0.5, 1.0):
+        assert _both_accept(_with_gate(name, {"overall_accuracy": value})) == (True, True), value
+    for invalid in (-0.001, 1.001, "0.5", True, None):
+        assert _both_accept(_with_gate(name, {"overall_accuracy": invalid})) == (False, False), invalid
+
+
+@pytest.mark.parametrize("name", ["job_id", "model_id"])
+def test_parser_and_schema_have_the_same_limits_of_an_id(name: str) -> None:
+    for value in ("x" * 256, 2**63 - 1, 1 - 2**63):
+        assert _both_accept({"routes": [{"targets": [{"job_id": 1, name: value}]}]}) == (True, True), value
+    for invalid in ("x" * 257, 2**63, -(2**63), "", " ", "a\x00", 0.5, True):
+        assert _both_accept({"routes": [{"targets": [{"job_id": 1, name: invalid}]}]}) == (False, False), (
+            invalid
+        )
+
+
+ROUTE = {"keys": ["a"], "targets": [{"job_id": 1}]}
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        {"other": {}},
+        {"pace": {"other": 1}},
+        {"quality_gate": {"other": 1}},
+        {"quality_gate": {"largest_drop": {"recall": 0.1}}},
+        {"quality_gate": {"floor": {"recall": 0.1}}},
+        {"jobs": {"7": {"other": {}}}},
+        {"jobs": {"7": {"pace": {"other": 1}}}},
+        {"jobs": {"7": {"pace": {"slots": 1}}}},
+        {"jobs": {"a name": {}}},
+        {"routes": [{**ROUTE, "other": 1}]},
+        {"routes": [{"keys": ["a"]}]},
+        {"routes": [{**ROUTE, "keys": [""]}]},
+        {"routes": [{**ROUTE, "targets": []}]},
+        {"routes": [{**ROUTE, "targets": [{}]}]},
+        {"routes": [{**ROUTE, "targets": [{"job_id": 1, "other": 1}]}]},
+        {"routes": [{**ROUTE, "threshold": {"objects": 1}}]},
+        {"routes": [{**ROUTE, "threshold": {"max_wait_seconds": 1, "other": 1}}]},
+    ],
+    ids=json.dumps,
+)
+def test_parser_and_schema_refuse_a_single_mistake(mistake: object) -> None:
+    assert _both_accept({"routes": [ROUTE]}) == (True, True)
+    assert _both_accept(mistake) == (False, False)
 
 
 def test_schema_names_the_defaults_of_the_parser() -> None:
