@@ -98,9 +98,7 @@ def outcome(name: str, requested_at: float, **detail: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def gate(cloud: LocalCloud) -> "Gate":
-    gate = Gate(cloud)
-    cloud.client("sqs").purge_queue(QueueUrl=gate.outcomes)
-    return gate
+    return Gate(cloud)
 
 
 class Gate:
@@ -108,7 +106,6 @@ class Gate:
 
     def __init__(self, cloud: LocalCloud) -> None:
         self._cloud = cloud
-        self.outcomes = cloud.physical_id("Outcomes")
         self._arn = ""
 
     def start(self, **given: str) -> dict[str, Any]:
