@@ -22,6 +22,7 @@ from arcanna_metrics.runs.outcome import (
 from arcanna_metrics.runs.quality import Assessment, Difference, Verdict, assess, next_reference, read_rules
 from arcanna_metrics.runs.run import Cause, Check, Object, Outcome, Run
 from arcanna_metrics.runs.start import cause_of, first_check, new_run
+from arcanna_metrics.settings import LARGEST
 from arcanna_metrics.targets import ID_LENGTH, Target
 from tests.support.deployment import ROOT, template
 from tests.support.doubles import metrics_body
@@ -275,7 +276,10 @@ def test_largest_run_fits_into_an_execution_and_one_put_events_call(name: str, d
 def follow(before: dict[str, Any], after: dict[str, Any]) -> tuple[Run, Check]:
     """A run with the longest ids, causes, references and rules, and its last check."""
     examples = [{"bucket": "b" * 63, "key": "\x01" * 800, "version_id": "v" * 1024}] * 5
-    gate = {"largest_drop": {f"{'D' * 60}{number}.recall": 0.02 for number in range(80)} | {"*.recall": 0.02}}
+    # As much as settings of 8 KB hold, of characters that need most room as JSON.
+    drops = {f"{chr(0x1F600) * 25}{number}.recall": 0.02 for number in range(60)}
+    gate = {"largest_drop": {**drops, "*.recall": 0.02}}
+    assert LARGEST - 1024 < len(json.dumps({"quality_gate": gate}, ensure_ascii=False).encode()) < LARGEST
     rules = read_rules(gate)
     longest = "д" * ID_LENGTH
     run = new_run(

@@ -10,9 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from tests.support.arcanna.access import API_KEY
 from tests.support.arcanna.server import ArcannaServer
-from tests.support.harness import PARAMETERS, Installation, hurried
+from tests.support.harness import PARAMETERS, Installation, hurried, installed
 from tests.support.local_cloud import LocalCloud
 from tests.support.local_cloud.cloud import PROJECT
 
@@ -54,10 +53,7 @@ def own_installation(
     with LocalCloud(
         given, directory, template, name=name, beside=beside, minute=minute, constants=constants
     ) as cloud:
-        cloud.client("secretsmanager").put_secret_value(
-            SecretId=cloud.outputs["ApiKeySecretArn"], SecretString=API_KEY
-        )
-        yield Installation(cloud, arcanna, cloud.outputs["TrainingDataBucket"])
+        yield installed(cloud, arcanna)
 
 
 def _share_artifacts(directory: Path) -> None:

@@ -70,8 +70,10 @@ def test_burst_of_200_uploads_leads_to_at_most_two_recomputes(scene: Scene) -> N
 
 
 def test_queued_recompute_is_not_reported_as_completed(scene: Scene) -> None:
-    scene.behaves(Behaviour(delay=3.0, duration=0.5))
+    scene.behaves(Behaviour(never_starts=True))
     scene.upload()
+    eventually("the third check, after the baseline", lambda: len(scene.requests("metrics")) > 3)
+    scene.behaves(SHORT)
 
     (execution,) = scene.ended(1)
 

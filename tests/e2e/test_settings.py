@@ -64,9 +64,12 @@ def told_since(here: Installation, since: float, key: str, value: object) -> lis
 
 
 def _time(record: dict[str, Any]) -> float:
+    """When a line was logged; 0 of what Lambda itself says of a killed environment, which has no time."""
     emitted = record.get("_aws", {}).get("Timestamp")
     if emitted is not None:
         return float(emitted) / 1000
+    if "timestamp" not in record:
+        return 0.0
     return time.mktime(time.strptime(record["timestamp"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
 
 

@@ -1,6 +1,7 @@
 """The deployed code is small, starts from bytecode, and loads only what it needs."""
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,7 +58,9 @@ def test_every_package_has_its_licence(artefacts: Mapping[str, Artefact]) -> Non
     assert not [p.name for p in packages if not any(p.rglob("LICENSE*"))]
 
 
-def test_check_status_does_not_load_boto3(artefacts: Mapping[str, Artefact], tmp_path: Path) -> None:
+def test_check_status_loads_neither_boto3_nor_settings(
+    artefacts: Mapping[str, Artefact], tmp_path: Path
+) -> None:
     layers = [artefacts[name].folder / "python" for name in ("DependenciesLayer", "ArcannaMetricsLayer")]
     path = os.pathsep.join(map(str, [artefacts["CheckStatusFunction"].folder, *layers]))
     loaded = subprocess.run(  # noqa: S603 - the function as it is built
@@ -86,3 +89,5 @@ def test_check_status_does_not_load_boto3(artefacts: Mapping[str, Artefact], tmp
 
     assert "httpx" in loaded
     assert not {"boto3", "botocore.session"} & set(loaded)  # botocore alone is empty: Powertools looks for it
+    assert "arcanna_metrics.environment" in loaded
+    assert not [name for name in loaded if re.match(r"arcanna_metrics\.(settings|intake)", name)]

@@ -9,7 +9,16 @@ import pytest
 from arcanna_metrics.observability import metrics
 from arcanna_metrics.runs.completion import Status
 from arcanna_metrics.runs.run import Check, Notification, Outcome, Run
-from tests.support.deployment import ROOT, actions_of, resource, substitutions, template, texts, workflow
+from tests.support.deployment import (
+    ROOT,
+    actions_of,
+    environment_of,
+    resource,
+    substitutions,
+    template,
+    texts,
+    workflow,
+)
 
 STATES: dict[str, Any] = workflow()["States"]
 TASKS = {name: state for name, state in STATES.items() if state["Type"] == "Task"}
@@ -70,6 +79,14 @@ def test_workflow_formats_no_text_and_uses_no_table() -> None:
 
 
 # --- Permissions -----------------------------------------------------------------------------------------
+
+
+def test_check_status_can_read_no_settings() -> None:
+    """A run is judged by the settings that it began with, which travel in it."""
+    assert "SETTINGS_PARAMETER" in environment_of("TriggerRecomputeFunction")
+    assert "SETTINGS_PARAMETER" not in environment_of("CheckStatusFunction")
+    assert {"ssm:GetParameter", "ssm:GetParameterHistory"} <= actions_of("TriggerRecomputeFunction")
+    assert not [action for action in actions_of("CheckStatusFunction") if action.startswith("ssm:")]
 
 
 def test_role_of_the_workflow_allows_exactly_its_tasks() -> None:

@@ -66,12 +66,19 @@ class Node:
             return {}
         return {name: self._below(name, value) for name, value in self.value.items()}
 
-    def fields(self, known: Collection[str], elsewhere: Collection[str] = ()) -> dict[str, "Node"]:
+    def fields(
+        self, known: Collection[str], *, required: Collection[str] = (), elsewhere: Collection[str] = ()
+    ) -> dict[str, "Node"]:
         """The members of an object that may have these fields and no others.
 
-        `elsewhere` are those that are known, but only for all jobs together.
+        `required` are in the result even if they are missing, `elsewhere` are known, but only for all jobs
+        together.
         """
         members = self.members()
+        for name in [name for name in required if name not in members]:
+            if isinstance(self.value, dict):
+                self.wrong(f'lacks "{name}"')
+            members[name] = Node(None)  # whose problems nobody reads
         for name in [name for name in members if name not in known]:
             wrong = (
                 "counts for all jobs together, and cannot be set for one"
@@ -81,10 +88,10 @@ class Node:
             members.pop(name).wrong(f"{wrong}; allowed here: {', '.join(known)}")
         return members
 
-    def items(self) -> list["Node"]:
-        """The elements of a list."""
-        if not isinstance(self.value, list):
-            self.must_be("a list")
+    def items(self, least: int = 0) -> list["Node"]:
+        """The elements of a list, which must have so many at least."""
+        if not isinstance(self.value, list) or len(self.value) < least:
+            self.must_be(f"a list of {least} or more" if least else "a list")
             return []
         return [Node(v, f"{self.path}[{n}]", self.problems) for n, v in enumerate(self.value)]
 
@@ -115,6 +122,6 @@ class Node:
 def shown(value: object) -> str:
     """A value as problems show it: in JSON, never long, never nested."""
     if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "a list"
+        return "an object" if isinstance(value, dict) else "a list" if value else "an empty list"
     text = json.dumps(value[:64] if isinstance(value, str) else value)
     return text if len(text) <= 400 else f"{text[:400]}..."

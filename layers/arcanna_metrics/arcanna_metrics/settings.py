@@ -124,7 +124,7 @@ def parse_settings(text: str, visibility_lag: float = DEFAULT_PACE.visibility_la
 def _of_job(name: str, node: Node, shared: JobSettings) -> JobSettings:
     if not is_id(name) or len(name) > ID_LENGTH:
         node.wrong("is not a job's id; a name cannot be used here, because names may go to other jobs")
-    return _merged(shared, node.fields(("quality_gate", "pace"), _SHARED), _PACE_OF_A_JOB)
+    return _merged(shared, node.fields(("quality_gate", "pace"), elsewhere=_SHARED), _PACE_OF_A_JOB)
 
 
 def _merged(under: JobSettings, fields: Mapping[str, Node], known: Mapping[str, _Field]) -> JobSettings:
@@ -136,7 +136,7 @@ def _merged(under: JobSettings, fields: Mapping[str, Node], known: Mapping[str, 
 
 def _pace(under: Pace, node: Node, known: Mapping[str, _Field]) -> Pace:
     given: dict[str, Any] = {}
-    for name, field in node.fields(known, _SHARED).items():
+    for name, field in node.fields(known, elsewhere=_SHARED).items():
         attribute, least, most = known[name]
         if (number := field.whole_number(least, most)) is not None:
             given[attribute] = number

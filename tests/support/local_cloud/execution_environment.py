@@ -144,7 +144,7 @@ class ExecutionEnvironment:
         return outcome
 
     def _report(self, seconds: float) -> Outcome | None:
-        """The next report of the runtime client. Raises _Failed if none comes in time or the process ends."""
+        """The next report of the runtime client. Raises _Failed if none comes, or the process ends."""
         deadline = time.monotonic() + seconds
         while True:
             try:

@@ -137,11 +137,9 @@ def read_routes(node: Node) -> Routes:
 
 
 def _route(number: int, node: Node) -> Route:
-    fields = node.fields(("name", "keys", "targets", "threshold"))
+    fields = node.fields(("name", "keys", "targets", "threshold"), required=("targets",))
     name = _identifier(fields["name"]) if "name" in fields else str(number)
-    targets = _targets(fields["targets"]) if "targets" in fields else ()
-    if "targets" not in fields and isinstance(node.value, dict):
-        node.wrong('lacks "targets"')
+    targets = tuple(_target(target) for target in fields["targets"].items(least=1))
     keys = fields["keys"].items() if "keys" in fields else []
     wanted = {placeholder for target in targets for placeholder in _placeholders(target)}
     if wanted and not keys:
@@ -151,26 +149,16 @@ def _route(number: int, node: Node) -> Route:
 
 
 def _threshold(node: Node) -> Threshold:
-    limits = {name: field.whole_number(1, _MOST[name]) for name, field in node.fields(_MOST).items()}
-    if "max_wait_seconds" not in limits and isinstance(node.value, dict):
-        node.wrong('lacks "max_wait_seconds", so what waits could wait for ever')
-    return Threshold(limits.get("objects"), limits.get("bytes"), float(limits.get("max_wait_seconds") or 0))
-
-
-def _targets(node: Node) -> tuple[Target, ...]:
-    if node.value == []:
-        node.wrong("must have at least one target")
-    return tuple(_target(target) for target in node.items())
+    fields = node.fields(_MOST, required=("max_wait_seconds",))  # so that nothing waits for ever
+    limits = {name: field.whole_number(1, _MOST[name]) for name, field in fields.items()}
+    return Threshold(limits.get("objects"), limits.get("bytes"), float(limits["max_wait_seconds"] or 0))
 
 
 def _target(node: Node) -> Target:
-    fields = node.fields(("job_id", "model_id"))
-    if "job_id" not in fields and isinstance(node.value, dict):
-        node.wrong('lacks "job_id"')
+    fields = node.fields(("job_id", "model_id"), required=("job_id",))
     model = fields.get("model_id")
     return Target(
-        _template(fields["job_id"]) if "job_id" in fields else "",
-        _template(model) if model and model.value is not None else None,
+        _template(fields["job_id"]), _template(model) if model and model.value is not None else None
     )
 
 
