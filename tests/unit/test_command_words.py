@@ -1,5 +1,6 @@
 """What operators are told, by what AWS answers."""
 
+import io
 import json
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ from botocore import exceptions
 from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, AwsUnavailable, ConfigurationError
 from arcanna_metrics.intake.events import read_json
@@ -255,6 +257,16 @@ def test_models_of_other_jobs_and_unknown_active_ones_are_not_compared() -> None
     assert rows(completed(target=ACTIVE), waiting())[0][0]
     other = completed(target=Target("77", "m"))
     assert rows(other, waiting())[0][0]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_run_under_way_is_a_link_on_a_terminal_and_plain_in_a_pipe(terminal: bool) -> None:
+    row = standing(waiting(run_id="two", requested_at=NOW - 20, held=True))
+    printed = io.StringIO()
+    table = view.standings([row], NOW, 80, {"two": "https://console"})
+    Console(file=printed, force_terminal=terminal, width=80).print(table)
+    assert "a run is under way" in printed.getvalue()
+    assert ("\x1b]8;" in printed.getvalue()) is ("https://console" in printed.getvalue()) is terminal
 
 
 # --- One job, one row ------------------------------------------------------------------------------------

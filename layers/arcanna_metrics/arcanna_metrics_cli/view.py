@@ -128,11 +128,6 @@ def figures(listed: Iterable[Figure]) -> Table:
     return table
 
 
-def linked(text: str, address: str) -> Text:
-    """A text that leads to an address where the terminal has links."""
-    return Text(text, style=f"link {address}")
-
-
 def shortened(name: str, width: int) -> str:
     """The name, cut in its middle if it is longer: its beginning and its end tell names apart."""
     if len(name) <= width:
