@@ -39,7 +39,7 @@ export UV_SYSTEM_CERTS := 1
 unexport PIP_USER PIP_TARGET PIP_PREFIX PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local check test long lint unit e2e simulate explore load fuzz bench clean
+.PHONY: help demo local check test long lint unit e2e simulate explore load fuzz bench picture clean
 .PHONY: deploy status recompute accept redrive discard route settings forget doctor build lock audit
 
 help:  ## Show this list
@@ -51,7 +51,7 @@ help:  ## Show this list
 demo: install  ## See the main job work on this machine: uploads, recomputes, fresh metrics
 	@$(BIN)/python -m tests.tools.demo
 
-local: install  ## Keep a stack up on this machine, for status and the others to be tried on
+local: install  ## Keep a stack up on this machine, with a live report and an Arcanna to break
 	@$(BIN)/python -m tests.tools.local
 
 ##@ Work on it
@@ -107,6 +107,9 @@ fuzz: install  ## Feed everything that comes from outside with nonsense: SECONDS
 
 bench: install build/bench/lambda-env/.installed  ## Measure all that is promised of speed, size and cost
 	@$(BIN)/python -m tests.tools.benchmarks
+
+picture: install  ## Draw the report's picture in the README anew
+	@$(BIN)/python -m tests.tools.picture
 
 # The marks first: what is half removed is not installed.
 clean:  ## Remove everything that make has made

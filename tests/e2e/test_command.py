@@ -20,7 +20,6 @@ import boto3
 import httpx
 import pytest
 
-from arcanna_metrics.times import from_iso
 from tests.support.arcanna.access import API_KEY, READ_SCOPE, RECOMPUTE_SCOPE, RESOURCES_SCOPE
 from tests.support.arcanna.alerts import labelled_alerts
 from tests.support.command import document_of
@@ -51,8 +50,6 @@ class Stack:
 
     arcanna_url: str
     variables: Mapping[str, str]
-    copy: Sequence[str]
-    """A file of alerts, and where it is to be copied to."""
 
     def client(self, service: str, region: str | None = None) -> Any:
         session: Any = boto3.Session()
@@ -129,15 +126,12 @@ def stack() -> Iterator[Stack]:
     command = [sys.executable, "-m", "tests.tools.local", "e2e-operate"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as local:  # noqa: S603
         assert local.stdout
-        printed: list[str] = []
-        for line in local.stdout:
-            printed.append(line)
-            if line.startswith("aws s3 cp "):
-                break
+        next(line for line in local.stdout if line.startswith("In another shell"))
         try:
-            (told,) = [line for line in printed if line.startswith("export ")]
-            url = printed[0].partition("The platform is at ")[2].partition(",")[0]
-            yield Stack(url, dict(word.split("=", 1) for word in told.split()[1:]), printed[-1].split()[3:])
+            lines = Path("build/e2e-operate.env").read_text(encoding="utf-8").splitlines()
+            exports = [line.removeprefix("export ") for line in lines if line.startswith("export ")]
+            told = dict(export.split("=", 1) for export in exports)
+            yield Stack(told["ARCANNA_URL"], told)
         finally:
             local.send_signal(signal.SIGINT)
             local.wait(60)
@@ -746,16 +740,48 @@ def test_a_stack_that_is_not_there_is_7(stack: Stack, command: str) -> None:
 # --- The local stack -------------------------------------------------------------------------------------
 
 
-def test_the_alerts_that_make_local_offers_lead_to_metrics(stack: Stack) -> None:
-    file, target = stack.copy
-    bucket, _, folder = target.removeprefix("s3://").partition("/")
-    stack.client("s3").upload_file(file, bucket, folder + Path(file).name)
-    began = time.time()
-    eventually("the run", lambda: is_new(stack.document(0, "status", "--model", MODEL), began))
-    assert "accuracy 0.9" in stack.status("--model", MODEL)
+def arcanna(*arguments: str) -> None:
+    """Types `arcanna` into a shell that has read the file of `make local`."""
+    script = '. build/e2e-operate.env && arcanna "$@"'
+    subprocess.run(["/bin/sh", "-c", script, "sh", *arguments], check=True, timeout=PATIENCE)  # noqa: S603
 
 
-def is_new(status: Mapping[str, Any], since: float) -> bool:
-    """Whether the model's last run was requested since then."""
-    runs = [target["last_run"] for target in status["targets"]]
-    return any(run and from_iso(run["requested_at"]) > since for run in runs)
+def test_each_way_to_break_arcanna_does_what_it_says_and_is_mended(stack: Stack) -> None:
+    def shows(what: str, holds: Callable[[dict[str, Any]], bool]) -> None:
+        def look() -> bool:
+            targets = stack.document(0, "status", "--model", MODEL)["targets"]
+            return bool(targets) and holds(targets[0])
+
+        eventually(what, look)
+
+    def ends(what: str) -> None:
+        began = to_iso(time.time())
+        arcanna("upload", JOB, MODEL, *(["--worse"] if what == "regressed" else []))
+        shows(
+            what, lambda target: is_newer(target["last_run"], began) and what in target["last_run"].values()
+        )
+
+    def waits(how: str) -> None:
+        arcanna(how)
+        arcanna("upload", JOB, MODEL)
+        shows(how, lambda target: "failed so far" in " ".join(target["waiting"]))
+
+    arcanna("well")
+    ends("completed")
+    ends("regressed")
+    arcanna("failing")
+    ends("NoNewResult")
+    for how in ("away", "busy", "key"):
+        waits(how)
+        arcanna(*(("secret", "rotated-key") if how == "key" else ("well",)))
+        shows("the remedy", lambda target: target["fresh"])
+    arcanna("slow")
+    arcanna("upload", JOB, MODEL)
+    shows("the slow run", lambda target: target["running"] is not None)
+    arcanna("well")
+    shows("its end", lambda target: target["fresh"])
+
+
+def is_newer(run: Mapping[str, Any] | None, than: str) -> bool:
+    """Whether there is a run, requested later."""
+    return run is not None and bool(run["requested_at"] > than)
