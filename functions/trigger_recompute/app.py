@@ -23,7 +23,7 @@ from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.parse import parse
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings_source import SettingsSource
-from arcanna_metrics.targets import Target, identifier
+from arcanna_metrics.targets import Target
 from arcanna_metrics.trigger import Trigger
 from arcanna_metrics.workflow import Workflow
 
@@ -72,8 +72,7 @@ def look_around(remaining: Callable[[], float]) -> list[Finding]:
 
 def look_up_target(job_id: object, model_id: object) -> LookUp:
     """What Arcanna knows of a target. Raises BadInput and ConfigurationError."""
-    model = None if model_id is None else identifier("model_id", model_id)
-    return look_up(arcanna(Environment(os.environ)), Target(identifier("job_id", job_id), model))
+    return look_up(arcanna(Environment(os.environ)), Target.of(job_id, model_id))
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -18,6 +18,16 @@ def test_message_of_a_target_names_job_and_model() -> None:
     assert str(Target("security-alerts", None)) == "job 'security-alerts', active model"
 
 
+@pytest.mark.parametrize(("job_id", "model_id"), [(12, "m"), ("12", "m"), ("0012", "m")])
+def test_one_jobs_id_in_any_form_is_one_target(job_id: object, model_id: object) -> None:
+    assert Target.of(job_id, model_id) == Target("12", "m")
+
+
+def test_job_name_and_model_id_keep_their_zeros() -> None:
+    assert Target.of("00-alerts", "0012") == Target("00-alerts", "0012")
+    assert Target.of("0", None) == Target("0", None)
+
+
 def test_integer_is_an_id_in_its_string_form() -> None:
     assert identifier("job_id", 1234) == identifier("job_id", "1234") == "1234"
 

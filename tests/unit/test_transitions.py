@@ -443,6 +443,11 @@ def test_update_by_name_that_the_job_has_covered_does_not_wait_again() -> None:
     assert receive(fresh, recorded(update(NOW, "a")), PACE) is fresh
 
 
+def test_place_in_line_is_not_written_if_it_is_the_same() -> None:
+    entry = replace(recorded(update(NOW)), attempts=1, retry_at=NOW - 9)
+    assert back_in_line(entry, NOW, PACE) == entry
+
+
 # --- Any sequence of transitions -------------------------------------------------------------------------
 
 

@@ -19,6 +19,16 @@ class Target(NamedTuple):
     job_id: str
     model_id: str | None
 
+    @classmethod
+    def of(cls, job_id: object, model_id: object, where: str = "") -> "Target":
+        """The target of ids from outside. A job's id is a whole number, so "0012" and 12 are one job.
+
+        Raises BadInput; `where` is the path of the ids for the message: "detail.".
+        """
+        job = identifier(f"{where}job_id", job_id)
+        model = None if model_id is None else identifier(f"{where}model_id", model_id)
+        return cls(str(int(job)) if is_id(job) else job, model)
+
     def __str__(self) -> str:
         return f"job {self.job_id!r}, {f'model {self.model_id!r}' if self.model_id else 'active model'}"
 

@@ -272,11 +272,7 @@ def _request(event: Mapping[str, object], received_at: float) -> Update:
 
 
 def _target(event: object, prefix: str = "") -> Target:
-    job_id, model_id = fields.at(event, f"{prefix}job_id"), fields.at(event, f"{prefix}model_id")
-    return Target(
-        identifier(f"{prefix}job_id", job_id),
-        None if model_id is None else identifier(f"{prefix}model_id", model_id),
-    )
+    return Target.of(fields.at(event, f"{prefix}job_id"), fields.at(event, f"{prefix}model_id"), prefix)
 
 
 def _age(event: object) -> float | None:

@@ -128,7 +128,7 @@ class Routes:
     def fixed_targets(self) -> list[Target]:
         """The targets that are named in full, each once."""
         targets = (target for route in self.routes for target in route.targets)
-        return list(dict.fromkeys(target for target in targets if not _placeholders(target)))
+        return list(dict.fromkeys(Target.of(*target) for target in targets if not _placeholders(target)))
 
 
 def read_routes(node: Node) -> Routes:
@@ -206,7 +206,6 @@ def _placeholders(target: Target) -> list[str]:
 
 def _fill(target: Target, found: re.Match[str]) -> Target:
     job_id, model_id = target
-    return Target(
-        identifier("job_id", patterns.filled(job_id, found)),
-        None if model_id is None else identifier("model_id", patterns.filled(model_id, found)),
+    return Target.of(
+        patterns.filled(job_id, found), None if model_id is None else patterns.filled(model_id, found)
     )
