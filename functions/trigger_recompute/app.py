@@ -7,9 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import boto3
-
-from arcanna_metrics.aws import BOUNDED
+from arcanna_metrics.aws import client
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.intake.route_source import RouteSource
 from arcanna_metrics.observability import logger, metrics
@@ -36,17 +34,15 @@ def trigger() -> Trigger:
     """
     env = Environment(os.environ)
     settings = _settings(env)
-    dynamodb, table = boto3.client("dynamodb", config=BOUNDED), env.text("LEDGER_TABLE")
+    dynamodb, table = client("dynamodb"), env.text("LEDGER_TABLE")
     ledger = Ledger(dynamodb, table, time.time)
-    workflow = Workflow(boto3.client("stepfunctions", config=BOUNDED), env.text("WORKFLOW_ARN"))
+    workflow = Workflow(client("stepfunctions"), env.text("WORKFLOW_ARN"))
     slots = Slots(dynamodb, table, ledger)
     reconciler = Reconciler(
         ledger, slots, workflow, arcanna(env), settings, env.text("EVENT_BUS_NAME"), time.time
     )
-    queues = Queues(
-        boto3.client("sqs", config=BOUNDED), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL")
-    )
-    routes = RouteSource(boto3.client("ssm", config=BOUNDED), env.text("ROUTES_PARAMETER"), time.time)
+    queues = Queues(client("sqs"), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL"))
+    routes = RouteSource(client("ssm"), env.text("ROUTES_PARAMETER"), time.time)
     stale_after = env.seconds("STALE_AFTER_SECONDS")
     return Trigger(ledger, reconciler, queues, routes, settings, stale_after, time.time, time.sleep)
 
@@ -64,7 +60,7 @@ def look_around(remaining: Callable[[], float]) -> list[Finding]:
     Raises ConfigurationError.
     """
     env = Environment(os.environ)
-    routes = RouteSource(boto3.client("ssm", config=BOUNDED), env.text("ROUTES_PARAMETER"), time.time)
+    routes = RouteSource(client("ssm"), env.text("ROUTES_PARAMETER"), time.time)
     return preflight(arcanna(env), routes.newest, remaining)
 
 
