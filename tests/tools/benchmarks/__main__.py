@@ -88,7 +88,7 @@ def tables(results: Results) -> Iterable[Table]:
     for name, taken in results["startup"]["ratios"].items():
         ratios.add_row(name, *_spreads(taken, ".2f"))
     yield ratios
-    yield from polling.tables(results["polling"])
+    yield from polling.table(results["polling"])
     costs = _table(
         "cost, US dollars", "", "1,000 recomputes", "1,000 models a month", "1 M uploads", "idle month"
     )
