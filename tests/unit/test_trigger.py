@@ -182,14 +182,41 @@ def test_message_comes_again_where_it_could_not_be_recorded_and_only_that_one(
 ) -> None:
     apply = scene.ledger.apply
 
-    def fails_for_one(target: Target, transition: Any) -> Entry | None:
+    def fails_for_one(target: Target, transition: Any, known: Entry | None) -> Entry | None:
         if target == TARGET:
             raise AwsUnavailable("throttled")
-        return apply(target, transition)
+        return apply(target, transition, known)
 
     monkeypatch.setattr(scene.ledger, "apply", fails_for_one)
     assert scene.deliver({"job_id": "9"}, REQUEST, REQUEST) == ["1", "2"]
     assert scene.entry(Target("9", None)).dirty
+
+
+def test_all_messages_come_again_where_the_ledger_cannot_be_read(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(targets: list[Target]) -> dict[Target, Entry]:
+        raise AwsUnavailable("throttled")
+
+    monkeypatch.setattr(scene.ledger, "read_all", away)
+    assert scene.deliver({"job_id": "9"}, REQUEST) == ["0", "1"]
+
+
+def test_entry_that_changes_between_its_reading_and_its_writing_is_read_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_all = scene.ledger.read_all
+
+    def then_changed(targets: list[Target]) -> dict[Target, Entry]:
+        entries = read_all(targets)
+        before = entries[TARGET]
+        assert scene.ledger.swap(before, replace(before, fresh_as_of=1.0))
+        return entries
+
+    monkeypatch.setattr(scene.ledger, "read_all", then_changed)
+    assert scene.deliver(REQUEST) == []
+    assert scene.entry(TARGET).dirty
+    assert scene.entry(TARGET).fresh_as_of == 1.0
 
 
 def test_bug_that_one_message_meets_holds_up_no_other(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,7 +396,7 @@ def test_event_by_hand_that_cannot_be_understood_is_an_error(scene: Scene) -> No
 def test_event_by_hand_that_cannot_be_recorded_is_an_error(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(target: Target, transition: Any) -> None:
+    def away(target: Target, transition: Any, known: Entry | None) -> None:
         raise AwsUnavailable("throttled")
 
     monkeypatch.setattr(scene.ledger, "apply", away)
