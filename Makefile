@@ -7,7 +7,7 @@ ARCH ?= arm64
 
 # What people give is data. make would expand it whenever it uses it or hands it over, and run a $(shell ...) in it.
 # So each value is taken as it is, and commands read it from their environment, where no shell expands it either.
-GIVEN := STACK JOB MODEL KEY ROUTES_FILE REASON YES SEEDS SECONDS ARCH COVERAGE STRICT PYTHON
+GIVEN := STACK URL EMAIL BUCKET KEY_FILE ARGS JOB MODEL KEY ROUTES_FILE REASON YES SEEDS SECONDS ARCH COVERAGE STRICT PYTHON
 ON_COMMAND_LINE := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 $(foreach name,$(GIVEN) $(ON_COMMAND_LINE),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
@@ -39,7 +39,7 @@ unexport PIP_USER PIP_TARGET PIP_PREFIX PYTHONHOME
 
 .DEFAULT_GOAL := help
 .PHONY: help demo local check test long lint unit e2e simulate explore load fuzz bench clean
-.PHONY: status trigger accept redrive route doctor build lock audit
+.PHONY: deploy status trigger accept redrive route doctor build lock audit
 
 help:  ## Show this list
 	@awk -F ':.*## *' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
@@ -59,7 +59,7 @@ check: $(VENV)/.installed  ## While working: the style and types of the Python c
 	@mkdir -p build
 	@$(BIN)/mypy >build/mypy.txt 2>&1 & mypy=$$!; trap 'kill $$mypy 2>/dev/null; exit 130' INT; \
 	$(BIN)/ruff check --quiet $(SOURCES) && $(BIN)/ruff format --quiet --check $(SOURCES); style=$$?; \
-	$(BIN)/pytest tests/unit -q -n auto --maxprocesses 8 --dist worksteal; tests=$$?; \
+	$(BIN)/pytest tests/unit -q -n auto --maxprocesses 8 --dist worksteal --hypothesis-profile=quick; tests=$$?; \
 	wait $$mypy; types=$$?; cat build/mypy.txt; \
 	test $$style -eq 0 -a $$tests -eq 0 -a $$types -eq 0
 
@@ -112,10 +112,14 @@ clean:  ## Remove everything that make has made
 	@rm -f $(VENV)/.installed build/*/.installed build/bench/lambda-env/.installed
 	rm -rf $(VENV) build .aws-sam .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
-##@ Operate the stack STACK=...
+##@ Deploy and operate the stack STACK=...
 
 # What is typed on a terminal is in its own encoding.
-status trigger accept redrive route doctor: export PYTHONUTF8 :=
+deploy status trigger accept redrive route doctor: export PYTHONUTF8 :=
+
+deploy: $(VENV)/.installed  ## Deploy or update: URL=https://... KEY_FILE=... EMAIL=... BUCKET=... ARGS="Name=value ..."
+	@exec $(BIN)/python -m tests.tools.deploy --stack="$$STACK" --url="$$URL" --email="$$EMAIL" --bucket="$$BUCKET" \
+	  --key-file="$$KEY_FILE" --args="$$ARGS"
 
 status: $(VENV)/.installed  ## How the models stand; with JOB=... MODEL=... also their last runs
 	@$(OPERATE) status --stack="$$STACK" --job="$$JOB" --model="$$MODEL"

@@ -1,4 +1,4 @@
-"""Tests, and what they and the demo stand on: the platform, the cloud, and the ways to operate a stack."""
+"""The tests, and what they share with the tools: the reference platform and the local cloud."""
 
 import sys
 from types import TracebackType

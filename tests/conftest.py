@@ -1,4 +1,4 @@
-"""What all tests stand on: the environment of a function that has no way to a real AWS account."""
+"""Fixtures of all tests. The environment variables keep every call away from a real AWS account."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.fixture
 def stack() -> Iterator[Stack]:
-    """The stack's AWS resources, new and empty."""
+    """The stack's AWS resources in moto, new and empty."""
     with a_stack() as stack:
         yield stack
 

@@ -5,6 +5,7 @@ import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import RetryLater
 from arcanna_metrics.observability import check_failed, logger, metrics, report
 from arcanna_metrics.platform.client import Arcanna
@@ -12,7 +13,6 @@ from arcanna_metrics.platform.connect import arcanna
 from arcanna_metrics.runs.check import check, parse_event
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Check
-from arcanna_metrics.settings import Environment
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -1,6 +1,5 @@
 """trigger_recompute: training-data updates come in, recompute runs go out."""
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -8,17 +7,17 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from arcanna_metrics.aws import client
+from arcanna_metrics.environment import Environment
 from arcanna_metrics.intake.queues import Queues
-from arcanna_metrics.intake.route_source import RouteSource
 from arcanna_metrics.observability import logger, metrics
 from arcanna_metrics.platform.connect import arcanna
-from arcanna_metrics.platform.preflight import Finding, preflight
+from arcanna_metrics.platform.preflight import Finding, LookUp, look_up, preflight
 from arcanna_metrics.protocol.ledger import Ledger
 from arcanna_metrics.protocol.reconcile import Reconciler
 from arcanna_metrics.protocol.slots import Slots
-from arcanna_metrics.runs.quality import parse
 from arcanna_metrics.runs.run import parse_result, parse_run
-from arcanna_metrics.settings import Environment, JobSettings, Pace
+from arcanna_metrics.settings_source import SettingsSource
+from arcanna_metrics.targets import Target, identifier
 from arcanna_metrics.trigger import Trigger
 from arcanna_metrics.workflow import Workflow
 
@@ -33,25 +32,22 @@ def trigger() -> Trigger:
     Raises ConfigurationError.
     """
     env = Environment(os.environ)
-    settings = _settings(env)
+    settings = settings_source(env)
     dynamodb, table = client("dynamodb"), env.text("LEDGER_TABLE")
     ledger = Ledger(dynamodb, table, time.time)
     workflow = Workflow(client("stepfunctions"), env.text("WORKFLOW_ARN"))
     slots = Slots(dynamodb, table, ledger)
     reconciler = Reconciler(
-        ledger, slots, workflow, arcanna(env), settings, env.text("EVENT_BUS_NAME"), time.time
+        ledger, slots, workflow, arcanna(env), settings.for_job, env.text("EVENT_BUS_NAME"), time.time
     )
     queues = Queues(client("sqs"), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL"))
-    routes = RouteSource(client("ssm"), env.text("ROUTES_PARAMETER"), time.time)
-    stale_after = env.seconds("STALE_AFTER_SECONDS")
-    return Trigger(ledger, reconciler, queues, routes, settings, stale_after, time.time, time.sleep)
+    return Trigger(ledger, reconciler, queues, settings, time.time, time.sleep)
 
 
-def _settings(env: Environment) -> Callable[[str], JobSettings]:
-    text = env.text("QUALITY_GATE")
-    parse(text)
-    same = JobSettings(Pace.of(env), json.loads(text))
-    return lambda job_id: same
+def settings_source(env: Environment) -> SettingsSource:
+    """The settings of the stack's SSM parameter. Raises ConfigurationError."""
+    ssm, lag = client("ssm"), env.seconds("VISIBILITY_LAG_SECONDS")
+    return SettingsSource(ssm, env.text("SETTINGS_PARAMETER"), lag, time.time)
 
 
 def look_around(remaining: Callable[[], float]) -> list[Finding]:
@@ -60,8 +56,13 @@ def look_around(remaining: Callable[[], float]) -> list[Finding]:
     Raises ConfigurationError.
     """
     env = Environment(os.environ)
-    routes = RouteSource(client("ssm"), env.text("ROUTES_PARAMETER"), time.time)
-    return preflight(arcanna(env), routes.newest, remaining)
+    return preflight(arcanna(env), settings_source(env).newest, remaining)
+
+
+def look_up_target(job_id: object, model_id: object) -> LookUp:
+    """What Arcanna knows of a target. Raises BadInput and ConfigurationError."""
+    model = None if model_id is None else identifier("model_id", model_id)
+    return look_up(arcanna(Environment(os.environ)), Target(identifier("job_id", job_id), model))
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -70,7 +71,8 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
     """An SQS batch, answered with the messages to deliver again; a hold or a release by the workflow; or any
     one event that a batch may hold.
 
-    `{"preflight": true}` asks whether a recompute would find all that it needs.
+    `{"preflight": true}` asks whether a recompute would find all that it needs, and
+    `{"preflight": {"job_id": ..., "model_id": ...}}` what Arcanna knows of that target.
     """
 
     def remaining() -> float:
@@ -87,5 +89,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
             return {"released": trigger().release(parse_run("run", run), number, ended, remaining)}
         case {"preflight": True}:
             return {"findings": [finding._asdict() for finding in look_around(remaining)]}
+        case {"preflight": {"job_id": job_id, **rest}}:
+            return look_up_target(job_id, rest.get("model_id"))._asdict()
         case _:
             return {"recorded": [each._asdict() for each in trigger().handle_event(event, remaining)]}

@@ -3,7 +3,6 @@
 import json
 import re
 import socket
-import time
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -16,7 +15,7 @@ from arcanna_metrics.errors import (
     Unauthorised,
     UndocumentedAnswer,
 )
-from arcanna_metrics.platform.client import REQUEST_STATUSES, Arcanna, RecomputeRequest
+from arcanna_metrics.platform.client import REQUEST_STATUSES, Arcanna, ModelMetrics, RecomputeRequest
 from arcanna_metrics.platform.http import BoundedClient
 from arcanna_metrics.targets import Model
 from tests.support.arcanna import (
@@ -34,7 +33,9 @@ from tests.support.arcanna import (
     KeyInfo,
     labelled_alerts,
 )
+from tests.support.arcanna.alerts import TYPICAL_ACCURACY
 from tests.support.doubles import Logs, ScriptedPlatform, answer, metrics_body
+from tests.support.waiting import eventually
 
 MODEL = Model("1234", "generic-1-1234-model-1747385873.hdf5")
 
@@ -76,16 +77,17 @@ READS = {name: call for name, call in CALLS.items() if name != "recompute"}
 # --- The page ----------------------------------------------------------------------------------------------
 
 
-def test_the_page_s_success_is_an_accepted_request() -> None:
+def test_documented_success_example_is_an_accepted_request() -> None:
     platform = ScriptedPlatform(request=answer(content=ACCEPTED.encode()))
     accepted = platform.client().request_recompute(MODEL)
     assert accepted == RecomputeRequest("queued", "2025-01-15T14:30:00Z", "1234")
 
 
-def test_the_request_is_the_page_s_example() -> None:
+def test_request_matches_the_documented_example() -> None:
     platform = ScriptedPlatform()
     platform.client(lambda read_again: "your-api-key-here").request_recompute(MODEL)
     (request,) = platform.requests
+
     assert request.method == "POST"
     assert str(request.url).endswith(
         "/api/v2/metrics/model/request_recompute_metrics"
@@ -96,12 +98,12 @@ def test_the_request_is_the_page_s_example() -> None:
 
 
 @pytest.mark.parametrize("status", REQUEST_STATUSES)
-def test_every_documented_status_word_is_understood(status: str) -> None:
+def test_every_documented_request_status_is_understood(status: str) -> None:
     body = {**json.loads(ACCEPTED), "status": status}
     assert ScriptedPlatform(request=answer(json=body)).client().request_recompute(MODEL).status == status
 
 
-def test_the_status_words_are_the_page_s() -> None:
+def test_known_request_statuses_are_the_documented_ones() -> None:
     assert set(REQUEST_STATUSES) == {"queued", "in_progress", "completed", "failed"}
 
 
@@ -130,7 +132,7 @@ def test_the_status_words_are_the_page_s() -> None:
         (200, json.dumps(REASON_BODY), UndocumentedAnswer, "Arcanna"),
     ],
 )
-def test_every_other_answer_is_the_error_that_it_means(
+def test_error_answer_raises_the_matching_error(
     call: Callable[[Arcanna], object], status: int, body: str, error: type[RecomputeError], says: str
 ) -> None:
     same = answer(status, content=body.encode())
@@ -153,7 +155,7 @@ def test_every_other_answer_is_the_error_that_it_means(
         (201, ACCEPTED, "is missing"),
     ],
 )
-def test_success_without_the_documented_fields_is_none(
+def test_2xx_without_documented_fields_is_an_undocumented_answer(
     call: Callable[[Arcanna], object], status: int, body: str, says: str
 ) -> None:
     same = answer(status, content=body.encode())
@@ -162,26 +164,13 @@ def test_success_without_the_documented_fields_is_none(
 
 
 @pytest.mark.parametrize("status", [201, 202, 203])
-def test_documented_answer_with_another_2xx_is_an_answer(status: int) -> None:
+def test_documented_body_with_another_2xx_status_is_accepted(status: int) -> None:
     metrics, job = answer(status, json=metrics_body()), answer(status, json={"active_model_id": "m"})
     arcanna = ScriptedPlatform(metrics=metrics, job=job, request=answer(status, text=ACCEPTED)).client()
+
     assert arcanna.metrics(MODEL).timestamp == "2025-01-15T14:00:00Z"
     assert arcanna.active_model("1234") == "m"
     assert arcanna.request_recompute(MODEL) == RecomputeRequest("queued", "2025-01-15T14:30:00Z", "1234")
-
-
-@pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_is_passed_on(status: int) -> None:
-    platform = ScriptedPlatform(metrics=answer(status, headers={"Retry-After": "17"}))
-    with pytest.raises(PlatformUnavailable) as raised:
-        platform.client().metrics(MODEL)
-    assert raised.value.retry_after == 17
-
-
-def test_no_retry_after_is_no_wish() -> None:
-    with pytest.raises(PlatformUnavailable) as raised:
-        ScriptedPlatform(metrics=answer(503)).client().metrics(MODEL)
-    assert raised.value.retry_after is None
 
 
 @pytest.mark.parametrize(
@@ -192,7 +181,9 @@ def test_no_retry_after_is_no_wish() -> None:
         (None, None, False),
     ],
 )
-def test_nullable_fields_may_be_null(flag: bool | None, timestamp: str | None, recomputing: bool) -> None:
+def test_null_flag_and_timestamp_are_understood(
+    flag: bool | None, timestamp: str | None, recomputing: bool
+) -> None:
     body = metrics_body(model_id=None, is_recomputing_metrics=flag, last_recomputed_timestamp=timestamp)
     seen = ScriptedPlatform(metrics=answer(json=body)).client().metrics(MODEL)
     assert (seen.recomputing, seen.timestamp) == (recomputing, timestamp)
@@ -208,14 +199,14 @@ def test_nullable_fields_may_be_null(flag: bool | None, timestamp: str | None, r
         {"model_id": "generic-1-1234-model-1740000000.hdf5"},
     ],
 )
-def test_metrics_of_another_shape_or_model_are_refused(changes: dict[str, object]) -> None:
+def test_metrics_with_wrong_types_or_model_are_an_undocumented_answer(changes: dict[str, object]) -> None:
     platform = ScriptedPlatform(metrics=answer(json=metrics_body(**changes)))
     with pytest.raises(UndocumentedAnswer):
         platform.client().metrics(MODEL)
 
 
 @pytest.mark.parametrize("field", ["is_recomputing_metrics", "last_recomputed_timestamp"])
-def test_metrics_without_a_field_that_decides_are_refused(field: str) -> None:
+def test_metrics_without_flag_or_timestamp_are_an_undocumented_answer(field: str) -> None:
     body = metrics_body()
     del body[field]
     with pytest.raises(UndocumentedAnswer, match=f"with 200: .*: {field} is missing"):
@@ -223,13 +214,13 @@ def test_metrics_without_a_field_that_decides_are_refused(field: str) -> None:
 
 
 @pytest.mark.parametrize("active", [None, ""])
-def test_a_job_without_an_active_model_is_rejected(active: str | None) -> None:
+def test_job_without_active_model_is_rejected(active: str | None) -> None:
     platform = ScriptedPlatform(job=answer(json={"active_model_id": active}))
     with pytest.raises(Rejected, match="'1234' has no active model"):
         platform.client().active_model("1234")
 
 
-def test_an_active_model_that_is_no_text_is_refused() -> None:
+def test_active_model_id_that_is_not_a_string_is_an_undocumented_answer() -> None:
     platform = ScriptedPlatform(job=answer(json={"active_model_id": 7}))
     with pytest.raises(UndocumentedAnswer, match="active_model_id is 7"):
         platform.client().active_model("1234")
@@ -246,8 +237,7 @@ def running() -> Iterator[ArcannaServer]:
         98: Job("untrained", ()),
     }
     alerts = InMemoryAlerts()
-    accuracy = {"Drop": 0.9, "Investigate": 0.8, "Escalate": 0.7}
-    alerts.put(1234, MODEL.model_id, "alerts.csv", labelled_alerts(50, accuracy, seed=1))
+    alerts.put(1234, MODEL.model_id, "alerts.csv", labelled_alerts(50, TYPICAL_ACCURACY, seed=1))
     with ArcannaServer(jobs, alerts) as server:
         yield server
 
@@ -271,27 +261,31 @@ def arcanna(server: ArcannaServer, http: httpx.Client) -> Arcanna:
     return Arcanna(http, lambda read_again: API_KEY)
 
 
-def test_a_recompute_goes_from_request_to_new_figures(server: ArcannaServer, arcanna: Arcanna) -> None:
+def metrics_newer_than(before: ModelMetrics, arcanna: Arcanna) -> ModelMetrics | None:
+    """The idle model's metrics, once they are of another recompute."""
+    now = arcanna.metrics(MODEL)
+    return None if now.recomputing or now.timestamp == before.timestamp else now
+
+
+def test_requested_recompute_ends_with_new_metrics(server: ArcannaServer, arcanna: Arcanna) -> None:
     before = arcanna.metrics(MODEL)
     accepted = arcanna.request_recompute(MODEL)
     assert accepted.status == "queued"
     assert accepted.requested_at
-    deadline = time.monotonic() + 30
-    while (after := arcanna.metrics(MODEL)).recomputing or after.timestamp == before.timestamp:
-        assert time.monotonic() < deadline, "the recompute does not end"
+    after = eventually("new metrics", lambda: metrics_newer_than(before, arcanna))
     assert 0 < after.figures["overall_accuracy"] <= 1
     assert len(after.figures["confusion_matrix"]) == 3
     assert None not in after.figures.values()
 
 
-def test_job_goes_by_its_name_too(server: ArcannaServer, arcanna: Arcanna) -> None:
+def test_job_can_be_addressed_by_name(server: ArcannaServer, arcanna: Arcanna) -> None:
     by_name = Model("security-alerts", MODEL.model_id)
     assert arcanna.metrics(by_name) == arcanna.metrics(MODEL)
     assert arcanna.active_model("security-alerts") == arcanna.active_model("1234") == MODEL.model_id
     assert arcanna.request_recompute(by_name).job_id == "1234"
 
 
-def test_name_becomes_an_id_where_the_key_may_read_resources(server: ArcannaServer, arcanna: Arcanna) -> None:
+def test_job_name_is_resolved_if_the_key_may_read_resources(server: ArcannaServer, arcanna: Arcanna) -> None:
     assert arcanna.job_id_of("security-alerts") is None
     server.set_api_keys({API_KEY: KeyInfo(KeyInfo().scopes | {RESOURCES_SCOPE})})
     assert arcanna.job_id_of("security-alerts") == "1234"
@@ -300,7 +294,7 @@ def test_name_becomes_an_id_where_the_key_may_read_resources(server: ArcannaServ
     assert arcanna.job_id_of("security-alerts") is None
 
 
-def test_platform_as_odd_as_the_field_is_understood(
+def test_odd_answers_seen_in_the_field_are_understood(
     server: ArcannaServer, arcanna: Arcanna, logs: Logs
 ) -> None:
     server.set_api_keys({API_KEY: KeyInfo(KeyInfo().scopes | {RESOURCES_SCOPE})})
@@ -310,9 +304,7 @@ def test_platform_as_odd_as_the_field_is_understood(
     assert server.requests[-1].status == 202
     assert (accepted.status in ("queued", "in_progress"), accepted.job_id) == (True, "1234")
     before = arcanna.metrics(MODEL)
-    deadline = time.monotonic() + 30
-    while (after := arcanna.metrics(MODEL)).recomputing or after.timestamp == before.timestamp:
-        assert time.monotonic() < deadline, "the recompute does not end"
+    after = eventually("new metrics", lambda: metrics_newer_than(before, arcanna))
     assert after.figures["overall_accuracy"] > 0
     counts = after.figures["metrics_per_decision"]["Drop"]["true_positives"]
     assert (type(counts), counts % 1) == (float, 0)
@@ -332,9 +324,7 @@ def test_platform_as_odd_as_the_field_is_understood(
         lambda arcanna: arcanna.metrics(Model("", MODEL.model_id)),
     ],
 )
-def test_what_the_server_does_not_know_is_rejected(
-    arcanna: Arcanna, call: Callable[[Arcanna], object]
-) -> None:
+def test_unknown_job_or_model_is_rejected(arcanna: Arcanna, call: Callable[[Arcanna], object]) -> None:
     with pytest.raises(Rejected):
         call(arcanna)
 
@@ -349,7 +339,7 @@ def test_what_the_server_does_not_know_is_rejected(
     ],
     ids=["unknown key", "expired key", "no scopes"],
 )
-def test_a_key_that_does_not_serve_is_refused(
+def test_unknown_expired_or_unscoped_key_is_unauthorised(
     server: ArcannaServer, arcanna: Arcanna, call: Callable[[Arcanna], object], known: dict[str, KeyInfo]
 ) -> None:
     server.set_api_keys(known)
@@ -358,18 +348,10 @@ def test_a_key_that_does_not_serve_is_refused(
     assert API_KEY not in str(raised.value)
 
 
-def test_the_scopes_that_the_error_names_are_the_ones_that_serve(
-    server: ArcannaServer, arcanna: Arcanna
-) -> None:
+def test_scopes_named_in_the_error_suffice_for_all_calls(server: ArcannaServer, arcanna: Arcanna) -> None:
     server.set_api_keys({API_KEY: KeyInfo(scopes=frozenset({RECOMPUTE_SCOPE, READ_SCOPE}))})
     for call in CALLS.values():
         call(arcanna)
-
-
-def test_a_key_that_was_rotated_heals_the_call(server: ArcannaServer, http: httpx.Client) -> None:
-    server.set_api_keys({"new": KeyInfo()})
-    arcanna = Arcanna(http, lambda read_again: "new" if read_again else "old")
-    assert arcanna.active_model("1234") == MODEL.model_id
 
 
 @every_call
@@ -387,7 +369,7 @@ def test_a_key_that_was_rotated_heals_the_call(server: ArcannaServer, http: http
     ],
     ids=lambda value: str(value.status or value.drop) if isinstance(value, Fault) else "",
 )
-def test_misbehaviour_is_told_apart_and_passes(
+def test_call_fails_with_the_matching_error_and_succeeds_afterwards(
     server: ArcannaServer,
     arcanna: Arcanna,
     call: Callable[[Arcanna], object],
@@ -402,7 +384,7 @@ def test_misbehaviour_is_told_apart_and_passes(
 
 
 @pytest.mark.parametrize("body", ["{", "<html>Sign in</html>", "", []])
-def test_answer_that_cannot_be_read_fails_a_read_and_not_a_request(
+def test_unreadable_answer_fails_reads_but_counts_as_accepted_request(
     server: ArcannaServer, arcanna: Arcanna, body: object
 ) -> None:
     server.add_fault(Fault(status=200, body=body, times=3, after_effect=True))
@@ -412,13 +394,13 @@ def test_answer_that_cannot_be_read_fails_a_read_and_not_a_request(
             call(arcanna)
 
 
-def test_a_platform_that_is_too_slow_is_unavailable(server: ArcannaServer) -> None:
+def test_timeout_means_platform_unavailable(server: ArcannaServer) -> None:
     server.add_fault(Fault(slow=1.0))
     with httpx.Client(base_url=server.url, timeout=0.1) as http, pytest.raises(PlatformUnavailable):
         Arcanna(http, lambda read_again: API_KEY).metrics(MODEL)
 
 
-def test_a_platform_that_is_not_there_is_unavailable() -> None:
+def test_refused_connection_means_platform_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with (

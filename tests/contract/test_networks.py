@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -20,10 +19,10 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ProxyConnectionError, SSLError
 
 from arcanna_metrics.aws import BOUNDED
+from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import (
     ApiKeyUnavailable,
     AwsUnavailable,
-    ConfigurationError,
     PlatformUnavailable,
     UndocumentedAnswer,
 )
@@ -32,13 +31,13 @@ from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.connect import arcanna
 from arcanna_metrics.platform.http import BoundedClient
-from arcanna_metrics.settings import Environment
 from arcanna_metrics.targets import Model, Target
 from arcanna_metrics.updates import Update
 from tests.support.arcanna import API_KEY, ArcannaServer, Fault, InMemoryAlerts, Job
 from tests.support.certificates import Authority, self_signed
 from tests.support.connect_proxy import ConnectProxy
 from tests.support.deployment import template
+from tests.support.serving import serving, url_of
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -85,29 +84,16 @@ class _Secrets(BaseHTTPRequestHandler):
         """Keeps quiet."""
 
 
-@contextmanager
-def served(server: ThreadingHTTPServer) -> Iterator[str]:
-    """Serves until the block ends; gives the URL."""
-    thread = Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 @pytest.fixture(scope="module")
 def secrets_manager() -> Iterator[str]:
-    """Its URL. Plain http on loopback, so that no proxy and no CA has to do with it."""
-    with served(ThreadingHTTPServer(("127.0.0.1", 0), _Secrets)) as url:
-        yield url
+    """The URL of a Secrets Manager: plain http on loopback, so that neither proxy nor CA plays a part."""
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), _Secrets)) as server:
+        yield url_of(server)
 
 
 @pytest.fixture
 def platform(tmp_path: Path) -> Iterator[Callable[..., ArcannaServer]]:
-    """Starts a reference server behind TLS, whose certificate is for these hosts."""
+    """Starts a reference server behind TLS. Its certificate is for the given hosts."""
     with ExitStack() as stack:
 
         def start(*hosts: str, ca: Authority = CA, expired: bool = False, prefix: str = "") -> ArcannaServer:
@@ -120,11 +106,11 @@ def platform(tmp_path: Path) -> Iterator[Callable[..., ArcannaServer]]:
 
 @pytest.fixture
 def client(secrets_manager: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Arcanna]]:
-    """The functions' client, in an environment with these variables besides."""
+    """Makes the functions' client, in an environment with additional variables."""
     opened = ExitStack()
 
     class Closed(BoundedClient):
-        """Closed after the test: a function keeps its client for as long as it lives."""
+        """Is closed after the test, because a function never closes its client."""
 
         def __init__(self, **given: Any) -> None:
             super().__init__(**given)
@@ -167,14 +153,14 @@ def one_line(pem: str) -> str:
     ],
     ids=["PEM", "two", "comments", "CRLF", "spaces", "twice", "no line ends", "escaped", "mixed"],
 )
-def test_a_platform_of_a_private_ca_is_trusted_where_the_bundle_names_it(
+def test_private_ca_in_the_bundle_is_trusted_however_it_is_formatted(
     platform: Platform, client: Client, bundle: str
 ) -> None:
     server = platform()
     assert client(server.url, ARCANNA_CA_BUNDLE=bundle).active_model("1234") == MODEL.model_id
 
 
-def test_a_platform_of_a_private_ca_is_trusted_where_the_file_of_the_layer_has_it(
+def test_private_ca_in_the_layers_file_is_trusted(
     platform: Platform, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, chain = platform(), "".join(Authority(f"CA {n}").pem for n in range(3)) + CA.pem
@@ -186,9 +172,7 @@ def test_a_platform_of_a_private_ca_is_trusted_where_the_file_of_the_layer_has_i
     assert client(server.url).active_model("1234") == MODEL.model_id
 
 
-def test_a_self_signed_certificate_is_trusted_where_the_bundle_is_that_certificate(
-    client: Client, tmp_path: Path
-) -> None:
+def test_self_signed_certificate_in_the_bundle_is_trusted(client: Client, tmp_path: Path) -> None:
     certfile, keyfile = self_signed(tmp_path)
     with ArcannaServer(JOBS, InMemoryAlerts(), certfile=certfile, keyfile=keyfile) as server:
         with pytest.raises(PlatformUnavailable, match="CaBundle"):
@@ -198,7 +182,7 @@ def test_a_self_signed_certificate_is_trusted_where_the_bundle_is_that_certifica
 
 
 @pytest.mark.parametrize("variables", [{}, {"ARCANNA_CA_BUNDLE": Authority("Another CA").pem}])
-def test_a_platform_of_an_unknown_ca_is_refused_with_advice(
+def test_unknown_ca_is_refused_with_advice(
     platform: Platform, client: Client, variables: dict[str, str]
 ) -> None:
     server = platform()
@@ -211,24 +195,25 @@ def test_a_platform_of_an_unknown_ca_is_refused_with_advice(
     ("host", "expired", "says"),
     [("arcanna.example", False, "IP address mismatch"), ("127.0.0.1", True, "has expired")],
 )
-def test_a_certificate_of_another_host_or_time_is_refused(
+def test_certificate_for_another_host_or_expired_is_refused(
     platform: Platform, client: Client, host: str, expired: bool, says: str
 ) -> None:
     server = platform(host, expired=expired)
     with pytest.raises(PlatformUnavailable, match=says) as raised:
         client(server.url, ARCANNA_CA_BUNDLE=CA.pem).active_model("1234")
+
     assert "CaBundle" not in str(raised.value)  # which would not help
     assert server.requests == []
 
 
-def test_a_ca_of_older_form_is_trusted(platform: Platform, client: Client) -> None:
+def test_ca_without_modern_extensions_is_trusted(platform: Platform, client: Client) -> None:
     older = Authority(by_the_book=False)
     server = platform(ca=older)
     assert client(server.url, ARCANNA_CA_BUNDLE=older.pem).active_model("1234") == MODEL.model_id
 
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"])
-def test_no_other_variable_says_whom_to_trust(
+def test_other_ca_variables_are_ignored(
     platform: Platform, client: Client, tmp_path: Path, name: str
 ) -> None:
     server = platform()
@@ -238,7 +223,7 @@ def test_no_other_variable_says_whom_to_trust(
         client(server.url, **{name: str(trusted)}).active_model("1234")
 
 
-def test_the_bundle_is_no_matter_of_boto3(
+def test_ca_bundle_does_not_affect_boto3(
     platform: Platform, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = platform()
@@ -252,23 +237,23 @@ def test_the_bundle_is_no_matter_of_boto3(
 
 
 class _Silent(socketserver.BaseRequestHandler):
-    """Takes a request and never answers it."""
+    """Accepts a request and never answers it."""
 
     def handle(self) -> None:
         while self.request.recv(4096):
             pass
 
 
-def test_a_service_that_no_way_leads_to_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_aws_service_is_named_with_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     with socketserver.TCPServer(("127.0.0.1", 0), _Silent) as gone:
-        endpoint = f"http://127.0.0.1:{gone.server_address[1]}"
+        endpoint = url_of(gone)
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     says = f'send messages to a queue: .*"{endpoint}/". In a VPC, the functions need a route to it'
     with sqs(BOUNDED) as aws, pytest.raises(AwsUnavailable, match=says):
         Queues(aws, f"{endpoint}/1/updates", "").request_all([UPDATE])
 
 
-def test_a_service_that_does_not_answer_is_asked_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unanswered_aws_call_is_tried_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
 
     class Counted(_Silent):
@@ -277,17 +262,10 @@ def test_a_service_that_does_not_answer_is_asked_three_times(monkeypatch: pytest
             asked += 1
             super().handle()
 
-    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Counted)
-    thread = Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+    with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Counted)) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url_of(server))
         with sqs(BOUNDED.merge(Config(read_timeout=0.2))) as aws, pytest.raises(AwsUnavailable, match="Read"):
             Queues(aws, "http://127.0.0.1/1/updates", "").request_all([UPDATE])
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
     assert asked == 3
 
 
@@ -304,9 +282,7 @@ def port_of(url: str) -> str:
     return url.split(":")[2].partition("/")[0]
 
 
-def test_calls_go_through_the_proxy_which_sees_no_more_than_where_they_go(
-    platform: Platform, client: Client
-) -> None:
+def test_proxy_sees_only_the_destination_of_calls(platform: Platform, client: Client) -> None:
     server = platform("arcanna.internal")
     base_url = f"https://arcanna.internal:{port_of(server.url)}"  # a name that only the proxy can resolve
     with ConnectProxy() as proxy:
@@ -323,7 +299,7 @@ def test_calls_go_through_the_proxy_which_sees_no_more_than_where_they_go(
         assert secret not in tunnel.head
 
 
-def test_the_proxy_s_certificate_does_not_stand_in_for_the_platform_s(
+def test_certificate_of_the_proxy_host_is_refused_for_the_platform(
     platform: Platform, client: Client
 ) -> None:
     server = platform("proxy.example")
@@ -335,21 +311,20 @@ def test_the_proxy_s_certificate_does_not_stand_in_for_the_platform_s(
 @pytest.mark.parametrize(
     ("status", "says"), [(403, "403 Forbidden"), (407, "407 Proxy Authentication"), (502, "502 Bad Gateway")]
 )
-def test_a_proxy_that_refuses_is_quoted(platform: Platform, client: Client, status: int, says: str) -> None:
+def test_refusal_of_the_proxy_is_quoted(platform: Platform, client: Client, status: int, says: str) -> None:
     server = platform()
     with ConnectProxy(status) as proxy, pytest.raises(PlatformUnavailable, match=f"ProxyError: {says}"):
         client(server.url, ARCANNA_CA_BUNDLE=CA.pem, HTTPS_PROXY=proxy.url).active_model("1234")
     assert server.requests == []
 
 
-def test_a_proxy_that_is_not_there_is_unavailable_and_is_not_gone_round(
-    platform: Platform, client: Client
-) -> None:
+def test_unreachable_proxy_is_never_bypassed(platform: Platform, client: Client) -> None:
     server = platform()
     with ConnectProxy() as gone:
         pass
     with pytest.raises(PlatformUnavailable, match="ConnectError"):
         client(server.url, ARCANNA_CA_BUNDLE=CA.pem, HTTPS_PROXY=gone.url).active_model("1234")
+
     assert server.requests == []
 
 
@@ -364,7 +339,7 @@ def test_a_proxy_that_is_not_there_is_unavailable_and_is_not_gone_round(
         ("*", 0),
     ],
 )
-def test_host_that_no_proxy_names_is_called_directly(
+def test_host_in_no_proxy_is_called_directly(
     platform: Platform, client: Client, no_proxy: str, tunnels: int
 ) -> None:
     server = platform("localhost")
@@ -377,14 +352,14 @@ def test_host_that_no_proxy_names_is_called_directly(
     assert len(server.requests) == 1
 
 
-def test_plain_http_to_loopback_goes_without_the_proxy(client: Client) -> None:
+def test_plain_http_to_loopback_bypasses_the_proxy(client: Client) -> None:
     with ConnectProxy() as proxy, ArcannaServer(JOBS, InMemoryAlerts()) as server:
         client(server.url, HTTPS_PROXY=proxy.url).active_model("1234")
         assert proxy.tunnels == []
     assert len(server.requests) == 1
 
 
-def test_the_secret_is_read_through_the_proxy(client: Client) -> None:
+def test_secret_is_read_through_the_proxy(client: Client) -> None:
     with ConnectProxy(403) as proxy:
         behind = client("https://arcanna.internal", HTTPS_PROXY=proxy.url, AWS_ENDPOINT_URL="")
         with pytest.raises(ApiKeyUnavailable, match="ProxyError"):
@@ -392,7 +367,7 @@ def test_the_secret_is_read_through_the_proxy(client: Client) -> None:
         assert [tunnel.to for tunnel in proxy.tunnels] == ["secretsmanager.eu-west-1.amazonaws.com:443"]
 
 
-def test_a_secret_of_another_region_is_read_there(client: Client) -> None:
+def test_secret_in_another_region_is_read_from_that_region(client: Client) -> None:
     arn = "arn:aws:secretsmanager:us-east-2:210987654321:secret:key-AbCdEf"
     with ConnectProxy(403) as proxy:
         settings = {"AWS_ENDPOINT_URL": "", "ARCANNA_API_KEY_SECRET_ARN": arn}
@@ -411,7 +386,7 @@ def test_a_secret_of_another_region_is_read_there(client: Client) -> None:
         ("*", SSLError, 0),
     ],
 )
-def test_boto3_goes_by_the_same_variables(
+def test_boto3_obeys_the_same_proxy_variables(
     platform: Platform,
     monkeypatch: pytest.MonkeyPatch,
     no_proxy: str,
@@ -430,7 +405,7 @@ def test_boto3_goes_by_the_same_variables(
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-def test_an_https_proxy_is_trusted_as_the_public_cas_say(
+def test_https_proxy_is_verified_against_public_cas(
     platform: Platform, client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trusted: bool
 ) -> None:
     server = platform("arcanna.internal")
@@ -451,6 +426,7 @@ def test_an_https_proxy_is_trusted_as_the_public_cas_say(
             with pytest.raises(PlatformUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
                 through.active_model("1234")
         assert len(proxy.tunnels) == trusted
+
     assert len(server.requests) == trusted
 
 
@@ -458,17 +434,18 @@ def test_an_https_proxy_is_trusted_as_the_public_cas_say(
 
 
 @pytest.mark.parametrize("end", ["", "/", "//"])
-def test_port_and_path_of_the_base_url_are_kept(platform: Platform, client: Client, end: str) -> None:
+def test_port_and_path_prefix_of_the_base_url_are_kept(platform: Platform, client: Client, end: str) -> None:
     server = platform(prefix="/soc/arcanna")
     prefixed = client(server.url + end, ARCANNA_CA_BUNDLE=CA.pem)
     for call in CALLS.values():
         call(prefixed)
+
     assert [request.path for request in server.requests] == [f"/soc/arcanna{path}" for path in CALLS]
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize(("path", "call"), CALLS.items(), ids=["metrics", "request", "job"])
-def test_the_key_does_not_go_where_a_redirect_points(
+def test_api_key_is_not_sent_to_redirect_target(
     redirecting: ArcannaServer,
     elsewhere: "Elsewhere",
     client: Client,
@@ -482,15 +459,15 @@ def test_the_key_does_not_go_where_a_redirect_points(
     assert elsewhere.connections == []
 
 
-def test_a_redirect_of_secrets_manager_is_not_followed(elsewhere: "Elsewhere", client: Client) -> None:
-    with served(ThreadingHTTPServer(("127.0.0.1", 0), _Moved)) as moved:
+def test_redirect_from_secrets_manager_is_not_followed(elsewhere: "Elsewhere", client: Client) -> None:
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), _Moved)) as moved:
         _Moved.to = elsewhere.url
         with pytest.raises(ApiKeyUnavailable):
-            client("https://arcanna.internal", AWS_ENDPOINT_URL=moved).active_model("1234")
+            client("https://arcanna.internal", AWS_ENDPOINT_URL=url_of(moved)).active_model("1234")
     assert elsewhere.connections == []
 
 
-def test_elsewhere_would_notice(elsewhere: "Elsewhere") -> None:
+def test_redirect_target_records_connections(elsewhere: "Elsewhere") -> None:
     with pytest.raises(httpx.TransportError):
         httpx.get(elsewhere.url)
     assert len(elsewhere.connections) == 1
@@ -512,12 +489,12 @@ class _Moved(BaseHTTPRequestHandler):
 
 
 class Elsewhere(socketserver.ThreadingTCPServer):
-    """Another host on this machine, which hangs up on everybody and remembers it."""
+    """A server that closes every connection at once and counts them."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
         self.connections: list[object] = []
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.url = url_of(self)
 
     def process_request(self, request: object, client_address: object) -> None:
         self.connections.append(client_address)
@@ -526,13 +503,8 @@ class Elsewhere(socketserver.ThreadingTCPServer):
 
 @pytest.fixture(scope="module")
 def elsewhere() -> Iterator[Elsewhere]:
-    server = Elsewhere()
-    thread = Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Elsewhere()) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -545,23 +517,12 @@ def redirecting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArcannaSer
 # --- Settings ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("no_proxy", ["*.corp.internal", "10.20.*", "a b", "host."])
-def test_host_that_would_be_ignored_is_a_wrong_setting(client: Client, no_proxy: str) -> None:
-    with pytest.raises(ConfigurationError, match="NO_PROXY must be"):
-        client("https://arcanna.internal", HTTPS_PROXY="http://proxy:3128", NO_PROXY=no_proxy)
-
-
 @pytest.mark.parametrize("name", ["ALL_PROXY", "HTTP_PROXY", "https_proxy", "all_proxy"])
-def test_proxy_of_somebody_s_shell_is_not_used(platform: Platform, client: Client, name: str) -> None:
+def test_proxy_variables_other_than_https_proxy_are_ignored(
+    platform: Platform, client: Client, name: str
+) -> None:
     server = platform()
     with ConnectProxy() as proxy:
         client(server.url, ARCANNA_CA_BUNDLE=CA.pem, **{name: proxy.url}).active_model("1234")
         assert proxy.tunnels == []
     assert len(server.requests) == 1
-
-
-@pytest.mark.parametrize("proxy", ["socks5://proxy:1080", "http://user:secret@proxy:3128"])
-def test_a_proxy_that_is_none_is_a_wrong_setting(client: Client, proxy: str) -> None:
-    with pytest.raises(ConfigurationError, match="HTTPS_PROXY must be") as raised:
-        client("https://arcanna.internal", HTTPS_PROXY=proxy)
-    assert "secret" not in str(raised.value)

@@ -1,4 +1,4 @@
-"""The outcome events: what is built matches the published schemas, and fits where it goes."""
+"""Outcome events match the published schemas and fit into AWS's limits."""
 
 import json
 import re
@@ -9,10 +9,12 @@ import pytest
 from arcanna_metrics.platform.client import LARGEST_METRICS
 from arcanna_metrics.runs.completion import Judgement
 from arcanna_metrics.runs.outcome import (
+    RUNBOOK,
     VERSION,
     Ending,
     NewMetrics,
     completed,
+    console_link,
     failed,
     fitting,
     not_checked,
@@ -20,20 +22,23 @@ from arcanna_metrics.runs.outcome import (
 from arcanna_metrics.runs.quality import Assessment, Difference, Verdict, assess, next_reference, read_rules
 from arcanna_metrics.runs.run import Cause, Check, Object, Outcome, Run
 from arcanna_metrics.runs.start import cause_of, first_check, new_run
+from arcanna_metrics.settings import LARGEST
 from arcanna_metrics.targets import ID_LENGTH, Target
-from tests.support.deployment import ROOT
+from tests.support.deployment import ROOT, template
 from tests.support.doubles import metrics_body
 from tests.support.outcome_events import SCHEMAS, check_schema, validate_entry
+from tests.support.readme import anchor_of, runbook
 from tests.support.runs import BUS, DEADLINE, EXECUTION, PACE, REQUESTED_AT, a_run, origin
 
 MOST_DATA = 256 * 1024
-"""Bytes that the data of an execution may have, and the entries of one PutEvents call."""
+"""Most bytes of an execution's data, and of the entries of one PutEvents call."""
 
 RUN = a_run()
 AFTER = metrics_body(last_recomputed_timestamp="2025-01-15T14:33:00Z", overall_accuracy=0.7)
 REGRESSED: Assessment = {
     "verdict": "regressed",
     "why": "overall_accuracy fell from 0.750 to 0.700, by more than 0.02",
+    "brief": "overall_accuracy 0.75 -> 0.7",
     "differences": [
         {"figure": "overall_accuracy", "before": 0.75, "after": 0.7, "change": -0.05, "samples": 4}
     ],
@@ -63,32 +68,33 @@ def detail_of(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_a_schema_is_valid(name: str) -> None:
+def test_schema_is_valid_json_schema(name: str) -> None:
     check_schema(SCHEMAS[name])
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_consumers_accept_new_fields_and_the_tests_do_not(name: str) -> None:
+def test_published_schema_allows_new_fields_and_the_tests_do_not(name: str) -> None:
     published = (ROOT / "events/schemas" / f"{name}.json").read_text()
     assert "additionalProperties" not in published
     assert detail_of(SCHEMAS[name])["additionalProperties"] is False
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_every_field_is_required_and_the_version_is_the_code_s(name: str) -> None:
+def test_schema_requires_every_field_and_states_the_codes_version(name: str) -> None:
     detail = detail_of(SCHEMAS[name])
     assert set(detail["required"]) == set(detail["properties"])
     assert detail["properties"]["version"]["const"] == VERSION
 
 
-def test_every_outcome_has_its_schema_and_every_schema_its_outcome() -> None:
+def test_every_outcome_has_one_schema_and_vice_versa() -> None:
     titles = {name: schema["properties"]["detail-type"]["const"] for name, schema in SCHEMAS.items()}
     built = {entry["DetailType"] for outcome in OUTCOMES.values() for entry in outcome["events"]}
+
     assert set(titles.values()) == built
     assert all(name == title.lower().replace(" ", "-") for name, title in titles.items())
 
 
-def test_the_words_of_a_verdict_are_those_of_the_code() -> None:
+def test_schema_verdicts_are_those_of_the_code() -> None:
     words = detail_of(SCHEMAS["recompute-completed"])["properties"]["verdict"]["enum"]
     assert tuple(words) == Verdict.__args__  # type: ignore[attr-defined]
 
@@ -96,7 +102,7 @@ def test_the_words_of_a_verdict_are_those_of_the_code() -> None:
 @pytest.mark.parametrize(
     ("part", "typed"), [("cause", Cause), ("object", Object), ("difference", Difference)]
 )
-def test_the_parts_have_the_fields_of_the_code(part: str, typed: Any) -> None:
+def test_schema_parts_have_the_fields_of_the_code(part: str, typed: Any) -> None:
     for schema in SCHEMAS.values():
         if part in schema["$defs"]:
             assert set(schema["$defs"][part]["required"]) == set(typed.__annotations__)
@@ -115,7 +121,7 @@ def test_the_parts_have_the_fields_of_the_code(part: str, typed: Any) -> None:
         ("not_checked", ["Recompute Failed"]),
     ],
 )
-def test_every_event_is_as_its_schema_says(ending: str, detail_types: list[str]) -> None:
+def test_every_outcome_event_matches_its_schema(ending: str, detail_types: list[str]) -> None:
     entries = OUTCOMES[ending]["events"]
     assert [entry["DetailType"] for entry in entries] == detail_types
     for entry in entries:
@@ -126,16 +132,43 @@ def test_every_event_is_as_its_schema_says(ending: str, detail_types: list[str])
 
 
 @pytest.mark.parametrize("ending", OUTCOMES)
-def test_people_are_told_of_everything_but_good_news(ending: str) -> None:
+def test_every_outcome_but_a_good_one_is_notified(ending: str) -> None:
     notification = OUTCOMES[ending]["notification"]
     assert (notification is None) == (ending == "completed")
     if notification:
         assert "What to do: " in notification["message"]
-        assert f"Execution: {EXECUTION}" in notification["message"]
+        assert f"Execution: {console_link(EXECUTION)}" in notification["message"]
+
+
+@pytest.mark.parametrize(
+    ("partition", "region", "host"),
+    [
+        ("aws", "eu-central-1", "eu-central-1.console.aws.amazon.com"),
+        ("aws-cn", "cn-north-1", "cn-north-1.console.amazonaws.cn"),
+        ("aws-us-gov", "us-gov-west-1", "us-gov-west-1.console.amazonaws-us-gov.com"),
+    ],
+)
+def test_an_execution_is_linked_to_the_console_of_its_partition(
+    partition: str, region: str, host: str
+) -> None:
+    arn = f"arn:{partition}:states:{region}:123456789012:execution:workflow:run-1"
+    link = f"https://{host}/states/home?region={region}#/v2/executions/details/{arn}"
+    assert console_link(arn) == link
+
+
+def test_notifications_and_outputs_link_to_the_same_consoles() -> None:
+    for partition, console in template()["Mappings"]["Console"].items():
+        link = console_link(f"arn:{partition}:states:r:123456789012:execution:workflow:run-1")
+        assert link.startswith(f"https://r.{console['Domain']}/")
+
+
+@pytest.mark.parametrize("arn", ["arn:aws-iso:states:us-iso-east-1:1:execution:workflow:run-1", "run-1", ""])
+def test_an_execution_whose_console_is_not_known_is_named_by_its_arn(arn: str) -> None:
+    assert console_link(arn) == arn
 
 
 @pytest.mark.parametrize("ending", OUTCOMES)
-def test_the_ledger_keeps_the_outcome(ending: str) -> None:
+def test_result_for_the_ledger_states_the_outcome(ending: str) -> None:
     result = OUTCOMES[ending]["result"]
     assert result["outcome"] == ("completed" if ending == "regressed" else ending)
     ended = ending in ("completed", "regressed")
@@ -143,7 +176,7 @@ def test_the_ledger_keeps_the_outcome(ending: str) -> None:
 
 
 @pytest.mark.parametrize("model_id", ["m", "мodel\n" * 40, "m" * 300, None, "\u2028" * 120])
-def test_a_subject_is_one_short_line_of_ascii(model_id: str | None) -> None:
+def test_notification_subject_is_one_short_ascii_line(model_id: str | None) -> None:
     """SNS takes less than 100 characters. https://docs.aws.amazon.com/sns/latest/api/API_Publish.html"""
     for outcome in (
         completed(a_run(model_id=model_id), ENDING, NewMetrics(1.0, REGRESSED, {}), "", origin()),
@@ -157,22 +190,23 @@ def test_a_subject_is_one_short_line_of_ascii(model_id: str | None) -> None:
 
 
 @pytest.mark.parametrize("ending", OUTCOMES)
-def test_a_notification_names_a_section_of_a_page_that_has_it(ending: str) -> None:
+def test_notification_names_an_existing_runbook_section(ending: str) -> None:
     notification = OUTCOMES[ending]["notification"]
     if notification:
-        ((page, section),) = re.findall(r'(\S+\.md), section "(.+?)"', notification["message"])
-        assert f"## {section}" in (ROOT / page).read_text().splitlines()
+        ((page, anchor),) = re.findall(r"^Runbook: (\S+)#(\S+)$", notification["message"], re.MULTILINE)
+        assert page == RUNBOOK == template()["Mappings"]["Documentation"]["Runbook"]["Address"]
+        assert anchor in map(anchor_of, runbook())
 
 
 # --- What is too large -----------------------------------------------------------------------------------
 
 
-def test_metrics_that_fit_are_kept_as_they_are() -> None:
+def test_metrics_that_fit_are_unchanged() -> None:
     assert fitting(AFTER, 10_000) == AFTER
     assert fitting(None, 0) is None
 
 
-def test_of_larger_metrics_the_overall_scores_are_kept() -> None:
+def test_metrics_that_do_not_fit_keep_the_overall_scores() -> None:
     kept = fitting(AFTER, 300)
     assert kept is not None
     assert kept["overall_accuracy"] == 0.7
@@ -181,10 +215,11 @@ def test_of_larger_metrics_the_overall_scores_are_kept() -> None:
     assert kept.keys() == AFTER.keys()
 
 
-def test_numbers_that_eventbridge_refuses_are_left_out() -> None:
+def test_numbers_that_eventbridge_refuses_become_null() -> None:
     """https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html"""
     odd = metrics_body(buckets_in_kb=2**63, confusion_matrix=[[-(2**63), 2**63 - 1], [float("nan"), 1e308]])
     kept = fitting(odd, 10_000)
+
     assert kept is not None
     assert (kept["buckets_in_kb"], kept["confusion_matrix"]) == (
         None,
@@ -192,11 +227,12 @@ def test_numbers_that_eventbridge_refuses_are_left_out() -> None:
     )
 
 
-def test_metrics_that_are_nested_too_deeply_are_cut() -> None:
+def test_too_deeply_nested_metrics_are_left_out() -> None:
     nested: list[Any] = []
     for _ in range(100_000):
         nested = [nested]
     kept = fitting(metrics_body(confusion_matrix=nested), 10**9)
+
     assert kept is not None
     assert (kept["confusion_matrix"], kept["overall_accuracy"]) == (None, 0.75)
 
@@ -219,10 +255,8 @@ def large_metrics(name: str, number: int, score: float) -> dict[str, Any]:
         ("\x01" * 20, 160),
     ],
 )
-def test_the_largest_run_fits_into_an_execution_and_its_events_into_one_call(
-    name: str, decisions: int
-) -> None:
-    """The data of an execution at its end, of the largest parts that there can be."""
+def test_largest_run_fits_into_an_execution_and_one_put_events_call(name: str, decisions: int) -> None:
+    """The data at the end of an execution whose parts are all as large as possible."""
     before = large_metrics(name, decisions, 0.9)
     assert 0.8 * LARGEST_METRICS < len(json.dumps(before)) <= LARGEST_METRICS
     run, ended = follow(before, large_metrics(name, decisions, 0.5))
@@ -240,9 +274,12 @@ def test_the_largest_run_fits_into_an_execution_and_its_events_into_one_call(
 
 
 def follow(before: dict[str, Any], after: dict[str, Any]) -> tuple[Run, Check]:
-    """A run with the longest ids, causes, references and rules, and how it ends."""
+    """A run with the longest ids, causes, references and rules, and its last check."""
     examples = [{"bucket": "b" * 63, "key": "\x01" * 800, "version_id": "v" * 1024}] * 5
-    gate = {"largest_drop": {f"{'D' * 60}{number}.recall": 0.02 for number in range(80)} | {"*.recall": 0.02}}
+    # As much as settings of 8 KB hold, of characters that need most room as JSON.
+    drops = {f"{chr(0x1F600) * 25}{number}.recall": 0.02 for number in range(60)}
+    gate = {"largest_drop": {**drops, "*.recall": 0.02}}
+    assert LARGEST - 1024 < len(json.dumps({"quality_gate": gate}, ensure_ascii=False).encode()) < LARGEST
     rules = read_rules(gate)
     longest = "д" * ID_LENGTH
     run = new_run(

@@ -1,9 +1,8 @@
-"""The functions' client against a server that sends any bytes: what gateways add to answers does no harm."""
+"""The functions' client against a server that sends any bytes. What gateways add to answers is harmless."""
 
 import json
 import socketserver
 from collections.abc import Iterator
-from threading import Thread
 
 import pytest
 
@@ -11,13 +10,14 @@ from arcanna_metrics.errors import PlatformUnavailable
 from arcanna_metrics.platform.client import Arcanna, RecomputeRequest
 from arcanna_metrics.platform.http import BoundedClient
 from tests.support.doubles import API_KEY, MODEL, metrics_body, request_body
+from tests.support.serving import serving, url_of
 
 OWNERS = [b"Z\xfcrich", "Zürich".encode(), bytes(range(128, 256)), b"\xff\xfe", b"=?utf-8?q?Z=C3=BCrich?="]
 NAMES = [b"X-Owner", b"Set-Cookie", b"Location", b"Content-Type", b"Server", b"Via", b"Date"]
 
 
 class Gateway(socketserver.ThreadingTCPServer):
-    """Answers every request with the same bytes and hangs up. Keeps the heads of the requests."""
+    """Answers every request with the same bytes and closes the connection. Keeps the requests' heads."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -43,24 +43,19 @@ class _Handler(socketserver.StreamRequestHandler):
 
 @pytest.fixture
 def gateway() -> Iterator[Gateway]:
-    server = Gateway()
-    thread = Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Gateway()) as gateway:
+        yield gateway
 
 
 @pytest.fixture
 def arcanna(gateway: Gateway) -> Iterator[Arcanna]:
-    with BoundedClient(base_url=f"http://127.0.0.1:{gateway.server_address[1]}", trust_env=False) as http:
+    with BoundedClient(base_url=url_of(gateway), trust_env=False) as http:
         yield Arcanna(http, lambda read_again: API_KEY)
 
 
 @pytest.mark.parametrize("owner", OWNERS)
 @pytest.mark.parametrize("name", NAMES)
-def test_accepted_request_is_made_once_whatever_headers_the_answer_has(
+def test_accepted_request_is_sent_once_whatever_the_answers_headers(
     gateway: Gateway, arcanna: Arcanna, name: bytes, owner: bytes
 ) -> None:
     gateway.answers(b"202 Z\xfcrich", [(name, owner), (name, owner)], json.dumps(request_body()).encode())
@@ -73,10 +68,13 @@ def test_accepted_request_is_made_once_whatever_headers_the_answer_has(
 
 
 @pytest.mark.parametrize("owner", OWNERS)
-def test_wait_is_read_beside_any_header(gateway: Gateway, arcanna: Arcanna, owner: bytes) -> None:
+def test_retry_after_is_read_beside_headers_in_any_encoding(
+    gateway: Gateway, arcanna: Arcanna, owner: bytes
+) -> None:
     gateway.answers(b"503 Busy", [(b"X-Owner", owner), (b"Retry-After", b"17")], b"")
     with pytest.raises(PlatformUnavailable) as raised:
         arcanna.request_recompute(MODEL)
+
     assert raised.value.retry_after == 17
     assert raised.value.effect_unknown
     assert len(gateway.heads) == 1
@@ -85,11 +83,12 @@ def test_wait_is_read_beside_any_header(gateway: Gateway, arcanna: Arcanna, owne
 @pytest.mark.parametrize(
     "answer", [b"", b"\x00\xff", b"HTTP/1.1 200 OK\r\nX: a\x00b\r\n\r\n", b"HTTP/1.1 200 OK\r\n"]
 )
-def test_request_whose_answer_is_not_http_may_have_taken_effect(
+def test_non_http_answer_to_request_leaves_its_effect_unknown(
     gateway: Gateway, arcanna: Arcanna, answer: bytes
 ) -> None:
     gateway.answer = answer
     with pytest.raises(PlatformUnavailable, match="gave no answer to POST") as raised:
         arcanna.request_recompute(MODEL)
+
     assert raised.value.effect_unknown
     assert len(gateway.heads) == 1

@@ -1,10 +1,10 @@
-"""The reference server keeps the contract, and misbehaves exactly as it is told to."""
+"""The reference server keeps the API's contract, and misbehaves exactly as configured."""
 
 import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from itertools import pairwise
@@ -39,6 +39,7 @@ from tests.support.arcanna import (
 from tests.support.arcanna.alerts import AlertObject, current_alerts
 from tests.support.arcanna.platform import next_timestamp
 from tests.support.certificates import self_signed
+from tests.support.waiting import eventually
 
 JOB = 1234
 MODEL = "generic-1-1234-model-1747385873.hdf5"
@@ -106,13 +107,6 @@ class GatedAlerts(InMemoryAlerts):
         return objects
 
 
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen within 10 s"
-        time.sleep(0.005)
-
-
 @pytest.fixture
 def alerts() -> InMemoryAlerts:
     return InMemoryAlerts()
@@ -151,8 +145,13 @@ def gated_server(gated: GatedAlerts) -> Iterator[ArcannaServer]:
         gated.gate.set()
 
 
-def completed(server: ArcannaServer, count: int = 1) -> bool:
-    return [run.state for run in server.recomputes()].count("completed") == count
+def until_completed(server: ArcannaServer, count: int = 1) -> None:
+    """Waits until so many recomputes have completed."""
+
+    def completed() -> int:
+        return [recompute.state for recompute in server.recomputes()].count("completed")
+
+    eventually(f"{count} completed recomputes", lambda: completed() == count)
 
 
 def times_asked(server: ArcannaServer) -> int:
@@ -170,7 +169,7 @@ class OnSharedServer:
 
 
 class TestThePage(OnSharedServer):
-    def test_success_example(self, caller: Caller) -> None:
+    def test_request_is_answered_as_in_the_documented_success_example(self, caller: Caller) -> None:
         answer = caller.recompute()
 
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", answer.pop("requested_at"))
@@ -181,16 +180,18 @@ class TestThePage(OnSharedServer):
             "status": "queued",
         }
 
-    def test_job_name_is_answered_with_the_integer_id(self, caller: Caller) -> None:
+    def test_request_by_job_name_is_answered_with_the_integer_id(self, caller: Caller) -> None:
         assert caller.call(RECOMPUTE, job_id="security-alerts").json()["job_id"] == JOB
 
     @pytest.mark.parametrize("endpoint", [METRICS, *OF_A_JOB])
-    def test_job_goes_by_its_name_too(self, caller: Caller, endpoint: tuple[str, str]) -> None:
+    def test_job_can_be_addressed_by_name(self, caller: Caller, endpoint: tuple[str, str]) -> None:
         by_name, by_id = (caller.call(endpoint, job_id=job) for job in ("security-alerts", str(JOB)))
         assert (by_name.status_code, by_name.json()) == (200, by_id.json())
 
     @pytest.mark.parametrize("endpoint", [RECOMPUTE, METRICS])
-    def test_404_example(self, caller: Caller, endpoint: tuple[str, str]) -> None:
+    def test_unknown_model_is_answered_as_in_the_documented_404_example(
+        self, caller: Caller, endpoint: tuple[str, str]
+    ) -> None:
         answer = caller.call(endpoint, model_id="gone.hdf5")
 
         assert answer.status_code == 404
@@ -201,14 +202,18 @@ class TestThePage(OnSharedServer):
 
     @pytest.mark.parametrize("endpoint", [RECOMPUTE, METRICS, *OF_A_JOB])
     @pytest.mark.parametrize("job_id", ["5", "no-such-job", "01234", "9" * 5000, "²"])
-    def test_404_for_an_unknown_job(self, caller: Caller, endpoint: tuple[str, str], job_id: str) -> None:
+    def test_unknown_job_is_answered_with_404(
+        self, caller: Caller, endpoint: tuple[str, str], job_id: str
+    ) -> None:
         answer = caller.call(endpoint, job_id=job_id)
 
         assert answer.status_code == 404
         assert answer.json() == {"error": "Job not found", "details": f"Job '{job_id}' not found"}
 
     @pytest.mark.parametrize("query", [{"job_id": JOB}, {"job_id": JOB, "model_id": ""}])
-    def test_422_example(self, caller: Caller, query: dict[str, str]) -> None:
+    def test_missing_parameter_is_answered_as_in_the_documented_422_example(
+        self, caller: Caller, query: dict[str, str]
+    ) -> None:
         answer = caller.http.request(*RECOMPUTE, params=query)
 
         assert answer.status_code == 422
@@ -221,17 +226,17 @@ class TestThePage(OnSharedServer):
 
         assert [found["msg"] for found in detail] == ["Job ID is required", "Model ID is required"]
 
-    def test_a_job_without_models_has_no_active_one(self, caller: Caller) -> None:
+    def test_job_without_models_has_no_active_model(self, caller: Caller) -> None:
         job = caller.call(JOB_METRICS, job_id="phishing").json()
 
         assert job["active_model_id"] is None
         assert job["all_model_ids"] == []
 
-    def test_a_job_is_asked_with_a_proper_date_range(self, caller: Caller) -> None:
+    def test_job_metrics_with_an_invalid_date_range_are_refused(self, caller: Caller) -> None:
         assert caller.call(JOB_METRICS, start_datetime="2025-01-15").status_code == 200
         assert caller.call(JOB_METRICS, start_datetime="yesterday").status_code == 422
 
-    def test_openapi_document_lists_the_api_and_only_that(self, caller: Caller) -> None:
+    def test_openapi_document_lists_exactly_the_api(self, caller: Caller) -> None:
         document = caller.http.get("/openapi.json").json()
 
         assert {(method.upper(), path) for path, item in document["paths"].items() for method in item} == set(
@@ -245,13 +250,14 @@ class TestThePage(OnSharedServer):
 class TestAccess(OnSharedServer):
     @pytest.mark.parametrize("endpoint", ALL)
     @pytest.mark.parametrize("key", [None, "", "unknown", "expired"])
-    def test_401_without_a_valid_key(
+    def test_missing_or_invalid_key_is_answered_with_401(
         self, server: ArcannaServer, endpoint: tuple[str, str], key: str | None
     ) -> None:
         server.set_api_keys({"expired": KeyInfo(expires_at=time.time() - 1)})
         caller = Caller(server, key)
         with caller.http:
             assert caller.call(endpoint, model_id="even if unknown").status_code == 401
+
         assert server.requests[-1].key_is_valid is False
 
     @pytest.mark.parametrize(
@@ -263,7 +269,7 @@ class TestAccess(OnSharedServer):
             (RESOURCES, RESOURCES_SCOPE),
         ],
     )
-    def test_each_endpoint_needs_its_scope(
+    def test_key_without_the_endpoints_scope_is_answered_with_403(
         self, server: ArcannaServer, caller: Caller, endpoint: tuple[str, str], scope: str
     ) -> None:
         others = {RECOMPUTE_SCOPE, READ_SCOPE, RESOURCES_SCOPE} - {scope}
@@ -273,11 +279,11 @@ class TestAccess(OnSharedServer):
         server.set_api_keys({API_KEY: KeyInfo(frozenset({f"{scope}:job:{JOB}"}))})
         assert caller.call(endpoint).status_code == 200
 
-    def test_a_key_tells_its_scopes_and_that_it_is_authorised(self, caller: Caller) -> None:
+    def test_valid_key_can_list_its_scopes(self, caller: Caller) -> None:
         assert caller.call(SCOPES).json() == [RECOMPUTE_SCOPE, READ_SCOPE]
         assert caller.call(HEALTH).json() == {"status": "OK", "reason": "", "reason_details": ""}
 
-    def test_keys_rotate(self, server: ArcannaServer, caller: Caller) -> None:
+    def test_only_the_new_key_is_valid_after_rotation(self, server: ArcannaServer, caller: Caller) -> None:
         server.set_api_keys({"new": KeyInfo()})
 
         assert caller.call(METRICS).status_code == 401
@@ -286,7 +292,7 @@ class TestAccess(OnSharedServer):
 
 
 class TestFigures:
-    def test_are_null_before_the_first_recompute(self, caller: Caller) -> None:
+    def test_metrics_are_null_before_the_first_recompute(self, caller: Caller) -> None:
         assert caller.metrics() == {
             "model_id": MODEL,
             "is_recomputing_metrics": False,
@@ -301,12 +307,12 @@ class TestFigures:
             "buckets_in_kb": 0,
         }
 
-    def test_equal_those_calculated_by_hand(
+    def test_metrics_equal_those_calculated_by_hand(
         self, server: ArcannaServer, caller: Caller, alerts: InMemoryAlerts
     ) -> None:
         alerts.put(JOB, MODEL, "small.csv", SMALL)
         caller.recompute()
-        eventually(lambda: completed(server))
+        until_completed(server)
         metrics = caller.metrics()
 
         assert metrics["confusion_matrix"] == [[2, 1], [0, 1]]
@@ -335,22 +341,22 @@ class TestFigures:
             },
         }
 
-    def test_of_a_single_decision(
+    def test_metrics_of_alerts_with_a_single_decision_are_defined(
         self, server: ArcannaServer, caller: Caller, alerts: InMemoryAlerts
     ) -> None:
         alerts.put(JOB, MODEL, "a.csv", HEADER + "1,Drop,Drop\n")
         caller.recompute()
-        eventually(lambda: completed(server))
+        until_completed(server)
 
         assert caller.metrics()["confusion_matrix"] == [[1]]
         assert caller.metrics()["overall_f1_score"] == 1
 
-    def test_of_a_job_are_those_of_its_active_model(
+    def test_job_metrics_are_those_of_the_active_model(
         self, server: ArcannaServer, caller: Caller, alerts: InMemoryAlerts
     ) -> None:
         alerts.put(JOB, MODEL, "small.csv", SMALL)
         caller.recompute()
-        eventually(lambda: completed(server))
+        until_completed(server)
         job = caller.http.post(JOB_METRICS[1], params={"job_id": JOB}, json={}).json()
 
         assert (
@@ -370,7 +376,7 @@ class TestFigures:
         assert job["active_model_id"] == "newly-trained.hdf5"
         assert job["confusion_matrix"] is None
 
-    def test_of_a_job_have_every_field_that_the_vendor_s_client_checks(self, caller: Caller) -> None:
+    def test_job_metrics_have_every_field_that_the_vendors_client_checks(self, caller: Caller) -> None:
         job = caller.call(JOB_METRICS, start_datetime="2025-01-15", end_datetime="2025-01-16T12:00:00").json()
 
         assert (job["start_time"], job["end_time"]) == ("2025-01-15T00:00:00", "2025-01-16T12:00:00")
@@ -383,39 +389,40 @@ class TestFigures:
         without_dates = caller.call(OLD_JOB_METRICS).json()
         assert without_dates == {**job, "start_time": None, "end_time": None}
 
-    def test_of_a_job_and_its_model_come_together(
+    def test_combined_answer_has_the_metrics_of_job_and_model(
         self, server: ArcannaServer, caller: Caller, alerts: InMemoryAlerts
     ) -> None:
         alerts.put(JOB, MODEL, "small.csv", SMALL)
         caller.recompute()
-        eventually(lambda: completed(server))
+        until_completed(server)
         both = caller.call(JOB_AND_MODEL, timeout_s="120").json()
 
         assert both.pop("active_model_metrics") == caller.metrics()
         assert both == caller.call(JOB_METRICS).json()
         assert caller.call(JOB_AND_MODEL, timeout_s="soon").status_code == 422
 
-    def test_of_a_job_without_a_model_come_without_a_model(self, caller: Caller) -> None:
+    def test_job_without_models_has_metrics_without_a_model(self, caller: Caller) -> None:
         both = caller.call(JOB_AND_MODEL, job_id="phishing").json()
         assert both["active_model_id"] is None
         assert both["active_model_metrics"]["model_id"] is None
 
-    def test_count_alerts_per_decision_as_floats(
+    def test_metrics_count_alerts_per_decision_as_floats(
         self, server: ArcannaServer, caller: Caller, alerts: InMemoryAlerts
     ) -> None:
         alerts.put(JOB, MODEL, "small.csv", SMALL)
         caller.recompute()
-        eventually(lambda: completed(server))
+        until_completed(server)
+
         assert '"true_positives":2.0' in caller.call(METRICS).text
         assert '"confusion_matrix":[[2,1],[0,1]]' in caller.call(METRICS).text
 
-    def test_count_buckets_per_decision_of_the_analysts(
+    def test_metrics_count_buckets_by_the_analysts_decision(
         self, server: ArcannaServer, caller: Caller, alerts: InMemoryAlerts
     ) -> None:
         rows = "1,x,Drop,Drop\n2,x,Escalate,Drop\n3,y,Drop,Escalate\n4,,Drop,Escalate\n"
         alerts.put(JOB, MODEL, "a.csv", "alert_id,bucket,decision,consensus\n" + rows)
         caller.recompute()
-        eventually(lambda: completed(server))
+        until_completed(server)
         metrics = caller.metrics()
 
         assert metrics["buckets_in_kb"] == 3
@@ -424,7 +431,7 @@ class TestFigures:
             "Escalate": {"alerts_count": 2, "buckets_count": 2},
         }
 
-    def test_the_newest_row_of_an_alert_counts(self) -> None:
+    def test_newest_row_of_an_alert_counts(self) -> None:
         older = AlertObject(1.0, "z.csv", HEADER + "1,Drop,Drop\n2,Drop,Drop\n")
         newer = AlertObject(2.0, "a.csv", HEADER + "1,Drop,Escalate\n")
         same_time = AlertObject(2.0, "b.csv", HEADER + "1,Escalate,Escalate\n")
@@ -436,12 +443,12 @@ class TestFigures:
         ]
 
     @pytest.mark.parametrize("body", ["id,decision\n1,Drop\n", HEADER + "1,Drop\n", HEADER + ",Drop,Drop\n"])
-    def test_a_recompute_over_unreadable_alerts_fails(
+    def test_recompute_over_unreadable_alerts_fails(
         self, server: ArcannaServer, caller: Caller, alerts: InMemoryAlerts, body: str
     ) -> None:
         alerts.put(JOB, MODEL, "broken.csv", body)
         caller.recompute()
-        eventually(lambda: server.recomputes()[0].finished_at)
+        eventually("the end", lambda: server.recomputes()[0].finished_at)
 
         run = server.recomputes()[0]
         assert run.state == "failed"
@@ -451,7 +458,7 @@ class TestFigures:
 
 
 class TestMadeUpAlerts:
-    def test_are_decided_with_the_given_accuracy(self) -> None:
+    def test_made_up_alerts_have_the_given_accuracy(self) -> None:
         found = current_alerts([AlertObject(0, "", labelled_alerts(2000, ACCURACY, seed=7))])
 
         def accuracy(decision: str) -> float:
@@ -463,12 +470,14 @@ class TestMadeUpAlerts:
         assert accuracy("Escalate") == 0
         assert 0.4 < accuracy("Investigate") < 0.6
 
-    def test_are_the_same_for_the_same_seed_only(self) -> None:
+    def test_made_up_alerts_are_the_same_only_for_the_same_seed(self) -> None:
         first, again, other = (labelled_alerts(50, ACCURACY, seed=s) for s in (1, 1, 2))
         assert first == again != other
 
     @pytest.mark.parametrize(("share", "expected_errors_left"), [(1.0, 0), (0.5, 100), (0.0, 200)])
-    def test_corrections_put_the_wanted_share_right(self, share: float, expected_errors_left: int) -> None:
+    def test_corrections_fix_the_given_share_of_wrong_decisions(
+        self, share: float, expected_errors_left: int
+    ) -> None:
         uncorrected = labelled_alerts(200, dict.fromkeys(ACCURACY, 0.0), seed=1)
         corrected = corrections(uncorrected, share, seed=1)
 
@@ -494,7 +503,7 @@ class TestAlertsInABucket:
         client.close()
         moto.stop()
 
-    def test_are_read_from_the_folder_of_the_model(self, s3: Any) -> None:
+    def test_recompute_reads_alerts_from_the_models_folder(self, s3: Any) -> None:
         bucket = "alerts"
         s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
         folder = f"training-data/{JOB}/{MODEL}/"
@@ -504,28 +513,28 @@ class TestAlertsInABucket:
 
         with ArcannaServer(JOBS, S3Alerts(s3, bucket), behaviour=Behaviour(duration=0)) as server:
             server.external_recompute(JOB, MODEL)
-            eventually(lambda: completed(server))
+            until_completed(server)
             s3.put_object(Bucket=bucket, Key=f"{folder}a+b.csv", Body=HEADER + "1,Drop,Drop\n")
             s3.put_object(Bucket=bucket, Key=f"{folder}empty.csv", Body="")
             server.external_recompute(JOB, MODEL)
-            eventually(lambda: completed(server, 2))
+            until_completed(server, 2)
 
         assert [run.rows for run in server.recomputes()] == [2, 2]
         assert {a.key for a in S3Alerts(s3, bucket).read(JOB, MODEL)} == {
             folder + key for key in ("a+b.csv", "ä ö/%2B.csv", "empty.csv")
         }
 
-    def test_that_cannot_be_read_fail_the_recompute(self, s3: Any) -> None:
+    def test_unreadable_bucket_fails_the_recompute(self, s3: Any) -> None:
         with ArcannaServer(JOBS, S3Alerts(s3, "missing")) as server:
             server.external_recompute(JOB, MODEL)
-            eventually(lambda: server.recomputes()[0].finished_at)
+            eventually("the end", lambda: server.recomputes()[0].finished_at)
 
         assert server.recomputes()[0].state == "failed"
         assert "NoSuchBucket" in (server.recomputes()[0].error or "")
 
 
 class TestRecomputes:
-    def test_are_queued_then_in_progress_then_done(
+    def test_recompute_is_queued_then_in_progress_then_completed(
         self, gated_server: ArcannaServer, gated: GatedAlerts
     ) -> None:
         caller = Caller(gated_server)
@@ -534,13 +543,13 @@ class TestRecomputes:
             caller.recompute()
             assert caller.metrics()["is_recomputing_metrics"] is False
             gated_server.set_behaviour(Behaviour(duration=0))
-            eventually(lambda: caller.metrics()["is_recomputing_metrics"])
+            eventually("the start", lambda: caller.metrics()["is_recomputing_metrics"])
             assert caller.metrics()["last_recomputed_timestamp"] is None
             gated.gate.set()
-            eventually(lambda: not caller.metrics()["is_recomputing_metrics"])
+            eventually("the end", lambda: not caller.metrics()["is_recomputing_metrics"])
             assert caller.metrics()["last_recomputed_timestamp"] is not None
 
-    def test_see_what_was_uploaded_before_they_started(
+    def test_recompute_sees_only_uploads_before_its_start(
         self, gated_server: ArcannaServer, gated: GatedAlerts
     ) -> None:
         gated_server.set_behaviour(Behaviour(never_starts=True))
@@ -550,22 +559,22 @@ class TestRecomputes:
         assert gated.has_been_read.wait(10)
         gated.put(JOB, MODEL, "while-running.csv", HEADER + "2,Drop,Drop\n")
         gated.gate.set()
-        eventually(lambda: completed(gated_server))
+        until_completed(gated_server)
 
         (run,) = gated_server.recomputes(MODEL)
         assert (run.rows, run.newest_object) == (1, "while-queued.csv")
 
-    def test_of_one_model_join_while_queued_and_line_up_while_running(
+    def test_request_joins_a_queued_recompute_and_follows_a_running_one(
         self, gated_server: ArcannaServer, gated: GatedAlerts
     ) -> None:
         caller = Caller(gated_server)
         with caller.http:
             caller.recompute()
-            eventually(lambda: caller.metrics()["is_recomputing_metrics"])
+            eventually("the start", lambda: caller.metrics()["is_recomputing_metrics"])
             assert caller.recompute()["status"] == "in_progress"
             gated_server.external_recompute(JOB, MODEL)
             gated.gate.set()
-            eventually(lambda: completed(gated_server, 2))
+            until_completed(gated_server, 2)
 
         first, second = gated_server.recomputes(MODEL)
         assert [ask.by for ask in first.asks] == ["api"]
@@ -574,7 +583,7 @@ class TestRecomputes:
         assert second.started_at is not None
         assert first.finished_at <= second.started_at
 
-    def test_of_different_models_run_side_by_side(
+    def test_recomputes_of_different_models_run_at_the_same_time(
         self, gated_server: ArcannaServer, gated: GatedAlerts
     ) -> None:
         for model_id in (MODEL, OTHER_MODEL):
@@ -583,7 +592,7 @@ class TestRecomputes:
         def states() -> list[str]:
             return [run.state for run in gated_server.recomputes()]
 
-        eventually(lambda: states() == ["in_progress", "in_progress"])
+        eventually("both starts", lambda: states() == ["in_progress", "in_progress"])
 
     @pytest.mark.parametrize(
         ("behaviour", "expected"),
@@ -600,7 +609,7 @@ class TestRecomputes:
             (Behaviour(0.2, 0.2, fails=True), ["idle", "recomputing", "idle"]),
         ],
     )
-    def test_show_themselves_as_the_behaviour_says(
+    def test_metrics_show_the_recompute_as_the_behaviour_says(
         self, server: ArcannaServer, caller: Caller, behaviour: Behaviour, expected: list[str]
     ) -> None:
         server.set_behaviour(behaviour, MODEL)
@@ -615,19 +624,21 @@ class TestRecomputes:
                 seen.append(state)
             return server.recomputes()[0].finished_at
 
-        eventually(observe)
+        eventually("the end", observe)
         observe()
         assert seen == expected
 
-    def test_behaviour_of_a_model_is_its_own(self, server: ArcannaServer, caller: Caller) -> None:
+    def test_behaviour_of_one_model_leaves_others_alone(self, server: ArcannaServer, caller: Caller) -> None:
         server.set_behaviour(Behaviour(never_starts=True), OTHER_MODEL)
         caller.recompute(OTHER_MODEL)
         caller.recompute(MODEL)
-        eventually(lambda: completed(server))
+        until_completed(server)
 
         assert [run.state for run in server.recomputes()] == ["queued", "completed"]
 
-    def test_of_a_removed_model_end_in_404(self, gated_server: ArcannaServer, gated: GatedAlerts) -> None:
+    def test_removed_model_is_answered_with_404(
+        self, gated_server: ArcannaServer, gated: GatedAlerts
+    ) -> None:
         caller = Caller(gated_server)
         with caller.http:
             caller.recompute()
@@ -635,15 +646,16 @@ class TestRecomputes:
             assert caller.call(METRICS).status_code == 404
             assert caller.call(JOB_METRICS).json()["active_model_id"] is None
 
-    def test_carry_timestamps_of_the_platforms_own_clock(self, alerts: InMemoryAlerts) -> None:
+    def test_recompute_timestamps_use_the_platforms_clock(self, alerts: InMemoryAlerts) -> None:
         slow_by = timedelta(days=365)
         clock = iter([(datetime.now(UTC) - slow_by).timestamp()] * 2)
         with ArcannaServer(JOBS, alerts, clock=lambda: next(clock)) as server:
             caller = Caller(server)
             with caller.http:
                 requested_at = datetime.fromisoformat(caller.recompute()["requested_at"])
-                eventually(lambda: completed(server))
+                until_completed(server)
                 last = datetime.fromisoformat(caller.metrics()["last_recomputed_timestamp"])
+
         assert last == requested_at
         assert datetime.now(UTC) - last >= slow_by
 
@@ -659,7 +671,7 @@ class TestRecomputes:
         assert all(a < b for a, b in pairwise(moments))
         assert all(re.fullmatch(r"[\d-]+T[\d:]+(\.\d+)?Z", timestamp) for timestamp in timestamps)
 
-    def test_timestamps_come_with_and_without_fraction_in_turn(self) -> None:
+    def test_timestamps_alternate_with_and_without_fraction(self) -> None:
         now = datetime(2025, 1, 15, 14, 30, 0, 250_000, tzinfo=UTC)
         first = next_timestamp(None, now)
         second = next_timestamp(first, now + timedelta(minutes=1))
@@ -671,11 +683,11 @@ class TestRecomputes:
             "2025-01-15T14:32:00Z",
         )
 
-    def test_do_not_hold_up_the_end_of_the_server(self, alerts: InMemoryAlerts) -> None:
+    def test_server_stops_during_a_recompute(self, alerts: InMemoryAlerts) -> None:
         hour = 3600.0
         with ArcannaServer(JOBS, alerts, behaviour=Behaviour(duration=hour)) as server:
             server.external_recompute(JOB, MODEL)
-            eventually(lambda: server.recomputes()[0].started_at)
+            eventually("the start", lambda: server.recomputes()[0].started_at)
         assert server.recomputes()[0].finished_at is None
 
 
@@ -688,7 +700,7 @@ class TestFaults(OnSharedServer):
             (Fault(drop="truncate"), httpx.RemoteProtocolError),
         ],
     )
-    def test_dropped_connections(
+    def test_fault_drops_the_connection(
         self, server: ArcannaServer, caller: Caller, fault: Fault, error: type[Exception]
     ) -> None:
         caller.metrics()
@@ -702,7 +714,7 @@ class TestFaults(OnSharedServer):
         assert dropped.status == (200 if fault.drop == "truncate" else None)
         assert last.peer_port != first.peer_port
 
-    def test_a_truncated_body_is_half_of_the_promised_one(
+    def test_truncating_fault_sends_half_of_the_promised_body(
         self, server: ArcannaServer, caller: Caller
     ) -> None:
         server.add_fault(Fault(drop="truncate", body="x" * 100))
@@ -722,7 +734,7 @@ class TestFaults(OnSharedServer):
     @pytest.mark.parametrize(
         "what", [{"drop": "reset"}, {"drop": "close"}, {"status": 503}, {"body": "<html>"}]
     )
-    def test_strike_before_or_after_the_request_took_effect(
+    def test_fault_strikes_before_or_after_the_requests_effect(
         self, server: ArcannaServer, caller: Caller, what: dict[str, Any], after_effect: bool
     ) -> None:
         asked_before = times_asked(server)
@@ -731,18 +743,20 @@ class TestFaults(OnSharedServer):
             caller.call(RECOMPUTE)
         except httpx.TransportError:
             assert "drop" in what
+
         assert times_asked(server) - asked_before == (1 if after_effect else 0)
 
     @pytest.mark.parametrize("after_effect", [False, True])
-    def test_slow(self, server: ArcannaServer, after_effect: bool) -> None:
+    def test_slow_fault_delays_the_answer(self, server: ArcannaServer, after_effect: bool) -> None:
         asked_before = times_asked(server)
         server.add_fault(Fault("recompute", slow=60, after_effect=after_effect))
         caller = Caller(server, timeout=0.2)
         with caller.http, pytest.raises(httpx.ReadTimeout):
             caller.call(RECOMPUTE)
+
         assert times_asked(server) - asked_before == (1 if after_effect else 0)
 
-    def test_a_slow_answer_is_the_real_one(self, server: ArcannaServer, caller: Caller) -> None:
+    def test_slow_fault_delays_the_real_answer(self, server: ArcannaServer, caller: Caller) -> None:
         server.add_fault(Fault(slow=0.2))
         answer = caller.call(METRICS)
 
@@ -750,7 +764,7 @@ class TestFaults(OnSharedServer):
         assert answer.elapsed >= timedelta(seconds=0.2)
 
     @pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 502, 503, 504])
-    def test_any_status(self, server: ArcannaServer, caller: Caller, status: int) -> None:
+    def test_fault_answers_with_any_status(self, server: ArcannaServer, caller: Caller, status: int) -> None:
         server.add_fault(Fault(status=status))
         answer = caller.call(METRICS)
 
@@ -761,12 +775,12 @@ class TestFaults(OnSharedServer):
     @pytest.mark.parametrize(
         "retry_after", ["7", format_datetime(datetime(2030, 1, 1, tzinfo=UTC), usegmt=True)]
     )
-    def test_retry_after(self, server: ArcannaServer, caller: Caller, retry_after: str) -> None:
+    def test_fault_sends_retry_after(self, server: ArcannaServer, caller: Caller, retry_after: str) -> None:
         server.add_fault(Fault(status=429, headers={"Retry-After": retry_after}))
         assert caller.call(METRICS).headers["retry-after"] == retry_after
 
     @pytest.mark.parametrize("body", [ERROR_MESSAGE_BODY, REASON_BODY, {}, [], None])
-    def test_200_with_another_body(self, server: ArcannaServer, caller: Caller, body: Any) -> None:
+    def test_fault_replaces_the_body_of_a_200(self, server: ArcannaServer, caller: Caller, body: Any) -> None:
         server.add_fault(Fault(status=200, body=body))
         answer = caller.call(METRICS)
 
@@ -774,18 +788,19 @@ class TestFaults(OnSharedServer):
         assert "is_recomputing_metrics" not in answer.json()
         assert body is None or answer.json() == body
 
-    def test_a_body_that_is_no_json(self, server: ArcannaServer, caller: Caller) -> None:
+    def test_fault_sends_a_body_that_is_not_json(self, server: ArcannaServer, caller: Caller) -> None:
         server.add_fault(Fault(body="<html>Bad gateway</html>", status=502))
         answer = caller.call(METRICS)
 
         assert (answer.status_code, answer.text) == (502, "<html>Bad gateway</html>")
         assert answer.headers["content-type"].startswith("text/html")
 
-    def test_fields_of_the_real_answer_changed_or_missing(
+    def test_fault_changes_or_removes_fields_of_the_real_answer(
         self, server: ArcannaServer, caller: Caller
     ) -> None:
         asked_before = times_asked(server)
         server.add_fault(Fault(fields={"status": "pondering", "job_id": None}, without=("requested_at",)))
+
         assert caller.recompute() == {
             "message": "Metrics recomputation initiated successfully",
             "job_id": None,
@@ -794,9 +809,7 @@ class TestFaults(OnSharedServer):
         }
         assert times_asked(server) - asked_before == 1
 
-    def test_hit_the_endpoint_and_model_they_are_meant_for(
-        self, server: ArcannaServer, caller: Caller
-    ) -> None:
+    def test_fault_strikes_only_its_endpoint_and_model(self, server: ArcannaServer, caller: Caller) -> None:
         server.add_fault(Fault("metrics", OTHER_MODEL, status=500))
         statuses = [
             caller.call(RECOMPUTE, model_id=OTHER_MODEL).status_code,
@@ -805,19 +818,19 @@ class TestFaults(OnSharedServer):
         ]
         assert statuses == [200, 200, 500]
 
-    def test_hit_as_often_as_said(self, server: ArcannaServer, caller: Caller) -> None:
+    def test_fault_strikes_as_often_as_it_says(self, server: ArcannaServer, caller: Caller) -> None:
         server.add_fault(Fault(status=503, skip=1, every=2, times=2))
         assert [caller.call(HEALTH).status_code for _ in range(7)] == [
             200, 503, 200, 503, 200, 200, 200,
         ]  # fmt: skip
 
-    def test_stay_until_cleared(self, server: ArcannaServer, caller: Caller) -> None:
+    def test_fault_without_a_count_stays_until_cleared(self, server: ArcannaServer, caller: Caller) -> None:
         server.add_fault(Fault(status=503, times=None))
         assert {caller.call(HEALTH).status_code for _ in range(3)} == {503}
         server.clear_faults()
         assert caller.call(HEALTH).status_code == 200
 
-    def test_are_removed_one_by_one(self, server: ArcannaServer, caller: Caller) -> None:
+    def test_removed_fault_leaves_the_others(self, server: ArcannaServer, caller: Caller) -> None:
         fault = Fault(status=503, times=None)
         server.add_fault(fault)
         server.add_fault(Fault(status=429, times=None))
@@ -827,7 +840,7 @@ class TestFaults(OnSharedServer):
 
 
 class TestControlOverHttp:
-    def test_does_what_the_methods_do(self, server: ArcannaServer) -> None:
+    def test_control_over_http_does_what_the_methods_do(self, server: ArcannaServer) -> None:
         caller = Caller(server)
         model = {"job_id": JOB, "model_id": MODEL}
         with caller.http as http, httpx.Client(base_url=f"{server.url}/_reference") as control:
@@ -842,7 +855,7 @@ class TestControlOverHttp:
 
             told("PUT", "/behaviour", json={"fails": True}, params={"model_id": MODEL})
             told("POST", "/recomputes", params=model)
-            eventually(lambda: control.get("/recomputes").json()[0]["state"] == "failed")
+            eventually("the failure", lambda: control.get("/recomputes").json()[0]["state"] == "failed")
 
             told("PUT", "/active_model", params=model | {"model_id": "new.hdf5"})
             assert caller.call(JOB_METRICS).json()["active_model_id"] == "new.hdf5"
@@ -861,7 +874,7 @@ class TestResources(OnSharedServer):
     def found(self, caller: Caller, **query: str) -> Any:
         return caller.http.request(*RESOURCES, params=query).raise_for_status().json()
 
-    def test_are_the_jobs_with_their_ids_and_titles(self, caller: Caller) -> None:
+    def test_resources_list_jobs_with_ids_and_titles(self, caller: Caller) -> None:
         security, phishing = {"id": JOB, "title": "security-alerts"}, {"id": 99, "title": "phishing"}
         assert self.found(caller) == self.found(caller, resource_type="job") == [security, phishing]
         assert self.found(caller, resource_type="job", title="phishing") == [phishing]
@@ -869,13 +882,13 @@ class TestResources(OnSharedServer):
     @pytest.mark.parametrize(
         "query", [{"title": "unknown"}, {"title": "PHISHING"}, {"resource_type": "integration"}]
     )
-    def test_are_none_where_no_job_fits(self, caller: Caller, query: dict[str, str]) -> None:
+    def test_unknown_title_lists_no_resources(self, caller: Caller, query: dict[str, str]) -> None:
         assert self.found(caller, **query) == []
 
-    def test_are_of_a_known_type(self, caller: Caller) -> None:
+    def test_unknown_resource_type_is_refused(self, caller: Caller) -> None:
         assert caller.http.request(*RESOURCES, params={"resource_type": "dream"}).status_code == 422
 
-    def test_are_not_shown_to_the_default_key(self, server: ArcannaServer, caller: Caller) -> None:
+    def test_default_key_may_not_list_resources(self, server: ArcannaServer, caller: Caller) -> None:
         server.set_api_keys({API_KEY: KeyInfo()})
         assert caller.call(RESOURCES).status_code == 403
 
@@ -885,31 +898,31 @@ class TestOddAnswers:
     def _server_is_odd(self, server: ArcannaServer) -> None:
         server.set_behaviour(Behaviour(duration=0, odd=True))
 
-    def test_begin_with_a_byte_order_mark_and_bear_the_headers_of_a_gateway(self, caller: Caller) -> None:
+    def test_odd_answer_has_a_byte_order_mark_and_gateway_headers(self, caller: Caller) -> None:
         for endpoint in ALL:
             answer = caller.call(endpoint)
             assert answer.content.startswith(b"\xef\xbb\xbf")
             owners = [value for name, value in answer.headers.raw if name.lower() == b"x-owner"]
             assert owners == [b"Z\xfcrich", b"Z\xc3\xbcrich"]
 
-    def test_are_202_to_a_request_and_give_the_id_a_point(self, caller: Caller) -> None:
+    def test_odd_model_answers_a_request_with_202_and_a_float_id(self, caller: Caller) -> None:
         answer = caller.call(RECOMPUTE, job_id="security-alerts")
         assert (answer.status_code, answer.json()["job_id"]) == (202, 1234.0)
         assert '"job_id": 1234.0' in answer.text
 
-    def test_show_unset_times_as_empty_texts_and_undefined_scores_as_nan(self, caller: Caller) -> None:
+    def test_odd_model_shows_unset_times_as_empty_and_undefined_scores_as_nan(self, caller: Caller) -> None:
         metrics = caller.metrics()
         assert metrics["last_recomputed_timestamp"] == ""
         assert str(metrics["overall_precision"]) == "nan"
         both = caller.call(JOB_AND_MODEL).json()
         assert both["start_time"] == both["active_model_metrics"]["last_recomputed_timestamp"] == ""
 
-    def test_show_scores_of_nothing_as_nan_and_the_means_with_them(
+    def test_odd_model_shows_undefined_scores_and_their_means_as_nan(
         self, server: ArcannaServer, caller: Caller, alerts: InMemoryAlerts
     ) -> None:
         alerts.put(JOB, MODEL, "never-escalated.csv", HEADER + "1,Drop,Drop\n2,Drop,Escalate\n")
         caller.recompute()
-        eventually(lambda: completed(server))
+        until_completed(server)
         metrics = caller.metrics()
 
         assert str(metrics["metrics_per_decision"]["Escalate"]["precision"]) == "nan"
@@ -918,22 +931,22 @@ class TestOddAnswers:
         assert metrics["overall_recall"] == 0.5
         assert '"confusion_matrix": [[1.0, 0.0], [1.0, 0.0]]' in caller.call(METRICS).text
 
-    def test_keep_their_words_where_they_are_errors(self, caller: Caller) -> None:
+    def test_odd_model_has_documented_error_messages(self, caller: Caller) -> None:
         answer = caller.call(METRICS, model_id="gone.hdf5")
         assert (answer.status_code, answer.json()["error"]) == (404, "Model not found")
 
-    def test_are_those_of_the_models_that_are_odd(self, server: ArcannaServer, caller: Caller) -> None:
+    def test_only_odd_models_get_odd_answers(self, server: ArcannaServer, caller: Caller) -> None:
         server.set_behaviour(Behaviour(), OTHER_MODEL)
         assert caller.call(METRICS, model_id=OTHER_MODEL).json()["last_recomputed_timestamp"] is None
         assert caller.call(METRICS).json()["last_recomputed_timestamp"] == ""
 
-    def test_can_be_edited_by_faults(self, server: ArcannaServer, caller: Caller) -> None:
+    def test_fault_can_edit_an_odd_answer(self, server: ArcannaServer, caller: Caller) -> None:
         server.add_fault(Fault(fields={"model_id": "other.hdf5"}))
         assert caller.metrics()["model_id"] == "other.hdf5"
 
 
 class TestNetwork:
-    def test_everything_may_live_under_a_prefix(self, alerts: InMemoryAlerts) -> None:
+    def test_server_serves_under_a_path_prefix(self, alerts: InMemoryAlerts) -> None:
         with ArcannaServer(JOBS, alerts, prefix="/arcanna") as server:
             caller = Caller(server)
             with caller.http as http:
@@ -947,9 +960,12 @@ class TestNetwork:
             for caller in (first, first, second):
                 caller.metrics()
         a, b, c = (request.peer_port for request in server.requests)
+
         assert a == b != c
 
-    def test_tls_with_a_private_certificate(self, alerts: InMemoryAlerts, tmp_path: Path) -> None:
+    def test_server_serves_tls_with_a_private_certificate(
+        self, alerts: InMemoryAlerts, tmp_path: Path
+    ) -> None:
         certificate, key = self_signed(tmp_path)
         with ArcannaServer(JOBS, alerts, certfile=certificate, keyfile=key) as server:
             caller = Caller(server, verify=ssl.create_default_context(cafile=certificate))

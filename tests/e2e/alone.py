@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
-from tests.support.arcanna.access import API_KEY
 from tests.support.arcanna.server import ArcannaServer
-from tests.support.harness import HURRY, Installation
+from tests.support.harness import PARAMETERS, Installation, hurried, installed
 from tests.support.local_cloud import LocalCloud
 from tests.support.local_cloud.cloud import PROJECT
 
@@ -20,7 +20,7 @@ BUILD = PROJECT / "build"
 
 
 def alone(work: Callable[[], T]) -> T:
-    """The result of `work`, a module's function, from a process that does nothing else."""
+    """Runs `work`, a module's function, in a process of its own, and returns its result."""
     # moto's interpreter logs every Choice as an error.
     quieten = partial(logging.disable, logging.CRITICAL)
     with ProcessPoolExecutor(1, get_context("spawn"), initializer=quieten) as pool:
@@ -31,30 +31,33 @@ def alone(work: Callable[[], T]) -> T:
 def own_installation(
     name: str,
     arcanna: ArcannaServer,
-    parameters: Mapping[str, str],
+    parameters: Mapping[str, str] = MappingProxyType({}),
     *,
+    pace: Mapping[str, int] | None = None,
+    tries: int = 4,
     built: Path | None = None,
     beside: LocalCloud | None = None,
     minute: float | None = 1.0,
 ) -> Iterator[Installation]:
-    """The project's template, for that platform, with its files under build/`name`, as a stack of that name.
+    """Deploys the project's template for a platform, as a stack called `name` with its files in build/`name`.
 
-    `built` is a template that somebody has built, to be deployed as it is. With `beside`, the stack is a
-    further one in that cloud. `minute` is how many seconds a minute of a schedule takes; with None, there are
-    only the sweeps that the test has come.
+    `pace` is added to that of the settings, and `tries` is how often the workflow tries a step. `built` is a
+    template that is already built and is deployed unchanged. With `beside`, the stack becomes a second one in
+    that cloud. `minute` is how many seconds a minute of a schedule takes. With None, only the test itself
+    sends sweeps.
     """
     directory, template = BUILD / name, built or PROJECT / "template.yaml"
     _share_artifacts(directory)
-    given = {**HURRY, "ArcannaBaseUrl": arcanna.url, **parameters}
-    with LocalCloud(given, directory, template, name=name, beside=beside, minute=minute) as cloud:
-        cloud.client("secretsmanager").put_secret_value(
-            SecretId=cloud.outputs["ApiKeySecretArn"], SecretString=API_KEY
-        )
-        yield Installation(cloud, arcanna, cloud.outputs["TrainingDataBucket"])
+    given = {**PARAMETERS, "ArcannaBaseUrl": arcanna.url, **parameters}
+    constants = hurried(pace, tries)
+    with LocalCloud(
+        given, directory, template, name=name, beside=beside, minute=minute, constants=constants
+    ) as cloud:
+        yield installed(cloud, arcanna)
 
 
 def _share_artifacts(directory: Path) -> None:
-    """What the template refers to is built once for all installations."""
+    """Lets all installations use the same build output."""
     shared, link = BUILD / "local-cloud" / "artifacts", directory / "artifacts"
     shared.mkdir(parents=True, exist_ok=True)
     directory.mkdir(parents=True, exist_ok=True)

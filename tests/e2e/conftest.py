@@ -1,18 +1,23 @@
-"""One installation for all end-to-end tests of a worker; each test uses models of its own."""
+"""One installation for all end-to-end tests of a pytest worker. Each test uses its own models."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.scene import JOB, JOB_NAME, MODELS, OTHER_JOB, OTHER_MODELS, Mailbox, Scene
+from tests.e2e.scene import (
+    JOB,
+    JOB_NAME,
+    MODELS,
+    OTHER_JOB,
+    OTHER_MODELS,
+    VISIBILITY,
+    Mailbox,
+    NewScene,
+    Scene,
+)
 from tests.support.arcanna.platform import SHORT, Job
 from tests.support.harness import Installation, installation
-
-NewScene = Callable[[], Scene]
-
-VISIBILITY = "4"
-"""Seconds until what a killed invocation had comes back. The template's twelve minutes are too long here."""
 
 
 @pytest.fixture(scope="package")
@@ -30,7 +35,7 @@ def here(worker_id: str) -> Iterator[Installation]:
 
 @pytest.fixture(scope="package")
 def new_scene(here: Installation) -> NewScene:
-    """Gives a model of job 1234 that no other test has, as a target."""
+    """Gives a scene with a model of job 1234 that no other test uses."""
     models = itertools.chain(MODELS)
     return lambda: Scene(here, next(models))
 

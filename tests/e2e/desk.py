@@ -1,4 +1,4 @@
-"""What an operator sees of a stack, and does to it: commands, saved queries, metrics, notifications."""
+"""What an operator sees and does: commands, saved queries, metrics, notifications."""
 
 import json
 import threading
@@ -6,22 +6,23 @@ from typing import Any
 
 from arcanna_metrics_cli import __main__ as operate
 from arcanna_metrics_cli import view
-from tests.e2e.scene import CHECK, MODELS, PATIENCE, TRIGGER, Mailbox, Scene, received
+from tests.e2e.scene import CHECK, MODELS, TRIGGER, Mailbox, Scene, emitted, received
 from tests.support.arcanna.platform import Behaviour
-from tests.support.harness import Installation, wait_for
+from tests.support.harness import Installation
+from tests.support.waiting import eventually
 
 STACK = "runbook"
 
 
 def shows(text: str, *parts: str) -> None:
-    """Raises AssertionError, with the text, where a part is not in there."""
+    """Raises AssertionError with the text if it lacks one of the parts."""
     missing = [part for part in parts if part not in text]
     if missing:
         raise AssertionError(f"{missing} not in:\n{text}")
 
 
 class Desk:
-    """An operator at the stack `runbook`. Several threads may sit at it."""
+    """An operator of the stack `runbook`. Several threads may use it."""
 
     def __init__(self, here: Installation) -> None:
         self.here = here
@@ -31,7 +32,7 @@ class Desk:
         view.console.width = 250
 
     def scene(self, behaviour: Behaviour | None = None) -> Scene:
-        """A model that no other exercise has, and whose recomputes go so."""
+        """A model that no other exercise uses, with the given behaviour."""
         scene = Scene(self.here, next(self._models))
         if behaviour:
             scene.behaves(behaviour)
@@ -40,38 +41,38 @@ class Desk:
     # --- Commands ------------------------------------------------------------------------------------------
 
     def make(self, command: str, *arguments: str) -> tuple[int, str]:
-        """The exit status of `make status` or another one, and what it prints; nobody answers questions."""
+        """The exit status and output of `make status` or another command. Questions get no answer."""
         with view.console.capture() as printed:
             code = operate.main([command, "--stack", STACK, *arguments])
         return code, printed.get()
 
     def of(self, scene: Scene, command: str = "status") -> tuple[int, str]:
-        """The same for one model."""
+        """The same, for one model."""
         return self.make(command, "--job", scene.job_id, "--model", scene.model)
 
     def until_status(self, scene: Scene, *parts: str) -> None:
-        """Waits until `make status` shows all these parts: between two attempts, say."""
+        """Waits until `make status` shows all these parts."""
 
         def shown() -> bool:
             status = self.of(scene)[1]
             return all(part in status for part in parts)
 
-        wait_for(f"{parts} of {scene.model}", shown, PATIENCE)
+        eventually(f"{parts} of {scene.model}", shown)
 
     def redrive(self, reason: str, *, send: bool) -> str:
-        """What `make redrive REASON=...` prints; one at a time, as messages that are looked at are hidden."""
+        """The output of `make redrive REASON=...`. One at a time, as reading a queue hides its messages."""
         with self._dead_letters:
             code, printed = self.make("redrive", "--reason", reason, *(["--yes"] if send else []))
         assert code == 0, printed
         return printed
 
     def dead_letter(self, reason: str, part: str) -> str:
-        """What `make redrive REASON=...` shows, once there is a dead letter with that part in its body."""
-        wait_for(f"the dead letter of {part}", lambda: self._dead_letters_with(part), PATIENCE)
+        """Waits for a dead letter with that part in its body. Returns the output of `make redrive`."""
+        eventually(f"the dead letter of {part}", lambda: self._dead_letters_with(part))
         return self.redrive(reason, send=False)
 
     def delete_dead_letters(self, part: str) -> list[str]:
-        """Deletes those with that part in their body, as the console does. Returns these bodies."""
+        """Deletes the dead letters with that part in their body, as in the console. Returns their bodies."""
         sqs, url = self.here.cloud.client("sqs"), self.here.cloud.outputs["DeadLetterQueueUrl"]
         deleted = []
         with self._dead_letters:
@@ -90,11 +91,11 @@ class Desk:
     # --- Logs, metrics and messages ------------------------------------------------------------------------
 
     def lines(self, message: str, part: str) -> list[dict[str, Any]]:
-        """The log lines of both functions with that message, and that part anywhere."""
+        """The log lines of both functions with that message and with that part anywhere in them."""
         return [line for line in self._lines(part) if line.get("message") == message]
 
     def failures_by_reason(self, scene: Scene) -> set[str]:
-        """What the saved query of that name tells of a model."""
+        """The result of the saved query of that name for a model."""
         reasons = {
             line["reason"]
             for line in self._lines(scene.model)
@@ -104,10 +105,8 @@ class Desk:
         return reasons | {str(e["error"]) for e in scene.executions() if e.get("error")}
 
     def emitted(self, metric: str, since: float = 0.0) -> list[float]:
-        """The values of a metric that were emitted after that moment (epoch seconds)."""
-        records = [line for line in self._lines(metric) if metric in line and "_aws" in line]
-        values = [r[metric] for r in records if r["_aws"]["Timestamp"] / 1000 >= since]
-        return [v for value in values for v in (value if isinstance(value, list) else [value])]
+        """The values of a metric that were emitted after `since` (epoch seconds)."""
+        return emitted(self.here, metric, since)
 
     def _lines(self, part: str) -> list[dict[str, Any]]:
         """The lines of both functions that are JSON objects with that part."""
@@ -122,13 +121,13 @@ class Desk:
     # --- When it is mended ---------------------------------------------------------------------------------
 
     def recomputed(self, scene: Scene) -> None:
-        """Waits until the model's last update is covered by a run that completed and was announced."""
+        """Waits until a run that covers the model's last update has completed and was announced."""
         entry = scene.until_fresh()
         run_id = entry.history[-1]["run_id"]
-        wait_for("its announcement", lambda: self.told(scene, "Recompute Completed", run_id), PATIENCE)
+        eventually("its announcement", lambda: self.told(scene, "Recompute Completed", run_id))
 
     def request_again(self, scene: Scene) -> None:
-        """`make trigger JOB=... MODEL=...`, which must end in a recompute that completed."""
+        """Runs `make trigger JOB=... MODEL=...`, which must end with a completed recompute."""
         code, printed = self.of(scene, "trigger")
         assert code == 0, printed
         shows(printed, "✓ completed")

@@ -1,4 +1,4 @@
-"""Plays every cell of the fault table on one installation, and tells where each update ended up."""
+"""Plays every cell of the fault table on one installation. Returns where each update ended up."""
 
 import json
 from collections import Counter
@@ -19,7 +19,6 @@ from tests.e2e.scene import (
     Mailbox,
     Scene,
     dead_letters,
-    eventually,
     settle,
     two_at_once,
 )
@@ -29,26 +28,23 @@ from tests.support.arcanna.platform import SHORT, Job, Recompute
 from tests.support.arcanna.server import ArcannaServer
 from tests.support.harness import Installation
 from tests.support.local_cloud import ApiFault
+from tests.support.waiting import eventually
 
-PARAMETERS = {
-    "MaximumRecomputes": "1000",  # all cells are played at once
-    "RetryAttempts": str(TRIES - 1),
-    "StartGraceSeconds": "7",
-    "RunDeadlineSeconds": "25",
-}
+PACE = {"slots": 1000, "start_grace_seconds": 7, "deadline_seconds": 25}
+"""All cells are played at once."""
 VISIBILITY = "8"
-"""Seconds until the messages of a killed invocation come back."""
+"""Seconds until SQS delivers a killed invocation's messages again."""
 
 OTHERS = "somebody else"
-"""As the reference server names them."""
+"""The endpoints, by the reference server's names."""
 
 ROTATED = "key rotated @ whole run"
-"""What follows the cells, because it concerns all models at once."""
+"""What is played after the cells, because it affects all models."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What became of a cell's update, and every rule that was broken on the way.
+    """The end of a cell's update, and every rule that was broken.
 
     `ends`: "recomputed" (completed, released, and asked for after the update), "told: <reason>" (outcome
     event and notification), "event only: ...", "notice only: ...", "dead letter: <reason>".
@@ -58,7 +54,7 @@ class Observation:
     asks: int
     violations: tuple[str, ...]
     seconds: float
-    """From the last update to the end of the last execution; 0 without one."""
+    """Seconds from the last update to the end of the last execution. 0 without an execution."""
 
 
 def expectations() -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
@@ -72,7 +68,7 @@ def observe() -> dict[str, Observation]:
     names = [*(cell.name for cell in CELLS), ROTATED]
     models = dict(zip(names, MODELS, strict=False))
     arcanna = ArcannaServer({JOB: Job(JOB_NAME, MODELS)}, InMemoryAlerts(), behaviour=SHORT)
-    with arcanna, own_installation("faults", arcanna, PARAMETERS) as here:
+    with arcanna, own_installation("faults", arcanna, pace=PACE, tries=TRIES) as here:
         here.cloud.client("sqs").set_queue_attributes(
             QueueUrl=here.cloud.outputs["UpdatesQueueUrl"], Attributes={"VisibilityTimeout": VISIBILITY}
         )
@@ -94,7 +90,7 @@ def observe() -> dict[str, Observation]:
 
 
 def _play(here: Installation, cells: Sequence[tuple[Cell, Scene]]) -> list[str]:
-    """Plays all cells until nothing moves. Returns the names of those whose fault did not strike."""
+    """Plays all cells until the installation is quiet. Returns the cells whose fault did not strike."""
     faults = {cell.name: _prepare(cell, scene) for cell, scene in cells}
     # What people do in the course of a run must meet it, so it comes while the trigger has time for them.
     with ThreadPoolExecutor(16) as pool:
@@ -122,7 +118,7 @@ def _prepare(cell: Cell, scene: Scene) -> list[ApiFault]:
 
 
 def _abandon(scene: Scene, faults: Sequence[ApiFault]) -> None:
-    """When the faults have struck, and no execution follows the claim any more, it expires."""
+    """Lets the claim expire when the faults have struck and no execution follows it."""
     eventually("all faults", lambda: all(len(fault.hits) == fault.times for fault in faults))
     # Where two looks claim at once, the fault may have struck the one that came too late.
     scene.until("the claim", lambda entry: entry.run_id or entry.fresh_as_of)
@@ -137,7 +133,7 @@ def _has_struck(cell: Cell, scene: Scene, faults: Sequence[ApiFault]) -> bool:
 
 
 def _rotate_the_key(scene: Scene) -> None:
-    """It changes at the platform first, and in the secret only when an update has met the old one."""
+    """Changes the key at the platform first, and in the secret only after an update met the old one."""
     new, here = API_KEY + "-2", scene.here
     here.arcanna.set_api_keys({new: KeyInfo()})
     scene.request()
@@ -152,7 +148,7 @@ def _rotate_the_key(scene: Scene) -> None:
 
 @dataclass(frozen=True)
 class _Seen:
-    """Everything that concerns any model: executions, outcome events, notifications, dead letters."""
+    """The executions, outcome events, notifications and dead letters of all models."""
 
     executions: Sequence[dict[str, Any]]  # each with its run, those that were superseded too
     events: Sequence[dict[str, Any]]
@@ -203,7 +199,7 @@ def _recomputed(scene: Scene, entry: Entry, recomputes: Sequence[Recompute]) -> 
 
 
 def _failures(seen: _Seen) -> Iterator[str]:
-    """Each once, however often it was told."""
+    """The distinct outcomes."""
     failed = [e["detail"] for e in seen.events if e["detail-type"] == "Recompute Failed"]
     events = Counter(reason for _, reason in {(d["run_id"], d["reason"]) for d in failed})
     notices = Counter(text.partition("Why: ")[2].partition("\n")[0] for text in set(seen.notices))

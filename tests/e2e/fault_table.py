@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 
-from tests.e2e.scene import CHECK, Scene, eventually, send
+from tests.e2e.scene import CHECK, Scene, send
 from tests.e2e.steps import (
     CLAIM,
     GIVE_BACK,
@@ -32,25 +32,26 @@ from tests.e2e.steps import (
 from tests.support.arcanna.faults import ERROR_MESSAGE_BODY, Fault
 from tests.support.arcanna.platform import FOR_EVER, SHORT, Behaviour
 from tests.support.local_cloud import ApiFault
+from tests.support.waiting import eventually
 
 BASELINE, POST, FIRST_CHECK, LATER_CHECK = "baseline", "POST", "first check", "later check"
 CHECKS = (FIRST_CHECK, LATER_CHECK)
 WHOLE_RUN = "whole run"
 RECOMPUTED = ("recomputed",)
 LONG = Behaviour(delay=0.2, looks=1)
-"""A check finds it going on."""
+"""A check sees it recomputing."""
 
 FAILING = Behaviour(delay=0.2, looks=1, fails=True)
 EITHER = (1, 2)
-"""Of asks: the execution began although nobody heard of it, and holds the target if it is the first to."""
+"""Numbers of requests: an execution that seemed not to start may still hold the target in time."""
 
 TRIES = 4
-"""Of a step of the workflow, by RetryAttempts of the installation."""
+"""Attempts of a step of the workflow."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A fault at a stage, how it is brought about, and where its update must end up.
+    """A fault at a stage: how it is caused, and where its update must end up.
 
     `ends` are Observation.ends, `asks` how often the platform is asked to recompute.
     """
@@ -84,7 +85,7 @@ def dead(reason: str) -> str:
 
 
 def _at(stage: str, fault: Fault) -> Fault:
-    """The fault at that stage: each run reads metrics once before the POST, and then once a check."""
+    """The fault at that stage. Each run reads metrics once before the POST, then once per check."""
     if stage == POST:
         return replace(fault, endpoint="recompute")
     return replace(fault, endpoint="metrics", skip=(BASELINE, *CHECKS).index(stage))
@@ -99,7 +100,7 @@ ANYWHERE = {
     "redirect": Fault(status=307, headers={"Location": "http://127.0.0.1:9/"}),
     "401": Fault(status=401),
 }
-"""What passes, and had no effect."""
+"""Faults that pass and had no effect."""
 
 METRICS = {
     "body truncated": Fault(drop="truncate"),
@@ -109,7 +110,7 @@ METRICS = {
     "fields of another type": Fault(fields={"is_recomputing_metrics": "no", "last_recomputed_timestamp": 7}),
     "another model's metrics": Fault(fields={"model_id": "generic-1-1234-model-1.hdf5"}),
 }
-"""The same, of answers to who reads metrics."""
+"""The same, only for answers with metrics."""
 
 EFFECT_UNKNOWN = {
     "500 after its effect": Fault(status=500, after_effect=True),
@@ -117,7 +118,7 @@ EFFECT_UNKNOWN = {
     "body truncated": Fault(drop="truncate"),
     "slow, past the time-out": Fault(slow=11),
 }
-"""Of a POST that took effect, of which nobody heard: it is made again, after the start grace."""
+"""Faults of a POST that took effect. It is repeated after the start grace."""
 
 ODDLY_ACCEPTED = {
     "200 with HTML": Fault(status=200, body="<html>Thank you"),
@@ -129,7 +130,7 @@ ODDLY_ACCEPTED = {
     "fields null": Fault(fields={"status": None, "requested_at": None}),
     "status completed at once": Fault(fields={"status": "completed"}),
 }
-"""Answers to a POST that took effect: it is not made again, and its run is followed."""
+"""Answers to a POST that took effect. It is not repeated, and its run is followed."""
 
 
 def _of_the_platform() -> Iterator[Cell]:
@@ -166,7 +167,7 @@ def _model_removed(scene: Scene) -> None:
 
 
 def _busy_with_anothers(scene: Scene) -> None:
-    """Until the trigger has met it."""
+    """How long the fault lasts: until it has struck the trigger."""
     scene.recompute_by_somebody_else()
     eventually("the other's recompute", lambda: scene.served()["is_recomputing_metrics"])
     scene.request()
@@ -227,7 +228,7 @@ STEPS = {
     "hold": HOLD,
     "release": RELEASE,
 }
-"""The trigger's, in the order of a run."""
+"""The trigger's steps, in the order of a run."""
 
 WAYS_TO_FAIL = {
     "throttled": throttled(),
@@ -241,7 +242,7 @@ ASKS = {
     ("no answer, after its effect", "StartExecution"): EITHER,
     ("killed before", "StartExecution"): (2,),
 }
-"""Where the platform may be asked again, because the run that asked it died."""
+"""Stages after which the platform may be asked again, because the run that asked it died."""
 
 ABANDONED = {
     ("no answer, after its effect", "claim"),
@@ -250,7 +251,7 @@ ABANDONED = {
     ("killed after", "slot"),
     ("killed before", "StartExecution"),
 }
-"""Where a claim is left behind without an execution."""
+"""Stages that leave a claim without an execution."""
 
 
 def _of_the_trigger() -> Iterator[Cell]:

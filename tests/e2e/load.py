@@ -1,4 +1,4 @@
-"""Many updates at once, duplicates and garbage among them, on a platform that refuses one call in twenty.
+"""Many updates at once, with duplicates and garbage, on a platform that refuses 1 call in 20.
 
 `python -m tests.e2e.load --updates 10000 --models 100` prints what was measured, and ends with status 1 if a
 guarantee was broken.
@@ -37,7 +37,7 @@ EVENT = json.loads(Path("events/s3-object-created.eventbridge.json").read_text()
 
 @dataclass(frozen=True)
 class Report:
-    """What was measured; `violations` names every broken guarantee."""
+    """The measurements. `violations` names every broken guarantee."""
 
     updates: int
     duplicates: int
@@ -45,7 +45,7 @@ class Report:
     models: int
     sending_seconds: float
     seconds: float
-    """From the first update to quiet."""
+    """Seconds from the first update until the installation is quiet."""
     updates_per_second: float
     recomputes: int
     refused_calls: int
@@ -93,7 +93,7 @@ def _measure(updates: int, models: int) -> Report:
 
 
 class _Load:
-    """Sends updates to the queue, as S3 events have them, and remembers what it sent."""
+    """Sends S3 events to the queue, and remembers them."""
 
     def __init__(self, here: Installation, models: Sequence[str]) -> None:
         self.updated_at: dict[str, float] = {}
@@ -104,7 +104,7 @@ class _Load:
         self._chance = random.Random(1)
 
     def send(self, updates: int) -> None:
-        """So many updates, spread over the models by chance; 1 % come twice, and 1 % more is garbage."""
+        """Sends updates of random models. 1 % are sent twice, and another 1 % is garbage."""
         bodies: list[str] = []
         for number in range(updates):
             model = self._chance.choice(self._models)
@@ -151,7 +151,7 @@ class _Watch:
 
 @contextmanager
 def _watch(here: Installation) -> Iterator[_Watch]:
-    """Looks at the queue and at the functions' processes all the while."""
+    """Samples the queue and the functions' processes until the block ends."""
     watch, ended = _Watch(), threading.Event()
 
     def follow() -> None:

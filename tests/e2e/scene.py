@@ -1,4 +1,4 @@
-"""One target on an installation: what happens to it, and what can be seen of it.
+"""One target on an installation: what a test does to it, and what it can see of it.
 
 Tests wait for events, not for a number of seconds. Where the protocol itself waits long (for the lifetime of
 a claim, for an hour between two looks at an execution), a test makes the entry older instead.
@@ -11,21 +11,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import Ledger
 from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso
-from tests.support.arcanna.alerts import labelled_alerts
+from tests.support.arcanna.alerts import TYPICAL_ACCURACY, labelled_alerts
 from tests.support.arcanna.faults import Endpoint, Fault
 from tests.support.arcanna.front_door import ReceivedRequest
 from tests.support.arcanna.platform import FOR_EVER, Behaviour, Recompute
-from tests.support.harness import Installation, wait_for
+from tests.support.harness import Installation
 from tests.support.local_cloud import FunctionError
-
-T = TypeVar("T")
+from tests.support.waiting import PATIENCE, eventually
 
 JOB = 1234
 JOB_NAME = "security-alerts"
@@ -35,16 +34,15 @@ OTHER_MODELS = ("generic-1-77-model-1751030400.hdf5", "generic-1-77-model-176103
 
 TRIGGER, CHECK = "TriggerRecomputeFunction", "CheckStatusFunction"
 TRIGGER_ROLE, CHECK_ROLE, WORKFLOW_ROLE = f"{TRIGGER}Role", f"{CHECK}Role", "RecomputeWorkflowRole"
-PATIENCE = 180.0
-"""Seconds that a test waits for anything: enough on a slow machine, too."""
 
-ACCURACY = {"Drop": 0.9, "Investigate": 0.8, "Escalate": 0.7}
 SWEEP = '{"sweep": true}'
+VISIBILITY = "4"
+"""Seconds until SQS delivers a killed invocation's messages again. The template's 12 minutes are too long."""
 
 
 def alerts(seed: int = 1) -> str:
-    """20 labelled alerts; with another seed, other ones."""
-    return labelled_alerts(20, ACCURACY, seed=seed, first_id=seed * 20)
+    """20 labelled alerts. Another seed gives other alerts."""
+    return labelled_alerts(20, TYPICAL_ACCURACY, seed=seed, first_id=seed * 20)
 
 
 @dataclass
@@ -65,31 +63,31 @@ class Scene:
     # --- What happens to it --------------------------------------------------------------------------------
 
     def key(self, name: str = "alerts.csv") -> str:
-        """The key of an object under the routes without a threshold."""
+        """The key of an object that a route without a threshold matches."""
         parts = ["training-data", *(part for part in self.target if part), name]
         return "/".join(parts)
 
     def feedback_key(self, name: str) -> str:
-        """The key of an object under the route with a threshold."""
+        """The key of an object that the route with a threshold matches."""
         return f"feedback/{self.job_id}/{self.model}/{name}"
 
     def upload(self, name: str = "alerts.csv", body: str | None = None) -> None:
-        """New training data."""
+        """Uploads training data."""
         self.here.upload(self.key(name), alerts() if body is None else body)
         self.updated_at = time.time()
 
     def give_feedback(self, name: str, body: str | None = None) -> None:
-        """New training data that is worth a recompute only with more of it."""
+        """Uploads training data below the threshold of its route."""
         self.here.upload(self.feedback_key(name), alerts() if body is None else body)
         self.updated_at = time.time()
 
     def request(self, **fields: object) -> None:
-        """A request by the queue; by hand, unless the fields have a time or an age."""
+        """Sends a request to the queue. It is by hand unless the fields have a time or an age."""
         send(self.here, self._request(fields))
         self.updated_at = time.time()
 
     def invoke(self, **fields: object) -> Any:
-        """A request by direct invocation. Returns what the trigger answers about the target."""
+        """Sends a request by direct invocation. Returns the trigger's answer about the target."""
         self.updated_at = time.time()
         (recorded,) = self.here.cloud.invoke(TRIGGER, self._request(fields))["recorded"]
         return recorded
@@ -99,23 +97,23 @@ class Scene:
         return {name: value for name, value in given.items() if value is not None}
 
     def try_to_invoke(self) -> None:
-        """A request by direct invocation, during which the trigger may die. Nobody repeats it then."""
+        """Sends a request by direct invocation, which may fail and is not repeated."""
         with suppress(FunctionError):
             self.invoke()
 
     def behaves(self, behaviour: Behaviour) -> None:
-        """How the model's recomputes go from now on, one under way too."""
+        """Sets the behaviour of the model's recomputes, also of one under way."""
         self.here.arcanna.set_behaviour(behaviour, self.model)
 
     def meets(self, fault: Fault) -> None:
-        """What goes wrong with the platform's answers about the model."""
+        """Adds a fault to the platform's answers about the model."""
         self.here.arcanna.add_fault(replace(fault, model_id=self.model))
 
     def recompute_by_somebody_else(self) -> None:
         self.here.arcanna.external_recompute(int(self.job_id), self.model)
 
     def stop_execution(self) -> None:
-        """Stops the execution of the run, as an operator does, and waits until it shows as ended."""
+        """Stops the run's execution, as an operator can, and waits until it has ended."""
         entry = self.entry()
         machine = self.here.cloud.outputs["RecomputeWorkflowArn"].replace(":stateMachine:", ":execution:")
         number = f"-{entry.resumed}" if entry.resumed else ""
@@ -124,7 +122,7 @@ class Scene:
         eventually("its end", lambda: states.describe_execution(executionArn=arn)["status"] != "RUNNING")
 
     def let_claim_expire(self) -> None:
-        """Makes the claim so old that its invocation must be dead, unless the run is held."""
+        """Makes the claim older than an invocation can live, unless the run is held."""
 
         def older(entry: Entry) -> Entry | None:
             if entry.run_id is None or entry.held or entry.requested_at is None:
@@ -135,7 +133,7 @@ class Scene:
         self.ledger.apply(self.target, older)
 
     def let_check_up_come(self) -> None:
-        """Makes the entry due, so that the next look examines the run's execution."""
+        """Makes the entry due, so that the next look checks up on the run."""
         self.ledger.apply(
             self.target, lambda entry: replace(entry, due_at=time.time()) if entry.run_id else None
         )
@@ -147,17 +145,17 @@ class Scene:
         return self.ledger.read(self.target)
 
     def last_failure(self) -> dict[str, Any]:
-        """How the last run failed; empty if it did not."""
+        """How the last run failed. Empty if it did not."""
         return {**(self.entry().last_failure or {})}
 
     @property
     def ledger(self) -> Ledger:
-        """The project's own way to read and write it."""
+        """The project's own ledger, to read and write entries."""
         cloud = self.here.cloud
         return Ledger(cloud.client("dynamodb"), cloud.outputs["LedgerTable"], time.time)
 
     def requests(self, endpoint: Endpoint) -> list[ReceivedRequest]:
-        """What the platform was asked about the model."""
+        """The requests for the model that the platform received at an endpoint."""
         return [r for r in self.here.arcanna.requests if r.model_id == self.model and r.endpoint == endpoint]
 
     def posts(self) -> list[float]:
@@ -172,11 +170,11 @@ class Scene:
         return self.here.served(int(self.job_id), self.model)
 
     def rows_served(self) -> int:
-        """How many alerts the metrics are of."""
+        """How many alerts the metrics were computed from."""
         return sum(map(sum, self.served()["confusion_matrix"]))
 
     def executions(self) -> list[dict[str, Any]]:
-        """Those of the target, oldest first, each with its run and its number."""
+        """The target's executions, oldest first, each with its run and its number."""
         every = [execution | json.loads(execution["input"]) for execution in self.here.cloud.executions()]
         return [
             e
@@ -185,41 +183,39 @@ class Scene:
         ]
 
     def runs(self) -> list[dict[str, Any]]:
-        """The executions that held the target; not those whose claim had been taken over."""
+        """The executions that held the target, without those whose claim had been taken over."""
         return [execution for execution in self.executions() if not is_superseded(execution)]
 
     # --- Waiting for it ------------------------------------------------------------------------------------
 
     def until(self, what: str, look: Callable[[Entry], object]) -> Entry:
-        """The entry, once it is so."""
+        """Waits until `look` is true of the entry. Returns the entry."""
 
         def found() -> Entry | None:
             entry = self.entry()
             return entry if look(entry) else None
 
-        entry = eventually(f"{what} of {self.model}", found)
-        assert entry is not None
-        return entry
+        return eventually(f"{what} of {self.model}", found)
 
     def until_requested(self, count: int = 1) -> None:
         eventually(f"request {count} of {self.model}", lambda: len(self.posts()) >= count)
 
     def until_held(self) -> Entry:
-        """A run is under way, and its execution has begun."""
+        """Waits until an execution holds the target."""
         return self.until("the hold", lambda entry: entry.held)
 
     def until_waiting(self, updates: int = 1) -> Entry:
-        """So many updates wait."""
+        """Waits until that many updates wait."""
         return self.until(f"{updates} waiting updates", lambda e: e.dirty and e.updates >= updates)
 
     def until_fresh(self) -> Entry:
-        """The metrics are of a recompute that was requested after the last update."""
+        """Waits until a recompute requested after the last update has completed."""
         return self.until(
             "fresh metrics", lambda entry: entry.fresh_as_of and entry.fresh_as_of > self.updated_at
         )
 
     def until_rest(self) -> None:
-        """No update of the target is on its way or waits, and no run is under way."""
+        """Waits until no update is on its way or waits, and no run is under way."""
         eventually(f"rest of {self.model}", self._rests)
 
     def _rests(self) -> bool:
@@ -227,7 +223,7 @@ class Scene:
         return not in_queue(self.here) and self.entry().due_at is None and not _any_running(self.executions())
 
     def ended(self, count: int) -> list[dict[str, Any]]:
-        """The executions that held the target, once there are so many and all have ended."""
+        """Waits until that many executions held the target and all have ended. Returns them."""
 
         def found() -> list[dict[str, Any]]:
             executions = self.executions()
@@ -237,10 +233,14 @@ class Scene:
         return eventually(f"{count} ended runs of {self.model}", found)
 
     def long_under_way(self) -> None:
-        """A run whose recompute goes on until the model behaves otherwise."""
+        """Starts a run whose recompute continues until the behaviour is changed."""
         self.behaves(FOR_EVER)
         self.try_to_invoke()
         self.until_held()
+
+
+NewScene = Callable[[], Scene]
+"""Gives a scene with a model that no other test uses."""
 
 
 def _any_running(executions: list[dict[str, Any]]) -> bool:
@@ -254,7 +254,7 @@ def is_superseded(execution: Mapping[str, Any]) -> bool:
 
 
 def two_at_once(here: Installation, executions: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether a run of a target began before the one before it was released.
+    """Whether a run of a target began before the previous one was released.
 
     `executions` are those of one target, each with its run, oldest first.
     """
@@ -269,7 +269,7 @@ def two_at_once(here: Installation, executions: Iterable[Mapping[str, Any]]) -> 
 
 
 def _released_at(here: Installation, execution: Mapping[str, Any]) -> float:
-    """When an execution let its target go; when it ended, if it did not."""
+    """When an execution freed its target, or else when it ended (epoch seconds)."""
     for event in here.cloud.history(execution["executionArn"]):
         if event.get("stateEnteredEventDetails", {}).get("name") == "Release":
             return float(event["timestamp"].timestamp())
@@ -279,25 +279,20 @@ def _released_at(here: Installation, execution: Mapping[str, Any]) -> float:
 # --- The installation around it ----------------------------------------------------------------------------
 
 
-def eventually(what: str, look: Callable[[], T], seconds: float = PATIENCE) -> T:
-    """The first truthy answer of `look`. Raises TimeoutError."""
-    return wait_for(what, look, seconds)
-
-
 def send(here: Installation, body: object) -> None:
-    """A message into the updates queue."""
+    """Sends a message to the updates queue."""
     here.cloud.client("sqs").send_message(
         QueueUrl=here.cloud.outputs["UpdatesQueueUrl"], MessageBody=json.dumps(body)
     )
 
 
 def in_queue(here: Installation) -> list[str]:
-    """The messages in the updates queue, in whatever state, but for sweeps."""
+    """The messages in the updates queue, visible or not, without sweeps."""
     return [body for body in here.cloud.messages("UpdatesQueue") if body != SWEEP]
 
 
 def dead_letters(here: Installation) -> list[tuple[str, str]]:
-    """Body and reason of all dead letters that are not hidden. They stay, hidden for long."""
+    """Body and reason of all visible dead letters. They stay in the queue, hidden for an hour."""
     letters = received(here, here.cloud.outputs["DeadLetterQueueUrl"])
     return [
         (letter["Body"], letter.get("MessageAttributes", {}).get("reason", {}).get("StringValue", ""))
@@ -306,7 +301,7 @@ def dead_letters(here: Installation) -> list[tuple[str, str]]:
 
 
 def received(here: Installation, url: str, hidden_for: int = 3600) -> list[dict[str, Any]]:
-    """All messages that a queue shows now, with their attributes. They stay there, hidden for seconds."""
+    """All visible messages of a queue, with attributes. They stay there, hidden for `hidden_for` seconds."""
     sqs, found = here.cloud.client("sqs"), []
     while messages := sqs.receive_message(
         QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=hidden_for, MessageAttributeNames=["All"]
@@ -316,12 +311,12 @@ def received(here: Installation, url: str, hidden_for: int = 3600) -> list[dict[
 
 
 def sweep(here: Installation) -> None:
-    """What EventBridge Scheduler does every minute."""
+    """Sends a sweep, as EventBridge Scheduler does every minute."""
     here.cloud.fire_schedule("SweepSchedule")
 
 
 def is_quiet(here: Installation) -> bool:
-    """Whether no update is on its way or waits, and no run is under way, on the whole installation."""
+    """Whether the whole installation has no update on its way or waiting, and no run under way."""
     if in_queue(here):
         return False
     ledger = Ledger(here.cloud.client("dynamodb"), here.cloud.outputs["LedgerTable"], time.time)
@@ -336,35 +331,47 @@ def settle(here: Installation, seconds: float = PATIENCE) -> None:
 
 
 def restart(here: Installation, function: str = TRIGGER) -> None:
-    """Ends the function's environments, with what they remember: routes, for a minute, and the API key."""
+    """Ends the function's environments, which cache the settings and the API key."""
     here.cloud.restart(function)
 
 
+def written_settings(here: Installation) -> dict[str, Any]:
+    """The settings as they are written now."""
+    name = here.cloud.outputs["SettingsParameter"]
+    return dict(json.loads(here.cloud.client("ssm").get_parameter(Name=name)["Parameter"]["Value"]))
+
+
+def write_settings(here: Installation, document: object) -> None:
+    """Writes the settings. They are in force within a minute, and in new environments at once."""
+    name = here.cloud.outputs["SettingsParameter"]
+    here.cloud.client("ssm").put_parameter(Name=name, Value=json.dumps(document), Overwrite=True)
+
+
 @contextmanager
-def edited_routes(here: Installation, document: object) -> Iterator[None]:
-    """Edits the routes, and takes the edit back."""
-    ssm, name = here.cloud.client("ssm"), here.cloud.outputs["RoutesParameter"]
-    before = ssm.get_parameter(Name=name)["Parameter"]["Value"]
-    ssm.put_parameter(Name=name, Value=json.dumps(document), Overwrite=True)
+def edited_settings(here: Installation, change: Mapping[str, object]) -> Iterator[None]:
+    """Replaces some of the settings until the block ends."""
+    before = written_settings(here)
+    write_settings(here, {**before, **change})
     restart(here)
     try:
         yield
     finally:
-        ssm.put_parameter(Name=name, Value=before, Overwrite=True)
+        write_settings(here, before)
         restart(here)
 
 
-def emitted(here: Installation, metric: str) -> list[float]:
-    """All values of a metric that the functions have emitted."""
+def emitted(here: Installation, metric: str, since: float = 0.0) -> list[float]:
+    """The values of a metric that the functions have emitted after `since` (epoch seconds)."""
     records = [record for name in (TRIGGER, CHECK) for record in here.cloud.log_records(name)]
-    values = [record[metric] for record in records if "_aws" in record and metric in record]
+    emissions = [record for record in records if "_aws" in record and metric in record]
+    values = [record[metric] for record in emissions if record["_aws"]["Timestamp"] / 1000 >= since]
     return [float(v) for value in values for v in (value if isinstance(value, list) else [value])]
 
 
 class Mailbox:
-    """A queue that gets outcome events or notifications, as a pipeline or a person would have one.
+    """A queue that receives outcome events or notifications, as a pipeline or a person would.
 
-    Several threads may look into it.
+    Several threads may read it.
     """
 
     def __init__(self, here: Installation, name: str) -> None:
@@ -378,7 +385,7 @@ class Mailbox:
         self._reading = threading.Lock()
 
     def with_events(self, pattern: object = None) -> "Mailbox":
-        """Also gets the outcome events that match, all by default."""
+        """Subscribes to the outcome events that match, by default all."""
         pattern = pattern or {"source": ["arcanna.metrics"]}
         events = self._here.cloud.client("events")
         events.put_rule(Name=self._name, EventPattern=json.dumps(pattern))
@@ -386,13 +393,13 @@ class Mailbox:
         return self
 
     def with_notifications(self) -> "Mailbox":
-        """Also gets the notifications."""
+        """Subscribes to the notifications."""
         topic = self._here.cloud.outputs["NotificationTopicArn"]
         self._here.cloud.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=self._arn)
         return self
 
     def everything(self) -> list[dict[str, Any]]:
-        """All that has come."""
+        """All messages so far."""
         with self._reading:
             for message in received(self._here, self._url):
                 with suppress(ValueError):
@@ -400,11 +407,11 @@ class Mailbox:
             return list(self._read)
 
     def about(self, model: str) -> list[dict[str, Any]]:
-        """What has come about the model."""
+        """The messages about the model."""
         return [message for message in self.everything() if model in json.dumps(message)]
 
     def wait_for(self, model: str, count: int) -> list[dict[str, Any]]:
-        """What has come about the model, once it is so much."""
+        """Waits for that many messages about the model. Returns them."""
 
         def found() -> list[dict[str, Any]]:
             mine = self.about(model)

@@ -1,4 +1,4 @@
-"""The calls that a run consists of, by what they are for, so that a fault can strike exactly there."""
+"""The calls of a run, by purpose, so that a fault can strike exactly one of them."""
 
 import json
 from collections.abc import Callable
@@ -9,12 +9,12 @@ from tests.e2e.scene import TRIGGER_ROLE, WORKFLOW_ROLE, Scene
 from tests.support.local_cloud import ApiFault, Call
 
 DENIED = "AccessDeniedException"
-"""An error that no SDK retries by itself."""
+"""An error that no SDK retries."""
 
 KILLED_BEFORE = ApiFault("", "", kill=True)
 KILLED_AFTER = ApiFault("", "", kill=True, when="after")
 UNANSWERED = ApiFault("", "", DENIED, 400, when="after")
-"""It takes effect, and the caller hears of an error."""
+"""The call takes effect, and the caller gets an error."""
 
 
 def refused(times: int = 1) -> ApiFault:
@@ -22,7 +22,7 @@ def refused(times: int = 1) -> ApiFault:
 
 
 def throttled(times: int = 2) -> ApiFault:
-    """As often as the SDK puts up with."""
+    """As often as the SDK retries."""
     return ApiFault("", "", "ThrottlingException", 400, times)
 
 
@@ -31,7 +31,7 @@ def _every(_: Call) -> bool:
 
 
 class Step(NamedTuple):
-    """Calls of one role to one operation, as far as they are for one thing."""
+    """Calls of one role to one operation for one purpose."""
 
     role: str
     service: str
@@ -39,7 +39,7 @@ class Step(NamedTuple):
     is_it: Callable[[Call], bool] = _every
 
     def meets(self, how: ApiFault, scene: Scene) -> ApiFault:
-        """From now on, this step of the scene's target fails so. The fault lists the calls that it hit."""
+        """Injects a fault into this step of the scene's target. The fault lists the calls that it struck."""
         fault = replace(
             how,
             service=self.service,
@@ -58,7 +58,7 @@ def _is_about(call: Call, scene: Scene) -> bool:
 
 
 def _item(call: Call) -> dict[str, Any]:
-    """What PutItem is to write."""
+    """The item that PutItem writes."""
     item: dict[str, Any] = call.parameters.get("Item", {})
     return item
 

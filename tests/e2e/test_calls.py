@@ -1,11 +1,11 @@
-"""No recompute asks more of others than it must."""
+"""A recompute makes as few calls as possible."""
 
 from tests.e2e.scene import Scene
 from tests.support.arcanna.platform import Behaviour
 from tests.tools.benchmarks.calls import calls_of
 
 
-def test_a_run_with_k_checks_takes_k_plus_2_requests_and_the_fewest_writes_and_transitions(
+def test_run_with_k_checks_takes_k_plus_2_requests_and_a_fixed_number_of_writes(
     scene: Scene,
 ) -> None:
     scene.behaves(Behaviour(delay=0.2, looks=2))

@@ -1,7 +1,7 @@
-"""The design's table "Who dies where", row by row: SIGKILL of the functions' processes, and StopExecution.
+"""What follows when a process or an execution dies, wherever it can die: by SIGKILL or StopExecution.
 
-The rows are played side by side, each on a model of its own. Nobody hears of an execution's end: the
-sweeps alone must see to everything.
+All rows run at the same time, each on its own model. No end of an execution is reported, so that the
+sweeps alone must bring everything to its end.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import NewScene
-from tests.e2e.scene import TRIGGER, Mailbox, Scene, eventually, is_superseded
+from tests.e2e.scene import TRIGGER, Mailbox, NewScene, Scene, is_superseded
 from tests.e2e.steps import (
     CLAIM,
     INVOKE_HOLD,
@@ -33,17 +32,18 @@ from tests.e2e.steps import (
 from tests.support.arcanna.platform import SHORT, Behaviour
 from tests.support.harness import Installation
 from tests.support.local_cloud import ApiFault, Call
+from tests.support.waiting import eventually
 
 Row = Callable[[Scene, Mailbox], None]
 
 COMPLETED, FAILED = "Recompute Completed", "Recompute Failed"
 TRIES = 4
-"""Of a step of the workflow."""
+"""Attempts of a step of the workflow."""
 
 
 @contextmanager
 def unreported(here: Installation) -> Iterator[None]:
-    """Meanwhile, nobody hears of an execution's end."""
+    """Suppresses reports of ended executions until the block ends."""
     events, rule = here.cloud.client("events"), here.cloud.physical_id("RunEndedRule")
     events.disable_rule(Name=rule)
     try:
@@ -61,13 +61,13 @@ def until_failed(scene: Scene) -> None:
 
 
 def abort(scene: Scene) -> None:
-    """Stops the execution, and has the time come at which somebody looks at it."""
+    """Stops the execution and makes its check-up due."""
     scene.stop_execution()
     scene.let_check_up_come()
 
 
 def ends_fresh(scene: Scene, told: Mailbox, posts: int) -> None:
-    """One run completes, is told of once, and nothing is left."""
+    """Waits until one run has completed and nothing waits. The outcome was announced once."""
     scene.until_fresh()
     scene.until_rest()
     assert len(scene.posts()) == posts
@@ -77,23 +77,24 @@ def ends_fresh(scene: Scene, told: Mailbox, posts: int) -> None:
 # --- The trigger -----------------------------------------------------------------------------------------
 
 
-def killed_before_it_the_message_comes_again(scene: Scene, told: Mailbox, step: Step) -> None:
+def killed_before_the_step(scene: Scene, told: Mailbox, step: Step) -> None:
+    """SQS delivers the message again, and one run follows."""
     fault = step.meets(KILLED_BEFORE, scene)
     scene.request()
     until_struck(fault)
     ends_fresh(scene, told, posts=1)
 
 
-def killed_after_it_it_goes_on(scene: Scene, told: Mailbox, step: Step) -> None:
+def killed_after_the_step(scene: Scene, told: Mailbox, step: Step) -> None:
+    """The next look continues, and one run follows."""
     fault = step.meets(KILLED_AFTER, scene)
     scene.try_to_invoke()
     until_struck(fault)
     ends_fresh(scene, told, posts=1)
 
 
-def killed_at_it_the_claim_is_taken_back(
-    scene: Scene, told: Mailbox, step: Step, how: ApiFault, posts: int
-) -> None:
+def killed_with_the_claim(scene: Scene, told: Mailbox, step: Step, how: ApiFault, posts: int) -> None:
+    """The claim is taken back after its lifetime, and another run follows."""
     fault = step.meets(replace(how, times=1000), scene)  # a sweep may try to claim the target, too
     scene.try_to_invoke()
     until_struck(fault)
@@ -104,11 +105,14 @@ def killed_at_it_the_claim_is_taken_back(
 
     ends_fresh(scene, told, posts)
     assert scene.entry().history[-1]["run_id"] != first
-    lines = [line for line in scene.here.log_entries(TRIGGER) if line.get("message") == "run taken back"]
+    lines = [
+        line for line in scene.here.cloud.log_records(TRIGGER) if line.get("message") == "run taken back"
+    ]
     assert first in [line["run_id"] for line in lines]
 
 
-def start_seems_to_fail_and_there_is_one_run_at_a_time(scene: Scene, told: Mailbox) -> None:
+def start_seems_to_fail(scene: Scene, told: Mailbox) -> None:
+    """Whether the execution holds the target in time or not, one run at a time is announced once."""
     fault = START.meets(UNANSWERED, scene)
     scene.try_to_invoke()
     until_struck(fault)
@@ -121,7 +125,8 @@ def start_seems_to_fail_and_there_is_one_run_at_a_time(scene: Scene, told: Mailb
     assert told.outcomes(scene.model) == [(COMPLETED, run["run"]["run_id"])]
 
 
-def started_late_it_finds_its_claim_taken_over_and_ends(scene: Scene, told: Mailbox) -> None:
+def execution_starts_late(scene: Scene, told: Mailbox) -> None:
+    """It finds its claim taken over, and ends without an effect."""
     fault = START.meets(KILLED_BEFORE, scene)
     scene.try_to_invoke()
     until_struck(fault)
@@ -143,7 +148,8 @@ def started_late_it_finds_its_claim_taken_over_and_ends(scene: Scene, told: Mail
     assert len(told.outcomes(scene.model)) == 1
 
 
-def hold_fails_for_good_and_the_update_gets_another_run(scene: Scene, told: Mailbox) -> None:
+def hold_fails_for_good(scene: Scene, told: Mailbox) -> None:
+    """The claim is taken back, and the update gets another run."""
     fault = INVOKE_HOLD.meets(refused(TRIES), scene)
     scene.try_to_invoke()
     until_struck(fault, TRIES)
@@ -155,9 +161,10 @@ def hold_fails_for_good_and_the_update_gets_another_run(scene: Scene, told: Mail
 # --- The execution ---------------------------------------------------------------------------------------
 
 
-def aborted_and_resumed_it_is_told_as_what_it_proves_to_be(
+def aborted_and_resumed(
     scene: Scene, told: Mailbox, behaviour: Behaviour, outcome: str, reason: str | None
 ) -> None:
+    """The resumed run is announced with the outcome that the platform proves."""
     scene.long_under_way()
     run_id = scene.entry().run_id
     abort(scene)
@@ -175,7 +182,8 @@ def aborted_and_resumed_it_is_told_as_what_it_proves_to_be(
     assert scene.last_failure().get("reason") == reason
 
 
-def aborted_while_an_update_waits_it_gets_a_run_after_the_resumed_one(scene: Scene, told: Mailbox) -> None:
+def aborted_while_an_update_waits(scene: Scene, told: Mailbox) -> None:
+    """The update gets its run after the resumed one."""
     scene.long_under_way()
     scene.try_to_invoke()
     scene.until_waiting()
@@ -188,9 +196,8 @@ def aborted_while_an_update_waits_it_gets_a_run_after_the_resumed_one(scene: Sce
     assert [kind for kind, _ in told.outcomes(scene.model)] == [COMPLETED, COMPLETED]
 
 
-def aborted_again_and_again_it_is_taken_back_and_the_update_gets_another_run(
-    scene: Scene, told: Mailbox
-) -> None:
+def aborted_again_and_again(scene: Scene, told: Mailbox) -> None:
+    """After three resumptions the run is taken back, and the update gets another one."""
     scene.long_under_way()
     run_id = scene.entry().run_id
     for number in range(4):
@@ -210,9 +217,8 @@ def _has_executions(scene: Scene, count: int) -> bool:
     return len(scene.executions()) >= count
 
 
-def aborted_after_publish_before_release_it_is_told_once_more_and_released(
-    scene: Scene, told: Mailbox
-) -> None:
+def aborted_between_publish_and_release(scene: Scene, told: Mailbox) -> None:
+    """The outcome is announced once more, and the run is released."""
     fault = INVOKE_RELEASE.meets(refused(1000), scene)
     scene.try_to_invoke()
     until_struck(fault)
@@ -228,7 +234,8 @@ def aborted_after_publish_before_release_it_is_told_once_more_and_released(
     assert len(scene.posts()) == 1
 
 
-def release_fails_for_good_and_another_execution_releases(scene: Scene, told: Mailbox) -> None:
+def release_fails_for_good(scene: Scene, told: Mailbox) -> None:
+    """Another execution releases the target."""
     fault = RELEASE.meets(refused(TRIES), scene)
     scene.try_to_invoke()
     until_struck(fault, TRIES)
@@ -243,7 +250,8 @@ def release_fails_for_good_and_another_execution_releases(scene: Scene, told: Ma
     assert len(scene.posts()) == 1
 
 
-def killed_after_release_before_looking_on_the_sweep_starts_the_next_run(scene: Scene, told: Mailbox) -> None:
+def killed_between_release_and_look(scene: Scene, told: Mailbox) -> None:
+    """A sweep starts the next run."""
     scene.long_under_way()
     scene.try_to_invoke()
     scene.until_waiting()
@@ -273,43 +281,39 @@ def killed_after_release_before_looking_on_the_sweep_starts_the_next_run(scene: 
 # --- All of them -----------------------------------------------------------------------------------------
 
 ROWS: Mapping[str, Row] = {
-    "killed before the read of the record": partial(killed_before_it_the_message_comes_again, step=READ),
-    "killed before the record": partial(killed_before_it_the_message_comes_again, step=RECORD),
-    "killed after the record": partial(killed_after_it_it_goes_on, step=RECORD),
+    "killed before the read of the record": partial(killed_before_the_step, step=READ),
+    "killed before the record": partial(killed_before_the_step, step=RECORD),
+    "killed after the record": partial(killed_after_the_step, step=RECORD),
     "killed after the claim, before the slot": partial(
-        killed_at_it_the_claim_is_taken_back, step=CLAIM, how=KILLED_AFTER, posts=1
+        killed_with_the_claim, step=CLAIM, how=KILLED_AFTER, posts=1
     ),
     "killed after the slot, before the POST": partial(
-        killed_at_it_the_claim_is_taken_back, step=SLOT, how=KILLED_AFTER, posts=1
+        killed_with_the_claim, step=SLOT, how=KILLED_AFTER, posts=1
     ),
     "killed after the POST, before StartExecution": partial(
-        killed_at_it_the_claim_is_taken_back, step=START, how=KILLED_BEFORE, posts=2
+        killed_with_the_claim, step=START, how=KILLED_BEFORE, posts=2
     ),
-    "killed after StartExecution": partial(killed_after_it_it_goes_on, step=START),
-    "StartExecution seems to fail": start_seems_to_fail_and_there_is_one_run_at_a_time,
-    "StartExecution comes late": started_late_it_finds_its_claim_taken_over_and_ends,
-    "hold fails for good": hold_fails_for_good_and_the_update_gets_another_run,
+    "killed after StartExecution": partial(killed_after_the_step, step=START),
+    "StartExecution seems to fail": start_seems_to_fail,
+    "StartExecution comes late": execution_starts_late,
+    "hold fails for good": hold_fails_for_good,
     "aborted, and the recompute completes": partial(
-        aborted_and_resumed_it_is_told_as_what_it_proves_to_be,
+        aborted_and_resumed,
         behaviour=SHORT,
         outcome=COMPLETED,
         reason=None,
     ),
     "aborted, and the recompute fails": partial(
-        aborted_and_resumed_it_is_told_as_what_it_proves_to_be,
+        aborted_and_resumed,
         behaviour=Behaviour(fails=True),
         outcome=FAILED,
         reason="NoNewResult",
     ),
-    "aborted while an update waits": aborted_while_an_update_waits_it_gets_a_run_after_the_resumed_one,
-    "aborted again and again": aborted_again_and_again_it_is_taken_back_and_the_update_gets_another_run,
-    "aborted after Publish, before Release": (
-        aborted_after_publish_before_release_it_is_told_once_more_and_released
-    ),
-    "release fails for good": release_fails_for_good_and_another_execution_releases,
-    "killed after Release, before looking on": (
-        killed_after_release_before_looking_on_the_sweep_starts_the_next_run
-    ),
+    "aborted while an update waits": aborted_while_an_update_waits,
+    "aborted again and again": aborted_again_and_again,
+    "aborted after Publish, before Release": (aborted_between_publish_and_release),
+    "release fails for good": release_fails_for_good,
+    "killed after Release, before looking on": (killed_between_release_and_look),
 }
 
 
@@ -320,15 +324,16 @@ def played(here: Installation, new_scene: NewScene, told: Mailbox) -> Mapping[st
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_whoever_dies_the_update_is_recomputed_once_and_told_of(
+def test_update_is_recomputed_and_announced_once_after_a_death(
     played: Mapping[str, Future[None]], row: str
 ) -> None:
     played[row].result()
 
 
-def test_aborted_and_reported_it_is_resumed_before_its_check_up(scene: Scene, told: Mailbox) -> None:
+def test_reported_abort_is_resumed_before_the_check_up_is_due(scene: Scene, told: Mailbox) -> None:
     scene.long_under_way()
     scene.stop_execution()
     scene.behaves(SHORT)
     ends_fresh(scene, told, posts=1)
+
     assert [execution["status"] for execution in scene.executions()] == ["ABORTED", "SUCCEEDED"]

@@ -4,7 +4,7 @@ import filecmp
 import json
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -14,14 +14,25 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from tests.e2e.alone import alone, own_installation
-from tests.e2e.conftest import VISIBILITY
-from tests.e2e.scene import CHECK, JOB, JOB_NAME, MODELS, TRIGGER, Scene, dead_letters, eventually, settle
+from tests.e2e.scene import (
+    CHECK,
+    JOB,
+    JOB_NAME,
+    MODELS,
+    TRIGGER,
+    VISIBILITY,
+    Scene,
+    alerts,
+    dead_letters,
+    settle,
+)
 from tests.support.arcanna.access import API_KEY
 from tests.support.arcanna.alerts import InMemoryAlerts
 from tests.support.arcanna.platform import SHORT, Job
 from tests.support.arcanna.server import ArcannaServer
 from tests.support.deployment import ROOT
 from tests.support.harness import Installation
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.long
 
@@ -37,7 +48,7 @@ def platform() -> ArcannaServer:
 
 
 def sam_build(folder: Path, architecture: str) -> Path:
-    """Runs `sam build` into the folder, as after a fresh clone; the template that it has built."""
+    """Runs `sam build` into the folder, as after a fresh clone. Returns the built template."""
     settings = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "PYTHON", "AWS_", "SAM_"))}
     built = subprocess.run(  # noqa: S603 - the project's own tools
         [
@@ -78,13 +89,13 @@ def test_both_architectures_get_the_same_files(built: Mapping[str, Path]) -> Non
 
 
 def _without_architecture(folder: Path) -> list[str]:
-    """The lines of a built template but for the ones that say what layers were built for."""
+    """The lines of a built template, without those that name the layers' architecture."""
     lines = (folder / "template.yaml").read_text().splitlines()
     return [line for line in lines if "BuildArchitecture: " not in line]
 
 
 def _run_built(template: Path) -> list[str]:
-    """Where the functions' processes ran."""
+    """The working directories of the functions' processes."""
     with platform() as arcanna, own_installation("sam-build", arcanna, {}, built=template) as here:
         scene = Scene(here, MODELS[0])
         scene.upload()
@@ -94,7 +105,7 @@ def _run_built(template: Path) -> list[str]:
         return [str(Path(f"/proc/{pid}/cwd").resolve()) for pid in processes]
 
 
-def test_what_sam_builds_does_the_main_job(built: Mapping[str, Path]) -> None:
+def test_sam_build_output_recomputes_after_an_upload(built: Mapping[str, Path]) -> None:
     folder = built["arm64"].parent
     assert alone(partial(_run_built, built["arm64"])) == [str(folder / name) for name in (TRIGGER, CHECK)]
 
@@ -102,54 +113,71 @@ def test_what_sam_builds_does_the_main_job(built: Mapping[str, Path]) -> None:
 # --- A broken version ------------------------------------------------------------------------------------
 
 
-def _run_a_broken_version() -> None:
+def _run_a_broken_version(broken: Sequence[str]) -> None:
+    """Updates before, during and after a version of which these functions cannot even be imported."""
     with (
         platform() as arcanna,
-        own_installation("broken", arcanna, {}) as here,
+        own_installation("-".join(["broken", *broken]), arcanna, {}) as here,
         TemporaryDirectory() as folder,
     ):
         queue = here.cloud.outputs["UpdatesQueueUrl"]
         here.cloud.client("sqs").set_queue_attributes(
             QueueUrl=queue, Attributes={"VisibilityTimeout": VISIBILITY}
         )
-        under_way, waiting, new = (Scene(here, model) for model in MODELS[:3])
+        under_way, waiting, new = scenes = [Scene(here, model) for model in MODELS[:3]]
         under_way.long_under_way()
         waiting.long_under_way()
         waiting.request()
         waiting.until_waiting()
 
         Path(folder, "app.py").write_text("raise RuntimeError('this version is broken')\n")
-        good = {name: here.cloud.update_code(name, Path(folder)) for name in (TRIGGER, CHECK)}
+        good = {name: here.cloud.update_code(name, Path(folder)) for name in broken}
         for scene in (under_way, waiting):
             scene.behaves(SHORT)
         under_way.upload("during.csv")
         new.upload()
-        eventually("the end of its execution", lambda: _is_over(under_way) and _is_over(waiting))
-        failures = len(_failed_to_start(here))
-        eventually("two further failures", lambda: len(_failed_to_start(here)) >= failures + 2)
-        assert new.posts() == []
+        for name in broken:
+            failures = len(_failed_to_start(here, name))
+            eventually(f"failures of {name}", partial(_has_failed_since, here, name, failures + 2))
+        if CHECK in broken:
+            eventually("that no run has an outcome", lambda: all(map(_has_given_up, scenes[:2])))
+        if TRIGGER in broken:
+            assert new.posts() == []
+        for scene in scenes:
+            scene.upload("last.csv", alerts(3))
 
         for name, code in good.items():
             here.cloud.update_code(name, code)
-        for scene in (under_way, waiting, new):
+        for scene in scenes:
             scene.until_fresh()
         settle(here)
         assert dead_letters(here) == []
-        assert [execution["status"] for execution in new.executions()] == ["SUCCEEDED"]
-        assert len(new.posts()) == 1
+        for scene in scenes:  # each update by a run that people can see the success of
+            assert scene.executions()[-1]["status"] == "SUCCEEDED"
+            entry = scene.entry()
+            assert (entry.failed_as_of or 0.0) < (entry.fresh_as_of or 0.0)
+        if TRIGGER in broken:
+            assert len(new.posts()) == 1
 
 
-def _is_over(scene: Scene) -> bool:
-    """Whether the workflow has given up: neither check nor release could be called."""
-    return bool(scene.executions()) and all(e["status"] == "FAILED" for e in scene.executions())
+def _has_failed_since(here: Installation, name: str, times: int) -> bool:
+    return len(_failed_to_start(here, name)) >= times
 
 
-def _failed_to_start(here: Installation) -> list[str]:
-    return [line for line in here.cloud.logs(TRIGGER) if "this version is broken" in line]
+def _has_given_up(scene: Scene) -> bool:
+    """Whether the workflow could not check the first run of the scene, and has ended."""
+    return bool(scene.executions()) and scene.executions()[0]["status"] == "FAILED"
 
 
-def test_while_a_version_is_broken_updates_wait_and_the_good_one_after_it_loses_nothing() -> None:
-    alone(_run_a_broken_version)
+def _failed_to_start(here: Installation, name: str) -> list[str]:
+    return [line for line in here.cloud.logs(name) if "this version is broken" in line]
+
+
+@pytest.mark.parametrize("broken", [(TRIGGER, CHECK), (TRIGGER,), (CHECK,)], ids="-".join)
+def test_updates_during_a_broken_version_are_recomputed_by_the_next_good_one(
+    broken: Sequence[str],
+) -> None:
+    alone(partial(_run_a_broken_version, broken))
 
 
 # --- Other choices ---------------------------------------------------------------------------------------
@@ -183,7 +211,7 @@ def _run_with_choices() -> tuple[tuple[bool, bool], set[str]]:
 SENDERS = ("Buckets", "Topics")
 
 
-def test_a_request_by_hand_starts_at_once_and_a_reported_update_when_it_is_visible() -> None:
+def test_request_by_hand_starts_at_once_and_an_update_after_the_visibility_lag() -> None:
     (by_hand, reported), senders = alone(_run_with_choices)
     assert (by_hand, reported) == (True, False)
     assert senders == set(CHOICES["SenderArns"].split(","))
@@ -203,7 +231,7 @@ def _correct(here: Installation, bus: str) -> None:
 
 
 def _run_two_stacks() -> list[tuple[int, int]]:
-    """How many recomputes each of two stacks had asked for: after an upload and an event to each in turn."""
+    """The number of recomputes of each of two stacks, after an upload and an event to each in turn."""
     seen: list[tuple[int, int]] = []
     with platform() as first, platform() as second, own_installation("first", first, {}) as one:
         one.cloud.client("events").create_event_bus(Name="second")
@@ -230,5 +258,5 @@ def _run_two_stacks() -> list[tuple[int, int]]:
     return seen
 
 
-def test_of_two_stacks_each_follows_its_own_updates() -> None:
+def test_two_stacks_in_one_account_each_follow_their_own_updates() -> None:
     assert alone(_run_two_stacks) == [(1, 0), (1, 1), (2, 1), (2, 2)]

@@ -1,4 +1,4 @@
-"""Whatever goes wrong, and wherever: an update ends recomputed, told of, or in the dead-letter queue."""
+"""A fault at any call leaves an update recomputed, announced as failed, or in the dead-letter queue."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def observed() -> dict[str, Observation]:
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_the_update_ends_up_as_it_should_and_nothing_else_happens(
+def test_fault_at_a_call_leads_to_the_expected_end_and_nothing_else(
     observed: dict[str, Observation], name: str
 ) -> None:
     seen = observed[name]

@@ -1,4 +1,4 @@
-"""Each role may do what it does, on what it does it to, and nothing else.
+"""Each role has exactly the permissions that it uses, on the resources that it uses.
 
 IAM is not enforced here, but the local cloud records who calls what: that is compared with the policies.
 """
@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import pytest
 
 from arcanna_metrics.protocol.slots import KEY
-from tests.e2e.conftest import NewScene
 from tests.e2e.scene import (
     CHECK,
     CHECK_ROLE,
@@ -21,10 +20,10 @@ from tests.e2e.scene import (
     TRIGGER,
     TRIGGER_ROLE,
     WORKFLOW_ROLE,
+    NewScene,
     Scene,
     alerts,
-    edited_routes,
-    eventually,
+    edited_settings,
     send,
     settle,
 )
@@ -33,15 +32,16 @@ from tests.support.arcanna.platform import SHORT
 from tests.support.deployment import allowed
 from tests.support.harness import Installation
 from tests.support.local_cloud import Call
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.long
 
 ROLES = (TRIGGER_ROLE, CHECK_ROLE, WORKFLOW_ROLE, "ScheduleRole")
 SERVICES = {"stepfunctions": "states"}
-"""Where boto3's name of a service is not IAM's."""
+"""IAM's names of services that boto3 calls otherwise."""
 
 ACTIONS = {"lambda:Invoke": "lambda:InvokeFunction", "sqs:SendMessageBatch": "sqs:SendMessage"}
-"""Where the operation's name is not the action's."""
+"""IAM's actions for operations with another name."""
 
 BY_AWS_ITSELF = {
     "logs": "the runtime writes the logs, and Step Functions delivers its own",
@@ -49,7 +49,7 @@ BY_AWS_ITSELF = {
     "kms": "SNS and Secrets Manager use keys in the name of who calls them",
     "ec2": "Lambda makes the network interfaces in a VPC",
 }
-"""Services that AWS calls in a role's name, each with how, and that are not called so here."""
+"""Permissions that AWS itself uses with a role, and that nothing uses on the local cloud."""
 
 
 class Permission(NamedTuple):
@@ -61,7 +61,7 @@ class Permission(NamedTuple):
 
 
 OF_THE_LOCAL_CLOUD = {"GetQueueUrl"}
-"""What the local cloud calls on the way, where AWS's services go by the ARN."""
+"""Calls that only the local cloud makes."""
 
 UNUSED_HERE = {
     Permission(
@@ -72,14 +72,14 @@ UNUSED_HERE = {
     ): "Lambda asks for this permission before it polls",
 }
 MANY = 101
-"""Models that a schedule asks for by messages: more than it records at once."""
+"""More models than a schedule records itself, so that it sends a message for each."""
 
 EXECUTIONS, INDEX, BUSES = "executions of RecomputeWorkflow", "Ledger/index/due", "event buses"
 
 
 @pytest.fixture(scope="module")
 def used(here: Installation, new_scene: NewScene) -> set[Permission]:
-    """What the roles did in runs that complete, fail, wait and are aborted, and where all slots are taken."""
+    """The permissions used in runs that complete, fail, wait and are aborted, also with all slots taken."""
     _fill_the_slots(here)
     scene, unknown = new_scene(), Scene(here, "generic-1-1234-model-2.hdf5")
     scene.meets(Fault("metrics", status=503))
@@ -92,6 +92,7 @@ def used(here: Installation, new_scene: NewScene) -> set[Permission]:
     scene.behaves(SHORT)
     scene.until_fresh()
     _have_many_asked_for(here)
+    _have_the_settings_be_wrong(here, new_scene())
     settle(here)
     logical_ids = {here.cloud.physical_id(role): role for role in ROLES}
     calls = [c for c in here.cloud.calls if c.role in logical_ids and c.operation not in OF_THE_LOCAL_CLOUD]
@@ -99,14 +100,21 @@ def used(here: Installation, new_scene: NewScene) -> set[Permission]:
 
 
 def _fill_the_slots(here: Installation) -> None:
-    """With runs that have ended, which the next look finds out."""
+    """Fills the slots with runs that have ended. The next look notices that."""
     holders = [(f"ended-{number}", (str(JOB), "generic-1-1234-model-3.hdf5")) for number in range(50)]
     item = {**KEY, "rev": {"N": "1000"}, "holders": {"S": json.dumps(holders)}}
     here.cloud.client("dynamodb").put_item(TableName=here.cloud.outputs["LedgerTable"], Item=item)
 
 
+def _have_the_settings_be_wrong(here: Installation, scene: Scene) -> None:
+    """The last valid version is looked up in the parameter's history."""
+    with edited_settings(here, {"pace": {"slots": -1}}):
+        scene.invoke()
+        scene.ended(1)
+
+
 def _have_many_asked_for(here: Installation) -> None:
-    """By a schedule; all of them have metrics that are new enough."""
+    """Has a schedule ask for many models, whose metrics are all new enough."""
     models = [f"generic-1-{OTHER_JOB}-model-{number}.hdf5" for number in range(1000, 1000 + MANY)]
     for model in models:
         here.arcanna.set_active_model(OTHER_JOB, model)
@@ -115,13 +123,13 @@ def _have_many_asked_for(here: Installation) -> None:
     targets = [{"job_id": OTHER_JOB, "model_id": model} for model in models]
     scenes = [Scene(here, model, str(OTHER_JOB)) for model in models]
     eventually("their ends", lambda: all(s.recomputes()[0].state == "completed" for s in scenes))
-    with edited_routes(here, {"routes": [{"name": "nightly", "targets": targets}]}):
+    with edited_settings(here, {"routes": [{"name": "nightly", "targets": targets}]}):
         here.cloud.fire_schedule("RecomputeSchedule")
         eventually("a look at all", lambda: all(scene.requests("metrics") for scene in scenes))
 
 
 NAMES = (
-    *("UpdatesQueue", "DeadLetterQueue", "Ledger", "RecomputeWorkflow", "RoutesParameter", "ApiKeySecret"),
+    *("UpdatesQueue", "DeadLetterQueue", "Ledger", "RecomputeWorkflow", "SettingsParameter", "ApiKeySecret"),
     *("NotificationTopic", TRIGGER, CHECK),
 )
 NAMED_IN = {"QueueUrl", "TableName", "stateMachineArn", "Name", "SecretId", "TopicArn", "FunctionName"}
@@ -141,8 +149,8 @@ def _resource_of_call(here: Installation, parameters: Mapping[str, Any]) -> str:
             return INDEX
         case {"executionArn": _}:
             return EXECUTIONS
-        case {"Name": str(parameter)}:
-            target = parameter.partition(":")[0]  # after it comes a version
+        case {"Name": str(target)}:
+            pass
         case {"RequestItems": tables}:
             (target,) = tables
         case given:
@@ -181,9 +189,9 @@ PATTERNS = {
     ":execution:": EXECUTIONS,
     "/index/due": INDEX,
     ":event-bus/*": BUSES,
-    "${RoutesParameter}": "RoutesParameter",
+    "${SettingsParameter}": "SettingsParameter",
 }
-"""What an ARN stands for that the template puts together."""
+"""The resource that each kind of ARN in the template stands for."""
 
 
 def _by_aws_itself(permission: Permission) -> bool:
@@ -191,13 +199,13 @@ def _by_aws_itself(permission: Permission) -> bool:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_role_may_do_what_it_does(used: set[Permission], role: str) -> None:
+def test_role_has_a_permission_for_every_call(used: set[Permission], role: str) -> None:
     did = {permission for permission in used if permission.role == role}
     assert did
     assert did - set(_allowed(role)) == set()
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_role_may_do_nothing_that_it_does_not_do(used: set[Permission], role: str) -> None:
+def test_role_has_no_permission_that_it_never_uses(used: set[Permission], role: str) -> None:
     unused = {p for p in _allowed(role) if not _by_aws_itself(p)} - used
     assert unused == {permission for permission in UNUSED_HERE if permission.role == role}

@@ -1,4 +1,4 @@
-"""One job, one entry: by its id and by its name it is one job, with one run at a time and one history."""
+"""A job addressed by id and by name has one entry, one run at a time and one history."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -6,8 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.conftest import NewScene
-from tests.e2e.scene import JOB_NAME, Scene
+from tests.e2e.scene import JOB_NAME, NewScene, Scene
 from tests.support.arcanna.access import API_KEY, READ_SCOPE, RECOMPUTE_SCOPE, RESOURCES_SCOPE, KeyInfo
 from tests.support.arcanna.platform import FOR_EVER, SHORT
 from tests.support.harness import Installation
@@ -15,7 +14,7 @@ from tests.support.harness import Installation
 
 @contextmanager
 def key_with(here: Installation, *scopes: str) -> Iterator[None]:
-    """Meanwhile, the API key has these scopes."""
+    """Gives the API key these scopes until the block ends."""
     here.arcanna.set_api_keys({API_KEY: KeyInfo(frozenset(scopes))})
     try:
         yield
@@ -24,17 +23,17 @@ def key_with(here: Installation, *scopes: str) -> Iterator[None]:
 
 
 def by_name(scene: Scene) -> Scene:
-    """The same model, of its job by name."""
+    """The same model, addressed by the job's name."""
     return Scene(scene.here, scene.model, JOB_NAME)
 
 
 def ask_both(scene: Scene) -> None:
-    """By id and by name, at the same time."""
+    """Requests the model by id and by name at the same time."""
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(Scene.invoke, (scene, by_name(scene))))
 
 
-def test_asked_for_by_id_and_by_name_at_once_it_has_one_run_and_one_history(scene: Scene) -> None:
+def test_requests_by_id_and_by_name_at_once_share_one_entry(scene: Scene) -> None:
     scene.behaves(FOR_EVER)  # whoever comes second meets the run of the first
     with key_with(scene.here, READ_SCOPE, RECOMPUTE_SCOPE, RESOURCES_SCOPE):
         ask_both(scene)
@@ -52,7 +51,7 @@ def test_asked_for_by_id_and_by_name_at_once_it_has_one_run_and_one_history(scen
 
 
 @pytest.mark.parametrize("waits", [JOB_NAME, "1234"])
-def test_an_update_by_one_during_a_run_by_the_other_leads_to_exactly_one_more_run(
+def test_update_by_name_during_a_run_by_id_or_vice_versa_leads_to_one_more_run(
     scene: Scene, waits: str
 ) -> None:
     with key_with(scene.here, READ_SCOPE, RECOMPUTE_SCOPE, RESOURCES_SCOPE):
@@ -72,7 +71,7 @@ def test_an_update_by_one_during_a_run_by_the_other_leads_to_exactly_one_more_ru
     assert len(scene.posts()) == len(scene.entry().history) == 2
 
 
-def test_a_key_that_may_not_look_names_up_learns_the_id_from_the_first_answer(new_scene: NewScene) -> None:
+def test_job_id_is_learned_from_the_first_answer_if_the_key_may_not_look_it_up(new_scene: NewScene) -> None:
     scene = new_scene()
     named = by_name(scene)
     named.invoke()

@@ -1,4 +1,4 @@
-"""The guarantees under load; `python -m tests.e2e.load` does the same with 10,000 updates of 100 models."""
+"""The guarantees hold under load. `make load` does the same with 10,000 updates of 100 models."""
 
 import pytest
 

@@ -1,12 +1,11 @@
-"""Whatever comes from outside is data in the logs: it makes no line of its own, and moves no terminal."""
+"""Input is data in the logs: it forges no line and controls no terminal."""
 
 import json
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import NewScene
-from tests.e2e.scene import CHECK, JOB, TRIGGER, Scene, alerts, send
+from tests.e2e.scene import CHECK, JOB, TRIGGER, NewScene, Scene, alerts, send
 from tests.support.arcanna.access import API_KEY
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import FOR_EVER
@@ -18,17 +17,17 @@ FORGED = json.dumps({"level": "ERROR", "message": MARK, "forged": True})
 HOSTILE = (
     f'{MARK}\n{FORGED}\r\n\x1b[2J\x1b[31m", "forged": true, "x": "\x00\x85\u2028{FORGED}\u2029\x9b31m\u202e'
 )
-"""Lines, a JSON fragment, ANSI escapes, the line ends and escapes of Unicode, and a change of direction."""
+"""Line ends, a JSON fragment, ANSI escapes, control characters, and a change of writing direction."""
 
 PRINTABLE = f'{MARK}", "forged": true, "x": "{FORGED}'
-"""As far as ids may have it."""
+"""The characters of it that an id may have."""
 
 CONTENT = "content-of-an-object-7f3a"
 
 
 @pytest.fixture(scope="module")
 def lines(here: Installation, new_scene: NewScene) -> list[str]:
-    """The log lines of both functions, after all of that came in every way there is."""
+    """The log lines of both functions after such input came in by every way."""
     scene, hostile = new_scene(), Scene(here, PRINTABLE, PRINTABLE)
     scene.upload()
     s3 = json.loads((here.samples / "s3-object-created.eventbridge.json").read_text())
@@ -53,7 +52,7 @@ def lines(here: Installation, new_scene: NewScene) -> list[str]:
 
 
 def _answers(scene: Scene) -> None:
-    """The platform says it, and the key besides: to the trigger, and to status checks, the last for good."""
+    """The platform answers with it and with the key: to the trigger and to status checks."""
     scene.behaves(FOR_EVER)
 
     def answer(status: int) -> None:
@@ -67,7 +66,7 @@ def _answers(scene: Scene) -> None:
     scene.ended(1)
 
 
-def test_what_comes_from_outside_is_in_records_of_ours(lines: list[str]) -> None:
+def test_input_is_logged_as_a_field_of_a_json_record(lines: list[str]) -> None:
     marked = [line for line in lines if MARK in line]
     messages = {record["message"] for record in map(_record, marked) if "message" in record}
     assert messages >= {
@@ -80,24 +79,24 @@ def test_what_comes_from_outside_is_in_records_of_ours(lines: list[str]) -> None
     }
 
 
-def test_no_line_is_made_by_what_comes_from_outside(lines: list[str]) -> None:
+def test_input_cannot_forge_a_log_line(lines: list[str]) -> None:
     records = [_record(line) for line in lines if MARK in line or "forged" in line]
     assert len(records) > 10
     assert [record for record in records if "forged" in record] == []
 
 
-def test_no_character_moves_a_terminal(lines: list[str]) -> None:
+def test_no_control_character_reaches_the_log(lines: list[str]) -> None:
     ours = [line for line in lines if '"message"' in line]
     assert [line for line in ours if not (line.isascii() and line.isprintable())] == []
     assert [line for line in lines if not line.isprintable()] == []
 
 
-def test_keys_are_logged_as_they_are(lines: list[str]) -> None:
+def test_object_keys_are_logged_unchanged(lines: list[str]) -> None:
     keys = [record["key"] for record in map(_record, lines) if record.get("message") == "no route"]
     assert f"elsewhere/{HOSTILE}" in keys
 
 
-def test_no_content_and_no_key_is_logged(lines: list[str]) -> None:
+def test_neither_message_content_nor_api_key_is_logged(lines: list[str]) -> None:
     assert [line for line in lines if CONTENT in line or API_KEY in line] == []
     assert any("[API key]" in line for line in lines)
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.alone import alone, own_installation
 from tests.e2e.scene import CHECK, JOB, MODELS, TRIGGER, Scene, settle
-from tests.support.arcanna.alerts import InMemoryAlerts, labelled_alerts
+from tests.support.arcanna.alerts import TYPICAL_ACCURACY, InMemoryAlerts, labelled_alerts
 from tests.support.arcanna.platform import SHORT, Job
 from tests.support.arcanna.server import ArcannaServer
 from tests.support.certificates import Authority
@@ -35,13 +35,13 @@ class Seen(NamedTuple):
 
 
 def _recompute() -> Seen:
-    """One upload, to the end of its run, for an Arcanna that is reached only so."""
+    """Follows one upload to the end of its run, with an Arcanna that only the proxy can reach."""
     ca, alerts = Authority(), InMemoryAlerts()
     alerts.put(
         JOB,
         MODEL,
         "alerts.csv",
-        labelled_alerts(50, {"Drop": 0.9, "Investigate": 0.8, "Escalate": 0.7}, seed=1),
+        labelled_alerts(50, TYPICAL_ACCURACY, seed=1),
     )
     with TemporaryDirectory() as folder:
         certfile, keyfile = ca.issue(Path(folder), "arcanna.internal")
@@ -104,19 +104,19 @@ def seen() -> Seen:
     return alone(_recompute)
 
 
-def test_a_recompute_reaches_its_end(seen: Seen) -> None:
+def test_recompute_completes_through_proxy_and_private_ca(seen: Seen) -> None:
     assert seen.errors == []
     assert seen.executions
     assert set(seen.executions) == {"SUCCEEDED"}
 
 
-def test_all_calls_went_through_the_proxy_over_one_connection_a_function(seen: Seen) -> None:
+def test_each_function_makes_all_calls_over_one_proxy_connection(seen: Seen) -> None:
     # The local cloud is plain http on loopback, which goes without.
     assert list(seen.tunnels) == [seen.arcanna]
     assert 2 <= seen.tunnels[seen.arcanna] <= 4  # environments keep theirs; of each function there are 1 or 2
 
 
-def test_all_calls_kept_the_prefix(seen: Seen) -> None:
+def test_all_calls_keep_the_path_prefix(seen: Seen) -> None:
     assert seen.paths == {
         "/soc/arcanna/api/v2/metrics/model",
         "/soc/arcanna/api/v2/metrics/model/request_recompute_metrics",
@@ -124,7 +124,7 @@ def test_all_calls_kept_the_prefix(seen: Seen) -> None:
     }
 
 
-def test_both_functions_are_in_the_vpc_and_may_have_interfaces_there(seen: Seen) -> None:
+def test_both_functions_are_in_the_vpc_and_may_create_network_interfaces(seen: Seen) -> None:
     assert seen.vpcs == [VPC, VPC]
     assert len(seen.attached) == 2
     assert all("FunctionsPolicy" in arn for arn in seen.attached)

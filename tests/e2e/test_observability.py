@@ -1,4 +1,4 @@
-"""What the dashboard, the alarms, the saved queries and the README name is what the functions emit.
+"""The dashboard, alarms, saved queries and documentation name exactly what the functions emit.
 
 One eventful day on the real template: everything goes well and wrong that has a metric of its own.
 """
@@ -17,30 +17,29 @@ from arcanna_metrics.observability import metrics
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Check, Run
 from arcanna_metrics.runs.start import cause_of, first_check, new_run
-from tests.e2e.conftest import NewScene
 from tests.e2e.scene import (
-    ACCURACY,
     CHECK,
     JOB,
     OTHER_JOB,
     OTHER_MODELS,
     TRIGGER,
     TRIGGER_ROLE,
+    NewScene,
     Scene,
     alerts,
-    edited_routes,
-    eventually,
+    edited_settings,
     send,
     settle,
 )
 from tests.e2e.steps import CLAIM, DENIED, KILLED_AFTER, SLOT, refused
-from tests.support.arcanna.alerts import labelled_alerts
+from tests.support.arcanna.alerts import TYPICAL_ACCURACY, labelled_alerts
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import FOR_EVER, SHORT, Behaviour
 from tests.support.deployment import resource
 from tests.support.harness import Installation
 from tests.support.local_cloud import ApiFault
 from tests.support.readme import section, table
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.long
 
@@ -56,7 +55,7 @@ OF_AWS = {
     "AWS/Lambda": {"Duration", "Errors", "Invocations", "Throttles"},
     "AWS/States": {"ExecutionsAborted", "ExecutionsFailed", "ExecutionsTimedOut"},
 }
-"""Metrics of AWS's own that may be named, as AWS documents them."""
+"""AWS's own metrics that alarms and dashboard may use, by AWS's documentation."""
 
 DIMENSION_OF_AWS = {"AWS/SQS": "QueueName", "AWS/Lambda": "FunctionName", "AWS/States": "StateMachineArn"}
 OF_THE_WORKFLOW_LOG = {"type", "execution_arn", "details.name", "details.error", "details.cause"}
@@ -64,7 +63,7 @@ OF_THE_WORKFLOW_LOG = {"type", "execution_arn", "details.name", "details.error",
 
 
 class Metric(NamedTuple):
-    """A metric as a graph or an alarm names it."""
+    """A metric, as a graph or an alarm names it."""
 
     namespace: str
     name: str
@@ -83,7 +82,7 @@ def emitted(here: Installation, new_scene: NewScene) -> Emitted:
     _let_a_claim_be_abandoned(new_scene())  # alone: the metrics of a killed invocation are lost
     _let_everything_go_wrong(here, new_scene)
     went_well = new_scene()
-    went_well.upload(body=labelled_alerts(900, ACCURACY, seed=1))
+    went_well.upload(body=labelled_alerts(900, TYPICAL_ACCURACY, seed=1))
     (execution,) = went_well.ended(1)
     went_well.upload("more.csv")  # a second run, with something to compare it with
     went_well.ended(2)
@@ -148,7 +147,7 @@ def _let_a_claim_be_abandoned(scene: Scene) -> None:
 
 
 def _let_old_runs_be_checked(here: Installation, new_scene: NewScene) -> None:
-    """One that never started, and one that is not finished by its deadline."""
+    """A run whose recompute never started, and one past its deadline."""
     never_started, late = new_scene(), new_scene()
     late.behaves(FOR_EVER)
     late.recompute_by_somebody_else()
@@ -161,7 +160,7 @@ def _let_old_runs_be_checked(here: Installation, new_scene: NewScene) -> None:
 
 
 def _old_run(scene: Scene) -> tuple[Run, Check]:
-    """A run of yesterday that has been seen idle for long, and its last check."""
+    """A run of yesterday whose model has long been seen idle, and its last check."""
     then = time.time() - 86400
     run = new_run(
         run_id=str(uuid.uuid4()),
@@ -182,8 +181,8 @@ def _old_run(scene: Scene) -> tuple[Run, Check]:
 
 
 def _let_routes_be_edited_badly(scene: Scene) -> None:
-    """A route without targets: the version before it stays in force, by which uploads wait for more."""
-    with edited_routes(scene.here, {"routes": [{"name": "broken"}]}):
+    """Sets a route without targets. The previous version, with a threshold, stays in force."""
+    with edited_settings(scene.here, {"routes": [{"name": "broken"}]}):
         for number in range(5):
             assert scene.posts() == []
             scene.give_feedback(f"{number}.csv", alerts(number))
@@ -221,7 +220,7 @@ def test_every_metric_of_the_dashboard_is_emitted(here: Installation, emitted: E
     assert [metric for metric in named if not _is_emitted(metric, here, emitted)] == []
 
 
-def test_the_documentation_has_what_is_emitted_and_nothing_else(emitted: Emitted) -> None:
+def test_documented_metrics_are_exactly_the_emitted_ones(emitted: Emitted) -> None:
     dimensions: dict[str, set[str]] = defaultdict(set)
     for metric in emitted.units:
         dimensions[metric.name] |= {f"by {name.removesuffix('_id')}" for name, _ in metric.dimensions}
@@ -230,6 +229,7 @@ def test_the_documentation_has_what_is_emitted_and_nothing_else(emitted: Emitted
         for names, meaning in table(section("What it emits"), "metric")
         for name in re.findall(r"`(\w+)`", names)
     }
+
     assert documented == {name: sorted(by - {"by service"}) for name, by in dimensions.items()}
 
 
@@ -270,7 +270,7 @@ def _widgets(here: Installation) -> list[dict[str, Any]]:
 
 
 def _searched(expression: str) -> Metric:
-    """A metric that a SEARCH finds, for the job of these tests and a reason where it leaves these open."""
+    """The metric that a SEARCH expression finds for the job of these tests."""
     found = re.match(r"SEARCH\('\{([\w,]+)\} service=\"(.+)\" MetricName=\"(\w+)\"'", expression)
     assert found, expression
     namespace, *names = found[1].split(",")
@@ -294,7 +294,7 @@ def _is_emitted(metric: Metric, here: Installation, emitted: Emitted) -> bool:
 # --- Logs ------------------------------------------------------------------------------------------------
 
 
-def test_every_line_of_a_run_names_run_job_model_cause_and_execution(
+def test_every_log_line_of_a_run_names_run_job_model_cause_and_execution(
     here: Installation, emitted: Emitted
 ) -> None:
     stories = _stories(emitted)
@@ -304,7 +304,7 @@ def test_every_line_of_a_run_names_run_job_model_cause_and_execution(
         assert [line for line in lines if run_id not in line["execution"]] == []
 
 
-def test_a_run_s_lines_tell_what_caused_it_and_how_it_ended(emitted: Emitted) -> None:
+def test_log_of_a_run_states_its_cause_and_outcome(emitted: Emitted) -> None:
     story = next(lines for lines in _stories(emitted).values() if any(line.get("verdict") for line in lines))
     assert story[0]["message"] == "run started"
     assert story[0]["updates"]["updates"] >= 1
@@ -320,18 +320,18 @@ def _stories(emitted: Emitted) -> dict[str, list[dict[str, Any]]]:
     return {run: lines for run, lines in stories.items() if lines[0]["message"] == "run started"}
 
 
-def test_every_line_of_a_check_is_of_a_run(here: Installation) -> None:
+def test_every_log_line_of_a_check_names_its_run(here: Installation) -> None:
     records = [r for r in here.cloud.log_records("CheckStatusFunction") if "message" in r]
     assert records
     assert [r for r in records if "run_id" not in r or "execution" not in r] == []
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_a_saved_query_names_what_is_in_the_logs(emitted: Emitted, name: str) -> None:
+def test_saved_query_uses_only_fields_that_are_logged(emitted: Emitted, name: str) -> None:
     _assert_in_the_logs(resource(name)["QueryString"], emitted)
 
 
-def test_the_queries_of_the_dashboard_name_what_is_in_the_logs(here: Installation, emitted: Emitted) -> None:
+def test_dashboard_queries_use_only_fields_that_are_logged(here: Installation, emitted: Emitted) -> None:
     queries = [w["properties"]["query"] for w in _widgets(here) if w["type"] == "log"]
     assert queries
     for query in queries:
@@ -342,11 +342,11 @@ WORDS = {
     *("fields", "filter", "sort", "limit", "stats", "by", "as", "or", "and", "in", "like", "asc", "desc"),
     *("coalesce", "count", "max", "SOURCE"),
 }
-"""Of the query language."""
+"""Words of the query language."""
 
 
 def _fields(line: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    """The names of a line's fields as Logs Insights finds them, those within others after a dot."""
+    """The names of a line's fields as Logs Insights shows them, nested ones with a dot."""
     for name, value in line.items():
         yield prefix + name
         if isinstance(value, dict):
@@ -354,7 +354,7 @@ def _fields(line: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _assert_in_the_logs(query: str, emitted: Emitted) -> None:
-    """Every field is one of a log line's, and what it is compared with is one of its values."""
+    """Asserts that log lines have every field of the query, with the values it compares them with."""
     query = re.sub(r"^#.*$|'[^']*'", "", query, flags=re.MULTILINE)
     compared = re.findall(r"([\w.]+) (?:=|in) (\"[^\"]*\"|\[[^\]]*\])", query)
     aliases = set(re.findall(r" as (\w+)", query))

@@ -341,7 +341,7 @@ def test_the_deployed_routes_tell_what_a_key_leads_to(stack: Stack) -> None:
 
 @contextmanager
 def routes(stack: Stack, document: object) -> Iterator[None]:
-    ssm, name = stack.client("ssm"), stack.output("RoutesParameter")
+    ssm, name = stack.client("ssm"), stack.output("SettingsParameter")
     before = ssm.get_parameter(Name=name)["Parameter"]["Value"]
     ssm.put_parameter(Name=name, Value=json.dumps(document), Overwrite=True)
     yield
@@ -438,7 +438,7 @@ WRONG: Mapping[str, tuple[Callable[[Stack], AbstractContextManager[None]], Seque
         ("✗ scopes", f"The key lacks {RECOMPUTE_SCOPE}. To do: Create a key"),
     ),
     "no way to the platform": (no_answers, ("✗ platform", "Is http://127.0.0.1:", " right")),
-    "routes": (lambda stack: routes(stack, HALF), ("✗ routes", "route 'half'", "SSM parameter")),
+    "routes": (lambda stack: routes(stack, HALF), ("✗ settings", "routes[0].targets", "SSM parameter")),
     "targets": (
         lambda stack: routes(stack, GONE),
         ("✗ targets", "job 'gone', active model: ", "To do: Correct the route"),
@@ -458,7 +458,7 @@ WRONG: Mapping[str, tuple[Callable[[Stack], AbstractContextManager[None]], Seque
     ),
     "schedule": (
         lambda stack: schedule_disabled(stack, "RecomputeSchedule"),
-        ("✗ schedule", "is DISABLED, not ENABLED"),
+        ("✗ schedule", "is DISABLED"),
     ),
 }
 """What may be wrong, by what makes it so, with what the doctor then says in one line."""

@@ -1,4 +1,4 @@
-"""A platform that is away while updates come, slots whose holders died, and spacing.
+"""Updates during an outage of the platform, slots of dead runs, and spacing.
 
 Nothing is given up: there are no dead letters, gauges tell meanwhile, and when the platform is back all of it
 is recomputed, the longest due first, with no more recomputes at once than there are slots.
@@ -13,24 +13,25 @@ import pytest
 from arcanna_metrics.protocol.ledger import Due
 from arcanna_metrics.times import from_iso
 from tests.e2e.alone import alone, own_installation
-from tests.e2e.scene import JOB, JOB_NAME, MODELS, Scene, dead_letters, emitted, eventually, sweep
+from tests.e2e.scene import JOB, JOB_NAME, MODELS, Scene, dead_letters, emitted, sweep
 from tests.e2e.steps import KILLED_AFTER, SLOT
 from tests.support.arcanna.alerts import InMemoryAlerts
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import Behaviour, Job, Recompute
 from tests.support.arcanna.server import ArcannaServer
 from tests.support.harness import Installation
+from tests.support.waiting import eventually
 
 SLOTS, SPACING, WAITING = 2, 5, 5
-"""Recomputes at once; seconds between two of a model; models that wait for the platform."""
+"""Concurrent runs, seconds between two runs of a model, and models that wait for the platform."""
 
-PARAMETERS = {"MaximumRecomputes": str(SLOTS), "MinimumIntervalSeconds": str(SPACING)}
+PACE = {"slots": SLOTS, "spacing_seconds": SPACING}
 AWAY = Fault("any", times=None, drop="close")
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What became of the updates."""
+    """What was observed."""
 
     between_runs: float  # seconds between two runs of a model that was updated twice
     fresh_after_deaths: bool  # of models whose slots were held by dead runs
@@ -47,7 +48,7 @@ class Seen:
 def _observe() -> Seen:
     jobs = {JOB: Job(JOB_NAME, MODELS[: 5 + WAITING])}
     platform = ArcannaServer(jobs, InMemoryAlerts(), behaviour=Behaviour(duration=1.0))
-    with platform as arcanna, own_installation("outages", arcanna, PARAMETERS, minute=None) as here:
+    with platform as arcanna, own_installation("outages", arcanna, pace=PACE, minute=None) as here:
         scenes = [Scene(here, model) for model in MODELS[: 5 + WAITING]]
         between_runs = _space(scenes[0])
         fresh_after_deaths = _die_with_the_slots(scenes[1:3], scenes[3:5])
@@ -77,7 +78,7 @@ def _observe() -> Seen:
 
 
 def _space(scene: Scene) -> float:
-    """Updates a model twice; the seconds between the beginnings of its runs."""
+    """Updates a model twice. Returns the seconds between the starts of its runs."""
     for count in (1, 2):
         scene.invoke()
         _sweep_until(scene.here, "the run", lambda n=count: len(scene.entry().history) == n)  # type: ignore[misc]
@@ -86,7 +87,7 @@ def _space(scene: Scene) -> float:
 
 
 def _die_with_the_slots(dying: list[Scene], others: list[Scene]) -> bool:
-    """Whether everything gets fresh although all slots are taken by runs that died."""
+    """Whether all models become fresh although dead runs hold all slots."""
     for scene in dying:
         fault = SLOT.meets(KILLED_AFTER, scene)
         scene.try_to_invoke()
@@ -101,7 +102,7 @@ def _die_with_the_slots(dying: list[Scene], others: list[Scene]) -> bool:
 
 
 def _all_due(scenes: list[Scene]) -> list[Due]:
-    """What is due, the longest first, once nobody looks any more and all are due."""
+    """The due targets, longest due first, once the queue is empty and all targets are due."""
     here = scenes[0].here
     eventually("an empty queue", lambda: not here.cloud.messages("UpdatesQueue"))
 
@@ -142,25 +143,25 @@ def test_two_runs_of_a_model_are_spaced(seen: Seen) -> None:
     assert seen.between_runs >= SPACING
 
 
-def test_slots_of_dead_runs_get_free(seen: Seen) -> None:
+def test_slots_of_dead_runs_become_free(seen: Seen) -> None:
     assert seen.fresh_after_deaths
 
 
-def test_while_the_platform_is_away_updates_wait_and_gauges_tell(seen: Seen) -> None:
+def test_updates_wait_and_gauges_rise_during_an_outage(seen: Seen) -> None:
     assert seen.letters == []
     assert seen.posts == 0
     assert seen.most_due > 1
     assert seen.oldest >= 1
 
 
-def test_when_the_platform_is_back_everything_is_recomputed_within_the_slots(seen: Seen) -> None:
+def test_everything_is_recomputed_within_the_slots_after_an_outage(seen: Seen) -> None:
     assert seen.fresh
     assert sorted(seen.started) == sorted(seen.due)
     assert len(seen.due) == WAITING
     assert seen.at_once <= SLOTS
 
 
-def test_when_the_platform_is_back_what_is_due_for_longest_comes_first(seen: Seen) -> None:
+def test_longest_due_is_recomputed_first_after_an_outage(seen: Seen) -> None:
     # Two slots that get free at once may be taken in either order.
     places = [abs(seen.started.index(model) - place) for place, model in enumerate(seen.due)]
     assert max(places) < SLOTS

@@ -1,4 +1,4 @@
-"""What people and pipelines are told of a run: outcome events, notifications, the ledger, a metric."""
+"""What people and pipelines learn about a run: outcome events, notifications, the ledger, a metric."""
 
 import pytest
 import yaml
@@ -17,7 +17,7 @@ MISSES_ESCALATIONS = {**GOOD, "Escalate": 0.4}
 
 @pytest.fixture(scope="module")
 def gate(here: Installation) -> Mailbox:
-    """The README's rule of a deployment gate."""
+    """The documented rule of a deployment gate."""
     _, _, example = section("Gate a deployment").partition("```yaml\n")
     rule = yaml.safe_load(example.partition("```")[0])
     return Mailbox(here, "gate").with_events(rule["EventPattern"])
@@ -34,11 +34,11 @@ def notifications(here: Installation) -> Mailbox:
 
 
 def upload(scene: Scene, number: int, accuracy: dict[str, float]) -> None:
-    """Labels for the same 600 alerts, anew."""
+    """New labels for the same 600 alerts."""
     scene.upload(f"{number}.csv", labelled_alerts(600, accuracy, seed=1))
 
 
-def test_a_model_that_misses_escalations_is_told_of_by_every_way(
+def test_regression_in_escalations_is_announced_by_event_and_notification(
     scene: Scene, events: Mailbox, notifications: Mailbox
 ) -> None:
     upload(scene, 1, GOOD)
@@ -78,15 +78,13 @@ def test_a_model_that_misses_escalations_is_told_of_by_every_way(
     assert history[-1]["scores"]["overall_accuracy"] == completed["after"]["overall_accuracy"]
     verdicts = {
         line["run_id"]: line["verdict"]
-        for line in scene.here.log_entries(CHECK)
+        for line in scene.here.cloud.log_records(CHECK)
         if line.get("model_id") == scene.model and line["message"] == "model judged"
     }
     assert [verdicts[past["run_id"]] for past in history] == ["not_judged", "regressed"]
 
 
-def test_a_deployment_gate_opens_for_a_model_that_is_good_again_and_not_for_one_that_stays_bad(
-    scene: Scene, gate: Mailbox
-) -> None:
+def test_deployment_gate_opens_only_when_the_model_is_good_again(scene: Scene, gate: Mailbox) -> None:
     for number, accuracy in enumerate((GOOD, MISSES_ESCALATIONS, MISSES_ESCALATIONS, GOOD), 1):
         upload(scene, number, accuracy)
         runs = scene.ended(number)
@@ -96,7 +94,7 @@ def test_a_deployment_gate_opens_for_a_model_that_is_good_again_and_not_for_one_
     assert opened["detail"]["verdict"] in ("unchanged", "improved")
 
 
-def test_a_failed_run_is_told_of_and_remembered_beside_the_history(
+def test_failed_run_is_announced_and_kept_apart_from_the_history(
     scene: Scene, events: Mailbox, notifications: Mailbox
 ) -> None:
     upload(scene, 1, GOOD)

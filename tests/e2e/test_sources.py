@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.scene import TRIGGER, Scene, alerts, eventually, in_queue
+from tests.e2e.scene import TRIGGER, Scene, alerts, in_queue
 from tests.support.harness import Installation
+from tests.support.waiting import eventually
 
 Connect = Callable[[Installation, str], dict[str, Any]]
-"""Connects a bucket of that name with the stack; the notification configuration to put on the bucket."""
+"""Connects a bucket with the stack. Returns the notification configuration for the bucket."""
 
 EVENTS = {"Events": ["s3:ObjectCreated:*"]}
 
@@ -49,7 +50,7 @@ def directly(here: Installation, name: str) -> dict[str, Any]:
 
 
 def connected(here: Installation, connect: Connect) -> str:
-    """A new bucket of a customer's, whose notifications come that way; its name."""
+    """Creates a customer's bucket whose notifications come that way. Returns its name."""
     s3, name = here.cloud.client("s3"), f"customer-{connect.__name__.replace('_', '-')}"
     s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     s3.put_bucket_notification_configuration(Bucket=name, NotificationConfiguration=connect(here, name))
@@ -57,7 +58,7 @@ def connected(here: Installation, connect: Connect) -> str:
 
 
 @pytest.mark.parametrize("connect", [by_queue, by_topic, by_raw_topic, directly])
-def test_an_upload_to_a_bucket_that_was_connected_leads_to_a_recompute(
+def test_upload_to_a_connected_bucket_leads_to_a_recompute(
     here: Installation, scene: Scene, connect: Connect
 ) -> None:
     bucket = connected(here, connect)
@@ -83,7 +84,7 @@ def by_topic_alone(here: Installation, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("connect", [by_queue_alone, by_topic_alone])
-def test_that_a_bucket_was_connected_is_no_update_and_no_dead_letter(
+def test_s3_test_event_of_a_connected_bucket_is_neither_update_nor_dead_letter(
     here: Installation, connect: Connect
 ) -> None:
     before = len(here.cloud.executions())

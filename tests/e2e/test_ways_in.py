@@ -1,11 +1,11 @@
-"""Every way in which training data changes leads to as many recomputes as it is worth."""
+"""Thresholds, schedules and active models lead to exactly the recomputes that they call for."""
 
 import time
 
-from tests.e2e.conftest import NewScene
-from tests.e2e.scene import OTHER_JOB, OTHER_MODELS, Scene, alerts, edited_routes, eventually
+from tests.e2e.scene import OTHER_JOB, OTHER_MODELS, NewScene, Scene, alerts, edited_settings
 from tests.support.arcanna.platform import FOR_EVER, SHORT
 from tests.support.harness import ROUTES, Installation
+from tests.support.waiting import eventually
 
 
 def test_feedback_below_the_threshold_waits_until_it_is_enough(scene: Scene) -> None:
@@ -22,33 +22,35 @@ def test_feedback_below_the_threshold_waits_until_it_is_enough(scene: Scene) -> 
     assert scene.entry().batch == ()
 
 
-def test_a_large_object_reaches_the_threshold_alone(scene: Scene) -> None:
+def test_object_as_large_as_the_threshold_leads_to_a_recompute(scene: Scene) -> None:
     scene.give_feedback("large.csv", " " * 100_000)
     (execution,) = scene.ended(1)
     assert execution["run"]["cause"]["updates"] == 1
 
 
-def test_feedback_that_stays_below_the_threshold_is_recomputed_after_its_longest_wait(scene: Scene) -> None:
-    (feedback,) = (route for route in ROUTES["routes"] if route["name"] == "feedback")
+def test_feedback_below_the_threshold_is_recomputed_after_the_longest_wait(scene: Scene) -> None:
+    (feedback,) = (route for route in ROUTES if route["name"] == "feedback")
     impatient = {**feedback, "threshold": {"objects": 5, "max_wait_seconds": 4}}
-    with edited_routes(scene.here, {"routes": [impatient]}):
+    with edited_settings(scene.here, {"routes": [impatient]}):
         uploaded = time.time()
         scene.give_feedback("0.csv")
         scene.ended(1)
     (posted,) = scene.posts()
+
     assert posted - uploaded >= 3  # the event's time has whole seconds
 
 
-def test_an_update_takes_along_the_feedback_that_waits(scene: Scene) -> None:
+def test_update_is_recomputed_together_with_waiting_feedback(scene: Scene) -> None:
     scene.give_feedback("0.csv")
     scene.until("the element", lambda entry: entry.batch)
     scene.upload("alerts.csv", alerts(2))
     scene.ended(1)
     scene.until_rest()
+
     assert len(scene.posts()) == 1
 
 
-def test_a_wish_has_stale_metrics_recomputed_and_leaves_fresh_ones(new_scene: NewScene) -> None:
+def test_schedule_recomputes_stale_metrics_and_not_fresh_ones(new_scene: NewScene) -> None:
     fresh, stale = new_scene(), new_scene()
     fresh.upload()
     fresh.ended(1)
@@ -57,19 +59,21 @@ def test_a_wish_has_stale_metrics_recomputed_and_leaves_fresh_ones(new_scene: Ne
     stale.ended(1)
     for scene in (fresh, stale):
         scene.until_rest()
+
     assert (len(fresh.posts()), len(stale.posts())) == (1, 1)
 
 
-def test_a_wish_is_satisfied_by_somebody_elses_recompute(scene: Scene) -> None:
+def test_schedule_is_satisfied_by_somebody_elses_recompute(scene: Scene) -> None:
     scene.recompute_by_somebody_else()
     eventually("its end", lambda: scene.recomputes()[0].state == "completed")
     scene.request(older_than_seconds=3600)
     eventually("a look at the metrics", lambda: scene.requests("metrics"))
     scene.until_rest()
+
     assert scene.posts() == []
 
 
-def test_an_active_model_that_is_swapped_during_its_run_leads_to_a_run_of_the_new_one(
+def test_active_model_replaced_during_its_run_leads_to_a_run_of_the_new_one(
     here: Installation,
 ) -> None:
     before, after = (

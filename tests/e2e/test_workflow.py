@@ -1,4 +1,4 @@
-"""Every state and every transition of the workflow, taken at least once: the execution histories show it.
+"""Executions take every state and every transition of the workflow at least once.
 
 The executions are started by hand, each on a model of its own and with the fault that leads its way, all at
 once. That includes what a healthy system never does.
@@ -17,12 +17,12 @@ import pytest
 from arcanna_metrics.protocol.transitions import claim
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.start import cause_of, failed_check, first_check, new_run
-from tests.e2e.conftest import NewScene
-from tests.e2e.scene import Scene, eventually
+from tests.e2e.scene import NewScene, Scene
 from tests.e2e.steps import HOLD, INVOKE_CHECK, NOTIFY, PUBLISH, RELEASE, Step, refused
 from tests.support.deployment import workflow
 from tests.support.harness import Installation
 from tests.support.local_cloud import ApiFault
+from tests.support.waiting import eventually
 
 HELD = ["Hold", "IsHeld", "Judge"]
 CHECKED = ["Wait", "CheckStatus"]
@@ -32,7 +32,7 @@ NOTIFIED = ["Publish", "IsNotified", "Notify", *RELEASED]
 
 @dataclass(frozen=True)
 class Way:
-    """How an execution is led, and the states that it must take.
+    """How an execution is driven, and the states that it must pass.
 
     Its recompute completes, or its run has `failed` before. The step that is `broken` fails at every try.
     """
@@ -63,7 +63,7 @@ WAYS = {
 
 @dataclass(frozen=True)
 class Taken:
-    """An execution that has ended: how, and by which states."""
+    """An ended execution and the states that it passed."""
 
     scene: Scene
     execution: dict[str, Any]
@@ -126,7 +126,7 @@ def _states(history: list[dict[str, Any]]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_the_execution_takes_its_way(taken: dict[str, Taken], name: str) -> None:
+def test_execution_passes_the_expected_states(taken: dict[str, Taken], name: str) -> None:
     way, found = WAYS[name], taken[name]
 
     assert found.states == way.states
@@ -134,7 +134,7 @@ def test_the_execution_takes_its_way(taken: dict[str, Taken], name: str) -> None
     assert found.execution.get("error") == way.error
 
 
-def test_every_transition_is_taken(taken: dict[str, Taken]) -> None:
+def test_every_transition_of_the_workflow_is_taken(taken: dict[str, Taken]) -> None:
     seen = {pair for found in taken.values() for pair in zip(found.states, found.states[1:], strict=False)}
 
     assert set(_transitions(workflow())) - seen == set()
@@ -150,17 +150,17 @@ def _transitions(definition: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name", [name for name, way in WAYS.items() if "Conclude" in way.states])
-def test_the_target_is_free_at_the_end(taken: dict[str, Taken], name: str) -> None:
+def test_target_is_free_after_the_execution(taken: dict[str, Taken], name: str) -> None:
     assert taken[name].scene.entry().run_id is None
 
 
-def test_a_target_that_was_not_released_is_released_by_another_execution(taken: dict[str, Taken]) -> None:
+def test_unreleased_target_is_released_by_another_execution(taken: dict[str, Taken]) -> None:
     scene = taken["not released"].scene
     scene.until("the release", lambda entry: entry.run_id is None)
     assert scene.last_failure()["reason"] == "because"
 
 
-def test_a_run_that_was_not_checked_leaves_its_target_due(taken: dict[str, Taken]) -> None:
+def test_unchecked_run_leaves_its_target_due(taken: dict[str, Taken]) -> None:
     scene = taken["check not called"].scene
     assert (scene.entry().fresh_as_of, scene.entry().failed_as_of) == (None, None)
     assert scene.last_failure()["reason"] == "NotChecked"

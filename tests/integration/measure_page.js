@@ -3,7 +3,7 @@
   const SLACK = 1.5; // pixels: lines of text are a little higher than their letters
 
   const isShown = (element) =>
-    element.checkVisibility({ checkVisibilityCSS: true }) && !element.closest("title, style, head");
+    element.checkVisibility({ checkVisibilityCSS: true }) && !element.closest("title, style, head, .unseen");
 
   // Every piece of text that is seen, line by line.
   const texts = [];

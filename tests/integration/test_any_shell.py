@@ -1,4 +1,4 @@
-"""The demo, the local stack and the tests run from any shell. An interrupt leaves one line, no process."""
+"""The demo and the local stack run from any shell. An interrupt leaves one line and no process."""
 
 import os
 import signal
@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from tests.support.deployment import ROOT
-from tests.support.harness import wait_for
 from tests.support.local_cloud.cloud import REGION
 from tests.support.local_cloud.packaging import package
-from tests.unit.test_environment import CLEAN, SHELL, python
+from tests.support.shell import CLEAN, SHELL
+from tests.support.waiting import eventually
 
 PATIENCE = 120
 
 
 def processes() -> dict[int, int]:
-    """The parent of each process that runs; of none where there is no /proc."""
+    """The parent of each running process, by process id. Empty where there is no /proc."""
     found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -30,7 +30,7 @@ def processes() -> dict[int, int]:
 
 
 def descendants(pid: int) -> set[int]:
-    """The processes that it has started, and those that these have."""
+    """The children of a process, and their children."""
     found, parents = {pid}, processes()
     while new := {child for child, parent in parents.items() if parent in found} - found:
         found |= new
@@ -41,7 +41,9 @@ def descendants(pid: int) -> set[int]:
     ("module", "name", "says"),
     [("tests.tools.demo", "demo", "recompute requested"), ("tests.tools.local", "interrupted", "aws s3 cp ")],
 )
-def test_it_runs_from_any_shell_and_ends_at_once(module: str, name: str, says: str) -> None:
+def test_command_runs_from_any_shell_and_stops_at_once_on_interrupt(
+    module: str, name: str, says: str
+) -> None:
     # The build downloads packages, which it could not by the proxies of that shell.
     given = {"ArcannaBaseUrl": "https://arcanna.example"}
     package(ROOT / "template.yaml", given, REGION, ROOT / "build" / name / "artifacts")
@@ -63,10 +65,4 @@ def test_it_runs_from_any_shell_and_ends_at_once(module: str, name: str, says: s
         finally:
             process.kill()
     assert (process.returncode, err) == (130, "Stopped.\n")
-    wait_for("the end of all that it has started", lambda: not started & processes().keys())
-
-
-def test_tests_run_from_any_shell() -> None:
-    assert " passed" in python(
-        "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit/test_timestamps.py"
-    )
+    eventually("the end of all that it has started", lambda: not started & processes().keys())

@@ -1,6 +1,7 @@
-"""What is deployed is small, starts from byte code, and loads nothing that it does not need."""
+"""The deployed code is small, starts from bytecode, and loads only what it needs."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -16,12 +17,12 @@ from tests.tools.benchmarks.artefacts import Artefact, built
 RUNTIME = template()["Globals"]["Function"]["Runtime"]
 TAG = f"cpython-{RUNTIME.removeprefix('python').replace('.', '')}"
 UNCHECKED = b"\x01\x00\x00\x00"
-"""The flags of a .pyc that is used without a look at its source (PEP 552)."""
+"""The flags of a .pyc that is used without checking its source (PEP 552)."""
 MEBIBYTE = 2**20
 
 
 def has_runtime() -> bool:
-    """Whether the build finds a Python of the Lambda runtime's version, by its Makefiles' own test."""
+    """Whether the build finds a Python of the Lambda runtime's version, as the layers' Makefiles test it."""
     version = {**os.environ, "PYENV_VERSION": RUNTIME.removeprefix("python")}
     asked = ["sh", "-c", f"{RUNTIME} -V"]  # pyenv's stand-in may be there and yet have nothing to run
     return not subprocess.run(asked, env=version, capture_output=True).returncode  # noqa: S603
@@ -32,12 +33,12 @@ def artefacts() -> Mapping[str, Artefact]:
     return built()
 
 
-def test_all_that_is_deployed_has_at_most_4_mebibytes(artefacts: Mapping[str, Artefact]) -> None:
+def test_deployed_code_has_at_most_4_mebibytes(artefacts: Mapping[str, Artefact]) -> None:
     assert sum(artefact.archive.stat().st_size for artefact in artefacts.values()) <= 4 * MEBIBYTE
 
 
 @pytest.mark.skipif(not has_runtime(), reason=f"no {RUNTIME} here, so it is built without byte code")
-def test_every_module_has_byte_code_for_the_runtime_that_names_no_path_of_this_machine(
+def test_bytecode_is_for_the_runtime_and_names_no_local_path(
     artefacts: Mapping[str, Artefact],
 ) -> None:
     for artefact in artefacts.values():
@@ -49,11 +50,11 @@ def test_every_module_has_byte_code_for_the_runtime_that_names_no_path_of_this_m
             assert str(PROJECT).encode() not in compiled
 
 
-def test_nothing_of_it_is_compiled_for_one_processor(artefacts: Mapping[str, Artefact]) -> None:
+def test_no_package_is_compiled_for_one_processor(artefacts: Mapping[str, Artefact]) -> None:
     assert not [path for artefact in artefacts.values() for path in artefact.folder.rglob("*.so")]
 
 
-def test_every_package_brings_its_licence(artefacts: Mapping[str, Artefact]) -> None:
+def test_every_package_has_its_licence(artefacts: Mapping[str, Artefact]) -> None:
     packages = list(artefacts["DependenciesLayer"].folder.glob("python/*.dist-info"))
     assert packages
     assert not [p.name for p in packages if not any(p.rglob("LICENSE*"))]
@@ -78,7 +79,9 @@ def test_openssl_finds_every_public_ca_in_the_folder_made_of_them(artefacts: Map
     assert said.stdout.count(": OK") == len(files)
 
 
-def test_a_check_does_not_load_boto3(artefacts: Mapping[str, Artefact], tmp_path: Path) -> None:
+def test_check_status_loads_neither_boto3_nor_settings(
+    artefacts: Mapping[str, Artefact], tmp_path: Path
+) -> None:
     layers = [artefacts[name].folder / "python" for name in ("DependenciesLayer", "ArcannaMetricsLayer")]
     path = os.pathsep.join(map(str, [artefacts["CheckStatusFunction"].folder, *layers]))
     loaded = subprocess.run(  # noqa: S603 - the function as it is built
@@ -104,5 +107,8 @@ def test_a_check_does_not_load_boto3(artefacts: Mapping[str, Artefact], tmp_path
         capture_output=True,
         text=True,
     ).stdout.split()
+
     assert "httpx" in loaded
     assert not {"boto3", "botocore.session"} & set(loaded)  # botocore alone is empty: Powertools looks for it
+    assert "arcanna_metrics.environment" in loaded
+    assert not [name for name in loaded if re.match(r"arcanna_metrics\.(settings|intake)", name)]

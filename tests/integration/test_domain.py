@@ -10,10 +10,10 @@ import pytest
 from arcanna_metrics.errors import PlatformUnavailable, Unauthorised
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.times import to_iso
-from tests.integration.conftest import OTHER_MODEL, Functions
+from tests.integration.functions import Functions
 from tests.support.arcanna import API_KEY, ArcannaServer, Behaviour, Fault, KeyInfo
-from tests.support.arcanna.platform import FOR_EVER
 from tests.support.doubles import MODEL, TARGET, Logs, Stack
+from tests.support.waiting import eventually
 
 BY_PATH = {
     "routes": [
@@ -33,11 +33,11 @@ ASKS_FOR_NOTHING = {
     "scheduled-event.json",
     "sweep.json",
 }
-"""Samples that lead to no run where the ledger knows nothing yet."""
+"""Samples that start no run if the ledger is empty."""
 
 
 def details(event: dict[str, Any]) -> dict[str, Any]:
-    """What an outcome event says."""
+    """The detail of an outcome event."""
     return dict(json.loads(event["Detail"]))
 
 
@@ -50,15 +50,19 @@ def only_execution(stack: Stack) -> dict[str, Any]:
     return data
 
 
-def follow(functions: Functions, data: dict[str, Any], seconds: float = 30.0) -> dict[str, Any]:
-    """Checks until the run has ended, without the waits in between."""
-    deadline = time.monotonic() + seconds
-    while (data := functions.check(data))["check"]["status"] == "running":
-        assert time.monotonic() < deadline, f"the run does not end: {data['check']}"
+def follow(functions: Functions, data: dict[str, Any]) -> dict[str, Any]:
+    """Checks the run until it has ended, sooner than the workflow would. Returns the workflow's data."""
+
+    def ended() -> bool:
+        nonlocal data
+        data = functions.check(data)
+        return bool(data["check"]["status"] != "running")
+
+    eventually("the run's end", ended)
     return data
 
 
-def test_an_update_is_followed_to_its_proven_end(
+def test_update_is_followed_to_its_proven_end(
     functions: Functions, stack: Stack, platform: ArcannaServer
 ) -> None:
     (recorded,) = functions.trigger(request())["recorded"]
@@ -82,11 +86,11 @@ def test_an_update_is_followed_to_its_proven_end(
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in Path("events").glob("*.json")))
-def test_a_sample_can_be_invoked_with_as_it_is(
+def test_sample_event_can_be_sent_unchanged(
     functions: Functions, stack: Stack, platform: ArcannaServer, name: str
 ) -> None:
-    """What `sam local invoke -e` and `sam remote invoke --event-file` hand to the function."""
-    stack.set_routes(BY_PATH)
+    """`sam local invoke -e` and `sam remote invoke --event-file` send the file as the function's event."""
+    stack.write_settings(BY_PATH)
     answer = functions.trigger(json.loads(Path("events", name).read_text()))
     runs = [data["run"]["model_id"] for data in stack.executions().values()]
     if name == "sqs-batch.json":
@@ -94,10 +98,11 @@ def test_a_sample_can_be_invoked_with_as_it_is(
         assert [reason for _, reason, _ in stack.dead_letters()] == ["BadInput"]
     else:
         assert [bool(recorded["run_id"]) for recorded in answer["recorded"]] == [True] * len(runs)
+
     assert runs == ([] if name in ASKS_FOR_NOTHING else [MODEL.model_id])
 
 
-def test_a_second_recompute_has_the_first_for_its_baseline(
+def test_second_recompute_has_the_first_as_its_baseline(
     functions: Functions, stack: Stack, platform: ArcannaServer
 ) -> None:
     functions.trigger(request())
@@ -111,21 +116,8 @@ def test_a_second_recompute_has_the_first_for_its_baseline(
     assert follow(functions, second)["check"]["status"] == "completed"
 
 
-def test_a_recompute_that_stays_queued_is_not_completed(
-    functions: Functions, stack: Stack, platform: ArcannaServer
-) -> None:
-    platform.set_behaviour(Behaviour(never_starts=True))
-    functions.trigger(request())
-    data = only_execution(stack)
-    for polls in range(1, 6):
-        data = functions.check(data)
-        assert (data["check"]["status"], data["check"]["polls"]) == ("running", polls)
-    platform.set_behaviour(Behaviour())
-    assert follow(functions, data)["check"]["status"] == "completed"
-
-
 @pytest.mark.parametrize("behaviour", [Behaviour(timestamp_lag=0.2), Behaviour(flag_lag=0.2)])
-def test_flag_and_timestamp_may_change_apart(
+def test_run_completes_although_flag_and_timestamp_change_apart(
     functions: Functions, stack: Stack, platform: ArcannaServer, behaviour: Behaviour
 ) -> None:
     platform.set_behaviour(behaviour)
@@ -133,69 +125,7 @@ def test_flag_and_timestamp_may_change_apart(
     assert follow(functions, only_execution(stack))["check"]["status"] == "completed"
 
 
-def test_a_failed_recompute_is_no_completion(
-    functions: Functions, stack: Stack, platform: ArcannaServer
-) -> None:
-    platform.set_behaviour(Behaviour(fails=True, looks=1))
-    functions.trigger(request())
-    data = only_execution(stack)
-    deadline = time.monotonic() + 10
-    while platform.recomputes(MODEL.model_id)[-1].state != "failed":
-        data = functions.check(data)
-        assert time.monotonic() < deadline
-    assert functions.check(data)["check"]["status"] == "running"  # until it is confirmed
-
-
-def test_a_batch_of_uploads_is_one_run_of_each_model(
-    functions: Functions, stack: Stack, platform: ArcannaServer
-) -> None:
-    stack.set_routes(BY_PATH)
-    keys = [f"training-data/1234/{m}/{n}.csv" for n in range(20) for m in (MODEL.model_id, OTHER_MODEL)]
-    uploads = [
-        json.dumps(
-            {
-                "source": "aws.s3",
-                "detail-type": "Object Created",
-                "time": to_iso(time.time() - 60),
-                "detail": {"bucket": {"name": "bucket"}, "object": {"key": key}},
-            }
-        )
-        for key in keys
-    ]
-    before = len(platform.recomputes())
-    assert functions.batch(*uploads, "garbage", sent_at=time.time()) == []
-    runs = [data["run"] for data in stack.executions().values()]
-    assert {run["model_id"]: run["cause"]["updates"] for run in runs} == {
-        MODEL.model_id: 20,
-        OTHER_MODEL: 20,
-    }
-    assert len(platform.recomputes()) == before + 2
-    assert [reason for _, reason, _ in stack.dead_letters()] == ["BadInput"]
-
-
-def test_a_job_by_name_gets_its_active_model(
-    functions: Functions, stack: Stack, platform: ArcannaServer
-) -> None:
-    platform.set_active_model(1234, OTHER_MODEL)
-    functions.trigger(request(job_id="security-alerts", model_id=None))
-    assert platform.recomputes()[-1].model_id == OTHER_MODEL
-
-
-def test_somebody_else_s_recompute_is_waited_for(
-    functions: Functions, stack: Stack, platform: ArcannaServer, logs: Logs
-) -> None:
-    platform.set_behaviour(FOR_EVER)
-    platform.external_recompute(1234, MODEL.model_id)
-    deadline = time.monotonic() + 10
-    while platform.recomputes(MODEL.model_id)[-1].started_at is None:
-        assert time.monotonic() < deadline
-    (recorded,) = functions.trigger(request())["recorded"]
-    assert recorded["run_id"] is None
-    assert stack.entry().attempts == 1
-    assert "PlatformBusy" in [line.get("reason") for line in logs.lines]
-
-
-def test_a_check_without_an_answer_fails_by_its_name(
+def test_check_without_an_answer_raises_the_error_that_the_workflow_retries(
     functions: Functions, stack: Stack, platform: ArcannaServer
 ) -> None:
     functions.trigger(request())
@@ -206,19 +136,21 @@ def test_a_check_without_an_answer_fails_by_its_name(
     platform.add_fault(Fault(endpoint="metrics", status=401, body={"error": "Unauthorized"}))
     with pytest.raises(Unauthorised):
         functions.check(data)
+
     assert follow(functions, data)["check"]["status"] == "completed"
 
 
-def test_a_key_that_is_rotated_while_the_functions_run_heals(
+def test_rotated_key_is_read_again_by_running_functions(
     functions: Functions, stack: Stack, platform: ArcannaServer
 ) -> None:
     functions.trigger(request())
     platform.set_api_keys({"rotated-key": KeyInfo()})
     stack.secrets.put_secret_value(SecretId=stack.secret_arn, SecretString="rotated-key")
+
     assert follow(functions, only_execution(stack))["check"]["status"] == "completed"
 
 
-def test_a_key_in_a_json_secret_is_used_and_rotated_too(
+def test_key_in_a_json_secret_is_used_and_rotated(
     functions: Functions, stack: Stack, platform: ArcannaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ARCANNA_API_KEY_SECRET_FIELD", "management-key")
@@ -235,7 +167,7 @@ def test_a_key_in_a_json_secret_is_used_and_rotated_too(
     assert follow(functions, data)["check"]["status"] == "completed"
 
 
-def test_the_key_is_in_no_log_no_message_and_no_workflow_data(
+def test_api_key_is_in_no_log_message_or_workflow_data(
     functions: Functions,
     stack: Stack,
     platform: ArcannaServer,
@@ -254,11 +186,12 @@ def test_the_key_is_in_no_log_no_message_and_no_workflow_data(
         functions.check(data)
     written = [logs.stream.getvalue(), capsys.readouterr().out, str(raised.value)]
     kept = [stack.executions(), stack.entry().last_failure, stack.dead_letters(), data]
+
     assert "your key [API key] is bad" in written[0]
     assert API_KEY not in "".join(written) + json.dumps(kept)
 
 
-def test_every_line_of_a_check_names_the_run(functions: Functions, stack: Stack, logs: Logs) -> None:
+def test_every_log_line_of_a_check_names_its_run(functions: Functions, stack: Stack, logs: Logs) -> None:
     functions.trigger(request())
     data = {**only_execution(stack), "execution": "arn:execution"}
     written = len(logs.lines)

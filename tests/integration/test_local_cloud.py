@@ -19,17 +19,17 @@ from botocore.exceptions import ClientError
 from moto.dynamodb.models.table import Table
 from moto.stepfunctions.models import StateMachine
 
-from tests.support.harness import wait_for
-from tests.support.local_cloud import ApiFault, FunctionError, Incomplete, LocalCloud, ProcessDied, deaths
+from tests.integration.local_cloud_stack import TEMPLATE
+from tests.support.local_cloud import ApiFault, FunctionError, Incomplete, LocalCloud, ProcessDied
 from tests.support.local_cloud.cloud import PROJECT
 from tests.support.local_cloud.deployment import deploy
 from tests.support.local_cloud.event_sources import failed_messages, rate_in_minutes
 from tests.support.local_cloud.execution_environment import ExecutionEnvironment, Function
 from tests.support.local_cloud.log_streams import LogStreams
 from tests.support.local_cloud.packaging import Package, package
+from tests.support.waiting import deaths, eventually
 from tests.tools.install import Failed
 
-TEMPLATE = Path(__file__).parent / "local_cloud_stack" / "template.yaml"
 REGION = "eu-west-1"
 ONE_ATTEMPT = Config(retries={"total_max_attempts": 1})
 
@@ -53,17 +53,8 @@ def no_deaths() -> None:
     deaths.clear()
 
 
-def eventually(look: Callable[[], Any], seconds: float = 20) -> Any:
-    """The first answer of `look` that is not empty."""
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
-    return found
-
-
 def received(cloud: LocalCloud, queue: str, where: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The first message of a queue whose body is like that, waiting for it; those before it are deleted."""
+    """Waits for the first message whose body passes `where`. Deletes the messages before it."""
     sqs, url = cloud.client("sqs"), cloud.physical_id(queue)
 
     def look() -> dict[str, Any] | None:
@@ -74,7 +65,7 @@ def received(cloud: LocalCloud, queue: str, where: Callable[[dict[str, Any]], bo
                 return body
         return None
 
-    found: dict[str, Any] = eventually(look)
+    found: dict[str, Any] = eventually(f"a message in {queue}", look)
     return found
 
 
@@ -86,7 +77,7 @@ def send(cloud: LocalCloud, *orders: dict[str, Any]) -> None:
 
 
 def said(cloud: LocalCloud, what: str, name: str) -> list[float]:
-    """When the worker said of an order that it was in a "batch", or "done"."""
+    """When the worker logged that an order was in a "batch" or was "done" (epoch seconds)."""
     return [record["at"] for record in cloud.log_records("Worker") if name in record.get(what, ())]
 
 
@@ -101,7 +92,7 @@ def run(cloud: LocalCloud, **given: Any) -> str:
 
 
 def end_of(cloud: LocalCloud, execution_arn: str) -> dict[str, Any]:
-    """The detail of the event that tells of an execution's end."""
+    """The detail of the event about an execution's end."""
     event = received(cloud, "Events", lambda e: e.get("detail", {}).get("executionArn") == execution_arn)
     assert event["detail-type"] == "Step Functions Execution Status Change"
     detail: dict[str, Any] = event["detail"]
@@ -111,19 +102,19 @@ def end_of(cloud: LocalCloud, execution_arn: str) -> dict[str, Any]:
 # --- Deploying ----------------------------------------------------------------------------------------
 
 
-def test_the_stack_has_its_outputs_and_not_what_its_conditions_exclude(cloud: LocalCloud) -> None:
+def test_stack_has_its_outputs_without_excluded_resources(cloud: LocalCloud) -> None:
     assert cloud.outputs == {"Bucket": cloud.physical_id("Bucket"), "EventsUrl": cloud.physical_id("Events")}
     stacks = cloud.client("cloudformation").describe_stacks()["Stacks"]
     assert [stack["StackStatus"] for stack in stacks] == ["CREATE_COMPLETE"]
 
 
-def test_a_resource_has_the_name_that_the_template_gives_it(cloud: LocalCloud) -> None:
+def test_resource_has_the_name_that_the_template_gives_it(cloud: LocalCloud) -> None:
     stack = cloud.client("cloudformation").describe_stacks()["Stacks"][0]["StackId"]
     name = cloud.physical_id("Workflow").rpartition(":")[2]
     assert name == f"named-{stack.rpartition('/')[2].partition('-')[0]}"
 
 
-def test_what_has_not_changed_is_not_built_again(
+def test_unchanged_code_is_not_built_again(
     cloud: LocalCloud, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/no/make/here")
@@ -132,7 +123,7 @@ def test_what_has_not_changed_is_not_built_again(
         package(TEMPLATE, {}, REGION, directory / "other")
 
 
-def test_only_one_cloud_can_be_up_at_a_time(cloud: LocalCloud, directory: Path) -> None:
+def test_second_cloud_in_one_process_is_refused(cloud: LocalCloud, directory: Path) -> None:
     with pytest.raises(RuntimeError, match="another"), LocalCloud({}, directory, TEMPLATE):
         pass
     assert cloud.client("sqs").list_queues()["QueueUrls"]
@@ -169,7 +160,7 @@ def test_only_one_cloud_can_be_up_at_a_time(cloud: LocalCloud, directory: Path) 
         ),
     ],
 )
-def test_a_template_of_which_something_would_have_no_effect_is_refused(
+def test_template_with_unsupported_properties_is_refused(
     cloud: LocalCloud, resource: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(Incomplete, match=named):
@@ -184,7 +175,7 @@ def test_a_template_of_which_something_would_have_no_effect_is_refused(
         ({"Colour": "red"}, "no parameters .*Colour"),
     ],
 )
-def test_a_parameter_that_cloudformation_would_refuse_is_refused(
+def test_parameter_that_cloudformation_refuses_is_refused(
     cloud: LocalCloud, directory: Path, parameters: dict[str, str], problem: str
 ) -> None:
     packaged = package(TEMPLATE, parameters, REGION, directory / "artifacts")
@@ -192,7 +183,7 @@ def test_a_parameter_that_cloudformation_would_refuse_is_refused(
         deploy(packaged, "other", parameters, cloud.client)
 
 
-def test_what_sam_has_built_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_sam_build_output_is_deployed_unchanged(tmp_path: Path) -> None:
     (tmp_path / "Worker").mkdir()
     (tmp_path / "Worker" / "app.py").touch()
     worker = {
@@ -203,15 +194,17 @@ def test_what_sam_has_built_is_taken_as_it_is(tmp_path: Path) -> None:
     template = {"Transform": "AWS::Serverless-2016-10-31", "Resources": {"Worker": worker}}
     (tmp_path / "template.yaml").write_text(json.dumps(template))
     packaged = package(tmp_path / "template.yaml", {}, REGION, tmp_path / "cache")
+
     assert list(packaged.folders.values()) == [tmp_path / "Worker"]
 
 
 # --- Functions ----------------------------------------------------------------------------------------
 
 
-def test_a_function_has_what_lambda_and_the_template_give_it_and_nothing_else(cloud: LocalCloud) -> None:
+def test_function_environment_is_only_what_lambda_and_template_set(cloud: LocalCloud) -> None:
     seen = cloud.invoke("Worker", {"do": "look"})
     variables = seen["variables"]
+
     assert seen["greeting"] == "hi, world"
     assert (variables["WINDOW"], variables["SUBNETS"]) == ("0", "subnet-1+subnet-2")
     assert variables["AWS_LAMBDA_FUNCTION_NAME"] == cloud.physical_id("Worker")
@@ -220,7 +213,7 @@ def test_a_function_has_what_lambda_and_the_template_give_it_and_nothing_else(cl
     assert not [entry for entry in seen["path"] if "from the parent" in entry or ".venv" in entry]
 
 
-def test_what_the_layers_do_not_bring_cannot_be_imported(cloud: LocalCloud) -> None:
+def test_function_cannot_import_packages_outside_its_layers(cloud: LocalCloud) -> None:
     with pytest.raises(FunctionError, match="No module named 'moto'") as refused:
         cloud.invoke("Broken", {})
     assert refused.value.type == "Runtime.ImportModuleError"
@@ -236,7 +229,7 @@ def test_what_the_layers_do_not_bring_cannot_be_imported(cloud: LocalCloud) -> N
         ({"do": "fill", "bytes": 200 * 2**20}, "Runtime.OutOfMemory", "signal: killed"),
     ],
 )
-def test_a_failure_is_reported_as_lambda_reports_it(
+def test_function_error_is_reported_as_lambda_reports_it(
     cloud: LocalCloud, event: dict[str, Any], error: str, message: str
 ) -> None:
     with pytest.raises(FunctionError, match=message) as failure:
@@ -244,7 +237,7 @@ def test_a_failure_is_reported_as_lambda_reports_it(
     assert failure.value.type == error
 
 
-def test_an_environment_is_used_again_until_it_is_killed(cloud: LocalCloud) -> None:
+def test_environment_is_reused_until_it_is_killed(cloud: LocalCloud) -> None:
     first, second = (cloud.invoke("OnlyOne", {"do": "nothing"})["pid"] for _ in range(2))
     assert first == second
     for sandbox in cloud.sandboxes("OnlyOne"):
@@ -252,54 +245,55 @@ def test_an_environment_is_used_again_until_it_is_killed(cloud: LocalCloud) -> N
     assert cloud.invoke("OnlyOne", {"do": "nothing"})["pid"] != first
 
 
-def test_a_restart_ends_environments_and_a_busy_one_when_it_is_done(cloud: LocalCloud) -> None:
+def test_restart_ends_idle_environments_at_once_and_busy_ones_when_done(cloud: LocalCloud) -> None:
     with ThreadPoolExecutor() as pool:
         busy = pool.submit(cloud.invoke, "Worker", {"do": "sleep", "seconds": 1.0})
-        eventually(lambda: any(sandbox.busy for sandbox in cloud.sandboxes("Worker")))
+        eventually("a busy environment", lambda: any(e.busy for e in cloud.sandboxes("Worker")))
         before = {sandbox.pid for sandbox in cloud.sandboxes("Worker")}
         cloud.restart("Worker")
         assert cloud.invoke("Worker", {"do": "nothing"})["pid"] not in before
     assert busy.result()["pid"] in before
-    eventually(lambda: not before & {sandbox.pid for sandbox in cloud.sandboxes("Worker")})
+    eventually("other processes", lambda: not before & {e.pid for e in cloud.sandboxes("Worker")})
 
 
-def test_code_that_is_updated_runs_from_the_next_invocation_on(cloud: LocalCloud, tmp_path: Path) -> None:
+def test_updated_code_runs_from_the_next_invocation(cloud: LocalCloud, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("def handler(event, context):\n    return 'updated'\n")
     before = cloud.update_code("Worker", tmp_path)
     try:
         assert cloud.invoke("Worker", {"do": "nothing"}) == "updated"
     finally:
         cloud.update_code("Worker", before)
+
     assert cloud.invoke("Worker", {"do": "nothing"})["do"] == "nothing"
 
 
-def test_a_function_that_is_killed_meanwhile_fails_at_once(cloud: LocalCloud) -> None:
+def test_killed_function_fails_its_invocation_at_once(cloud: LocalCloud) -> None:
     cloud.invoke("OnlyOne", {"do": "nothing"})
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(cloud.invoke, "OnlyOne", {"do": "sleep", "seconds": 1.9})
-        eventually(lambda: any(sandbox.busy for sandbox in cloud.sandboxes("OnlyOne")))
+        eventually("a busy environment", lambda: any(e.busy for e in cloud.sandboxes("OnlyOne")))
         cloud.sandboxes("OnlyOne")[0].kill()
         with pytest.raises(FunctionError, match="signal: killed"):
             answer.result()
 
 
-def test_a_process_that_dies_before_it_is_ready_is_started_once_more(cloud: LocalCloud) -> None:
+def test_process_that_dies_before_it_is_ready_is_restarted_once(cloud: LocalCloud) -> None:
     for sandbox in cloud.sandboxes("OnlyOne"):
         sandbox.kill()
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(cloud.invoke, "OnlyOne", {"do": "nothing"})
-        (sandbox,) = eventually(lambda: cloud.sandboxes("OnlyOne"))
+        (sandbox,) = eventually("an environment", lambda: cloud.sandboxes("OnlyOne"))
         os.kill(first := sandbox.pid, signal.SIGKILL)
         assert answer.result()["pid"] != first
     assert not deaths
 
 
-def test_a_process_that_dies_is_told_of_at_once_with_how_and_its_last_output(
+def test_death_of_a_process_ends_waits_at_once_with_its_last_output(
     cloud: LocalCloud, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with ThreadPoolExecutor() as pool:
         answer = pool.submit(cloud.invoke, "OnlyOne", {"do": "say", "what": "about to die"})
-        eventually(lambda: "about to die" in cloud.logs("OnlyOne"))
+        eventually("the last words", lambda: "about to die" in cloud.logs("OnlyOne"))
         (sandbox,) = cloud.sandboxes("OnlyOne")
         os.kill(sandbox.pid, signal.SIGKILL)
         with pytest.raises(FunctionError, match="signal: killed"):
@@ -308,12 +302,13 @@ def test_a_process_that_dies_is_told_of_at_once_with_how_and_its_last_output(
     name = cloud.physical_id("OnlyOne")
     said = rf"(?s)process {sandbox.pid} of {name} was ended by SIGKILL while it was invoked.*about to die"
     with pytest.raises(ProcessDied, match=said):
-        wait_for("what is never there", lambda: False, 30)
+        eventually("what is never there", lambda: False, 30)
+
     assert time.monotonic() < begun + 1
     assert f"local cloud: process {sandbox.pid} of {name}" in capsys.readouterr().err
 
 
-def test_a_process_that_never_gets_ready_is_told_of_with_its_last_output(tmp_path: Path) -> None:
+def test_process_that_never_becomes_ready_is_reported_with_its_last_output(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("print('cannot go on', flush=True)\nraise SystemExit(4)\n")
     logs = LogStreams(tmp_path / "logs")
     function = Function("f", "arn", "role", "app.handler", 2, 160, None, tmp_path, tmp_path, {}, logs)
@@ -324,27 +319,32 @@ def test_a_process_that_never_gets_ready_is_told_of_with_its_last_output(tmp_pat
         outcome = environment.invoke(b"{}", "Root=1-1")
     finally:
         environment.close()
+
     assert outcome.failed
     assert json.loads(outcome.payload)["errorType"] == "Runtime.ExitError"
     assert "exited with status 4 before it was ready" in str(deaths[-1])
     assert "cannot go on" in str(deaths[-1])
 
 
-def test_more_invocations_than_the_reserved_concurrency_are_throttled(cloud: LocalCloud) -> None:
+def test_invocations_beyond_the_reserved_concurrency_are_throttled(cloud: LocalCloud) -> None:
     client = boto3.client("lambda", region_name=REGION, endpoint_url=cloud.url, config=ONE_ATTEMPT)
     name, event = cloud.physical_id("OnlyOne"), json.dumps({"do": "sleep", "seconds": 1})
     with ThreadPoolExecutor() as pool:
         answers = [pool.submit(client.invoke, FunctionName=name, Payload=event) for _ in range(2)]
     errors = [answer.exception() for answer in answers if answer.exception()]
+
     assert ["TooManyRequestsException" in str(error) for error in errors] == [True]
 
 
-def test_a_failed_asynchronous_invocation_is_tried_three_times_and_then_sent_away(cloud: LocalCloud) -> None:
+def test_failed_asynchronous_invocation_is_tried_three_times_then_sent_to_its_destination(
+    cloud: LocalCloud,
+) -> None:
     event = {"do": "raise", "mark": "asynchronous"}
     cloud.client("lambda").invoke(
         FunctionName=cloud.physical_id("Worker"), InvocationType="Event", Payload=json.dumps(event)
     )
     record = received(cloud, "DeadLetters", lambda body: body.get("requestPayload") == event)
+
     assert record["requestContext"]["condition"] == "RetriesExhausted"
     assert record["requestContext"]["approximateInvokeCount"] == 3
     assert record["responsePayload"]["errorType"] == "Refused"
@@ -353,44 +353,49 @@ def test_a_failed_asynchronous_invocation_is_tried_three_times_and_then_sent_awa
 # --- Queues -------------------------------------------------------------------------------------------
 
 
-def test_only_the_failed_messages_of_a_batch_come_back_until_they_are_dead(cloud: LocalCloud) -> None:
+def test_only_failed_messages_of_a_batch_return_until_they_are_dead_letters(cloud: LocalCloud) -> None:
     send(cloud, {"name": "good"}, {"name": "bad", "fail": True})
     received(cloud, "DeadLetters", lambda body: body.get("name") == "bad")
+
     assert len(said(cloud, "batch", "good")) == 1
     assert len(said(cloud, "batch", "bad")) == 2
 
 
-def test_all_messages_of_a_batch_come_back_when_the_function_fails(cloud: LocalCloud) -> None:
+def test_all_messages_of_a_batch_return_when_the_function_fails(cloud: LocalCloud) -> None:
     mappings = cloud.client("lambda")
     uuid = mappings.list_event_source_mappings()["EventSourceMappings"][0]["UUID"]
     mappings.update_event_source_mapping(UUID=uuid, MaximumBatchingWindowInSeconds=1)
     send(cloud, {"name": "unlucky"}, {"name": "raising", "raise": True})
-    eventually(lambda: all(len(said(cloud, "batch", name)) == 2 for name in ("unlucky", "raising")))
+    names = ("unlucky", "raising")
+    eventually("the second tries", lambda: all(len(said(cloud, "batch", name)) == 2 for name in names))
     mappings.update_event_source_mapping(UUID=uuid, MaximumBatchingWindowInSeconds=0)
+
     assert not said(cloud, "done", "unlucky")
 
 
-def test_no_more_batches_than_the_maximum_concurrency_are_under_way(cloud: LocalCloud) -> None:
+def test_batches_under_way_stay_within_the_maximum_concurrency(cloud: LocalCloud) -> None:
     names = [f"slow-{i}" for i in range(4)]
     for name in names:
         send(cloud, {"name": name, "seconds": 0.5})
-        eventually(partial(said, cloud, "batch", name))
-    eventually(lambda: all(said(cloud, "done", name) for name in names))
+        eventually(f"the batch of {name}", partial(said, cloud, "batch", name))
+    eventually("the ends of all", lambda: all(said(cloud, "done", name) for name in names))
     spans = [(said(cloud, "batch", name)[0], said(cloud, "done", name)[0]) for name in names]
     overlaps = [sum(start <= at < end for start, end in spans) for at, _ in spans]
+
     assert max(overlaps) == 2
 
 
-def test_the_messages_in_a_queue_are_shown_in_whatever_state_they_are(cloud: LocalCloud) -> None:
+def test_messages_are_listed_in_every_state(cloud: LocalCloud) -> None:
     sqs, url = cloud.client("sqs"), cloud.physical_id("Told")
     before = cloud.messages("Told")
     for body, delay in (("visible or in flight", 0), ("delayed", 600)):
         sqs.send_message(QueueUrl=url, MessageBody=body, DelaySeconds=delay)
     sqs.receive_message(QueueUrl=url, VisibilityTimeout=600, MaxNumberOfMessages=10)
+
     assert cloud.messages("Told") == [*before, "visible or in flight", "delayed"]
 
 
-def test_delays_and_visibility_timeouts_hold(cloud: LocalCloud) -> None:
+def test_queue_delay_and_visibility_timeout_hold(cloud: LocalCloud) -> None:
     sqs = cloud.client("sqs")
     url = sqs.create_queue(QueueName="plain")["QueueUrl"]
     sqs.send_message(QueueUrl=url, MessageBody="later", DelaySeconds=1)
@@ -420,14 +425,14 @@ def test_delays_and_visibility_timeouts_hold(cloud: LocalCloud) -> None:
         (b"no JSON", {"a", "b"}),
     ],
 )
-def test_a_batch_answer_is_understood_as_lambda_does(answer: bytes, failed: set[str]) -> None:
+def test_batch_answer_is_read_as_lambda_reads_it(answer: bytes, failed: set[str]) -> None:
     assert failed_messages(answer, {"a", "b"}) == failed
 
 
 # --- Events -------------------------------------------------------------------------------------------
 
 
-def test_an_upload_is_reported_with_its_key_as_it_is(cloud: LocalCloud) -> None:
+def test_upload_is_reported_with_its_key_unchanged(cloud: LocalCloud) -> None:
     s3, bucket = cloud.client("s3"), cloud.physical_id("Bucket")
     sequencers = []
     for key in ("in/a+b.csv", "in/ä ö/%2B.csv"):
@@ -443,17 +448,18 @@ def test_an_upload_is_reported_with_its_key_as_it_is(cloud: LocalCloud) -> None:
         }
         assert (event["source"], event["detail"]["bucket"]["name"]) == ("aws.s3", bucket)
         assert event["detail"]["reason"] == "PutObject"
+
     assert sequencers == sorted(set(sequencers))
 
 
-def test_a_bucket_says_whether_it_sends_its_events_to_eventbridge(cloud: LocalCloud) -> None:
+def test_bucket_notification_configuration_shows_eventbridge(cloud: LocalCloud) -> None:
     s3, bucket = cloud.client("s3"), cloud.physical_id("Bucket")
     assert s3.get_bucket_notification_configuration(Bucket=bucket)["EventBridgeConfiguration"] == {}
     s3.create_bucket(Bucket="quiet", CreateBucketConfiguration={"LocationConstraint": REGION})
     assert "EventBridgeConfiguration" not in s3.get_bucket_notification_configuration(Bucket="quiet")
 
 
-def test_a_schedule_that_is_fired_sends_its_input_with_the_time(cloud: LocalCloud) -> None:
+def test_fired_schedule_sends_its_input_with_the_time(cloud: LocalCloud) -> None:
     cloud.fire_schedule("Schedule")
     sent = received(cloud, "Events", lambda body: "at" in body)
     time.strptime(sent["at"], "%Y-%m-%dT%H:%M:%SZ")
@@ -462,7 +468,7 @@ def test_a_schedule_that_is_fired_sends_its_input_with_the_time(cloud: LocalClou
     assert cloud.physical_id("ScheduleRole") in senders
 
 
-def test_a_schedule_with_a_rate_fires_by_itself_until_it_is_disabled(cloud: LocalCloud) -> None:
+def test_rate_schedule_fires_until_it_is_disabled(cloud: LocalCloud) -> None:
     scheduler, sqs, url = cloud.client("scheduler"), cloud.client("sqs"), cloud.physical_id("Ticks")
 
     def ticks() -> int:
@@ -470,7 +476,7 @@ def test_a_schedule_with_a_rate_fires_by_itself_until_it_is_disabled(cloud: Loca
         return int(counted["Attributes"]["ApproximateNumberOfMessages"])
 
     seen = ticks()
-    eventually(lambda: ticks() >= seen + 2)
+    eventually("two ticks", lambda: ticks() >= seen + 2)
     assert received(cloud, "Ticks", lambda body: True) == {"tick": True}
     tick = scheduler.get_schedule(Name=cloud.physical_id("Tick"))
     given = {name: tick[name] for name in ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")}
@@ -492,11 +498,11 @@ def test_a_schedule_with_a_rate_fires_by_itself_until_it_is_disabled(cloud: Loca
         ("at(2026-11-28T00:00:00)", None),
     ],
 )
-def test_only_rates_are_fired_by_themselves(expression: str, minutes: int | None) -> None:
+def test_only_rate_schedules_fire_by_themselves(expression: str, minutes: int | None) -> None:
     assert rate_in_minutes(expression) == minutes
 
 
-def test_a_succeeded_execution_is_reported_with_input_and_output(cloud: LocalCloud) -> None:
+def test_succeeded_execution_is_reported_with_input_and_output(cloud: LocalCloud) -> None:
     arn = run(cloud, number=7)
     detail = end_of(cloud, arn)
     assert detail["status"] == "SUCCEEDED"
@@ -510,30 +516,32 @@ def test_a_succeeded_execution_is_reported_with_input_and_output(cloud: LocalClo
     assert backwards["events"] == history[::-1]
 
 
-def test_a_failed_execution_is_reported_with_error_and_cause(cloud: LocalCloud) -> None:
+def test_failed_execution_is_reported_with_error_and_cause(cloud: LocalCloud) -> None:
     detail = end_of(cloud, run(cloud, do="raise"))
     assert (detail["status"], detail["error"], detail["output"]) == ("FAILED", "Refused", None)
     assert json.loads(detail["cause"])["errorMessage"] == "as told"
 
 
-def test_an_aborted_execution_is_reported(cloud: LocalCloud) -> None:
+def test_aborted_execution_is_reported(cloud: LocalCloud) -> None:
     arn = run(cloud, wait=1000)
-    eventually(lambda: [e for e in cloud.history(arn) if e["type"] == "WaitStateEntered"])
+    eventually("the wait", lambda: "WaitStateEntered" in [e["type"] for e in cloud.history(arn)])
     cloud.client("stepfunctions").stop_execution(executionArn=arn)
+
     assert end_of(cloud, arn)["status"] == "ABORTED"
 
 
-def test_an_execution_that_was_aborted_is_described_with_its_input(cloud: LocalCloud) -> None:
+def test_aborted_execution_is_described_with_its_input(cloud: LocalCloud) -> None:
     states, arn = cloud.client("stepfunctions"), run(cloud, wait=1000, number=8)
-    eventually(lambda: [e for e in cloud.history(arn) if e["type"] == "WaitStateEntered"])
+    eventually("the wait", lambda: "WaitStateEntered" in [e["type"] for e in cloud.history(arn)])
     states.stop_execution(executionArn=arn)
-    eventually(lambda: states.describe_execution(executionArn=arn)["status"] == "ABORTED")
+    eventually("the end", lambda: states.describe_execution(executionArn=arn)["status"] == "ABORTED")
     described = states.describe_execution(executionArn=arn)
+
     assert json.loads(described["input"])["number"] == 8
     assert described["stopDate"] >= described["startDate"]
 
 
-def test_an_execution_that_never_was_is_unknown(cloud: LocalCloud) -> None:
+def test_unknown_execution_is_not_found(cloud: LocalCloud) -> None:
     states = cloud.client("stepfunctions")
     executions = cloud.physical_id("Workflow").replace(":stateMachine:", ":execution:")
     for arn in (f"{executions}:never", f"{executions}-replaced:never"):
@@ -541,7 +549,7 @@ def test_an_execution_that_never_was_is_unknown(cloud: LocalCloud) -> None:
             states.describe_execution(executionArn=arn)
 
 
-def test_the_name_of_an_execution_is_used_once(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_execution_name_can_be_used_once(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     look = "_handle_name_input_idempotency"
     monkeypatch.setattr(StateMachine, look, _slowly(getattr(StateMachine, look)))  # for others to pass
     states, machine = cloud.client("stepfunctions"), cloud.physical_id("Workflow")
@@ -559,10 +567,10 @@ def test_the_name_of_an_execution_is_used_once(cloud: LocalCloud, monkeypatch: p
         start(0)
 
 
-def test_an_execution_invokes_a_function_beside_as_many_batches_as_there_may_be(cloud: LocalCloud) -> None:
+def test_execution_invokes_a_function_beside_the_maximum_of_batches(cloud: LocalCloud) -> None:
     for name in ("busy-1", "busy-2"):  # as many as the maximum concurrency
         send(cloud, {"name": name, "seconds": 1.5})
-        eventually(partial(said, cloud, "batch", name))
+        eventually(f"the batch of {name}", partial(said, cloud, "batch", name))
     arn = run(cloud)
     assert end_of(cloud, arn)["status"] == "SUCCEEDED"
     done = [said(cloud, "done", name) for name in ("busy-1", "busy-2")]
@@ -570,14 +578,14 @@ def test_an_execution_invokes_a_function_beside_as_many_batches_as_there_may_be(
     assert not all(times and times[0] < ended.timestamp() for times in done)
 
 
-def test_an_execution_that_outlives_its_timeout_is_timed_out(cloud: LocalCloud) -> None:
+def test_execution_that_outlives_its_timeout_times_out(cloud: LocalCloud) -> None:
     assert end_of(cloud, run(cloud, wait=1000))["status"] == "TIMED_OUT"
 
 
 # --- Recorded and made to fail ------------------------------------------------------------------------
 
 
-def test_calls_are_recorded_by_role_with_their_parameters(cloud: LocalCloud) -> None:
+def test_calls_are_recorded_by_role_with_parameters(cloud: LocalCloud) -> None:
     cloud.invoke("Worker", {"do": "put", "id": "recorded"})
     [put] = [c for c in cloud.calls if c.operation == "PutItem" and "recorded" in str(c.parameters)]
     assert (put.service, put.role) == ("dynamodb", cloud.physical_id("WorkerRole"))
@@ -588,7 +596,7 @@ def test_calls_are_recorded_by_role_with_their_parameters(cloud: LocalCloud) -> 
 
 
 @pytest.mark.parametrize(("when", "there"), [("before", False), ("after", True)])
-def test_a_call_can_fail_before_or_after_its_effect(cloud: LocalCloud, when: Any, there: bool) -> None:
+def test_fault_strikes_before_or_after_a_calls_effect(cloud: LocalCloud, when: Any, there: bool) -> None:
     key = {"id": {"S": f"fails {when}"}}
     table = cloud.physical_id("Table")
     dynamodb = boto3.client("dynamodb", region_name=REGION, endpoint_url=cloud.url, config=ONE_ATTEMPT)
@@ -610,7 +618,7 @@ def test_a_call_can_fail_before_or_after_its_effect(cloud: LocalCloud, when: Any
         ("stepfunctions", "ListStateMachines", {}),
     ],
 )
-def test_a_fault_is_understood_in_the_protocol_of_every_service(
+def test_fault_reaches_the_client_in_every_services_protocol(
     cloud: LocalCloud, service: Any, operation: str, given: dict[str, Any]
 ) -> None:
     client: Any = boto3.client(
@@ -626,7 +634,7 @@ def test_a_fault_is_understood_in_the_protocol_of_every_service(
         client._make_api_call(operation, given)  # noqa: SLF001 - the one method that takes the name
 
 
-def test_an_environment_can_be_killed_when_its_call_took_effect(cloud: LocalCloud) -> None:
+def test_environment_can_be_killed_after_a_calls_effect(cloud: LocalCloud) -> None:
     role = cloud.physical_id("WorkerRole")
     cloud.inject(ApiFault("dynamodb", "PutItem", when="after", kill=True, role=role))
     with pytest.raises(FunctionError, match="signal: killed"):
@@ -634,10 +642,11 @@ def test_an_environment_can_be_killed_when_its_call_took_effect(cloud: LocalClou
     item = cloud.client("dynamodb").get_item(
         TableName=cloud.physical_id("Table"), Key={"id": {"S": "before death"}}
     )
+
     assert "Item" in item
 
 
-def test_an_index_has_the_items_that_have_its_key_and_what_it_projects(cloud: LocalCloud) -> None:
+def test_sparse_index_has_only_items_with_its_key_and_projected_attributes(cloud: LocalCloud) -> None:
     dynamodb, table = cloud.client("dynamodb"), cloud.physical_id("Table")
     for number, due in enumerate(["2026-11-28", None, "2026-11-27"]):
         item = {"id": f"indexed-{number}", "since": "before", "more": "than that"}
@@ -649,11 +658,14 @@ def test_an_index_has_the_items_that_have_its_key_and_what_it_projects(cloud: Lo
         KeyConditionExpression="due = :due AND due_at <= :now",
         ExpressionAttributeValues={":due": {"S": "due"}, ":now": {"S": "2026-11-28T00:00:00"}},
     )["Items"]
+
     assert [item["id"]["S"] for item in found] == ["indexed-2", "indexed-0"]
     assert {name for item in found for name in item} == {"id", "due", "due_at", "since"}
 
 
-def test_of_writes_on_one_condition_one_succeeds(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_of_several_concurrent_conditional_writes_succeeds(
+    cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Table, "get_item", _slowly(Table.get_item))  # for others to pass
     dynamodb, table = cloud.client("dynamodb"), cloud.physical_id("Table")
 
@@ -704,7 +716,7 @@ for wait in (False, True):
 """
 
 
-def test_clouds_follow_each_other_and_ctrl_c_leaves_no_process(directory: Path) -> None:
+def test_clouds_can_follow_each_other_and_interrupt_leaves_no_process(directory: Path) -> None:
     with subprocess.Popen(  # noqa: S603 - this very Python, with the code above
         [sys.executable, "-c", TWO_CLOUDS, str(directory), str(TEMPLATE)],
         stdout=subprocess.PIPE,
@@ -722,7 +734,7 @@ def test_clouds_follow_each_other_and_ctrl_c_leaves_no_process(directory: Path) 
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
-def test_what_two_environments_write_at_the_same_time_stays_in_lines_of_its_own(tmp_path: Path) -> None:
+def test_concurrent_environments_log_to_separate_streams(tmp_path: Path) -> None:
     streams = LogStreams(tmp_path / "logs")
     with streams.new().open("a", buffering=1) as one, streams.new().open("a") as other:
         print("before", file=one)

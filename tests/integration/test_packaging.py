@@ -1,4 +1,4 @@
-"""What the local cloud builds is built once, however many test runs share it, and with what people add."""
+"""The local cloud builds everything once for all test runs, including files that users add."""
 
 import os
 import shutil
@@ -29,13 +29,13 @@ def _built(cache: Path, _: int) -> tuple[frozenset[str], Path]:
     return frozenset(made.files), merged(list(made.folders.values()), cache)
 
 
-def test_runs_that_begin_together_share_what_the_first_has_built(tmp_path: Path) -> None:
+def test_concurrent_runs_share_the_first_build(tmp_path: Path) -> None:
     with ThreadPoolExecutor(RUNS) as pool:
         assert len(set(pool.map(partial(_built, tmp_path / "artifacts"), range(RUNS)))) == 1
 
 
 def build(folder: Path, ca: str) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """The layer as `sam build` makes it with this ca.pem: where that would be, and what make says."""
+    """Builds the layer with this ca.pem. Returns the path of the packaged file and make's output."""
     source, artifacts = folder / "source", folder / "artifacts"
     shutil.copytree("layers/arcanna_metrics", source)
     Path(source, "ca.pem").write_text(ca)
@@ -46,33 +46,34 @@ def build(folder: Path, ca: str) -> tuple[Path, subprocess.CompletedProcess[str]
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SAM, by SAM itself
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
-def test_sam_builds_everything_for_the_architecture_that_is_asked_for(architecture: str) -> None:
-    """In a container of it, with --use-container: so a machine without QEMU asks for its own."""
+def test_sam_builds_for_the_requested_architecture(architecture: str) -> None:
+    """With --use-container, `sam build` uses a container of that architecture."""
     given = {"Architecture": architecture}
     stacks, _ = SamLocalStackProvider.get_stacks(str(ROOT / "template.yaml"), parameter_overrides=given)
     layers, functions = SamLayerProvider(stacks).get_all(), SamFunctionProvider(stacks).get_all()
     built_for = {layer.name: layer.build_architecture for layer in layers}
     built_for |= {function.name: function.architecture for function in functions}
+
     assert set(built_for.values()) == {architecture}
     assert len(built_for) == 4
     assert {tuple(layer.compatible_architectures) for layer in layers} == {(architecture,)}  # or SAM warns
 
 
-def test_a_company_s_ca_goes_with_the_layer(tmp_path: Path) -> None:
+def test_company_ca_is_packaged_with_the_layer(tmp_path: Path) -> None:
     found, made = build(tmp_path, CA.pem)
     assert made.returncode == 0, made.stderr
     assert found.read_text() == CA.pem
 
 
-def test_a_private_key_does_not(tmp_path: Path) -> None:
+def test_private_key_is_not_packaged_with_the_layer(tmp_path: Path) -> None:
     found, made = build(tmp_path, f"{CA.pem}-----BEGIN EC PRIVATE KEY-----\nc2VjcmV0\n")
     assert made.returncode != 0
     assert "has a private key in it" in made.stderr
     assert not found.exists()
 
 
-def test_the_pip_of_an_older_system_builds_the_dependencies(tmp_path: Path) -> None:
-    """22.0.2 is that of Ubuntu 22.04, and knows fewer options than newer ones."""
+def test_old_pip_builds_the_dependencies(tmp_path: Path) -> None:
+    """Ubuntu 22.04 has pip 22.0.2, which knows fewer options than newer versions."""
     source, python, artifacts = tmp_path / "source", tmp_path / "venv", tmp_path / "artifacts"
     shutil.copytree("layers/dependencies", source)
     uv = f"{sys.prefix}/bin/uv"
@@ -88,5 +89,6 @@ def test_the_pip_of_an_older_system_builds_the_dependencies(tmp_path: Path) -> N
         text=True,
         check=False,
     )
+
     assert made.returncode == 0, made.stderr
     assert Path(artifacts, "python", "httpx").is_dir()

@@ -8,18 +8,19 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.integration.local_cloud_stack import TEMPLATE
 from tests.integration.local_cloud_stack.steps import app
-from tests.integration.test_local_cloud import TEMPLATE, eventually
 from tests.simulation.workflow import Ending, Interpreter, StateError
 from tests.support.deployment import workflow
 from tests.support.local_cloud import ApiFault, LocalCloud
+from tests.support.waiting import eventually
 
 BUS = "outcomes"
 RUNNING = {"status": "running", "wait_seconds": 0, "outcome": None}
 
 
 def ended(status: str, reason: str, told: str | None = None) -> dict[str, Any]:
-    """A check of a run that has ended; `told` is the notification's subject."""
+    """The check of an ended run. `told` is the notification's subject."""
     return {
         "status": status,
         "wait_seconds": 0,
@@ -46,7 +47,7 @@ UNCHECKED = ended("failed", "NotChecked", "unchecked")
 
 
 class Case(NamedTuple):
-    """What the functions and services do, and how the execution ends: status and error."""
+    """What the functions and services do, and the execution's end: status and error."""
 
     name: str
     first: dict[str, Any]
@@ -99,7 +100,7 @@ def by_moto(cloud: LocalCloud, case: Case) -> tuple[Ending, list[str]]:
     execution = states.start_execution(
         stateMachineArn=machine, name=f"{case.name}-{time.time_ns()}", input=json.dumps(given(case))
     )["executionArn"]
-    eventually(lambda: states.describe_execution(executionArn=execution)["status"] != "RUNNING")
+    eventually("the end", lambda: states.describe_execution(executionArn=execution)["status"] != "RUNNING")
     for fault in faults:
         fault.times = 0
     described = states.describe_execution(executionArn=execution)
@@ -124,7 +125,7 @@ def told(message: dict[str, Any]) -> str:
 
 
 class Visited(dict[str, Any]):
-    """A state machine's states, and the names of those that were entered."""
+    """A state machine's states, which notes the names of the entered ones."""
 
     def __init__(self, states: dict[str, Any]) -> None:
         super().__init__(states)
@@ -157,7 +158,7 @@ def by_simulation(case: Case, states: dict[str, Any] | None = None) -> tuple[End
         said.append(parameters["Subject"])
         return {"MessageId": "1"}
 
-    definition = workflow(RetryAttempts="1")
+    definition = workflow(tries=2)
     tasks = {
         definition["States"]["Hold"]["Resource"]: step,
         definition["States"]["CheckStatus"]["Resource"]: step,
@@ -181,8 +182,8 @@ def test_both_interpreters_end_a_run_in_the_same_way(cloud: LocalCloud, case: Ca
             assert ending.cause == f"the detail of {ending.error}"
 
 
-def test_the_cases_enter_every_state() -> None:
-    visited = Visited(workflow(RetryAttempts="1")["States"])
+def test_cases_enter_every_state_of_the_workflow() -> None:
+    visited = Visited(workflow(tries=2)["States"])
     for case in CASES:
         by_simulation(case, visited)
     assert visited.names == visited.keys()

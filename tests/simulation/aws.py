@@ -1,4 +1,4 @@
-"""DynamoDB, SQS and Step Functions as far as the protocol needs them, in memory.
+"""DynamoDB, SQS and Step Functions in memory, as far as the protocol needs them.
 
 Anything beyond that raises NotImplementedError, so that nothing is simulated as something that it is not. The
 clients have the methods of boto3's that the domain code calls, and make each call through `Outside`, which
@@ -24,16 +24,16 @@ DEAD_LETTERS_URL = "dead letters"
 
 
 class Outside(Protocol):
-    """How a process calls what is outside of it."""
+    """How a process makes calls to the outside."""
 
     def __call__(
         self, what: str, effect: Callable[[], T], failure: Callable[[bool], Exception], *, aws: bool = True
     ) -> T:
-        """Makes a call. `failure` is told whether the effect has happened, or may still happen."""
+        """Makes a call. `failure` learns whether the effect has happened or may still happen."""
         ...
 
     def left_out(self, what: str, number: int) -> set[int]:
-        """Which of so many items a call that may succeed in part does not see to."""
+        """The items that a partly successful call leaves out."""
         ...
 
 
@@ -54,7 +54,7 @@ class ExecutionAlreadyExists(ClientError):
 
 
 class ExecutionDoesNotExist(ClientError):
-    """There is no execution of this name, or none that shows yet."""
+    """There is no execution of this name, or it is not visible yet."""
 
     def __init__(self) -> None:
         super().__init__({"Error": {"Code": "ExecutionDoesNotExist"}}, "DescribeExecution")
@@ -74,11 +74,11 @@ SWAP: Mapping[str, Callable[[Any, Any], bool]] = {
     "rev = :rev": lambda rev, values: rev == values[":rev"],
     "attribute_not_exists(rev)": lambda rev, values: rev is None,
 }
-"""The conditions of a write, on the `rev` that is there; there are no others."""
+"""The condition of a write on the stored `rev`. There are no other conditions."""
 
 
 class Table:
-    """Items by their key, and the index of what is due, which shows a write some time later.
+    """Items by their key, and the index of due entries, which shows a write some time later.
 
     `lag` gives that time in seconds, for each write anew. `watch` is told of every write what it found and
     what it left; `rewrite` may change a request before it is made, knowing the item that is there.
@@ -127,7 +127,7 @@ class Table:
         return list(self._items.values())
 
     def due(self, until: str, after: tuple[str, Key] | None, limit: int | None) -> list[Item]:
-        """What the index shows to be due until then, from some place in its order on."""
+        """The entries that the index shows as due by then, from a position on."""
         self._catch_up()
         first = bisect_left(self._index, (*after, "") if after else ("", ("", "")))
         if after and self._index[first : first + 1] == [after]:
@@ -265,7 +265,7 @@ class Message:
     receives: int = 0
 
     def record(self) -> dict[str, Any]:
-        """As Lambda hands it over."""
+        """The message as Lambda delivers it."""
         return {
             "messageId": f"message-{self.number}",
             "body": self.body,

@@ -1,4 +1,4 @@
-"""The guarantees of the design, checked on what truly happened in a history. Times are true times."""
+"""The guarantees, checked on what truly happened in a history. Times are those of a perfect clock."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -167,8 +167,8 @@ def _too_early(run: "_Run", samples: Sequence[Update]) -> Iterator[str]:
 
 
 def no_more_often_than_allowed(history: History) -> Iterator[str]:
-    """Requests keep the spacing after the last run; and after a request of which it is not known what became
-    of it, none of the same target follows within the start grace."""
+    """Requests keep the spacing after the last run. After a request of unknown effect, the next one for the
+    same target comes after the start grace."""
     runs = _runs(history)
     spacing = min([history.pace.spacing, *(e.details["spacing"] for e in history.journal.of("settings"))])
     last: dict[str, float] = {}  # by entry, the claim of the last run
@@ -195,15 +195,15 @@ def no_more_often_than_allowed(history: History) -> Iterator[str]:
 
 
 def proven_end(history: History) -> Iterator[str]:
-    """What is told or noted as completed is a recompute that began after the claim and truly ended."""
+    """A run counts as completed only if a recompute began after the claim and truly ended."""
     for event in history.journal.of("completed told", "covered"):
         if _proof(history, event) is None:
             yield f"4. Proven end: {event.details['run']} of {event.whom} counts as completed without proof"
 
 
 def no_false_failure(history: History) -> Iterator[str]:
-    """What is told to have failed had not completed; what is told to have timed out had not, as far as the
-    platform showed it to the last check."""
+    """A run announced as failed had not completed. A run announced as timed out had not completed as far as
+    the platform showed it to the last check."""
     done = {e.details["job"]: e.time for e in history.journal.of("job done")}
     shown = {e.details["job"]: e.time for e in history.journal.of("job shown")}
     asked = {e.details["by"]: e.details["job"] for e in _requests(history)}
@@ -226,7 +226,7 @@ def no_false_failure(history: History) -> Iterator[str]:
 
 
 def nothing_dropped(history: History) -> Iterator[str]:
-    """What cannot be understood is in the dead-letter queue, with its reason, and nothing else is."""
+    """The dead-letter queue has exactly the unusable messages, each with a reason."""
     garbage = {str(event.details["body"]) for event in history.journal.of("garbage")}
     dead = {event.details["body"] for event in history.journal.of("dead letter") if event.details["reason"]}
     for body in sorted(garbage - dead):
@@ -290,7 +290,7 @@ def first_come_first_served(history: History) -> Iterator[str]:
 
 
 def prompt(history: History) -> Iterator[str]:
-    """What is due is claimed by the next sweep, where nothing goes wrong and slots do not matter."""
+    """The next sweep claims what is due, if nothing goes wrong and slots are free."""
     if history.faults or history.pace.slots:
         return
     left: dict[str, float] = {}  # by entry, the last write
@@ -307,7 +307,7 @@ def prompt(history: History) -> Iterator[str]:
 
 
 def promptly_resumed(history: History) -> Iterator[str]:
-    """A run whose execution ended early goes on within a sweep, where nothing else goes wrong."""
+    """A run whose execution ended early is resumed by the next sweep, if nothing else goes wrong."""
     if not all(fault.endswith("is aborted") for fault in history.faults):
         return
     goes_on = history.journal.of("resumed", "freed")
@@ -321,7 +321,7 @@ def promptly_resumed(history: History) -> Iterator[str]:
 
 
 def invariants(history: History) -> Iterator[str]:
-    """What must hold after every write, and errors that nobody expects."""
+    """The invariants hold after every write, and no unexpected error occurs."""
     for event in history.journal.of("broken"):
         yield f"8. {event.details['rule']} ({event.whom})"
 

@@ -1,4 +1,4 @@
-"""The protocol's own transitions, explored in every possible order of events.
+"""Explores the protocol's own transitions in every possible order of events.
 
 `search` plays chance histories of the whole application. This explores small worlds completely, the nearest
 first, so that the first broken guarantee comes with the shortest history that leads to it. Every write of
@@ -66,7 +66,7 @@ def _lost(w: World, setting: Setting) -> str | None:
 
 
 class Explored(NamedTuple):
-    """How many worlds there are; and the first broken guarantee, with the shortest way there."""
+    """The number of worlds, and the first broken guarantee with the shortest history that leads to it."""
 
     worlds: int
     fault: str | None = None
@@ -74,7 +74,7 @@ class Explored(NamedTuple):
 
 
 def explore(start: World, setting: Setting, code: Code) -> Explored:
-    """Goes through all worlds that can be reached, the nearest first, until a guarantee is broken."""
+    """Visits all reachable worlds, nearest first, until a guarantee is broken."""
     small = Steps(setting, code)
     start = small.canonical(start)
     numbers = {start: 0}
@@ -117,7 +117,7 @@ def _sharing(world: World, parts: dict[Any, Any]) -> World:
 
 
 def _never_quiet(worlds: int, before: "array[int]", after: "array[int]", quiet: list[int]) -> int | None:
-    """The first world that leads to no quiet one: somebody looks for ever, and nothing becomes of it."""
+    """The first world that never becomes quiet."""
     leads_to: list[list[int]] = [[] for _ in range(worlds)]  # backwards
     for n, m in zip(before, after, strict=True):
         leads_to[m].append(n)

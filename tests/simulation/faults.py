@@ -1,4 +1,4 @@
-"""What goes wrong in a history: decided by the seed, recorded, and each fault removable by its name."""
+"""The faults of a history. The seed decides them, and each can be left out by its name."""
 
 from collections.abc import Mapping, Sequence, Set
 from random import Random
@@ -12,7 +12,7 @@ CALL_FAULTS = (
     "crashes before its effect",
     "crashes after its effect",
 )
-"""What may happen at a call to the outside. boto3 repeats a call to AWS whose answer was lost."""
+"""Possible faults of a call to the outside. boto3 repeats an AWS call whose answer was lost."""
 
 OTHER_FAULTS = (
     "is seen to in part",
@@ -64,11 +64,11 @@ class Faults:
     def strikes(
         self, kind: str, what: str, now: float, draw: float, weight: float = 1.0, *, once: bool = False
     ) -> bool:
-        """Whether this goes wrong with that; `draw` is uniform in [0, 1). With `once`, it is noted once."""
+        """Whether this fault strikes that; `draw` is uniform in [0, 1). With `once`, it is noted once."""
         return self._choose([kind], what, now, draw / weight, once=once) is not None
 
     def of_call(self, what: str, now: float, draw: float, *, aws: bool) -> str | None:
-        """What goes wrong with a call, if anything."""
+        """The fault of a call, if any."""
         kinds = [kind for kind in CALL_FAULTS if aws or kind != "is repeated"]
         return self._choose(kinds, what, now, draw)
 

@@ -1,4 +1,4 @@
-"""Bugs planted in the protocol, one at a time: a function that changes entries, or a rule between such steps.
+"""Bugs planted in the protocol, one at a time: a changed transition, or a missing rule between transitions.
 
 The explorer has to find each of them, or it proves nothing.
 """
@@ -22,7 +22,7 @@ from tests.simulation.small_steps import Code
 
 
 class Mutant(NamedTuple):
-    """Code with one bug. `scenario` is one in which it shows."""
+    """Code with one bug, and a scenario in which it shows."""
 
     bug: str
     scenario: str
@@ -41,13 +41,13 @@ def record_without_lag(entry: Entry, updates: Sequence[Update], pace: Pace) -> E
 
 
 def record_by_delivery(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
-    """An update counts from its delivery, so that one that was covered before counts again."""
+    """An update counts from its delivery, so that a covered one counts again."""
     late = [replace(u, happened_at=later(u.happened_at, entry.watermark + 1)) for u in updates]
     return transitions.record(entry, late, pace)
 
 
 def record_judging_batches(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
-    """Whether a batch is full is judged with what a run under way is going to cover."""
+    """Elements that a run under way will cover count towards a full batch."""
     after = transitions.record(entry, updates, pace)
     if sum(element.share for element in after.batch) < WHOLE:
         return after
@@ -56,7 +56,7 @@ def record_judging_batches(entry: Entry, updates: Sequence[Update], pace: Pace) 
 
 
 def satisfied_whatever_is_wanted(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | None:
-    """A wish that was raised since is cleared, too."""
+    """A wish is cleared although it was raised since."""
     lowered = replace(entry, wanted_as_of=None, wanted_at=None)
     return transitions.satisfied(lowered, run_id, timestamp, pace)
 
@@ -96,7 +96,7 @@ def give_back_what_is_held(
 
 
 def take_back_what_waits(entry: Entry, pace: Pace, postponement: Postponement | None) -> Entry:
-    """As if the run had taken along what it was for."""
+    """Updates that the run was for are forgotten."""
     return transitions.take_back(replace(entry, needed_as_of=None), pace, postponement)
 
 
@@ -110,7 +110,7 @@ def release_without_due(
 def release_all_that_waits(
     entry: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
 ) -> Entry | None:
-    """What came during the run counts as covered."""
+    """Updates during the run count as covered."""
     after = transitions.release(entry, run, number, result, pace, postponement)
     return after and settled(replace(after, fresh_as_of=after.needed_as_of or after.fresh_as_of), pace)
 
@@ -118,7 +118,7 @@ def release_all_that_waits(
 def release_without_waiting(
     entry: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
 ) -> Entry | None:
-    """What came during the run is not waited for until it is visible."""
+    """A run starts before the updates during the previous run are visible."""
     after = transitions.release(entry, run, number, result, pace, postponement)
     return after and settled(replace(after, retry_at=None), pace)
 

@@ -45,7 +45,7 @@ _record = transitions.record
 
 
 def records_without_due(before: Entry, updates: Iterable[Update], pace: Pace) -> Entry:
-    """Nobody has to look at what is recorded."""
+    """A recorded update does not make its entry due."""
     return replace(_record(before, updates, pace), due_at=before.due_at)
 
 
@@ -53,13 +53,13 @@ _record_all = Trigger._record_all  # noqa: SLF001  # what is planted stands in f
 
 
 def acknowledges_what_it_could_not_record(self: Trigger, *given: Any) -> dict[Target, Exception]:
-    """A message is done with once it was read."""
+    """A message is acknowledged as soon as it was read."""
     _record_all(self, *given)
     return {}
 
 
 def dead_letters_what_could_be_recorded_later(body: str, sent_at: float) -> list[Occurrence]:
-    """Some messages are not understood, though they could be."""
+    """Some valid messages are refused."""
     found = read_json(body, sent_at)
     if any(isinstance(each, Update) and each.share < 10**6 for each in found) or '"size": 600' in body:
         raise BadInput("too large")
@@ -75,7 +75,7 @@ def tells_duplicates_apart(update: Update) -> str:
 
 
 def forgets_batches(before: Entry) -> Entry:
-    """A run counts for all updates that had gathered by its end."""
+    """A run covers all elements of the batch at its end."""
     kept = entry.pruned(before)
     return (
         kept if kept.run_id else replace(kept, batch=tuple(e for e in kept.batch if kept.fresh_as_of is None))
@@ -86,7 +86,7 @@ def forgets_batches(before: Entry) -> Entry:
 
 
 def writes_whatever_is_there(request: Request, before: Item) -> Request:
-    """The condition always holds: what is written comes from what was read a while ago."""
+    """The condition always holds, so that writes are based on outdated reads."""
     if not before:
         return request
     return {
@@ -105,7 +105,7 @@ def writes_slots_whatever_is_there(request: Request, before: Item) -> Request:
 
 
 def holds_what_was_taken_over(before: Entry, run_id: str, number: int, now: float) -> Entry:
-    """An execution that starts late takes the target from whoever has it."""
+    """A late execution takes the target from the run that holds it."""
     held = replace(before, run_id=run_id, resumed=number, held=True)
     return replace(held, requested_at=before.requested_at or now, due_at=now + transitions.CHECK_UP_INTERVAL)
 
@@ -113,7 +113,7 @@ def holds_what_was_taken_over(before: Entry, run_id: str, number: int, now: floa
 def gives_back_what_is_held(
     before: Entry, run_id: str, pace: Pace, postponement: Postponement | None
 ) -> Entry | None:
-    """An execution whose start seemed to fail has begun after all."""
+    """A claim is given back although its execution has begun."""
     return transitions.take_back(before, pace, postponement) if before.run_id == run_id else None
 
 
@@ -121,7 +121,7 @@ _release = transitions.release
 
 
 def releases_without_due(before: Entry, *given: Any) -> Entry | None:
-    """What came during the run is forgotten."""
+    """Updates during a run are forgotten."""
     after = _release(before, *given)
     return after and replace(after, due_at=None)
 
@@ -129,7 +129,7 @@ def releases_without_due(before: Entry, *given: Any) -> Entry | None:
 def releases_what_was_taken_over(
     before: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
 ) -> Entry | None:
-    """A release that comes late frees another run's target."""
+    """A late release frees another run's target."""
     own = replace(before, run_id=run["run_id"], resumed=number)
     return _release(own, run, number, result, pace, postponement)
 
@@ -137,14 +137,14 @@ def releases_what_was_taken_over(
 def releases_what_is_resumed(
     before: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
 ) -> Entry | None:
-    """A release that an aborted execution has left on its way ends the run that another one follows."""
+    """A late release of an aborted execution ends the run that another execution follows."""
     return _release(before, run, before.resumed, result, pace, postponement)
 
 
 def covers_after_a_failure(
     before: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
 ) -> Entry | None:
-    """A run that failed counts as one that completed."""
+    """A failed run counts as completed."""
     return _release(before, run, number, {**result, "outcome": "completed"}, pace, postponement)
 
 
@@ -158,7 +158,7 @@ def claims_after_the_request(self: Starter, run: Run, model: Model) -> tuple[Run
 
 
 def reads_the_baseline_after_the_request(self: Starter, run: Run, model: Model) -> tuple[Run, Check]:
-    """A recompute may have ended in between, and shows as nothing new then."""
+    """The baseline is read after the request, so that a recompute in between shows as nothing new."""
     run, check = _request(self, run, model)
     baseline = self._arcanna.metrics(model).as_dict()
     return cast("Run", {**run, "baseline": baseline, "platform_requested_at": None}), check
@@ -196,7 +196,7 @@ _take_back = Reconciler._take_back  # noqa: SLF001
 
 
 def leaves_dead_claims(self: Reconciler, before: Entry, why: str) -> None:
-    """A claim whose invocation died is looked at again and again."""
+    """A claim of a dead invocation is never taken back."""
     if before.held:
         _take_back(self, before, why)
     else:
@@ -206,7 +206,7 @@ def leaves_dead_claims(self: Reconciler, before: Entry, why: str) -> None:
 def resumes_nothing(
     before: Entry, execution: Execution | None, previous: Execution | None, now: float
 ) -> Finding:
-    """A run whose execution ended early is looked at again and again."""
+    """A run whose execution ended early is never resumed."""
     found = check_up.check_up(before, execution, previous, now)
     return LookAgain(now + 300.0) if isinstance(found, Resume) else found
 
@@ -214,7 +214,7 @@ def resumes_nothing(
 def starts_no_missing_resumption(
     before: Entry, execution: Execution | None, previous: Execution | None, now: float
 ) -> Finding:
-    """Relies on the look that raised the number to have started the execution."""
+    """Assumes that the look which wrote the number has started the execution."""
     found = check_up.check_up(before, execution, previous, now)
     missing = isinstance(found, Resume) and found.number == before.resumed
     return LookAgain(now + 300.0) if missing else found
@@ -232,12 +232,12 @@ _still_holding = slots.still_holding
 
 
 def counts_unread_holders_as_free(holders: Sequence[Holder], entries: Mapping[Target, Entry]) -> list[Holder]:
-    """What could not be read does not hold."""
+    """A holder whose entry could not be read counts as free."""
     return [holder for holder in _still_holding(holders, entries) if holder.target in entries]
 
 
 def takes_no_slot(self: Slots, limit: int, holder: Holder) -> bool:
-    """Relies on what it saw at a glance."""
+    """Assumes that the slots are still as they were at the glance."""
     return self.glance(limit).free > 0
 
 
@@ -258,17 +258,17 @@ def ignores_spacing(before: Entry, now: float, pace: Pace) -> Decision:
 
 
 def waits_for_no_threshold(batch: Sequence[entry.Element]) -> float:
-    """Every update is enough."""
+    """Every update reaches its threshold alone."""
     return min(element.as_of for element in batch)
 
 
 def finds_nothing_due(self: Trigger, *given: Any) -> bool:
-    """Relies on everybody but the sweep."""
+    """The sweep finds nothing due."""
     return False
 
 
 def puts_off_what_does_not_wait(self: Reconciler, target: Target, error: Exception) -> None:
-    """Notes an attempt also where nothing was attempted."""
+    """Counts an attempt although nothing waits."""
     before, pace = self._ledger.read(target), self._pace(target.job_id)
     when = self._postponement(before, error)
     self._ledger.swap(before, transitions.postpone(before, pace, when))
@@ -278,24 +278,24 @@ def puts_off_what_does_not_wait(self: Reconciler, target: Target, error: Excepti
 
 
 def believes_the_flag(**shown: Any) -> Judgement:
-    """Idle is completed."""
+    """An idle model counts as completed."""
     if not shown["recomputing"]:
         return Judgement("completed", "completed", "idle")
     return judge(**shown)
 
 
 def believes_any_timestamp(**shown: Any) -> Judgement:
-    """Also one of before the request, if only the baseline had not shown it yet."""
+    """A timestamp from before the request counts if the baseline did not show it."""
     return judge(**{**shown, "requested_at": None})
 
 
 def fails_without_a_further_check(**shown: Any) -> Judgement:
-    """Flag and timestamp are taken to change at once."""
+    """Assumes that flag and timestamp change at the same time."""
     return judge(**{**shown, "confirmation": 0.0})
 
 
 def confirms_within_the_grace(run: Run, checked: Check, seen: ModelMetrics, times: Any) -> Check:
-    """Idle counts while the request may be queued."""
+    """An idle model counts as failed while its request may be queued."""
     now = to_iso(times.now)
     if seen.recomputing:
         return {**checked, "recomputing_at": now, "idle_since": None}
@@ -303,19 +303,19 @@ def confirms_within_the_grace(run: Run, checked: Check, seen: ModelMetrics, time
 
 
 def gives_up_what_is_recomputed_again(**shown: Any) -> Judgement:
-    """The deadline passes while somebody else recomputes, though ours has ended."""
+    """A run times out while somebody else recomputes, although its own recompute has ended."""
     found = judge(**shown)
     late = found.status == "completed" and shown["recomputing"]
     return Judgement("timed_out", "DeadlinePassed", "not finished") if late else found
 
 
 def takes_the_active_model_for_granted(arcanna: Arcanna, run: Run) -> bool:
-    """Believes that the model which was active at first still is."""
+    """Assumes that the active model has not changed."""
     return False
 
 
 def is_satisfied_by_any_metrics(self: Starter, claimed: Entry, timestamp: str | None) -> bool:
-    """A wish is met by whatever the platform shows."""
+    """Any metrics of the platform satisfy a wish."""
     pace = self._settings(claimed.target.job_id).pace
     made = claimed.wanted_as_of or 0.0
     give_back = partial(transitions.satisfied, run_id=claimed.run_id or "", timestamp=made, pace=pace)
@@ -326,7 +326,7 @@ def is_satisfied_by_any_metrics(self: Starter, claimed: Entry, timestamp: str | 
 def satisfies_whatever_was_wished_since(
     before: Entry, run_id: str, timestamp: float, pace: Pace
 ) -> Entry | None:
-    """Clears a wish that was raised after the metrics were looked at."""
+    """Clears a wish that was raised after the metrics were read."""
     return transitions.satisfied(before, run_id, float("inf"), pace)
 
 
@@ -334,7 +334,7 @@ def satisfies_whatever_was_wished_since(
 
 
 class _Forwarding(NamedTuple):
-    """How a mailbox is forwarded, but for the order and the conditions."""
+    """Forwards a mailbox with another order of steps, or without conditions."""
 
     reconciler: Reconciler
     mailbox: Entry
@@ -380,7 +380,7 @@ def _empties_first(forwarding: _Forwarding) -> None:
 
 
 def tells_after_the_release(definition: dict[str, Any]) -> dict[str, Any]:
-    """An execution that dies after its release has told nobody."""
+    """An execution that dies after its release has not announced its outcome."""
     changed = deepcopy(definition)
     states = changed["States"]
     for state in states.values():

@@ -20,12 +20,12 @@ from tests.simulation.scheduler import Scheduler
 from tests.simulation.stimuli import JOB_OF, NAMES, id_of
 
 APART = 30.0
-"""Seconds that flag and timestamp may change apart; less than check.CONFIRMATION."""
+"""Most seconds between the changes of flag and timestamp. Less than check.CONFIRMATION."""
 
 
 @dataclass
 class _Shown:
-    """A model: what shows of it, and the recomputes that wait."""
+    """A model: its visible metrics, and its waiting recomputes."""
 
     recomputing_since: float | None = None
     timestamp: str | None = None
@@ -58,7 +58,7 @@ class Platform:
 
     @property
     def is_away(self) -> bool:
-        """Whether nothing answers. That is one fault, however long."""
+        """Whether the platform is away. This is one fault, however long it lasts."""
         since_start = self._scheduler.now - START
         if not self._away <= since_start < self._back:
             return False
@@ -66,7 +66,7 @@ class Platform:
         return self._faults.strikes("is away", "platform", START, draw, weight=2.0, once=True)
 
     def busy_since(self, model: str | None) -> float | None:
-        """Since when the model shows as recomputing."""
+        """The time since when the model shows as recomputing."""
         return self._models[model].recomputing_since if model in self._models else None
 
     def answer(
@@ -90,7 +90,7 @@ class Platform:
         raise NotImplementedError(f"{method} {path}")
 
     def train(self, model: str) -> None:
-        """The model is its job's active one from now on, or from a while later on, with none until then."""
+        """Makes the model its job's active one, at once or later. Until then the job has none."""
         if not self._pauses:
             self._activate(model)
             return
@@ -98,7 +98,7 @@ class Platform:
         self._after(self._random.uniform(10, 300), lambda: self._activate(model))
 
     def request(self, model: str, who: str, **details: object) -> None:
-        """A recompute is asked for, by a run of ours or by others."""
+        """Requests a recompute, for a run or for somebody else."""
         self._requests += 1
         name = f"recompute {self._requests}"
         self._journal.note("job requested", model, job=name, by=who, **details)
@@ -239,7 +239,7 @@ class HttpClient:
 
 
 class _Answered(Exception):
-    """A failure that is an answer."""
+    """A failure in the form of an answer."""
 
     def __init__(self, status: int, **content: Any) -> None:
         super().__init__(status)

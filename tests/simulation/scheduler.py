@@ -16,11 +16,11 @@ MOST_STEPS = 100_000
 
 
 class Killed(BaseException):
-    """Ends a process at once, as if it had never been: no handler of errors may see it."""
+    """Ends a process at once. No error handler may catch it."""
 
 
 class NeverQuiet(BaseException):
-    """The history goes on and on. No handler of errors may see it."""
+    """The history never ends. No error handler may catch it."""
 
 
 class Process:
@@ -63,13 +63,13 @@ class Scheduler:
 
     @property
     def process(self) -> Process:
-        """The process that runs now."""
+        """The current process."""
         if self.running is None:
             raise RuntimeError("no process runs")
         return self.running
 
     def at(self, time: float, action: Callable[[], None]) -> None:
-        """Does `action`, which must not pause, at a time."""
+        """Runs `action`, which must not pause, at a time."""
         self._count += 1
         heapq.heappush(self._events, (max(time, self.now), self._count, action))
 
@@ -93,7 +93,7 @@ class Scheduler:
         self._wake(process, self.now)
 
     def pause(self, seconds: float) -> None:
-        """Lets the others go on for so long. Raises Killed where the process does not live to see the end."""
+        """Pauses for that many seconds. Raises Killed if the process is killed meanwhile."""
         process, wake = self.process, self.now + seconds
         doomed = wake >= process.deadline
         wake = min(wake, process.deadline)
@@ -107,7 +107,7 @@ class Scheduler:
             raise Killed
 
     def call(self, process: Process, body: Callable[[], None]) -> None:
-        """Runs another process, and waits for its end. It goes on when the one that waits is killed."""
+        """Runs another process and waits for its end. It continues when the waiting one is killed."""
         caller = self.process
         process.caller = caller
         self.spawn(process, body)
@@ -117,14 +117,14 @@ class Scheduler:
             raise Killed
 
     def kill(self, process: Process) -> None:
-        """Ends a process, wherever it is."""
+        """Kills a process."""
         process.killed = True
         if not process.ended:
             self._wake(process, self.now)
 
     @contextmanager
     def acting_for(self, process: Process) -> Iterator[None]:
-        """What happens now is still this process's doing, though it no longer waits for it."""
+        """Attributes what happens now to this process, which no longer waits for it."""
         before, self.running = self.running, process
         claimed = process.claimed
         yield
@@ -132,7 +132,7 @@ class Scheduler:
         self.running = before
 
     def run(self) -> None:
-        """Until nothing is left to happen. Raises NeverQuiet, or what a process raised."""
+        """Runs until nothing is left to happen. Raises NeverQuiet, or the error of a process."""
         while self._events:
             self.now, _, action = heapq.heappop(self._events)
             self._step()

@@ -1,4 +1,4 @@
-"""Searches histories for a broken guarantee, and makes the broken ones short."""
+"""Searches histories for a broken guarantee, and shortens the broken ones."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from tests.simulation.world import History, Protocol, play
 T = TypeVar("T")
 
 SEEDS = 1000
-"""Histories among which every planted bug is found; `make test` plays as many of the real code."""
+"""Histories among which every planted bug is found."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Broken:
 
 
 def examine(seed: int, protocol: Protocol) -> tuple[History, Broken | None]:
-    """The history of a seed, and what is wrong with it, if anything."""
+    """The history of a seed, and its violations, if there are any."""
     history = play(seed, protocol)
     if not violations(history):
         return history, None
@@ -37,7 +37,7 @@ def examine(seed: int, protocol: Protocol) -> tuple[History, Broken | None]:
 
 
 def shrink(history: History, protocol: Protocol) -> Broken:
-    """Leaves out stimuli and faults as long as a guarantee stays broken that was broken at first."""
+    """Leaves out stimuli and faults as long as one of the first violations remains."""
     guarantee = violations(history)[0][0]
 
     def played(stimuli: Sequence[Stimulus], faults: Sequence[str]) -> History | None:

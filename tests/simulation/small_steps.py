@@ -243,7 +243,7 @@ class Steps:
                     yield f"a look{self._of(target)} fails", failed
 
     def _is_looked_at(self, w: World, target: int) -> bool:
-        """Whether a slot is free, or the target holds one itself, so that its run may be dead."""
+        """Whether a slot is free, or the target's own run, which may be dead, holds one."""
         limit = self.setting.slots
         if not limit or len(w.holders) < limit:
             return True
@@ -382,7 +382,7 @@ class Steps:
                 yield f"{k.run} is rejected", on(step, left, rejected=True)
 
     def _is_worth(self, w: World, k: Look) -> bool:
-        """Whether what could be seen at the claim is still open, and enough for a run."""
+        """Whether open updates that were visible at the claim are enough for a run."""
         jobs, lag, max_wait = self.setting.jobs, self.setting.lag, self.setting.max_wait
         waiting = [o for o in w.open if jobs[o.target] == jobs[k.target] and o.at + lag <= k.requested]
         overdue = any(o.at + max_wait <= k.requested for o in waiting)
@@ -431,7 +431,7 @@ class Steps:
     # --- A look at a name --------------------------------------------------------------------------------
 
     def _forward(self, w: World, k: Look, on: On) -> Iterator[Step]:
-        """Under a name, updates only pass; if nobody knows whose name it is, the run is the name's own."""
+        """Updates under a name are forwarded. If the name cannot be resolved, the name has its own run."""
         receives_first = self.code.receives_before_emptied
         match k.step:
             case "forward":
@@ -470,7 +470,7 @@ class Steps:
                     yield f"look dies, {name} on its way", self._resumed(left, k, "on its way")
 
     def _describe(self, w: World, k: Look, on: On) -> Step:
-        """What Step Functions says now of the run that was read a while ago, and what is decided about it."""
+        """Describes the run that was read earlier, and decides what to do about it."""
         run, number = k.seen.run, k.seen.resumed
         shown = {
             e.number: Described(e.step != "dead", "")
@@ -567,7 +567,7 @@ class Steps:
         return self._released(w.rows[e.target], known, self._again(w))
 
     def _ended(self, w: World, e: Execution) -> World:
-        """After a release: what the run answers is open no more. People were told before."""
+        """After a release, the updates that the run answers are no longer open."""
         if e.changed or e.outcome == "not_checked":
             return w
         if e.outcome == "completed":
@@ -608,7 +608,7 @@ class Steps:
         return renamed(w, self.setting)
 
     def _is_over(self, w: World, e: Execution, runs: set[int]) -> bool:
-        """Whether nobody can ask for a dead execution, or a late call will be refused."""
+        """Whether no step will ask for a dead execution again, or a late call will be refused."""
         row = w.rows[e.target]
         match e.step:
             case "dead":

@@ -42,8 +42,8 @@ class Setting:
     def pace(self) -> Pace:
         """What the code decides with."""
         return Pace(
-            visibility_lag=self.lag, spacing=self.spacing, slots=self.slots, start_grace=0, run_deadline=0,
-            shortest_poll=1, longest_poll=1, retry_interval=0, retry_maximum=0,
+            visibility_lag=self.lag, spacing=self.spacing, slots=self.slots, start_grace=0, deadline=0,
+            shortest_poll=1, longest_poll=1, first_backoff=0, longest_backoff=0,
         )  # fmt: skip
 
     @cached_property
@@ -230,7 +230,7 @@ def to_row(entry: Entry, setting: Setting) -> Row:
 
 
 def to_update(message: Message, setting: Setting) -> Update:
-    """What the project's code is given of a message."""
+    """A message as the project's code gets it."""
     return Update(
         setting.targets[message.target],
         float(message.at),
@@ -256,7 +256,7 @@ def to_run(execution: Execution, setting: Setting) -> Run:
 
 
 def to_result(execution: Execution) -> Result:
-    """What a release is to keep of the execution."""
+    """The result of an execution, as a release stores it."""
     return {
         "outcome": cast("Any", execution.outcome),
         "active_changed": execution.changed,

@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from arcanna_metrics.errors import BadInput
-from arcanna_metrics.intake import routes
 from arcanna_metrics.intake.events import AllTargets, ObjectCreated, read_json
+from arcanna_metrics.settings import parse_settings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.updates import Update
@@ -29,7 +29,7 @@ _ROUTES = [
     {"targets": [{"job_id": "1"}, {"job_id": "1", "model_id": "model-1"}]},
     {"targets": [{"job_id": "2", "model_id": "model-2"}]},
 ]
-ROUTES = routes.parse(json.dumps({"routes": _ROUTES}))
+ROUTES = parse_settings(json.dumps({"routes": _ROUTES})).routes
 OLDER_THAN = 300
 """Seconds: some schedules ask only for metrics that are older, by whatever clock."""
 STALE_AFTER = 600.0
@@ -81,7 +81,7 @@ KINDS: Mapping[str, int] = {
     "other": 2,
     "training": 2,
 }
-"""How often each comes, of those that come of themselves."""
+"""The relative frequency of each kind of stimulus."""
 
 ECHOES = ("recorded", "claimed", "job requested", "job done", "held", "completed told", "freed")
 """Events after which something may come."""
@@ -175,7 +175,7 @@ def updates_of(body: str, sent_at: float) -> list[Update]:
             case ObjectCreated():
                 updates += ROUTES.updates(occurrence)
             case AllTargets():
-                updates += ROUTES.scheduled(occurrence, set(), STALE_AFTER)
+                updates += ROUTES.scheduled(occurrence, set(), lambda job_id: STALE_AFTER)
     return updates
 
 

@@ -1,4 +1,4 @@
-"""A broken protocol is found out."""
+"""Random histories find bugs planted in the protocol."""
 
 import pytest
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_a_planted_bug_is_found(name: str) -> None:
+def test_planted_bug_is_found(name: str) -> None:
     planted = PLANTED[name]
 
     found = (
@@ -24,7 +24,7 @@ def test_a_planted_bug_is_found(name: str) -> None:
     assert next(found, None)
 
 
-def test_a_broken_history_is_made_short() -> None:
+def test_broken_history_is_shortened() -> None:
     protocol = PLANTED["given back while it is held"].protocol
     examined = (examine(seed, protocol) for seed in range(SEEDS))
     seed, broken = next((history.seed, broken) for history, broken in examined if broken)

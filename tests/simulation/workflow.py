@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 Task = Callable[[dict[str, Any]], Any]
-"""Takes the parameters, gives the result, and raises StateError."""
+"""Takes the parameters and returns the result. Raises StateError."""
 
 
 class StateError(Exception):
@@ -26,7 +26,7 @@ class StateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an execution ended; `cause` is for people."""
+    """The end of an execution. `cause` is for people."""
 
     status: str
     error: str = ""
@@ -49,7 +49,7 @@ _COMPARISONS = {"StringEquals", "BooleanEquals", "IsNull", "IsPresent"}
 
 
 def check_fields(definition: Mapping[str, Any]) -> None:
-    """Raises NotImplementedError where the definition has what is not simulated."""
+    """Raises NotImplementedError for a definition with parts that are not simulated."""
     _only(definition, {"Comment", "StartAt", "States", "TimeoutSeconds"})
     for state in definition["States"].values():
         if state["Type"] not in _FIELDS:
@@ -197,7 +197,7 @@ class _Scope:
         return True
 
     def value(self, path: str) -> Any:
-        """What is at a path. Raises StateError where there is nothing, which no Catch sees at AWS either."""
+        """The value at a path. Raises StateError if there is none, which no Catch sees on AWS either."""
         if not re.fullmatch(r"\${1,2}(\.\w+)+", path):
             raise NotImplementedError(path)
         root, *names = path.split(".")

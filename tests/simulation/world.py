@@ -27,7 +27,7 @@ from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.runs.check import check, parse_event
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import parse_result, parse_run
-from arcanna_metrics.settings import JobSettings, Pace
+from arcanna_metrics.settings import JobSettings, Pace, Settings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics.trigger import Trigger
@@ -52,6 +52,7 @@ from tests.simulation.platform import HttpClient, Platform
 from tests.simulation.scheduler import Killed, NeverQuiet, Process, Scheduler
 from tests.simulation.stimuli import (
     KINDS,
+    NAMES,
     ROUTES,
     STALE_AFTER,
     SUCCESSOR,
@@ -85,7 +86,7 @@ PLATFORM_PATIENCE = 15.0
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """What is simulated. The tests exchange parts of it for broken ones.
+    """The simulated code. Tests replace parts of it by broken ones.
 
     `patches` take the place of what the real code has at these dotted names, `write` sees every request to
     the ledger, with the item that is there, before it is made, `definition` the workflow before it is run.
@@ -115,7 +116,7 @@ class Execution(NamedTuple):
 
 @dataclass(frozen=True)
 class History:
-    """What one seed led to. `pace` is as it was at first."""
+    """The history of one seed. `pace` is the one at the start."""
 
     seed: int
     stimuli: list[Stimulus]
@@ -140,7 +141,7 @@ def play(
         for name, broken in protocol.patches.items():
             stack.enter_context(patch(name, broken))
         world = World(seed, protocol, chosen, faults)
-        pace = world.pace
+        pace = world.settings.shared.pace
         stack.enter_context(unobserved(world.tell_of_error))
         try:
             world.run()
@@ -151,7 +152,7 @@ def play(
 
 @contextmanager
 def unobserved(tell_of_error: Callable[[BaseException], None] = lambda error: None) -> Iterator[None]:
-    """Without logs and metrics, but for the errors that the code does not let escape."""
+    """Suppresses logs and metrics, but collects errors that the code logs instead of raising."""
 
     def told(*_: Any, **__: Any) -> None:
         if error := sys.exc_info()[1]:
@@ -173,7 +174,7 @@ def unobserved(tell_of_error: Callable[[BaseException], None] = lambda error: No
 
 
 class World:
-    """Everything of one history."""
+    """The state of one history."""
 
     def __init__(self, seed: int, protocol: Protocol, stimuli: list[Stimulus], keep: Set[str] | None) -> None:
         self._seed = seed
@@ -194,23 +195,25 @@ class World:
         self._queue_delay = random.choice([0.0, SETTLING])
         self._window = random.choice([0.0, 1.0, 15.0])
         self._batch = random.choice([5, 10_000])
-        self.pace = Pace(
+        pace = Pace(
             visibility_lag=protocol.lag,
             spacing=random.choice(protocol.spacing),
             slots=random.choice(protocol.slots),
             start_grace=START_GRACE,
-            run_deadline=RUN_DEADLINE,
+            deadline=RUN_DEADLINE,
             shortest_poll=30.0,
             longest_poll=300.0,
-            retry_interval=5.0,
-            retry_maximum=300.0,
+            stale_after=STALE_AFTER,
+            first_backoff=5.0,
+            longest_backoff=300.0,
         )
+        self.settings = Settings(ROUTES, JobSettings(pace, {}), {})
         self._arcanna = Arcanna(
             cast("Any", HttpClient(self._platform, self.scheduler, self)), lambda read_again: "key"
         )
         self._trigger = self._new_trigger()
         self._interpreter = Interpreter(
-            protocol.definition(deployment.workflow(RetryAttempts=random.choice(["2", "12"]))),
+            protocol.definition(deployment.workflow(tries=random.choice([3, 13]))),
             {
                 "arn:aws:states:::events:putEvents": self._put_events,
                 "arn:aws:states:::sns:publish": self._publish,
@@ -225,21 +228,25 @@ class World:
 
         settings = Random(f"{seed}/settings")
         if settings.random() < 0.2:
-            slots = [limit for limit in protocol.slots if limit] if self.pace.slots else [0]
+            slots = [limit for limit in protocol.slots if limit] if pace.slots else [0]
             later = replace(
-                self.pace, spacing=settings.choice(protocol.spacing), slots=settings.choice(slots or [0])
+                pace, spacing=settings.choice(protocol.spacing), slots=settings.choice(slots or [0])
             )
-            self.scheduler.at(START + settings.uniform(0, 3000), lambda: self._set(later))
+            at = START + settings.uniform(0, 3000)
+            own = {settings.choice(list(NAMES)): replace(later, spacing=settings.choice(protocol.spacing))}
+            self.scheduler.at(at, lambda: self._set(later, own))
 
-    def _set(self, pace: Pace) -> None:
-        """Changes the settings, but for whether there is a limit: what runs without one takes no slot."""
-        self.journal.note("settings", "*", spacing=pace.spacing, slots=pace.slots)
-        self.pace = pace
+    def _set(self, pace: Pace, own: Mapping[str, Pace]) -> None:
+        """Changes the settings, except whether there is a limit: runs without a limit hold no slot.
+
+        `own` has the pace of each job with overrides.
+        """
+        spacing = min(each.spacing for each in (pace, *own.values()))
+        self.journal.note("settings", "*", spacing=spacing, slots=pace.slots)
+        jobs = {job_id: JobSettings(each, {}) for job_id, each in own.items()}
+        self.settings = Settings(ROUTES, JobSettings(pace, {}), jobs)
 
     def _new_trigger(self) -> Trigger:
-        def settings(job_id: str) -> JobSettings:
-            return JobSettings(self.pace, {})
-
         dynamodb = cast("Any", DynamoDbClient(self._table, self))
         states = StatesClient(self._start_execution, self._describe_execution, self)
         ledger = Ledger(dynamodb, "ledger", self._clock)
@@ -248,7 +255,7 @@ class World:
             Slots(dynamodb, "ledger", ledger),
             Workflow(cast("Any", states), STATE_MACHINE),
             self._arcanna,
-            settings,
+            lambda job_id: self.settings.for_job(job_id),
             "bus",
             self._clock,
             draw=self._draw,
@@ -258,16 +265,14 @@ class World:
             ledger,
             reconciler,
             Queues(cast("Any", SqsClient(self._send, self)), UPDATES_URL, DEAD_LETTERS_URL),
-            lambda: ROUTES,
-            settings,
-            STALE_AFTER,
+            lambda: self.settings,
             self._clock,
             self.scheduler.pause,
             self._draw,
         )
 
     def run(self) -> None:
-        """To the quiet end, or to where it is clear that there is none."""
+        """Plays until the world is quiet, or until it clearly never becomes so."""
         try:
             self.scheduler.run()
         except NeverQuiet as error:
@@ -281,7 +286,7 @@ class World:
     def __call__(
         self, what: str, effect: Callable[[], T], failure: Callable[[bool], Exception], *, aws: bool = True
     ) -> T:
-        """A call to the outside by the process that runs: it takes time, and may go wrong."""
+        """A call to the outside by the current process. It takes time and may fail."""
         process, pause = self.scheduler.process, self.scheduler.pause
         process.calls += 1
         patience = AWS_PATIENCE if aws else PLATFORM_PATIENCE
@@ -328,7 +333,7 @@ class World:
         return result
 
     def left_out(self, what: str, number: int) -> set[int]:
-        """Items of a batch that a call does not see to."""
+        """The items of a batch that a call leaves out."""
         process, now = self.scheduler.process, self.scheduler.now
         name = f"{process.name}: call {process.calls} ({what})"
         draw, share = process.random.random(), process.random.random()
@@ -337,7 +342,7 @@ class World:
         return {n for n in range(number) if process.random.random() < share}
 
     def tell_of_error(self, error: BaseException) -> None:
-        """Notes an error that is none of those which the code is meant to handle."""
+        """Notes an error that the code does not handle."""
         if not isinstance(error, RecomputeError):
             self.journal.note("broken", "*", rule=f"Unexpected error: {error!r}")
 
@@ -406,7 +411,7 @@ class World:
             self.journal.note("update", whom(update.target), by=stimulus, arrives=arrives, update=update)
 
     def _deliver(self, body: str) -> None:
-        """By services that deliver at least once, in their own time."""
+        """Delivers as services do: at least once, after some time."""
         delay = self._random.expovariate(2)
         now, number = self.scheduler.now, self._messages + 1
         if self.faults.strikes("is delayed", f"event {number}", now, self._random.random()):
@@ -429,7 +434,7 @@ class World:
     # --- The sweep ------------------------------------------------------------------------------------------
 
     def _arm_sweep(self, at: float) -> None:
-        """Has a sweep come at the first tick that is not before `at`. Those until then find nothing to do."""
+        """Schedules a sweep at the first tick at or after `at`. Earlier sweeps would find nothing to do."""
         ticks = ceil((max(at, self.scheduler.now + 0.001) - START) / SWEEP)
         tick = START + ticks * SWEEP
         if self._sweep_at is None or tick < self._sweep_at:
@@ -519,7 +524,7 @@ class World:
         self.scheduler.at(self.scheduler.now + after, lambda: self.scheduler.kill(process))
 
     def _describe_execution(self, name: str) -> tuple[str, str]:
-        """As it was a moment ago: this call is eventually consistent."""
+        """The execution as it was a moment ago, because this call is eventually consistent."""
         moment = self.scheduler.now - self.scheduler.process.random.uniform(0, 3)
         found = self._executions.get(name)
         if found is None or found.started_at > moment:
@@ -558,7 +563,7 @@ class World:
         self.scheduler.at(now + delay, lambda: self._deliver(json.dumps(event)))
 
     def _call_function(self, what: str, lives: float, function: Callable[[], object]) -> Any:
-        """An invocation by the execution that runs. It goes on when the execution ends."""
+        """An invocation by the current execution. It continues when the execution ends."""
         execution = self.scheduler.process
         execution.calls += 1
         process = self._process(f"{execution.name}: {what} {execution.calls}", lives, execution.execution)
@@ -583,7 +588,7 @@ class World:
         raise StateError("Lambda.Unknown", "the function died")
 
     def _call_trigger(self, parameters: dict[str, Any]) -> Any:
-        """As functions/trigger_recompute/app.py handles it."""
+        """Handles an event as functions/trigger_recompute/app.py does."""
         match json.loads(json.dumps(parameters)):
             case {"hold": {"run": run, "number": int(number)}}:
                 answer = self._call_function("hold", INVOCATION, lambda: {"held": self._hold(run, number)})
@@ -646,7 +651,7 @@ class World:
     # --- What is written down -------------------------------------------------------------------------------
 
     def _watch(self, before: Item, after: Item) -> None:
-        """Notes what a write to the ledger means, and whether it may be."""
+        """Notes what a write to the ledger means, and whether it is allowed."""
         if _without(before, "rev", "expires_at") == _without(after, "rev", "expires_at"):
             self.journal.note("broken", after["job_id"]["S"], rule="A write that changes nothing")
         if after["job_id"]["S"] == NO_JOB:

@@ -45,8 +45,16 @@ class Browser:
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
 
-    def open(self, path: Path, *, width: int, height: int, scheme: Literal["light", "dark"]) -> None:
-        """Shows the file in a window of that size (CSS pixels), and waits until it is loaded."""
+    def open(
+        self,
+        page: Path | str,
+        *,
+        width: int,
+        height: int,
+        scheme: Literal["light", "dark"],
+        media: Literal["screen", "print"] = "screen",
+    ) -> None:
+        """Shows a file or URL in a window of that size (CSS pixels), and waits until it is loaded."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -55,9 +63,10 @@ class Browser:
             mobile=width < 600,
         )
         feature = {"name": "prefers-color-scheme", "value": scheme}
-        self.call("Emulation.setEmulatedMedia", features=[feature])
+        self.call("Emulation.setEmulatedMedia", media=media, features=[feature])
         self.events.clear()
-        self.call("Page.navigate", url=path.absolute().as_uri())
+        url = page.absolute().as_uri() if isinstance(page, Path) else page
+        self.call("Page.navigate", url=url)
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self._read()
 

@@ -1,7 +1,8 @@
-"""The template and the workflow as data, for tests that hold the code against them."""
+"""The template and the workflow as data, for tests that compare the code with them."""
 
+import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,36 +22,37 @@ def template() -> dict[str, Any]:
 
 
 @cache
-def workflow(**parameters: str) -> dict[str, Any]:
-    """The state machine as the deployment makes it with these parameters; the others have their defaults.
+def workflow(tries: int | None = None) -> dict[str, Any]:
+    """The state machine as the deployment makes it; `tries` is how often a step is tried instead.
 
     CloudFormation puts the substitutions into the text before it reads that as YAML, and so does this. ARNs
     are of eu-west-1 and an account of AWS's documentation, with logical ids for names.
     """
-    texts = {name: _text(value, parameters) for name, value in substitutions().items()}
+    texts = {name: _text(value) for name, value in substitutions().items()}
+    if tries:
+        (retry,) = json.loads(texts["Retry"])
+        texts["Retry"] = json.dumps([retry | {"MaxAttempts": tries - 1}])
     text = re.sub(r"\$\{(\w+)\}", lambda found: texts[found[1]], WORKFLOW.read_text())
     parsed: dict[str, Any] = yaml.safe_load(text)
     return parsed
 
 
 def substitutions() -> dict[str, Any]:
-    """What the template puts into the definition, by name."""
+    """The template's substitutions for the definition, by name."""
     given: dict[str, Any] = resource("RecomputeWorkflow")["DefinitionSubstitutions"]
     return given
 
 
-def _text(value: Any, parameters: Mapping[str, str]) -> str:
+def _text(value: Any) -> str:
     match value:
+        case str():
+            return value
         case {"Ref": "AWS::Partition"}:
             return "aws"
-        case {"Ref": str(name)} if name in template()["Parameters"]:
-            return parameters.get(name) or str(template()["Parameters"][name]["Default"])
         case {"Ref": str(name)}:
             return f"arn:aws:sns:eu-west-1:123456789012:{name}"
         case {"Fn::GetAtt": [str(name), "Arn"]}:
             return f"arn:aws:lambda:eu-west-1:123456789012:function:{name}"
-        case {"Fn::Sub": str(pattern)}:
-            return re.sub(r"\$\{([\w:]+)\}", lambda found: _text({"Ref": found[1]}, parameters), pattern)
     raise NotImplementedError(value)
 
 
@@ -68,7 +70,7 @@ def environment_of(function: str) -> set[str]:
 
 
 def allowed(role: str) -> list[dict[str, Any]]:
-    """The statements that allow a role something, also those of the policy that it shares with another."""
+    """The statements that allow a role something, including those of shared policies."""
     properties = resource(role)
     documents = [policy["PolicyDocument"] for policy in properties["Policies"]]
     documents += [resource(arn["Ref"])["PolicyDocument"] for arn in properties.get("ManagedPolicyArns", [])]
@@ -77,11 +79,11 @@ def allowed(role: str) -> list[dict[str, Any]]:
 
 
 BY_AWS_ITSELF = ("logs:", "xray:", "kms:", "ec2:")
-"""Actions that AWS does in a role's name: logs and traces, encryption, network interfaces."""
+"""Actions that AWS itself does with a role: logs and traces, encryption, network interfaces."""
 
 
 def actions_of(name: str) -> set[str]:
-    """The actions that a function or state machine may do, but for what it does by AWS's own hand."""
+    """The actions that a function or state machine may do, without those that AWS itself does."""
     listed = [s["Action"] if isinstance(s["Action"], list) else [s["Action"]] for s in allowed(f"{name}Role")]
     own = {action for actions in listed for action in actions}
     return {action for action in own if not action.startswith(BY_AWS_ITSELF)}

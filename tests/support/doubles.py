@@ -1,4 +1,4 @@
-"""Stand-ins for what surrounds the domain: a scripted platform, AWS resources in moto, an invocation."""
+"""Test doubles: a scripted platform, AWS resources in moto, a clock, an invocation, the log."""
 
 import io
 import json
@@ -38,11 +38,11 @@ PACE = Pace(
     spacing=0,
     slots=0,
     start_grace=600,
-    run_deadline=3600,
+    deadline=3600,
     shortest_poll=5,
     longest_poll=900,
-    retry_interval=5,
-    retry_maximum=300,
+    first_backoff=5,
+    longest_backoff=300,
 )
 BASELINE = "2025-01-15T14:00:00Z"
 
@@ -50,7 +50,7 @@ Answer = Callable[[httpx.Request], httpx.Response]
 
 
 def answer(status: int = 200, **content: Any) -> Answer:
-    """The same answer to every request, as httpx.Response takes it."""
+    """The same answer to every request. The arguments are those of httpx.Response."""
     return lambda request: httpx.Response(status, **content)
 
 
@@ -92,9 +92,9 @@ def request_body(**changes: object) -> dict[str, Any]:
 
 
 class ScriptedPlatform:
-    """An httpx transport that answers each endpoint as told, and keeps the requests.
+    """An httpx transport with one answer per endpoint. It keeps the requests.
 
-    Change `metrics`, `request`, `job`, `scopes` and `resources` at will between the calls.
+    Tests may change `metrics`, `request`, `job`, `scopes` and `resources` between calls.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ _ENDPOINTS = {
 
 @dataclass
 class Clock:
-    """Epoch seconds that pass only when told to."""
+    """Epoch seconds that pass only when a test sets them."""
 
     now: float = 1_736_950_000.0
 
@@ -169,7 +169,7 @@ class Invocation:
 
 
 client = cache(boto3.client)
-"""Like boto3.client, but each one is made once for all tests: that takes longer than what they do with it."""
+"""Like boto3.client, but cached, because making a client takes longer than most tests."""
 
 
 class Stack:
@@ -216,13 +216,13 @@ class Stack:
             definition='{"StartAt": "End", "States": {"End": {"Type": "Succeed"}}}',
             roleArn="arn:aws:iam::123456789012:role/workflow",
         )["stateMachineArn"]
-        self.routes_parameter = "routes"
-        self.set_routes({"routes": []})
+        self.settings_parameter = "settings"
+        self.write_settings({"routes": []})
         self.secret_arn = self.secrets.create_secret(Name="api-key", SecretString=API_KEY)["ARN"]
 
-    def set_routes(self, document: object) -> None:
+    def write_settings(self, document: object) -> None:
         self.ssm.put_parameter(
-            Name=self.routes_parameter, Value=json.dumps(document), Type="String", Overwrite=True
+            Name=self.settings_parameter, Value=json.dumps(document), Type="String", Overwrite=True
         )
 
     def entry(self, target: Target = TARGET) -> Entry:
@@ -231,7 +231,7 @@ class Stack:
         return to_entry(target, found.get("Item", {}))
 
     def put(self, entry: Entry) -> None:
-        """Writes the entry, whatever is there."""
+        """Writes the entry without a condition."""
         self.dynamodb.put_item(TableName=self.ledger_table, Item=to_item(entry, max(entry.rev, 1)))
 
     def executions(self) -> dict[str, dict[str, Any]]:
@@ -245,7 +245,7 @@ class Stack:
         }
 
     def waiting(self) -> list[dict[str, Any]]:
-        """What lies in the updates queue now and is visible."""
+        """The visible messages of the updates queue."""
         return [json.loads(message["Body"]) for message in self._receive(self.updates_url)]
 
     def dead_letters(self) -> list[tuple[str, str, str]]:
@@ -268,13 +268,13 @@ class Stack:
 
 @contextmanager
 def a_stack() -> Iterator[Stack]:
-    """A new account with the stack's resources, as long as the context lasts."""
+    """A new account with the stack's resources, until the block ends."""
     with mock_aws():
         yield Stack()
 
 
 class Logs(logging.StreamHandler[io.StringIO]):
-    """Takes what the project's logger writes."""
+    """Collects what the project's logger writes."""
 
     def __init__(self) -> None:
         super().__init__(io.StringIO())

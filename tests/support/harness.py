@@ -1,74 +1,82 @@
 """A whole installation on this machine: the Arcanna reference server, and the stack on the local cloud.
 
-Used by the demo and by the end-to-end tests. Times are those of a hurried customer: seconds where the
-template's defaults are minutes.
+Used by the demo and by the end-to-end tests. Times are seconds where the defaults are minutes.
 """
 
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
 import tests.support.this_machine  # noqa: F401
+from arcanna_metrics.intake.routes import DEFAULT_ROUTES
 from tests.support.arcanna.access import API_KEY, API_KEY_HEADER
 from tests.support.arcanna.alerts import AlertObject, AlertSource, S3Alerts
 from tests.support.arcanna.platform import Behaviour, Job
 from tests.support.arcanna.server import ArcannaServer
-from tests.support.local_cloud import LocalCloud, deaths
+from tests.support.deployment import substitutions
+from tests.support.local_cloud import LocalCloud
+from tests.support.waiting import eventually
 
-T = TypeVar("T")
+wait_for = eventually  # for tests/e2e/test_operate.py, which still uses this name
 
-ROUTES: dict[str, Any] = {
-    "routes": [
-        {
-            "name": "by-path",
-            "keys": ["training-data/{job_id}/{model_id}/*"],
-            "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}],
-        },
-        {"name": "by-job", "keys": ["training-data/{job_id}/*"], "targets": [{"job_id": "{job_id}"}]},
-        {
-            "name": "feedback",
-            "keys": ["feedback/{job_id}/{model_id}/*"],
-            "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}],
-            "threshold": {"objects": 5, "bytes": 100000, "max_wait_seconds": 3600},
-        },
-    ]
+ROUTES: Sequence[dict[str, Any]] = (
+    *DEFAULT_ROUTES,
+    {
+        "name": "feedback",
+        "keys": ["feedback/{job_id}/{model_id}/*"],
+        "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}],
+        "threshold": {"objects": 5, "bytes": 100000, "max_wait_seconds": 3600},
+    },
+)
+"""The default ones, and one with a threshold."""
+
+PACE: Mapping[str, int] = {
+    "slots": 50,
+    "shortest_poll_seconds": 1,
+    "longest_poll_seconds": 1,
+    "start_grace_seconds": 10,
+    "deadline_seconds": 60,
+    "first_backoff_seconds": 1,
+    "longest_backoff_seconds": 2,
 }
-"""The template's own, and one with a threshold."""
 
-HURRY: Mapping[str, str] = {
-    "Routes": json.dumps(ROUTES),
-    "MaximumRecomputes": "50",
-    "VisibilityLagSeconds": "1",
-    "BatchingWindowSeconds": "1",
-    "ShortestPollSeconds": "1",
-    "LongestPollSeconds": "1",
-    "StartGraceSeconds": "10",
-    "RunDeadlineSeconds": "60",
-    "RetryIntervalSeconds": "1",
-    "RetryMaximumSeconds": "2",
-    "RetryAttempts": "3",
-}
+PARAMETERS: Mapping[str, str] = {"VisibilityLagSeconds": "1"}
+
+
+def hurried(pace: Mapping[str, int] | None = None, tries: int = 4) -> dict[str, object]:
+    """What takes too long here of the template's constants, and the settings that the stack begins with.
+
+    `pace` is added to PACE; `tries` is how often the workflow tries a step.
+    """
+    settings = {"routes": ROUTES, "pace": {**PACE, **(pace or {})}}
+    (retry,) = json.loads(substitutions()["Retry"])
+    retry |= {"IntervalSeconds": 1, "MaxDelaySeconds": 2, "MaxAttempts": tries - 1}
+    window = "TriggerRecomputeFunction.Events.Updates.Properties.MaximumBatchingWindowInSeconds"
+    return {
+        "SettingsParameter.Value": json.dumps(settings),
+        "RecomputeWorkflow.DefinitionSubstitutions.Retry": json.dumps([retry]),
+        window: 1,
+    }
 
 
 class LaterAlerts:
-    """Alerts from a source that is known only when the stack, and with it the bucket, is there."""
+    """Alerts from a source that is set later, when the stack has created the bucket."""
 
     source: AlertSource | None = None
 
     def read(self, job_id: int, model_id: str) -> Sequence[AlertObject]:
-        """What the source has; nothing before there is one."""
+        """The source's alerts. Empty as long as there is no source."""
         return self.source.read(job_id, model_id) if self.source else []
 
 
 @dataclass(frozen=True)
 class Installation:
-    """The stack and the platform that it looks after."""
+    """The stack, and the platform whose metrics it keeps fresh."""
 
     cloud: LocalCloud
     arcanna: ArcannaServer
@@ -77,15 +85,15 @@ class Installation:
     samples = Path(__file__).parents[2] / "events"
 
     def upload(self, key: str, body: str) -> None:
-        """Puts an object of training data."""
+        """Uploads an object to the training-data bucket."""
         self.cloud.client("s3").put_object(Bucket=self.bucket, Key=key, Body=body.encode())
 
     def log_entries(self, function: str) -> list[dict[str, Any]]:
-        """The function's JSON log lines, metrics among them."""
+        """The function's JSON log lines, including metrics."""
         return [json.loads(line) for line in self.cloud.logs(function) if line.startswith("{")]
 
     def served(self, job_id: int, model_id: str) -> dict[str, Any]:
-        """The model's metrics as the platform answers them to anybody who asks."""
+        """The model's metrics, as the platform serves them."""
         answer = httpx.get(
             f"{self.arcanna.url}/api/v2/metrics/model",
             params={"job_id": job_id, "model_id": model_id},
@@ -102,28 +110,20 @@ def installation(
 ) -> Iterator[Installation]:
     """Deploys the project's own template beside a reference server with these jobs.
 
-    What is built, and the logs, are under build/`name`: of those of another name, one may run meanwhile.
+    Build output and logs are in build/`name`. Installations of different names can run at the same time.
     """
     alerts = LaterAlerts()
     with ArcannaServer(jobs, alerts, behaviour=behaviour) as arcanna:
-        given = {"ArcannaBaseUrl": arcanna.url, **HURRY}
-        with LocalCloud(given, Path("build") / name) as cloud:
-            cloud.client("secretsmanager").put_secret_value(
-                SecretId=cloud.outputs["ApiKeySecretArn"], SecretString=API_KEY
-            )
-            bucket = cloud.outputs["TrainingDataBucket"]
-            alerts.source = S3Alerts(cloud.client("s3"), bucket)
-            yield Installation(cloud, arcanna, bucket)
+        given = {"ArcannaBaseUrl": arcanna.url, **PARAMETERS}
+        with LocalCloud(given, Path("build") / name, constants=hurried()) as cloud:
+            here = installed(cloud, arcanna)
+            alerts.source = S3Alerts(cloud.client("s3"), here.bucket)
+            yield here
 
 
-def wait_for(what: str, look: Callable[[], T], seconds: float = 30.0) -> T:
-    """The first truthy answer of `look`. Raises TimeoutError naming what did not come, and ProcessDied as
-    soon as a function's process has died by itself: what it was to do comes only minutes later."""
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        if deaths:
-            raise deaths[0]
-        if time.monotonic() > end:
-            raise TimeoutError(f"{what} did not come within {seconds:g} s")
-        time.sleep(0.1)
-    return found
+def installed(cloud: LocalCloud, arcanna: ArcannaServer) -> Installation:
+    """Puts the platform's key into the deployed stack's secret, as an operator does after a deployment."""
+    cloud.client("secretsmanager").put_secret_value(
+        SecretId=cloud.outputs["ApiKeySecretArn"], SecretString=API_KEY
+    )
+    return Installation(cloud, arcanna, cloud.outputs["TrainingDataBucket"])

@@ -25,7 +25,7 @@ def _strict(schema: Any, path: str = "") -> Any:
 
 
 SCHEMAS: dict[str, dict[str, Any]] = {
-    path.stem: _strict(json.loads(path.read_text())) for path in (ROOT / "events/schemas").glob("*.json")
+    path.stem: _strict(json.loads(path.read_text())) for path in (ROOT / "events/schemas").glob("*-*.json")
 }
 
 _FORMATS = FormatChecker(formats=())

@@ -1,4 +1,4 @@
-"""The documentation as data, for tests that hold it against the code and the template."""
+"""The documentation as data, for tests that compare it with the code and the template."""
 
 import re
 from functools import cache
@@ -14,7 +14,7 @@ def _text() -> str:
 
 
 def section(title: str) -> str:
-    """A section of any page, with its subsections. Raises ValueError where there is none."""
+    """A section of any page, with its subsections. Raises ValueError if there is no such section."""
     found = re.search(rf"^(#+) {re.escape(title)}\n", _text(), re.MULTILINE)
     if not found:
         raise ValueError(f"no page has a section {title!r}")
@@ -25,6 +25,11 @@ def section(title: str) -> str:
 def headings(text: str) -> list[str]:
     """The headings of its subsections."""
     return re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+
+
+def anchor_of(heading: str) -> str:
+    """What a link to it has after the #."""
+    return heading.lower().replace(" ", "-")
 
 
 def table(text: str, first_column: str) -> list[list[str]]:

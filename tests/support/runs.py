@@ -26,7 +26,7 @@ GATE = {"largest_drop": {"overall_accuracy": 0.02}}
 
 
 def origin(elapsed: float = 0.0) -> Origin:
-    """Of an outcome that many seconds after the request."""
+    """The origin of an outcome `elapsed` seconds after the request."""
     return Origin(EXECUTION, BUS, REQUESTED_AT + elapsed)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _KEPT = "TESTS_PROXIES"
-"""The variable that keeps the proxies, as JSON; processes that are started from here inherit it."""
+"""The variable that keeps the proxies as JSON for child processes."""
 
 
 def proxies() -> dict[str, str]:

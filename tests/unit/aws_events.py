@@ -142,7 +142,7 @@ def s3_event(detail_type: str, **more: Any) -> dict[str, Any]:
 
 
 def api_call(name: str, source: str = "aws.s3", **more: Any) -> dict[str, Any]:
-    """A call of S3's API that CloudTrail tells of; `more` is what the record has besides."""
+    """CloudTrail's event about a call of the S3 API. `more` are further fields of the record."""
     return event(
         source,
         "AWS API Call via CloudTrail",
@@ -183,7 +183,7 @@ def status_change(status: str, execution_input: str | None, **more: Any) -> dict
 
 
 def subscription_notice(kind: str) -> dict[str, Any]:
-    """What a queue gets when somebody subscribes it to a topic, or ends the subscription."""
+    """The message that a queue gets when it is subscribed to a topic, or unsubscribed."""
     return {
         "Type": kind,
         "MessageId": "165545c9-2a5c-472c-8df2-7ff2be2b3b1b",

@@ -52,14 +52,14 @@ class Secret:
         self._secrets.delete_secret(SecretId=self.arn, ForceDeleteWithoutRecovery=True)
 
 
-def test_the_key_is_read_once(secret: Secret) -> None:
+def test_key_is_read_once(secret: Secret) -> None:
     secret.put(" first\n")
     assert secret.api_key(False) == "first"
     secret.delete()
     assert secret.api_key(False) == "first"
 
 
-def test_the_key_is_read_again_when_asked(secret: Secret) -> None:
+def test_key_is_read_again_when_asked(secret: Secret) -> None:
     secret.put("first")
     assert secret.api_key(False) == "first"
     secret.put("second")
@@ -68,7 +68,7 @@ def test_the_key_is_read_again_when_asked(secret: Secret) -> None:
     assert secret.api_key(False) == "second"
 
 
-def test_a_secret_that_was_never_filled_is_named_and_how_to_fill_it(secret: Secret) -> None:
+def test_empty_secret_is_named_with_the_command_that_fills_it(secret: Secret) -> None:
     with pytest.raises(
         ApiKeyUnavailable, match=f"{secret.arn}.*into it as plain text, with put-secret-value"
     ):
@@ -77,7 +77,7 @@ def test_a_secret_that_was_never_filled_is_named_and_how_to_fill_it(secret: Secr
         secret.api_key_in_json(False)
 
 
-def test_a_secret_that_was_never_filled_is_told_apart_so_that_a_new_stack_sets_off_no_alarm(
+def test_empty_secret_of_a_new_stack_has_an_error_that_no_alarm_counts(
     secret: Secret,
 ) -> None:
     with pytest.raises(ApiKeyUnavailable) as raised:
@@ -90,7 +90,7 @@ def test_a_secret_that_was_never_filled_is_told_apart_so_that_a_new_stack_sets_o
     assert type(raised.value) is ApiKeyUnavailable
 
 
-def test_a_secret_that_is_gone_is_named(secret: Secret) -> None:
+def test_deleted_secret_is_named(secret: Secret) -> None:
     secret.delete()
     with pytest.raises(ApiKeyUnavailable, match=secret.arn):
         secret.api_key(False)
@@ -108,7 +108,7 @@ def test_a_secret_that_is_gone_is_named(secret: Secret) -> None:
         answer(200, content=b'{"SecretString": "hidden'),
     ],
 )
-def test_a_secret_that_cannot_be_read_is_named(failure: Answer) -> None:
+def test_failed_read_names_the_secret_and_not_its_value(failure: Answer) -> None:
     with pytest.raises(ApiKeyUnavailable, match="my-arn could not be read") as raised:
         api_key(httpx.MockTransport(failure), "my-arn")(False)
     assert "hidden" not in "".join(traceback.format_exception(raised.value))
@@ -118,16 +118,17 @@ def test_a_secret_that_cannot_be_read_is_named(failure: Answer) -> None:
     "body", ["", "[]", "null", '{"SecretString": 1}', '{"SecretString": NaN}', "[" * 10_000, "<html>hidden"]
 )
 @pytest.mark.parametrize("field", [None, "api_key"])
-def test_response_that_is_not_secrets_manager_s_is_refused(body: str, field: str | None) -> None:
+def test_unexpected_response_of_secrets_manager_is_refused(body: str, field: str | None) -> None:
     transport = httpx.MockTransport(answer(content=body.encode()))
     says = "arn could not be read: unexpected response from Secrets Manager"
     with pytest.raises(ApiKeyUnavailable, match=says) as raised:
         api_key(transport, "arn", field)(False)
+
     assert "hidden" not in "".join(traceback.format_exception(raised.value))
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "base64", "rot13", "undefined", "none"])
-def test_error_of_any_charset_is_told_with_its_status(charset: str) -> None:
+def test_error_response_in_any_charset_is_reported_with_its_status(charset: str) -> None:
     headers = {"Content-Type": f"text/plain; charset={charset}", "X-Owner": b"Z\xfcrich".decode("latin-1")}
     transport = httpx.MockTransport(
         lambda _: httpx.Response(
@@ -151,7 +152,7 @@ def test_byte_order_mark_before_the_response_is_dropped() -> None:
         {"__type": "DecryptionFailure"},
     ],
 )
-def test_a_read_that_is_not_allowed_is_told_whose_policy_may_be_to_blame(body: dict[str, str]) -> None:
+def test_denied_read_names_the_policies_to_check(body: dict[str, str]) -> None:
     refused = httpx.MockTransport(answer(400, json=body))
     with pytest.raises(ApiKeyUnavailable, match=f"{body.get('Message', '')}.*{NOT_ALLOWED}") as raised:
         api_key(refused, "my-arn")(False)
@@ -162,13 +163,13 @@ def test_a_read_that_is_not_allowed_is_told_whose_policy_may_be_to_blame(body: d
     "error",
     [httpx.ConnectTimeout("timed out"), httpx.ConnectError("no address"), httpx.ProxyError("403 Forbidden")],
 )
-def test_a_way_that_is_closed_is_told(error: httpx.TransportError) -> None:
+def test_unreachable_secrets_manager_is_reported_with_advice(error: httpx.TransportError) -> None:
     with pytest.raises(ApiKeyUnavailable, match=f"{ENDPOINT}: {type(error).__name__} {error}. {NO_WAY}"):
         api_key(httpx.MockTransport(no_answer(error)), "my-arn")(False)
 
 
 @pytest.mark.parametrize("failure", [answer(500, text="oops"), no_answer(httpx.ReadTimeout("slow"))])
-def test_a_failure_that_passes_is_told_without_a_remedy(failure: Answer) -> None:
+def test_transient_failure_is_reported_without_a_remedy(failure: Answer) -> None:
     with pytest.raises(
         ApiKeyUnavailable,
         match=r"my-arn could not be read: (Secrets Manager answered with 500: oops|ReadTimeout)\.$",
@@ -176,14 +177,14 @@ def test_a_failure_that_passes_is_told_without_a_remedy(failure: Answer) -> None
         api_key(httpx.MockTransport(failure), "my-arn")(False)
 
 
-def test_a_failed_read_is_not_kept(secret: Secret) -> None:
+def test_failed_read_is_tried_again(secret: Secret) -> None:
     with pytest.raises(ApiKeyUnavailable):
         secret.api_key(False)
     secret.put("key")
     assert secret.api_key(False) == "key"
 
 
-def test_a_binary_secret_is_no_key(secret: Secret) -> None:
+def test_binary_secret_is_refused(secret: Secret) -> None:
     secret.put_bytes(b"hidden")
     with pytest.raises(ApiKeyUnavailable, match="does not hold an API key"):
         secret.api_key(False)
@@ -212,9 +213,7 @@ def test_a_binary_secret_is_no_key(secret: Secret) -> None:
         ('"[\\"hidden\\"]"', "it is a JSON document"),
     ],
 )
-def test_what_cannot_be_a_key_is_refused_with_the_reason_and_not_quoted(
-    secret: Secret, text: str, why: str
-) -> None:
+def test_invalid_key_is_refused_with_the_reason_and_not_quoted(secret: Secret, text: str, why: str) -> None:
     secret.put(text)
     with pytest.raises(ApiKeyUnavailable, match=f"does not hold an API key: {why}") as raised:
         secret.api_key(False)
@@ -267,14 +266,15 @@ def test_quotes_and_byte_order_marks_around_the_document_are_dropped(
     assert secret.api_key_in_json(False) == "first"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
 @given(text=st.text(min_size=1))
-def test_whatever_the_secret_holds_it_is_a_header_value_or_refused(secret: Secret, text: str) -> None:
+def test_any_secret_yields_a_valid_header_value_or_is_refused(secret: Secret, text: str) -> None:
     secret.put(text)
     try:
         key = secret.api_key(True)
     except ApiKeyUnavailable:
         return
+
     assert key in text or text.strip()[0] in "\"'\ufeff"
     assert all("!" <= character <= "~" for character in key)
 
@@ -282,20 +282,20 @@ def test_whatever_the_secret_holds_it_is_a_header_value_or_refused(secret: Secre
 # --- As a field of a JSON object -------------------------------------------------------------------------
 
 
-def test_the_key_is_the_field_that_was_named(secret: Secret) -> None:
+def test_key_is_read_from_the_named_field(secret: Secret) -> None:
     secret.put(json.dumps({"user": "somebody", "key": " first\n"}))
     assert secret.api_key_in_json(False) == "first"
 
 
 @pytest.mark.parametrize("text", ['{"key":"hidden","password":"hidden"}', "{}"])
-def test_a_document_is_no_key_and_the_field_is_asked_for(secret: Secret, text: str) -> None:
+def test_json_document_without_a_field_setting_is_refused_with_advice(secret: Secret, text: str) -> None:
     secret.put(text)
     with pytest.raises(ApiKeyUnavailable, match="or correct the parameter ApiKeySecretField") as raised:
         secret.api_key(False)
     assert "hidden" not in "".join(traceback.format_exception(raised.value))
 
 
-def test_a_field_is_read_again_when_asked_also_when_others_have_changed(secret: Secret) -> None:
+def test_field_of_a_rotated_json_secret_is_read_again_when_asked(secret: Secret) -> None:
     secret.put(json.dumps({"key": "first"}))
     assert secret.api_key_in_json(False) == "first"
     secret.put(json.dumps({"rotated": "today", "key": "second"}))
@@ -323,21 +323,20 @@ def test_a_field_is_read_again_when_asked_also_when_others_have_changed(secret: 
     ],
     ids=lambda text: text[:30],
 )
-def test_what_has_no_key_in_its_field_is_told_with_the_field_and_not_quoted(
-    secret: Secret, text: str
-) -> None:
+def test_secret_without_a_key_in_its_field_is_refused_and_not_quoted(secret: Secret, text: str) -> None:
     secret.put(text)
     with pytest.raises(ApiKeyUnavailable, match=r"into it in the field 'key' of a JSON object") as raised:
         secret.api_key_in_json(False)
     told = "".join(traceback.format_exception(raised.value))
+
     assert secret.arn in told
     assert "ApiKeySecretField" in told
     assert not [quoted for quoted in ("hidd", "7777777777", "[[") if quoted in told]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
 @given(document=any_json | st.fixed_dictionaries({"key": any_json | any_text}), cut=st.integers(0, 3))
-def test_whatever_json_the_secret_holds_it_is_a_header_value_or_refused(
+def test_any_json_secret_yields_a_valid_header_value_or_is_refused(
     secret: Secret, document: object, cut: int
 ) -> None:
     text = json.dumps(document)
@@ -346,6 +345,7 @@ def test_whatever_json_the_secret_holds_it_is_a_header_value_or_refused(
         key = secret.api_key_in_json(True)
     except ApiKeyUnavailable:
         return
+
     assert isinstance(document, dict)
     assert key in document["key"] or document["key"].strip()[0] in "\"'\ufeff"
     assert all("!" <= character <= "~" for character in key)

@@ -1,4 +1,4 @@
-"""What could not be checked does not look like what is clean."""
+"""A package that could not be checked is not reported as clean."""
 
 import pytest
 
@@ -9,7 +9,7 @@ VULNERABLE = Finding("h11 0.14.0", ("GHSA-vqfr-h8mv-ghfj (fixed in 0.16.0)",))
 UNKNOWN = Finding("idna", unknown="could not be audited")
 
 
-def test_a_report_is_read() -> None:
+def test_audit_report_is_read() -> None:
     report = {
         "dependencies": [
             {"name": "httpx", "version": "0.28.1", "vulns": []},
@@ -36,7 +36,7 @@ def test_a_report_is_read() -> None:
         ([CLEAN], [UNKNOWN], 2, ["tools: NOT CHECKED: 1 of 1"]),
     ],
 )
-def test_the_worst_finding_is_the_status(
+def test_exit_status_is_that_of_the_worst_finding(
     capsys: pytest.CaptureFixture[str],
     first: list[Finding],
     second: list[Finding],
@@ -48,7 +48,7 @@ def test_the_worst_finding_is_the_status(
     assert [text for text in says if text not in said] == []
 
 
-def test_nobody_to_ask_is_asked_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_audit_stops_when_the_database_cannot_be_reached(capsys: pytest.CaptureFixture[str]) -> None:
     assert audit(["deployed", "tools"], {"deployed": [UNKNOWN]}.__getitem__) == 2
     assert "known vulnerability" not in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""One check after the other, until the run has ended."""
+"""Checks of a run, until it has ended."""
 
 import json
 from typing import Any
@@ -34,7 +34,7 @@ FIRST = first_check(RUN)
 
 
 class Follower:
-    """A run that is checked again and again, as the workflow does it."""
+    """Checks a run repeatedly, as the workflow does."""
 
     def __init__(self, run: Run = RUN, last: Check | None = None) -> None:
         self.platform = ScriptedPlatform()
@@ -43,7 +43,7 @@ class Follower:
         self._arcanna = self.platform.client()
 
     def look(self, elapsed: float, **shown: object) -> Check:
-        """What a check says that many seconds after the request; the platform shows what it is told."""
+        """Checks `elapsed` seconds after the request. The platform shows `shown` from now on."""
         if shown:
             self.platform.metrics = answer(json=metrics_body(**shown))
         # Through JSON, as between the states of the workflow.
@@ -85,7 +85,7 @@ def told(check: Check) -> dict[str, dict[str, Any]]:
 # --- The story of a run ----------------------------------------------------------------------------------
 
 
-def test_from_queued_to_completed(follower: Follower) -> None:
+def test_run_goes_from_queued_over_recomputing_to_completed(follower: Follower) -> None:
     for elapsed in (5, 60, 300):
         queued = follower.look(elapsed, **idle())
         assert (queued["status"], queued["detail"]) == ("running", "queued")
@@ -99,20 +99,20 @@ def test_from_queued_to_completed(follower: Follower) -> None:
     assert event["after"]["overall_accuracy"] == 0.75
 
 
-def test_a_first_recompute_has_no_baseline() -> None:
+def test_first_recompute_completes_without_a_baseline_timestamp() -> None:
     follower = Follower(a_run(baseline=metrics_body(last_recomputed_timestamp=None)))
     assert follower.look(10, **idle(None))["status"] == "running"
     assert follower.look(200, **idle(DONE))["status"] == "completed"
 
 
-def test_a_run_whose_baseline_could_not_be_read_completes() -> None:
+def test_run_without_a_readable_baseline_completes() -> None:
     follower = Follower(a_run(platform_requested_at=None) | {"baseline": None})
     done = follower.look(200, **idle(DONE))
     assert told(done)["Recompute Completed"]["before"] is None
 
 
-def test_somebody_else_s_result_is_not_taken_for_ours(follower: Follower) -> None:
-    """The baseline was read when the flag of that recompute had fallen, but its timestamp lagged behind."""
+def test_somebody_elses_result_does_not_complete_the_run(follower: Follower) -> None:
+    """The baseline was read after that recompute's flag had fallen, but before its timestamp changed."""
     of_another = "2025-01-15T14:29:59Z"
     queued = follower.look(5, **idle(of_another))
     assert (queued["status"], queued["detail"]) == ("running", "queued")
@@ -122,15 +122,16 @@ def test_somebody_else_s_result_is_not_taken_for_ours(follower: Follower) -> Non
     assert told(done)["Recompute Completed"]["duration_seconds"] == 180.0
 
 
-def test_nor_is_it_if_ours_fails(follower: Follower) -> None:
+def test_somebody_elses_result_does_not_complete_a_failed_run(follower: Follower) -> None:
     of_another = "2025-01-15T14:29:59Z"
     follower.look(60, **busy(of_another))
     follower.look(100, **idle(of_another))
+
     assert reason_of(follower.look(100 + CONFIRMATION, **idle(of_another))) == "NoNewResult"
 
 
-def test_a_short_recompute_on_a_platform_whose_clocks_differ_completes() -> None:
-    """The API's clock is 3 s ahead of the worker's, the recompute took 1 s."""
+def test_short_recompute_completes_despite_clock_skew_of_the_platform() -> None:
+    """The API's clock is 3 s ahead of the worker's. The recompute took 1 s."""
     follower = Follower(a_run(platform_requested_at="2025-01-15T14:30:03Z"))
     ended = "2025-01-15T14:30:01Z"
     follower.look(1, **busy())
@@ -141,15 +142,16 @@ def test_a_short_recompute_on_a_platform_whose_clocks_differ_completes() -> None
     assert told(done)["Recompute Completed"]["duration_seconds"] == 0.0
 
 
-def test_such_a_recompute_that_no_check_saw_completes_when_the_request_is_not_queued_any_more() -> None:
+def test_unseen_short_recompute_with_clock_skew_completes_after_the_start_grace() -> None:
     follower = Follower(a_run(platform_requested_at="2025-01-15T14:30:03Z"))
     ended = "2025-01-15T14:30:01Z"
     for elapsed in (5, 100, 599, 600):
         assert follower.look(elapsed, **idle(ended))["status"] == "running"
+
     assert follower.look(600 + CONFIRMATION, **idle(ended))["status"] == "completed"
 
 
-def test_a_recompute_that_never_starts_fails_after_the_grace_period(follower: Follower) -> None:
+def test_recompute_that_never_starts_fails_after_the_start_grace(follower: Follower) -> None:
     follower.look(5, **idle())
     assert follower.look(599, **idle())["status"] == "running"
     confirming = follower.look(600, **idle())
@@ -159,20 +161,20 @@ def test_a_recompute_that_never_starts_fails_after_the_grace_period(follower: Fo
     assert outcome_of(failed)["result"]["past_run"] is None
 
 
-def test_a_recompute_that_starts_late_and_ends_between_two_checks_completes(follower: Follower) -> None:
+def test_recompute_that_starts_and_ends_between_two_checks_completes(follower: Follower) -> None:
     for elapsed in (5, 599, 601):
         assert follower.look(elapsed, **idle())["status"] == "running"
     assert follower.look(601 + CONFIRMATION, **idle("2025-01-15T14:40:20Z"))["status"] == "completed"
 
 
-def test_a_timestamp_that_lags_behind_the_flag_is_waited_for(follower: Follower) -> None:
+def test_timestamp_that_lags_behind_the_flag_completes_the_run(follower: Follower) -> None:
     follower.look(100, **busy())
     assert follower.look(200, **idle())["status"] == "running"
     assert follower.look(200 + CONFIRMATION - 1, **idle())["status"] == "running"
     assert follower.look(200 + CONFIRMATION + 5, **idle(DONE))["status"] == "completed"
 
 
-def test_a_recompute_without_a_new_result_fails_once_confirmed(follower: Follower) -> None:
+def test_recompute_without_new_metrics_fails_after_a_confirmation(follower: Follower) -> None:
     follower.look(100, **busy())
     follower.look(200, **idle())
     failed = follower.look(200 + CONFIRMATION, **idle())
@@ -183,24 +185,26 @@ def test_a_recompute_without_a_new_result_fails_once_confirmed(follower: Followe
     assert told(failed)["Recompute Failed"]["before"]["last_recomputed_timestamp"] == BASELINE
 
 
-def test_the_confirmation_begins_anew_when_the_platform_recomputes_again(follower: Follower) -> None:
+def test_confirmation_restarts_when_the_platform_recomputes_again(follower: Follower) -> None:
     follower.look(100, **busy())
     follower.look(200, **idle())
     follower.look(230, **busy())
+
     assert follower.look(200 + CONFIRMATION, **idle())["status"] == "running"
 
 
-def test_a_run_times_out_at_its_deadline(follower: Follower) -> None:
+def test_run_times_out_at_its_deadline(follower: Follower) -> None:
     assert follower.look(DEADLINE - 1, **busy())["status"] == "running"
     timed_out = follower.look(DEADLINE, **busy())
     assert (timed_out["status"], reason_of(timed_out)) == ("timed_out", "DeadlinePassed")
     assert outcome_of(timed_out)["result"]["outcome"] == "timed_out"
 
 
-def test_a_model_that_is_gone_fails_the_run(follower: Follower) -> None:
+def test_deleted_model_fails_the_run(follower: Follower) -> None:
     follower.look(10, **busy())
     follower.platform.metrics = answer(404, json={"error": "Model not found", "details": ""})
     failed = follower.look(20)
+
     assert (failed["status"], reason_of(failed), failed["polls"]) == ("failed", "Rejected", 2)
     assert "Model not found" in failed["detail"]
 
@@ -208,26 +212,24 @@ def test_a_model_that_is_gone_fails_the_run(follower: Follower) -> None:
 # --- A resumed run: its execution ended, and another one goes on with the first check ----------------------
 
 
-def test_a_resumed_run_that_completed_meanwhile_completes_also_after_its_deadline(follower: Follower) -> None:
+def test_resumed_run_with_new_metrics_completes_after_its_deadline(follower: Follower) -> None:
     assert follower.look(10 * DEADLINE, **idle(DONE))["status"] == "completed"
 
 
 @pytest.mark.parametrize("elapsed", [700, 10 * DEADLINE])
-def test_a_resumed_run_fails_only_once_a_further_check_has_confirmed_it(
-    follower: Follower, elapsed: float
-) -> None:
+def test_resumed_run_fails_only_after_a_confirming_check(follower: Follower, elapsed: float) -> None:
     confirming = follower.look(elapsed, **idle())
     assert confirming["status"] == "running"
     assert confirming["wait_seconds"] <= CONFIRMATION + 1
     assert reason_of(follower.look(elapsed + CONFIRMATION, **idle())) == "NeverStarted"
 
 
-def test_a_result_that_comes_while_a_failure_is_being_confirmed_counts(follower: Follower) -> None:
+def test_new_metrics_during_a_confirmation_complete_the_run(follower: Follower) -> None:
     follower.look(10 * DEADLINE, **idle())
     assert follower.look(10 * DEADLINE + CONFIRMATION, **idle(DONE))["status"] == "completed"
 
 
-def test_a_resumed_run_that_still_recomputes_after_its_deadline_times_out(follower: Follower) -> None:
+def test_resumed_run_still_recomputing_after_its_deadline_times_out(follower: Follower) -> None:
     assert follower.look(10 * DEADLINE, **busy())["status"] == "timed_out"
 
 
@@ -238,7 +240,7 @@ OF_ACTIVE = a_run(active=True)
 
 @pytest.mark.parametrize(("active", "changed"), [(MODEL.model_id, False), ("another", True)])
 @pytest.mark.parametrize("ending", ["completed", "failed", "gone"])
-def test_at_its_end_a_run_looks_whether_its_job_has_another_active_model(
+def test_ended_run_of_the_active_model_says_whether_the_model_changed(
     active: str, changed: bool, ending: str
 ) -> None:
     follower = Follower(OF_ACTIVE)
@@ -256,14 +258,14 @@ def test_at_its_end_a_run_looks_whether_its_job_has_another_active_model(
     assert outcome_of(ended)["result"]["active_changed"] is changed
 
 
-def test_a_run_of_a_model_that_was_named_asks_for_no_active_one(follower: Follower) -> None:
+def test_run_of_a_named_model_does_not_look_up_the_active_model(follower: Follower) -> None:
     follower.platform.job = answer(json={"active_model_id": "another"})
     assert not outcome_of(follower.look(60, **idle(DONE)))["result"]["active_changed"]
     assert "job" not in follower.platform.asked
 
 
 @pytest.mark.parametrize("shown", [answer(404), answer(json={"active_model_id": None})])
-def test_a_job_that_is_gone_or_has_no_active_model_has_no_other_one(shown: Answer) -> None:
+def test_missing_job_or_active_model_does_not_count_as_changed(shown: Answer) -> None:
     follower = Follower(OF_ACTIVE)
     follower.platform.job = shown
     assert not outcome_of(follower.look(60, **idle(DONE)))["result"]["active_changed"]
@@ -274,7 +276,7 @@ UNKNOWN = [answer(503), answer(401), no_answer(httpx.ReadTimeout("timed out"))]
 
 @pytest.mark.parametrize("given_answer", UNKNOWN)
 @pytest.mark.parametrize("ending", ["completed", "gone"])
-def test_the_end_is_told_once_the_active_model_is_known(
+def test_outcome_is_announced_once_the_active_model_is_known(
     given_answer: Answer, ending: str, logs: Logs
 ) -> None:
     follower = Follower(OF_ACTIVE)
@@ -292,15 +294,16 @@ def test_the_end_is_told_once_the_active_model_is_known(
 
 
 @pytest.mark.parametrize("given_answer", UNKNOWN)
-def test_after_the_deadline_an_active_model_that_is_not_known_counts_as_another(given_answer: Answer) -> None:
+def test_unknown_active_model_after_the_deadline_counts_as_changed(given_answer: Answer) -> None:
     follower = Follower(OF_ACTIVE)
     follower.platform.job = given_answer
     done = follower.look(DEADLINE, **idle(DONE))
+
     assert done["status"] == "completed"
     assert outcome_of(done)["result"]["active_changed"]
 
 
-def test_a_lookup_of_the_active_model_is_put_off_as_long_as_the_platform_asks() -> None:
+def test_look_up_of_the_active_model_honours_retry_after() -> None:
     follower = Follower(OF_ACTIVE)
     follower.platform.job = answer(429, headers={"Retry-After": "60"})
     assert follower.look(60, **idle(DONE))["wait_seconds"] == 61
@@ -318,7 +321,7 @@ def test_a_lookup_of_the_active_model_is_put_off_as_long_as_the_platform_asks() 
         (no_answer(httpx.ReadTimeout("timed out")), PlatformUnavailable),
     ],
 )
-def test_no_answer_is_left_to_the_workflow(
+def test_check_without_an_answer_raises_for_the_workflow_to_retry(
     follower: Follower, given_answer: Any, error: type[RetryLater]
 ) -> None:
     follower.platform.metrics = given_answer
@@ -327,7 +330,7 @@ def test_no_answer_is_left_to_the_workflow(
 
 
 @pytest.mark.parametrize(("wish", "wait"), [(0, 6), (4, 6), (60, 61), (10**6, 901)])
-def test_a_platform_that_names_a_time_is_checked_then(
+def test_retry_after_sets_the_next_wait_within_the_poll_bounds(
     follower: Follower, logs: Logs, wish: int, wait: int
 ) -> None:
     follower.look(10, **busy())
@@ -340,7 +343,7 @@ def test_a_platform_that_names_a_time_is_checked_then(
     assert (line["message"], line["reason"]) == ("status check failed", "PlatformUnavailable")
 
 
-def test_a_platform_that_asks_for_patience_does_not_stretch_the_deadline(follower: Follower) -> None:
+def test_retry_after_does_not_extend_the_deadline(follower: Follower) -> None:
     follower.platform.metrics = answer(429, headers={"Retry-After": "60"})
     assert follower.look(DEADLINE - 1)["status"] == "running"
     with pytest.raises(PlatformUnavailable):
@@ -351,7 +354,7 @@ def test_a_platform_that_asks_for_patience_does_not_stretch_the_deadline(followe
 
 
 @pytest.mark.parametrize("patience", [None, "0"], ids=["recomputing", "refusing"])
-def test_the_longest_run_is_checked_no_more_often_than_its_execution_has_events_for(
+def test_week_long_run_stays_within_the_executions_event_limit(
     patience: str | None,
 ) -> None:
     week = 7 * 86400
@@ -362,6 +365,7 @@ def test_the_longest_run_is_checked_no_more_often_than_its_execution_has_events_
         if patience:
             follower.platform.metrics = answer(429, headers={"Retry-After": patience})
         elapsed += follower.look(elapsed, **({} if patience else busy()))["wait_seconds"]
+
     assert 1000 < follower.last["polls"] < 25_000 / 9
 
 
@@ -370,7 +374,7 @@ def test_the_longest_run_is_checked_no_more_often_than_its_execution_has_events_
     recomputing=st.booleans(),
     durations=st.lists(st.floats(0, 1e8), max_size=HISTORY_LENGTH),
 )
-def test_no_wait_goes_past_the_deadline_but_to_confirm_a_failure(
+def test_wait_ends_by_the_deadline_unless_it_confirms_a_failure(
     elapsed: float, recomputing: bool, durations: list[float]
 ) -> None:
     shown = Follower(a_run(durations=durations)).look(elapsed, **(busy() if recomputing else idle()))
@@ -380,13 +384,13 @@ def test_no_wait_goes_past_the_deadline_but_to_confirm_a_failure(
         assert shown["wait_seconds"] <= PACE["longest_poll"]
 
 
-def test_a_confirmation_is_not_waited_for_longer_than_it_takes() -> None:
+def test_wait_for_a_confirmation_is_shorter_than_a_long_poll() -> None:
     follower = Follower(a_run(pace={**PACE, "shortest_poll": 500.0}))
     assert follower.look(100, **busy())["wait_seconds"] >= 500
     assert follower.look(200, **idle())["wait_seconds"] <= CONFIRMATION + 1
 
 
-def test_a_short_grace_period_shortens_the_confirmation() -> None:
+def test_confirmation_is_not_longer_than_the_start_grace() -> None:
     follower = Follower(a_run(pace={**PACE, "start_grace": 2.0}))
     assert follower.look(5, **idle())["wait_seconds"] <= 3
     assert reason_of(follower.look(7, **idle())) == "NeverStarted"
@@ -395,7 +399,7 @@ def test_a_short_grace_period_shortens_the_confirmation() -> None:
 # --- What is told ----------------------------------------------------------------------------------------
 
 
-def test_a_completed_run_is_remembered(follower: Follower) -> None:
+def test_completed_run_leaves_a_past_run(follower: Follower) -> None:
     result = outcome_of(follower.look(400, **idle(DONE)))["result"]
     assert result["outcome"] == "completed"
     assert result["failure"] is None
@@ -412,13 +416,21 @@ def test_a_completed_run_is_remembered(follower: Follower) -> None:
             "overall_recall": 0.8,
             "overall_precision": 0.6,
         },
+        "why": "no earlier metrics",
     }
+
+
+def test_verdict_that_needs_no_reason_is_remembered_without_one() -> None:
+    done = Follower(a_run(baseline=metrics_body(overall_accuracy=0.75))).look(400, **idle(DONE))
+    past_run = outcome_of(done)["result"]["past_run"]
+    assert past_run is not None
+    assert (past_run["verdict"], "why" in past_run) == ("unchanged", False)
 
 
 @pytest.mark.parametrize(
     ("accuracy", "verdict"), [(0.70, "improved"), (0.75, "unchanged"), (0.80, "regressed")]
 )
-def test_a_completed_run_is_judged_against_its_baseline(accuracy: float, verdict: str) -> None:
+def test_completed_run_is_judged_against_its_baseline(accuracy: float, verdict: str) -> None:
     done = Follower(a_run(baseline=metrics_body(overall_accuracy=accuracy))).look(400, **idle(DONE))
     assert told(done)["Recompute Completed"]["verdict"] == verdict
     past_run = outcome_of(done)["result"]["past_run"]
@@ -433,8 +445,8 @@ def test_a_completed_run_is_judged_against_its_baseline(accuracy: float, verdict
         assert "accuracy 0.800 -> 0.750" in notification["message"]
 
 
-def test_a_model_that_stays_worse_stays_regressed_until_it_is_as_good_as_it_was() -> None:
-    """The baseline of each run is what the one before has left; the reference goes from run to run."""
+def test_model_stays_regressed_until_it_is_as_good_as_before() -> None:
+    """Each run's baseline is the previous run's result. The reference is passed from run to run."""
     verdicts, reference, before = [], None, metrics_body(overall_accuracy=0.80)
     for accuracy in (0.80, 0.70, 0.70, 0.69, 0.79, 0.85):
         follower = Follower(a_run(baseline=before, reference=reference))
@@ -445,7 +457,7 @@ def test_a_model_that_stays_worse_stays_regressed_until_it_is_as_good_as_it_was(
     assert verdicts == ["unchanged", "regressed", "regressed", "regressed", "unchanged", "improved"]
 
 
-def test_a_run_is_judged_by_the_rules_that_it_carries() -> None:
+def test_run_is_judged_by_the_quality_gate_it_began_with() -> None:
     run = a_run(baseline=metrics_body(), gate={"floor": {"overall_accuracy": 0.9}})
     assert told(Follower(run).look(400, **idle(DONE)))["Recompute Completed"]["verdict"] == "regressed"
 
@@ -456,10 +468,11 @@ def test_counts_may_be_floats() -> None:
     after = {"Escalate": {"true_positives": 50.0, "false_negatives": 50.0, "recall": 0.5}}
     run = a_run(baseline=before, gate={"largest_drop": {"Escalate.recall": 0.02}, "minimum_samples": 30})
     done = Follower(run).look(400, **idle(DONE), metrics_per_decision=after)
+
     assert told(done)["Recompute Completed"]["verdict"] == "regressed"
 
 
-def test_a_failure_s_notification_says_what_to_do(follower: Follower) -> None:
+def test_notification_of_a_failure_says_what_to_do(follower: Follower) -> None:
     follower.look(10, **busy())
     follower.look(200, **idle())
     notification = outcome_of(follower.look(300))["notification"]
@@ -469,9 +482,11 @@ def test_a_failure_s_notification_says_what_to_do(follower: Follower) -> None:
         f"The metrics of model {MODEL.model_id} of job 1234 were not recomputed.",
         "Why: NoNewResult",
         "Scores that Arcanna shows: accuracy 0.750",
-        'What to do: Look up NoNewResult in functions/RUNBOOK.md, section "Runs fail".',
+        "What to do: Look up NoNewResult in the runbook.",
+        "Runbook: functions/RUNBOOK.md#runs-fail",
         "Updates: 3, the last at 2025-01-15T14:29:30.000Z",
-        f"Execution: {EXECUTION}",
+        "Execution: https://eu-central-1.console.aws.amazon.com/states/",
+        EXECUTION,
     ):
         assert part in notification["message"]
 
@@ -491,7 +506,9 @@ def test_a_failure_s_notification_says_what_to_do(follower: Follower) -> None:
         ("2025-01-15T14:30:00Z", "2036-02-07T06:28:16Z", 400.0),
     ],
 )
-def test_how_long_a_run_took(platform_requested_at: str | None, recomputed_at: str, duration: float) -> None:
+def test_duration_is_from_the_platforms_clock_if_possible(
+    platform_requested_at: str | None, recomputed_at: str, duration: float
+) -> None:
     follower = Follower(a_run(platform_requested_at=platform_requested_at))
     event = told(follower.look(400, **idle(recomputed_at)))["Recompute Completed"]
     assert event["duration_seconds"] == duration
@@ -502,7 +519,7 @@ def test_how_long_a_run_took(platform_requested_at: str | None, recomputed_at: s
 EVENT: dict[str, Any] = {"run": RUN, "check": FIRST, "number": 0, "execution": EXECUTION}
 
 
-def test_the_workflow_s_data_is_taken_as_it_is() -> None:
+def test_workflow_data_is_read_unchanged() -> None:
     assert parse_event(EVENT) == (RUN, FIRST, EXECUTION)
 
 
@@ -521,13 +538,13 @@ NO_EVENTS: list[Any] = [None, [], "run", 7]
         (EVENT | {"run": a_run(model_id=None)}, "run has no model_id"),
     ],
 )
-def test_anything_else_is_bad_input(event: object, said: str) -> None:
+def test_event_without_run_check_or_execution_is_bad_input(event: object, said: str) -> None:
     with pytest.raises(BadInput, match=said):
         parse_event(event)
 
 
 @pytest.mark.parametrize(("part", "field"), [*(("run", n) for n in RUN), *(("check", n) for n in FIRST)])
-def test_a_missing_field_is_named(part: str, field: str) -> None:
+def test_missing_field_is_named(part: str, field: str) -> None:
     event: dict[str, Any] = EVENT | {"run": dict(RUN), "check": dict(FIRST)}
     del event[part][field]
     with pytest.raises(BadInput, match=f"{part} lacks {field}"):

@@ -1,4 +1,4 @@
-"""What is to be done about a run, by how its execution is."""
+"""The decision about a run, by the state of its execution."""
 
 from itertools import product
 
@@ -22,23 +22,23 @@ def resumed(number: int) -> Entry:
 
 
 @pytest.mark.parametrize("entry", [CLAIMED, HELD, resumed(1)])
-def test_running_execution_is_looked_at_within_the_hour(entry: Entry) -> None:
+def test_running_execution_is_checked_again_within_the_hour(entry: Entry) -> None:
     assert check_up(entry, RUNNING, None, NOW) == LookAgain(NOW + CHECK_UP_INTERVAL)
 
 
 @pytest.mark.parametrize("execution", [None, ENDED])
-def test_claim_is_left_alone_while_its_invocation_may_live(execution: Execution | None) -> None:
+def test_unheld_claim_is_left_alone_during_its_lifetime(execution: Execution | None) -> None:
     until = NOW + CLAIM_LIFETIME
     assert check_up(CLAIMED, execution, None, until - 0.001) == LookAgain(until)
 
 
 @pytest.mark.parametrize("execution", [None, ENDED])
-def test_claim_of_a_dead_invocation_is_taken_back(execution: Execution | None) -> None:
+def test_unheld_claim_is_taken_back_after_its_lifetime(execution: Execution | None) -> None:
     assert isinstance(check_up(CLAIMED, execution, None, NOW + CLAIM_LIFETIME), TakeBack)
 
 
 @pytest.mark.parametrize("number", range(MOST_RESUMPTIONS))
-def test_held_run_goes_on_with_the_next_number_after_its_execution_ended(number: int) -> None:
+def test_held_run_is_resumed_with_the_next_number_after_its_execution_ended(number: int) -> None:
     ended = Execution(False, "its input")
     assert check_up(resumed(number), ended, None, NOW) == Resume(number + 1, "its input")
 
@@ -48,7 +48,7 @@ def test_held_run_is_taken_back_after_the_last_resumption_ended() -> None:
 
 
 @pytest.mark.parametrize("number", range(1, MOST_RESUMPTIONS + 1))
-def test_resumption_whose_starter_died_is_started(number: int) -> None:
+def test_resumption_that_was_written_but_not_started_is_started(number: int) -> None:
     before = Execution(False, "input of the one before")
     assert check_up(resumed(number), None, before, NOW) == Resume(number, "input of the one before")
 
@@ -58,7 +58,7 @@ def test_held_run_without_any_execution_is_taken_back(entry: Entry) -> None:
     assert isinstance(check_up(entry, None, None, NOW), TakeBack)
 
 
-def test_every_combination_keeps_the_rules() -> None:
+def test_every_combination_of_entry_execution_and_time_keeps_the_rules() -> None:
     entries = [CLAIMED, *(resumed(number) for number in range(MOST_RESUMPTIONS + 2))]
     executions = [None, RUNNING, ENDED]
     times = [NOW - 1, NOW, NOW + CLAIM_LIFETIME - 1, NOW + CLAIM_LIFETIME, NOW + 1e6]

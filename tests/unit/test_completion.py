@@ -130,7 +130,9 @@ LATE = {"elapsed": 3600.0}
         (JUST_BEFORE, CONFIRMED, "NoNewResult"),
     ],
 )
-def test_what_a_check_means(timestamp: str | None, look: dict[str, Any], expected: str) -> None:
+def test_check_is_judged_as_the_table_says(
+    timestamp: str | None, look: dict[str, Any], expected: str
+) -> None:
     judgement = judged(timestamp, **look)
     assert judgement.reason == expected
     assert judgement.detail
@@ -140,25 +142,25 @@ def test_what_a_check_means(timestamp: str | None, look: dict[str, Any], expecte
 
 @pytest.mark.parametrize("timestamp", NO_TIMES)
 @pytest.mark.parametrize("look", [OVERDUE, CONFIRMED, {"baseline": None, **CONFIRMED}])
-def test_what_is_not_a_time_never_completes_a_run(timestamp: Any, look: dict[str, Any]) -> None:
+def test_invalid_timestamp_never_completes_a_run(timestamp: Any, look: dict[str, Any]) -> None:
     assert judged(timestamp, **look).status == "failed"
     assert judged(timestamp, **look | {"requested_at": None}).status == "failed"
 
 
 @pytest.mark.parametrize("baseline", NO_TIMES)
-def test_a_first_time_completes_a_run(baseline: Any) -> None:
+def test_first_timestamp_ever_completes_a_run(baseline: Any) -> None:
     assert judged(LATER, baseline=baseline).status == "completed"
     assert judged(LATER, baseline=baseline, requested_at=None).status == "completed"
 
 
 @pytest.mark.parametrize("baseline", ["2036-02-07T06:28:16Z", "9999-12-31T23:59:59Z"])
-def test_a_baseline_from_the_future_does_not_keep_a_run_from_completing(baseline: str) -> None:
+def test_baseline_in_the_future_does_not_prevent_completion(baseline: str) -> None:
     """The platform's clock was wrong when it wrote the baseline, and has been corrected."""
     assert judged(LATER, baseline=baseline).status == "completed"
     assert judged(OF_ANOTHER, baseline=baseline, **CONFIRMED).status == "failed"
 
 
-def test_an_earlier_time_proves_nothing_if_the_time_of_the_request_is_not_known() -> None:
+def test_earlier_timestamp_proves_nothing_if_the_request_time_is_unknown() -> None:
     """It may come from a replica of the platform's database that lags behind."""
     earlier = "2025-01-15T13:00:00Z"
     assert judged(earlier, requested_at=None, **CONFIRMED).reason == "NoNewResult"
@@ -166,7 +168,7 @@ def test_an_earlier_time_proves_nothing_if_the_time_of_the_request_is_not_known(
 
 
 @given(looks)
-def test_a_proven_run_completes_when_the_platform_is_idle_or_at_the_deadline(look: dict[str, Any]) -> None:
+def test_proven_run_completes_when_idle_or_at_the_deadline(look: dict[str, Any]) -> None:
     found = evidence(look["timestamp"], look["baseline"], look["requested_at"], look["recomputing_until"])
     status = judge(**look).status
     ended = not look["recomputing"] or look["elapsed"] >= look["deadline"]
@@ -177,7 +179,7 @@ def test_a_proven_run_completes_when_the_platform_is_idle_or_at_the_deadline(loo
 
 
 @given(looks)
-def test_an_ambiguous_time_only_turns_a_failure_into_a_completion(look: dict[str, Any]) -> None:
+def test_ambiguous_timestamp_only_turns_a_failure_into_a_completion(look: dict[str, Any]) -> None:
     before = judge(**look | {"timestamp": look["baseline"]})
     if evidence(look["timestamp"], look["baseline"], look["requested_at"]) == "ambiguous":
         now = judge(**look)
@@ -185,19 +187,19 @@ def test_an_ambiguous_time_only_turns_a_failure_into_a_completion(look: dict[str
 
 
 @given(looks, st.lists(seconds, min_size=1))
-def test_a_recompute_that_stays_queued_never_completes(look: dict[str, Any], times: list[float]) -> None:
+def test_queued_recompute_never_completes(look: dict[str, Any], times: list[float]) -> None:
     unchanged = look | {"timestamp": look["baseline"], "recomputing": False, "recomputing_until": None}
     for elapsed in times:
         assert judge(**unchanged | {"elapsed": elapsed}).status != "completed"
 
 
 @given(looks)
-def test_a_run_never_fails_while_the_platform_recomputes(look: dict[str, Any]) -> None:
+def test_run_never_fails_while_the_platform_recomputes(look: dict[str, Any]) -> None:
     assert judge(**look | {"recomputing": True}).status != "failed"
 
 
 @given(looks)
-def test_after_its_deadline_a_run_goes_on_only_to_confirm_a_failure(look: dict[str, Any]) -> None:
+def test_run_goes_on_after_its_deadline_only_to_confirm_a_failure(look: dict[str, Any]) -> None:
     judgement = judge(**look | {"elapsed": look["deadline"]})
     assert judgement.status != "running" or judgement.confirming
     confirmed = judge(**look | {"elapsed": look["deadline"], "idle_for": look["confirmation"]})
@@ -205,7 +207,7 @@ def test_after_its_deadline_a_run_goes_on_only_to_confirm_a_failure(look: dict[s
 
 
 @given(looks)
-def test_no_failure_is_told_at_first_sight(look: dict[str, Any]) -> None:
+def test_failure_needs_a_confirmation(look: dict[str, Any]) -> None:
     assume(look["confirmation"] > 0)
     assert judge(**look | {"idle_for": 0.0}).status != "failed"
 
@@ -218,7 +220,7 @@ def test_no_failure_is_told_at_first_sight(look: dict[str, Any]) -> None:
     st.sampled_from([lambda t: t + "Z", lambda t: t + "+00:00", lambda t: t, lambda t: t + ".000Z"]),
     st.sampled_from([lambda t: t + "Z", lambda t: t + "+00:00", lambda t: t, lambda t: t + ".000000Z"]),
 )
-def test_the_same_moment_written_differently_proves_nothing(
+def test_same_moment_in_another_notation_proves_nothing(
     moment: Any, one: Callable[[str], str], other: Callable[[str], str]
 ) -> None:
     text = moment.replace(microsecond=0).isoformat()
@@ -248,18 +250,20 @@ def test_the_same_moment_written_differently_proves_nothing(
         ("9999-12-31T23:59:59-14:00", BASELINE, False),
     ],
 )
-def test_whether_a_timestamp_is_newer(timestamp: str | None, baseline: str | None, newer: bool) -> None:
+def test_timestamp_is_newer_as_the_table_says(
+    timestamp: str | None, baseline: str | None, newer: bool
+) -> None:
     assert is_newer(timestamp, baseline) is newer
 
 
 @given(moments, moments)
-def test_times_that_name_their_offset_are_compared_as_moments(ended: datetime, asked: datetime) -> None:
+def test_timestamps_with_offsets_are_compared_as_moments(ended: datetime, asked: datetime) -> None:
     assume(ended.microsecond)
     assert (evidence(ended.isoformat(), None, asked.isoformat()) == "proof") == (ended >= asked)
 
 
 @given(moments, moments.map(lambda moment: moment.astimezone(UTC)))
-def test_a_timestamp_of_whole_seconds_is_compared_by_whole_seconds(ended: datetime, asked: datetime) -> None:
+def test_timestamp_of_whole_seconds_is_compared_in_whole_seconds(ended: datetime, asked: datetime) -> None:
     """The platform cuts fractions: a recompute may end in the second in which it was requested."""
     cut = ended.replace(microsecond=0)
     found = evidence(cut.isoformat(), None, asked.isoformat())
@@ -267,7 +271,7 @@ def test_a_timestamp_of_whole_seconds_is_compared_by_whole_seconds(ended: dateti
 
 
 @given(moments, st.floats(0, 3 * CLOCK_MARGIN), st.none() | st.floats(-1, 3 * CLOCK_MARGIN))
-def test_a_time_within_the_clock_margin_is_ambiguous(
+def test_timestamp_within_the_clock_margin_is_ambiguous(
     asked: datetime, early: float, recomputing_until: float | None
 ) -> None:
     assume(asked.year > 1971)
@@ -303,5 +307,7 @@ def test_a_time_within_the_clock_margin_is_ambiguous(
         (BASELINE, None, "none"),
     ],
 )
-def test_what_a_timestamp_proves(timestamp: str, requested_at: str | None, found: str) -> None:
+def test_timestamp_is_proof_ambiguous_or_none_as_the_table_says(
+    timestamp: str, requested_at: str | None, found: str
+) -> None:
     assert evidence(timestamp, BASELINE, requested_at) == found

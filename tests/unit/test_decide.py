@@ -57,12 +57,12 @@ def grid() -> Iterator[Entry]:
 GRID = list(grid())
 
 
-def test_grid_is_large() -> None:
+def test_grid_has_more_than_60000_combinations() -> None:
     assert len(GRID) * len(NOWS) * len(PACES) > 60_000
 
 
 @pytest.mark.parametrize("pace", PACES, ids=["no lag", "no lag, spaced", "lag", "lag, spaced"])
-def test_every_entry_has_one_decision_at_every_time(pace: Pace) -> None:
+def test_every_entry_has_exactly_one_decision_at_every_time(pace: Pace) -> None:
     for entry, now in product(GRID, NOWS):
         decision, at = decide(entry, now, pace), starts_at(entry, pace)
         if entry.run_id is not None:
@@ -77,7 +77,7 @@ def test_every_entry_has_one_decision_at_every_time(pace: Pace) -> None:
 
 
 @pytest.mark.parametrize("pace", PACES, ids=["no lag", "no lag, spaced", "lag", "lag, spaced"])
-def test_run_starts_neither_within_backoff_nor_spacing_nor_without_anything_to_cover(pace: Pace) -> None:
+def test_run_never_starts_within_backoff_or_spacing_or_without_updates(pace: Pace) -> None:
     for entry in GRID:
         at = starts_at(entry, pace)
         if at is None:
@@ -117,11 +117,11 @@ def test_single_update_starts_a_run_when_it_is_visible() -> None:
     assert at(needed_as_of=1000.0, waiting_since=965.0) == 1000.0
 
 
-def test_updates_in_a_row_start_a_run_when_the_last_is_visible() -> None:
+def test_several_updates_start_a_run_when_the_last_is_visible() -> None:
     assert at(needed_as_of=1030.0, waiting_since=965.0) == 1030.0
 
 
-def test_updates_that_never_cease_start_a_run_when_the_first_has_waited_two_lags_more() -> None:
+def test_endless_updates_start_a_run_when_the_first_has_waited_two_more_lags() -> None:
     assert at(needed_as_of=5000.0, waiting_since=965.0) == 1000.0 + PATIENCE * LAG
 
 
@@ -129,7 +129,7 @@ def test_request_by_hand_starts_a_run_at_once() -> None:
     assert at(needed_as_of=965.0, waiting_since=965.0) == 965.0
 
 
-def test_batch_that_is_not_full_waits_until_its_first_element_must() -> None:
+def test_unfilled_batch_waits_until_an_elements_maximum_wait() -> None:
     assert at(batch=(Element("a", 1000.0, 1, 2000.0), Element("b", 1010.0, 1, 1500.0))) == 1500.0
 
 
@@ -137,23 +137,23 @@ def test_batch_that_is_full_starts_a_run_when_its_last_element_is_visible() -> N
     assert at(batch=ENOUGH) == 1030.0
 
 
-def test_element_beyond_a_full_batch_is_waited_for_two_lags_at_most() -> None:
+def test_element_beyond_a_full_batch_delays_the_run_by_two_lags_at_most() -> None:
     assert at(batch=(*ENOUGH, Element("c", 5000.0, 1, 9000.0))) == 1030.0 + PATIENCE * LAG
 
 
-def test_element_that_must_be_recomputed_before_it_is_visible_waits_until_it_is() -> None:
+def test_element_with_an_early_maximum_wait_waits_until_it_is_visible() -> None:
     assert at(batch=(Element("a", 1000.0, 1, 970.0),)) == 1000.0
 
 
-def test_whether_a_batch_is_full_is_judged_without_what_a_run_has_covered() -> None:
+def test_covered_elements_do_not_count_towards_a_full_batch() -> None:
     assert at(batch=ENOUGH, fresh_as_of=1000.0) == 9030.0
 
 
-def test_update_takes_a_batch_that_is_not_full_along() -> None:
+def test_update_starts_a_run_that_covers_an_unfilled_batch() -> None:
     assert at(batch=NEVER_ENOUGH, needed_as_of=2000.0, waiting_since=1965.0) == 2000.0
 
 
-def test_wish_is_due_when_it_is_made() -> None:
+def test_wish_is_due_at_once() -> None:
     assert at(wanted_as_of=100.0, wanted_at=1000.0) == 1000.0
 
 
@@ -191,7 +191,7 @@ def test_run_starts_when_the_last_update_is_visible_or_the_first_has_waited_enou
 
 
 @given(st.lists(shares, min_size=1, unique_by=lambda update: update.happened_at))
-def test_run_for_a_batch_starts_neither_before_it_is_worth_one_nor_long_after(updates: list[Update]) -> None:
+def test_run_for_a_batch_starts_when_it_is_full_or_has_waited_enough(updates: list[Update]) -> None:
     visible = sorted((update.happened_at + LAG, update.share) for update in updates)
     full = [at for n, (at, _) in enumerate(visible) if sum(share for _, share in visible[: n + 1]) >= WHOLE]
     waited = max(visible[0][0], min(update.happened_at + update.max_wait for update in updates))
@@ -200,7 +200,7 @@ def test_run_for_a_batch_starts_neither_before_it_is_worth_one_nor_long_after(up
 
 
 @given(st.lists(whole | shares, min_size=1))
-def test_run_covers_what_is_visible_when_it_starts_and_leaves_the_rest(updates: list[Update]) -> None:
+def test_run_covers_only_updates_visible_at_its_start(updates: list[Update]) -> None:
     start = started(updates)
     entry = record(Entry(TARGET), updates, PACE)
     left = pruned(replace(entry, fresh_as_of=start))

@@ -1,32 +1,28 @@
 """The picture of a demo: all of it is there, none of it is markup from outside, and all of it can be read."""
 
 import re
-from collections import Counter
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 from itertools import combinations, pairwise
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arcanna_metrics.times import to_iso
+from arcanna_metrics_cli.report.markup import NO_CHARACTERS
+from tests.support import fleet
 from tests.support.arcanna.platform import Ask, Recompute
+from tests.support.html import Element, parse, vocabulary
 from tests.tools.demo.gather import run_of
-from tests.tools.demo.markup import NO_CHARACTERS
-from tests.tools.demo.page import STYLE, WIDTHS, page
+from tests.tools.demo.page import WIDTHS, page
 from tests.tools.demo.record import Model, Outage, Poll, Record, Run, Upload
-from tests.tools.demo.samples import figures, hostile, recorded, run
+from tests.tools.demo.samples import hostile, recorded, run
 from tests.tools.demo.timeline import Axis, Box, lane, piled
 from tests.unit.strategies import any_text
 
 # --- Any record ----------------------------------------------------------------------------------------
 
 times = st.floats(0, 1e6)
-scores = st.none() | st.fixed_dictionaries({"overall_accuracy": st.none() | st.floats(0, 1)})
-tables = st.lists(any_text, min_size=1, max_size=4, unique=True).map(figures)
 runs = st.builds(
     Run,
     run_id=any_text,
@@ -39,13 +35,11 @@ runs = st.builds(
     outcome=st.sampled_from(["Recompute Completed", "Recompute Failed"]) | any_text,
     verdict=st.none() | any_text,
     why=any_text,
-    before=scores | tables,
-    after=st.none() | tables,
 )
 names = st.sampled_from(["m1", "m2"])
 records = st.builds(
     Record,
-    began_at=st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+    facts=st.just(fleet.fleet(1)),
     models=st.tuples(
         *(st.builds(Model, any_text, st.just(m), st.lists(runs, max_size=3).map(tuple)) for m in ("m1", "m2"))
     ),
@@ -59,63 +53,8 @@ records = st.builds(
 )
 
 
-@dataclass
-class Element:
-    tag: str
-    attributes: dict[str, str | None]
-    children: list["Element | str"] = field(default_factory=list)
-
-    @property
-    def classes(self) -> list[str]:
-        return (self.attributes.get("class") or "").split()
-
-    @property
-    def text(self) -> str:
-        return "".join(child if isinstance(child, str) else child.text for child in self.children)
-
-    def all(self, tag: str | None = None, class_: str | None = None) -> list["Element"]:
-        """The elements inside, at any depth, in order."""
-        inside = [
-            found for child in self.children if isinstance(child, Element) for found in (child, *child.all())
-        ]
-        return [e for e in inside if tag in (None, e.tag) and (class_ is None or class_ in e.classes)]
-
-
-class Parser(HTMLParser):
-    """Builds the tree of a document in which every element but `meta` is closed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.root = Element("", {})
-        self._open = [self.root]
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        element = Element(tag, dict(attributes))
-        self._open[-1].children.append(element)
-        if tag != "meta":
-            self._open.append(element)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop().tag == tag
-
-    def handle_data(self, data: str) -> None:
-        self._open[-1].children.append(data)
-
-    def close(self) -> None:
-        super().close()
-        assert self._open == [self.root]
-
-
 def parsed(record: Record) -> Element:
-    parser = Parser()
-    parser.feed(page(record))
-    parser.close()
-    return parser.root
-
-
-def vocabulary(document: Element) -> set[tuple[str, str]]:
-    """Every element with every attribute that it has."""
-    return {(e.tag, name) for e in document.all() for name in ("", *e.attributes)}
+    return parse(page(record))
 
 
 KNOWN = vocabulary(parsed(recorded())) | vocabulary(parsed(hostile()))
@@ -165,52 +104,6 @@ def test_what_comes_from_outside_is_shown_as_it_is(record: Record) -> None:
         )
 
 
-@settings(max_examples=40)
-@given(records)
-def test_the_page_can_be_written(record: Record) -> None:
-    assert NO_CHARACTERS.search(page(record)) is None
-    page(record).encode()
-
-
-# --- Self-contained and accessible ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("record", [recorded(), hostile()], ids=["recorded", "hostile"])
-def test_the_page_needs_nothing_but_itself(record: Record) -> None:
-    document = parsed(record)
-
-    assert {"script", "link", "img", "iframe", "object", "use", "image"}.isdisjoint(
-        e.tag for e in document.all()
-    )
-    links = [
-        e.attributes[name]
-        for e in document.all()
-        for name in e.attributes
-        if name in {"src", "href", "style"}
-    ]
-    assert links == ["#promises"]
-    assert not re.search(r"url\(|@import|@font-face|https?:", STYLE)
-    policy = [e for e in document.all("meta") if e.attributes.get("http-equiv") == "Content-Security-Policy"]
-    assert policy[0].attributes["content"] == "default-src 'none'; style-src 'unsafe-inline'"
-
-
-@pytest.mark.parametrize("record", [recorded(), hostile()], ids=["recorded", "hostile"])
-def test_who_does_not_see_the_page_is_told_the_same(record: Record) -> None:
-    document = parsed(record)
-
-    assert document.all("html")[0].attributes["lang"] == "en"
-    assert document.all("title")[0].text
-    assert len(document.all("h1")) == 1
-    assert all(th.attributes["scope"] in {"row", "col", "rowgroup"} for th in document.all("th"))
-    assert all(table.all("caption") or table.all("thead") for table in document.all("table"))
-    for drawing in document.all("svg"):
-        assert (drawing.attributes.get("role") == "img" and drawing.attributes["aria-label"]) or (
-            drawing.attributes.get("aria-hidden") == "true"
-        )
-    ids = Counter(e.attributes["id"] for e in document.all() if "id" in e.attributes)
-    assert ids == {"promises": 1}
-
-
 def test_the_lane_is_told_in_words() -> None:
     lanes = [e.attributes["aria-label"] for e in parsed(recorded()).all("div", "wide")[0].all("svg", "lane")]
 
@@ -223,78 +116,6 @@ def test_the_lane_is_told_in_words() -> None:
         r" Arcanna does not answer from \S+ s to \S+ s\.",
         str(lanes[0]),
     )
-
-
-# --- The figures ----------------------------------------------------------------------------------------
-
-
-def model_with(*its_runs: Run) -> Element:
-    """The section of a model with these runs."""
-    record = Record(datetime(2026, 11, 24, tzinfo=UTC), (Model("job", "model", its_runs),), (), None, {}, {})
-    return parsed(record).all("section", "model")[0]
-
-
-def rows_of(table: Element) -> list[list[str]]:
-    return [
-        [cell.text for cell in row.children if isinstance(cell, Element)]
-        for body in table.all("tbody")
-        for row in body.all("tr")
-    ]
-
-
-def test_scores_are_those_of_the_last_completed_run_with_their_difference() -> None:
-    before = figures(["Drop", "Escalate"], right=50) | {"overall_f1_score": 0.5004, "overall_recall": 0.9}
-    after = figures(["Drop", "Escalate"], right=90) | {"overall_f1_score": 0.4996, "overall_recall": 0.8}
-    section = model_with(
-        run(1, 2), run(3, 4, before=before, after=after), run(5, 6, after=None, outcome="Recompute Failed")
-    )
-
-    (table,) = section.all("table", "scores")
-    assert [cell.text for cell in table.all("thead")[0].all("th")] == [
-        "Before run 2",
-        "After run 2",
-        "Change",
-    ]
-    minus = "\N{MINUS SIGN}"
-    assert rows_of(table) == [
-        ["Accuracy", "0.943", "0.968", "+0.025"],
-        ["F1", "0.500", "0.500", "0.000"],
-        ["Recall", "0.900", "0.800", f"{minus}0.100"],
-        ["Precision", "0.943", "0.968", "+0.025"],
-        ["Recall per decision"],
-        ["Drop", "0.943", "0.968", "+0.025"],
-        ["Escalate", "0.943", "0.968", "+0.025"],
-    ]
-    assert [cell.classes for cell in table.all("td", "change")][:3] == [
-        ["change", "up"],
-        ["change"],
-        ["change", "down"],
-    ]
-
-
-def test_scores_that_were_not_there_before_are_none_and_have_no_difference() -> None:
-    section = model_with(run(1, 2, before=None))
-
-    assert rows_of(section.all("table", "scores")[0])[0] == ["Accuracy", "none", "0.968", "\N{EN DASH}"]
-    assert [e.text for e in section.all("div", "empty")] == ["Before run 1No metrics yet"]
-    assert [e.text for e in section.all("caption")] == ["Scores", "After run 1"]
-
-
-def test_a_model_without_a_completed_run_has_no_scores() -> None:
-    section = model_with(run(1, 2, after=None, outcome="Recompute Failed", verdict=None))
-
-    assert "No run has completed." in section.text
-    assert section.all("table") == []
-
-
-def test_the_confusion_matrix_is_a_heat_table_of_shares_of_the_row() -> None:
-    after = figures(["Drop", "Escalate"]) | {"confusion_matrix": [[0, 10], [10, 990]]}
-    section = model_with(run(1, 2, after=after))
-
-    table = section.all("table", "confusion")[1]
-    assert rows_of(table) == [["Drop", "00%", "10100%"], ["Escalate", "101%", "99099%"]]
-    shades = [cell.classes for cell in table.all("tbody")[0].all("td")]
-    assert shades == [["none"], ["wrong-5"], ["wrong-1"], ["right-5"]]
 
 
 def test_broken_promises_are_counted_and_marked() -> None:
@@ -361,71 +182,13 @@ def test_lines_lead_from_updates_to_the_run_that_covers_them() -> None:
     assert re.findall(r'class="label">(\d \w+)<', drawing) == ["3 uploads", "1 upload", "1 upload"]
 
 
-# --- The palette ----------------------------------------------------------------------------------------
-
-
-def palette(scheme: str) -> dict[str, str]:
-    """The colours of the style in a scheme, by their variables' names."""
-    light, dark = re.findall(r":root \{(.*?)\}", STYLE, re.DOTALL)
-    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", light))
-    return colours | dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", dark)) if scheme == "dark" else colours
-
-
-def contrast(one: str, other: str) -> float:
-    """https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio"""
-    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
-    return (lighter + 0.05) / (darker + 0.05)
-
-
-def luminance(colour: str) -> float:
-    """https://www.w3.org/TR/WCAG22/#dfn-relative-luminance"""
-    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-
-TEXTS = [(text, ground) for text in ("text", "muted", "good", "bad") for ground in ("ground", "surface")]
-CELLS = [
-    ("on-deep" if shade == 5 else "on-pale", f"{kind}-{shade}")
-    for kind in ("right", "wrong")
-    for shade in range(1, 6)
-]
-MARKS = ("upload", "correction", "edge", "poll", "work", "good", "bad")
-
-
-def test_contrast_is_computed_as_the_standard_says() -> None:
-    assert contrast("#000000", "#ffffff") == pytest.approx(21)
-    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("text", "ground"), TEXTS + CELLS)
-def test_text_can_be_read(scheme: str, text: str, ground: str) -> None:
-    colours = palette(scheme)
-    assert contrast(colours[text], colours[ground]) >= 4.5
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("mark", MARKS)
-def test_marks_can_be_seen(scheme: str, mark: str) -> None:
-    colours = palette(scheme)
-    assert contrast(colours[mark], colours["surface"]) >= 3
-    if mark == "poll":
-        assert contrast(colours[mark], colours["run"]) >= 3
-
-
-def test_both_schemes_name_the_same_colours() -> None:
-    light, dark = re.findall(r":root \{(.*?)\}", STYLE, re.DOTALL)
-    assert re.findall(r"--[\w-]+(?=:)", light) == re.findall(r"--[\w-]+(?=:)", dark)
-
-
 # --- From an installation to the record -----------------------------------------------------------------
 
 EXECUTION = {"name": "run-1", "stopDate": datetime.fromtimestamp(1020.5, UTC)}
 
 
 def outcome(**changes: Any) -> dict[str, Any]:
-    detail = {"run_id": "run-1", "requested_at": to_iso(1010), "before": None, "after": {"buckets_in_kb": 1}}
+    detail: dict[str, Any] = {"run_id": "run-1", "requested_at": to_iso(1010), "before": None, "after": {}}
     return {
         "detail-type": "Recompute Completed",
         "detail": detail | {"verdict": "improved", "why": "it rose"} | changes,
@@ -453,8 +216,6 @@ def test_a_run_is_put_together_from_all_that_was_kept_of_it() -> None:
         outcome="Recompute Completed",
         verdict="improved",
         why="it rose",
-        before=None,
-        after={"buckets_in_kb": 1},
     )
 
 
@@ -466,10 +227,5 @@ def test_a_run_that_failed_before_the_request_has_a_reason_and_no_verdict() -> N
 
     found = run_of(EXECUTION, failed | {"detail-type": "Recompute Failed"}, [], [], began=1000.0)
 
-    assert (found.outcome, found.verdict, found.why, found.after) == (
-        "Recompute Failed",
-        None,
-        "Rejected: 404",
-        None,
-    )
+    assert (found.outcome, found.verdict, found.why) == ("Recompute Failed", None, "Rejected: 404")
     assert (found.asked_at, found.started_at, found.finished_at, found.polls) == (None, None, None, ())

@@ -1,5 +1,6 @@
-"""What the template and the workflow say, and what the code does, are the same."""
+"""The template, the workflow and the code agree."""
 
+import json
 import re
 from typing import Any
 
@@ -8,13 +9,22 @@ import pytest
 from arcanna_metrics.observability import metrics
 from arcanna_metrics.runs.completion import Status
 from arcanna_metrics.runs.run import Check, Notification, Outcome, Run
-from tests.support.deployment import actions_of, resource, substitutions, template, texts, workflow
+from tests.support.deployment import (
+    ROOT,
+    actions_of,
+    environment_of,
+    resource,
+    substitutions,
+    template,
+    texts,
+    workflow,
+)
 
 STATES: dict[str, Any] = workflow()["States"]
 TASKS = {name: state for name, state in STATES.items() if state["Type"] == "Task"}
 
 
-def test_every_step_is_tried_again_after_every_error() -> None:
+def test_every_task_is_retried_after_every_error() -> None:
     """Lambda.ResourceConflictException, of a function in a VPC that was idle for weeks, among them."""
     assert len(TASKS) == 5
     for state in TASKS.values():
@@ -24,23 +34,13 @@ def test_every_step_is_tried_again_after_every_error() -> None:
         assert retry["IntervalSeconds"] < retry["MaxDelaySeconds"]
 
 
-@pytest.mark.parametrize("limit", ["MinValue", "MaxValue"])
-def test_step_functions_takes_every_retry_that_can_be_set(limit: str) -> None:
-    """By https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html"""
-    names = ("RetryIntervalSeconds", "RetryMaximumSeconds", "RetryAttempts")
-    given = {name: str(template()["Parameters"][name][limit]) for name in names}
-    (retry,) = workflow(**given)["States"]["Hold"]["Retry"]
-    assert retry["IntervalSeconds"] < retry["MaxDelaySeconds"] < 31622400
-    assert 1 <= retry["MaxAttempts"] <= 99999999
-
-
-def test_no_substitution_brings_another_one_along() -> None:
-    """CloudFormation replaces until there is nothing left to replace."""
+def test_no_substitution_contains_another() -> None:
+    """CloudFormation repeats the replacement until nothing changes."""
     for value in substitutions().values():
         assert not {f"${{{name}}}" for name in substitutions()} & set(texts(value))
 
 
-def test_an_end_that_is_not_told_does_not_keep_the_target_and_one_that_is_not_released_is_resumed() -> None:
+def test_errors_of_check_publish_and_notify_are_caught_and_those_of_hold_and_release_are_not() -> None:
     catching = {name: [catch["ErrorEquals"] for catch in s.get("Catch", [])] for name, s in TASKS.items()}
     every = [["States.ALL"]]
     assert catching == {
@@ -52,7 +52,7 @@ def test_an_end_that_is_not_told_does_not_keep_the_target_and_one_that_is_not_re
     }
 
 
-def test_only_a_running_status_is_waited_for() -> None:
+def test_only_a_running_check_leads_to_a_wait() -> None:
     (choice,) = STATES["Judge"]["Choices"]
     assert choice == {"Variable": "$.check.status", "StringEquals": "running", "Next": "Wait"}
     assert {"running", "completed"} < set(Status.__args__)  # type: ignore[attr-defined]
@@ -68,39 +68,28 @@ def test_only_a_running_status_is_waited_for() -> None:
         (r"\$\.check\.outcome\.notification", set(Notification.__annotations__)),
     ],
 )
-def test_the_workflow_reads_only_what_there_is(path: str, names: set[str]) -> None:
+def test_workflow_reads_only_fields_that_exist(path: str, names: set[str]) -> None:
     read = {name for text in texts(STATES) for name in re.findall(rf"{path}\.(\w+)", text)}
     assert read
     assert read <= names
 
 
-def test_the_workflow_writes_no_prose_and_touches_no_table() -> None:
+def test_workflow_formats_no_text_and_uses_no_table() -> None:
     assert not [text for text in texts(STATES) if "States.Format" in text or "dynamodb" in text]
 
 
 # --- Permissions -----------------------------------------------------------------------------------------
 
 
-def test_the_functions_may_do_what_they_do_and_nothing_else() -> None:
-    assert actions_of("TriggerRecomputeFunction") == {
-        "dynamodb:GetItem",
-        "dynamodb:BatchGetItem",
-        "dynamodb:PutItem",
-        "dynamodb:Query",
-        "dynamodb:Scan",
-        "states:StartExecution",
-        "states:DescribeExecution",
-        "sqs:SendMessage",
-        "sqs:ReceiveMessage",
-        "sqs:DeleteMessage",
-        "sqs:GetQueueAttributes",
-        "ssm:GetParameter",
-        "secretsmanager:GetSecretValue",
-    }
-    assert actions_of("CheckStatusFunction") == {"secretsmanager:GetSecretValue"}
+def test_check_status_can_read_no_settings() -> None:
+    """A run is judged by the settings that it began with, which travel in it."""
+    assert "SETTINGS_PARAMETER" in environment_of("TriggerRecomputeFunction")
+    assert "SETTINGS_PARAMETER" not in environment_of("CheckStatusFunction")
+    assert {"ssm:GetParameter", "ssm:GetParameterHistory"} <= actions_of("TriggerRecomputeFunction")
+    assert not [action for action in actions_of("CheckStatusFunction") if action.startswith("ssm:")]
 
 
-def test_the_workflow_may_do_what_it_does() -> None:
+def test_role_of_the_workflow_allows_exactly_its_tasks() -> None:
     called = set()
     for state in TASKS.values():
         service, _, action = state["Resource"].partition(":states:::")[2].partition(":")
@@ -111,20 +100,21 @@ def test_the_workflow_may_do_what_it_does() -> None:
 # --- Times -----------------------------------------------------------------------------------------------
 
 
-def test_a_message_stays_invisible_six_times_as_long_as_the_function_may_take() -> None:
+def test_visibility_timeout_is_six_times_the_functions_timeout() -> None:
     timeout = resource("TriggerRecomputeFunction")["Timeout"]
     assert resource("UpdatesQueue")["VisibilityTimeout"] >= 6 * timeout
 
 
-def test_an_update_is_visible_at_the_platform_when_it_is_recorded() -> None:
+def test_queue_delay_is_the_visibility_lag() -> None:
     assert resource("UpdatesQueue")["DelaySeconds"] == {"Ref": "VisibilityLagSeconds"}
     assert template()["Parameters"]["VisibilityLagSeconds"]["MaxValue"] <= 900  # the most that SQS takes
 
 
-def test_the_backstop_is_later_than_any_deadline_that_can_be_set() -> None:
-    assert workflow()["TimeoutSeconds"] > template()["Parameters"]["RunDeadlineSeconds"]["MaxValue"]
+def test_execution_timeout_is_later_than_any_deadline_that_can_be_set() -> None:
+    pace = json.loads((ROOT / "events/schemas/settings.schema.json").read_text())["properties"]["pace"]
+    assert workflow()["TimeoutSeconds"] > pace["properties"]["deadline_seconds"]["maximum"]
 
 
-def test_the_metrics_namespace_is_the_template_s() -> None:
+def test_metrics_namespace_is_the_templates() -> None:
     variables = template()["Globals"]["Function"]["Environment"]["Variables"]
     assert variables["POWERTOOLS_METRICS_NAMESPACE"] == metrics.namespace

@@ -1,55 +1,16 @@
-"""What people have in their shells leads nothing elsewhere that stays on this machine, and breaks nothing."""
+"""Variables of a user's shell do not affect connections to this machine."""
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 from botocore.utils import get_environ_proxies
 
 from arcanna_metrics_cli.endpoint import reach_loopback_directly
-from tests.support.deployment import ROOT
-
-NOBODY = "http://127.0.0.1:9"
-PROXIES = {
-    "HTTP_PROXY": NOBODY,
-    "http_proxy": NOBODY,
-    "HTTPS_PROXY": NOBODY,
-    "ALL_PROXY": "socks5://127.0.0.1:9",
-    "NO_PROXY": "intranet.example",
-}
-SHELL = {
-    **PROXIES,
-    "SSL_CERT_FILE": "/nowhere/ca.pem",
-    "AWS_PROFILE": "nobody",
-    "AWS_CONFIG_FILE": str(ROOT / "Makefile"),  # not what botocore can read
-    "AWS_DEFAULTS_MODE": "unheard-of",
-    "AWS_MAX_ATTEMPTS": "many",
-    "AWS_ENDPOINT_URL": NOBODY,
-    "LC_ALL": "C",
-    "PYTHONPATH": "layers/arcanna_metrics",
-}
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TESTS_"))}
+from tests.support.shell import NOBODY, PROXIES, python
 
 
-def python(*arguments: str) -> str:
-    """What a Python that is started from such a shell prints; it must succeed."""
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**CLEAN, **SHELL},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def test_what_runs_on_this_machine_needs_no_proxy_and_no_profile_but_keeps_the_proxies_for_downloads() -> (
-    None
-):
+def test_local_processes_get_no_proxies_but_know_them_for_downloads() -> None:
     program = """
 import json, os, subprocess, sys
 from tests.support.this_machine import proxies
@@ -84,9 +45,7 @@ def shell(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:4566", "http://localhost:4566", "http://[::1]:4566"])
-def test_a_stack_on_this_machine_is_reached_directly_and_without_a_profile(
-    shell: pytest.MonkeyPatch, endpoint: str
-) -> None:
+def test_local_stack_is_reached_without_proxy_and_profile(shell: pytest.MonkeyPatch, endpoint: str) -> None:
     shell.setenv("AWS_ENDPOINT_URL", endpoint)
     shell.setenv("AWS_ACCESS_KEY_ID", "operator")
     reach_loopback_directly()
@@ -95,7 +54,9 @@ def test_a_stack_on_this_machine_is_reached_directly_and_without_a_profile(
 
 
 @pytest.mark.parametrize("endpoint", ["", "https://aws.example", "no URL", "http://[broken"])
-def test_a_deployed_stack_is_reached_as_the_shell_says(shell: pytest.MonkeyPatch, endpoint: str) -> None:
+def test_deployed_stack_is_reached_with_the_shells_proxy_and_profile(
+    shell: pytest.MonkeyPatch, endpoint: str
+) -> None:
     shell.setenv("AWS_ENDPOINT_URL", endpoint)
     shell.setenv("AWS_ACCESS_KEY_ID", "operator")
     reach_loopback_directly()
@@ -103,14 +64,14 @@ def test_a_deployed_stack_is_reached_as_the_shell_says(shell: pytest.MonkeyPatch
     assert os.environ["AWS_PROFILE"] == "nobody"
 
 
-def test_without_keys_a_profile_is_needed_on_this_machine_too(shell: pytest.MonkeyPatch) -> None:
+def test_profile_is_kept_for_a_local_stack_if_there_are_no_keys(shell: pytest.MonkeyPatch) -> None:
     shell.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
     reach_loopback_directly()
     assert os.environ["AWS_PROFILE"] == "nobody"
 
 
 @pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
-def test_what_goes_past_the_proxy_already_does_so_still(shell: pytest.MonkeyPatch, name: str) -> None:
+def test_existing_no_proxy_entries_are_kept(shell: pytest.MonkeyPatch, name: str) -> None:
     shell.delenv("no_proxy")
     shell.delenv("NO_PROXY")
     shell.setenv(name, "aws.example")

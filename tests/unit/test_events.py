@@ -1,4 +1,4 @@
-"""Every kind of event is read as what it says, and everything else is refused with a reason."""
+"""Every documented event is understood. Everything else is refused with a reason."""
 
 import copy
 import json
@@ -80,7 +80,7 @@ READ_AS: dict[str, list[Occurrence]] = {
 
 
 @pytest.mark.parametrize("name", [name for name in SAMPLES if name != "sqs-batch.json"])
-def test_sample_is_read_as_what_it_says(name: str) -> None:
+def test_sample_event_is_read_as_its_name_says(name: str) -> None:
     assert read(SAMPLES[name], RECEIVED_AT) == READ_AS[name]
     assert read_json(json.dumps(SAMPLES[name]), RECEIVED_AT) == READ_AS[name]
 
@@ -103,7 +103,7 @@ def test_messages_of_sample_batch_are_read_except_the_unusable_one() -> None:
 
 @pytest.fixture(params=["plain", "SNS", "SNS to function"])
 def wrap(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
-    """As a queue or a function gets an event: as it is, or in a notification of SNS."""
+    """Wraps an event as a queue or a function gets it: unchanged, or in an SNS notification."""
     wrappings: dict[str, Callable[[Any], Any]] = {
         "plain": lambda event: event,
         "SNS": aws.in_sns,
@@ -122,7 +122,7 @@ def test_notification_of_new_object_is_an_upload(name: str, version: str, wrap: 
 @pytest.mark.parametrize(
     "name", ["ObjectCreated", "ObjectCreated:*", "s3:ObjectCreated:*", "ObjectCreated:New"]
 )
-def test_notification_of_new_object_is_an_upload_however_it_came_about(name: str) -> None:
+def test_notification_of_new_object_is_an_upload_for_every_cause(name: str) -> None:
     assert read(aws.notification(name), RECEIVED_AT) == [NEW_OBJECT]
 
 
@@ -132,7 +132,7 @@ def test_event_of_new_object_is_an_upload(reason: str, wrap: Callable[[Any], Any
 
 
 @pytest.mark.parametrize("detail_type", ["object created", "ObjectCreated", "Object Created (Put)"])
-def test_event_of_new_object_is_an_upload_however_it_is_written(detail_type: str) -> None:
+def test_event_of_new_object_is_an_upload_in_every_notation(detail_type: str) -> None:
     assert read(aws.s3_event(detail_type), RECEIVED_AT) == [NEW_OBJECT]
 
 
@@ -175,7 +175,9 @@ def test_notification_of_anything_else_is_ignored(name: str, wrap: Callable[[Any
 
 
 @pytest.mark.parametrize("detail_type", aws.OTHER_EVENTS)
-def test_event_of_anything_else_is_ignored(detail_type: str, wrap: Callable[[Any], Any]) -> None:
+def test_eventbridge_event_about_anything_else_is_ignored(
+    detail_type: str, wrap: Callable[[Any], Any]
+) -> None:
     event = wrap(aws.s3_event(detail_type, **aws.OTHER_EVENTS[detail_type]))
     assert read(event, RECEIVED_AT) == [Ignored(detail_type, aws.KEY)]
 
@@ -189,13 +191,13 @@ def test_event_of_anything_else_is_ignored(detail_type: str, wrap: Callable[[Any
         aws.s3_event("New Object Created"),
     ],
 )
-def test_s3_event_that_may_mean_a_new_object_is_refused_not_ignored(event: Any) -> None:
+def test_unknown_s3_event_that_may_mean_a_new_object_is_refused(event: Any) -> None:
     assert "may mean a new object. Send an S3 event of a new object" in refused(event)
 
 
 @pytest.mark.parametrize("source", ["aws.events", "aws.scheduler"])
 @pytest.mark.parametrize("detail", [{}, "{}"])
-def test_plain_schedule_asks_for_all_targets_by_the_stacks_setting(
+def test_plain_schedule_wishes_for_all_targets_with_the_stacks_age(
     source: str, detail: object, wrap: Callable[[Any], Any]
 ) -> None:
     event = wrap(aws.event(source, "Scheduled Event", detail))
@@ -203,9 +205,9 @@ def test_plain_schedule_asks_for_all_targets_by_the_stacks_setting(
 
 
 @pytest.mark.parametrize(
-    ("age", "older_than"), [(None, 0.0), (0, 0.0), (3600, 3600.0), (3600.0, 3600.0), (10**100, LONGEST_AGE)]
+    ("age", "older_than"), [(None, None), (0, 0.0), (3600, 3600.0), (3600.0, 3600.0), (10**100, LONGEST_AGE)]
 )
-def test_schedule_that_tells_an_age_asks_by_that(age: object, older_than: float) -> None:
+def test_schedule_with_an_age_wishes_with_that_age(age: object, older_than: float | None) -> None:
     schedule = {"models": "all", "older_than_seconds": age}
     assert read(schedule, RECEIVED_AT) == [AllTargets(RECEIVED_AT, older_than)]
 
@@ -216,24 +218,26 @@ EXECUTION_INPUT = json.dumps({"run": {"run_id": "r1", "target": {"job_id": "1234
 @pytest.mark.parametrize(
     "status", ["RUNNING", "SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED", "PENDING_REDRIVE", "something new"]
 )
-def test_status_of_an_execution_is_a_hint_whatever_it_says(status: str, wrap: Callable[[Any], Any]) -> None:
+def test_status_change_of_an_execution_is_a_hint_whatever_its_status(
+    status: str, wrap: Callable[[Any], Any]
+) -> None:
     event = wrap(aws.status_change(status, EXECUTION_INPUT))
     assert read(event, RECEIVED_AT) == [RunEnded(Target("1234", None), "r1")]
 
 
-def test_status_of_an_execution_without_its_input_is_ignored(wrap: Callable[[Any], Any]) -> None:
+def test_status_change_without_the_executions_input_is_ignored(wrap: Callable[[Any], Any]) -> None:
     event = wrap(aws.status_change("FAILED", None))
     assert read(event, RECEIVED_AT) == [Ignored("run ended without its input")]
 
 
 @pytest.mark.parametrize("execution_input", ["{}", "[]", '{"run": "ab"}', '{"run": {"run_id": "r"}}'])
-def test_status_of_an_execution_of_another_workflow_is_refused(execution_input: str) -> None:
+def test_status_change_of_another_workflow_is_refused(execution_input: str) -> None:
     event = aws.status_change("FAILED", execution_input)
     assert refused(event).startswith("detail.input is not that of the recompute workflow: run.")
 
 
 @pytest.mark.parametrize("kind", ["SubscriptionConfirmation", "UnsubscribeConfirmation"])
-def test_subscription_that_waits_for_somebody_has_a_reason_and_a_remedy_of_its_own(
+def test_unconfirmed_subscription_has_its_own_reason_and_remedy(
     kind: str, wrap: Callable[[Any], Any]
 ) -> None:
     with pytest.raises(NotSubscribed) as error:
@@ -268,7 +272,7 @@ def test_key_is_the_same_from_all_kinds_of_s3_events(key: str) -> None:
         assert read(call, RECEIVED_AT) == [NEW_OBJECT._replace(key=key, size=None)]
 
 
-def test_longest_key_that_s3_allows_is_read_though_encoded_it_is_longer() -> None:
+def test_longest_s3_key_is_read_although_its_encoding_is_longer() -> None:
     key = "ä" * (TEXT_LENGTH // 2)
     assert read(aws.notification("ObjectCreated:Put", key=quote_plus(key)), RECEIVED_AT) == [
         NEW_OBJECT._replace(key=key)
@@ -305,7 +309,7 @@ def test_empty_object_is_ignored_and_one_of_unknown_size_is_not(
         assert read(each, RECEIVED_AT) == [expected]
 
 
-def test_size_saturates() -> None:
+def test_size_beyond_64_bits_is_capped() -> None:
     assert read(aws.notification("ObjectCreated:Put", size=10**100), RECEIVED_AT) == [
         NEW_OBJECT._replace(size=LARGEST_SIZE)
     ]
@@ -336,12 +340,10 @@ ZEROS = [
         *((zero, RECEIVED_AT) for zero in ZEROS),
     ],
 )
-def test_update_happened_when_it_says_or_when_its_message_was_sent_if_that_cannot_be(
-    claimed: str, taken: float
-) -> None:
+def test_impossible_time_of_an_update_is_replaced_by_the_messages(claimed: str, taken: float) -> None:
     report = {"job_id": 1234, "happened_at": claimed}
     assert read(report, RECEIVED_AT) == [Update(Target("1234", None), taken, "manual")]
-    assert read({"models": "all", "happened_at": claimed}, RECEIVED_AT) == [AllTargets(taken, 0.0)]
+    assert read({"models": "all", "happened_at": claimed}, RECEIVED_AT) == [AllTargets(taken, None)]
     event = aws.event("arcanna.training-data", "Training Data Updated", {"job_id": 1234})
     assert read({**event, "time": claimed}, RECEIVED_AT) == [
         Update(Target("1234", None), taken, "Training Data Updated")
@@ -351,7 +353,7 @@ def test_update_happened_when_it_says_or_when_its_message_was_sent_if_that_canno
 
 
 @pytest.mark.parametrize("zero", ZEROS)
-def test_upload_that_tells_a_zero_for_its_time_happened_when_its_message_was_sent(zero: str) -> None:
+def test_upload_with_a_zero_time_happened_when_its_message_was_sent(zero: str) -> None:
     notification = aws.notification("ObjectCreated:Put")
     notification["Records"][0]["eventTime"] = zero
     expected = NEW_OBJECT._replace(happened_at=RECEIVED_AT)
@@ -377,7 +379,7 @@ def test_request_without_a_time_is_by_hand_and_with_one_a_report() -> None:
     assert read(report, RECEIVED_AT) == [Update(MODEL, HALF_PAST_TWO, "import")]
 
 
-def test_request_with_an_age_is_a_wish_and_never_by_hand() -> None:
+def test_request_with_an_age_is_a_wish_and_not_by_hand() -> None:
     wish = {"job_id": 1234, "model_id": MODEL_ID, "older_than_seconds": 3600}
     assert read(wish, RECEIVED_AT) == [Update(MODEL, RECEIVED_AT, "manual", older_than=3600.0)]
     assert read({**wish, "older_than_seconds": 0}, RECEIVED_AT) == [
@@ -392,7 +394,7 @@ def test_request_with_an_age_is_a_wish_and_never_by_hand() -> None:
         *("promised_at", "follows_active", "first_at", "share", "max_wait", "by_hand", "example", "sweep"),
     ],
 )
-def test_request_has_no_other_field(field: str) -> None:
+def test_request_with_an_unknown_field_is_refused(field: str) -> None:
     assert refused({"job_id": 1234, field: 1}) == (
         f"unknown field {field!r}; a request has job_id, model_id, happened_at, cause, older_than_seconds"
     )
@@ -485,7 +487,7 @@ def test_field_that_cannot_be_used_is_named(name: str, path: str, value: object,
         None,
     ],
 )
-def test_unknown_event_is_told_what_to_send(event: object) -> None:
+def test_unknown_event_is_refused_with_what_to_send(event: object) -> None:
     assert refused(event).endswith(
         "Send an S3 event of a new object, an event of source 'arcanna.training-data' with detail-type"
         " 'Training Data Updated' or 'Knowledge Base Corrected', a schedule ({\"models\": \"all\"}),"
@@ -507,7 +509,7 @@ def test_unknown_event_is_told_what_to_send(event: object) -> None:
     ],
     ids=lambda text: text[:20],
 )
-def test_text_that_is_no_event_is_refused(text: str, complaint: str) -> None:
+def test_text_that_is_not_an_event_is_refused(text: str, complaint: str) -> None:
     with pytest.raises(BadInput) as error:
         read_json(text, RECEIVED_AT)
     assert str(error.value).startswith(complaint)

@@ -1,4 +1,4 @@
-"""The reference server's arithmetic: the metrics that everything else is about."""
+"""The reference server's arithmetic."""
 
 import pytest
 from hypothesis import given
@@ -21,7 +21,7 @@ def alerts(pairs: list[tuple[str, str]]) -> list[Alert]:
     return [Alert(str(n), predicted, true, bucket=str(n % 5)) for n, (true, predicted) in enumerate(pairs)]
 
 
-def test_of_twelve_alerts() -> None:
+def test_metrics_of_twelve_alerts_equal_those_calculated_by_hand() -> None:
     figures = compute_figures(alerts(JUDGED))
     assert figures.confusion_matrix == [[6, 2], [3, 1]]
     assert figures.overall_accuracy == pytest.approx(7 / 12)
@@ -50,7 +50,7 @@ def test_of_twelve_alerts() -> None:
     assert figures.buckets_in_kb == 5
 
 
-def test_a_decision_that_nobody_took_or_that_never_was_right_has_scores_of_zero() -> None:
+def test_unused_or_always_wrong_decision_has_scores_of_zero() -> None:
     scores = compute_figures(alerts([("Drop", "Escalate")])).metrics_per_decision
     assert [(s.precision, s.recall, s.f1_score) for s in scores.values()] == [(0, 0, 0)] * 2
 

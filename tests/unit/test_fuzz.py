@@ -1,4 +1,4 @@
-"""The fuzzer runs, reaches the code behind the refusals, and finds bugs."""
+"""The fuzzer reaches accepted and refused input, and finds bugs."""
 
 import pytest
 
@@ -6,20 +6,20 @@ from arcanna_metrics.targets import Target
 from arcanna_metrics.updates import Update
 from tests.tools.fuzz import RECEIVED_AT, Fuzzer
 
-SEEDS = range(1000)
+SEEDS = range(300)
 
 
-def test_the_first_cases_find_no_bug_and_are_both_accepted_and_refused() -> None:
+def test_first_cases_find_no_bug_and_some_are_accepted() -> None:
     fuzzer = Fuzzer()
     accepted = [fuzzer.run(seed) for seed in SEEDS]
     assert 0.1 < sum(accepted) / len(accepted) < 0.9
 
 
-def test_a_seed_is_always_the_same_case() -> None:
+def test_same_seed_gives_the_same_case() -> None:
     assert Fuzzer().case(7)[1][0] == Fuzzer().case(7)[1][0]
 
 
-def test_an_error_that_is_not_the_projects_own_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fuzzer_finds_an_error_that_is_not_the_projects_own(monkeypatch: pytest.MonkeyPatch) -> None:
     def careless(text: str, received_at: float) -> list[object]:
         raise KeyError(text)
 
@@ -38,7 +38,7 @@ def test_an_error_that_is_not_the_projects_own_is_found(monkeypatch: pytest.Monk
         Update(Target("1234", None), RECEIVED_AT, "manual", older_than=60.0, by_hand=True),
     ],
 )
-def test_an_update_that_the_ledger_could_not_record_is_found(
+def test_fuzzer_finds_an_update_that_the_ledger_cannot_record(
     wrong: Update, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.tools.fuzz.read_json", lambda text, received_at: [wrong])

@@ -1,4 +1,4 @@
-"""The two entry points, as Lambda calls them, as far as that needs no platform."""
+"""The two handlers, as Lambda calls them, without a platform."""
 
 import json
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ CHECK = environment_of("CheckStatusFunction")
 POWERTOOLS = {"POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_SERVICE_NAME"}
 MAKE_CLIENT = aws.new_client
 OPTIONAL = {"ARCANNA_API_KEY_SECRET_FIELD", "ARCANNA_CA_BUNDLE", "HTTPS_PROXY", "NO_PROXY"}
-"""Variables of parameters that may be empty."""
+"""Variables that may be empty."""
 
 
 @pytest.fixture
@@ -36,8 +36,7 @@ def _environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
         "WORKFLOW_ARN": stack.workflow_arn,
         "UPDATES_QUEUE_URL": stack.updates_url,
         "DEAD_LETTER_QUEUE_URL": stack.dead_letter_url,
-        "ROUTES_PARAMETER": stack.routes_parameter,
-        "QUALITY_GATE": "{}",
+        "SETTINGS_PARAMETER": stack.settings_parameter,
         "EVENT_BUS_NAME": "default",
         **dict.fromkeys(OPTIONAL, ""),
     }
@@ -63,38 +62,34 @@ def message(number: int, body: str) -> dict[str, Any]:
 # --- Settings --------------------------------------------------------------------------------------------
 
 
-def test_the_template_s_variables_are_all_that_the_functions_need() -> None:
+def test_functions_start_with_exactly_the_templates_variables() -> None:
     trigger_recompute.trigger()
     check_status.platform()
 
 
 @pytest.mark.parametrize("name", sorted(TRIGGER - POWERTOOLS - OPTIONAL))
-def test_the_trigger_misses_every_variable_that_the_template_sets(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_trigger_names_each_missing_variable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv(name)
     with pytest.raises(ConfigurationError, match=name):
         trigger_recompute.handler({"job_id": "1234"}, Invocation())
 
 
 @pytest.mark.parametrize("name", sorted(CHECK - POWERTOOLS - OPTIONAL))
-def test_the_check_misses_every_variable_that_the_template_sets(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_check_status_names_each_missing_variable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv(name)
     with pytest.raises(ConfigurationError, match=name):
         check_status.handler(GIVEN, Invocation())
 
 
 @pytest.mark.parametrize("name", sorted(OPTIONAL))
-def test_both_do_without_what_is_optional(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_functions_start_without_optional_variables(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv(name)
     trigger_recompute.trigger()
     check_status.platform()
 
 
-@pytest.mark.parametrize("name", ["ARCANNA_CA_BUNDLE", "HTTPS_PROXY"])
-def test_both_name_what_is_optional_and_wrong(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize("name", ["ARCANNA_CA_BUNDLE"])
+def test_invalid_optional_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "wrong")
     with pytest.raises(ConfigurationError, match=name):
         trigger_recompute.handler({"job_id": "1234"}, Invocation())
@@ -103,47 +98,63 @@ def test_both_name_what_is_optional_and_wrong(monkeypatch: pytest.MonkeyPatch, n
 
 
 @pytest.mark.parametrize("name", sorted(TRIGGER - CHECK))
-def test_the_check_does_without_what_only_the_trigger_gets(
-    monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_check_status_needs_no_variable_of_the_trigger(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv(name)
     check_status.platform()
 
 
-@pytest.mark.parametrize("name", ["ARCANNA_BASE_URL", "ROUTES_PARAMETER"])
-def test_the_preflight_tells_of_a_missing_setting(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize("name", ["ARCANNA_BASE_URL", "SETTINGS_PARAMETER"])
+def test_preflight_names_a_missing_variable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv(name)
     with pytest.raises(ConfigurationError, match=name):
         trigger_recompute.handler({"preflight": True}, Invocation())
 
 
-def test_the_preflight_sees_at_once_what_was_mended(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preflight_reads_the_routes_again_at_once(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trigger_recompute, "arcanna", lambda env: ScriptedPlatform().client())
-    for document, reason in (({}, "ConfigurationError"), ({"routes": []}, None)):
-        stack.set_routes(document)
+    for document, reason in (({"routes": {}}, "ConfigurationError"), ({"routes": []}, None)):
+        stack.write_settings(document)
         findings = trigger_recompute.handler({"preflight": True}, Invocation())["findings"]
         assert {finding["check"]: finding["reason"] for finding in findings} == {
             "platform": None,
             "key": None,
             "scopes": None,
-            "routes": reason,
+            "settings": reason,
         }
 
 
-@pytest.mark.parametrize("value", [False, 1, "true", None])
-def test_nothing_else_is_a_preflight(value: object) -> None:
+@pytest.mark.parametrize("job_id", [1234, "1234"])
+def test_preflight_of_a_target_looks_it_up_and_requests_nothing(
+    monkeypatch: pytest.MonkeyPatch, job_id: object
+) -> None:
+    platform = ScriptedPlatform()
+    monkeypatch.setattr(trigger_recompute, "arcanna", lambda env: platform.client())
+    found = trigger_recompute.handler({"preflight": {"job_id": job_id}}, Invocation())
+    assert (found["reason"], found["model_id"]) == (None, MODEL.model_id)
+    assert json.loads(json.dumps(found))["metrics"] == found["metrics"]
+    assert platform.asked == ["job", "metrics"]
+
+
+def test_preflight_of_an_id_that_cannot_be_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trigger_recompute, "arcanna", lambda env: ScriptedPlatform().client())
+    with pytest.raises(BadInput, match="model_id has 300 characters"):
+        trigger_recompute.handler({"preflight": {"job_id": 1, "model_id": "x" * 300}}, Invocation())
+
+
+@pytest.mark.parametrize("value", [False, 1, "true", None, {}, {"model_id": "m"}])
+def test_preflight_with_another_value_is_bad_input(value: object) -> None:
     with pytest.raises(BadInput):
         trigger_recompute.handler({"preflight": value}, Invocation())
 
 
 @pytest.mark.parametrize("service", ["dynamodb", "stepfunctions", "sqs", "ssm"])
-def test_no_call_to_aws_takes_longer_than_an_invocation_has(service: str) -> None:
+def test_every_aws_client_has_bounded_timeouts(service: str) -> None:
     config = MAKE_CLIENT(service).meta.config
     assert (config.connect_timeout, config.read_timeout) == (3, 3)
     assert config.retries == {"mode": "standard", "total_max_attempts": 3}
 
 
-def test_only_the_clients_that_a_request_needs_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_request_makes_only_the_clients_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     made: set[str] = set()
 
     def noted(service: str) -> Any:
@@ -153,13 +164,13 @@ def test_only_the_clients_that_a_request_needs_are_made(monkeypatch: pytest.Monk
     monkeypatch.setattr(aws, "new_client", noted)
     monkeypatch.setattr(trigger_recompute, "arcanna", lambda env: ScriptedPlatform().client())
     trigger_recompute.handler(MODEL._asdict(), Invocation())
-    assert made == {"dynamodb", "stepfunctions"}
+    assert made == {"dynamodb", "stepfunctions", "ssm"}  # not that of SQS, which dead letters need
 
 
 # --- What comes in ---------------------------------------------------------------------------------------
 
 
-def test_an_object_without_a_route_leads_to_nothing() -> None:
+def test_object_without_a_route_records_nothing() -> None:
     event = {
         "source": "aws.s3",
         "detail-type": "Object Created",
@@ -169,7 +180,7 @@ def test_an_object_without_a_route_leads_to_nothing() -> None:
     assert trigger_recompute.handler(event, Invocation()) == {"recorded": []}
 
 
-def test_unusable_messages_are_done_with_and_end_as_dead_letters(stack: Stack) -> None:
+def test_unusable_messages_become_dead_letters_and_leave_the_queue(stack: Stack) -> None:
     batch = {"Records": [message(number, f"garbage {number}") for number in range(3)]}
     assert trigger_recompute.handler(batch, Invocation()) == {"batchItemFailures": []}
     assert [(body, reason) for body, reason, _ in stack.dead_letters()] == [
@@ -177,7 +188,7 @@ def test_unusable_messages_are_done_with_and_end_as_dead_letters(stack: Stack) -
     ]
 
 
-def test_messages_that_nothing_can_be_done_about_come_again(
+def test_message_stays_in_the_queue_if_its_dead_letter_cannot_be_sent(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEAD_LETTER_QUEUE_URL", stack.dead_letter_url + "-gone")
@@ -201,7 +212,7 @@ def test_messages_that_nothing_can_be_done_about_come_again(
         {"Records": [{"eventSource": "aws:kinesis"}]},
     ],
 )
-def test_no_event_by_hand_fails_for_another_reason_than_itself(event: Any) -> None:
+def test_invalid_trigger_event_is_bad_input(event: Any) -> None:
     with pytest.raises(BadInput):
         trigger_recompute.handler(event, Invocation())
 
@@ -217,14 +228,15 @@ def test_no_event_by_hand_fails_for_another_reason_than_itself(event: Any) -> No
         {"run": {**RUN, "deadline_at": 7}, "check": first_check(RUN)},
     ],
 )
-def test_no_check_by_hand_fails_for_another_reason_than_itself(event: Any) -> None:
+def test_invalid_check_event_is_bad_input(event: Any) -> None:
     with pytest.raises(BadInput):
         check_status.handler(event, Invocation())
 
 
-def test_the_logs_name_the_invocation(logs: Logs) -> None:
+def test_log_lines_name_the_invocation(logs: Logs) -> None:
     trigger_recompute.handler({"Records": [message(7, "garbage")]}, Invocation())
     (line,) = logs.lines
+
     assert line["function_request_id"] == Invocation.aws_request_id
     assert (line["message"], line["message_id"], line["reason"]) == (
         "unusable message",

@@ -132,7 +132,7 @@ def outcome(call: Callable[[Arcanna], object], transport: httpx.BaseTransport) -
 
 
 def assert_can_be_passed_on(value: object) -> None:
-    """What the client returns is JSON of bounded size, in the shapes that its callers rely on."""
+    """Asserts that a result is JSON of bounded size in the shape that callers rely on."""
     if isinstance(value, ModelMetrics):
         assert type(value.recomputing) is bool
         assert value.timestamp is None or value.timestamp.strip() == value.timestamp != ""
@@ -152,7 +152,7 @@ def assert_can_be_passed_on(value: object) -> None:
 @example(status=200, given_headers=[], body=json.dumps(metrics_body(last_recomputed_timestamp="")).encode())
 @example(status=202, given_headers=[(b"X-Owner", b"Z\xfcrich")], body=json.dumps(request_body()).encode())
 @example(status=503, given_headers=[(b"X-Owner", b"Z\xfcrich"), (b"Retry-After", b"7")], body=b"")
-def test_any_answer_is_understood_or_one_of_our_errors_that_names_it(
+def test_any_answer_is_understood_or_an_error_that_names_the_call(
     name: str, status: int, given_headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
     platform = Hostile(status, given_headers, body)
@@ -167,7 +167,7 @@ def test_any_answer_is_understood_or_one_of_our_errors_that_names_it(
 
 
 @given(st.integers(200, 299), headers, documented("request").map(json.dumps).map(str.encode) | bodies)
-def test_request_answered_with_2xx_is_accepted_failed_or_an_error_of_the_platform(
+def test_request_answered_with_2xx_is_accepted_failed_or_a_platform_error(
     status: int, given_headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
     platform = Hostile(status, given_headers, body)
@@ -197,7 +197,7 @@ def says_error(body: bytes) -> bool:
 
 @pytest.mark.parametrize("name", ["metrics", "request", "job"])
 @given(data=st.data())
-def test_any_value_in_any_documented_field_is_understood_or_refused(name: str, data: st.DataObject) -> None:
+def test_any_value_in_a_documented_field_is_understood_or_refused(name: str, data: st.DataObject) -> None:
     body = data.draw(documented(name))
     found = outcome(CALLS[name], Hostile(200, [], json.dumps(body).encode()))
     if not isinstance(found, RecomputeError):
@@ -205,7 +205,7 @@ def test_any_value_in_any_documented_field_is_understood_or_refused(name: str, d
 
 
 @given(jobs)
-def test_job_id_is_that_of_a_job_with_this_title(listed: list[Any]) -> None:
+def test_resolved_job_id_belongs_to_a_job_with_that_title(listed: list[Any]) -> None:
     found = outcome(CALLS["resources"], Hostile(200, [], json.dumps(listed).encode()))
     titled = [job for job in listed if isinstance(job, dict) and job.get("title") == "security-alerts"]
     assert found is None or {int(float(job["id"])) for job in titled} == {int(str(found))}
@@ -226,7 +226,7 @@ transport_errors = st.builds(
 
 @every_call
 @given(error=transport_errors)
-def test_any_error_of_the_transport_is_no_answer(name: str, error: httpx.TransportError) -> None:
+def test_any_transport_error_means_platform_unavailable(name: str, error: httpx.TransportError) -> None:
     attempts = []
 
     def fail(request: httpx.Request) -> httpx.Response:
@@ -296,7 +296,7 @@ responses = st.builds(
 
 @every_call
 @given(received=responses | st.binary(max_size=200))
-def test_any_bytes_on_the_wire_are_an_answer_or_one_of_our_errors(name: str, received: bytes) -> None:
+def test_any_bytes_on_the_wire_are_an_answer_or_a_project_error(name: str, received: bytes) -> None:
     wire = Wire(received)
     found = outcome(CALLS[name], wire)
     assert wire.sent == 1
@@ -305,7 +305,7 @@ def test_any_bytes_on_the_wire_are_an_answer_or_one_of_our_errors(name: str, rec
 
 
 @given(st.binary(max_size=60).map(lambda value: bytes(b for b in value if b >= 32 and b != 127)))
-def test_any_header_value_that_is_valid_http_does_no_harm(value: bytes) -> None:
+def test_any_valid_header_value_is_harmless(value: bytes) -> None:
     body = json.dumps(request_body()).encode()
     given_headers = b"X-Owner: %b\r\nSet-Cookie: a=%b\r\nLocation: %b\r\n" % (value, value, value)
     wire = Wire(b"HTTP/1.1 202 Accepted\r\n%bContent-Length: %d\r\n\r\n%b" % (given_headers, len(body), body))

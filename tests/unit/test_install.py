@@ -1,26 +1,26 @@
-"""An installation heals itself, whenever the one before was interrupted, and one runs at a time."""
+"""An interrupted installation is repeated, and only one runs at a time."""
 
 import fcntl
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.deployment import ROOT
+from tests.support.waiting import eventually
 from tests.tools import install
 
 ENVIRONMENTS = ("tools", "lambda", "bench", "validator")
 STEPS = 3
-"""Commands that the longest installation calls."""
+"""The most commands that an installation calls."""
 
 
 class Commands:
-    """Stands for `install.call`: notes the commands, leaves something behind, and fails when told to."""
+    """Stands in for `install.call`: notes the commands, leaves files behind, and fails on request."""
 
     def __init__(self) -> None:
         self.called: list[list[str]] = []
@@ -41,7 +41,7 @@ class Commands:
 
 @pytest.fixture
 def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commands]:
-    """An empty checkout, and what is called in it."""
+    """The commands that are called in an empty checkout."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYENV_VERSION", "")
     monkeypatch.delenv("STRICT", raising=False)
@@ -58,7 +58,7 @@ def is_installed(name: str) -> bool:
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_a_complete_installation_has_its_mark(commands: Commands, name: str) -> None:
+def test_complete_installation_is_marked(commands: Commands, name: str) -> None:
     assert install.main(name) == 0
     assert is_installed(name)
 
@@ -69,7 +69,7 @@ def test_a_complete_installation_has_its_mark(commands: Commands, name: str) -> 
 @pytest.mark.parametrize("step", range(STEPS))
 @pytest.mark.parametrize("before", ["nothing", "an older one", "a half one"])
 @pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_after_an_interruption_at_any_step_all_is_made_anew(
+def test_interrupted_installation_is_repeated_from_the_start(
     commands: Commands, name: str, before: str, step: int, error: BaseException
 ) -> None:
     place, _ = install.INSTALLATIONS[name]
@@ -94,23 +94,24 @@ def test_after_an_interruption_at_any_step_all_is_made_anew(
     assert not Path("build", "node.new").exists()
 
 
-def test_an_interruption_is_told_in_one_line(commands: Commands, capsys: pytest.CaptureFixture[str]) -> None:
+def test_interrupt_prints_one_line(commands: Commands, capsys: pytest.CaptureFixture[str]) -> None:
     commands.stop_at = 1
     assert install.main("tools") == 130
     assert capsys.readouterr().err == "Stopped. .venv will be made anew by the next make.\n"
 
 
-def test_another_checkout_s_environment_is_left_alone(commands: Commands, tmp_path: Path) -> None:
+def test_environment_of_another_checkout_is_left_alone(commands: Commands, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     (other / "theirs").touch()
     install.TOOLS.symlink_to(other)
+
     assert install.main("tools") == 0
     assert (other / "theirs").exists()
     assert not install.TOOLS.is_symlink()
 
 
-def test_an_old_python_is_refused(
+def test_old_python_is_refused(
     commands: Commands, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 10, 2))
@@ -124,7 +125,7 @@ def test_an_old_python_is_refused(
 NPM_S = install.Failed("npm error code SELF_SIGNED_CERT_IN_CHAIN\n" + "npm error     at deep inside\n" * 20)
 
 
-def test_without_npm_the_rest_goes_on_and_it_is_said_what_is_missing(
+def test_missing_npm_is_reported_and_the_rest_is_installed(
     commands: Commands, capsys: pytest.CaptureFixture[str]
 ) -> None:
     commands.stop_at, commands.error = 0, NPM_S
@@ -137,13 +138,15 @@ def test_without_npm_the_rest_goes_on_and_it_is_said_what_is_missing(
 
 
 @pytest.mark.parametrize(("strict", "status"), [("1", 1), ("0", 0), ("", 0)])
-def test_ci_insists(commands: Commands, monkeypatch: pytest.MonkeyPatch, strict: str, status: int) -> None:
+def test_missing_npm_fails_only_in_strict_mode(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch, strict: str, status: int
+) -> None:
     monkeypatch.setenv("STRICT", strict)
     commands.stop_at, commands.error = 0, NPM_S
     assert install.main("validator") == status
 
 
-def test_ci_is_strict() -> None:
+def test_ci_runs_in_strict_mode() -> None:
     assert "STRICT=1" in (ROOT / ".ci" / "run").read_text()
 
 
@@ -163,7 +166,7 @@ sys.exit(install.main("tools"))
 
 
 def start(folder: Path, name: str = "first") -> subprocess.Popen[str]:
-    """An installation that takes until there is a file `go`. It makes one of its name when it has begun."""
+    """Starts an installation that runs until there is a file `go`. It creates a file `name` at its start."""
     return subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", SLOW.format(name=name)],
         cwd=folder,
@@ -175,10 +178,7 @@ def start(folder: Path, name: str = "first") -> subprocess.Popen[str]:
 
 
 def await_begin(folder: Path) -> None:
-    end = time.monotonic() + 60
-    while not (folder / "first").exists():
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    eventually("the first step", (folder / "first").exists)
 
 
 def assert_waits(process: subprocess.Popen[str]) -> None:
@@ -187,15 +187,12 @@ def assert_waits(process: subprocess.Popen[str]) -> None:
 
 
 def await_quiet(folder: Path) -> None:
-    """Waits for the kernel to be done with what was killed and is nobody's child here."""
-    end = time.monotonic() + 30
-    while not is_quiet(folder):
-        assert time.monotonic() < end, "what the installation has started still runs"
-        time.sleep(0.05)
+    """Waits until the kernel has removed the killed processes. They are not this process's children."""
+    eventually("the end of all that the installation has started", lambda: is_quiet(folder))
 
 
 def is_quiet(folder: Path) -> bool:
-    """Whether nothing runs any more that the installation has started: all of it holds the lock."""
+    """Whether no process of the installation runs any more. Each of them holds the lock."""
     with (folder / "build" / "install.lock").open() as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -205,7 +202,7 @@ def is_quiet(folder: Path) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_all_that_it_has_started(tmp_path: Path, number: signal.Signals) -> None:
+def test_signal_ends_all_processes_of_the_installation(tmp_path: Path, number: signal.Signals) -> None:
     process = start(tmp_path)
     await_begin(tmp_path)
     assert not is_quiet(tmp_path)
@@ -216,7 +213,7 @@ def test_a_signal_ends_all_that_it_has_started(tmp_path: Path, number: signal.Si
     await_quiet(tmp_path)
 
 
-def test_what_a_killed_one_left_running_is_waited_for(tmp_path: Path) -> None:
+def test_installation_waits_for_processes_of_a_killed_one(tmp_path: Path) -> None:
     killed = start(tmp_path)
     await_begin(tmp_path)
     killed.kill()
@@ -230,7 +227,7 @@ def test_what_a_killed_one_left_running_is_waited_for(tmp_path: Path) -> None:
     assert (tmp_path / "second").exists()
 
 
-def test_two_at_once_install_once(tmp_path: Path) -> None:
+def test_concurrent_installations_install_once(tmp_path: Path) -> None:
     first = start(tmp_path)
     await_begin(tmp_path)
     second = start(tmp_path, "second")
@@ -238,11 +235,12 @@ def test_two_at_once_install_once(tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     for process in (first, second):
         process.communicate(timeout=60)
+
     assert (first.returncode, second.returncode) == (0, 0)
     assert not (tmp_path / "second").exists()
 
 
-def test_what_fails_is_told_in_the_command_s_own_words() -> None:
+def test_failed_command_is_reported_in_its_own_words() -> None:
     with pytest.raises(install.Failed, match=r"^no space left$"):
         install.call("sh", "-c", "echo no space left >&2; exit 3")
     with pytest.raises(install.Failed, match=r"^false ended with 1$"):

@@ -1,4 +1,4 @@
-"""The ledger in DynamoDB: what is written is read back, and every write is compare-and-swap."""
+"""The ledger in DynamoDB: entries survive a round trip, and every write is compare-and-swap."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -67,31 +67,32 @@ def test_entry_written_as_an_item_is_read_back_as_it_was(entry: Entry) -> None:
     assert to_entry(entry.target, to_item(entry, 7)) == replace(entry, rev=7)
 
 
-def test_unknown_target_reads_as_an_entry_of_which_nothing_is_known(ledger: Ledger) -> None:
+def test_unknown_target_is_read_as_an_empty_entry(ledger: Ledger) -> None:
     assert ledger.read(TARGET) == Entry(TARGET)
 
 
-def test_swap_writes_where_the_entry_is_the_one_that_was_read(ledger: Ledger) -> None:
+def test_swap_writes_if_the_entry_is_unchanged(ledger: Ledger) -> None:
     before = ledger.read(TARGET)
     assert ledger.swap(before, replace(before, needed_as_of=5.0, due_at=5.0))
     assert ledger.read(TARGET) == Entry(TARGET, rev=1, needed_as_of=5.0, due_at=5.0)
 
 
-def test_swap_of_an_entry_that_has_changed_since_writes_nothing(ledger: Ledger) -> None:
+def test_swap_writes_nothing_if_the_entry_has_changed(ledger: Ledger) -> None:
     before = ledger.read(TARGET)
     assert ledger.swap(before, replace(before, updates=1))
     assert not ledger.swap(before, replace(before, updates=2))
     assert ledger.read(TARGET).updates == 1
 
 
-def test_swap_whose_answer_was_lost_counts_as_made_when_it_is_repeated(ledger: Ledger) -> None:
+def test_swap_repeated_after_a_lost_answer_counts_as_done(ledger: Ledger) -> None:
     before = ledger.read(TARGET)
     after = replace(before, needed_as_of=5.0, due_at=5.0)
+
     assert ledger.swap(before, after)
     assert ledger.swap(before, after)
 
 
-def test_apply_makes_the_transition_again_where_somebody_was_faster(ledger: Ledger) -> None:
+def test_apply_repeats_the_transition_after_a_concurrent_write(ledger: Ledger) -> None:
     tries: list[int] = []
 
     def transition(entry: Entry) -> Entry:
@@ -106,17 +107,17 @@ def test_apply_makes_the_transition_again_where_somebody_was_faster(ledger: Ledg
     assert tries == [0, 1]
 
 
-def test_apply_without_a_change_writes_nothing(ledger: Ledger) -> None:
+def test_apply_writes_nothing_if_nothing_changes(ledger: Ledger) -> None:
     ledger.apply(TARGET, lambda entry: entry)
     assert ledger.read(TARGET).rev == 0
 
 
-def test_apply_of_a_transition_that_refuses_writes_nothing(ledger: Ledger) -> None:
+def test_apply_writes_nothing_if_the_transition_refuses(ledger: Ledger) -> None:
     assert ledger.apply(TARGET, lambda entry: None) is None
     assert ledger.read(TARGET).rev == 0
 
 
-def test_apply_to_an_entry_that_never_rests_says_so(ledger: Ledger) -> None:
+def test_apply_gives_up_on_an_entry_that_changes_all_the_time(ledger: Ledger) -> None:
     def transition(entry: Entry) -> Entry:
         ledger.swap(entry, replace(entry, updates=entry.updates + 1))
         return replace(entry, attempts=entry.attempts + 1)
@@ -126,33 +127,35 @@ def test_apply_to_an_entry_that_never_rests_says_so(ledger: Ledger) -> None:
     assert ledger.read(TARGET).rev == CONTENTION
 
 
-def test_due_targets_come_by_the_time_they_are_due_at(ledger: Ledger, stack: Stack, clock: Clock) -> None:
+def test_due_targets_are_listed_by_due_time(ledger: Ledger, stack: Stack, clock: Clock) -> None:
     for number, due_at in enumerate((3.0, 1.0, 2.0, 9.0)):
         stack.put(Entry(Target("1", f"model-{number}"), due_at=due_at))
     stack.put(Entry(Target("1", "clean")))
     assert [target.model_id for target in ledger.due(5.0)] == ["model-1", "model-2", "model-0"]
 
 
-def test_more_due_targets_than_a_page_has_all_come(ledger: Ledger, stack: Stack) -> None:
+def test_due_targets_beyond_one_page_are_listed_too(ledger: Ledger, stack: Stack) -> None:
     for number in range(60):
         stack.put(Entry(Target("1", f"{number:02}"), due_at=float(number)))
     assert [target.model_id for target in ledger.due(100.0)] == [f"{number:02}" for number in range(60)]
 
 
-def test_what_waits_or_runs_is_listed_with_what_gauges_need(ledger: Ledger, stack: Stack) -> None:
+def test_waiting_and_running_targets_are_listed_for_the_gauges(ledger: Ledger, stack: Stack) -> None:
     stack.put(Entry(TARGET, due_at=8.0, waiting_since=1.0, needed_as_of=2.0))
     stack.put(Entry(ACTIVE_TARGET, due_at=4.0, run_id="run-1"))
     stack.put(Entry(OTHER))
+
     assert ledger.waiting_or_running() == [
         (ACTIVE_TARGET, 4.0, None, True),
         (TARGET, 8.0, 1.0, False),
     ]
 
 
-def test_several_entries_are_read_at_once_known_or_not(ledger: Ledger, stack: Stack) -> None:
+def test_read_all_returns_known_and_unknown_entries(ledger: Ledger, stack: Stack) -> None:
     stack.put(Entry(TARGET, rev=3, run_id="run-1"))
     targets = [TARGET, OTHER, *(Target("1", str(number)) for number in range(150))]
     found = ledger.read_all(targets)
+
     assert list(found) == targets
     assert found[TARGET].run_id == "run-1"
     assert found[OTHER] == Entry(OTHER)
@@ -168,9 +171,7 @@ def test_entries_that_dynamodb_did_not_read_are_left_out(stack: Stack, clock: Cl
     assert list(found) == [TARGET]
 
 
-def test_schedules_are_for_jobs_but_not_for_mistyped_ones_names_and_slots(
-    ledger: Ledger, stack: Stack
-) -> None:
+def test_known_jobs_exclude_mistyped_ones_names_and_slots(ledger: Ledger, stack: Stack) -> None:
     stack.put(Entry(Target("1", "completed"), fresh_as_of=1.0, failed_as_of=2.0))
     stack.put(Entry(Target("2", None), needed_as_of=1.0, due_at=1.0))
     stack.put(Entry(Target("3", "mistyped"), failed_as_of=2.0))
@@ -178,12 +179,11 @@ def test_schedules_are_for_jobs_but_not_for_mistyped_ones_names_and_slots(
     stack.put(Entry(Target("a name whose id is known", None), fresh_as_of=1.0, name_of="1"))
     stack.put(Entry(Target("a name that only the platform knows", None), fresh_as_of=1.0))
     stack.put(Entry(Target(" ", "slots")))
+
     assert ledger.jobs() == {"1", "2", "a name that only the platform knows"}
 
 
-def test_only_an_entry_that_is_clean_and_free_is_forgotten_in_the_end(
-    ledger: Ledger, stack: Stack, clock: Clock
-) -> None:
+def test_only_clean_and_free_entries_expire(ledger: Ledger, stack: Stack, clock: Clock) -> None:
     def item() -> dict[str, Any]:
         return stack.dynamodb.get_item(
             TableName=stack.ledger_table,
@@ -197,7 +197,7 @@ def test_only_an_entry_that_is_clean_and_free_is_forgotten_in_the_end(
 
 
 @pytest.mark.parametrize("call", ["GetItem", "PutItem", "Query", "Scan", "BatchGetItem"])
-def test_failure_of_dynamodb_is_told_as_unavailable(stack: Stack, clock: Clock, call: str) -> None:
+def test_dynamodb_failure_means_aws_unavailable(stack: Stack, clock: Clock, call: str) -> None:
     def fail(*_: Any, **__: Any) -> Any:
         raise ClientError({"Error": {"Code": "InternalServerError"}}, call)
 

@@ -124,7 +124,7 @@ def expected(value: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("how", ["argument", "environment"])
 @pytest.mark.parametrize("value", HOSTILE)
-def test_values_are_taken_as_they_are_by_every_target(project: Path, value: str, how: str) -> None:
+def test_values_reach_every_target_unchanged(project: Path, value: str, how: str) -> None:
     given = dict.fromkeys(GIVEN, value)
     targets = [target for target in TARGETS if target != "clean"]
     if how == "argument":
@@ -137,6 +137,8 @@ def test_values_are_taken_as_they_are_by_every_target(project: Path, value: str,
     assert operated(project) == expected(value)
     called = [arguments for arguments, _ in calls(project)]
     assert ["python", "-m", "tests.simulation", f"--seeds={value}"] in called
+    words = ("stack", "url", "email", "bucket", "key-file", "args")
+    assert ["python", "-m", "tests.tools.deploy", *(f"--{word}={value}" for word in words)] in called
     assert ["python", "-m", "tests.tools.fuzz", f"--seconds={value}"] in called
     assert ["sam", "build", "--parameter-overrides", f"Architecture={value}"] in called
     for _, variables in calls(project):
@@ -144,13 +146,13 @@ def test_values_are_taken_as_they_are_by_every_target(project: Path, value: str,
         assert {name: variables[name] for name in given} == {**given, "SECONDS": variables["SECONDS"]}
 
 
-def test_blanks_around_a_value_are_kept_where_it_comes_from_the_environment(project: Path) -> None:
+def test_blanks_around_a_value_from_the_environment_are_kept(project: Path) -> None:
     make(project, "route", environment={"KEY": " \ta b "})  # as an argument, make drops those at its start
     assert "--key= \ta b " in operated(project)["route"]
 
 
 @pytest.mark.parametrize("value", HOSTILE)
-def test_clean_runs_nothing_that_is_given(project: Path, value: str) -> None:
+def test_clean_executes_no_given_value(project: Path, value: str) -> None:
     done = make(project, "clean", *(f"{name}={value}" for name in GIVEN))
     assert done.returncode == 0, done.stderr
     assert not list(project.rglob("canary"))
@@ -158,14 +160,14 @@ def test_clean_runs_nothing_that_is_given(project: Path, value: str) -> None:
 
 
 @pytest.mark.parametrize("value", HOSTILE)
-def test_a_python_is_a_path_and_no_command_line(project: Path, value: str) -> None:
+def test_python_value_is_a_path_and_not_a_command_line(project: Path, value: str) -> None:
     (project / ".venv" / ".installed").unlink()
     done = make(project, "status", f"PYTHON={value}")
     assert done.returncode == 2
     assert not list(project.rglob("canary"))
 
 
-def test_a_make_that_a_command_starts_does_not_expand_the_values_either(project: Path) -> None:
+def test_nested_make_does_not_expand_values(project: Path) -> None:
     inner = project / "inner"
     inner.mkdir()
     (inner / "Makefile").write_text("all:\n\t@env >/dev/null; echo inner\n")
@@ -175,7 +177,7 @@ def test_a_make_that_a_command_starts_does_not_expand_the_values_either(project:
     assert not list(project.rglob("canary"))
 
 
-def test_without_values_there_are_defaults(project: Path) -> None:
+def test_missing_values_have_defaults(project: Path) -> None:
     make(project, "redrive", "simulate", "fuzz", "build", "status")
     assert operated(project) == {
         "redrive": ["--stack=arcanna-metrics", "--reason="],
@@ -190,20 +192,20 @@ def test_without_values_there_are_defaults(project: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "asks"), [("1", False), ("yes", False), ("0", True), ("no", True), ("", True)]
 )
-def test_dead_letters_are_sent_unasked_only_if_told_so(project: Path, answer: str, asks: bool) -> None:
+def test_redrive_asks_unless_yes_is_given(project: Path, answer: str, asks: bool) -> None:
     make(project, "redrive", f"YES={answer}")
     assert ("--yes" in operated(project)["redrive"]) is not asks
 
 
 @pytest.mark.parametrize("target", ["redrive", "help", "demo"])
-def test_a_misspelt_name_is_refused(project: Path, target: str) -> None:
+def test_misspelt_variable_is_refused(project: Path, target: str) -> None:
     done = make(project, target, "REASONS=BadInput", "YES=1")
     assert done.returncode == 2
     assert "No target takes REASONS" in done.stderr
     assert not (project / "calls").exists()
 
 
-def test_a_larger_project_s_make_may_give_what_it_likes(project: Path) -> None:
+def test_parent_make_may_pass_unknown_variables(project: Path) -> None:
     (project / "outer.mk").write_text("all:\n\t@$(MAKE) -f Makefile status\n")
     done = make(project, "-f", "outer.mk", "V=1", "JOB=7")
     assert done.returncode == 0, done.stderr
@@ -213,7 +215,7 @@ def test_a_larger_project_s_make_may_give_what_it_likes(project: Path) -> None:
 # --- The user's shell ------------------------------------------------------------------------------------
 
 
-def test_sam_needs_no_profile(project: Path) -> None:
+def test_sam_runs_without_the_users_profile(project: Path) -> None:
     profile = {"AWS_PROFILE": "nobody", "AWS_DEFAULT_PROFILE": "nobody"}
     make(project, "lint", "build", environment=profile)
     environments = [environment for arguments, environment in calls(project) if arguments[0] == "sam"]
@@ -221,14 +223,14 @@ def test_sam_needs_no_profile(project: Path) -> None:
     assert not any(profile.keys() & environment.keys() for environment in environments)
 
 
-def test_files_are_utf_8_and_the_terminal_is_as_it_is(project: Path) -> None:
-    make(project, "demo", "check", *OPERATORS)
+def test_files_are_utf_8_and_terminal_encoding_is_kept(project: Path) -> None:
+    make(project, "demo", "check", "deploy", *OPERATORS)
     utf_8 = {tuple(arguments[1:3]): environment["PYTHONUTF8"] for arguments, environment in calls(project)}
     assert utf_8["-m", "tests.tools.demo"] == utf_8["tests/unit", "-q"] == "1"
-    assert utf_8["-m", "arcanna_metrics_cli"] == ""
+    assert utf_8["-m", "arcanna_metrics_cli"] == utf_8["-m", "tests.tools.deploy"] == ""
 
 
-def test_a_user_s_way_to_install_is_not_the_project_s(project: Path) -> None:
+def test_users_pip_settings_are_ignored(project: Path) -> None:
     make(
         project,
         "demo",
@@ -243,7 +245,7 @@ def test_a_user_s_way_to_install_is_not_the_project_s(project: Path) -> None:
 
 
 @pytest.mark.parametrize("reason", ["no mark", "newer requirements", "no Python any more"])
-def test_what_is_not_as_it_was_installed_is_installed_again(project: Path, reason: str) -> None:
+def test_changed_installation_is_repeated(project: Path, reason: str) -> None:
     if reason == "no mark":
         (project / ".venv" / ".installed").unlink()
     elif reason == "newer requirements":
@@ -256,11 +258,11 @@ def test_what_is_not_as_it_was_installed_is_installed_again(project: Path, reaso
     assert "tests/tools/install.py tools" in done.stdout
 
 
-def test_what_is_installed_is_not_installed_again(project: Path) -> None:
+def test_complete_installation_is_not_repeated(project: Path) -> None:
     assert "install.py" not in make(project, "-n", *TARGETS).stdout
 
 
-def test_an_interrupted_clean_leaves_nothing_that_counts_as_installed(project: Path) -> None:
+def test_interrupted_clean_leaves_no_installation_marked(project: Path) -> None:
     rm = project / "bin" / "rm"
     rm.parent.mkdir()
     rm.write_text('#!/bin/sh\ncase "$*" in *-rf*) kill -INT $PPID; exit 1;; esac; exec /bin/rm "$@"\n')
@@ -298,13 +300,15 @@ def test_help_lists_every_target_in_groups(project: Path) -> None:
     assert [name.partition(" STACK")[0] for name in groups][1:] == [
         "Try it",
         "Work on it",
-        "Operate the stack",
+        "Deploy and operate the stack",
         "Release",
     ]
     assert re.findall(r"^  make (\w+) ", shown, re.MULTILINE) == TARGETS
     assert "make demo " in groups["Try it"]
     assert "make check " in groups["Work on it"]
-    assert all(f"make {name} " in groups["Operate the stack STACK=..."] for name in OPERATORS)
+    assert all(
+        f"make {name} " in groups["Deploy and operate the stack STACK=..."] for name in (*OPERATORS, "deploy")
+    )
     assert "make lock " in groups["Release"]
 
 
@@ -312,7 +316,7 @@ def test_help_lists_every_target_in_groups(project: Path) -> None:
 
 
 @pytest.mark.parametrize("failing", ["ruff", "mypy", "pytest", None])
-def test_check_fails_if_any_of_its_parts_does(project: Path, failing: str | None) -> None:
+def test_check_fails_if_one_of_its_parts_fails(project: Path, failing: str | None) -> None:
     if failing:
         (project / ".venv" / "bin" / failing).write_text("#!/bin/sh\necho found something; exit 1\n")
     done = make(project, "check")

@@ -1,4 +1,4 @@
-"""One story in the logs, and metrics that stay countable."""
+"""Log lines and metrics."""
 
 import json
 import re
@@ -35,7 +35,7 @@ ENDING = Ending(polls=4, active_changed=False, shown={"overall_accuracy": 0.9, "
 
 
 def judged(verdict: Verdict) -> Assessment:
-    return {"verdict": verdict, "why": "Escalate.recall fell", "differences": []}
+    return {"verdict": verdict, "why": "Escalate.recall fell", "brief": "", "differences": []}
 
 
 def ended(status: Any, outcome: Outcome) -> Check:
@@ -60,7 +60,7 @@ def _no_metrics_of_other_tests() -> None:
 
 
 def emitted(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    """The EMF documents printed so far, without their envelopes but with dimensions and units."""
+    """The EMF documents printed so far: values, dimensions and units, without envelopes."""
     documents = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     shown = []
     for document in documents:
@@ -71,10 +71,11 @@ def emitted(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return shown
 
 
-def test_a_count_has_the_service_as_its_dimension(capsys: pytest.CaptureFixture[str]) -> None:
+def test_count_has_only_the_service_as_dimension(capsys: pytest.CaptureFixture[str]) -> None:
     count("UpdatesReceived", 3)
     count("UpdatesReceived")
     metrics.flush_metrics()
+
     assert emitted(capsys) == [
         {
             "service": "tests",
@@ -85,7 +86,7 @@ def test_a_count_has_the_service_as_its_dimension(capsys: pytest.CaptureFixture[
     ]
 
 
-def test_the_gauges_tell_what_is_due_how_old_and_how_many_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_gauges_are_targets_due_slots_taken_and_oldest_update(capsys: pytest.CaptureFixture[str]) -> None:
     gauges(due=3, oldest=12.5, running=2)
     metrics.flush_metrics()
     assert emitted(capsys) == [
@@ -100,7 +101,7 @@ def test_the_gauges_tell_what_is_due_how_old_and_how_many_run(capsys: pytest.Cap
     ]
 
 
-def test_a_check_without_an_answer_is_counted_by_reason_and_logged(
+def test_check_without_an_answer_is_counted_by_reason_and_logged(
     capsys: pytest.CaptureFixture[str], logs: Logs
 ) -> None:
     check_failed(Unauthorised("no"))
@@ -111,15 +112,16 @@ def test_a_check_without_an_answer_is_counted_by_reason_and_logged(
     assert (line["level"], line["reason"], line["detail"]) == ("WARNING", "Unauthorised", "no")
 
 
-def test_a_check_of_a_running_recompute_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_of_a_running_recompute_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
     report(RUN, RUNNING, ENDED_AT)
     metrics.flush_metrics()
     (shown,) = emitted(capsys)
+
     assert shown["dimensions"] == [["service"]]
     assert shown["units"] == {"StatusChecks": "Count"}
 
 
-def test_a_completed_run_tells_how_long_it_took_and_how_good_the_model_is(
+def test_completed_run_emits_lag_duration_accuracy_and_verdict(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     report(RUN, COMPLETED, ENDED_AT)
@@ -141,7 +143,7 @@ def test_a_completed_run_tells_how_long_it_took_and_how_good_the_model_is(
     }
 
 
-def test_runs_that_failed_are_counted_by_reason(capsys: pytest.CaptureFixture[str]) -> None:
+def test_failed_start_is_counted_by_reason(capsys: pytest.CaptureFixture[str]) -> None:
     run_failed("NeverStarted")
     (shown,) = emitted(capsys)
     assert shown == {
@@ -153,7 +155,7 @@ def test_runs_that_failed_are_counted_by_reason(capsys: pytest.CaptureFixture[st
     }
 
 
-def test_a_dimension_is_what_cloudwatch_takes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_dimension_is_printable_ascii_of_allowed_length(capsys: pytest.CaptureFixture[str]) -> None:
     report(a_run(job_id="Erkennung für 日本\n" + "é" * 240), COMPLETED, ENDED_AT)
     run_failed("Übel")
     of_job, of_failure = emitted(capsys)
@@ -167,7 +169,7 @@ def test_a_dimension_is_what_cloudwatch_takes(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("verdict", "figure"), [("improved", [1.0]), ("unchanged", [0.0]), ("regressed", [-1.0])]
 )
-def test_a_verdict_is_a_figure(
+def test_verdict_is_emitted_as_a_number(
     capsys: pytest.CaptureFixture[str], verdict: Verdict, figure: list[float]
 ) -> None:
     report(RUN, completed_check(verdict), ENDED_AT)
@@ -175,7 +177,7 @@ def test_a_verdict_is_a_figure(
     assert shown["QualityVerdict"] == figure
 
 
-def test_a_verdict_that_was_not_reached_is_not_a_figure(capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_verdict_is_not_emitted(capsys: pytest.CaptureFixture[str]) -> None:
     report(RUN, completed_check("not_judged"), ENDED_AT)
     (shown,) = emitted(capsys)
     assert "QualityVerdict" not in shown
@@ -189,18 +191,19 @@ def test_a_verdict_that_was_not_reached_is_not_a_figure(capsys: pytest.CaptureFi
         (TIMED_OUT, "RecomputesTimedOut"),
     ],
 )
-def test_the_end_of_a_run_is_counted_without_its_job(
+def test_end_of_a_run_is_counted_without_the_job_dimension(
     capsys: pytest.CaptureFixture[str], check: Check, metric: str
 ) -> None:
     report(RUN, check, ENDED_AT)
     metrics.flush_metrics()
     shown = emitted(capsys)[-1]
+
     assert (shown[metric], shown["PollsPerRun"]) == ([1.0], [4.0])
     assert shown["dimensions"] == [["service"]]
 
 
 @pytest.mark.parametrize(("check", "reason"), [(FAILED, "NoNewResult"), (TIMED_OUT, "DeadlinePassed")])
-def test_a_run_without_new_metrics_is_counted_by_reason(
+def test_failed_or_timed_out_run_is_counted_by_reason(
     capsys: pytest.CaptureFixture[str], check: Check, reason: str
 ) -> None:
     run_ended(check)
@@ -211,9 +214,10 @@ def test_a_run_without_new_metrics_is_counted_by_reason(
 @pytest.mark.parametrize(
     ("check", "reason"), [(RUNNING, "running"), (COMPLETED, "completed"), (FAILED, "NoNewResult")]
 )
-def test_a_check_is_logged_with_how_things_stand(logs: Logs, check: Check, reason: str) -> None:
+def test_check_is_logged_with_status_and_reason(logs: Logs, check: Check, reason: str) -> None:
     report(RUN, check, ENDED_AT)
     (line,) = logs.lines
+
     assert (line["message"], line["reason"], line["elapsed_seconds"]) == ("status checked", reason, 200.0)
     assert [line[name] for name in ("status", "detail", "polls", "wait_seconds")] == [
         check["status"],
@@ -223,25 +227,27 @@ def test_a_check_is_logged_with_how_things_stand(logs: Logs, check: Check, reaso
     ]
 
 
-def test_the_verdict_is_logged_with_its_reasons(logs: Logs) -> None:
+def test_verdict_is_logged_with_its_reasons(logs: Logs) -> None:
     model_judged(judged("regressed"))
     (line,) = logs.lines
+
     assert (line["message"], line["verdict"]) == ("model judged", "regressed")
     assert line["why"] == "Escalate.recall fell"
 
 
-def test_the_time_of_a_line_is_one_that_lambda_can_read(logs: Logs) -> None:
-    """Lambda takes a line of its JSON logs for one of level INFO if its time is not of RFC 3339."""
+def test_log_timestamp_is_in_the_format_lambda_reads(logs: Logs) -> None:
+    """Lambda treats a JSON log line as level INFO if its timestamp does not follow RFC 3339."""
     before = time.time()
     logger.warning("the time")
     (line,) = logs.lines
+
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d", line["timestamp"])
     assert from_iso(line["timestamp"]) == pytest.approx(before, abs=60)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\x0b", "\x0c", "\x1c", "\x1e", "\x85", "\u2028", "\u2029"])
 @pytest.mark.parametrize("steers", ["", "\x1b[2J", "\x9b31m", "\u202e", "\x00", "\x7f", '", "forged": "'])
-def test_whatever_a_text_holds_it_is_one_line_and_data(logs: Logs, end: str, steers: str) -> None:
+def test_control_characters_in_a_value_stay_inside_one_log_line(logs: Logs, end: str, steers: str) -> None:
     text = f'bär{steers}{end}{{"level": "ERROR", "message": "forged"}}'
     logger.info("no route", extra={"key": text})
     logger.warning("status check failed", extra={"detail": {text: [text]}})

@@ -1,4 +1,4 @@
-"""What keeps a recompute from working is found, and named for what to do about it."""
+"""The preflight finds what prevents recomputes, and says what to do."""
 
 import json
 from collections.abc import Callable
@@ -8,17 +8,26 @@ import httpx
 import pytest
 
 from arcanna_metrics.errors import ApiKeyUnavailable, AwsUnavailable
-from arcanna_metrics.intake import routes
-from arcanna_metrics.platform.preflight import RESERVE, preflight
-from tests.support.doubles import MODEL, Answer, ScriptedPlatform, answer, no_answer
+from arcanna_metrics.platform.preflight import RESERVE, LookUp, look_up, preflight
+from arcanna_metrics.settings import Settings, parse_settings
+from tests.support.doubles import (
+    ACTIVE_TARGET,
+    MODEL,
+    TARGET,
+    Answer,
+    ScriptedPlatform,
+    answer,
+    metrics_body,
+    no_answer,
+)
 
 BOTH = ["execute:recompute_model_metrics", "read:job_metrics"]
-ALL_WELL = {"platform": None, "key": None, "scopes": None, "routes": None, "targets": None}
+ALL_WELL = {"platform": None, "key": None, "scopes": None, "settings": None, "targets": None}
 
 
-def routes_to(*targets: dict[str, Any]) -> Callable[[], routes.Routes]:
+def routes_to(*targets: dict[str, Any]) -> Callable[[], Settings]:
     listed = [{"name": "nightly", "targets": list(targets)}] if targets else []
-    return lambda: routes.parse(json.dumps({"routes": listed}))
+    return lambda: parse_settings(json.dumps({"routes": listed}))
 
 
 NIGHTLY = routes_to({"job_id": 1234, "model_id": MODEL.model_id}, {"job_id": 77})
@@ -26,14 +35,14 @@ NIGHTLY = routes_to({"job_id": 1234, "model_id": MODEL.model_id}, {"job_id": 77}
 
 def reasons(
     platform: ScriptedPlatform,
-    the_routes: Callable[[], routes.Routes] = NIGHTLY,
+    settings: Callable[[], Settings] = NIGHTLY,
     remaining: float = 100.0,
 ) -> dict[str, str | None]:
-    found = preflight(platform.client(), the_routes, lambda: remaining)
+    found = preflight(platform.client(), settings, lambda: remaining)
     return {finding.check: finding.reason for finding in found}
 
 
-def test_nothing_is_wrong_and_nothing_is_changed() -> None:
+def test_preflight_without_problems_only_reads() -> None:
     platform = ScriptedPlatform()
     assert reasons(platform) == ALL_WELL
     assert platform.asked == ["scopes", "metrics", "job", "metrics"]
@@ -50,13 +59,13 @@ def test_nothing_is_wrong_and_nothing_is_changed() -> None:
         (answer(404), {"platform": "Rejected"}),
     ],
 )
-def test_without_an_answer_nothing_more_is_claimed(scopes: Answer, reason: dict[str, str]) -> None:
+def test_failed_first_call_ends_the_platform_checks(scopes: Answer, reason: dict[str, str]) -> None:
     platform = ScriptedPlatform(scopes=scopes)
-    assert reasons(platform) == reason | {"routes": None}
+    assert reasons(platform) == reason | {"settings": None}
     assert platform.asked == ["scopes"]
 
 
-def test_a_secret_without_a_key_is_a_matter_of_the_key() -> None:
+def test_secret_without_a_key_is_a_finding_about_the_key() -> None:
     def empty(_: bool) -> str:
         raise ApiKeyUnavailable("the secret does not hold an API key")
 
@@ -65,39 +74,40 @@ def test_a_secret_without_a_key_is_a_matter_of_the_key() -> None:
 
 
 @pytest.mark.parametrize("lacking", BOTH)
-def test_a_scope_that_the_key_lacks_is_named(lacking: str) -> None:
+def test_missing_scope_is_named(lacking: str) -> None:
     platform = ScriptedPlatform(scopes=answer(json=[scope for scope in BOTH if scope != lacking]))
     found = {f.check: f for f in preflight(platform.client(), NIGHTLY, lambda: 100.0)}
+
     assert found["scopes"].reason == "ScopesMissing"
     assert found["scopes"].detail == f"The key lacks {lacking}"
     assert found["key"].reason is None
 
 
-def test_narrowed_scopes_count() -> None:
+def test_scopes_narrowed_to_a_job_are_accepted() -> None:
     platform = ScriptedPlatform(scopes=answer(json=[f"{scope}:job:1234" for scope in BOTH]))
     assert reasons(platform) == ALL_WELL
 
 
-def test_broken_routes_are_told_beside_the_platform() -> None:
-    expected = ALL_WELL | {"routes": "ConfigurationError"}
+def test_invalid_settings_are_reported_beside_the_platform() -> None:
+    expected = ALL_WELL | {"settings": "ConfigurationError"}
     del expected["targets"]
-    assert reasons(ScriptedPlatform(), lambda: routes.parse("{")) == expected
+    assert reasons(ScriptedPlatform(), lambda: parse_settings("{")) == expected
 
 
-def test_routes_that_cannot_be_read_are_told_beside_the_platform() -> None:
-    def unreadable() -> routes.Routes:
-        raise AwsUnavailable("could not read the routes: AccessDenied")
+def test_unreadable_settings_are_reported_beside_the_platform() -> None:
+    def unreadable() -> Settings:
+        raise AwsUnavailable("could not read the settings: AccessDenied")
 
-    expected = ALL_WELL | {"routes": "AwsUnavailable"}
+    expected = ALL_WELL | {"settings": "AwsUnavailable"}
     del expected["targets"]
     assert reasons(ScriptedPlatform(), unreadable) == expected
 
 
-def test_routes_without_a_full_target_leave_none_to_look_at() -> None:
+def test_routes_without_a_full_target_have_no_targets_finding() -> None:
     assert "targets" not in reasons(ScriptedPlatform(), routes_to())
 
 
-def test_every_target_that_arcanna_does_not_know_is_named() -> None:
+def test_every_unknown_target_is_named() -> None:
     def only_77(request: httpx.Request) -> httpx.Response:
         known = request.url.params["job_id"] == "77"
         return answer(json={"active_model_id": MODEL.model_id})(request) if known else answer(404)(request)
@@ -107,11 +117,74 @@ def test_every_target_that_arcanna_does_not_know_is_named() -> None:
     assert [f.reason for f in found if f.check == "targets"] == ["Rejected", "Rejected"]
 
 
-def test_a_platform_that_stops_answering_is_not_asked_for_the_rest() -> None:
+def test_preflight_stops_asking_an_unavailable_platform() -> None:
     platform = ScriptedPlatform(metrics=answer(503), job=answer(503))
     assert reasons(platform)["targets"] == "PlatformUnavailable"
     assert len(platform.asked) == 2
 
 
-def test_what_there_was_no_time_for_is_told() -> None:
+def test_targets_left_unchecked_for_lack_of_time_are_reported() -> None:
     assert reasons(ScriptedPlatform(), remaining=RESERVE - 1)["targets"] == "OutOfTime"
+
+
+# --- One target ------------------------------------------------------------------------------------------
+
+OTHER = "generic-1-1234-model-1740000000.hdf5"
+JOB = {"active_model_id": MODEL.model_id, "all_model_ids": [OTHER, MODEL.model_id, None]}
+JOBS = [{"id": 1234, "title": "security-alerts"}, {"id": 77, "title": "phishing-triage"}, {"title": "\n"}]
+
+
+def test_target_that_arcanna_knows_is_shown_with_its_metrics() -> None:
+    platform = ScriptedPlatform(metrics=answer(json=metrics_body(is_recomputing_metrics=True)))
+    found = look_up(platform.client(), TARGET)
+    assert (found.reason, found.model_id, found.recomputing) == (None, MODEL.model_id, True)
+    assert (found.metrics or {})["overall_accuracy"] == 0.75
+    assert platform.asked == ["metrics"]
+
+
+def test_active_model_is_resolved() -> None:
+    platform = ScriptedPlatform()
+    assert look_up(platform.client(), ACTIVE_TARGET).model_id == MODEL.model_id
+    assert platform.asked == ["job", "metrics"]
+
+
+def test_unknown_model_comes_with_those_of_its_job() -> None:
+    platform = ScriptedPlatform(metrics=answer(404), job=answer(json=JOB))
+    found = look_up(platform.client(), TARGET)
+    assert (found.reason, found.unknown, found.known) == ("Rejected", "model", [OTHER, MODEL.model_id])
+
+
+def test_unknown_job_comes_with_the_ids_and_names_of_all_jobs() -> None:
+    platform = ScriptedPlatform(metrics=answer(404), job=answer(404), resources=answer(json=JOBS))
+    found = look_up(platform.client(), TARGET)
+    assert (found.reason, found.unknown) == ("Rejected", "job")
+    assert found.known == ["1234", "security-alerts", "77", "phishing-triage"]
+
+
+@pytest.mark.parametrize("resources", [answer(403), answer(503), answer(200, text="<html>")])
+def test_unknown_job_is_told_also_where_jobs_cannot_be_listed(resources: Answer) -> None:
+    platform = ScriptedPlatform(job=answer(404), resources=resources)
+    found = look_up(platform.client(), ACTIVE_TARGET)
+    assert (found.unknown, list(found.known)) == ("job", [])
+
+
+def test_job_without_an_active_model_is_told_from_an_unknown_one() -> None:
+    platform = ScriptedPlatform(job=answer(json={**JOB, "active_model_id": None}))
+    found = look_up(platform.client(), ACTIVE_TARGET)
+    assert (found.reason, found.unknown) == ("Rejected", "model")
+    assert "no active model" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("metrics", "reason"), [(answer(503), "PlatformUnavailable"), (answer(401), "Unauthorised")]
+)
+def test_without_an_answer_nothing_is_said_of_the_target(metrics: Answer, reason: str) -> None:
+    found = look_up(ScriptedPlatform(metrics=metrics).client(), TARGET)
+    assert (found.reason, found.unknown, found.metrics) == (reason, None, None)
+    gone = ScriptedPlatform(metrics=answer(404), job=metrics)
+    assert look_up(gone.client(), TARGET).unknown is None
+
+
+def test_platform_that_stops_answering_leaves_open_which_part_is_unknown() -> None:
+    platform = ScriptedPlatform(metrics=answer(404), job=answer(503))
+    assert look_up(platform.client(), TARGET) == LookUp("Rejected", look_up(platform.client(), TARGET).detail)

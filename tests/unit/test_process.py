@@ -1,4 +1,4 @@
-"""Commands end in one line when they are interrupted, and print what the terminal can show."""
+"""Interrupted commands print one line. Output uses only characters that the terminal can show."""
 
 import io
 import os
@@ -17,7 +17,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "layers/arcanna_metrics")}
 
 
 def start(program: str) -> subprocess.Popen[str]:
-    """A command."""
+    """Starts a command."""
     return subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", IMPORTS + program],
         env=ENVIRONMENT,
@@ -30,7 +30,7 @@ def start(program: str) -> subprocess.Popen[str]:
 
 
 def interrupted(program: str, *signals: signal.Signals) -> tuple[int, str, str]:
-    """The exit status, and what it printed to stdout after `begun`, and to stderr."""
+    """The exit status, the output after `begun`, and the errors of a program that gets these signals."""
     process = start(program)
     assert process.stdout
     assert process.stdout.readline() == "begun\n"
@@ -55,11 +55,11 @@ run(main)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupt_closes_what_is_open_and_is_one_line(number: signal.Signals) -> None:
+def test_interrupt_cleans_up_and_prints_one_line(number: signal.Signals) -> None:
     assert interrupted(WAITING, number) == (128 + number, "closed\n", "Stopped.\n")
 
 
-def test_what_threads_and_clean_up_complain_of_is_not_shown() -> None:
+def test_errors_during_clean_up_after_an_interrupt_are_not_shown() -> None:
     program = """
 def broken():
     stop.wait()
@@ -81,7 +81,7 @@ run(main)
     assert interrupted(program, signal.SIGINT) == (130, "", "Stopped.\n")
 
 
-def test_a_second_interrupt_ends_a_clean_up_that_hangs() -> None:
+def test_second_interrupt_ends_a_hanging_clean_up() -> None:
     program = """
 def main():
     try:
@@ -95,7 +95,7 @@ run(main)
     assert interrupted(program, signal.SIGINT, signal.SIGINT) == (130, "", "Stopped.\n")
 
 
-def test_a_clean_up_that_hangs_ends_by_itself() -> None:
+def test_hanging_clean_up_ends_after_the_grace_period() -> None:
     program = """
 from arcanna_metrics_cli import process
 process.GRACE = 1
@@ -112,7 +112,7 @@ run(main)
     assert interrupted(program, signal.SIGINT) == (130, "", "Stopped.\n")
 
 
-def test_a_command_may_say_itself_what_goes_on() -> None:
+def test_command_may_handle_the_interrupt_itself() -> None:
     program = """
 def main():
     try:
@@ -126,12 +126,12 @@ run(main)
     assert interrupted(program, signal.SIGINT) == (130, "It goes on.\n", "")
 
 
-def test_an_interrupt_while_a_command_is_loaded_has_no_traceback() -> None:
+def test_interrupt_during_loading_prints_no_traceback() -> None:
     program = f"sys.path.append({str(ROOT)!r}); import tests; print('begun', flush=True); time.sleep(60)"
     assert interrupted(program, signal.SIGINT) == (-signal.SIGINT, "", "Stopped.\n")
 
 
-def test_what_ignores_interrupts_goes_on_doing_so() -> None:
+def test_ignored_signals_stay_ignored() -> None:
     program = """
 import signal
 signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
@@ -145,19 +145,20 @@ run(main)
 
 
 @pytest.mark.parametrize(("returned", "status"), [("None", 0), ("3", 3)])
-def test_the_status_is_the_command_s(returned: str, status: int) -> None:
+def test_exit_status_is_the_commands_return_value(returned: str, status: int) -> None:
     process = start(f"run(lambda: {returned})")
     assert (process.wait(30), process.communicate()) == (status, ("", ""))
 
 
-def test_a_bug_has_its_traceback() -> None:
+def test_bug_prints_a_traceback() -> None:
     process = start("run(lambda: 1 / 0)")
     _, err = process.communicate(timeout=30)
+
     assert process.returncode == 1
     assert "ZeroDivisionError" in err
 
 
-def test_a_reader_that_has_enough_is_no_error() -> None:
+def test_closed_output_pipe_is_no_error() -> None:
     process = start("run(lambda: [print('line' * 1000, flush=True) for _ in range(1000)] and 0)")
     assert process.stdout
     assert process.stderr
@@ -185,22 +186,24 @@ ASCII = rb"ok !! > ~ \xe9 \u3000 \udcff" + b"\n"
     ],
     ids=str,
 )
-def test_marks_are_plain_where_the_terminal_cannot_show_them(
+def test_marks_become_ascii_if_the_terminal_cannot_show_them(
     environment: Mapping[str, str], shown: bytes
 ) -> None:
     own = {**ENVIRONMENT, "PYTHONUTF8": "", "PYTHONIOENCODING": "", **environment}
     command = [sys.executable, "-c", IMPORTS + MARKS]
     done = subprocess.run(command, env=own, capture_output=True, check=True)  # noqa: S603
+
     assert (done.stdout, done.stderr) == (shown, b"")
 
 
-@pytest.mark.parametrize("locale", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "iso-8859-1"}], ids=str)
 @pytest.mark.parametrize(
-    ("command", "says"), [("route", b"!! Which key?"), ("doctor", b"!! Could not connect to the endpoint")]
+    ("command", "says", "locale"),
+    [
+        ("route", b"!! Which key?", {"PYTHONIOENCODING": "iso-8859-1"}),
+        ("doctor", b"!! Could not connect to the endpoint", {"LC_ALL": "C"}),
+    ],
 )
-def test_the_operators_commands_print_in_any_locale(
-    command: str, says: bytes, locale: Mapping[str, str]
-) -> None:
+def test_operators_commands_print_in_any_locale(command: str, says: bytes, locale: Mapping[str, str]) -> None:
     nobody = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-m", "arcanna_metrics_cli", command],
@@ -209,21 +212,23 @@ def test_the_operators_commands_print_in_any_locale(
         capture_output=True,
         check=False,
     )
+
     assert (done.returncode, done.stderr) == (2, b"")
     assert done.stdout.startswith(says)
 
 
-def test_an_encoding_that_python_does_not_have_is_taken_for_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_encoding_is_treated_as_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("locale.getencoding", lambda: "GEORGIAN-PS")
     stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     monkeypatch.setattr(sys, "stdout", stdout)
     monkeypatch.setattr(sys, "stderr", None)
     fit_output()
     print("✓ é", flush=True)
+
     assert stdout.buffer.getvalue() == b"ok \\xe9\n"
 
 
-def test_without_streams_there_is_nothing_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_output_streams_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, None)
     fit_output()

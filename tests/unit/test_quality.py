@@ -1,7 +1,8 @@
-"""Better or worse than before, by the rules; and never by what is not known."""
+"""The verdict follows the rules, and never unknown figures."""
 
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,7 +21,6 @@ from arcanna_metrics.runs.quality import (
     assess,
     in_words,
     next_reference,
-    parse,
     read_rules,
     scores,
 )
@@ -32,15 +32,16 @@ RULES = Rules({"overall_accuracy": 0.02, "*.recall": 0.05, "Escalate.recall": 0.
 COMPLETED = SCHEMAS["recompute-completed"]
 ASSESSMENT = {
     "type": "object",
-    "required": ["verdict", "why", "differences"],
+    "required": ["verdict", "why", "brief", "differences"],
     "properties": {name: COMPLETED["properties"]["detail"]["properties"][name] for name in ("verdict", "why")}
-    | {"differences": {"type": "array", "items": COMPLETED["$defs"]["difference"]}},
+    | {"differences": {"type": "array", "items": COMPLETED["$defs"]["difference"]}}
+    | {"brief": {"type": "string", "maxLength": 100}},
     "additionalProperties": False,
 }
 
 
 def decision(right: int, missed: int, false_alarms: int = 0) -> dict[str, Any]:
-    """A decision's figures, as the API serves them."""
+    """The figures of one decision, as the API serves them."""
     return {
         "recall": right / (right + missed) if right + missed else 0.0,
         "precision": right / (right + false_alarms) if right + false_alarms else 0.0,
@@ -53,7 +54,7 @@ def decision(right: int, missed: int, false_alarms: int = 0) -> dict[str, Any]:
 
 
 def shown(accuracy: float | None = 0.9, samples: int = 1000, **decisions: Any) -> dict[str, Any]:
-    """Metrics of a model. Without decisions: Drop and Escalate, as before."""
+    """A model's metrics. By default, the decisions are Drop and Escalate as in BEFORE."""
     return {
         "overall_accuracy": accuracy,
         "overall_f1_score": 0.9,
@@ -72,16 +73,47 @@ def judged(after: Mapping[str, Any], rules: Rules = RULES, before: Any = BEFORE)
     return found["verdict"], found["why"]
 
 
+@pytest.mark.parametrize(
+    ("after", "rules", "brief"),
+    [
+        (shown(Drop=decision(855, 45), Escalate=decision(60, 40)), RULES, "Escalate.recall 0.9 -> 0.6"),
+        (
+            shown(0.8, Drop=decision(855, 45), Escalate=decision(60, 40)),
+            RULES,
+            "Escalate.recall 0.9 -> 0.6 and 1 more",
+        ),
+        (shown(0.8), RULES, "overall_accuracy 0.9 -> 0.8"),
+        (BEFORE, Rules({}, {"Escalate.recall": 0.95}, 30), "Escalate.recall 0.9, floor 0.95"),
+        (shown(Drop=decision(855, 45), Escalate=decision(95, 5)), RULES, "Escalate.recall 0.9 -> 0.95"),
+        (
+            shown(Drop=decision(855, 45), Escalate=decision(15, 4)),
+            RULES,
+            "Escalate.recall on 19 alerts of 30",
+        ),
+        (shown(Drop=decision(855, 45)), RULES, "Escalate.recall is missing now"),
+        (BEFORE, Rules({}, {"Close.recall": 0.5}, 30), "no Close.recall"),
+        (BEFORE, Rules({}, {}, 30), "no rule applies"),
+        (BEFORE, RULES, ""),
+    ],
+)
+def test_first_reason_fits_into_a_line(after: Mapping[str, Any], rules: Rules, brief: str) -> None:
+    assert assess(BEFORE, after, rules)["brief"] == brief
+
+
+def test_without_earlier_metrics_the_brief_reason_says_so() -> None:
+    assert assess(None, BEFORE, RULES)["brief"] == "no earlier metrics"
+
+
 # --- The verdict -----------------------------------------------------------------------------------------
 
 
-def test_the_same_figures_are_unchanged() -> None:
+def test_same_figures_are_unchanged() -> None:
     found = assess(BEFORE, BEFORE, RULES)
     assert found["verdict"] == "unchanged"
     assert found["differences"] == []
 
 
-def test_missed_escalations_are_seen_behind_a_better_overall_accuracy() -> None:
+def test_missed_escalations_regress_despite_better_overall_accuracy() -> None:
     after = shown(accuracy=0.95, Drop=decision(890, 10), Escalate=decision(60, 40))
     assert judged(after) == (
         "regressed",
@@ -98,23 +130,23 @@ def test_every_regression_is_named() -> None:
     ]
 
 
-def test_more_escalations_found_are_an_improvement() -> None:
+def test_better_escalation_recall_is_an_improvement() -> None:
     after = shown(Drop=decision(855, 45), Escalate=decision(95, 5))
     assert judged(after) == ("improved", "Escalate.recall rose from 0.900 to 0.950")
 
 
 @pytest.mark.parametrize(("accuracy", "verdict"), [(0.88, "unchanged"), (0.92, "unchanged")])
-def test_a_change_of_just_the_limit_is_none(accuracy: float, verdict: str) -> None:
+def test_change_of_exactly_the_limit_is_unchanged(accuracy: float, verdict: str) -> None:
     assert judged(shown(accuracy))[0] == verdict
 
 
-def test_a_rule_of_a_decision_goes_before_the_rule_of_all() -> None:
+def test_rule_for_one_decision_overrides_the_rule_for_all() -> None:
     after = shown(Drop=decision(830, 70), Escalate=decision(88, 12))  # -0.028 and -0.02
     assert judged(after)[1].startswith("Escalate.recall fell")
     assert judged(after, Rules({"*.recall": 0.05}, {}, 30))[0] == "unchanged"
 
 
-def test_figures_without_a_rule_are_told_but_not_judged() -> None:
+def test_figures_without_a_rule_are_reported_but_not_judged() -> None:
     found = assess(BEFORE, {**BEFORE, "overall_precision": 0.1}, RULES)
     assert found["verdict"] == "unchanged"
     (difference,) = found["differences"]
@@ -130,25 +162,25 @@ def test_figures_without_a_rule_are_told_but_not_judged() -> None:
 # --- Floors ----------------------------------------------------------------------------------------------
 
 
-def test_below_its_floor_a_figure_is_a_regression_whatever_it_was_before() -> None:
+def test_figure_below_its_floor_is_a_regression_whatever_it_was_before() -> None:
     rules = Rules({}, {"Escalate.recall": 0.95}, 30)
     assert judged(BEFORE, rules) == ("regressed", "Escalate.recall is 0.900, below its floor of 0.95")
     assert judged(BEFORE, rules, None)[0] == "regressed"
 
 
-def test_at_its_floor_a_figure_is_good() -> None:
+def test_figure_at_its_floor_is_unchanged() -> None:
     assert judged(BEFORE, Rules({}, {"*.recall": 0.9}, 30))[0] == "unchanged"
 
 
-def test_a_new_model_is_judged_by_floors_alone_where_there_is_nothing_else() -> None:
+def test_new_model_is_judged_by_floors_alone() -> None:
     floors = Rules({}, {"Escalate.recall": 0.85}, 30)
     assert judged(BEFORE, floors, None)[0] == "unchanged"
     assert judged(shown(Escalate=decision(80, 20)), floors, None)[0] == "regressed"
     assert judged(shown(Escalate=decision(8, 2)), floors, None)[0] == "not_judged"
 
 
-def test_what_has_a_floor_must_be_there() -> None:
-    """A model that never says Escalate may have no such figures, and is no good one."""
+def test_missing_figure_with_a_floor_is_not_judged() -> None:
+    """A model that never decides Escalate may lack such figures, and is not a good model."""
     never = shown(Drop=decision(855, 145))
     assert judged(never, Rules({}, {"Escalate.recall": 0.9}, 30), never) == (
         "not_judged",
@@ -160,7 +192,7 @@ def test_what_has_a_floor_must_be_there() -> None:
 
 
 def story(*runs: dict[str, Any], rules: Rules = RULES) -> list[str]:
-    """The verdicts of runs one after the other; the first of the metrics are those before all runs."""
+    """The verdicts of successive runs. The first metrics are those before all runs."""
     reference: Reference | None = None
     verdicts: list[str] = []
     for before, after in itertools.pairwise(runs):
@@ -175,7 +207,7 @@ def escalating(recall: float) -> dict[str, Any]:
     return shown(Drop=decision(855, 45), Escalate=decision(round(recall * 1000), round((1 - recall) * 1000)))
 
 
-def test_a_model_that_is_bad_twice_is_no_better_for_it() -> None:
+def test_model_that_stays_bad_stays_regressed() -> None:
     good, bad = escalating(0.9), escalating(0.6)
     assert story(good, bad, bad, good) == ["regressed", "regressed", "unchanged"]
     assert judged(bad, before=bad)[0] == "unchanged"
@@ -183,29 +215,30 @@ def test_a_model_that_is_bad_twice_is_no_better_for_it() -> None:
     assert found["why"] == "Escalate.recall fell from its reference 0.900 to 0.600, by more than 0.01"
 
 
-def test_a_model_that_loses_a_little_each_time_is_found_out() -> None:
+def test_slow_decline_over_several_runs_is_a_regression() -> None:
     falling = [escalating(0.9 - step * 0.006) for step in range(5)]
     assert story(*falling) == ["unchanged", "regressed", "regressed", "regressed"]
 
 
-def test_what_has_improved_is_what_the_next_one_is_judged_by() -> None:
+def test_improved_figures_become_the_reference() -> None:
     assert story(escalating(0.8), escalating(0.9), escalating(0.85)) == ["improved", "regressed"]
 
 
-def test_an_improvement_of_one_figure_does_not_count_while_another_regresses() -> None:
+def test_improvement_does_not_raise_the_reference_while_another_figure_regresses() -> None:
     one, other = shown(0.9, Escalate=decision(900, 100)), shown(0.99, Escalate=decision(600, 400))
     assert story(one, other, one) == ["regressed", "unchanged"]
 
 
-def test_too_few_alerts_are_no_reference() -> None:
+def test_figures_with_too_few_alerts_are_no_reference() -> None:
     thin, thick = shown(Escalate=decision(10, 0)), shown(Escalate=decision(80, 20))
     assert next_reference(thin, thin, RULES, None, "not_judged").keys() == {"overall_accuracy"}
     assert story(thin, thick, thick) == ["not_judged", "unchanged"]
 
 
-def test_what_is_gone_or_has_become_thin_is_missed_without_being_named() -> None:
+def test_missing_or_thin_figure_is_noticed_under_a_rule_for_all_decisions() -> None:
     rules = Rules({"*.recall": 0.05}, {}, 30)
     gone, thin = shown(Drop=decision(855, 45)), shown(Drop=decision(855, 45), Escalate=decision(9, 1))
+
     assert story(BEFORE, gone, gone, BEFORE, rules=rules) == ["not_judged", "not_judged", "unchanged"]
     assert judged(thin, rules) == (
         "not_judged",
@@ -213,17 +246,18 @@ def test_what_is_gone_or_has_become_thin_is_missed_without_being_named() -> None
     )
 
 
-def test_only_what_rules_compare_is_kept_and_no_more_than_the_workflow_can_carry() -> None:
+def test_reference_has_only_compared_figures_and_a_bounded_size() -> None:
     decisions: dict[str, Any] = {f"Decision {number}": decision(90, 10) for number in range(1000)}
     decisions["Escalate"] = decision(90, 10)
     kept = next_reference(None, shown(**decisions), RULES, None, "not_judged")
+
     assert "Escalate.recall" in kept  # which a rule names
     assert {name.rpartition(".")[2] for name in kept} == {"overall_accuracy", "recall"}
     assert "overall_accuracy" in kept
     assert 0.95 * LARGEST_REFERENCE < len(json.dumps(kept)) <= LARGEST_REFERENCE
 
 
-def test_figures_that_stand_on_too_few_alerts_leave_room_for_the_others() -> None:
+def test_figures_with_too_few_alerts_are_not_kept_as_reference() -> None:
     thin: dict[str, Any] = {f"thin-{number:03}": decision(1, 0) for number in range(250)}
     kept = next_reference(None, shown(**thin, zz=decision(900, 100)), RULES, None, "not_judged")
     assert kept.keys() == {"overall_accuracy", "zz.recall"}
@@ -233,11 +267,11 @@ def test_figures_that_stand_on_too_few_alerts_leave_room_for_the_others() -> Non
 
 
 @pytest.mark.parametrize("before", [None, {}, dict.fromkeys(BEFORE)])
-def test_a_first_recompute_is_not_judged(before: Any) -> None:
+def test_first_recompute_is_not_judged(before: Any) -> None:
     assert judged(BEFORE, before=before) == ("not_judged", "There are no earlier metrics to compare with")
 
 
-def test_a_figure_that_is_named_outright_must_stand_on_enough_alerts() -> None:
+def test_named_figure_based_on_too_few_alerts_is_not_judged() -> None:
     after = shown(Drop=decision(890, 10), Escalate=decision(1, 28))
     assert judged(after) == (
         "not_judged",
@@ -247,9 +281,10 @@ def test_a_figure_that_is_named_outright_must_stand_on_enough_alerts() -> None:
     assert judged(BEFORE, before=after)[1] == why
 
 
-def test_any_other_decision_with_too_few_alerts_is_left_out_and_named() -> None:
+def test_unnamed_decision_with_too_few_alerts_is_named_and_not_judged() -> None:
     rare = shown(accuracy=0.99, Drop=decision(855, 45), Escalate=decision(90, 10), Investigate=decision(0, 5))
     verdict, why = judged(rare, before=rare | {"overall_accuracy": 0.9})
+
     assert verdict == "improved"
     assert why.split("; ") == [
         "overall_accuracy rose from 0.900 to 0.990",
@@ -257,32 +292,34 @@ def test_any_other_decision_with_too_few_alerts_is_left_out_and_named() -> None:
     ]
 
 
-def test_a_decision_that_is_gone_is_not_judged_if_a_rule_names_it() -> None:
+def test_model_without_a_named_decision_anymore_is_not_judged() -> None:
     after = shown(Drop=decision(855, 45))
     assert judged(after) == ("not_judged", "Escalate.recall is missing now")
     gone = next(d for d in assess(BEFORE, after, RULES)["differences"] if d["figure"] == "Escalate.recall")
     assert (gone["before"], gone["after"], gone["change"]) == (0.9, None, None)
 
 
-def test_a_new_decision_is_named_and_left_out() -> None:
+def test_new_decision_is_named_and_not_judged() -> None:
     after = shown(Drop=decision(855, 45), Escalate=decision(90, 10), Investigate=decision(50, 50))
     verdict, why = judged(after)
+
     assert verdict == "unchanged"
     assert "Investigate.recall is missing before" in why
 
 
-def test_a_decision_that_the_model_does_not_have_keeps_nobody_from_judging() -> None:
+def test_named_decision_that_the_model_never_had_is_ignored() -> None:
     phishing = shown(Spam=decision(900, 100))
     verdict, why = judged(phishing, before=phishing)
+
     assert verdict == "unchanged"
     assert "this model has no Escalate.recall" in why
 
 
-def test_without_rules_nothing_is_judged() -> None:
-    assert judged(shown(0.1), parse("{}")) == ("not_judged", "No rule could be applied")
+def test_empty_gate_judges_nothing() -> None:
+    assert judged(shown(0.1), read_rules({})) == ("not_judged", "No rule could be applied")
 
 
-def test_a_figure_stands_on_the_alerts_that_it_is_a_share_of() -> None:
+def test_samples_of_a_figure_are_the_alerts_in_its_denominator() -> None:
     after = shown(Escalate=decision(30, 10, 5))
     samples = {d["figure"]: d["samples"] for d in assess(None, after, RULES)["differences"]}
     assert samples == {
@@ -294,7 +331,7 @@ def test_a_figure_stands_on_the_alerts_that_it_is_a_share_of() -> None:
 
 
 def as_floats(value: Any) -> Any:
-    """The metrics with a point in every number, as the vendor's own client declares them."""
+    """The metrics with all numbers as floats, as the vendor's own client declares them."""
     if isinstance(value, dict):
         return {name: as_floats(each) for name, each in value.items()}
     if isinstance(value, list):
@@ -302,9 +339,10 @@ def as_floats(value: Any) -> Any:
     return float(value) if isinstance(value, int) else value
 
 
-def test_whole_numbers_are_counts_with_or_without_a_point() -> None:
+def test_counts_are_read_as_integers_or_floats() -> None:
     after = shown(Drop=decision(855, 45), Escalate=decision(50, 50))
     found = assess(BEFORE, after, RULES)
+
     assert found["verdict"] == "regressed"
     assert assess(as_floats(BEFORE), as_floats(after), RULES) == found
     assert assess(BEFORE, as_floats(after), RULES) == found
@@ -313,22 +351,23 @@ def test_whole_numbers_are_counts_with_or_without_a_point() -> None:
 @pytest.mark.parametrize(
     "odd", [95.5, -95, -95.0, True, "95", None, float("nan"), float("inf"), 1e300, 10**30]
 )
-def test_anything_else_is_not_a_count(odd: Any) -> None:
+def test_value_that_is_not_a_count_adds_no_samples(odd: Any) -> None:
     after = shown(Drop=decision(855, 45), Escalate=decision(95, 5) | {"true_positives": odd})
     assert judged(after)[1] == "Escalate.recall is based on 5 alerts now, but 30 are needed"
 
 
-def test_a_score_of_nothing_is_not_judged() -> None:
+def test_null_score_is_not_judged() -> None:
     after = shown(accuracy=None, Drop=decision(855, 45), Escalate=decision(90, 10))
     assert judged(after) == ("not_judged", "overall_accuracy is missing now")
     assert judged(after, Rules({"*.recall": 0.05}, {}, 30))[0] == "unchanged"
 
 
-def test_reasons_and_differences_are_limited_and_the_first_ones_are_those_that_rules_name() -> None:
+def test_reasons_and_differences_are_limited_with_named_figures_first() -> None:
     many: dict[str, Any] = {f"Decision {number}": decision(900, 100) for number in range(500)}
     fewer: dict[str, Any] = {name: decision(500, 500) for name in many}
     before, after = shown(**many, Escalate=decision(90, 10)), shown(**fewer, Escalate=decision(80, 20))
     found = assess(before, after, RULES)
+
     assert found["verdict"] == "regressed"
     assert len(found["why"]) == 1000
     assert found["why"].endswith("...")
@@ -353,13 +392,14 @@ odd_metrics = st.fixed_dictionaries(
 
 
 @given(before=st.none() | odd_metrics, after=odd_metrics, rules=st.sampled_from([RULES, DEFAULT]))
-def test_whatever_the_platform_shows_the_verdict_is_one_that_the_event_s_schema_knows(
+def test_verdict_for_any_metrics_matches_the_events_schema(
     before: dict[str, Any] | None, after: dict[str, Any], rules: Rules
 ) -> None:
     found = assess(before, after, rules)
     validate(json.loads(json.dumps(found, allow_nan=False)), ASSESSMENT)
     kept = next_reference(before, after, rules, None, found["verdict"])
     again = assess(before, after, rules, json.loads(json.dumps(kept, allow_nan=False)))
+
     assert again["verdict"] == found["verdict"] or found["verdict"] in ("improved", "not_judged")
 
 
@@ -369,19 +409,20 @@ def test_whatever_the_platform_shows_the_verdict_is_one_that_the_event_s_schema_
     st.integers(30, 500),
     st.integers(0, 500),
 )
-def test_what_is_an_improvement_one_way_is_a_regression_the_other_way(
+def test_swapping_before_and_after_swaps_improved_and_regressed(
     right: int, missed: int, right_now: int, missed_now: int
 ) -> None:
     rules = Rules({"*.recall": 0.05}, {}, 30)
     one, other = shown(Escalate=decision(right, missed)), shown(Escalate=decision(right_now, missed_now))
     opposite = {"improved": "regressed", "regressed": "improved", "unchanged": "unchanged"}
+
     assert judged(one, rules, other)[0] == opposite[judged(other, rules, one)[0]]
 
 
 # --- In words --------------------------------------------------------------------------------------------
 
 
-def test_scores_are_told_in_one_line() -> None:
+def test_scores_are_written_in_one_line() -> None:
     assert in_words(BEFORE) == "accuracy 0.900, F1 0.900, recall 0.900, precision 0.900"
     assert in_words(None, shown(0.95)).startswith("accuracy none -> 0.950, F1 none -> 0.900")
     assert scores({"overall_accuracy": "high"}) == dict.fromkeys(OVERALL)
@@ -390,48 +431,45 @@ def test_scores_are_told_in_one_line() -> None:
 # --- The rules -------------------------------------------------------------------------------------------
 
 
-def test_rules_are_read() -> None:
-    text = '{"largest_drop": {"*.recall": 0, "overall_f1_score": 1}, "floor": {"A.b.recall": 0.5}}'
-    assert parse(text) == Rules({"*.recall": 0, "overall_f1_score": 1}, {"A.b.recall": 0.5}, 1)
+def test_rules_are_read_from_a_document() -> None:
+    gate = {"largest_drop": {"*.recall": 0, "overall_f1_score": 1}, "floor": {"A.b.recall": 0.5}}
+    assert read_rules(gate) == Rules({"*.recall": 0, "overall_f1_score": 1}, {"A.b.recall": 0.5}, 1)
 
 
-def test_a_whole_number_may_have_a_point() -> None:
-    rules = parse('{"minimum_samples": 30.0}')
+def test_whole_number_in_rules_may_be_a_float() -> None:
+    rules = read_rules({"minimum_samples": 30.0})
     assert (rules.minimum_samples, type(rules.minimum_samples)) == (30, int)
 
 
-@pytest.mark.parametrize("document", [None, [], "{}", 7, {"floor": {7: 0.5}}])
+@pytest.mark.parametrize("document", [None, [], "{}", 7])
 def test_rules_are_read_from_any_document_or_refused(document: object) -> None:
-    with pytest.raises(ConfigurationError, match="quality gate"):
+    with pytest.raises(ConfigurationError, match="quality_gate must be an object"):
         read_rules(document)
 
 
-def test_the_default_watches_escalations() -> None:
+def test_default_gate_watches_escalations() -> None:
     assert DEFAULT.named == ["Escalate.recall", "overall_accuracy"]
     assert judged(shown(Drop=decision(855, 45), Escalate=decision(87, 13)), DEFAULT)[0] == "regressed"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("gate", "said"),
     [
-        ("", "not JSON"),
-        ("[" * 100_000, "not JSON"),
-        ("[]", "must be a JSON object"),
-        ('{"largest_drops": {}}', "has no setting 'largest_drops'"),
-        ('{"floor": []}', "floor of the quality gate must be a JSON object"),
-        ('{"floor": {"Escalate": 0.9}}', "names 'Escalate'"),
-        ('{"floor": {".recall": 0.9}}', "names '.recall'"),
-        ('{"floor": {"overall_accuracy.recall.x": 0.9}}', "names 'overall_accuracy.recall.x'"),
-        ('{"floor": {"*.recall": 90}}', r"\*.recall in floor of the quality gate must be from 0 to 1"),
-        ('{"largest_drop": {"*.recall": -0.1}}', "from 0 to 1, not -0.1"),
-        ('{"largest_drop": {"*.recall": true}}', "from 0 to 1, not True"),
-        ('{"largest_drop": {"*.recall": NaN}}', "from 0 to 1, not nan"),
-        ('{"minimum_samples": 0}', "whole number of at least 1, not 0"),
-        ('{"minimum_samples": 1.5}', "whole number of at least 1, not 1.5"),
-        ('{"minimum_samples": true}', "whole number of at least 1, not True"),
-        ('{"minimum_samples": 1e300}', "whole number of at least 1, not 1e"),
+        ({"largest_drops": {}}, "largest_drops is unknown"),
+        ({"floor": []}, "floor must be an object"),
+        ({"floor": {"Escalate": 0.9}}, "floor.Escalate names no figure"),
+        ({"floor": {".recall": 0.9}}, r"floor\.\.recall names no figure"),
+        ({"floor": {"overall_accuracy.recall.x": 0.9}}, "names no figure"),
+        ({"floor": {"*.recall": 90}}, r"floor\.\*\.recall must be a number from 0 to 1, not 90"),
+        ({"largest_drop": {"*.recall": -0.1}}, "from 0 to 1, not -0.1"),
+        ({"largest_drop": {"*.recall": True}}, "from 0 to 1, not true"),
+        ({"largest_drop": {"*.recall": math.nan}}, "from 0 to 1, not NaN"),
+        ({"minimum_samples": 0}, "whole number from 1 to 1000000000000, not 0"),
+        ({"minimum_samples": 1.5}, "whole number from 1 to 1000000000000, not 1.5"),
+        ({"minimum_samples": True}, "whole number from 1 to 1000000000000, not true"),
+        ({"minimum_samples": 1e300}, "whole number from 1 to 1000000000000, not 1e"),
     ],
 )
-def test_rules_that_are_wrong_say_what_they_should_be(text: str, said: str) -> None:
+def test_invalid_rules_are_refused_with_what_they_should_be(gate: object, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
-        parse(text)
+        read_rules(gate)

@@ -1,4 +1,4 @@
-"""What the trigger sends to the queues, and the one failure that its callers handle."""
+"""What the trigger sends to its queues, and how failures are reported."""
 
 import json
 from collections.abc import Iterator
@@ -24,41 +24,45 @@ def queues(stack: Stack) -> Queues:
     return Queues(stack.sqs, stack.updates_url, stack.dead_letter_url)
 
 
-def test_a_dead_letter_keeps_its_body_and_tells_its_reason(stack: Stack, queues: Queues) -> None:
+def test_dead_letter_keeps_its_body_and_reason(stack: Stack, queues: Queues) -> None:
     queues.dead_letter_all([DeadLetter('{"some": "body"}', "BadInput", "it lacks a job_id")])
     assert stack.dead_letters() == [('{"some": "body"}', "BadInput", "it lacks a job_id")]
 
 
-def test_a_dead_letter_without_a_detail_has_its_reason_for_one(stack: Stack, queues: Queues) -> None:
+def test_dead_letter_without_a_detail_repeats_its_reason(stack: Stack, queues: Queues) -> None:
     queues.dead_letter_all([DeadLetter("body", "BadInput", "")])
     assert stack.dead_letters() == [("body", "BadInput", "BadInput")]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
 @given(detail=st.text(max_size=2000))
-def test_any_detail_is_shown_in_characters_that_sqs_takes(stack: Stack, queues: Queues, detail: str) -> None:
+def test_any_detail_is_written_in_characters_that_sqs_accepts(
+    stack: Stack, queues: Queues, detail: str
+) -> None:
     queues.dead_letter_all([DeadLetter("body", "BadInput", detail)])
     ((_, _, shown),) = stack.dead_letters()
+
     assert shown
     assert shown.isprintable()
 
 
-def test_many_messages_go_by_few_calls(stack: Stack, queues: Queues) -> None:
+def test_messages_are_sent_in_batches_of_ten(stack: Stack, queues: Queues) -> None:
     letters = [DeadLetter(f"body {n}", "BadInput", "") for n in range(25)]
     with calls_of(stack) as sizes:
         assert queues.dead_letter_all(letters) == [None] * 25
+
     assert sizes == [10, 10, 5]
     assert {body for body, _, _ in stack.dead_letters()} == {letter.body for letter in letters}
 
 
-def test_no_call_is_larger_than_sqs_takes(stack: Stack, queues: Queues) -> None:
+def test_no_batch_is_larger_than_sqs_accepts(stack: Stack, queues: Queues) -> None:
     large = "x" * (SQS_BATCH_BYTES // 3)
     with calls_of(stack) as sizes:
         assert queues.dead_letter_all([DeadLetter(large, "BadInput", "é" * 2000)] * 5) == [None] * 5
     assert sizes == [2, 2, 1]
 
 
-def test_a_message_that_sqs_refuses_is_the_only_one_that_failed(stack: Stack, queues: Queues) -> None:
+def test_message_refused_by_sqs_is_the_only_one_that_fails(stack: Stack, queues: Queues) -> None:
     def refuse_the_second(params: dict[str, Any], **_: Any) -> None:
         params["Entries"] = [params["Entries"][0], params["Entries"][2]]
 
@@ -80,15 +84,16 @@ def test_a_message_that_sqs_refuses_is_the_only_one_that_failed(stack: Stack, qu
     assert len(stack.dead_letters()) == 2
 
 
-def test_a_queue_that_is_away_is_asked_once_for_all_messages(stack: Stack) -> None:
+def test_unreachable_queue_is_called_once_for_all_messages(stack: Stack) -> None:
     gone = Queues(stack.sqs, stack.updates_url, stack.dead_letter_url + "-gone")
     with calls_of(stack) as sizes:
         errors = gone.dead_letter_all([DeadLetter("body", "BadInput", "")] * 25)
+
     assert sizes == [10]
     assert [type(error) for error in errors] == [AwsUnavailable] * 25
 
 
-def test_a_message_that_leaves_no_room_for_a_reason_is_cut(stack: Stack, queues: Queues) -> None:
+def test_message_of_maximum_size_is_shortened_to_fit_its_reason(stack: Stack, queues: Queues) -> None:
     letters = [DeadLetter("é" * 2**19, "BadInput", "no"), DeadLetter("short", "BadInput", "no")]
     assert queues.dead_letter_all(letters) == [None, None]
     ((short, *_), (cut, *_)) = sorted(stack.dead_letters(), key=lambda letter: len(letter[0]))
@@ -96,7 +101,7 @@ def test_a_message_that_leaves_no_room_for_a_reason_is_cut(stack: Stack, queues:
     assert 0 <= 2**20 - SQS_ATTRIBUTES - len(cut.encode()) < 2
 
 
-def test_a_message_that_sqs_finds_too_long_holds_no_other_back(stack: Stack, queues: Queues) -> None:
+def test_message_too_long_for_sqs_does_not_block_others(stack: Stack, queues: Queues) -> None:
     def refuse(params: dict[str, Any], **_: Any) -> None:
         if len(params["Entries"][0]["MessageBody"]) > SQS_BATCH_BYTES:
             code = "AWS.SimpleQueueService.BatchRequestTooLong"
@@ -114,7 +119,7 @@ def test_a_message_that_sqs_finds_too_long_holds_no_other_back(stack: Stack, que
 
 @contextmanager
 def calls_of(stack: Stack) -> Iterator[list[int]]:
-    """How many messages each call takes that is made meanwhile."""
+    """The number of messages in each call that is made until the block ends."""
     sizes: list[int] = []
 
     def note(params: dict[str, Any], **_: Any) -> None:
@@ -133,15 +138,13 @@ def calls_of(stack: Stack) -> Iterator[list[int]]:
         Update(TARGET, AT, "schedule", by_hand=True),
     ],
 )
-def test_an_update_that_is_requested_is_read_back_as_it_was(
-    stack: Stack, queues: Queues, update: Update
-) -> None:
+def test_requested_update_is_read_back_unchanged(stack: Stack, queues: Queues, update: Update) -> None:
     queues.request_all([update])
     (body,) = stack.waiting()
     assert read_json(json.dumps(body), AT) == [update]
 
 
-def test_a_queue_that_cannot_be_reached_is_told(stack: Stack) -> None:
+def test_unreachable_updates_queue_means_aws_unavailable(stack: Stack) -> None:
     gone = Queues(stack.sqs, stack.updates_url + "-gone", stack.dead_letter_url)
     with pytest.raises(AwsUnavailable, match="messages to a queue"):
         gone.request_all([Update(TARGET, AT, "schedule")])

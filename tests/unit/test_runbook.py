@@ -1,4 +1,4 @@
-"""The runbook knows every reason that there is, and no other; each of its rows is exercised or excused."""
+"""The runbook lists exactly the reasons of the code. Each row has an exercise or an excuse."""
 
 import ast
 import inspect
@@ -11,7 +11,7 @@ import pytest
 from arcanna_metrics.errors import BadInput, ConfigurationError, RecomputeError, RetryLater
 from arcanna_metrics.protocol import start as protocol_start
 from arcanna_metrics.runs import check, completion, outcome, start
-from tests.e2e.test_runbook import EXERCISES, NOT_HERE, ONLY_WAY
+from tests.e2e.exercises import EXERCISES, NOT_HERE, ONLY_WAY
 from tests.support.deployment import resource, workflow
 from tests.support.readme import runbook, section, table
 
@@ -23,13 +23,13 @@ RUNS: dict[ModuleType, str] = {
     start: "",
     protocol_start: "RequestFailed",
 }
-"""The modules that give runs their reasons, each with one of those."""
+"""The modules that give runs their reasons, each with one of its reasons."""
 
 
 def rows(title: str) -> list[str]:
-    """What the reasons of a section's table are; only "" where it has no table.
+    """The reasons in a section's table, or only "" if it has no table.
 
-    A cell begins with words of the code, or says in prose what stands there instead of one.
+    A cell begins with reasons of the code, or describes in prose what is seen instead.
     """
     if "\n| Reason |" not in section(title):
         return [ONLY_WAY]
@@ -46,7 +46,7 @@ def rows(title: str) -> list[str]:
 
 
 def words(title: str) -> set[str]:
-    """Of the reasons, those that are words of the code."""
+    """The reasons in a section's table that the code uses."""
     return {reason for reason in rows(title) if f"`{reason}`" in section(title)}
 
 
@@ -54,7 +54,7 @@ def words(title: str) -> set[str]:
 
 
 @pytest.mark.parametrize("title", runbook())
-def test_every_row_is_exercised_or_there_is_a_reason_why_not(title: str) -> None:
+def test_every_row_has_an_exercise_or_an_excuse(title: str) -> None:
     exercised = {row for exercise in EXERCISES for row in exercise.rows if row[0] == title}
     excused = {row for row in NOT_HERE if row[0] == title}
     assert exercised
@@ -62,7 +62,7 @@ def test_every_row_is_exercised_or_there_is_a_reason_why_not(title: str) -> None
     assert exercised | excused == {(title, reason) for reason in rows(title)}
 
 
-def test_nothing_is_exercised_or_excused_that_the_runbook_does_not_have() -> None:
+def test_every_exercise_and_excuse_belongs_to_a_section() -> None:
     assert {title for exercise in EXERCISES for title, _ in exercise.rows} == set(runbook())
     assert {title for title, _ in NOT_HERE} <= set(runbook())
 
@@ -70,15 +70,15 @@ def test_nothing_is_exercised_or_excused_that_the_runbook_does_not_have() -> Non
 # --- What reasons there are ------------------------------------------------------------------------------
 
 
-def test_every_error_that_makes_a_dead_letter_has_a_row() -> None:
+def test_every_dead_letter_reason_has_a_row() -> None:
     assert words(DEAD) == {BadInput.__name__} | set(_below(BadInput))
 
 
-def test_every_error_that_an_update_waits_for_has_a_row() -> None:
+def test_every_retryable_error_has_a_row() -> None:
     assert words(WAIT) == set(_below(RetryLater))
 
 
-def test_every_reason_that_a_run_is_given_has_a_row() -> None:
+def test_every_reason_of_a_failed_run_has_a_row() -> None:
     states = workflow()["States"].values()
     of_the_workflow = {state["Error"] for state in states if "Error" in state}
     of_executions = set(resource("RunEndedRule")["EventPattern"]["detail"]["status"]) - {"FAILED"}
@@ -87,29 +87,29 @@ def test_every_reason_that_a_run_is_given_has_a_row() -> None:
 
 
 @pytest.mark.parametrize(("module", "reason"), [(m, reason) for m, reason in RUNS.items() if reason])
-def test_the_reasons_are_found_in_the_code(module: ModuleType, reason: str) -> None:
+def test_reasons_are_found_in_the_code(module: ModuleType, reason: str) -> None:
     assert reason in reasons_given(module)
 
 
 def reasons_given(module: ModuleType) -> Iterator[str]:
-    """The words that a module hands to any function as a reason: like NoNewResult; not names of metrics."""
+    """The reasons that a module passes to functions, such as NoNewResult, without names of metrics."""
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") != "count":
             texts = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
             yield from (str(text) for text in texts if re.fullmatch("([A-Z][a-z]+)+", str(text or "")))
 
 
-def test_a_setting_that_is_wrong_has_a_row() -> None:
+def test_configuration_error_has_a_row() -> None:
     assert ConfigurationError.__name__ in words(FUNCTIONS)
 
 
-def test_no_error_is_without_a_row() -> None:
+def test_every_project_error_has_a_row() -> None:
     named = words(DEAD) | words(WAIT) | words(FAIL) | words(FUNCTIONS)
     assert set(_below(RecomputeError)) - {RetryLater.__name__} <= named
 
 
 def _below(error: type[RecomputeError]) -> Iterator[str]:
-    """The names of the errors that it stands for."""
+    """The names of its subclasses, at any depth."""
     for each in error.__subclasses__():
         yield each.__name__
         yield from _below(each)

@@ -1,4 +1,4 @@
-"""The data of a run, as the workflow carries it: what the trigger builds, and what is read back."""
+"""The data of a run: how the trigger builds it, and how it is read back from the workflow."""
 
 import json
 from typing import Any, cast
@@ -37,7 +37,7 @@ def ended(check: Check) -> dict[str, Any]:
 # --- What the trigger builds -----------------------------------------------------------------------------
 
 
-def test_the_cause_tells_of_all_updates() -> None:
+def test_cause_summarises_all_updates() -> None:
     assert cause_of("upload", 7, 1_736_950_000.0, 1_736_950_060.5, [OBJECT]) == {
         "kind": "upload",
         "updates": 7,
@@ -47,13 +47,13 @@ def test_the_cause_tells_of_all_updates() -> None:
     }
 
 
-def test_a_cause_has_as_many_examples_as_fit() -> None:
+def test_cause_has_as_many_examples_as_fit() -> None:
     assert len(cause_of("upload", 9, 0.0, 0.0, [OBJECT] * 9)["examples"]) == EXAMPLES
     long = {"bucket": "b", "key": "\x01" * 900, "version_id": None}
     assert cause_of("upload", 3, 0.0, 0.0, [OBJECT, long, long])["examples"] == [OBJECT, long]
 
 
-def test_a_new_run_says_what_is_known_before_the_request() -> None:
+def test_new_run_has_what_is_known_before_the_request() -> None:
     run = new_run(
         run_id="run-1",
         target=Target("1234", None),
@@ -81,7 +81,7 @@ def test_a_new_run_says_what_is_known_before_the_request() -> None:
     assert parse_run("run", json.loads(json.dumps(run))) == run
 
 
-def test_an_accepted_run_has_the_platform_s_answer() -> None:
+def test_accepted_run_has_the_platforms_answer() -> None:
     run = accepted(a_run(), "2025-01-15T14:30:00Z", "77", REQUESTED_AT + 2)
     assert run["platform_requested_at"] == "2025-01-15T14:30:00Z"
     assert (run["platform_job_id"], run["accepted_at"]) == ("77", to_iso(REQUESTED_AT + 2))
@@ -89,7 +89,7 @@ def test_an_accepted_run_has_the_platform_s_answer() -> None:
     assert accepted(run, "2" * 10_000, None, REQUESTED_AT)["platform_requested_at"] is None
 
 
-def test_a_run_begins_with_its_first_wait() -> None:
+def test_run_begins_with_its_first_wait() -> None:
     check = first_check(RUN)
     assert (check["status"], check["polls"], check["outcome"]) == ("running", 0, None)
     assert PACE["shortest_poll"] <= check["wait_seconds"] <= PACE["longest_poll"]
@@ -97,7 +97,7 @@ def test_a_run_begins_with_its_first_wait() -> None:
     assert first_check(patient)["wait_seconds"] == 700
 
 
-def test_a_run_that_failed_at_its_start_has_its_whole_outcome() -> None:
+def test_run_that_failed_at_its_start_has_a_complete_outcome() -> None:
     check = failed_check(RUN, "Rejected", "no such model", origin(3))
     assert (check["status"], check["detail"], check["polls"]) == ("failed", "no such model", 0)
     outcome = ended(check)
@@ -111,7 +111,7 @@ def test_a_run_that_failed_at_its_start_has_its_whole_outcome() -> None:
     assert detail["before"]["last_recomputed_timestamp"] == BASELINE
 
 
-def test_a_job_without_an_active_model_is_told_without_one() -> None:
+def test_outcome_for_a_job_without_active_model_names_no_model() -> None:
     check = failed_check(a_run(active=True, model_id=None), "Rejected", "no active model", origin())
     assert validate_entry(ended(check)["events"][0])["model_id"] is None
     notification = ended(check)["notification"]
@@ -119,7 +119,7 @@ def test_a_job_without_an_active_model_is_told_without_one() -> None:
     assert "The metrics of the active model of job 1234 were not recomputed." in notification["message"]
 
 
-def test_a_run_carries_what_is_told_if_it_cannot_be_checked() -> None:
+def test_run_carries_the_outcome_for_failed_checks() -> None:
     check = RUN["unchecked"]
     assert check["status"] == "failed"
     outcome = ended(check)
@@ -136,21 +136,21 @@ def test_a_run_carries_what_is_told_if_it_cannot_be_checked() -> None:
 # --- What is read back -----------------------------------------------------------------------------------
 
 
-def test_the_workflow_s_data_is_read_as_it_is() -> None:
+def test_workflow_data_is_read_unchanged() -> None:
     assert parse_run("run", RUN) == RUN
     assert parse_check("check", first_check(RUN)) == first_check(RUN)
     result = ended(RUN["unchecked"])["result"]
     assert parse_result("result", result) == result
 
 
-def test_fields_that_this_version_does_not_know_are_kept() -> None:
+def test_unknown_fields_are_kept() -> None:
     """After a return to the version before, an execution of the newer version goes on."""
     assert dict(parse_run("run", {**RUN, "newer": 1}))["newer"] == 1
     assert dict(parse_check("check", {**first_check(RUN), "newer": 2}))["newer"] == 2
 
 
 @pytest.mark.parametrize("field", sorted(RUN))
-def test_a_missing_field_of_a_run_is_named(field: str) -> None:
+def test_missing_field_of_a_run_is_named(field: str) -> None:
     without = {name: value for name, value in RUN.items() if name != field}
     with pytest.raises(BadInput, match=f"release.run lacks {field}"):
         parse_run("release.run", without)
@@ -184,8 +184,8 @@ def test_a_missing_field_of_a_run_is_named(field: str) -> None:
         ({"pace": {**PACE, "start_grace": True}}, "start_grace of run must be a number"),
         ({"pace": {**PACE, "start_grace": float("nan")}}, "start_grace of run must be a number"),
         ({"pace": {**PACE, "start_grace": 10**400}}, "start_grace of run must be a number"),
-        ({"gate": None}, "gate of run: the quality gate must be a JSON object"),
-        ({"gate": {"floor": {"x": 1}}}, "gate of run: floor of the quality gate names 'x'"),
+        ({"gate": None}, "gate of run: quality_gate must be an object"),
+        ({"gate": {"floor": {"x": 1}}}, "gate of run: quality_gate.floor.x names no figure"),
         ({"durations": None}, "durations of run must be a JSON array"),
         ({"durations": [1.0, -1]}, "a duration of run must be a number from 0"),
         ({"durations": [1e300]}, "a duration of run must be a number from 0"),
@@ -196,7 +196,7 @@ def test_a_missing_field_of_a_run_is_named(field: str) -> None:
         ({"unchecked": {}}, "unchecked of run lacks detail"),
     ],
 )
-def test_a_field_that_is_wrong_is_named(changes: dict[str, Any], said: str) -> None:
+def test_invalid_field_of_a_run_is_named(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         parse_run("run", {**RUN, **changes})
 
@@ -212,7 +212,7 @@ def test_a_field_that_is_wrong_is_named(changes: dict[str, Any], said: str) -> N
         ({"outcome": "failed"}, "outcome of check must be a JSON object or null"),
     ],
 )
-def test_a_field_of_a_check_that_is_wrong_is_named(changes: dict[str, Any], said: str) -> None:
+def test_invalid_field_of_a_check_is_named(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         parse_check("check", {**first_check(RUN), **changes})
 
@@ -226,20 +226,20 @@ def test_a_field_of_a_check_that_is_wrong_is_named(changes: dict[str, Any], said
         ({"reference": {"a": 1}}, "reference of result must hold"),
     ],
 )
-def test_a_field_of_a_result_that_is_wrong_is_named(changes: dict[str, Any], said: str) -> None:
+def test_invalid_field_of_a_result_is_named(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         parse_result("result", {**ended(RUN["unchecked"])["result"], **changes})
 
 
 @given(any_json)
-def test_whatever_is_read_is_read_or_bad_input(value: Any) -> None:
+def test_any_json_that_is_not_an_object_is_bad_input(value: Any) -> None:
     for parse in (parse_run, parse_check, parse_result):
         with pytest.raises(BadInput, match="it "):
             parse("it", value)
 
 
 @given(st.sampled_from(sorted(RUN)), any_json)
-def test_any_value_of_a_field_is_read_or_bad_input(field: str, value: Any) -> None:
+def test_any_value_in_a_field_is_read_or_bad_input(field: str, value: Any) -> None:
     try:
         run: Run | None = parse_run("run", {**RUN, field: value})
     except BadInput:

@@ -1,12 +1,13 @@
-"""The environments that the SAM CLI knows are ones that the template can be deployed with."""
+"""The environments in samconfig.toml fit the template."""
 
 import tomllib
 from typing import Any
 
 import pytest
+from samcli.cli.types import CfnParameterOverridesType  # type: ignore[import-untyped]
 
 from tests.support.deployment import ROOT, template
-from tests.support.local_cloud.deployment import parameter_values
+from tests.support.parameters import parameter_values
 
 CONFIG: dict[str, Any] = tomllib.loads((ROOT / "samconfig.toml").read_text())
 ENVIRONMENTS = {name: value for name, value in CONFIG.items() if name != "version"}
@@ -19,33 +20,19 @@ def deploy(environment: str) -> dict[str, Any]:
 
 def parameters(environment: str) -> dict[str, str]:
     """The template's parameters that an environment sets."""
-    return dict(override.split("=", 1) for override in deploy(environment).get("parameter_overrides", []))
+    overrides = tuple(deploy(environment).get("parameter_overrides", []))
+    return dict(CfnParameterOverridesType().convert(overrides, None, None))
 
 
-def test_there_are_a_guided_environment_and_two_others_with_stacks_of_their_own() -> None:
+def test_default_dev_and_prod_have_stacks_of_their_own() -> None:
     assert set(ENVIRONMENTS) == {"default", "dev", "prod"}
     stacks = {settings["global"]["parameters"]["stack_name"] for settings in ENVIRONMENTS.values()}
     assert len(stacks) == len(ENVIRONMENTS)
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_an_environment_sets_what_the_template_takes_and_leaves_the_rest_to_the_guide(name: str) -> None:
+def test_environment_sets_only_parameters_of_the_template(name: str) -> None:
     given = {"ArcannaBaseUrl": "https://arcanna.example.com", **parameters(name)}
     values = parameter_values(template()["Parameters"], given)
     assert values.items() >= given.items()
     assert "ArcannaBaseUrl" not in parameters(name)
-
-
-@pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_all_environments_are_built_and_checked_alike(name: str) -> None:
-    for command in ("build", "validate"):
-        assert ENVIRONMENTS[name][command] == ENVIRONMENTS["default"][command]
-    assert deploy(name)["capabilities"] == "CAPABILITY_IAM"
-
-
-def test_production_changes_only_when_somebody_has_seen_how_and_keeps_its_logs_for_longer() -> None:
-    assert deploy("prod")["confirm_changeset"] is True
-    assert deploy("dev")["confirm_changeset"] is False
-    retention = {name: int(parameters(name)["LogRetentionDays"]) for name in ("dev", "prod")}
-    default = template()["Parameters"]["LogRetentionDays"]["Default"]
-    assert retention["dev"] < default < retention["prod"]

@@ -1,306 +1,311 @@
-"""Settings are right, or the error names the variable and what it should be."""
+"""Settings documents: what they mean, and that every problem is named with its place and what is allowed."""
 
+import json
 import re
-from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
-import httpx
 import pytest
-from botocore.utils import should_bypass_proxies
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator, ValidationError, validators  # type: ignore[import-untyped]  # has no types
 
 from arcanna_metrics.errors import ConfigurationError
-from arcanna_metrics.platform.connect import mounts
-from arcanna_metrics.settings import NO_PROXY_PATTERN, Environment, Pace
+from arcanna_metrics.intake.routes import DEFAULT_ROUTES
+from arcanna_metrics.runs.quality import DEFAULT_GATE
+from arcanna_metrics.settings import LARGEST, Pace, Settings, parse_settings
+from arcanna_metrics.targets import Target
+from tests.support.deployment import ROOT
+from tests.unit.strategies import any_json
 
-LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-PACE = {
-    "VISIBILITY_LAG_SECONDS": "35",
-    "MINIMUM_INTERVAL_SECONDS": "60",
-    "MAXIMUM_RECOMPUTES": "10",
-    "START_GRACE_SECONDS": "600",
-    "RUN_DEADLINE_SECONDS": "21600",
-    "SHORTEST_POLL_SECONDS": "5",
-    "LONGEST_POLL_SECONDS": "900",
-    "RETRY_INTERVAL_SECONDS": "5",
-    "RETRY_MAXIMUM_SECONDS": "300",
-}
-
-# What tricks with URLs are made of.
-SCHEMES = ["https:", "http:", "HTTPS:"]
-HOSTS = ["localhost", "127.0.0.1", "[::1]", "arcanna.example", "evil.example", "user:pass", "xn--", "ä"]
-SIGNS = ["//", *"/\\@?#:.[]*< \t\n\x00\u3002", "..", "%2e", "%2f", ":9666", ":99999", "prefix"]
-pieces = st.sampled_from([*SCHEMES, *HOSTS, *SIGNS])
-url_like = st.lists(pieces, max_size=8).map("".join)
-https_urls = st.lists(pieces, max_size=6).map(lambda found: "https://" + "".join(found))
+SCHEMA = json.loads((ROOT / "events/schemas/settings.schema.json").read_text())
 
 
-@pytest.mark.parametrize("variables", [{}, {"NAME": ""}, {"NAME": " \n"}])
-@pytest.mark.parametrize("read", [Environment.text, Environment.seconds, Environment.base_url])
-def test_an_empty_variable_is_named(
-    read: Callable[[Environment, str], object], variables: dict[str, str]
-) -> None:
-    with pytest.raises(ConfigurationError, match="NAME is not set"):
-        read(Environment(variables), "NAME")
+def parse(document: object) -> Settings:
+    return parse_settings(json.dumps(document))
 
 
-def test_a_variable_is_stripped() -> None:
-    assert Environment({"NAME": " value\n"}).text("NAME") == "value"
+def problems(document: object) -> list[str]:
+    with pytest.raises(ConfigurationError) as refused:
+        parse(document)
+    return list(refused.value.problems)
 
 
-@given(st.integers(0, 10**9))
-def test_whole_seconds_are_read(seconds: int) -> None:
-    assert Environment({"NAME": str(seconds)}).seconds("NAME") == seconds
+# --- What settings mean ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", ["-1", "1.5", "1e3", "five", "0x10", "٣", "²", "1_000", "nan", "inf"])
-def test_anything_else_is_no_number_of_seconds(value: str) -> None:
-    with pytest.raises(ConfigurationError, match="NAME must be a whole number, not"):
-        Environment({"NAME": value}).seconds("NAME")
+def test_empty_document_has_all_defaults() -> None:
+    settings = parse({})
+    assert settings.for_job("1234") == (Pace(), DEFAULT_GATE)
+    assert settings.routes == parse({"routes": DEFAULT_ROUTES}).routes
+    assert settings.routes.targets("training-data/1234/m1/a.csv") == [Target("1234", "m1")]
+    assert settings.routes.targets("training-data/1234/a.csv") == [Target("1234", None)]
 
 
-@pytest.mark.parametrize(
-    ("value", "base_url"),
-    [
-        ("https://arcanna.example", "https://arcanna.example"),
-        ("https://arcanna.example/", "https://arcanna.example"),
-        ("https://arcanna.example:9666", "https://arcanna.example:9666"),
-        ("https://arcanna.example/soc/arcanna//", "https://arcanna.example/soc/arcanna"),
-        ("https://10.0.0.7:9666", "https://10.0.0.7:9666"),
-        ("http://localhost:8000", "http://localhost:8000"),
-        ("http://127.0.0.1:8000/prefix", "http://127.0.0.1:8000/prefix"),
-    ],
-)
-def test_base_urls_that_are_good(value: str, base_url: str) -> None:
-    assert Environment({"NAME": value}).base_url("NAME") == base_url
+def test_given_fields_replace_the_defaults_one_by_one() -> None:
+    settings = parse({"pace": {"spacing_seconds": 60}, "quality_gate": {"floor": {"overall_accuracy": 0.8}}})
+    pace, gate = settings.for_job("1234")
+    assert pace == replace(Pace(), spacing=60)
+    assert gate == DEFAULT_GATE | {"floor": {"overall_accuracy": 0.8}}
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        "arcanna.example",
-        "//arcanna.example",
-        "ftp://arcanna.example",
-        "https://",
-        "https:///path",
-        "https:arcanna.example",
-        # Plain http to anywhere but loopback.
-        "http://arcanna.example",
-        "http://localhost.evil.example",
-        "http://127.0.0.1.evil.example",
-        "http://localhost@evil.example",
-        "http://evil.example#localhost",
-        # Credentials, query, fragment.
-        "https://user@arcanna.example",
-        "https://user:password@arcanna.example",
-        "https://@arcanna.example",
-        "https://arcanna.example?",
-        "https://arcanna.example/?next=",
-        "https://arcanna.example#",
-        # Path tricks.
-        "https://arcanna.example/..",
-        "https://arcanna.example/a/../b",
-        "https://arcanna.example/./b",
-        "https://arcanna.example/%2e%2e/b",
-        "https://arcanna.example/%2E./b",
-        # What different parsers read differently.
-        "https://arcanna.example\\@evil.example",
-        "https://arcanna.example\\.evil.example",
-        "https://arcanna example",
-        "https://arcanna\texample",
-        "https://arcanna.example/\x00",
-        "https://ärcanna.example",
-        "https://arcanna.example:port",
-        "https://arcanna.example:99999",
-        "https://arcanna.example:٣",
-        "https://[::1",
-        "https://[v1.x]",
-        "https://arc%61nna.example",
-        "https://arcanna<.example",
-    ],
-)
-def test_base_urls_that_are_refused(value: str) -> None:
-    with pytest.raises(ConfigurationError, match="NAME"):
-        Environment({"NAME": value}).base_url("NAME")
+def test_override_of_a_job_replaces_its_own_fields_of_that_job_only() -> None:
+    settings = parse(
+        {
+            "pace": {"spacing_seconds": 60, "deadline_seconds": 500},
+            "quality_gate": {"minimum_samples": 5},
+            "jobs": {"1234": {"pace": {"spacing_seconds": 0}, "quality_gate": {"largest_drop": {}}}, "7": {}},
+        }
+    )
+    assert settings.for_job("1234").pace == replace(Pace(), spacing=0, deadline=500)
+    assert settings.for_job("1234").gate == DEFAULT_GATE | {"minimum_samples": 5, "largest_drop": {}}
+    for other in ("7", "12345", "a name"):
+        assert settings.for_job(other).pace == replace(Pace(), spacing=60, deadline=500)
+        assert settings.for_job(other).gate == DEFAULT_GATE | {"minimum_samples": 5}
 
 
-@given(url_like | https_urls | st.text())
-def test_calls_go_where_the_base_url_says_or_nowhere(value: str) -> None:
-    try:
-        base_url = Environment({"NAME": value}).base_url("NAME")
-    except ConfigurationError:
-        return
-    with httpx.Client(
-        base_url=base_url, transport=httpx.MockTransport(lambda _: httpx.Response(200))
-    ) as http:
-        url = http.build_request("GET", "/api/v2/metrics/model").url
-    assert url.scheme == "https" or (url.scheme == "http" and url.host in LOOPBACK)
-    assert str(url).lower() == base_url.lower() + "/api/v2/metrics/model"
-    assert not url.userinfo
+def test_visibility_lag_is_that_of_the_queue_unless_the_document_says_another() -> None:
+    document = json.dumps({"jobs": {"7": {"pace": {"visibility_lag_seconds": 3600}}}})
+    settings = parse_settings(document, visibility_lag=90)
+    assert settings.for_job("1234").pace.visibility_lag == 90
+    assert settings.for_job("7").pace.visibility_lag == 3600
 
 
-@pytest.mark.parametrize("value", ["", " ", "http://proxy.internal:3128", "https://10.0.0.7:8443/"])
-def test_proxies_that_are_good(value: str) -> None:
-    assert Environment({"NAME": value}).proxy_url("NAME") == (value.strip() or None)
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "proxy.internal:3128",
-        "http://proxy.internal",
-        "socks5://proxy.internal:1080",
-        "http://user:password@proxy.internal:3128",
-        "http://proxy.internal:3128/path",
-        "http://proxy.internal:3128?query",
-        "http://proxy.internal:99999",
-        "http://[::1:3128",
-    ],
-)
-def test_proxies_that_are_refused(value: str) -> None:
-    with pytest.raises(ConfigurationError, match="NAME") as raised:
-        Environment({"NAME": value}).proxy_url("NAME")
-    assert "password" not in str(raised.value)
-
-
-def test_pace_is_read_from_its_variables() -> None:
-    assert Pace.of(Environment(PACE)) == Pace(
-        visibility_lag=35,
-        spacing=60,
-        slots=10,
-        start_grace=600,
-        run_deadline=21600,
-        shortest_poll=5,
-        longest_poll=900,
-        retry_interval=5,
-        retry_maximum=300,
+def test_document_of_an_editor_is_read() -> None:
+    assert parse_settings('\ufeff{"$schema": "settings.schema.json",\r\n "pace": {"slots": 4.0}}\r\n') == (
+        parse({"pace": {"slots": 4}})
     )
 
 
-@pytest.mark.parametrize(("shortest", "longest"), [("0", "900"), ("30", "29")])
-def test_polls_out_of_order_are_refused(shortest: str, longest: str) -> None:
-    variables = {**PACE, "SHORTEST_POLL_SECONDS": shortest, "LONGEST_POLL_SECONDS": longest}
-    with pytest.raises(ConfigurationError, match="SHORTEST_POLL_SECONDS"):
-        Pace.of(Environment(variables))
+# --- What is refused -------------------------------------------------------------------------------------
 
-
-@pytest.mark.parametrize("missing", sorted(PACE))
-def test_missing_pace_is_named(missing: str) -> None:
-    with pytest.raises(ConfigurationError, match=missing):
-        Pace.of(Environment({name: value for name, value in PACE.items() if name != missing}))
-
-
-# --- Hosts that are called without the proxy ---------------------------------------------------------------
+RANGE = "must be a whole number from"
 
 
 @pytest.mark.parametrize(
-    ("value", "hosts"),
+    ("document", "problem"),
     [
-        ("", ()),
-        ("*", ("*",)),
-        ("arcanna.internal", ("arcanna.internal",)),
-        (".amazonaws.com", ("amazonaws.com",)),
-        ("Arcanna.Internal:9666, .a.com ,10.0.0.7", ("arcanna.internal:9666", "a.com", "10.0.0.7")),
-        ("127.0.0.1:8443,a-b.c1,7eleven.com", ("127.0.0.1:8443", "a-b.c1", "7eleven.com")),
-        ("localhost,xn--zrich-kva.ch", ("localhost", "xn--zrich-kva.ch")),
+        ([], "the document must be an object, not an empty list"),
+        (None, "the document must be an object, not null"),
+        ({"pase": 1}, "pase is unknown; allowed here: $schema, routes, quality_gate, pace, jobs"),
+        ({"$schema": 7}, "$schema must be a string, not 7"),
+        ({"routes": {}}, "routes must be a list, not an object"),
+        ({"pace": 5}, "pace must be an object, not 5"),
+        (
+            {"pace": {"spacing": 5}},
+            "pace.spacing is unknown; allowed here: visibility_lag_seconds, spacing_s",
+        ),
+        ({"pace": {"spacing_seconds": "5"}}, f'pace.spacing_seconds {RANGE} 0 to 604800, not "5"'),
+        ({"pace": {"spacing_seconds": None}}, f"pace.spacing_seconds {RANGE} 0 to 604800, not null"),
+        ({"pace": {"spacing_seconds": 1.5}}, f"pace.spacing_seconds {RANGE} 0 to 604800, not 1.5"),
+        ({"pace": {"slots": True}}, f"pace.slots {RANGE} 0 to 1000, not true"),
+        ({"pace": {"slots": -1}}, f"pace.slots {RANGE} 0 to 1000, not -1"),
+        ({"pace": {"deadline_seconds": 9}}, f"pace.deadline_seconds {RANGE} 10 to 604800, not 9"),
+        ({"pace": {"deadline_seconds": 10**30}}, f"pace.deadline_seconds {RANGE} 10 to 604800, not 1000"),
+        (
+            {"pace": {"shortest_poll_seconds": 60, "longest_poll_seconds": 30}},
+            "pace has a shortest_poll_secon",
+        ),
+        ({"quality_gate": []}, "quality_gate must be an object, not an empty list"),
+        (
+            {"quality_gate": {"drop": {}}},
+            "quality_gate.drop is unknown; allowed here: largest_drop, floor, min",
+        ),
+        ({"quality_gate": {"minimum_samples": 0}}, f"quality_gate.minimum_samples {RANGE} 1 to"),
+        (
+            {"quality_gate": {"floor": {"overall_accuracy": 95}}},
+            "quality_gate.floor.overall_accuracy must be a n",
+        ),
+        (
+            {"quality_gate": {"floor": {"recall": 0.5}}},
+            "quality_gate.floor.recall names no figure; figures are",
+        ),
+        ({"jobs": []}, "jobs must be an object, not an empty list"),
+        ({"jobs": {"1234": 5}}, "jobs.1234 must be an object, not 5"),
+        (
+            {"jobs": {"1234": {"pace": {"spacing_seconds": -1}}}},
+            f"jobs.1234.pace.spacing_seconds {RANGE} 0 to",
+        ),
+        ({"jobs": {"1234": {"pace": {"slots": 1}}}}, "jobs.1234.pace.slots counts for all jobs together"),
+        ({"jobs": {"1234": {"routes": []}}}, "jobs.1234.routes counts for all jobs together"),
+        ({"jobs": {"1234": {"gate": {}}}}, "jobs.1234.gate is unknown; allowed here: quality_gate, pace"),
+        ({"jobs": {"phishing": {}}}, "jobs.phishing is not a job's id; a name cannot be used here"),
+        ({"jobs": {"a b\n": {}}}, 'jobs["a b\\n"] is not a job\'s id'),
+        (
+            {"jobs": {"7": {"pace": {"shortest_poll_seconds": 300, "longest_poll_seconds": 299}}}},
+            "jobs.7.pace has",
+        ),
     ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
-def test_hosts_that_both_http_clients_obey_are_taken(value: str, hosts: tuple[str, ...]) -> None:
-    assert Environment({"NAME": value}).no_proxy("NAME") == hosts
-    assert re.fullmatch(NO_PROXY_PATTERN, value)
+def test_problem_names_its_place_and_what_is_allowed_there(document: object, problem: str) -> None:
+    found = problems(document)
+    assert len(found) == 1
+    assert found[0].startswith(problem)
 
 
-@pytest.mark.parametrize(
-    ("value", "says"),
-    [
-        ("*.corp.internal", "'*.corp.internal' is not a host: write corp.internal"),
-        ("a.internal,*corp.internal", "'*corp.internal' is not a host: write corp.internal"),
-        ("host.", "'host.' is not a host: write host"),
-        (".corp.internal.", "'.corp.internal.' is not a host: write corp.internal"),
-        ("..corp.internal", "write corp.internal"),
-        ("arcanna.internal:443", "write arcanna.internal"),
-        ("https://arcanna.internal/", "write arcanna.internal"),
-        ("https://arcanna.internal:9666", "write arcanna.internal:9666"),
-        ("10.20.*", "'10.20.*' is not a host: write every IP address in full, ranges are not supported"),
-        ("10.20.", "every IP address in full"),
-        ("10.20", "every IP address in full"),
-        ("10.0.0.0/8", "ranges are not supported"),
-        ("10.0.0.1-10.0.0.9", "ranges are not supported"),
-        ("10.0.0.256", "every IP address in full"),
-        (".10.0.0.7", "every IP address in full"),
-        ("a b", "'a b' is not a host: separate hosts with commas"),
-        ("*,a", "* must stand alone"),
-        (" *", "* must stand alone, without blanks"),
-        ("a,,b", "there is an empty entry"),
-        ("a,", "there is an empty entry"),
-        (" ", "there is an empty entry"),
-        ("a\n", r"'a\n' is not a host"),
-        ("::1", "'::1' is not a host"),
-        ("[::1]", "'[::1]' is not a host"),
-        ("host:0", "'host:0' is not a host"),
-        ("host:65536", "'host:65536' is not a host"),
-        ("host:", "'host:' is not a host"),
-        ("user@host", "'user@host' is not a host"),
-        ("host/path", "'host/path' is not a host"),
-        ("a..b", "'a..b' is not a host"),
-        ("-a.internal", "'-a.internal' is not a host"),
-        ("a_b.internal", "'a_b.internal' is not a host"),
-        ("zürich.ch", "'zürich.ch' is not a host"),
-        ("<local>", "'<local>' is not a host"),
-    ],
-)
-def test_host_that_an_http_client_would_ignore_is_refused_with_what_to_write(value: str, says: str) -> None:
-    with pytest.raises(
-        ConfigurationError, match=r"^NAME must be empty, \* or hosts separated by commas"
-    ) as raised:
-        Environment({"NAME": value}).no_proxy("NAME")
-    assert says in str(raised.value)
-    assert value == "host:65536" or not re.fullmatch(NO_PROXY_PATTERN, value)
-
-
-no_proxy_like = st.lists(
-    st.sampled_from(
-        [*"ab17.,*- :/", "internal", "Host", "10.0.0.7", ", ", ":9666", ":443", ":80", "localhost", "443"]
-    ),
-    max_size=8,
-).map("".join)
-URLS = [
-    f"https://{host}{port}/path"
-    for host in ("a", "host", "b.host", "xhost", "b.a.internal", "internal", "10.0.0.7", "localhost", "a1")
-    for port in ("", ":9666", ":80", ":8443")
-]
-
-
-@given(no_proxy_like)
-def test_settings_take_what_the_template_admits(value: str) -> None:
-    ports = [int(port) for port in re.findall(r":([0-9]+)", value)]
-    if re.fullmatch(NO_PROXY_PATTERN, value) and max(ports, default=0) <= 65535:
-        Environment({"NAME": value}).no_proxy("NAME")
-
-
-@given(no_proxy_like, st.sampled_from(URLS))
-def test_both_http_clients_call_the_same_hosts_directly(value: str, url: str) -> None:
-    try:
-        hosts = Environment({"NAME": value}).no_proxy("NAME")
-    except ConfigurationError:
-        return
-    by_proxy = mounts(httpx.MockTransport(lambda _: httpx.Response(502)), hosts)
-    directly = httpx.MockTransport(lambda _: httpx.Response(200))
-    with (
-        httpx.Client(transport=directly, mounts=by_proxy) as http,
-        pytest.MonkeyPatch.context() as environment,
-    ):
-        environment.setenv("HTTPS_PROXY", "http://proxy:3128")
-        environment.setenv("NO_PROXY", value)
-        environment.delenv("no_proxy", raising=False)
-        assert (http.get(url).status_code == 200) == should_bypass_proxies(url)
-
-
-@pytest.mark.parametrize("host", ["internal", "b.internal", "10.0.0.7", "localhost:9666"])
-def test_accepted_host_is_called_directly(host: str) -> None:
-    by_proxy = mounts(
-        httpx.MockTransport(lambda _: httpx.Response(502)), Environment({"N": host}).no_proxy("N")
+def test_all_problems_of_a_document_are_told_at_once() -> None:
+    found = problems(
+        {
+            "pace": {"slots": -1, "longest_poll_seconds": 0},
+            "quality_gate": {"floor": {"overall_accuracy": 2}},
+            "routes": [{"keys": [""], "targets": [{}]}],
+            "jobs": {"a": {"pace": {"slots": 1}}},
+        }
     )
-    with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200)), mounts=by_proxy) as http:
-        assert http.get(f"https://{host}/").status_code == 200
-        assert http.get("https://elsewhere.example/").status_code == 502
+    places = [problem.split()[0] for problem in found]
+    assert sorted(places) == [
+        "jobs.a",
+        "jobs.a.pace.slots",
+        "pace.longest_poll_seconds",
+        "pace.slots",
+        "quality_gate.floor.overall_accuracy",
+        "routes[0].keys[0]",
+        "routes[0].targets[0]",
+    ]
+
+
+def test_message_of_many_problems_is_short() -> None:
+    with pytest.raises(ConfigurationError, match=r"and 180 more$") as refused:
+        parse({f"x{n}": 1 for n in range(200)})
+    assert len(refused.value.problems) == 200
+
+
+def test_wrong_pace_of_all_jobs_is_not_told_again_for_each_job() -> None:
+    pace = {"shortest_poll_seconds": 60, "longest_poll_seconds": 30}
+    assert len(problems({"pace": pace, "jobs": {"7": {"pace": {"spacing_seconds": 1}}}})) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "the document is not valid JSON"),
+        ("{'pace': {}}", "the document is not valid JSON"),
+        ("{} {}", "the document is not valid JSON"),
+        ("[" * 5000, "the document is not valid JSON"),
+        ("1" * 5000, "the document is not valid JSON"),
+        ('{"pace": {"slots": NaN}}', "NaN is not a JSON number"),
+        ('{"pace": {"slots": -Infinity}}', "-Infinity is not a JSON number"),
+        ('{"pace": {"slots": 1e999}}', "pace.slots must be a whole number"),
+        ('{"pace": {"slots": 1, "slots": 2}}', 'the key "slots" is given twice'),
+        ('{"jobs": {"7": {}, "7": {}}}', 'the key "7" is given twice'),
+        (
+            json.dumps({"$schema": "x" * LARGEST}),
+            "the document has 8207 bytes, and an SSM parameter holds at most 8192",
+        ),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_text_that_is_no_document_is_refused(text: str, complaint: str) -> None:
+    with pytest.raises(ConfigurationError, match=complaint):
+        parse_settings(text)
+
+
+@given(st.text(max_size=200) | any_json.map(json.dumps))
+def test_any_text_is_settings_or_a_configuration_error_with_problems(text: str) -> None:
+    try:
+        parse_settings(text)
+    except ConfigurationError as error:
+        assert error.problems  # noqa: PT017  # the property: never refused without saying why
+
+
+# --- The schema for editors ------------------------------------------------------------------------------
+
+
+def ecma_pattern(validator: Any, pattern: str, instance: object, schema: object) -> Any:
+    """As JSON Schema means it: in Python, `$` also matches before a line feed at the end."""
+    if isinstance(instance, str) and not re.search(pattern.replace("$", r"\Z"), instance):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+VALIDATOR = validators.extend(Draft202012Validator, {"pattern": ecma_pattern})(SCHEMA)
+
+BEYOND_THE_SCHEMA = re.compile(
+    r"(shortest_poll_seconds of|has a brace|placeholder twice|does not tell where|lacks \{"
+    r"|nothing can stand for)"
+)
+"""What relates several fields, or needs a grammar. A schema cannot say it."""
+
+seconds = st.integers(-1, 40) | st.sampled_from([5.0, 604_800, 86_400, 86_401, 0.5, True, None, "5", 1e400])
+shares = st.sampled_from([0, 1, 0.5, 1.01, -0.1, "0.5", None, False])
+figures = st.sampled_from(["overall_accuracy", "Escalate.recall", "*.f1_score", ".recall", "a.b", "recall\n"])
+ids = st.sampled_from(
+    ["1234", 7, 7.0, 1.5, "", " ", "a\x00", "\u2028", "{job}", "{job", 2**63, True, None, "x" * 257, "m 1"]
+)
+pace = st.dictionaries(
+    st.sampled_from([*SCHEMA["properties"]["pace"]["properties"], "other"]), seconds, max_size=3
+)
+gate = st.fixed_dictionaries(
+    {},
+    optional={
+        "largest_drop": st.dictionaries(figures, shares, max_size=2),
+        "floor": st.dictionaries(figures, shares, max_size=2) | shares,
+        "minimum_samples": seconds,
+        "other": shares,
+    },
+)
+targets = st.fixed_dictionaries({}, optional={"job_id": ids, "model_id": ids, "other": ids})
+threshold = st.dictionaries(st.sampled_from(["objects", "bytes", "max_wait_seconds", "other"]), seconds)
+keys = st.sampled_from(["a/*", "{job}/*", "{job}{x}", "{job", "", 7, None])
+routes = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": ids,
+        "keys": st.lists(keys, max_size=2) | ids,
+        "targets": st.lists(targets, max_size=2),
+        "threshold": threshold | ids,
+        "other": ids,
+    },
+)
+job = st.fixed_dictionaries({}, optional={"pace": pace, "quality_gate": gate, "routes": ids})
+job_ids = st.sampled_from(["1234", "007", "", "name", "12\n", "\u0661", "1" * 256, "1" * 257])
+documents = st.fixed_dictionaries(
+    {},
+    optional={
+        "$schema": ids,
+        "routes": st.lists(routes, max_size=2) | ids,
+        "quality_gate": gate,
+        "pace": pace,
+        "jobs": st.dictionaries(job_ids, job, max_size=2) | ids,
+        "other": ids,
+    },
+)
+
+
+@given(documents | any_json)
+@example({})
+@example({"routes": DEFAULT_ROUTES, "quality_gate": DEFAULT_GATE})
+@example({"pace": {"slots": 5.0}, "jobs": {"7": {"pace": {"stale_after_seconds": 0}}}})
+@example({"routes": [{"name": 7.0, "targets": [{"job_id": 7, "model_id": None}]}]})
+def test_schema_accepts_what_the_parser_accepts_as_far_as_a_schema_can_say(document: Any) -> None:
+    by_schema = not list(VALIDATOR.iter_errors(document))
+    try:
+        parse(document)
+    except ConfigurationError as error:
+        told = [problem for problem in error.problems if not BEYOND_THE_SCHEMA.search(problem)]
+        assert by_schema is not bool(told)
+    except ValueError:  # json.dumps
+        return
+    else:
+        assert by_schema
+
+
+def test_schema_names_the_defaults_of_the_parser() -> None:
+    Draft202012Validator.check_schema(SCHEMA)
+    properties, gate = SCHEMA["properties"], SCHEMA["$defs"]["quality_gate"]["properties"]
+    assert properties["routes"]["default"] == DEFAULT_ROUTES
+    assert {name: field["default"] for name, field in gate.items()} == DEFAULT_GATE
+    pace = {
+        name: field["default"]
+        for name, field in properties["pace"]["properties"].items()
+        if "default" in field
+    }
+    assert parse({"pace": pace}).for_job("7").pace == Pace()
+    assert len(pace) == len(properties["pace"]["properties"]) - 1  # the visibility lag is the queue's
+
+
+def test_every_field_of_the_schema_is_described() -> None:
+    for name, field in SCHEMA["properties"]["pace"]["properties"].items():
+        assert field["description"].endswith("."), name
+    for name in ("$schema", "routes", "pace", "jobs"):
+        assert SCHEMA["properties"][name]["description"]

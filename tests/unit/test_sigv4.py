@@ -30,7 +30,7 @@ def signed(auth: SigV4, content: bytes, headers: dict[str, str]) -> httpx.Reques
 
 
 @given(TEXT, TEXT, st.none() | TEXT, NAME, NAME, st.binary(max_size=100), TEXT)
-def test_the_signature_is_the_one_that_botocore_makes(
+def test_signature_equals_botocores(
     key_id: str, secret: str, token: str | None, region: str, service: str, content: bytes, target: str
 ) -> None:
     auth = SigV4(Credentials(key_id, secret, token), region, service)

@@ -1,4 +1,4 @@
-"""What an id is."""
+"""Which texts are valid ids."""
 
 from typing import Any
 from unicodedata import category
@@ -61,7 +61,7 @@ def test_name_in_any_script_is_taken_as_it_is(name: str) -> None:
         ("12\ud800", r"job_id has control characters (U+D800): '12\ud800'"),
     ],
 )
-def test_what_is_not_an_id_is_refused_with_its_name(value: object, complaint: str) -> None:
+def test_invalid_id_is_refused_with_the_fields_name(value: object, complaint: str) -> None:
     with pytest.raises(BadInput) as refused:
         identifier("job_id", value)
     assert str(refused.value) == complaint
@@ -80,6 +80,6 @@ def test_accepted_id_can_be_sent_stored_and_logged(value: Any) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=("Cc", "Zl", "Zp", "Cs")), min_size=1, max_size=ID_LENGTH))
-def test_only_blank_names_are_refused_of_those_without_control_characters(name: str) -> None:
+def test_only_blank_names_are_refused_among_printable_ones(name: str) -> None:
     if name.strip():
         assert identifier("job_id", name) == name

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import boto3
 import pytest
@@ -15,11 +16,10 @@ from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
 from arcanna_metrics.errors import ApiKeyMissing, RetryLater
-from arcanna_metrics.settings import NO_PROXY_PATTERN
 from tests.support.deployment import ROOT, resource, template
-from tests.support.local_cloud.deployment import assert_rules, parameter_values
 from tests.support.local_cloud.resources import NAME_PROPERTIES
-from tests.support.readme import runbook, section
+from tests.support.parameters import assert_rules, parameter_values
+from tests.support.readme import anchor_of, runbook, section
 
 KEPT = {
     "TrainingDataBucket": ("RetainExceptOnCreate", "Retain"),
@@ -27,7 +27,7 @@ KEPT = {
     "UpdatesQueue": ("Delete", "Retain"),
     "DeadLetterQueue": ("Delete", "Retain"),
     "ApiKeySecret": ("Delete", "Retain"),
-    "RoutesParameter": ("Delete", "Retain"),
+    "SettingsParameter": ("Delete", "Retain"),
     "NotificationTopic": ("Delete", "Delete"),
     "NotificationKey": ("Delete", "Delete"),
     "TriggerRecomputeLogs": ("Delete", "Delete"),
@@ -47,6 +47,7 @@ ANY_RESOURCE = {"xray", "logs"}
 
 OWN_ACCOUNT = {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
 
+SETTINGS = json.loads((ROOT / "events/schemas/settings.schema.json").read_text())["properties"]
 ENVIRONMENT_BYTES = 4096
 """Lambda's own limit for all variables of a function, names and values, as JSON."""
 
@@ -100,6 +101,10 @@ def evaluated(value: Any, **given: str) -> str:
             return re.sub(r"\$\{([\w:.]+)\}", lambda found: known[found[1]], pattern)
         case {"Fn::Select": [int(number), {"Fn::Split": [str(separator), text]}]}:
             return evaluated(text, **given).split(separator)[number]
+        case {"Fn::FindInMap": [str(name), key, str(attribute)]}:
+            return str(template()["Mappings"][name][evaluated(key, **given)][attribute])
+        case {"Fn::If": [_, created, _]}:
+            return evaluated(created, **given)
     assert isinstance(value, str), value
     return str(value)
 
@@ -131,7 +136,7 @@ def role_statements() -> Iterator[dict[str, Any]]:
 # --- Who may -----------------------------------------------------------------------------------------------
 
 
-def test_a_service_is_admitted_only_for_what_belongs_to_this_account() -> None:
+def test_resource_policies_admit_services_only_for_this_account() -> None:
     admitted = [s for s in resource_policies() if s["Effect"] == "Allow" and "Service" in s["Principal"]]
     assert admitted
     for statement in admitted:
@@ -175,12 +180,12 @@ ANOTHER_STACK = {
 
 @pytest.mark.parametrize("bus", ["default", "security.events"])
 @pytest.mark.parametrize("name", sorted(of_type("AWS::Events::Rule")))
-def test_the_queues_admit_the_rules_of_this_stack_and_of_no_other(name: str, bus: str) -> None:
+def test_queues_admit_only_the_rules_of_this_stack(name: str, bus: str) -> None:
     assert fnmatchcase(rule_arn(name, EventBusName=bus), admitted())
     assert not fnmatchcase(rule_arn(name, EventBusName=bus, **ANOTHER_STACK), admitted())
 
 
-def test_a_changed_bus_gives_its_rule_another_name() -> None:
+def test_changed_bus_renames_its_rule() -> None:
     """CloudFormation replaces no resource that has a name of its own by another one of that name."""
     names = {
         rule_arn("TrainingDataEventRule", EventBusName=bus).rpartition("/")[2] for bus in ("a", "b", "c")
@@ -214,7 +219,7 @@ def created_before(name: str) -> set[str]:
     return found
 
 
-def test_nothing_delivers_before_it_is_admitted() -> None:
+def test_every_delivery_depends_on_its_resource_policy() -> None:
     for rule in of_type("AWS::Events::Rule"):
         assert "QueuePolicy" in created_before(rule)
     assert created_before("QueuePolicy") == {"UpdatesQueue", "DeadLetterQueue"}
@@ -223,12 +228,12 @@ def test_nothing_delivers_before_it_is_admitted() -> None:
     assert "TriggerRecomputeFunctionRole" in created_before("TriggerRecomputeFunctionUpdates")
 
 
-def test_no_resource_waits_for_itself() -> None:
+def test_no_resource_depends_on_itself() -> None:
     for name in resources():
         assert name not in created_before(name)
 
 
-def test_buckets_and_topics_are_admitted_by_name_to_the_updates_queue_alone() -> None:
+def test_only_the_updates_queue_admits_named_buckets_and_topics() -> None:
     _, named = queue_policy()
     assert {s["Principal"]["Service"] for s in named} == {"s3.amazonaws.com", "sns.amazonaws.com"}
     for statement in named:
@@ -240,7 +245,7 @@ def test_buckets_and_topics_are_admitted_by_name_to_the_updates_queue_alone() ->
             assert statement["Condition"]["StringEquals"] == own
 
 
-def test_nobody_from_outside_of_the_account_is_admitted() -> None:
+def test_no_resource_policy_admits_another_account() -> None:
     for statement in resource_policies():
         if statement["Effect"] == "Allow":
             assert statement["Principal"] != "*"
@@ -255,7 +260,7 @@ def test_nobody_from_outside_of_the_account_is_admitted() -> None:
         ("AWS::SNS::Topic", "AWS::SNS::TopicPolicy", "Topics"),
     ],
 )
-def test_nothing_is_reached_without_tls(cfn_type: str, policy_type: str, names: str) -> None:
+def test_access_without_tls_is_denied(cfn_type: str, policy_type: str, names: str) -> None:
     policies = of_type(policy_type).values()
     assert {ref["Ref"] for p in policies for ref in listed(p[names])} == set(of_type(cfn_type))
     for policy in policies:
@@ -274,7 +279,7 @@ SHARED = {"TriggerRecomputeFunctionRole", "CheckStatusFunctionRole"}
 """Roles with the policy for both functions."""
 
 
-def test_roles_have_no_policies_but_those_that_the_template_spells_out() -> None:
+def test_roles_have_only_policies_written_in_the_template() -> None:
     for name, role in of_type("AWS::IAM::Role").items():
         assert role.get("ManagedPolicyArns", []) == ([{"Ref": "FunctionsPolicy"}] if name in SHARED else [])
     assert set(of_type("AWS::IAM::ManagedPolicy")) == {"FunctionsPolicy"}
@@ -287,7 +292,7 @@ def of_the_functions(sid: str) -> dict[str, Any]:
     return dict(statement)
 
 
-def test_functions_that_leave_a_vpc_can_still_have_their_network_interfaces_deleted() -> None:
+def test_roles_keep_the_permission_to_delete_network_interfaces() -> None:
     """Lambda does that with the role's permissions, minutes after the function has left."""
     assert "Condition" not in resources()["FunctionsPolicy"]
     assert set(of_the_functions("NetworkInterfaces")["Action"]) == OF_LAMBDA_IN_A_VPC
@@ -297,7 +302,7 @@ def test_functions_that_leave_a_vpc_can_still_have_their_network_interfaces_dele
         assert (condition, otherwise) == ("InVpc", {"Ref": "AWS::NoValue"})
 
 
-def test_the_functions_own_code_has_no_use_of_network_interfaces() -> None:
+def test_function_code_cannot_use_network_interface_permissions() -> None:
     denied = of_the_functions("NotTheFunctions")
     assert (denied["Effect"], denied["Action"], denied["Resource"]) == ("Deny", "ec2:*", "*")
     assert list(denied["Condition"]) == ["ArnLike"]
@@ -315,7 +320,7 @@ OF_LAMBDA_IN_A_VPC = {
 """Those of AWS's own policy AWSLambdaVPCAccessExecutionRole, but for logs."""
 
 
-def test_a_secret_under_another_key_or_of_another_account_and_region_can_be_decrypted() -> None:
+def test_secret_with_another_key_account_or_region_can_be_decrypted() -> None:
     """Secrets Manager decrypts in the caller's name, and gives the secret's ARN as encryption context."""
     secret = {"Fn::If": ["CreateSecret", {"Ref": "ApiKeySecret"}, {"Ref": "ApiKeySecretArn"}]}
     assert of_the_functions("ApiKey")["Resource"] == secret
@@ -337,14 +342,14 @@ def test_a_secret_under_another_key_or_of_another_account_and_region_can_be_decr
         ("arn:aws:secretsmanager:eu-west-1:123456789012:secret:arcanna-AbC12d:key::", False),
     ],
 )
-def test_only_the_full_arn_of_a_secret_is_taken(arn: str, is_complete: bool) -> None:
+def test_secret_parameter_accepts_only_a_full_arn(arn: str, is_complete: bool) -> None:
     """IAM compares the whole ARN, so a secret by a part of it could not be read."""
     given = {"ArcannaBaseUrl": "https://arcanna.example", "ApiKeySecretArn": arn}
     with nullcontext() if is_complete else pytest.raises(ValueError, match="six characters at its end"):
         parameter_values(template()["Parameters"], given)
 
 
-def test_a_role_s_permission_for_every_resource_is_for_actions_that_know_none() -> None:
+def test_permission_for_every_resource_is_only_for_actions_without_resources() -> None:
     for statement in role_statements():
         actions = listed(statement["Action"])
         assert not [action for action in actions if "*" in action]
@@ -354,14 +359,14 @@ def test_a_role_s_permission_for_every_resource_is_for_actions_that_know_none() 
             assert {action.partition(":")[0] for action in actions} <= ANY_RESOURCE
 
 
-def test_a_role_is_assumed_by_one_service_and_for_this_account() -> None:
+def test_each_role_is_assumed_by_one_service_for_this_account() -> None:
     for role in of_type("AWS::IAM::Role").values():
         (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
         assert re.fullmatch(r"\w+\.amazonaws\.com", statement["Principal"]["Service"])
         assert statement["Condition"] == OWN_ACCOUNT
 
 
-def test_the_workflow_may_tell_on_the_bus_before_a_change_and_on_the_one_after() -> None:
+def test_workflow_may_publish_on_the_old_and_the_new_bus() -> None:
     """A run that is under way knows one of them, and a check that is deployed later the other."""
     statements_ = of_type("AWS::IAM::Role")["RecomputeWorkflowRole"]["Policies"][0]["PolicyDocument"][
         "Statement"
@@ -409,7 +414,7 @@ def test_the_workflow_may_tell_on_the_bus_before_a_change_and_on_the_one_after()
         ({"SenderArns": "arn:aws:sns:*:*:*"}, "ARNs of S3 buckets"),
     ],
 )
-def test_a_network_or_a_sender_that_cannot_be_is_refused_before_anything_is_deployed(
+def test_invalid_network_or_sender_parameter_is_refused_before_deployment(
     given: dict[str, str], refused: str | None
 ) -> None:
     with pytest.raises(ValueError, match=refused) if refused else nullcontext():
@@ -421,8 +426,19 @@ def test_a_network_or_a_sender_that_cannot_be_is_refused_before_anything_is_depl
         )
 
 
+LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9\-]*[A-Za-z0-9])?"
+NAME = rf"\.?(?:{LABEL}\.)*(?=[0-9\-]*[A-Za-z]){LABEL}"
+OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+PORT = r"(?!443(?![0-9]))[1-9][0-9]{0,4}"
+DIRECT = rf"(?:{NAME}|{OCTET}(?:\.{OCTET}){{3}})(?::{PORT})?"
+
+
 def test_the_template_admits_what_both_http_clients_call_without_the_proxy() -> None:
-    assert template()["Parameters"]["NoProxy"]["AllowedPattern"] == NO_PROXY_PATTERN
+    """Names, addresses and ports. A last label without a letter is a part of an address, and never matches a
+    host. No URL shows its port 443.
+    """
+    pattern = template()["Parameters"]["NoProxy"]["AllowedPattern"]
+    assert pattern == rf"^(?! *,)(?:\*|(?:(?:^| *, *){DIRECT})*)$"
 
 
 # --- What is kept, and how ---------------------------------------------------------------------------------
@@ -441,7 +457,7 @@ def test_everything_is_encrypted_at_rest() -> None:
         assert key["EnableKeyRotation"] is True
 
 
-def test_it_is_written_down_what_becomes_of_all_that_holds_data() -> None:
+def test_every_data_store_has_a_deletion_policy() -> None:
     stated = {
         name: (
             resource.get("DeletionPolicy", UNLESS_STATED[0]),
@@ -453,17 +469,17 @@ def test_it_is_written_down_what_becomes_of_all_that_holds_data() -> None:
     assert stated == KEPT
 
 
-def test_nothing_else_is_left_behind_when_the_stack_is_deleted() -> None:
+def test_only_data_stores_are_retained_when_the_stack_is_deleted() -> None:
     left = {name for name, resource in resources().items() if "Retain" in resource.get("DeletionPolicy", "")}
     assert left == {name for name, (deleted, _) in KEPT.items() if "Retain" in deleted}
 
 
-def test_the_ledger_can_be_put_back_to_any_second_of_the_last_weeks() -> None:
+def test_ledger_has_point_in_time_recovery() -> None:
     for table_ in of_type("AWS::DynamoDB::Table").values():
         assert table_["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
 
 
-def test_the_index_has_the_entries_that_are_due_and_what_a_sweep_needs_of_them() -> None:
+def test_due_index_projects_what_a_sweep_needs() -> None:
     (table_,) = of_type("AWS::DynamoDB::Table").values()
     (index,) = table_["GlobalSecondaryIndexes"]
     assert index["IndexName"] == "due"
@@ -480,14 +496,14 @@ def test_the_index_has_the_entries_that_are_due_and_what_a_sweep_needs_of_them()
     assert query["Resource"] == {"Fn::Sub": f"${{Ledger.Arn}}/index/{index['IndexName']}"}
 
 
-def test_an_upgrade_does_not_write_over_the_routes_that_were_edited() -> None:
+def test_upgrade_keeps_edited_settings() -> None:
     """CloudFormation writes all properties as soon as one has changed: so these stay as they are for ever."""
-    assert resource("RoutesParameter") == {
+    assert resource("SettingsParameter") == {
         "Type": "String",
         "Tier": "Intelligent-Tiering",
-        "Description": "Which object keys lead to a recompute of which models; changes are in force within a"
-        " minute",
-        "Value": {"Ref": "Routes"},
+        "Description": "Routes, quality gate and pace, as JSON (see events/README.md). Changes are in force"
+        " within a minute.",
+        "Value": "{}",
     }
 
 
@@ -509,7 +525,7 @@ LONGEST_NAMES = {
 """Characters, as AWS documents them, of what the template names; all else CloudFormation names."""
 
 
-def test_stacks_share_no_name() -> None:
+def test_two_stacks_share_no_resource_name() -> None:
     named = {
         (resource["Type"], logical_id): resource["Properties"][name]
         for logical_id, resource in resources().items()
@@ -522,7 +538,7 @@ def test_stacks_share_no_name() -> None:
         assert len(evaluated(name, **LONGEST)) <= LONGEST_NAMES[cfn_type]
 
 
-def test_the_trigger_starts_and_looks_at_executions_of_the_workflow() -> None:
+def test_trigger_may_use_only_the_workflow_that_it_names() -> None:
     """By its name, because the workflow, which invokes the trigger, does not exist before it."""
     name = evaluated(of_type("AWS::StepFunctions::StateMachine")["RecomputeWorkflow"]["StateMachineName"])
     arn = f"arn:aws:states:eu-west-1:123456789012:stateMachine:{name}"
@@ -538,7 +554,7 @@ def test_the_trigger_starts_and_looks_at_executions_of_the_workflow() -> None:
     assert may == {"states:StartExecution": arn, "states:DescribeExecution": f"{executions}:*"}
 
 
-def test_what_an_account_has_but_once_is_named_by_region_too() -> None:
+def test_globally_unique_names_include_the_region() -> None:
     for dashboard in of_type("AWS::CloudWatch::Dashboard").values():
         assert "${AWS::Region}" in dashboard["DashboardName"]["Fn::Sub"]
 
@@ -551,9 +567,11 @@ SOMEWHERE = re.compile(
 )
 SERVICE_PRINCIPAL = re.compile(r"[a-z0-9]+\.amazonaws\.com")
 """The same in all partitions."""
+CONSOLES = {console["Domain"] for console in template()["Mappings"]["Console"].values()}
+"""By partition, for links."""
 
 
-def test_nothing_that_is_deployed_names_a_partition_a_region_or_an_endpoint() -> None:
+def test_no_partition_region_or_endpoint_is_hard_coded() -> None:
     files = [p for d in DEPLOYED for p in (ROOT / d, *(ROOT / d).rglob("*")) if p.is_file()]
     found = {
         (path.name, match)
@@ -565,11 +583,56 @@ def test_nothing_that_is_deployed_names_a_partition_a_region_or_an_endpoint() ->
         if match != "docs.aws.amazon.com"
     }
     assert ("template.yaml", "events.amazonaws.com") in found
-    assert {(name, match) for name, match in found if not SERVICE_PRINCIPAL.fullmatch(match)} == set()
-    assert {name for name, _ in found} == {"template.yaml"}
+    assert {match for _, match in found if not SERVICE_PRINCIPAL.fullmatch(match)} == {
+        domain for domain in CONSOLES if SOMEWHERE.search(domain)
+    }
+    assert {name for name, _ in found} == {"template.yaml", "outcome.py"}
 
 
-def test_the_serverless_application_repository_takes_it() -> None:
+PARTITIONS = {
+    "aws": ("eu-west-1", "amazonaws.com", "eu-west-1.console.aws.amazon.com"),
+    "aws-cn": ("cn-north-1", "amazonaws.com.cn", "cn-north-1.console.amazonaws.cn"),
+    "aws-us-gov": ("us-gov-west-1", "amazonaws.com", "us-gov-west-1.console.amazonaws-us-gov.com"),
+}
+"""A region, the domain of endpoints, and the console's host."""
+LINKED = {
+    "DashboardLink": "metrics-dashboard",
+    "ExecutionsLink": "arn:workflow",
+    "ApiKeySecretLink": "arn:secret",
+    "SettingsLink": "CFN-settings",
+    "DeadLettersLink": "letters",
+}
+"""What a link leads to."""
+
+
+@pytest.mark.parametrize("partition", PARTITIONS)
+@pytest.mark.parametrize("name", LINKED)
+def test_console_links_use_the_stacks_partition_and_region(name: str, partition: str) -> None:
+    region, suffix, host = PARTITIONS[partition]
+    given = {
+        "AWS_Partition": partition,
+        "AWS_Region": region,
+        "AWS_URLSuffix": suffix,
+        "Dashboard": "metrics-dashboard",
+        "RecomputeWorkflow": "arn:workflow",
+        "ApiKeySecret": "arn:secret",
+        "SettingsParameter": "CFN-settings",
+        "DeadLetterQueue.QueueName": "letters",
+    }
+    link = urlsplit(evaluated(template()["Outputs"][name]["Value"], **given))
+    assert (link.scheme, link.netloc) == ("https", host)
+    assert parse_qs(link.query)["region"] == [region]
+    assert LINKED[name] in link.geturl()
+    if name == "DeadLettersLink":
+        assert f"https://sqs.{region}.{suffix}/123456789012/letters" in unquote(link.fragment)
+
+
+def test_outputs_are_console_links_or_names_for_commands() -> None:
+    links = {name for name in template()["Outputs"] if name.endswith("Link")}
+    assert links == LINKED.keys()
+
+
+def test_template_can_be_published_to_the_serverless_application_repository() -> None:
     """By the limits of https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/\
 serverless-sam-template-publishing-applications-metadata-properties.html"""
     metadata = template()["Metadata"]["AWS::ServerlessRepo::Application"]
@@ -579,6 +642,8 @@ serverless-sam-template-publishing-applications-metadata-properties.html"""
     assert re.fullmatch(r"\d+\.\d+\.\d+", metadata["SemanticVersion"])
     assert len(metadata["Labels"]) <= 10
     assert all(re.fullmatch(r"[A-Za-z0-9+\-_:/@]{1,127}", label) for label in metadata["Labels"])
+    released = re.findall(r"^## \[(\d.*?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert released[:1] in ([], [metadata["SemanticVersion"]])
     assert (ROOT / metadata["ReadmeUrl"]).is_file()
     assert (ROOT / metadata["LicenseUrl"]).read_text().startswith(metadata["SpdxLicenseId"])
 
@@ -586,7 +651,7 @@ serverless-sam-template-publishing-applications-metadata-properties.html"""
 # --- Sweeps, and messages that come again -------------------------------------------------------------------
 
 
-def test_a_sweep_comes_every_minute_and_is_not_repeated() -> None:
+def test_sweep_is_sent_every_minute_without_retries() -> None:
     sweep = of_type("AWS::Scheduler::Schedule")["SweepSchedule"]
     assert sweep["ScheduleExpression"] == "rate(1 minute)"
     assert "State" not in sweep  # ENABLED
@@ -597,13 +662,13 @@ def test_a_sweep_comes_every_minute_and_is_not_repeated() -> None:
     assert "DeadLetterConfig" not in target
 
 
-def test_a_message_outlasts_a_weekend_of_failures_and_becomes_a_dead_letter_before_it_expires() -> None:
+def test_message_is_retried_for_a_weekend_before_it_becomes_a_dead_letter() -> None:
     queue = of_type("AWS::SQS::Queue")["UpdatesQueue"]
     seconds = queue["VisibilityTimeout"] * queue["RedrivePolicy"]["maxReceiveCount"]
     assert 2.5 * 86400 <= seconds <= queue["MessageRetentionPeriod"] / 2
 
 
-def test_an_asynchronous_invocation_that_fails_is_not_dropped() -> None:
+def test_failed_asynchronous_invocation_goes_to_the_dead_letter_queue() -> None:
     (config,) = of_type("AWS::Lambda::EventInvokeConfig").values()
     assert config["FunctionName"] == {"Ref": "TriggerRecomputeFunction"}
     assert config["DestinationConfig"]["OnFailure"]["Destination"] == {
@@ -615,7 +680,7 @@ def test_an_asynchronous_invocation_that_fails_is_not_dropped() -> None:
 # --- Logs and settings -------------------------------------------------------------------------------------
 
 
-def test_everything_logs_into_groups_of_the_stack_and_for_a_limited_time() -> None:
+def test_log_groups_belong_to_the_stack_and_expire() -> None:
     groups = of_type("AWS::Logs::LogGroup")
     for group in groups.values():
         assert group["RetentionInDays"] == {"Ref": "LogRetentionDays"}
@@ -639,32 +704,25 @@ def longest(name: str) -> str:
     if name == "CaBundle":
         begin, end = "-----BEGIN CERTIFICATE-----\r\n", "-----END CERTIFICATE-----\r\n"
         return begin + LINE * ((size - len(begin + end)) // len(LINE)) + end
-    if name == "QualityGate":
-        return "{" + '"aaaaa"' * ((size - 2) // 7) + "}"
     return "x" * size
 
 
-@pytest.mark.parametrize("name", ["CaBundle", "QualityGate"])
-def test_the_longest_json_of_a_parameter_is_what_the_template_admits(name: str) -> None:
-    given = {"ArcannaBaseUrl": "https://arcanna.example", name: longest(name)}
-    assert parameter_values(template()["Parameters"], given)[name] == longest(name)
+def test_the_longest_certificates_as_json_are_what_the_template_admits() -> None:
+    given = {"ArcannaBaseUrl": "https://arcanna.example", "CaBundle": longest("CaBundle")}
+    assert parameter_values(template()["Parameters"], given)["CaBundle"] == longest("CaBundle")
 
 
-DENSER = {"CaBundle": longest("CaBundle").replace("AAA\r", "\r\n\r"), "QualityGate": '{"aaaa"}'}
-"""With more that JSON escapes, or words that are shorter."""
-
-
-@pytest.mark.parametrize("name", ["CaBundle", "QualityGate"])
-def test_what_would_need_more_bytes_as_json_is_refused(name: str) -> None:
-    given = {"ArcannaBaseUrl": "https://arcanna.example", name: DENSER[name]}
-    with pytest.raises(ValueError, match=template()["Parameters"][name]["ConstraintDescription"]):
+def test_certificates_that_would_need_more_bytes_as_json_are_refused() -> None:
+    denser = longest("CaBundle").replace("AAA\r", "\r\n\r")  # more that JSON escapes
+    given = {"ArcannaBaseUrl": "https://arcanna.example", "CaBundle": denser}
+    with pytest.raises(ValueError, match=template()["Parameters"]["CaBundle"]["ConstraintDescription"]):
         parameter_values(template()["Parameters"], given)
 
 
 OF_GENERATED_NAMES = {
     "Ledger": "x" * (128 + len("-Ledger-") + 13),
     "ApiKeySecret": "x" * 180,
-    "RoutesParameter": "CFN-RoutesParameter-" + "x" * 13,
+    "SettingsParameter": "CFN-SettingsParameter-" + "x" * 13,
     "UpdatesQueue": "https://sqs.us-gov-west-1.amazonaws.com/123456789012/" + "x" * 80,
     "DeadLetterQueue": "https://sqs.us-gov-west-1.amazonaws.com/123456789012/" + "x" * 80,
 }
@@ -672,7 +730,7 @@ OF_GENERATED_NAMES = {
 
 
 @pytest.mark.parametrize("name", sorted(of_type("AWS::Lambda::Function")))
-def test_the_longest_parameters_fit_into_the_environment(name: str) -> None:
+def test_longest_parameters_fit_into_the_functions_environment(name: str) -> None:
     """Lambda measures the variables as JSON."""
     bounded = [p for p, how in template()["Parameters"].items() if how.keys() & {"MaxLength", "MaxValue"}]
     given = OF_GENERATED_NAMES | {parameter: longest(parameter) for parameter in bounded}
@@ -690,7 +748,7 @@ def test_the_longest_parameters_fit_into_the_environment(name: str) -> None:
     assert len(measured) <= ENVIRONMENT_BYTES
 
 
-def test_what_json_would_escape_is_admitted_only_where_it_is_counted() -> None:
+def test_escaped_characters_are_accepted_only_where_their_length_is_counted() -> None:
     """Quotes, backslashes, control characters and all beyond ASCII take more bytes than they are long."""
     variables = {
         found
@@ -698,8 +756,8 @@ def test_what_json_would_escape_is_admitted_only_where_it_is_counted() -> None:
         for found in references(function["Environment"]["Variables"])
     }
     texts = {p for p in variables & PARAMETERS.keys() if template()["Parameters"][p]["Type"] == "String"}
-    assert {"CaBundle", "QualityGate", "ApiKeySecretField"} < texts
-    for name in texts - {"CaBundle", "QualityGate"}:
+    assert {"CaBundle", "ApiKeySecretField"} < texts
+    for name in texts - {"CaBundle"}:
         pattern = template()["Parameters"][name]["AllowedPattern"]
         example = {"ArcannaBaseUrl": "https://a", "ProxyUrl": "http://a:1"}.get(name, "a")
         if name == "ApiKeySecretArn":
@@ -716,7 +774,18 @@ def test_no_secret_is_in_the_environment_of_a_function() -> None:
         assert named == {"ARCANNA_API_KEY_SECRET_ARN", "ARCANNA_API_KEY_SECRET_FIELD"}
 
 
-def test_every_parameter_is_where_people_look_for_it() -> None:
+def test_first_deployment_requires_one_of_at_most_18_parameters() -> None:
+    parameters = template()["Parameters"]
+    assert len(parameters) <= 18
+    assert [name for name, how in parameters.items() if "Default" not in how] == ["ArcannaBaseUrl"]
+
+
+@pytest.mark.parametrize("name", sorted(template()["Parameters"]))
+def test_parameter_is_described_with_an_example(name: str) -> None:
+    assert re.search(r"such as|Example: |: arm64 or x86_64", template()["Parameters"][name]["Description"])
+
+
+def test_every_parameter_is_in_one_group_of_the_console() -> None:
     groups = template()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     assert sorted(p for group in groups for p in group["Parameters"]) == sorted(template()["Parameters"])
 
@@ -727,19 +796,31 @@ RUNBOOK = runbook()
 
 
 @pytest.mark.parametrize("name", sorted(of_type("AWS::CloudWatch::Alarm")))
-def test_an_alarm_says_what_to_do_first_and_names_its_section(name: str) -> None:
-    description = of_type("AWS::CloudWatch::Alarm")[name]["AlarmDescription"]
-    found = re.fullmatch(r'.+\. First .+\. functions/RUNBOOK\.md, section "(.+)"\.', description)
+def test_alarm_description_says_what_to_do_first_and_names_its_section(name: str) -> None:
+    description = described(name)
+    found = re.fullmatch(r"[^.]+\. First .+\. functions/RUNBOOK\.md#(\S+)( - Executions: \S+)?", description)
     assert found, description
-    assert found[1] in RUNBOOK
+    assert found[1] in map(anchor_of, RUNBOOK)
+    assert len(description) <= LONGEST_ALARM_DESCRIPTION
 
 
-def test_an_alarm_tells_people() -> None:
+def described(alarm: str) -> str:
+    """What an alarm says, as CloudFormation gives it to CloudWatch."""
+    return evaluated(
+        of_type("AWS::CloudWatch::Alarm")[alarm]["AlarmDescription"], RecomputeWorkflow="arn:aws:states"
+    )
+
+
+LONGEST_ALARM_DESCRIPTION = 1024
+"""Characters that CloudWatch takes."""
+
+
+def test_every_alarm_notifies() -> None:
     for alarm in of_type("AWS::CloudWatch::Alarm").values():
         assert alarm["AlarmActions"] == [{"Ref": "NotificationTopic"}]
 
 
-def test_the_sweep_is_watched_by_the_trigger_s_invocations() -> None:
+def test_missing_sweeps_raise_an_alarm() -> None:
     alarm = of_type("AWS::CloudWatch::Alarm")["SweepAlarm"]
     assert (alarm["Namespace"], alarm["MetricName"]) == ("AWS/Lambda", "Invocations")
     assert alarm["Dimensions"] == [{"Name": "FunctionName", "Value": {"Ref": "TriggerRecomputeFunction"}}]
@@ -749,16 +830,16 @@ def test_the_sweep_is_watched_by_the_trigger_s_invocations() -> None:
     assert alarm["TreatMissingData"] == "breaching"
 
 
-def test_nothing_else_alarms_where_nothing_is_measured() -> None:
+def test_missing_data_raises_no_other_alarm() -> None:
     missing = {name: a["TreatMissingData"] for name, a in of_type("AWS::CloudWatch::Alarm").items()}
     assert {name for name, treated in missing.items() if treated != "notBreaching"} == {"SweepAlarm"}
 
 
 @pytest.mark.parametrize(("name", "longest_gap"), [("UnauthorisedAlarm", 900 + 60), ("UpdatesLateAlarm", 60)])
-def test_an_alarm_does_not_flap_between_two_measurements(name: str, longest_gap: int) -> None:
-    """Attempts that fail are as far apart as RetryMaximumSeconds and a sweep, gauges as two sweeps are."""
+def test_gauge_alarm_does_not_flap_between_measurements(name: str, longest_gap: int) -> None:
+    """Attempts that fail are as far apart as the longest backoff and a sweep, gauges as two sweeps are."""
     alarm = of_type("AWS::CloudWatch::Alarm")[name]
-    assert template()["Parameters"]["RetryMaximumSeconds"]["MaxValue"] == 900
+    assert SETTINGS["pace"]["properties"]["longest_backoff_seconds"]["maximum"] == 900
     periods = {m["MetricStat"]["Period"] for m in alarm["Metrics"] if "MetricStat" in m}
     assert alarm["DatapointsToAlarm"] == 1
     assert (alarm["EvaluationPeriods"] - 1) * min(periods) >= longest_gap - min(periods)
@@ -768,14 +849,14 @@ OF_THE_FUNCTIONS = {
     *("UpdatesReceived", "UpdatesIgnored", "UpdatesRejected", "RecomputesRequested", "RecomputesCompleted"),
     *("RecomputesFailed", "RecomputesTimedOut", "RunsTakenBack", "RunsFailed", "StatusChecks", "PollsPerRun"),
     *("TargetsDue", "OldestUpdateAge", "SlotsTaken", "FreshnessLag", "RunDuration", "QualityVerdict"),
-    *("OverallAccuracy", "OverallF1Score", "OverallPrecision", "OverallRecall", "RoutesInvalid"),
+    *("OverallAccuracy", "OverallF1Score", "OverallPrecision", "OverallRecall", "SettingsInvalid"),
     *(error.__name__ for error in RetryLater.__subclasses__()),
     ApiKeyMissing.__name__,
 }
 """Their metrics, which events/README.md documents."""
 
 
-def test_alarms_and_dashboard_show_every_metric_of_the_functions_and_no_other() -> None:
+def test_alarms_and_dashboard_show_exactly_the_functions_metrics() -> None:
     (dashboard,) = of_type("AWS::CloudWatch::Dashboard").values()
     widgets = json.loads(re.sub(r"\$\{[\w:.]+\}", "1", dashboard["DashboardBody"]["Fn::Sub"]))["widgets"]
     shown: set[str] = set()
@@ -803,12 +884,12 @@ WITHOUT_ALARM = {"A model got worse", "Uploads lead to nothing"}
 """A notification tells of the first; of the second nothing can."""
 
 
-def test_every_other_section_of_the_runbook_belongs_to_an_alarm() -> None:
-    named = " ".join(alarm["AlarmDescription"] for alarm in of_type("AWS::CloudWatch::Alarm").values())
-    assert {title for title in RUNBOOK if f'"{title}"' not in named} == WITHOUT_ALARM
+def test_every_runbook_section_has_an_alarm_or_is_listed_as_without() -> None:
+    named = [re.findall(r"#([a-z-]+)", described(alarm))[0] for alarm in of_type("AWS::CloudWatch::Alarm")]
+    assert {title for title in RUNBOOK if anchor_of(title) not in named} == WITHOUT_ALARM
 
 
 @pytest.mark.parametrize("title", sorted(set(RUNBOOK) - WITHOUT_ALARM))
-def test_a_section_says_what_it_means_where_to_look_and_when_it_is_mended(title: str) -> None:
+def test_runbook_section_says_meaning_first_look_and_remedy_check(title: str) -> None:
     parts = re.findall(r"\*\*(Meaning|First\s+look|Mended)\b", section(title))
     assert [part.split()[0] for part in parts] == ["Meaning", "First", "Mended"]

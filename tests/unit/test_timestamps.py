@@ -8,7 +8,7 @@ from arcanna_metrics.times import from_iso, to_iso
 from tests.unit.strategies import LAST, milliseconds
 
 
-def test_a_time_is_written_with_milliseconds_in_utc() -> None:
+def test_time_is_written_with_milliseconds_in_utc() -> None:
     assert to_iso(1700000000.5) == "2023-11-14T22:13:20.500Z"
     assert to_iso(1700000000) == "2023-11-14T22:13:20.000Z"
 
@@ -23,22 +23,22 @@ def test_a_time_is_written_with_milliseconds_in_utc() -> None:
         ("2023-11-14T22:13:20", 1700000000),
     ],
 )
-def test_a_time_is_read_with_and_without_fraction_and_offset(text: str, seconds: float) -> None:
+def test_time_is_read_with_and_without_fraction_and_offset(text: str, seconds: float) -> None:
     assert from_iso(text) == seconds
 
 
 @given(milliseconds)
-def test_whole_milliseconds_come_back_exactly(moment: int) -> None:
+def test_whole_milliseconds_survive_a_round_trip(moment: int) -> None:
     assert from_iso(to_iso(moment / 1000)) == moment / 1000
 
 
 @given(milliseconds, milliseconds)
-def test_written_times_have_the_order_of_the_times(a: int, b: int) -> None:
+def test_written_times_sort_like_the_times(a: int, b: int) -> None:
     assert (to_iso(a / 1000) < to_iso(b / 1000)) == (a < b)
 
 
 @given(st.text() | st.datetimes(timezones=st.timezones()).map(str))
-def test_any_text_is_a_time_that_can_be_written_or_a_value_error(text: str) -> None:
+def test_any_text_is_a_writable_time_or_a_value_error(text: str) -> None:
     try:
         seconds = from_iso(text)
     except ValueError:
@@ -47,6 +47,6 @@ def test_any_text_is_a_time_that_can_be_written_or_a_value_error(text: str) -> N
 
 
 @pytest.mark.parametrize("text", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "", "yesterday"])
-def test_what_is_no_time_between_the_years_1_and_9999_is_a_value_error(text: str) -> None:
+def test_time_outside_the_years_1_to_9999_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"isoformat|before the year 1 or after 9999"):
         from_iso(text)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.connect import arcanna
-from arcanna_metrics.settings import Environment
 from tests.support.certificates import Authority
 from tests.support.doubles import Logs
 
@@ -32,12 +32,12 @@ def wrapped(der: bytes) -> str:
     return f"-----BEGIN CERTIFICATE-----\n{base64.b64encode(der).decode()}\n-----END CERTIFICATE-----\n"
 
 
-def test_without_a_bundle_the_public_cas_are_trusted_and_no_others() -> None:
+def test_only_public_cas_are_trusted_without_a_bundle() -> None:
     assert trusted("") == set()
     assert len(tls.context(Environment({})).get_ca_certs()) > 50
 
 
-def test_the_folder_of_public_cas_is_used_where_the_build_made_one(
+def test_folder_of_public_cas_is_used_if_the_build_made_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / tls.HASHED).mkdir()
@@ -47,7 +47,7 @@ def test_the_folder_of_public_cas_is_used_where_the_build_made_one(
     assert (made.verify_mode, made.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
-def test_a_bundle_is_trusted_besides_the_public_cas() -> None:
+def test_ca_bundle_is_trusted_in_addition_to_public_cas() -> None:
     public = len(tls.context(Environment({})).get_ca_certs())
     assert trusted(CA + OTHER_CA) == {"One CA", "Another CA"}
     assert len(tls.context(Environment({tls.CA_BUNDLE: CA + OTHER_CA})).get_ca_certs()) == public + 2
@@ -55,7 +55,7 @@ def test_a_bundle_is_trusted_besides_the_public_cas() -> None:
 
 @few
 @given(st.lists(st.sampled_from([" ", "\n", "\r\n", "\t", "\\n", "\\r\\n", ""]), min_size=1))
-def test_whatever_became_of_the_line_ends_the_certificate_is_read(ends: list[str]) -> None:
+def test_certificate_is_read_with_any_line_ends(ends: list[str]) -> None:
     lines = CA.split("\n")
     assert trusted("".join(line + ends[n % len(ends)] for n, line in enumerate(lines))) == {"One CA"}
 
@@ -77,7 +77,7 @@ def test_whatever_became_of_the_line_ends_the_certificate_is_read(ends: list[str
         (wrapped(b"secret"), "certificate 1 is not valid"),
     ],
 )
-def test_what_is_not_a_list_of_certificates_is_refused_and_not_quoted(bundle: str, says: str) -> None:
+def test_invalid_bundle_is_refused_and_not_quoted(bundle: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^ARCANNA_CA_BUNDLE .*must be empty or") as raised:
         tls.context(Environment({tls.CA_BUNDLE: bundle}))
     assert says in str(raised.value)
@@ -86,14 +86,14 @@ def test_what_is_not_a_list_of_certificates_is_refused_and_not_quoted(bundle: st
 
 @pytest.fixture
 def ca_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the layer's build puts the file; there is none yet."""
+    """The path of the layer's CA file, which does not exist yet."""
     path = tmp_path / "ca.pem"
     monkeypatch.setattr(tls, "CA_FILE", path)
     return path
 
 
 @pytest.mark.parametrize("text", ["", "\n", f"issuer: One CA\n{CA}\n\n{OTHER_CA}"])
-def test_a_file_of_the_layer_is_trusted_besides_the_bundle(ca_file: Path, text: str) -> None:
+def test_ca_file_of_the_layer_is_trusted_in_addition_to_the_bundle(ca_file: Path, text: str) -> None:
     ca_file.write_text(text)
     third = Authority("Third CA").pem
     public = len(tls.context(Environment({})).get_ca_certs()) - text.count("BEGIN")
@@ -111,7 +111,7 @@ def test_a_file_of_the_layer_is_trusted_besides_the_bundle(ca_file: Path, text: 
         (CA[:200].encode(), "cut off"),
     ],
 )
-def test_what_is_wrong_in_the_file_is_named_with_it(ca_file: Path, content: bytes, says: str) -> None:
+def test_error_in_the_ca_file_names_the_file(ca_file: Path, content: bytes, says: str) -> None:
     ca_file.write_bytes(content)
     with pytest.raises(
         ConfigurationError, match=f"^layers/arcanna_metrics/ca.pem must be .*{says}"
@@ -130,7 +130,7 @@ def test_expired_ca_is_logged_and_its_successor_is_trusted(logs: Logs) -> None:
 
 @few
 @given(st.text() | st.binary().map(wrapped) | st.text().map(lambda text: CA + text))
-def test_a_bundle_is_read_or_a_wrong_setting(bundle: str) -> None:
+def test_any_bundle_is_read_or_a_configuration_error(bundle: str) -> None:
     try:
         context = tls.context(Environment({tls.CA_BUNDLE: bundle}))
     except ConfigurationError:
@@ -140,7 +140,7 @@ def test_a_bundle_is_read_or_a_wrong_setting(bundle: str) -> None:
 
 @pytest.mark.parametrize("bundle", ["", CA])
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
-def test_nothing_switches_the_verification_off_or_changes_whom_is_trusted(
+def test_environment_cannot_disable_or_change_verification(
     monkeypatch: pytest.MonkeyPatch, name: str, bundle: str
 ) -> None:
     before = tls.context(Environment({tls.CA_BUNDLE: bundle})).get_ca_certs()
@@ -155,9 +155,7 @@ def _assert_verifying(context: ssl.SSLContext) -> None:
 
 
 @pytest.mark.parametrize("variables", [{}, {tls.CA_BUNDLE: CA}, {"HTTPS_PROXY": "http://proxy:3128"}])
-def test_one_context_is_made_for_everything(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
-) -> None:
+def test_one_tls_context_is_shared(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
     made = []
     make = ssl.create_default_context
 

@@ -95,13 +95,13 @@ def test_request_by_hand_is_needed_as_of_now() -> None:
     assert recorded(update(by_hand=True)).due_at == NOW
 
 
-def test_latest_of_several_updates_decides_what_is_needed_and_the_first_since_when() -> None:
+def test_latest_update_sets_the_need_and_the_first_sets_the_waiting_time() -> None:
     entry = recorded(update(NOW + 9, "b"), update(NOW, "a"), update(NOW + 5, "c", cause="event"))
     assert (entry.needed_as_of, entry.waiting_since, entry.updates) == (NOW + 9 + LAG, NOW, 3)
     assert (entry.cause, entry.last_at) == ("upload", NOW + 9)
 
 
-def test_update_that_is_covered_or_known_changes_nothing() -> None:
+def test_covered_or_known_update_changes_nothing() -> None:
     fresh = replace(CLEAN, fresh_as_of=NOW + LAG)
     assert recorded(update(), entry=fresh) is fresh
     failed = replace(CLEAN, failed_as_of=NOW + LAG)
@@ -110,7 +110,7 @@ def test_update_that_is_covered_or_known_changes_nothing() -> None:
     assert recorded(update(), update(NOW - 1), entry=known) is known
 
 
-def test_never_is_not_a_time_before_all_others() -> None:
+def test_missing_watermark_is_not_the_earliest_time() -> None:
     assert recorded(update(0.0), entry=CLEAN).dirty
     assert recorded(update(-1e9), entry=CLEAN).dirty
 
@@ -121,13 +121,13 @@ def test_only_a_few_objects_are_remembered() -> None:
     assert entry.updates == 20
 
 
-def test_request_by_hand_ends_our_backoff_but_not_what_the_platform_asked_for() -> None:
+def test_request_by_hand_clears_backoff_but_not_retry_after() -> None:
     waiting = replace(DIRTY, retry_at=NOW + 90, not_before=NOW + 50, attempts=3)
     hurried = recorded(update(by_hand=True), entry=waiting)
     assert (hurried.retry_at, hurried.not_before, hurried.due_at) == (None, NOW + 50, NOW + 50)
 
 
-def test_request_by_hand_for_what_waits_already_hurries_it_too() -> None:
+def test_request_by_hand_hurries_what_already_waits() -> None:
     waiting = settled(replace(recorded(update(NOW)), retry_at=NOW + 90), PACE)
     assert recorded(update(NOW + 1, by_hand=True), entry=waiting).due_at == NOW + LAG
 
@@ -138,27 +138,29 @@ def test_share_of_a_threshold_waits_in_the_batch() -> None:
     assert (entry.needed_as_of, entry.due_at, entry.updates) == (None, NOW + 900, 1)
 
 
-def test_same_share_counts_once_however_often_it_is_delivered() -> None:
+def test_share_delivered_twice_counts_once() -> None:
     share = update(NOW, "a", share=300_000, max_wait=900.0)
     entry = recorded(share, share)
+
     assert len(entry.batch) == 1
     assert recorded(share, entry=entry) is entry
 
 
-def test_shares_that_reach_the_whole_are_due_when_visible() -> None:
+def test_full_batch_is_due_when_visible() -> None:
     shares = [update(NOW + n, str(n), share=300_000, max_wait=900.0) for n in range(4)]
     assert recorded(*shares[:3]).due_at == NOW + 900
     assert recorded(*shares).due_at == NOW + 3 + LAG
 
 
-def test_share_beyond_the_bound_of_a_batch_is_simply_needed() -> None:
+def test_share_beyond_the_bound_of_a_batch_is_needed_at_once() -> None:
     shares = [update(NOW + n / 1000, str(n), share=1, max_wait=900.0) for n in range(MOST_ELEMENTS + 1)]
     entry = recorded(*shares)
+
     assert len(entry.batch) == MOST_ELEMENTS
     assert entry.needed_as_of == shares[-1].happened_at + LAG
 
 
-def test_wish_waits_unless_a_run_has_met_or_answered_it() -> None:
+def test_wish_waits_unless_a_run_has_satisfied_or_answered_it() -> None:
     wish = update(older_than=100.0, cause="schedule")
     entry = recorded(wish)
     assert (entry.wanted_as_of, entry.wanted_at, entry.due_at) == (NOW - 100, NOW, NOW)
@@ -211,16 +213,17 @@ def test_order_and_number_of_deliveries_do_not_matter(entry: Entry, news: list[U
 # --- The run that holds the target -----------------------------------------------------------------------
 
 
-def test_claim_moves_nothing_that_waits() -> None:
+def test_claim_leaves_waiting_updates_in_place() -> None:
     entry = claim(DIRTY, "run-1", NOW)
     assert (entry.needed_as_of, entry.updates, entry.batch) == (DIRTY.needed_as_of, 1, ())
     assert (entry.run_id, entry.requested_at, entry.held) == ("run-1", NOW, False)
     assert entry.due_at == NOW + CLAIM_LIFETIME
 
 
-def test_hold_is_for_the_claim_and_number_of_the_entry_only() -> None:
+def test_hold_succeeds_only_for_the_entrys_run_and_number() -> None:
     claimed = claim(DIRTY, "run-1", NOW)
     held = hold(claimed, "run-1", 0, NOW)
+
     assert held is not None
     assert (held.held, held.due_at) == (True, NOW + CHECK_UP_INTERVAL)
     assert hold(held, "run-1", 0, NOW) == held
@@ -229,7 +232,7 @@ def test_hold_is_for_the_claim_and_number_of_the_entry_only() -> None:
     assert hold(DIRTY, "run-1", 0, NOW) is None
 
 
-def test_hold_that_comes_after_the_report_of_its_executions_end_leaves_the_check_up_due() -> None:
+def test_hold_after_the_report_of_an_end_leaves_the_check_up_due() -> None:
     reported = report(claim(DIRTY, "run-1", NOW), "run-1", NOW)
     assert reported is not None
     held = hold(reported, "run-1", 0, NOW + 1)
@@ -237,7 +240,7 @@ def test_hold_that_comes_after_the_report_of_its_executions_end_leaves_the_check
     assert (held.held, held.due_at) == (True, reported.due_at)
 
 
-def test_claim_that_is_given_back_is_due_as_it_was_or_later() -> None:
+def test_claim_given_back_is_due_as_before_or_later() -> None:
     claimed = claim(DIRTY, "run-1", NOW)
     assert give_back(claimed, "run-1", PACE, None) == DIRTY
     after = give_back(claimed, "run-1", PACE, LATER)
@@ -245,24 +248,24 @@ def test_claim_that_is_given_back_is_due_as_it_was_or_later() -> None:
     assert (after.run_id, after.attempts, after.due_at) == (None, 1, LATER.retry_at)
 
 
-def test_claim_that_is_held_or_anothers_is_not_given_back() -> None:
+def test_held_or_foreign_claim_is_not_given_back() -> None:
     assert give_back(HELD, "run-1", PACE, LATER) is None
     assert give_back(claim(DIRTY, "run-2", NOW), "run-1", PACE, LATER) is None
 
 
-def test_wish_of_the_platform_is_kept_until_the_latest_time_that_it_asked_for() -> None:
+def test_latest_retry_after_is_kept() -> None:
     once = postpone(DIRTY, PACE, Postponement(NOW + 5, NOW + 90))
     again = postpone(once, PACE, Postponement(NOW + 7, NOW + 60))
     assert (again.attempts, again.not_before, again.due_at) == (2, NOW + 90, NOW + 90)
 
 
-def test_run_that_is_taken_back_leaves_what_waits() -> None:
+def test_run_taken_back_leaves_waiting_updates() -> None:
     after = take_back(HELD, PACE, LATER)
     assert (after.run_id, after.held, after.resumed) == (None, False, 0)
     assert (after.needed_as_of, after.attempts, after.due_at) == (HELD.needed_as_of, 1, LATER.retry_at)
 
 
-def test_wish_that_is_met_is_cleared_unless_it_was_raised_since() -> None:
+def test_satisfied_wish_is_cleared_unless_it_was_raised_since() -> None:
     claimed = claim(recorded(update(older_than=100.0)), "run-1", NOW)
     met = satisfied(claimed, "run-1", NOW - 100, PACE)
     assert met is not None
@@ -273,7 +276,7 @@ def test_wish_that_is_met_is_cleared_unless_it_was_raised_since() -> None:
     assert satisfied(HELD, "run-1", NOW, PACE) is None
 
 
-def test_report_and_resumption_only_say_who_looks_and_when() -> None:
+def test_report_and_resumption_change_only_number_and_due_time() -> None:
     assert report(HELD, "run-1", NOW) == replace(HELD, due_at=NOW + SETTLES)
     assert report(HELD, "run-2", NOW) is None
     assert resume(HELD, 1, NOW + 9) == replace(HELD, resumed=1, due_at=NOW + 9)
@@ -290,14 +293,14 @@ def test_completed_run_makes_fresh_as_of_when_it_was_requested() -> None:
 
 
 @pytest.mark.parametrize("outcome", ["failed", "timed_out"])
-def test_failed_run_answers_what_it_was_for(outcome: str) -> None:
+def test_failed_run_answers_the_updates_it_was_for(outcome: str) -> None:
     after = released(result=a_result(outcome))
     assert (after.fresh_as_of, after.failed_as_of, after.dirty) == (None, NOW, False)
     assert after.last_failure is not None
     assert after.last_failure["reason"] == "NeverStarted"
 
 
-def test_run_that_could_not_be_checked_is_one_more_attempt() -> None:
+def test_unchecked_run_counts_as_an_attempt() -> None:
     after = released(result=a_result("not_checked"))
     assert (after.fresh_as_of, after.failed_as_of) == (None, None)
     assert (after.needed_as_of, after.attempts, after.due_at) == (HELD.needed_as_of, 1, LATER.retry_at)
@@ -311,7 +314,7 @@ def test_update_during_a_run_starts_exactly_one_more_run() -> None:
     assert not again.dirty
 
 
-def test_update_that_was_not_visible_at_the_request_waits_from_the_request_on() -> None:
+def test_update_not_visible_at_the_request_waits_from_the_request_on() -> None:
     entry = recorded(update(NOW + 900, "b"), entry=HELD)
     assert released(entry).waiting_since == NOW
 
@@ -325,7 +328,7 @@ def test_updates_during_a_run_share_one_more_run_that_covers_the_last(outcome: s
     assert not released(again, a_run(NOW + 900 + LAG)).dirty
 
 
-def test_updates_that_never_cease_after_a_run_wait_no_longer_than_for_the_last_during_it() -> None:
+def test_endless_updates_after_a_run_do_not_postpone_those_during_it() -> None:
     after = released(recorded(update(NOW + 900, "b"), entry=HELD))
     assert recorded(update(NOW + 901, "c"), update(NOW + 990, "d"), entry=after).due_at == NOW + 900 + LAG
 
@@ -336,12 +339,12 @@ def test_request_by_hand_after_a_run_does_not_wait_for_what_came_during_it() -> 
     assert (hurried.due_at or inf) <= NOW + 910
 
 
-def test_run_without_updates_holds_no_later_one_back() -> None:
+def test_run_without_updates_does_not_delay_a_later_one() -> None:
     assert (released().retry_at, released().not_before) == (None, None)
 
 
 @pytest.mark.parametrize("outcome", ["completed", "failed"])
-def test_no_watermark_moves_where_another_model_became_active(outcome: str) -> None:
+def test_no_watermark_moves_if_another_model_became_active(outcome: str) -> None:
     spaced = replace(PACE, spacing=300.0)
     entry = replace(HELD, target=ACTIVE_TARGET)
     after = release(entry, a_run(), 0, a_result(outcome, active_changed=True), spaced, LATER)
@@ -358,7 +361,7 @@ def test_no_watermark_moves_where_another_model_became_active(outcome: str) -> N
     "result",
     [a_result("not_checked"), a_result(active_changed=True), a_result("failed", active_changed=True)],
 )
-def test_updates_that_a_run_did_not_cover_are_shown_and_counted_as_before(result: Any) -> None:
+def test_uncovered_updates_are_counted_as_before(result: Any) -> None:
     after = released(result=result)
     assert (after.waiting_since, after.updates, after.examples) == (
         HELD.waiting_since,
@@ -381,6 +384,7 @@ def test_release_of_another_run_or_number_is_refused() -> None:
 def test_batch_keeps_only_what_the_run_did_not_cover() -> None:
     batch = tuple(Element(name, NOW + n, 400_000, NOW + 900) for n, name in ((-5, "a"), (0, "b"), (5, "c")))
     after = released(replace(HELD, batch=batch))
+
     assert [element.identity for element in after.batch] == ["c"]
     assert after.due_at == NOW + 900
 
@@ -397,16 +401,17 @@ def test_quality_reference_bears_the_models_id() -> None:
     assert released(kept).quality_reference == after.quality_reference
 
 
-def test_name_learns_the_id_of_its_job() -> None:
+def test_entry_of_a_name_learns_the_jobs_id() -> None:
     assert released(run=a_run(platform_job_id="1234")).name_of == "1234"
 
 
 # --- Jobs by name ----------------------------------------------------------------------------------------
 
 
-def test_what_arrived_by_name_is_recorded_for_the_job_once() -> None:
+def test_updates_by_name_are_recorded_for_the_job_once() -> None:
     mailbox = recorded(update(NOW, "a"), update(NOW, "b", share=1, max_wait=9.0), update(older_than=10.0))
     job = receive(CLEAN, mailbox, PACE)
+
     assert (job.needed_as_of, job.wanted_as_of, job.batch) == (
         mailbox.needed_as_of,
         mailbox.wanted_as_of,
@@ -418,15 +423,16 @@ def test_what_arrived_by_name_is_recorded_for_the_job_once() -> None:
     assert emptied(mailbox, PACE).due_at is None
 
 
-def test_what_finds_no_room_in_the_jobs_batch_is_simply_needed() -> None:
+def test_share_by_name_beyond_the_jobs_batch_is_needed_at_once() -> None:
     full = tuple(Element(f"a{n}", NOW, 1, NOW + 9) for n in range(MOST_ELEMENTS))
     more = tuple(Element(f"b{n}", NOW + n, 1, NOW + 9) for n in range(3))
     job = receive(replace(CLEAN, batch=full), replace(CLEAN, batch=more), PACE)
+
     assert len(job.batch) == MOST_ELEMENTS
     assert job.needed_as_of == NOW + 2
 
 
-def test_what_the_job_has_covered_does_not_wait_again_because_it_came_by_name() -> None:
+def test_update_by_name_that_the_job_has_covered_does_not_wait_again() -> None:
     fresh = replace(CLEAN, fresh_as_of=NOW + LAG)
     assert receive(fresh, recorded(update(NOW, "a")), PACE) is fresh
 
@@ -469,7 +475,7 @@ STEPS = [
 
 
 @given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 200)), max_size=30))
-def test_entry_is_due_while_it_is_dirty_or_held_whatever_happens(steps: list[tuple[str, int]]) -> None:
+def test_entry_is_due_while_dirty_or_held_whatever_happens(steps: list[tuple[str, int]]) -> None:
     entry, now = CLEAN, NOW
     for step, seconds in steps:
         now += seconds

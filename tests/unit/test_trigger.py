@@ -1,4 +1,4 @@
-"""Record what has happened, then look at what is due: batches of messages, events by hand, the workflow."""
+"""The trigger records updates, then looks at what is due: message batches, direct events, the workflow."""
 
 import json
 from dataclasses import replace
@@ -7,32 +7,20 @@ from typing import Any, cast
 import pytest
 
 from arcanna_metrics.errors import AwsUnavailable, BadInput
-from arcanna_metrics.intake import routes
-from arcanna_metrics.intake.queues import Queues
+from arcanna_metrics.intake.routes import Routes
 from arcanna_metrics.observability import metrics
 from arcanna_metrics.protocol.entry import Entry
-from arcanna_metrics.protocol.ledger import Ledger, to_item
-from arcanna_metrics.protocol.reconcile import RESERVE, Reconciler
-from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, SETTLES, claim, hold, resume
+from arcanna_metrics.protocol.ledger import to_item
+from arcanna_metrics.protocol.reconcile import RESERVE
+from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, SETTLES, claim, resume
 from arcanna_metrics.runs.run import Run
 from arcanna_metrics.settings import JobSettings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
-from arcanna_metrics.trigger import FAN_OUT, NAP, Trigger
-from tests.support.doubles import ACTIVE_TARGET, PACE, TARGET, Clock, Logs, Stack
+from arcanna_metrics.trigger import NAP
+from tests.support.doubles import ACTIVE_TARGET, PACE, TARGET, Clock, Logs
+from tests.unit.scene import LONG, Scene
 
-LONG = 100.0
-ROUTES = json.dumps(
-    {
-        "routes": [
-            {
-                "keys": ["data/{job_id}/{model_id}/*"],
-                "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}],
-            },
-            {"keys": ["data/{job_id}/*"], "targets": [{"job_id": "{job_id}"}]},
-        ]
-    }
-)
 RUN: Any = {
     "run_id": "run-1",
     "target": {"job_id": TARGET.job_id, "model_id": TARGET.model_id},
@@ -49,72 +37,24 @@ COMPLETED: Any = {
 }
 
 
-class Scene:
-    """A trigger whose looks are noted, and what is around it."""
+class Looks:
+    """Stands in for the reconciler's look: notes the targets that it was given, and fails if told to."""
 
-    def __init__(self, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.stack = stack
-        self.clock = Clock()
-        self.looks: list[list[Target]] = []
-        self.slept: list[float] = []
-        self.routes = routes.parse(ROUTES)
-        self.ledger = Ledger(stack.dynamodb, stack.ledger_table, self.clock)
-        self.look_fails: Exception | None = None
-        monkeypatch.setattr(Reconciler, "look", self._look)
-        self.trigger = Trigger(
-            self.ledger,
-            Reconciler.__new__(Reconciler),
-            Queues(stack.sqs, stack.updates_url, stack.dead_letter_url),
-            lambda: self.routes,
-            lambda job_id: JobSettings(PACE, {}),
-            43200.0,
-            self.clock,
-            self._sleep,
-            draw=lambda: 0.5,
-        )
+    def __init__(self) -> None:
+        self.targets: list[list[Target]] = []
+        self.fails: Exception | None = None
 
-    def _look(self, remaining: Any, recorded: Any) -> None:
-        self.looks.append(list(recorded))
-        if self.look_fails:
-            raise self.look_fails
-
-    def _sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.clock.now += seconds
-
-    def deliver(self, *bodies: Any, age: float = 40.0, remaining: float = LONG) -> list[str]:
-        """Delivers messages that were sent so long ago; returns the numbers of those that come again."""
-        records = [
-            {
-                "messageId": str(number),
-                "body": body if isinstance(body, str) else json.dumps(body),
-                "attributes": {"SentTimestamp": str(int((self.clock.now - age) * 1000))},
-            }
-            for number, body in enumerate(bodies)
-        ]
-        return self.trigger.handle_batch(records, lambda: remaining)
-
-    def upload(self, key: str, at: float | None = None) -> dict[str, Any]:
-        """What EventBridge says of a new object."""
-        return {
-            "source": "aws.s3",
-            "detail-type": "Object Created",
-            "time": to_iso(self.clock.now - 40 if at is None else at),
-            "detail": {"bucket": {"name": "bucket"}, "object": {"key": key, "size": 9}},
-        }
-
-    def entry(self, target: Target = TARGET) -> Entry:
-        return self.ledger.read(target)
-
-    def holding(self, target: Target = TARGET) -> None:
-        """The run run-1 holds the target."""
-        self.ledger.apply(target, lambda entry: claim(entry, "run-1", self.clock.now))
-        self.ledger.apply(target, lambda entry: hold(entry, "run-1", 0, self.clock.now))
+    def __call__(self, remaining: Any, recorded: Any) -> None:
+        self.targets.append(list(recorded))
+        if self.fails:
+            raise self.fails
 
 
-@pytest.fixture
-def scene(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    return Scene(stack, monkeypatch)
+@pytest.fixture(autouse=True)
+def looks(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Looks:
+    looks = Looks()
+    monkeypatch.setattr(scene.reconciler, "look", looks)
+    return looks
 
 
 REQUEST = {"job_id": TARGET.job_id, "model_id": TARGET.model_id}
@@ -123,15 +63,15 @@ REQUEST = {"job_id": TARGET.job_id, "model_id": TARGET.model_id}
 # --- Recording -------------------------------------------------------------------------------------------
 
 
-def test_upload_is_recorded_and_looked_at(scene: Scene) -> None:
+def test_upload_is_recorded_and_its_target_looked_at(scene: Scene, looks: Looks) -> None:
     assert scene.deliver(scene.upload("data/1234/m/a.csv")) == []
     entry = scene.entry(Target("1234", "m"))
     assert entry.needed_as_of == scene.clock.now - 40 + PACE.visibility_lag
     assert [example.key for example in entry.examples] == ["data/1234/m/a.csv"]
-    assert scene.looks == [[Target("1234", "m")]]
+    assert looks.targets == [[Target("1234", "m")]]
 
 
-def test_batch_is_one_write_for_each_target(scene: Scene) -> None:
+def test_batch_is_written_once_per_target(scene: Scene) -> None:
     uploads = [scene.upload(f"data/1234/m{n % 2}/{n}.csv", scene.clock.now - 60 + n) for n in range(20)]
     scene.deliver(*uploads)
     for model in ("m0", "m1"):
@@ -153,9 +93,7 @@ def test_request_by_hand_is_needed_as_of_when_it_was_sent(scene: Scene) -> None:
 @pytest.mark.parametrize(
     "body", ["garbage", {"job_id": ""}, {"job_id": "1", "waker": True}, {"nothing": "known"}]
 )
-def test_message_that_cannot_be_understood_is_a_dead_letter_with_its_reason_as_it_came(
-    scene: Scene, body: Any
-) -> None:
+def test_unusable_message_becomes_a_dead_letter_with_its_reason(scene: Scene, body: Any) -> None:
     assert scene.deliver(body) == []
     ((letter, reason, detail),) = scene.stack.dead_letters()
     assert letter == (body if isinstance(body, str) else json.dumps(body))
@@ -163,21 +101,21 @@ def test_message_that_cannot_be_understood_is_a_dead_letter_with_its_reason_as_i
     assert detail
 
 
-def test_bad_message_holds_up_no_other(scene: Scene) -> None:
+def test_bad_message_does_not_block_others(scene: Scene) -> None:
     assert scene.deliver("garbage", REQUEST, "garbage") == []
     assert scene.entry().dirty
     assert len(scene.stack.dead_letters()) == 2
 
 
-def test_object_without_a_route_is_counted_and_done_with(scene: Scene, logs: Logs) -> None:
+def test_object_without_a_route_is_counted_and_acknowledged(scene: Scene, looks: Looks, logs: Logs) -> None:
     metrics.clear_metrics()
     assert scene.deliver(scene.upload("elsewhere/a.csv")) == []
-    assert scene.looks == []
+    assert looks.targets == []
     assert metrics.metric_set["UpdatesIgnored"]["Value"] == [1.0]
     assert logs.lines[-1]["key"] == "elsewhere/a.csv"
 
 
-def test_message_comes_again_where_it_could_not_be_recorded_and_only_that_one(
+def test_only_messages_that_could_not_be_recorded_return(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply = scene.ledger.apply
@@ -192,7 +130,7 @@ def test_message_comes_again_where_it_could_not_be_recorded_and_only_that_one(
     assert scene.entry(Target("9", None)).dirty
 
 
-def test_all_messages_come_again_where_the_ledger_cannot_be_read(
+def test_all_messages_come_again_if_the_ledger_cannot_be_read(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(targets: list[Target]) -> dict[Target, Entry]:
@@ -202,7 +140,7 @@ def test_all_messages_come_again_where_the_ledger_cannot_be_read(
     assert scene.deliver({"job_id": "9"}, REQUEST) == ["0", "1"]
 
 
-def test_entry_that_changes_between_its_reading_and_its_writing_is_read_again(
+def test_entry_changed_between_read_and_write_is_read_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read_all = scene.ledger.read_all
@@ -219,42 +157,42 @@ def test_entry_that_changes_between_its_reading_and_its_writing_is_read_again(
     assert scene.entry(TARGET).fresh_as_of == 1.0
 
 
-def test_bug_that_one_message_meets_holds_up_no_other(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bug_in_one_message_does_not_block_others(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     def buggy(created: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(type(scene.routes), "updates", lambda self, created: buggy(created))
+    monkeypatch.setattr(Routes, "updates", lambda self, created: buggy(created))
     assert scene.deliver(scene.upload("data/1/a.csv"), REQUEST) == ["0"]
     assert scene.entry().dirty
 
 
-def test_messages_come_again_where_no_time_is_left(scene: Scene) -> None:
+def test_messages_return_if_no_time_is_left(scene: Scene) -> None:
     assert scene.deliver(REQUEST, remaining=RESERVE - 1) == ["0"]
     assert not scene.entry().dirty
 
 
-def test_dead_letter_that_cannot_be_sent_stays_in_the_queue(scene: Scene) -> None:
+def test_message_stays_in_the_queue_if_its_dead_letter_cannot_be_sent(scene: Scene) -> None:
     scene.stack.sqs.delete_queue(QueueUrl=scene.stack.dead_letter_url)
     assert scene.deliver("garbage", REQUEST) == ["0"]
     assert scene.entry().dirty
 
 
-def test_look_that_fails_brings_no_message_back(scene: Scene) -> None:
-    scene.look_fails = AwsUnavailable("throttled")
+def test_failed_look_returns_no_message_to_the_queue(scene: Scene, looks: Looks) -> None:
+    looks.fails = AwsUnavailable("throttled")
     assert scene.deliver(REQUEST) == []
     assert scene.entry().dirty
 
 
-def test_what_is_due_within_moments_is_waited_for(scene: Scene) -> None:
+def test_target_due_within_moments_is_waited_for(scene: Scene) -> None:
     at = scene.clock.now - PACE.visibility_lag + NAP / 2
     scene.deliver(scene.upload("data/1234/m/a.csv", at), age=0.0)
     assert scene.slept == [pytest.approx(NAP / 2)]
 
 
-def test_what_is_due_later_is_left_to_a_sweep(scene: Scene) -> None:
+def test_target_due_later_is_left_to_the_sweep(scene: Scene, looks: Looks) -> None:
     scene.deliver(scene.upload("data/1234/m/a.csv", scene.clock.now), age=0.0)
     assert scene.slept == []
-    assert scene.looks == [[]]
+    assert looks.targets == [[]]
 
 
 # --- Schedules -------------------------------------------------------------------------------------------
@@ -264,80 +202,99 @@ def test_schedule_wishes_for_every_job_that_the_ledger_knows(scene: Scene) -> No
     scene.stack.put(Entry(TARGET, fresh_as_of=1.0))
     scene.deliver({"models": "all", "older_than_seconds": 3600})
     entry = scene.entry(ACTIVE_TARGET)
+
     assert entry.wanted_at == scene.clock.now - 40
     assert entry.wanted_as_of == scene.clock.now - 40 - 3600
     assert entry.cause == "schedule"
 
 
-def test_large_schedule_asks_by_a_public_request_for_each_target(scene: Scene) -> None:
-    for number in range(FAN_OUT + 1):
+def test_large_schedule_sends_one_request_per_target(
+    scene: Scene, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("arcanna_metrics.trigger.FAN_OUT", 3)
+    for number in range(4):
         scene.stack.put(Entry(Target(str(number), None), fresh_as_of=1.0))
     scene.deliver({"models": "all", "older_than_seconds": 3600})
     requests = scene.stack.waiting()
-    assert len(requests) == FAN_OUT + 1
-    assert scene.looks == []
+    assert len(requests) == 4
+    assert looks.targets == []
     scene.deliver(*requests)
     assert scene.entry(Target("0", None)).wanted_as_of == scene.clock.now - 40 - 3600
 
 
-def test_schedule_without_an_age_needs_every_target_as_of_now(scene: Scene) -> None:
+def test_schedule_with_an_age_of_zero_needs_every_target_as_of_now(scene: Scene) -> None:
     scene.stack.put(Entry(TARGET, fresh_as_of=1.0))
-    scene.deliver({"models": "all"})
+    scene.deliver({"models": "all", "older_than_seconds": 0})
     assert scene.entry(ACTIVE_TARGET).needed_as_of == scene.clock.now - 40
+
+
+def test_schedule_without_an_age_asks_by_what_the_settings_of_each_job_call_stale(scene: Scene) -> None:
+    scene.pace = replace(PACE, stale_after=600)
+    scene.jobs = {"7": JobSettings(replace(PACE, stale_after=60), {})}
+    for job_id in ("7", "8"):
+        scene.stack.put(Entry(Target(job_id, "m"), fresh_as_of=1.0))
+    scene.deliver({"models": "all"})
+    for job_id, stale_after in (("7", 60), ("8", 600)):
+        assert scene.entry(Target(job_id, None)).wanted_as_of == scene.clock.now - 40 - stale_after
 
 
 # --- Sweeps and reports ----------------------------------------------------------------------------------
 
 
-def test_sweep_that_finds_nothing_says_nothing(scene: Scene, logs: Logs) -> None:
+def test_sweep_that_finds_nothing_logs_and_emits_nothing(scene: Scene, looks: Looks, logs: Logs) -> None:
     metrics.clear_metrics()
     assert scene.deliver({"sweep": True}) == []
-    assert scene.looks == []
+    assert looks.targets == []
     assert logs.lines == []
     assert metrics.metric_set == {}
 
 
-def test_sweep_emits_gauges_while_anything_waits_or_runs_and_looks(scene: Scene) -> None:
+def test_sweep_emits_gauges_while_anything_waits_or_runs_and_looks(scene: Scene, looks: Looks) -> None:
     metrics.clear_metrics()
     now = scene.clock.now
     scene.stack.put(Entry(TARGET, needed_as_of=now - 70, waiting_since=now - 105, due_at=now - 70))
     scene.stack.put(Entry(ACTIVE_TARGET, run_id="run-1", held=True, due_at=now + 9))
     scene.deliver({"sweep": True}, {"sweep": True})
+
     assert {name: metric["Value"] for name, metric in metrics.metric_set.items()} == {
         "TargetsDue": [1.0],
         "SlotsTaken": [1.0],
         "OldestUpdateAge": [105.0],
     }
-    assert scene.looks == [[]]
+    assert looks.targets == [[]]
 
 
-def test_sweep_emits_gauges_also_where_updates_never_cease(scene: Scene) -> None:
+def test_sweep_emits_gauges_beside_other_messages(scene: Scene) -> None:
     metrics.clear_metrics()
     scene.stack.put(Entry(TARGET, waiting_since=scene.clock.now - 90_000, due_at=scene.clock.now - 1))
     scene.deliver({"job_id": "8"}, {"sweep": True})
+
     assert metrics.metric_set["OldestUpdateAge"]["Value"] == [90_000.0]
 
 
-def test_entry_that_somebody_has_edited_keeps_no_sweep_from_looking(scene: Scene) -> None:
+def test_sweep_looks_despite_a_corrupt_entry(scene: Scene, looks: Looks) -> None:
     scene.stack.put(Entry(ACTIVE_TARGET, due_at=1.0, needed_as_of=1.0))
     item: Any = {**to_item(Entry(TARGET, due_at=1.0), 1), "waiting_since": {"S": ""}}
     scene.stack.dynamodb.put_item(TableName=scene.stack.ledger_table, Item=item)
+
     assert scene.deliver({"sweep": True}) == []
-    assert scene.looks == [[]]
+    assert looks.targets == [[]]
 
 
-def test_report_of_a_run_whose_entry_somebody_has_edited_brings_no_message_back(scene: Scene) -> None:
+def test_report_about_a_corrupt_entry_returns_no_message(scene: Scene, looks: Looks) -> None:
     item: Any = {**to_item(Entry(TARGET, run_id="run-1", due_at=1.0), 1), "requested_at": {"S": "junk"}}
     scene.stack.dynamodb.put_item(TableName=scene.stack.ledger_table, Item=item)
+
     assert scene.deliver(ended("FAILED"), {"job_id": "9"}) == []
-    assert scene.looks == [[Target("9", None)]]
+    assert looks.targets == [[Target("9", None)]]
 
 
-def test_lower_spacing_reaches_what_already_waits(scene: Scene) -> None:
+def test_lower_spacing_applies_to_waiting_updates(scene: Scene) -> None:
     now = scene.clock.now
     waiting = Entry(TARGET, needed_as_of=now - 60, waiting_since=now - 95, fresh_as_of=now - 900)
     scene.stack.put(replace(waiting, due_at=now + 7 * 86400))  # with a spacing of a week
     scene.deliver({"sweep": True})
+
     assert scene.entry().due_at == now - 60
 
 
@@ -345,6 +302,7 @@ def test_age_of_a_batch_counts_from_when_it_was_enough(scene: Scene) -> None:
     metrics.clear_metrics()
     scene.stack.put(Entry(TARGET, due_at=scene.clock.now - 30))
     scene.deliver({"sweep": True})
+
     assert metrics.metric_set["OldestUpdateAge"]["Value"] == [30.0]
 
 
@@ -365,35 +323,37 @@ def ended(status: str, run_id: str = "run-1") -> dict[str, Any]:
 @pytest.mark.parametrize(
     "status", ["FAILED", "TIMED_OUT", "ABORTED", "SUCCEEDED", "RUNNING", "PENDING_REDRIVE"]
 )
-def test_reported_end_is_a_hint_to_look_and_changes_nothing_else(scene: Scene, status: str) -> None:
-    scene.holding()
+def test_reported_status_changes_only_the_due_time(scene: Scene, status: str) -> None:
+    scene.held()
     before = scene.entry()
     scene.clock.now += 10
+
     assert scene.deliver(ended(status)) == []
     assert scene.entry() == replace(before, rev=before.rev + 1, due_at=scene.clock.now + SETTLES)
 
 
-def test_report_of_a_run_that_holds_its_target_no_more_changes_nothing(scene: Scene) -> None:
-    scene.holding()
+def test_report_of_a_former_run_changes_nothing(scene: Scene) -> None:
+    scene.held()
     before = scene.entry()
     scene.deliver(ended("FAILED", "run-0"))
+
     assert scene.entry() == before
 
 
 # --- By hand ---------------------------------------------------------------------------------------------
 
 
-def test_event_by_hand_is_answered_with_what_the_ledger_says(scene: Scene) -> None:
+def test_direct_invocation_returns_the_recorded_entry(scene: Scene) -> None:
     (recorded,) = scene.trigger.handle_event(REQUEST, lambda: LONG)
     assert recorded == (*TARGET, 1, None, to_iso(scene.clock.now))
 
 
-def test_event_by_hand_that_cannot_be_understood_is_an_error(scene: Scene) -> None:
+def test_direct_invocation_with_an_invalid_event_raises(scene: Scene) -> None:
     with pytest.raises(BadInput):
         scene.trigger.handle_event({"job_id": "1", "count": 3}, lambda: LONG)
 
 
-def test_event_by_hand_that_cannot_be_recorded_is_an_error(
+def test_direct_invocation_that_cannot_be_recorded_raises(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(target: Target, transition: Any, known: Entry | None) -> None:
@@ -415,45 +375,46 @@ def test_execution_holds_the_target_that_its_run_has_claimed(scene: Scene) -> No
 
 
 @pytest.mark.parametrize(("run_id", "number"), [("run-2", 0), ("run-1", 1)])
-def test_execution_of_a_claim_or_number_that_was_taken_over_ends(
-    scene: Scene, run_id: str, number: int
-) -> None:
+def test_hold_is_refused_for_another_run_or_number(scene: Scene, run_id: str, number: int) -> None:
     scene.ledger.apply(TARGET, lambda entry: claim(entry, "run-1", scene.clock.now))
     assert not scene.trigger.hold(cast("Run", {**RUN, "run_id": run_id}), number)
     assert not scene.entry().held
 
 
-def test_release_remembers_the_result_and_looks_at_what_is_due(scene: Scene) -> None:
-    scene.holding()
+def test_release_stores_the_result_and_looks_at_what_is_due(scene: Scene, looks: Looks) -> None:
+    scene.held()
     assert scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
     entry = scene.entry()
     assert (entry.run_id, entry.fresh_as_of, entry.due_at) == (None, Clock.now, None)
     assert [past["run_id"] for past in entry.history] == ["run-1"]
-    assert scene.looks == [[TARGET]]
+    assert looks.targets == [[TARGET]]
 
 
-def test_release_that_is_repeated_changes_nothing_and_looks_all_the_same(scene: Scene) -> None:
-    scene.holding()
+def test_repeated_release_changes_nothing_and_still_looks(scene: Scene, looks: Looks) -> None:
+    scene.held()
     scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
     before = scene.entry()
+
     assert not scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
     assert scene.entry() == before
-    assert len(scene.looks) == 2
+    assert len(looks.targets) == 2
 
 
-def test_late_release_of_an_aborted_execution_changes_nothing_after_a_resumption(
+def test_late_release_of_an_aborted_execution_is_refused_after_a_resumption(
     scene: Scene,
 ) -> None:
-    scene.holding()
+    scene.held()
     scene.ledger.apply(TARGET, lambda entry: resume(entry, 1, scene.clock.now))
     before = scene.entry()
+
     assert not scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
     assert scene.entry() == before
     assert scene.trigger.release(RUN, 1, COMPLETED, lambda: LONG)
 
 
-def test_release_is_done_although_the_look_after_it_fails(scene: Scene) -> None:
-    scene.look_fails = ZeroDivisionError()
-    scene.holding()
+def test_release_succeeds_although_the_look_after_it_fails(scene: Scene, looks: Looks) -> None:
+    looks.fails = ZeroDivisionError()
+    scene.held()
+
     assert scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
     assert scene.entry().run_id is None

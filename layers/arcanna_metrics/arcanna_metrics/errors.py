@@ -13,7 +13,7 @@ RecomputeError
 ├── Rejected                 the platform will never accept this (404, 422): no retry
 ├── BadInput                 an event that cannot be used as it is: no retry
 │   └── NotSubscribed        an SNS topic that somebody has to confirm before it delivers here
-└── ConfigurationError       a setting or the routes are wrong: somebody has to correct them
+└── ConfigurationError       a setting is wrong: somebody has to correct it
 
 The class names are part of the contract: they are the reasons in outcome events, dead letters, logs and
 metrics.
@@ -21,6 +21,10 @@ metrics.
 
 NO_WAY = "In a VPC, the functions need a route to it"
 """What errors say of an AWS service that cannot be reached."""
+
+
+_MOST_PROBLEMS = 20
+"""Problems that the message of a ConfigurationError shows."""
 
 
 class RecomputeError(Exception):
@@ -87,4 +91,10 @@ class NotSubscribed(BadInput):
 
 
 class ConfigurationError(RecomputeError):
-    """A setting or the routes are wrong."""
+    """A setting is wrong. `problems` are one sentence each, with the place and what is allowed there."""
+
+    def __init__(self, *problems: str) -> None:
+        shown = problems[:_MOST_PROBLEMS]
+        more = len(problems) - len(shown)
+        super().__init__("; ".join([*shown, f"and {more} more"] if more else shown))
+        self.problems = problems

@@ -1,163 +1,81 @@
-"""What the template hands to the functions, by environment variables."""
+"""The settings: one JSON document that says what leads to a recompute, how soon, and what counts as worse.
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
-from urllib.parse import urlsplit
+    {"routes": [...],
+     "quality_gate": {"largest_drop": {...}, "floor": {...}, "minimum_samples": 30},
+     "pace": {"spacing_seconds": 600, "slots": 4},
+     "jobs": {"1234": {"quality_gate": {"floor": {"Escalate.recall": 0.9}}, "pace": {"spacing_seconds": 60}}}}
 
-import httpx
-
-from arcanna_metrics.errors import ConfigurationError
-
-_BASE_URL = re.compile(
-    r"(?:https://[A-Za-z0-9.\-]+|http://(?:localhost|127\.0\.0\.1))(?::[0-9]{1,5})?"
-    r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~\-]+)*"
-)
-"""As the template's parameter ArcannaBaseUrl, but for "." and ".." in the path."""
-
-_PROXY_URL = re.compile(r"https?://[A-Za-z0-9.\-]+:[0-9]{1,5}/?")
-"""As the template's parameter ProxyUrl."""
-
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9\-]*[A-Za-z0-9])?"
-_NAME = rf"\.?(?:{_LABEL}\.)*(?=[0-9\-]*[A-Za-z]){_LABEL}"
-_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-_PORT = r"(?!443(?![0-9]))[1-9][0-9]{0,4}"
-_DIRECT = rf"(?:{_NAME}|{_OCTET}(?:\.{_OCTET}){{3}})(?::{_PORT})?"
-NO_PROXY_PATTERN = rf"^(?! *,)(?:\*|(?:(?:^| *, *){_DIRECT})*)$"
-"""As the template's parameter NoProxy: what both HTTP clients, httpx and boto3, obey in the same way.
-
-A last label without a letter is a part of an address, and never matches a host. No URL shows its port 443.
+Every field has a default, so `{}` is valid. A job's own fields replace those of all jobs, one by one.
+events/schemas/settings.schema.json describes them for editors.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
-class Environment:
-    """Reads variables by name. Raises ConfigurationError with the name, and what it should be."""
+from arcanna_metrics.documents import Node, load
+from arcanna_metrics.errors import ConfigurationError
+from arcanna_metrics.intake.routes import DEFAULT_ROUTES, Routes, read_routes
+from arcanna_metrics.runs.quality import DEFAULT_GATE, read_gate
+from arcanna_metrics.targets import ID_LENGTH, is_id
 
-    def __init__(self, variables: Mapping[str, str]) -> None:
-        self._variables = variables
+LARGEST = 8 * 1024
+"""Bytes of UTF-8 that an SSM parameter holds."""
 
-    def text(self, name: str) -> str:
-        """A variable that must not be empty."""
-        if value := self.optional(name):
-            return value
-        raise ConfigurationError(f"{name} is not set")
-
-    def optional(self, name: str) -> str | None:
-        """A variable that may be missing or empty."""
-        return self._variables.get(name, "").strip() or None
-
-    def whole_number(self, name: str) -> int:
-        """A number, 0 or more."""
-        value = self.text(name)
-        if value.isascii() and value.isdigit() and len(value) <= 12:
-            return int(value)
-        raise ConfigurationError(f"{name} must be a whole number, not {value!r:.100}")
-
-    def seconds(self, name: str) -> float:
-        """A number of seconds, 0 or more."""
-        return float(self.whole_number(name))
-
-    def base_url(self, name: str) -> str:
-        """An https URL without credentials, query or fragment; plain http only for loopback."""
-        value = self.text(name).rstrip("/")
-        if not _BASE_URL.fullmatch(value):
-            raise ConfigurationError(
-                f"{name} must be https://host[:port][/path] without credentials, query or fragment"
-                " (http:// only for localhost)"
-            )
-        _assert_readable(name, value)
-        return value
-
-    def proxy_url(self, name: str) -> str | None:
-        """The URL of a proxy, without credentials; None where there is no proxy."""
-        value = self.optional(name)
-        if value is None:
-            return None
-        if not _PROXY_URL.fullmatch(value):
-            raise ConfigurationError(
-                f"{name} must be empty, http://host:port or https://host:port, without credentials"
-            )
-        _assert_readable(name, value)
-        return value
-
-    def no_proxy(self, name: str) -> tuple[str, ...]:
-        """The hosts to call without the proxy: each with its subdomains, and with a port or for all ports.
-
-        `*` stands for all hosts, and then alone. What one of the HTTP clients would ignore is refused.
-        """
-        value = self._variables.get(name, "")  # not stripped: boto3 takes it as it is
-        hosts = [host.strip(" ") for host in value.split(",")] if value else []
-        if value != "*":
-            for host in hosts:
-                if wrong := _not_a_direct_host(host):
-                    raise ConfigurationError(
-                        f"{name} must be empty, * or hosts separated by commas, each of which includes its"
-                        f" subdomains, such as arcanna.internal,.example.com: {wrong}"
-                    )
-        return tuple(host.lower().removeprefix(".") for host in hosts)
-
-
-def _not_a_direct_host(host: str) -> str | None:
-    """What is wrong with an entry of NO_PROXY, and what to write instead; None where it is good."""
-    port = re.search(r":([0-9]+)$", host)
-    if re.fullmatch(_DIRECT, host) and not (port and int(port[1]) > 65535):
-        return None
-    shown = f"{host!r:.100} is not a host"
-    if not host:
-        return "there is an empty entry"
-    if host == "*":
-        return "* must stand alone, without blanks and other hosts"
-    if " " in host:
-        return f"{shown}: separate hosts with commas"
-    if re.fullmatch(r"[0-9.*/\-]+", host):
-        return f"{shown}: write every IP address in full, ranges are not supported"
-    bare = re.sub(r"^https?://|^\*?\.*|/$|\.$|:443$", "", host)
-    if bare != host and re.fullmatch(_DIRECT, bare):
-        return f"{shown}: write {bare}"
-    return shown
-
-
-def _assert_readable(name: str, url: str) -> None:
-    try:
-        _ = urlsplit(url).port, httpx.URL(url).host  # raise where they cannot be read
-    except (ValueError, httpx.InvalidURL) as error:
-        raise ConfigurationError(f"{name} is no URL: {error}") from error
+DAY = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How soon and how often recomputes are asked for and looked at; in seconds, but for `slots`."""
+    """How soon and how often recomputes are asked for and looked at; in seconds, but for `slots`.
 
-    visibility_lag: float  # how long an update may take from S3 to the platform, clocks included
-    spacing: float  # between two recomputes of a target
-    slots: int  # how many recomputes may be under way at once; 0: no limit
-    start_grace: float  # how long a recompute may stay queued at the platform
-    run_deadline: float  # how long a run may take in all
-    shortest_poll: float
-    longest_poll: float
-    retry_interval: float  # the first backoff; doubles with every attempt
-    retry_maximum: float  # the longest backoff
+    In the document, the names of the fields in seconds end in `_seconds`.
+    """
 
-    @classmethod
-    def of(cls, env: Environment) -> Self:
-        """Raises ConfigurationError."""
-        pace = cls(
-            visibility_lag=env.seconds("VISIBILITY_LAG_SECONDS"),
-            spacing=env.seconds("MINIMUM_INTERVAL_SECONDS"),
-            slots=env.whole_number("MAXIMUM_RECOMPUTES"),
-            start_grace=env.seconds("START_GRACE_SECONDS"),
-            run_deadline=env.seconds("RUN_DEADLINE_SECONDS"),
-            shortest_poll=env.seconds("SHORTEST_POLL_SECONDS"),
-            longest_poll=env.seconds("LONGEST_POLL_SECONDS"),
-            retry_interval=env.seconds("RETRY_INTERVAL_SECONDS"),
-            retry_maximum=env.seconds("RETRY_MAXIMUM_SECONDS"),
-        )
-        if not 1 <= pace.shortest_poll <= pace.longest_poll:
-            raise ConfigurationError(
-                "SHORTEST_POLL_SECONDS must be at least 1 and at most LONGEST_POLL_SECONDS"
-            )
-        return pace
+    visibility_lag: float = 35
+    """How long an update may take from S3 to the platform, clocks included."""
+    spacing: float = 0
+    """Between two recomputes of a target."""
+    slots: int = 10
+    """How many recomputes may be under way at once, for all jobs together; 0: no limit."""
+    start_grace: float = 600
+    """How long a recompute may stay queued at the platform."""
+    deadline: float = 21_600
+    """How long a run may take in all."""
+    shortest_poll: float = 5
+    longest_poll: float = 900
+    stale_after: float = 43_200
+    """How old metrics must be for the schedule to recompute them; 0: all, however new."""
+    first_backoff: float = 5
+    """Before what failed is tried again; doubles with every attempt."""
+    longest_backoff: float = 300
+
+
+DEFAULT_PACE = Pace()
+
+
+class _Field(NamedTuple):
+    attribute: str
+    least: int
+    most: int
+
+
+_PACE = {
+    "visibility_lag_seconds": _Field("visibility_lag", 1, DAY),
+    "spacing_seconds": _Field("spacing", 0, 7 * DAY),
+    "slots": _Field("slots", 0, 1000),
+    "start_grace_seconds": _Field("start_grace", 1, DAY),
+    "deadline_seconds": _Field("deadline", 10, 7 * DAY),
+    "shortest_poll_seconds": _Field("shortest_poll", 1, 300),
+    "longest_poll_seconds": _Field("longest_poll", 1, 3600),
+    "stale_after_seconds": _Field("stale_after", 0, 365 * DAY),
+    "first_backoff_seconds": _Field("first_backoff", 1, 300),
+    "longest_backoff_seconds": _Field("longest_backoff", 1, 900),
+}
+_PACE_OF_A_JOB = {name: field for name, field in _PACE.items() if name != "slots"}
+
+_SHARED = ("slots", "routes")
+"""What counts for all jobs together."""
 
 
 class JobSettings(NamedTuple):
@@ -165,3 +83,67 @@ class JobSettings(NamedTuple):
 
     pace: Pace
     gate: dict[str, Any]
+
+
+class Settings(NamedTuple):
+    """All settings: `shared` are those of every job that `jobs` (by id) does not have."""
+
+    routes: Routes
+    shared: JobSettings
+    jobs: Mapping[str, JobSettings]
+
+    def for_job(self, job_id: str) -> JobSettings:
+        """Those of a job, by its id. A job's name has those of all jobs."""
+        return self.jobs.get(job_id, self.shared)
+
+
+def parse_settings(text: str, visibility_lag: float = DEFAULT_PACE.visibility_lag) -> Settings:
+    """The settings of a JSON document. `visibility_lag` (seconds) counts where the document has none.
+
+    Raises ConfigurationError with all problems of the document.
+    """
+    if (size := len(text.encode(errors="surrogatepass"))) > LARGEST:
+        raise ConfigurationError(
+            f"the document has {size} bytes, and an SSM parameter holds at most {LARGEST}"
+        )
+    document = Node(load(text))
+    fields = document.fields(("$schema", "routes", "quality_gate", "pace", "jobs"))
+    if "$schema" in fields and not isinstance(fields["$schema"].value, str):
+        fields["$schema"].must_be("a string")
+    routes = read_routes(fields.get("routes", Node(DEFAULT_ROUTES)))
+    shared = _merged(
+        JobSettings(replace(DEFAULT_PACE, visibility_lag=visibility_lag), DEFAULT_GATE), fields, _PACE
+    )
+    jobs = fields["jobs"].members() if "jobs" in fields else {}
+    settings = Settings(routes, shared, {name: _of_job(name, job, shared) for name, job in jobs.items()})
+    if document.problems:
+        raise ConfigurationError(*document.problems)
+    return settings
+
+
+def _of_job(name: str, node: Node, shared: JobSettings) -> JobSettings:
+    if not is_id(name) or len(name) > ID_LENGTH:
+        node.wrong("is not a job's id; a name cannot be used here, because names may go to other jobs")
+    return _merged(shared, node.fields(("quality_gate", "pace"), elsewhere=_SHARED), _PACE_OF_A_JOB)
+
+
+def _merged(under: JobSettings, fields: Mapping[str, Node], known: Mapping[str, _Field]) -> JobSettings:
+    """The settings with those that the document gives, field by field."""
+    gate = read_gate(fields["quality_gate"]) if "quality_gate" in fields else {}
+    pace = _pace(under.pace, fields["pace"], known) if "pace" in fields else under.pace
+    return JobSettings(pace, under.gate | gate)
+
+
+def _pace(under: Pace, node: Node, known: Mapping[str, _Field]) -> Pace:
+    given: dict[str, Any] = {}
+    for name, field in node.fields(known, elsewhere=_SHARED).items():
+        attribute, least, most = known[name]
+        if (number := field.whole_number(least, most)) is not None:
+            given[attribute] = number
+    pace = replace(under, **given)
+    if pace.shortest_poll > pace.longest_poll and given.keys() & {"shortest_poll", "longest_poll"}:
+        node.wrong(
+            f"has a shortest_poll_seconds of {pace.shortest_poll:g}, which must be at most its"
+            f" longest_poll_seconds, {pace.longest_poll:g}"
+        )
+    return pace

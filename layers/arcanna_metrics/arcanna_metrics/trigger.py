@@ -21,7 +21,6 @@ from arcanna_metrics.intake.events import (
     read_json,
 )
 from arcanna_metrics.intake.queues import DeadLetter, Queues
-from arcanna_metrics.intake.routes import Routes
 from arcanna_metrics.observability import count, gauges, logger, run_ended, said
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.backoff import postponement
@@ -29,7 +28,7 @@ from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import Ledger
 from arcanna_metrics.protocol.reconcile import RESERVE, Reconciler
 from arcanna_metrics.runs.run import Result, Run
-from arcanna_metrics.settings import JobSettings, Pace
+from arcanna_metrics.settings import Pace, Settings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.updates import Update
@@ -77,32 +76,30 @@ class Trigger:
         ledger: Ledger,
         reconciler: Reconciler,
         queues: Queues,
-        routes: Callable[[], Routes],
-        settings: Callable[[str], JobSettings],
-        stale_after: float,
+        settings: Callable[[], Settings],
         clock: Callable[[], float],
         sleep: Callable[[float], None],
         draw: Callable[[], float] = random,
     ) -> None:
-        """`settings` are those of a job, by id; `stale_after` (seconds) is what plain schedules ask for."""
+        """`settings` are those that are in force. It raises AwsUnavailable and ConfigurationError."""
         self._ledger = ledger
         self._reconciler = reconciler
         self._queues = queues
-        self._routes = routes
         self._settings = settings
-        self._stale_after = stale_after
         self._clock = clock
         self._sleep = sleep
         self._draw = draw
-        self._pace: Pace | None = None
+        self._applied: Settings | None = None
 
     # --- Record, then reconcile --------------------------------------------------------------------------
 
     def handle_batch(self, records: Iterable[Mapping[str, Any]], remaining: Callable[[], float]) -> list[str]:
         """A batch of the updates queue. Returns the ids of the messages that must come again.
 
-        Those are only the ones that could not be recorded. A message that is recorded is done with.
+        Those are only the ones that could not be recorded. A message that is recorded is done with. Raises
+        AwsUnavailable and ConfigurationError where there are no settings: then all come again.
         """
+        self._settings()
         intake = _Intake()
         failed: list[str] = []
         unusable: dict[str, DeadLetter] = {}
@@ -156,14 +153,17 @@ class Trigger:
             intake.add(update, message_id)
 
     def _routed(self, created: ObjectCreated) -> list[Update]:
-        updates = self._routes().updates(created)
+        updates = self._settings().routes.updates(created)
         if not updates:
             _ignored("no route", created)
         return updates
 
     def _scheduled(self, schedule: AllTargets) -> list[Update]:
         """What a schedule asks for; nothing if it was so much that it is asked for by messages."""
-        updates = self._routes().scheduled(schedule, self._ledger.jobs(), self._stale_after)
+        settings = self._settings()
+        updates = settings.routes.scheduled(
+            schedule, self._ledger.jobs(), lambda job_id: settings.for_job(job_id).pace.stale_after
+        )
         logger.info("schedule", targets=len(updates))
         if len(updates) <= FAN_OUT:
             return updates
@@ -181,7 +181,7 @@ class Trigger:
         for target, updates in intake.updates.items():
             try:
                 _assert_time(remaining)
-                pace = self._settings(target.job_id).pace
+                pace = self._pace(target)
                 record = partial(transitions.record, updates=updates, pace=pace)
                 if entry := self._ledger.apply(target, record, entries.get(target)):
                     intake.recorded[target] = entry
@@ -226,7 +226,7 @@ class Trigger:
         listed, now = self._ledger.waiting_or_running(), self._clock()
         if not listed:
             return False
-        self._apply_new_pace(
+        self._apply_new_settings(
             [each.target for each in listed if not each.running and each.due_at > now], remaining
         )
         due = [each for each in listed if not each.running and each.due_at <= now]
@@ -235,16 +235,18 @@ class Trigger:
         gauges(due=len(due), oldest=max(ages, default=0.0), running=sum(each.running for each in listed))
         return True
 
-    def _apply_new_pace(self, waiting: Iterable[Target], remaining: Callable[[], float]) -> None:
-        """Has a pace that has changed reach what already waits: a lower spacing, say. Once for each pace."""
-        if (pace := self._settings("").pace) == self._pace:
+    def _apply_new_settings(self, waiting: Iterable[Target], remaining: Callable[[], float]) -> None:
+        """Has a pace that has changed reach what already waits: a lower spacing, say. Once for a change."""
+        if (settings := self._settings()) == self._applied:
             return
         for target in waiting:
             if remaining() < RESERVE:
                 return
-            of_job = self._settings(target.job_id).pace
-            self._ledger.apply(target, partial(transitions.settled, pace=of_job))
-        self._pace = pace
+            self._ledger.apply(target, partial(transitions.settled, pace=self._pace(target)))
+        self._applied = settings
+
+    def _pace(self, target: Target) -> Pace:
+        return self._settings().for_job(target.job_id).pace
 
     def _dead_letter_all(self, unusable: Mapping[str, DeadLetter]) -> list[str]:
         """Sends messages, by their ids, to the dead-letter queue. Returns those that could not be sent."""
@@ -280,7 +282,7 @@ class Trigger:
         taken over. Raises AwsUnavailable.
         """
         target = target_of(run)
-        pace, now = self._settings(target.job_id).pace, self._clock()
+        pace, now = self._pace(target), self._clock()
         after = self._ledger.apply(
             target,
             lambda entry: transitions.release(

@@ -156,7 +156,7 @@ def route(given: argparse.Namespace) -> int:
         text = Path(given.routes_file).read_text(encoding="utf-8")
     else:
         stack = Deployed(given.stack)
-        text, prefix = stack.routes(), stack.parameters.get("ObjectKeyPrefix", "")
+        text, prefix = stack.settings(), stack.parameters.get("ObjectKeyPrefix", "")
     lead = routing.lead(text, given.key)
     if not given.key.startswith(prefix):
         say(f"✗ The key causes no event: it does not start with ObjectKeyPrefix, which is {prefix!r}.", "red")
@@ -187,7 +187,7 @@ def doctor(given: argparse.Namespace) -> int:
         base_url=stack.parameters.get("ArcannaBaseUrl", "ArcannaBaseUrl"),
         secret_arn=stack.output("ApiKeySecretArn"),
         secret_field=stack.parameters.get("ApiKeySecretField", ""),
-        routes_parameter=stack.output("RoutesParameter"),
+        settings_parameter=stack.output("SettingsParameter"),
         bucket=stack.output("TrainingDataBucket"),
     )
     into = checks.WayIn(
@@ -196,7 +196,6 @@ def doctor(given: argparse.Namespace) -> int:
         [arn.strip() for arn in stack.parameters.get("SenderArns", "").split(",")],
         stack.output("TriggerRecomputeFunction"),
     )
-    wanted = stack.parameters.get("ScheduleState", "ENABLED")
     address = stack.parameters.get("NotificationEmail", "")
     looks: dict[str, Callable[[], list[checks.Check]]] = {
         "stack": lambda: [checks.stack(stack.name, stack.status)],
@@ -207,7 +206,11 @@ def doctor(given: argparse.Namespace) -> int:
         "queue": lambda: [checks.queue(stack.event_source_states())],
         "sweep": lambda: [checks.sweep(stack.schedule_state("SweepSchedule"))],
         "index": lambda: [checks.index(stack.index_status())],
-        "schedule": lambda: [checks.schedule(stack.schedule_state("RecomputeSchedule"), wanted)],
+        "schedule": lambda: (
+            [checks.schedule(stack.schedule_state("RecomputeSchedule"))]
+            if stack.parameters.get("ScheduleExpression")
+            else []
+        ),
         "notices": lambda: [checks.email(address, stack.subscriptions())],
         "dead letters": lambda: [checks.dead_letters(stack.messages("DeadLetterQueueUrl"))],
     }

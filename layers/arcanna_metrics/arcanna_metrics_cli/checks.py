@@ -33,7 +33,7 @@ class Known(NamedTuple):
     base_url: str
     secret_arn: str
     secret_field: str
-    routes_parameter: str
+    settings_parameter: str
     bucket: str
 
 
@@ -90,12 +90,12 @@ def _by_reason(check: str, reason: str, known: Known) -> str:
             return f"Put the key into the secret: {put}"
         case ("key" | "scopes", _) | (_, "Unauthorised"):
             return f"Create a key with both scopes in Arcanna, and put it into the secret: {put}"
-        case "routes", "ConfigurationError":
-            return f"Correct the SSM parameter {known.routes_parameter}; its last right version is in force"
-        case "routes", _:
+        case "settings", "ConfigurationError":
+            return f"Correct the SSM parameter {known.settings_parameter}; its last valid version is in force"
+        case "settings", _:
             return "Does the function's role still allow ssm:GetParameter? Deploy again"
         case "targets", "Rejected":
-            return f"Correct the route in the SSM parameter {known.routes_parameter}, or train the job"
+            return f"Correct the route in the SSM parameter {known.settings_parameter}, or train the job"
         case "targets", "OutOfTime":
             return "None, if all that Arcanna was asked for is well; it answers slowly"
         case _, "PlatformUnavailable":
@@ -152,13 +152,14 @@ def queue(states: Sequence[str]) -> Check:
     return Check("queue", said, "Lambda console, the trigger, Triggers: enable it, or deploy again")
 
 
-def schedule(state: str, wanted: str) -> Check:
-    """By its state, and the parameter ScheduleState."""
-    if state == wanted:
-        off = "is off, as ScheduleState says" if state == "DISABLED" else "runs"
-        return Check("schedule", f"The schedule {off}")
+def schedule(state: str) -> Check:
+    """By the state of the schedule that asks for stale metrics."""
+    if state == "ENABLED":
+        return Check("schedule", "The schedule runs")
     return Check(
-        "schedule", f"The schedule is {state}, not {wanted}", "Set it right in the console, or deploy again"
+        "schedule",
+        f"The schedule is {state}",
+        "Enable it in the console, or deploy without a ScheduleExpression",
     )
 
 

@@ -180,9 +180,9 @@ class Deployed:
 
     # --- What the stack stands on --------------------------------------------------------------------------
 
-    def routes(self) -> str:
-        """The routes as they are written in the SSM parameter."""
-        answer = self._client("ssm").get_parameter(Name=self.output("RoutesParameter"))
+    def settings(self) -> str:
+        """The settings as they are written in the SSM parameter."""
+        answer = self._client("ssm").get_parameter(Name=self.output("SettingsParameter"))
         return str(answer["Parameter"]["Value"])
 
     def bucket_region(self) -> str:

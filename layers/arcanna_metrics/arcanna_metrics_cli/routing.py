@@ -1,10 +1,11 @@
-"""What an object's key leads to, by a document of routes."""
+"""What an object's key leads to, by a settings document."""
 
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from arcanna_metrics.errors import BadInput
-from arcanna_metrics.intake import routes
+from arcanna_metrics.intake.routes import DEFAULT_ROUTES, Routes
+from arcanna_metrics.settings import parse_settings
 from arcanna_metrics.targets import Target
 
 
@@ -25,26 +26,27 @@ def lead(text: str, key: str) -> Lead | None:
 
     Raises ConfigurationError where the routes are wrong.
     """
-    routes.parse(text)  # for the errors, which name a route by its place
-    document = json.loads(text)
-    for number, fields in enumerate(document["routes"], 1):
-        alone = routes.parse(json.dumps({**document, "routes": [fields]}))
-        name = str(fields.get("name", number))
+    settings = parse_settings(text)
+    for route, fields in zip(settings.routes.routes, _written(text), strict=True):
         try:
-            targets = alone.targets(key)
+            targets = Routes((route,)).targets(key)
         except BadInput as error:
-            return Lead(name, [], str(error))
+            return Lead(route.name, [], str(error))
         if targets:
             threshold = fields.get("threshold")
-            return Lead(name, targets, "", json.dumps(threshold) if threshold else "")
+            return Lead(route.name, targets, "", json.dumps(threshold) if threshold else "")
     return None
 
 
 def patterns(text: str) -> list[tuple[str, str]]:
     """Each key pattern with the name of its route, in the order in which they are tried."""
-    listed = json.loads(text)["routes"]
     return [
         (str(fields.get("name", number)), pattern)
-        for number, fields in enumerate(listed, 1)
+        for number, fields in enumerate(_written(text), 1)
         for pattern in fields.get("keys", [])
     ]
+
+
+def _written(text: str) -> list[dict[str, Any]]:
+    """The routes as settings that are right write them, or the default ones."""
+    return list(json.loads(text.lstrip("\ufeff")).get("routes", DEFAULT_ROUTES))

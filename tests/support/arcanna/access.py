@@ -9,7 +9,7 @@ API_KEY = "reference-server-key"
 RECOMPUTE_SCOPE = "execute:recompute_model_metrics"
 READ_SCOPE = "read:job_metrics"
 RESOURCES_SCOPE = "read:resources"
-"""For names of jobs to be looked up. The default key does not have it: a recompute does not need it."""
+"""Allows to look up names of jobs. The default key lacks it, because recomputes do not need it."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,6 @@ class KeyInfo:
 
 
 def valid_key(keys: Mapping[str, KeyInfo], key: str | None) -> KeyInfo | None:
-    """The key's rights; None if it is missing, unknown or expired."""
+    """The key's rights. None if the key is missing, unknown or expired."""
     info = keys.get(key or "")
     return None if info is None or info.has_expired() else info

@@ -1,4 +1,4 @@
-"""Labelled alerts, the training data of a model: where they are read from, and made-up ones."""
+"""Labelled alerts, the training data of a model: made-up ones, and sources to read them from."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ class Alert(NamedTuple):
 
 
 class AlertObject(NamedTuple):
-    """A CSV object holding labelled alerts; `last_modified` in seconds since the epoch."""
+    """A CSV object with labelled alerts. `last_modified` is in epoch seconds."""
 
     last_modified: float
     key: str
@@ -35,7 +35,7 @@ class AlertObject(NamedTuple):
 
 class AlertSource(Protocol):
     def read(self, job_id: int, model_id: str) -> Sequence[AlertObject]:
-        """All objects of the model as they are now; any error makes the recompute fail."""
+        """All current objects of the model. Any error makes the recompute fail."""
 
 
 class InMemoryAlerts:

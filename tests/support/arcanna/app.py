@@ -88,7 +88,7 @@ async def model_metrics(platform: ThePlatform, job_id: JobReference, model_id: M
 
 @dataclass
 class DateRange:
-    """Is checked and shown, but selects nothing: alerts here carry no time. Nor do filters."""
+    """Date range and filters are checked and shown. They select nothing, as alerts here have no time."""
 
     start_datetime: datetime | None = None
     end_datetime: datetime | None = None
@@ -130,7 +130,7 @@ async def resources(
     resource_type: Literal["api_key", "integration", "job"] | None = None,
     title: str | None = None,
 ) -> list[Resource]:
-    """There are no other resources than jobs."""
+    """Jobs are the only resources."""
     return platform.jobs(title) if resource_type in (None, "job") else []
 
 
@@ -150,7 +150,7 @@ async def answer_error(_: Request, error: Exception) -> JSONResponse:
 
 
 async def answer_validation_error(_: Request, error: Exception) -> JSONResponse:
-    """The page's words for a parameter that is missing or empty, FastAPI's for all else."""
+    """Uses the documented message for a missing or empty parameter, and FastAPI's for all else."""
     assert isinstance(error, RequestValidationError)
     detail = [
         {"loc": found["loc"], "msg": found["msg"], "type": found["type"]}

@@ -1,4 +1,4 @@
-"""Misbehaviour over HTTP, for people and for tests in other processes. No part of the API."""
+"""Controls misbehaviour over HTTP, for people and for tests in other processes. Not part of the API."""
 
 from fastapi import APIRouter, Request
 

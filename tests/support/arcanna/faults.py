@@ -63,7 +63,7 @@ class _Planned:
 
 
 class FaultPlan:
-    """The faults in force, in the order they were added; one request meets at most one of them."""
+    """The active faults, in the order they were added. At most one strikes each request."""
 
     def __init__(self) -> None:
         self._planned: list[_Planned] = []
@@ -78,7 +78,7 @@ class FaultPlan:
         self._planned.clear()
 
     def take(self, endpoint: Endpoint, model_id: str | None) -> Fault | None:
-        """The fault that this request meets; counts the request for all that it concerns."""
+        """The fault that strikes this request. Counts the request for all faults that match it."""
         concerned = [plan for plan in self._planned if plan.fault.concerns(endpoint, model_id)]
         for plan in concerned:
             plan.seen += 1

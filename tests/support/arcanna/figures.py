@@ -1,4 +1,4 @@
-"""From labelled alerts to the figures that the API serves."""
+"""Computes the figures that the API serves from labelled alerts."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from tests.support.arcanna.schemas import Figures, KnowledgeBaseCount, MetricsPe
 
 
 def compute_figures(alerts: Sequence[Alert]) -> Figures:
-    """The figures over the alerts that have a consensus; decisions are in alphabetical order.
+    """The figures over the alerts that have a consensus. Decisions are in alphabetical order.
 
     A score that is not defined (no alert of that decision) is 0.
     """
@@ -33,7 +33,7 @@ def compute_figures(alerts: Sequence[Alert]) -> Figures:
 
 
 def _scores(pairs: Counter[tuple[str, str]], decision: str) -> MetricsPerDecision:
-    """One decision against all others; `pairs` counts true and predicted decisions."""
+    """One decision against all others. `pairs` counts pairs of true and predicted decision."""
     right = pairs[decision, decision]
     missed = sum(n for (true, _), n in pairs.items() if true == decision) - right
     wrong = sum(n for (_, predicted), n in pairs.items() if predicted == decision) - right

@@ -1,4 +1,4 @@
-"""The way in: records every API request and lets faults strike, at transport level if need be."""
+"""Records every API request and applies faults, also at transport level."""
 
 import asyncio
 import json
@@ -68,7 +68,7 @@ class FrontDoor:
         self._closing = asyncio.Event()
 
     def close(self) -> None:
-        """Let those whom a fault keeps waiting go on at once."""
+        """Ends all delays by faults at once."""
         self._closing.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

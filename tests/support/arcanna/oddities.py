@@ -1,4 +1,4 @@
-"""Right answers, written as oddly as services like this one have been seen to.
+"""Correct answers in odd notations that services like this one have been seen to use.
 
 A byte order mark before the JSON; whole numbers with a point; "" for a time that is not set; NaN for a share
 of nothing; 202 for a request that is accepted; headers that a gateway adds in any encoding.
@@ -21,7 +21,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def odd(answer: Response, endpoint: Endpoint) -> Response:
-    """The same answer, written oddly. One that is an error keeps its words and its status."""
+    """The same answer in odd notation. An error keeps its message and status."""
     body, status = json.loads(bytes(answer.body)), answer.status_code
     if status == 200:
         body = _with_points(_undefined(body) if isinstance(body, dict) else body)
@@ -32,7 +32,7 @@ def odd(answer: Response, endpoint: Endpoint) -> Response:
 
 
 def _undefined(body: dict[str, Any]) -> dict[str, Any]:
-    """The figures of a job or a model, with NaN and "" for what is not defined."""
+    """The figures of a job or a model, with NaN and "" for undefined values."""
     per_decision = {name: _scores(of) for name, of in body.get("metrics_per_decision", {}).items()}
     changed: dict[str, Any] = {"metrics_per_decision": per_decision} if per_decision else {}
     for name, value in body.items():
@@ -47,7 +47,7 @@ def _undefined(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _scores(of: dict[str, float]) -> dict[str, float]:
-    """A decision's scores, with NaN where they are shares of nothing."""
+    """A decision's scores, with NaN where the denominator is 0."""
     predicted = of["true_positives"] + of["false_positives"]
     true = of["true_positives"] + of["false_negatives"]
     undefined = {"precision": nan} if not predicted else {}
@@ -55,7 +55,7 @@ def _scores(of: dict[str, float]) -> dict[str, float]:
 
 
 def _with_points(value: Any) -> Any:
-    """With every whole number as a float."""
+    """The value with every integer as a float."""
     if isinstance(value, dict):
         return {name: _with_points(item) for name, item in value.items()}
     if isinstance(value, list):

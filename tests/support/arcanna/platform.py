@@ -60,7 +60,7 @@ class Behaviour:
 
 SHORT = Behaviour(delay=0.2, duration=0.5)
 FOR_EVER = Behaviour(delay=0.2, duration=600.0)
-"""Until it is given another one."""
+"""The default behaviour."""
 
 
 class Ask(NamedTuple):
@@ -72,7 +72,7 @@ class Ask(NamedTuple):
 
 @dataclass
 class Recompute:
-    """What the platform knows of one recompute. Times are in seconds since the epoch."""
+    """One recompute. Times are in epoch seconds."""
 
     job_id: int
     model_id: str
@@ -85,7 +85,7 @@ class Recompute:
     newest_object: str | None = None
     """Key of the newest alert object that was read."""
     error: str | None = None
-    """Why it failed, unless it was told to: the API shows no reasons."""
+    """Why it failed, unless its behaviour says so. The API shows no reasons."""
 
 
 @dataclass
@@ -99,7 +99,7 @@ class Model:
     worker: asyncio.Task[None] | None = None
     looks: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when its metrics have been read, and when its behaviour may be another."""
+    """Set when the metrics have been read, and when the behaviour may have changed."""
 
     def show(self, **changes: object) -> None:
         self.metrics = self.metrics.model_copy(update=changes)
@@ -138,24 +138,24 @@ class Platform:
             state.active = job.active or state.active
 
     def now(self) -> datetime:
-        """The time on the platform's clock, which need not be ours."""
+        """The time on the platform's clock, which may differ from this machine's."""
         return datetime.fromtimestamp(self._clock(), UTC)
 
     def find_job(self, job: str) -> _Job:
-        """The job with this id or name; ApiError 404 if there is none."""
+        """The job with this id or name. Raises ApiError 404 if there is none."""
         if job not in self._references:
             raise ApiError(404, "Job not found", f"Job '{job}' not found")
         return self._references[job]
 
     def find_model(self, job: str, model_id: str) -> Model:
-        """The model of the job; ApiError 404 if the job or the model does not exist."""
+        """The model of the job. Raises ApiError 404 if the job or the model does not exist."""
         found = self.find_job(job)
         if model_id not in found.models:
             raise ApiError(404, "Model not found", f"Model '{model_id}' not found for job '{found.job_id}'")
         return found.models[model_id]
 
     def model_metrics(self, job: str, model_id: str) -> ModelMetrics:
-        """What its last recompute has found, and whether one is going on."""
+        """The model's last metrics, and whether a recompute is under way."""
         model = self.find_model(job, model_id)
         model.looks += 1
         model.changed.set()
@@ -167,11 +167,11 @@ class Platform:
         return [job for job in found if title in (None, job.title)]
 
     def is_odd(self, model_id: str | None) -> bool:
-        """Whether answers about the model are written oddly; None: about none in particular."""
+        """Whether answers about the model are in odd notation. None stands for answers about no model."""
         return self._behaviours.get(model_id or "", self._behaviour).odd
 
     def job_and_latest_model(self, job: str) -> JobAndLatestModelMetrics:
-        """The job's figures, and its active model's metrics; those of no model where it has none."""
+        """The job's figures and its active model's metrics. The metrics are empty without an active model."""
         active = self.find_job(job).active
         metrics = self.model_metrics(job, active) if active else ModelMetrics()
         return JobAndLatestModelMetrics(**self.job_metrics(job).model_dump(), active_model_metrics=metrics)
@@ -195,7 +195,7 @@ class Platform:
         )
 
     def set_active_model(self, job: str, model_id: str) -> None:
-        """Make the model the job's active one, as a training does; a new id becomes a new model."""
+        """Makes the model the job's active one, as a training does. A new id creates a new model."""
         found = self.find_job(job)
         found.active = model_id
         if model_id not in found.models:
@@ -203,14 +203,14 @@ class Platform:
             found.models[model_id] = Model(found.job_id, model_id, metrics)
 
     def remove_model(self, job: str, model_id: str) -> None:
-        """From now on the model is unknown; what its worker still does, nobody sees."""
+        """Removes the model. A recompute under way is no longer visible."""
         found = self.find_job(job)
         found.models.pop(self.find_model(job, model_id).model_id)
         if found.active == model_id:
             found.active = None
 
     def set_behaviour(self, behaviour: Behaviour, model_id: str | None = None) -> None:
-        """How recomputes go from now on, those under way too: of one model, or of all without their own."""
+        """Sets the behaviour of recomputes, also under way: of one model, or of all without their own."""
         if model_id is None:
             self._behaviour = behaviour
         else:
@@ -222,7 +222,7 @@ class Platform:
     def request_recompute(
         self, job: str, model_id: str, by: str
     ) -> tuple[Model, Literal["queued", "in_progress"]]:
-        """Ask for a recompute: joins one that waits, else queues one (behind one that runs)."""
+        """Requests a recompute. Joins a queued one, else queues one, behind a running one if necessary."""
         model = self.find_model(job, model_id)
         if model.waiting is None:
             model.waiting = Recompute(model.job_id, model_id)
@@ -261,7 +261,7 @@ class Platform:
         run.finished_at = time.time()
 
     async def _last(self, model: Model) -> Behaviour:
-        """Lasts as long as the model's behaviour says, and returns what that is by then."""
+        """Waits as long as the model's behaviour says. Returns the behaviour at the end."""
         begun, model.looks = time.monotonic(), 0
         while True:
             behaviour = self._behaviour_of(model)

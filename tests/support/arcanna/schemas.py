@@ -1,4 +1,4 @@
-"""The documented answers. Field by field they are the contract; OpenAPI is generated from them."""
+"""The documented answers, field by field. The OpenAPI document is generated from them."""
 
 from typing import Literal
 
@@ -21,7 +21,7 @@ class KnowledgeBaseCount(BaseModel):
 
 
 class Figures(BaseModel):
-    """What a recompute computes; as it stands before the first one."""
+    """The result of a recompute. The defaults are those before the first one."""
 
     overall_accuracy: float | None = None
     overall_f1_score: float | None = Field(default=None, description="mean over the decisions")
@@ -48,7 +48,7 @@ class ModelMetrics(Figures):
 
 
 class ChangedConsensus(BaseModel):
-    """Alerts that analysts agreed on anew after the training. Here, nobody does."""
+    """Alerts that analysts agreed on after the training. The reference server has none."""
 
     total_events: int | None = 0
     top_events_ids: list[str] | None = []

@@ -121,30 +121,30 @@ class ArcannaServer:
         self._on_loop(lambda: self._door.faults.add(fault))
 
     def remove_fault(self, fault: Fault) -> None:
-        """As if it had never been added; the others stay in force."""
+        """Removes the fault. The others stay active."""
         self._on_loop(lambda: self._door.faults.remove(fault))
 
     def clear_faults(self) -> None:
         self._on_loop(self._door.faults.clear)
 
     def set_behaviour(self, behaviour: Behaviour, model_id: str | None = None) -> None:
-        """How recomputes go from now on, those under way too: of one model, or of all without their own."""
+        """Sets the behaviour of recomputes, also under way: of one model, or of all without their own."""
         self._on_loop(lambda: self._platform.set_behaviour(behaviour, model_id))
 
     def set_api_keys(self, keys: Mapping[str, KeyInfo]) -> None:
-        """Replace all keys: from now on only these are known."""
+        """Replaces all keys by these."""
         self._platform.api_keys = dict(keys)
 
     def set_active_model(self, job_id: int | str, model_id: str) -> None:
-        """Make the model the job's active one, as a training does; it may be new."""
+        """Makes the model the job's active one, as a training does. It may be new."""
         self._on_loop(lambda: self._platform.set_active_model(str(job_id), model_id))
 
     def remove_model(self, job_id: int | str, model_id: str) -> None:
-        """From now on the model is answered with 404."""
+        """Removes the model, so that it is answered with 404."""
         self._on_loop(lambda: self._platform.remove_model(str(job_id), model_id))
 
     def external_recompute(self, job_id: int | str, model_id: str) -> None:
-        """Somebody else asks for a recompute."""
+        """Requests a recompute on behalf of somebody else."""
         self._on_loop(lambda: self._platform.request_recompute(str(job_id), model_id, by="somebody else"))
 
     @asynccontextmanager

@@ -12,4 +12,3 @@ from tests.support.local_cloud.cloud import FunctionError as FunctionError
 from tests.support.local_cloud.cloud import LocalCloud as LocalCloud
 from tests.support.local_cloud.deployment import Incomplete as Incomplete
 from tests.support.local_cloud.execution_environment import ProcessDied as ProcessDied
-from tests.support.local_cloud.execution_environment import deaths as deaths

@@ -1,4 +1,4 @@
-"""The AWS API of the local cloud: moto behind a door that records every call and makes some of them fail."""
+"""The AWS API of the local cloud: moto, with every call recorded and faults injected."""
 
 import io
 import json
@@ -109,7 +109,7 @@ class Api:
         return fault
 
     def record(self, call: Call) -> ApiFault | None:
-        """Records a call and returns the fault that it meets."""
+        """Records a call and returns the fault that strikes it."""
         with self._lock:
             self.calls.append(call)
             fault = next((f for f in self._faults if f.matches(call)), None)
@@ -153,7 +153,7 @@ def _capture(taken: list[Any]) -> StartResponse:
 
 
 def _call(environ: WSGIEnvironment) -> Call | None:
-    """What a request is a call of; None if it is none, or not signed."""
+    """The call that a request makes. None if it is not a signed AWS call."""
     credential = re.search(r"Credential=([^/]+)/\d+/[^/]+/([^/]+)/", environ.get("HTTP_AUTHORIZATION", ""))
     if not credential:
         return None
@@ -190,7 +190,7 @@ def _service_model(service: str) -> Any:
 
 @cache
 def _rest_operations(service: str) -> list[tuple[str, str, set[str], str]]:
-    """Method, pattern of the path, keys of the query, and name; what has most keys comes first."""
+    """Method, path pattern, query keys, and name. Operations with most query keys come first."""
     found = []
     for name in _service_model(service).operation_names:
         http = _service_model(service).operation_model(name).http

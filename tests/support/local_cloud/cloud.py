@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import boto3
@@ -22,14 +23,16 @@ from moto.sqs.models import sqs_backends
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 from tests.support.local_cloud.api import Api, ApiFault, Call
+from tests.support.local_cloud.change_sets import change_sets
 from tests.support.local_cloud.deployment import deploy
 from tests.support.local_cloud.event_sources import SqsPoller, Timer, fire, rate_in_minutes
-from tests.support.local_cloud.execution_environment import ExecutionEnvironment, Function, deaths
+from tests.support.local_cloud.execution_environment import ExecutionEnvironment, Function
 from tests.support.local_cloud.functions import AsyncConfig, Functions
 from tests.support.local_cloud.log_streams import LogStreams
 from tests.support.local_cloud.moto_corrections import corrected
-from tests.support.local_cloud.packaging import merged, package, upload
+from tests.support.local_cloud.packaging import merged, package, unpacked, upload
 from tests.support.local_cloud.resources import Resource
+from tests.support.waiting import deaths
 
 PROJECT = Path(__file__).parents[3]
 REGION = "eu-west-1"
@@ -70,12 +73,16 @@ class LocalCloud:
         name: str = STACK,
         beside: Self | None = None,
         minute: float | None = 1.0,
+        is_empty: bool = False,
+        constants: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
         """`directory` keeps what was built from one time to the next, and the logs of the last time.
         `python` is of an environment that has what the Lambda runtime has, and nothing else. `name` is the
         stack's; with `beside`, it is a further one in that cloud, and must end before it. `minute` is how
         many seconds a minute of a schedule's rate(...) takes; with None, schedules are fired by hand only, as
-        all that are no rates."""
+        all that are no rates. `constants` replaces values of the template's resources, by their paths:
+        {"Queue.DelaySeconds": 0}. With `is_empty`, nothing is deployed at first: stacks come by
+        CloudFormation's API, from `sam deploy`, and what there is, is that of the last one with functions."""
         self._parameters = parameters
         self._directory = directory.absolute()
         self._template = template
@@ -83,6 +90,8 @@ class LocalCloud:
         self._name = name
         self._beside = beside
         self._minute = minute
+        self._is_empty = is_empty
+        self._constants = constants
         self._session: Any = boto3.Session()
         self._clients: dict[tuple[str, str], Any] = {}
         self._executions: dict[str, dict[str, Any]] = {}
@@ -98,18 +107,24 @@ class LocalCloud:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             self.services = self._beside.services if self._beside else self._set_up(stack)
-            self._deploy()
-            pollers = [self._poller(r) for r in self._of_type("AWS::Lambda::EventSourceMapping")]
-            for poller in pollers:
-                stack.callback(poller.stop)
-                poller.start()
-            if not self._beside:
-                stack.callback(self._functions.stop)
-            for timer in self._timers():
-                stack.callback(timer.stop)
-                timer.start()
+            if self._is_empty:
+                stack.enter_context(change_sets(self.client, self._deployed))
+            else:
+                self._deploy()
+                self._start(stack)
             self._stack = stack.pop_all()
         return self
+
+    def _start(self, stack: ExitStack) -> None:
+        """Starts what brings events to the functions, until the end of the stack."""
+        for poller in [self._poller(r) for r in self._of_type("AWS::Lambda::EventSourceMapping")]:
+            stack.callback(poller.stop)
+            poller.start()
+        if not self._beside:
+            stack.callback(self._functions.stop)
+        for timer in self._timers():
+            stack.callback(timer.stop)
+            timer.start()
 
     def _set_up(self, stack: ExitStack) -> Services:
         if not _only_one.acquire(blocking=False):
@@ -135,6 +150,18 @@ class LocalCloud:
     def url(self) -> str:
         """For AWS_ENDPOINT_URL."""
         return self._api.url
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the operators' commands need in their environment."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": OPERATOR,
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "STACK": self._name,
+        }
 
     def client(self, service: str, role: str = OPERATOR) -> Any:
         """A boto3 client of this cloud, whose calls are recorded as the role's."""
@@ -201,7 +228,7 @@ class LocalCloud:
         return self._logs[logical_id].lines()
 
     def log_records(self, logical_id: str) -> list[dict[str, Any]]:
-        """Those of its lines that are JSON objects; metrics in the embedded format have `_aws`."""
+        """The log lines that are JSON objects. Metrics in the embedded format have `_aws`."""
         return [json.loads(line) for line in self.logs(logical_id) if line.startswith("{")]
 
     # --- The workflow, and schedules -----------------------------------------------------------------------
@@ -236,9 +263,31 @@ class LocalCloud:
 
     def _deploy(self) -> None:
         artifacts = self._directory / "artifacts"
-        packaged = package(self._template, self._parameters, REGION, artifacts)
+        packaged = package(self._template, self._parameters, REGION, artifacts, self._constants)
         upload(packaged, self.client("s3"))
         self._resources = deploy(packaged, self._name, self._parameters, self.client)
+        self._take_up(packaged.folders)
+
+    def _deployed(self, name: str, resources: Mapping[str, Resource]) -> None:
+        """After `sam deploy` has created or updated the stack of that name."""
+        if not any(resource.type == "AWS::Lambda::Function" for resource in resources.values()):
+            return  # SAM's own stack, with its bucket
+        is_update, self._name, self._resources = self._name == name, name, dict(resources)
+        s3, cache = self.client("s3"), self._directory / "artifacts"
+        folders = {}
+        for resource in resources.values():
+            location = resource.properties.get("Code") or resource.properties.get("Content")
+            if location:
+                key = location["S3Key"]
+                body = s3.get_object(Bucket=location["S3Bucket"], Key=key)["Body"].read()
+                folders[key] = unpacked(key, body, cache)
+        self._take_up(folders)
+        if not is_update:
+            self._start(self._stack)
+
+    def _take_up(self, folders: Mapping[str, Path]) -> None:
+        """Has the functions run what is in the folders, by their keys in S3."""
+        artifacts = self._directory / "artifacts"
         described = self.client("cloudformation").describe_stacks(StackName=self._name)["Stacks"][0]
         self.outputs = {o["OutputKey"]: o["OutputValue"] for o in described["Outputs"]}
         layer_keys = {
@@ -256,11 +305,12 @@ class LocalCloud:
             self._logs[logical_id] = LogStreams(self._directory / "logs" / logical_id)
             function = _function(
                 resource,
-                task_root=packaged.folders[resource.properties["Code"]["S3Key"]],
-                layers=merged([packaged.folders[key] for key in keys], artifacts),
+                task_root=folders[resource.properties["Code"]["S3Key"]],
+                layers=merged([folders[key] for key in keys], artifacts),
                 logs=self._logs[logical_id],
             )
             self._functions.add(function, async_configs.get(resource.name, AsyncConfig()))
+            self._functions.restart(resource.name)
 
     def _poller(self, mapping: Resource) -> SqsPoller:
         moto_lambda = lambda_simple_backends[DEFAULT_ACCOUNT_ID][REGION]
@@ -277,7 +327,7 @@ class LocalCloud:
         return SqsPoller(model, name, backend, self._functions, record)
 
     def _timers(self) -> list[Timer]:
-        """Those of the schedules with a rate."""
+        """The schedules with a rate."""
         timers = []
         for logical_id, resource in self._resources.items():
             if resource.type == "AWS::Scheduler::Schedule" and self._minute is not None:

@@ -1,4 +1,4 @@
-"""What brings events to functions and queues: SQS event source mappings, and schedules."""
+"""SQS event source mappings and schedules."""
 
 import json
 import re
@@ -131,7 +131,7 @@ class SqsPoller:
 
 
 def failed_messages(payload: bytes, message_ids: set[str]) -> set[str]:
-    """The messages of a batch that come back, by the function's answer.
+    """The messages of a batch that return to the queue, by the function's answer.
 
     Lambda takes an answer that it does not understand, and an id that is not of the batch, for a failure of
     the whole batch, and an empty answer for a success:
@@ -177,13 +177,13 @@ _MINUTES = {"minute": 1, "hour": 60, "day": 1440}
 
 
 def rate_in_minutes(expression: str) -> int | None:
-    """Of a schedule's `rate(...)`; None for `cron(...)` and `at(...)`."""
+    """The minutes of a schedule's `rate(...)`. None for `cron(...)` and `at(...)`."""
     rate = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", expression)
     return int(rate[1]) * _MINUTES[rate[2]] if rate else None
 
 
 class Timer:
-    """Calls something again and again, for the first time after one interval, until it is stopped."""
+    """Calls a function at an interval until it is stopped. The first call is after one interval."""
 
     def __init__(self, seconds: float, call: Callable[[], None]) -> None:
         self._seconds = seconds
@@ -205,7 +205,7 @@ class Timer:
 
 
 def fire(schedule: Mapping[str, Any], client: Callable[..., Any]) -> None:
-    """Does now what EventBridge Scheduler does at a schedule's time.
+    """Fires a schedule now, as EventBridge Scheduler does at its time.
 
     `schedule` is GetSchedule's answer, `client(service, role)` makes a client that calls as that role.
     Raises ValueError for a target that is not known here.

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.support.local_cloud.log_streams import LogStreams
 from tests.support.local_cloud.runtime_api import Invocation, Outcome, RuntimeApi
+from tests.support.waiting import deaths
 
 # Lambda allows 10 s; this machine may be slower, and busy with other things.
 INIT_TIMEOUT_SECONDS = 30.0
@@ -21,11 +22,7 @@ _LAST_LINES = 10
 
 
 class ProcessDied(Exception):
-    """A function's process has died, and nobody here has killed it: which one, how, and its last output."""
-
-
-deaths: list[ProcessDied] = []
-"""Those that made an invocation fail since the cloud is up, oldest first. A process has only one cloud."""
+    """A function's process has died by itself. Says which one, how, and its last output."""
 
 
 class _Failed(Exception):
@@ -111,18 +108,18 @@ class ExecutionEnvironment:
             return Outcome(error.encode(), failed=True)
 
     def kill(self) -> None:
-        """Ends the process with SIGKILL, whatever it is doing."""
+        """Kills the process with SIGKILL."""
         self._killed = True
         self._process.kill()
         self._process.wait()
 
     def close(self) -> None:
-        """Ends the process and what it talked to."""
+        """Ends the process and its runtime API."""
         self.kill()
         self._api.close()
 
     def _initialise(self) -> Outcome | None:
-        """Waits until the process is ready. The error if it reports one instead. Raises _Failed."""
+        """Waits until the process is ready. Returns the error if it reports one. Raises _Failed."""
         if self._initialised:
             return None
         try:
@@ -147,7 +144,7 @@ class ExecutionEnvironment:
         return outcome
 
     def _report(self, seconds: float) -> Outcome | None:
-        """The next report of the runtime client. Raises _Failed if there is none for a reason, or in time."""
+        """The next report of the runtime client. Raises _Failed if none comes, or the process ends."""
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -157,7 +154,7 @@ class ExecutionEnvironment:
                     raise failure from None
 
     def _failure(self, deadline: float, seconds: float) -> "_Failed | None":
-        """What went wrong outside of the handler."""
+        """The error that occurred outside the handler."""
         if not self.alive and self._api.reports.empty():
             code = self._process.returncode
             how = "signal: killed" if code < 0 else f"exit status {code}"

@@ -27,7 +27,7 @@ class Throttled(Exception):
 
 @dataclass(frozen=True)
 class AsyncConfig:
-    """What Lambda does about a failed asynchronous invocation; `on_failure` is the ARN of a queue."""
+    """How Lambda handles a failed asynchronous invocation. `on_failure` is the ARN of a queue."""
 
     retries: int = 2
     on_failure: str | None = None
@@ -77,7 +77,7 @@ class Functions:
         return self._functions[name].role
 
     def environments(self, name: str) -> list[ExecutionEnvironment]:
-        """Those that are alive, busy or idle."""
+        """The environments that are alive, busy or idle."""
         with self._change:
             return [e for e in self._environments[name] if e.alive]
 

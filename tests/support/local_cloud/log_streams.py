@@ -1,4 +1,4 @@
-"""What a function logs. Each execution environment has a stream of its own, as on AWS."""
+"""A function's log. Each execution environment has its own stream, as on AWS."""
 
 import itertools
 import shutil

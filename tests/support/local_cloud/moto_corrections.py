@@ -1,4 +1,4 @@
-"""Where moto differs from AWS in ways that matter here, and what it does instead while the cloud is up."""
+"""Corrections where moto differs from AWS in ways that matter here. They apply while the cloud is up."""
 
 import json
 import secrets
@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 from moto.awslambda.models import LambdaBackend
 from moto.awslambda_simple.models import LambdaSimpleBackend
+from moto.cloudformation.models import Stack
 from moto.core.config import default_user_config
 from moto.core.exceptions import JsonRESTError
 from moto.core.loaders import create_loader
@@ -78,13 +79,14 @@ def corrected(functions: Functions, client: Callable[[str, str], Any]) -> Iterat
             enter(patch.object(backend, method, _one_at_a_time(getattr(backend, method))))
         enter(patch.object(FakeBucket, "get_permission", _get_permission))
         enter(patch.object(S3Response, "get_bucket_notification", _get_bucket_notification))
+        enter(patch.object(Stack, "parameter_list", property(_parameter_list)))
         enter(corrected_queues())
         yield
 
 
 @cache
 def _policies_for_functions() -> str:
-    """Those that are about functions, of moto's own list of AWS's managed policies."""
+    """The managed policies in moto's list that are about functions."""
     known = json.loads(aws_managed_policies_data)
     return json.dumps({name: policy for name, policy in known.items() if "Lambda" in name})
 
@@ -130,7 +132,7 @@ def _notify_in(functions: Functions) -> Callable[..., None]:
 
 
 def _interpreter_modules() -> list[ModuleType]:
-    """Those that make clients."""
+    """The modules that make clients."""
     making = boto_client.boto_client_for
     return [m for m in list(sys.modules.values()) if getattr(m, "boto_client_for", None) is making]
 
@@ -271,3 +273,14 @@ def _get_bucket_notification(response: S3Response) -> Any:
         return _get_bucket_notification_by_moto(response)
     response.data["Action"] = "GetBucketNotificationConfiguration"
     return response.serialized(ActionResult({"EventBridgeConfiguration": {}}))
+
+
+# --- CloudFormation describes a list as the text that was given, moto as Python would write it -----------
+
+
+def _parameter_list(stack: Stack) -> list[dict[str, str]]:
+    values = stack.stack_parameters.items()
+    return [
+        {"ParameterKey": name, "ParameterValue": ",".join(v) if isinstance(v, list) else str(v)}
+        for name, v in values
+    ]

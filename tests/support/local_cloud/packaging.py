@@ -1,7 +1,8 @@
-"""What `sam build` and `sam package` do: build each local folder, pack it, translate the template."""
+"""Stands in for `sam build` and `sam package`: builds and packs local folders, translates the template."""
 
 import fcntl
 import hashlib
+import io
 import json
 import logging
 import os
@@ -11,7 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
+from zipfile import ZipFile
 
 import boto3
 from samtranslator.parser.parser import Parser
@@ -30,7 +33,7 @@ _IGNORED = ("__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache")
 
 @dataclass(frozen=True)
 class Package:
-    """A template as CloudFormation gets it, and what it refers to in the artifact bucket.
+    """A template as CloudFormation gets it, and the artifacts that it refers to.
 
     `files`: path of the file to upload by key; `folders`: the unpacked content by the same key.
     """
@@ -40,9 +43,20 @@ class Package:
     folders: Mapping[str, Path] = field(default_factory=dict)
 
 
-def package(source: Path, parameters: Mapping[str, str], region: str, cache: Path) -> Package:
-    """Builds and translates a SAM template; what has not changed since the last time is not built again."""
+def package(
+    source: Path,
+    parameters: Mapping[str, str],
+    region: str,
+    cache: Path,
+    constants: Mapping[str, object] = MappingProxyType({}),
+) -> Package:
+    """Builds and translates a SAM template. Unchanged code is not built again.
+
+    `constants` replaces values of its resources, by their paths. Raises KeyError where the template has none.
+    """
     template: dict[str, Any] = yaml_parse(source.read_text())  # type: ignore[no-untyped-call]
+    for path, value in constants.items():
+        _replace(template["Resources"], path, value)
     files, folders = {}, {}
     for logical_id, resource in template["Resources"].items():
         properties = resource.get("Properties", {})
@@ -61,11 +75,21 @@ def package(source: Path, parameters: Mapping[str, str], region: str, cache: Pat
             properties[name] = f"s3://{BUCKET}/{key}"
     translator = Translator({}, Parser(), boto_session=boto3.Session(region_name=region))
     translated = translator.translate(template, dict(parameters))
-    return Package(_as_strings(translated), files, folders)
+    return Package(as_strings(translated), files, folders)
+
+
+def _replace(resources: dict[str, Any], path: str, value: object) -> None:
+    logical_id, *names, last = path.split(".")
+    inner = resources[logical_id]["Properties"]
+    for name in names:
+        inner = inner[name]
+    if last not in inner:
+        raise KeyError(path)
+    inner[last] = value
 
 
 def upload(packaged: Package, s3: Any) -> None:
-    """Puts what the template refers to into the artifact bucket, which the first stack makes."""
+    """Uploads the artifacts to the artifact bucket, which the first stack creates."""
     if BUCKET not in [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]:
         region = {"LocationConstraint": s3.meta.region_name}
         s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration=region)
@@ -75,15 +99,15 @@ def upload(packaged: Package, s3: Any) -> None:
 
 @contextmanager
 def _alone_in(cache: Path) -> Iterator[None]:
-    """Keeps other processes out of the folder: test runs share it, and what one has built is built."""
+    """Locks the folder against other test runs, which share the build."""
     cache.mkdir(parents=True, exist_ok=True)
     with Path(cache, "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _as_strings(template: dict[str, Any]) -> dict[str, Any]:
-    """CloudFormation knows strings only; moto would compare the number 0 with the string "0"."""
+def as_strings(template: dict[str, Any]) -> dict[str, Any]:
+    """Makes values strings, as CloudFormation does. moto would compare the number 0 with "0"."""
     for parameter in template.get("Parameters", {}).values():
         if parameter["Type"] == "Number":
             parameter["Type"] = "String"
@@ -123,6 +147,19 @@ def _digest(folder: Path) -> str:
             digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def unpacked(key: str, archive: bytes, cache: Path) -> Path:
+    """The folder with the content of an archive that somebody has uploaded under that key."""
+    target = cache / key.replace("/", "-")
+    with _alone_in(cache):
+        if not target.exists():
+            with TemporaryDirectory(dir=cache) as scratch:
+                content = Path(scratch, "content")
+                with ZipFile(io.BytesIO(archive)) as opened:
+                    opened.extractall(content)
+                content.rename(target)
+    return target
 
 
 def merged(layers: list[Path], cache: Path) -> Path:

@@ -73,6 +73,18 @@ class Resource:
                 return value in (True, "true")
         return value
 
+    def update(self, properties: Properties) -> None:
+        """Gives it other properties. Raises NotImplementedError for a type that cannot be updated here."""
+        if properties == self.properties:
+            return
+        if self.type not in _UPDATES:
+            changed = [
+                k for k in {**properties, **self.properties} if properties.get(k) != self.properties.get(k)
+            ]
+            raise NotImplementedError(f"an update of {self.type}: {', '.join(sorted(changed))}")
+        self.properties, self._left = properties, dict(properties)
+        _UPDATES[self.type](self)
+
     # What moto asks of a resource.
 
     def is_created(self) -> bool:
@@ -95,6 +107,9 @@ def created_by(client: Callable[[str], Any]) -> Iterator[None]:
     finally:
         del Resource.client
 
+
+_UPDATES: dict[str, Callable[[Resource], object]] = {}
+"""What updates a resource, by type."""
 
 _types: list[type[CloudFormationModel]] = []  # moto looks for live subclasses, and holds none itself
 
@@ -153,6 +168,8 @@ def _bucket(r: Resource) -> Created:
         )
     if "VersioningConfiguration" in r.properties:
         r.call("s3", "put_bucket_versioning", Bucket=r.name)
+    if tags := r.take("Tags"):
+        s3.put_bucket_tagging(Bucket=r.name, Tagging={"TagSet": tags})
     if "PublicAccessBlockConfiguration" in r.properties:
         r.call("s3", "put_public_access_block", Bucket=r.name)
     return r.name, {"Arn": f"arn:aws:s3:::{r.name}"}
@@ -398,6 +415,33 @@ def _alarm(r: Resource) -> Created:
 def _dashboard(r: Resource) -> Created:
     r.call("cloudwatch", "put_dashboard", DashboardName=r.name)
     return r.name, {}
+
+
+# --- What an update changes ------------------------------------------------------------------------------
+
+
+def _updates(cfn_type: str) -> Callable[[Callable[[Resource], object]], None]:
+    def register(update: Callable[[Resource], object]) -> None:
+        _UPDATES[cfn_type] = update
+
+    return register
+
+
+@_updates("AWS::Lambda::Function")
+def _update_function(r: Resource) -> None:
+    """Its code and its variables: the cloud takes them from the properties when it is deployed."""
+
+
+@_updates("AWS::CloudWatch::Alarm")
+def _update_alarm(r: Resource) -> None:
+    r.take("AlarmName")
+    r.call("cloudwatch", "put_metric_alarm", AlarmName=r.physical_resource_id)
+
+
+@_updates("AWS::CloudWatch::Dashboard")
+def _update_dashboard(r: Resource) -> None:
+    r.take("DashboardName")
+    r.call("cloudwatch", "put_dashboard", DashboardName=r.physical_resource_id)
 
 
 NAME_PROPERTIES = {t.cloudformation_type(): t.cloudformation_name_type() for t in _types}

@@ -22,7 +22,7 @@ class Invocation(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What the caller of a function gets; with `failed`, the payload is the error."""
+    """The result of an invocation. If it has `failed`, the payload is the error."""
 
     payload: bytes
     failed: bool

@@ -50,7 +50,7 @@ def _measure() -> dict[str, Any]:
     found: dict[str, Any] = {"limits": limits}
     with ArcannaServer(jobs, InMemoryAlerts(), behaviour=Behaviour(delay=0.2, duration=1.0)) as arcanna:
         for name, (_, _, body) in batches.items():  # each on a new stack: memory that was taken stays taken
-            with own_installation("batch", arcanna, {"ScheduleState": "DISABLED"}) as here:
+            with own_installation("batch", arcanna, {"ScheduleExpression": ""}) as here:
                 here.cloud.invoke(FUNCTION, _event(iter([json.dumps({"Event": "s3:TestEvent"})])))  # warm up
                 found["sweep_cpu_seconds"] = _sweep(here)
                 found[name] = _invocation(here, models[name], body)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tests.support.arcanna.platform import Behaviour, Job
-from tests.support.harness import Installation, installation, wait_for
+from tests.support.harness import Installation, installation
+from tests.support.waiting import eventually
 
 JOB = 1234
 SLOTS = '"slots"'
@@ -36,7 +37,7 @@ class Calls(NamedTuple):
 
 def calls_of(here: Installation, model: str) -> Calls:
     """What the model's only run took, once it has ended."""
-    (run,) = wait_for("the run's end", lambda: _ended(here, model))
+    (run,) = eventually("the run's end", lambda: _ended(here, model))
     calls = [
         call
         for call in here.cloud.calls

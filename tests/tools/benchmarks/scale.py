@@ -1,7 +1,7 @@
 """What grows with the number of targets, and what does not: the real trigger, ledger and slots in memory.
 
-`python -m tests.tools.benchmarks.scale`: calls are counted where they are made, and time is simulated, so that
-no figure depends on this machine. A call to AWS takes 5 ms, one to the platform 100 ms.
+`python -m tests.tools.benchmarks.scale`: calls are counted where they are made, and time is simulated, so
+that no figure depends on this machine. A call to AWS takes 5 ms, one to the platform 100 ms.
 """
 
 import json

@@ -6,8 +6,8 @@ handler. As in Lambda nothing of it can be written, so that no byte code is left
 runtime's own packages, boto3 among them, have byte code in every case.
 
 Variants take turns, so that what slows the machine slows all, and ratios are taken within a turn. CPU time
-is there beside wall time because it hardly depends on what else the machine does; by it, `by_memory` says what
-a start takes and costs where a function gets a share of a vCPU in proportion to its memory.
+is there beside wall time because it hardly depends on what else the machine does. By CPU time, `by_memory`
+says what a start takes and costs where a function has a share of a vCPU in proportion to its memory.
 """
 
 import json

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from arcanna_metrics.intake import routes
 from arcanna_metrics.intake.events import ObjectCreated, read_json
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.transitions import record
+from arcanna_metrics.settings import parse_settings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.updates import Update
 from tests.support.doubles import PACE
@@ -24,7 +24,7 @@ MESSAGES = 10_000
 REPEATS = 9
 RECEIVED_AT = 1.8e9
 
-ROUTES = routes.parse(
+ROUTES = parse_settings(
     json.dumps(
         {
             "routes": [
@@ -36,7 +36,7 @@ ROUTES = routes.parse(
             ]
         }
     )
-)
+).routes
 
 
 def bodies(models: int) -> list[str]:

@@ -1,11 +1,15 @@
 """From what an installation has kept of a demo to its record."""
 
+import os
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from arcanna_metrics.times import from_iso
+from arcanna_metrics_cli.deployed import Deployed
+from arcanna_metrics_cli.report import Gatherer
+from arcanna_metrics_cli.report.facts import Facts
 from tests.support.arcanna.platform import Recompute
 from tests.support.harness import Installation
 from tests.tools.demo.record import Model, Outage, Poll, Record, Run, Upload
@@ -35,7 +39,7 @@ def gather(
         model_id = outcome["detail"]["model_id"]
         runs[model_id].append(run_of(execution, outcome, checks, here.arcanna.recomputes(model_id), began))
     return Record(
-        began_at=datetime.fromtimestamp(began, UTC),
+        facts=facts_of(here, jobs),
         models=tuple(Model(job, model_id, tuple(runs[model_id])) for model_id, job in jobs.items()),
         uploads=tuple(replace(upload, at=upload.at - began) for upload in uploads),
         outage=Outage(
@@ -50,6 +54,14 @@ def gather(
         summary=dict(summary),
         promises=dict(promises),
     )
+
+
+def facts_of(here: Installation, jobs: Mapping[str, str]) -> Facts:
+    """How the stack stands, as its operator sees it, with the names that the demo's jobs have."""
+    os.environ |= here.cloud.variables
+    facts = Gatherer(Deployed(here.cloud.variables["STACK"])).look(time.time())
+    named = (replace(model, job_name=jobs.get(model.model_id or "")) for model in facts.models)
+    return replace(facts, models=tuple(named))
 
 
 def run_of(
@@ -89,6 +101,4 @@ def run_of(
         outcome=outcome["detail-type"],
         verdict=detail.get("verdict"),
         why=detail["why"] if "why" in detail else f"{detail['reason']}: {detail['detail']}",
-        before=detail["before"],
-        after=detail.get("after"),
     )

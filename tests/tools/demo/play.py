@@ -10,7 +10,8 @@ from typing import Any
 from tests.support.arcanna.alerts import TYPICAL_ACCURACY, corrections, labelled_alerts
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import Behaviour, Job, Recompute
-from tests.support.harness import Installation, wait_for
+from tests.support.harness import Installation
+from tests.support.waiting import eventually
 from tests.tools.demo.record import Upload
 from tests.tools.demo.story import Story
 from tests.tools.demo.view import View
@@ -79,7 +80,7 @@ class Play:
 
     def _correct(self, burst_ended: float) -> float:
         """Corrections while the first run of a model is under way. Returns when they ended."""
-        wait_for(
+        eventually(
             "the recompute of the first model, past reading its alerts",
             lambda: any(r.state == "in_progress" and r.rows for r in self._recomputes(ALERTS_MODEL)),
         )
@@ -129,8 +130,8 @@ class Play:
         self._view.say(
             "uploads", f"{LATE} objects for each of {len(JOB_OF)} models, while Arcanna is away", "green"
         )
-        wait_for("the last updates", lambda: self._counted("UpdatesReceived") == _objects())
-        wait_for("attempts that fail", lambda: all(self._failed_attempts(model) > 1 for model in JOB_OF))
+        eventually("the last updates", lambda: self._counted("UpdatesReceived") == _objects())
+        eventually("attempts that fail", lambda: all(self._failed_attempts(model) > 1 for model in JOB_OF))
         self._here.arcanna.remove_fault(OUTAGE)
         back = time.time()
         self._view.say("outage", "Arcanna answers again", "green")
@@ -199,7 +200,7 @@ class Play:
     def _wait_until_fresh(self, since: dict[str, float]) -> None:
         """Until each model has a recompute that was requested after that time, and every run is told of."""
         here, story = self._here, self._story
-        wait_for(
+        eventually(
             "fresh metrics of both models",
             lambda: all(
                 any(run.state == "completed" and run.asks[0].at >= at for run in self._recomputes(model))
@@ -207,8 +208,8 @@ class Play:
             ),
             45,
         )
-        wait_for("every outcome", lambda: len(story.outcomes) == len(here.arcanna.recomputes()), 15)
-        wait_for("every end", lambda: {e["status"] for e in here.cloud.executions()} == {"SUCCEEDED"}, 15)
+        eventually("every outcome", lambda: len(story.outcomes) == len(here.arcanna.recomputes()), 15)
+        eventually("every end", lambda: {e["status"] for e in here.cloud.executions()} == {"SUCCEEDED"}, 15)
 
     def _served(self) -> dict[str, dict[str, Any]]:
         return {model: self._here.served(job, model) for model, job in JOB_OF.items()}

@@ -1,8 +1,8 @@
-"""What happened in a demo, as data. All times are in seconds since the first upload."""
+"""What happened in a demo, as data. Times are in seconds since the first upload, but for the facts'."""
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+
+from arcanna_metrics_cli.report.facts import Facts
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Run:
     """One recompute, from claim to release.
 
     `asked_at`, `started_at` and `finished_at` are the platform's: None for what it never came to. `verdict`
-    is None where the run failed; `before` and `after` are the figures as the outcome event tells them.
+    is None where the run failed.
     """
 
     run_id: str
@@ -41,8 +41,6 @@ class Run:
     outcome: str
     verdict: str | None
     why: str
-    before: dict[str, Any] | None
-    after: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -65,9 +63,9 @@ class Outage:
 
 @dataclass(frozen=True)
 class Record:
-    """A whole demo; `began_at` is the time of its first upload."""
+    """A whole demo: how its stack stood at the end, and how that came about."""
 
-    began_at: datetime
+    facts: Facts
     models: tuple[Model, ...]
     uploads: tuple[Upload, ...]
     outage: Outage | None

@@ -1,36 +1,20 @@
 """Records to test the page with: one of a real demo, and one that nobody would wish for."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from tests.support import fleet
+from tests.support.fleet import EVIL, LONG
 from tests.tools.demo.record import Model, Outage, Poll, Record, Run, Upload
-
-EVIL = "</style></title><script>alert('1')</script><img src=x onerror=\"alert(2)\">&amp;\u202e\x00"
-LONG = "security-alerts-of-all-subsidiaries-" * 6 + "W" * 40
 
 
 def recorded() -> Record:
     """A demo as it was recorded."""
     text = Path(__file__).with_name("recorded.json").read_text(encoding="utf-8")
     return TypeAdapter(Record).validate_json(text)
-
-
-def figures(decisions: list[str], right: int = 90) -> dict[str, Any]:
-    """Figures with these decisions, all alike."""
-    matrix = [[right if row == column else 3 for column in decisions] for row in decisions]
-    recall = right / sum(matrix[0])
-    return {
-        "overall_accuracy": recall,
-        "overall_f1_score": recall,
-        "overall_recall": recall,
-        "overall_precision": recall,
-        "confusion_matrix": matrix,
-        "metrics_per_decision": {decision: {"recall": recall} for decision in decisions},
-    }
 
 
 def run(claimed: float, released: float, **changes: Any) -> Run:
@@ -46,8 +30,6 @@ def run(claimed: float, released: float, **changes: Any) -> Run:
         outcome="Recompute Completed",
         verdict="improved",
         why="overall_accuracy rose from 0.5 to 0.9",
-        before=figures(["Drop", "Escalate"], right=50),
-        after=figures(["Drop", "Escalate"]),
     )
     return replace(normal, **changes)
 
@@ -55,7 +37,6 @@ def run(claimed: float, released: float, **changes: Any) -> Run:
 def hostile() -> Record:
     """Names that are markup, or too long, bursts, many short runs, runs that failed, and promises broken."""
     hasty = [run(n * 0.7, n * 0.7 + 0.4, verdict="regressed") for n in range(1, 8)]
-    crowd = figures([EVIL, LONG, "", *(f"Decision {n}" for n in range(5))])
     failed = run(
         2.0,
         30.0,
@@ -64,15 +45,14 @@ def hostile() -> Record:
         outcome="Recompute Failed",
         verdict=None,
         why=EVIL + LONG,
-        after=None,
         polls=tuple(Poll(2.0 + n, EVIL) for n in range(25)),
     )
     return Record(
-        began_at=datetime(2026, 11, 24, tzinfo=UTC),
+        facts=fleet.hostile(),
         models=(
             Model(EVIL, LONG, tuple(hasty)),
-            Model(LONG, EVIL, (failed, run(31.0, 32.0, before=None, after=crowd, run_id=LONG))),
-            Model("never asked", "idle", (run(1, 2, asked_at=None, after=None, outcome="Recompute Failed"),)),
+            Model(LONG, EVIL, (failed, run(31.0, 32.0, run_id=LONG))),
+            Model("never asked", "idle", (run(1, 2, asked_at=None, outcome="Recompute Failed"),)),
             Model("", "untouched", ()),
         ),
         uploads=(

@@ -5,8 +5,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from arcanna_metrics_cli.report.markup import counted
 from tests.support.harness import Installation
-from tests.tools.demo.markup import counted
 from tests.tools.demo.view import View
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from tests.tools.demo.markup import Markup, counted, element, join, seconds
+from markupsafe import Markup
+
+from arcanna_metrics_cli.report.markup import counted, element, join
 from tests.tools.demo.record import Outage, Record, Run, Upload
 
 EDGE = 8.0
@@ -105,6 +107,11 @@ def lane(
         aria_label=label,
         class_="lane",
     )
+
+
+def seconds(value: float) -> str:
+    """A time or duration for people."""
+    return f"{value:.1f} s"
 
 
 def scale(axis: Axis) -> Markup:

@@ -14,22 +14,22 @@ from typing import Any
 
 import httpx
 
+from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import BadInput, ConfigurationError, RecomputeError, UndocumentedAnswer
-from arcanna_metrics.intake import routes
 from arcanna_metrics.intake.events import AllTargets, ObjectCreated, read_json
 from arcanna_metrics.intake.fields import EARLIEST
+from arcanna_metrics.intake.routes import Routes
 from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.key import SecretApiKey
-from arcanna_metrics.runs import quality
-from arcanna_metrics.runs.quality import in_words
-from arcanna_metrics.settings import Environment
+from arcanna_metrics.runs.quality import in_words, read_rules
+from arcanna_metrics.settings import parse_settings
 from arcanna_metrics.targets import Model, identifier
 from arcanna_metrics.updates import WHOLE, Update
 
 RECEIVED_AT = 1.8e9
 
-ROUTES = {
+DOCUMENT = {
     "routes": [
         {
             "name": "by-path",
@@ -39,7 +39,10 @@ ROUTES = {
         },
         {"name": "by-file", "keys": ["*/job-{job}-?.csv", "{job}.csv"], "targets": [{"job_id": "{job}"}]},
         {"name": "all", "keys": ["*"], "targets": [{"job_id": "security-alerts"}, {"job_id": 1234}]},
-    ]
+    ],
+    "quality_gate": {"largest_drop": {"*.recall": 0.05}, "floor": {"overall_accuracy": 0.8}},
+    "pace": {"spacing_seconds": 60, "slots": 4, "shortest_poll_seconds": 5, "longest_poll_seconds": 900},
+    "jobs": {"1234": {"quality_gate": {"minimum_samples": 30}, "pace": {"stale_after_seconds": 0}}},
 }
 
 KEYS = (
@@ -123,14 +126,14 @@ def mutated_text(rng: random.Random, text: str) -> str:
     return text
 
 
-def attack_events(text: str, known: routes.Routes) -> None:
+def attack_events(text: str, known: Routes) -> None:
     """Reads the text as a message and routes what it says. Raises RecomputeError or what is a bug."""
     updates: list[Update] = []
     for occurrence in read_json(text, RECEIVED_AT):
         if isinstance(occurrence, ObjectCreated):
             updates += known.updates(occurrence)
         elif isinstance(occurrence, AllTargets):
-            updates += known.scheduled(occurrence, {"another job"}, stale_after=3600.0)
+            updates += known.scheduled(occurrence, {"another job"}, lambda job_id: 3600.0)
         elif isinstance(occurrence, Update):
             updates.append(occurrence)
     for update in updates:
@@ -155,9 +158,11 @@ def is_identifier(text: str) -> bool:
         return False
 
 
-def attack_routes(text: str, key: str) -> None:
-    """Reads the text as the routes and asks for the key. Raises RecomputeError or what is a bug."""
-    routes.parse(text).targets(key)
+def attack_settings(text: str, key: str) -> None:
+    """Reads the text as settings and asks for the key and a job. Raises RecomputeError or what is a bug."""
+    settings = parse_settings(text)
+    read_rules(settings.for_job("1234").gate)
+    settings.routes.targets(key)
 
 
 MODEL = Model("1234", "generic-1-1234-model-1747385873.hdf5")
@@ -179,11 +184,10 @@ ANSWERS = (
 HEADERS = ("Retry-After", "Date", "Content-Type", "Content-Encoding", "Location")
 HEADER_VALUES = ("5", "Wed, 15 Jan 2025 14:30:00 GMT", "-1", "9" * 400, "gzip", "text/html", "\xff", "")
 SECRETS = ("the-key", '{"api_key": "the-key", "user": "soc"}')
-SETTINGS = (
+VARIABLES = (
     "https://arcanna.example:9666/prefix",
     "300",
     "http://proxy.internal:3128",
-    '{"largest_drop": {"overall_accuracy": 0.02, "*.recall": 0.05}, "floor": {}, "minimum_samples": 30}',
     "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
 )
 
@@ -223,14 +227,13 @@ def attack_secret(body: str, field: str | None) -> None:
     httpx.Request("GET", "https://arcanna.example", headers={"X-Arcanna-Api-Key": key})
 
 
-def attack_settings(value: str) -> None:
-    """Reads the text as every kind of setting. Raises RecomputeError or what is a bug."""
+def attack_variables(value: str) -> None:
+    """Reads the text as every kind of environment variable. Raises RecomputeError or what is a bug."""
     env, accepted = Environment({"ARCANNA_CA_BUNDLE": value, "NAME": value}), 0
     settings: tuple[Callable[[], object], ...] = (
         lambda: env.base_url("NAME"),
         lambda: env.seconds("NAME"),
-        lambda: env.text("NAME") and env.proxy_url("NAME"),
-        lambda: quality.parse(env.text("NAME")),
+        lambda: env.hosts("NAME"),
         lambda: env.text("NAME") and tls.context(env),
     )
     for setting in settings:
@@ -246,7 +249,7 @@ class Fuzzer:
 
     def __init__(self) -> None:
         self._events = load_samples()
-        self._routes = routes.parse(json.dumps(ROUTES))
+        self._routes = parse_settings(json.dumps(DOCUMENT)).routes
 
     def case(self, seed: int) -> tuple[Callable[..., None], tuple[Any, ...]]:
         """What is attacked, and with what."""
@@ -256,8 +259,8 @@ class Fuzzer:
             event = mutated(rng, rng.choice(self._events), self._events)
             return attack_events, (mutated_text(rng, json.dumps(event)), self._routes)
         if kind == 1:
-            document = mutated(rng, ROUTES, [*KEYS, *ODD_VALUES])
-            return attack_routes, (
+            document = mutated(rng, DOCUMENT, [*KEYS, *ODD_VALUES])
+            return attack_settings, (
                 mutated_text(rng, json.dumps(document)),
                 mutated_text(rng, rng.choice(KEYS)),
             )
@@ -270,7 +273,7 @@ class Fuzzer:
             secret = {"SecretString": mutated_text(rng, rng.choice(SECRETS))}
             body = json.dumps(mutated(rng, secret, [*SECRETS, *ODD_VALUES]))
             return attack_secret, (body, rng.choice([None, "api_key", "user"]))
-        return attack_settings, (mutated_text(rng, rng.choice(SETTINGS)),)
+        return attack_variables, (mutated_text(rng, rng.choice(VARIABLES)),)
 
     def run(self, seed: int) -> bool:
         """Whether the case of the seed was accepted, rather than refused. Raises what is a bug."""

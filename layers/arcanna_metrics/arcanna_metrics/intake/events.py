@@ -56,7 +56,7 @@ class ObjectCreated(NamedTuple):
 class AllTargets(NamedTuple):
     """A schedule asks for every target whose metrics are older than so many seconds.
 
-    An age of 0 means all, however new; None what the stack's own setting says, as the schedule does not.
+    An age of 0 means all, however new; None means what the settings say for the job.
     """
 
     happened_at: float  # epoch seconds
@@ -132,7 +132,7 @@ def _other(event: Mapping[str, object], received_at: float) -> Occurrence:
             return _request(event, received_at)
         case {"models": "all"}:
             fields.assert_only(event, _SCHEDULE, "a schedule")
-            return AllTargets(fields.time(event, "happened_at", received_at), _age(event))
+            return AllTargets(fields.time(event, "happened_at", received_at), older_than=_age(event))
         case {"models": models}:
             raise BadInput(f"models must be 'all', not {fields.shown(models)}")
         case {"sweep": True}:
@@ -260,7 +260,7 @@ def _run_ended(event: object) -> RunEnded | Ignored:
 
 def _request(event: Mapping[str, object], received_at: float) -> Update:
     fields.assert_only(event, _REQUEST, "a request")
-    older_than = _age(event) or None
+    older_than = _age(event) or None  # 0: of any age
     cause = event.get("cause")
     return Update(
         _target(event),
@@ -279,6 +279,7 @@ def _target(event: object, prefix: str = "") -> Target:
     )
 
 
-def _age(event: object) -> float:
-    """In seconds; 0 where the event has none: of any age."""
-    return float(fields.whole_number(event, "older_than_seconds", LONGEST_AGE) or 0)
+def _age(event: object) -> float | None:
+    """In seconds; None where the event has none."""
+    age = fields.whole_number(event, "older_than_seconds", LONGEST_AGE)
+    return None if age is None else float(age)

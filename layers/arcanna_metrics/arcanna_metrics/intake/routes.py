@@ -1,10 +1,10 @@
 """Which object keys lead to which models.
 
-The routes are a JSON document:
+The routes are a part of the settings:
 
-    {"routes": [{"name": "by-path",
-                 "keys": ["training-data/{job_id}/{model_id}/*"],
-                 "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}]}]}
+    [{"name": "by-path",
+      "keys": ["training-data/{job_id}/{model_id}/*"],
+      "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}]}]
 
 The first route that matches counts; patterns.py tells what its keys may be. A target without a model_id means
 the job's active model. A route without keys serves schedules only.
@@ -14,16 +14,26 @@ recomputes after so many objects or so many bytes since the last recompute, and 
 of them is so old.
 """
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from arcanna_metrics.documents import Node
 from arcanna_metrics.errors import BadInput, ConfigurationError
 from arcanna_metrics.intake import patterns
 from arcanna_metrics.intake.events import AllTargets, ObjectCreated
 from arcanna_metrics.targets import Target, identifier
 from arcanna_metrics.updates import WHOLE, Example, Update
+
+DEFAULT_ROUTES = [
+    {
+        "name": "by-path",
+        "keys": ["training-data/{job_id}/{model_id}/*"],
+        "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}],
+    },
+    {"name": "by-job", "keys": ["training-data/{job_id}/*"], "targets": [{"job_id": "{job_id}"}]},
+]
+"""The routes where the settings have none."""
 
 _MOST = {"objects": 1000, "bytes": 2**50, "max_wait_seconds": 30 * 86400}
 """Up to 1,000 objects, rounding up does not change after how many of them their shares reach WHOLE."""
@@ -96,20 +106,24 @@ class Routes:
         example = Example(created.bucket, created.key, created.version_id)
         return [Update(target, created.happened_at, "upload", example, share, max_wait) for target in targets]
 
-    def scheduled(self, schedule: AllTargets, jobs: set[str], stale_after: float) -> list[Update]:
+    def scheduled(
+        self, schedule: AllTargets, jobs: set[str], stale_after: Callable[[str], float]
+    ) -> list[Update]:
         """What a schedule asks for: every target that is named in full, and the active model of every other
         job of `jobs`, which are known by their updates.
 
-        These are wishes for metrics of at most the schedule's age, or `stale_after` (seconds) where it has
-        none. At an age of 0 they are requests by hand, for metrics of now.
+        These are wishes for metrics of at most the schedule's age, or `stale_after` (seconds, of the job)
+        where it has none. At an age of 0 they are requests by hand, for metrics of now.
         """
         fixed = self.fixed_targets()
         others = sorted(jobs - {target.job_id for target in fixed})
-        age = (stale_after if schedule.older_than is None else schedule.older_than) or None
-        return [
-            Update(target, schedule.happened_at, "schedule", older_than=age, by_hand=age is None)
-            for target in [*fixed, *(Target(job_id, None) for job_id in others)]
-        ]
+        updates = []
+        for target in [*fixed, *(Target(job_id, None) for job_id in others)]:
+            age = stale_after(target.job_id) if schedule.older_than is None else schedule.older_than
+            updates.append(
+                Update(target, schedule.happened_at, "schedule", older_than=age or None, by_hand=not age)
+            )
+        return updates
 
     def fixed_targets(self) -> list[Target]:
         """The targets that are named in full, each once."""
@@ -117,88 +131,73 @@ class Routes:
         return list(dict.fromkeys(target for target in targets if not _placeholders(target)))
 
 
-def parse(text: str) -> Routes:
-    """The routes of a JSON document.
+def read_routes(node: Node) -> Routes:
+    """The routes of a list in a document; what is wrong with it is noted there."""
+    return Routes(tuple(_route(number, route) for number, route in enumerate(node.items(), 1)))
 
-    Raises ConfigurationError that names the route and what is wrong with it.
-    """
+
+def _route(number: int, node: Node) -> Route:
+    fields = node.fields(("name", "keys", "targets", "threshold"), required=("targets",))
+    name = _identifier(fields["name"]) if "name" in fields else str(number)
+    targets = tuple(_target(target) for target in fields["targets"].items(least=1))
+    keys = fields["keys"].items() if "keys" in fields else []
+    wanted = {placeholder for target in targets for placeholder in _placeholders(target)}
+    if wanted and not keys:
+        node.wrong(f'has no "keys", so nothing can stand for {{{min(wanted)}}}')
+    patterns = tuple(_pattern(key, wanted) for key in keys)
+    return Route(name, patterns, targets, _threshold(fields["threshold"]) if "threshold" in fields else None)
+
+
+def _threshold(node: Node) -> Threshold:
+    fields = node.fields(_MOST, required=("max_wait_seconds",))  # so that nothing waits for ever
+    limits = {name: field.whole_number(1, _MOST[name]) for name, field in fields.items()}
+    return Threshold(limits.get("objects"), limits.get("bytes"), float(limits["max_wait_seconds"] or 0))
+
+
+def _target(node: Node) -> Target:
+    fields = node.fields(("job_id", "model_id"), required=("job_id",))
+    model = fields.get("model_id")
+    return Target(
+        _template(fields["job_id"]), _template(model) if model and model.value is not None else None
+    )
+
+
+def _template(node: Node) -> str:
+    template = _identifier(node)
     try:
-        document = json.loads(text.lstrip("\ufeff"))  # a byte order mark, as some editors write it
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"the routes are not JSON: {error}") from error
-    if not isinstance(document, dict) or not isinstance(document.get("routes"), list):
-        raise ConfigurationError('the routes must be a JSON object with a list "routes"')
-    _assert_only(document, "routes")
-    return Routes(tuple(_route(n, fields) for n, fields in enumerate(document["routes"], 1)))
+        patterns.assert_braces_match(template)
+    except ConfigurationError as error:
+        node.wrong(f"cannot be used: {error}")
+    return template
 
 
-def _route(number: int, fields: object) -> Route:
-    if not isinstance(fields, dict):
-        raise ConfigurationError(f"route {number} must be a JSON object")
-    try:
-        name = identifier("name", fields.get("name", number))
-    except BadInput as error:
-        raise ConfigurationError(f"route {number}: {error}") from error
-    try:
-        _assert_only(fields, "name", "keys", "targets", "threshold")
-        targets = _targets(fields.get("targets"))
-        keys = _keys(fields.get("keys", []), targets)
-        return Route(name, keys, targets, _threshold(fields.get("threshold")))
-    except (BadInput, ConfigurationError) as error:
-        raise ConfigurationError(f"route {name!r}: {error}") from error
-
-
-def _threshold(fields: object) -> Threshold | None:
-    if fields is None:
-        return None
-    if not isinstance(fields, dict):
-        raise ConfigurationError('"threshold" must be a JSON object')
-    _assert_only(fields, *_MOST)
-    if "max_wait_seconds" not in fields:
-        raise ConfigurationError('"threshold" must have max_wait_seconds, so that nothing waits for ever')
-    limits = {name: _limit(name, value) for name, value in fields.items()}
-    return Threshold(limits.get("objects"), limits.get("bytes"), float(limits["max_wait_seconds"]))
-
-
-def _limit(name: str, value: object) -> int:
+def _identifier(node: Node) -> str:
+    value = node.value
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # JSON does not tell 5 from 5.0
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MOST[name]:
-        raise ConfigurationError(f"{name} must be a whole number from 1 to {_MOST[name]}")
-    return value
+    try:
+        return identifier("it", value)
+    except BadInput as error:
+        node.must_be("an id or a name", str(error))
+        return ""
 
 
-def _targets(listed: object) -> tuple[Target, ...]:
-    if not isinstance(listed, list) or not listed:
-        raise ConfigurationError('"targets" must be a list of one or more targets')
-    return tuple(_target(fields) for fields in listed)
+def _pattern(node: Node, wanted: set[str]) -> re.Pattern[str]:
+    pattern = node.value
+    if not isinstance(pattern, str) or not pattern:
+        node.must_be("a key pattern such as training-data/{job_id}/*")
+        return _NOTHING
+    try:
+        compiled = patterns.compiled(pattern)
+    except ConfigurationError as error:
+        node.wrong(f"cannot be used: {error}")
+        return _NOTHING
+    if missing := wanted - compiled.groupindex.keys():
+        node.wrong(f"lacks {{{min(missing)}}}, which a target needs")
+    return compiled
 
 
-def _target(fields: object) -> Target:
-    if not isinstance(fields, dict):
-        raise ConfigurationError("a target must be a JSON object")
-    _assert_only(fields, "job_id", "model_id")
-    target = _identified(fields.get("job_id"), fields.get("model_id"))
-    for template in target:
-        patterns.assert_braces_match(template or "")
-    return target
-
-
-def _keys(listed: object, targets: tuple[Target, ...]) -> tuple[re.Pattern[str], ...]:
-    if not isinstance(listed, list) or not all(isinstance(key, str) and key for key in listed):
-        raise ConfigurationError('"keys" must be a list of key patterns')
-    wanted = {name for target in targets for name in _placeholders(target)}
-    if wanted and not listed:
-        raise ConfigurationError(f'without "keys" nothing can stand for {{{min(wanted)}}}')
-    for key in listed:
-        if missing := wanted - set(patterns.placeholders(key)):
-            raise ConfigurationError(f"the key pattern {key!r} lacks {{{min(missing)}}}")
-    return tuple(patterns.compiled(key) for key in listed)
-
-
-def _assert_only(fields: Mapping[str, object], *known: str) -> None:
-    if unknown := fields.keys() - set(known):
-        raise ConfigurationError(f"unknown field {min(unknown)!r}; there are {', '.join(known)}")
+_NOTHING = re.compile(r"(?!)")
 
 
 def _placeholders(target: Target) -> list[str]:
@@ -207,12 +206,7 @@ def _placeholders(target: Target) -> list[str]:
 
 def _fill(target: Target, found: re.Match[str]) -> Target:
     job_id, model_id = target
-    return _identified(
-        patterns.filled(job_id, found), None if model_id is None else patterns.filled(model_id, found)
-    )
-
-
-def _identified(job_id: object, model_id: object) -> Target:
     return Target(
-        identifier("job_id", job_id), None if model_id is None else identifier("model_id", model_id)
+        identifier("job_id", patterns.filled(job_id, found)),
+        None if model_id is None else identifier("model_id", patterns.filled(model_id, found)),
     )

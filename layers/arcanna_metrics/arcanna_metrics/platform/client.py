@@ -130,7 +130,7 @@ class Arcanna:
 
     def active_model(self, job_id: str) -> str:
         """The id of the model that the job uses now."""
-        answer = self._call(Call("POST", "/api/v2/metrics/job", {"job_id": job_id}, json={}))
+        answer = self._job(job_id)
         model_id: str | None = answer.field(answer.json_object(), "active_model_id", str)
         if not model_id:
             raise Rejected(f"Job {job_id!r} has no active model. Train it, or name a model_id in its route.")
@@ -141,25 +141,41 @@ class Arcanna:
                 f"Arcanna returned an invalid active model id: {error}. {answer}"
             ) from error
 
+    def models(self, job_id: str) -> list[str]:
+        """The ids of all models of a job; empty where the platform does not list them."""
+        listed = self._job(job_id).json_object().get("all_model_ids")
+        return [each for each in listed if isinstance(each, str)] if isinstance(listed, list) else []
+
     def job_id_of(self, name: str) -> str | None:
         """The id of the one job with exactly this title.
 
         None where no job or several have it, and where the platform or the key does not allow to look it up.
         """
-        params = {"resource_type": "job", "title": name}
+        ids = {_job_id(job.get("id")) for job in self._jobs({"title": name}) if job.get("title") == name}
+        return ids.pop() if len(ids) == 1 else None
+
+    def job_names(self) -> list[str]:
+        """The ids and names of all jobs; empty where the platform or the key does not allow to list them."""
+        names = [name for job in self._jobs({}) for name in (_job_id(job.get("id")), job.get("title"))]
+        return [name for name in names if isinstance(name, str) and name.isprintable()]
+
+    def _job(self, job_id: str) -> Answer:
+        return self._call(Call("POST", "/api/v2/metrics/job", {"job_id": job_id}, json={}))
+
+    def _jobs(self, title: dict[str, str]) -> list[dict[str, Any]]:
+        """The jobs as the platform lists them, all or those of a title."""
+        params = {"resource_type": "job", **title}
         answer = self._send(Call("GET", "/api/v2/resources", params), self._api_key(False))
         error = answer.error()
         if isinstance(error, PlatformUnavailable):
             raise error
         if error:  # the key need not be allowed to do this: a refusal is no reason to read it again
-            return None
+            return []
         try:
             listed = answer.json()
         except UndocumentedAnswer:
-            return None
-        jobs = [job for job in listed if isinstance(job, dict)] if isinstance(listed, list) else []
-        ids = {_job_id(job.get("id")) for job in jobs if job.get("title") == name}
-        return ids.pop() if len(ids) == 1 else None
+            return []
+        return [job for job in listed if isinstance(job, dict)] if isinstance(listed, list) else []
 
     def scopes(self) -> list[str]:
         """What the key may do, as the platform lists it. Changes nothing, and needs no scope itself."""

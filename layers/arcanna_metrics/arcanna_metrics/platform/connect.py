@@ -5,12 +5,12 @@ from collections.abc import Iterable
 
 import httpx
 
+from arcanna_metrics.environment import Environment
 from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.http import BoundedClient
 from arcanna_metrics.platform.key import SecretApiKey
 from arcanna_metrics.platform.sigv4 import Credentials, SigV4
-from arcanna_metrics.settings import Environment
 
 Mounts = dict[str, httpx.BaseTransport | None]
 """httpx's transports by URL pattern; None is the client's own, which connects directly."""
@@ -37,7 +37,7 @@ def mounts(proxy: httpx.BaseTransport, direct: Iterable[str]) -> Mounts:
 
 
 def _mounts(env: Environment, context: ssl.SSLContext) -> Mounts:
-    proxy, direct = env.proxy_url("HTTPS_PROXY"), env.no_proxy("NO_PROXY")
+    proxy, direct = env.optional("HTTPS_PROXY"), env.hosts("NO_PROXY")
     if proxy is None:
         return {}
     return mounts(httpx.HTTPTransport(verify=context, trust_env=False, proxy=proxy), direct)

@@ -39,8 +39,8 @@ class SecretApiKey:
 
     def _read(self) -> str:
         secret = self._get_secret_string()
-        key = _unwrapped(secret) if self._field is None else _field(secret, self._field)
-        if wrong := _not_a_key(key):
+        key = unwrapped(secret) if self._field is None else _field(secret, self._field)
+        if wrong := not_a_key(key):
             raise ApiKeyUnavailable(
                 f"the secret {self._secret_arn} does not hold an API key: {wrong}."
                 f" {self._put()}, or correct the parameter ApiKeySecretField"
@@ -102,12 +102,12 @@ def _secret_string(answer: httpx.Response) -> str | None:
 
 def _field(secret: str, name: str) -> str | None:
     """The field of a secret that is a JSON object; None where there is none, or it is not a string."""
-    document = _json(_unwrapped(secret))
+    document = _json(unwrapped(secret))
     value = document.get(name) if isinstance(document, dict) else None
-    return _unwrapped(value) if isinstance(value, str) else None
+    return unwrapped(value) if isinstance(value, str) else None
 
 
-def _unwrapped(text: str) -> str:
+def unwrapped(text: str) -> str:
     """The text without what editors, consoles and shells put around it: blanks, byte order marks, quotes.
 
     A JSON string is its content.
@@ -123,8 +123,8 @@ def _trimmed(text: str) -> str:
     return text.strip().strip(_BYTE_ORDER_MARK).strip()
 
 
-def _not_a_key(text: str | None) -> str | None:
-    """Why the text cannot be sent as a key, without quoting it; None where it can."""
+def not_a_key(text: str | None) -> str | None:
+    """Why an unwrapped text cannot be sent as a key, without quoting it; None where it can."""
     if text is None:
         return "it is not a JSON object with this field as a string"
     if not text:

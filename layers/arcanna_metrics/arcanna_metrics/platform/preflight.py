@@ -1,23 +1,17 @@
 """Checks, from where the functions run, that everything a recompute needs is there."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Literal, NamedTuple
 
 from arcanna_metrics.errors import ApiKeyUnavailable, RecomputeError, Rejected, RetryLater, Unauthorised
 from arcanna_metrics.platform.client import Arcanna
+from arcanna_metrics.settings import Settings
 from arcanna_metrics.targets import Model, Target
 
 SCOPES = {"execute:recompute_model_metrics", "read:job_metrics"}
 RESERVE = 45.0
 """Seconds kept for the last target: two calls, each of which may time out and be repeated."""
-
-
-class Routes(Protocol):
-    """The routes, as far as they matter here."""
-
-    def fixed_targets(self) -> Iterable[Target]:
-        """The targets that the routes name in full."""
-        ...
 
 
 class Finding(NamedTuple):
@@ -29,21 +23,69 @@ class Finding(NamedTuple):
 
 
 def preflight(
-    arcanna: Arcanna, routes: Callable[[], Routes], remaining: Callable[[], float]
+    arcanna: Arcanna, settings: Callable[[], Settings], remaining: Callable[[], float]
 ) -> list[Finding]:
-    """Checks the platform, the key, its scopes, the routes and the targets that they name. Changes nothing.
+    """Checks the platform, the key, its scopes, the settings and targets of routes. Changes nothing.
 
     `remaining` tells the invocation's remaining seconds. A check that needs an answer which did not come is
     left out; an earlier finding says why it did not come.
     """
     platform = _platform(arcanna)
     try:
-        targets = sorted(set(routes().fixed_targets()), key=str)
+        targets = sorted(settings().routes.fixed_targets(), key=str)
     except RecomputeError as error:
-        return [*platform, _failed("routes", error)]
+        return [*platform, _failed("settings", error)]
     answered = any(finding.check == "scopes" for finding in platform)
     known = _targets(arcanna, targets, remaining) if targets and answered else []
-    return [*platform, Finding("routes", None, "The routes can be used"), *known]
+    return [*platform, Finding("settings", None, "The settings can be used"), *known]
+
+
+class LookUp(NamedTuple):
+    """What Arcanna knows of a target. `reason` is None where a recompute can be requested.
+
+    `model_id` is the model that the target means now, and `metrics` are those that Arcanna shows of it.
+    If Arcanna does not know the target, `unknown` says which part, and `known` lists what there is instead:
+    ids and names of jobs, or the ids of the job's models.
+    """
+
+    reason: str | None
+    detail: str
+    recomputing: bool = False
+    model_id: str | None = None
+    metrics: dict[str, Any] | None = None
+    unknown: Literal["job", "model"] | None = None
+    known: Sequence[str] = ()
+
+
+MOST_KNOWN = 1000
+"""Names that a look-up lists at the most."""
+
+
+def look_up(arcanna: Arcanna, target: Target) -> LookUp:
+    """Looks a target up before somebody requests its recompute. Changes nothing."""
+    model_id = target.model_id
+    try:
+        model_id = model_id or arcanna.active_model(target.job_id)
+        shown = arcanna.metrics(Model(target.job_id, model_id))
+    except Rejected as error:
+        return _unknown(arcanna, target, error)
+    except RetryLater as error:
+        return LookUp(type(error).__name__, str(error), model_id=model_id)
+    return LookUp(None, "Arcanna knows the model", shown.recomputing, model_id, shown.as_dict())
+
+
+def _unknown(arcanna: Arcanna, target: Target, error: Rejected) -> LookUp:
+    """Which part of the target Arcanna does not know. Names are a help, so that no error of them counts."""
+    reason, known = type(error).__name__, list[str]()
+    try:
+        known = arcanna.models(target.job_id)
+    except Rejected:
+        with suppress(RetryLater):
+            known = arcanna.job_names()
+        return LookUp(reason, str(error), unknown="job", known=known[:MOST_KNOWN])
+    except RetryLater:
+        return LookUp(reason, str(error))
+    return LookUp(reason, str(error), unknown="model", known=known[:MOST_KNOWN])
 
 
 def _platform(arcanna: Arcanna) -> list[Finding]:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import certifi
 
+from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics.observability import logger
-from arcanna_metrics.settings import Environment
 
 CA_BUNDLE = "ARCANNA_CA_BUNDLE"
 CA_FILE = Path(__file__).parents[1] / "ca.pem"

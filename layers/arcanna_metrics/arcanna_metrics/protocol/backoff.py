@@ -14,7 +14,7 @@ def delay(attempts: int, pace: Pace, draw: float) -> float:
     `draw` is uniform in [0, 1). Full jitter spreads the targets that one outage stopped over the interval,
     so that they do not come back at once.
     """
-    return max(1.0, min(pace.retry_interval * 2.0 ** min(attempts, 20), pace.retry_maximum) * draw)
+    return max(1.0, min(pace.first_backoff * 2.0 ** min(attempts, 20), pace.longest_backoff) * draw)
 
 
 def postponement(error: Exception | None, attempts: int, pace: Pace, now: float, draw: float) -> Postponement:

@@ -106,7 +106,7 @@ class Starter:
             model_id=model_id,
             cause=_cause_of(claimed, pace),
             requested_at=asked,
-            deadline_at=asked + pace.run_deadline,
+            deadline_at=asked + pace.deadline,
             pace={
                 "start_grace": pace.start_grace,
                 "shortest_poll": pace.shortest_poll,

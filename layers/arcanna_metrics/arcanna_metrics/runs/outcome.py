@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 from arcanna_metrics.runs.completion import Judgement, Status
 from arcanna_metrics.runs.quality import Assessment, Reference, cut, in_words, scores
-from arcanna_metrics.runs.run import Event, Failure, Notification, Outcome, Result, RunFacts
+from arcanna_metrics.runs.run import Event, Failure, Notification, Outcome, PastRun, Result, RunFacts
 from arcanna_metrics.times import to_iso
 
 SOURCE = "arcanna.metrics"
@@ -30,6 +30,17 @@ LARGEST_EARLY_METRICS = 8 * 1024
 
 LONGEST_DETAIL = 1000
 """Characters."""
+
+RUNBOOK = "functions/RUNBOOK.md"
+"""Where people read it: as the template's mapping Documentation has it."""
+
+_CONSOLES = {
+    "aws": "console.aws.amazon.com",
+    "aws-cn": "console.amazonaws.cn",
+    "aws-eusc": "console.amazonaws-eusc.eu",
+    "aws-us-gov": "console.amazonaws-us-gov.com",
+}
+"""The console's domain by partition: as the template's mapping Console has it."""
 
 _SUBJECT_LENGTH = 99
 """Characters. SNS takes less than 100."""
@@ -99,7 +110,7 @@ def failed(run: RunFacts, ending: Ending, judgement: Judgement, origin: Origin) 
         "reason": failure["reason"],
         "detail": failure["detail"],
         "events": [_failed_event(run, failure, LARGEST_METRICS, origin)],
-        "notification": _notification("Arcanna recompute failed", run, paragraphs, origin),
+        "notification": _notification(_FAILED, run, paragraphs, origin),
         "result": _failed_result(
             "timed_out" if judgement.status == "timed_out" else "failed",
             failure,
@@ -127,7 +138,7 @@ def not_checked(run: RunFacts, origin: Origin) -> Outcome:
         "reason": failure["reason"],
         "detail": failure["detail"],
         "events": [_failed_event(run, failure, LARGEST_EARLY_METRICS, origin)],
-        "notification": _notification("Arcanna recompute failed", run, paragraphs, origin),
+        "notification": _notification(_FAILED, run, paragraphs, origin),
         "result": _failed_result("not_checked", failure, active_changed=False),
     }
 
@@ -171,18 +182,21 @@ def _integer(digits: str) -> int | None:
 
 
 def _completed_result(run: RunFacts, ending: Ending, new: NewMetrics) -> Result:
+    past_run: PastRun = {
+        "run_id": run["run_id"],
+        "cause": run["cause"]["kind"],
+        "requested_at": run["requested_at"],
+        "duration_seconds": new.duration_seconds,
+        "polls": ending.polls,
+        "verdict": new.quality["verdict"],
+        "scores": scores(ending.shown),
+    }
+    if new.quality["brief"]:
+        past_run["why"] = new.quality["brief"]
     return {
         "outcome": "completed",
         "active_changed": ending.active_changed,
-        "past_run": {
-            "run_id": run["run_id"],
-            "cause": run["cause"]["kind"],
-            "requested_at": run["requested_at"],
-            "duration_seconds": new.duration_seconds,
-            "polls": ending.polls,
-            "verdict": new.quality["verdict"],
-            "scores": scores(ending.shown),
-        },
+        "past_run": past_run,
         "reference": new.reference,
         "failure": None,
     }
@@ -262,19 +276,40 @@ def _regression(run: RunFacts, ending: Ending, quality: Assessment, origin: Orig
         f"Before -> after: {in_words(run['baseline'], ending.shown)}",
         f"What to do: {_CORRECT_OR_ACCEPT}",
     ]
-    return _notification("Arcanna metrics regressed", run, paragraphs, origin)
+    return _notification(_REGRESSED, run, paragraphs, origin)
 
 
-def _notification(what: str, run: RunFacts, paragraphs: list[str], origin: Origin) -> Notification:
+class _Kind(NamedTuple):
+    """What a notification tells, and the section of the runbook about it."""
+
+    title: str
+    section: str
+
+
+_FAILED = _Kind("Arcanna recompute failed", "runs-fail")
+_REGRESSED = _Kind("Arcanna metrics regressed", "a-model-got-worse")
+
+
+def _notification(kind: _Kind, run: RunFacts, paragraphs: list[str], origin: Origin) -> Notification:
     cause = run["cause"]
     run_in_words = (
         f"Updates: {cause['updates']}, the last at {cause['last_at']}\n"
         f"Requested: {run['requested_at']}\n"
-        f"Execution: {origin.execution}"
+        f"Runbook: {RUNBOOK}#{kind.section}\n"
+        f"Execution: {console_link(origin.execution)}"
     )
-    title = f"{what} - job {run['job_id']}, {_model_id(run)}"
+    title = f"{kind.title} - job {run['job_id']}, {_model_id(run)}"
     plain = "".join(character if " " <= character <= "~" else "?" for character in title)
     return {"subject": cut(plain, _SUBJECT_LENGTH), "message": "\n\n".join([*paragraphs, run_in_words])}
+
+
+def console_link(execution: str) -> str:
+    """The execution in the AWS console, by its ARN; the ARN where the partition's console is not known."""
+    _, partition, _, region, *_ = [*execution.split(":"), "", "", "", ""]
+    if partition not in _CONSOLES:
+        return execution
+    page = f"states/home?region={region}#/v2/executions/details/{execution}"
+    return f"https://{region}.{_CONSOLES[partition]}/{page}"
 
 
 def _model(run: RunFacts) -> str:
@@ -291,9 +326,9 @@ _REQUEST_AGAIN = (
 _CORRECT_OR_ACCEPT = (
     "Do not deploy the model. Look at the training data that came last, correct wrong labels and upload the"
     " corrections. The metrics are then recomputed. If the model is to stay as it is, accept it: see"
-    ' layers/README.md, section "Quality gate".'
+    " the runbook."
 )
 
 
 def _look_up(reason: str) -> str:
-    return f'Look up {reason} in functions/RUNBOOK.md, section "Runs fail".'
+    return f"Look up {reason} in the runbook."

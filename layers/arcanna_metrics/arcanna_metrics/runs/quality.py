@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict
 
+from arcanna_metrics.documents import Node
 from arcanna_metrics.errors import ConfigurationError
 
 OVERALL = {
@@ -38,10 +39,12 @@ _SHARE_OF = {
 _LARGEST_SCORE = 1e9
 """Scores are from 0 to 1, or percentages."""
 
-_LARGEST_COUNT = 1e12
+_LARGEST_COUNT = 10**12
 """Alerts. A larger number is not a count, and sums of such would not fit into 64 bits."""
 
 _RULE_NAME = re.compile(rf"{'|'.join(OVERALL)}|.+\.(?:{'|'.join(_SHARE_OF)})", re.DOTALL)
+
+_OF_DECISIONS = f"<Decision>.<{'|'.join(_SHARE_OF)}>, where * stands for every decision"
 
 Reference = dict[str, tuple[float, int]]
 """Figures by name, each with the number of alerts that it is based on: as JSON, lists of two numbers."""
@@ -54,6 +57,9 @@ LARGEST_DIFFERENCES = 10 * 1024
 """Bytes of JSON: about a hundred figures, those first that rules name in full."""
 
 _LONGEST_WHY = 1000
+
+_LONGEST_BRIEF = 100
+"""Characters. The ledger keeps ten of them for each target."""
 
 DEFAULT_GATE = {
     "largest_drop": {"overall_accuracy": 0.02, "*.recall": 0.05, "Escalate.recall": 0.02},
@@ -79,10 +85,14 @@ class Difference(TypedDict):
 
 
 class Assessment(TypedDict):
-    """The verdict, the reasons for it in words, and the figures that changed."""
+    """The verdict, the reasons for it in words, and the figures that changed.
+
+    `brief` is the first reason in a few words, for a line of a table.
+    """
 
     verdict: Verdict
     why: str
+    brief: str
     differences: list[Difference]
 
 
@@ -121,47 +131,39 @@ class _Finding(NamedTuple):
 
     verdict: Literal["improved", "unchanged", "regressed"] | None
     why: str
+    brief: str = ""
     needed: bool = False
 
 
-def parse(text: str) -> Rules:
-    """The rules from their JSON text. Raises ConfigurationError."""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"the quality gate is not JSON: {error}") from error
-    return read_rules(document)
+class _Verdict(NamedTuple):
+    verdict: Verdict
+    why: list[str]
+    brief: str = ""
 
 
-def read_rules(document: object) -> Rules:
-    """The rules from their JSON document. Raises ConfigurationError."""
-    if not isinstance(document, dict):
-        raise ConfigurationError("the quality gate must be a JSON object")
-    if unknown := document.keys() - {"largest_drop", "floor", "minimum_samples"}:
-        raise ConfigurationError(f"the quality gate has no setting {', '.join(sorted(map(repr, unknown)))}")
-    given = document.get("minimum_samples", 1)
-    if not (minimum := _count(given)):
-        raise ConfigurationError(
-            f"minimum_samples of the quality gate must be a whole number of at least 1, not {given!r:.100}"
-        )
-    return Rules(_limits(document, "largest_drop"), _limits(document, "floor"), minimum)
+def read_rules(gate: object) -> Rules:
+    """The rules of a quality gate. Raises ConfigurationError."""
+    node = Node(gate, "quality_gate")
+    given = read_gate(node)
+    if node.problems:
+        raise ConfigurationError(*node.problems)
+    return Rules(given.get("largest_drop", {}), given.get("floor", {}), given.get("minimum_samples", 1))
 
 
-def _limits(document: Mapping[str, Any], name: str) -> dict[str, float]:
-    limits = document.get(name, {})
-    if not isinstance(limits, dict):
-        raise ConfigurationError(f"{name} of the quality gate must be a JSON object")
-    for figure, limit in limits.items():
-        if not isinstance(figure, str) or not _RULE_NAME.fullmatch(figure):
-            raise ConfigurationError(
-                f"{name} of the quality gate names {figure!r:.100}. A figure is one of {', '.join(OVERALL)},"
-                f" or <Decision>.<{'|'.join(_SHARE_OF)}>, where * stands for every decision"
-            )
-        if (number := _number(limit)) is None or not 0 <= number <= 1:
-            raise ConfigurationError(
-                f"{figure} in {name} of the quality gate must be from 0 to 1, not {limit!r:.100}"
-            )
-    return limits
+def read_gate(node: Node) -> dict[str, Any]:
+    """The fields that a document gives of a quality gate; what is wrong with them is noted there."""
+    return {
+        name: field.whole_number(1, _LARGEST_COUNT) if name == "minimum_samples" else _limits(field)
+        for name, field in node.fields(DEFAULT_GATE).items()
+    }
+
+
+def _limits(node: Node) -> dict[str, float | None]:
+    limits = node.members()
+    for name, limit in limits.items():
+        if not _RULE_NAME.fullmatch(name):
+            limit.wrong(f"names no figure; figures are {', '.join(OVERALL)}, and {_OF_DECISIONS}")
+    return {name: limit.number(0, 1) for name, limit in limits.items()}
 
 
 def assess(
@@ -186,12 +188,13 @@ def assess(
     findings = {
         n: found for n in known if (found := _find(n, old.get(n), standard.get(n), new.get(n), rules))
     }
-    verdict, why = _verdict(findings, rules, compared=bool(standard) or not rules.largest_drop)
+    verdict, why, brief = _verdict(findings, rules, compared=bool(standard) or not rules.largest_drop)
     changed = sorted(old | new, key=_overall_first)
     differences = [d for n in changed if (d := _difference(n, old.get(n), new.get(n)))]
     return {
         "verdict": verdict,
         "why": cut("; ".join(why), _LONGEST_WHY),
+        "brief": cut(brief, _LONGEST_BRIEF),
         "differences": _fitting(differences, rules),
     }
 
@@ -259,27 +262,47 @@ def _solid(figure: _Figure, rules: Rules) -> bool:
     return figure.samples >= rules.minimum_samples
 
 
-def _verdict(findings: Mapping[str, _Finding], rules: Rules, *, compared: bool) -> tuple[Verdict, list[str]]:
-    def said(verdict: str | None) -> list[str]:
-        return [found.why for found in findings.values() if found.verdict == verdict]
+def _verdict(findings: Mapping[str, _Finding], rules: Rules, *, compared: bool) -> _Verdict:
+    def said(verdict: str | None) -> list[_Finding]:
+        return [found for found in findings.values() if found.verdict == verdict]
 
     if regressed := said("regressed"):
-        return "regressed", regressed
+        return _by("regressed", regressed)
     if not compared:
-        return "not_judged", ["There are no earlier metrics to compare with"]
+        return _Verdict("not_judged", ["There are no earlier metrics to compare with"], "no earlier metrics")
     unknown = [name for name in rules.named if name not in findings]
-    missing = [found.why for found in findings.values() if found.needed]
+    missing = [found for found in findings.values() if found.needed]
     missing += [
-        f"{name} has a floor, but this model has no such figure" for name in unknown if name in rules.floor
+        _Finding(None, f"{name} has a floor, but this model has no such figure", f"no {name}")
+        for name in unknown
+        if name in rules.floor
     ]
     if missing:
-        return "not_judged", missing
-    left_out = said(None) + [f"this model has no {name}" for name in unknown]
+        return _by("not_judged", missing)
+    left_out = [*said(None), *(_Finding(None, f"this model has no {name}", f"no {name}") for name in unknown)]
+    others = [found.why for found in left_out]
     if improved := said("improved"):
-        return "improved", improved + left_out
+        return _by("improved", improved, others)
     if said("unchanged"):
-        return "unchanged", ["Every figure that could be judged is within its limits", *left_out]
-    return "not_judged", ["No rule could be applied", *left_out]
+        return _Verdict("unchanged", ["Every figure that could be judged is within its limits", *others])
+    return _Verdict(
+        "not_judged", ["No rule could be applied", *others], _brief(left_out) or "no rule applies"
+    )
+
+
+def _by(verdict: Verdict, findings: Sequence[_Finding], others: Sequence[str] = ()) -> _Verdict:
+    return _Verdict(verdict, [*(found.why for found in findings), *others], _brief(findings))
+
+
+def _brief(findings: Sequence[_Finding]) -> str:
+    """A decision's figure rather than an overall one, which hides much."""
+    if not findings:
+        return ""
+    first = next(
+        (found.brief for found in findings if not found.brief.startswith("overall_")), findings[0].brief
+    )
+    more = f" and {len(findings) - 1} more" if len(findings) > 1 else ""
+    return f"{cut(first, _LONGEST_BRIEF - len(more))}{more}"
 
 
 def _find(
@@ -292,30 +315,35 @@ def _find(
     named = name in rules.named
     if new is None or not _solid(new, rules):
         lost = old is not None and _solid(old, rules)
-        return _Finding(None, _shortage(name, new, "now", rules), named or lost)
+        return _shortage(name, new, "now", rules, needed=named or lost)
     if floor is not None and new.value < floor:
-        return _Finding("regressed", f"{name} is {new.value:.3f}, below its floor of {floor:g}")
+        why = f"{name} is {new.value:.3f}, below its floor of {floor:g}"
+        return _Finding("regressed", why, f"{name} {new.value:.3g}, floor {floor:g}")
     if drop is None:
         return _Finding("unchanged", "")
     if old is None or not _solid(old, rules):
-        return _Finding(None, _shortage(name, old, "before", rules), named)
+        return _shortage(name, old, "before", rules, needed=named)
     whose = "" if before and before.value == old.value else "its reference "
     change, story = _change(old, new), f"from {whose}{old.value:.3f} to {new.value:.3f}"
+    brief = f"{name} {old.value:.3g} -> {new.value:.3g}"
     if abs(change) <= drop:
         return _Finding("unchanged", "")
     if change > 0:
-        return _Finding("improved", f"{name} rose {story}")
-    return _Finding("regressed", f"{name} fell {story}, by more than {drop:g}")
+        return _Finding("improved", f"{name} rose {story}", brief)
+    return _Finding("regressed", f"{name} fell {story}, by more than {drop:g}", brief)
 
 
 def _rule_for(name: str, limits: Mapping[str, float]) -> float | None:
     return limits.get(name, limits.get(f"*.{name.rpartition('.')[2]}"))
 
 
-def _shortage(name: str, figure: _Figure | None, when: str, rules: Rules) -> str:
+def _shortage(name: str, figure: _Figure | None, when: str, rules: Rules, *, needed: bool) -> _Finding:
     if figure is None:
-        return f"{name} is missing {when}"
-    return f"{name} is based on {figure.samples} alerts {when}, but {rules.minimum_samples} are needed"
+        return _Finding(None, f"{name} is missing {when}", f"{name} is missing {when}", needed)
+    why = f"{name} is based on {figure.samples} alerts {when}, but {rules.minimum_samples} are needed"
+    earlier = "" if when == "now" else f" {when}"
+    brief = f"{name} on {figure.samples} alerts of {rules.minimum_samples}{earlier}"
+    return _Finding(None, why, brief, needed)
 
 
 def _difference(name: str, old: _Figure | None, new: _Figure | None) -> Difference | None:

@@ -9,7 +9,7 @@ that are deployed by then. So names stay, and what is added later is `NotRequire
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from arcanna_metrics.errors import BadInput, ConfigurationError
 from arcanna_metrics.runs.completion import Status
@@ -91,6 +91,7 @@ class PastRun(TypedDict):
     polls: int
     verdict: Verdict
     scores: dict[str, float | None]  # the overall ones after the run, by the API's names
+    why: NotRequired[str]  # the verdict's first reason in a few words, where it needs one
 
 
 class Failure(TypedDict):

@@ -1,10 +1,10 @@
-"""Both functions of the recompute workflow, as the run's `script` tells them."""
+"""Both functions of the recompute workflow, controlled by the run's `script`."""
 
 from typing import Any
 
 
 class Refused(Exception):
-    """What a step raises when the script tells it to."""
+    """Raised by a step if the script says so."""
 
 
 def handler(event: dict[str, Any], _context: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Does what the event says, so that a test can see what becomes of it."""
+"""Does what the event says: a function for tests."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from greeting import greet  # type: ignore[import-not-found]  # the layer brings
 
 
 class Refused(Exception):
-    """What the function raises when it is told to."""
+    """Raised on request."""
 
 
 def handler(event: dict[str, Any], context: Any) -> Any:

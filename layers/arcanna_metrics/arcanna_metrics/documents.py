@@ -1,0 +1,127 @@
+"""JSON documents that people write, read so that every problem names its place: `jobs.1234.pace.slots`."""
+
+import json
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from arcanna_metrics.errors import ConfigurationError
+
+_PLAIN = re.compile(r"[\w$.*\-]{1,64}")
+
+
+def load(text: str) -> object:
+    """The value of a JSON text. Raises ConfigurationError.
+
+    What Python reads and JSON does not have (NaN) is refused, and so are keys given twice: all but the last
+    would be ignored in silence.
+    """
+    try:
+        return json.loads(
+            text.lstrip("\ufeff"),  # a byte order mark, as some editors write it
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_refused,
+        )
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"the document is not valid JSON: {error}") from error
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {shown(twice)} is given twice in one object")
+    return found
+
+
+def _refused(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A value in a document, with its path there. All nodes of a document share the list of its problems.
+
+    What reads a value notes a problem and returns something harmless, so that one look finds all problems.
+    """
+
+    value: Any
+    path: str = ""
+    problems: list[str] = field(default_factory=list)
+
+    def wrong(self, problem: str) -> None:
+        """Notes a problem: what follows the path."""
+        self.problems.append(f"{self.path or 'the document'} {problem}")
+
+    def must_be(self, allowed: str, why: str = "") -> None:
+        """Notes that the value is not what is allowed, and why where that is not plain."""
+        self.wrong(f"must be {allowed}, not {shown(self.value)}{f' ({why})' if why else ''}")
+
+    def members(self) -> dict[str, "Node"]:
+        """The members of an object, whatever their names."""
+        if not isinstance(self.value, dict):
+            self.must_be("an object")
+            return {}
+        return {name: self._below(name, value) for name, value in self.value.items()}
+
+    def fields(
+        self, known: Collection[str], *, required: Collection[str] = (), elsewhere: Collection[str] = ()
+    ) -> dict[str, "Node"]:
+        """The members of an object that may have these fields and no others.
+
+        `required` are in the result even if they are missing, `elsewhere` are known, but only for all jobs
+        together.
+        """
+        members = self.members()
+        for name in [name for name in required if name not in members]:
+            if isinstance(self.value, dict):
+                self.wrong(f'lacks "{name}"')
+            members[name] = Node(None)  # whose problems nobody reads
+        for name in [name for name in members if name not in known]:
+            wrong = (
+                "counts for all jobs together, and cannot be set for one"
+                if name in elsewhere
+                else "is unknown"
+            )
+            members.pop(name).wrong(f"{wrong}; allowed here: {', '.join(known)}")
+        return members
+
+    def items(self, least: int = 0) -> list["Node"]:
+        """The elements of a list, which must have so many at least."""
+        if not isinstance(self.value, list) or len(self.value) < least:
+            self.must_be(f"a list of {least} or more" if least else "a list")
+            return []
+        return [Node(v, f"{self.path}[{n}]", self.problems) for n, v in enumerate(self.value)]
+
+    def whole_number(self, least: int, most: int) -> int | None:
+        """A whole number, with or without a point, which JSON does not tell apart; None if it is wrong."""
+        number = self.value
+        if isinstance(number, float) and number.is_integer():
+            number = int(number)
+        if isinstance(number, int) and not isinstance(number, bool) and least <= number <= most:
+            return number
+        self.must_be(f"a whole number from {least} to {most}")
+        return None
+
+    def number(self, least: float, most: float) -> float | None:
+        """Any number in the range; None if it is wrong."""
+        number = self.value
+        if isinstance(number, int | float) and not isinstance(number, bool) and least <= number <= most:
+            return number
+        self.must_be(f"a number from {least:g} to {most:g}")
+        return None
+
+    def _below(self, name: str, value: object) -> "Node":
+        plain = _PLAIN.fullmatch(name)
+        path = f"{self.path}.{name}".lstrip(".") if plain else f"{self.path}[{shown(name)}]"
+        return Node(value, path, self.problems)
+
+
+def shown(value: object) -> str:
+    """A value as problems show it: in JSON, never long, never nested."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list" if value else "an empty list"
+    text = json.dumps(value[:64] if isinstance(value, str) else value)
+    return text if len(text) <= 400 else f"{text[:400]}..."

@@ -1,0 +1,90 @@
+"""The settings in an SSM parameter: its last valid version is in force."""
+
+from collections.abc import Callable
+from math import inf
+from typing import TYPE_CHECKING
+
+from arcanna_metrics.aws import aws_call
+from arcanna_metrics.errors import AwsUnavailable, ConfigurationError
+from arcanna_metrics.observability import count, logger
+from arcanna_metrics.settings import JobSettings, Settings, parse_settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_ssm import SSMClient
+
+MAX_AGE = 60.0
+"""Seconds until an edit is in force."""
+
+
+class SettingsSource:
+    """The settings of an SSM parameter, at most `MAX_AGE` seconds old.
+
+    While the newest version is wrong, the last valid one before it is in force. It is looked up in the
+    parameter's history, so that all execution environments agree, also those that start meanwhile.
+    """
+
+    def __init__(
+        self, ssm: "SSMClient", parameter: str, visibility_lag: float, clock: Callable[[], float]
+    ) -> None:
+        """`visibility_lag` (seconds) counts where the settings have none."""
+        self._ssm = ssm
+        self._parameter = parameter
+        self._visibility_lag = visibility_lag
+        self._clock = clock
+        self._read_at = -inf
+        self._in_force: Settings | None = None
+
+    def __call__(self) -> Settings:
+        """The settings that are in force. That a newer version is wrong or cannot be read is told.
+
+        Raises AwsUnavailable where none have been read yet, and ConfigurationError where SSM keeps no version
+        that is valid.
+        """
+        now = self._clock()
+        if self._in_force is None or now - self._read_at >= MAX_AGE:
+            self._in_force = self._latest()
+            self._read_at = now
+        return self._in_force
+
+    def for_job(self, job_id: str) -> JobSettings:
+        """Those of a job that are in force. Raises as a call does."""
+        return self().for_job(job_id)
+
+    def newest(self) -> Settings:
+        """The settings as they are written now. Raises AwsUnavailable and ConfigurationError."""
+        with aws_call("read the settings"):
+            return self._parsed(self._ssm.get_parameter(Name=self._parameter)["Parameter"]["Value"])
+
+    def _latest(self) -> Settings:
+        try:
+            try:
+                return self.newest()
+            except ConfigurationError as error:
+                count("SettingsInvalid")
+                logger.error("the settings are wrong", detail=str(error))
+                return self._last_valid(error)
+        except AwsUnavailable as error:
+            count("SettingsInvalid")
+            logger.error("the settings cannot be read", detail=str(error))
+            if self._in_force is None:
+                raise
+            return self._in_force
+
+    def _last_valid(self, error: ConfigurationError) -> Settings:
+        """The last valid version before the newest."""
+        with aws_call("read the history of the settings"):
+            pages = self._ssm.get_paginator("get_parameter_history").paginate(Name=self._parameter)
+            versions = {v["Version"]: v["Value"] for page in pages for v in page["Parameters"]}
+        for version in sorted(versions, reverse=True):
+            try:
+                found = self._parsed(versions[version])
+            except ConfigurationError:
+                continue
+            logger.warning("earlier settings are in force", version=version)
+            return found
+        if self._in_force is None:
+            raise error
+        return self._in_force
+
+    def _parsed(self, text: str) -> Settings:
+        return parse_settings(text, self._visibility_lag)

@@ -1,0 +1,218 @@
+"""The facts of a deployed stack: from its ledger, its executions and its queues."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from math import inf
+from typing import Any, NamedTuple, TypeVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from arcanna_metrics.protocol.entry import Entry, later
+from arcanna_metrics.targets import is_id
+from arcanna_metrics.times import from_iso
+from arcanna_metrics_cli import entries, executions
+from arcanna_metrics_cli.deployed import Deployed
+from arcanna_metrics_cli.letters import Group, groups
+from arcanna_metrics_cli.report.facts import Facts, Model, Told
+from arcanna_metrics_cli.report.markup import counted
+
+T = TypeVar("T")
+
+MOST_TOLD = 200
+"""Executions that one look reads: Step Functions lets an account describe about that many at once."""
+
+AT_ONCE = 8
+"""Calls at once."""
+
+RESUMPTIONS = 3
+"""Further executions that may follow a run."""
+
+
+class _Story(NamedTuple):
+    """What is known of the last completed run: `told`, or why nothing is."""
+
+    told: Told | None
+    untold: str = ""
+
+
+class Gatherer:
+    """Looks at a stack, once or again and again: what cannot change any more is read only once."""
+
+    def __init__(self, stack: Deployed) -> None:
+        self._stack = stack
+        self._stories: dict[str, _Story] = {}
+        self._letters: tuple[Group, ...] = ()
+        self._dead: Mapping[str, int] | None = None
+
+    def look(self, now: float) -> Facts:
+        """How the stack stands. Raises NotDeployed, and botocore's errors where the ledger cannot be read."""
+        stack = self._stack
+        notes: list[str] = []
+        every = stack.entries()
+        listed = entries.by_job(every)
+        names = {entry.name_of: entry.target.job_id for entry in every if entry.name_of}
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            looks = [partial(self._under_way, entry) for entry in listed]
+            found = pool.map(lambda look: _tried(look, None, "a run under way", notes), looks)
+            running = dict(zip(map(_run_of, listed), found, strict=True))
+            notes += self._read_stories(listed, pool)
+        lag = float(stack.parameters.get("VisibilityLagSeconds", 0))
+        dead, letters = self._dead_letters(notes)
+        objective = stack.parameters.get("FreshnessObjectiveSeconds")
+        return Facts(
+            stack=stack.name,
+            region=stack.region,
+            at=now,
+            models=tuple(
+                self._model(entry, now, lag, running[_run_of(entry)], names.get(entry.target.job_id))
+                for entry in listed
+            ),
+            dead=dead,
+            letters=letters,
+            queued=_tried(lambda: sum(stack.messages("UpdatesQueueUrl").values()), 0, "the queue", notes),
+            objective=float(objective) if objective else None,
+            notes=tuple(notes),
+        )
+
+    # --- One model -----------------------------------------------------------------------------------------
+
+    def _model(
+        self, entry: Entry, now: float, lag: float, run: entries.UnderWay | None, job_name: str | None
+    ) -> Model:
+        standing = entries.standing(entry, now, lag, run)
+        rest = entries.left_over(entry)
+        past = tuple(entries.runs(entry))
+        last = _last_completed(entry)
+        story = self._stories.get(last, _Story(None, "It has not been read yet")) if last else _Story(None)
+        target = entry.target
+        named = None if is_id(target.job_id) else target.job_id
+        return Model(
+            job=(entry.name_of or target.job_id) if named else target.job_id,
+            job_name=named or job_name,
+            model_id=target.model_id,
+            active=standing.active,
+            fresh=standing.fresh,
+            since=standing.since,
+            why=standing.why,
+            running_since=standing.running_since,
+            waiting=tuple(standing.waiting),
+            waits_since=standing.since if rest.dirty and not standing.fresh else None,
+            waiting_objects=tuple(_object(*example[:2]) for example in rest.examples) if rest.dirty else (),
+            attempts=rest.attempts if rest.dirty else 0,
+            runs=past,
+            told=story.told,
+            untold=story.untold,
+        )
+
+    def _under_way(self, entry: Entry) -> entries.UnderWay | None:
+        if not entry.run_id:
+            return None
+        execution = self._stack.execution(entry.run_id, entry.resumed)
+        return executions.under_way(execution) if execution else None
+
+    # --- What the last completed run of each told ----------------------------------------------------------
+
+    def _read_stories(self, listed: Iterable[Entry], pool: ThreadPoolExecutor) -> list[str]:
+        """Reads what has not been read yet, that of the models that ended last first."""
+        completed = {run_id: entry for entry in listed if (run_id := _last_completed(entry))}
+        unread = sorted(
+            completed.keys() - self._stories.keys(),
+            key=lambda run_id: later(-inf, completed[run_id].fresh_as_of),
+            reverse=True,
+        )
+        stories = dict(
+            zip(unread, pool.map(partial(_attempt, self._story), unread[:MOST_TOLD]), strict=False)
+        )
+        failed = [str(story) for story in stories.values() if isinstance(story, str)]
+        # Of runs that are not the last any more, nothing is kept.
+        known = self._stories | {run_id: s for run_id, s in stories.items() if isinstance(s, _Story)}
+        self._stories = {run_id: story for run_id, story in known.items() if run_id in completed}
+        notes = (
+            [f"The details of {counted(len(failed), 'run')} could not be read: {failed[0]}"] if failed else []
+        )
+        if left := len(unread) - len(stories):
+            notes.append(f"The last runs of {counted(left, 'model')} were not read: {MOST_TOLD} at a time")
+        return notes
+
+    def _story(self, run_id: str) -> _Story:
+        """A run's own words, from the execution that ended it."""
+        for number in range(RESUMPTIONS + 1):
+            execution = self._stack.execution(run_id, number)
+            if execution is None:
+                break
+            if execution["status"] == "SUCCEEDED" and (told := told_by(run_id, execution)):
+                return _Story(told)
+        return _Story(None, "Step Functions does not show this run's outcome, or not any more")
+
+    # --- The queues ----------------------------------------------------------------------------------------
+
+    def _dead_letters(self, notes: list[str]) -> tuple[int, tuple[Group, ...]]:
+        """How many, and by reason. They are read only where their number changed: that hides them a while."""
+        counts: dict[str, int] = _tried(
+            lambda: self._stack.messages("DeadLetterQueueUrl"), {}, "the dead letters", notes
+        )
+        dead = sum(counts.values())
+        if dead and counts != self._dead:
+            self._letters = _tried(self._look_at_letters, (), "the dead letters", notes)
+        self._dead = counts
+        return dead, self._letters if dead else ()
+
+    def _look_at_letters(self) -> tuple[Group, ...]:
+        letters = self._stack.dead_letters()
+        self._stack.put_back(letters)
+        return tuple(groups(letters))
+
+
+def told_by(run_id: str, execution: Mapping[str, Any]) -> Told | None:
+    """What an execution that succeeded told of its run; None if it told nothing, as one that gave way."""
+    try:
+        ended = json.loads(execution["output"])
+        run, outcome = ended["run"], ended["check"]["outcome"]
+        detail = json.loads(outcome["events"][0]["Detail"])
+        cause = run["cause"]
+        return Told(
+            run_id=run_id,
+            why=detail["why"],
+            updates=cause["updates"],
+            first_at=from_iso(cause["first_at"]),
+            last_at=from_iso(cause["last_at"]),
+            objects=tuple(_object(example["bucket"], example["key"]) for example in cause["examples"]),
+            before=detail["before"],
+            after=detail["after"],
+        )
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+
+
+def _object(bucket: str, key: str) -> str:
+    return f"s3://{bucket}/{key}"
+
+
+def _run_of(entry: Entry) -> tuple[object, str | None]:
+    return entry.target, entry.run_id
+
+
+def _last_completed(entry: Entry) -> str | None:
+    """The id of the last completed run."""
+    if not entry.history:
+        return None
+    return max(entry.history, key=lambda past: past["requested_at"])["run_id"]
+
+
+def _attempt(call: Callable[[str], _Story], run_id: str) -> _Story | str:
+    """What the call answers, or why it failed."""
+    try:
+        return call(run_id)
+    except (BotoCoreError, ClientError) as error:
+        return str(error)
+
+
+def _tried(call: Callable[[], T], otherwise: T, what: str, notes: list[str]) -> T:
+    """What the call answers; where it fails, the notes say so."""
+    try:
+        return call()
+    except (BotoCoreError, ClientError) as error:
+        notes.append(f"{what[0].upper()}{what[1:]} could not be looked at: {error}")
+        return otherwise

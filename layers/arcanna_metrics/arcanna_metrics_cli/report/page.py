@@ -1,0 +1,360 @@
+"""The report: facts in, one HTML document out that needs nothing but itself."""
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from arcanna_metrics.runs.quality import OVERALL
+from arcanna_metrics.times import to_iso
+from arcanna_metrics_cli.entries import PastRun
+from arcanna_metrics_cli.report import charts
+from arcanna_metrics_cli.report.facts import Facts, Model
+from arcanna_metrics_cli.report.markup import counted, visible
+from arcanna_metrics_cli.report.words import RESULTS, change, clock, ended_at, result_of, score, span
+
+_FOLDER = Path(__file__).parent
+STYLE = (_FOLDER / "page.css").read_text(encoding="utf-8")
+SCRIPT = (_FOLDER / "page.js").read_text(encoding="utf-8")
+
+SHADES = (0.0, 0.1, 0.25, 0.5, 0.8)
+"""A cell is as dark as the number of these that its share of the row exceeds."""
+
+MOST_DECISIONS = 12
+"""A larger confusion matrix is left out: nobody can read it."""
+
+MOST_ITEMS = 2
+"""Of each kind: what needs attention beyond these is in the table."""
+
+OPEN_UP_TO = 3
+"""So few models are shown with all their details at once."""
+
+_RANKS = ("worse", "failed", "waits", "stale")
+
+
+class Section(NamedTuple):
+    """A part of the page that is not of the stack, such as a demo's story: it comes after all others."""
+
+    html: Markup = Markup()
+    style: str = ""
+
+
+NO_SECTION = Section()
+
+
+class Item(NamedTuple):
+    """What needs attention: its kind, its row or else its `name`, why, and since when."""
+
+    kind: str
+    what: str
+    row: "Row | None"
+    why: str
+    at: float | None = None
+    name: str = ""
+    more: int = 0  # of its kind, that are not listed
+
+
+class Cell(NamedTuple):
+    """A cell of a confusion matrix: how many alerts, their share of the row, and the colour."""
+
+    alerts: int
+    share: str
+    shade: str
+
+
+class Matrix(NamedTuple):
+    """A confusion matrix: decisions, and a row of cells for each; or why there is none."""
+
+    title: str
+    decisions: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    lack: str
+
+
+class Compared(NamedTuple):
+    """A figure before and after a run."""
+
+    name: str
+    before: float | None
+    after: float | None
+
+
+class PastRow(NamedTuple):
+    """A past run with the scores of the completed run before it."""
+
+    run: PastRun
+    result: str
+    before: Mapping[str, float | None]
+
+
+class Row:
+    """A model as the page shows it."""
+
+    def __init__(self, model: Model, facts: Facts, axis: charts.Axis) -> None:
+        self.model = model
+        self.id = (
+            "m"
+            + blake2b(f"{model.job}\0{model.model_id}".encode(errors="replace"), digest_size=6).hexdigest()
+        )
+        self.title = model.job_name or f"Job {model.job}"
+        self.last = model.runs[-1] if model.runs else None
+        self.result = result_of(self.last) if self.last else None
+        self.ended = ended_at(self.last, facts.at) if self.last else None
+        self.told = model.told if model.completed else None
+        self.strip = charts.strip(model, axis)
+        self.last_failed = self.last is not None and self.last.outcome != "completed"
+        self.late = (
+            facts.objective is not None
+            and model.waits_since is not None
+            and facts.at - model.waits_since > facts.objective
+        )
+        self.kinds = [
+            kind
+            for kind, holds in (
+                ("worse", model.is_worse),
+                ("failed", model.has_failed),
+                ("waits", model.waits),
+                ("stale", not model.fresh),
+            )
+            if holds
+        ]
+        self.rank = _RANKS.index(self.kinds[0]) if self.kinds else len(_RANKS)
+
+    @property
+    def name(self) -> str:
+        """The model's own name."""
+        return self.model.model_id or "active model"
+
+    @property
+    def sentence(self) -> str:
+        """Why the last run ended as it did."""
+        if self.last is None:
+            return ""
+        if self.last.outcome != "completed":
+            return f"{self.last.result}: {self.last.detail}"
+        return self.told.why if self.told else self.last.detail
+
+    @property
+    def latest(self) -> Mapping[str, float | None]:
+        """The scores after the last completed run."""
+        return self.model.completed[-1].scores if self.model.completed else {}
+
+    @property
+    def past(self) -> list[PastRow]:
+        """The runs, the newest first, each with the scores before it."""
+        rows, before = [], dict[str, float | None]()
+        for run in self.model.runs:
+            rows.append(PastRow(run, result_of(run), before))
+            before = dict(run.scores) if run.outcome == "completed" else before
+        return rows[::-1]
+
+    @property
+    def chart(self) -> Markup:
+        """The scores over the completed runs."""
+        return charts.over_time(self.model.completed)
+
+    @property
+    def matrices(self) -> list[Matrix]:
+        """Before and after the last completed run."""
+        told = self.told
+        if told is None:
+            return []
+        return [
+            matrix("Before the last completed run", told.before),
+            matrix("After the last completed run", told.after),
+        ]
+
+    @property
+    def compared(self) -> list[Compared]:
+        """The recall of each decision before and after the last completed run: where analysts look first."""
+        told = self.told
+        before, after = (_per_decision(told.before), _per_decision(told.after)) if told else ({}, {})
+        return [
+            Compared(decision, _value(before.get(decision)), _value(after.get(decision)))
+            for decision in list({**before, **after})[:MOST_DECISIONS]
+        ]
+
+
+def build(
+    facts: Facts,
+    *,
+    refresh: float | None = None,
+    heading: str = "Model metrics",
+    lead: str = "",
+    section: Section = NO_SECTION,
+) -> str:
+    """The facts as an HTML document; `lead` stands below the heading.
+
+    Where a server keeps it up to date, the page asks for itself again after each `refresh` seconds.
+    """
+    axis = charts.axis_of(facts.models, facts.at)
+    rows = sorted(
+        (Row(model, facts, axis) for model in facts.models),
+        key=lambda row: (row.rank, -(row.ended or 0), row.title, row.name),
+    )
+    style = STYLE + section.style
+    return _template().render(
+        facts=facts,
+        rows=rows,
+        counts={kind: sum(kind in row.kinds for row in rows) for kind in _RANKS},
+        items=_items(facts, rows),
+        open=len(rows) <= OPEN_UP_TO,
+        scale=charts.scale(axis),
+        title=f"{heading}: {facts.stack}",
+        heading=heading,
+        lead=lead,
+        section=section.html,
+        refresh=refresh,
+        style=Markup(style),  # noqa: S704 - our own
+        script=Markup(SCRIPT),  # noqa: S704
+        policy=policy(style, live=refresh is not None),
+    )
+
+
+def policy(style: str = STYLE, *, live: bool) -> str:
+    """The page's Content-Security-Policy: only its own style and script, and no network but to itself."""
+    connect = " connect-src 'self';" if live else ""
+    return (
+        f"default-src 'none'; style-src {_source(style)}; script-src {_source(SCRIPT)};{connect}"
+        " base-uri 'none'; form-action 'none'"
+    )
+
+
+def _source(text: str) -> str:
+    """https://www.w3.org/TR/CSP3/#grammardef-hash-source"""
+    return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+# --- What needs attention --------------------------------------------------------------------------------
+
+
+def _items(facts: Facts, rows: Sequence[Row]) -> list[Item]:
+    """What people should look at, the gravest first: a few of each kind."""
+    worse = [
+        Item("worse", "Got worse", row, _why_worse(row), row.ended) for row in rows if row.model.is_worse
+    ]
+    failed = [Item("failed", "Failed", row, row.sentence, row.ended) for row in rows if row.last_failed]
+    stuck = [
+        Item("failed", "Cannot start", row, _why_stuck(row), row.model.waits_since)
+        for row in rows
+        if row.model.attempts
+    ]
+    letters = [
+        Item(
+            "letters",
+            "Dead letters",
+            None,
+            group.detail,
+            group.newest_at,
+            f"{group.number:,} \N{MULTIPLICATION SIGN} {group.reason}",
+        )
+        for group in facts.letters
+    ]
+    if facts.dead and not letters:
+        letters = [Item("letters", "Dead letters", None, "", None, counted(facts.dead, "message"))]
+    late = [
+        Item("waits", "Late", row, row.model.why, row.model.waits_since)
+        for row in sorted(rows, key=lambda row: row.model.waits_since or 0)
+        if row.late and not row.model.attempts
+    ]
+    return [item for kind in (worse, failed, stuck, letters, late) for item in _first(kind)]
+
+
+def _first(items: Sequence[Item]) -> list[Item]:
+    """The first of a kind; the last of these says how many more there are."""
+    listed = list(items[:MOST_ITEMS])
+    if len(items) > MOST_ITEMS:
+        listed[-1] = listed[-1]._replace(more=len(items) - MOST_ITEMS)
+    return listed
+
+
+def _why_stuck(row: Row) -> str:
+    return f"{counted(row.model.attempts, 'attempt')} to start a run failed; the next one comes by itself"
+
+
+def _why_worse(row: Row) -> str:
+    return row.told.why if row.told else row.model.completed[-1].detail or row.model.untold
+
+
+# --- Figures ---------------------------------------------------------------------------------------------
+
+
+def matrix(title: str, figures: Mapping[str, Any] | None) -> Matrix:
+    """A heat table: what was decided right and what wrong have a colour each, by their share of the row."""
+    counts = (figures or {}).get("confusion_matrix")
+    if not counts:
+        return Matrix(title, (), (), "No metrics yet" if not figures else "The event left the matrix out")
+    names = list(_per_decision(figures))
+    if not _is_square(counts):
+        return Matrix(title, (), (), "Arcanna's matrix cannot be read")
+    if len(counts) > MOST_DECISIONS:
+        return Matrix(title, (), (), f"{len(counts)} decisions are too many to show")
+    if len(names) != len(counts):
+        names = [f"Decision {number}" for number in range(1, len(counts) + 1)]
+    rows = [
+        [_cell(count, sum(row), right=place == column) for column, count in enumerate(row)]
+        for place, row in enumerate(counts)
+    ]
+    return Matrix(title, names, rows, "")
+
+
+def _is_square(counts: object) -> bool:
+    """Whether it is a matrix of whole numbers that has a row and a column for each decision."""
+    return isinstance(counts, list) and all(
+        isinstance(row, list)
+        and len(row) == len(counts)
+        and all(isinstance(count, int) and count >= 0 for count in row)
+        for row in counts
+    )
+
+
+def _cell(count: int, total: int, *, right: bool) -> Cell:
+    share = count / total if total else 0.0
+    shade = sum(share > limit for limit in SHADES)
+    return Cell(count, f"{share:.0%}", f"{'right' if right else 'wrong'}-{shade}" if shade else "none")
+
+
+def _per_decision(figures: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    found = (figures or {}).get("metrics_per_decision")
+    return found if isinstance(found, dict) else {}
+
+
+def _value(figures: object) -> float | None:
+    recall = figures.get("recall") if isinstance(figures, dict) else None
+    return float(recall) if isinstance(recall, int | float) else None
+
+
+# --- The template ----------------------------------------------------------------------------------------
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "clock": clock,
+        "iso": to_iso,
+        "span": span,
+        "score": score,
+        "counted": counted,
+    }
+    environment.globals |= {
+        "change": change,
+        "result_of": result_of,
+        "RESULTS": RESULTS,
+        "MARKS": charts.MARKS,
+        "OVERALL": OVERALL,
+    }
+    return environment.get_template("page.html")

@@ -1,0 +1,111 @@
+"""The report on loopback, kept up to date for as long as somebody looks at it."""
+
+import threading
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from arcanna_metrics.errors import AwsUnavailable
+from arcanna_metrics_cli.deployed import NotDeployed
+
+LOOPBACK = "127.0.0.1"
+
+TROUBLE = (NotDeployed, AwsUnavailable, BotoCoreError, ClientError)
+"""What may pass, while the page waits."""
+
+SILENCE = 30
+"""Seconds after which a connection that says nothing is closed."""
+
+
+class Watch:
+    """Serves one page at `url` between `start` and `stop`, on this machine only.
+
+    `make` gives the page anew. It is called only when the page is asked for, and at most once in `refresh`
+    seconds, however many look. Raises OSError if `port` is taken; 0 takes a free one.
+    """
+
+    def __init__(self, make: Callable[[], str], refresh: float, port: int = 0) -> None:
+        self._make = make
+        self._refresh = refresh
+        self._lock = threading.Lock()
+        self._page = b""
+        self._made_at = float("-inf")
+        self._server = _Server((LOOPBACK, port), _handler(self))
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.1,), name="watch", daemon=True
+        )
+        self.url = f"http://{LOOPBACK}:{self._server.server_port}/"
+        # A name that somebody else's DNS leads here would make their pages able to read this one.
+        self.hosts = {f"{host}:{self._server.server_port}" for host in (LOOPBACK, "localhost")}
+
+    def start(self) -> None:
+        """Serves from a thread of its own."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends what `start` began."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def page(self) -> bytes:
+        """The page, not older than the refresh. Raises TROUBLE."""
+        with self._lock:
+            if time.monotonic() - self._made_at >= self._refresh:
+                self._page = self._make().encode()
+                self._made_at = time.monotonic()
+            return self._page
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """A browser that hangs up is no error."""
+
+
+def _handler(watch: Watch) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        server_version = "arcanna-metrics"
+        sys_version = ""
+        timeout = SILENCE
+
+        def do_GET(self) -> None:
+            if self.headers.get("Host") not in watch.hosts:
+                self._answer(HTTPStatus.MISDIRECTED_REQUEST, f"Open {watch.url}")
+            elif self.path != "/":
+                self._answer(HTTPStatus.NOT_FOUND, f"Only {watch.url} is here")
+            else:
+                self._answer_page()
+
+        def _answer_page(self) -> None:
+            try:
+                page = watch.page()
+            except TROUBLE as error:
+                self._answer(HTTPStatus.BAD_GATEWAY, str(error))
+                return
+            self._answer(HTTPStatus.OK, page, "text/html")
+
+        def _answer(self, status: HTTPStatus, body: bytes | str, kind: str = "text/plain") -> None:
+            sent = body.encode() if isinstance(body, str) else body
+            self.send_response(status)
+            self.send_header("Content-Type", f"{kind}; charset=utf-8")
+            self.send_header("Content-Length", str(len(sent)))
+            # The page's own policy cannot say this; whatever else is sent has no rights at all.
+            policy = "frame-ancestors 'none'" + ("" if kind == "text/html" else "; default-src 'none'")
+            self.send_header("Content-Security-Policy", policy)
+            self.send_header("X-Content-Type-Options", "nosniff")
+            self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+            self.send_header("Cache-Control", "no-store")
+            self.send_header("Referrer-Policy", "no-referrer")
+            self.end_headers()
+            self.wfile.write(sent)
+
+        def log_message(self, *_: Any) -> None:
+            """Requests of one's own browser are no news."""
+
+    return Handler

@@ -1,0 +1,27 @@
+"""Servers of a test, each in a thread of its own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from socketserver import TCPServer
+from threading import Thread
+from typing import TypeVar
+
+S = TypeVar("S", bound=TCPServer)
+
+
+@contextmanager
+def serving(server: S) -> Iterator[S]:
+    """Serves until the block ends, then closes the server."""
+    thread = Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def url_of(server: TCPServer) -> str:
+    """The server's URL on loopback, without a path."""
+    return f"http://127.0.0.1:{server.server_address[1]}"

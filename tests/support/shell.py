@@ -1,0 +1,42 @@
+"""A user's shell whose variables lead elsewhere: proxies, AWS settings, a locale."""
+
+import os
+import subprocess
+import sys
+
+from tests.support.deployment import ROOT
+
+NOBODY = "http://127.0.0.1:9"
+PROXIES = {
+    "HTTP_PROXY": NOBODY,
+    "http_proxy": NOBODY,
+    "HTTPS_PROXY": NOBODY,
+    "ALL_PROXY": "socks5://127.0.0.1:9",
+    "NO_PROXY": "intranet.example",
+}
+SHELL = {
+    **PROXIES,
+    "SSL_CERT_FILE": "/nowhere/ca.pem",
+    "AWS_PROFILE": "nobody",
+    "AWS_CONFIG_FILE": str(ROOT / "Makefile"),  # not what botocore can read
+    "AWS_DEFAULTS_MODE": "unheard-of",
+    "AWS_MAX_ATTEMPTS": "many",
+    "AWS_ENDPOINT_URL": NOBODY,
+    "LC_ALL": "C",
+    "PYTHONPATH": "layers/arcanna_metrics",
+}
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TESTS_"))}
+
+
+def python(*arguments: str) -> str:
+    """Runs Python from such a shell and returns its output. Asserts that it succeeds."""
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**CLEAN, **SHELL},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

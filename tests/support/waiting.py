@@ -1,0 +1,32 @@
+"""Tests and tools wait for a condition, and never for a number of seconds."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PATIENCE = 180.0
+"""Seconds after which a wait gives up. A slow and busy machine needs far less."""
+
+deaths: list[Exception] = []
+"""Functions' processes that died by themselves, oldest first. What they had to do will not happen soon."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
+
+
+def eventually(what: str, look: Callable[[], T | None], seconds: float = PATIENCE) -> T:
+    """Calls `look` until its answer is truthy, and returns that answer.
+
+    Raises TimeoutError, which names `what`, after `seconds`. Raises the first of `deaths` as soon as there
+    is one.
+    """
+    end, pause = time.monotonic() + seconds, _FIRST_PAUSE
+    while not (found := look()):
+        if deaths:
+            raise deaths[0]
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what} did not come within {seconds:g} s")
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+    return found

@@ -1,0 +1,130 @@
+"""The account and region that are deployed to, with the credentials that boto3 finds."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ProfileNotFound
+
+from tests.tools.deploy.given import Wrong
+
+CAN_BE_UPDATED = {
+    *("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"),
+    *("IMPORT_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"),
+}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack as CloudFormation describes it; without outputs where it has not been created yet."""
+
+    name: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    described: Mapping[str, str] = field(default_factory=dict)  # what the outputs are, by name
+
+    @property
+    def is_new(self) -> bool:
+        return not self.outputs
+
+
+class Account:
+    """What is asked of AWS, and the one thing that is told to it. Every method may raise Wrong."""
+
+    def __init__(self, session: Any, number: str, region: str) -> None:
+        self._session = session
+        self.number = number
+        self.region = region
+
+    @classmethod
+    def of_the_shell(cls) -> Self:
+        """Raises Wrong where the shell names no region, or has no credentials that AWS takes."""
+        try:
+            session = boto3.Session()
+            region = session.region_name or os.environ.get("AWS_REGION")
+            if not region:
+                raise Wrong(
+                    "Which region? Type AWS_DEFAULT_REGION=eu-central-1 make deploy ..., or aws configure"
+                )
+            session = boto3.Session(region_name=region)
+            identity = session.client("sts").get_caller_identity()
+        except NoCredentialsError as error:
+            raise Wrong(
+                "There are no AWS credentials. Type aws configure; or aws sso login --profile NAME, and then"
+                " AWS_PROFILE=NAME make deploy ..."
+            ) from error
+        except ProfileNotFound as error:
+            raise Wrong(
+                f"{error}. Type AWS_PROFILE=NAME make deploy ..., with a name of aws configure list-profiles"
+            ) from error
+        except (ClientError, BotoCoreError) as error:
+            raise Wrong(
+                f"AWS does not take the credentials: {error}. Type aws sts get-caller-identity to try others"
+            ) from error
+        return cls(session, identity["Account"], region)
+
+    def stack(self, name: str) -> Stack:
+        """The stack of that name. Raises Wrong where it cannot be deployed to, or is somebody else's."""
+        try:
+            (found,) = self._client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+        except ClientError as error:
+            if "does not exist" in str(error):
+                return Stack(name)
+            raise Wrong(f"The stack {name} cannot be looked at: {error}") from error
+        status = found["StackStatus"]
+        if status == "REVIEW_IN_PROGRESS":  # a change set was made and never executed
+            return Stack(name)
+        if status.endswith("_IN_PROGRESS"):
+            raise Wrong(
+                f"The stack {name} is being changed ({status}). Type the same again when that is over"
+            )
+        if status not in CAN_BE_UPDATED:
+            raise Wrong(
+                f"The stack {name} is {status} and cannot be updated. Type"
+                f" .venv/bin/sam delete --stack-name {name} --region {self.region}, and then the same again"
+            )
+        parameters = {p["ParameterKey"]: p["ParameterValue"] for p in found.get("Parameters", [])}
+        if "ArcannaBaseUrl" not in parameters:
+            raise Wrong(
+                f"The stack {name} belongs to another application. Type another name: STACK=arcanna-metrics"
+            )
+        outputs = found.get("Outputs", [])
+        return Stack(
+            name,
+            parameters,
+            {o["OutputKey"]: o["OutputValue"] for o in outputs},
+            {o["OutputKey"]: o.get("Description", "") for o in outputs},
+        )
+
+    def check_bucket(self, name: str) -> None:
+        """Raises Wrong unless the bucket is there and in the region: its events do not leave it."""
+        create = "leave BUCKET out to have one created"
+        try:
+            region = self._client("s3").head_bucket(Bucket=name)["BucketRegion"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("404", "NoSuchBucket"):
+                why = f"There is no bucket {name}"
+            else:
+                why = f"The bucket {name} cannot be looked at, and may be another account's: {error}"
+            raise Wrong(f"{why}. Type BUCKET=... with one of aws s3 ls, or {create}") from error
+        if region != self.region:
+            raise Wrong(
+                f"The bucket {name} is in {region}, and its events do not reach {self.region}. Type"
+                f" AWS_DEFAULT_REGION={region} make deploy ..., or {create}"
+            )
+
+    def is_empty(self, secret_arn: str) -> bool:
+        """Whether a secret was never given a value."""
+        described = self._client("secretsmanager").describe_secret(SecretId=secret_arn)
+        return "AWSCURRENT" not in [
+            stage for stages in described.get("VersionIdsToStages", {}).values() for stage in stages
+        ]
+
+    def put_key(self, secret_arn: str, key: str) -> None:
+        """Puts the key into the secret, as plain text."""
+        self._client("secretsmanager").put_secret_value(SecretId=secret_arn, SecretString=key)
+
+    def _client(self, service: str) -> Any:
+        return self._session.client(service)

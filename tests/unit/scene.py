@@ -1,0 +1,172 @@
+"""The protocol's parts, wired together: AWS in moto, a scripted platform, and a clock that tests set."""
+
+import json
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from arcanna_metrics.intake.queues import Queues
+from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.ledger import Ledger
+from arcanna_metrics.protocol.reconcile import Reconciler
+from arcanna_metrics.protocol.slots import Slots
+from arcanna_metrics.protocol.transitions import claim, hold, record
+from arcanna_metrics.settings import JobSettings, Settings, parse_settings
+from arcanna_metrics.targets import Target
+from arcanna_metrics.times import to_iso
+from arcanna_metrics.trigger import Trigger
+from arcanna_metrics.updates import Update
+from arcanna_metrics.workflow import Execution
+from tests.support.doubles import PACE, TARGET, Clock, ScriptedPlatform, Stack, answer, metrics_body
+
+LONG = 100.0
+"""Seconds that an invocation still has: enough for everything."""
+
+ROUTES = json.dumps(
+    {
+        "routes": [
+            {
+                "keys": ["data/{job_id}/{model_id}/*"],
+                "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}],
+            },
+            {"keys": ["data/{job_id}/*"], "targets": [{"job_id": "{job_id}"}]},
+        ]
+    }
+)
+
+
+class Executions:
+    """Step Functions: the executions that were started, and whether each is still running."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, dict[str, Any]] = {}
+        self.running: dict[str, bool] = {}
+        self.fails: Exception | None = None
+
+    def arn(self, run_id: str, number: int = 0) -> str:
+        return f"arn:aws:states:eu-central-1:123456789012:execution:recompute:{_name(run_id, number)}"
+
+    def start(self, run_id: str, given: str, number: int = 0) -> None:
+        if self.fails:
+            raise self.fails
+        self.inputs.setdefault(_name(run_id, number), json.loads(given))
+        self.running.setdefault(_name(run_id, number), True)
+
+    def describe(self, run_id: str, number: int) -> Execution | None:
+        name = _name(run_id, number)
+        if name not in self.running:
+            return None
+        return Execution(self.running[name], json.dumps(self.inputs[name]))
+
+    def end(self, run_id: str, number: int = 0) -> None:
+        self.running[_name(run_id, number)] = False
+
+
+def _name(run_id: str, number: int) -> str:
+    return f"{run_id}-{number}" if number else run_id
+
+
+class Scene:
+    """One stack. A test lets something happen, and then reads entries, requests and executions."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.clock = Clock()
+        self.platform = ScriptedPlatform(answer(json=metrics_body(model_id=None)))
+        self.executions = Executions()
+        self.pace = PACE
+        self.jobs: dict[str, JobSettings] = {}
+        self.routes = parse_settings(ROUTES).routes
+        self.slept: list[float] = []
+        self.ledger = Ledger(stack.dynamodb, stack.ledger_table, self.clock)
+        self.slots = Slots(stack.dynamodb, stack.ledger_table, self.ledger)
+        numbers = count(1)
+        self.reconciler = Reconciler(
+            self.ledger,
+            self.slots,
+            self.executions,  # type: ignore[arg-type]  # has the workflow's methods
+            self.platform.client(),
+            lambda job_id: self.settings().for_job(job_id),
+            "bus",
+            self.clock,
+            draw=lambda: 0.5,
+            new_id=lambda: f"run-{next(numbers)}",
+        )
+        self.trigger = Trigger(
+            self.ledger,
+            self.reconciler,
+            Queues(stack.sqs, stack.updates_url, stack.dead_letter_url),
+            lambda: self.settings(),
+            self.clock,
+            self._sleep,
+            draw=lambda: 0.5,
+        )
+
+    def settings(self) -> Settings:
+        """Those that are in force; a test changes `pace`, or replaces `jobs`."""
+        gate = {"largest_drop": {"overall_accuracy": 0.1}}
+        return Settings(self.routes, JobSettings(self.pace, gate), self.jobs)
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.clock.now += seconds
+
+    # --- What happens --------------------------------------------------------------------------------------
+
+    def deliver(self, *bodies: Any, age: float = 40.0, remaining: float = LONG) -> list[str]:
+        """Delivers messages sent `age` seconds ago. Returns the numbers of those that stay in the queue."""
+        records = [
+            {
+                "messageId": str(number),
+                "body": body if isinstance(body, str) else json.dumps(body),
+                "attributes": {"SentTimestamp": str(int((self.clock.now - age) * 1000))},
+            }
+            for number, body in enumerate(bodies)
+        ]
+        return self.trigger.handle_batch(records, lambda: remaining)
+
+    def upload(self, key: str, at: float | None = None) -> dict[str, Any]:
+        """EventBridge's event about a new object, of 40 seconds ago by default."""
+        return {
+            "source": "aws.s3",
+            "detail-type": "Object Created",
+            "time": to_iso(self.clock.now - 40 if at is None else at),
+            "detail": {"bucket": {"name": "bucket"}, "object": {"key": key, "size": 9}},
+        }
+
+    def update(self, target: Target = TARGET, age: float = 60.0, **fields: Any) -> Entry:
+        """Records an update that happened `age` seconds ago."""
+        update = Update(target, self.clock.now - age, fields.pop("cause", "upload"), **fields)
+        entry = self.ledger.apply(target, lambda entry: record(entry, [update], self.pace))
+        assert entry
+        return entry
+
+    def look(self, remaining: Callable[[], float] = lambda: LONG) -> None:
+        """Reconciles what is due."""
+        self.reconciler.look(remaining)
+
+    def started(self, target: Target = TARGET) -> str:
+        """Starts a run of the target, whose execution then holds it. Returns its id."""
+        self.update(target)
+        self.look()
+        run_id = self.entry(target).run_id
+        assert run_id
+        self.ledger.apply(target, lambda entry: hold(entry, run_id, 0, self.clock.now))
+        return run_id
+
+    def held(self, target: Target = TARGET) -> None:
+        """Has the run `run-1` hold the target, without asking the platform."""
+        self.ledger.apply(target, lambda entry: claim(entry, "run-1", self.clock.now))
+        self.ledger.apply(target, lambda entry: hold(entry, "run-1", 0, self.clock.now))
+
+    def until_due(self, target: Target = TARGET) -> None:
+        """Lets time pass until the target is due."""
+        due_at = self.entry(target).due_at
+        assert due_at is not None
+        self.clock.now = max(self.clock.now, due_at)
+
+    # --- What is seen --------------------------------------------------------------------------------------
+
+    def entry(self, target: Target = TARGET) -> Entry:
+        """What the ledger knows of the target."""
+        return self.ledger.read(target)

@@ -1,0 +1,269 @@
+"""What people give to `make deploy` is read as it is, or refused with what to type instead."""
+
+import json
+import os
+import pty
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given as any_of
+from hypothesis import strategies as st
+
+from tests.support.deployment import template
+from tests.tools.deploy.given import (
+    LARGEST_KEY,
+    SHORTHANDS,
+    Given,
+    Wrong,
+    _as_sam_reads,
+    as_override,
+    asked_key,
+    check_together,
+    key_in,
+    read,
+)
+
+KEY = "k3y/with+printable=characters"
+
+
+def given(**words: str) -> Given:
+    """What is read of these words of make, of which the others are empty or have their defaults."""
+    empty = dict.fromkeys(("URL", "EMAIL", "BUCKET", "KEY_FILE", "ARGS"), "")
+    return read({**empty, "STACK": "arcanna-metrics", **words}, template())
+
+
+def refused(**words: str) -> str:
+    """Why these words are refused."""
+    with pytest.raises(Wrong) as caught:
+        given(**words)
+    return str(caught.value)
+
+
+# --- Parameters ------------------------------------------------------------------------------------------
+
+
+def test_each_word_is_the_parameter_that_it_stands_for() -> None:
+    read_ = given(
+        URL="https://soc.example.com:9666/arcanna", EMAIL="soc@example.com", BUCKET="training", STACK="a1-b"
+    )
+    assert read_ == Given(
+        "a1-b",
+        {
+            "ArcannaBaseUrl": "https://soc.example.com:9666/arcanna",
+            "NotificationEmail": "soc@example.com",
+            "TrainingDataBucketName": "training",
+        },
+        None,
+    )
+    assert set(SHORTHANDS.values()) <= template()["Parameters"].keys()
+
+
+def test_nothing_given_overrides_nothing() -> None:
+    assert given() == Given("arcanna-metrics", {}, None)
+
+
+def test_any_parameter_can_be_given_in_args_as_in_a_shell() -> None:
+    args = "LogRetentionDays=30 NoProxy='arcanna.internal, .example.com' ObjectKeyPrefix="
+    assert given(ARGS=args).overrides == {
+        "LogRetentionDays": "30",
+        "NoProxy": "arcanna.internal, .example.com",
+        "ObjectKeyPrefix": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "why", "instead"),
+    [
+        ("arcanna.example.com", "does not begin with https://", "https://arcanna.example.com"),
+        ("arcanna.example.com:9666", "does not begin with https://", "https://arcanna.example.com:9666"),
+        ("http://arcanna.example.com/x", "plain http", "https://arcanna.example.com/x"),
+        ("https://arcanna.example.com/x?a=b", "query", "https://arcanna.example.com/x"),
+        ("https://arcanna.example.com#top", "fragment", "https://arcanna.example.com"),
+        ("https://soc:hunter2@arcanna.example.com", "credentials", "https://arcanna.example.com"),
+        ("soc:hunter2@arcanna.example.com", "credentials", "https://arcanna.example.com"),
+        ("ftp://arcanna.example.com", "must be an https URL", "https://arcanna.example.com"),
+        ("https://", "must be", "https://arcanna.example.com"),
+        ("https://[::1", "not an address", "https://arcanna.example.com"),
+        ("https://arcanna example com", "must be", "https://arcanna.example.com"),
+        ("$(touch canary)", "does not begin", "https://arcanna.example.com"),
+    ],
+)
+def test_a_wrong_url_is_refused_with_the_right_one(url: str, why: str, instead: str) -> None:
+    said = refused(URL=url)
+    assert why in said
+    assert said.endswith(f"Type URL={instead}")
+    assert "hunter2" not in said
+    assert given(URL=instead).overrides == {"ArcannaBaseUrl": instead}
+
+
+@pytest.mark.parametrize(
+    ("bucket", "instead"),
+    [
+        ("s3://training/data", "training"),
+        ("arn:aws:s3:::training", "training"),
+        ("Training_Data", "name-of-a-bucket"),
+        ("ab", "name-of-a-bucket"),
+    ],
+)
+def test_what_is_no_name_of_a_bucket_is_refused(bucket: str, instead: str) -> None:
+    assert f"Type BUCKET={instead}, or leave it out" in refused(BUCKET=bucket)
+
+
+@pytest.mark.parametrize("email", ["soc", "soc@", "a@b.c d@e.f", "soc@example"])
+def test_what_is_no_e_mail_address_is_refused(email: str) -> None:
+    assert refused(EMAIL=email).endswith("one e-mail address. Type EMAIL=soc@example.com")
+
+
+@pytest.mark.parametrize(
+    ("stack", "instead"),
+    [
+        ("arcanna_metrics", "arcanna-metrics"),
+        ("1st", "arcanna-metrics"),
+        ("a b", "a-b"),
+        ("", "arcanna-metrics"),
+        ("x" * 129, "x" * 128),
+    ],
+)
+def test_what_is_no_name_of_a_stack_is_refused(stack: str, instead: str) -> None:
+    assert refused(STACK=stack).endswith(f"Type STACK={instead}")
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        ("LogRetentionDay=30", "There is no parameter LogRetentionDay. Type ARGS='LogRetentionDays=...'"),
+        ("architecture=x86_64", "Type ARGS='Architecture=...'"),
+        ("ProxyURL=http://p:1", "There is no parameter ProxyURL. Type ARGS='ProxyUrl=...'"),
+        ("=x", "There is no parameter . Type ARGS='"),
+        ("LogRetentionDays", "'LogRetentionDays' in ARGS has no value"),
+        ("LogRetentionDays=30 days", "'days' in ARGS has no value"),
+        ("NoProxy='a", "cannot be split"),
+        ("LogRetentionDays=31", "not one of 1, 3, 5"),
+        ("FreshnessObjectiveSeconds=soon", "not a number"),
+        ("FreshnessObjectiveSeconds=1", "less than 60"),
+        ("ProxyUrl=http://user:password@proxy:1", "without credentials"),
+        ("ArcannaBaseUrl=http://soc.example.com", "Type URL=https://soc.example.com"),
+    ],
+)
+def test_a_wrong_parameter_is_refused(args: str, why: str) -> None:
+    assert why in refused(ARGS=args)
+
+
+def test_a_parameter_that_is_given_twice_is_refused() -> None:
+    both = refused(URL="https://a.example.com", ARGS="ArcannaBaseUrl=https://b.example.com")
+    assert "ArcannaBaseUrl is given twice" in both
+    assert "LogRetentionDays is given twice" in refused(ARGS="LogRetentionDays=30 LogRetentionDays=60")
+
+
+def test_what_was_deployed_before_counts_where_parameters_depend_on_each_other() -> None:
+    url = {"ArcannaBaseUrl": "https://a.example.com"}
+    with pytest.raises(Wrong, match="SubnetIds needs SecurityGroupIds"):
+        check_together(template(), url, {"SubnetIds": "subnet-0a1"})
+    before = {**url, "SecurityGroupIds": "sg-01", "SubnetIds": "subnet-0b2", "OfAnOlderVersion": "x"}
+    values = check_together(template(), before, {"SubnetIds": "subnet-0a1"})
+    assert (values["SubnetIds"], values["SecurityGroupIds"]) == ("subnet-0a1", "sg-01")
+    assert values.keys() == template()["Parameters"].keys()
+
+
+# --- As SAM reads it -------------------------------------------------------------------------------------
+
+
+@any_of(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
+def test_a_value_reaches_the_template_as_it_was_given_or_is_refused(value: str) -> None:
+    try:
+        word = as_override("Name", value)
+    except Wrong:
+        assert re.search(r"[\\\"'\n]", value) or value != value.strip()
+    else:
+        assert _as_sam_reads(word) == {"Name": value}
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        ("https://a.example.com", "Name=https://a.example.com"),
+        ("", 'Name=""'),
+        ("a, b", 'Name="a, b"'),
+        (json.dumps({"a": ["b c"]}), 'Name="{\\"a\\": [\\"b c\\"]}"'),
+        ("-----BEGIN CERTIFICATE-----\nMIIB\n", 'Name="-----BEGIN CERTIFICATE-----\nMIIB\n"'),
+    ],
+)
+def test_a_value_is_quoted_only_where_sam_needs_it(value: str, word: str) -> None:
+    assert as_override("Name", value) == word
+
+
+# --- The key ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content", [KEY, f"{KEY}\n", f"{KEY}\r\n", f"  {KEY} \n", f"\ufeff{KEY}", f'"{KEY}"']
+)
+def test_a_key_is_read_without_what_editors_put_around_it(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "key.txt"
+    file.write_bytes(content.encode())
+    assert given(KEY_FILE=str(file)).key == KEY
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "it is empty"),
+        (b" \n", "it is empty"),
+        (f"{KEY}\n{KEY}\n".encode(), "it has a line break"),
+        (f"{KEY}\r{KEY}".encode(), "it has a line break"),
+        (f"key: {KEY}".encode(), "U+0020"),
+        (f"{KEY}é".encode(), "no HTTP header can hold"),
+        (f"{KEY}é".encode("latin-1"), "not text in UTF-8"),
+        (f'{{"key":"{KEY}"}}'.encode(), "JSON document"),
+        (b"k" * (LARGEST_KEY + 1), "larger than a key"),
+    ],
+)
+def test_a_file_that_holds_no_key_is_refused_and_never_quoted(
+    tmp_path: Path, content: bytes, why: str
+) -> None:
+    file = tmp_path / "key.txt"
+    file.write_bytes(content)
+    said = refused(KEY_FILE=str(file))
+    assert why in said
+    assert "Type KEY_FILE=key.txt" in said
+    assert KEY not in said
+
+
+@pytest.mark.parametrize("where", ["missing.txt", ".", "with\0null"])
+def test_a_file_that_cannot_be_read_is_refused(where: str, tmp_path: Path) -> None:
+    with pytest.raises(Wrong, match="KEY_FILE"):
+        key_in(tmp_path / where)
+
+
+def test_without_a_terminal_nobody_is_asked_for_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path(os.devnull).open() as nothing:
+        monkeypatch.setattr("sys.stdin", nothing)
+        with pytest.raises(Wrong, match=r"no terminal to ask for it\. Type KEY_FILE=key\.txt"):
+            asked_key()
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Standard input is a terminal, and the line is what is typed there."""
+
+    def type_(line: str) -> None:
+        monkeypatch.setattr("tests.tools.deploy.given.getpass", lambda _: line)
+
+    other, end = pty.openpty()
+    with os.fdopen(other, "rb"), os.fdopen(end) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        yield type_
+
+
+def test_what_is_typed_is_the_key(terminal: Callable[[str], None]) -> None:
+    terminal(KEY)
+    assert asked_key() == KEY
+
+
+@pytest.mark.parametrize("typed", ["", "two words"])
+def test_what_is_typed_and_no_key_is_refused(terminal: Callable[[str], None], typed: str) -> None:
+    terminal(typed)
+    with pytest.raises(Wrong, match="The key is no key"):
+        asked_key()

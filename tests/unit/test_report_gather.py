@@ -1,0 +1,247 @@
+"""From a stack to the report's facts: what is read, how often, and what is said where it cannot be read."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from botocore.exceptions import ClientError
+
+from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.runs.run import Failure, PastRun
+from arcanna_metrics.targets import Target
+from arcanna_metrics.times import to_iso
+from arcanna_metrics.updates import Example
+from arcanna_metrics_cli.deployed import Deployed
+from arcanna_metrics_cli.letters import DeadLetter
+from arcanna_metrics_cli.report import gather
+from arcanna_metrics_cli.report.facts import Facts
+from arcanna_metrics_cli.report.gather import Gatherer
+
+NOW = 1_795_910_400.0
+TARGET = Target("1234", "the-model")
+THROTTLED = ClientError({"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}, "Describe")
+
+
+class Stack:
+    """A stack that answers from memory, and counts what it is asked."""
+
+    name, region = "the-stack", "eu-west-1"
+    parameters: Mapping[str, str] = {"VisibilityLagSeconds": "35", "FreshnessObjectiveSeconds": "7200"}
+
+    def __init__(self, *known: Entry) -> None:
+        self.known = list(known)
+        self.executions: dict[tuple[str, int], dict[str, Any] | ClientError] = {}
+        self.letters: list[DeadLetter] = []
+        self.asked: Counter[str] = Counter()
+
+    def entries(self) -> list[Entry]:
+        return self.known
+
+    def execution(self, run_id: str, number: int = 0) -> dict[str, Any] | None:
+        self.asked[run_id] += 1
+        found = self.executions.get((run_id, number))
+        if isinstance(found, ClientError):
+            raise found
+        return found
+
+    def messages(self, queue: str) -> dict[str, int]:
+        return {"visible": len(self.letters) if queue == "DeadLetterQueueUrl" else 2}
+
+    def dead_letters(self) -> list[DeadLetter]:
+        self.asked["dead letters"] += 1
+        return self.letters
+
+    def put_back(self, letters: Sequence[DeadLetter]) -> None:
+        self.asked["put back"] += len(letters)
+
+
+def gatherer(stack: Stack) -> Gatherer:
+    return Gatherer(cast(Deployed, stack))
+
+
+def look(stack: Stack) -> Facts:
+    return gatherer(stack).look(NOW)
+
+
+def past(run_id: str = "run-1", at: float = NOW - 600) -> PastRun:
+    return {
+        "run_id": run_id,
+        "cause": "upload",
+        "requested_at": to_iso(at),
+        "duration_seconds": 60.0,
+        "polls": 2,
+        "verdict": "improved",
+        "scores": {"overall_accuracy": 0.9},
+    }
+
+
+def completed(run_id: str = "run-1", target: Target = TARGET) -> Entry:
+    return Entry(target, rev=3, fresh_as_of=NOW - 600, history=(past("older", NOW - 9000), past(run_id)))
+
+
+def execution(status: str = "SUCCEEDED", **detail: Any) -> dict[str, Any]:
+    cause = {
+        "updates": 3,
+        "first_at": to_iso(NOW - 700),
+        "last_at": to_iso(NOW - 650),
+        "examples": [{"bucket": "b", "key": "k/1.csv", "version_id": None}],
+    }
+    event = {"Detail": json.dumps({"why": "it rose", "before": None, "after": {"x": 1}, **detail})}
+    run = {"model_id": "the-model", "cause": cause}
+    return {
+        "status": status,
+        "input": json.dumps({"run": run}),
+        "output": json.dumps({"run": run, "check": {"outcome": {"events": [event]}}}),
+    }
+
+
+def test_what_the_last_completed_run_told_is_read_from_its_execution() -> None:
+    stack = Stack(completed())
+    stack.executions["run-1", 0] = execution()
+
+    facts = look(stack)
+
+    (model,) = facts.models
+    assert (facts.stack, facts.region, facts.at, facts.objective) == ("the-stack", "eu-west-1", NOW, 7200)
+    assert (model.job, model.model_id, model.fresh) == ("1234", "the-model", True)
+    assert [run.run_id for run in model.runs] == ["older", "run-1"]
+    assert model.told is not None
+    assert (model.told.run_id, model.told.why, model.told.updates) == ("run-1", "it rose", 3)
+    assert (model.told.objects, model.told.after) == (("s3://b/k/1.csv",), {"x": 1})
+    assert facts.notes == ()
+    assert stack.asked == {"run-1": 1}
+
+
+def test_a_run_that_was_resumed_is_told_by_the_execution_that_ended_it() -> None:
+    stack = Stack(completed())
+    stack.executions["run-1", 0] = execution("ABORTED")
+    stack.executions["run-1", 1] = {"status": "SUCCEEDED", "output": "{}"}  # it gave way to the next
+    stack.executions["run-1", 2] = execution(why="told at last")
+
+    (model,) = look(stack).models
+
+    assert model.told is not None
+    assert model.told.why == "told at last"
+
+
+def test_an_execution_that_is_gone_is_said_to_be_gone_and_not_asked_for_again() -> None:
+    stack = Stack(completed())
+    looks = gatherer(stack)
+
+    first, second = looks.look(NOW), looks.look(NOW + 5)
+
+    assert first.models[0].told is None
+    assert (
+        first.models[0].untold
+        == second.models[0].untold
+        == ("Step Functions does not show this run's outcome, or not any more")
+    )
+    assert stack.asked == {"run-1": 1}
+
+
+def test_what_has_been_told_is_read_once_until_there_is_a_newer_run() -> None:
+    stack = Stack(completed())
+    stack.executions["run-1", 0] = stack.executions["run-2", 0] = execution()
+    looks = gatherer(stack)
+
+    for _ in range(3):
+        looks.look(NOW)
+    stack.known = [completed("run-2")]
+    newer = looks.look(NOW)
+
+    assert newer.models[0].told is not None
+    assert newer.models[0].told.run_id == "run-2"
+    assert stack.asked == {"run-1": 1, "run-2": 1}
+
+
+def test_a_call_that_fails_is_noted_and_made_again_by_the_next_look() -> None:
+    stack = Stack(completed())
+    stack.executions["run-1", 0] = THROTTLED
+    looks = gatherer(stack)
+    first = looks.look(NOW)
+    stack.executions["run-1", 0] = execution()
+    second = looks.look(NOW)
+
+    assert "Rate exceeded" in first.notes[0]
+    assert first.models[0].untold == "It has not been read yet"
+    assert second.models[0].told is not None
+    assert second.notes == ()
+
+
+def test_of_many_models_only_so_many_executions_are_read_at_once(monkeypatch: Any) -> None:
+    monkeypatch.setattr(gather, "MOST_TOLD", 2)
+    stack = Stack(*(completed(f"run-{n}", Target(str(n), "m")) for n in range(5)))
+    looks = gatherer(stack)
+
+    first, second, third = (looks.look(NOW) for _ in range(3))
+
+    assert len([note for note in first.notes if "of 3 models were not read" in note]) == 1
+    assert len([note for note in second.notes if "of 1 model were not read" in note]) == 1
+    assert third.notes == ()
+    assert set(stack.asked.values()) == {1}
+
+
+def test_what_waits_and_what_runs_is_told_with_its_objects() -> None:
+    waiting = Entry(
+        TARGET,
+        rev=1,
+        needed_as_of=NOW - 5,
+        waiting_since=NOW - 40,
+        updates=2,
+        attempts=3,
+        due_at=NOW + 9,
+        examples=(Example("b", "late.csv", None),),
+    )
+    running = Entry(
+        Target("77", None), rev=1, run_id="run-7", requested_at=NOW - 20, held=True, waiting_since=NOW - 90
+    )
+    stack = Stack(waiting, running)
+    stack.executions["run-7", 0] = execution()
+
+    first, second = look(stack).models
+
+    assert (first.waits, first.fresh, first.attempts, first.waits_since) == (True, False, 3, NOW - 40)
+    assert first.waiting_objects == ("s3://b/late.csv",)
+    assert (second.running_since, second.active, second.waiting) == (NOW - 20, "the-model", ())
+
+
+def test_a_failed_run_is_in_the_runs_and_the_model_has_failed() -> None:
+    failure: Failure = {
+        "run_id": "run-2",
+        "cause": "upload",
+        "requested_at": to_iso(NOW - 60),
+        "ended_at": to_iso(NOW - 30),
+        "polls": 4,
+        "status": "failed",
+        "reason": "NoNewResult",
+        "detail": "as they were",
+    }
+    entry = Entry(TARGET, rev=2, failed_as_of=NOW - 60, history=(past(),), last_failure=failure)
+
+    (model,) = look(Stack(entry)).models
+
+    assert (model.has_failed, model.fresh) == (True, False)
+    assert [run.result for run in model.runs] == ["improved", "NoNewResult"]
+
+
+def test_a_job_is_shown_by_its_name_where_the_ledger_knows_it() -> None:
+    mailbox = Entry(Target("security-alerts", "the-model"), rev=1, name_of="1234")
+
+    (model,) = look(Stack(completed(), mailbox)).models
+
+    assert (model.job, model.job_name) == ("1234", "security-alerts")
+
+
+def test_dead_letters_are_read_when_their_number_changes_and_put_back() -> None:
+    stack = Stack()
+    stack.letters = [DeadLetter("BadInput", "no job_id", NOW - n, "{}", "handle") for n in range(3)]
+    looks = gatherer(stack)
+
+    first, second = looks.look(NOW), looks.look(NOW)
+    stack.letters = stack.letters[1:]
+    third = looks.look(NOW)
+
+    assert (first.dead, first.letters[0].number, first.letters == second.letters) == (3, 3, True)
+    assert (third.dead, third.letters[0].number) == (2, 2)
+    assert stack.asked == {"dead letters": 2, "put back": 5}

@@ -1,0 +1,179 @@
+"""The settings of an SSM parameter: the last valid version is in force."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from arcanna_metrics.errors import AwsUnavailable, ConfigurationError
+from arcanna_metrics.observability import metrics
+from arcanna_metrics.settings_source import MAX_AGE, SettingsSource
+from tests.support.doubles import Clock, Logs, Stack
+
+WRONG = {"pace": {"slots": -1}}
+COMPLAINT = "pace.slots must be a whole number from 0 to 1000, not -1"
+
+
+def slots(number: int) -> dict[str, Any]:
+    return {"pace": {"slots": number}}
+
+
+class Environment:
+    """A new execution environment, which reads the stack's settings."""
+
+    def __init__(self, stack: Stack, parameter: str = "settings") -> None:
+        self.clock = Clock()
+        self.source = SettingsSource(stack.ssm, parameter, 35.0, self.clock)
+
+    def slots(self) -> int:
+        """Those that are in force."""
+        return self.source().shared.pace.slots
+
+    def slots_later(self) -> int:
+        """Those that are in force when what was read has aged."""
+        self.clock.now += MAX_AGE
+        return self.slots()
+
+
+@contextmanager
+def throttled(stack: Stack, operation: str = "GetParameter") -> Iterator[list[str]]:
+    """SSM refuses what is asked of it meanwhile, and notes it."""
+    calls: list[str] = []
+
+    def refuse(params: dict[str, Any], **_: Any) -> None:
+        calls.append(params["Name"])
+        answer: Any = {"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}
+        raise ClientError(answer, operation)
+
+    stack.ssm.meta.events.register(f"provide-client-params.ssm.{operation}", refuse)
+    try:
+        yield calls
+    finally:
+        stack.ssm.meta.events.unregister(f"provide-client-params.ssm.{operation}", refuse)
+
+
+@pytest.fixture
+def counted(capsys: pytest.CaptureFixture[str]) -> Iterator[list[float]]:
+    """The values of SettingsInvalid that the test's invocation emits, once it has ended."""
+    metrics.clear_metrics()
+    values: list[float] = []
+    yield values
+    metrics.flush_metrics()
+    printed = capsys.readouterr().out
+    assert (json.loads(printed)["SettingsInvalid"] if printed else []) == values
+
+
+def test_edit_is_in_force_when_what_was_read_has_aged(stack: Stack) -> None:
+    stack.write_settings(slots(1))
+    warm = Environment(stack)
+    assert warm.slots() == 1
+    stack.write_settings(slots(2))
+    warm.clock.now += MAX_AGE - 1
+    assert warm.slots() == 1
+    warm.clock.now += 1
+    assert warm.slots() == 2
+
+
+def test_settings_of_a_job_are_those_that_are_in_force(stack: Stack) -> None:
+    stack.write_settings({"jobs": {"7": {"pace": {"spacing_seconds": 60}}}})
+    source = Environment(stack).source
+    assert source.for_job("7").pace.spacing == 60
+    assert source.for_job("8").pace.spacing == 0
+    assert source.for_job("8").pace.visibility_lag == 35
+
+
+def test_invalid_edit_leaves_the_last_valid_version_in_force_and_is_told_until_it_is_mended(
+    stack: Stack, logs: Logs, counted: list[float]
+) -> None:
+    stack.write_settings(slots(1))
+    warm = Environment(stack)
+    warm.slots()
+    stack.write_settings(WRONG)
+    assert [warm.slots_later(), warm.slots_later()] == [1, 1]
+    stack.write_settings(slots(2))
+    assert warm.slots_later() == 2
+
+    assert [line["message"] for line in logs.lines] == [
+        "the settings are wrong",
+        "earlier settings are in force",
+    ] * 2
+    assert logs.lines[0]["detail"] == COMPLAINT
+    counted += [1.0, 1.0]
+
+
+def test_new_environment_finds_the_last_valid_version_behind_invalid_edits(stack: Stack) -> None:
+    for document in (slots(2), slots(1), *[WRONG] * 60, "no settings"):
+        stack.write_settings(document)
+    assert Environment(stack).slots() == 1
+
+
+def test_warm_and_new_environments_agree_on_the_version_in_force(stack: Stack) -> None:
+    stack.write_settings(slots(1))
+    warm = Environment(stack)
+    warm.slots()
+    stack.write_settings(slots(2))
+    stack.write_settings(WRONG)
+    assert warm.slots_later() == Environment(stack).slots() == 2
+
+
+def test_settings_without_any_valid_version_are_told_every_time(stack: Stack) -> None:
+    stack.ssm.put_parameter(Name="never", Value=json.dumps(WRONG), Type="String")
+    environment = Environment(stack, "never")
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=COMPLAINT):
+            environment.slots()
+
+
+def test_version_that_is_in_force_outlives_the_history(stack: Stack) -> None:
+    stack.write_settings(slots(1))
+    warm = Environment(stack)
+    warm.slots()
+    for _ in range(100):  # SSM keeps as many
+        stack.write_settings(WRONG)
+    assert warm.slots_later() == 1
+    with pytest.raises(ConfigurationError):
+        Environment(stack).slots()
+
+
+@pytest.mark.parametrize("operation", ["GetParameter", "GetParameterHistory"])
+def test_settings_that_cannot_be_read_leave_those_before_in_force_and_are_told(
+    stack: Stack, logs: Logs, counted: list[float], operation: str
+) -> None:
+    stack.write_settings(slots(1))
+    warm = Environment(stack)
+    warm.slots()
+    if operation == "GetParameterHistory":
+        stack.write_settings(WRONG)
+        counted.append(1.0)
+    warm.clock.now += MAX_AGE
+    with throttled(stack, operation) as calls:
+        assert [warm.slots() for _ in range(3)] == [1, 1, 1]
+        assert len(calls) == 1  # not once for each object of a batch
+    counted.append(1.0)
+    assert logs.lines[-1]["message"] == "the settings cannot be read"
+    assert "ThrottlingException" in logs.lines[-1]["detail"]
+    stack.write_settings(slots(2))
+    assert warm.slots_later() == 2
+
+
+def test_settings_that_have_never_been_read_pass_by_themselves(
+    stack: Stack, logs: Logs, counted: list[float]
+) -> None:
+    stack.write_settings(slots(1))
+    new = Environment(stack)
+    with throttled(stack), pytest.raises(AwsUnavailable, match="could not read the settings"):
+        new.slots()
+    assert [line["message"] for line in logs.lines] == ["the settings cannot be read"]
+    assert new.slots() == 1
+    counted.append(1.0)
+
+
+def test_parameter_that_is_not_there_passes_by_itself(stack: Stack) -> None:
+    new = Environment(stack, "other")
+    with pytest.raises(AwsUnavailable, match="could not read the settings"):
+        new.slots()
+    stack.ssm.put_parameter(Name="other", Value="{}", Type="String")
+    assert new.slots() == 10
