@@ -7,7 +7,7 @@ ARCH ?= arm64
 
 # What people give is data. make would expand it whenever it uses it or hands it over, and run a $(shell ...) in it.
 # So each value is taken as it is, and commands read it from their environment, where no shell expands it either.
-GIVEN := STACK URL EMAIL BUCKET KEY_FILE ARGS JOB MODEL KEY ROUTES_FILE REASON YES SEEDS SECONDS ARCH COVERAGE STRICT PYTHON
+GIVEN := STACK URL EMAIL BUCKET KEY_FILE ARGS JOB MODEL KEY FILE REASON ID TIMEOUT YES FORCE SEEDS SECONDS ARCH COVERAGE STRICT PYTHON
 ON_COMMAND_LINE := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 $(foreach name,$(GIVEN) $(ON_COMMAND_LINE),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
@@ -24,6 +24,7 @@ SOURCES := functions layers/arcanna_metrics tests
 BESIDE := --dist loadfile --no-loadscope-reorder -n
 # In the shell's stead, so that a signal to make's child is one to the command.
 OPERATE := exec $(BIN)/python -m arcanna_metrics_cli
+CONFIRMED = $(if $(filter-out 0 no,$(YES)),--yes)
 # It would look for the profile, also where it calls nothing of AWS.
 SAM := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE SAM_CLI_TELEMETRY=0 $(BIN)/sam
 
@@ -38,8 +39,8 @@ export UV_SYSTEM_CERTS := 1
 unexport PIP_USER PIP_TARGET PIP_PREFIX PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help demo local check test long lint unit e2e simulate explore load fuzz bench clean
-.PHONY: deploy status trigger accept redrive route doctor build lock audit
+.PHONY: help demo local check test long lint unit e2e simulate explore load fuzz bench picture clean
+.PHONY: deploy status recompute accept redrive discard route settings forget doctor build lock audit
 
 help:  ## Show this list
 	@awk -F ':.*## *' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
@@ -50,7 +51,7 @@ help:  ## Show this list
 demo: install  ## See the main job work on this machine: uploads, recomputes, fresh metrics
 	@$(BIN)/python -m tests.tools.demo
 
-local: install  ## Keep a stack up on this machine, for status and the others to be tried on
+local: install  ## Keep a stack up on this machine, with a live report and an Arcanna to break
 	@$(BIN)/python -m tests.tools.local
 
 ##@ Work on it
@@ -107,6 +108,9 @@ fuzz: install  ## Feed everything that comes from outside with nonsense: SECONDS
 bench: install build/bench/lambda-env/.installed  ## Measure all that is promised of speed, size and cost
 	@$(BIN)/python -m tests.tools.benchmarks
 
+picture: install  ## Draw the report's picture in the README anew
+	@$(BIN)/python -m tests.tools.picture
+
 # The marks first: what is half removed is not installed.
 clean:  ## Remove everything that make has made
 	@rm -f $(VENV)/.installed build/*/.installed build/bench/lambda-env/.installed
@@ -115,26 +119,37 @@ clean:  ## Remove everything that make has made
 ##@ Deploy and operate the stack STACK=...
 
 # What is typed on a terminal is in its own encoding.
-deploy status trigger accept redrive route doctor: export PYTHONUTF8 :=
+deploy status recompute accept redrive discard route settings forget doctor: export PYTHONUTF8 :=
 
 deploy: $(VENV)/.installed  ## Deploy or update: URL=https://... KEY_FILE=... EMAIL=... BUCKET=... ARGS="Name=value ..."
 	@exec $(BIN)/python -m tests.tools.deploy --stack="$$STACK" --url="$$URL" --email="$$EMAIL" --bucket="$$BUCKET" \
 	  --key-file="$$KEY_FILE" --args="$$ARGS"
 
+
+# The command itself has more: `pip install .`, then arcanna-metrics --help.
 status: $(VENV)/.installed  ## How the models stand; with JOB=... MODEL=... also their last runs
 	@$(OPERATE) status --stack="$$STACK" --job="$$JOB" --model="$$MODEL"
 
-trigger: $(VENV)/.installed  ## Ask for a recompute of JOB=... MODEL=... and follow it to its end
-	@$(OPERATE) trigger --stack="$$STACK" --job="$$JOB" --model="$$MODEL"
+recompute: $(VENV)/.installed  ## Request a recompute of JOB=... MODEL=... and follow it to its end: TIMEOUT=30m
+	@$(OPERATE) recompute --stack="$$STACK" --job="$$JOB" --model="$$MODEL" --wait --timeout="$$TIMEOUT"
 
-accept: $(VENV)/.installed  ## Judge JOB=... MODEL=... by the metrics that it has now, no more by better ones that it had
-	@$(OPERATE) accept --stack="$$STACK" --job="$$JOB" --model="$$MODEL"
+accept: $(VENV)/.installed  ## Accept JOB=... MODEL=... as it is, although it got worse: YES=1 unasked
+	@$(OPERATE) accept --stack="$$STACK" --job="$$JOB" --model="$$MODEL" $(CONFIRMED)
 
 redrive: $(VENV)/.installed  ## Show the dead letters and send them again: REASON=... for some, YES=1 unasked
-	@$(OPERATE) redrive --stack="$$STACK" --reason="$$REASON" $(if $(filter-out 0 no,$(YES)),--yes)
+	@$(OPERATE) redrive --stack="$$STACK" --reason="$$REASON" $(CONFIRMED)
 
-route: $(VENV)/.installed  ## What an object KEY=... leads to, by the deployed routes or a ROUTES_FILE=...
-	@$(OPERATE) route --stack="$$STACK" --key="$$KEY" --routes-file="$$ROUTES_FILE"
+discard: $(VENV)/.installed  ## Delete dead letters, by REASON=... or ID=..., or one by one
+	@$(OPERATE) discard --stack="$$STACK" --reason="$$REASON" --id="$$ID" $(CONFIRMED)
+
+route: $(VENV)/.installed  ## What an object KEY=... leads to, by the deployed settings or those in FILE=...
+	@$(OPERATE) route --stack="$$STACK" --settings-file="$$FILE" -- "$$KEY"
+
+settings: $(VENV)/.installed  ## Show the settings; replace them by those in FILE=...
+	@$(OPERATE) settings $(if $(FILE),put --stack="$$STACK" $(CONFIRMED) -- "$$FILE",show --stack="$$STACK")
+
+forget: $(VENV)/.installed  ## Delete what the ledger knows of JOB=... MODEL=...: FORCE=1 during a run
+	@$(OPERATE) forget --stack="$$STACK" --job="$$JOB" --model="$$MODEL" $(CONFIRMED) $(if $(filter-out 0 no,$(FORCE)),--force)
 
 doctor: $(VENV)/.installed  ## What keeps the stack from its work, and what to do
 	@$(OPERATE) doctor --stack="$$STACK"
@@ -145,6 +160,9 @@ build: install  ## What `sam build` makes of the template, into .aws-sam: ARCH=x
 	$(SAM) build --parameter-overrides "Architecture=$$ARCH"
 
 lock: install  ## Pin the newest versions of all requirements, with hashes
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-strip-extras --no-emit-index-url --no-emit-find-links --no-emit-index-annotation \
+	  pyproject.toml --output-file tests/command.txt
 	@for name in layers/dependencies/requirements tests/support/local_cloud/requirements tests/requirements; do \
 	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-strip-extras --no-emit-index-url --no-emit-find-links --no-emit-index-annotation \
@@ -159,7 +177,7 @@ audit: install  ## Look up all pinned packages in PyPI's advisory database; fail
 INSTALL := @exec "$$PYTHON" tests/tools/install.py
 
 .PHONY: install again
-install: $(VENV)/.installed $(LAMBDA_ENV)/.installed
+install: $(VENV)/.installed $(LAMBDA_ENV)/.installed build/command/.installed
 
 # A system whose Python was replaced leaves an environment without one.
 $(VENV)/.installed: tests/bootstrap.txt tests/requirements.txt $(if $(realpath $(BIN)/python),,again)
@@ -167,6 +185,10 @@ $(VENV)/.installed: tests/bootstrap.txt tests/requirements.txt $(if $(realpath $
 
 $(LAMBDA_ENV)/.installed: $(VENV)/.installed tests/support/local_cloud/requirements.txt
 	$(INSTALL) lambda
+
+build/command/.installed: $(VENV)/.installed tests/command.txt template.yaml pyproject.toml \
+    $(wildcard layers/arcanna_metrics/*/*.py layers/arcanna_metrics/*/*/*.py)
+	$(INSTALL) command
 
 build/bench/lambda-env/.installed: $(VENV)/.installed tests/support/local_cloud/requirements.txt
 	$(INSTALL) bench

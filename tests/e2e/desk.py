@@ -4,9 +4,8 @@ import json
 import threading
 from typing import Any
 
-from arcanna_metrics_cli import __main__ as operate
-from arcanna_metrics_cli import view
 from tests.e2e.scene import CHECK, MODELS, TRIGGER, Mailbox, Scene, emitted, received
+from tests.support import command
 from tests.support.arcanna.platform import Behaviour
 from tests.support.harness import Installation
 from tests.support.waiting import eventually
@@ -29,7 +28,6 @@ class Desk:
         self._mailbox = Mailbox(here, "desk").with_events().with_notifications()
         self._models = iter(MODELS)
         self._dead_letters = threading.Lock()
-        view.console.width = 250
 
     def scene(self, behaviour: Behaviour | None = None) -> Scene:
         """A model that no other exercise uses, with the given behaviour."""
@@ -40,18 +38,21 @@ class Desk:
 
     # --- Commands ------------------------------------------------------------------------------------------
 
-    def make(self, command: str, *arguments: str) -> tuple[int, str]:
-        """The exit status and output of `make status` or another command. Questions get no answer."""
-        with view.console.capture() as printed:
-            code = operate.main([command, "--stack", STACK, *arguments])
-        return code, printed.get()
+    def make(self, name: str, *arguments: str) -> tuple[int, str]:
+        """The exit status of `arcanna-metrics status` or another one, and what it prints."""
+        ended = command.run(name, "--stack", STACK, *arguments, width=250)
+        return ended.status, ended.printed
 
-    def of(self, scene: Scene, command: str = "status") -> tuple[int, str]:
-        """The same, for one model."""
-        return self.make(command, "--job", scene.job_id, "--model", scene.model)
+    def of(self, scene: Scene, name: str = "status", *arguments: str) -> tuple[int, str]:
+        """The same for one model."""
+        return self.make(name, "--job", scene.job_id, "--model", scene.model, *arguments)
+
+    def recompute(self, scene: Scene) -> tuple[int, str]:
+        """The same of a recompute that is followed to its end, also if it is the model's first."""
+        return self.of(scene, "recompute", "--wait", "--allow-not-judged")
 
     def until_status(self, scene: Scene, *parts: str) -> None:
-        """Waits until `make status` shows all these parts."""
+        """Waits until the status shows all these parts: between two attempts, say."""
 
         def shown() -> bool:
             status = self.of(scene)[1]
@@ -60,14 +61,14 @@ class Desk:
         eventually(f"{parts} of {scene.model}", shown)
 
     def redrive(self, reason: str, *, send: bool) -> str:
-        """The output of `make redrive REASON=...`. One at a time, as reading a queue hides its messages."""
+        """What a redrive by reason prints; one at a time, as messages that are looked at are hidden."""
         with self._dead_letters:
             code, printed = self.make("redrive", "--reason", reason, *(["--yes"] if send else []))
         assert code == 0, printed
         return printed
 
     def dead_letter(self, reason: str, part: str) -> str:
-        """Waits for a dead letter with that part in its body. Returns the output of `make redrive`."""
+        """What a redrive by reason shows, once there is a dead letter with that part in its body."""
         eventually(f"the dead letter of {part}", lambda: self._dead_letters_with(part))
         return self.redrive(reason, send=False)
 
@@ -127,7 +128,7 @@ class Desk:
         eventually("its announcement", lambda: self.told(scene, "Recompute Completed", run_id))
 
     def request_again(self, scene: Scene) -> None:
-        """Runs `make trigger JOB=... MODEL=...`, which must end with a completed recompute."""
-        code, printed = self.of(scene, "trigger")
+        """Requests a recompute by hand, which must end in one that completed."""
+        code, printed = self.recompute(scene)
         assert code == 0, printed
         shows(printed, "✓ completed")

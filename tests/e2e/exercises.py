@@ -230,7 +230,7 @@ def update_waits_for_a_long_run(desk: Desk) -> None:
     since = time.time()
     eventually("the gauges", lambda: desk.emitted("SlotsTaken", since))
     assert desk.emitted("OldestUpdateAge", since)
-    desk.until_status(scene, "a run is under way", "stale for", "a run, for")
+    desk.until_status(scene, "a run is under way", "stale for", "running for")
 
     scene.behaves(SHORT)
     desk.recomputed(scene)
@@ -383,13 +383,13 @@ def regressed_model_is_accepted(desk: Desk) -> None:
     scene = desk.scene()
     recomputed(desk, scene, "1.csv", GOOD)
     assert recomputed(desk, scene, "2.csv", MISSES_ESCALATIONS) == "regressed"
-    code, printed = desk.of(scene, "trigger")
+    code, printed = desk.recompute(scene)
     assert code == 1, printed
     shows(printed, "✗ completed, regressed: ", "Escalate.recall fell from its reference")
 
-    code, printed = desk.of(scene, "accept")
+    code, printed = desk.of(scene, "accept", "--yes")
     assert code == 0, printed
-    code, printed = desk.of(scene, "trigger")
+    code, printed = desk.recompute(scene)
     assert code == 0, printed
     shows(printed, "✓ completed, unchanged")
 
@@ -453,7 +453,7 @@ def disabled_event_source_and_sweep_are_enabled(desk: Desk) -> None:
     eventually("sweeps that nobody receives", lambda: len(queue()) > 4)
     set_sweep(desk, "DISABLED")
     scene.request()
-    assert "In the queue, updates that the ledger does not know yet, and sweeps: 0 " not in desk.of(scene)[1]
+    assert "Updates queue: empty." not in desk.of(scene)[1]
     shows(desk.make("doctor")[1], "✗ queue", "does not invoke the trigger (Disabled)", "✗ sweep")
 
     functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
@@ -568,8 +568,8 @@ def bucket_without_notifications_is_connected(desk: Desk) -> None:
     eventually("the line", lambda: desk.lines("no route", "elsewhere/alerts.csv"))
     eventually("the line", lambda: desk.lines("no training data", "elsewhere/_SUCCESS"))
     eventually("the metric", lambda: desk.emitted("UpdatesIgnored"))
-    shows(desk.make("route", "--key", "elsewhere/alerts.csv")[1], "✗ No route knows this key")
-    shows(desk.make("route", "--key", scene.key())[1], scene.model)
+    shows(desk.make("route", "elsewhere/alerts.csv")[1], "✗ No route knows this key")
+    shows(desk.make("route", scene.key())[1], scene.model)
 
     queue = {"QueueArn": desk.here.cloud.outputs["UpdatesQueueArn"], "Events": ["s3:ObjectCreated:*"]}
     for notifications, remedy in (

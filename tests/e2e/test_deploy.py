@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ import pytest
 import yaml
 
 from tests.e2e.alone import BUILD, alone
-from tests.e2e.scene import JOB, JOB_NAME, MODELS, Scene, alerts
+from tests.e2e.scene import JOB, JOB_NAME, MODELS, TRIGGER, VISIBILITY, Scene, alerts, dead_letters
 from tests.support.arcanna.access import API_KEY
 from tests.support.arcanna.platform import SHORT, Job
 from tests.support.arcanna.server import ArcannaServer
@@ -25,12 +26,12 @@ from tests.support.deployment import ROOT, template
 from tests.support.harness import Installation, LaterAlerts
 from tests.support.local_cloud import ApiFault, LocalCloud
 from tests.support.local_cloud.cloud import OPERATOR, REGION
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, eventually
 from tests.tools.deploy.__main__ import WORDS
 
 pytestmark = pytest.mark.long
 
-PACE = "VisibilityLagSeconds=1 BatchingWindowSeconds=1 ShortestPollSeconds=1 LongestPollSeconds=1"
+PACE = "VisibilityLagSeconds=1"
 WRONG = 2
 """The exit status where something that was given is wrong."""
 
@@ -109,7 +110,7 @@ def _run_first_deployment_and_updates() -> None:
             f" --no-fail-on-empty-changeset --parameter-overrides ArcannaBaseUrl={url} {PACE}"
         )
         assert "✗" not in said
-        for check in ("platform", "key", "scopes", "routes", "queue"):
+        for check in ("platform", "key", "scopes", "queue"):
             assert re.search(rf"✓ {check} ", said), said
         outputs = here.cloud.outputs
         links = {value for name, value in outputs.items() if name.endswith("Link")}
@@ -150,6 +151,49 @@ def _run_first_deployment_and_updates() -> None:
 
 def test_one_command_deploys_a_stack_that_works_and_updates_nothing_but_what_changed() -> None:
     alone(_run_first_deployment_and_updates)
+
+
+def _run_broken_version() -> None:
+    with place("deploy-broken-version") as here:
+        status, said = here.make_deploy(
+            URL=here.arcanna.url, KEY_FILE=str(here.folder / "key.txt"), ARGS=PACE
+        )
+        assert status == 0, said
+        here.cloud.client("sqs").set_queue_attributes(
+            QueueUrl=here.cloud.outputs["UpdatesQueueUrl"], Attributes={"VisibilityTimeout": VISIBILITY}
+        )
+        scene = Scene(
+            Installation(here.cloud, here.arcanna, here.cloud.outputs["TrainingDataBucket"]), MODELS[0]
+        )
+        version = _broken_version(here.folder / "broken")
+        _sam(here, ["build"], folder=version)
+        said = _sam(here, ["deploy", "--no-confirm-changeset"], folder=version)
+        assert re.findall(r"^\* Modify +(\w+Function) ", said, re.MULTILINE)
+        scene.upload()
+        eventually("a failure", lambda: "this version is broken" in "".join(here.cloud.logs(TRIGGER)))
+        assert scene.posts() == []
+
+        status, said = here.make_deploy()
+        assert status == 0, said
+        scene.until_fresh()
+        assert len(scene.posts()) == 1
+        assert dead_letters(scene.here) == []
+
+
+def _broken_version(folder: Path) -> Path:
+    """The project's files as they are deployed, but with functions that cannot be imported."""
+    for name in ("template.yaml", "samconfig.toml", "README.md", "LICENSE"):
+        folder.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, folder)
+    for name in ("functions", "layers"):
+        shutil.copytree(ROOT / name, folder / name)
+    for function in (folder / "functions").glob("*/app.py"):
+        function.write_text("raise RuntimeError('this version is broken')\n")
+    return folder
+
+
+def test_update_during_a_broken_version_is_recomputed_after_the_good_one_is_deployed_again() -> None:
+    alone(_run_broken_version)
 
 
 def _run_what_sam_refuses() -> None:
@@ -327,10 +371,10 @@ def _run_guided() -> tuple[str, str]:
     return guided, again
 
 
-def _sam(here: Place, arguments: list[str], typed: str = "") -> str:
+def _sam(here: Place, arguments: list[str], typed: str = "", folder: Path = ROOT) -> str:
     done = subprocess.run(  # noqa: S603
         [ROOT / ".venv/bin/sam", *arguments],
-        cwd=ROOT,
+        cwd=folder,
         env=here.shell(SAM_CLI_TELEMETRY="0"),
         input=typed,
         capture_output=True,

@@ -225,7 +225,7 @@ def test_function_cannot_import_packages_outside_its_layers(cloud: LocalCloud) -
     [
         ({"do": "raise"}, "Refused", "as told"),
         ({"do": "exit"}, "Runtime.ExitError", "Runtime exited with error: exit status 3"),
-        ({"do": "sleep", "seconds": 9}, "Sandbox.Timedout", "Task timed out after 2.00 seconds"),
+        ({"do": "sleep", "seconds": 9}, "Sandbox.Timedout", "Task timed out after 5.00 seconds"),
         ({"do": "fill", "bytes": 200 * 2**20}, "Runtime.OutOfMemory", "signal: killed"),
     ],
 )

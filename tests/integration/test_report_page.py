@@ -17,7 +17,7 @@ from arcanna_metrics_cli.report.watch import Watch
 from tests.support.browser import EXECUTABLE, Browser, browser
 from tests.support.fleet import EVIL, fleet
 from tests.support.fleet import hostile as hostile_facts
-from tests.support.harness import wait_for
+from tests.support.waiting import eventually
 from tests.tools.demo.page import WIDTHS
 from tests.tools.demo.page import page as demo_page
 from tests.tools.demo.samples import hostile, recorded
@@ -68,7 +68,7 @@ def measured(
 @PAGES
 @SCREENS
 @SCHEMES
-def test_the_page_can_be_read_with_all_details_open(
+def test_page_is_readable_with_all_details_open(
     chromium: Browser, pages: Path, name: str, width: int, height: int, scheme: Scheme
 ) -> None:
     found = measured(chromium, pages / f"{name}.html", width, height, scheme, OPEN_ALL)
@@ -82,9 +82,7 @@ def test_the_page_can_be_read_with_all_details_open(
 
 
 @pytest.mark.parametrize("width", [320, 390, 559, 560, 700, 859, 860, 1000, 1100, 1280, 1920])
-def test_at_any_width_one_timeline_is_shown_and_nothing_needs_scrolling(
-    chromium: Browser, pages: Path, width: int
-) -> None:
+def test_one_timeline_fits_at_any_width(chromium: Browser, pages: Path, width: int) -> None:
     found = measured(chromium, pages / "demo.html", width)
 
     assert len(found["charts"]) == 1
@@ -101,7 +99,7 @@ def test_two_hundred_models_of_ten_runs_can_be_read_on_a_phone(chromium: Browser
 
 
 @PAGES
-def test_nothing_is_loaded_and_nothing_is_complained_of(chromium: Browser, pages: Path, name: str) -> None:
+def test_page_loads_nothing_and_logs_no_error(chromium: Browser, pages: Path, name: str) -> None:
     file = pages / f"{name}.html"
     chromium.open(file, width=1280, height=900, scheme="light")
     chromium.evaluate(OPEN_ALL)
@@ -125,7 +123,7 @@ def complaints(chromium: Browser) -> list[str]:
     return [event["method"] for event in chromium.events if event["method"] in kinds]
 
 
-def test_a_script_that_gets_into_the_page_is_not_run(chromium: Browser, tmp_path: Path) -> None:
+def test_injected_script_is_not_run(chromium: Browser, tmp_path: Path) -> None:
     injected = "<script>document.title = 'run'</script><b style='color: red' onclick='x()'>b</b></main>"
     file = tmp_path / "injected.html"
     file.write_text(build(fleet(2)).replace("</main>", injected), encoding="utf-8")
@@ -136,7 +134,7 @@ def test_a_script_that_gets_into_the_page_is_not_run(chromium: Browser, tmp_path
     assert complaints(chromium) != []
 
 
-def test_the_demos_list_of_events_opens(chromium: Browser, pages: Path) -> None:
+def test_demos_list_of_events_opens(chromium: Browser, pages: Path) -> None:
     found = measured(
         chromium, pages / "demo.html", 390, 844, first="document.querySelector('summary').click()"
     )
@@ -171,7 +169,7 @@ def sorted_by(chromium: Browser) -> dict[str, str]:
     return found
 
 
-def test_a_heading_sorts_and_sorts_the_other_way_when_pressed_again(chromium: Browser, pages: Path) -> None:
+def test_heading_sorts_and_reverses_when_pressed_again(chromium: Browser, pages: Path) -> None:
     chromium.open(pages / "many.html", width=1280, height=900, scheme="light")
     accuracy = f"{SHOWN}.map(m => Number(m.querySelector('.overall-accuracy').dataset.v))"
 
@@ -187,9 +185,7 @@ def test_a_heading_sorts_and_sorts_the_other_way_when_pressed_again(chromium: Br
     assert chromium.evaluate(NAMES_SHOWN)[:3] == ["cloud-audit", "cloud-audit-2", "cloud-audit-3"]
 
 
-def test_models_are_found_by_any_word_of_theirs_and_shown_by_what_is_wrong(
-    chromium: Browser, pages: Path
-) -> None:
+def test_models_are_found_by_any_word_and_filtered_by_problem(chromium: Browser, pages: Path) -> None:
     chromium.open(pages / "many.html", width=1280, height=900, scheme="light")
 
     def find(text: str) -> list[str]:
@@ -211,7 +207,7 @@ def test_models_are_found_by_any_word_of_theirs_and_shown_by_what_is_wrong(
     assert chromium.evaluate(f"{SHOWN}.length") == 200
 
 
-def test_a_slash_leads_to_the_box_for_finding(chromium: Browser, pages: Path) -> None:
+def test_slash_key_focuses_the_search_box(chromium: Browser, pages: Path) -> None:
     chromium.open(pages / "fleet.html", width=1280, height=900, scheme="light")
     chromium.call("Input.dispatchKeyEvent", type="keyDown", key="/", code="Slash", text="/")
 
@@ -219,7 +215,7 @@ def test_a_slash_leads_to_the_box_for_finding(chromium: Browser, pages: Path) ->
 
 
 @SCREENS
-def test_a_model_opens_and_closes_by_its_name_and_by_links_to_it(
+def test_model_opens_and_closes_by_its_name_and_by_links(
     chromium: Browser, pages: Path, width: int, height: int
 ) -> None:
     chromium.open(pages / "fleet.html", width=width, height=height, scheme="light")
@@ -234,15 +230,13 @@ def test_a_model_opens_and_closes_by_its_name_and_by_links_to_it(
     press(chromium, ".fold")
     assert chromium.evaluate(state) == [False, "false"]
     press(chromium, ".items a")
-    wait_for("the model to open", lambda: chromium.evaluate(state) == [True, "true"])
+    eventually("the model to open", lambda: chromium.evaluate(state) == [True, "true"])
 
 
 # --- On paper -------------------------------------------------------------------------------------------
 
 
-def test_on_paper_there_is_nothing_to_click_and_what_is_open_is_printed(
-    chromium: Browser, pages: Path
-) -> None:
+def test_print_shows_open_details_and_no_controls(chromium: Browser, pages: Path) -> None:
     chromium.open(pages / "fleet.html", width=720, height=1000, scheme="dark", media="print")
     chromium.evaluate("document.querySelector('.fold').click()")
 
@@ -280,9 +274,7 @@ def live() -> Iterator[Live]:
     live.watch.stop()
 
 
-def test_the_watched_page_takes_over_what_is_new_and_keeps_what_people_have_set(
-    chromium: Browser, live: Live
-) -> None:
+def test_watched_page_updates_and_keeps_the_users_choices(chromium: Browser, live: Live) -> None:
     chromium.open(live.watch.url, width=1280, height=600, scheme="light")
     press(chromium, "[data-sort=model]")
     chromium.evaluate(
@@ -293,7 +285,7 @@ def test_the_watched_page_takes_over_what_is_new_and_keeps_what_people_have_set(
     opened = chromium.evaluate("document.querySelector('tbody.open .fold bdi').textContent")
 
     live.facts = replace(live.facts, dead=4711)
-    wait_for(
+    eventually(
         "what is new",
         lambda: chromium.evaluate("document.querySelector('.tile.letters b').textContent") == "4,711",
     )
@@ -307,27 +299,25 @@ def test_the_watched_page_takes_over_what_is_new_and_keeps_what_people_have_set(
     assert set(asked_for(chromium)) == {live.watch.url}
 
 
-def test_models_come_and_go_on_the_watched_page(chromium: Browser, live: Live) -> None:
+def test_models_appear_and_disappear_on_the_watched_page(chromium: Browser, live: Live) -> None:
     chromium.open(live.watch.url, width=1280, height=600, scheme="light")
 
     live.facts = fleet(34)
-    wait_for("new models", lambda: chromium.evaluate(f"{SHOWN}.length") == 34)
+    eventually("new models", lambda: chromium.evaluate(f"{SHOWN}.length") == 34)
     live.facts = fleet(5)
-    wait_for("fewer models", lambda: chromium.evaluate(f"{SHOWN}.length") == 5)
+    eventually("fewer models", lambda: chromium.evaluate(f"{SHOWN}.length") == 5)
 
 
-def test_the_watched_page_says_when_the_stack_or_the_command_does_not_answer(
-    chromium: Browser, live: Live
-) -> None:
+def test_watched_page_says_when_stack_or_command_does_not_answer(chromium: Browser, live: Live) -> None:
     chromium.open(live.watch.url, width=1280, height=600, scheme="light")
     said = "(p => p.hidden ? '' : p.textContent)(document.querySelector('.lost'))"
 
     live.error = NoCredentialsError()
-    wait_for("the trouble", lambda: "Unable to locate credentials" in chromium.evaluate(said))
+    eventually("the trouble", lambda: "Unable to locate credentials" in chromium.evaluate(said))
     live.error = None
-    wait_for("the end of the trouble", lambda: chromium.evaluate(said) == "")
+    eventually("the end of the trouble", lambda: chromium.evaluate(said) == "")
     live.watch.stop()
-    wait_for("the silence", lambda: "does not answer" in chromium.evaluate(said))
+    eventually("the silence", lambda: "does not answer" in chromium.evaluate(said))
     live.watch = Watch(live._make, refresh=0.2)
     live.watch.start()
 
@@ -339,7 +329,7 @@ def test_the_watched_page_says_when_the_stack_or_the_command_does_not_answer(
     "host",
     ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "localhost.evil.example:{port}", ""],
 )
-def test_a_name_that_is_not_loopback_is_refused(live: Live, host: str) -> None:
+def test_host_name_other_than_loopback_is_refused(live: Live, host: str) -> None:
     port = live.watch.url.rpartition(":")[2].strip("/")
 
     answer = httpx.get(live.watch.url, headers={"Host": host.format(port=port)})
@@ -348,7 +338,7 @@ def test_a_name_that_is_not_loopback_is_refused(live: Live, host: str) -> None:
     assert live.made == 0
 
 
-def test_loopback_may_look_and_no_other_page_may_frame_or_read_it(live: Live) -> None:
+def test_loopback_may_read_and_no_other_page_may_frame_or_read_it(live: Live) -> None:
     port = live.watch.url.rpartition(":")[2].strip("/")
 
     answer = httpx.get(live.watch.url, headers={"Host": f"localhost:{port}"})
@@ -364,17 +354,17 @@ def test_loopback_may_look_and_no_other_page_may_frame_or_read_it(live: Live) ->
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
-def test_there_is_nothing_to_change(live: Live, method: str) -> None:
+def test_server_accepts_only_reads(live: Live, method: str) -> None:
     assert httpx.request(method, live.watch.url).status_code == 501
 
 
-def test_no_other_path_is_there(live: Live) -> None:
+def test_other_paths_are_not_found(live: Live) -> None:
     answer = httpx.get(f"{live.watch.url}..%2fetc%2fpasswd")
 
     assert (answer.status_code, live.made) == (404, 0)
 
 
-def test_however_many_look_the_stack_is_looked_at_once_in_a_while(live: Live) -> None:
+def test_many_viewers_cause_one_look_at_the_stack_per_interval(live: Live) -> None:
     live.watch.stop()
     live.watch = Watch(live._make, refresh=3600)
     live.watch.start()
@@ -388,7 +378,7 @@ def test_however_many_look_the_stack_is_looked_at_once_in_a_while(live: Live) ->
     assert live.made == 1
 
 
-def test_an_error_of_the_stack_is_told_as_text(live: Live) -> None:
+def test_error_of_the_stack_is_shown_as_text(live: Live) -> None:
     live.error = ClientError({"Error": {"Code": "AccessDenied", "Message": EVIL}}, "Scan")
 
     answer = httpx.get(live.watch.url)
@@ -413,16 +403,14 @@ def test_an_error_of_the_stack_is_told_as_text(live: Live) -> None:
         ('<div class="planted narrow"><p class="planted">scroll</p></div>', "scrolling"),
     ],
 )
-def test_a_page_that_cannot_be_read_is_found_out(
-    chromium: Browser, tmp_path: Path, fault: str, finding: str
-) -> None:
+def test_unreadable_page_is_detected(chromium: Browser, tmp_path: Path, fault: str, finding: str) -> None:
     (tmp_path / "faulty.html").write_text(with_fault(fault), encoding="utf-8")
 
     assert measured(chromium, tmp_path / "faulty.html", 1280)[finding] != []
 
 
 @pytest.mark.parametrize("fault", ['<img src="other.png">', "<script>console.log(1)</script>"])
-def test_a_page_that_loads_or_complains_is_found_out(chromium: Browser, tmp_path: Path, fault: str) -> None:
+def test_page_that_loads_or_logs_errors_is_detected(chromium: Browser, tmp_path: Path, fault: str) -> None:
     file = tmp_path / "faulty.html"
     file.write_text(with_fault(fault), encoding="utf-8")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -20,9 +20,6 @@ from tests.support.arcanna.platform import Behaviour, Job
 from tests.support.arcanna.server import ArcannaServer
 from tests.support.deployment import substitutions
 from tests.support.local_cloud import LocalCloud
-from tests.support.waiting import eventually
-
-wait_for = eventually  # for tests/e2e/test_operate.py, which still uses this name
 
 ROUTES: Sequence[dict[str, Any]] = (
     *DEFAULT_ROUTES,
@@ -102,20 +99,31 @@ class Installation:
         return dict(answer.raise_for_status().json())
 
 
+class Ports(NamedTuple):
+    """On which ports of 127.0.0.1 the local cloud and the reference server are; 0 takes a free one."""
+
+    aws: int = 0
+    arcanna: int = 0
+
+
+ANY_PORTS = Ports()
+
+
 @contextmanager
 def installation(
     jobs: Mapping[int, Job],
     behaviour: Behaviour,
     name: str,
+    ports: Ports = ANY_PORTS,
 ) -> Iterator[Installation]:
     """Deploys the project's own template beside a reference server with these jobs.
 
     Build output and logs are in build/`name`. Installations of different names can run at the same time.
     """
     alerts = LaterAlerts()
-    with ArcannaServer(jobs, alerts, behaviour=behaviour) as arcanna:
+    with ArcannaServer(jobs, alerts, behaviour=behaviour, port=ports.arcanna) as arcanna:
         given = {"ArcannaBaseUrl": arcanna.url, **PARAMETERS}
-        with LocalCloud(given, Path("build") / name, constants=hurried()) as cloud:
+        with LocalCloud(given, Path("build") / name, constants=hurried(), port=ports.aws) as cloud:
             here = installed(cloud, arcanna)
             alerts.source = S3Alerts(cloud.client("s3"), here.bucket)
             yield here

@@ -18,8 +18,10 @@ FILES = (
     "tests/support/local_cloud/requirements.txt",
     "tests/requirements.txt",
     "tests/bootstrap.txt",
+    "tests/command.txt",
 )
-"""What is deployed, what stands for the Lambda runtime, what it is developed with, and what installs that."""
+"""What is deployed, what stands for the Lambda runtime, what it is developed with and what installs that, and
+what the command needs."""
 
 
 class Finding(NamedTuple):

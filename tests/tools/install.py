@@ -85,6 +85,21 @@ def lambda_environment(place: Path) -> None:
     mark(place)
 
 
+def command_environment(place: Path) -> None:
+    """Operators' own environment: the command as it is packaged, its dependencies, and nothing else.
+
+    The wheel is built here by the tools, so that all that comes from an index is pinned.
+    """
+    wheels = place.with_name(f"{place.name}-wheels")
+    for made in (place, wheels):
+        clear(made)
+    call(PYTHON, "-m", "hatchling", "build", "-t", "wheel", "-d", wheels)
+    call(sys.executable, "-m", "venv", "--without-pip", place)
+    uv(place, "--require-hashes", "-r", "tests/command.txt")
+    uv(place, "--no-deps", "--no-index", "--find-links", str(wheels), "arcanna-metrics")
+    mark(place)
+
+
 def bench_environment(place: Path) -> None:
     """The same of the Lambda runtime's Python version: benchmarks need its byte code."""
     os.environ["PYENV_VERSION"] = "3.13"
@@ -117,6 +132,7 @@ def validator(place: Path) -> None:
 INSTALLATIONS = {
     "tools": (TOOLS, tools),
     "lambda": (BUILD / "lambda-env", lambda_environment),
+    "command": (BUILD / "command", command_environment),
     "bench": (BUILD / "bench" / "lambda-env", bench_environment),
     "validator": (BUILD / "node", validator),
 }

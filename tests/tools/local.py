@@ -1,42 +1,100 @@
-"""`make local`: the stack and the reference server on this machine, up until interrupted.
+"""`make local`: the stack, the reference server and a live report on this machine, up until interrupted.
 
-For `make status` and the others to be tried on. Faults and behaviour of the platform are set over HTTP: see
-tests/support/arcanna/control.py.
+Ports and the bucket's name are the same each time, so that what people have open or written down goes on
+working. Where a port is taken, another one is.
 """
 
 import logging
+import os
+import shlex
+import socket
 import sys
-import threading
+import time
 from pathlib import Path
 
+from moto.moto_api._internal import mock_random
+
+from arcanna_metrics_cli.deployed import Deployed
 from arcanna_metrics_cli.process import run
-from tests.support.arcanna.alerts import TYPICAL_ACCURACY, labelled_alerts
+from arcanna_metrics_cli.report import Gatherer, build
+from arcanna_metrics_cli.report.watch import Watch
 from tests.support.arcanna.platform import Behaviour, Job
-from tests.support.harness import installation
-from tests.support.local_cloud.cloud import OPERATOR, REGION, STACK
+from tests.support.harness import Installation, Ports, installation
+from tests.support.local_cloud.cloud import PROJECT
+from tests.tools.arcanna import ARCANNA, BUCKET, HOWS
 
 JOBS = {
     1234: Job(name="security-alerts", models=("generic-1-1234-model-1747385873.hdf5",)),
     77: Job(name="phishing-triage", models=("generic-1-77-model-1751030400.hdf5",)),
 }
+PORTS = Ports(aws=8566, arcanna=8666)
+REPORT = 8765
+REFRESH = 2.0
+"""Seconds."""
 
 
 def main(name: str) -> None:
-    """What is built, the logs and a file of alerts are under build/`name`."""
+    """What is built and the logs are under build/`name`, what a shell needs is in build/`name`.env."""
     logging.getLogger("moto").setLevel(logging.CRITICAL)  # its interpreter logs every Choice as an error
-    with installation(JOBS, Behaviour(delay=0.5, duration=3.0), name) as here:
-        print(f"# The platform is at {here.arcanna.url}, the bucket is {here.bucket}.")
-        print("# In another shell, for make status and the others; here, Ctrl-C ends it:")
-        print("unset AWS_PROFILE AWS_DEFAULT_PROFILE HTTP_PROXY http_proxy")
-        print(
-            f"export AWS_ENDPOINT_URL={here.cloud.url} AWS_REGION={REGION} AWS_DEFAULT_REGION={REGION}"
-            f" AWS_ACCESS_KEY_ID={OPERATOR} AWS_SECRET_ACCESS_KEY=local STACK={STACK}",
-        )
-        alerts = Path("build", name, "alerts.csv")
-        alerts.write_text(labelled_alerts(400, TYPICAL_ACCURACY, seed=1))
-        print("# And for training data:")
-        print(f"aws s3 cp {alerts} s3://{here.bucket}/training-data/1234/{JOBS[1234].models[0]}/", flush=True)
-        threading.Event().wait()
+    mock_random.seed(name)  # moto's names of resources, the bucket's among them, are random
+    ports = Ports(_free(PORTS.aws), _free(PORTS.arcanna))
+    with installation(JOBS, Behaviour(delay=0.5, duration=3.0), name, ports) as here:
+        os.environ |= here.cloud.variables
+        looks = Gatherer(Deployed(here.cloud.variables["STACK"]))
+        watch = Watch(lambda: build(looks.look(time.time()), refresh=REFRESH), REFRESH, _free(REPORT))
+        watch.start()
+        file = Path("build", f"{name}.env")
+        file.write_text(_environment(here), encoding="utf-8")
+        print(_welcome(here, watch.url, file), flush=True)
+        try:
+            while True:
+                time.sleep(1)  # a signal that another thread gets is noticed between two
+        finally:
+            watch.stop()
+
+
+def _free(port: int) -> int:
+    """The port, or 0 if somebody has it."""
+    try:
+        with socket.create_server(("127.0.0.1", port)):
+            return port
+    except OSError:
+        return 0
+
+
+def _environment(here: Installation) -> str:
+    """What makes a POSIX shell one of an operator of this stack."""
+    variables = {**here.cloud.variables, ARCANNA: here.arcanna.url, BUCKET: here.bucket}
+    exports = "\n".join(f"export {key}={shlex.quote(value)}" for key, value in variables.items())
+    python, root = shlex.quote(sys.executable), shlex.quote(str(PROJECT))
+    return (
+        "# Of the stack that make local keeps up. To be read by a shell: . build/local.env\n"
+        "unset AWS_PROFILE AWS_DEFAULT_PROFILE HTTP_PROXY http_proxy\n"
+        f"{exports}\n"
+        f"arcanna() {{ (cd {root} && PYTHONPATH=layers/arcanna_metrics {python} -m tests.tools.arcanna"
+        ' "$@"); }\n'
+    )
+
+
+def _welcome(here: Installation, report: str, file: Path) -> str:
+    hows = "\n".join(f"  arcanna {name:<15} {how.says}" for name, how in HOWS.items())
+    return f"""
+The live report is {report}
+Arcanna is {here.arcanna.url}, the bucket {here.bucket}.
+Ctrl-C ends all of it.
+
+In another shell:
+
+  . {file}
+
+  make status             how fresh each model is; also trigger, redrive, accept, doctor ...
+  arcanna upload          new training data: a recompute follows
+  arcanna upload --worse  training data that makes the model worse
+
+Break Arcanna, watch the report, and try the remedies of functions/RUNBOOK.md:
+
+{hows}
+"""
 
 
 if __name__ == "__main__":

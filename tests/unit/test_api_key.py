@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from moto import mock_aws
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-from arcanna_metrics.errors import NO_WAY, ApiKeyMissing, ApiKeyUnavailable
-from arcanna_metrics.platform.key import NOT_ALLOWED, SecretApiKey
+from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, ApiKeyMissing, ApiKeyUnavailable
+from arcanna_metrics.platform.key import SecretApiKey
 from arcanna_metrics.platform.sigv4 import Credentials, SigV4
 from tests.support.deployment import resource
 from tests.support.doubles import Answer, answer, client, no_answer

@@ -84,13 +84,13 @@ def test_all_updates_runs_and_polls_are_drawn_at_each_width(record: Record) -> N
 
 @settings(max_examples=40)
 @given(records)
-def test_nothing_from_outside_becomes_markup(record: Record) -> None:
+def test_input_never_becomes_markup(record: Record) -> None:
     assert vocabulary(parsed(record)) <= KNOWN
 
 
 @settings(max_examples=40)
 @given(records)
-def test_what_comes_from_outside_is_shown_as_it_is(record: Record) -> None:
+def test_input_is_shown_unchanged(record: Record) -> None:
     text = parsed(record).text
 
     outside = [*record.summary, *record.promises, *(u.key for u in record.uploads)]
@@ -104,7 +104,7 @@ def test_what_comes_from_outside_is_shown_as_it_is(record: Record) -> None:
         )
 
 
-def test_the_lane_is_told_in_words() -> None:
+def test_lane_has_a_description_in_words() -> None:
     lanes = [e.attributes["aria-label"] for e in parsed(recorded()).all("div", "wide")[0].all("svg", "lane")]
 
     assert re.fullmatch(
@@ -126,7 +126,7 @@ def test_broken_promises_are_counted_and_marked() -> None:
     assert marks == ["kept", "broken", "broken"]
 
 
-def test_the_list_has_every_event_in_order() -> None:
+def test_list_has_every_event_in_order() -> None:
     record = recorded()
     (events,) = parsed(record).all("details")
     at = [float(cell.text) for cell in events.all("td", "at")]
@@ -146,7 +146,7 @@ spans = st.tuples(st.integers(0, 100), st.integers(1, 40), st.integers(1, 20)).m
 
 
 @given(st.lists(spans, max_size=15))
-def test_what_is_piled_lies_on_the_ground_or_on_something_and_never_overlaps(boxes: list[Box]) -> None:
+def test_piled_marks_rest_on_each_other_and_never_overlap(boxes: list[Box]) -> None:
     heights = piled(boxes)
 
     placed = list(zip(boxes, heights, strict=True))
@@ -159,7 +159,7 @@ def test_what_is_piled_lies_on_the_ground_or_on_something_and_never_overlaps(box
 
 
 @given(st.floats(1, 1e6), st.sampled_from(list(WIDTHS.values())))
-def test_ticks_are_apart_and_on_the_drawing(end: float, width: int) -> None:
+def test_ticks_do_not_overlap_and_stay_on_the_drawing(end: float, width: int) -> None:
     axis = Axis(width, end)
     places = [axis.x(tick) for tick in axis.ticks()]
 
@@ -195,7 +195,7 @@ def outcome(**changes: Any) -> dict[str, Any]:
     }
 
 
-def test_a_run_is_put_together_from_all_that_was_kept_of_it() -> None:
+def test_run_is_assembled_from_all_its_records() -> None:
     checks = [
         {"run_id": "run-1", "timestamp": "1970-01-01 00:16:52,250+0000", "detail": "recomputing"},
         {"run_id": "run-2", "timestamp": "1970-01-01 00:16:53,000+0000", "detail": "of another run"},
@@ -219,7 +219,7 @@ def test_a_run_is_put_together_from_all_that_was_kept_of_it() -> None:
     )
 
 
-def test_a_run_that_failed_before_the_request_has_a_reason_and_no_verdict() -> None:
+def test_run_that_failed_before_its_request_has_a_reason_and_no_verdict() -> None:
     failed = outcome()
     for name in ("verdict", "why", "after"):
         del failed["detail"][name]

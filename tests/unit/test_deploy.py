@@ -4,14 +4,16 @@ import json
 import os
 import pty
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given as any_of
 from hypothesis import strategies as st
 
 from tests.support.deployment import template
+from tests.tools.deploy.account import Account
 from tests.tools.deploy.given import (
     LARGEST_KEY,
     SHORTHANDS,
@@ -231,6 +233,12 @@ def test_a_file_that_holds_no_key_is_refused_and_never_quoted(
     assert KEY not in said
 
 
+def test_a_file_is_found_below_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key.txt").write_text(KEY)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert given(KEY_FILE="~/key.txt").key == KEY
+
+
 @pytest.mark.parametrize("where", ["missing.txt", ".", "with\0null"])
 def test_a_file_that_cannot_be_read_is_refused(where: str, tmp_path: Path) -> None:
     with pytest.raises(Wrong, match="KEY_FILE"):
@@ -267,3 +275,56 @@ def test_what_is_typed_and_no_key_is_refused(terminal: Callable[[str], None], ty
     terminal(typed)
     with pytest.raises(Wrong, match="The key is no key"):
         asked_key()
+
+
+# --- The account -----------------------------------------------------------------------------------------
+
+
+class CloudFormation:
+    """Describes one stack."""
+
+    def __init__(self, status: str, parameters: Mapping[str, str], **outputs: str) -> None:
+        self._stack = {
+            "StackStatus": status,
+            "Parameters": [{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()],
+            "Outputs": [{"OutputKey": k, "OutputValue": v, "Description": k} for k, v in outputs.items()],
+        }
+
+    def client(self, _: str) -> "CloudFormation":
+        return self
+
+    def describe_stacks(self, **_: str) -> dict[str, Any]:
+        return {"Stacks": [self._stack]}
+
+
+OURS = {"ArcannaBaseUrl": "https://arcanna.example.com"}
+
+
+def account(status: str, parameters: Mapping[str, str] = OURS, **outputs: str) -> Account:
+    return Account(CloudFormation(status, parameters, **outputs), "123456789012", "eu-central-1")
+
+
+@pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"])
+def test_a_stack_that_can_be_updated_is_described(status: str) -> None:
+    stack = account(status, LedgerTable="ledger").stack("metrics")
+    assert (stack.parameters, stack.outputs, stack.is_new) == (OURS, {"LedgerTable": "ledger"}, False)
+
+
+def test_a_stack_of_which_there_is_only_a_change_set_counts_as_new() -> None:
+    assert account("REVIEW_IN_PROGRESS", {}).stack("metrics").is_new
+
+
+@pytest.mark.parametrize(
+    ("status", "parameters", "instead"),
+    [
+        ("UPDATE_IN_PROGRESS", OURS, "Type the same again when that is over"),
+        ("ROLLBACK_COMPLETE", OURS, "Type .venv/bin/sam delete --stack-name metrics --region eu-central-1"),
+        ("DELETE_FAILED", OURS, "sam delete --stack-name metrics"),
+        ("CREATE_COMPLETE", {"Other": "x"}, "Type another name: STACK=arcanna-metrics"),
+    ],
+)
+def test_a_stack_that_cannot_be_deployed_to_is_refused(
+    status: str, parameters: Mapping[str, str], instead: str
+) -> None:
+    with pytest.raises(Wrong, match=re.escape(instead)):
+        account(status, parameters).stack("metrics")

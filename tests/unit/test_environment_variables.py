@@ -28,14 +28,14 @@ https_urls = st.lists(pieces, max_size=6).map(lambda found: "https://" + "".join
 
 @pytest.mark.parametrize("variables", [{}, {"NAME": ""}, {"NAME": " \n"}])
 @pytest.mark.parametrize("read", [Environment.text, Environment.seconds, Environment.base_url])
-def test_an_empty_variable_is_named(
+def test_empty_variable_is_named(
     read: Callable[[Environment, str], object], variables: dict[str, str]
 ) -> None:
     with pytest.raises(ConfigurationError, match="NAME is not set"):
         read(Environment(variables), "NAME")
 
 
-def test_a_variable_is_stripped() -> None:
+def test_variable_is_stripped() -> None:
     assert Environment({"NAME": " value\n"}).text("NAME") == "value"
 
 
@@ -45,7 +45,7 @@ def test_whole_seconds_are_read(seconds: int) -> None:
 
 
 @pytest.mark.parametrize("value", ["-1", "1.5", "1e3", "five", "0x10", "٣", "²", "1_000", "nan", "inf"])
-def test_anything_else_is_no_number_of_seconds(value: str) -> None:
+def test_value_that_is_not_whole_seconds_is_refused(value: str) -> None:
     with pytest.raises(ConfigurationError, match="NAME must be a whole number, not"):
         Environment({"NAME": value}).seconds("NAME")
 
@@ -62,7 +62,7 @@ def test_anything_else_is_no_number_of_seconds(value: str) -> None:
         ("http://127.0.0.1:8000/prefix", "http://127.0.0.1:8000/prefix"),
     ],
 )
-def test_base_urls_that_are_good(value: str, base_url: str) -> None:
+def test_valid_base_url_is_accepted(value: str, base_url: str) -> None:
     assert Environment({"NAME": value}).base_url("NAME") == base_url
 
 
@@ -108,15 +108,16 @@ def test_base_urls_that_are_good(value: str, base_url: str) -> None:
         "https://[v1.x]",
         "https://arc%61nna.example",
         "https://arcanna<.example",
+        "https://XN--",
     ],
 )
-def test_base_urls_that_are_refused(value: str) -> None:
+def test_invalid_base_url_is_refused(value: str) -> None:
     with pytest.raises(ConfigurationError, match="NAME"):
         Environment({"NAME": value}).base_url("NAME")
 
 
 @given(url_like | https_urls | st.text())
-def test_calls_go_where_the_base_url_says_or_nowhere(value: str) -> None:
+def test_calls_go_to_the_base_url_or_nowhere(value: str) -> None:
     try:
         base_url = Environment({"NAME": value}).base_url("NAME")
     except ConfigurationError:
@@ -131,7 +132,7 @@ def test_calls_go_where_the_base_url_says_or_nowhere(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "http://proxy.internal:3128", "https://10.0.0.7:8443/"])
-def test_template_admits_proxies_that_are_good(value: str) -> None:
+def test_template_accepts_a_valid_proxy(value: str) -> None:
     assert re.fullmatch(PROXY_URL, value)
 
 
@@ -147,7 +148,7 @@ def test_template_admits_proxies_that_are_good(value: str) -> None:
         "http://[::1:3128",
     ],
 )
-def test_template_refuses_proxies_that_are_wrong(value: str) -> None:
+def test_template_refuses_an_invalid_proxy(value: str) -> None:
     assert not re.fullmatch(PROXY_URL, value)
 
 
@@ -166,7 +167,7 @@ def test_template_refuses_proxies_that_are_wrong(value: str) -> None:
         ("localhost,xn--zrich-kva.ch", ("localhost", "xn--zrich-kva.ch")),
     ],
 )
-def test_hosts_that_both_http_clients_obey_are_taken(value: str, hosts: tuple[str, ...]) -> None:
+def test_host_that_both_http_clients_obey_is_accepted(value: str, hosts: tuple[str, ...]) -> None:
     assert Environment({"NAME": value}).hosts("NAME") == hosts
     assert re.fullmatch(NO_PROXY, value)
 

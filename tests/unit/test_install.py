@@ -14,8 +14,8 @@ from tests.support.deployment import ROOT
 from tests.support.waiting import eventually
 from tests.tools import install
 
-ENVIRONMENTS = ("tools", "lambda", "bench", "validator")
-STEPS = 3
+ENVIRONMENTS = ("tools", "lambda", "command", "bench", "validator")
+STEPS = 4
 """The most commands that an installation calls."""
 
 

@@ -15,7 +15,9 @@ from tests.support.deployment import ROOT
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = re.findall(r"^([a-z0-9]+):.*##", MAKEFILE, re.MULTILINE)
 GIVEN = re.findall(r"^GIVEN := (.*)", MAKEFILE, re.MULTILINE)[0].split()
-OPERATORS = ("status", "trigger", "accept", "redrive", "route", "doctor")
+OPERATORS = (
+    "status", "recompute", "accept", "redrive", "discard", "route", "settings", "forget", "doctor",
+)  # fmt: skip
 CLEAN = {
     name: value
     for name, value in os.environ.items()
@@ -61,6 +63,9 @@ def project(tmp_path: Path) -> Path:
     for name in (
         "tests/bootstrap.txt",
         "tests/requirements.txt",
+        "tests/command.txt",
+        "template.yaml",
+        "pyproject.toml",
         "tests/support/local_cloud/requirements.txt",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +75,7 @@ def project(tmp_path: Path) -> Path:
         program.parent.mkdir(parents=True, exist_ok=True)
         program.write_text(STUB)
         program.chmod(0o755)
-    for place in (".venv", "build/lambda-env", "build/bench/lambda-env", "build/node"):
+    for place in (".venv", "build/lambda-env", "build/command", "build/bench/lambda-env", "build/node"):
         (tmp_path / place).mkdir(parents=True, exist_ok=True)
         (tmp_path / place / ".installed").touch()
     return tmp_path
@@ -110,12 +115,18 @@ def operated(project: Path) -> dict[str, list[str]]:
 
 
 def expected(value: str) -> dict[str, list[str]]:
-    target = [f"--stack={value}", f"--job={value}", f"--model={value}"]
+    stack = f"--stack={value}"
+    target = [stack, f"--job={value}", f"--model={value}"]
     return {
-        **dict.fromkeys(("status", "trigger", "accept"), target),
-        "redrive": [f"--stack={value}", f"--reason={value}", "--yes"],
-        "route": [f"--stack={value}", f"--key={value}", f"--routes-file={value}"],
-        "doctor": [f"--stack={value}"],
+        "status": target,
+        "recompute": [*target, "--wait", f"--timeout={value}"],
+        "accept": [*target, "--yes"],
+        "redrive": [stack, f"--reason={value}", "--yes"],
+        "discard": [stack, f"--reason={value}", f"--id={value}", "--yes"],
+        "route": [stack, f"--settings-file={value}", "--", value],
+        "settings": ["put", stack, "--yes", "--", value],
+        "forget": [*target, "--yes", "--force"],
+        "doctor": [stack],
     }
 
 
@@ -148,7 +159,7 @@ def test_values_reach_every_target_unchanged(project: Path, value: str, how: str
 
 def test_blanks_around_a_value_from_the_environment_are_kept(project: Path) -> None:
     make(project, "route", environment={"KEY": " \ta b "})  # as an argument, make drops those at its start
-    assert "--key= \ta b " in operated(project)["route"]
+    assert operated(project)["route"][-1] == " \ta b "
 
 
 @pytest.mark.parametrize("value", HOSTILE)
@@ -283,6 +294,11 @@ def test_locked_requirements_name_no_index(project: Path) -> None:
     for name in names:
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / f"{name}.in").write_text("")
+    shutil.copy(ROOT / "pyproject.toml", project)
+    pyproject = (project / "pyproject.toml").read_text()
+    dependencies = re.sub(r"^dependencies = .*", "dependencies = []", pyproject, flags=re.MULTILINE)
+    (project / "pyproject.toml").write_text(dependencies)
+    (project / "build/command/.installed").touch()
     settings = project / "uv.toml"
     settings.write_text("[pip]\nemit-index-url = true\nemit-find-links = true\n")
     own = {"UV_DEFAULT_INDEX": "https://user:secret@mirror/simple", "UV_FIND_LINKS": str(project)}

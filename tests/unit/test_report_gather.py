@@ -235,7 +235,7 @@ def test_a_job_is_shown_by_its_name_where_the_ledger_knows_it() -> None:
 
 def test_dead_letters_are_read_when_their_number_changes_and_put_back() -> None:
     stack = Stack()
-    stack.letters = [DeadLetter("BadInput", "no job_id", NOW - n, "{}", "handle") for n in range(3)]
+    stack.letters = [DeadLetter(str(n), "BadInput", "no job_id", NOW - n, "{}", "handle") for n in range(3)]
     looks = gatherer(stack)
 
     first, second = looks.look(NOW), looks.look(NOW)

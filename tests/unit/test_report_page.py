@@ -116,7 +116,7 @@ def test_nothing_from_outside_becomes_markup(what: Facts) -> None:
 
 @settings(max_examples=25)
 @given(facts)
-def test_what_is_known_is_shown_as_it_is(what: Facts) -> None:
+def test_known_values_are_shown_unchanged(what: Facts) -> None:
     document = parsed(what)
 
     known = [
@@ -172,9 +172,7 @@ PAGES = pytest.mark.parametrize("what", [fleet(12), hostile()], ids=["fleet", "h
 
 @PAGES
 @pytest.mark.parametrize("refresh", [None, 5.0])
-def test_the_page_runs_only_its_own_script_and_asks_nobody_but_its_server(
-    what: Facts, refresh: float | None
-) -> None:
+def test_page_runs_only_its_own_script_and_calls_only_its_server(what: Facts, refresh: float | None) -> None:
     document = parse(build(what, refresh=refresh))
 
     (style,), (script,) = document.all("style"), document.all("script")
@@ -194,7 +192,7 @@ def test_the_page_runs_only_its_own_script_and_asks_nobody_but_its_server(
 
 
 @PAGES
-def test_the_page_needs_nothing_but_itself(what: Facts) -> None:
+def test_page_is_self_contained(what: Facts) -> None:
     document = parsed(what)
 
     assert {"link", "img", "iframe", "object", "embed", "image", "form", "base"}.isdisjoint(
@@ -213,7 +211,7 @@ def test_the_page_needs_nothing_but_itself(what: Facts) -> None:
 
 
 @PAGES
-def test_who_does_not_see_the_page_is_told_the_same(what: Facts) -> None:
+def test_page_says_the_same_to_screen_readers(what: Facts) -> None:
     document = parsed(what)
 
     assert document.all("html")[0].attributes["lang"] == "en"
@@ -266,7 +264,7 @@ def order(document: Element) -> list[str]:
     return [cell.all("bdi", "id")[0].text for cell in document.all("th", "c-model") if cell.all("bdi", "id")]
 
 
-def test_what_is_wrong_is_counted_listed_and_comes_first() -> None:
+def test_problems_are_counted_and_listed_first() -> None:
     document = parsed(
         stack(
             model("well", runs=(run(50),)),
@@ -295,20 +293,20 @@ def test_what_is_wrong_is_counted_listed_and_comes_first() -> None:
     assert order(document) == ["worse", "broken", "waits", "well"]
 
 
-def test_a_stack_that_is_well_says_so() -> None:
+def test_healthy_stack_says_so() -> None:
     document = parsed(stack(model("well", runs=(run(50),))))
 
     assert [e.text for e in document.all("p", "well")] == [WELL]
     assert document.all("ul", "items") == []
 
 
-def test_a_model_that_got_well_again_is_neither_worse_nor_failed() -> None:
+def test_recovered_model_is_neither_worse_nor_failed() -> None:
     document = parsed(stack(model("well", runs=(run(90, "regressed"), failed(60), run(30)))))
 
     assert (tiles(document)["got worse"], tiles(document)["failed"]) == (0, 0)
 
 
-def test_an_update_that_waits_longer_than_the_objective_is_late() -> None:
+def test_update_waiting_longer_than_the_objective_is_late() -> None:
     waits = model("waits", fresh=False, why="updates wait", waiting=("1 update waits",), waits_since=NOW - 61)
 
     late = parsed(stack(waits, objective=60.0))
@@ -319,7 +317,7 @@ def test_an_update_that_waits_longer_than_the_objective_is_late() -> None:
     assert "no update is late" in in_time.text
 
 
-def test_of_each_kind_a_few_are_listed_so_that_none_hides_the_others() -> None:
+def test_each_kind_of_problem_lists_only_a_few() -> None:
     many = [model(f"worse {n}", runs=(run(30 + n, "regressed"),)) for n in range(9)]
     document = parsed(stack(*many, model("broken", fresh=False, runs=(failed(40),))))
 
@@ -332,7 +330,7 @@ def test_of_each_kind_a_few_are_listed_so_that_none_hides_the_others() -> None:
     assert (more.text, more.attributes["data-only"]) == ("+7 more", "worse")
 
 
-def test_an_empty_ledger_is_said_to_be_empty() -> None:
+def test_empty_ledger_is_reported_as_empty() -> None:
     assert "The ledger is empty" in parsed(stack()).text
 
 
@@ -366,7 +364,7 @@ def test_runs_are_listed_newest_first_with_cause_outcome_and_change() -> None:
     ]
 
 
-def test_the_confusion_matrix_is_a_heat_table_of_shares_of_the_row() -> None:
+def test_confusion_matrix_is_a_heat_table_of_shares_of_the_row() -> None:
     after = counted([[0, 10], [10, 990]], Drop=0.0, Escalate=0.99)
     document = parsed(stack(model("m", runs=(run(30),), told=told(None, after))))
 
@@ -382,7 +380,7 @@ def test_the_confusion_matrix_is_a_heat_table_of_shares_of_the_row() -> None:
     assert [e.text for e in document.all("div", "empty")] == ["Before the last completed runNo metrics yet"]
 
 
-def test_the_recall_of_each_decision_is_compared() -> None:
+def test_recall_of_each_decision_is_compared() -> None:
     before, after = counted([[1]], Drop=0.9, Gone=0.5), counted([[1]], Drop=0.85, New=1.0)
     document = parsed(stack(model("m", runs=(run(30),), told=told(before, after))))
 
@@ -403,13 +401,13 @@ def test_the_recall_of_each_decision_is_compared() -> None:
         (None, "The event left the matrix out"),
     ],
 )
-def test_a_matrix_that_cannot_be_shown_says_why(matrix: object, said: str) -> None:
+def test_matrix_that_cannot_be_shown_says_why(matrix: object, said: str) -> None:
     document = parsed(stack(model("m", runs=(run(30),), told=told(None, counted(matrix, Drop=1.0)))))
 
     assert [e.text for e in document.all("div", "empty")][1] == f"After the last completed run{said}"
 
 
-def test_a_run_whose_execution_is_gone_says_so() -> None:
+def test_run_without_its_execution_says_so() -> None:
     document = parsed(stack(model("m", runs=(run(30, "regressed"),), untold="Step Functions forgot it")))
 
     assert "Step Functions forgot it" in document.all("ul", "items")[0].text
@@ -426,7 +424,7 @@ def test_a_run_whose_execution_is_gone_says_so() -> None:
         (1.0, None, ""),
     ],
 )
-def test_a_change_is_the_difference_of_what_is_shown(
+def test_change_is_the_difference_of_the_shown_values(
     before: float | None, after: float | None, shown: str
 ) -> None:
     assert change(before, after) == shown
@@ -436,7 +434,7 @@ def test_a_change_is_the_difference_of_what_is_shown(
 
 
 @given(st.lists(st.floats(0, 1e9), max_size=30))
-def test_the_axis_shows_most_runs_and_keeps_all_of_them_on_the_drawing(ages: list[float]) -> None:
+def test_axis_keeps_all_runs_on_the_drawing(ages: list[float]) -> None:
     axis = axis_of([model("m", runs=tuple(run(age) for age in ages))], NOW)
 
     shown = [age for age in ages if NOW - age >= axis.start]
@@ -449,7 +447,7 @@ def test_the_axis_shows_most_runs_and_keeps_all_of_them_on_the_drawing(ages: lis
         lambda d: {str(k): v for k, v in d.items()}
     )
 )
-def test_names_of_lines_are_apart_in_their_order_and_on_the_drawing(places: dict[str, float]) -> None:
+def test_line_labels_do_not_overlap_and_keep_their_order(places: dict[str, float]) -> None:
     moved = apart(places, 10, 190)
 
     at = [moved[name] for name in sorted(places, key=lambda name: places[name])]
@@ -502,7 +500,7 @@ def test_contrast_is_computed_as_the_standard_says() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read_and_marks_can_be_seen(scheme: str) -> None:
+def test_text_and_marks_have_enough_contrast(scheme: str) -> None:
     colours = palettes()[scheme]
 
     faint = {pair: found for pair in TEXTS if (found := contrast(*(colours[name] for name in pair))) < 4.5}

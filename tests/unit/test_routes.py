@@ -38,23 +38,23 @@ def by_key(pattern: str, target: str = "1234") -> Routes:
 
 
 @pytest.mark.parametrize("name", ["alerts.csv", "a+b.csv", "ä ö/%2B.csv", "with some spaces.csv", "a\nb", ""])
-def test_the_path_of_an_object_names_job_and_model(name: str) -> None:
+def test_path_of_an_object_names_job_and_model(name: str) -> None:
     assert parse(BY_PATH, BY_JOB).targets(f"training-data/1234/{MODEL}/{name}") == [Target("1234", MODEL)]
 
 
-def test_a_path_without_a_model_leads_to_the_active_one() -> None:
+def test_path_without_a_model_leads_to_the_active_model() -> None:
     assert parse(BY_PATH, BY_JOB).targets("training-data/security-alerts/a.csv") == [
         Target("security-alerts", None)
     ]
 
 
-def test_the_first_route_that_matches_counts() -> None:
+def test_first_matching_route_counts() -> None:
     key = f"training-data/1234/{MODEL}/a.csv"
     assert parse(BY_JOB, BY_PATH).targets(key) == [Target("1234", None)]
 
 
 @pytest.mark.parametrize("key", ["", "other/1234/a.csv", "training-data/1234", "x/training-data/1234/a.csv"])
-def test_a_key_that_no_route_knows_leads_nowhere(key: str) -> None:
+def test_key_without_a_matching_route_leads_nowhere(key: str) -> None:
     assert parse(BY_PATH, BY_JOB).targets(key) == []
 
 
@@ -69,7 +69,7 @@ def test_a_key_that_no_route_knows_leads_nowhere(key: str) -> None:
         ("**x**", "x"),
     ],
 )
-def test_globs_match(pattern: str, key: str) -> None:
+def test_glob_matches_as_documented(pattern: str, key: str) -> None:
     assert by_key(pattern).targets(key) == [Target("1234", None)]
 
 
@@ -77,7 +77,7 @@ def test_globs_match(pattern: str, key: str) -> None:
     ("pattern", "key"),
     [("shared/*", "Shared/a"), ("*.csv", "a.csv.gz"), ("a.b", "axb"), ("labels-?", "labels-"), ("a", "a\n")],
 )
-def test_globs_match_the_whole_key_and_nothing_else(pattern: str, key: str) -> None:
+def test_glob_matches_only_the_whole_key(pattern: str, key: str) -> None:
     assert by_key(pattern).targets(key) == []
 
 
@@ -91,18 +91,18 @@ def test_globs_match_the_whole_key_and_nothing_else(pattern: str, key: str) -> N
         ("x{job}y*y", "x1y2y", "1"),
     ],
 )
-def test_a_placeholder_takes_its_part_of_a_path_segment(pattern: str, key: str, job_id: str) -> None:
+def test_placeholder_matches_within_one_path_segment(pattern: str, key: str, job_id: str) -> None:
     assert by_key(pattern, "{job}").targets(key) == [Target(job_id, None)]
 
 
-def test_a_route_may_lead_to_several_targets_partly_fixed() -> None:
+def test_route_may_lead_to_several_targets() -> None:
     targets = [{"job_id": "{job}", "model_id": "v-{job}"}, {"job_id": 7}]
     found = parse({"keys": ["x/{job}", "y/{job}/*"], "targets": targets}).targets("y/12/z")
     assert found == [Target("12", "v-12"), Target("7", None)]
 
 
 @pytest.mark.parametrize("job_id", [" ", "12\x00", "a" * 257])
-def test_a_key_whose_placeholder_is_no_id_is_bad_input(job_id: str) -> None:
+def test_key_with_an_invalid_id_is_bad_input(job_id: str) -> None:
     with pytest.raises(BadInput, match=r"^job_id "):
         parse(BY_JOB).targets(f"training-data/{job_id}/a.csv")
 
@@ -113,7 +113,7 @@ PATTERNS = st.text("ab/*?", max_size=8) | st.from_regex(
 
 
 @given(PATTERNS, st.text("ab/", max_size=10))
-def test_a_key_matches_exactly_if_a_backtracking_matcher_says_so(pattern: str, key: str) -> None:
+def test_matching_equals_that_of_a_backtracking_matcher(pattern: str, key: str) -> None:
     assume(pattern)
     meaning = {"*": ".*", "?": ".", "{x}": "[^/]+"}
     naive = "".join(meaning.get(token) or re.escape(token) for token in re.findall(r"\{x\}|.", pattern))
@@ -123,7 +123,7 @@ def test_a_key_matches_exactly_if_a_backtracking_matcher_says_so(pattern: str, k
 @pytest.mark.parametrize(
     ("pattern", "letter"), [("*a" * 20 + "b", "a"), ("*a{x}c" + "*a" * 20, "a"), ("*{x}-b", "-")]
 )
-def test_no_key_makes_matching_slow(pattern: str, letter: str) -> None:
+def test_matching_time_is_bounded_for_any_key(pattern: str, letter: str) -> None:
     # It takes milliseconds; with backtracking, this test would not end.
     assert by_key(pattern).targets(letter * 1024) == []
 
@@ -133,16 +133,16 @@ def test_no_key_makes_matching_slow(pattern: str, letter: str) -> None:
 UPLOAD = ObjectCreated("example-training-data", "training-data/7/a.csv", "v1", 100.0, 600)
 
 
-def test_an_object_leads_to_an_update_that_shows_it() -> None:
+def test_object_leads_to_an_update_with_it_as_example() -> None:
     example = Example("example-training-data", "training-data/7/a.csv", "v1")
     assert parse(BY_JOB).updates(UPLOAD) == [Update(Target("7", None), 100.0, "upload", example)]
 
 
-def test_an_object_that_no_route_knows_leads_to_no_update() -> None:
+def test_object_without_a_matching_route_leads_to_no_update() -> None:
     assert parse(BY_JOB).updates(UPLOAD._replace(key="other/7/a.csv")) == []
 
 
-def test_a_schedule_asks_for_every_target_that_is_named_in_full_once() -> None:
+def test_schedule_asks_once_for_every_fully_named_target() -> None:
     asked = parse(BY_PATH, NIGHTLY, BY_JOB, NIGHTLY).scheduled(
         AllTargets(100.0, 0.0), set(), lambda job_id: 60.0
     )
@@ -152,7 +152,7 @@ def test_a_schedule_asks_for_every_target_that_is_named_in_full_once() -> None:
     ]
 
 
-def test_a_schedule_asks_for_the_active_model_of_every_other_job_that_is_known() -> None:
+def test_schedule_asks_for_the_active_model_of_every_other_known_job() -> None:
     asked = parse(BY_PATH, NIGHTLY).scheduled(
         AllTargets(100.0, 0.0), {"1234", "99", "77"}, lambda job_id: 60.0
     )
@@ -163,7 +163,7 @@ def test_a_schedule_asks_for_the_active_model_of_every_other_job_that_is_known()
     ("age", "stale_after", "wished"),
     [(3600.0, 60.0, 3600.0), (None, 60.0, 60.0), (0.0, 60.0, None), (None, 0.0, None)],
 )
-def test_a_schedule_with_an_age_is_a_wish_and_one_without_is_by_hand(
+def test_schedule_with_an_age_is_a_wish_and_without_one_by_hand(
     age: float | None, stale_after: float, wished: float | None
 ) -> None:
     for update in parse(NIGHTLY).scheduled(AllTargets(100.0, age), {"7"}, lambda job_id: stale_after):
@@ -175,12 +175,12 @@ def test_a_schedule_with_an_age_is_a_wish_and_one_without_is_by_hand(
 GATHERED = {**BY_JOB, "threshold": {"objects": 10, "bytes": 5000, "max_wait_seconds": 3600}}
 
 
-def test_an_object_of_a_route_with_a_threshold_is_a_share_of_it() -> None:
+def test_object_under_a_threshold_is_a_share_of_it() -> None:
     (update,) = parse(GATHERED).updates(UPLOAD)
     assert (update.share, update.max_wait) == (120_000, 3600.0)  # 600 of 5,000 bytes are more than 1 of 10
 
 
-def test_an_object_of_another_route_is_worth_a_recompute() -> None:
+def test_object_without_a_threshold_is_worth_a_recompute() -> None:
     (update,) = parse(BY_JOB).updates(UPLOAD)
     assert (update.share, update.max_wait) == (WHOLE, 0.0)
 
@@ -204,20 +204,20 @@ def test_an_object_of_another_route_is_worth_a_recompute() -> None:
         (None, None, 10**12, 1),
     ],
 )
-def test_an_object_counts_as_the_larger_of_its_shares(
+def test_object_counts_as_the_larger_of_its_shares(
     objects: int | None, size_limit: int | None, size: int | None, share: int
 ) -> None:
     assert Threshold(objects, size_limit, 60.0).share(size) == share
 
 
 @given(st.integers(1, 1000))
-def test_exactly_as_many_objects_as_the_route_says_are_enough(objects: int) -> None:
+def test_exactly_the_configured_number_of_objects_is_enough(objects: int) -> None:
     share = Threshold(objects, None, 60.0).share(1)
     assert (objects - 1) * share < WHOLE <= objects * share
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=50), st.integers(1, 50), st.integers(1, 10**7))
-def test_as_many_objects_or_bytes_as_the_route_says_are_always_enough(
+def test_configured_objects_or_bytes_are_always_enough(
     sizes: list[int], objects: int, size_limit: int
 ) -> None:
     threshold = Threshold(objects, size_limit, 60.0)
@@ -226,9 +226,7 @@ def test_as_many_objects_or_bytes_as_the_route_says_are_always_enough(
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=50), st.integers(1, 10**7))
-def test_bytes_are_enough_at_most_a_millionth_for_each_object_too_early(
-    sizes: list[int], size_limit: int
-) -> None:
+def test_rounding_of_bytes_is_at_most_a_millionth_per_object(sizes: list[int], size_limit: int) -> None:
     threshold = Threshold(None, size_limit, 60.0)
     if sum(threshold.share(size) for size in sizes) >= WHOLE:
         assert sum(sizes) * WHOLE >= size_limit * (WHOLE - len(sizes))
@@ -249,12 +247,12 @@ def test_bytes_are_enough_at_most_a_millionth_for_each_object_too_early(
         (None, " must be an object, not null"),
     ],
 )
-def test_thresholds_that_are_wrong_are_refused(threshold: object, complaint: str) -> None:
+def test_invalid_threshold_is_refused(threshold: object, complaint: str) -> None:
     with pytest.raises(ConfigurationError, match="^" + re.escape(f"routes[0].threshold{complaint}")):
         parse({**BY_JOB, "threshold": threshold})
 
 
-def test_a_whole_number_is_one_with_or_without_a_point() -> None:
+def test_whole_number_may_be_written_as_a_float() -> None:
     threshold = {"objects": 10.0, "bytes": 5e3, "max_wait_seconds": 3600.0}
     assert parse({**BY_JOB, "threshold": threshold}) == parse(GATHERED)
 
@@ -287,7 +285,7 @@ def test_a_whole_number_is_one_with_or_without_a_point() -> None:
         ({"targets": [{"job_id": "{job}"}], "keys": []}, ' has no "keys", so nothing can stand for {job}'),
     ],
 )
-def test_a_wrong_route_is_refused_with_its_place_and_what_is_wrong(change: Any, complaint: str) -> None:
+def test_invalid_route_is_refused_with_its_place_and_problem(change: Any, complaint: str) -> None:
     route = {"name": "r", "keys": ["a/*"], "targets": [{"job_id": "1234"}]} | change
     with pytest.raises(ConfigurationError) as refused:
         parse(BY_JOB, route)
@@ -295,7 +293,7 @@ def test_a_wrong_route_is_refused_with_its_place_and_what_is_wrong(change: Any, 
     assert len(refused.value.problems) == 1
 
 
-def test_a_route_without_targets_is_refused() -> None:
+def test_route_without_targets_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r'^routes\[0\] lacks "targets"$'):
         parse({"keys": ["a/*"]})
 

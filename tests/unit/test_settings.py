@@ -49,7 +49,7 @@ def test_given_fields_replace_the_defaults_one_by_one() -> None:
     assert gate == DEFAULT_GATE | {"floor": {"overall_accuracy": 0.8}}
 
 
-def test_override_of_a_job_replaces_its_own_fields_of_that_job_only() -> None:
+def test_override_replaces_its_fields_for_that_job_only() -> None:
     settings = parse(
         {
             "pace": {"spacing_seconds": 60, "deadline_seconds": 500},
@@ -64,14 +64,14 @@ def test_override_of_a_job_replaces_its_own_fields_of_that_job_only() -> None:
         assert settings.for_job(other).gate == DEFAULT_GATE | {"minimum_samples": 5}
 
 
-def test_visibility_lag_is_that_of_the_queue_unless_the_document_says_another() -> None:
+def test_visibility_lag_is_the_queues_unless_the_document_sets_it() -> None:
     document = json.dumps({"jobs": {"7": {"pace": {"visibility_lag_seconds": 3600}}}})
     settings = parse_settings(document, visibility_lag=90)
     assert settings.for_job("1234").pace.visibility_lag == 90
     assert settings.for_job("7").pace.visibility_lag == 3600
 
 
-def test_document_of_an_editor_is_read() -> None:
+def test_document_with_an_editors_additions_is_read() -> None:
     assert parse_settings('\ufeff{"$schema": "settings.schema.json",\r\n "pace": {"slots": 4.0}}\r\n') == (
         parse({"pace": {"slots": 4}})
     )
@@ -144,7 +144,7 @@ def test_problem_names_its_place_and_what_is_allowed_there(document: object, pro
     assert found[0].startswith(problem)
 
 
-def test_all_problems_of_a_document_are_told_at_once() -> None:
+def test_all_problems_of_a_document_are_reported_at_once() -> None:
     found = problems(
         {
             "pace": {"slots": -1, "longest_poll_seconds": 0},
@@ -171,7 +171,7 @@ def test_message_of_many_problems_is_short() -> None:
     assert len(refused.value.problems) == 200
 
 
-def test_wrong_pace_of_all_jobs_is_not_told_again_for_each_job() -> None:
+def test_invalid_pace_of_all_jobs_is_reported_once() -> None:
     pace = {"shortest_poll_seconds": 60, "longest_poll_seconds": 30}
     assert len(problems({"pace": pace, "jobs": {"7": {"pace": {"spacing_seconds": 1}}}})) == 1
 
@@ -196,7 +196,7 @@ def test_wrong_pace_of_all_jobs_is_not_told_again_for_each_job() -> None:
     ],
     ids=lambda text: text[:20],
 )
-def test_text_that_is_no_document_is_refused(text: str, complaint: str) -> None:
+def test_text_that_is_not_a_json_object_is_refused(text: str, complaint: str) -> None:
     with pytest.raises(ConfigurationError, match=complaint):
         parse_settings(text)
 
@@ -277,7 +277,7 @@ documents = st.fixed_dictionaries(
 @example({"routes": DEFAULT_ROUTES, "quality_gate": DEFAULT_GATE})
 @example({"pace": {"slots": 5.0}, "jobs": {"7": {"pace": {"stale_after_seconds": 0}}}})
 @example({"routes": [{"name": 7.0, "targets": [{"job_id": 7, "model_id": None}]}]})
-def test_schema_accepts_what_the_parser_accepts_as_far_as_a_schema_can_say(document: Any) -> None:
+def test_schema_and_parser_accept_the_same_as_far_as_a_schema_can(document: Any) -> None:
     by_schema = not list(VALIDATOR.iter_errors(document))
     try:
         parse(document)

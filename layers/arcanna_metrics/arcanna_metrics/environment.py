@@ -45,9 +45,10 @@ class Environment:
         """An https URL without credentials, query or fragment; plain http only for loopback."""
         value = self.text(name).rstrip("/")
         try:
-            if _BASE_URL.fullmatch(value) and (httpx.URL(value).port or 443) <= 65535:
+            url = httpx.URL(value)
+            if _BASE_URL.fullmatch(value) and url.host and (url.port or 443) <= 65535:
                 return value
-        except httpx.InvalidURL:
+        except (httpx.InvalidURL, UnicodeError):  # the latter of a host that begins with xn--
             pass
         raise ConfigurationError(
             f"{name} must be https://host[:port][/path] without credentials, query or fragment"

@@ -21,6 +21,8 @@ metrics.
 
 NO_WAY = "In a VPC, the functions need a route to it"
 """What errors say of an AWS service that cannot be reached."""
+NOT_ALLOWED = "The policy of the role, the secret, its KMS key or the VPC endpoint does not allow it"
+"""What errors say of a secret that may not be read."""
 
 
 _MOST_PROBLEMS = 20

@@ -1,5 +1,9 @@
-"""What an operator does by hand to a deployed stack: look, ask, redrive, try a route, find what is wrong.
+"""`arcanna-metrics`: what an operator or a pipeline does to a deployed stack.
 
-`deployed` makes the AWS calls. `entries`, `executions`, `letters`, `checks` and `routing` are pure and say
-what the answers mean. `follow` waits for a run to end, and `view` prints.
+`commands` has one module for each command, which `command_line` imports when it is called. `deployed` makes
+the AWS calls. `entries`, `executions`, `letters`, `checks`, `links` and `routing` are pure and say what the
+answers mean. `follow` waits for a run to end, `view` makes tables, and `output` prints.
+
+`--help` and completion must be quick. So modules of commands import at their top only what their options
+need, and the rest in their functions: boto3 and rich take ten times as long as all else.
 """

@@ -1,11 +1,10 @@
-"""What `make doctor` says of each thing that it looks at, and what to do where something is wrong."""
+"""What the doctor says of each thing that it looks at, and what to do where something is wrong."""
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from arcanna_metrics.errors import NO_WAY
-from arcanna_metrics.platform.key import NOT_ALLOWED
+from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED
 
 GOOD = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}
 USABLE = {"UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"}
@@ -206,7 +205,7 @@ def dead_letters(messages: Mapping[str, int]) -> Check:
     if not (count := sum(messages.values())):
         return Check("dead letters", "There are none")
     updates = f"{count} {'update' if count == 1 else 'updates'}"
-    return Check("dead letters", f"{updates} could not be used", "make redrive shows why")
+    return Check("dead letters", f"{updates} could not be used", "arcanna-metrics redrive shows why")
 
 
 def unseen(what: str, error: Exception) -> Check:

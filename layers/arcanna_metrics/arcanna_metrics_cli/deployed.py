@@ -3,38 +3,48 @@
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
+from arcanna_metrics.aws import aws_call
 from arcanna_metrics.protocol.entry import Entry
-from arcanna_metrics.protocol.ledger import DUE_INDEX, NO_JOB, Ledger, to_entry, to_target
+from arcanna_metrics.protocol.ledger import DUE_INDEX, NO_JOB, Ledger, key_of, to_entry, to_target
+from arcanna_metrics.protocol.transitions import Transition
 from arcanna_metrics.targets import Target
 from arcanna_metrics.workflow import Workflow
-from arcanna_metrics_cli.entries import accepted
+from arcanna_metrics_cli.exits import Exit, Trouble
 from arcanna_metrics_cli.letters import DeadLetter, dead_letter
+from arcanna_metrics_cli.links import Links
+from arcanna_metrics_cli.names import did_you_mean
 
 INVOCATION = 150
 """Seconds to wait for the trigger's answer: longer than its timeout, or boto3 would invoke it twice."""
 PEEK = 30
 """Seconds for which messages are hidden while they are looked at."""
+BOUNDED = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
+"""For every call, so that people do not wait for minutes where no way leads."""
 
 
-class NotDeployed(Exception):
+class NotDeployed(Trouble):
     """There is no such stack, or it belongs to another application."""
+
+    def __init__(self, message: str, todo: str) -> None:
+        super().__init__(Exit.NO_ACCESS, message, todo)
 
 
 class Deployed:
     """The calls that the commands make. All raise botocore's ClientError and BotoCoreError."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, region: str | None = None, profile: str | None = None) -> None:
         """Raises NotDeployed."""
         self.name = name
-        self._session: Any = boto3.Session()
+        self._session: Any = boto3.Session(region_name=region, profile_name=profile)
+        self._clients: dict[str, Any] = {}
         self.region = str(self._session.region_name)
         try:
             (stack,) = self._client("cloudformation").describe_stacks(StackName=name)["Stacks"]
@@ -42,11 +52,27 @@ class Deployed:
             if "does not exist" not in str(error):
                 raise
             raise NotDeployed(
-                f"there is no stack {name!r} in {self.region}: deploy it, or give STACK=..."
+                f"There is no stack {name!r} in {self.region}.",
+                f"{self._others()}--stack NAME and --region NAME choose another; sam deploy makes one",
             ) from error
+        self.id: str = stack["StackId"]
         self.status: str = stack["StackStatus"]
         self.parameters = {p["ParameterKey"]: p["ParameterValue"] for p in stack.get("Parameters", [])}
         self._outputs = {o["OutputKey"]: o["OutputValue"] for o in stack.get("Outputs", [])}
+
+    def _others(self) -> str:
+        """A sentence about the stacks of this application that there are, if they can be listed."""
+        try:
+            pages = self._client("cloudformation").get_paginator("describe_stacks").paginate()
+            named = [
+                stack["StackName"]
+                for page in pages
+                for stack in page["Stacks"]
+                if any(o["OutputKey"] == "RecomputeWorkflowArn" for o in stack.get("Outputs", []))
+            ]
+        except (BotoCoreError, ClientError):  # a help, which needs a permission of its own
+            return ""
+        return f"{hint} " if (hint := did_you_mean(self.name, named)) else ""
 
     def output(self, name: str) -> str:
         """An output of the stack. Raises NotDeployed."""
@@ -54,8 +80,22 @@ class Deployed:
             return str(self._outputs[name])
         except KeyError:
             raise NotDeployed(
-                f"the stack {self.name!r} has no output {name}: it is {self.status}, or another one"
+                f"The stack {self.name!r} has no output {name}: it is {self.status}, or of another kind.",
+                "--stack NAME chooses another; if a deployment failed, see the stack's events",
             ) from None
+
+    @property
+    def links(self) -> Links:
+        """Where the console shows what belongs to the stack."""
+        return Links.of(self.id)
+
+    def log_group(self, function: str) -> str:
+        """The log group of `trigger-recompute` or `check-status`."""
+        return f"/aws/lambda/{self.name}-{function}"
+
+    def caller(self) -> str:
+        """The ARN of whoever calls."""
+        return str(self._client("sts").get_caller_identity()["Arn"])
 
     # --- The ledger and the runs ---------------------------------------------------------------------------
 
@@ -73,21 +113,24 @@ class Deployed:
         """The target under its job's id, if the ledger knows the job's name. Raises AwsUnavailable."""
         return Target(self.entry(target).name_of or target.job_id, target.model_id)
 
-    def accept(self, job_id: str, model_id: str) -> str | None:
-        """Forgets the reference that the model is compared with, else says why not. Raises AwsUnavailable.
+    def apply(self, target: Target, transition: Transition) -> Entry | None:
+        """Changes an entry, see Ledger.apply. Raises AwsUnavailable."""
+        return self._ledger.apply(target, transition)
 
-        A job's active model has an entry of its own, with a reference of its own.
-        """
-        asked = [self.home(Target(job_id, each)) for each in (model_id, None)]
-        entries = [entry for entry in map(self.entry, asked) if _is_about(entry, model_id)]
-        if not entries:
-            return "The ledger does not know this model: make status shows those that it knows."
-        changed = [
-            self._ledger.apply(entry.target, partial(accepted, model_id=model_id)) for entry in entries
-        ]
-        if None in changed:
-            return "A run of the model is under way: try again when it has ended."
-        return None
+    def delete(self, entry: Entry) -> bool:
+        """Deletes an entry as it was read; False if it is another by now. Raises AwsUnavailable."""
+        dynamodb = self._client("dynamodb")
+        with aws_call("delete from the ledger"):
+            try:
+                dynamodb.delete_item(
+                    TableName=self.output("LedgerTable"),
+                    Key=key_of(entry.target),
+                    ConditionExpression="rev = :rev",
+                    ExpressionAttributeValues={":rev": {"N": str(entry.rev)}},
+                )
+            except dynamodb.exceptions.ConditionalCheckFailedException:
+                return False
+        return True
 
     @cached_property
     def _ledger(self) -> Ledger:
@@ -97,7 +140,7 @@ class Deployed:
         """The execution of that number that follows a run; None if there is none, or none any more."""
         states = self._client("stepfunctions")
         try:
-            return dict(states.describe_execution(executionArn=self._execution_arn(run_id, number)))
+            return dict(states.describe_execution(executionArn=self.execution_arn(run_id, number)))
         except states.exceptions.ExecutionDoesNotExist:
             return None
 
@@ -105,7 +148,7 @@ class Deployed:
         """The events of an execution after the one of that id, oldest first; none if it is gone."""
         states = self._client("stepfunctions")
         pages = states.get_paginator("get_execution_history").paginate(
-            executionArn=self._execution_arn(run_id, number), reverseOrder=True
+            executionArn=self.execution_arn(run_id, number), reverseOrder=True
         )
         newest_first = (event for page in pages for event in page["events"])
         try:
@@ -113,15 +156,16 @@ class Deployed:
         except states.exceptions.ExecutionDoesNotExist:
             return []
 
-    def _execution_arn(self, run_id: str, number: int) -> str:
+    def execution_arn(self, run_id: str, number: int = 0) -> str:
+        """Of the execution of that number that follows a run."""
         return Workflow(self._client("stepfunctions"), self.output("RecomputeWorkflowArn")).arn(
             run_id, number
         )
 
     def invoke_trigger(self, event: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         """What the trigger answers, and whether it failed: then the answer is Lambda's of an error."""
-        unrepeated = Config(read_timeout=INVOCATION, retries={"total_max_attempts": 1})
-        answer = self._client("lambda", unrepeated).invoke(
+        unrepeated = Config(connect_timeout=5, read_timeout=INVOCATION, retries={"total_max_attempts": 1})
+        answer = self._session.client("lambda", config=unrepeated).invoke(
             FunctionName=self.output("TriggerRecomputeFunction"), Payload=json.dumps(event)
         )
         return json.loads(answer["Payload"].read()), "FunctionError" in answer
@@ -178,12 +222,29 @@ class Deployed:
             sqs.delete_message(QueueUrl=self.output("DeadLetterQueueUrl"), ReceiptHandle=letter.handle)
             yield letter
 
+    def delete_letters(self, letters: Sequence[DeadLetter]) -> Iterator[DeadLetter]:
+        """Deletes each of them for good."""
+        for letter in letters:
+            self._client("sqs").delete_message(
+                QueueUrl=self.output("DeadLetterQueueUrl"), ReceiptHandle=letter.handle
+            )
+            yield letter
+
     # --- What the stack stands on --------------------------------------------------------------------------
 
+    @property
+    def settings_parameter(self) -> str:
+        """The name of the SSM parameter with the settings."""
+        return self.output("SettingsParameter")
+
     def settings(self) -> str:
-        """The settings as they are written in the SSM parameter."""
-        answer = self._client("ssm").get_parameter(Name=self.output("SettingsParameter"))
+        """The document as it is written in the SSM parameter."""
+        answer = self._client("ssm").get_parameter(Name=self.settings_parameter)
         return str(answer["Parameter"]["Value"])
+
+    def put_settings(self, text: str) -> None:
+        """Replaces the document."""
+        self._client("ssm").put_parameter(Name=self.settings_parameter, Value=text, Overwrite=True)
 
     def bucket_region(self) -> str:
         """Of the bucket with the training data, wherever it is."""
@@ -221,12 +282,7 @@ class Deployed:
         topic = self.output("NotificationTopicArn")
         return [s for page in pages.paginate(TopicArn=topic) for s in page["Subscriptions"]]
 
-    def _client(self, service: str, config: Config | None = None) -> Any:
-        return self._session.client(service, config=config)
-
-
-def _is_about(entry: Entry, model_id: str) -> bool:
-    """Whether the entry is the model's own, or its job's active one with a reference of this model."""
-    if entry.target.model_id is not None:
-        return entry.rev > 0
-    return (entry.quality_reference or {}).get("model_id") == model_id
+    def _client(self, service: str) -> Any:
+        if service not in self._clients:
+            self._clients[service] = self._session.client(service, config=BOUNDED)
+        return self._clients[service]

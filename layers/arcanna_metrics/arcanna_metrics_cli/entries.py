@@ -6,37 +6,17 @@ from math import inf
 from operator import attrgetter
 from typing import NamedTuple
 
-from arcanna_metrics.protocol.entry import Entry, later, pruned
+from arcanna_metrics.protocol.entry import Accepted, Entry, later, pruned
 from arcanna_metrics.targets import Target, is_id
 from arcanna_metrics.times import from_iso
 from arcanna_metrics.updates import WHOLE
 
 
-class Standing(NamedTuple):
-    """How a target stands. Times are epoch seconds; None where there is none.
-
-    `model_id` is None for a job's active model, and `active` is then the model that this was at its last run,
-    if that is known. `since` is from when on the metrics are fresh or stale, and `why` says by what.
-    `running_since` is when the run under way claimed the target. `waiting` says in words what waits.
-    """
-
-    job: str
-    model_id: str | None
-    active: str | None
-    fresh: bool
-    since: float | None
-    why: str
-    running_since: float | None
-    waiting: list[str]
-    outcome: str
-    ended_at: float | None
-    scores: Mapping[str, float | None]
-
-
 class PastRun(NamedTuple):
     """A run that has ended. `result` is the verdict of a completed run, and the reason of a failed one.
 
-    `seconds` and `polls` are None where nobody could count them.
+    `why` is the reason of the verdict in a few words, `detail` that of the failure in full. `seconds` and
+    `polls` are None where nobody could count them.
     """
 
     run_id: str
@@ -48,6 +28,55 @@ class PastRun(NamedTuple):
     result: str
     detail: str
     scores: Mapping[str, float | None]
+    why: str = ""
+
+    @property
+    def ended_at(self) -> float | None:
+        """Epoch seconds, None if nobody knows."""
+        return None if self.seconds is None else self.requested_at + self.seconds
+
+    @property
+    def is_good(self) -> bool:
+        """Whether there are new metrics that got no worse."""
+        return self.outcome == "completed" and self.result != "regressed"
+
+    def in_words(self) -> str:
+        """How it ended and why, in a few words."""
+        if self.outcome != "completed":
+            return f"{self.outcome.replace('_', ' ')}: {self.result}"
+        verdict = self.result.replace("_", " ")
+        return f"{verdict}: {self.why}" if self.why else verdict
+
+
+class Standing(NamedTuple):
+    """How a target stands. Times are epoch seconds; None where there is none.
+
+    `model_id` is None for a job's active model, and `active` is then the model that this was at its last run,
+    if that is known. `since` is from when on the metrics are fresh or stale, and `why` says by what.
+    `waiting` says in words what waits, and `last` is the run that ended last. `scores` are of the last
+    completed run, and `entry` is what the ledger holds.
+    """
+
+    job: str
+    model_id: str | None
+    active: str | None
+    fresh: bool
+    since: float | None
+    why: str
+    waiting: list[str]
+    last: PastRun | None
+    scores: Mapping[str, float | None]
+    entry: Entry
+
+    @property
+    def running_since(self) -> float | None:
+        """When the run under way claimed the target; None if there is none."""
+        return self.entry.requested_at if self.entry.run_id else None
+
+    @property
+    def model(self) -> str | None:
+        """The model that the target means, if that is known."""
+        return self.model_id or self.active
 
 
 class UnderWay(NamedTuple):
@@ -71,12 +100,36 @@ def standing(entry: Entry, now: float, visibility_lag: float, run: UnderWay | No
         fresh=fresh,
         since=since,
         why=why,
-        running_since=entry.requested_at if entry.run_id else None,
         waiting=_waiting(rest, now, visibility_lag, run),
-        outcome=f"{past[-1].outcome}\n{past[-1].result}" if past else "",
-        ended_at=_ended_at(past[-1]) if past else None,
+        last=past[-1] if past else None,
         scores=scores[-1] if scores else {},
+        entry=entry,
     )
+
+
+def agreeing(rows: Iterable[Standing]) -> list[Standing]:
+    """The rows, of which those of the same model agree.
+
+    A model may have an entry by its id and one as its job's active model, but Arcanna has one set of metrics
+    of it. So the entry for which something waits or runs tells how both stand, or the one with the last run.
+    """
+    listed = list(rows)
+    of_model: dict[tuple[str, str | None], list[Standing]] = {}
+    for row in listed:
+        of_model.setdefault((row.entry.target.job_id, row.model), []).append(row)
+    return [_agreeing(row, of_model[row.entry.target.job_id, row.model]) for row in listed]
+
+
+def _agreeing(row: Standing, same: list[Standing]) -> Standing:
+    leading = max(same, key=_decisive)
+    if row.model is None or row.fresh == leading.fresh:
+        return row
+    how = "by its id" if leading.model_id else "as the active model"
+    return row._replace(fresh=leading.fresh, since=leading.since, why=f"{how}: {leading.why}")
+
+
+def _decisive(row: Standing) -> tuple[bool, float]:
+    return bool(row.entry.run_id or pruned(row.entry).dirty), row.entry.watermark
 
 
 def left_over(entry: Entry) -> Entry:
@@ -139,7 +192,7 @@ def _active(entry: Entry, run: UnderWay | None) -> str | None:
         return None
     if run and run.model_id:
         return run.model_id
-    return (entry.quality_reference or {}).get("model_id")
+    return (entry.quality_reference or entry.accepted or {}).get("model_id")
 
 
 def _freshness(
@@ -158,7 +211,7 @@ def _freshness(
     if entry.fresh_as_of is None:
         return False, None, "not recomputed by this application yet"
     completed = [run for run in past if run.outcome == "completed"]
-    since = _ended_at(completed[-1]) if completed else None
+    since = completed[-1].ended_at if completed else None
     return True, since or entry.fresh_as_of, "up to date with every known upload"
 
 
@@ -191,7 +244,7 @@ def _waiting(waits: Entry, now: float, visibility_lag: float, run: UnderWay | No
     if waits.batch:
         full = min(100, sum(element.share for element in waits.batch) * 100 // WHOLE)
         left = min(element.until for element in waits.batch) - now
-        lines.append(f"{len(waits.batch)} of a threshold, {full} % full, at the latest in {span(left)}")
+        lines.append(f"threshold {full} % reached, recomputed in {span(left)} at the latest")
     if waits.wanted_as_of is not None:
         lines.append(f"a schedule's request{age}")
     if waits.run_id is None and (waits.needed_as_of is not None or waits.attempts or not waits.batch):
@@ -202,7 +255,7 @@ def _waiting(waits: Entry, now: float, visibility_lag: float, run: UnderWay | No
 def next_attempt(waits: Entry, now: float) -> str:
     """When a run of a free target is to start for what waits."""
     due_in = later(0.0, waits.due_at) - now
-    after = f", after {waits.attempts} that failed" if waits.attempts else ""
+    after = f", {waits.attempts} failed so far" if waits.attempts else ""
     return f"next attempt in {span(due_in)}{after}" if due_in > 0 else "starts when a slot is free"
 
 
@@ -222,6 +275,7 @@ def runs(entry: Entry) -> list[PastRun]:
             polls=past["polls"],
             outcome="completed",
             result=past["verdict"],
+            why=past.get("why", ""),
             detail="",
             scores=past["scores"],
         )
@@ -253,7 +307,7 @@ def answering(entry: Entry, asked: float) -> PastRun | None:
     return [run for run in runs(entry) if (run.outcome == "completed") == fresh][-1]
 
 
-def accepted(entry: Entry, model_id: str) -> Entry | None:
+def accepted(entry: Entry, by: Accepted) -> Entry | None:
     """The entry without the reference of the model: the next run is compared with the metrics just before it.
 
     None while a run holds the target, which began with the old reference and would write it again.
@@ -261,19 +315,37 @@ def accepted(entry: Entry, model_id: str) -> Entry | None:
     if entry.run_id is not None:
         return None
     reference = entry.quality_reference or {}
-    return replace(entry, quality_reference=None) if reference.get("model_id") == model_id else entry
+    if reference.get("model_id") != by["model_id"]:
+        return entry
+    return replace(entry, quality_reference=None, accepted=by)
+
+
+def named(entries: Iterable[Entry], job: str, model_id: str | None) -> list[Entry]:
+    """The entries of a job by its id or name, all or only those of one model's id."""
+    listed = list(entries)
+    ids = {job, *(e.name_of for e in listed if e.target.job_id == job and e.name_of)}
+    return [
+        entry
+        for entry in listed
+        if entry.target.job_id in ids or entry.name_of in ids
+        if model_id is None or entry.target.model_id == model_id
+    ]
+
+
+def names(entries: Iterable[Entry], job: str | None = None) -> list[str]:
+    """The ids and names of all jobs; or of one job, the ids of its models."""
+    if job is not None:
+        return [e.target.model_id for e in named(entries, job, None) if e.target.model_id]
+    return [entry.target.job_id for entry in entries]
 
 
 def span(seconds: float) -> str:
     """A span of time in its largest unit, rounded down."""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{int(seconds / size)} {unit}"
-    return f"{max(0, int(seconds))} s"
-
-
-def _ended_at(run: PastRun) -> float | None:
-    return None if run.seconds is None else run.requested_at + run.seconds
+    whole = max(0, int(seconds))
+    return "1 second" if whole == 1 else f"{whole} seconds"
 
 
 def _latest(*times: float | None) -> float | None:

@@ -8,22 +8,30 @@ The ledger alone says when it is done and how it ended. The executions of the ru
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from math import inf
+from typing import Any, NamedTuple
 
 from arcanna_metrics.protocol.entry import Entry, later
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics_cli import executions
 from arcanna_metrics_cli.deployed import Deployed
-from arcanna_metrics_cli.entries import PastRun, answering, was_not_checked
+from arcanna_metrics_cli.entries import PastRun, answering, span, was_not_checked
+from arcanna_metrics_cli.output import Output
 
 LOOK = 2.0
 """Seconds between two looks at the ledger."""
 SLACK = 600.0
 """Seconds that a run is waited for while none is under way, beyond the time at which it was due at first."""
+HEARTBEAT = 60.0
+"""Seconds after which it is said again what is waited for: logs of pipelines show that it goes on."""
 
-Say = Callable[[str], None]
+
+class Unfinished(NamedTuple):
+    """Nobody waits any longer. `began` is whether a run that answers the request is under way."""
+
+    began: bool
 
 
 def asked_as_of(entry: Entry) -> float:
@@ -37,52 +45,65 @@ def asked_as_of(entry: Entry) -> float:
 class Follower:
     """Follows one target and tells what happens."""
 
-    def __init__(self, stack: Deployed, target: Target, asked: float, say: Say) -> None:
+    def __init__(self, stack: Deployed, target: Target, asked: float, out: Output) -> None:
         self._stack = stack
         self._target = target
         self._asked = asked
-        self._say = say
+        self._out = out
         self._told = ""
+        self._told_at = 0.0
         self._seen: dict[tuple[str, int], int] = {}
 
-    def ending(self) -> PastRun | None:
-        """Waits for the end of the run; None if none began in time."""
-        end = None
+    def ending(self, timeout: float | None = None) -> PastRun | Unfinished:
+        """Waits for the end of the run, for `timeout` seconds.
+
+        Without a timeout a run is waited for as long as it takes, and its beginning for SLACK seconds.
+        """
+        began_at, slack_ends = time.time(), None
         while True:
             entry = self._stack.entry(self._target)
             if run := answering(entry, self._asked):
                 return run
             now = time.time()
-            self._tell(state(entry, self._asked, now))
-            if entry.run_id and later(-inf, entry.requested_at) >= self._asked:
+            ours = bool(entry.run_id) and later(-inf, entry.requested_at) >= self._asked
+            self._tell(state(entry, self._asked, now), now)
+            if ours and entry.run_id:
                 self._tell_checks(entry.run_id, entry.resumed)
-            if end is None or entry.held:  # a run has a deadline of its own
-                end = max(now, later(0.0, entry.due_at) if not entry.held else 0.0) + SLACK
-            if now > end:
-                return None
-            time.sleep(LOOK)
+            if slack_ends is None or entry.held:  # a run has a deadline of its own
+                slack_ends = max(now, later(0.0, entry.due_at) if not entry.held else 0.0) + SLACK
+            if now > (slack_ends if timeout is None else began_at + timeout):
+                return Unfinished(ours)
+            left = LOOK if timeout is None else min(LOOK, began_at + timeout - now + 0.01)
+            self._out.waiting(f"waiting for {span(now - began_at)} ...")
+            time.sleep(left)
 
-    def judgement(self, run: PastRun) -> str:
-        """Tells the last checks, and returns why a completed run has its verdict; empty for a failed one."""
+    def tell_last_checks(self, run: PastRun) -> dict[str, Any] | None:
+        """Tells the last checks of a run that has ended. Returns its last execution, if it is there."""
         number = max((number for run_id, number in self._seen if run_id == run.run_id), default=0)
         self._tell_checks(run.run_id, number)
-        execution = self._stack.execution(run.run_id, number)
-        return executions.judgement(execution) if execution else ""
+        return self._stack.execution(run.run_id, number)
 
-    def _tell(self, text: str) -> None:
+    def _tell(self, text: str, now: float) -> None:
         if text != self._told:
-            self._say(text)
-        self._told = text
+            self._out.say(text)
+        elif now - self._told_at >= HEARTBEAT:
+            self._out.say(f"Still: {text}")
+        else:
+            return
+        self._told, self._told_at = text, now
 
     def _tell_checks(self, run_id: str, number: int) -> None:
         for each in range(number + 1):
             for line in self._news(run_id, each):
-                self._say(f"  {line}")
+                self._out.say(f"  {line}")
 
     def _news(self, run_id: str, number: int) -> Iterator[str]:
         known = (run_id, number)
-        if known not in self._seen and number:
-            yield f"the run is resumed, {number}"
+        if known not in self._seen:
+            arn = self._stack.execution_arn(run_id, number)
+            yield f"{self._stack.links.execution(arn)}"
+            if number:
+                yield f"the run is resumed, {number}"
         for event in self._stack.events_after(run_id, number, self._seen.setdefault(known, 0)):
             self._seen[known] = event["id"]
             if line := executions.told(event):
@@ -104,7 +125,8 @@ def state(entry: Entry, asked: float, now: float) -> str:
         return f"The run could not be checked. The next one starts at {at} or when a slot is free."
     if entry.attempts:
         failed = "1 attempt" if entry.attempts == 1 else f"{entry.attempts} attempts"
-        return f"{failed} failed (make doctor may show why). The next one is at {at} or when a slot is free."
+        why = "arcanna-metrics doctor may show why"
+        return f"{failed} failed ({why}). The next one is at {at} or when a slot is free."
     if due_at <= now:
         return "Waiting for a free slot, or for the next look at what is due (once a minute)."
     return f"Waiting until {at}: runs of the target have a minimum interval."

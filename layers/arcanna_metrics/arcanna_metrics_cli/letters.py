@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 class DeadLetter(NamedTuple):
     """A message of the dead-letter queue. `update` is what to send to the updates queue instead.
 
-    `handle` is SQS's own, of the last time that the message was received; `sent_at` is in epoch seconds.
+    `id` and `handle` are SQS's own, the latter of the last time that the message was received; `sent_at` is
+    in epoch seconds.
     """
 
+    id: str
     reason: str
     detail: str
     sent_at: float
@@ -48,7 +50,7 @@ def dead_letter(message: Mapping[str, Any]) -> DeadLetter:
         detail = str(told.get("errorMessage") or "the invocation failed without a message")
         body = json.dumps(record["requestPayload"])
     sent_at = int(message["Attributes"]["SentTimestamp"]) / 1000
-    return DeadLetter(reason, detail, sent_at, body, message["ReceiptHandle"])
+    return DeadLetter(message["MessageId"], reason, detail, sent_at, body, message["ReceiptHandle"])
 
 
 def groups(letters: Iterable[DeadLetter]) -> list[Group]:

@@ -25,7 +25,10 @@ _PLAIN = {"✓": "ok", "✗": "!!", "→": ">", "…": "~"}
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Runs a command and exits with its status; with 128 and the signal's number if it was interrupted."""
+    """Runs a command and exits with its status; with 128 and the signal's number if it was interrupted.
+
+    A KeyboardInterrupt with words of its own says these at the end.
+    """
     fit_output()
     interrupt = _Interrupt()
     try:
@@ -35,9 +38,9 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except BrokenPipeError:  # whoever reads has enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(128 + signal.SIGPIPE)
-    except BaseException:
+    except BaseException as error:
         if interrupt.number:
-            interrupt.end(STOPPED)
+            interrupt.end(str(error) if isinstance(error, KeyboardInterrupt) and str(error) else STOPPED)
         raise
     if interrupt.number:  # the command has said so itself
         interrupt.end()

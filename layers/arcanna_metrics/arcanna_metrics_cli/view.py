@@ -1,107 +1,144 @@
-"""What the commands print: tables and lines, with colours where there is a terminal."""
+"""What people see: tables for 80 columns and more, and links where the terminal has them."""
 
-import os
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from arcanna_metrics.runs.quality import OVERALL
 from arcanna_metrics.times import to_iso
-from arcanna_metrics_cli.checks import Check
 from arcanna_metrics_cli.entries import PastRun, Standing, span
 from arcanna_metrics_cli.letters import Group
 
-_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
-console = Console(highlight=False, width=_WIDTH)
+_FRAME = 6
+"""Columns between the columns of a table of three."""
 
 
-def say(text: str, style: str = "") -> None:
-    """One line, as long as it is."""
-    console.print(Text(text, style=style), soft_wrap=True)
-
-
-def standings(rows: Iterable[Standing], now: float) -> Table:
-    """How each target stands."""
-    table = Table(show_lines=True)
-    # Narrow enough to leave room for the platform's long ids.
-    for heading, width in (
-        ("Model", None),
-        ("Metrics", 24),
-        ("Under way", 24),
-        ("Last outcome", 20),
-        ("Scores", None),
-    ):
-        table.add_column(heading, overflow="fold", max_width=width)
-    for row in rows:
-        age = "" if row.since is None else f" for {span(now - row.since)}"
-        metrics = Text(f"{'fresh' if row.fresh else 'stale'}{age}", style="green" if row.fresh else "yellow")
-        run = [] if row.running_since is None else [f"a run, for {span(now - row.running_since)}"]
-        ended = "" if row.ended_at is None else f"\n{span(now - row.ended_at)} ago"
-        scores = [f"{word} {_score(row.scores.get(name))}" for name, word in OVERALL.items()]
-        table.add_row(
-            Text(f"{_model(row)}\njob {row.job}"),
-            metrics.append(f"\n{row.why}", style="dim"),
-            Text("\n".join([*run, *row.waiting])),
-            _outcome(row.outcome).append(ended),
-            Text("\n".join(scores) if row.scores else ""),
-        )
+def standings(rows: Iterable[Standing], now: float, width: int, runs: Mapping[str, str]) -> Table:
+    """How each target stands. `runs` has the console's address of each run under way, by its id."""
+    listed = list(rows)
+    longest = max((len(name) for row in listed for name in (row.model or "", f"job {row.job}")), default=0)
+    metrics = min(48, max(24, (width - _FRAME) * 32 // 100))
+    last = min(48, max(24, (width - _FRAME) * 34 // 100))
+    model = max(12, min(max(longest, 12), width - _FRAME - metrics - last))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading, most in (("Model", model), ("Metrics", metrics), ("Last run", last)):
+        table.add_column(heading, width=most)
+    for row in listed:
+        link = runs.get(row.entry.run_id or "", "")
+        table.add_row(_names(row, model), _freshness(row, now, link), _last(row, now))
     return table
 
 
-def _model(row: Standing) -> str:
-    if row.model_id is not None:
-        return row.model_id
-    return f"active model\n({row.active})" if row.active else "active model"
+def _names(row: Standing, width: int) -> Text:
+    model = Text().append(shortened(row.model or "active model", width), "bold")
+    if row.model_id is None and row.active:
+        model.append("\nactive model", style="dim")
+    return model.append(f"\n{shortened(f'job {row.job}', width)}", style="dim")
 
 
-def history(row: Standing, runs: Iterable[PastRun]) -> Table:
-    """The last runs of a target, the oldest first, and under a failed one why."""
-    title = Text(f"Last runs of {row.model_id or 'the active model'}, job {row.job}", style="table.title")
-    table = Table(title=title, title_justify="left")
-    for heading in ("Requested", "Cause", "Took", "Polls", "Outcome", *OVERALL.values()):
-        right = heading in ("Took", "Polls", *OVERALL.values())
-        table.add_column(heading, justify="right" if right else "left", overflow="fold")
-    for run in runs:
+def _freshness(row: Standing, now: float, link: str) -> Text:
+    age = "" if row.since is None else f" for {span(now - row.since)}"
+    text = Text().append(f"{'fresh' if row.fresh else 'stale'}{age}", "green" if row.fresh else "yellow")
+    text.append(f"\n{row.why}", f"link {link}" if link else "dim")
+    if row.running_since is not None:
+        text.append(f"\nrunning for {span(now - row.running_since)}")
+    for line in row.waiting:
+        text.append(f"\n{line}")
+    return text
+
+
+def _last(row: Standing, now: float) -> Text:
+    if row.last is None:
+        return Text("none yet", style="dim")
+    text = Text().append(row.last.in_words(), "green" if row.last.is_good else "red")
+    if row.last.ended_at is not None:
+        text.append(f"\n{span(now - row.last.ended_at)} ago", style="dim")
+    if row.scores:
+        text.append(f"\n{in_words(row.scores)}")
+    return text
+
+
+def in_words(scores: Mapping[str, float | None]) -> str:
+    """The two scores that people look at first."""
+    return ", ".join(f"{OVERALL[name]} {_score(scores.get(name))}" for name in list(OVERALL)[:2])
+
+
+def history(runs: Iterable[PastRun]) -> Table:
+    """The last runs of a target, the newest first."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading, width in (("Requested", 20), ("Cause", 9), ("Took", 11), ("Outcome", None)):
+        table.add_column(heading, min_width=width or 0)
+    for run in sorted(runs, key=lambda run: -run.requested_at):
+        outcome = Text().append(run.in_words(), "green" if run.is_good else "red")
+        if run.detail:
+            outcome.append(f"\n{run.detail}")
+        if run.scores:
+            scores = ", ".join(f"{word} {_score(run.scores.get(name))}" for name, word in OVERALL.items())
+            outcome.append(f"\n{scores}", "dim")
         table.add_row(
-            Text(to_iso(run.requested_at)[:19] + "Z"),
+            Text(f"{to_iso(run.requested_at)[:19]}Z"),
             Text(run.cause),
             "" if run.seconds is None else span(run.seconds),
-            "" if run.polls is None else str(run.polls),
-            _outcome(f"{run.outcome}, {run.result}").append(
-                f"\n{run.detail}" if run.detail else "", style="dim"
-            ),
-            *(_score(run.scores.get(name)) if run.scores else "" for name in OVERALL),
+            outcome,
         )
     return table
 
 
 def dead_letters(groups: Iterable[Group], now: float) -> Table:
     """By reason, with the detail of the newest."""
-    table = Table(title="Dead letters", title_justify="left", show_lines=True)
-    for heading in ("Reason", "Count", "Oldest", "Newest", "Detail of the newest"):
-        table.add_column(heading, justify="right" if heading == "Count" else "left", overflow="fold")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in ("Reason", "Messages", "Age", "Detail of the newest"):
+        table.add_column(heading, justify="right" if heading == "Messages" else "left")
     for group in groups:
-        ages = (f"{span(now - at)} ago" for at in (group.oldest_at, group.newest_at))
-        table.add_row(Text(group.reason, style="red"), str(group.number), *ages, Text(group.detail))
+        newest, oldest = span(now - group.newest_at), span(now - group.oldest_at)
+        age = newest if newest == oldest else f"{newest} to {oldest}"
+        table.add_row(Text(group.reason, style="red"), str(group.number), age, Text(group.detail))
     return table
 
 
-def checks(found: Iterable[Check]) -> None:
-    """One line each, with what to do where something is wrong."""
-    for check in found:
-        mark = ("✗", "red") if check.remedy else ("✓", "green")
-        line = Text.assemble("  ", mark, " ", (f"{check.what:<13}", "bold"), check.said.rstrip(".") + ".")
-        if check.remedy:
-            line.append(f" To do: {check.remedy}.", style="yellow")
-        console.print(line, soft_wrap=True)
+class Figure(NamedTuple):
+    """A figure of a model: what it was to be compared with, and what it is. None where there is none."""
+
+    name: str
+    before: float | None
+    after: float | None
+
+    @property
+    def change(self) -> float | None:
+        """After less before."""
+        if self.before is None or self.after is None:
+            return None
+        return round(self.after - self.before, 9)
 
 
-def _outcome(text: str) -> Text:
-    good = text.startswith("completed") and "regressed" not in text
-    return Text(text, style="" if not text else "green" if good else "red")
+def figures(listed: Iterable[Figure]) -> Table:
+    """Figures before and after."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in ("Figure", "Reference", "Now", "Change"):
+        table.add_column(heading, justify="left" if heading == "Figure" else "right")
+    for each in listed:
+        worse = (each.change or 0.0) < 0
+        change = "" if each.change is None else f"{each.change:+.3f}"
+        table.add_row(
+            Text(each.name), _score(each.before), _score(each.after), Text(change, "red" if worse else "")
+        )
+    return table
+
+
+def linked(text: str, address: str) -> Text:
+    """A text that leads to an address where the terminal has links."""
+    return Text(text, style=f"link {address}")
+
+
+def shortened(name: str, width: int) -> str:
+    """The name, cut in its middle if it is longer: its beginning and its end tell names apart."""
+    if len(name) <= width:
+        return name
+    end = (width - 1) // 2
+    return f"{name[: width - 1 - end]}…{name[len(name) - end :]}"
 
 
 def _score(value: float | None) -> str:

@@ -77,10 +77,10 @@ class ApiFault:
 
 
 class Api:
-    """Serves on a free port of 127.0.0.1 between `start` and `stop`."""
+    """Serves on 127.0.0.1 between `start` and `stop`."""
 
-    def __init__(self, kill: Callable[[str], None]) -> None:
-        """`kill` ends the execution environment of that id."""
+    def __init__(self, kill: Callable[[str], None], port: int = 0) -> None:
+        """`kill` ends the execution environment of that id. Port 0 takes a free one."""
         self.calls: list[Call] = []
         self._kill = kill
         self._faults: list[ApiFault] = []
@@ -90,7 +90,7 @@ class Api:
         moto.get_backend_for_host = cache(moto.get_backend_for_host)  # type: ignore[method-assign]
         self._moto: WSGIApplication = moto
         self._server = make_server(
-            "127.0.0.1", 0, self._answer, threaded=True, request_handler=_RequestHandler
+            "127.0.0.1", port, self._answer, threaded=True, request_handler=_RequestHandler
         )
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}"

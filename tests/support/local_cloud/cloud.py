@@ -75,6 +75,7 @@ class LocalCloud:
         minute: float | None = 1.0,
         is_empty: bool = False,
         constants: Mapping[str, object] = MappingProxyType({}),
+        port: int = 0,
     ) -> None:
         """`directory` keeps what was built from one time to the next, and the logs of the last time.
         `python` is of an environment that has what the Lambda runtime has, and nothing else. `name` is the
@@ -82,7 +83,8 @@ class LocalCloud:
         many seconds a minute of a schedule's rate(...) takes; with None, schedules are fired by hand only, as
         all that are no rates. `constants` replaces values of the template's resources, by their paths:
         {"Queue.DelaySeconds": 0}. With `is_empty`, nothing is deployed at first: stacks come by
-        CloudFormation's API, from `sam deploy`, and what there is, is that of the last one with functions."""
+        CloudFormation's API, from `sam deploy`, and what there is, is that of the last one with functions.
+        `port` is where the API is, 0 a free one."""
         self._parameters = parameters
         self._directory = directory.absolute()
         self._template = template
@@ -92,6 +94,7 @@ class LocalCloud:
         self._minute = minute
         self._is_empty = is_empty
         self._constants = constants
+        self._port = port
         self._session: Any = boto3.Session()
         self._clients: dict[tuple[str, str], Any] = {}
         self._executions: dict[str, dict[str, Any]] = {}
@@ -133,7 +136,7 @@ class LocalCloud:
         moto_api_backend.reset()
         deaths.clear()
         gc.freeze()  # nothing that is loaded by now is garbage, so it need not be looked through each time
-        api = Api(kill=lambda environment: self._functions.kill(environment))
+        api = Api(kill=lambda environment: self._functions.kill(environment), port=self._port)
         functions = Functions(self._python, self._common_variables(api.url), self.client)
         stack.enter_context(corrected(functions, self.client))
         api.start()
@@ -160,7 +163,8 @@ class LocalCloud:
             "AWS_DEFAULT_REGION": REGION,
             "AWS_ACCESS_KEY_ID": OPERATOR,
             "AWS_SECRET_ACCESS_KEY": "local",
-            "STACK": self._name,
+            "STACK": self._name,  # of make
+            "ARCANNA_METRICS_STACK": self._name,
         }
 
     def client(self, service: str, role: str = OPERATOR) -> Any:

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f" {account.number} and the region {account.region}."
         )
     except Wrong as error:
-        _say(f"✗ {error}.")
+        _say(f"✗ {error}")  # without a full stop, so that what is to be typed can be copied
         return 2
     except (BotoCoreError, ClientError) as error:
         _say(f"✗ {error}")

@@ -173,11 +173,11 @@ def key_in(file: Path) -> str:
     """The key in a file, without what editors put around it. Raises Wrong, which never quotes the file."""
     again = "Type KEY_FILE=key.txt, a file that holds Arcanna's management API key and nothing else"
     try:
-        with file.open("rb") as opened:
+        with file.expanduser().open("rb") as opened:  # not every shell does it within an argument
             content = opened.read(LARGEST_KEY + 1)
     except OSError as error:
         raise Wrong(f"KEY_FILE={file} cannot be read: {error.strerror}. {again}") from error
-    except ValueError as error:  # a null byte
+    except (ValueError, RuntimeError) as error:  # a null byte, or nobody's home
         raise Wrong(f"KEY_FILE is not a path: {error}. {again}") from error
     if len(content) > LARGEST_KEY:
         raise Wrong(f"KEY_FILE={file} is larger than a key can be. {again}")

@@ -5,10 +5,7 @@ from unicodedata import category
 
 import httpx
 
-from arcanna_metrics.errors import NO_WAY, ApiKeyMissing, ApiKeyUnavailable
-
-NOT_ALLOWED = "The policy of the role, the secret, its KMS key or the VPC endpoint does not allow it"
-"""What the error says of a secret that AWS refuses to show."""
+from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, ApiKeyMissing, ApiKeyUnavailable
 
 _BYTE_ORDER_MARK = "\ufeff"
 _QUOTES = ('"', "'")

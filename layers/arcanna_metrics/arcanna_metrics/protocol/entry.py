@@ -6,7 +6,7 @@ What waits is decided by two watermarks: an update waits while the metrics are n
 
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from arcanna_metrics.runs.run import Failure, PastRun
 from arcanna_metrics.targets import Target
@@ -23,6 +23,14 @@ class Element(NamedTuple):
     as_of: float
     share: int
     until: float
+
+
+class Accepted(TypedDict):
+    """An operator's decision that a model is good enough as it is."""
+
+    model_id: str
+    by: str  # ARN of whoever decided
+    at: str  # ISO 8601
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,7 @@ class Entry:
     history: tuple[PastRun, ...] = ()  # the last completed runs, the oldest first
     quality_reference: dict[str, Any] | None = None  # {"model_id": ..., "figures": quality.Reference}
     last_failure: Failure | None = None  # of the last run, if it failed
+    accepted: Accepted | None = None  # by whom a model that got worse was last accepted as it was
     name_of: str | None = None  # the id of the job that this target's job_id is the name of
 
     @property

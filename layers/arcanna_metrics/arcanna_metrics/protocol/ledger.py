@@ -198,7 +198,7 @@ _TIMES = (
 )  # fmt: skip
 _NUMBERS = ("updates", "attempts", "resumed")
 _TEXTS = ("cause", "run_id", "name_of")
-_DOCUMENTS = ("quality_reference", "last_failure")
+_DOCUMENTS = ("quality_reference", "last_failure", "accepted")
 
 
 def to_item(entry: Entry, rev: int) -> dict[str, Any]:

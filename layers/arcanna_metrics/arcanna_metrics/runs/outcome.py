@@ -321,7 +321,8 @@ def _model_id(run: RunFacts) -> str:
 
 
 _REQUEST_AGAIN = (
-    "When the cause is removed, request the recompute again: upload the data again, or run make trigger."
+    "When the cause is removed, request the recompute again: upload the data again, or run arcanna-metrics"
+    " recompute."
 )
 _CORRECT_OR_ACCEPT = (
     "Do not deploy the model. Look at the training data that came last, correct wrong labels and upload the"

@@ -399,6 +399,11 @@ def _number(value: object) -> float | None:
     return float(value)
 
 
+def figures(metrics: Mapping[str, Any] | None) -> dict[str, float]:
+    """All figures of a model that are numbers, by name."""
+    return {name: figure.value for name, figure in _figures(_object(metrics)).items()}
+
+
 def scores(metrics: Mapping[str, Any] | None) -> dict[str, float | None]:
     """The overall scores by the API's names; null where there is no number."""
     return {name: _number(_object(metrics).get(name)) for name in OVERALL}

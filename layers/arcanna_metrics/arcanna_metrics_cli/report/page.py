@@ -237,7 +237,9 @@ def _source(text: str) -> str:
 def _items(facts: Facts, rows: Sequence[Row]) -> list[Item]:
     """What people should look at, the gravest first: a few of each kind."""
     worse = [
-        Item("worse", "Got worse", row, _why_worse(row), row.ended) for row in rows if row.model.is_worse
+        Item("worse", "Got worse", row, _why_worse(row), ended_at(row.model.completed[-1], facts.at))
+        for row in rows
+        if row.model.is_worse
     ]
     failed = [Item("failed", "Failed", row, row.sentence, row.ended) for row in rows if row.last_failed]
     stuck = [

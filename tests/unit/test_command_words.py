@@ -5,18 +5,24 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from botocore import exceptions
+from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcanna_metrics.errors import NO_WAY, ConfigurationError
+from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, AwsUnavailable, ConfigurationError
 from arcanna_metrics.intake.events import read_json
-from arcanna_metrics.platform.key import NOT_ALLOWED
-from arcanna_metrics.protocol.entry import Element, Entry
+from arcanna_metrics.protocol.entry import Accepted, Element, Entry
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.updates import WHOLE
 from arcanna_metrics_cli import checks, entries, executions, follow, letters, routing, view
 from arcanna_metrics_cli.entries import UnderWay
+from arcanna_metrics_cli.exits import Exit, Trouble
+from arcanna_metrics_cli.links import Links
+from arcanna_metrics_cli.names import did_you_mean
+from arcanna_metrics_cli.output import Output
+from arcanna_metrics_cli.troubles import explained
 
 NOW = 1_750_000_000.0
 LAG = 35.0
@@ -72,7 +78,8 @@ def standing(entry: Entry, run: UnderWay | None = None) -> entries.Standing:
 def test_after_a_completed_run_the_metrics_are_fresh_since_its_end() -> None:
     row = standing(completed())
     assert (row.fresh, row.since, row.why) == (True, NOW - 400, "up to date with every known upload")
-    assert (row.outcome, row.ended_at, row.scores) == ("completed\nimproved", NOW - 400, SCORES)
+    assert row.last
+    assert (row.last.in_words(), row.last.ended_at, row.scores) == ("improved", NOW - 400, SCORES)
     assert (row.running_since, row.waiting) == (None, [])
 
 
@@ -91,32 +98,34 @@ def test_a_claim_that_is_not_held_is_a_run_that_is_being_started() -> None:
 
 def test_an_update_during_a_run_waits_for_the_next_one() -> None:
     held = waiting(run_id="two", requested_at=NOW - 50, held=True, updates=6, waiting_since=NOW - 90)
-    assert standing(held, UnderWay("m", NOW - 90, 4)).waiting == ["2 updates wait, for 50 s"]
+    assert standing(held, UnderWay("m", NOW - 90, 4)).waiting == ["2 updates wait, for 50 seconds"]
 
 
 def test_an_update_makes_the_metrics_stale_until_a_slot_is_free() -> None:
     row = standing(waiting())
     assert (row.fresh, row.since, row.why) == (False, NOW - 60, "updates wait for the next run")
-    assert row.waiting == ["1 update waits, for 60 s", "starts when a slot is free"]
+    assert row.waiting == ["1 update waits, for 60 seconds", "starts when a slot is free"]
 
 
 def test_an_attempt_that_failed_is_retried_at_a_time() -> None:
     row = standing(waiting(attempts=2, retry_at=NOW + 90, due_at=NOW + 90))
     assert row.why == "failed to start; will be retried"
-    assert row.waiting[1] == "next attempt in 90 s, after 2 that failed"
+    assert row.waiting[1] == "next attempt in 90 seconds, 2 failed so far"
 
 
 def test_a_run_that_could_not_be_checked_is_told_from_one_that_did_not_start() -> None:
     unchecked = failure(NOW - 300, reason="NotChecked", ended_at=None, polls=None)
     row = standing(waiting(attempts=1, last_failure=unchecked))
     assert row.why == "the last run could not be checked; will be retried"
-    assert (row.outcome, row.ended_at) == ("failed\nNotChecked", None)
+    assert row.last
+    assert (row.last.in_words(), row.last.ended_at) == ("failed: NotChecked", None)
 
 
 def test_after_a_failed_run_they_are_stale_and_the_scores_are_the_old_ones() -> None:
     row = standing(completed(failed_as_of=NOW - 100, last_failure=failure(NOW - 100)))
     assert (row.fresh, row.since, row.why) == (False, NOW - 100, "the last run failed: NoNewResult")
-    assert (row.outcome, row.scores, row.ended_at) == ("failed\nNoNewResult", SCORES, NOW - 40)
+    assert row.last
+    assert (row.last.in_words(), row.scores, row.last.ended_at) == ("failed: NoNewResult", SCORES, NOW - 40)
 
 
 def test_a_failure_before_the_last_completed_run_is_history() -> None:
@@ -127,15 +136,15 @@ def test_a_batch_is_shown_by_how_full_it_is_and_when_its_wait_ends() -> None:
     batch = tuple(Element(str(n), NOW - 60 + LAG + n, WHOLE // 5, NOW + 300 + n) for n in range(3))
     row = standing(completed(batch=batch, updates=3, due_at=NOW + 300))
     assert (row.fresh, row.since, row.why) == (False, NOW - 60, "updates wait for their threshold")
-    assert row.waiting == ["3 of a threshold, 60 % full, at the latest in 5 min"]
+    assert row.waiting == ["threshold 60 % reached, recomputed in 5 minutes at the latest"]
     both = standing(waiting(batch=batch, updates=4))
-    assert both.waiting[0] == "1 update waits, for 60 s"
+    assert both.waiting[0] == "1 update waits, for 60 seconds"
 
 
 def test_a_wish_that_is_not_met_makes_the_metrics_stale() -> None:
     row = standing(completed(wanted_as_of=NOW - 400, wanted_at=NOW - 10, updates=1, due_at=NOW - 10))
     assert (row.fresh, row.since, row.why) == (False, NOW - 10, "a schedule wants newer metrics")
-    assert row.waiting == ["a schedule's request, for 10 s", "starts when a slot is free"]
+    assert row.waiting == ["a schedule's request, for 10 seconds", "starts when a slot is free"]
 
 
 def test_what_a_watermark_has_passed_does_not_wait() -> None:
@@ -145,7 +154,7 @@ def test_what_a_watermark_has_passed_does_not_wait() -> None:
 def test_a_target_that_was_never_recomputed_is_not_fresh() -> None:
     row = standing(Entry(TARGET, rev=1))
     assert (row.fresh, row.since, row.why) == (False, None, "not recomputed by this application yet")
-    assert (row.outcome, row.scores) == ("", {})
+    assert (row.last, row.scores) == (None, {})
 
 
 def test_an_active_model_is_named_by_its_run_under_way_or_by_its_reference() -> None:
@@ -169,14 +178,83 @@ def test_the_runs_are_told_in_order_with_the_failed_one_among_them() -> None:
 
 def test_ids_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     row = standing(completed(target=Target("[red]phishing", "x[/old]")))
-    view.console.print(view.history(row, []))
-    assert "Last runs of x[/old], job [red]phishing" in capsys.readouterr().out
+    Output(width=80).show(view.standings([row], NOW, 80, {}))
+    out = capsys.readouterr().out
+    assert "x[/old]" in out
+    assert "job [red]phishing" in out
 
 
 def test_what_nobody_counted_is_left_out_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     entry = Entry(TARGET, last_failure=failure(NOW, ended_at=None, polls=None, reason="NotChecked"))
-    view.console.print(view.history(standing(entry), entries.runs(entry)))
+    Output(width=80).show(view.history(entries.runs(entry)))
     assert "None" not in capsys.readouterr().out
+
+
+def test_last_run_says_how_it_ended_and_why() -> None:
+    worse = past(NOW - 300, "regressed") | {"why": "Escalate.recall 0.74 -> 0.61"}
+    unsure = past(NOW - 200, "not_judged") | {"why": "Escalate.recall on 19 alerts of 30"}
+    late = failure(NOW - 100, status="timed_out", reason="DeadlinePassed")
+    entry = completed(history=(past(NOW - 400, "unchanged"), worse, unsure), last_failure=late)
+    assert [run.in_words() for run in entries.runs(entry)] == [
+        "unchanged",
+        "regressed: Escalate.recall 0.74 -> 0.61",
+        "not judged: Escalate.recall on 19 alerts of 30",
+        "timed out: DeadlinePassed",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-1, "0 seconds"),
+        (1.9, "1 second"),
+        (119, "119 seconds"),
+        (120, "2 minutes"),
+        (7199, "119 minutes"),
+        (7200, "2 hours"),
+        (200_000, "2 days"),
+    ],
+)
+def test_ages_are_told_in_words(seconds: float, words: str) -> None:
+    assert entries.span(seconds) == words
+
+
+@given(st.text(min_size=1, max_size=60), st.integers(3, 40))
+def test_long_names_are_cut_in_their_middle(name: str, width: int) -> None:
+    short = view.shortened(name, width)
+    assert len(short) == min(len(name), width)
+    assert (short == name) == (len(name) <= width)
+    assert (short[0], short[-1]) == (name[0], name[-1])
+
+
+# --- One model, two rows ---------------------------------------------------------------------------------
+
+ACTIVE = Target("1234", None)
+OF_M = {"model_id": "m", "figures": {}}
+
+
+def rows(*listed: Entry) -> list[tuple[bool, str]]:
+    return [(row.fresh, row.why) for row in entries.agreeing(map(standing, listed))]
+
+
+def test_model_that_has_an_update_waiting_by_its_id_is_not_fresh_as_the_active_one() -> None:
+    active = completed(target=ACTIVE, quality_reference=OF_M)
+    assert rows(active, waiting()) == [
+        (False, "by its id: updates wait for the next run"),
+        (False, "updates wait for the next run"),
+    ]
+
+
+def test_model_that_was_recomputed_as_the_active_one_since_its_failure_is_fresh() -> None:
+    failed = completed(fresh_as_of=None, failed_as_of=NOW - 900, last_failure=failure(NOW - 900), history=())
+    active = completed(target=ACTIVE, quality_reference=OF_M)
+    assert rows(active, failed)[1] == (True, "as the active model: up to date with every known upload")
+
+
+def test_models_of_other_jobs_and_unknown_active_ones_are_not_compared() -> None:
+    assert rows(completed(target=ACTIVE), waiting())[0][0]
+    other = completed(target=Target("77", "m"))
+    assert rows(other, waiting())[0][0]
 
 
 # --- One job, one row ------------------------------------------------------------------------------------
@@ -208,7 +286,7 @@ def test_what_a_job_holds_under_its_name_is_shown_in_the_row_of_its_id() -> None
     )
     (entry,) = entries.by_job([completed(), mailbox])
     assert entry.target == TARGET
-    assert standing(entry).waiting == ["2 updates wait, for 40 s", "starts when a slot is free"]
+    assert standing(entry).waiting == ["2 updates wait, for 40 seconds", "starts when a slot is free"]
     assert [run.requested_at for run in entries.runs(entry)] == [NOW - 900, NOW - 500]
 
 
@@ -226,19 +304,30 @@ def test_the_later_failure_counts_of_a_job_and_its_name() -> None:
     assert standing(entry).fresh
 
 
+def test_entries_of_a_job_are_found_by_its_id_and_by_its_name() -> None:
+    by_id, mailbox, other = completed(), Entry(NAME, name_of="1234"), completed(target=Target("77", "m"))
+    every = [by_id, mailbox, other]
+    for job in ("1234", "security-alerts"):
+        assert entries.named(every, job, None) == entries.named(every, job, "m") == [by_id, mailbox]
+    assert entries.named(every, "1234", "another") == []
+    assert entries.names(every) == ["1234", "security-alerts", "77"]
+    assert entries.names(every, "77") == ["m"]
+
+
 # --- A model that is accepted ----------------------------------------------------------------------------
 
 REFERENCE = {"model_id": "m", "figures": {"overall_accuracy": [0.9, 100]}}
+BY: Accepted = {"model_id": "m", "by": "arn:aws:iam::123456789012:user/ana", "at": to_iso(NOW)}
 
 
 def test_an_accepted_model_has_no_reference_and_keeps_all_else() -> None:
     entry = completed(quality_reference=REFERENCE)
-    assert entries.accepted(entry, "m") == completed()
-    assert entries.accepted(entry, "another") == entry
+    assert entries.accepted(entry, BY) == completed(accepted=BY)
+    assert entries.accepted(entry, {**BY, "model_id": "another"}) == entry
 
 
 def test_a_model_cannot_be_accepted_during_a_run_which_would_write_its_reference_again() -> None:
-    assert entries.accepted(completed(quality_reference=REFERENCE, run_id="two"), "m") is None
+    assert entries.accepted(completed(quality_reference=REFERENCE, run_id="two"), BY) is None
 
 
 # --- Following a request ---------------------------------------------------------------------------------
@@ -273,7 +362,7 @@ def test_what_is_asked_for_is_what_the_ledger_needs_or_what_the_last_run_answere
         (waiting(due_at=NOW + 60), "Waiting until 2025-06-15T15:07:40Z: runs of the target have a minimum"),
         (
             waiting(due_at=NOW + 60, attempts=1),
-            "1 attempt failed (make doctor may show why). The next one is at 2025-06-15T15:07:40Z",
+            "1 attempt failed (arcanna-metrics doctor may show why). The next one is at 2025-06-15T15:07:40Z",
         ),
         (waiting(history=(past(NOW - 20),)), "The job has another active model now"),
     ],
@@ -327,6 +416,7 @@ def test_a_verdict_is_told_with_its_reasons_and_scores() -> None:
 def message(body: str, sent_at: float = NOW, source: str | None = None, **attributes: str) -> dict[str, Any]:
     return {
         "Body": body,
+        "MessageId": "id",
         "ReceiptHandle": "handle",
         "Attributes": {
             "SentTimestamp": str(int(sent_at * 1000)),
@@ -338,12 +428,12 @@ def message(body: str, sent_at: float = NOW, source: str | None = None, **attrib
 
 def test_the_trigger_s_own_dead_letters_bring_their_reason() -> None:
     letter = letters.dead_letter(message("body", reason="Rejected", detail="404"))
-    assert letter == ("Rejected", "404", NOW, "body", "handle")
+    assert letter == ("id", "Rejected", "404", NOW, "body", "handle")
 
 
 def test_what_eventbridge_or_the_schedule_could_not_deliver_brings_their_error() -> None:
     given = message("body", ERROR_CODE="NO_PERMISSIONS", ERROR_MESSAGE="not allowed", RULE_ARN="arn")
-    assert letters.dead_letter(given)[:2] == ("NO_PERMISSIONS", "not allowed")
+    assert letters.dead_letter(given)[1:3] == ("NO_PERMISSIONS", "not allowed")
 
 
 def test_what_killed_the_trigger_has_no_reason() -> None:
@@ -362,7 +452,7 @@ def test_the_record_of_a_failed_invocation_is_unwrapped_into_what_the_trigger_un
         "responsePayload": {"errorType": "AwsUnavailable", "errorMessage": "no ledger"},
     }
     letter = letters.dead_letter(message(json.dumps(record)))
-    assert letter[:2] == ("AwsUnavailable", "no ledger")
+    assert letter[1:3] == ("AwsUnavailable", "no ledger")
     (update,) = read_json(letter.update, NOW)
     assert update == read_json(json.dumps(request), NOW)[0]
 
@@ -647,3 +737,98 @@ def test_dead_letters_are_wrong_also_while_somebody_looks_at_them() -> None:
 
 def test_what_may_not_be_looked_at_is_no_all_clear() -> None:
     assert checks.unseen("bucket", PermissionError("AccessDenied")).remedy
+
+
+# --- What people are told of errors ----------------------------------------------------------------------
+
+
+def client_error(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "no"}}, "DescribeStacks")
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "todo"),
+    [
+        (exceptions.NoCredentialsError(), "There are no AWS credentials.", "aws sso login --profile soc"),
+        (
+            exceptions.ProfileNotFound(profile="soc"),
+            "The config profile (soc)",
+            "aws configure list-profiles",
+        ),
+        (exceptions.NoRegionError(), "You must specify a region.", "--region eu-west-1"),
+        (exceptions.SSOTokenLoadError(error_msg="expired"), "cannot be used", "aws sso login --profile soc"),
+        (exceptions.TokenRetrievalError(provider="sso", error_msg="x"), "cannot be used", "aws sso login"),
+        (
+            exceptions.EndpointConnectionError(endpoint_url="https://x"),
+            "AWS cannot be reached",
+            "HTTPS_PROXY",
+        ),
+        (exceptions.ConnectTimeoutError(endpoint_url="https://x"), "AWS cannot be reached", "--region right"),
+        (exceptions.ProxyConnectionError(proxy_url="p"), "AWS cannot be reached", "HTTPS_PROXY"),
+        (client_error("ExpiredToken"), "The AWS credentials have expired.", "aws sso login --profile soc"),
+        (client_error("UnrecognizedClientException"), "AWS refuses the credentials", "get-caller-identity"),
+        (client_error("AccessDeniedException"), "may not do this", "--profile NAME"),
+        (client_error("ThrottlingException"), "ThrottlingException", ""),
+    ],
+)
+def test_errors_of_access_say_what_to_type(error: Exception, said: str, todo: str) -> None:
+    trouble = explained(error, "soc")
+    assert trouble.status == Exit.NO_ACCESS
+    assert said in str(trouble)
+    assert todo in trouble.todo
+
+
+def test_error_behind_the_ledger_s_is_the_one_that_is_told() -> None:
+    wrapped = AwsUnavailable("could not read the ledger")
+    wrapped.__cause__ = client_error("ExpiredToken")
+    assert str(explained(wrapped)) == "The AWS credentials have expired."
+    assert str(explained(AwsUnavailable("it kept changing"))) == "it kept changing"
+
+
+def test_trouble_stays_what_it_is() -> None:
+    trouble = Trouble(Exit.USAGE, "typo", "type it right")
+    assert explained(trouble) is trouble
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        (["1234", "security-alerts"], "Did you mean security-alerts?"),
+        (["77", "78"], "There are 77, 78."),
+        (["77"], "There is only 77."),
+        ([str(n) for n in range(70, 77)], "There are 70, 71, 72, 73, 74 and 2 more."),
+        ([], ""),
+    ],
+)
+def test_names_near_a_typo_are_told(known: list[str], said: str) -> None:
+    assert did_you_mean("securty-alert", known) == said
+
+
+# --- Links to the console --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("partition", "region", "host"),
+    [
+        ("aws", "eu-west-1", "https://eu-west-1.console.aws.amazon.com/"),
+        ("aws-cn", "cn-north-1", "https://cn-north-1.console.amazonaws.cn/"),
+        ("aws-us-gov", "us-gov-west-1", "https://us-gov-west-1.console.amazonaws-us-gov.com/"),
+    ],
+)
+def test_links_are_those_of_the_partition(partition: str, region: str, host: str) -> None:
+    arn = f"arn:{partition}:cloudformation:{region}:123456789012:stack/s/1"
+    links = Links.of(arn)
+    secret = f"arn:{partition}:secretsmanager:{region}:123456789012:secret:soc/key-AbCdEf"
+    made = [
+        links.execution(f"arn:{partition}:states:{region}:123456789012:execution:m:run"),
+        links.logs("/aws/lambda/s-trigger-recompute"),
+        links.secret(secret),
+        links.parameter("/s/settings"),
+        links.stack(arn),
+    ]
+    assert all(link.startswith(host) and f"region={region}" in link for link in made)
+    assert made[0].endswith(
+        f"#/v2/executions/details/arn:{partition}:states:{region}:123456789012:execution:m:run"
+    )
+    assert made[1].endswith("#logsV2:log-groups/log-group/$252Faws$252Flambda$252Fs-trigger-recompute")
+    assert "name=soc%2Fkey&" in made[2]

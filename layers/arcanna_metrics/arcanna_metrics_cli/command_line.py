@@ -1,0 +1,277 @@
+"""The command line: what all commands have in common, and where they are found.
+
+A new command is a module in `commands` with a `command`, and a line in COMMANDS.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property, wraps
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from arcanna_metrics_cli.exits import MEANINGS, Exit, Trouble
+from arcanna_metrics_cli.names import did_you_mean
+from arcanna_metrics_cli.output import Output
+
+if TYPE_CHECKING:
+    from arcanna_metrics_cli.deployed import Deployed
+
+NAME = "arcanna-metrics"
+STACK = "ARCANNA_METRICS_STACK"
+VERSION = "1"
+"""Of the JSON documents. It grows when programs that read them have to change."""
+
+COMMANDS = {
+    "status": "How fresh each model is, and why not.",
+    "recompute": "Request a recompute and follow it to its end.",
+    "accept": "Accept a model that got worse as it is.",
+    "redrive": "Send dead letters into the updates queue again.",
+    "discard": "Delete dead letters.",
+    "route": "Show which models an object's key leads to.",
+    "settings": "Show, check or replace the settings.",
+    "forget": "Delete what the ledger knows of a model or a job.",
+    "doctor": "Find what keeps the stack from its work.",
+}
+"""With a line for each, so that --help need not import them."""
+
+
+@dataclass
+class Given:
+    """What every command is given."""
+
+    stack: str
+    region: str | None
+    profile: str | None
+    out: Output = field(default_factory=Output)
+
+    @cached_property
+    def deployed(self) -> "Deployed":
+        """The stack. Raises NotDeployed and what botocore raises."""
+        with self.out.doing(f"Looking for the stack {self.stack}"):
+            from arcanna_metrics_cli.deployed import Deployed
+
+            return Deployed(self.stack, self.region, self.profile)
+
+
+class Answer(NamedTuple):
+    """How a command ended: its exit status, and what it tells programs."""
+
+    status: Exit
+    document: dict[str, Any]
+
+
+class Text(click.ParamType):
+    """A text; an empty one counts as not given, as make hands over all its variables."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value and param is not None and param.required:
+            raise click.MissingParameter(ctx=ctx, param=param)
+        return value or None
+
+
+TEXT = Text()
+
+_COMMON = (
+    click.option(
+        "--stack",
+        type=TEXT,
+        envvar=STACK,
+        default=NAME,
+        show_default=True,
+        show_envvar=True,
+        help="Name of the CloudFormation stack.",
+    ),
+    click.option("--region", type=TEXT, help="AWS region of the stack."),
+    click.option("--profile", type=TEXT, help="AWS profile whose credentials are used."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs."),
+)
+
+
+def operation(function: Callable[..., Answer]) -> click.Command:
+    """Makes a command of a function, named as its module, with the options that all have.
+
+    The function takes Given and its own options. Its docstring is the command's help.
+    """
+    return operations(function.__module__.rpartition(".")[2])(function)
+
+
+def operations(name: str) -> Callable[[Callable[..., Answer]], click.Command]:
+    """The same for a command of that name, such as a subcommand."""
+
+    def made(function: Callable[..., Answer]) -> click.Command:
+        @wraps(function)
+        def call(
+            stack: str | None, region: str | None, profile: str | None, as_json: bool, **own: Any
+        ) -> int:
+            context = click.get_current_context()
+            out = context.find_object(Output) or Output()
+            out.json = as_json
+            given = Given(stack or NAME, region, profile, out)
+            path = context.command_path.partition(" ")[2]
+            return _run(path, given, lambda: function(given, **own))
+
+        params = vars(call).get("__click_params__", [])
+        own_params, params[:] = list(params), []
+        for option in reversed(_COMMON):
+            option(call)
+        call.__click_params__ += own_params  # type: ignore[attr-defined]  # click's; the last are shown first
+        return click.command(name, help=function.__doc__, context_settings=_CONTEXT)(call)
+
+    return made
+
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def _run(path: str, given: Given, function: Callable[[], Answer]) -> int:
+    """The exit status of a command. Errors become words on standard error and in the document."""
+    out = given.out
+    try:
+        try:
+            answer = function()
+        except Exception as error:  # noqa: BLE001  # raises what is a bug
+            answer = _troubled(error, given)
+        head = {"version": VERSION, "command": path, "stack": given.stack, "exit_status": int(answer.status)}
+        out.document(head | answer.document)
+        out.flush()
+    except BrokenPipeError:  # whoever reads has enough, as `head` has
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(Exit.GOOD)
+    return int(answer.status)
+
+
+def _troubled(error: Exception, given: Given) -> Answer:
+    from arcanna_metrics.errors import RecomputeError
+    from arcanna_metrics_cli.troubles import explained
+
+    aws = type(error).__module__.startswith(("botocore.", "boto3."))
+    if isinstance(error, BrokenPipeError) or not (
+        aws or isinstance(error, Trouble | RecomputeError | OSError | UnicodeDecodeError)
+    ):
+        raise error
+    trouble = explained(error, given.profile)
+    out = given.out
+    out.say(f"✗ {trouble}", "red")
+    if trouble.todo:
+        out.say(f"  To do: {trouble.todo.rstrip('.')}.", "yellow")
+    return Answer(trouble.status, {"error": {"message": str(trouble), "todo": trouble.todo}})
+
+
+# --- The commands ----------------------------------------------------------------------------------------
+
+
+class Commands(click.Group):
+    """Imports a command when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"arcanna_metrics_cli.commands.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        typed = args[0]
+        if typed not in COMMANDS and not typed.startswith("-"):
+            raise click.UsageError(f"There is no command {typed!r}. {did_you_mean(typed, COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+        with formatter.section("Exit status"):
+            formatter.write_dl([(str(int(status)), meaning) for status, meaning in MEANINGS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        return [
+            CompletionItem(name, help=line) for name, line in COMMANDS.items() if name.startswith(incomplete)
+        ]
+
+
+def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"{NAME} {version()}")
+        ctx.exit()
+
+
+def version() -> str:
+    """The project's version, which stands in template.yaml; an installed command has it in its metadata."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        return installed(NAME)
+    except PackageNotFoundError:
+        template = Path(__file__).parents[3] / "template.yaml"
+        found = re.search(r"SemanticVersion: (\S+)", template.read_text(encoding="utf-8"))
+        return f"{found[1] if found else 'unknown'} (not installed)"
+
+
+@click.group(
+    NAME,
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings=_CONTEXT,
+    epilog="""All commands take --stack, --region, --profile and --json. Begin with arcanna-metrics doctor.
+
+\b
+For completion in bash (zsh and fish likewise), put this into ~/.bashrc:
+  eval "$(_ARCANNA_METRICS_COMPLETE=bash_source arcanna-metrics)"
+""",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """See to a stack that keeps the metrics of Arcanna.ai models fresh."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main(arguments: Sequence[str] | None = None, out: Output | None = None) -> int:
+    """The exit status of a command line, by default the process's. Raises KeyboardInterrupt."""
+    out = out or Output()
+    try:
+        status = cli.main(
+            None if arguments is None else list(arguments), NAME, standalone_mode=False, obj=out
+        )
+    except click.ClickException as error:
+        return _misused(error, sys.argv[1:] if arguments is None else arguments, out)
+    except click.Abort as error:  # which click makes of an interrupt
+        raise error.__cause__ or error from None
+    return int(status or 0)
+
+
+def _misused(error: click.ClickException, arguments: Sequence[str], out: Output) -> int:
+    out.json = "--json" in arguments
+    message = error.format_message()
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else NAME
+    out.say(f"✗ {message}", "red")
+    out.say(f"  To do: type {path} --help.", "yellow")
+    head = {"version": VERSION, "command": path.partition(" ")[2], "stack": None}
+    todo = f"type {path} --help"
+    out.document(head | {"exit_status": int(Exit.USAGE), "error": {"message": message, "todo": todo}})
+    return int(Exit.USAGE)

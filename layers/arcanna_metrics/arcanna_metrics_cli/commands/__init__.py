@@ -1,0 +1,1 @@
+"""The commands, one module for each. Their names and order are in `command_line.COMMANDS`."""

@@ -1,0 +1,111 @@
+"""`arcanna-metrics accept`."""
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operation
+from arcanna_metrics_cli.exits import Exit, Trouble
+
+if TYPE_CHECKING:
+    from arcanna_metrics.protocol.entry import Entry
+    from arcanna_metrics_cli.view import Figure
+
+MOST_SHOWN = 12
+"""Figures for people; a document has all."""
+
+
+@operation
+@click.option("--job", type=TEXT, required=True, help="The job, by id or name.")
+@click.option("--model", type=TEXT, required=True, help="The model's id.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def command(given: Given, job: str, model: str, yes: bool) -> Answer:
+    """Accept a model that got worse as it is.
+
+    Shows the figures that the model is compared with and those that it has now, and asks. From then on the
+    model is compared with the figures that it has just before its next run. The ledger keeps who accepted it
+    and when.
+    """
+    from arcanna_metrics.times import to_iso
+    from arcanna_metrics_cli import entries, view
+
+    stack, out = given.deployed, given.out
+    with out.doing("Reading the ledger"):
+        found = _entries(given, job, model)
+    if any(entry.run_id for entry in found):
+        raise Trouble(Exit.NOT_STARTED, "A run of the model is under way.", "Try again when it has ended")
+    judged = [entry for entry in found if _reference(entry, model)]
+    document: dict[str, Any] = {"job_id": found[0].target.job_id, "model_id": model, "done": False}
+    if not judged:
+        out.show("There is nothing to accept: the next run is compared with the metrics just before it.")
+        return Answer(Exit.GOOD, document | {"figures": [], "accepted": None})
+    figures = _figures(given, judged[0], model)
+    document["figures"] = [figure._asdict() | {"change": figure.change} for figure in figures]
+    document["accepted"] = None
+    if not out.json:
+        worst = sorted(figures, key=lambda figure: figure.change or 0.0)[:MOST_SHOWN]
+        out.show(f"Model {model} of job {found[0].target.job_id}:")
+        out.show(view.figures(worst))
+        if len(figures) > len(worst):
+            out.show(f"and {len(figures) - len(worst)} figures that changed less")
+    if not yes and (out.json or not out.ask("Accept the figures under Now?")):
+        out.say("Nothing was changed." + (" Add --yes to accept it." if out.json else ""))
+        return Answer(Exit.USAGE if out.json else Exit.GOOD, document)
+    with out.doing("Writing to the ledger"):
+        by: Any = {"model_id": model, "by": stack.caller(), "at": to_iso(time.time())}
+        changed = [stack.apply(e.target, partial(entries.accepted, by=by)) for e in judged]
+    if None in changed:
+        raise Trouble(Exit.NOT_STARTED, "A run of the model has begun.", "Try again when it has ended")
+    out.show(
+        f"✓ Accepted by {by['by']}. The next run compares its figures with those that the model has just"
+        " before it.",
+        "green",
+    )
+    return Answer(Exit.GOOD, document | {"done": True, "accepted": {"by": by["by"], "at": by["at"]}})
+
+
+def _entries(given: Given, job: str, model: str) -> "list[Entry]":
+    """What is known of the model, by its id and as its job's active one. Raises Trouble if nothing is."""
+    from arcanna_metrics.targets import Target
+    from arcanna_metrics_cli import entries
+    from arcanna_metrics_cli.names import did_you_mean
+
+    stack = given.deployed
+    by_id, active = (stack.entry(stack.home(Target(job, each))) for each in (model, None))
+    found = [by_id] if by_id.rev else []
+    if _reference(active, model) or (active.accepted and active.accepted["model_id"] == model):
+        found.append(active)
+    if not found:
+        every = stack.entries()
+        known = entries.names(every, job) or entries.names(every)
+        known += [e.quality_reference["model_id"] for e in every if e.quality_reference]
+        hint = did_you_mean(model, known)
+        raise Trouble(
+            Exit.USAGE,
+            f"The ledger does not know the model {model!r} of job {job!r}. {hint}".rstrip(),
+            "arcanna-metrics status shows those that it knows",
+        )
+    return found
+
+
+def _reference(entry: "Entry", model: str) -> dict[str, Any]:
+    """The figures that the model is compared with; empty if there are none."""
+    reference = entry.quality_reference or {}
+    return dict(reference["figures"]) if reference.get("model_id") == model else {}
+
+
+def _figures(given: Given, entry: "Entry", model: str) -> "list[Figure]":
+    """The figures of the reference, and what Arcanna shows now, if it can be asked."""
+    from arcanna_metrics.runs.quality import figures
+    from arcanna_metrics_cli.view import Figure
+
+    with given.out.doing("Asking Arcanna for the metrics"):
+        target = {"job_id": entry.target.job_id, "model_id": model}
+        answer, failed = given.deployed.invoke_trigger({"preflight": target})
+    if failed or answer["reason"]:
+        why = answer.get("errorMessage") if failed else answer["detail"]
+        given.out.say(f"Arcanna does not show the figures that the model has now: {why}", "yellow")
+    now = {} if failed else figures(answer["metrics"])
+    return [Figure(name, before, now.get(name)) for name, (before, _) in _reference(entry, model).items()]

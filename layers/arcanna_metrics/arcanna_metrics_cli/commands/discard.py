@@ -1,0 +1,64 @@
+"""`arcanna-metrics discard`."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operation
+from arcanna_metrics_cli.commands.redrive import as_document, messages, show
+from arcanna_metrics_cli.exits import Exit
+
+if TYPE_CHECKING:
+    from arcanna_metrics_cli.letters import DeadLetter
+
+
+@operation
+@click.option("--reason", type=TEXT, help="All dead letters with this reason, at once.")
+@click.option(
+    "--id", "letter_id", type=TEXT, help="The dead letter with this id, as redrive --list --json has it."
+)
+@click.option("--yes", is_flag=True, help="Do not ask. Needs --reason or --id.")
+def command(given: Given, reason: str | None, letter_id: str | None, yes: bool) -> Answer:
+    """Delete dead letters for good: by their reason, or one by one.
+
+    Without --reason and --id it shows each of them and asks. Nothing will be recomputed for what is deleted.
+    """
+    stack, out = given.deployed, given.out
+    one_by_one = not reason and not letter_id
+    if one_by_one and (yes or out.json):
+        raise click.UsageError("--yes and --json need --reason or --id.")
+    with out.doing("Reading the dead letters"):
+        found = stack.dead_letters()
+    deleted: list[DeadLetter] = []
+    try:
+        matching = [
+            letter for letter in found if reason in (None, letter.reason) and letter_id in (None, letter.id)
+        ]
+        document: dict[str, Any] = {"dead_letters": list(map(as_document, matching)), "done": False}
+        if letter_id and not matching:
+            out.show(f"There is no dead letter with the id {letter_id}.")
+        else:
+            show(given, matching, reason)
+        if one_by_one:
+            chosen = [letter for letter in matching if _is_to_go(given, letter)]
+        elif matching and (yes or (not out.json and out.ask(f"Delete {messages(len(matching))} for good?"))):
+            chosen = matching
+        else:
+            chosen = []
+        for letter in stack.delete_letters(chosen):
+            deleted.append(letter)  # noqa: PERF402  # those that were deleted before an error are known
+        if deleted:
+            out.show(f"{messages(len(deleted))} deleted.")
+        elif matching:
+            out.say("Nothing was deleted." + (" Add --yes to delete them." if out.json else ""))
+        refused = bool(matching) and out.json and not yes
+        status = Exit.USAGE if refused else Exit.GOOD
+        return Answer(status, document | {"done": bool(deleted), "deleted": len(deleted)})
+    finally:
+        stack.put_back([letter for letter in found if letter not in deleted])
+
+
+def _is_to_go(given: Given, letter: "DeadLetter") -> bool:
+    given.out.show(f"{letter.reason}: {letter.detail}")
+    given.out.show(f"  {letter.update}")
+    return given.out.ask("Delete this message for good?")

@@ -1,0 +1,119 @@
+"""`arcanna-metrics doctor`."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from arcanna_metrics_cli.command_line import Answer, Given, operation
+from arcanna_metrics_cli.exits import Exit
+
+if TYPE_CHECKING:
+    from arcanna_metrics_cli.checks import Check
+    from arcanna_metrics_cli.deployed import Deployed
+
+
+@operation
+def command(given: Given) -> Answer:
+    """Find what keeps the stack from its work, and say what to do about it.
+
+    Ends with 1 if something is wrong. It asks Arcanna from where the functions run, and changes nothing.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from arcanna_metrics_cli import checks
+
+    stack, out = given.deployed, given.out
+    links = _links(stack)
+    found: list[Check] = []
+    for what, look in _looks(stack).items():
+        try:
+            with out.doing(f"Looking at the {what}"):
+                seen = look()
+        except (BotoCoreError, ClientError) as error:
+            seen = [checks.unseen(what, error)]
+        for check in seen:
+            _show(given, check, links.get(check.what, ""))
+        found += seen
+    well = not any(check.remedy for check in found)
+    if not well:
+        out.show(f"The trigger's log: {links['functions']}", "dim")
+    document = {
+        "checks": [
+            {
+                "check": check.what,
+                "well": not check.remedy,
+                "said": check.said,
+                "todo": check.remedy,
+                "link": links.get(check.what),
+            }
+            for check in found
+        ]
+    }
+    return Answer(Exit.GOOD if well else Exit.WRONG, document)
+
+
+def _looks(stack: "Deployed") -> dict[str, Callable[[], list["Check"]]]:
+    from arcanna_metrics_cli import checks
+
+    known = checks.Known(
+        base_url=stack.parameters.get("ArcannaBaseUrl", "ArcannaBaseUrl"),
+        secret_arn=stack.output("ApiKeySecretArn"),
+        secret_field=stack.parameters.get("ApiKeySecretField", ""),
+        settings_parameter=stack.settings_parameter,
+        bucket=stack.output("TrainingDataBucket"),
+    )
+    into = checks.WayIn(
+        stack.region,
+        stack.output("UpdatesQueueArn"),
+        [arn.strip() for arn in stack.parameters.get("SenderArns", "").split(",")],
+        stack.output("TriggerRecomputeFunction"),
+    )
+    address = stack.parameters.get("NotificationEmail", "")
+    return {
+        "stack": lambda: [checks.stack(stack.name, stack.status)],
+        "functions": lambda: checks.preflight(*stack.invoke_trigger({"preflight": True}), known),
+        "bucket": lambda: [
+            checks.bucket(known.bucket, stack.bucket_region(), stack.bucket_notifications(), into)
+        ],
+        "queue": lambda: [checks.queue(stack.event_source_states())],
+        "sweep": lambda: [checks.sweep(stack.schedule_state("SweepSchedule"))],
+        "index": lambda: [checks.index(stack.index_status())],
+        "schedule": lambda: (
+            [checks.schedule(stack.schedule_state("RecomputeSchedule"))]
+            if stack.parameters.get("ScheduleExpression")
+            else []
+        ),
+        "notices": lambda: [checks.email(address, stack.subscriptions())],
+        "dead letters": lambda: [checks.dead_letters(stack.messages("DeadLetterQueueUrl"))],
+    }
+
+
+def _links(stack: "Deployed") -> dict[str, str]:
+    """The console's address of what a check looks at."""
+    links = stack.links
+    log, secret = (
+        links.logs(stack.log_group("trigger-recompute")),
+        links.secret(stack.output("ApiKeySecretArn")),
+    )
+    return {
+        "stack": links.stack(stack.id),
+        "functions": log,
+        "platform": log,
+        "key": secret,
+        "scopes": secret,
+        "settings": links.parameter(stack.settings_parameter),
+        "targets": log,
+    }
+
+
+def _show(given: Given, check: "Check", link: str) -> None:
+    """A line, with what to do where something is wrong."""
+    if given.out.json:
+        return
+    from rich.text import Text
+
+    mark = ("✗", "red") if check.remedy else ("✓", "green")
+    what = (f"{check.what:<13}", f"bold link {link}" if link else "bold")
+    line = Text.assemble("  ", mark, " ", what, check.said.rstrip(".") + ".")
+    if check.remedy:
+        line.append(f" To do: {check.remedy.rstrip('.')}.", style="yellow")
+    given.out.show(line)

@@ -1,0 +1,79 @@
+"""`arcanna-metrics forget`."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operation
+from arcanna_metrics_cli.exits import Exit, Trouble
+
+if TYPE_CHECKING:
+    from arcanna_metrics.protocol.entry import Entry
+
+
+@operation
+@click.option("--job", type=TEXT, required=True, help="The job, by id or name.")
+@click.option("--model", type=TEXT, help="Only this model; without it, all that is known of the job.")
+@click.option("--force", is_flag=True, help="Also while a run is under way, whose end is then not recorded.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def command(given: Given, job: str, model: str | None, force: bool, yes: bool) -> Answer:
+    """Delete what the ledger knows of a model or a job: its history, what it is compared with, what waits.
+
+    For jobs that are gone or were mistyped: the schedule asks for them no more. Ends with 6 while a run is
+    under way. The model's metrics at Arcanna stay as they are.
+    """
+    stack, out = given.deployed, given.out
+    with out.doing("Reading the ledger"):
+        found = _entries(given, job, model)
+    document: dict[str, Any] = {"targets": [entry.target._asdict() for entry in found], "done": False}
+    for entry in found:
+        out.show(f"{entry.target}: {_what(entry)}")
+    if any(entry.run_id for entry in found) and not force:
+        raise Trouble(
+            Exit.NOT_STARTED,
+            "A run is under way.",
+            "Try again when it has ended; with --force its end is not recorded",
+        )
+    if not yes and (out.json or not out.ask("Delete this from the ledger for good?")):
+        out.say("Nothing was deleted." + (" Add --yes to delete it." if out.json else ""))
+        return Answer(Exit.USAGE if out.json else Exit.GOOD, document)
+    with out.doing("Deleting from the ledger"):
+        kept = [entry.target for entry in found if not stack.delete(entry)]
+    if kept:
+        raise Trouble(
+            Exit.NOT_STARTED,
+            f"Something has happened to {', '.join(map(str, kept))} meanwhile, so it was kept.",
+            "Look at arcanna-metrics status, and try again",
+        )
+    out.show(f"✓ Deleted {len(found)} {'entry' if len(found) == 1 else 'entries'} of the ledger.", "green")
+    return Answer(Exit.GOOD, document | {"done": True})
+
+
+def _entries(given: Given, job: str, model: str | None) -> "Sequence[Entry]":
+    from arcanna_metrics_cli import entries
+    from arcanna_metrics_cli.names import did_you_mean
+
+    every = given.deployed.entries()
+    if found := entries.named(every, job, model):
+        return found
+    of_job = entries.names(every, job)
+    hint = did_you_mean(model, of_job) if model and of_job else did_you_mean(job, entries.names(every))
+    what = f"model {model!r} of job {job!r}" if model else f"job {job!r}"
+    raise Trouble(
+        Exit.USAGE, f"The ledger does not know the {what}. {hint}".rstrip(), "arcanna-metrics status"
+    )
+
+
+def _what(entry: "Entry") -> str:
+    """What would be lost with an entry."""
+    runs = len(entry.history) + bool(entry.last_failure)
+    parts = [f"{runs} {'run' if runs == 1 else 'runs'} in its history"]
+    if entry.quality_reference:
+        parts.append("the figures that it is compared with")
+    if entry.dirty:
+        waits = max(1, entry.updates)
+        parts.append(f"{waits} {'update that waits' if waits == 1 else 'updates that wait'}")
+    if entry.run_id:
+        parts.append(f"the run {entry.run_id}, which is under way")
+    return ", ".join(parts)

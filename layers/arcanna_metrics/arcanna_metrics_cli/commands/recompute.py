@@ -1,0 +1,186 @@
+"""`arcanna-metrics recompute`."""
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operation
+from arcanna_metrics_cli.exits import Exit, Trouble
+
+if TYPE_CHECKING:
+    from arcanna_metrics.targets import Target
+    from arcanna_metrics_cli.entries import PastRun
+
+_KEY = {"Unauthorised", "ApiKeyUnavailable", "ApiKeyMissing"}
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Duration(click.ParamType):
+    """A span of time such as 90, 90s, 30m, 1h30m, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | None:
+        if not value:
+            return None
+        parts = re.findall(r"(\d+)([smhd]?)", str(value))
+        if not parts or "".join(number + unit for number, unit in parts) != str(value):
+            self.fail(f"{value!r} is not a time such as 90s, 30m or 1h30m", param, ctx)
+        return float(sum(int(number) * _UNITS[unit] for number, unit in parts))
+
+
+@operation
+@click.option("--job", type=TEXT, required=True, help="The job, by id or name.")
+@click.option("--model", type=TEXT, help="The model; without it, the job's active one.")
+@click.option("--wait", is_flag=True, help="Follow the run, and end as it does.")
+@click.option(
+    "--timeout", type=Duration(), metavar="TIME", help="With --wait: how long to wait, such as 30m."
+)
+@click.option("--allow-not-judged", is_flag=True, help="With --wait: end with 0 where 3 would be.")
+def command(
+    given: Given, job: str, model: str | None, wait: bool, timeout: float | None, allow_not_judged: bool
+) -> Answer:
+    """Request a recompute and, with --wait, follow it to its end.
+
+    It first checks that Arcanna knows the job and the model. Nothing is requested if it does not.
+
+    \b
+    Exit status with --wait:
+      0  metrics are fresh, and no worse than before
+      1  metrics are fresh, and the model regressed
+      2  wrong command line, or Arcanna does not know the job or the model
+      3  metrics are fresh, but could not be compared (0 with --allow-not-judged)
+      4  the recompute failed
+      5  the run did not end in time: by --timeout, or by its own deadline
+      6  no run started in time: the target or Arcanna is busy, or all slots are taken
+      7  no access to AWS or Arcanna, or no such stack
+    Without --wait, 0 says that the request is recorded.
+    """
+    from arcanna_metrics.targets import Target
+
+    out = given.out
+    if not wait and (timeout is not None or allow_not_judged):
+        raise click.UsageError("--timeout and --allow-not-judged need --wait.")
+    stack = given.deployed
+    _look_up(given, job, model)
+    with out.doing("Recording the request"):
+        answer, failed = stack.invoke_trigger({"job_id": job, **({"model_id": model} if model else {})})
+    if failed:
+        said = f"The request was not recorded. {answer.get('errorType')}: {answer.get('errorMessage')}"
+        raise Trouble(Exit.NOT_STARTED, said, "arcanna-metrics doctor may show why")
+    (recorded,) = answer["recorded"]
+    target = stack.home(Target(recorded["job_id"], recorded["model_id"]))
+    out.say(f"{target}: requested.")
+    if not wait:
+        out.show(f"Requested. arcanna-metrics status --job {target.job_id} shows what becomes of it.")
+        return Answer(Exit.GOOD, _document(given, target, "requested", None, ""))
+    try:
+        return _follow(given, target, timeout, allow_not_judged)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            "Stopped looking. The recompute goes on; arcanna-metrics status shows it."
+        ) from None
+
+
+def _look_up(given: Given, job: str, model: str | None) -> None:
+    """Raises Trouble if Arcanna does not know the target, or cannot tell of one that never had a run."""
+    from arcanna_metrics.targets import Target
+    from arcanna_metrics_cli.names import did_you_mean
+
+    stack, out = given.deployed, given.out
+    with out.doing("Asking Arcanna for the job and the model"):
+        answer, failed = stack.invoke_trigger({"preflight": {"job_id": job, "model_id": model}})
+    if failed:
+        status = Exit.USAGE if answer.get("errorType") == "BadInput" else Exit.NOT_STARTED
+        said = f"{answer.get('errorType')}: {answer.get('errorMessage')}"
+        raise Trouble(
+            status, said, "" if status == Exit.USAGE else "arcanna-metrics doctor shows what is wrong"
+        )
+    if answer["reason"] is None:
+        if answer["recomputing"]:
+            out.say("Arcanna recomputes the model for somebody else. The run starts after that.")
+        return
+    if answer["reason"] == "Rejected":
+        typed = model if answer["unknown"] == "model" and model else job
+        what = f"{answer['unknown'] or 'target'} {typed!r}"
+        hint = did_you_mean(typed, answer["known"])
+        raise Trouble(Exit.USAGE, f"Arcanna does not take the {what}. {hint}".rstrip(), answer["detail"])
+    if answer["reason"] in _KEY:
+        raise Trouble(
+            Exit.NO_ACCESS, answer["detail"], "arcanna-metrics doctor shows what is wrong with the key"
+        )
+    if stack.entry(stack.home(Target(job, model))).history:
+        out.say(f"Arcanna cannot be asked now ({answer['reason']}). The request will wait.", "yellow")
+        return
+    raise Trouble(
+        Exit.NOT_STARTED,
+        f"Arcanna cannot be asked now, and this model never had a run: {answer['detail']}",
+        "try again later; arcanna-metrics doctor shows what is wrong",
+    )
+
+
+def _follow(given: Given, target: "Target", timeout: float | None, allow_not_judged: bool) -> Answer:
+    from arcanna_metrics_cli import executions
+    from arcanna_metrics_cli.follow import Follower, Unfinished, asked_as_of
+
+    stack, out = given.deployed, given.out
+    entry = stack.entry(target)
+    if not (entry.dirty or entry.run_id or entry.history or entry.last_failure):
+        raise Trouble(
+            Exit.NOT_STARTED, "The request is not in the ledger any more.", "arcanna-metrics status"
+        )
+    follower = Follower(stack, target, asked_as_of(entry), out)
+    run = follower.ending(timeout)
+    if isinstance(run, Unfinished):
+        status, result = (Exit.TIMED_OUT, "timed_out") if run.began else (Exit.NOT_STARTED, "not_started")
+        said = "The run has not ended in time. It goes on." if run.began else "No run has started in time."
+        out.show(f"✗ {said} The update is not lost: see arcanna-metrics status --job {target.job_id}.", "red")
+        return Answer(status, _document(given, target, result, None, said))
+    execution = follower.tell_last_checks(run)
+    why = (executions.judgement(execution) if execution else "") or run.why or run.detail
+    status, result = _status(run, allow_not_judged)
+    end = f"{run.outcome}, {run.result}".replace("_", " ") + (f": {why}" if why else "")
+    out.show(f"{'✓' if status == Exit.GOOD else '✗'} {end}", "green" if status == Exit.GOOD else "red")
+    if status == Exit.WRONG:
+        out.say(
+            "Hold back the model's deployment. If it is to stay as it is: arcanna-metrics accept.", "yellow"
+        )
+    return Answer(status, _document(given, target, result, run, why, execution))
+
+
+def _status(run: "PastRun", allow_not_judged: bool) -> tuple[Exit, str]:
+    """The exit status that a run's end means, and its word for programs."""
+    match run.outcome, run.result:
+        case "completed", "regressed":
+            return Exit.WRONG, "regressed"
+        case "completed", "not_judged":
+            return (Exit.GOOD if allow_not_judged else Exit.NOT_JUDGED), "not_judged"
+        case "completed", _:
+            return Exit.GOOD, "fresh"
+        case "timed_out", _:
+            return Exit.TIMED_OUT, "timed_out"
+    return Exit.FAILED, "failed"
+
+
+def _document(
+    given: Given,
+    target: "Target",
+    result: str,
+    run: "PastRun | None",
+    why: str,
+    execution: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    from arcanna_metrics_cli.commands.status import run_document
+
+    model_id = target.model_id
+    if execution:
+        model_id = json.loads(execution["input"])["run"]["model_id"]
+    return {
+        "job_id": target.job_id,
+        "model_id": model_id,
+        "result": result,
+        "why": why,
+        "run": run_document(run, given.deployed),
+    }

@@ -1,0 +1,81 @@
+"""`arcanna-metrics redrive`."""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operation
+from arcanna_metrics_cli.exits import Exit
+
+if TYPE_CHECKING:
+    from arcanna_metrics_cli.letters import DeadLetter
+
+
+@operation
+@click.option("--reason", type=TEXT, help="Only the dead letters with this reason.")
+@click.option("--list", "only_list", is_flag=True, help="Only show them.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Answer:
+    """Show the dead letters, and send them into the updates queue again.
+
+    Send them when what they failed by is mended. Duplicates cost nothing. Sweeps among them are deleted, as
+    there is a new one every minute.
+    """
+    stack, out, moved = given.deployed, given.out, 0
+    with out.doing("Reading the dead letters"):
+        found = stack.dead_letters()
+    chosen = [letter for letter in found if reason in (None, letter.reason)]
+    left = [letter for letter in found if letter not in chosen]
+    try:
+        show(given, chosen, reason)
+        document: dict[str, Any] = {"dead_letters": list(map(as_document, chosen)), "done": False, "sent": 0}
+        if only_list or not chosen:
+            return Answer(Exit.GOOD, document)
+        if not yes and (
+            out.json or not out.ask(f"Send {messages(len(chosen))} into the updates queue again?")
+        ):
+            out.say("Nothing was sent." + (" Add --yes to send them, or --list." if out.json else ""))
+            return Answer(Exit.USAGE if out.json else Exit.GOOD, document)
+        with out.doing("Sending them"):
+            for _ in stack.redrive(chosen):
+                moved += 1
+        sweeps = sum(letter.is_sweep for letter in chosen)
+        if sweeps:
+            out.show(f"{messages(sweeps)} deleted: sweeps, of which there is a new one every minute.")
+        out.show(f"{messages(moved - sweeps)} sent again: arcanna-metrics status shows what becomes of them.")
+        return Answer(Exit.GOOD, document | {"done": True, "sent": moved - sweeps})
+    finally:
+        stack.put_back([*left, *chosen[moved:]])
+
+
+def show(given: Given, chosen: "Sequence[DeadLetter]", reason: str | None) -> None:
+    """A table of dead letters by reason, for people."""
+    out = given.out
+    if out.json:
+        return
+    if not chosen:
+        out.show("There are no dead letters" + (f" with the reason {reason}." if reason else "."))
+        return
+    from arcanna_metrics_cli import letters, view
+
+    out.show(view.dead_letters(letters.groups(chosen), time.time()))
+
+
+def as_document(letter: "DeadLetter") -> dict[str, Any]:
+    """A dead letter for programs."""
+    from arcanna_metrics.times import to_iso
+
+    return {
+        "id": letter.id,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "sent_at": to_iso(letter.sent_at),
+        "body": letter.update,
+    }
+
+
+def messages(number: int) -> str:
+    """A number of messages in words."""
+    return f"{number} {'message' if number == 1 else 'messages'}"

@@ -1,0 +1,130 @@
+"""`arcanna-metrics settings`: show, validate, put."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operations
+from arcanna_metrics_cli.exits import Exit
+
+
+@click.group("settings")
+def command() -> None:
+    """Show, check or replace the settings: routes, quality gate and pace, one JSON document.
+
+    An edit is in force within a minute, without a deployment.
+    """
+
+
+@operations("show")
+@click.option("--job", type=TEXT, help="Show what is in force for this job, with all defaults.")
+def show(given: Given, job: str | None) -> Answer:
+    """Show the document as it is deployed. Ends with 1 if it is not valid."""
+    stack, out = given.deployed, given.out
+    with out.doing("Reading the settings"):
+        text = stack.settings()
+    problems = _problems(text)
+    document: dict[str, Any] = {"text": text, "valid": not problems, "problems": problems}
+    document["link"] = stack.links.parameter(stack.settings_parameter)
+    if job is None or problems:
+        out.show(text.rstrip())
+        _tell(given, problems)
+        if problems:
+            out.say("The last valid version stays in force.", "yellow")
+        return Answer(Exit.WRONG if problems else Exit.GOOD, document)
+    in_force = _in_force(text, float(stack.parameters.get("VisibilityLagSeconds", 35)), job)
+    out.show(json.dumps(in_force, indent=2))
+    return Answer(Exit.GOOD, document | {"job_id": job, "in_force": in_force})
+
+
+@operations("validate")
+@click.argument("file", type=TEXT)
+def validate(given: Given, file: str) -> Answer:
+    """Check the document in FILE, and name the place of every problem.
+
+    Needs no stack. Ends with 1 if the document is not valid.
+    """
+    text = _read(file)
+    problems = _problems(text)
+    _tell(given, problems)
+    if not problems:
+        given.out.show(f"✓ {file} is valid.", "green")
+    status = Exit.WRONG if problems else Exit.GOOD
+    return Answer(status, {"text": text, "valid": not problems, "problems": problems})
+
+
+@operations("put")
+@click.argument("file", type=TEXT)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def put(given: Given, file: str, yes: bool) -> Answer:
+    """Replace the deployed document by that in FILE, if it is valid. Shows what changes, and asks."""
+    stack, out = given.deployed, given.out
+    text = _read(file)
+    problems = _problems(text)
+    document: dict[str, Any] = {"text": text, "valid": not problems, "problems": problems, "done": False}
+    if problems:
+        _tell(given, problems)
+        return Answer(Exit.WRONG, document)
+    with out.doing("Reading the settings"):
+        before = stack.settings()
+    if before == text:
+        out.show("The deployed document is this one already.")
+        return Answer(Exit.GOOD, document)
+    for line in _difference(before, text):
+        out.show(line, {"+": "green", "-": "red"}.get(line[:1], ""))
+    if not yes and (out.json or not out.ask("Put this document in force?")):
+        out.say("Nothing was changed." + (" Add --yes to put it." if out.json else ""))
+        return Answer(Exit.USAGE if out.json else Exit.GOOD, document)
+    with out.doing("Writing the settings"):
+        stack.put_settings(text)
+    out.show("✓ Put. It is in force within a minute; runs under way keep theirs.", "green")
+    return Answer(Exit.GOOD, document | {"done": True})
+
+
+for _subcommand in (show, validate, put):
+    command.add_command(_subcommand)
+
+
+def _read(file: str) -> str:
+    return Path(file).read_text(encoding="utf-8-sig")
+
+
+def _problems(text: str) -> list[str]:
+    """What is wrong with a document, each with its place."""
+    from arcanna_metrics.errors import ConfigurationError
+    from arcanna_metrics.settings import parse_settings
+
+    try:
+        parse_settings(text)
+    except ConfigurationError as error:
+        return list(error.problems)
+    return []
+
+
+def _tell(given: Given, problems: list[str]) -> None:
+    for problem in problems:
+        given.out.show(f"✗ {problem}", "red")
+
+
+def _in_force(text: str, visibility_lag: float, job: str) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from arcanna_metrics.settings import parse_settings
+
+    pace, gate = parse_settings(text, visibility_lag).for_job(job)
+    return {"pace": asdict(pace), "quality_gate": gate}
+
+
+def _difference(before: str, after: str) -> list[str]:
+    """The lines that differ, as diff shows them, with a few around."""
+    from difflib import unified_diff
+
+    def lines(text: str) -> list[str]:
+        try:
+            return json.dumps(json.loads(text), indent=2).splitlines()
+        except ValueError:
+            return text.splitlines()
+
+    return list(unified_diff(lines(before), lines(after), "deployed", "new", lineterm="", n=2))

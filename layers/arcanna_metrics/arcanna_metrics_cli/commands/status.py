@@ -1,0 +1,170 @@
+"""`arcanna-metrics status`."""
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operation
+from arcanna_metrics_cli.exits import Exit
+
+if TYPE_CHECKING:
+    from arcanna_metrics_cli.deployed import Deployed
+    from arcanna_metrics_cli.entries import PastRun, Standing
+
+
+@operation
+@click.option("--job", type=TEXT, help="Only this job, by id or name, with its last runs.")
+@click.option("--model", type=TEXT, help="Only this model, with its last runs.")
+def command(given: Given, job: str | None, model: str | None) -> Answer:
+    """Show how fresh the metrics of each model are, and why not.
+
+    With --job or --model it also shows the last runs, and what became of them.
+    """
+    stack, now, out = given.deployed, time.time(), given.out
+    with out.doing("Reading the ledger"):
+        rows, every = _rows(stack, now, job, model)
+    with out.doing("Counting messages"):
+        queue, dead = stack.messages("UpdatesQueueUrl"), sum(stack.messages("DeadLetterQueueUrl").values())
+    narrowed = bool(job or model)
+    if not out.json:
+        _show(given, rows, now, every, (job, model))
+        out.show(_queue(queue))
+        if dead:
+            out.show(
+                f"Dead letters: {dead}. Nothing was recomputed for them; they may be of any model."
+                " See arcanna-metrics redrive.",
+                "yellow",
+            )
+        out.show(f"Dashboard: {stack.output('DashboardLink')}", "dim")
+    document = {
+        "targets": [_document(row, stack, with_runs=narrowed) for row in rows],
+        "queue": {kind.replace(" ", "_"): number for kind, number in queue.items()},
+        "dead_letters": dead,
+        "links": {
+            "dashboard": stack.output("DashboardLink"),
+            "logs": stack.links.logs(stack.log_group("trigger-recompute")),
+        },
+    }
+    return Answer(Exit.GOOD, document)
+
+
+def _rows(
+    stack: "Deployed", now: float, job: str | None, model: str | None
+) -> tuple[list["Standing"], list[str]]:
+    """The rows that are wanted, and the names of all jobs or of the job's models."""
+    from arcanna_metrics_cli import entries, executions
+
+    lag = float(stack.parameters.get("VisibilityLagSeconds", 0))
+    every = stack.entries()
+    rows = []
+    for entry in entries.by_job(every):
+        execution = stack.execution(entry.run_id, entry.resumed) if entry.run_id else None
+        run = executions.under_way(execution) if execution else None
+        rows.append(entries.standing(entry, now, lag, run))
+    ids = {entry.target.job_id: entry.name_of for entry in every if entry.name_of}
+    wanted = ids.get(job or "", job)
+    known = entries.names(every, job if job and model else None)
+    return [
+        row
+        for row in entries.agreeing(rows)
+        if wanted in (None, row.entry.target.job_id, row.entry.name_of)
+        if model in (None, row.model_id, row.active)
+    ], known
+
+
+def _show(
+    given: Given, rows: list["Standing"], now: float, known: Iterable[str], narrowed: tuple[str | None, ...]
+) -> None:
+    from arcanna_metrics_cli import entries, view
+    from arcanna_metrics_cli.names import did_you_mean
+
+    stack, out = given.deployed, given.out
+    if rows:
+        links = {
+            row.entry.run_id: stack.links.execution(stack.execution_arn(row.entry.run_id, row.entry.resumed))
+            for row in rows
+            if row.entry.run_id
+        }
+        out.show(view.standings(rows, now, out.console.width, links))
+    elif any(narrowed):
+        hint = did_you_mean(next(filter(None, reversed(narrowed))) or "", known)
+        out.show(f"The ledger has nothing about it: no update has been recorded yet. {hint}".rstrip())
+    else:
+        out.show("The ledger is empty: no update has been recorded yet.")
+    if not any(narrowed):
+        return
+    for row in rows:
+        out.show("")
+        out.show(f"Last runs of {row.model_id or 'the active model'}, job {row.job}:")
+        past = entries.runs(row.entry)
+        out.show(view.history(past) if past else "  none yet")
+        if accepted := row.entry.accepted:
+            out.show(
+                f"Accepted as it was at {accepted['at'][:19]}Z by {accepted['by']}: {accepted['model_id']}."
+            )
+        if past:
+            out.show(f"Last run: {stack.links.execution(stack.execution_arn(past[-1].run_id))}", "dim")
+
+
+def _queue(counts: dict[str, int]) -> str:
+    words = {
+        "visible": "ready",
+        "delayed": "waiting for the visibility lag",
+        "in progress": "being recorded",
+    }
+    told = [f"{counts[kind]} {word}" for kind, word in words.items() if counts[kind]]
+    return f"Updates queue: {', '.join(told) or 'empty'}."
+
+
+def _document(row: "Standing", stack: "Deployed", *, with_runs: bool) -> dict[str, Any]:
+    from arcanna_metrics.times import to_iso
+    from arcanna_metrics_cli import entries
+
+    entry, running = row.entry, None
+    if entry.run_id and entry.requested_at is not None:
+        arn = stack.execution_arn(entry.run_id, entry.resumed)
+        running = {
+            "run_id": entry.run_id,
+            "requested_at": to_iso(entry.requested_at),
+            "link": stack.links.execution(arn),
+        }
+    document: dict[str, Any] = {
+        "job_id": entry.target.job_id,
+        "job_name": entry.name_of,
+        "model_id": row.model_id,
+        "active_model_id": row.active,
+        "fresh": row.fresh,
+        "since": None if row.since is None else to_iso(row.since),
+        "why": row.why,
+        "waiting": row.waiting,
+        "running": running,
+        "last_run": run_document(row.last, stack),
+        "scores": dict(row.scores),
+        "accepted": entry.accepted,
+    }
+    if with_runs:
+        document["runs"] = [run_document(run, stack) for run in entries.runs(entry)]
+    return document
+
+
+def run_document(run: "PastRun | None", stack: "Deployed") -> dict[str, Any] | None:
+    """A run that has ended, for programs."""
+    from arcanna_metrics.times import to_iso
+
+    if run is None:
+        return None
+    return {
+        "run_id": run.run_id,
+        "cause": run.cause,
+        "requested_at": to_iso(run.requested_at),
+        "ended_at": None if run.ended_at is None else to_iso(run.ended_at),
+        "polls": run.polls,
+        "outcome": run.outcome,
+        "verdict": run.result if run.outcome == "completed" else None,
+        "reason": None if run.outcome == "completed" else run.result,
+        "why": run.why or run.detail,
+        "scores": dict(run.scores),
+        "link": stack.links.execution(stack.execution_arn(run.run_id)),
+    }

@@ -1,0 +1,39 @@
+"""Exit statuses, and what ends a command with one."""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """What a pipeline decides by. 130 is an interrupt."""
+
+    GOOD = 0
+    WRONG = 1
+    """The model regressed, or `doctor`, `route` and `settings` found something wrong."""
+    USAGE = 2
+    NOT_JUDGED = 3
+    FAILED = 4
+    TIMED_OUT = 5
+    NOT_STARTED = 6
+    NO_ACCESS = 7
+
+
+MEANINGS = {
+    Exit.GOOD: "all is well; of recompute --wait: metrics are fresh and no worse",
+    Exit.WRONG: "the model regressed, or something is wrong",
+    Exit.USAGE: "the command line is wrong, or the job or model is unknown",
+    Exit.NOT_JUDGED: "metrics are fresh, but could not be compared",
+    Exit.FAILED: "the recompute failed",
+    Exit.TIMED_OUT: "the recompute did not end in time",
+    Exit.NOT_STARTED: "the target is busy, or no run started in time",
+    Exit.NO_ACCESS: "no access to AWS or Arcanna, or there is no such stack",
+}
+"""For --help and the README."""
+
+
+class Trouble(Exception):
+    """Ends a command: what is wrong, what to type, and the exit status."""
+
+    def __init__(self, status: Exit, message: str, todo: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.todo = todo

@@ -1,0 +1,15 @@
+"""Names that look like the one that somebody has typed."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def did_you_mean(typed: str, known: Iterable[str]) -> str:
+    """A sentence with the nearest known names, or with the first few of them; empty if there are none."""
+    names = list(dict.fromkeys(known))
+    if near := get_close_matches(typed, names, n=3, cutoff=0.6):
+        return f"Did you mean {' or '.join(near)}?"
+    if not names:
+        return ""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"There are {', '.join(names[:5])}{more}." if len(names) > 1 else f"There is only {names[0]}."

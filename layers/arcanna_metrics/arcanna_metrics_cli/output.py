@@ -1,0 +1,147 @@
+"""How commands print, ask and say what they wait for.
+
+Standard output holds the result: tables and lines for people, or with `--json` one document and nothing
+else. Standard error holds all else: progress, questions, and what went wrong.
+"""
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+PATIENCE = 0.7
+"""Seconds after which a command says what it waits for."""
+WIDE = 200
+"""Columns where nobody looks at a terminal: programs that read lines need them whole."""
+
+_COLOURS = {"red": "\x1b[31m", "green": "\x1b[32m", "yellow": "\x1b[33m", "dim": "\x1b[2m"}
+_PLAIN = "\x1b[0m"
+_ERASE = "\r\x1b[K"
+
+
+class Output:
+    """Where one command prints to. `answers` is where people type, by default the terminal."""
+
+    def __init__(
+        self,
+        stdout: IO[str] | None = None,
+        stderr: IO[str] | None = None,
+        answers: IO[str] | None = None,
+        width: int | None = None,
+    ) -> None:
+        self.json = False
+        self._stdout = stdout or sys.stdout
+        self._stderr = stderr or sys.stderr
+        self._answers = answers or sys.stdin
+        self._width = width
+        self._lock = threading.RLock()
+        self._waiting = ""
+
+    # --- The result ----------------------------------------------------------------------------------------
+
+    def show(self, what: "RenderableType", style: str = "", *, indent: int = 0) -> None:
+        """A part of the result for people; nothing with --json.
+
+        A text with a style or without is one line, however long. Anything else is laid out by rich.
+        """
+        if self.json:
+            return
+        with self._lock:
+            self._erase()
+            if isinstance(what, str):
+                self._write(self._stdout, " " * indent + what, style)
+            else:
+                self.console.print(what, soft_wrap=not hasattr(what, "columns"))
+
+    def document(self, document: dict[str, Any]) -> None:
+        """The result for programs; nothing without --json."""
+        if self.json:
+            print(json.dumps(document, indent=2), file=self._stdout)
+
+    def flush(self) -> None:
+        """Raises BrokenPipeError if nobody reads any more."""
+        self._stdout.flush()
+
+    @property
+    def console(self) -> "Console":
+        """Rich's, as wide as the terminal."""
+        from rich.console import Console
+
+        width = self._width or (None if _is_terminal(self._stdout) or "COLUMNS" in os.environ else WIDE)
+        return Console(file=self._stdout, highlight=False, width=width)
+
+    # --- Beside the result ---------------------------------------------------------------------------------
+
+    def say(self, text: str, style: str = "") -> None:
+        """A line of progress, or of what went wrong."""
+        with self._lock:
+            self._erase()
+            self._write(self._stderr, text, style)
+
+    def ask(self, question: str) -> bool:
+        """Whether somebody types yes. No answer, and nobody there to give one, is a no."""
+        with self._lock:
+            self._erase()
+            self._stderr.write(f"{question} [y/N] ")
+            self._stderr.flush()
+        answer = self._answers.readline()
+        if not answer.endswith("\n"):
+            self._write(self._stderr, "", "")
+        return answer.strip().lower() in ("y", "yes")
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Says what is being done if that takes longer than a moment: on a terminal, until it is done."""
+        timer = threading.Timer(PATIENCE, self._wait, [f"{what} ..."])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            with self._lock:
+                self._erase()
+
+    def waiting(self, what: str) -> None:
+        """Shows on a terminal what is waited for, until something else is printed. Elsewhere nothing."""
+        if _is_terminal(self._stderr):
+            with self._lock:
+                self._erase()
+                self._wait(what)
+
+    def _wait(self, what: str) -> None:
+        with self._lock:
+            if _is_terminal(self._stderr):
+                width = _columns(self._stderr)
+                self._stderr.write(what[: width - 1])
+                self._stderr.flush()
+                self._waiting = what
+            else:
+                self._write(self._stderr, what, "")
+
+    def _erase(self) -> None:
+        if self._waiting:
+            self._stderr.write(_ERASE)
+            self._stderr.flush()
+            self._waiting = ""
+
+    def _write(self, stream: IO[str], text: str, style: str) -> None:
+        coloured = style and _is_terminal(stream) and "NO_COLOR" not in os.environ
+        print(f"{_COLOURS[style]}{text}{_PLAIN}" if coloured else text, file=stream, flush=True)
+
+
+def _is_terminal(stream: IO[str]) -> bool:
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _columns(stream: IO[str]) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except OSError:
+        return 80

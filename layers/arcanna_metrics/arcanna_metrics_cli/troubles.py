@@ -1,0 +1,74 @@
+"""What people are told, and what they can type, where AWS or this machine refuses."""
+
+from arcanna_metrics.errors import AwsUnavailable, BadInput, ConfigurationError
+from arcanna_metrics_cli.exits import Exit, Trouble
+
+_EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
+_REFUSED = {
+    "AuthFailure",
+    "IncompleteSignature",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "InvalidToken",
+    "MissingAuthenticationToken",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}
+_DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation", "403"}
+_WHO = "aws sts get-caller-identity shows whose credentials are in use; --profile NAME takes others"
+
+
+def explained(error: Exception, profile: str | None = None) -> Trouble:
+    """The trouble that an error of AWS, the network or a file is; `profile` is the one that was given."""
+    if isinstance(error, Trouble):
+        return error
+    if isinstance(error, ConfigurationError):
+        return Trouble(
+            Exit.WRONG, f"The settings are wrong: {error}", "arcanna-metrics settings validate FILE"
+        )
+    if isinstance(error, AwsUnavailable) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    if trouble := _by_code(error, profile) or _by_kind(error, profile):
+        return trouble
+    # Of a file that was named. Some of botocore's errors are OSErrors, too, and have been told by then.
+    mistyped = isinstance(error, OSError | UnicodeError | BadInput)
+    return Trouble(Exit.USAGE if mistyped else Exit.NO_ACCESS, str(error))
+
+
+def _by_code(error: Exception, profile: str | None) -> Trouble | None:
+    """By the code of botocore's ClientError."""
+    response = getattr(error, "response", None)
+    if not isinstance(response, dict):
+        return None
+    code = str(response.get("Error", {}).get("Code", ""))
+    if code in _EXPIRED:
+        return Trouble(Exit.NO_ACCESS, "The AWS credentials have expired.", _sign_in(profile))
+    if code in _REFUSED:
+        return Trouble(Exit.NO_ACCESS, f"AWS refuses the credentials: {error}", _WHO)
+    if code in _DENIED:
+        return Trouble(Exit.NO_ACCESS, f"The AWS credentials may not do this: {error}", _WHO)
+    return None
+
+
+def _by_kind(error: Exception, profile: str | None) -> Trouble | None:
+    """By the name of botocore's exception, whose module is not imported for this."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if kinds & {"NoCredentialsError", "PartialCredentialsError"}:
+        return Trouble(Exit.NO_ACCESS, "There are no AWS credentials.", _sign_in(profile))
+    if kinds & {"ProfileNotFound"}:
+        todo = "aws configure list-profiles lists the profiles; --profile NAME or AWS_PROFILE chooses one"
+        return Trouble(Exit.NO_ACCESS, f"{error}.", todo)
+    if kinds & {"NoRegionError", "InvalidRegionError"}:
+        return Trouble(Exit.NO_ACCESS, f"{error}", "Add --region eu-west-1, or set AWS_REGION")
+    if any(word in kind for kind in kinds for word in ("Token", "SSO", "Login", "CredentialRetrieval")):
+        return Trouble(Exit.NO_ACCESS, f"The AWS credentials cannot be used: {error}", _sign_in(profile))
+    if kinds & {"HTTPClientError", "ConnectionError", "EndpointConnectionError"}:
+        todo = "Is the network up, and --region right? Behind a proxy, set HTTPS_PROXY"
+        return Trouble(Exit.NO_ACCESS, f"AWS cannot be reached: {error}", todo)
+    return None
+
+
+def _sign_in(profile: str | None) -> str:
+    named = f" --profile {profile}" if profile else ""
+    return f"Type aws sso login{named}, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or --profile NAME"

@@ -1,0 +1,67 @@
+"""`arcanna-metrics` in this process, with standard streams of its own: several threads may run it at once."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from arcanna_metrics_cli.command_line import main
+from arcanna_metrics_cli.output import Output
+from tests.support.deployment import ROOT
+from tests.support.outcome_events import validate
+
+SCHEMA: dict[str, Any] = json.loads((ROOT / "events/schemas/command.schema.json").read_text())
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it printed."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def printed(self) -> str:
+        """Everything that people see."""
+        return self.stderr + self.stdout
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What programs read. Raises where it is not one valid document, or tells another exit status."""
+        found = document_of(self.stdout)
+        assert found["exit_status"] == self.status
+        return found
+
+
+def document_of(stdout: str) -> dict[str, Any]:
+    """The one document on standard output. Raises where it is not valid."""
+    document: dict[str, Any] = json.loads(stdout)
+    validate(document, strict(SCHEMA))
+    return document
+
+
+def strict(schema: Any) -> Any:
+    """The schema without new fields, which programs must accept and tests must not."""
+    if isinstance(schema, list):
+        return [strict(each) for each in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    made = {name: strict(each) for name, each in schema.items()}
+    if "properties" in schema and "oneOf" not in schema:
+        head = (
+            SCHEMA["properties"]
+            if "command" in schema["properties"] or "error" in schema["properties"]
+            else {}
+        )
+        made["properties"] = {**dict.fromkeys(head, True), **made["properties"]}
+        made["additionalProperties"] = False
+    return made
+
+
+def run(*arguments: str, typed: str = "", width: int = 80) -> Ended:
+    """Runs a command; `typed` is what somebody answers its questions with."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    status = main(arguments, Output(stdout, stderr, io.StringIO(typed), width))
+    return Ended(status, stdout.getvalue(), stderr.getvalue())

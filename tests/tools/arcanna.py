@@ -1,0 +1,120 @@
+"""`arcanna`, in a shell that has read build/local.env: breaks the Arcanna of `make local`, and mends it.
+
+What goes wrong is set over HTTP: see tests/support/arcanna/control.py for more than is here.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+import httpx
+
+from tests.support.arcanna.access import API_KEY
+from tests.support.arcanna.alerts import TYPICAL_ACCURACY, labelled_alerts
+
+ARCANNA, BUCKET = "ARCANNA_URL", "BUCKET"
+"""Variables of build/local.env."""
+
+ALERTS = 400
+"""In each object."""
+
+WRONG = dict.fromkeys(TYPICAL_ACCURACY, 0.3)
+"""What the model decided right, of alerts that make it look bad."""
+
+NEW_KEY = "rotated-key"
+WELL = {"delay": 0.5, "duration": 3.0}
+
+
+@dataclass(frozen=True)
+class How:
+    """A way for Arcanna to be. `says` tells people what comes of it, and where the runbook helps."""
+
+    says: str
+    behaviour: Mapping[str, Any] = field(default_factory=lambda: WELL)
+    fault: Mapping[str, Any] | None = None
+    keys: tuple[str, ...] = (API_KEY, NEW_KEY)
+
+
+HOWS = {
+    "slow": How("recomputes take an hour: runs end as DeadlinePassed (Runs fail)", {"duration": 3600.0}),
+    "busy": How(
+        "somebody else recomputes all the time: PlatformBusy (Updates wait)",
+        fault={"endpoint": "metrics", "fields": {"is_recomputing_metrics": True}},
+    ),
+    "failing": How("recomputes fail: runs end as NoNewResult (Runs fail)", {**WELL, "fails": True}),
+    "key": How(
+        f"only {NEW_KEY} is a key; arcanna secret {NEW_KEY} mends it (The API key is refused)",
+        keys=(NEW_KEY,),
+    ),
+    "away": How("no answers: PlatformUnavailable (Updates wait)", fault={"drop": "close"}),
+    "well": How("all of that ends"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Does what the arguments say."""
+    given = _arguments(arguments)
+    if ARCANNA not in os.environ:
+        sys.exit("Which Arcanna? Keep make local up, and type this first: . build/local.env")
+    if given.command == "upload":
+        print(f"Uploaded {_upload(given.job, given.model, worse=given.worse)}")
+    elif given.command == "secret":
+        _put_secret(given.key)
+        print("The secret holds the key now.")
+    else:
+        become(HOWS[given.command], os.environ[ARCANNA])
+        print(f"Arcanna: {HOWS[given.command].says}")
+
+
+def become(how: How, url: str) -> None:
+    """Makes the Arcanna at that address so, whatever it was before. Raises httpx.HTTPError."""
+    with httpx.Client(base_url=f"{url}/_reference/", trust_env=False) as control:
+
+        def tell(method: str, path: str, json: object = None) -> None:
+            control.request(method, path, json=json).raise_for_status()
+
+        tell("DELETE", "faults")
+        tell("PUT", "behaviour", dict(how.behaviour))
+        tell("PUT", "api_keys", {key: {} for key in how.keys})
+        if how.fault is not None:
+            tell("POST", "faults", {**how.fault, "times": None})
+
+
+def _upload(job: str, model: str, *, worse: bool) -> str:
+    """Puts an object with alerts, and returns where it is."""
+    number = time.time_ns() // 1_000_000
+    body = labelled_alerts(
+        ALERTS, WRONG if worse else TYPICAL_ACCURACY, seed=number, first_id=number * ALERTS
+    )
+    bucket, key = os.environ[BUCKET], f"training-data/{job}/{model}/{number}.csv"
+    boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=body.encode())
+    return f"s3://{bucket}/{key}"
+
+
+def _put_secret(key: str) -> None:
+    stack = boto3.client("cloudformation").describe_stacks(StackName=os.environ["STACK"])["Stacks"][0]
+    arn = next(o["OutputValue"] for o in stack["Outputs"] if o["OutputKey"] == "ApiKeySecretArn")
+    boto3.client("secretsmanager").put_secret_value(SecretId=arn, SecretString=key)
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="arcanna", description="What happens to the Arcanna of make local.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, how in HOWS.items():
+        commands.add_parser(name, help=how.says)
+    upload = commands.add_parser("upload", help="new training data: a recompute follows")
+    upload.add_argument("job", nargs="?", default="1234")
+    upload.add_argument("model", nargs="?", default="generic-1-1234-model-1747385873.hdf5")
+    upload.add_argument("--worse", action="store_true", help="it makes the model worse")
+    secret = commands.add_parser("secret", help="put a key into the stack's secret")
+    secret.add_argument("key")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,754 @@
+"""What the commands do to a stack in moto, and how they end: the exit statuses, and the documents."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.slots import KEY as SLOTS
+from arcanna_metrics.targets import Target
+from arcanna_metrics.times import from_iso, to_iso
+from arcanna_metrics_cli import executions
+from arcanna_metrics_cli.deployed import Deployed, NotDeployed
+from arcanna_metrics_cli.follow import Follower
+from tests.support import command
+from tests.support.command import Ended
+from tests.support.doubles import MODEL, TARGET, Stack, client, metrics_body
+
+NAME = "the-stack"
+ACCOUNT = "123456789012"
+
+
+def deployed(stack: Stack, **outputs: str) -> Deployed:
+    """A CloudFormation stack whose outputs name the resources."""
+    named = {
+        "UpdatesQueueUrl": stack.updates_url,
+        "DeadLetterQueueUrl": stack.dead_letter_url,
+        "LedgerTable": stack.ledger_table,
+        "RecomputeWorkflowArn": stack.workflow_arn,
+        "DashboardLink": "https://eu-central-1.console.aws.amazon.com/cloudwatch",
+        **outputs,
+    }
+    template = {
+        # Of a type that the local cloud does not create in moto's stead, should it be in this process.
+        "Resources": {"Any": {"Type": "AWS::Kinesis::Stream", "Properties": {"ShardCount": 1}}},
+        "Outputs": {name: {"Value": value} for name, value in named.items()},
+    }
+    cloudformation: Any = client("cloudformation")
+    cloudformation.create_stack(StackName=NAME, TemplateBody=json.dumps(template))
+    return Deployed(NAME)
+
+
+def fill(stack: Stack, number: int) -> list[str]:
+    """The bodies of so many new dead letters."""
+    bodies = [json.dumps({"job_id": job_id}) for job_id in range(number)]
+    for body in bodies:
+        attributes: Any = {
+            "reason": {"DataType": "String", "StringValue": "PlatformUnavailable"},
+            "detail": {"DataType": "String", "StringValue": "no answer"},
+        }
+        stack.sqs.send_message(QueueUrl=stack.dead_letter_url, MessageBody=body, MessageAttributes=attributes)
+    return bodies
+
+
+def run(*arguments: str, typed: str = "", width: int = 80) -> Ended:
+    return command.run(*arguments, "--stack", NAME, typed=typed, width=width)
+
+
+def test_all_dead_letters_are_found_and_stay_where_they_are(stack: Stack) -> None:
+    bodies = fill(stack, 25)
+    it = deployed(stack)
+    found = it.dead_letters()
+    assert sorted(letter.update for letter in found) == sorted(bodies)
+    assert {letter.reason for letter in found} == {"PlatformUnavailable"}
+    assert it.messages("DeadLetterQueueUrl") == {"visible": 0, "delayed": 0, "in progress": 25}
+    it.put_back(found)
+    it.put_back(found)  # those that are visible already are no trouble
+    assert it.messages("DeadLetterQueueUrl") == {"visible": 25, "delayed": 0, "in progress": 0}
+
+
+def test_a_redrive_moves_all_of_them(stack: Stack) -> None:
+    bodies = fill(stack, 3)
+    deployed(stack)
+    assert run("redrive", "--yes").status == 0
+    assert stack.waiting() == [json.loads(body) for body in bodies]
+    assert stack.dead_letters() == []
+
+
+def test_what_cannot_be_sent_is_not_deleted(stack: Stack) -> None:
+    bodies = fill(stack, 3)
+    deployed(stack, UpdatesQueueUrl=stack.updates_url + "-gone")
+    ended = run("redrive", "--yes")
+    assert ended.status == 7
+    assert "queue" in ended.stderr
+    assert sorted(body for body, _, _ in stack.dead_letters()) == sorted(bodies)
+
+
+def test_only_the_reason_that_was_named_is_sent_again(stack: Stack) -> None:
+    fill(stack, 2)
+    stack.sqs.send_message(QueueUrl=stack.dead_letter_url, MessageBody="something else")
+    it = deployed(stack)
+    assert run("redrive", "--yes", "--reason", "PlatformUnavailable").status == 0
+    assert len(stack.waiting()) == 2
+    (left,) = it.dead_letters()  # visible at once
+    assert left.update == "something else"
+
+
+def test_a_stack_of_another_application_is_told_from_this_one(stack: Stack) -> None:
+    with pytest.raises(NotDeployed, match="no output ApiKeySecretArn"):
+        deployed(stack).output("ApiKeySecretArn")
+    with pytest.raises(NotDeployed, match="no stack 'the-stock'") as raised:
+        Deployed("the-stock")
+    assert raised.value.todo.startswith("Did you mean the-stack? --stack NAME")
+
+
+def test_a_redrive_drops_sweeps(stack: Stack) -> None:
+    fill(stack, 1)
+    stack.sqs.send_message(QueueUrl=stack.dead_letter_url, MessageBody='{"sweep": true}')
+    deployed(stack)
+    ended = run("redrive", "--yes")
+    assert ended.status == 0
+    assert stack.waiting() == [{"job_id": 0}]
+    assert stack.dead_letters() == []
+    assert "1 message deleted: sweeps" in ended.stdout
+
+
+def test_redrive_without_a_yes_sends_nothing_and_hides_nothing(stack: Stack) -> None:
+    fill(stack, 3)
+    it = deployed(stack)
+    for arguments, status in ((("redrive",), 0), (("redrive", "--list"), 0), (("redrive", "--json"), 2)):
+        assert run(*arguments, typed="n\n").status == status
+        assert it.messages("DeadLetterQueueUrl")["visible"] == 3
+    assert stack.waiting() == []
+    listed = run("redrive", "--json", "--list").document
+    assert (len(listed["dead_letters"]), listed["done"]) == (3, False)
+
+
+def test_dead_letters_are_discarded_by_their_reason(stack: Stack) -> None:
+    fill(stack, 2)
+    stack.sqs.send_message(QueueUrl=stack.dead_letter_url, MessageBody="something else")
+    it = deployed(stack)
+    assert run("discard", "--reason", "PlatformUnavailable", typed="\n").status == 0
+    assert it.messages("DeadLetterQueueUrl")["visible"] == 3
+    assert run("discard", "--reason", "PlatformUnavailable", "--json").status == 2
+    ended = run("discard", "--reason", "PlatformUnavailable", "--json", "--yes")
+    assert (ended.status, ended.document["deleted"]) == (0, 2)
+    assert [letter.update for letter in it.dead_letters()] == ["something else"]
+    assert stack.waiting() == []
+
+
+def test_dead_letters_are_discarded_one_by_one(stack: Stack) -> None:
+    bodies = fill(stack, 3)
+    it = deployed(stack)
+    ended = run("discard", typed="y\nn\ny\n")
+    assert ended.status == 0
+    assert all(body in ended.stdout for body in bodies)
+    (left,) = it.dead_letters()
+    it.put_back([left])
+    assert run("discard", "--yes").status == run("discard", "--json").status == 2
+    assert run("discard", "--id", "another", "--yes").status == 0
+    assert run("discard", "--id", left.id, "--yes", "--json").document["deleted"] == 1
+    assert it.dead_letters() == []
+
+
+def test_the_bucket_s_region_is_looked_up_wherever_the_bucket_is(stack: Stack) -> None:
+    s3 = boto3.client("s3", region_name="us-west-2")
+    s3.create_bucket(Bucket="far-away", CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
+    it = deployed(stack, TrainingDataBucket="far-away")
+    assert (it.bucket_region(), it.region) == ("us-west-2", "eu-central-1")
+
+
+def test_the_index_of_what_is_due_is_looked_up(stack: Stack) -> None:
+    assert deployed(stack).index_status() == "ACTIVE"
+
+
+# --- What a model is judged by ---------------------------------------------------------------------------
+
+REFERENCE = {"model_id": MODEL.model_id, "figures": {"overall_accuracy": [0.9, 100]}}
+ACTIVE = Target(MODEL.job_id, None)
+ASKED = 1e9
+
+
+def past(**changes: Any) -> Any:
+    """A completed run that was requested at ASKED."""
+    run = {"run_id": "one", "cause": "upload", "requested_at": to_iso(ASKED), "duration_seconds": 9.5}
+    return {**run, "polls": 3, "verdict": "unchanged", "scores": {}, **changes}
+
+
+def looked_up(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[Mapping[str, Any]]:
+    """Stands for the trigger, which finds the target at Arcanna. Returns the events that it gets."""
+    found = {
+        "reason": None,
+        "detail": "Arcanna knows the model",
+        "recomputing": False,
+        "model_id": MODEL.model_id,
+        "metrics": metrics_body(),
+        "unknown": None,
+        "known": [],
+        **changes,
+    }
+    invoked: list[Mapping[str, Any]] = []
+
+    def answer(_: Deployed, event: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        invoked.append(event)
+        return found, "errorType" in changes
+
+    monkeypatch.setattr(Deployed, "invoke_trigger", answer)
+    return invoked
+
+
+def accept(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, *options: str, job: str = MODEL.job_id, typed: str = "y\n"
+) -> Ended:
+    deployed(stack)
+    looked_up(monkeypatch)
+    return run("accept", "--job", job, "--model", MODEL.model_id, *options, typed=typed)
+
+
+def test_an_accepted_model_is_judged_anew_also_as_the_active_one(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.put(Entry(TARGET, quality_reference=REFERENCE, history=(past(),)))
+    stack.put(Entry(ACTIVE, quality_reference=REFERENCE))
+    ended = accept(stack, monkeypatch)
+    assert ended.status == 0
+    assert stack.entry(TARGET).quality_reference is None
+    assert stack.entry(TARGET).history == (past(),)
+    assert stack.entry(ACTIVE).quality_reference is None
+    row = next(line for line in ended.stdout.splitlines() if "overall_accuracy" in line)
+    assert row.split() == ["overall_accuracy", "0.900", "0.750", "-0.150"]
+
+
+def test_who_accepted_a_model_and_when_is_kept(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack.put(Entry(TARGET, quality_reference=REFERENCE))
+    document = accept(stack, monkeypatch, "--json", "--yes").document
+    accepted = stack.entry(TARGET).accepted
+    assert accepted is not None
+    assert accepted["by"].startswith(f"arn:aws:sts::{ACCOUNT}:")
+    assert time.time() - 60 < from_iso(accepted["at"]) <= time.time() + 1
+    assert document["accepted"] == {"by": accepted["by"], "at": accepted["at"]}
+    assert document["figures"] == [
+        {"name": "overall_accuracy", "before": 0.9, "after": 0.75, "change": -0.15}
+    ]
+    shown = run("status", "--job", MODEL.job_id)
+    assert f"by {accepted['by']}" in shown.stdout
+
+
+@pytest.mark.parametrize(("options", "status"), [((), 0), (("--json",), 2)])
+def test_model_is_accepted_only_if_somebody_says_yes(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], status: int
+) -> None:
+    stack.put(Entry(TARGET, quality_reference=REFERENCE))
+    assert accept(stack, monkeypatch, *options, typed="\n").status == status
+    assert stack.entry(TARGET).quality_reference == REFERENCE
+
+
+def test_the_reference_of_another_active_model_stays(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = {**REFERENCE, "model_id": "trained anew"}
+    stack.put(Entry(TARGET, quality_reference=REFERENCE))
+    stack.put(Entry(ACTIVE, quality_reference=other))
+    assert accept(stack, monkeypatch).status == 0
+    assert stack.entry(ACTIVE).quality_reference == other
+
+
+def test_a_model_that_is_only_known_as_the_active_one_can_be_accepted_by_its_job_s_name(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.put(Entry(Target("security-alerts", None), name_of=MODEL.job_id))
+    stack.put(Entry(ACTIVE, quality_reference=REFERENCE))
+    assert accept(stack, monkeypatch, job="security-alerts").status == 0
+    assert stack.entry(ACTIVE).quality_reference is None
+
+
+@pytest.mark.parametrize("target", [TARGET, ACTIVE])
+def test_a_run_under_way_would_undo_it(stack: Stack, monkeypatch: pytest.MonkeyPatch, target: Target) -> None:
+    stack.put(Entry(target, quality_reference=REFERENCE, run_id="two", requested_at=1e9, due_at=2e9))
+    assert accept(stack, monkeypatch).status == 6
+    assert stack.entry(target).quality_reference == REFERENCE
+
+
+def test_run_that_begins_after_the_question_undoes_nothing(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.put(Entry(TARGET, quality_reference=REFERENCE))
+
+    def begins(_: Deployed) -> str:
+        stack.put(
+            Entry(TARGET, rev=9, quality_reference=REFERENCE, run_id="two", requested_at=1e9, due_at=2e9)
+        )
+        return "arn"
+
+    monkeypatch.setattr(Deployed, "caller", begins)
+    assert accept(stack, monkeypatch).status == 6
+    assert stack.entry(TARGET).quality_reference == REFERENCE
+
+
+def test_a_model_that_is_not_known_cannot_be_accepted(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = MODEL.model_id.replace("1747385873", "1747385874")
+    stack.put(Entry(Target(MODEL.job_id, known), rev=1))
+    ended = accept(stack, monkeypatch)
+    assert ended.status == 2
+    assert "The ledger does not know the model" in ended.stderr
+    assert f"Did you mean {known}?" in ended.stderr
+
+
+def test_model_without_a_reference_needs_no_acceptance(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack.put(Entry(TARGET, rev=1, history=(past(),)))
+    ended = accept(stack, monkeypatch, "--json")
+    assert (ended.status, ended.document["done"]) == (0, False)
+
+
+# --- What is forgotten -----------------------------------------------------------------------------------
+
+MAILBOX = Target("security-alerts", None)
+
+
+def forget(stack: Stack, *options: str, typed: str = "y\n") -> Ended:
+    stack.put(Entry(TARGET, rev=3, quality_reference=REFERENCE, history=(past(),)))
+    stack.put(Entry(ACTIVE, rev=2, needed_as_of=2e9, updates=2, due_at=2e9))
+    stack.put(Entry(MAILBOX, rev=1, name_of=MODEL.job_id))
+    stack.put(Entry(Target("77", None), rev=1))
+    deployed(stack)
+    return run("forget", *options, typed=typed)
+
+
+def left(stack: Stack) -> set[Target]:
+    return {entry.target for entry in Deployed(NAME).entries()}
+
+
+@pytest.mark.parametrize("job", [MODEL.job_id, "security-alerts"])
+def test_job_is_forgotten_with_its_models_and_its_name(stack: Stack, job: str) -> None:
+    ended = forget(stack, "--job", job)
+    assert ended.status == 0
+    assert "2 updates that wait" in ended.stdout
+    assert left(stack) == {Target("77", None)}
+
+
+def test_one_model_of_a_job_is_forgotten(stack: Stack) -> None:
+    document = forget(stack, "--job", MODEL.job_id, "--model", MODEL.model_id, "--json", "--yes").document
+    assert (document["targets"], document["done"]) == ([TARGET._asdict()], True)
+    assert left(stack) == {ACTIVE, MAILBOX, Target("77", None)}
+
+
+def test_nothing_is_forgotten_without_a_yes(stack: Stack) -> None:
+    assert forget(stack, "--job", MODEL.job_id, typed="\n").status == 0
+    assert run("forget", "--job", MODEL.job_id, "--json").status == 2
+    assert len(left(stack)) == 4
+
+
+def test_unknown_target_is_not_forgotten_and_a_known_one_is_named(stack: Stack) -> None:
+    ended = forget(stack, "--job", "1324")
+    assert ended.status == 2
+    assert "does not know the job '1324'. Did you mean 1234?" in ended.stderr
+    assert "Did you mean" in run("forget", "--job", "1234", "--model", MODEL.model_id[:-3]).stderr
+
+
+def test_target_with_a_run_under_way_is_forgotten_only_by_force(stack: Stack) -> None:
+    running = Target("7", None)
+    stack.put(Entry(running, rev=1, run_id="one", requested_at=1e9, held=True, due_at=2e9))
+    deployed(stack)
+    ended = run("forget", "--job", "7", "--yes", "--json")
+    assert (ended.status, ended.document["error"]["message"]) == (6, "A run is under way.")
+    assert left(stack) == {running}
+    assert run("forget", "--job", "7", "--yes", "--force").status == 0
+    assert left(stack) == set()
+
+
+def test_entry_that_changes_after_the_question_is_kept(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack.put(Entry(ACTIVE, rev=1))
+    deployed(stack)
+    stale = [replace(entry, rev=entry.rev - 1) for entry in Deployed(NAME).entries()]
+    monkeypatch.setattr(Deployed, "entries", lambda _: stale)
+    ended = run("forget", "--job", MODEL.job_id, "--yes")
+    assert ended.status == 6
+    assert "so it was kept" in ended.stderr
+    assert stack.entry(ACTIVE).rev
+
+
+# --- How targets stand -----------------------------------------------------------------------------------
+
+
+def test_the_status_has_one_row_for_each_target_and_none_for_the_slots(stack: Stack) -> None:
+    deployed(stack)
+    stack.put(Entry(TARGET, fresh_as_of=1e9, history=(past(),)))
+    stack.put(Entry(ACTIVE, needed_as_of=2e9, run_id="two", requested_at=1e9, due_at=2e9))
+    stack.put(Entry(Target("security-alerts", None), name_of=MODEL.job_id))
+    stack.dynamodb.put_item(TableName=stack.ledger_table, Item={**SLOTS, "holders": {"S": "[]"}})
+    cause = {"first_at": to_iso(1e9), "updates": 1}
+    stack.states.start_execution(
+        stateMachineArn=stack.workflow_arn,
+        name="two",
+        input=json.dumps({"run": {"model_id": MODEL.model_id, "cause": cause}}),
+    )
+    printed = run("status", width=250).stdout
+    assert printed.count("job 1234") == 2
+    assert printed.count("active model ") == 1
+    assert printed.count(MODEL.model_id) == 2
+    assert "security-alerts" not in printed
+    assert "Updates queue: empty.\n" in printed
+    assert "Dead letters" not in printed
+    document = run("status", "--json").document
+    (active, by_id) = document["targets"]
+    assert (active["model_id"], active["active_model_id"]) == (None, MODEL.model_id)
+    assert active["running"]["link"].endswith(
+        "/executions/details/" + active["running"]["link"].split("/")[-1]
+    )
+    assert (active["fresh"], by_id["fresh"]) == (False, False)  # they are the same model
+    assert by_id["why"] == "as the active model: a run is being started"
+
+
+def test_the_status_of_a_job_by_its_name_is_that_of_its_id(stack: Stack) -> None:
+    deployed(stack)
+    stack.put(Entry(TARGET, fresh_as_of=1e9, history=(past(),)))
+    stack.put(Entry(Target("77", None), fresh_as_of=1e9))
+    stack.put(Entry(Target("security-alerts", None), name_of=MODEL.job_id))
+    printed = run("status", "--job", "security-alerts").stdout
+    assert "job 1234" in printed
+    assert "job 77" not in printed
+    ended = run("status", "--job", "security-alert")
+    assert ended.status == 0
+    assert "The ledger has nothing about it" in ended.stdout
+    assert "Did you mean security-alerts?" in ended.stdout
+
+
+def test_status_says_why_and_fits_into_80_columns(stack: Stack) -> None:
+    deployed(stack)
+    worse = past(verdict="regressed", why="Escalate.recall 0.74 -> 0.61", scores={"overall_accuracy": 0.9})
+    stack.put(Entry(TARGET, fresh_as_of=ASKED, history=(worse,)))
+    stack.put(Entry(Target("7" * 200, "m" * 250), needed_as_of=2e9, due_at=2e9, updates=3))
+    waits = run("status", "--job", MODEL.job_id)
+    printed = " ".join(waits.stdout.split())
+    assert "regressed: Escalate.recall 0.74 -> 0.61" in printed
+    for listed in (run("status"), waits):
+        assert max(len(line) for line in listed.stdout.splitlines() if "https://" not in line) <= 80
+    assert MODEL.model_id in run("status", width=200).stdout
+
+
+def test_dead_letters_are_told_with_what_they_mean(stack: Stack) -> None:
+    fill(stack, 2)
+    deployed(stack)
+    assert "Dead letters: 2. Nothing was recomputed for them" in run("status").stdout
+    assert run("status", "--json").document["dead_letters"] == 2
+
+
+# --- A recompute by hand ---------------------------------------------------------------------------------
+
+
+class Ledgers:
+    """What the ledger holds at each look, one after the other; and a trigger that records every request."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *looks: Entry, **found: Any) -> None:
+        self.now = ASKED
+        self.requests: list[Mapping[str, Any]] = []
+        self.found = {
+            "reason": None,
+            "detail": "",
+            "recomputing": False,
+            "unknown": None,
+            "known": [],
+            **found,
+        }
+        self.refusal: dict[str, str] | None = None
+        self._looks = list(looks)
+        monkeypatch.setattr(time, "time", lambda: self.now)
+        monkeypatch.setattr(time, "sleep", self._sleep)
+        monkeypatch.setattr(Deployed, "entry", lambda _, __: self._looks[0])
+        monkeypatch.setattr(Deployed, "invoke_trigger", lambda _, event: self._invoked(event))
+
+    def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if len(self._looks) > 1:
+            self._looks.pop(0)
+
+    def _invoked(self, event: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        if "preflight" in event:
+            return self.found, "errorType" in self.found
+        self.requests.append(event)
+        if self.refusal:
+            return self.refusal, True
+        return {"recorded": [{"model_id": None, **event, "updates": 1}]}, False
+
+
+NEEDED = Entry(TARGET, rev=1, needed_as_of=ASKED, updates=1, due_at=ASKED)
+RUNNING = replace(NEEDED, run_id="one", requested_at=ASKED, held=True)
+OF_MODEL = ("recompute", "--job", MODEL.job_id, "--model", MODEL.model_id)
+
+
+def recompute(stack: Stack, *options: str) -> Ended:
+    deployed(stack)
+    return run(*OF_MODEL, *(options or ("--wait",)))
+
+
+def ended_with(verdict: str, why: str = "") -> Entry:
+    return Entry(TARGET, rev=2, fresh_as_of=ASKED, history=(past(verdict=verdict, why=why),))
+
+
+def failed_with(**failure: Any) -> Entry:
+    given = {
+        "ended_at": to_iso(ASKED + 9),
+        "status": "failed",
+        "reason": "NoNewResult",
+        "detail": "As before",
+    }
+    return Entry(TARGET, rev=2, failed_as_of=ASKED, last_failure=past(**given, **failure))
+
+
+@pytest.mark.parametrize(
+    ("last", "options", "status", "result"),
+    [
+        (ended_with("unchanged"), (), 0, "fresh"),
+        (ended_with("improved", "Escalate.recall 0.6 -> 0.7"), (), 0, "fresh"),
+        (ended_with("regressed", "Escalate.recall 0.74 -> 0.61"), (), 1, "regressed"),
+        (ended_with("not_judged", "no earlier metrics"), (), 3, "not_judged"),
+        (ended_with("not_judged", "no earlier metrics"), ("--allow-not-judged",), 0, "not_judged"),
+        (failed_with(), (), 4, "failed"),
+        (failed_with(), ("--allow-not-judged",), 4, "failed"),
+    ],
+)
+def test_recompute_ends_as_the_run_does_that_answers_it(
+    stack: Stack,
+    monkeypatch: pytest.MonkeyPatch,
+    last: Entry,
+    options: tuple[str, ...],
+    status: int,
+    result: str,
+) -> None:
+    Ledgers(monkeypatch, NEEDED, RUNNING, last)
+    ended = recompute(stack, "--wait", "--json", *options)
+    assert ended.status == status
+    assert "The run one is under way." in ended.stderr
+    assert (ended.document["result"], ended.document["job_id"]) == (result, MODEL.job_id)
+    assert ended.document["run"]["link"].startswith("https://eu-central-1.console.aws.amazon.com/states/")
+    if last.history and "why" in last.history[0]:
+        assert ended.document["why"] == last.history[0]["why"]
+
+
+def test_run_that_passes_its_own_deadline_timed_out(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = replace(
+        failed_with(),
+        last_failure=past(
+            ended_at=to_iso(ASKED + 9), status="timed_out", reason="DeadlinePassed", detail="Too long"
+        ),
+    )
+    Ledgers(monkeypatch, NEEDED, late)
+    ended = recompute(stack, "--wait", "--json")
+    assert (ended.status, ended.document["result"], ended.document["run"]["reason"]) == (
+        5,
+        "timed_out",
+        "DeadlinePassed",
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "status", "result"), [(RUNNING, 5, "timed_out"), (NEEDED, 6, "not_started")]
+)
+def test_timeout_tells_a_run_that_goes_on_from_one_that_did_not_start(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, entry: Entry, status: int, result: str
+) -> None:
+    ledgers = Ledgers(monkeypatch, entry)
+    ended = recompute(stack, "--wait", "--timeout", "1m30s", "--json")
+    assert (ended.status, ended.document["result"], ended.document["run"]) == (status, result, None)
+    assert 90 <= ledgers.now - ASKED <= 92
+
+
+def test_run_of_an_earlier_request_does_not_count_as_started(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Ledgers(monkeypatch, replace(NEEDED, run_id="zero", requested_at=ASKED - 60, held=True))
+    assert recompute(stack, "--wait", "--timeout", "9").status == 6
+
+
+def test_without_wait_a_request_is_only_recorded(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledgers = Ledgers(monkeypatch, NEEDED)
+    ended = recompute(stack, "--json")
+    assert (ended.status, ended.document["result"]) == (0, "requested")
+    assert ledgers.requests == [{"job_id": MODEL.job_id, "model_id": MODEL.model_id}]
+    assert recompute_usage("--timeout", "9") == recompute_usage("--allow-not-judged") == 2
+    assert recompute_usage("--wait", "--timeout", "soon") == 2
+
+
+def recompute_usage(*options: str) -> int:
+    return run(*OF_MODEL, *options).status
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "said"),
+    [
+        (
+            {"reason": "Rejected", "unknown": "job", "known": ["1235", "security-alerts"]},
+            2,
+            "Arcanna does not take the job '1234'. Did you mean 1235?",
+        ),
+        (
+            {"reason": "Rejected", "unknown": "model", "known": [MODEL.model_id[:-1] + "6"]},
+            2,
+            f"Did you mean {MODEL.model_id[:-1]}6?",
+        ),
+        ({"reason": "Rejected", "unknown": None}, 2, "Arcanna does not take the target"),
+        ({"reason": "Unauthorised"}, 7, "doctor shows what is wrong with the key"),
+        ({"reason": "ApiKeyMissing"}, 7, "doctor shows what is wrong with the key"),
+        ({"reason": "PlatformUnavailable"}, 6, "Arcanna cannot be asked now, and this model never had a run"),
+        ({"errorType": "BadInput", "errorMessage": "job_id is empty"}, 2, "BadInput: job_id is empty"),
+        ({"errorType": "ConfigurationError", "errorMessage": "wrong"}, 6, "ConfigurationError: wrong"),
+    ],
+)
+def test_nothing_is_requested_of_a_target_that_cannot_be_looked_up(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], status: int, said: str
+) -> None:
+    ledgers = Ledgers(monkeypatch, Entry(TARGET), **{"detail": "404", **found})
+    ended = recompute(stack, "--wait", "--json")
+    assert ended.status == status
+    assert said in ended.stderr
+    assert ended.document["error"]["message"] in ended.stderr
+    assert ledgers.requests == []
+
+
+def test_known_target_is_requested_also_while_arcanna_is_away(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledgers = Ledgers(monkeypatch, replace(NEEDED, history=(past(),)), reason="PlatformUnavailable")
+    ended = recompute(stack, "--json")
+    assert ended.status == 0
+    assert "The request will wait." in ended.stderr
+    assert len(ledgers.requests) == 1
+
+
+def test_request_that_is_not_recorded_has_not_started(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledgers = Ledgers(monkeypatch, NEEDED)
+    ledgers.refusal = {"errorType": "AwsUnavailable", "errorMessage": "could not write"}
+    ended = recompute(stack)
+    assert ended.status == 6
+    assert "The request was not recorded. AwsUnavailable: could not write" in ended.stderr
+
+
+def test_somebody_else_s_recompute_is_told(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    Ledgers(monkeypatch, NEEDED, ended_with("unchanged"), recomputing=True)
+    ended = recompute(stack)
+    assert ended.status == 0
+    assert "Arcanna recomputes the model for somebody else." in ended.stderr
+
+
+def test_a_run_that_ends_before_the_first_look_answers_too(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Ledgers(monkeypatch, failed_with())
+    ended = recompute(stack)
+    assert ended.status == 4
+    assert "✗ failed, NoNewResult: As before" in ended.stdout
+
+
+def test_an_earlier_run_does_not_answer(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = replace(NEEDED, run_id="zero", requested_at=ASKED - 60, held=True)
+    released = replace(NEEDED, fresh_as_of=ASKED - 60, due_at=ASKED + 3)
+    ours = past(requested_at=to_iso(ASKED + 9))
+    Ledgers(monkeypatch, earlier, released, Entry(TARGET, rev=5, fresh_as_of=ASKED + 9, history=(ours,)))
+    ended = recompute(stack)
+    assert ended.status == 0
+    assert "Waiting for the end of the run under way, zero" in ended.stderr
+    assert "runs of the target have a minimum interval" in ended.stderr
+
+
+def test_a_request_that_nothing_comes_of_is_not_waited_for_without_an_end(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledgers = Ledgers(monkeypatch, replace(NEEDED, attempts=3, due_at=2e9))
+    monkeypatch.setattr(Follower, "_tell_checks", lambda *_: None)
+    ledgers.now = 2e9
+    ended = recompute(stack)
+    assert ended.status == 6
+    told = [line for line in ended.stderr.splitlines() if "3 attempts failed" in line]
+    assert not told[0].startswith("Still: ")
+    assert all(line.startswith("Still: ") for line in told[1:])
+    assert 8 <= len(told) - 1 <= 11  # once a minute, for the logs of pipelines
+    assert "The update is not lost" in ended.stdout
+
+
+def test_a_run_that_is_resumed_is_followed_in_its_executions(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "one-1"):
+        given = json.dumps({"run": {"model_id": "the model"}})
+        stack.states.start_execution(stateMachineArn=stack.workflow_arn, name=name, input=given)
+    Ledgers(monkeypatch, NEEDED, replace(RUNNING, resumed=1), ended_with("unchanged"))
+    monkeypatch.setattr(executions, "judgement", lambda execution: execution["name"])
+    ended = recompute(stack)
+    assert ended.status == 0
+    assert "the run is resumed" in ended.stderr
+    assert "✓ completed, unchanged: one-1" in ended.stdout
+
+
+# --- Documents of settings -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def routed(stack: Stack) -> Stack:
+    """A stack with settings."""
+    stack.write_settings(
+        {"routes": [{"name": "by-job", "keys": ["t/{job_id}/*"], "targets": [{"job_id": "{job_id}"}]}]}
+    )
+    deployed(stack, SettingsParameter=stack.settings_parameter)
+    return stack
+
+
+def test_key_is_looked_up_in_the_deployed_settings(routed: Stack) -> None:
+    ended = run("route", "t/7/a.csv", "--json")
+    assert (ended.status, ended.document["targets"]) == (0, [{"job_id": "7", "model_id": None}])
+    assert run("route", "x/7/a.csv", "--json").status == 1
+
+
+def test_key_is_looked_up_in_a_file_without_a_stack(tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text(json.dumps({"routes": [{"keys": ["a"], "targets": [{"job_id": 7}]}]}))
+    assert command.run("route", "a", "--settings-file", str(file), "--json").document["route"] == "1"
+
+
+def test_settings_that_are_no_text_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    file.write_bytes("{é".encode("latin-1"))
+    for arguments in (("route", "a", "--settings-file", str(file)), ("settings", "validate", str(file))):
+        ended = command.run(*arguments)
+        assert ended.status == 2
+        assert "utf-8" in ended.stderr
+    assert command.run("settings", "validate", str(tmp_path / "gone")).status == 2
+
+
+def test_settings_are_validated_without_a_stack(tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text("{}")
+    assert command.run("settings", "validate", str(file), "--json").document["valid"]
+    file.write_text('{"pace": {"slots": -1}}')
+    ended = command.run("settings", "validate", str(file), "--json")
+    assert ended.status == 1
+    (problem,) = ended.document["problems"]
+    assert problem.startswith("pace.slots must be")
+
+
+def test_settings_are_shown_as_they_are_and_as_they_count_for_a_job(routed: Stack) -> None:
+    assert '"by-job"' in run("settings", "show").stdout
+    document = run("settings", "show", "--job", "1234", "--json").document
+    assert (document["job_id"], document["in_force"]["pace"]["slots"]) == ("1234", 10)
+    routed.write_settings({"route": []})
+    ended = run("settings", "show", "--json")
+    assert (ended.status, ended.document["valid"]) == (1, False)
+    assert "The last valid version stays in force." in run("settings", "show").stderr
+
+
+def test_settings_are_put_if_they_are_valid_and_somebody_says_yes(routed: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text('{"pace": {"slots": -1}}')
+    assert run("settings", "put", str(file), "--yes").status == 1
+    file.write_text('{"pace": {"slots": 3}}')
+    asked = run("settings", "put", str(file), typed="n\n")
+    assert asked.status == 0
+    assert '+    "slots": 3' in asked.stdout
+    assert run("settings", "put", str(file), "--json").status == 2
+    assert '"by-job"' in run("settings", "show").stdout
+    assert run("settings", "put", str(file), "--yes", "--json").document["done"]
+    assert run("settings", "show").stdout.strip() == '{"pace": {"slots": 3}}'
+    assert not run("settings", "put", str(file), "--yes", "--json").document["done"]
