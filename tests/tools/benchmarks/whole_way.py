@@ -16,7 +16,8 @@ import httpx
 
 from tests.support.arcanna.access import API_KEY, API_KEY_HEADER
 from tests.support.arcanna.platform import Behaviour, Job
-from tests.support.harness import PARAMETERS, Installation, installation, wait_for
+from tests.support.harness import PARAMETERS, Installation, installation
+from tests.support.waiting import eventually
 
 BURSTS, UPLOADS = 5, 5
 """Bursts, and uploads of each."""
@@ -56,7 +57,7 @@ def _ours(here: Installation, model: str) -> Way:
     for n in range(UPLOADS):
         here.upload(f"training-data/{JOB}/{model}/{n}.csv", ALERTS)
         last = time.time()
-    events = wait_for("the event", lambda: list(_events(here, model)), 90.0)
+    events = eventually("the event", lambda: list(_events(here, model)), 90.0)
     return _way(here, model, last, events[0])
 
 
