@@ -1,5 +1,9 @@
 """check_status: one check of a recompute that is under way, for the workflow."""
 
+import gc
+
+gc.disable()  # what loads is no garbage, and looking for it would take a tenth of the start
+
 import os
 import time
 from functools import cache
@@ -16,6 +20,9 @@ from arcanna_metrics.runs.run import Check
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+gc.freeze()
+gc.enable()
 
 
 @cache

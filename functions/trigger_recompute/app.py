@@ -1,14 +1,16 @@
 """trigger_recompute: training-data updates come in, recompute runs go out."""
 
+import gc
+
+gc.disable()  # what loads is no garbage, and looking for it would take a tenth of the start
+
 import os
 import time
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import boto3
-
-from arcanna_metrics.aws import BOUNDED
+from arcanna_metrics.aws import client
 from arcanna_metrics.environment import Environment
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.observability import logger, metrics, run_ended
@@ -30,6 +32,9 @@ from arcanna_metrics.workflow import Workflow
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+gc.freeze()
+gc.enable()
+
 
 @cache
 def services() -> Services:
@@ -38,9 +43,9 @@ def services() -> Services:
     Raises ConfigurationError.
     """
     env = Environment(os.environ)
-    dynamodb, table = boto3.client("dynamodb", config=BOUNDED), env.text("LEDGER_TABLE")
+    dynamodb, table = client("dynamodb"), env.text("LEDGER_TABLE")
     ledger = Ledger(dynamodb, table, time.time)
-    workflow = Workflow(boto3.client("stepfunctions", config=BOUNDED), env.text("WORKFLOW_ARN"))
+    workflow = Workflow(client("stepfunctions"), env.text("WORKFLOW_ARN"))
     slots, bus = Slots(dynamodb, table, ledger), env.text("EVENT_BUS_NAME")
     return Services(ledger, slots, workflow, arcanna(env), settings_source(env), bus, time.time)
 
@@ -49,15 +54,13 @@ def services() -> Services:
 def trigger() -> Trigger:
     """Built at the first invocation, too. Raises ConfigurationError."""
     env = Environment(os.environ)
-    queues = Queues(
-        boto3.client("sqs", config=BOUNDED), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL")
-    )
+    queues = Queues(client("sqs"), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL"))
     return Trigger(services(), queues, time.sleep)
 
 
 def settings_source(env: Environment) -> SettingsSource:
     """The settings of the stack's SSM parameter. Raises ConfigurationError."""
-    ssm, lag = boto3.client("ssm", config=BOUNDED), env.seconds("VISIBILITY_LAG_SECONDS")
+    ssm, lag = client("ssm"), env.seconds("VISIBILITY_LAG_SECONDS")
     return SettingsSource(ssm, env.text("SETTINGS_PARAMETER"), lag, time.time)
 
 

@@ -2,12 +2,14 @@
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from arcanna_metrics.platform import tls
 from tests.support.deployment import template
 from tests.support.local_cloud.cloud import PROJECT
 from tests.tools.benchmarks.artefacts import Artefact, built
@@ -56,6 +58,25 @@ def test_every_package_has_its_licence(artefacts: Mapping[str, Artefact]) -> Non
     packages = list(artefacts["DependenciesLayer"].folder.glob("python/*.dist-info"))
     assert packages
     assert not [p.name for p in packages if not any(p.rglob("LICENSE*"))]
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl here, so all CAs stay in one file")
+def test_openssl_finds_every_public_ca_in_the_folder_made_of_them(artefacts: Mapping[str, Artefact]) -> None:
+    certifi = artefacts["DependenciesLayer"].folder / "python" / "certifi"
+    files = list((certifi / tls.HASHED).iterdir())
+    assert len(files) == (certifi / "cacert.pem").read_text().count("BEGIN CERTIFICATE")
+    verify = (
+        "openssl",
+        "verify",
+        "-no_check_time",
+        "-no-CAfile",
+        "-no-CAstore",
+        "-CApath",
+        certifi / tls.HASHED,
+    )
+    said = subprocess.run([*verify, *files], capture_output=True, text=True)  # noqa: S603
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.count(": OK") == len(files)
 
 
 def test_check_status_loads_neither_boto3_nor_settings(

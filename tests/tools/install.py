@@ -80,7 +80,7 @@ def tools(place: Path) -> None:
 def lambda_environment(place: Path) -> None:
     """A Lambda execution environment without our layers: what is missing there is missing here."""
     clear(place)
-    call(sys.executable, "-m", "venv", place)
+    call(sys.executable, "-m", "venv", "--without-pip", place)
     uv(place, *LAMBDA_REQUIREMENTS)
     mark(place)
 
@@ -105,7 +105,7 @@ def bench_environment(place: Path) -> None:
     """The same of the Lambda runtime's Python version: benchmarks need its byte code."""
     os.environ["PYENV_VERSION"] = "3.13"
     clear(place)
-    call("python3.13", "-m", "venv", place)
+    call("python3.13", "-m", "venv", "--without-pip", place)
     uv(place, "--compile-bytecode", *LAMBDA_REQUIREMENTS)
     mark(place)
 

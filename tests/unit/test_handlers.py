@@ -4,10 +4,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
 import pytest
 
-from arcanna_metrics.aws import BOUNDED
+from arcanna_metrics import aws
 from arcanna_metrics.errors import BadInput, ConfigurationError
 from arcanna_metrics.runs.check import first_check
 from functions.check_status import app as check_status
@@ -22,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("_environment")
 TRIGGER = environment_of("TriggerRecomputeFunction")
 CHECK = environment_of("CheckStatusFunction")
 POWERTOOLS = {"POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_SERVICE_NAME"}
+MAKE_CLIENT = aws.new_client
 OPTIONAL = {"ARCANNA_API_KEY_SECRET_FIELD", "ARCANNA_CA_BUNDLE", "HTTPS_PROXY", "NO_PROXY"}
 """Variables that may be empty."""
 
@@ -42,7 +42,7 @@ def _environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     }
     for name in (TRIGGER | CHECK) - POWERTOOLS:
         monkeypatch.setenv(name, given.get(name, "300"))
-    monkeypatch.setattr(boto3, "client", client)
+    monkeypatch.setattr(aws, "new_client", client)
     trigger_recompute.services.cache_clear()
     trigger_recompute.trigger.cache_clear()
     check_status.platform.cache_clear()
@@ -149,19 +149,24 @@ def test_preflight_with_another_value_is_bad_input(value: object) -> None:
         trigger_recompute.handler({"preflight": value}, Invocation())
 
 
-def test_every_aws_client_has_bounded_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[tuple[str, object]] = []
+@pytest.mark.parametrize("service", ["dynamodb", "stepfunctions", "sqs", "ssm"])
+def test_every_aws_client_has_bounded_timeouts(service: str) -> None:
+    config = MAKE_CLIENT(service).meta.config
+    assert (config.connect_timeout, config.read_timeout) == (3, 3)
+    assert config.retries == {"mode": "standard", "total_max_attempts": 3}
 
-    def noted(service: Any, config: object = None) -> Any:
-        made.append((service, config))
+
+def test_request_makes_only_the_clients_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: set[str] = set()
+
+    def noted(service: str) -> Any:
+        made.add(service)
         return client(service)
 
-    monkeypatch.setattr(boto3, "client", noted)
+    monkeypatch.setattr(aws, "new_client", noted)
     monkeypatch.setattr(trigger_recompute, "arcanna", lambda env: ScriptedPlatform().client())
-    trigger_recompute.trigger()
-    trigger_recompute.handler({"preflight": True}, Invocation())
-    assert {service for service, _ in made} == {"dynamodb", "stepfunctions", "sqs", "ssm"}
-    assert all(config is BOUNDED for _, config in made)
+    trigger_recompute.handler(MODEL._asdict(), Invocation())
+    assert made == {"dynamodb", "stepfunctions", "ssm"}  # not that of SQS, which dead letters need
 
 
 # --- What comes in ---------------------------------------------------------------------------------------

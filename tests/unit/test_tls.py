@@ -37,6 +37,16 @@ def test_only_public_cas_are_trusted_without_a_bundle() -> None:
     assert len(tls.context(Environment({})).get_ca_certs()) > 50
 
 
+def test_folder_of_public_cas_is_used_if_the_build_made_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / tls.HASHED).mkdir()
+    monkeypatch.setattr("certifi.where", lambda: str(tmp_path / "cacert.pem"))
+    made = tls.context(Environment({tls.CA_BUNDLE: CA}))
+    assert len(made.get_ca_certs()) == 1  # the private one: the others are read when they are needed
+    assert (made.verify_mode, made.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
 def test_ca_bundle_is_trusted_in_addition_to_public_cas() -> None:
     public = len(tls.context(Environment({})).get_ca_certs())
     assert trusted(CA + OTHER_CA) == {"One CA", "Another CA"}

@@ -111,16 +111,43 @@ def test_only_messages_that_could_not_be_recorded_return(
 ) -> None:
     apply = scene.ledger.apply
 
-    def fails_for_one(target: Target, transition: Any) -> Entry | None:
+    def fails_for_one(target: Target, transition: Any, known: Entry | None) -> Entry | None:
         if target == TARGET:
             raise AwsUnavailable("throttled")
-        return apply(target, transition)
+        return apply(target, transition, known)
 
     monkeypatch.setattr(scene.ledger, "apply", fails_for_one)
     metrics.clear_metrics()
     assert scene.deliver({"job_id": "9"}, REQUEST, REQUEST) == ["1", "2"]
     assert scene.entry(Target("9", None)).dirty
     assert metrics.metric_set["AwsUnavailable"]["Value"] == [1.0]
+
+
+def test_all_messages_come_again_if_the_ledger_cannot_be_read(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(targets: list[Target]) -> dict[Target, Entry]:
+        raise AwsUnavailable("throttled")
+
+    monkeypatch.setattr(scene.ledger, "read_all", away)
+    assert scene.deliver({"job_id": "9"}, REQUEST) == ["0", "1"]
+
+
+def test_entry_changed_between_read_and_write_is_read_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_all = scene.ledger.read_all
+
+    def then_changed(targets: list[Target]) -> dict[Target, Entry]:
+        entries = read_all(targets)
+        before = entries[TARGET]
+        assert scene.ledger.swap(before, replace(before, fresh_as_of=1.0))
+        return entries
+
+    monkeypatch.setattr(scene.ledger, "read_all", then_changed)
+    assert scene.deliver(REQUEST) == []
+    assert scene.entry(TARGET).dirty
+    assert scene.entry(TARGET).fresh_as_of == 1.0
 
 
 def test_bug_in_one_message_does_not_block_others(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,7 +374,7 @@ def test_direct_invocation_with_an_invalid_event_raises(scene: Scene) -> None:
 def test_direct_invocation_that_cannot_be_recorded_raises(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(target: Target, transition: Any) -> None:
+    def away(target: Target, transition: Any, known: Entry | None) -> None:
         raise AwsUnavailable("throttled")
 
     monkeypatch.setattr(scene.ledger, "apply", away)

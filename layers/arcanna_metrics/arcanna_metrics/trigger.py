@@ -8,7 +8,7 @@ from functools import partial
 from math import inf
 from typing import Any, NamedTuple
 
-from arcanna_metrics.errors import BadInput
+from arcanna_metrics.errors import BadInput, RetryLater
 from arcanna_metrics.intake.events import (
     AllTargets,
     Ignored,
@@ -179,14 +179,19 @@ class Trigger:
     # --- Record, then reconcile --------------------------------------------------------------------------
 
     def _record_all(self, intake: _Intake, remaining: Callable[[], float]) -> dict[Target, Exception]:
-        """Records what has happened, by one read and one write for each target. Returns what failed."""
+        """Records what has happened, by one write for each target. Returns what failed."""
         errors: dict[Target, Exception] = {}
+        try:
+            entries = self._ledger.read_all(list(intake.updates))
+        except RetryLater as error:
+            failed("updates stay in the queue", error)
+            return dict.fromkeys(intake.updates, error)
         for target, updates in intake.updates.items():
             try:
                 _assert_time(remaining)
                 pace = self._settings().for_job(target.job_id).pace
                 record = partial(transitions.record, updates=updates, pace=pace)
-                if entry := self._ledger.apply(target, record):
+                if entry := self._ledger.apply(target, record, entries.get(target)):
                     intake.recorded[target] = entry
                 logger.info("updates recorded", updates=len(updates), extra=target._asdict())
             except Exception as error:  # noqa: BLE001  # nor a bug that one target meets

@@ -1,5 +1,7 @@
 """What a recompute costs in AWS's prices, and what it would cost by other designs.
 
+`sensitivity` has the same for other rates of uploads and lengths of runs.
+
 Calls are those that `calls` counted, polls those of `polling`, seconds of the functions those of `startup`,
 all in this package: every invocation counts as a cold start, which is billed. Every
 design takes part in the same work; left out of all are logs, metrics, traces, the secret itself, storage and
@@ -16,6 +18,9 @@ RECOMPUTES_PER_MONTH = 30
 MODELS = 1000
 HOURS_PER_MONTH = 730
 MEMORY_GB = 0.5
+CPU_SHARE = 512 / 1769
+"""Of one vCPU, by memory: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html"""
+OURS = "this project"
 WRITE_UNITS = 5
 """Of one write: three of an entry with a full history, and two of its place in the index."""
 READ_UNITS = 1
@@ -64,6 +69,7 @@ class Usage(NamedTuple):
 
 def designs(
     *,
+    uploads: int,
     transitions_per_poll: float,
     other_transitions: float,
     ledger_writes: float,
@@ -75,7 +81,7 @@ def designs(
     check_seconds: float,
     quick_start_seconds: float,
 ) -> Mapping[str, Usage]:
-    """What each design uses: this one, and the others with a poll every 30 seconds (`fixed_polls`)."""
+    """What each design uses: this one, and the others with a poll every 60 seconds (`fixed_polls`)."""
 
     def run(polls: float, check_seconds: float) -> dict[str, float]:
         return {
@@ -84,7 +90,7 @@ def designs(
             "GB-second": MEMORY_GB * (3 * trigger_seconds + polls * check_seconds),
             "write unit": WRITE_UNITS * ledger_writes,
             "read unit": READ_UNITS * ledger_reads,
-            "queue request": UPLOADS * (1 + 2 / 10),  # sent singly, received and deleted by tens
+            "queue request": uploads * (1 + 2 / 10),  # sent singly, received and deleted by tens
             "own event": 1,
             "secret read": 1 + polls,
         }
@@ -92,6 +98,7 @@ def designs(
     idle = {"queue request": RECEIVES_PER_MONTH}
     swept = {name: idle.get(name, 0.0) + amount for name, amount in sweeps(sweep_seconds).items()}
     http_task = run(fixed_polls, 0.0) | {"invocation": 1, "secret read": 1}
+    scheduler = run(fixed_polls, quick_start_seconds) | {"transition": 0, "schedule": fixed_polls}
     single = {
         "transition": 2 + transitions_per_poll * fixed_polls,  # request, polls, end
         "invocation": 1 + fixed_polls,
@@ -99,10 +106,11 @@ def designs(
         "secret read": 1 + fixed_polls,
     }
     return {
-        "this project": Usage(run(polls, check_seconds), swept),
-        "a check every 30 s": Usage(run(fixed_polls, quick_start_seconds), idle),
-        "HTTP Task every 30 s": Usage(http_task, idle),
-        "one workflow per upload": Usage({name: UPLOADS * amount for name, amount in single.items()}),
+        OURS: Usage(run(polls, check_seconds), swept),
+        "a check every 60 s": Usage(run(fixed_polls, quick_start_seconds), idle),
+        "HTTP Task every 60 s": Usage(http_task, idle),
+        "EventBridge Scheduler alone, 60 s": Usage(scheduler, idle),
+        "one workflow per upload": Usage({name: uploads * amount for name, amount in single.items()}),
         "managed Airflow, mw1.small": Usage({}, {"Airflow hour": HOURS_PER_MONTH}),
     }
 
@@ -130,21 +138,34 @@ def measure(
     batch: Mapping[str, Any],
 ) -> dict[str, Any]:
     """US dollars by design, from what the other benchmarks measured."""
-    policies = polling["mixed"]["policies"]
-    seconds = {name: taken["wall"]["median"] for name, taken in startup["seconds"].items()}
-    compared = designs(
-        transitions_per_poll=calls["transitions_per_poll"],
-        other_transitions=calls["other_transitions"],
-        ledger_writes=calls["ledger_writes"],
-        ledger_reads=calls["ledger_reads"],
-        sweep_seconds=batch["sweep_cpu_seconds"],
-        polls=policies["this project"]["checks"],
-        fixed_polls=policies["fixed 30 s"]["checks"],
-        trigger_seconds=seconds["trigger_recompute"],
-        check_seconds=seconds["check_status"],
-        quick_start_seconds=seconds["quick start"],
-    )
-    return {
+    polls = {
+        workload: {name: point[0] for name, point in result["defaults"].items()}
+        for workload, result in polling["workloads"].items()
+    }
+    seconds = {name: taken["wall"] for name, taken in startup["at_512_mebibytes"].items()}
+
+    def all_designs(uploads: int, polls: Mapping[str, float]) -> Mapping[str, Usage]:
+        return designs(
+            uploads=uploads,
+            transitions_per_poll=calls["transitions_per_poll"],
+            other_transitions=calls["other_transitions"],
+            ledger_writes=calls["ledger_writes"],
+            ledger_reads=calls["ledger_reads"],
+            sweep_seconds=batch["sweep_cpu_seconds"] / CPU_SHARE,
+            polls=polls[OURS],
+            fixed_polls=polls["fixed"],
+            trigger_seconds=seconds["trigger_recompute"],
+            check_seconds=seconds["check_status"],
+            quick_start_seconds=seconds["quick start"],
+        )
+
+    compared = all_designs(UPLOADS, polls["mixed"])
+    sensitivity = {
+        f"{uploads} uploads, {runs} runs": 1000 * usd(all_designs(uploads, polls[runs])[OURS].of_recompute)
+        for uploads in (1, 100, 1000)
+        for runs in ("short", "mixed", "long")
+    }
+    by_design = {
         name: {
             "recompute": usd(usage.of_recompute),
             "month_of_1000_models": MODELS * RECOMPUTES_PER_MONTH * usd(usage.of_recompute)
@@ -154,3 +175,4 @@ def measure(
         }
         for name, usage in compared.items()
     }
+    return {"designs": by_design, "sensitivity": sensitivity}

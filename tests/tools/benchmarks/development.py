@@ -1,10 +1,14 @@
-"""How long a developer waits: for the demo's first completed run, and for all tests."""
+"""How long a developer waits: for the demo's first completed run, for tests, and for the installation."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from tests.support.local_cloud.cloud import PROJECT
 
@@ -30,17 +34,41 @@ def first_completed_run() -> float:
     return completed
 
 
-def all_tests() -> float:
-    """Seconds of `make test`."""
+def make(target: str, project: Path = PROJECT) -> float:
+    """Seconds of a target of the Makefile."""
     began = time.monotonic()
-    subprocess.run(["make", "test"], cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)  # noqa: S607
+    subprocess.run(["make", target], cwd=project, check=True, stdout=subprocess.DEVNULL)  # noqa: S603, S607
     return time.monotonic() - began
 
 
-def measure() -> dict[str, float]:
-    """Both, in seconds."""
+def installation() -> dict[str, Any]:
+    """Of a new checkout: seconds, MiB, and the largest packages with their MiB."""
+    with TemporaryDirectory() as scratch:
+        project = Path(scratch, "project")
+        ignored = shutil.ignore_patterns(".git", ".venv", "build", ".*_cache", ".hypothesis", "__pycache__")
+        shutil.copytree(PROJECT, project, ignore=ignored)
+        seconds = make("install", project)
+        sizes = {path: size(path) for path in (project / ".venv", project / "build")}
+        parts = [*project.glob(".venv/lib/python3*/site-packages/*"), *project.glob(".venv/bin/*")]
+        largest = sorted(((size(part), part.name) for part in parts), reverse=True)[:12]
+    return {"seconds": seconds, "mebibytes": sum(sizes.values()), "largest": {n: s for s, n in largest}}
+
+
+def size(path: Path) -> int:
+    """MiB of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return round(sum(file.lstat().st_size for file in files if file.is_file()) / 2**20)
+
+
+def measure() -> dict[str, Any]:
+    """Seconds of each, and the size of the installation."""
     first_completed_run()  # builds what is not built yet
-    return {"demo": first_completed_run(), "test": all_tests()}
+    return {
+        "demo": first_completed_run(),
+        "check": make("check"),
+        "test": make("test"),
+        "installation": installation(),
+    }
 
 
 if __name__ == "__main__":

@@ -1,14 +1,20 @@
-"""How often each policy checks, and how late it sees the end of a run.
+"""How often each policy checks, and how late it sees the end of a run: as curves, from many checks to few.
 
-`python -m tests.tools.benchmarks.polling`: seeded workloads, each with several models whose history begins
-empty, replayed through this project's policy, those of peers, and the optimum: the schedule that dynamic
-programming finds for the true distribution of the durations, at the same mean number of checks.
-All policies see the same runs. Figures are medians over replications, with the range for our own.
+`python -m tests.tools.benchmarks.polling`: seeded workloads, each with several targets whose history begins
+empty, replayed through this project's policy, those of peers, and the optimum: the schedules that dynamic
+programming finds for the true distribution of the durations, swept over the price of a check, within the same
+bounds of 5 and 900 seconds. A peer's curve is swept over its own parameter; all policies see the same runs.
+A policy is as good as another where its lag is no longer at the same mean number of checks.
+
+What the optimum knows: where ten past runs are known, the distribution of each target. Where nothing is
+known, that of the first runs of all workloads together: that is all that a policy can be made for in advance.
+Figures are medians over replications, with their range.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist, median
 from typing import Any
 
@@ -19,19 +25,25 @@ from rich.console import Console
 from rich.table import Table
 
 from arcanna_metrics.protocol.transitions import HISTORY_LENGTH
-from arcanna_metrics.runs.polling import next_wait
+from arcanna_metrics.runs.polling import PRICE, next_wait
+from tests.support.local_cloud.cloud import PROJECT
+from tests.tools.benchmarks.curves import Curve, Panel, drawn
 
+PICTURE = PROJECT / "tests" / "tools" / "benchmarks" / "polling.svg"
 RUNS = 40
-"""Runs of each model, the first ever included."""
-SETTLED = 5
-"""Past runs of the same distribution from which on a policy is held against the optimum."""
+"""Runs of each target, the first ever included."""
+RUNS_OF_A_MODEL = 3
+"""Where models are retrained: runs until a model is replaced."""
+SHORTEST, LONGEST = 5.0, 900.0
+"""Seconds of a wait: the defaults."""
+SCHEDULING = 5.0
+"""Seconds that Airflow's scheduler takes at most to see that a rescheduled sensor is due, by its default
+scheduler_heartbeat_sec; that a worker has to start is left out."""
 
 Floats = NDArray[np.float64]
 Distribution = Callable[[Generator, int], Floats]
-Model = Sequence[Distribution]
-"""The distributions of a model's durations, one after the other: more than one is a change of regime."""
-Policy = Callable[[float, Sequence[float], int, Generator], float]
-"""Seconds to wait, from elapsed seconds, past durations and the number of checks so far."""
+Target = Sequence[Distribution]
+"""The distributions of a target's durations, one after the other: more than one is a change of regime."""
 
 
 # --- Workloads ----------------------------------------------------------------------------------------------
@@ -54,7 +66,18 @@ def heavy_tailed(middle: float) -> Distribution:
     )
 
 
-WORKLOADS: Mapping[str, Sequence[Model]] = {
+def retrained(middle: float) -> Distribution:
+    """Every model differs a little from the one that it replaces."""
+
+    def durations(rng: Generator, size: int) -> Floats:
+        models = log_normal(middle, 0.15)(rng, -(-size // RUNS_OF_A_MODEL))
+        return log_normal(1.0, 0.15)(rng, size) * models.repeat(RUNS_OF_A_MODEL)[:size]
+
+    return durations
+
+
+RETRAINED = "retrained"
+WORKLOADS: Mapping[str, Sequence[Target]] = {
     "short": [[log_normal(m, 0.15)] for m in (60, 75, 90, 120, 150)],
     "mixed": [[log_normal(120 * math.exp(1.2 * NormalDist().inv_cdf(q / 10)), 0.2)] for q in range(1, 10)],
     "long": [[log_normal(m, 0.15)] for m in (1800, 2400, 3600, 4500)],
@@ -64,48 +87,94 @@ WORKLOADS: Mapping[str, Sequence[Model]] = {
         [log_normal(before, 0.15), log_normal(after, 0.15)]
         for before, after in ((90, 360), (120, 360), (600, 150), (300, 900))
     ],
-    # No policy can know much here: it shows what the distribution costs, not what a policy can win.
-    "erratic": [[log_normal(m, 1.0)] for m in (120, 300)],
+    RETRAINED: [[retrained(m)] for m in (90, 180, 600, 1800)],
+    "erratic": [[log_normal(m, 1.0)] for m in (120, 180, 240, 300)],
 }
 
 
 # --- Policies -----------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Moment:
+    """Where some runs stand, one element each: elapsed seconds, median of past durations or nan; checks."""
+
+    elapsed: Floats
+    usual: Floats
+    checks: int
+
+
+Policy = Callable[[Moment, Generator], Floats]
+"""Seconds until the next check."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A policy with the values of its parameter, of which `default` is what people get, if there is one."""
+
+    policy: Callable[[float], Policy]
+    values: Sequence[float] = field(default_factory=lambda: [float(v) for v in np.geomspace(5, 900, 12)])
+    default: float | None = None
+
+
 def fixed(interval: float) -> Policy:
-    return lambda elapsed, history, checks, rng: interval
+    return lambda at, rng: np.full_like(at.elapsed, interval)
 
 
-def exponential(elapsed: float, history: Sequence[float], checks: int, rng: Generator) -> float:
-    """5 s to 300 s by factors of 1.5, without jitter."""
-    return min(300.0, 5.0 * 1.5 ** min(checks, 20))
+def exponential(initial: float) -> Policy:
+    """From the initial delay to 60 times as much, by factors of 1.5."""
+    return lambda at, rng: np.full_like(at.elapsed, initial * min(60.0, 1.5 ** min(at.checks, 20)))
 
 
-def full_jitter(elapsed: float, history: Sequence[float], checks: int, rng: Generator) -> float:
-    """The default of Lambda durable functions."""
-    return max(1.0, round(rng.uniform(0.0, exponential(elapsed, history, checks, rng))))
+def full_jitter(initial: float) -> Policy:
+    """The same, drawn between 0 and that, in whole seconds of at least one."""
+    return lambda at, rng: np.maximum(1.0, np.round(rng.uniform(0.0, exponential(initial)(at, rng))))
 
 
-def proportional(elapsed: float, history: Sequence[float], checks: int, rng: Generator) -> float:
-    """First at the median of the past, then 5 % of the elapsed time."""
-    return max(5.0, 0.05 * elapsed if checks or not history else median(history))
+def proportional(part: float) -> Policy:
+    """First at the median of the past, then after a part of the elapsed time, or SHORTEST."""
+
+    def wait(at: Moment, rng: Generator) -> Floats:
+        later = np.maximum(SHORTEST, part * at.elapsed)
+        return later if at.checks else np.where(np.isnan(at.usual), later, at.usual)
+
+    return wait
 
 
-def learned(elapsed: float, history: Sequence[float], checks: int, rng: Generator) -> float:
-    return next_wait(elapsed, history)
+def sensor(policy: Policy, scheduling: float = 0.0) -> Policy:
+    """Airflow's sensors look at once, then after each interval; others wait for the scheduler, too."""
+
+    def wait(at: Moment, rng: Generator) -> Floats:
+        if not at.checks:
+            return np.zeros_like(at.elapsed)
+        before = Moment(at.elapsed, at.usual, at.checks - 1)
+        return policy(before, rng) + scheduling * rng.random(len(at.elapsed))
+
+    return wait
 
 
-OURS = "this project"
-POLICIES: Mapping[str, Policy] = {
-    OURS: learned,
-    "fixed 10 s": fixed(10.0),
-    "fixed 30 s": fixed(30.0),
-    "fixed 60 s": fixed(60.0),
-    "exponential 5-300 s": exponential,
-    "the same, full jitter": full_jitter,
-    "median, then 5 %": proportional,
+def doubling(interval: float) -> Policy:
+    """Airflow's exponential_backoff: between half the interval and all of it, then twice that, and so on."""
+
+    def wait(at: Moment, rng: Generator) -> Floats:
+        least = max(1.0, interval * 2.0 ** (min(at.checks, 40) - 1))
+        return least * (1.0 + rng.random(len(at.elapsed)))
+
+    return wait
+
+
+OURS, OPTIMUM, FORGETFUL = "this project", "optimum", "this project, if durations were a model's"
+PEERS: Mapping[str, Peer] = {
+    "fixed": Peer(fixed, default=60.0),
+    "exponential": Peer(exponential),
+    "Lambda durable functions": Peer(full_jitter, default=5.0),
+    "proportional": Peer(proportional, [float(v) for v in np.geomspace(0.01, 1.5, 12)]),
+    "Airflow, poke": Peer(lambda v: sensor(fixed(v)), default=60.0),
+    "Airflow, reschedule": Peer(lambda v: sensor(fixed(v), SCHEDULING), default=60.0),
+    "Airflow, poke, backoff": Peer(lambda v: sensor(doubling(v)), default=60.0),
+    "Airflow, reschedule, backoff": Peer(lambda v: sensor(doubling(v), SCHEDULING), default=60.0),
 }
-TO_BEAT = ("fixed 30 s", "fixed 60 s", "exponential 5-300 s", "the same, full jitter")
+PRICES = (PRICE / 4, PRICE, 4 * PRICE)
 
 
 # --- Replay -------------------------------------------------------------------------------------------------
@@ -115,59 +184,94 @@ TO_BEAT = ("fixed 30 s", "fixed 60 s", "exponential 5-300 s", "the same, full ji
 class Replay:
     """What a policy did on some runs: checks, and seconds between end and check, by run."""
 
-    durations: Floats
     checks: Floats
     lags: Floats
 
     @property
-    def relative(self) -> Floats:
-        """The lags as fractions of the durations."""
-        return self.lags / self.durations
+    def point(self) -> tuple[float, float]:
+        """Mean checks, and mean lag in seconds."""
+        return float(self.checks.mean()), float(self.lags.mean())
 
 
-def replay(policy: Policy, model: Sequence[Floats], rng: Generator) -> Iterator[Replay]:
-    """The runs of each regime in turn, the history going on from one to the next."""
-    history: list[float] = []
-    for durations in model:
-        checks, lags = [], []
-        for duration in durations:
-            elapsed, count = 0.0, 0
-            while elapsed < duration:
-                elapsed += policy(elapsed, history[-HISTORY_LENGTH:], count, rng)
-                count += 1
-            checks.append(float(count))
-            lags.append(elapsed - duration)
-            history.append(float(math.floor(duration + rng.random())))  # between two whole seconds
-        yield Replay(durations, np.array(checks), np.array(lags))
+@dataclass(frozen=True)
+class Runs:
+    """The runs of a target, in order: durations, and those that the ledger knows when each begins."""
+
+    durations: Floats
+    known: Sequence[Sequence[float]]
+    settled: NDArray[np.bool_]
+    """Whether ten past runs of the same distribution are known."""
 
 
-def joined(parts: Sequence[Replay], start: int = 0) -> Replay:
-    """All parts as one, each from its run `start` on."""
+def draw(target: Target, rng: Generator, memory: int = RUNS) -> Runs:
+    """`memory`: after how many runs all is forgotten."""
+    regimes = [np.maximum(regime(rng, RUNS // len(target)), 1.0) for regime in target]
+    durations = np.concatenate(regimes)
+    seen = [float(math.floor(d + rng.random())) for d in durations]  # between two whole seconds
+    known = [seen[max(n - HISTORY_LENGTH, n - n % memory) : n] for n in range(len(seen))]
+    settled = np.concatenate([np.arange(len(regime)) >= HISTORY_LENGTH for regime in regimes])
+    return Runs(durations, known, settled)
+
+
+def replay(policy: Policy, runs: Runs, rng: Generator) -> Replay:
+    """All runs at once, as no peer looks at more than a median."""
+    durations = runs.durations
+    usual = np.array([median(known) if known else math.nan for known in runs.known])
+    elapsed, checks, number = np.zeros_like(durations), np.zeros_like(durations), 0
+    while (going := (elapsed < durations) | (checks == 0)).any():
+        elapsed[going] += policy(Moment(elapsed[going], usual[going], number), rng)
+        checks[going] += 1
+        number += 1
+    return Replay(checks, elapsed - durations)
+
+
+def learned(runs: Runs, price: float) -> Replay:
+    """What this project does on the runs."""
+    checks, lags = [], []
+    for duration, known in zip(runs.durations, runs.known, strict=True):
+        elapsed, count = 0.0, 0
+        while elapsed < duration:
+            elapsed += next_wait(elapsed, known, shortest=SHORTEST, longest=LONGEST, price=price)
+            count += 1
+        checks.append(float(count))
+        lags.append(elapsed - duration)
+    return Replay(np.array(checks), np.array(lags))
+
+
+def scheduled(schedule: Floats, durations: Floats) -> Replay:
+    """The same checks in all runs; what outlasts them is taken to end with the last one."""
+    seen = np.minimum(np.searchsorted(schedule, durations), len(schedule) - 1)
+    return Replay(seen + 1.0, np.maximum(schedule[seen] - durations, 0.0))
+
+
+def joined(parts: Sequence[Replay], which: Sequence[NDArray[np.bool_]] | None = None) -> Replay:
+    """All parts as one, or only `which` runs of each."""
+    chosen = which if which is not None else [np.full(len(part.checks), True) for part in parts]
+    pairs = list(zip(parts, chosen, strict=True))
     return Replay(
-        np.concatenate([part.durations[start:] for part in parts]),
-        np.concatenate([part.checks[start:] for part in parts]),
-        np.concatenate([part.lags[start:] for part in parts]),
+        np.concatenate([p.checks[w] for p, w in pairs]), np.concatenate([p.lags[w] for p, w in pairs])
     )
 
 
 # --- The optimum --------------------------------------------------------------------------------------------
 
 
-def optimal_schedule(times: Floats, mass: Floats, price: float, shortest: float = 5.0) -> Floats:
+def optimal_schedule(times: Floats, mass: Floats, price: float) -> Floats:
     """The times of checks that minimise E[lag] + price E[checks], by dynamic programming.
 
     Runs end in the cell before `times[k + 1]` with probability `mass[k]`; checks are made at `times`, at
-    least `shortest` apart.
+    least SHORTEST and at most LONGEST apart.
     """
     ended = np.concatenate([[0.0], np.cumsum(mass)])
     moment = np.concatenate([[0.0], np.cumsum(mass * (times[:-1] + times[1:]) / 2)])
     last = len(mass)
     cost, following = np.zeros(last + 1), np.zeros(last + 1, dtype=int)
     for k in range(last - 1, -1, -1):
-        first = min(int(np.searchsorted(times, times[k] + shortest)), last)
-        ahead = times[first:] * (ended[first:] - ended[k]) - (moment[first:] - moment[k]) + cost[first:]
-        best = int(np.argmin(ahead))
-        cost[k] = ahead[best] + price * (ended[last] - ended[k])
+        first = min(int(np.searchsorted(times, times[k] + SHORTEST)), last)
+        end = max(int(np.searchsorted(times, times[k] + LONGEST, "right")), first + 1)
+        ahead = times[first:end] * (ended[first:end] - ended[k]) - (moment[first:end] - moment[k])
+        best = int(np.argmin(ahead + cost[first:end]))
+        cost[k] = (ahead + cost[first:end])[best] + price * (ended[last] - ended[k])
         following[k] = first + best
     schedule, k = [], 0
     while k < last:
@@ -176,160 +280,186 @@ def optimal_schedule(times: Floats, mass: Floats, price: float, shortest: float 
     return np.array(schedule)
 
 
-class Optimum:
-    """The optimal schedules of one distribution, from many checks to few.
+def optimal_schedules(sample: Floats) -> list[Floats]:
+    """For the distribution of a sample, from many checks to few.
 
-    Times are resolved to a second, or to 1/1500 of the common durations where those are longer: policies
-    that check in steps of that size cannot be held against it.
+    Times are resolved to a second, or to 1/1000 of the common durations where those are longer.
     """
+    common = float(np.quantile(sample, 0.99))
+    rare = np.geomspace(common, 1.05 * sample.max(), 100)[1:]
+    times = np.concatenate([np.linspace(0.0, common, min(int(common), 1000)), rare])
+    mass = np.histogram(sample, bins=times)[0] / len(sample)
+    return [optimal_schedule(times, mass, price) for price in np.geomspace(0.3, 100, 16)]
 
-    def __init__(self, distribution: Distribution) -> None:
-        sample = distribution(np.random.default_rng(0), 200_000)
-        common = float(np.quantile(sample, 0.99))
-        cells = min(int(common), 1500)
-        rare = np.geomspace(common, 1.05 * sample.max(), 100)[1:]
-        times = np.concatenate([np.linspace(0.0, common, cells), rare])
-        mass = np.histogram(sample, bins=times)[0] / len(sample)
-        self._schedules = [optimal_schedule(times, mass, price) for price in np.geomspace(0.01, 100, 24)]
 
-    def replay(self, durations: Floats, checks: float) -> Replay:
-        """On these runs, at this mean number of checks: a mix of the two schedules nearest to it."""
-        replays = []
-        for schedule in self._schedules:
-            seen = np.minimum(np.searchsorted(schedule, durations), len(schedule) - 1)
-            lags = np.maximum(schedule[seen] - durations, 0.0)
-            replays.append(Replay(durations, seen + 1.0, lags))
-        replays.sort(key=lambda candidate: float(candidate.checks.mean()))
-        means = [float(candidate.checks.mean()) for candidate in replays]
-        more = min(max(int(np.searchsorted(means, checks)), 1), len(means) - 1)
-        few, many = replays[more - 1], replays[more]
-        part = float(np.clip((checks - means[more - 1]) / max(means[more] - means[more - 1], 1e-9), 0, 1))
-        return Replay(
-            durations,
-            (1 - part) * few.checks + part * many.checks,
-            (1 - part) * few.lags + part * many.lags,
-        )
+Points = Sequence[tuple[float, float]]
+Regimes = Sequence[Sequence[Floats]]
+"""The optimal schedules of each regime, from many checks to few."""
+
+
+def lag_at(checks: float, curve: Points) -> float:
+    """The lag of a curve at a mean number of checks: between two of its points, both are mixed.
+
+    Beyond its ends a curve is not extended; there its nearest end counts.
+    """
+    ordered = sorted(curve)
+    return float(np.interp(checks, [c for c, _ in ordered], [lag for _, lag in ordered]))
 
 
 # --- Measurement --------------------------------------------------------------------------------------------
 
-Figures = dict[str, float]
 
+def replicate(
+    workload: str, optima: Sequence[Sequence[Sequence[Floats]]], seed: Sequence[int]
+) -> dict[str, Any]:
+    """The curves of every policy, on the runs that the seed gives."""
+    targets = WORKLOADS[workload]
 
-def figures(runs: Replay) -> Figures:
+    def runs_of(memory: int = RUNS) -> list[Runs]:
+        rng = np.random.default_rng(seed)
+        return [draw(target, rng, memory) for target in targets]
+
+    runs, rng = runs_of(), np.random.default_rng([*seed, 1])
+    settled = [each.settled for each in runs]
+    ours = {price: [learned(each, price) for each in runs] for price in PRICES}
+
+    def optimum(which: int) -> list[Replay]:
+        parts = [np.array_split(each.durations, len(of)) for each, of in zip(runs, optima, strict=True)]
+        return [
+            joined([scheduled(of[which], part) for of, part in zip(regimes, durations, strict=True)])
+            for regimes, durations in zip(optima, parts, strict=True)
+        ]
+
+    best = [optimum(which) for which in range(len(optima[0][0]))]
+    curves: dict[str, Points] = {
+        name: [joined([replay(peer.policy(v), each, rng) for each in runs]).point for v in peer.values]
+        for name, peer in PEERS.items()
+    }
+    curves[OURS] = [joined(parts).point for parts in ours.values()]
+    curves[OPTIMUM] = [joined(parts).point for parts in best]
+    defaults = {
+        name: joined([replay(peer.policy(peer.default), each, rng) for each in runs]).point
+        for name, peer in PEERS.items()
+        if peer.default
+    }
+    defaults[OURS] = joined(ours[PRICE]).point
+    if workload == RETRAINED:
+        forgetful = runs_of(RUNS_OF_A_MODEL)
+        curves[FORGETFUL] = [joined([learned(each, price) for each in forgetful]).point for price in PRICES]
+        defaults[FORGETFUL] = curves[FORGETFUL][PRICES.index(PRICE)]
+    checks, lag = joined(ours[PRICE], settled).point
     return {
-        "checks": float(runs.checks.mean()),
-        "lag": float(runs.lags.mean()),
-        "relative_lag_p95": float(np.quantile(runs.relative, 0.95)),
+        "curves": curves,
+        "defaults": defaults,
+        "by_optimum": lag / lag_at(checks, [joined(parts, settled).point for parts in best]),
     }
 
 
-def replicate(
-    models: Sequence[Model], optima: Sequence[Sequence[Optimum]], seed: Sequence[int]
-) -> dict[str, Figures]:
-    """The figures of every policy, on the runs that the seed gives."""
+def unknown(seed: int = 1) -> dict[str, float]:
+    """The first runs of all workloads, of which nothing is known: checks, lag, and that by the optimum's."""
     rng = np.random.default_rng(seed)
-    runs = [[np.maximum(regime(rng, RUNS // len(model)), 1.0) for regime in model] for model in models]
-    results: dict[str, Figures] = {}
-    for name, policy in POLICIES.items():
-        parts = [list(replay(policy, model, rng)) for model in runs]
-        done = [part for model in parts for part in model]
-        best = joined(
-            [
-                optimum.replay(part.durations[SETTLED:], float(part.checks[SETTLED:].mean()))
-                for model, of_model in zip(parts, optima, strict=True)
-                for part, optimum in zip(model, of_model, strict=True)
-            ]
-        )
-        settled = joined(done, SETTLED)
-        results[name] = figures(joined(done)) | {
-            "lag_by_optimum": float(settled.lags.mean() / best.lags.mean()),
-            "optimum_relative_lag_p95": float(np.quantile(best.relative, 0.95)),
-            "optimum_lag": float(best.lags.mean()),
-        }
-    return results
+    firsts = np.concatenate(
+        [
+            np.maximum(target[0](rng, 20_000 // len(targets)), 1.0)
+            for targets in WORKLOADS.values()
+            for target in targets
+        ]
+    )
+    schedule, elapsed = [], 0.0
+    while elapsed < firsts.max():
+        elapsed += next_wait(elapsed, [], shortest=SHORTEST, longest=LONGEST)
+        schedule.append(elapsed)
+    checks, lag = scheduled(np.array(schedule), firsts).point
+    best = [scheduled(optimal, firsts).point for optimal in optimal_schedules(firsts)]
+    return {"checks": checks, "lag": lag, "by_optimum": lag / lag_at(checks, best)}
 
 
 def measure(
-    seed: int = 1, workloads: Sequence[str] = tuple(WORKLOADS), replications: int = 5
+    seed: int = 1, workloads: Sequence[str] = tuple(WORKLOADS), replications: int = 3
 ) -> dict[str, Any]:
-    """By workload and policy: mean checks, mean lag (s), 95th percentile of lag / duration, over all runs;
-    and over the settled runs, where history exists, the mean lag by the optimum's at as many checks.
+    """By workload: the curves, each policy's point by default, and how our lag compares.
 
-    `missed` names the targets that were not met, and `range` the extremes over the replications.
+    `by_peer` are ratios of our lag, all runs included, to each peer's at as many checks; `by_optimum` of our
+    lag, where ten past runs are known, to the optimum's: each the median and the extremes.
     """
     report: dict[str, Any] = {}
     for number, workload in enumerate(workloads):
-        models = WORKLOADS[workload]
-        optima = [[Optimum(regime) for regime in model] for model in models]
-        results = [replicate(models, optima, (seed, number, r)) for r in range(replications)]
-        policies = {name: _over(results, name, median) for name in POLICIES}
-        report[workload] = {
-            "policies": policies,
-            "range": {"min": _over(results, OURS, min), "max": _over(results, OURS, max)},
-            "missed": missed(policies),
+        rng = np.random.default_rng(0)
+        optima = [[optimal_schedules(regime(rng, 100_000)) for regime in t] for t in WORKLOADS[workload]]
+        results = [replicate(workload, optima, (seed, number, r)) for r in range(replications)]
+        by_peer = {
+            name: _spread([_by_curve(r["defaults"][OURS], r["curves"][name]) for r in results])
+            for name in results[0]["curves"]
+            if name not in (OURS, OPTIMUM)
         }
-    return report
+        report[workload] = {
+            "curves": {name: _medians([r["curves"][name] for r in results]) for name in results[0]["curves"]},
+            "defaults": {
+                name: _medians([[r["defaults"][name]] for r in results])[0] for name in results[0]["defaults"]
+            },
+            "by_peer": by_peer,
+            "by_optimum": _spread([r["by_optimum"] for r in results]),
+        }
+    return {"workloads": report, "unknown": unknown()}
 
 
-def _over(
-    results: Sequence[dict[str, Figures]], name: str, statistic: Callable[[list[float]], float]
-) -> Figures:
-    return {key: statistic([result[name][key] for result in results]) for key in results[0][name]}
+def _by_curve(ours: tuple[float, float], curve: Points) -> float:
+    checks, lag = ours
+    return lag / lag_at(checks, curve)
 
 
-def missed(policies: Mapping[str, Figures]) -> list[str]:
-    """The targets that our policy misses, each with what the optimum makes of it.
-
-    Fewer checks and less lag than each peer; lag near the optimum; lag never long next to the run.
-    """
-    ours = policies[OURS]
-    found = [
-        f"{what} of {peer}"
-        for peer in TO_BEAT
-        for what in ("checks", "lag")
-        if ours[what] >= policies[peer][what]
+def _medians(curves: Sequence[Points]) -> list[tuple[float, float]]:
+    return [
+        (median(c for c, _ in points), median(lag for _, lag in points))
+        for points in zip(*curves, strict=True)
     ]
-    if found:
-        rarest = min(TO_BEAT, key=lambda peer: policies[peer]["checks"])
-        promptest = min(TO_BEAT, key=lambda peer: policies[peer]["lag"])
-        found.append(
-            f"with the checks of {rarest} the optimum has a lag of {policies[rarest]['optimum_lag']:.1f} s,"
-            f" {promptest} has {policies[promptest]['lag']:.1f} s"
-        )
-    if ours["lag_by_optimum"] > 1.25:
-        found.append("1.25 x optimum")
-    if ours["relative_lag_p95"] > 0.25:
-        found.append(f"p95 lag 25 % (optimum: {ours['optimum_relative_lag_p95']:.0%})")
-    return found
 
 
-def tables(report: Mapping[str, Any]) -> Iterator[Table]:
-    for workload, result in report.items():
-        low, high = result["range"]["min"], result["range"]["max"]
-        table = Table(
-            title=workload,
-            caption="missed: " + "; ".join(result["missed"]) if result["missed"] else "all targets met",
+def _spread(values: Sequence[float]) -> tuple[float, float, float]:
+    return median(values), min(values), max(values)
+
+
+# --- Report -------------------------------------------------------------------------------------------------
+
+
+def table(report: Mapping[str, Any]) -> Iterator[Table]:
+    shown = Table(title="polling: checks and mean lag by default; lag by that of others at as many checks")
+    for heading in ("", "checks", "lag, s", "by optimum", "by the best peer", "which one"):
+        shown.add_column(heading, justify="right" if heading else "left")
+    for workload, result in report["workloads"].items():
+        (checks, lag), (middle, low, high) = result["defaults"][OURS], result["by_optimum"]
+        name, (best, worse, worst) = best_peer(result)
+        optimum, peer = f"{middle:.2f} ({low:.2f} to {high:.2f})", f"{best:.2f} ({worse:.2f} to {worst:.2f})"
+        shown.add_row(workload, f"{checks:.1f}", f"{lag:.1f}", optimum, peer, name)
+    first = report["unknown"]
+    shown.add_row(
+        "nothing known", f"{first['checks']:.1f}", f"{first['lag']:.1f}", f"{first['by_optimum']:.2f}"
+    )
+    yield shown
+
+
+def best_peer(result: Mapping[str, Any]) -> tuple[str, tuple[float, float, float]]:
+    """The peer that comes nearest to us, or beats us most, and the ratio of our lag to its."""
+    peers = {name: ratio for name, ratio in result["by_peer"].items() if name in PEERS}
+    name = max(peers, key=lambda peer: peers[peer][0])
+    return name, peers[name]
+
+
+def picture(report: Mapping[str, Any]) -> str:
+    """All curves, one panel for each workload, as SVG."""
+    panels = [
+        Panel(
+            workload,
+            [Curve(name, points, result["defaults"].get(name)) for name, points in result["curves"].items()],
         )
-        table.add_column("policy")
-        for heading in ("checks", "mean lag, s", "p95 lag / duration", "lag by optimum"):
-            table.add_column(heading, justify="right")
-        for name, ours in result["policies"].items():
-            cells = [
-                f"{ours[key]:{form}}"
-                + (f" ({low[key]:{form}} to {high[key]:{form}})" if name == OURS else "")
-                for key, form in (
-                    ("checks", ".1f"),
-                    ("lag", ".1f"),
-                    ("relative_lag_p95", ".0%"),
-                    ("lag_by_optimum", ".2f"),
-                )
-            ]
-            table.add_row(name, *cells, style="bold" if name == OURS else None)
-        yield table
+        for workload, result in report["workloads"].items()
+    ]
+    return drawn(panels, "mean number of checks", "mean lag, s", strong=(OURS, OPTIMUM, FORGETFUL))
 
 
 if __name__ == "__main__":
-    console = Console()
-    for table in tables(measure()):
-        console.print(table)
+    console, measured = Console(), measure()
+    for shown in table(measured):
+        console.print(shown)
+    console.print(json.dumps({w: r["by_peer"].get(FORGETFUL) for w, r in measured["workloads"].items()}))
+    PICTURE.write_text(picture(measured))

@@ -6,7 +6,8 @@ handler. As in Lambda nothing of it can be written, so that no byte code is left
 runtime's own packages, boto3 among them, have byte code in every case.
 
 Variants take turns, so that what slows the machine slows all, and ratios are taken within a turn. CPU time
-is there beside wall time because it hardly depends on what else the machine does.
+is there beside wall time because it hardly depends on what else the machine does. By CPU time, `by_memory`
+says what a start takes and costs where a function has a share of a vCPU in proportion to its memory.
 """
 
 import json
@@ -33,7 +34,13 @@ from tests.tools.benchmarks.spread import Spread, spread
 PYTHON = PROJECT / "build" / "bench" / "lambda-env" / "bin" / "python"
 """Of the Lambda runtime's version, or else the byte code would not count."""
 REFERENCES = Path(__file__).parent / "functions"
-TURNS = 15
+TURNS = 9
+MEMORY = (256, 512, 1024, 1769)
+"""MiB; from the last one on a function has a whole vCPU."""
+GB_SECOND, INVOCATION = 13.3334e-6, 0.20e-6
+"""US dollars, as in `cost`."""
+WAITING = 0.02
+"""Seconds of a start for answers of AWS and the platform: an assumption, the same for all."""
 JOB = 1234
 
 CHECK, TRIGGER = "check_status", "trigger_recompute"
@@ -157,7 +164,23 @@ def _report(samples: Mapping[str, list[Sample]]) -> dict[str, Any]:
             for name in (CHECK, TRIGGER)
             for to in (PLAIN.format(name), QUICK_START, EMPTY)
         },
+        "by_memory": {
+            str(memory): {
+                name: at_memory(spread([s.cpu for s in samples[name]])["median"], memory)
+                for name in (CHECK, TRIGGER)
+            }
+            for memory in MEMORY
+        },
+        "at_512_mebibytes": {
+            name: at_memory(spread([s.cpu for s in taken])["median"], 512) for name, taken in samples.items()
+        },
     }
+
+
+def at_memory(cpu: float, memory: int) -> dict[str, float]:
+    """Seconds and US dollars of a million starts that take so many CPU seconds, by memory in MiB."""
+    wall = cpu * max(1.0, MEMORY[-1] / memory) + WAITING
+    return {"wall": wall, "usd_per_million": 1e6 * (INVOCATION + GB_SECOND * wall * memory / 1024)}
 
 
 if __name__ == "__main__":

@@ -81,13 +81,14 @@ class Ledger:
             item["expires_at"] = {"N": str(int(self._clock()) + FORGET_AFTER)}
         return swap_item(self._dynamodb, self._table, item, before.rev)
 
-    def apply(self, target: Target, transition: Transition) -> Entry | None:
+    def apply(self, target: Target, transition: Transition, known: Entry | None = None) -> Entry | None:
         """Writes what the transition makes of the entry as it is now; None if the transition refuses it.
 
-        Nothing is written where nothing changes, nor where only less than a time's milliseconds does.
+        Nothing is written where nothing changes, nor where only parts of a millisecond do. A `known` entry is
+        read again only if it has changed since.
         """
         for _ in range(CONTENTION):
-            before = self.read(target)
+            before, known = known or self.read(target), None
             after = transition(before)
             if after is None or to_item(after, before.rev) == to_item(before, before.rev):
                 return after

@@ -1,67 +1,95 @@
-"""When to look next at a recompute: as soon as waiting longer would cost more than the check.
+"""When to look next at a recompute: by the schedule of checks that costs least, given the target's past runs.
 
 Polling trades checks against lag, the time between the end of a run and the check that sees it. This is the
-inspection problem of reliability theory (Barlow, Hunter and Proschan, 1963), solved greedily: wait until
-the expected cost of what is not seen has reached the price of a check.
+inspection problem of reliability theory (Barlow, Hunter and Proschan, 1963), and PRICE is what a check may
+cost in lag. A schedule with checks at t1 < t2 < ... costs, but for a constant,
 
-**Survival.** S(t) is the estimated probability that the run takes longer than t. It is a sum of log-logistic
-curves 1 / (1 + (t / median)^shape): one for each past run, around its duration, and a broad one that stands
-for everything not seen so far. The broad curve alone guides the first run ever, hardly counts while past
-runs explain the elapsed time, and takes over when the run outlasts them.
+    the sum of S(t) (PRICE + wait after t) over its times, 0 included,
 
-**Cost.** For a run that lives at `elapsed`, a check at t = elapsed + wait costs
-    sum of 1 - S(elapsed + s) / S(elapsed) over the seconds s = 1 .. wait: the expected lag; and
-    LATE (1 - S(u) / S(elapsed)) with u = t / (1 + TOLERATED), if that is after `elapsed`: the chance that
-    the run ended so early that its lag will have been more than the tolerated part of its duration.
-The lag alone would leave the runs that end earlier than usual to wait for the usual end: one in twenty
-longer than half its duration. For long runs the second term vanishes, as no wait is a quarter of them.
+because a run that lives at t, with probability S(t), is waited for and checked once more. The cheapest
+schedule is found backwards over the times at which a check may pay: quantiles of what a run may take.
 
-**Price.** A check t seconds after the request costs PRICE / (OFFSET + t) seconds of lag, so that lag costs
-about the same per run whether runs take minutes or an hour; but never less than t FRACTION^2 / 2, which takes
-over after half an hour. Where nothing is known the waits thus tend first to sqrt(PRICE) = 43 s, then to
-1/39 of the elapsed time: a day that nobody expected takes less than 250 checks, not the 2,000 of 43 s.
-
-The constants are those by which the seeded workloads of `make bench` miss the fewest targets, rounded.
+**Survival.** S is estimated as a sum of log-logistic curves 1 / (1 + (t / median)^shape): one around each
+past run, and a broad one for everything not seen so far. The broad curve alone guides the first run ever,
+hardly counts while past runs explain the elapsed time, and takes over when the run outlasts them. Past runs
+have the shape, of two, that predicts each of them better from the others (likelihood cross-validation; Duin,
+1976).
 """
 
 from collections.abc import Sequence
+from math import ceil, exp, log
+from typing import NamedTuple
 
-PRICE = 1850.0  # s^2
-OFFSET = 210.0  # seconds
-FRACTION = 1 / 27.5
-LATE = 100.0  # seconds
-TOLERATED = 0.25  # lag by duration
-SHAPE = 16  # half of all runs within 7 % of a past one
-TYPICAL = 90.0  # seconds: the median of a run of which nothing is known
-BROAD = 2  # the shape of the curve for such runs
+PRICE = 5.0  # seconds of lag that a check may cost
+ALIKE, UNLIKE = 16.0, 4.0  # shapes: half of all runs within 7 % of a past one, or within 30 %
+TYPICAL, BROAD = 150.0, 1.6  # seconds and shape: the median of a run of which nothing is known
 UNSEEN = 0.02  # the weight of that curve, in past runs
+LIVING = [(2 * n + 1) / 28 for n in range(14)]  # parts of the runs that live when a check may pay,
+# and of those that are unlike the past ones:
+UNSEEN_LIVING = [1 - 0.01 * 1.1**n for n in range(48)] + [0.08 * 0.8**n for n in range(20)]
+
+
+class Curve(NamedTuple):
+    """1 / (1 + (t / median)^shape), as often as `weight` says; `scale` is median^shape."""
+
+    scale: float
+    shape: float
+    weight: float = 1.0
+
+    def survival(self, t: float) -> float:
+        """The part of the runs that take longer than t seconds."""
+        return self.weight * self.scale / (self.scale + float(t**self.shape))
+
+    def time(self, elapsed: float, living: float) -> float:
+        """The time until which this part lives of the runs that live at `elapsed`."""
+        power = (self.scale + elapsed**self.shape) / living - self.scale
+        return float(power ** (1 / self.shape))
 
 
 def next_wait(
-    elapsed: float, history: Sequence[float], *, shortest: float = 5.0, longest: float = 900.0
+    elapsed: float,
+    history: Sequence[float],
+    *,
+    shortest: float = 5.0,
+    longest: float = 900.0,
+    price: float = PRICE,
 ) -> int:
     """Whole seconds until the next check of a run that is `elapsed` seconds old and not finished.
 
-    `history` holds the durations in seconds of the model's last completed runs, in any order; as all weigh
+    `history` holds the durations in seconds of the target's last completed runs, in any order; as all weigh
     the same, its length is the memory. The wait is never below `shortest` nor above `longest`, both at
     least 1 second.
     """
     # The platform's timestamps have whole seconds, so that a run may seem to have taken none.
-    medians = [max(duration, 1.0) ** SHAPE for duration in history]
+    past = [max(duration, 1.0) for duration in history]
+    shape = _shape(past)
+    unseen = Curve(TYPICAL**BROAD, BROAD, UNSEEN)
+    curves = [*(Curve(duration**shape, shape) for duration in past), unseen]
+    times = [unseen.time(elapsed, living) for living in UNSEEN_LIVING]
+    times += [curve.time(elapsed, living) for curve in curves[:-1] for living in LIVING]
+    waits = [0, *sorted({max(ceil(time - elapsed), ceil(shortest)) for time in times})]
+    alive = [sum([curve.survival(elapsed + wait) for curve in curves]) for wait in waits]
+    best, costs = 0, [0.0]  # the costs from each wait on, from the last one backwards
+    for n in range(len(waits) - 2, -1, -1):
+        following = [
+            alive[n] * wait + cost for wait, cost in zip(waits[n + 1 :], reversed(costs), strict=True)
+        ]
+        cheapest = min(following)
+        best = n + 1 + following.index(cheapest)
+        costs.append(cheapest + alive[n] * (price - waits[n]))
+    return min(waits[best], int(longest))
 
-    def survival(t: float) -> float:
-        power = t**SHAPE  # 1 / (1 + (t / median)^shape), with one power instead of one for each past run
-        seen = sum([median / (median + power) for median in medians])
-        return seen + UNSEEN / (1.0 + (t / TYPICAL) ** BROAD)
 
-    alive = survival(elapsed)
-    lag = 0.0
-    for wait in range(1, int(longest)):
-        t = elapsed + wait
-        lag += 1.0 - survival(t) / alive
-        early = t / (1.0 + TOLERATED)
-        late = 1.0 - survival(early) / alive if early > elapsed else 0.0
-        price = max(PRICE / (OFFSET + t), t * FRACTION**2 / 2)
-        if wait >= shortest and lag + LATE * late >= price:
-            return wait
-    return int(longest)
+def _shape(past: Sequence[float]) -> float:
+    """How alike the past runs are: ALIKE only where each is predicted better so by the others."""
+    logs = [log(duration) for duration in past]
+
+    def likelihood(shape: float) -> float:
+        """The logarithm of the density of each run, by those of the others."""
+        total = 0.0
+        for n, here in enumerate(logs):
+            odds = [exp(-abs(shape * (here - other))) for other in logs[:n] + logs[n + 1 :]]
+            total += log(sum([shape * o / (1 + o) ** 2 for o in odds]) + UNSEEN)
+        return total
+
+    return ALIKE if likelihood(ALIKE) > likelihood(UNLIKE) else UNLIKE
