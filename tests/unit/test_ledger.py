@@ -112,6 +112,12 @@ def test_apply_writes_nothing_if_nothing_changes(ledger: Ledger) -> None:
     assert ledger.read(TARGET).rev == 0
 
 
+def test_apply_writes_nothing_if_only_parts_of_a_millisecond_change(ledger: Ledger) -> None:
+    ledger.apply(TARGET, lambda entry: replace(entry, due_at=1_736_950_000.616))
+    ledger.apply(TARGET, lambda entry: replace(entry, due_at=1_736_950_000.6161))
+    assert ledger.read(TARGET).rev == 1
+
+
 def test_apply_writes_nothing_if_the_transition_refuses(ledger: Ledger) -> None:
     assert ledger.apply(TARGET, lambda entry: None) is None
     assert ledger.read(TARGET).rev == 0

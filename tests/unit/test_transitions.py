@@ -180,11 +180,13 @@ def test_update_during_a_run_waits_and_leaves_the_run_alone() -> None:
 
 shares = {"a": WHOLE, "b": 400_000, "c": 1}  # an object has one route
 updates = st.builds(
-    lambda at, key, **fields: update(NOW + at, key, share=shares[key], max_wait=900.0, **fields),
+    lambda at, key, by_hand, **fields: update(
+        NOW + at, key, share=shares[key], max_wait=900.0, by_hand=by_hand and shares[key] == WHOLE, **fields
+    ),
     st.integers(0, 200),
     st.sampled_from("abc"),
+    by_hand=st.booleans(),  # a request by hand has no threshold
     older_than=st.none() | st.sampled_from([10.0, 100.0]),
-    by_hand=st.booleans(),
 )
 entries = st.sampled_from([CLEAN, DIRTY, HELD, replace(CLEAN, fresh_as_of=NOW + 50), released(HELD)])
 

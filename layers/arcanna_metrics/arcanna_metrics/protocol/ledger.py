@@ -84,12 +84,12 @@ class Ledger:
     def apply(self, target: Target, transition: Transition) -> Entry | None:
         """Writes what the transition makes of the entry as it is now; None if the transition refuses it.
 
-        Nothing is written where nothing changes.
+        Nothing is written where nothing changes, nor where only less than a time's milliseconds does.
         """
         for _ in range(CONTENTION):
             before = self.read(target)
             after = transition(before)
-            if after is None or after == before:
+            if after is None or to_item(after, before.rev) == to_item(before, before.rev):
                 return after
             if self.swap(before, after):
                 return replace(after, rev=before.rev + 1)
