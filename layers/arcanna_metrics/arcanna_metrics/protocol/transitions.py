@@ -189,12 +189,11 @@ def back_in_line(entry: Entry, now: float, pace: Pace) -> Entry:
     """
     if entry.run_id is not None:
         return entry
-    right = settled(entry, pace)
+    waiting = entry
     if entry.attempts and later(now, entry.retry_at) <= now and later(now, entry.not_before) <= now:
-        earlier = settled(replace(entry, retry_at=None, not_before=None), pace)
-        if earlier.due_at != right.due_at:
-            return earlier
-    return right
+        waiting = replace(entry, retry_at=None, not_before=None)
+    waiting = settled(waiting, pace)
+    return entry if waiting.due_at == entry.due_at else waiting
 
 
 def satisfied(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | None:
