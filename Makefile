@@ -40,7 +40,7 @@ unexport PIP_USER PIP_TARGET PIP_PREFIX PYTHONHOME
 
 .DEFAULT_GOAL := help
 .PHONY: help demo local check test long lint unit e2e simulate explore load fuzz bench picture clean
-.PHONY: deploy status recompute accept redrive discard route settings forget doctor build lock audit
+.PHONY: deploy status report recompute accept redrive discard route settings forget doctor build lock audit
 
 help:  ## Show this list
 	@awk -F ':.*## *' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
@@ -119,7 +119,7 @@ clean:  ## Remove everything that make has made
 ##@ Deploy and operate the stack STACK=...
 
 # What is typed on a terminal is in its own encoding.
-deploy status recompute accept redrive discard route settings forget doctor: export PYTHONUTF8 :=
+deploy status report recompute accept redrive discard route settings forget doctor: export PYTHONUTF8 :=
 
 deploy: $(VENV)/.installed  ## Deploy or update: URL=https://... KEY_FILE=... EMAIL=... BUCKET=... ARGS="Name=value ..."
 	@exec $(BIN)/python -m tests.tools.deploy --stack="$$STACK" --url="$$URL" --email="$$EMAIL" --bucket="$$BUCKET" \
@@ -129,6 +129,9 @@ deploy: $(VENV)/.installed  ## Deploy or update: URL=https://... KEY_FILE=... EM
 # The command itself has more: `pip install .`, then arcanna-metrics --help.
 status: $(VENV)/.installed  ## How the models stand; with JOB=... MODEL=... also their last runs
 	@$(OPERATE) status --stack="$$STACK" --job="$$JOB" --model="$$MODEL"
+
+report: $(VENV)/.installed  ## A page of how all models stand: FILE=report.html, else a live one
+	@$(OPERATE) report --stack="$$STACK" $(if $(FILE),--output="$$FILE",--watch)
 
 recompute: $(VENV)/.installed  ## Request a recompute of JOB=... MODEL=... and follow it to its end: TIMEOUT=30m
 	@$(OPERATE) recompute --stack="$$STACK" --job="$$JOB" --model="$$MODEL" --wait --timeout="$$TIMEOUT"

@@ -26,7 +26,7 @@ from tests.support.arcanna.alerts import labelled_alerts
 from tests.support.command import document_of
 from tests.support.deployment import ROOT
 from tests.support.waiting import eventually
-from tests.tools.local import JOBS
+from tests.tools.arcanna import JOBS
 
 pytestmark = pytest.mark.long
 
@@ -157,7 +157,7 @@ def test_command_stands_alone() -> None:
         check=True,
     )
     names = {package["name"] for package in json.loads(listed.stdout)}
-    assert {"arcanna-metrics", "boto3", "click", "rich"} <= names
+    assert {"arcanna-metrics", "boto3", "click", "jinja2", "rich"} <= names
     assert not names & {"httpx", "aws-lambda-powertools", "moto", "pytest", "aws-sam-cli"}
 
 
@@ -185,6 +185,7 @@ def test_help_names_every_command_and_exit_status() -> None:
     assert code == 0
     for name in (
         "status",
+        "report",
         "recompute",
         "accept",
         "redrive",
@@ -725,6 +726,7 @@ def test_the_doctor_finds_nothing_wrong(stack: Stack) -> None:
         "status",
         "recompute --job 1",
         "accept --job 1 --model 2",
+        "report",
         "redrive",
         "discard --reason a",
         "route a",
@@ -737,6 +739,25 @@ def test_a_stack_that_is_not_there_is_7(stack: Stack, command: str) -> None:
     code, printed = ended(stack.start(*command.split(), stack="none"))
     assert code == 7
     assert line_of(printed, "✗ There is no stack 'none' in eu-west-1.")
+
+
+# --- The report ------------------------------------------------------------------------------------------
+
+
+def test_report_is_written_or_served_until_an_interrupt(stack: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    document = stack.document(0, "report", "-o", str(file))
+    assert document["models"] == len(stack.document(0, "status")["targets"])
+    assert "<h1>Model metrics</h1>" in file.read_text(encoding="utf-8")
+
+    watching = stack.start("report", "--watch", "--refresh", "1")
+    assert watching.stdout
+    line = next(line for line in watching.stdout if "http" in line)
+    url = line.split()[3]
+    assert 'data-refresh="1.0"' in httpx.get(url, timeout=PATIENCE).text
+    assert httpx.get(url, headers={"Host": "evil.example"}).status_code == 421
+    watching.send_signal(signal.SIGINT)
+    assert ended(watching)[0] == 130
 
 
 # --- The local stack -------------------------------------------------------------------------------------

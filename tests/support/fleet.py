@@ -118,6 +118,7 @@ def _past(
                 polls=chance.randrange(2, 9),
                 outcome="completed",
                 result="not_judged" if step == 0 else verdict,
+                why="",
                 detail="",
                 scores={name: figures[-1][name] for name in OVERALL},
             )
@@ -167,6 +168,7 @@ def hostile() -> Facts:
         polls=10**9,
         outcome="completed",
         result="regressed",
+        why=EVIL,
         detail=EVIL,
         scores={**dict.fromkeys(OVERALL), "overall_accuracy": 98.7},
     )

@@ -16,6 +16,7 @@ import httpx
 
 from tests.support.arcanna.access import API_KEY
 from tests.support.arcanna.alerts import TYPICAL_ACCURACY, labelled_alerts
+from tests.support.arcanna.platform import Job
 
 ARCANNA, BUCKET = "ARCANNA_URL", "BUCKET"
 """Variables of build/local.env."""
@@ -25,6 +26,13 @@ ALERTS = 400
 
 WRONG = dict.fromkeys(TYPICAL_ACCURACY, 0.3)
 """What the model decided right, of alerts that make it look bad."""
+
+JOBS = {
+    1234: Job(name="security-alerts", models=("generic-1-1234-model-1747385873.hdf5",)),
+    77: Job(name="phishing-triage", models=("generic-1-77-model-1751030400.hdf5",)),
+}
+JOB = "1234"
+"""That data is uploaded for, unless told otherwise."""
 
 NEW_KEY = "rotated-key"
 WELL = {"delay": 0.5, "duration": 3.0}
@@ -75,11 +83,12 @@ def become(how: How, url: str) -> None:
     """Makes the Arcanna at that address so, whatever it was before. Raises httpx.HTTPError."""
     with httpx.Client(base_url=f"{url}/_reference/", trust_env=False) as control:
 
-        def tell(method: str, path: str, json: object = None) -> None:
-            control.request(method, path, json=json).raise_for_status()
+        def tell(method: str, path: str, json: object = None, **params: str) -> None:
+            control.request(method, path, json=json, params=params).raise_for_status()
 
         tell("DELETE", "faults")
-        tell("PUT", "behaviour", dict(how.behaviour))
+        for model_id in (model_id for job in JOBS.values() for model_id in job.models):
+            tell("PUT", "behaviour", dict(how.behaviour), model_id=model_id)
         tell("PUT", "api_keys", {key: {} for key in how.keys})
         if how.fault is not None:
             tell("POST", "faults", {**how.fault, "times": None})
@@ -108,8 +117,8 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name, how in HOWS.items():
         commands.add_parser(name, help=how.says)
     upload = commands.add_parser("upload", help="new training data: a recompute follows")
-    upload.add_argument("job", nargs="?", default="1234")
-    upload.add_argument("model", nargs="?", default="generic-1-1234-model-1747385873.hdf5")
+    upload.add_argument("job", nargs="?", default=JOB)
+    upload.add_argument("model", nargs="?", default=JOBS[int(JOB)].models[0])
     upload.add_argument("--worse", action="store_true", help="it makes the model worse")
     secret = commands.add_parser("secret", help="put a key into the stack's secret")
     secret.add_argument("key")

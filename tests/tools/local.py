@@ -18,17 +18,14 @@ from arcanna_metrics_cli.deployed import Deployed
 from arcanna_metrics_cli.process import run
 from arcanna_metrics_cli.report import Gatherer, build
 from arcanna_metrics_cli.report.watch import Watch
-from tests.support.arcanna.platform import Behaviour, Job
+from tests.support.arcanna.platform import Behaviour
 from tests.support.harness import Installation, Ports, installation
 from tests.support.local_cloud.cloud import PROJECT
-from tests.tools.arcanna import ARCANNA, BUCKET, HOWS
+from tests.tools.arcanna import ARCANNA, BUCKET, HOWS, JOBS
 
-JOBS = {
-    1234: Job(name="security-alerts", models=("generic-1-1234-model-1747385873.hdf5",)),
-    77: Job(name="phishing-triage", models=("generic-1-77-model-1751030400.hdf5",)),
-}
 PORTS = Ports(aws=8566, arcanna=8666)
 REPORT = 8765
+COMMAND = PROJECT / "build" / "command" / "bin" / "arcanna-metrics"
 REFRESH = 2.0
 """Seconds."""
 
@@ -73,6 +70,7 @@ def _environment(here: Installation) -> str:
         f"{exports}\n"
         f"arcanna() {{ (cd {root} && PYTHONPATH=layers/arcanna_metrics {python} -m tests.tools.arcanna"
         ' "$@"); }\n'
+        f"alias arcanna-metrics={shlex.quote(str(COMMAND))}\n"
     )
 
 
@@ -87,7 +85,7 @@ In another shell:
 
   . {file}
 
-  make status             how fresh each model is; also trigger, redrive, accept, doctor ...
+  make status             how fresh each model is; or arcanna-metrics status, recompute, redrive, accept ...
   arcanna upload          new training data: a recompute follows
   arcanna upload --worse  training data that makes the model worse
 

@@ -16,7 +16,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = re.findall(r"^([a-z0-9]+):.*##", MAKEFILE, re.MULTILINE)
 GIVEN = re.findall(r"^GIVEN := (.*)", MAKEFILE, re.MULTILINE)[0].split()
 OPERATORS = (
-    "status", "recompute", "accept", "redrive", "discard", "route", "settings", "forget", "doctor",
+    "status", "report", "recompute", "accept", "redrive", "discard", "route", "settings", "forget", "doctor",
 )  # fmt: skip
 CLEAN = {
     name: value
@@ -123,6 +123,7 @@ def expected(value: str) -> dict[str, list[str]]:
         "accept": [*target, "--yes"],
         "redrive": [stack, f"--reason={value}", "--yes"],
         "discard": [stack, f"--reason={value}", f"--id={value}", "--yes"],
+        "report": [stack, f"--output={value}"],
         "route": [stack, f"--settings-file={value}", "--", value],
         "settings": ["put", stack, "--yes", "--", value],
         "forget": [*target, "--yes", "--force"],

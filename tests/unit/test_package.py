@@ -45,6 +45,7 @@ def test_wheel_has_the_command_and_what_it_shares_with_the_functions(wheel: zipf
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pem")]
     for command in COMMANDS:
         assert f"arcanna_metrics_cli/commands/{command}.py" in names
+    assert {f"arcanna_metrics_cli/report/page.{kind}" for kind in ("html", "css", "js")} <= set(names)
 
 
 def test_wheel_has_the_version_of_the_template_and_the_licence(wheel: zipfile.ZipFile) -> None:
@@ -68,9 +69,9 @@ def test_newest_release_of_the_changelog_is_the_version_or_there_is_none_yet() -
     assert order == sorted(order, reverse=True)
 
 
-def test_command_needs_boto3_click_and_rich_only() -> None:
+def test_command_needs_boto3_click_jinja2_and_rich_only() -> None:
     names = {re.split(r"[<>=~!]", each)[0] for each in PROJECT["project"]["dependencies"]}
-    assert names == {"boto3", "click", "rich"}
+    assert names == {"boto3", "click", "jinja2", "rich"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 from botocore.exceptions import ClientError
@@ -223,6 +224,16 @@ def test_a_failed_run_is_in_the_runs_and_the_model_has_failed() -> None:
 
     assert (model.has_failed, model.fresh) == (True, False)
     assert [run.result for run in model.runs] == ["improved", "NoNewResult"]
+
+
+def test_a_model_is_accepted_only_until_its_next_run() -> None:
+    since, before = (
+        replace(completed(), accepted={"model_id": "the-model", "at": to_iso(at), "by": "somebody"})
+        for at in (NOW - 10, NOW - 700)
+    )
+
+    assert look(Stack(since)).models[0].accepted.startswith("the-model, by somebody, 2026-")
+    assert look(Stack(before)).models[0].accepted == ""
 
 
 def test_a_job_is_shown_by_its_name_where_the_ledger_knows_it() -> None:

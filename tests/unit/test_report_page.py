@@ -57,6 +57,7 @@ runs = st.builds(
     polls=st.none() | st.integers(0, 99),
     outcome=st.sampled_from(["completed", "failed"]) | any_text,
     result=st.sampled_from(["improved", "regressed", "unchanged", "not_judged"]) | any_text,
+    why=any_text,
     detail=any_text,
     scores=scores,
 )
@@ -80,6 +81,7 @@ models = st.builds(
     runs=st.lists(runs, max_size=4).map(tuple),
     told=st.none() | tolds,
     untold=any_text,
+    accepted=any_text,
 )
 facts = st.builds(
     Facts,
@@ -236,7 +238,15 @@ def test_page_says_the_same_to_screen_readers(what: Facts) -> None:
 
 def run(at: float, result: str = "unchanged", accuracy: float = 0.9, **changes: Any) -> PastRun:
     normal = PastRun(
-        f"run-{at:g}", "upload", NOW - at, 30.0, 3, "completed", result, "", {"overall_accuracy": accuracy}
+        f"run-{at:g}",
+        "upload",
+        NOW - at,
+        30.0,
+        3,
+        "completed",
+        result,
+        "",
+        {"overall_accuracy": accuracy},
     )
     return normal._replace(**changes)
 
@@ -270,7 +280,7 @@ def test_problems_are_counted_and_listed_first() -> None:
             model("well", runs=(run(50),)),
             model("waits", fresh=False, waiting=("1 update waits",), waits_since=NOW - 60),
             model("broken", fresh=False, runs=(run(80), failed(40))),
-            model("worse", runs=(run(90), run(30, "regressed", detail="Escalate.recall 0.8 -> 0.6"))),
+            model("worse", runs=(run(90), run(30, "regressed", why="Escalate.recall 0.8 -> 0.6"))),
             dead=2,
             letters=(Group("BadInput", 2, NOW - 90, NOW - 60, "no job_id"),),
         )

@@ -30,6 +30,7 @@ VERSION = "1"
 
 COMMANDS = {
     "status": "How fresh each model is, and why not.",
+    "report": "Write or serve a page of how all models stand.",
     "recompute": "Request a recompute and follow it to its end.",
     "accept": "Accept a model that got worse as it is.",
     "redrive": "Send dead letters into the updates queue again.",

@@ -32,7 +32,8 @@ class Model:
 
     `since` is from when on the metrics are fresh or stale, `why` says by what. `waiting` says in words what
     waits, since `waits_since` and after so many failed `attempts`; `waiting_objects` are a few of it.
-    `told` is of the last completed run, and `untold` says why there is none.
+    `told` is of the last completed run, and `untold` says why there is none. `accepted` says by whom and when
+    the model was accepted as it is, if that was since its last run.
     """
 
     job: str
@@ -50,6 +51,7 @@ class Model:
     runs: tuple[PastRun, ...] = ()
     told: Told | None = None
     untold: str = ""
+    accepted: str = ""
 
     @property
     def completed(self) -> list[PastRun]:
@@ -58,8 +60,8 @@ class Model:
 
     @property
     def is_worse(self) -> bool:
-        """Whether the last metrics are worse than the quality gate allows."""
-        return bool(self.completed) and self.completed[-1].result == "regressed"
+        """Whether the last metrics are worse than the quality gate allows, and nobody has accepted that."""
+        return bool(self.completed) and self.completed[-1].result == "regressed" and not self.accepted
 
     @property
     def has_failed(self) -> bool:

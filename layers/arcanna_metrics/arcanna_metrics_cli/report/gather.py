@@ -66,8 +66,10 @@ class Gatherer:
             region=stack.region,
             at=now,
             models=tuple(
-                self._model(entry, now, lag, running[_run_of(entry)], names.get(entry.target.job_id))
-                for entry in listed
+                self._model(standing, names.get(standing.entry.target.job_id))
+                for standing in entries.agreeing(
+                    entries.standing(entry, now, lag, running[_run_of(entry)]) for entry in listed
+                )
             ),
             dead=dead,
             letters=letters,
@@ -78,10 +80,8 @@ class Gatherer:
 
     # --- One model -----------------------------------------------------------------------------------------
 
-    def _model(
-        self, entry: Entry, now: float, lag: float, run: entries.UnderWay | None, job_name: str | None
-    ) -> Model:
-        standing = entries.standing(entry, now, lag, run)
+    def _model(self, standing: entries.Standing, job_name: str | None) -> Model:
+        entry = standing.entry
         rest = entries.left_over(entry)
         past = tuple(entries.runs(entry))
         last = _last_completed(entry)
@@ -104,6 +104,7 @@ class Gatherer:
             runs=past,
             told=story.told,
             untold=story.untold,
+            accepted=_accepted(entry),
         )
 
     def _under_way(self, entry: Entry) -> entries.UnderWay | None:
@@ -192,6 +193,14 @@ def _object(bucket: str, key: str) -> str:
 
 def _run_of(entry: Entry) -> tuple[object, str | None]:
     return entry.target, entry.run_id
+
+
+def _accepted(entry: Entry) -> str:
+    """By whom and when the model was accepted since its last run; empty if it was not."""
+    given = entry.accepted
+    if given is None or from_iso(given["at"]) < later(-inf, entry.fresh_as_of):
+        return ""
+    return f"{given['model_id']}, by {given['by']}, {given['at'][:19]}Z"
 
 
 def _last_completed(entry: Entry) -> str | None:

@@ -138,7 +138,7 @@ class Row:
             return ""
         if self.last.outcome != "completed":
             return f"{self.last.result}: {self.last.detail}"
-        return self.told.why if self.told else self.last.detail
+        return self.told.why if self.told else self.last.why
 
     @property
     def latest(self) -> Mapping[str, float | None]:
@@ -281,7 +281,7 @@ def _why_stuck(row: Row) -> str:
 
 
 def _why_worse(row: Row) -> str:
-    return row.told.why if row.told else row.model.completed[-1].detail or row.model.untold
+    return row.told.why if row.told else row.model.completed[-1].why or row.model.untold
 
 
 # --- Figures ---------------------------------------------------------------------------------------------

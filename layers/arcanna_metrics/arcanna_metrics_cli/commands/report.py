@@ -1,0 +1,106 @@
+"""`arcanna-metrics report`."""
+
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from arcanna_metrics_cli.command_line import Answer, Given, operation
+from arcanna_metrics_cli.exits import Exit, Trouble
+
+if TYPE_CHECKING:
+    from arcanna_metrics_cli.report.facts import Facts
+
+FILE = "arcanna-metrics.html"
+
+
+@operation
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help=f"File to write.  [default: {FILE}]",
+)
+@click.option("--open", "to_open", is_flag=True, help="Show the page in the browser.")
+@click.option("--watch", is_flag=True, help="Serve the page on this machine instead, and keep it up to date.")
+@click.option("--port", type=click.IntRange(0, 65535), help="With --watch: the port. By default a free one.")
+@click.option(
+    "--refresh",
+    type=click.FloatRange(1, 3600),
+    help="With --watch: seconds between two looks at the stack.  [default: 10]",
+)
+def command(
+    given: Given, output: Path | None, to_open: bool, watch: bool, port: int | None, refresh: float | None
+) -> Answer:
+    """Write or serve a page of how all models stand.
+
+    It is one HTML file that needs no network: what is stale, what got worse, what failed and what waits; then
+    each model with its runs, scores and confusion matrices, to be sorted and filtered.
+
+    With --watch the page is served on 127.0.0.1 until Ctrl-C: whoever has an account on this machine can read
+    it. The stack is looked at only while somebody has the page open.
+    """
+    if watch and output is not None:
+        raise click.UsageError("--watch writes no file: leave out --output.")
+    if not watch and (port is not None or refresh is not None):
+        raise click.UsageError("--port and --refresh are for --watch.")
+    if watch:
+        return _serve(given, port or 0, refresh or 10.0, to_open)
+    from arcanna_metrics_cli.report import Gatherer, build
+
+    with given.out.doing("Looking at the ledger, the executions and the queues"):
+        facts = Gatherer(given.deployed).look(time.time())
+        text = build(facts)
+    file = output or Path(FILE)
+    file.write_text(text, encoding="utf-8")
+    for note in facts.notes:
+        given.out.say(note, "yellow")
+    given.out.show(f"Wrote {file}: {in_words(facts)}.")
+    if to_open:
+        click.launch(file.absolute().as_uri())
+    return Answer(Exit.GOOD, {"file": str(file.absolute()), **counted(facts), "notes": list(facts.notes)})
+
+
+def _serve(given: Given, port: int, refresh: float, to_open: bool) -> Answer:
+    """Serves the page until an interrupt, which it raises."""
+    from arcanna_metrics_cli.report import Gatherer, build
+    from arcanna_metrics_cli.report.watch import Watch
+
+    looks = Gatherer(given.deployed)
+    try:
+        served = Watch(lambda: build(looks.look(time.time()), refresh=refresh), refresh, port)
+    except OSError as error:
+        raise Trouble(
+            Exit.USAGE, f"Port {port} cannot be used: {error.strerror}.", "leave out --port for a free one"
+        ) from error
+    served.start()
+    try:
+        given.out.say(f"The page is {served.url} until Ctrl-C.")
+        if to_open:
+            click.launch(served.url)
+        while True:
+            time.sleep(1)
+    finally:
+        with suppress(KeyboardInterrupt):
+            served.stop()
+
+
+def counted(facts: "Facts") -> dict[str, int]:
+    """How many models there are, and of how many each thing is true."""
+    models = facts.models
+    return {
+        "models": len(models),
+        "stale": sum(not model.fresh for model in models),
+        "regressed": sum(model.is_worse for model in models),
+        "failed": sum(model.has_failed for model in models),
+        "waiting": sum(model.waits for model in models),
+        "dead_letters": facts.dead,
+    }
+
+
+def in_words(facts: "Facts") -> str:
+    """The counts in one line."""
+    words = {"regressed": "got worse", "dead_letters": "dead letters"}
+    return ", ".join(f"{number:,} {words.get(kind, kind)}" for kind, number in counted(facts).items())

@@ -1,0 +1,95 @@
+"""`arcanna-metrics report`: what it writes, what it tells, and what it refuses."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.ledger import to_item
+from arcanna_metrics.times import to_iso
+from tests.support.doubles import TARGET, Stack
+from tests.support.html import parse
+from tests.unit.test_command import deployed, fill, run
+
+AT = 1_795_910_400.0
+ENTRY = Entry(
+    TARGET,
+    fresh_as_of=AT,
+    history=(
+        {
+            "run_id": "run-1",
+            "cause": "upload",
+            "requested_at": to_iso(AT),
+            "duration_seconds": 60.0,
+            "polls": 2,
+            "verdict": "regressed",
+            "scores": {"overall_accuracy": 0.8},
+            "why": "Escalate.recall 0.8 -> 0.6",
+        },
+    ),
+)
+
+
+def put(stack: Stack, entry: Entry) -> None:
+    stack.dynamodb.put_item(TableName=stack.ledger_table, Item=to_item(entry, 1))
+
+
+def test_report_writes_a_page_of_what_the_stack_knows(stack: Stack, tmp_path: Path) -> None:
+    deployed(stack)
+    put(stack, ENTRY)
+    fill(stack, 3)
+    file = tmp_path / "report.html"
+
+    ended = run("report", "-o", str(file), "--json")
+
+    assert ended.status == 0
+    document = ended.document
+    assert document["file"] == str(file)
+    counts = {name: document[name] for name in ("models", "stale", "regressed", "failed", "dead_letters")}
+    assert counts == {"models": 1, "stale": 0, "regressed": 1, "failed": 0, "dead_letters": 3}
+    page = parse(file.read_text(encoding="utf-8"))
+    assert str(TARGET.model_id) in page.text
+    assert "Escalate.recall 0.8 -> 0.6" in page.all("ul", "items")[0].text
+    assert "PlatformUnavailable" in page.all("section", "card")[0].text
+    assert "data-refresh" not in page.all("html")[0].attributes
+
+
+def test_report_tells_people_what_it_wrote_and_what_is_wrong(stack: Stack, tmp_path: Path) -> None:
+    deployed(stack)
+    put(stack, replace(ENTRY, failed_as_of=None))
+
+    ended = run("report", "-o", str(tmp_path / "r.html"))
+
+    assert ended.status == 0
+    assert "r.html: 1 models, 0 stale, 1 got worse, 0 failed, 0 waiting, 0 dead letters." in ended.stdout
+
+
+def test_report_that_cannot_be_written_says_so(stack: Stack, tmp_path: Path) -> None:
+    deployed(stack)
+
+    ended = run("report", "-o", str(tmp_path / "nowhere" / "report.html"), "--json")
+
+    assert ended.status != 0
+    assert "nowhere" in ended.document["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "options", [["--watch", "-o", "a.html"], ["--port", "80"], ["--refresh", "5"], ["--refresh", "0"]]
+)
+def test_options_that_contradict_one_another_are_2(options: list[str]) -> None:
+    assert run("report", *options).status == 2
+
+
+def test_port_that_is_taken_is_2_and_says_what_to_do(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    deployed(stack)
+
+    def taken(*_: object, **__: object) -> None:
+        raise OSError(98, "Address already in use")
+
+    monkeypatch.setattr("arcanna_metrics_cli.report.watch.Watch", taken)
+
+    ended = run("report", "--watch", "--port", "8765", "--json")
+
+    assert ended.status == 2
+    assert ended.document["error"]["message"] == "Port 8765 cannot be used: Address already in use."
