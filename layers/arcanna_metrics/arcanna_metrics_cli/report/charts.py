@@ -64,8 +64,13 @@ def axis_of(models: Iterable[Model], now: float) -> Axis:
 
 def scale(axis: Axis) -> Markup:
     """What stands above the strips: from when to when they are."""
-    start, middle = (span(axis.end - at) for at in (axis.start, (axis.start + axis.end) / 2))
-    places = ((EDGE, "start", f"{start} ago"), (STRIP / 2, "middle", middle), (STRIP - EDGE, "end", "now"))
+    length = round(axis.end - axis.start)
+    middle = span(length / 2) if length / 2 in SPANS else ""  # only a round one
+    places = (
+        (EDGE, "start", f"{span(length)} ago"),
+        (STRIP / 2, "middle", middle),
+        (STRIP - EDGE, "end", "now"),
+    )
     return element(
         "svg",
         *(element("text", text, x=x, y=10, text_anchor=anchor) for x, anchor, text in places),
