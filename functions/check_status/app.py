@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import RetryLater
-from arcanna_metrics.observability import check_failed, logger, metrics, report
+from arcanna_metrics.observability import attempt_failed, logger, metrics, of_run, report
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.connect import arcanna
 from arcanna_metrics.runs.check import check, parse_event
@@ -41,18 +41,12 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> Check:
     """Takes the workflow's run and last check, and returns the new check."""
     client, bus = platform()
     run, last, execution = parse_event(event)
-    logger.append_keys(
-        run_id=run["run_id"],
-        job_id=run["job_id"],
-        model_id=run["model_id"],
-        cause=run["cause"]["kind"],
-        execution=execution,
-    )
     now = time.time()
-    try:
-        result = check(client, run, last, Origin(execution, bus, now))
-    except RetryLater as error:
-        check_failed(error)
-        raise
-    report(run, result, now)
+    with of_run(run["run_id"], run["job_id"], run["model_id"], run["cause"]["kind"], execution):
+        try:
+            result = check(client, run, last, Origin(execution, bus, now))
+        except RetryLater as error:
+            attempt_failed("status check failed", error)
+            raise
+        report(run, result, now)
     return result

@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any
 from arcanna_metrics.aws import client
 from arcanna_metrics.environment import Environment
 from arcanna_metrics.intake.queues import Queues
-from arcanna_metrics.observability import logger, metrics
+from arcanna_metrics.observability import logger, metrics, run_ended
 from arcanna_metrics.platform.connect import arcanna
 from arcanna_metrics.platform.preflight import Finding, LookUp, look_up, preflight
+from arcanna_metrics.protocol.holding import hold, release, target_of
 from arcanna_metrics.protocol.ledger import Ledger
-from arcanna_metrics.protocol.reconcile import Reconciler
+from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots
-from arcanna_metrics.runs.run import parse_result, parse_run
+from arcanna_metrics.runs.check import not_checked, parse_event
+from arcanna_metrics.runs.outcome import Origin
+from arcanna_metrics.runs.parse import parse
+from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings_source import SettingsSource
 from arcanna_metrics.targets import Target, identifier
 from arcanna_metrics.trigger import Trigger
@@ -33,22 +37,25 @@ gc.enable()
 
 
 @cache
-def trigger() -> Trigger:
+def services() -> Services:
     """Built at the first invocation, for all that this execution environment will see.
 
     Raises ConfigurationError.
     """
     env = Environment(os.environ)
-    settings = settings_source(env)
     dynamodb, table = client("dynamodb"), env.text("LEDGER_TABLE")
     ledger = Ledger(dynamodb, table, time.time)
     workflow = Workflow(client("stepfunctions"), env.text("WORKFLOW_ARN"))
-    slots = Slots(dynamodb, table, ledger)
-    reconciler = Reconciler(
-        ledger, slots, workflow, arcanna(env), settings.for_job, env.text("EVENT_BUS_NAME"), time.time
-    )
+    slots, bus = Slots(dynamodb, table, ledger), env.text("EVENT_BUS_NAME")
+    return Services(ledger, slots, workflow, arcanna(env), settings_source(env), bus, time.time)
+
+
+@cache
+def trigger() -> Trigger:
+    """Built at the first invocation, too. Raises ConfigurationError."""
+    env = Environment(os.environ)
     queues = Queues(client("sqs"), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL"))
-    return Trigger(ledger, reconciler, queues, settings, time.time, time.sleep)
+    return Trigger(services(), queues, time.sleep)
 
 
 def settings_source(env: Environment) -> SettingsSource:
@@ -75,8 +82,8 @@ def look_up_target(job_id: object, model_id: object) -> LookUp:
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    """An SQS batch, answered with the messages to deliver again; a hold or a release by the workflow; or any
-    one event that a batch may hold.
+    """An SQS batch, answered with the messages to deliver again; a call of the workflow; or any one event
+    that a batch may hold.
 
     `{"preflight": true}` asks whether a recompute would find all that it needs, and
     `{"preflight": {"job_id": ..., "model_id": ...}}` what Arcanna knows of that target.
@@ -87,13 +94,20 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
 
     match event:
         case {"Records": [{"eventSource": "aws:sqs"}, *_] as records}:
-            failed = trigger().handle_batch(records, remaining)
-            return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in failed]}
+            again = trigger().handle_batch(records, remaining)
+            return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in again]}
         case {"hold": {"run": run, "number": int(number)}}:
-            return {"held": trigger().hold(parse_run("run", run), number)}
-        case {"release": {"run": run, "number": int(number), "result": result}}:
-            ended = parse_result("result", result)
-            return {"released": trigger().release(parse_run("run", run), number, ended, remaining)}
+            return {"held": hold(services(), parse("run", run, Run), number)}
+        case {"not_checked": given}:
+            run, last, execution = parse_event(given)
+            check = not_checked(run, last, Origin(execution, services().event_bus, time.time()))
+            run_ended(check)
+            return dict(check)
+        case {"release": {"run": given, "number": int(number), "result": result}}:
+            run = parse("run", given, Run)
+            released = release(services(), run, number, parse("result", result, Result))
+            trigger().look(remaining, [target_of(run)])  # so that the next target gets the slot
+            return {"released": released}
         case {"preflight": True}:
             return {"findings": [finding._asdict() for finding in look_around(remaining)]}
         case {"preflight": {"job_id": job_id, **rest}}:

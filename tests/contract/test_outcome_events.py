@@ -7,8 +7,13 @@ from typing import Any
 import pytest
 
 from arcanna_metrics.platform.client import LARGEST_METRICS
+from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.start import new_run
+from arcanna_metrics.protocol.transitions import HISTORY_LENGTH
+from arcanna_metrics.runs.check import first_check
 from arcanna_metrics.runs.completion import Judgement
 from arcanna_metrics.runs.outcome import (
+    NOT_CHECKED,
     RUNBOOK,
     VERSION,
     Ending,
@@ -17,18 +22,18 @@ from arcanna_metrics.runs.outcome import (
     console_link,
     failed,
     fitting,
-    not_checked,
 )
 from arcanna_metrics.runs.quality import Assessment, Difference, Verdict, assess, next_reference, read_rules
 from arcanna_metrics.runs.run import Cause, Check, Object, Outcome, Run
-from arcanna_metrics.runs.start import cause_of, first_check, new_run
-from arcanna_metrics.settings import LARGEST
+from arcanna_metrics.settings import LARGEST, JobSettings
 from arcanna_metrics.targets import ID_LENGTH, Target
+from arcanna_metrics.updates import Example
+from tests.support import doubles
 from tests.support.deployment import ROOT, template
 from tests.support.doubles import metrics_body
 from tests.support.outcome_events import SCHEMAS, check_schema, validate_entry
 from tests.support.readme import anchor_of, runbook
-from tests.support.runs import BUS, DEADLINE, EXECUTION, PACE, REQUESTED_AT, a_run, origin
+from tests.support.runs import BUS, EXECUTION, REQUESTED_AT, a_run, origin
 
 MOST_DATA = 256 * 1024
 """Most bytes of an execution's data, and of the entries of one PutEvents call."""
@@ -55,7 +60,7 @@ OUTCOMES: dict[str, Outcome] = {
     "regressed": completed(RUN, ENDING, NewMetrics(180.0, REGRESSED, {}), "The metrics are new", origin(400)),
     "failed": failed(RUN, ENDING, Judgement("failed", "NoNewResult", "Look for the error."), origin(400)),
     "timed_out": failed(RUN, ENDING, Judgement("timed_out", "DeadlinePassed", "Too long."), origin(400)),
-    "not_checked": not_checked(RUN, origin()),
+    "not_checked": failed(RUN, Ending(4), NOT_CHECKED, origin()),
 }
 
 
@@ -180,7 +185,7 @@ def test_notification_subject_is_one_short_ascii_line(model_id: str | None) -> N
     """SNS takes less than 100 characters. https://docs.aws.amazon.com/sns/latest/api/API_Publish.html"""
     for outcome in (
         completed(a_run(model_id=model_id), ENDING, NewMetrics(1.0, REGRESSED, {}), "", origin()),
-        not_checked(a_run(model_id=model_id), origin()),
+        failed(a_run(model_id=model_id), Ending(4), NOT_CHECKED, origin()),
     ):
         assert outcome["notification"] is not None
         subject = outcome["notification"]["subject"]
@@ -202,12 +207,13 @@ def test_notification_names_an_existing_runbook_section(ending: str) -> None:
 
 
 def test_metrics_that_fit_are_unchanged() -> None:
-    assert fitting(AFTER, 10_000) == AFTER
-    assert fitting(None, 0) is None
+    assert fitting(AFTER) == AFTER
+    assert fitting(None) is None
 
 
 def test_metrics_that_do_not_fit_keep_the_overall_scores() -> None:
-    kept = fitting(AFTER, 300)
+    large = {**AFTER, "buckets_in_kb": "b" * LARGEST_METRICS}
+    kept = fitting(large)
     assert kept is not None
     assert kept["overall_accuracy"] == 0.7
     assert kept["last_recomputed_timestamp"] == "2025-01-15T14:33:00Z"
@@ -218,7 +224,7 @@ def test_metrics_that_do_not_fit_keep_the_overall_scores() -> None:
 def test_numbers_that_eventbridge_refuses_become_null() -> None:
     """https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html"""
     odd = metrics_body(buckets_in_kb=2**63, confusion_matrix=[[-(2**63), 2**63 - 1], [float("nan"), 1e308]])
-    kept = fitting(odd, 10_000)
+    kept = fitting(odd)
 
     assert kept is not None
     assert (kept["buckets_in_kb"], kept["confusion_matrix"]) == (
@@ -231,7 +237,7 @@ def test_too_deeply_nested_metrics_are_left_out() -> None:
     nested: list[Any] = []
     for _ in range(100_000):
         nested = [nested]
-    kept = fitting(metrics_body(confusion_matrix=nested), 10**9)
+    kept = fitting(metrics_body(confusion_matrix=nested))
 
     assert kept is not None
     assert (kept["confusion_matrix"], kept["overall_accuracy"]) == (None, 0.75)
@@ -275,28 +281,28 @@ def test_largest_run_fits_into_an_execution_and_one_put_events_call(name: str, d
 
 def follow(before: dict[str, Any], after: dict[str, Any]) -> tuple[Run, Check]:
     """A run with the longest ids, causes, references and rules, and its last check."""
-    examples = [{"bucket": "b" * 63, "key": "\x01" * 800, "version_id": "v" * 1024}] * 5
+    examples = [Example("b" * 63, "\x01" * 800, "v" * 1024)] * 5
     # As much as settings of 8 KB hold, of characters that need most room as JSON.
     drops = {f"{chr(0x1F600) * 25}{number}.recall": 0.02 for number in range(60)}
     gate = {"largest_drop": {**drops, "*.recall": 0.02}}
     assert LARGEST - 1024 < len(json.dumps({"quality_gate": gate}, ensure_ascii=False).encode()) < LARGEST
     rules = read_rules(gate)
     longest = "д" * ID_LENGTH
-    run = new_run(
+    claimed = Entry(
+        Target(longest, None),
         run_id="r" * 80,
-        target=Target(longest, None),
-        job_id=longest,
-        model_id=longest,
-        cause=cause_of("к" * ID_LENGTH, 10**6, REQUESTED_AT, REQUESTED_AT, examples),
         requested_at=REQUESTED_AT,
-        deadline_at=REQUESTED_AT + DEADLINE,
-        pace=PACE,
-        gate=gate,
-        durations=[1234.567] * 10,
-        reference=next_reference(None, before, rules, None, "not_judged"),
-        baseline=before,
-        origin=origin(),
+        cause="к" * ID_LENGTH,
+        updates=10**6,
+        examples=tuple(examples),
+        history=({"duration_seconds": 1234.567},) * HISTORY_LENGTH,  # type: ignore[arg-type]  # all that counts
+        quality_reference={
+            "model_id": longest,
+            "figures": next_reference(None, before, rules, None, "not_judged"),
+        },
     )
+    run = new_run(claimed, longest, JobSettings(doubles.PACE, gate))
+    run = {**run, "baseline": fitting(before)}
     quality = assess(before, after, rules, run["reference"])
     assert quality["verdict"] == "regressed"
     moved = next_reference(before, after, rules, run["reference"], quality["verdict"])

@@ -52,7 +52,7 @@ class Step(NamedTuple):
 
 
 def _is_about(call: Call, scene: Scene) -> bool:
-    if listed := _item(call).get("holders"):  # those of all: who takes a slot is the last
+    if listed := _item(call).get("takers"):  # those of all: who takes a slot is the last
         return scene.model in json.loads(listed["S"])[-1][1]
     return scene.model in json.dumps(call.parameters, default=str)
 
@@ -69,7 +69,7 @@ def _has_ended_once(item: dict[str, Any]) -> bool:
 
 def _is_record(call: Call) -> bool:
     item = _item(call)
-    return "holders" not in item and not item.keys() & {"run_id", "attempts"} and not _has_ended_once(item)
+    return "takers" not in item and not item.keys() & {"run_id", "attempts"} and not _has_ended_once(item)
 
 
 def _is_claim(call: Call) -> bool:
@@ -96,7 +96,7 @@ def _invokes(what: str) -> Step:
 READ = Step(TRIGGER_ROLE, "dynamodb", "GetItem")
 RECORD = _writes(_is_record)
 CLAIM = _writes(_is_claim)
-SLOT = _writes(lambda call: "holders" in _item(call))
+SLOT = _writes(lambda call: "takers" in _item(call))
 START = Step(TRIGGER_ROLE, "stepfunctions", "StartExecution")
 GIVE_BACK = _writes(_is_give_back)
 HOLD = _writes(lambda call: "held" in _item(call))

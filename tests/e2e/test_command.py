@@ -20,6 +20,7 @@ import boto3
 import httpx
 import pytest
 
+from arcanna_metrics.times import to_iso
 from tests.support.arcanna.access import API_KEY, READ_SCOPE, RECOMPUTE_SCOPE, RESOURCES_SCOPE
 from tests.support.arcanna.alerts import labelled_alerts
 from tests.support.command import document_of
@@ -237,15 +238,16 @@ def test_model_without_earlier_metrics_is_3_and_with_them_0(stack: Stack) -> Non
     for active in (model, OTHER_MODEL):
         stack.tell_platform("PUT", "active_model", job_id=OTHER_JOB, model_id=active)
     stack.behaves(model, SHORT)
-    upload(stack, OTHER_JOB, model, "1.csv")
     wanted = ("recompute", "--job", OTHER_JOB, "--model", model, "--wait")
     first = stack.document(3, *wanted)
     assert (first["result"], first["why"].partition(" (")[0]) == (
         "not_judged",
         "There are no earlier metrics to compare with",
     )
+    upload(stack, OTHER_JOB, model, "1.csv")
+    assert stack.document(0, *wanted, "--allow-not-judged")["run"]["outcome"] == "completed"
     second = stack.document(0, *wanted)
-    assert (second["result"], second["run"]["verdict"]) == ("fresh", "unchanged")
+    assert (second["result"], second["run"]["outcome"]) == ("fresh", "completed")
 
 
 def test_a_request_that_fails_is_4_and_stays_in_the_status(stack: Stack) -> None:

@@ -101,8 +101,8 @@ def used(here: Installation, new_scene: NewScene) -> set[Permission]:
 
 def _fill_the_slots(here: Installation) -> None:
     """Fills the slots with runs that have ended. The next look notices that."""
-    holders = [(f"ended-{number}", (str(JOB), "generic-1-1234-model-3.hdf5")) for number in range(50)]
-    item = {**KEY, "rev": {"N": "1000"}, "holders": {"S": json.dumps(holders)}}
+    takers = [(f"ended-{number}", (str(JOB), "generic-1-1234-model-3.hdf5")) for number in range(50)]
+    item = {**KEY, "rev": {"N": "1000"}, "takers": {"S": json.dumps(takers)}}
     here.cloud.client("dynamodb").put_item(TableName=here.cloud.outputs["LedgerTable"], Item=item)
 
 

@@ -14,9 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from arcanna_metrics.observability import metrics
-from arcanna_metrics.runs.outcome import Origin
+from arcanna_metrics.runs.check import first_check
 from arcanna_metrics.runs.run import Check, Run
-from arcanna_metrics.runs.start import cause_of, first_check, new_run
 from tests.e2e.scene import (
     CHECK,
     JOB,
@@ -39,6 +38,7 @@ from tests.support.deployment import resource
 from tests.support.harness import Installation
 from tests.support.local_cloud import ApiFault
 from tests.support.readme import section, table
+from tests.support.runs import a_new_run
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.long
@@ -162,20 +162,13 @@ def _let_old_runs_be_checked(here: Installation, new_scene: NewScene) -> None:
 def _old_run(scene: Scene) -> tuple[Run, Check]:
     """A run of yesterday whose model has long been seen idle, and its last check."""
     then = time.time() - 86400
-    run = new_run(
+    run = a_new_run(
+        scene.target,
+        scene.model,
         run_id=str(uuid.uuid4()),
-        target=scene.target,
-        job_id=scene.job_id,
-        model_id=scene.model,
-        cause=cause_of("manual", 1, then, then, []),
         requested_at=then,
-        deadline_at=then + 3600,
-        pace={"start_grace": 600, "shortest_poll": 1, "longest_poll": 1},
-        gate={},
-        durations=[],
-        reference=None,
-        baseline=None,
-        origin=Origin("", "default", then),
+        shortest_poll=1,
+        longest_poll=1,
     )
     return run, {**first_check(run), "idle_since": run["requested_at"]}
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from arcanna_metrics.protocol.ledger import Due
+from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.times import from_iso
 from tests.e2e.alone import alone, own_installation
 from tests.e2e.scene import JOB, JOB_NAME, MODELS, Scene, dead_letters, emitted, sweep
@@ -101,14 +101,14 @@ def _die_with_the_slots(dying: list[Scene], others: list[Scene]) -> bool:
     return all(map(_is_fresh, [*dying, *others]))
 
 
-def _all_due(scenes: list[Scene]) -> list[Due]:
+def _all_due(scenes: list[Scene]) -> list[Entry]:
     """The due targets, longest due first, once the queue is empty and all targets are due."""
     here = scenes[0].here
     eventually("an empty queue", lambda: not here.cloud.messages("UpdatesQueue"))
 
-    def listed() -> list[Due]:
+    def listed() -> list[Entry]:
         due = scenes[0].ledger.waiting_or_running()
-        return due if all(each.due_at < time.time() for each in due) else []
+        return due if all((each.due_at or 0.0) < time.time() for each in due) else []
 
     return eventually("all to be due", listed)
 

@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 
 from arcanna_metrics.protocol.transitions import claim
+from arcanna_metrics.runs.check import failed_at_start, first_check
 from arcanna_metrics.runs.outcome import Origin
-from arcanna_metrics.runs.start import cause_of, failed_check, first_check, new_run
 from tests.e2e.scene import NewScene, Scene
 from tests.e2e.steps import HOLD, INVOKE_CHECK, NOTIFY, PUBLISH, RELEASE, Step, refused
 from tests.support.deployment import workflow
 from tests.support.harness import Installation
 from tests.support.local_cloud import ApiFault
+from tests.support.runs import a_new_run
 from tests.support.waiting import eventually
 
 HELD = ["Hold", "IsHeld", "Judge"]
@@ -50,7 +51,7 @@ WAYS = {
     "superseded": Way(["Hold", "IsHeld", "Superseded"], claimed=False),
     "not held": Way(["Hold"], "AwsUnavailable", broken=HOLD),
     "check not called": Way(
-        [*HELD, *CHECKED, "Unchecked", *NOTIFIED, "NotCompleted"], "NotChecked", broken=INVOKE_CHECK
+        [*HELD, *CHECKED, "NotChecked", *NOTIFIED, "NotCompleted"], "NotChecked", broken=INVOKE_CHECK
     ),
     "completion not published": Way(
         [*HELD, *CHECKED, "Judge", "Publish", "IsNotified", *RELEASED, "NotTold"], "NotTold", broken=PUBLISH
@@ -94,22 +95,10 @@ def _start(scene: Scene, way: Way, faults: list[ApiFault]) -> str:
     machine = scene.here.cloud.outputs["RecomputeWorkflowArn"]
     arn = f"{machine.replace(':stateMachine:', ':execution:')}:{run_id}"
     origin = Origin(arn, "default", now)
-    run = new_run(
-        run_id=run_id,
-        target=scene.target,
-        job_id=scene.job_id,
-        model_id=scene.model,
-        cause=cause_of("manual", 1, now, now, []),
-        requested_at=now,
-        deadline_at=now + 3600,
-        pace={"start_grace": 600, "shortest_poll": 1, "longest_poll": 1},
-        gate={},
-        durations=[],
-        reference=None,
-        baseline=None,
-        origin=origin,
+    run = a_new_run(
+        scene.target, scene.model, run_id=run_id, requested_at=now, shortest_poll=1, longest_poll=1
     )
-    check = failed_check(run, "because", "of something", origin) if way.failed else first_check(run)
+    check = failed_at_start(run, "because", "of something", origin) if way.failed else first_check(run)
     if way.claimed:
         scene.ledger.apply(scene.target, partial(claim, run_id=run_id, now=now))
     if way.broken:

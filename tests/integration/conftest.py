@@ -85,8 +85,10 @@ def functions(
             "arcanna_metrics.platform.connect.BoundedClient",
             lambda **how: connections.enter_context(BoundedClient(**how)),
         )
+        trigger_recompute.services.cache_clear()
         trigger_recompute.trigger.cache_clear()
         check_status.platform.cache_clear()
         yield Functions()
+    trigger_recompute.services.cache_clear()
     trigger_recompute.trigger.cache_clear()
     check_status.platform.cache_clear()

@@ -43,7 +43,7 @@ def ended(status: str, reason: str, told: str | None = None) -> dict[str, Any]:
 
 COMPLETED, REGRESSED = ended("completed", "Fresh"), ended("completed", "Fresh", "regressed")
 FAILED = ended("failed", "NoNewResult", "failed")
-UNCHECKED = ended("failed", "NotChecked", "unchecked")
+NOT_CHECKED = ended("failed", "NotChecked", "not checked")
 
 
 class Case(NamedTuple):
@@ -67,7 +67,7 @@ CASES = [
     Case("failed", RUNNING, [RUNNING, FAILED], ("FAILED", "NoNewResult"), ["NoNewResult", "failed"]),
     Case("failed-at-its-start", FAILED, [], ("FAILED", "NoNewResult"), ["NoNewResult", "failed"]),
     Case("superseded", RUNNING, [], ("SUCCEEDED", ""), [], held=False),
-    Case("not-checked", RUNNING, [None], ("FAILED", "NotChecked"), ["NotChecked", "unchecked"]),
+    Case("not-checked", RUNNING, [None], ("FAILED", "NotChecked"), ["NotChecked", "not checked"]),
     Case("not-published", RUNNING, [FAILED], ("FAILED", "NotTold"), ["failed"], refused=("PutEvents",)),
     Case("not-notified", RUNNING, [FAILED], ("FAILED", "NotTold"), ["NoNewResult"], refused=("Publish",)),
     Case("not-released", RUNNING, [COMPLETED], ("FAILED", "Refused"), ["Fresh"], released=False),
@@ -77,7 +77,7 @@ CASES = [
 def given(case: Case) -> dict[str, Any]:
     """The execution's input."""
     script = {"held": case.held, "checks": case.checks, "released": case.released}
-    run = {"run_id": case.name, "script": script, "unchecked": UNCHECKED}
+    run = {"run_id": case.name, "script": script, "not_checked": NOT_CHECKED}
     return {"run": run, "check": {**case.first, "polls": 0}, "number": 0}
 
 

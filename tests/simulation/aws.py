@@ -67,7 +67,7 @@ def unavailable(operation: str) -> Callable[[bool], ClientError]:
 
 # --- DynamoDB --------------------------------------------------------------------------------------------
 
-PROJECTION = ("job_id", "model_id", "due", "due_at", "waiting_since", "run_id")
+PROJECTION = ("job_id", "model_id", "due", "due_at", "waiting_since", "run_id", "attempts")
 """What the index shows of an item."""
 
 SWAP: Mapping[str, Callable[[Any, Any], bool]] = {

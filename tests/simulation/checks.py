@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from arcanna_metrics.protocol.transitions import SETTLES
+from arcanna_metrics.protocol.transitions import CONSISTENT_AFTER
 from arcanna_metrics.runs.completion import CLOCK_MARGIN
 from arcanna_metrics.times import from_iso
 from arcanna_metrics.updates import WHOLE, Update
@@ -315,7 +315,7 @@ def promptly_resumed(history: History) -> Iterator[str]:
         run = event.details["run"]
         early = event.details["status"].split()[0] in ("ABORTED", "TIMED_OUT")
         if early and not any(
-            e.details["run"] == run and e.time - event.time < PROMPT + SETTLES for e in goes_on
+            e.details["run"] == run and e.time - event.time < PROMPT + CONSISTENT_AFTER for e in goes_on
         ):
             yield f"7. Prompt: {run} of {event.whom} did not go on after {event.details['execution']}"
 

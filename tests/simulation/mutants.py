@@ -11,7 +11,7 @@ from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.check_up import Finding, LookAgain, Resume, TakeBack, check_up
 from arcanna_metrics.protocol.decide import Decision, decide
 from arcanna_metrics.protocol.entry import Entry, later
-from arcanna_metrics.protocol.slots import Holder, still_holding
+from arcanna_metrics.protocol.slots import Taker, still_taken
 from arcanna_metrics.protocol.transitions import Postponement, settled
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import Pace
@@ -182,9 +182,9 @@ def resume_what_is_running(
     return check_up(entry, own and own._replace(running=False), before, now)
 
 
-def only_held_slots(holders: Sequence[Holder], entries: Mapping[Target, Entry]) -> list[Holder]:
+def only_held_slots(takers: Sequence[Taker], entries: Mapping[Target, Entry]) -> list[Taker]:
     """A slot counts as free until the run's execution has begun."""
-    return [holder for holder in still_holding(holders, entries) if entries[holder.target].held]
+    return [taker for taker in still_taken(takers, entries) if entries[taker.target].held]
 
 
 MUTANTS = [
@@ -229,7 +229,7 @@ MUTANTS = [
     Mutant("slots are counted", "one update, one slot, one death", Code(counts_slots=True)),
     Mutant("a slot is taken before the claim", "two targets, one slot", Code(claims_before_slot=False)),
     Mutant(
-        "a slot is free until its run is held", "two targets, one slot", Code(still_holding=only_held_slots)
+        "a slot is free until its run is held", "two targets, one slot", Code(still_taken=only_held_slots)
     ),
     Mutant(
         "a claim is taken back while its invocation lives",

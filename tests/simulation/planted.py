@@ -1,6 +1,6 @@
 """Bugs of the protocol, each planted into the real code by one small change, that the search must find."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -10,14 +10,23 @@ from typing import Any, NamedTuple, cast
 from arcanna_metrics.errors import BadInput, RetryLater
 from arcanna_metrics.intake.events import Occurrence, read_json
 from arcanna_metrics.platform.client import Arcanna, ModelMetrics
-from arcanna_metrics.protocol import backoff, check_up, decide, entry, slots, transitions
+from arcanna_metrics.protocol import (
+    backoff,
+    check_up,
+    decide,
+    entry,
+    holding,
+    mailbox,
+    slots,
+    start,
+    transitions,
+)
 from arcanna_metrics.protocol.check_up import Finding, LookAgain, Resume
 from arcanna_metrics.protocol.decide import Decision
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import NO_JOB
-from arcanna_metrics.protocol.reconcile import Reconciler
-from arcanna_metrics.protocol.slots import Holder, Slots
-from arcanna_metrics.protocol.start import Starter
+from arcanna_metrics.protocol.services import Services
+from arcanna_metrics.protocol.slots import Slots, Taker
 from arcanna_metrics.protocol.transitions import Postponement
 from arcanna_metrics.runs.completion import Judgement, judge
 from arcanna_metrics.runs.run import Check, Result, Run
@@ -36,6 +45,9 @@ Request = dict[str, Any]
 RECONCILE = "arcanna_metrics.protocol.reconcile"
 TRANSITIONS = "arcanna_metrics.protocol.transitions"
 START = "arcanna_metrics.protocol.start"
+HOLDING = "arcanna_metrics.protocol.holding"
+SERVICES = "arcanna_metrics.protocol.services"
+SWEEP = "arcanna_metrics.protocol.sweep.Sweeper"
 TRIGGER = "arcanna_metrics.trigger.Trigger"
 
 # --- Recording -------------------------------------------------------------------------------------------
@@ -44,7 +56,7 @@ TRIGGER = "arcanna_metrics.trigger.Trigger"
 _record = transitions.record
 
 
-def records_without_due(before: Entry, updates: Iterable[Update], pace: Pace) -> Entry:
+def records_without_due(before: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
     """A recorded update does not make its entry due."""
     return replace(_record(before, updates, pace), due_at=before.due_at)
 
@@ -148,19 +160,19 @@ def covers_after_a_failure(
     return _release(before, run, number, {**result, "outcome": "completed"}, pace, postponement)
 
 
-_request = Starter._request  # noqa: SLF001
+_request = start._request  # noqa: SLF001
 
 
-def claims_after_the_request(self: Starter, run: Run, model: Model) -> tuple[Run, Check]:
+def claims_after_the_request(services: Services, run: Run, model: Model) -> tuple[Run, Check]:
     """Updates between the claim and the request's answer count as covered."""
-    run, check = _request(self, run, model)
-    return cast("Run", {**run, "requested_at": to_iso(self._clock())}), check
+    run, check = _request(services, run, model)
+    return cast("Run", {**run, "requested_at": to_iso(services.clock())}), check
 
 
-def reads_the_baseline_after_the_request(self: Starter, run: Run, model: Model) -> tuple[Run, Check]:
+def reads_the_baseline_after_the_request(services: Services, run: Run, model: Model) -> tuple[Run, Check]:
     """The baseline is read after the request, so that a recompute in between shows as nothing new."""
-    run, check = _request(self, run, model)
-    baseline = self._arcanna.metrics(model).as_dict()
+    run, check = _request(services, run, model)
+    baseline = services.arcanna.metrics(model).as_dict()
     return cast("Run", {**run, "baseline": baseline, "platform_requested_at": None}), check
 
 
@@ -177,30 +189,25 @@ class _Unbusy:
         return replace(self._arcanna.metrics(model), recomputing=False)
 
 
-_start = Starter.start
+_start = start.start
 
 
-def asks_while_others_recompute(self: Starter, claimed: Entry) -> None:
+def asks_while_others_recompute(services: Services, claimed: Entry) -> None:
     """Does not look at the platform's flag."""
-    arcanna = self._arcanna
-    self._arcanna = cast("Arcanna", _Unbusy(arcanna))
-    try:
-        _start(self, claimed)
-    finally:
-        self._arcanna = arcanna
+    _start(replace(services, arcanna=cast("Arcanna", _Unbusy(services.arcanna))), claimed)
 
 
 # --- Looking after runs ----------------------------------------------------------------------------------
 
-_take_back = Reconciler._take_back  # noqa: SLF001
+_take_back = holding._take_back  # noqa: SLF001
 
 
-def leaves_dead_claims(self: Reconciler, before: Entry, why: str) -> None:
+def leaves_dead_claims(services: Services, before: Entry, why: str) -> None:
     """A claim of a dead invocation is never taken back."""
     if before.held:
-        _take_back(self, before, why)
+        _take_back(services, before, why)
     else:
-        self._ledger.swap(before, transitions.look_again(before, self._clock() + 300.0))
+        services.ledger.swap(before, transitions.look_again(before, services.clock() + 300.0))
 
 
 def resumes_nothing(
@@ -228,15 +235,15 @@ def starts_under_new_names(self: Workflow, run_id: str, given: str, number: int 
     _starts(self, f"{run_id}-{next(_identities)}" if number else run_id, given, number)
 
 
-_still_holding = slots.still_holding
+_still_taken = slots.still_taken
 
 
-def counts_unread_holders_as_free(holders: Sequence[Holder], entries: Mapping[Target, Entry]) -> list[Holder]:
-    """A holder whose entry could not be read counts as free."""
-    return [holder for holder in _still_holding(holders, entries) if holder.target in entries]
+def counts_unread_takers_as_free(takers: Sequence[Taker], entries: Mapping[Target, Entry]) -> list[Taker]:
+    """A slot counts as free if its taker's entry could not be read."""
+    return [taker for taker in _still_taken(takers, entries) if taker.target in entries]
 
 
-def takes_no_slot(self: Slots, limit: int, holder: Holder) -> bool:
+def takes_no_slot(self: Slots, limit: int, taker: Taker) -> bool:
     """Assumes that the slots are still as they were at the glance."""
     return self.glance(limit).free > 0
 
@@ -262,16 +269,16 @@ def waits_for_no_threshold(batch: Sequence[entry.Element]) -> float:
     return min(element.as_of for element in batch)
 
 
-def finds_nothing_due(self: Trigger, *given: Any) -> bool:
+def finds_nothing_due(*given: Any) -> bool:
     """The sweep finds nothing due."""
     return False
 
 
-def puts_off_what_does_not_wait(self: Reconciler, target: Target, error: Exception) -> None:
+def puts_off_what_does_not_wait(services: Services, target: Target, error: Exception) -> None:
     """Counts an attempt although nothing waits."""
-    before, pace = self._ledger.read(target), self._pace(target.job_id)
-    when = self._postponement(before, error)
-    self._ledger.swap(before, transitions.postpone(before, pace, when))
+    before = services.ledger.read(target)
+    again = services.postponement(before, error)
+    services.ledger.swap(before, transitions.postpone(before, services.pace(before), again))
 
 
 # --- What counts as an end -------------------------------------------------------------------------------
@@ -314,12 +321,11 @@ def takes_the_active_model_for_granted(arcanna: Arcanna, run: Run) -> bool:
     return False
 
 
-def is_satisfied_by_any_metrics(self: Starter, claimed: Entry, timestamp: str | None) -> bool:
+def is_satisfied_by_any_metrics(services: Services, claimed: Entry, timestamp: str | None) -> bool:
     """Any metrics of the platform satisfy a wish."""
-    pace = self._settings(claimed.target.job_id).pace
-    made = claimed.wanted_as_of or 0.0
+    pace, made = services.pace(claimed), claimed.wanted_as_of or 0.0
     give_back = partial(transitions.satisfied, run_id=claimed.run_id or "", timestamp=made, pace=pace)
-    self._ledger.apply(claimed.target, give_back)
+    services.ledger.apply(claimed.target, give_back)
     return True
 
 
@@ -336,32 +342,35 @@ def satisfies_whatever_was_wished_since(
 class _Forwarding(NamedTuple):
     """Forwards a mailbox with another order of steps, or without conditions."""
 
-    reconciler: Reconciler
+    services: Services
     mailbox: Entry
     target: Target
     pace: Pace
 
     def receive(self) -> None:
-        received = partial(transitions.receive, mailbox=self.mailbox, pace=self.pace)
-        self.reconciler._ledger.apply(self.target, received)  # noqa: SLF001
+        received = partial(transitions.receive, arrived=self.mailbox, pace=self.pace)
+        self.services.ledger.apply(self.target, received)
 
     def empty(self) -> None:
         emptied = partial(transitions.emptied, pace=self.pace)
-        self.reconciler._ledger.apply(self.mailbox.target, emptied)  # noqa: SLF001
+        self.services.ledger.apply(self.mailbox.target, emptied)
 
 
-def _forwards(steps: Callable[[_Forwarding], None]) -> Callable[[Reconciler, Entry], bool]:
-    real = Reconciler._forwarded  # noqa: SLF001
+def _forwards(
+    steps: Callable[[_Forwarding], None],
+) -> Callable[[Services, Entry], Target | None]:
+    real = mailbox.forward
 
-    def forwarded(self: Reconciler, before: Entry) -> bool:
+    def forward(services: Services, before: Entry) -> Target | None:
         name, model_id = before.target
-        job_id = None if name.isdigit() else self._arcanna.job_id_of(name) or before.name_of
+        job_id = None if name.isdigit() else services.arcanna.job_id_of(name) or before.name_of
         if job_id is None:
-            return real(self, before)
-        steps(_Forwarding(self, before, Target(job_id, model_id), self._pace(job_id)))
-        return True
+            return real(services, before)
+        target = Target(job_id, model_id)
+        steps(_Forwarding(services, before, target, services.settings().for_job(job_id).pace))
+        return target
 
-    return forwarded
+    return forward
 
 
 def _empties_whatever_has_come(forwarding: _Forwarding) -> None:
@@ -370,9 +379,8 @@ def _empties_whatever_has_come(forwarding: _Forwarding) -> None:
 
 
 def _empties_first(forwarding: _Forwarding) -> None:
-    forwarding.reconciler._ledger.swap(  # noqa: SLF001
-        forwarding.mailbox, transitions.emptied(forwarding.mailbox, forwarding.pace)
-    )
+    emptied = transitions.emptied(forwarding.mailbox, forwarding.pace)
+    forwarding.services.ledger.swap(forwarding.mailbox, emptied)
     forwarding.receive()
 
 
@@ -435,17 +443,17 @@ OF_THE_MODEL = {
         "2", patches={f"{TRANSITIONS}.hold": holds_what_was_taken_over}, rates=LATE
     ),
     "given back while it is held": _planted(
-        "2", patches={f"{RECONCILE}.give_back": gives_back_what_is_held}, rates=LOST
+        "2", patches={f"{TRANSITIONS}.give_back": gives_back_what_is_held}, rates=LOST
     ),
     "released without due": _planted("1", "8", patches={f"{TRANSITIONS}.release": releases_without_due}),
     "claimed after the baseline": _planted(
-        "1", patches={f"{START}.Starter._request": claims_after_the_request}, rates=SLOW
+        "1", patches={f"{START}._request": claims_after_the_request}, rates=SLOW
     ),
     "dead claims are not freed": _planted(
-        "8", patches={f"{RECONCILE}.Reconciler._take_back": leaves_dead_claims}, rates=DIES
+        "8", patches={f"{HOLDING}._take_back": leaves_dead_claims}, rates=DIES
     ),
     "dead runs are not resumed": _planted(
-        "8", patches={f"{RECONCILE}.check_up": resumes_nothing}, rates=ABORTED
+        "8", patches={f"{HOLDING}.check_up": resumes_nothing}, rates=ABORTED
     ),
     "resumed by other names than the number": _planted(
         "2",
@@ -454,7 +462,7 @@ OF_THE_MODEL = {
     ),
     "missing resumptions are not started": _planted(
         "8",
-        patches={f"{RECONCILE}.check_up": starts_no_missing_resumption},
+        patches={f"{HOLDING}.check_up": starts_no_missing_resumption},
         rates={**ABORTED, **DIES},
     ),
 }
@@ -479,10 +487,10 @@ OTHERS = {
     ),
     "covered by a failed run": _planted("4", patches={f"{TRANSITIONS}.release": covers_after_a_failure}),
     "baseline after the request": _planted(
-        "4", patches={f"{START}.Starter._request": reads_the_baseline_after_the_request}, rates=SLOW
+        "4", patches={f"{START}._request": reads_the_baseline_after_the_request}, rates=SLOW
     ),
     "requested while others recompute": _planted(
-        "2", patches={f"{START}.Starter.start": asks_while_others_recompute}
+        "2", patches={f"{RECONCILE}.start": asks_while_others_recompute}
     ),
     "no lag but the settling": _planted(
         "1", lag=SETTLING, kinds={"event": 1}, rates=CALM, slots=(0,), spacing=(0.0,)
@@ -495,9 +503,9 @@ OTHERS = {
     "slots taken at a glance": _planted(
         "6", patches={"arcanna_metrics.protocol.slots.Slots.take": takes_no_slot}, slots=(1, 2)
     ),
-    "unread holders count as free": _planted(
+    "unread takers count as free": _planted(
         "6",
-        patches={"arcanna_metrics.protocol.slots.still_holding": counts_unread_holders_as_free},
+        patches={"arcanna_metrics.protocol.slots.still_taken": counts_unread_takers_as_free},
         rates=IN_PART,
         slots=(1, 2),
     ),
@@ -516,7 +524,7 @@ OTHERS = {
         kinds=TRAINED,
     ),
     "wish met by any metrics": _planted(
-        "1", patches={f"{START}.Starter._is_satisfied": is_satisfied_by_any_metrics}, kinds=WISHES
+        "1", patches={f"{START}._is_satisfied": is_satisfied_by_any_metrics}, kinds=WISHES
     ),
     "wish cleared though it was raised": _planted(
         "1", patches={f"{START}.satisfied": satisfies_whatever_was_wished_since}, kinds=WISHES, rates=SLOW
@@ -531,19 +539,21 @@ OTHERS = {
         "1", patches={f"{TRANSITIONS}.pruned": forgets_batches}, kinds=SAMPLES
     ),
     "asked again soon after an unknown request": _planted(
-        "3", patches={f"{RECONCILE}.postponement": retries_soon_after_an_unknown_request}, rates=LOST
+        "3",
+        patches={f"{SERVICES}.postponement": retries_soon_after_an_unknown_request},
+        rates=LOST,
     ),
     "no spacing": _planted("3", patches={f"{RECONCILE}.decide": ignores_spacing}, spacing=(400.0,)),
     "mailbox emptied of what has come since": _planted(
         "1",
-        patches={f"{RECONCILE}.Reconciler._forwarded": _forwards(_empties_whatever_has_come)},
+        patches={f"{RECONCILE}.forward": _forwards(_empties_whatever_has_come)},
         kinds=UPLOADS,
         by_name=(1.0,),
         rates={"is slow": 0.9},
     ),
     "mailbox emptied before it is forwarded": _planted(
         "1",
-        patches={f"{RECONCILE}.Reconciler._forwarded": _forwards(_empties_first)},
+        patches={f"{RECONCILE}.forward": _forwards(_empties_first)},
         kinds=UPLOADS,
         by_name=(1.0,),
         rates=DIES,
@@ -551,13 +561,13 @@ OTHERS = {
     "told after the release": _planted(
         "1", definition=tells_after_the_release, rates={**ABORTED, "fails at the platform": 0.3}
     ),
-    "swept for nothing": _planted("8", patches={f"{TRIGGER}._measure": finds_nothing_due}),
+    "swept for nothing": _planted("8", patches={f"{SWEEP}.sweep": finds_nothing_due}),
     # What this simulation has found in the real code.
     "attempts noted where nothing waits": _planted(
-        "8", patches={f"{RECONCILE}.Reconciler._put_off": puts_off_what_does_not_wait}
+        "8", patches={f"{RECONCILE}._put_off": puts_off_what_does_not_wait}
     ),
     "execution described as soon as it has ended": _planted(
-        "7", patches={f"{TRANSITIONS}.SETTLES": 0.0}, rates={"is aborted": 0.9}
+        "7", patches={f"{TRANSITIONS}.CONSISTENT_AFTER": 0.0}, rates={"is aborted": 0.9}
     ),
     "never started, by a check within the grace": _planted(
         "4",

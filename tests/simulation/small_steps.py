@@ -1,7 +1,7 @@
 """What may happen in a small world: the steps that the explorer takes, in every order.
 
-They follow the code between the transitions, `Reconciler`, `Starter`, `Trigger` and the workflow, and call
-the project's own functions wherever an entry changes or something is decided (see `Code`).
+They follow the code between the transitions (`reconcile`, `start`, `holding`, `Trigger`, the workflow), and
+call the project's own functions wherever an entry changes or something is decided (see `Code`).
 
 What is read and written again until that succeeds is one step (record, hold, give back, release), as the
 swap keeps everybody else out. A look reads, asks, and writes later, so these are steps of their own. A
@@ -17,19 +17,19 @@ from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.check_up import Finding, Resume, TakeBack, check_up
 from arcanna_metrics.protocol.decide import CheckUp, Decision, Start, decide
 from arcanna_metrics.protocol.entry import Entry
-from arcanna_metrics.protocol.slots import Holder, still_holding
+from arcanna_metrics.protocol.slots import Taker, still_taken
 from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, Postponement
 from arcanna_metrics.updates import WHOLE
 from arcanna_metrics.workflow import Execution as Described
 from tests.simulation.small_worlds import (
     NEVER,
     Execution,
-    Holders,
     Look,
     Message,
     Model,
     Row,
     Setting,
+    Takers,
     World,
     new_run,
     renamed,
@@ -61,12 +61,12 @@ class Code:
     release: Callable[..., Entry | None] = transitions.release
     decide: Callable[..., Decision] = decide
     check_up: Callable[..., Finding] = check_up
-    still_holding: Callable[..., list[Holder]] = still_holding
+    still_taken: Callable[..., list[Taker]] = still_taken
 
     swaps: bool = True  # a look writes only where the entry is still the one that it has read
     swaps_mailbox: bool = True
     swaps_slots: bool = True
-    counts_slots: bool = False  # a slot is free once it is given back, rather than by its holder's entry
+    counts_slots: bool = False  # a slot is free once it is given back, rather than by its taker's entry
     claims_before_slot: bool = True
     acknowledges_after_record: bool = True  # a message is deleted once its update is in the ledger
     claims_before_baseline: bool = True  # requested_at is taken before the platform is read
@@ -245,19 +245,19 @@ class Steps:
     def _is_looked_at(self, w: World, target: int) -> bool:
         """Whether a slot is free, or the target's own run, which may be dead, holds one."""
         limit = self.setting.slots
-        if not limit or len(w.holders) < limit:
+        if not limit or len(w.takers) < limit:
             return True
         holding = self._holding(w)
-        return len(holding) < limit or any(holder == target for _, holder in holding)
+        return len(holding) < limit or any(taker == target for _, taker in holding)
 
-    def _holding(self, w: World) -> Holders:
+    def _holding(self, w: World) -> Takers:
         if self.code.counts_slots:
-            return w.holders
+            return w.takers
         targets = self.setting.targets
         entries = {targets[target]: self._entry(target, row) for target, row in enumerate(w.rows)}
-        holders = [Holder(run_id(run), targets[target]) for run, target in w.holders]
-        still = self.code.still_holding(holders, entries)
-        return tuple(each for each, holder in zip(w.holders, holders, strict=True) if holder in still)
+        takers = [Taker(run_id(run), targets[target]) for run, target in w.takers]
+        still = self.code.still_taken(takers, entries)
+        return tuple(each for each, taker in zip(w.takers, takers, strict=True) if taker in still)
 
     def _reconcile(self, w: World, target: int, row: Row) -> Iterator[Step]:
         look = Look("describe", target, seen=row)
@@ -350,20 +350,20 @@ class Steps:
 
     def _take_slot(self, w: World, k: Look, on: On) -> Step:
         """Reads who has the slots and, where all are taken, whether they still hold their targets."""
-        holders = w.holders
-        if len(holders) >= self.setting.slots:
-            holders = self._holding(w)
-        if len(holders) >= self.setting.slots:
+        takers = w.takers
+        if len(takers) >= self.setting.slots:
+            takers = self._holding(w)
+        if len(takers) >= self.setting.slots:
             return f"no slot for {k.run}", on("no slot") if self.code.claims_before_slot else w
-        return f"see a slot for {k.run}", on("write slot", holders=(*holders, (k.run, k.target)))
+        return f"see a slot for {k.run}", on("write slot", takers=(*takers, (k.run, k.target)))
 
     def _write_slot(self, w: World, k: Look, on: On) -> Step:
         if k.stale and self.code.swaps_slots:
-            return f"the slot for {k.run} is refused", on("take slot", stale=False, holders=())
+            return f"the slot for {k.run} is refused", on("take slot", stale=False, takers=())
         others = tuple(x._replace(stale=True) if x.step == "write slot" else x for x in w.looks)
-        taken = w._replace(holders=k.holders, looks=others)
+        taken = w._replace(takers=k.takers, looks=others)
         step = self._after_slot() if self.code.claims_before_slot else "claim"
-        return f"take a slot for {k.run}", on(step, taken, stale=False, holders=())
+        return f"take a slot for {k.run}", on(step, taken, stale=False, takers=())
 
     def _baseline(self, w: World, k: Look, on: On) -> Iterator[Step]:
         model = w.models[k.model]
@@ -426,7 +426,7 @@ class Steps:
     def _slot_back(self, w: World, run: int) -> World:
         if not self.code.counts_slots:
             return w
-        return w._replace(holders=tuple(holder for holder in w.holders if holder[0] != run))
+        return w._replace(takers=tuple(taker for taker in w.takers if taker[0] != run))
 
     # --- A look at a name --------------------------------------------------------------------------------
 

@@ -111,7 +111,7 @@ class Message(NamedTuple):
     as_of: int = 0
 
 
-Holders = tuple[tuple[int, int], ...]
+Takers = tuple[tuple[int, int], ...]
 """Runs and their targets."""
 
 
@@ -130,7 +130,7 @@ class Look(NamedTuple):
     model: int = 0
     newer: bool = False  # a recompute ended since the baseline
     rejected: bool = False
-    holders: Holders = ()  # of slots, as they are to be written
+    takers: Takers = ()  # of slots, as they are to be written
 
 
 class Execution(NamedTuple):
@@ -173,7 +173,7 @@ class World(NamedTuple):
     clock: int = 0
     messages: tuple[Message, ...] = ()  # in the queue
     rows: tuple[Row, ...] = (Row(),)
-    holders: Holders = ()
+    takers: Takers = ()
     looks: tuple[Look, ...] = ()
     executions: tuple[Execution, ...] = ()
     models: tuple[Model, ...] = (Model(),)
@@ -313,10 +313,10 @@ def _runs(w: World) -> set[int]:
     runs = {0}
     runs.update(row.run for row in w.rows)
     runs.update(execution.run for execution in w.executions)
-    runs.update(run for run, _ in w.holders)
+    runs.update(run for run, _ in w.takers)
     for look in w.looks:
         runs.update((look.run, look.seen.run))
-        runs.update(run for run, _ in look.holders)
+        runs.update(run for run, _ in look.takers)
     return runs
 
 
@@ -372,7 +372,7 @@ def _with_numbers(w: World, t: Mapping[int, int], r: Mapping[int, int]) -> World
     def look(x: Look) -> Look:
         return x._replace(
             seen=row(x.seen), run=r[x.run], requested=t[x.requested], wanted=t[x.wanted], stamp=t[x.stamp],
-            holders=tuple((r[run], target) for run, target in x.holders),
+            takers=tuple((r[run], target) for run, target in x.takers),
         )  # fmt: skip
 
     def message(x: Message) -> Message:
@@ -384,7 +384,7 @@ def _with_numbers(w: World, t: Mapping[int, int], r: Mapping[int, int]) -> World
         messages=tuple(map(message, w.messages)),
         open=tuple(map(message, w.open)),
         rows=tuple(map(row, w.rows)),
-        holders=tuple((r[run], target) for run, target in w.holders),
+        takers=tuple((r[run], target) for run, target in w.takers),
         looks=tuple(map(look, w.looks)),
         executions=tuple(e._replace(run=r[e.run], requested=t[e.requested]) for e in w.executions),
         models=tuple(Model(m.queued, t[m.working], t[m.last], t[m.stamp]) for m in w.models),

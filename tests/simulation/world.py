@@ -21,12 +21,14 @@ from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.observability import logger, metrics
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.holding import hold, release, target_of
 from arcanna_metrics.protocol.ledger import NO_JOB, Ledger, to_entry, to_target
-from arcanna_metrics.protocol.reconcile import Reconciler
+from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots
-from arcanna_metrics.runs.check import check, parse_event
+from arcanna_metrics.runs.check import check, not_checked, parse_event
 from arcanna_metrics.runs.outcome import Origin
-from arcanna_metrics.runs.run import parse_result, parse_run
+from arcanna_metrics.runs.parse import parse
+from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import JobSettings, Pace, Settings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso, to_iso
@@ -250,25 +252,21 @@ class World:
         dynamodb = cast("Any", DynamoDbClient(self._table, self))
         states = StatesClient(self._start_execution, self._describe_execution, self)
         ledger = Ledger(dynamodb, "ledger", self._clock)
-        reconciler = Reconciler(
+        self._services = Services(
             ledger,
             Slots(dynamodb, "ledger", ledger),
             Workflow(cast("Any", states), STATE_MACHINE),
             self._arcanna,
-            lambda job_id: self.settings.for_job(job_id),
+            lambda: self.settings,
             "bus",
             self._clock,
             draw=self._draw,
             new_id=self._new_run_id,
         )
         return Trigger(
-            ledger,
-            reconciler,
+            self._services,
             Queues(cast("Any", SqsClient(self._send, self)), UPDATES_URL, DEAD_LETTERS_URL),
-            lambda: self.settings,
-            self._clock,
             self.scheduler.pause,
-            self._draw,
         )
 
     def run(self) -> None:
@@ -600,16 +598,24 @@ class World:
             case {"release": {"run": run, "number": int(number), "result": result}}:
                 release = partial(self._release, run, number, result)
                 return self._call_function("release", INVOCATION, release)
+            case {"not_checked": given}:
+                return self._call_function("not checked", INVOCATION, partial(self._not_checked, given))
         raise NotImplementedError(parameters)
 
     def _hold(self, run: object, number: int) -> bool:
-        return self._trigger.hold(parse_run("run", run), number)
+        return hold(self._services, parse("run", run, Run), number)
 
     def _release(self, run: object, number: int, result: object) -> dict[str, bool]:
-        released, ended = parse_run("run", run), parse_result("result", result)
+        given, ended = parse("run", run, Run), parse("result", result, Result)
         how = "active changed" if ended["active_changed"] else ended["outcome"]
-        self.scheduler.process.releases = released["run_id"], how
-        return {"released": self._trigger.release(released, number, ended, self._remaining)}
+        self.scheduler.process.releases = given["run_id"], how
+        released = release(self._services, given, number, ended)
+        self._trigger.look(self._remaining, [target_of(given)])
+        return {"released": released}
+
+    def _not_checked(self, given: object) -> object:
+        run, last, execution = parse_event(given)
+        return not_checked(run, last, Origin(execution, "bus", self._clock()))
 
     def _call_check(self, parameters: dict[str, Any]) -> Any:
         given = json.loads(json.dumps(parameters))

@@ -204,7 +204,7 @@ class Stack:
                     ],
                     "Projection": {
                         "ProjectionType": "INCLUDE",
-                        "NonKeyAttributes": ["waiting_since", "run_id"],
+                        "NonKeyAttributes": ["waiting_since", "run_id", "attempts"],
                     },
                 }
             ],

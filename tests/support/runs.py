@@ -1,13 +1,17 @@
 """Runs for tests: one of the model in tests.support.doubles, requested on 15 January 2025 at 14:30 UTC."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
+from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.start import new_run
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Cause, Pace, Run
-from arcanna_metrics.runs.start import accepted, new_run
+from arcanna_metrics.settings import JobSettings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
+from tests.support import doubles
 from tests.support.doubles import MODEL, metrics_body
 
 REQUESTED_AT = 1_736_951_400.0
@@ -30,21 +34,29 @@ def origin(elapsed: float = 0.0) -> Origin:
     return Origin(EXECUTION, BUS, REQUESTED_AT + elapsed)
 
 
+def a_new_run(
+    target: Target,
+    model_id: str | None,
+    *,
+    run_id: str = "run-1",
+    requested_at: float = REQUESTED_AT,
+    gate: Mapping[str, Any] | None = None,
+    **pace: float,
+) -> Run:
+    """A run that is not requested yet, of a target that was claimed on request by hand."""
+    given = replace(doubles.PACE, deadline=DEADLINE, **pace)  # type: ignore[arg-type]  # slots is none of them
+    claimed = Entry(target, run_id=run_id, requested_at=requested_at, cause="manual")
+    return new_run(claimed, model_id, JobSettings(given, dict(gate or {})))
+
+
 def a_run(*, active: bool = False, baseline: Mapping[str, Any] | None = None, **changes: object) -> Run:
     """A run that the platform has accepted. `active`: its target is the job's active model."""
-    run = new_run(
-        run_id="run-1",
-        target=Target(MODEL.job_id, None if active else MODEL.model_id),
-        job_id=MODEL.job_id,
-        model_id=MODEL.model_id,
-        cause=CAUSE,
-        requested_at=REQUESTED_AT,
-        deadline_at=REQUESTED_AT + DEADLINE,
-        pace=PACE,
-        gate=GATE,
-        durations=[],
-        reference=None,
-        baseline=metrics_body() if baseline is None else baseline,
-        origin=origin(),
-    )
-    return cast("Run", {**accepted(run, to_iso(REQUESTED_AT), MODEL.job_id, REQUESTED_AT), **changes})
+    run = a_new_run(Target(MODEL.job_id, None if active else MODEL.model_id), MODEL.model_id, gate=GATE)
+    shown = metrics_body() if baseline is None else dict(baseline)
+    run = cast("Run", {**run, "cause": CAUSE, "baseline": shown, "platform_job_id": MODEL.job_id})
+    return cast("Run", {**accepted(run, to_iso(REQUESTED_AT)), **changes})
+
+
+def accepted(run: Run, platform_requested_at: str | None) -> Run:
+    """The run after the platform's answer to the request."""
+    return {**run, "accepted_at": to_iso(REQUESTED_AT), "platform_requested_at": platform_requested_at}

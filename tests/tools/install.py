@@ -96,7 +96,8 @@ def command_environment(place: Path) -> None:
     call(PYTHON, "-m", "hatchling", "build", "-t", "wheel", "-d", wheels)
     call(sys.executable, "-m", "venv", "--without-pip", place)
     uv(place, "--require-hashes", "-r", "tests/command.txt")
-    uv(place, "--no-deps", "--no-index", "--find-links", str(wheels), "arcanna-metrics")
+    # Not out of the cache, where a wheel of the same version may be of other sources.
+    uv(place, "--no-cache", "--no-deps", "--no-index", "--find-links", str(wheels), "arcanna-metrics")
     mark(place)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import Ledger
-from arcanna_metrics.protocol.reconcile import Reconciler
+from arcanna_metrics.protocol.reconcile import look
+from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.protocol.transitions import claim, hold, record
 from arcanna_metrics.settings import JobSettings, Settings, parse_settings
@@ -81,26 +82,19 @@ class Scene:
         self.ledger = Ledger(stack.dynamodb, stack.ledger_table, self.clock)
         self.slots = Slots(stack.dynamodb, stack.ledger_table, self.ledger)
         numbers = count(1)
-        self.reconciler = Reconciler(
+        self.services = Services(
             self.ledger,
             self.slots,
             self.executions,  # type: ignore[arg-type]  # has the workflow's methods
             self.platform.client(),
-            lambda job_id: self.settings().for_job(job_id),
+            lambda: self.settings(),
             "bus",
             self.clock,
             draw=lambda: 0.5,
             new_id=lambda: f"run-{next(numbers)}",
         )
-        self.trigger = Trigger(
-            self.ledger,
-            self.reconciler,
-            Queues(stack.sqs, stack.updates_url, stack.dead_letter_url),
-            lambda: self.settings(),
-            self.clock,
-            self._sleep,
-            draw=lambda: 0.5,
-        )
+        queues = Queues(stack.sqs, stack.updates_url, stack.dead_letter_url)
+        self.trigger = Trigger(self.services, queues, self._sleep)
 
     def settings(self) -> Settings:
         """Those that are in force; a test changes `pace`, or replaces `jobs`."""
@@ -143,7 +137,7 @@ class Scene:
 
     def look(self, remaining: Callable[[], float] = lambda: LONG) -> None:
         """Reconciles what is due."""
-        self.reconciler.look(remaining)
+        look(self.services, remaining)
 
     def started(self, target: Target = TARGET) -> str:
         """Starts a run of the target, whose execution then holds it. Returns its id."""

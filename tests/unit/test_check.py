@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from arcanna_metrics.errors import BadInput, PlatformUnavailable, RetryLater, Unauthorised, UndocumentedAnswer
 from arcanna_metrics.platform.client import FIGURES
-from arcanna_metrics.runs.check import CONFIRMATION, check, parse_event
+from arcanna_metrics.runs.check import CONFIRMATION, check, first_check, parse_event
 from arcanna_metrics.runs.outcome import Origin
-from arcanna_metrics.runs.run import HISTORY_LENGTH, Check, Outcome, Pace, Run
-from arcanna_metrics.runs.start import first_check
+from arcanna_metrics.runs.run import Check, Outcome, Pace, Run
 from arcanna_metrics.times import to_iso
 from tests.support.doubles import (
     BASELINE,
@@ -372,7 +371,7 @@ def test_week_long_run_stays_within_the_executions_event_limit(
 @given(
     elapsed=st.floats(-5, DEADLINE - 1),
     recomputing=st.booleans(),
-    durations=st.lists(st.floats(0, 1e8), max_size=HISTORY_LENGTH),
+    durations=st.lists(st.floats(0, 1e8), max_size=10),
 )
 def test_wait_ends_by_the_deadline_unless_it_confirms_a_failure(
     elapsed: float, recomputing: bool, durations: list[float]
@@ -529,9 +528,9 @@ NO_EVENTS: list[Any] = [None, [], "run", 7]
 @pytest.mark.parametrize(
     ("event", "said"),
     [
-        *((event, "check_status takes") for event in NO_EVENTS),
-        ({}, "execution must be the ARN"),
-        (EVENT | {"execution": None}, "execution must be the ARN"),
+        *((event, "expected the workflow") for event in NO_EVENTS),
+        ({}, "run must be a JSON object"),
+        (EVENT | {"execution": None}, "execution must be a JSON string"),
         (EVENT | {"run": None}, "run must be a JSON object"),
         (EVENT | {"check": []}, "check must be a JSON object"),
         (EVENT | {"run": {}}, "run lacks"),

@@ -8,7 +8,7 @@ import pytest
 
 from arcanna_metrics.observability import metrics
 from arcanna_metrics.runs.completion import Status
-from arcanna_metrics.runs.run import Check, Notification, Outcome, Run
+from arcanna_metrics.runs.run import Check, Notification, Outcome
 from tests.support.deployment import (
     ROOT,
     actions_of,
@@ -26,7 +26,7 @@ TASKS = {name: state for name, state in STATES.items() if state["Type"] == "Task
 
 def test_every_task_is_retried_after_every_error() -> None:
     """Lambda.ResourceConflictException, of a function in a VPC that was idle for weeks, among them."""
-    assert len(TASKS) == 5
+    assert len(TASKS) == 6
     for state in TASKS.values():
         (retry,) = state["Retry"]
         assert retry["ErrorEquals"] == ["States.ALL"]
@@ -46,6 +46,7 @@ def test_errors_of_check_publish_and_notify_are_caught_and_those_of_hold_and_rel
     assert catching == {
         "Hold": [],
         "CheckStatus": every,
+        "NotChecked": [],
         "Publish": every,
         "Notify": every,
         "Release": [],
@@ -62,7 +63,6 @@ def test_only_a_running_check_leads_to_a_wait() -> None:
 @pytest.mark.parametrize(
     ("path", "names"),
     [
-        (r"\$\.run", set(Run.__annotations__)),
         (r"\$\.check", set(Check.__annotations__)),
         (r"\$\.check\.outcome", set(Outcome.__annotations__)),
         (r"\$\.check\.outcome\.notification", set(Notification.__annotations__)),

@@ -8,7 +8,7 @@ import pytest
 
 from arcanna_metrics import aws
 from arcanna_metrics.errors import BadInput, ConfigurationError
-from arcanna_metrics.runs.start import first_check
+from arcanna_metrics.runs.check import first_check
 from functions.check_status import app as check_status
 from functions.trigger_recompute import app as trigger_recompute
 from tests.support.deployment import environment_of
@@ -43,9 +43,11 @@ def _environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     for name in (TRIGGER | CHECK) - POWERTOOLS:
         monkeypatch.setenv(name, given.get(name, "300"))
     monkeypatch.setattr(aws, "new_client", client)
+    trigger_recompute.services.cache_clear()
     trigger_recompute.trigger.cache_clear()
     check_status.platform.cache_clear()
     yield
+    trigger_recompute.services.cache_clear()
     trigger_recompute.trigger.cache_clear()
     check_status.platform.cache_clear()
 

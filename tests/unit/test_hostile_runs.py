@@ -15,14 +15,13 @@ from hypothesis import strategies as st
 
 from arcanna_metrics.errors import BadInput, Rejected, RetryLater
 from arcanna_metrics.platform.client import Arcanna
-from arcanna_metrics.runs.check import CONFIRMATION, check, parse_event
+from arcanna_metrics.runs.check import CONFIRMATION, check, first_check, parse_event
 from arcanna_metrics.runs.completion import CLOCK_MARGIN, is_newer
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Check, Run
-from arcanna_metrics.runs.start import accepted, first_check
 from tests.support.doubles import BASELINE, MODEL, Answer, ScriptedPlatform, answer, metrics_body, no_answer
 from tests.support.outcome_events import validate_entry
-from tests.support.runs import BUS, DEADLINE, EXECUTION, PACE, REQUESTED_AT, a_run
+from tests.support.runs import BUS, DEADLINE, EXECUTION, PACE, REQUESTED_AT, a_run, accepted
 from tests.unit.strategies import any_json, any_text
 
 APART = CONFIRMATION / 2
@@ -144,7 +143,7 @@ def follow(platform: TruthfulPlatform, run: Run, steps: list[float], until: floa
 def requested(platform: TruthfulPlatform, requested_at: str | None, start_grace: float = 600.0) -> Run:
     """A run whose baseline is what the platform shows at the request."""
     run = a_run(baseline=platform.shown(0.0), pace={**PACE, "start_grace": start_grace})
-    return accepted(run, requested_at, None, REQUESTED_AT)
+    return accepted(run, requested_at)
 
 
 delays = st.lists(st.floats(0, 300), min_size=1, max_size=5)
@@ -326,7 +325,7 @@ def test_any_answers_lead_to_valid_checks_or_project_errors(
         run = a_run(active=active, baseline=arcanna.metrics(MODEL).as_dict())
     except (RetryLater, Rejected):
         run = cast("Run", {**a_run(active=active), "baseline": None})
-    run = accepted(run, requested_at, None, REQUESTED_AT)
+    run = accepted(run, requested_at)
     last, at = first_check(run), 0.0
     for number, (metrics, job) in enumerate(shown):
         scripted.metrics, scripted.job = metrics, job
@@ -357,7 +356,7 @@ def test_run_never_completes_without_a_timestamp_other_than_the_baselines(
     scripted = ScriptedPlatform()
     arcanna = scripted.client()
     before = metrics_body(last_recomputed_timestamp=baseline)
-    run = accepted(a_run(baseline=before), requested_at, None, REQUESTED_AT)
+    run = accepted(a_run(baseline=before), requested_at)
     last, at = first_check(run), 0.0
     kept = [body for body in shown if not is_newer(body["last_recomputed_timestamp"], None)] or [before]
     for number, body in enumerate([*kept, before]):

@@ -112,6 +112,12 @@ def test_apply_writes_nothing_if_nothing_changes(ledger: Ledger) -> None:
     assert ledger.read(TARGET).rev == 0
 
 
+def test_apply_writes_nothing_if_only_parts_of_a_millisecond_change(ledger: Ledger) -> None:
+    ledger.apply(TARGET, lambda entry: replace(entry, due_at=1_736_950_000.616))
+    ledger.apply(TARGET, lambda entry: replace(entry, due_at=1_736_950_000.6161))
+    assert ledger.read(TARGET).rev == 1
+
+
 def test_apply_writes_nothing_if_the_transition_refuses(ledger: Ledger) -> None:
     assert ledger.apply(TARGET, lambda entry: None) is None
     assert ledger.read(TARGET).rev == 0
@@ -141,13 +147,13 @@ def test_due_targets_beyond_one_page_are_listed_too(ledger: Ledger, stack: Stack
 
 
 def test_waiting_and_running_targets_are_listed_for_the_gauges(ledger: Ledger, stack: Stack) -> None:
-    stack.put(Entry(TARGET, due_at=8.0, waiting_since=1.0, needed_as_of=2.0))
+    stack.put(Entry(TARGET, due_at=8.0, waiting_since=1.0, attempts=2, needed_as_of=2.0))
     stack.put(Entry(ACTIVE_TARGET, due_at=4.0, run_id="run-1"))
     stack.put(Entry(OTHER))
 
     assert ledger.waiting_or_running() == [
-        (ACTIVE_TARGET, 4.0, None, True),
-        (TARGET, 8.0, 1.0, False),
+        Entry(ACTIVE_TARGET, due_at=4.0, run_id="run-1"),
+        Entry(TARGET, due_at=8.0, waiting_since=1.0, attempts=2),
     ]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from arcanna_metrics.errors import Unauthorised
 from arcanna_metrics.observability import (
-    check_failed,
+    attempt_failed,
     count,
     gauges,
     logger,
@@ -19,11 +19,11 @@ from arcanna_metrics.observability import (
     run_ended,
     run_failed,
 )
+from arcanna_metrics.runs.check import first_check
 from arcanna_metrics.runs.completion import Judgement
 from arcanna_metrics.runs.outcome import Ending, NewMetrics, completed, failed
 from arcanna_metrics.runs.quality import Assessment, Verdict
 from arcanna_metrics.runs.run import Check, Outcome
-from arcanna_metrics.runs.start import first_check
 from arcanna_metrics.times import from_iso
 from tests.support.doubles import Logs
 from tests.support.runs import REQUESTED_AT, a_run, origin
@@ -104,7 +104,7 @@ def test_gauges_are_targets_due_slots_taken_and_oldest_update(capsys: pytest.Cap
 def test_check_without_an_answer_is_counted_by_reason_and_logged(
     capsys: pytest.CaptureFixture[str], logs: Logs
 ) -> None:
-    check_failed(Unauthorised("no"))
+    attempt_failed("status check failed", Unauthorised("no"))
     metrics.flush_metrics()
     (shown,) = emitted(capsys)
     assert shown["units"] == {"Unauthorised": "Count"}

@@ -7,9 +7,12 @@ import httpx
 import pytest
 
 from arcanna_metrics.errors import AwsUnavailable
+from arcanna_metrics.protocol import reconcile
+from arcanna_metrics.protocol import start as protocol_start
 from arcanna_metrics.protocol.check_up import MOST_RESUMPTIONS
 from arcanna_metrics.protocol.entry import Element, Entry
 from arcanna_metrics.protocol.reconcile import MOST_FAILURES, RESERVE
+from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, CLAIM_LIFETIME, hold
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
@@ -64,7 +67,7 @@ def test_recorded_target_is_started_before_the_index_shows_it(
 ) -> None:
     scene.update()
     monkeypatch.setattr(scene.ledger, "due", lambda now: iter(()))
-    scene.reconciler.look(lambda: LONG, [TARGET])
+    reconcile.look(scene.services, lambda: LONG, [TARGET])
 
     assert scene.entry().run_id == "run-1"
 
@@ -241,14 +244,14 @@ def test_busy_target_does_not_block_others(scene: Scene) -> None:
 def test_bug_in_one_entry_postpones_only_that_entry(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     scene.update(OTHERS[0], age=90)
     scene.update(TARGET)
-    start = scene.reconciler._starter.start  # noqa: SLF001
+    start = protocol_start.start
 
-    def buggy(claimed: Entry) -> None:
+    def buggy(services: Services, claimed: Entry) -> None:
         if claimed.target == OTHERS[0]:
             raise ZeroDivisionError
-        start(claimed)
+        start(services, claimed)
 
-    monkeypatch.setattr(scene.reconciler._starter, "start", buggy)  # noqa: SLF001
+    monkeypatch.setattr(reconcile, "start", buggy)
     scene.look()
     assert scene.entry().run_id
     assert (scene.entry(OTHERS[0]).due_at or 0.0) > scene.clock.now
@@ -258,14 +261,14 @@ def test_bug_during_a_start_frees_target_and_slot(scene: Scene, monkeypatch: pyt
     scene.pace = replace(PACE, slots=1)
     scene.update(OTHERS[0], age=90)
     scene.update(TARGET)
-    start = scene.reconciler._starter.start  # noqa: SLF001
+    start = protocol_start.start
 
-    def buggy(claimed: Entry) -> None:
+    def buggy(services: Services, claimed: Entry) -> None:
         if claimed.target == OTHERS[0]:
             raise ZeroDivisionError
-        start(claimed)
+        start(services, claimed)
 
-    monkeypatch.setattr(scene.reconciler._starter, "start", buggy)  # noqa: SLF001
+    monkeypatch.setattr(reconcile, "start", buggy)
     scene.look()
     assert scene.entry(OTHERS[0]).run_id is None
     assert scene.entry(OTHERS[0]).due_at == scene.clock.now + PACE.start_grace
@@ -477,7 +480,7 @@ NAMED = Target("security-alerts", MODEL.model_id)
 def with_names(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """What names the key may look up."""
     names: dict[str, str] = {}
-    monkeypatch.setattr(scene.reconciler._arcanna, "job_id_of", names.get, raising=False)  # noqa: SLF001
+    monkeypatch.setattr(scene.services.arcanna, "job_id_of", names.get, raising=False)
     return names
 
 

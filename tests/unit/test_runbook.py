@@ -10,7 +10,7 @@ import pytest
 
 from arcanna_metrics.errors import BadInput, ConfigurationError, RecomputeError, RetryLater
 from arcanna_metrics.protocol import start as protocol_start
-from arcanna_metrics.runs import check, completion, outcome, start
+from arcanna_metrics.runs import check, completion, outcome
 from tests.e2e.exercises import EXERCISES, NOT_HERE, ONLY_WAY
 from tests.support.deployment import resource, workflow
 from tests.support.readme import runbook, section, table
@@ -20,7 +20,6 @@ RUNS: dict[ModuleType, str] = {
     completion: "NeverStarted",
     check: "Rejected",
     outcome: "NotChecked",
-    start: "",
     protocol_start: "RequestFailed",
 }
 """The modules that give runs their reasons, each with one of its reasons."""

@@ -5,18 +5,18 @@ from dataclasses import replace
 import pytest
 
 from arcanna_metrics.protocol.entry import Entry
-from arcanna_metrics.protocol.slots import Holder, Vacancy
+from arcanna_metrics.protocol.slots import Taker, Vacancy
 from arcanna_metrics.targets import Target
 from tests.unit.scene import Scene
 
 TARGETS = [Target("1", f"model-{number}") for number in range(9)]
 
 
-def claimed(scene: Scene, number: int, run_id: str | None = None) -> Holder:
+def claimed(scene: Scene, number: int, run_id: str | None = None) -> Taker:
     """A run that has claimed the target of that number."""
     run_id = run_id or f"run-{number}"
     scene.ledger.apply(TARGETS[number], lambda entry: replace(entry, run_id=run_id, due_at=1.0))
-    return Holder(run_id, TARGETS[number])
+    return Taker(run_id, TARGETS[number])
 
 
 def release(scene: Scene, number: int) -> None:
@@ -57,7 +57,7 @@ def test_glance_at_full_slots_shows_the_entries_that_hold_them(scene: Scene) -> 
     vacancy = scene.slots.glance(2)
 
     assert vacancy.free == 1
-    assert [entry.target for entry in vacancy.holding] == [TARGETS[0]]
+    assert [entry.target for entry in vacancy.taken_by] == [TARGETS[0]]
 
 
 def test_lowered_limit_grants_no_slot_until_runs_have_ended(scene: Scene) -> None:
@@ -86,7 +86,7 @@ def test_former_holders_are_removed_from_the_item(scene: Scene, monkeypatch: pyt
     for number in range(10):
         target = Target("я" * 120, f"model-{number}")
         scene.ledger.apply(target, lambda entry: replace(entry, run_id="run", due_at=1.0))
-        assert scene.slots.take(1000, Holder("run", target))
+        assert scene.slots.take(1000, Taker("run", target))
         scene.ledger.apply(target, lambda entry: replace(entry, run_id=None))
     assert scene.slots.glance(1000).free >= 1000 - 5
 
@@ -96,10 +96,10 @@ def test_one_of_two_concurrent_runs_gets_the_last_slot(scene: Scene, monkeypatch
     taken = []
     swap = scene.slots._swap  # noqa: SLF001  # the moment between reading and writing
 
-    def swap_after_the_other(rev: int, holders: list[Holder]) -> bool:
+    def swap_after_the_other(rev: int, takers: list[Taker]) -> bool:
         monkeypatch.setattr(scene.slots, "_swap", swap)
         taken.append(scene.slots.take(1, second))
-        return swap(rev, holders)
+        return swap(rev, takers)
 
     monkeypatch.setattr(scene.slots, "_swap", swap_after_the_other)
     taken.append(scene.slots.take(1, first))

@@ -487,7 +487,7 @@ def test_due_index_projects_what_a_sweep_needs() -> None:
         "HASH": "due",
         "RANGE": "due_at",
     }
-    projected = {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["waiting_since", "run_id"]}
+    projected = {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["waiting_since", "run_id", "attempts"]}
     assert index["Projection"] == projected
     policies = of_type("AWS::IAM::Role")["TriggerRecomputeFunctionRole"]["Policies"]
     (query,) = [

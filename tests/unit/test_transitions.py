@@ -13,11 +13,12 @@ from arcanna_metrics.protocol.entry import Element, Entry
 from arcanna_metrics.protocol.transitions import (
     CHECK_UP_INTERVAL,
     CLAIM_LIFETIME,
+    CONSISTENT_AFTER,
     EXAMPLES,
-    HISTORY,
+    HISTORY_LENGTH,
     MOST_ELEMENTS,
-    SETTLES,
     Postponement,
+    back_in_line,
     claim,
     emptied,
     give_back,
@@ -179,11 +180,13 @@ def test_update_during_a_run_waits_and_leaves_the_run_alone() -> None:
 
 shares = {"a": WHOLE, "b": 400_000, "c": 1}  # an object has one route
 updates = st.builds(
-    lambda at, key, **fields: update(NOW + at, key, share=shares[key], max_wait=900.0, **fields),
+    lambda at, key, by_hand, **fields: update(
+        NOW + at, key, share=shares[key], max_wait=900.0, by_hand=by_hand and shares[key] == WHOLE, **fields
+    ),
     st.integers(0, 200),
     st.sampled_from("abc"),
+    by_hand=st.booleans(),  # a request by hand has no threshold
     older_than=st.none() | st.sampled_from([10.0, 100.0]),
-    by_hand=st.booleans(),
 )
 entries = st.sampled_from([CLEAN, DIRTY, HELD, replace(CLEAN, fresh_as_of=NOW + 50), released(HELD)])
 
@@ -277,7 +280,7 @@ def test_satisfied_wish_is_cleared_unless_it_was_raised_since() -> None:
 
 
 def test_report_and_resumption_change_only_number_and_due_time() -> None:
-    assert report(HELD, "run-1", NOW) == replace(HELD, due_at=NOW + SETTLES)
+    assert report(HELD, "run-1", NOW) == replace(HELD, due_at=NOW + CONSISTENT_AFTER)
     assert report(HELD, "run-2", NOW) is None
     assert resume(HELD, 1, NOW + 9) == replace(HELD, resumed=1, due_at=NOW + 9)
 
@@ -390,8 +393,11 @@ def test_batch_keeps_only_what_the_run_did_not_cover() -> None:
 
 
 def test_only_the_last_runs_are_remembered() -> None:
-    entry = replace(HELD, history=tuple(cast("Any", {"run_id": str(n)}) for n in range(HISTORY)))
-    assert [past["run_id"] for past in released(entry).history] == [*map(str, range(1, HISTORY)), "run-1"]
+    entry = replace(HELD, history=tuple(cast("Any", {"run_id": str(n)}) for n in range(HISTORY_LENGTH)))
+    assert [past["run_id"] for past in released(entry).history] == [
+        *map(str, range(1, HISTORY_LENGTH)),
+        "run-1",
+    ]
 
 
 def test_quality_reference_bears_the_models_id() -> None:
@@ -457,6 +463,7 @@ def stepped(entry: Entry, step: str, now: float) -> Entry | None:
         "give back": lambda: give_back(entry, run_id, PACE, None),
         "take back": lambda: take_back(entry, PACE, later) if run_id else None,
         "postpone": lambda: postpone(entry, PACE, later),
+        "back in line": lambda: back_in_line(entry, now, PACE),
         "report": lambda: report(entry, run_id, now) if run_id else None,
         "resume": lambda: resume(entry, entry.resumed + 1, now) if entry.held else None,
         "satisfied": lambda: satisfied(entry, run_id, now - 30, PACE),
@@ -470,7 +477,8 @@ def stepped(entry: Entry, step: str, now: float) -> Entry | None:
 
 STEPS = [
     "update", "late update", "by hand", "share", "wish", "claim", "hold", "give back", "take back",
-    "postpone", "report", "resume", "satisfied", "release completed", "release failed", "release not_checked",
+    "postpone", "back in line",
+    "report", "resume", "satisfied", "release completed", "release failed", "release not_checked",
 ]  # fmt: skip
 
 

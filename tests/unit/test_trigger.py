@@ -2,49 +2,40 @@
 
 import json
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
+from arcanna_metrics import trigger
 from arcanna_metrics.errors import AwsUnavailable, BadInput
 from arcanna_metrics.intake.routes import Routes
 from arcanna_metrics.observability import metrics
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import to_item
 from arcanna_metrics.protocol.reconcile import RESERVE
-from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, SETTLES, claim, resume
-from arcanna_metrics.runs.run import Run
+from arcanna_metrics.protocol.services import Services
+from arcanna_metrics.protocol.transitions import CONSISTENT_AFTER
 from arcanna_metrics.settings import JobSettings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.trigger import NAP
-from tests.support.doubles import ACTIVE_TARGET, PACE, TARGET, Clock, Logs
+from tests.support.doubles import ACTIVE_TARGET, PACE, TARGET, Logs
 from tests.unit.scene import LONG, Scene
 
 RUN: Any = {
     "run_id": "run-1",
     "target": {"job_id": TARGET.job_id, "model_id": TARGET.model_id},
-    "model_id": TARGET.model_id,
-    "requested_at": to_iso(Clock.now),
-    "cause": {"updates": 1, "examples": []},
-}
-COMPLETED: Any = {
-    "outcome": "completed",
-    "active_changed": False,
-    "past_run": {"run_id": "run-1", "duration_seconds": 9.0},
-    "reference": None,
-    "failure": None,
 }
 
 
 class Looks:
-    """Stands in for the reconciler's look: notes the targets that it was given, and fails if told to."""
+    """Stands in for `reconcile.look`: notes the targets that it was given, and fails if told to."""
 
     def __init__(self) -> None:
         self.targets: list[list[Target]] = []
         self.fails: Exception | None = None
 
-    def __call__(self, remaining: Any, recorded: Any) -> None:
+    def __call__(self, services: Services, remaining: Any, recorded: Any) -> None:
         self.targets.append(list(recorded))
         if self.fails:
             raise self.fails
@@ -53,7 +44,7 @@ class Looks:
 @pytest.fixture(autouse=True)
 def looks(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Looks:
     looks = Looks()
-    monkeypatch.setattr(scene.reconciler, "look", looks)
+    monkeypatch.setattr(trigger, "look", looks)
     return looks
 
 
@@ -126,8 +117,10 @@ def test_only_messages_that_could_not_be_recorded_return(
         return apply(target, transition, known)
 
     monkeypatch.setattr(scene.ledger, "apply", fails_for_one)
+    metrics.clear_metrics()
     assert scene.deliver({"job_id": "9"}, REQUEST, REQUEST) == ["1", "2"]
     assert scene.entry(Target("9", None)).dirty
+    assert metrics.metric_set["AwsUnavailable"]["Value"] == [1.0]
 
 
 def test_all_messages_come_again_if_the_ledger_cannot_be_read(
@@ -167,7 +160,9 @@ def test_bug_in_one_message_does_not_block_others(scene: Scene, monkeypatch: pyt
 
 
 def test_messages_return_if_no_time_is_left(scene: Scene) -> None:
+    metrics.clear_metrics()
     assert scene.deliver(REQUEST, remaining=RESERVE - 1) == ["0"]
+    assert metrics.metric_set.keys() == {"UpdatesReceived"}
     assert not scene.entry().dirty
 
 
@@ -306,6 +301,22 @@ def test_age_of_a_batch_counts_from_when_it_was_enough(scene: Scene) -> None:
     assert metrics.metric_set["OldestUpdateAge"]["Value"] == [30.0]
 
 
+def test_target_put_off_by_failed_attempts_gets_its_place_back_after_the_backoff(scene: Scene) -> None:
+    now = scene.clock.now
+    waiting = Entry(TARGET, needed_as_of=now - 600, waiting_since=now - 635, attempts=3)
+    scene.stack.put(replace(waiting, retry_at=now - 5, due_at=now - 5))
+    scene.deliver({"sweep": True})
+    assert (scene.entry().due_at, scene.entry().attempts) == (now - 600, 3)
+
+
+def test_target_stays_put_off_during_the_backoff(scene: Scene) -> None:
+    now = scene.clock.now
+    waiting = Entry(TARGET, needed_as_of=now - 600, waiting_since=now - 635, attempts=3)
+    scene.stack.put(replace(waiting, retry_at=now + 5, due_at=now + 5))
+    scene.deliver({"sweep": True})
+    assert scene.entry().due_at == now + 5
+
+
 def ended(status: str, run_id: str = "run-1") -> dict[str, Any]:
     """What EventBridge says of an execution."""
     return {
@@ -329,7 +340,14 @@ def test_reported_status_changes_only_the_due_time(scene: Scene, status: str) ->
     scene.clock.now += 10
 
     assert scene.deliver(ended(status)) == []
-    assert scene.entry() == replace(before, rev=before.rev + 1, due_at=scene.clock.now + SETTLES)
+    assert scene.entry() == replace(before, rev=before.rev + 1, due_at=scene.clock.now + CONSISTENT_AFTER)
+
+
+def test_reported_end_does_not_postpone_an_overdue_look(scene: Scene) -> None:
+    overdue = Entry(TARGET, run_id="run-1", held=True, requested_at=1.0, due_at=scene.clock.now - 30)
+    scene.stack.put(overdue)
+    scene.deliver(ended("FAILED"), ended("FAILED"))
+    assert scene.entry().due_at == scene.clock.now - 30
 
 
 def test_report_of_a_former_run_changes_nothing(scene: Scene) -> None:
@@ -364,57 +382,10 @@ def test_direct_invocation_that_cannot_be_recorded_raises(
         scene.trigger.handle_event(REQUEST, lambda: LONG)
 
 
-# --- The workflow ----------------------------------------------------------------------------------------
+# --- Looking -----------------------------------------------------------------------------------------------
 
 
-def test_execution_holds_the_target_that_its_run_has_claimed(scene: Scene) -> None:
-    scene.ledger.apply(TARGET, lambda entry: claim(entry, "run-1", scene.clock.now))
-    assert scene.trigger.hold(RUN, 0)
-    assert scene.trigger.hold(RUN, 0)  # repeated, because its answer was lost
-    assert (scene.entry().held, scene.entry().due_at) == (True, scene.clock.now + CHECK_UP_INTERVAL)
-
-
-@pytest.mark.parametrize(("run_id", "number"), [("run-2", 0), ("run-1", 1)])
-def test_hold_is_refused_for_another_run_or_number(scene: Scene, run_id: str, number: int) -> None:
-    scene.ledger.apply(TARGET, lambda entry: claim(entry, "run-1", scene.clock.now))
-    assert not scene.trigger.hold(cast("Run", {**RUN, "run_id": run_id}), number)
-    assert not scene.entry().held
-
-
-def test_release_stores_the_result_and_looks_at_what_is_due(scene: Scene, looks: Looks) -> None:
-    scene.held()
-    assert scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
-    entry = scene.entry()
-    assert (entry.run_id, entry.fresh_as_of, entry.due_at) == (None, Clock.now, None)
-    assert [past["run_id"] for past in entry.history] == ["run-1"]
-    assert looks.targets == [[TARGET]]
-
-
-def test_repeated_release_changes_nothing_and_still_looks(scene: Scene, looks: Looks) -> None:
-    scene.held()
-    scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
-    before = scene.entry()
-
-    assert not scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
-    assert scene.entry() == before
-    assert len(looks.targets) == 2
-
-
-def test_late_release_of_an_aborted_execution_is_refused_after_a_resumption(
-    scene: Scene,
-) -> None:
-    scene.held()
-    scene.ledger.apply(TARGET, lambda entry: resume(entry, 1, scene.clock.now))
-    before = scene.entry()
-
-    assert not scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
-    assert scene.entry() == before
-    assert scene.trigger.release(RUN, 1, COMPLETED, lambda: LONG)
-
-
-def test_release_succeeds_although_the_look_after_it_fails(scene: Scene, looks: Looks) -> None:
+def test_failed_look_is_not_an_error_of_its_caller(scene: Scene, looks: Looks) -> None:
     looks.fails = ZeroDivisionError()
-    scene.held()
-
-    assert scene.trigger.release(RUN, 0, COMPLETED, lambda: LONG)
-    assert scene.entry().run_id is None
+    scene.trigger.look(lambda: LONG, [TARGET])
+    assert looks.targets == [[TARGET]]

@@ -23,7 +23,6 @@ OF_VERSION_1 = {
     Run: {
         *("run_id", "target", "job_id", "model_id", "cause", "requested_at", "deadline_at", "accepted_at"),
         *("platform_requested_at", "platform_job_id", "baseline", "pace", "gate", "durations", "reference"),
-        "unchecked",
     },
     TargetKey: {"job_id", "model_id"},
     Cause: {"kind", "updates", "first_at", "last_at", "examples"},

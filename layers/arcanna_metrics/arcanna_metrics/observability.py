@@ -1,14 +1,15 @@
 """Logs and metrics, shared by both functions.
 
-The metrics are documented in the README. Their dimension is the service. For graphs, the results of runs have
-the job as a dimension too, and failed runs their reason; alarms watch all jobs together. CloudWatch bills
-every value of a dimension as a metric of its own. So other metrics have no job, and none has the model: model
-ids change with every training.
+events/README.md documents the metrics. Their dimension is the service. For graphs, the results of runs also
+have the job, and failed runs the reason. Alarms watch all jobs together. CloudWatch bills every value of a
+dimension as a metric of its own, so other metrics do not have the job, and no metric has the model: model ids
+change with every training.
 """
 
 import json
 import logging
 import warnings
+from contextlib import AbstractContextManager
 from functools import partial
 
 from aws_lambda_powertools import Logger, Metrics
@@ -17,6 +18,7 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from arcanna_metrics.errors import RetryLater
 from arcanna_metrics.runs.quality import Assessment
 from arcanna_metrics.runs.run import Check, PastRun, Run
+from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso
 
 # In ASCII, because a key or an answer may hold Unicode line ends and characters that control terminals. With
@@ -38,6 +40,22 @@ def count(name: str, value: float = 1) -> None:
 def said(error: Exception) -> dict[str, str]:
     """An error as log lines show it."""
     return {"reason": type(error).__name__, "detail": str(error)}
+
+
+def failed(message: str, error: Exception, **extra: object) -> None:
+    """Logs an error with its traceback. RetryLater is also counted, by its reason."""
+    logger.error(message, exc_info=error, extra=said(error) | extra)
+    if isinstance(error, RetryLater):
+        count(type(error).__name__)
+
+
+def of_run(
+    run_id: str, job_id: str, model_id: str | None, cause: str, execution: str
+) -> AbstractContextManager[None]:
+    """Adds the run to every log line of the context; `execution` is the ARN."""
+    return logger.append_context_keys(
+        run_id=run_id, job_id=job_id, model_id=model_id, cause=cause, execution=execution
+    )
 
 
 def gauges(*, due: int, oldest: float, running: int) -> None:
@@ -62,11 +80,10 @@ def run_ended(check: Check) -> None:
         run_failed(check["outcome"]["reason"])
 
 
-def check_failed(error: RetryLater) -> None:
-    """Logs and counts a status check that the platform did not answer. It will be made again."""
-    reason = type(error).__name__
-    logger.warning("status check failed", extra={"reason": reason, "detail": str(error)})
-    count(reason)
+def attempt_failed(message: str, error: RetryLater, target: Target | None = None) -> None:
+    """Logs and counts, by its reason, an attempt that failed and will be made again."""
+    logger.warning(message, extra=(target._asdict() if target else {}) | said(error))
+    count(type(error).__name__)
 
 
 def model_judged(quality: Assessment) -> None:

@@ -1,4 +1,4 @@
-"""What the domain is told: the training data of a target changed, or its metrics must not be too old."""
+"""What an event means to the ledger: training data has changed, or metrics must not be too old."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """The training data of a target changed at that time."""
+    """The training data of a target changed, or a schedule wishes for metrics that are not too old."""
 
     target: Target
     happened_at: float  # epoch seconds, never later than its message was sent
@@ -27,5 +27,5 @@ class Update:
     example: Example | None = None
     share: int = WHOLE  # of its route's threshold, in millionths, rounded up
     max_wait: float = 0.0  # seconds after which a share of a threshold is recomputed in any case
-    older_than: float | None = None  # a wish: metrics must not be older than this, in seconds
-    by_hand: bool = False  # whoever asks says that the data is there: no visibility lag
+    older_than: float | None = None  # only of a wish: metrics must not be older than this, in seconds
+    by_hand: bool = False  # the data is there already, so no visibility lag is waited for

@@ -29,7 +29,7 @@ class Workflow:
         return f"{self._arn.replace(':stateMachine:', ':execution:')}:{_name(run_id, number)}"
 
     def start(self, run_id: str, given: str, number: int = 0) -> None:
-        """Starts the execution with this input, unless it has been started before."""
+        """Starts the execution with this input. Does nothing if it was started before."""
         with aws_call("start the workflow"):
             try:
                 self._states.start_execution(
@@ -39,7 +39,7 @@ class Workflow:
                 return
 
     def describe(self, run_id: str, number: int) -> Execution | None:
-        """How the execution is; None if there is none of that number."""
+        """The execution as it is now; None if it does not exist."""
         with aws_call("describe an execution"):
             try:
                 found = self._states.describe_execution(executionArn=self.arn(run_id, number))

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from arcanna_metrics.protocol.transitions import HISTORY_LENGTH
 from arcanna_metrics.runs.polling import PRICE, next_wait
-from arcanna_metrics.runs.run import HISTORY_LENGTH
 from tests.support.local_cloud.cloud import PROJECT
 from tests.tools.benchmarks.curves import Curve, Panel, drawn
 

@@ -20,8 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from arcanna_metrics.runs.outcome import Origin
-from arcanna_metrics.runs.start import cause_of, first_check, new_run
+from arcanna_metrics.runs.check import first_check
 from arcanna_metrics.targets import Target
 from tests.support.arcanna.platform import Behaviour, Job
 from tests.support.harness import Installation, installation
@@ -29,6 +28,7 @@ from tests.support.local_cloud import ApiFault
 from tests.support.local_cloud.cloud import PROJECT, REGION
 from tests.support.local_cloud.execution_environment import ExecutionEnvironment, Function
 from tests.support.local_cloud.log_streams import LogStreams
+from tests.support.runs import a_new_run
 from tests.tools.benchmarks.spread import Spread, spread
 
 PYTHON = PROJECT / "build" / "bench" / "lambda-env" / "bin" / "python"
@@ -145,22 +145,7 @@ def _request(model: str) -> dict[str, Any]:
 
 
 def _check(model: str) -> dict[str, Any]:
-    now = time.time()
-    run = new_run(
-        run_id="benchmark",
-        target=Target(str(JOB), model),
-        job_id=str(JOB),
-        model_id=model,
-        cause=cause_of("manual", 1, now, now, []),
-        requested_at=now,
-        deadline_at=now + 3600,
-        pace={"start_grace": 600.0, "shortest_poll": 5.0, "longest_poll": 900.0},
-        gate={},
-        durations=[],
-        reference=None,
-        baseline=None,
-        origin=Origin("arn:execution", "default", now),
-    )
+    run = a_new_run(Target(str(JOB), model), model, run_id="benchmark", requested_at=time.time())
     return {"execution": "arn:execution", "run": run, "check": first_check(run), "number": 0}
 
 

@@ -5,7 +5,7 @@ from arcanna_metrics.protocol.transitions import Postponement
 from arcanna_metrics.settings import Pace
 
 LONGEST_WISH = 3600.0
-"""Seconds at which what the platform asks for is cut: a mistake there must not stop the target for years."""
+"""Seconds that a Retry-After counts at the most: a mistake there must not stop the target for years."""
 
 
 def delay(attempts: int, pace: Pace, draw: float) -> float:
@@ -20,8 +20,8 @@ def delay(attempts: int, pace: Pace, draw: float) -> float:
 def postponement(error: Exception | None, attempts: int, pace: Pace, now: float, draw: float) -> Postponement:
     """When to try again after this error.
 
-    What the platform asks for is honoured. After a request whose effect is not known the recompute may be
-    queued: within the start grace nobody could tell that from one that was never asked for.
+    A Retry-After is honoured. After a request whose effect is not known, the recompute may be queued. Within
+    the start grace Arcanna does not show whether it is, so the next attempt waits for that long.
     """
     firm = None
     if isinstance(error, RetryLater):

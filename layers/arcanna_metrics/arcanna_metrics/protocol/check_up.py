@@ -1,4 +1,4 @@
-"""What is to be done about a run, by how its execution is. Pure, so that it is tested without AWS.
+"""Decides what to do about a run by the state of its execution. Pure, so that it is tested without AWS.
 
 claim      execution with the entry's number      then
 any        running                                look again within the hour
@@ -19,14 +19,14 @@ MOST_RESUMPTIONS = 3
 
 @dataclass(frozen=True, slots=True)
 class LookAgain:
-    """Nothing is to be done before `at`."""
+    """Look again at `at`."""
 
     at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """The run is to go on in the execution of this number, with this input."""
+    """Continue the run in the execution of this number, with this input."""
 
     number: int
     given: str
@@ -34,7 +34,7 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class TakeBack:
-    """The run is over, and nobody has released its target."""
+    """Free the target: no execution will release it."""
 
     why: str
 
@@ -43,10 +43,10 @@ Finding = LookAgain | Resume | TakeBack
 
 
 def check_up(entry: Entry, execution: Execution | None, before: Execution | None, now: float) -> Finding:
-    """What is to be done about the run that holds the entry.
+    """Decides about the run that holds the entry.
 
-    `execution` is the one of the entry's number, `before` the one of the number before it; the latter matters
-    only where there is none of the entry's own.
+    `execution` has the entry's number, and `before` the number before it. `before` matters only if
+    `execution` does not exist.
     """
     number = entry.resumed
     if execution and execution.running:

@@ -1,4 +1,4 @@
-"""What is to be done about an entry: pure, total, and the only place where visibility lag, patience,
+"""Decides what to do about an entry: pure, total, and the only place where visibility lag, patience,
 thresholds, spacing and backoff meet.
 """
 
@@ -23,26 +23,26 @@ class Rest:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """Nothing is to be done before `at`."""
+    """Look again at `at`."""
 
     at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A run is to be started."""
+    """Start a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckUp:
-    """A run holds the target, and somebody has to look how its execution is."""
+    """A run holds the target. Look at its execution."""
 
 
 Decision = Rest | Later | Start | CheckUp
 
 
 def decide(entry: Entry, now: float, pace: Pace) -> Decision:
-    """What is to be done about the entry now."""
+    """What to do about the entry now."""
     if entry.run_id is not None:
         return Later(entry.due_at) if entry.due_at is not None and entry.due_at > now else CheckUp()
     at = starts_at(entry, pace)
@@ -52,10 +52,10 @@ def decide(entry: Entry, now: float, pace: Pace) -> Decision:
 
 
 def starts_at(entry: Entry, pace: Pace) -> float | None:
-    """When a run of the target, if it is free, is to be started; None if nothing waits.
+    """When to start a run of the target, if the target is free; None if nothing waits.
 
-    That is when what waits is ready, but not within the spacing after the last run, whatever its outcome,
-    nor before the backoff is over.
+    A run starts when the waiting updates are ready, the spacing after the last run is over, and so is the
+    backoff. The outcome of the last run does not matter.
     """
     entry = pruned(entry)
     ready = _ready_at(entry, pace)

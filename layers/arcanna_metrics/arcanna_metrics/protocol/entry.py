@@ -51,9 +51,9 @@ class Entry:
     cause: str = ""  # of the latest
     examples: tuple[Example, ...] = ()  # a few of their objects
 
-    due_at: float | None = None  # when somebody has to look, at the latest
-    retry_at: float | None = None  # own backoff, or see release; a request by hand overrides it
-    not_before: float | None = None  # asked for by the platform, or by the pace
+    due_at: float | None = None  # when to look at the entry, at the latest
+    retry_at: float | None = None  # end of the backoff, or see release; a request by hand overrides it
+    not_before: float | None = None  # like retry_at, but a request by hand does not override it
     attempts: int = 0  # failed ones since the last run
 
     run_id: str | None = None  # the run that holds the target
@@ -104,5 +104,5 @@ def pruned(entry: Entry) -> Entry:
 
 
 def later(at: float, other: float | None) -> float:
-    """The later of two times, of which the second may be never."""
+    """The later of two times. The second may be None, which means never."""
     return at if other is None else max(at, other)

@@ -8,8 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from arcanna_metrics.aws import aws_call
 from arcanna_metrics.errors import AwsUnavailable
@@ -23,36 +22,24 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 ACTIVE = " "
-"""Stands for a job's active model in the key: no id is blank."""
+"""Stands for a job's active model in the key. An id is never blank."""
 
 NO_JOB = " "
-"""The job_id of items that are no entries: no job's id is blank."""
+"""The job_id of items that are not entries. A job's id is never blank."""
 
 DUE_INDEX = "due"
 
 FORGET_AFTER = 400 * 86400
-"""Seconds until an entry is forgotten for which nothing waits or runs: models of that age are long gone."""
+"""Seconds after its last write until an entry is deleted for which nothing waits or runs."""
 
 CONTENTION = 20
-"""How often a write is tried again because the entry has changed meanwhile."""
+"""How often a write is tried that another writer keeps getting ahead of."""
 
 BATCH = 100
 """Items, DynamoDB's own limit for one BatchGetItem."""
 
 DUE_PAGE = 25
 """Items of the index that are read at once: about as many as there are slots."""
-
-MOST_LISTED = 100_000
-"""Targets that the gauges count at the most."""
-
-
-class Due(NamedTuple):
-    """What the index shows of an entry: eventually consistent, so a hint."""
-
-    target: Target
-    due_at: float
-    waiting_since: float | None
-    running: bool
 
 
 class Ledger:
@@ -97,13 +84,13 @@ class Ledger:
     def apply(self, target: Target, transition: Transition, known: Entry | None = None) -> Entry | None:
         """Writes what the transition makes of the entry as it is now; None if the transition refuses it.
 
-        Nothing is written where nothing changes. An entry that is `known` is not read again, unless it has
-        changed since.
+        Nothing is written where nothing changes, nor where only less than a time's milliseconds does.
+        An entry that is `known` is not read again, unless it has changed since.
         """
         for _ in range(CONTENTION):
             before, known = known or self.read(target), None
             after = transition(before)
-            if after is None or after == before:
+            if after is None or to_item(after, before.rev) == to_item(before, before.rev):
                 return after
             if self.swap(before, after):
                 return replace(after, rev=before.rev + 1)
@@ -115,12 +102,15 @@ class Ledger:
         for item in self._index(condition, {":now": {"S": to_iso(now)}}, page=DUE_PAGE):
             yield to_target(item)
 
-    def waiting_or_running(self) -> list[Due]:
-        """All targets for which anything waits or runs, the next due first."""
+    def waiting_or_running(self) -> list[Entry]:
+        """All entries for which anything waits or runs, the next due first, as far as the index shows them.
+
+        That is their target, due_at, waiting_since, run_id and attempts, eventually consistent.
+        """
         found = []
-        for item in islice(self._index("due = :due", {}), MOST_LISTED):
+        for item in self._index("due = :due", {}):
             with suppress(ValueError):  # somebody has edited the item
-                found.append(_due(item))
+                found.append(to_entry(to_target(item), item))
         return found
 
     def _index(
@@ -138,8 +128,11 @@ class Ledger:
                 yield from found["Items"]
 
     def jobs(self) -> set[str]:
-        """The jobs that a schedule is for. Not those of which nothing was ever recomputed and the last run
-        failed, which were mistyped, nor names, but for those whose id nobody could tell."""
+        """The jobs that a schedule is for.
+
+        A job whose only runs have failed was mistyped, and is left out. So is a name, unless its job's id is
+        unknown and a run of the name has completed.
+        """
         with aws_call("read the ledger"):
             pages = self._dynamodb.get_paginator("scan").paginate(
                 TableName=self._table, ProjectionExpression="job_id, fresh_as_of, failed_as_of, name_of"
@@ -161,7 +154,8 @@ def _is_scheduled(item: Mapping[str, Any]) -> bool:
 def swap_item(dynamodb: "DynamoDBClient", table: str, item: dict[str, Any], rev: int) -> bool:
     """Puts an item where one of that `rev` stands, none if it is 0; False if it is another by now.
 
-    A write whose answer is lost is repeated by boto3, and then refused by its own effect: that has been made.
+    boto3 repeats a write whose answer is lost. If the first one took effect, DynamoDB refuses the second, and
+    the item that is there is the one to write: then the write counts as made.
     """
     expected: dict[str, Any] = (
         {"ConditionExpression": "rev = :rev", "ExpressionAttributeValues": {":rev": {"N": str(rev)}}}
@@ -202,7 +196,7 @@ _DOCUMENTS = ("quality_reference", "last_failure", "accepted")
 
 
 def to_item(entry: Entry, rev: int) -> dict[str, Any]:
-    """The entry as DynamoDB's item; what is never, none or empty is left out."""
+    """The entry as DynamoDB's item, without empty attributes."""
     item: dict[str, Any] = {**key_of(entry.target), "rev": {"N": str(rev)}}
     for name in _TIMES:
         if (at := getattr(entry, name)) is not None:
@@ -225,7 +219,7 @@ def to_item(entry: Entry, rev: int) -> dict[str, Any]:
 
 
 def to_entry(target: Target, item: Mapping[str, Any]) -> Entry:
-    """The entry of an item; an item without attributes is one of which nothing is known."""
+    """The entry of an item. An empty item gives an entry of which nothing is known."""
     fields: dict[str, Any] = {name: from_iso(item[name]["S"]) for name in _TIMES if name in item}
     fields |= {name: int(item[name]["N"]) for name in (*_NUMBERS, "rev") if name in item}
     fields |= {name: item[name]["S"] for name in _TEXTS if name in item}
@@ -240,8 +234,3 @@ def to_entry(target: Target, item: Mapping[str, Any]) -> Entry:
     if "history" in item:
         fields["history"] = tuple(json.loads(item["history"]["S"]))
     return Entry(target, held="held" in item, **fields)
-
-
-def _due(item: Mapping[str, Any]) -> Due:
-    since = from_iso(item["waiting_since"]["S"]) if "waiting_since" in item else None
-    return Due(to_target(item), from_iso(item["due_at"]["S"]), since, "run_id" in item)

@@ -1,8 +1,8 @@
 """How many recomputes may be under way at once: a counting semaphore without a counter.
 
-One item lists who has taken a slot. Nobody gives one back: where all are taken, the holders' entries are
-read, and a slot is free if and only if its holder's entry has another run, or none. So short runs free their
-slots at once, and a crash leaves nothing behind.
+One item lists the runs that have taken a slot. Nobody gives a slot back. When all are taken, the takers'
+entries are read, and a slot is free if and only if its taker's entry has another run, or none. So short runs
+free their slots at once, and a crash leaves nothing behind.
 """
 
 import json
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 MOST_UNREAD = 100
-"""Holders that are listed before somebody looks which of them are gone: an item has 400 KB."""
+"""Takers in the list until those whose runs have ended are removed: an item has 400 KB."""
 
 KEY = {"job_id": {"S": NO_JOB}, "model_id": {"S": "slots"}}
 
 
-class Holder(NamedTuple):
+class Taker(NamedTuple):
     """A run that has taken a slot, and its target."""
 
     run_id: str
@@ -32,10 +32,10 @@ class Holder(NamedTuple):
 
 
 class Vacancy(NamedTuple):
-    """How many slots are free, and the entries that hold the others, as far as they were read."""
+    """How many slots are free, and the entries of the other slots' takers, as far as they were read."""
 
     free: int
-    holding: Sequence[Entry] = ()
+    taken_by: Sequence[Entry] = ()
 
 
 class Slots:
@@ -47,52 +47,52 @@ class Slots:
         self._ledger = ledger
 
     def glance(self, limit: int) -> Vacancy:
-        """What is free of `limit` slots; takes none."""
-        _, holders = self._read()
-        if len(holders) < limit:
-            return Vacancy(limit - len(holders))
-        holders, entries = self._still_holding(holders)
-        return Vacancy(max(0, limit - len(holders)), entries)
+        """How many of `limit` slots are free. Takes none."""
+        _, takers = self._read()
+        if len(takers) < limit:
+            return Vacancy(limit - len(takers))
+        takers, entries = self._still_taken(takers)
+        return Vacancy(max(0, limit - len(takers)), entries)
 
-    def take(self, limit: int, holder: Holder) -> bool:
+    def take(self, limit: int, taker: Taker) -> bool:
         """Takes one of `limit` slots for a run that has claimed its target; False if none is free."""
         for _ in range(CONTENTION):
-            rev, holders = self._read()
-            if len(holders) >= min(limit, MOST_UNREAD):  # before those that are gone fill the item
-                holders, _ = self._still_holding(holders)
-            if len(holders) >= limit:
+            rev, takers = self._read()
+            if len(takers) >= min(limit, MOST_UNREAD):  # before those that are gone fill the item
+                takers, _ = self._still_taken(takers)
+            if len(takers) >= limit:
                 return False
-            if self._swap(rev, [*holders, holder]):
+            if self._swap(rev, [*takers, taker]):
                 return True
         raise AwsUnavailable("the slots kept changing")
 
-    def _still_holding(self, holders: Sequence[Holder]) -> tuple[list[Holder], list[Entry]]:
-        """The holders whose entries still have their run, and these entries."""
-        entries = self._ledger.read_all(list(dict.fromkeys(holder.target for holder in holders)))
-        still = still_holding(holders, entries)
-        return still, [entries[holder.target] for holder in still if holder.target in entries]
+    def _still_taken(self, takers: Sequence[Taker]) -> tuple[list[Taker], list[Entry]]:
+        """The takers whose entries still have their run, and these entries."""
+        entries = self._ledger.read_all(list(dict.fromkeys(taker.target for taker in takers)))
+        still = still_taken(takers, entries)
+        return still, [entries[taker.target] for taker in still if taker.target in entries]
 
-    def _read(self) -> tuple[int, list[Holder]]:
+    def _read(self) -> tuple[int, list[Taker]]:
         with aws_call("read the slots"):
             answer = self._dynamodb.get_item(TableName=self._table, Key=KEY, ConsistentRead=True)
         if not (item := answer.get("Item")):
             return 0, []
-        listed = json.loads(item["holders"]["S"])
-        return int(item["rev"]["N"]), [Holder(run_id, Target(*target)) for run_id, target in listed]
+        listed = json.loads(item["takers"]["S"])
+        return int(item["rev"]["N"]), [Taker(run_id, Target(*target)) for run_id, target in listed]
 
-    def _swap(self, rev: int, holders: Sequence[Holder]) -> bool:
-        listed = json.dumps(holders, separators=(",", ":"), ensure_ascii=False)
-        item: dict[str, Any] = {**KEY, "rev": {"N": str(rev + 1)}, "holders": {"S": listed}}
+    def _swap(self, rev: int, takers: Sequence[Taker]) -> bool:
+        listed = json.dumps(takers, separators=(",", ":"), ensure_ascii=False)
+        item: dict[str, Any] = {**KEY, "rev": {"N": str(rev + 1)}, "takers": {"S": listed}}
         return swap_item(self._dynamodb, self._table, item, rev)
 
 
-def still_holding(holders: Sequence[Holder], entries: Mapping[Target, Entry]) -> list[Holder]:
-    """The holders whose entries still have their run.
+def still_taken(takers: Sequence[Taker], entries: Mapping[Target, Entry]) -> list[Taker]:
+    """The takers whose entries still have their run.
 
-    An entry that could not be read counts as holding, rather than that there be too many runs.
+    If an entry could not be read, its slot counts as taken: too few runs are better than too many.
     """
     return [
-        holder
-        for holder in holders
-        if holder.target not in entries or entries[holder.target].run_id == holder.run_id
+        taker
+        for taker in takers
+        if taker.target not in entries or entries[taker.target].run_id == taker.run_id
     ]

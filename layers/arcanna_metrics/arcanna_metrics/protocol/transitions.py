@@ -13,10 +13,11 @@ Each transition is a pure function of the entry that was read. It returns the en
 where nothing changes, or None where the entry is not what the caller takes it for.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from math import inf
+from operator import attrgetter
 from typing import NamedTuple
 
 from arcanna_metrics.protocol.decide import starts_at
@@ -27,18 +28,18 @@ from arcanna_metrics.times import from_iso
 from arcanna_metrics.updates import WHOLE, Update
 
 EXAMPLES = 5
-HISTORY = 10
+HISTORY_LENGTH = 10
 MOST_ELEMENTS = 1000
-"""Updates in a batch: some 60 KB of the 400 KB that an item may have. Beyond, an update is simply needed."""
+"""Updates in a batch: some 60 KB of the 400 KB that an item may have. A further update is needed at once."""
 
 CLAIM_LIFETIME = 300.0
-"""Seconds, more than an invocation lives and its StartExecution may travel."""
+"""Seconds: longer than an invocation lives and its StartExecution may take."""
 
 CHECK_UP_INTERVAL = 3600.0
-"""Seconds between two looks at an execution of which nothing is reported."""
+"""Seconds between two looks at an execution whose end is not reported."""
 
-SETTLES = 10.0
-"""Seconds after an execution's end until Step Functions tells of it wherever it is asked."""
+CONSISTENT_AFTER = 10.0
+"""Seconds after an execution's end until every answer of Step Functions shows it."""
 
 Transition = Callable[[Entry], Entry | None]
 
@@ -59,114 +60,78 @@ def settled(entry: Entry, pace: Pace) -> Entry:
 # --- What waits ------------------------------------------------------------------------------------------
 
 
-def record(entry: Entry, updates: Iterable[Update], pace: Pace) -> Entry:
-    """Notes updates and wishes of the target. What is covered, or known to wait, changes nothing."""
-    wishes: list[Update] = []
-    shares: list[Update] = []
-    needs: list[Update] = []
-    for update in updates:
-        kind = needs if update.share >= WHOLE else shares
-        (kind if update.older_than is None else wishes).append(update)
-    new, gathered, beyond = _gather(entry, shares, pace)
-    new, needed = _need(new, [*needs, *beyond], pace)
-    new, wanted = _wish(new, wishes)
-    if new is entry:
-        return entry
-    return settled(_noted(new, [*gathered, *needed, *wanted]), pace)
+def record(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
+    """Notes updates and wishes of the target. Those that are covered or known already change nothing."""
+    overrides = any(update.by_hand and update.happened_at > entry.watermark for update in updates)
+    if overrides and entry.retry_at is not None:
+        entry = settled(replace(entry, retry_at=None), pace)
+    return receive(entry, _news(entry, updates, pace), pace)
 
 
-def _need(entry: Entry, updates: Sequence[Update], pace: Pace) -> tuple[Entry, list[Update]]:
-    """With updates that are worth a recompute each, and those of them that are news."""
+def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
+    """The updates that are neither covered nor known to the entry, as an entry of their own."""
+    known = {element.identity for element in entry.batch}
     waits_until = later(entry.watermark, entry.needed_as_of)
-    timed = [(u.happened_at + (0.0 if u.by_hand else pace.visibility_lag), u) for u in updates]
-    if entry.retry_at is not None and any(u.by_hand and as_of > entry.watermark for as_of, u in timed):
-        entry = replace(entry, retry_at=None)
-    news = [(as_of, update) for as_of, update in timed if as_of > waits_until]
-    if not news:
-        return entry, []
-    needed = replace(
-        entry,
-        needed_as_of=max(as_of for as_of, _ in news),
-        waiting_since=_earliest(entry.waiting_since, *(update.happened_at for _, update in news)),
-    )
-    return needed, [update for _, update in news]
-
-
-def _gather(entry: Entry, updates: Sequence[Update], pace: Pace) -> tuple[Entry, list[Update], list[Update]]:
-    """With updates that are worth a part of a recompute; which of them are news, and which find no room."""
-    known = {element.identity for element in entry.batch}
-    news: dict[str, Update] = {}
+    needs: list[tuple[float, Update]] = []
+    batch: dict[str, tuple[Element, Update]] = {}
+    wishes: list[tuple[float, Update]] = []
     for update in updates:
-        waits = update.happened_at + pace.visibility_lag > entry.watermark
-        if waits and (identity := _identity(update)) not in known:
-            news.setdefault(identity, update)
-    room = MOST_ELEMENTS - len(entry.batch)
-    fitting, beyond = dict(list(news.items())[:room]), list(news.values())[room:]
-    if not fitting:
-        return entry, [], beyond
-    elements = (
-        Element(identity, u.happened_at + pace.visibility_lag, u.share, u.happened_at + u.max_wait)
-        for identity, u in fitting.items()
-    )
-    return replace(entry, batch=(*entry.batch, *elements)), list(fitting.values()), beyond
-
-
-def _wish(entry: Entry, updates: Sequence[Update]) -> tuple[Entry, list[Update]]:
-    """With wishes for metrics of at most some age, and those of them that are news."""
-    news = []
-    for update in updates:
-        as_of, at = update.happened_at - (update.older_than or 0.0), update.happened_at
-        met = as_of <= later(-inf, entry.fresh_as_of) or at <= later(-inf, entry.failed_as_of)
-        known = as_of <= later(-inf, entry.wanted_as_of) and at <= later(-inf, entry.wanted_at)
-        if not met and not known:
-            news.append(update)
-            entry = replace(
-                entry, wanted_as_of=later(as_of, entry.wanted_as_of), wanted_at=later(at, entry.wanted_at)
-            )
-    return entry, news
-
-
-def _noted(entry: Entry, news: Sequence[Update]) -> Entry:
-    """With what people are shown of these updates."""
-    if not news:
-        return entry
-    latest = max(news, key=lambda update: update.happened_at)
-    is_latest = not entry.cause or latest.happened_at >= later(-inf, entry.last_at)
-    distinct = {(update.happened_at, update.example) for update in news}
-    examples = dict.fromkeys((*entry.examples, *(u.example for u in news if u.example)))
-    return replace(
-        entry,
-        last_at=later(latest.happened_at, entry.last_at),
-        updates=entry.updates + len(distinct),
-        cause=latest.cause if is_latest else entry.cause,
-        examples=tuple(examples)[:EXAMPLES],
+        at, as_of = update.happened_at, update.happened_at + (0.0 if update.by_hand else pace.visibility_lag)
+        if update.older_than is not None:
+            if not _is_granted(entry, at - update.older_than, at):
+                wishes.append((at - update.older_than, update))
+        elif update.share < WHOLE:
+            if as_of > entry.watermark and (identity := _identity(update)) not in known:
+                element = Element(identity, as_of, update.share, at + update.max_wait)
+                batch.setdefault(identity, (element, update))
+        elif as_of > waits_until:
+            needs.append((as_of, update))
+    news = [update for _, update in (*needs, *wishes, *batch.values())]
+    return Entry(
+        entry.target,
+        needed_as_of=_latest(*(as_of for as_of, _ in needs)),
+        waiting_since=_earliest(*(update.happened_at for _, update in needs)),
+        wanted_as_of=_latest(*(as_of for as_of, _ in wishes)),
+        wanted_at=_latest(*(update.happened_at for _, update in wishes)),
+        batch=tuple(element for element, _ in batch.values()),
+        last_at=_latest(*(update.happened_at for update in news)),
+        updates=len({(update.happened_at, update.example) for update in news}),
+        cause=max(news, key=attrgetter("happened_at")).cause if news else "",
+        examples=tuple(dict.fromkeys(update.example for update in news if update.example)),
     )
 
 
-def receive(entry: Entry, mailbox: Entry, pace: Pace) -> Entry:
-    """Notes for a job what has arrived under its name."""
+def _is_granted(entry: Entry, as_of: float, at: float) -> bool:
+    """Whether a wish was answered by a run, or is among those that wait."""
+    met = as_of <= later(-inf, entry.fresh_as_of) or at <= later(-inf, entry.failed_as_of)
+    return met or (as_of <= later(-inf, entry.wanted_as_of) and at <= later(-inf, entry.wanted_at))
+
+
+def receive(entry: Entry, arrived: Entry, pace: Pace) -> Entry:
+    """Adds what waits in `arrived`: new updates of the target, or those recorded under its job's name."""
     known = {element.identity for element in entry.batch}
-    more = [element for element in mailbox.batch if element.identity not in known]
+    more = [element for element in arrived.batch if element.identity not in known]
     room = max(0, MOST_ELEMENTS - len(entry.batch))
     new = settled(
         replace(
             entry,
-            needed_as_of=_latest(entry.needed_as_of, mailbox.needed_as_of, *(e.as_of for e in more[room:])),
-            waiting_since=_earliest(entry.waiting_since, mailbox.waiting_since),
-            wanted_as_of=_latest(entry.wanted_as_of, mailbox.wanted_as_of),
-            wanted_at=_latest(entry.wanted_at, mailbox.wanted_at),
+            needed_as_of=_latest(entry.needed_as_of, arrived.needed_as_of, *(e.as_of for e in more[room:])),
+            waiting_since=_earliest(entry.waiting_since, arrived.waiting_since),
+            wanted_as_of=_latest(entry.wanted_as_of, arrived.wanted_as_of),
+            wanted_at=_latest(entry.wanted_at, arrived.wanted_at),
             batch=(*entry.batch, *more[:room]),
         ),
         pace,
     )
     if _waiting(new) == _waiting(entry):
         return entry
+    is_latest = later(-inf, arrived.last_at) >= later(-inf, entry.last_at)
     return replace(
         new,
-        last_at=_latest(entry.last_at, mailbox.last_at),
-        updates=entry.updates + mailbox.updates,
-        cause=mailbox.cause or entry.cause,
-        examples=tuple(dict.fromkeys((*entry.examples, *mailbox.examples)))[:EXAMPLES],
+        last_at=_latest(entry.last_at, arrived.last_at),
+        updates=entry.updates + arrived.updates,
+        cause=(is_latest and arrived.cause) or entry.cause or arrived.cause,
+        examples=tuple(dict.fromkeys((*entry.examples, *arrived.examples)))[:EXAMPLES],
     )
 
 
@@ -187,7 +152,7 @@ def hold(entry: Entry, run_id: str, number: int, now: float) -> Entry | None:
     """Makes the claim the execution's own; None if the claim or the execution's number was taken over."""
     if (entry.run_id, entry.resumed) != (run_id, number):
         return None
-    if entry.due_at is not None and entry.due_at <= now + SETTLES:  # the end may be reported already
+    if entry.due_at is not None and entry.due_at <= now + CONSISTENT_AFTER:  # the end may be reported already
         return replace(entry, held=True)
     return replace(entry, held=True, due_at=now + CHECK_UP_INTERVAL)
 
@@ -195,7 +160,7 @@ def hold(entry: Entry, run_id: str, number: int, now: float) -> Entry | None:
 def give_back(entry: Entry, run_id: str, pace: Pace, postponement: Postponement | None) -> Entry | None:
     """Undoes a claim that led to no run; None if its execution holds the target after all.
 
-    Without a postponement the target is due as it was before: others took the last slot, say.
+    Without a postponement the target is due as it was before, for example because no slot was free.
     """
     if entry.run_id != run_id or entry.held:
         return None
@@ -203,7 +168,7 @@ def give_back(entry: Entry, run_id: str, pace: Pace, postponement: Postponement 
 
 
 def take_back(entry: Entry, pace: Pace, postponement: Postponement | None) -> Entry:
-    """Frees a target whose run nobody follows any more."""
+    """Frees a target whose run has no execution that will release it."""
     free = _freed(entry)
     return settled(free, pace) if postponement is None else postpone(free, pace, postponement)
 
@@ -217,6 +182,20 @@ def postpone(entry: Entry, pace: Pace, postponement: Postponement) -> Entry:
     return settled(again, pace)
 
 
+def back_in_line(entry: Entry, now: float, pace: Pace) -> Entry:
+    """When the backoff after failed attempts is over, makes the target due as of when it was before them.
+
+    So an outage leaves the order as it was, and the update that has waited longest is recomputed first.
+    """
+    if entry.run_id is not None:
+        return entry
+    waiting = entry
+    if entry.attempts and later(now, entry.retry_at) <= now and later(now, entry.not_before) <= now:
+        waiting = replace(entry, retry_at=None, not_before=None)
+    waiting = settled(waiting, pace)
+    return entry if waiting.due_at == entry.due_at else waiting
+
+
 def satisfied(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | None:
     """Undoes the claim for a wish that metrics of this time satisfy, unless the wish was raised since."""
     if entry.run_id != run_id or entry.held:
@@ -227,17 +206,22 @@ def satisfied(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry 
 
 
 def report(entry: Entry, run_id: str, now: float) -> Entry | None:
-    """Has somebody look at the execution of a run, because its end was reported, once it shows as ended."""
-    return look_again(entry, now + SETTLES) if entry.run_id == run_id else None
+    """Makes a look due at a run whose execution is reported to have ended, once all answers show its end.
+
+    A look that is due earlier stays so.
+    """
+    if entry.run_id != run_id:
+        return None
+    return look_again(entry, min(now + CONSISTENT_AFTER, later(-inf, entry.due_at)))
 
 
 def look_again(entry: Entry, at: float) -> Entry:
-    """Has somebody look at the execution of the run that holds the target, at that time."""
+    """Makes the next look at the run's execution due at that time."""
     return replace(entry, due_at=at)
 
 
 def resume(entry: Entry, number: int, at: float) -> Entry:
-    """Has the execution of that number follow the run; `at` is when somebody looks whether it does."""
+    """Makes the execution of that number the one that follows the run. The next look at it is due `at`."""
     return replace(entry, resumed=number, due_at=at)
 
 
@@ -246,11 +230,11 @@ def release(
 ) -> Entry | None:
     """Lets the target go at the end of its run, and remembers how that ended; None if it was taken over.
 
-    Only the execution of the entry's number may do so. One that was aborted may have left this call on its
-    way, which must not release the target under the execution that follows the run in its place.
+    Only the execution of the entry's number may release. An aborted execution may have left a release on its
+    way. That release must not free the target of the execution that has replaced it.
 
-    No watermark moves where another model has become the job's active one, which has no new metrics yet, nor
-    where the run could not be checked: then it was one more attempt.
+    No watermark moves if another model has become the job's active one, because that model has no new metrics
+    yet, or if the run could not be checked, which counts as a failed attempt.
     """
     if (entry.run_id, entry.resumed) != (run["run_id"], number):
         return None
@@ -274,14 +258,14 @@ def release(
 def _remembering(entry: Entry, run: Run, result: Result) -> Entry:
     past, reference = result["past_run"], result["reference"]
     if past:
-        entry = replace(entry, history=(*entry.history, past)[-HISTORY:])
+        entry = replace(entry, history=(*entry.history, past)[-HISTORY_LENGTH:])
     if reference is not None:
         entry = replace(entry, quality_reference={"model_id": run["model_id"], "figures": reference})
     return replace(entry, last_failure=result["failure"], name_of=run.get("platform_job_id") or entry.name_of)
 
 
 def _without_those_of(entry: Entry, run: Run) -> Entry:
-    """Without the updates and examples that the run was for, as far as people are shown what waits."""
+    """Without the updates and examples of the run, so that people see only what still waits."""
     if not entry.dirty:
         return entry
     shown = [tuple(example.values()) for example in run["cause"]["examples"]]

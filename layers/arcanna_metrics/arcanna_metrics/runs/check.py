@@ -1,17 +1,27 @@
-"""One check of a recompute that is under way: what check_status does."""
+"""How a run stands: at its start, at every check that check_status makes, and at its end."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from arcanna_metrics.errors import BadInput, Rejected, RetryLater
-from arcanna_metrics.observability import check_failed, model_judged
+from arcanna_metrics.observability import attempt_failed, model_judged
 from arcanna_metrics.platform.client import Arcanna, ModelMetrics
-from arcanna_metrics.runs.completion import CLOCK_MARGIN, Judgement, judge
-from arcanna_metrics.runs.outcome import LONGEST_DETAIL, Ending, NewMetrics, Origin, completed, failed
+from arcanna_metrics.runs.completion import CLOCK_MARGIN, Judgement, Status, judge
+from arcanna_metrics.runs.limits import cut
+from arcanna_metrics.runs.outcome import (
+    LONGEST_DETAIL,
+    NOT_CHECKED,
+    Ending,
+    NewMetrics,
+    Origin,
+    completed,
+    failed,
+)
+from arcanna_metrics.runs.parse import parse
 from arcanna_metrics.runs.polling import next_wait
-from arcanna_metrics.runs.quality import assess, cut, next_reference, read_rules
-from arcanna_metrics.runs.run import Check, Outcome, Run, parse_check, parse_run
+from arcanna_metrics.runs.quality import assess, next_reference, read_rules
+from arcanna_metrics.runs.run import Check, Outcome, Run
 from arcanna_metrics.targets import Model
 from arcanna_metrics.times import from_iso, to_iso
 
@@ -23,7 +33,7 @@ CONFIRMATION = 60.0
 
 
 class Given(NamedTuple):
-    """What the workflow hands to check_status."""
+    """What the workflow hands to a function that checks a run."""
 
     run: Run
     last: Check
@@ -34,14 +44,41 @@ class Given(NamedTuple):
 def parse_event(event: object) -> Given:
     """The workflow's data. Raises BadInput."""
     if not isinstance(event, Mapping):
-        raise BadInput('check_status takes the workflow\'s {"execution": ..., "run": ..., "check": ...}')
-    execution = event.get("execution")
-    if not isinstance(execution, str):
-        raise BadInput("execution must be the ARN of the execution")
-    run, last = parse_run("run", event.get("run")), parse_check("check", event.get("check"))
-    if run["model_id"] is None:
+        raise BadInput('expected the workflow\'s {"execution": ..., "run": ..., "check": ...}')
+    given = Given(
+        parse("run", event.get("run"), Run),
+        parse("check", event.get("check"), Check),
+        parse("execution", event.get("execution"), str),
+    )
+    if given.run["model_id"] is None:
         raise BadInput("run has no model_id, so there is nothing to check")
-    return Given(run, last, execution)
+    return given
+
+
+def first_check(run: Run) -> Check:
+    """The check of a run whose recompute is about to be requested."""
+    pace = run["pace"]
+    wait = next_wait(0.0, run["durations"], shortest=pace["shortest_poll"], longest=pace["longest_poll"])
+    return {
+        "status": "running",
+        "detail": "requested",
+        "wait_seconds": wait,
+        "polls": 0,
+        "recomputing_at": None,
+        "idle_since": None,
+        "outcome": None,
+    }
+
+
+def failed_at_start(run: Run, reason: str, detail: str, origin: Origin) -> Check:
+    """The check of a run whose recompute was refused: its workflow only tells people that it failed."""
+    outcome = failed(run, Ending(polls=0), Judgement("failed", reason, detail), origin)
+    return _ended(first_check(run), "failed", outcome)
+
+
+def not_checked(run: Run, last: Check, origin: Origin) -> Check:
+    """The last check of a run whose status check failed at every try of the workflow."""
+    return _ended(last, "failed", failed(run, Ending(last["polls"]), NOT_CHECKED, origin))
 
 
 def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
@@ -74,13 +111,11 @@ def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
             return _put_off(run, checked, error, times)
         active_changed = True  # the target stays due then, which is right whatever the active model is
     outcome = _outcome(run, checked, seen, judgement, active_changed=active_changed, origin=origin)
-    return {
-        **checked,
-        "status": judgement.status,
-        "detail": outcome["detail"],
-        "wait_seconds": 0,
-        "outcome": outcome,
-    }
+    return _ended(checked, judgement.status, outcome)
+
+
+def _ended(last: Check, status: Status, outcome: Outcome) -> Check:
+    return {**last, "status": status, "detail": outcome["detail"], "wait_seconds": 0, "outcome": outcome}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +203,7 @@ def _active_changed(arcanna: Arcanna, run: Run) -> bool:
 
 def _put_off(run: Run, checked: Check, error: RetryLater, times: _Times) -> Check:
     """The check is made again, when the platform asks for it or at the usual pace."""
-    check_failed(error)
+    attempt_failed("status check failed", error)
     wait = _wait(run, checked, times)
     if error.retry_after is not None:
         pace = run["pace"]

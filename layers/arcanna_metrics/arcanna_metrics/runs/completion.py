@@ -118,7 +118,7 @@ def judge(
             return Judgement("completed", "completed", f"The metrics are of {timestamp}")
         if failure := _failure(recomputing_until, elapsed, start_grace):
             return _confirmed(failure, found, timestamp) if idle_for >= confirmation else _CONFIRMING
-    if elapsed >= deadline and found == "proof":  # ours has ended, whoever recomputes since
+    if elapsed >= deadline and found == "proof":  # ours has ended; this is somebody else's recompute
         return Judgement("completed", "completed", f"The metrics are of {timestamp}, and recomputed again")
     if elapsed >= deadline:
         return Judgement(
@@ -161,7 +161,7 @@ def _confirmed(failure: Judgement, found: Evidence, timestamp: object) -> Judgem
 
 
 def _time(text: object) -> _Shown | None:
-    """The time in a field of the platform; None if there is none: null, not a time, or a zero time."""
+    """The time in a field of the platform; None for null, a text that is no time, and a zero time."""
     if not isinstance(text, str):
         return None
     try:

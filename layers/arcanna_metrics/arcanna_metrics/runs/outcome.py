@@ -3,7 +3,7 @@
     completed     Recompute Completed; if the model regressed, also Model Metrics Regressed and a notification
     failed        Recompute Failed and a notification
     timed_out     the same
-    not_checked   the same, and the ledger requests the recompute again
+    not_checked   the same, and the recompute is requested again automatically
 
 events/schemas/ holds the schemas of the events. All parts are limited in size, because the data of an
 execution must stay below 256 KiB, and so must the entries of one PutEvents call.
@@ -11,11 +11,12 @@ execution must stay below 256 KiB, and so must the entries of one PutEvents call
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from arcanna_metrics.runs.completion import Judgement, Status
-from arcanna_metrics.runs.quality import Assessment, Reference, cut, in_words, scores
-from arcanna_metrics.runs.run import Event, Failure, Notification, Outcome, PastRun, Result, RunFacts
+from arcanna_metrics.runs.completion import Judgement
+from arcanna_metrics.runs.limits import cut, size_of
+from arcanna_metrics.runs.quality import Assessment, Reference, in_words, scores
+from arcanna_metrics.runs.run import Event, Failure, Notification, Outcome, OutcomeName, PastRun, Run
 from arcanna_metrics.times import to_iso
 
 SOURCE = "arcanna.metrics"
@@ -23,10 +24,7 @@ VERSION = "2"
 """Of the details of the events. It grows when consumers have to change."""
 
 LARGEST_METRICS = 48 * 1024
-"""Bytes that the metrics before or after may have in an event. Larger ones are cut to the overall scores."""
-
-LARGEST_EARLY_METRICS = 8 * 1024
-"""The same for an outcome that is made at the start of its run, and is in the run's data until the end."""
+"""Bytes that metrics may have in the text of an event. Larger ones are cut to the overall scores."""
 
 LONGEST_DETAIL = 1000
 """Characters."""
@@ -45,6 +43,14 @@ _CONSOLES = {
 _SUBJECT_LENGTH = 99
 """Characters. SNS takes less than 100."""
 
+NOT_CHECKED = Judgement(
+    "failed",
+    "NotChecked",
+    "The status check failed for as long as the workflow retried it, so it is not known how the recompute"
+    " ended. The history of the execution shows the error. The recompute is requested again automatically.",
+)
+"""Stands for the judgement on a run whose status check cannot be called."""
+
 
 class Origin(NamedTuple):
     """Where and when an outcome is made, as its events say it."""
@@ -58,8 +64,8 @@ class Ending(NamedTuple):
     """What the last check of a run found."""
 
     polls: int  # status checks so far
-    active_changed: bool  # the target is the job's active model, and that is another one now, or may be
-    shown: Mapping[str, Any] | None  # the metrics that the platform shows, None if it does not
+    active_changed: bool = False  # the target is the job's active model, and that is another one, or may be
+    shown: Mapping[str, Any] | None = None  # the metrics that the platform shows, None if it does not
 
 
 class NewMetrics(NamedTuple):
@@ -70,83 +76,91 @@ class NewMetrics(NamedTuple):
     reference: Reference  # what the next metrics are compared with
 
 
-def completed(run: RunFacts, ending: Ending, new: NewMetrics, detail: str, origin: Origin) -> Outcome:
+def completed(run: Run, ending: Ending, new: NewMetrics, detail: str, origin: Origin) -> Outcome:
     """The outcome of a run with new metrics."""
     quality = new.quality
     regressed = quality["verdict"] == "regressed"
-    ended = {**_common(run, origin), "ended_at": to_iso(origin.now)}
-    judged = {"why": quality["why"], "differences": quality["differences"]}
-    metrics = {
+    past: PastRun = {
+        "run_id": run["run_id"],
+        "cause": run["cause"]["kind"],
+        "requested_at": run["requested_at"],
         "duration_seconds": new.duration_seconds,
         "polls": ending.polls,
-        "before": fitting(run["baseline"], LARGEST_METRICS),
-        "after": fitting(ending.shown, LARGEST_METRICS),
         "verdict": quality["verdict"],
+        "scores": scores(ending.shown),
     }
-    events = [_event("Recompute Completed", {**ended, **metrics, **judged}, origin)]
+    if quality["brief"]:
+        past["why"] = quality["brief"]
+    judged = {"why": quality["why"], "differences": quality["differences"]}
+    told = {
+        "duration_seconds": new.duration_seconds,
+        "polls": ending.polls,
+        "verdict": quality["verdict"],
+        "before": run["baseline"],
+        "after": fitting(ending.shown),
+        **judged,
+    }
+    events = [_event("Recompute Completed", run, told, origin)]
     if regressed:
-        events.append(_event("Model Metrics Regressed", {**ended, **judged}, origin))
+        events.append(_event("Model Metrics Regressed", run, judged, origin))
     return {
         "reason": "completed",
         "detail": cut(detail, LONGEST_DETAIL),
         "events": events,
         "notification": _regression(run, ending, quality, origin) if regressed else None,
-        "result": _completed_result(run, ending, new),
+        "result": {
+            "outcome": "completed",
+            "active_changed": ending.active_changed,
+            "past_run": past,
+            "reference": new.reference,
+            "failure": None,
+        },
     }
 
 
-def failed(run: RunFacts, ending: Ending, judgement: Judgement, origin: Origin) -> Outcome:
-    """The outcome of a run that failed or timed out."""
-    failure = _failure(run, judgement.status, judgement.reason, judgement.detail)
-    failure["ended_at"], failure["polls"] = to_iso(origin.now), ending.polls
-    shown = run["baseline"] if ending.shown is None else ending.shown
+def failed(run: Run, ending: Ending, judgement: Judgement, origin: Origin) -> Outcome:
+    """The outcome of a run that failed, timed out, or could not be checked."""
+    checked = judgement != NOT_CHECKED
+    outcome: OutcomeName = "timed_out" if judgement.status == "timed_out" else "failed"
+    failure: Failure = {
+        "run_id": run["run_id"],
+        "cause": run["cause"]["kind"],
+        "requested_at": run["requested_at"],
+        "ended_at": to_iso(origin.now),
+        "polls": ending.polls,
+        "status": judgement.status,
+        "reason": judgement.reason,
+        "detail": cut(judgement.detail, LONGEST_DETAIL),
+    }
+    told = {name: failure[name] for name in ("polls", "status", "reason", "detail")}
     paragraphs = [
-        f"The metrics of {_model(run)} were not recomputed.",
+        f"The metrics of {_model(run)} were not recomputed."
+        if checked
+        else f"It is not known whether the metrics of {_model(run)} were recomputed.",
         f"Why: {failure['reason']}\n{failure['detail']}",
-        f"Scores that Arcanna shows: {in_words(shown)}",
-        f"What to do: {_look_up(failure['reason'])} {_REQUEST_AGAIN}",
+        f"Scores that Arcanna shows: {in_words(run['baseline'] if ending.shown is None else ending.shown)}",
+        f"What to do: Look up {failure['reason']} in the runbook. "
+        + (_REQUEST_AGAIN if checked else "You do not have to request the recompute again."),
     ]
     return {
         "reason": failure["reason"],
         "detail": failure["detail"],
-        "events": [_failed_event(run, failure, LARGEST_METRICS, origin)],
+        "events": [_event("Recompute Failed", run, {**told, "before": run["baseline"]}, origin)],
         "notification": _notification(_FAILED, run, paragraphs, origin),
-        "result": _failed_result(
-            "timed_out" if judgement.status == "timed_out" else "failed",
-            failure,
-            active_changed=ending.active_changed,
-        ),
+        "result": {
+            "outcome": outcome if checked else "not_checked",
+            "active_changed": ending.active_changed,
+            "past_run": None,
+            "reference": None,
+            "failure": failure,
+        },
     }
 
 
-def not_checked(run: RunFacts, origin: Origin) -> Outcome:
-    """The outcome of a run whose status check cannot be called. It is made at the start of the run."""
-    failure = _failure(
-        run,
-        "failed",
-        "NotChecked",
-        "The status check could not be called, so it is not known how the recompute ended. The history of the"
-        " execution shows the error. The recompute is requested again automatically.",
-    )
-    paragraphs = [
-        f"It is not known whether the metrics of {_model(run)} were recomputed.",
-        f"Why: {failure['reason']}\n{failure['detail']}",
-        f"Scores before: {in_words(run['baseline'])}",
-        f"What to do: {_look_up(failure['reason'])} You do not have to request the recompute again.",
-    ]
-    return {
-        "reason": failure["reason"],
-        "detail": failure["detail"],
-        "events": [_failed_event(run, failure, LARGEST_EARLY_METRICS, origin)],
-        "notification": _notification(_FAILED, run, paragraphs, origin),
-        "result": _failed_result("not_checked", failure, active_changed=False),
-    }
-
-
-def fitting(metrics: Mapping[str, Any] | None, limit: int) -> dict[str, Any] | None:
+def fitting(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The metrics as workflow data and events can hold them.
 
-    If they have more than `limit` bytes in the text of an event's detail, only the overall scores are kept,
+    If they have more than LARGEST_METRICS in the text of an event's detail, only the overall scores are kept,
     and the rest is null. So are numbers that are not JSON, and whole numbers of more than 64 bits, which
     PutEvents refuses.
     """
@@ -155,18 +169,13 @@ def fitting(metrics: Mapping[str, Any] | None, limit: int) -> dict[str, Any] | N
     try:
         text = json.dumps(metrics)
         held: dict[str, Any] = json.loads(text, parse_int=_integer, parse_constant=lambda name: None)
-        if _size(held) <= limit:
+        if size_of(_text(held)) <= LARGEST_METRICS:  # as a part of a text, whose quotes are escaped
             return held
     except (RecursionError, ValueError):
         pass  # nested too deeply, or not text
     timestamp = metrics.get("last_recomputed_timestamp")
     known = {"last_recomputed_timestamp": cut(timestamp, 64) if isinstance(timestamp, str) else None}
     return {**dict.fromkeys(metrics), **known, **scores(metrics)}
-
-
-def _size(metrics: Mapping[str, Any]) -> int:
-    """Bytes as a part of a text in JSON, whose quotes are escaped."""
-    return len(json.dumps(_text(metrics), ensure_ascii=False).encode())
 
 
 def _text(value: Mapping[str, Any]) -> str:
@@ -178,85 +187,15 @@ def _integer(digits: str) -> int | None:
     return number if -(2**63) <= number < 2**63 else None
 
 
-# --- What the ledger keeps -------------------------------------------------------------------------------
-
-
-def _completed_result(run: RunFacts, ending: Ending, new: NewMetrics) -> Result:
-    past_run: PastRun = {
-        "run_id": run["run_id"],
-        "cause": run["cause"]["kind"],
-        "requested_at": run["requested_at"],
-        "duration_seconds": new.duration_seconds,
-        "polls": ending.polls,
-        "verdict": new.quality["verdict"],
-        "scores": scores(ending.shown),
-    }
-    if new.quality["brief"]:
-        past_run["why"] = new.quality["brief"]
-    return {
-        "outcome": "completed",
-        "active_changed": ending.active_changed,
-        "past_run": past_run,
-        "reference": new.reference,
-        "failure": None,
-    }
-
-
-def _failed_result(
-    outcome: Literal["failed", "timed_out", "not_checked"], failure: Failure, *, active_changed: bool
-) -> Result:
-    return {
-        "outcome": outcome,
-        "active_changed": active_changed,
-        "past_run": None,
-        "reference": None,
-        "failure": failure,
-    }
-
-
-def _failure(run: RunFacts, status: Status, reason: str, detail: str) -> Failure:
-    return {
-        "run_id": run["run_id"],
-        "cause": run["cause"]["kind"],
-        "requested_at": run["requested_at"],
-        "ended_at": None,
-        "polls": None,
-        "status": status,
-        "reason": reason,
-        "detail": cut(detail, LONGEST_DETAIL),
-    }
-
-
-# --- Events ----------------------------------------------------------------------------------------------
-
-
-def _common(run: RunFacts, origin: Origin) -> dict[str, Any]:
-    """The fields that every event has."""
-    return {
-        "version": VERSION,
-        "run_id": run["run_id"],
-        "job_id": run["job_id"],
-        "model_id": run["model_id"],
-        "cause": run["cause"],
-        "execution": origin.execution,
-        "requested_at": run["requested_at"],
-    }
-
-
-def _failed_event(run: RunFacts, failure: Failure, limit: int, origin: Origin) -> Event:
+def _event(detail_type: str, run: Run, told: Mapping[str, Any], origin: Origin) -> Event:
+    """An event with the fields that all have, and those of its own."""
     detail = {
-        **_common(run, origin),
-        "ended_at": failure["ended_at"],
-        "polls": failure["polls"],
-        "status": failure["status"],
-        "reason": failure["reason"],
-        "detail": failure["detail"],
-        "before": fitting(run["baseline"], limit),
+        "version": VERSION,
+        **{name: run[name] for name in ("run_id", "job_id", "model_id", "cause", "requested_at")},
+        "execution": origin.execution,
+        "ended_at": to_iso(origin.now),
+        **told,
     }
-    return _event("Recompute Failed", detail, origin)
-
-
-def _event(detail_type: str, detail: Mapping[str, Any], origin: Origin) -> Event:
     # Step Functions passes a text on as it is. It would write the numbers of an object anew.
     return {
         "Source": SOURCE,
@@ -269,7 +208,7 @@ def _event(detail_type: str, detail: Mapping[str, Any], origin: Origin) -> Event
 # --- Notifications ---------------------------------------------------------------------------------------
 
 
-def _regression(run: RunFacts, ending: Ending, quality: Assessment, origin: Origin) -> Notification:
+def _regression(run: Run, ending: Ending, quality: Assessment, origin: Origin) -> Notification:
     paragraphs = [
         f"The metrics of {_model(run)} got worse.",
         f"Why: {quality['why']}",
@@ -290,7 +229,7 @@ _FAILED = _Kind("Arcanna recompute failed", "runs-fail")
 _REGRESSED = _Kind("Arcanna metrics regressed", "a-model-got-worse")
 
 
-def _notification(kind: _Kind, run: RunFacts, paragraphs: list[str], origin: Origin) -> Notification:
+def _notification(kind: _Kind, run: Run, paragraphs: list[str], origin: Origin) -> Notification:
     cause = run["cause"]
     run_in_words = (
         f"Updates: {cause['updates']}, the last at {cause['last_at']}\n"
@@ -312,11 +251,11 @@ def console_link(execution: str) -> str:
     return f"https://{region}.{_CONSOLES[partition]}/{page}"
 
 
-def _model(run: RunFacts) -> str:
+def _model(run: Run) -> str:
     return f"{_model_id(run)} of job {run['job_id']}"
 
 
-def _model_id(run: RunFacts) -> str:
+def _model_id(run: Run) -> str:
     return "the active model" if run["model_id"] is None else f"model {run['model_id']}"
 
 
@@ -329,7 +268,3 @@ _CORRECT_OR_ACCEPT = (
     " corrections. The metrics are then recomputed. If the model is to stay as it is, accept it: see"
     " the runbook."
 )
-
-
-def _look_up(reason: str) -> str:
-    return f"Look up {reason} in the runbook."

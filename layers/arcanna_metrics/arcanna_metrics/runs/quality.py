@@ -11,8 +11,6 @@ A figure is named as the API names it: `overall_accuracy`, `overall_f1_score`, `
 `overall_precision`, or of one decision `Escalate.recall`, `Escalate.precision`, `Escalate.f1_score`.
 """
 
-import itertools
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from typing import Any, Literal, NamedTuple, TypedDict
 
 from arcanna_metrics.documents import Node
 from arcanna_metrics.errors import ConfigurationError
+from arcanna_metrics.runs.limits import as_many_as_fit, cut
 
 OVERALL = {
     "overall_accuracy": "accuracy",
@@ -46,7 +45,7 @@ _RULE_NAME = re.compile(rf"{'|'.join(OVERALL)}|.+\.(?:{'|'.join(_SHARE_OF)})", r
 
 _OF_DECISIONS = f"<Decision>.<{'|'.join(_SHARE_OF)}>, where * stands for every decision"
 
-Reference = dict[str, tuple[float, int]]
+Reference = dict[str, tuple[float, float]]
 """Figures by name, each with the number of alerts that it is based on: as JSON, lists of two numbers."""
 
 LARGEST_REFERENCE = 8 * 1024
@@ -191,24 +190,13 @@ def assess(
     verdict, why, brief = _verdict(findings, rules, compared=bool(standard) or not rules.largest_drop)
     changed = sorted(old | new, key=_overall_first)
     differences = [d for n in changed if (d := _difference(n, old.get(n), new.get(n)))]
+    by_rank = sorted(differences, key=lambda difference: difference["figure"] not in rules.named)
     return {
         "verdict": verdict,
         "why": cut("; ".join(why), _LONGEST_WHY),
         "brief": cut(brief, _LONGEST_BRIEF),
-        "differences": _fitting(differences, rules),
+        "differences": as_many_as_fit(by_rank, LARGEST_DIFFERENCES),
     }
-
-
-def cut(text: str, length: int) -> str:
-    """The text with at most that many characters."""
-    return text if len(text) <= length else f"{text[: length - 3]}..."
-
-
-def _fitting(differences: Sequence[Difference], rules: Rules) -> list[Difference]:
-    """As many differences as fit into LARGEST_DIFFERENCES."""
-    by_rank = sorted(differences, key=lambda difference: difference["figure"] not in rules.named)
-    sizes = itertools.accumulate(len(json.dumps(difference)) for difference in by_rank)
-    return [each for each, size in zip(by_rank, sizes, strict=True) if size <= LARGEST_DIFFERENCES]
 
 
 def next_reference(
@@ -225,18 +213,13 @@ def next_reference(
     """
     old = _standard(reference, _figures(_object(before)), rules)
     found = {} if verdict == "regressed" else _figures(after)
-    moved: Reference = {}
-    size = 0
+    moved: list[tuple[str, tuple[float, float]]] = []
     for name in sorted(old | found, key=lambda name: (name not in rules.named, *_overall_first(name))):
-        if (drop := _rule_for(name, rules.largest_drop)) is None:
-            continue
-        figure = _better(old.get(name), found.get(name), drop, rules)
-        if not _solid(figure, rules):
-            continue
-        size += len(json.dumps({name: figure}))
-        if size <= LARGEST_REFERENCE:
-            moved[name] = (figure.value, figure.samples)
-    return moved
+        if (drop := _rule_for(name, rules.largest_drop)) is not None:
+            figure = _better(old.get(name), found.get(name), drop, rules)
+            if _solid(figure, rules):
+                moved.append((name, (figure.value, figure.samples)))
+    return dict(as_many_as_fit(moved, LARGEST_REFERENCE))
 
 
 def _overall_first(name: str) -> tuple[bool, str]:

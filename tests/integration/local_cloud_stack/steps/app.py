@@ -8,7 +8,10 @@ class Refused(Exception):
 
 
 def handler(event: dict[str, Any], _context: Any) -> Any:
-    """`script`: whether the run is held, its checks (None fails) in order, and whether it is released."""
+    """`script`: whether the run is held, its checks (None fails) in order, and whether it is released.
+
+    `not_checked` is the last check of a run that could not be checked.
+    """
     match event:
         case {"hold": {"run": {"script": script}, "number": int()}}:
             return {"held": script["held"]}
@@ -16,6 +19,8 @@ def handler(event: dict[str, Any], _context: Any) -> Any:
             if not script["released"]:
                 raise Refused("not released")
             return {"anything": "that nobody reads"}
+        case {"not_checked": {"execution": str(), "run": {"not_checked": told}, "check": {"polls": int()}}}:
+            return told
         case {"execution": str(), "number": int(), "run": {"script": script}, "check": {"polls": polls}}:
             answer = script["checks"][polls]
             if answer is None:

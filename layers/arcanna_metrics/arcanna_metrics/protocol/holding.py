@@ -1,0 +1,80 @@
+"""What happens to a run while it holds its target: hold, check-up, release."""
+
+from contextlib import AbstractContextManager
+from functools import partial
+
+from arcanna_metrics.observability import count, logger, of_run
+from arcanna_metrics.protocol import transitions
+from arcanna_metrics.protocol.check_up import LookAgain, Resume, TakeBack, check_up
+from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.services import Services
+from arcanna_metrics.runs.run import Result, Run
+from arcanna_metrics.targets import Target
+from arcanna_metrics.workflow import resumed_input
+
+
+def hold(services: Services, run: Run, number: int) -> bool:
+    """Whether the run's execution of that number may go on. Raises AwsUnavailable."""
+    run_id, now = run["run_id"], services.clock()
+    transition = partial(transitions.hold, run_id=run_id, number=number, now=now)
+    held = services.ledger.apply(target_of(run), transition) is not None
+    if not held:
+        with _in_logs(services, run, number):
+            logger.warning("run superseded", number=number)
+    return held
+
+
+def release(services: Services, run: Run, number: int, result: Result) -> bool:
+    """Lets the run's target go; `number` is that of the execution.
+
+    False if that was done before, or if the run or the number was taken over. Raises AwsUnavailable.
+    """
+
+    def transition(entry: Entry) -> Entry | None:
+        again = services.postponement(entry)
+        return transitions.release(entry, run, number, result, services.pace(entry), again)
+
+    released = services.ledger.apply(target_of(run), transition) is not None
+    with _in_logs(services, run, number):
+        logger.info("run released" if released else "run was released before", outcome=result["outcome"])
+    return released
+
+
+def look_after(services: Services, entry: Entry) -> None:
+    """Makes sure that an execution follows the run that holds the entry, or takes the target back."""
+    ledger, workflow, now = services.ledger, services.workflow, services.clock()
+    run_id, number = entry.run_id or "", entry.resumed
+    execution = workflow.describe(run_id, number)
+    before = workflow.describe(run_id, number - 1) if number and not execution else None
+    match check_up(entry, execution, before, now):
+        case LookAgain(at):
+            ledger.swap(entry, transitions.look_again(entry, at))
+        case Resume(number, given):
+            at = services.postponement(entry).retry_at
+            if ledger.swap(entry, transitions.resume(entry, number, at)):
+                workflow.start(run_id, resumed_input(given, number), number)
+                with of_run(run_id, *entry.target, entry.cause, workflow.arn(run_id, number)):
+                    logger.warning("run resumed", number=number)
+        case TakeBack(why):
+            _take_back(services, entry, why)
+
+
+def _take_back(services: Services, entry: Entry, why: str) -> None:
+    """Frees the target, as a failed attempt."""
+    run_id, number = entry.run_id or "", entry.resumed
+    free = transitions.take_back(entry, services.pace(entry), services.postponement(entry))
+    if services.ledger.swap(entry, free):
+        count("RunsTakenBack")
+        with of_run(run_id, *entry.target, entry.cause, services.workflow.arn(run_id, number)):
+            logger.warning("run taken back", detail=why)
+
+
+def _in_logs(services: Services, run: Run, number: int) -> AbstractContextManager[None]:
+    run_id = run["run_id"]
+    execution = services.workflow.arn(run_id, number)
+    return of_run(run_id, run["job_id"], run["model_id"], run["cause"]["kind"], execution)
+
+
+def target_of(run: Run) -> Target:
+    """The ledger's key of a run."""
+    return Target(run["target"]["job_id"], run["target"]["model_id"])

@@ -1,0 +1,37 @@
+"""Jobs by name: updates under a job's name are recorded under its id, so that each job has one entry."""
+
+from dataclasses import replace
+from functools import partial
+
+from arcanna_metrics.errors import Rejected
+from arcanna_metrics.protocol import transitions
+from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.services import Services
+from arcanna_metrics.targets import Target, is_id
+
+
+def forward(services: Services, mailbox: Entry) -> Target | None:
+    """Records the waiting updates of a name under the job's id, and returns that target.
+
+    None if the entry has an id already, or if the id is not known: then the run belongs to the name's entry.
+    The name is looked up every time, because names are reused. If the key must not look names up, the id
+    counts that the platform last answered with.
+    """
+    name, model_id = mailbox.target
+    if is_id(name):
+        return None
+    job_id = services.arcanna.job_id_of(name) or _learned_id(services, mailbox)
+    if job_id is None:
+        return None
+    target, pace = Target(job_id, model_id), services.settings().for_job(job_id).pace
+    services.ledger.apply(target, partial(transitions.receive, arrived=mailbox, pace=pace))
+    services.ledger.swap(mailbox, replace(transitions.emptied(mailbox, pace), name_of=job_id))
+    return target
+
+
+def _learned_id(services: Services, mailbox: Entry) -> str | None:
+    """The id that the platform last answered with, unless it does not know that job any more."""
+    if mailbox.name_of is None:
+        return None
+    failure = services.ledger.read(Target(mailbox.name_of, mailbox.target.model_id)).last_failure
+    return None if failure and failure["reason"] == Rejected.__name__ else mailbox.name_of

@@ -1,0 +1,38 @@
+"""What the steps of the protocol work with. Built once per execution environment."""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import random
+
+from arcanna_metrics.platform.client import Arcanna
+from arcanna_metrics.protocol.backoff import postponement
+from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.ledger import Ledger
+from arcanna_metrics.protocol.slots import Slots
+from arcanna_metrics.protocol.transitions import Postponement
+from arcanna_metrics.settings import Pace, Settings
+from arcanna_metrics.workflow import Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Who is called, and by which settings."""
+
+    ledger: Ledger
+    slots: Slots
+    workflow: Workflow
+    arcanna: Arcanna
+    settings: Callable[[], Settings]  # in force; raises AwsUnavailable and ConfigurationError
+    event_bus: str  # name or ARN
+    clock: Callable[[], float]  # epoch seconds
+    draw: Callable[[], float] = random  # uniform in [0, 1), for jitter
+    new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+
+    def pace(self, entry: Entry) -> Pace:
+        """The pace of the entry's job."""
+        return self.settings().for_job(entry.target.job_id).pace
+
+    def postponement(self, entry: Entry, error: Exception | None = None) -> Postponement:
+        """When the target is tried again after one more failed attempt."""
+        return postponement(error, entry.attempts, self.pace(entry), self.clock(), self.draw())
