@@ -524,7 +524,7 @@ OTHERS = {
         kinds=TRAINED,
     ),
     "wish met by any metrics": _planted(
-        "1", patches={f"{START}._is_satisfied": is_satisfied_by_any_metrics}, kinds=WISHES
+        "1", patches={f"{START}._give_back_if_satisfied": is_satisfied_by_any_metrics}, kinds=WISHES
     ),
     "wish cleared though it was raised": _planted(
         "1", patches={f"{START}.satisfied": satisfies_whatever_was_wished_since}, kinds=WISHES, rates=SLOW

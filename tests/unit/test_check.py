@@ -47,7 +47,7 @@ class Follower:
             self.platform.metrics = answer(json=metrics_body(**shown))
         # Through JSON, as between the states of the workflow.
         run, last, execution = parse_event(
-            json.loads(json.dumps({"run": self.run, "check": self.last, "number": 0, "execution": EXECUTION}))
+            json.loads(json.dumps({"run": self.run, "check": self.last, "execution": EXECUTION}))
         )
         self.last = check(self._arcanna, run, last, Origin(execution, BUS, REQUESTED_AT + elapsed))
         return self.last
@@ -515,7 +515,7 @@ def test_duration_is_from_the_platforms_clock_if_possible(
 
 # --- What comes in ---------------------------------------------------------------------------------------
 
-EVENT: dict[str, Any] = {"run": RUN, "check": FIRST, "number": 0, "execution": EXECUTION}
+EVENT: dict[str, Any] = {"run": RUN, "check": FIRST, "execution": EXECUTION}
 
 
 def test_workflow_data_is_read_unchanged() -> None:

@@ -16,7 +16,7 @@ from tests.support.doubles import MODEL, Invocation, Logs, ScriptedPlatform, Sta
 from tests.support.runs import a_run
 
 RUN = a_run()
-GIVEN = {"execution": "arn:execution", "run": RUN, "check": first_check(RUN), "number": 0}
+GIVEN = {"execution": "arn:execution", "run": RUN, "check": first_check(RUN)}
 pytestmark = pytest.mark.usefixtures("_environment")
 TRIGGER = environment_of("TriggerRecomputeFunction")
 CHECK = environment_of("CheckStatusFunction")

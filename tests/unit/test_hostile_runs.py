@@ -41,7 +41,7 @@ NO_TIMES = [
 
 def check_again(arcanna: Arcanna, run: Run, last: Check, now: float) -> Check:
     """One check, with the data as the workflow hands it on. Raises only the project's own errors."""
-    event = json.loads(json.dumps({"run": run, "check": last, "number": 0, "execution": EXECUTION}))
+    event = json.loads(json.dumps({"run": run, "check": last, "execution": EXECUTION}))
     given = parse_event(event)
     return check(arcanna, given.run, given.last, Origin(given.execution, BUS, now))
 

@@ -34,7 +34,7 @@ class Target(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A target with its model known: the ledger's key."""
+    """A job and the id of one of its models: what the platform is asked about."""
 
     job_id: str
     model_id: str

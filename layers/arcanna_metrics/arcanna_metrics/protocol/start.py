@@ -17,7 +17,7 @@ from arcanna_metrics.targets import Model, Target, is_id
 from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics.workflow import input_of
 
-CLOCK_MARGIN = 3600.0
+LARGEST_CLOCK_LEAD = 3600.0
 """Seconds that the platform's clock may be ahead. A later timestamp does not prove fresh metrics."""
 
 LARGEST_EXAMPLES = 6 * 1024
@@ -38,7 +38,7 @@ def start(services: Services, claimed: Entry) -> None:
         model = Model(job_id, model_id or arcanna.active_model(job_id))
         run = new_run(claimed, model.model_id, settings)
         baseline = arcanna.metrics(model)
-        if _is_only_wanted(claimed) and _is_satisfied(services, claimed, baseline.timestamp):
+        if _is_only_wanted(claimed) and _give_back_if_satisfied(services, claimed, baseline.timestamp):
             return
         if baseline.recomputing:
             # Perhaps from older data than ours, and its end could be taken for the end of ours.
@@ -136,13 +136,13 @@ def _failed(services: Services, run: Run, reason: str, detail: str) -> Check:
     return failed_at_start(run, reason, detail, Origin(execution, services.event_bus, services.clock()))
 
 
-def _is_satisfied(services: Services, claimed: Entry, timestamp: str | None) -> bool:
-    """Whether the platform's metrics are as new as they are wanted; then the claim is given back."""
+def _give_back_if_satisfied(services: Services, claimed: Entry, timestamp: str | None) -> bool:
+    """Gives the claim back, and returns True, if the platform's metrics are as new as they are wanted."""
     try:
         made = from_iso(timestamp or "")
     except ValueError:
         return False  # never made, or at a time that cannot be read: no proof of freshness
-    if not later(-inf, claimed.wanted_as_of) <= made <= services.clock() + CLOCK_MARGIN:
+    if not later(-inf, claimed.wanted_as_of) <= made <= services.clock() + LARGEST_CLOCK_LEAD:
         return False
     undo = partial(satisfied, run_id=claimed.run_id or "", timestamp=made, pace=services.pace(claimed))
     services.ledger.apply(claimed.target, undo)
