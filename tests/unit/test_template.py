@@ -881,7 +881,7 @@ def test_alarms_and_dashboard_show_exactly_the_functions_metrics() -> None:
     assert shown | alarmed == OF_THE_FUNCTIONS
 
 
-WITHOUT_ALARM = {"A model got worse", "Uploads lead to nothing"}
+WITHOUT_ALARM = {"A model got worse", "Uploads do not start a recompute"}
 """A notification tells of the first; of the second nothing can."""
 
 
@@ -892,5 +892,5 @@ def test_every_runbook_section_has_an_alarm_or_is_listed_as_without() -> None:
 
 @pytest.mark.parametrize("title", sorted(set(RUNBOOK) - WITHOUT_ALARM))
 def test_runbook_section_says_meaning_first_look_and_remedy_check(title: str) -> None:
-    parts = re.findall(r"\*\*(Meaning|First\s+look|Mended)\b", section(title))
-    assert [part.split()[0] for part in parts] == ["Meaning", "First", "Mended"]
+    parts = re.findall(r"\*\*(Meaning|First\s+look|Fixed)\b", section(title))
+    assert [part.split()[0] for part in parts] == ["Meaning", "First", "Fixed"]
