@@ -70,7 +70,7 @@ WORSE, KEY, WRONG, FUNCTIONS = (
     "The settings are wrong",
     "Functions fail",
 )
-NOTHING = "Uploads lead to nothing"
+NOTHING = "Uploads do not start a recompute"
 ONLY_WAY = ""
 """The reason where a section has no table of reasons."""
 
@@ -223,7 +223,7 @@ def missing_permission_is_restored(desk: Desk) -> None:
     desk.recomputed(scene)
 
 
-@exercises((WAIT, "none, and runs are under way"))
+@exercises((WAIT, "no reason, and runs are in progress"))
 def update_waits_for_a_long_run(desk: Desk) -> None:
     scene = desk.scene()
     scene.long_under_way()
@@ -423,7 +423,7 @@ def update_waits_until_arcanna_answers_instead_of_a_proxy(desk: Desk) -> None:
     outage_ends(desk, "UndocumentedAnswer", proxy, "<html>Log in", "or a proxy?")
 
 
-@exercises((WAIT, "none, and all slots are taken"), one_by_one=True)
+@exercises((WAIT, "no reason, and all slots are taken"), one_by_one=True)
 def update_waits_for_a_slot(desk: Desk) -> None:
     slow, scene = [desk.scene(FOR_EVER) for _ in range(SLOTS)], desk.scene()
     for each in slow:
@@ -444,7 +444,7 @@ def update_waits_for_a_slot(desk: Desk) -> None:
         desk.recomputed(each)
 
 
-@exercises((WAIT, "none, and the queue is long"), (FUNCTIONS, "no invocations"), one_by_one=True)
+@exercises((WAIT, "no reason, and the queue is long"), (FUNCTIONS, "no invocations"), one_by_one=True)
 def disabled_event_source_and_sweep_are_enabled(desk: Desk) -> None:
     scene, queue = desk.scene(), partial(desk.here.cloud.messages, "UpdatesQueue")
     functions = desk.here.cloud.client("lambda")

@@ -65,6 +65,16 @@ def test_override_replaces_its_fields_for_that_job_only() -> None:
         assert settings.for_job(other).gate == DEFAULT_GATE | {"minimum_samples": 5}
 
 
+def test_job_is_the_same_with_leading_zeros() -> None:
+    settings = parse({"jobs": {"0012": {"pace": {"spacing_seconds": 9}}}})
+    assert settings.for_job(Target.of("0012", None).job_id).pace.spacing == 9
+    assert settings.for_job(Target.of(12, None).job_id).pace.spacing == 9
+
+
+def test_job_that_is_given_twice_is_refused() -> None:
+    assert problems({"jobs": {"12": {}, "0012": {}}}) == ["jobs.0012 is job 12, which is there already"]
+
+
 def test_visibility_lag_is_the_queues_unless_the_document_sets_it() -> None:
     document = json.dumps({"jobs": {"7": {"pace": {"visibility_lag_seconds": 3600}}}})
     settings = parse_settings(document, visibility_lag=90)

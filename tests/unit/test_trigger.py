@@ -11,7 +11,7 @@ from arcanna_metrics.errors import AwsUnavailable, BadInput
 from arcanna_metrics.intake.routes import Routes
 from arcanna_metrics.observability import metrics
 from arcanna_metrics.protocol.entry import Entry
-from arcanna_metrics.protocol.ledger import to_item
+from arcanna_metrics.protocol.ledger import Ledger, to_item
 from arcanna_metrics.protocol.reconcile import RESERVE
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.transitions import CONSISTENT_AFTER
@@ -267,12 +267,39 @@ def test_sweep_emits_gauges_beside_other_messages(scene: Scene) -> None:
     assert metrics.metric_set["OldestUpdateAge"]["Value"] == [90_000.0]
 
 
-def test_sweep_looks_despite_a_corrupt_entry(scene: Scene, looks: Looks) -> None:
+@pytest.mark.parametrize("corrupt", [{"S": ""}, {"N": "5"}])
+def test_sweep_looks_despite_a_corrupt_entry(scene: Scene, looks: Looks, corrupt: object) -> None:
     scene.stack.put(Entry(ACTIVE_TARGET, due_at=1.0, needed_as_of=1.0))
-    item: Any = {**to_item(Entry(TARGET, due_at=1.0), 1), "waiting_since": {"S": ""}}
+    item: Any = {**to_item(Entry(TARGET, due_at=1.0), 1), "waiting_since": corrupt}
     scene.stack.dynamodb.put_item(TableName=scene.stack.ledger_table, Item=item)
 
     assert scene.deliver({"sweep": True}) == []
+    assert looks.targets == [[]]
+
+
+@pytest.mark.parametrize("due_in", [-5.0, 5.0])
+def test_sweep_corrects_the_others_and_looks_despite_an_entry_that_cannot_be_read(
+    scene: Scene, looks: Looks, due_in: float
+) -> None:
+    now, corrupt = scene.clock.now, Target("7", "corrupt")
+    put_off = Entry(TARGET, needed_as_of=now - 600, attempts=3, retry_at=now - 1, due_at=now - 1)
+    item: Any = to_item(replace(put_off, target=corrupt, retry_at=now + due_in, due_at=now + due_in), 1)
+    scene.stack.dynamodb.put_item(TableName=scene.stack.ledger_table, Item={**item, "batch": {"S": "junk"}})
+    scene.stack.put(put_off)
+    scene.deliver({"sweep": True})
+
+    assert scene.entry().due_at == now - 600
+    assert looks.targets == [[]]
+
+
+def test_sweep_looks_although_its_own_work_fails(
+    scene: Scene, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(ledger: Ledger) -> list[Entry]:
+        raise AwsUnavailable("throttled")
+
+    monkeypatch.setattr(Ledger, "waiting_or_running", fails)
+    scene.deliver({"sweep": True})
     assert looks.targets == [[]]
 
 

@@ -17,7 +17,7 @@ from arcanna_metrics.documents import Node, load
 from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics.intake.routes import DEFAULT_ROUTES, Routes, read_routes
 from arcanna_metrics.runs.quality import DEFAULT_GATE, read_gate
-from arcanna_metrics.targets import ID_LENGTH, is_id
+from arcanna_metrics.targets import ID_LENGTH, Target, is_id
 
 LARGEST = 8 * 1024
 """Bytes of UTF-8 that an SSM parameter holds."""
@@ -114,16 +114,27 @@ def parse_settings(text: str, visibility_lag: float = DEFAULT_PACE.visibility_la
     shared = _merged(
         JobSettings(replace(DEFAULT_PACE, visibility_lag=visibility_lag), DEFAULT_GATE), fields, _PACE
     )
-    jobs = fields["jobs"].members() if "jobs" in fields else {}
-    settings = Settings(routes, shared, {name: _of_job(name, job, shared) for name, job in jobs.items()})
+    settings = Settings(routes, shared, _jobs(fields["jobs"], shared) if "jobs" in fields else {})
     if document.problems:
         raise ConfigurationError(*document.problems)
     return settings
 
 
-def _of_job(name: str, node: Node, shared: JobSettings) -> JobSettings:
-    if not is_id(name) or len(name) > ID_LENGTH:
-        node.wrong("is not a job's id; a name cannot be used here, because names may go to other jobs")
+def _jobs(node: Node, shared: JobSettings) -> dict[str, JobSettings]:
+    """By the ids that targets have, so that "0012" is job 12 here, too."""
+    found: dict[str, JobSettings] = {}
+    for name, job in node.members().items():
+        settings = _of_job(job, shared)
+        if not is_id(name) or len(name) > ID_LENGTH:
+            job.wrong("is not a job's id; a name cannot be used here, because names may go to other jobs")
+        elif (job_id := Target.of(name, None).job_id) in found:
+            job.wrong(f"is job {job_id}, which is there already")
+        else:
+            found[job_id] = settings
+    return found
+
+
+def _of_job(node: Node, shared: JobSettings) -> JobSettings:
     return _merged(shared, node.fields(("quality_gate", "pace"), elsewhere=_SHARED), _PACE_OF_A_JOB)
 
 

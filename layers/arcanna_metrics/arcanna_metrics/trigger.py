@@ -207,6 +207,7 @@ class Trigger:
                 self._ledger.apply(ended.target, report)
         waits = False
         if intake.sweep:  # also beside other messages: alarms need the gauges most while updates keep coming
+            waits = True  # for all that is known where the sweep fails
             with _as_a_hint("sweep cut short"):
                 waits = self._sweeper.sweep(remaining)
         if intake.recorded or waits:

@@ -38,6 +38,9 @@ CONTENTION = 20
 BATCH = 100
 """Items, DynamoDB's own limit for one BatchGetItem."""
 
+UNREADABLE = (KeyError, ValueError, TypeError)
+"""What reading an item raises that somebody has edited."""
+
 DUE_PAGE = 25
 """Items of the index that are read at once: about as many as there are slots."""
 
@@ -70,7 +73,7 @@ class Ledger:
             read = {to_target(item): item for item in answer["Responses"].get(self._table, [])}
             for target in targets[first : first + BATCH]:
                 if target not in unread:
-                    with suppress(KeyError, ValueError, TypeError):  # somebody has edited the item
+                    with suppress(*UNREADABLE):
                         found[target] = to_entry(target, read.get(target, {}))
         return found
 
@@ -109,7 +112,7 @@ class Ledger:
         """
         found = []
         for item in self._index("due = :due", {}):
-            with suppress(ValueError):  # somebody has edited the item
+            with suppress(*UNREADABLE):
                 found.append(to_entry(to_target(item), item))
         return found
 

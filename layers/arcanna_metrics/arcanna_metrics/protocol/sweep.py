@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from functools import partial
 
-from arcanna_metrics.observability import gauges
+from arcanna_metrics.observability import failed, gauges
 from arcanna_metrics.protocol import transitions
+from arcanna_metrics.protocol.ledger import UNREADABLE
 from arcanna_metrics.protocol.reconcile import RESERVE
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.settings import Settings
@@ -39,6 +40,9 @@ class Sweeper:
             if remaining() < RESERVE:
                 return True
             again = partial(transitions.back_in_line, now=now, pace=self._services.pace(entry))
-            self._services.ledger.apply(entry.target, again)
+            try:
+                self._services.ledger.apply(entry.target, again)
+            except UNREADABLE as error:  # it holds no other back
+                failed("place in line not corrected", error, **entry.target._asdict())
         self._applied = settings
         return True
