@@ -2,6 +2,7 @@
 
 import json
 import time
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -128,6 +129,21 @@ def test_redrive_without_a_yes_sends_nothing_and_hides_nothing(stack: Stack) -> 
     assert stack.waiting() == []
     listed = run("redrive", "--json", "--list").document
     assert (len(listed["dead_letters"]), listed["done"]) == (3, False)
+
+
+@pytest.mark.parametrize("arguments", [("redrive", "--list"), ("discard",)])
+def test_terminal_obeys_nothing_that_a_dead_letter_says(stack: Stack, arguments: tuple[str, ...]) -> None:
+    deployed(stack)
+    record = {
+        "requestContext": {},
+        "requestPayload": {"job_id": "7"},
+        "responsePayload": {"errorType": "E\x1b]0;title\x07", "errorMessage": "bad\x1b[2J\x9b2J\x7f\u202e"},
+    }
+    stack.sqs.send_message(QueueUrl=stack.dead_letter_url, MessageBody=json.dumps(record))
+    printed = run(*arguments, typed="n\n").printed
+
+    assert r"bad\u001b[2J\u009b2J\u007f\u202e" in printed
+    assert {char for char in printed if unicodedata.category(char) in ("Cc", "Cf")} == {"\n"}
 
 
 def test_dead_letters_are_discarded_by_their_reason(stack: Stack) -> None:
