@@ -12,6 +12,7 @@ import boto3
 import pytest
 
 from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.ledger import to_item
 from arcanna_metrics.protocol.slots import KEY as SLOTS
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso, to_iso
@@ -417,6 +418,17 @@ def test_the_status_has_one_row_for_each_target_and_none_for_the_slots(stack: St
     )
     assert (active["fresh"], by_id["fresh"]) == (False, False)  # they are the same model
     assert by_id["why"] == "as the active model: a run is being started"
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("forget", "--job", "9", "--yes")])
+def test_entry_that_somebody_has_edited_is_named(stack: Stack, arguments: tuple[str, ...]) -> None:
+    deployed(stack)
+    item: Any = {**to_item(Entry(Target("9", "m"), due_at=1.0), 1), "batch": {"S": "junk"}}
+    stack.dynamodb.put_item(TableName=stack.ledger_table, Item=item)
+    ended = run(*arguments)
+
+    assert ended.status == 1
+    assert f"job '9', model 'm' in the table {stack.ledger_table} cannot be read" in ended.stderr
 
 
 def test_the_status_of_a_job_by_its_name_is_that_of_its_id(stack: Stack) -> None:
