@@ -772,8 +772,8 @@ def arcanna(*arguments: str) -> None:
 def test_each_way_to_break_arcanna_does_what_it_says_and_is_mended(stack: Stack) -> None:
     def shows(what: str, holds: Callable[[dict[str, Any]], bool]) -> None:
         def look() -> bool:
-            targets = stack.document(0, "status", "--model", MODEL)["targets"]
-            return bool(targets) and holds(targets[0])
+            targets = stack.document(0, "status", "--model", MODEL)["targets"]  # the active one is another
+            return any(holds(target) for target in targets if target["model_id"] == MODEL)
 
         eventually(what, look)
 

@@ -8,7 +8,7 @@ from functools import partial
 from math import inf
 from typing import Any, NamedTuple
 
-from arcanna_metrics.errors import BadInput, RetryLater
+from arcanna_metrics.errors import AwsUnavailable, BadInput
 from arcanna_metrics.intake.events import (
     AllTargets,
     Ignored,
@@ -183,7 +183,7 @@ class Trigger:
         errors: dict[Target, Exception] = {}
         try:
             entries = self._ledger.read_all(list(intake.updates))
-        except RetryLater as error:
+        except AwsUnavailable as error:
             failed("updates stay in the queue", error)
             return dict.fromkeys(intake.updates, error)
         for target, updates in intake.updates.items():
