@@ -11,6 +11,7 @@ import httpx
 import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
 
+from arcanna_metrics_cli.exits import Exit, Trouble
 from arcanna_metrics_cli.report import build
 from arcanna_metrics_cli.report.facts import Facts
 from arcanna_metrics_cli.report.watch import Watch
@@ -378,8 +379,15 @@ def test_many_viewers_cause_one_look_at_the_stack_per_interval(live: Live) -> No
     assert live.made == 1
 
 
-def test_error_of_the_stack_is_shown_as_text(live: Live) -> None:
-    live.error = ClientError({"Error": {"Code": "AccessDenied", "Message": EVIL}}, "Scan")
+@pytest.mark.parametrize(
+    "error",
+    [
+        ClientError({"Error": {"Code": "AccessDenied", "Message": EVIL}}, "Scan"),
+        Trouble(Exit.WRONG, f"AccessDenied {EVIL}"),
+    ],
+)
+def test_error_of_the_stack_is_shown_as_text(live: Live, error: Exception) -> None:
+    live.error = error
 
     answer = httpx.get(live.watch.url)
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import boto3
 import pytest
 
 from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.ledger import to_item
 from arcanna_metrics.protocol.slots import KEY as SLOTS
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso, to_iso
@@ -128,6 +130,21 @@ def test_redrive_without_a_yes_sends_nothing_and_hides_nothing(stack: Stack) -> 
     assert stack.waiting() == []
     listed = run("redrive", "--json", "--list").document
     assert (len(listed["dead_letters"]), listed["done"]) == (3, False)
+
+
+@pytest.mark.parametrize("arguments", [("redrive", "--list"), ("discard",)])
+def test_terminal_obeys_nothing_that_a_dead_letter_says(stack: Stack, arguments: tuple[str, ...]) -> None:
+    deployed(stack)
+    record = {
+        "requestContext": {},
+        "requestPayload": {"job_id": "7"},
+        "responsePayload": {"errorType": "E\x1b]0;title\x07", "errorMessage": "bad\x1b[2J\x9b2J\x7f\u202e"},
+    }
+    stack.sqs.send_message(QueueUrl=stack.dead_letter_url, MessageBody=json.dumps(record))
+    printed = run(*arguments, typed="n\n").printed
+
+    assert r"bad\u001b[2J\u009b2J\u007f\u202e" in printed
+    assert {char for char in printed if unicodedata.category(char) in ("Cc", "Cf")} == {"\n"}
 
 
 def test_dead_letters_are_discarded_by_their_reason(stack: Stack) -> None:
@@ -401,6 +418,17 @@ def test_the_status_has_one_row_for_each_target_and_none_for_the_slots(stack: St
     )
     assert (active["fresh"], by_id["fresh"]) == (False, False)  # they are the same model
     assert by_id["why"] == "as the active model: a run is being started"
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("forget", "--job", "9", "--yes")])
+def test_entry_that_somebody_has_edited_is_named(stack: Stack, arguments: tuple[str, ...]) -> None:
+    deployed(stack)
+    item: Any = {**to_item(Entry(Target("9", "m"), due_at=1.0), 1), "batch": {"S": "junk"}}
+    stack.dynamodb.put_item(TableName=stack.ledger_table, Item=item)
+    ended = run(*arguments)
+
+    assert ended.status == 1
+    assert f"job '9', model 'm' in the table {stack.ledger_table} cannot be read" in ended.stderr
 
 
 def test_the_status_of_a_job_by_its_name_is_that_of_its_id(stack: Stack) -> None:

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from arcanna_metrics.aws import aws_call
 from arcanna_metrics.protocol.entry import Entry
-from arcanna_metrics.protocol.ledger import DUE_INDEX, NO_JOB, Ledger, key_of, to_entry, to_target
+from arcanna_metrics.protocol.ledger import DUE_INDEX, NO_JOB, UNREADABLE, Ledger, key_of, to_entry, to_target
 from arcanna_metrics.protocol.transitions import Transition
 from arcanna_metrics.targets import Target
 from arcanna_metrics.workflow import Workflow
@@ -100,10 +100,21 @@ class Deployed:
     # --- The ledger and the runs ---------------------------------------------------------------------------
 
     def entries(self) -> list[Entry]:
-        """All entries of the ledger."""
+        """All entries of the ledger. Raises Trouble if somebody has edited one, so that it cannot be read."""
         pages = self._client("dynamodb").get_paginator("scan").paginate(TableName=self.output("LedgerTable"))
         items = [item for page in pages for item in page["Items"] if item["job_id"]["S"] != NO_JOB]
-        return [to_entry(to_target(item), item) for item in items]
+        return [self._entry(item) for item in items]
+
+    def _entry(self, item: Mapping[str, Any]) -> Entry:
+        target = to_target(item)
+        try:
+            return to_entry(target, item)
+        except UNREADABLE as error:
+            raise Trouble(
+                Exit.WRONG,
+                f"The item of {target} in the table {self.output('LedgerTable')} cannot be read: {error}.",
+                "Mend it as functions/README.md describes it, or delete it: what waits in it is then lost",
+            ) from error
 
     def entry(self, target: Target) -> Entry:
         """What the ledger knows of the target now. Raises AwsUnavailable."""

@@ -6,6 +6,7 @@ else. Standard error holds all else: progress, questions, and what went wrong.
 
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
 PATIENCE = 0.7
 """Seconds after which a command says what it waits for."""
@@ -23,6 +25,8 @@ WIDE = 200
 _COLOURS = {"red": "\x1b[31m", "green": "\x1b[32m", "yellow": "\x1b[33m", "dim": "\x1b[2m"}
 _PLAIN = "\x1b[0m"
 _ERASE = "\r\x1b[K"
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but for line feeds and tabs, and those that turn the direction of writing."""
 
 
 class Output:
@@ -57,7 +61,7 @@ class Output:
             if isinstance(what, str):
                 self._write(self._stdout, " " * indent + what, style)
             else:
-                self.console.print(what, soft_wrap=not hasattr(what, "columns"))
+                self.console.print(_Harmless(what), soft_wrap=not hasattr(what, "columns"))
 
     def document(self, document: dict[str, Any]) -> None:
         """The result for programs; nothing without --json."""
@@ -88,7 +92,7 @@ class Output:
         """Whether somebody types yes. No answer, and nobody there to give one, is a no."""
         with self._lock:
             self._erase()
-            self._stderr.write(f"{question} [y/N] ")
+            self._stderr.write(f"{harmless(question)} [y/N] ")
             self._stderr.flush()
         answer = self._answers.readline()
         if not answer.endswith("\n"):
@@ -119,7 +123,7 @@ class Output:
         with self._lock:
             if _is_terminal(self._stderr):
                 width = _columns(self._stderr)
-                self._stderr.write(what[: width - 1])
+                self._stderr.write(harmless(what)[: width - 1])
                 self._stderr.flush()
                 self._waiting = what
             else:
@@ -132,8 +136,28 @@ class Output:
             self._waiting = ""
 
     def _write(self, stream: IO[str], text: str, style: str) -> None:
+        text = harmless(text)
         coloured = style and _is_terminal(stream) and "NO_COLOR" not in os.environ
         print(f"{_COLOURS[style]}{text}{_PLAIN}" if coloured else text, file=stream, flush=True)
+
+
+def harmless(text: str) -> str:
+    """The text with control characters as JSON escapes, because a terminal would obey them.
+
+    Dead letters, ids and what Arcanna answers are other people's. Line feeds and tabs stay.
+    """
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+class _Harmless:
+    """What rich lays out, as `harmless` shows it."""
+
+    def __init__(self, what: "RenderableType") -> None:
+        self._what = what
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "Iterator[Segment]":
+        for segment in console.render(self._what, options):
+            yield segment._replace(text=harmless(segment.text))
 
 
 def _is_terminal(stream: IO[str]) -> bool:

@@ -5,10 +5,14 @@ from functools import partial
 
 from arcanna_metrics.observability import failed, gauges
 from arcanna_metrics.protocol import transitions
-from arcanna_metrics.protocol.ledger import UNREADABLE
+from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.ledger import BATCH, UNREADABLE
 from arcanna_metrics.protocol.reconcile import RESERVE
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.settings import Settings
+
+FOR_THE_LOOK = 30.0
+"""Seconds that the corrections leave to the look after them."""
 
 
 class Sweeper:
@@ -33,16 +37,34 @@ class Sweeper:
         ages = [now - entry.waiting_since for entry in listed if entry.waiting_since is not None]
         ages += [now - at for _, at in due]  # of a batch that has been enough since then
         gauges(due=len(due), oldest=max(ages, default=0.0), running=running)
-        settings = self._services.settings()
-        for entry, at in waiting:
-            if (at > now and settings == self._applied) or (at <= now and not entry.attempts):
-                continue
-            if remaining() < RESERVE:
-                return True
-            again = partial(transitions.back_in_line, now=now, pace=self._services.pace(entry))
-            try:
-                self._services.ledger.apply(entry.target, again)
-            except UNREADABLE as error:  # it holds no other back
-                failed("place in line not corrected", error, **entry.target._asdict())
-        self._applied = settings
+        self._correct(waiting, now, remaining)
         return True
+
+    def _correct(
+        self, waiting: list[tuple[Entry, float]], now: float, remaining: Callable[[], float]
+    ) -> None:
+        """Corrects when targets are due, as far as there is time. Reads only those that may be wrong."""
+        settings = self._services.settings()
+        targets = [
+            entry.target
+            for entry, at in waiting
+            if (settings != self._applied if at > now else entry.attempts and at in _ends_of_backoff(entry))
+        ]
+        for first in range(0, len(targets), BATCH):
+            some = targets[first : first + BATCH]
+            known = self._services.ledger.read_all(some)
+            for target in some:
+                if remaining() < RESERVE + FOR_THE_LOOK:
+                    return
+                pace = self._services.settings().for_job(target.job_id).pace
+                again = partial(transitions.back_in_line, now=now, pace=pace)
+                try:
+                    self._services.ledger.apply(target, again, known.get(target))
+                except UNREADABLE as error:  # it holds no other back
+                    failed("place in line not corrected", error, **target._asdict())
+        self._applied = settings
+
+
+def _ends_of_backoff(entry: Entry) -> tuple[float | None, ...]:
+    """When it is due as one of these, it lost its place in line to a backoff, and has not got it back yet."""
+    return entry.retry_at, entry.not_before

@@ -10,11 +10,11 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from arcanna_metrics.errors import AwsUnavailable
-from arcanna_metrics_cli.deployed import NotDeployed
+from arcanna_metrics_cli.exits import Trouble
 
 LOOPBACK = "127.0.0.1"
 
-TROUBLE = (NotDeployed, AwsUnavailable, BotoCoreError, ClientError)
+TROUBLE = (Trouble, AwsUnavailable, BotoCoreError, ClientError)
 """What may pass, while the page waits."""
 
 SILENCE = 30
