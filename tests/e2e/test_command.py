@@ -211,16 +211,16 @@ def test_wrong_command_line_is_2() -> None:
 def test_a_request_is_followed_to_its_end_and_the_status_tells_of_it(stack: Stack) -> None:
     assert "The ledger has nothing about it" in stack.status("--job", "never heard of")
 
-    stack.behaves(MODEL, {"delay": 0.5, "duration": 8.0})
+    stack.behaves(MODEL, {"delay": 0.5, "duration": 12.0})
     known = stack.recomputes(MODEL)
     process = stack.start("recompute", "--job", JOB, "--wait", "--allow-not-judged")  # its active model
     eventually("the recompute", lambda: stack.recomputes(MODEL) > known)
+    eventually("the run's row", lambda: "a run is under way" in stack.status("--model", MODEL))
     during = stack.status("--model", MODEL)
     code, printed = ended(process)
     after = stack.status("--job", JOB)
 
     assert "stale for" in during
-    assert "a run is under way" in during
     assert MODEL in during
     assert code == 0, printed
     assert line_of(printed, f"job '{JOB}', active model: requested.")

@@ -2,10 +2,14 @@
 
 from arcanna_metrics.errors import RetryLater
 from arcanna_metrics.protocol.transitions import Postponement
+from arcanna_metrics.runs.limits import cut
 from arcanna_metrics.settings import Pace
 
 LONGEST_WISH = 3600.0
 """Seconds that a Retry-After counts at the most: a mistake there must not stop the target for years."""
+
+LONGEST_TROUBLE = 200
+"""Characters that the ledger keeps of an error."""
 
 
 def delay(attempts: int, pace: Pace, draw: float) -> float:
@@ -29,4 +33,5 @@ def postponement(error: Exception | None, attempts: int, pace: Pace, now: float,
             firm = now + min(error.retry_after, LONGEST_WISH)
         if error.effect_unknown:
             firm = max(firm or now, now + pace.start_grace)
-    return Postponement(now + delay(attempts, pace, draw), firm)
+    trouble = cut(f"{type(error).__name__}: {error}", LONGEST_TROUBLE) if error else ""
+    return Postponement(now + delay(attempts, pace, draw), firm, trouble)

@@ -55,6 +55,7 @@ class Entry:
     retry_at: float | None = None  # end of the backoff, or see release; a request by hand overrides it
     not_before: float | None = None  # like retry_at, but a request by hand does not override it
     attempts: int = 0  # failed ones since the last run
+    trouble: str = ""  # why the last of them failed, such as "PlatformBusy: ..."
 
     run_id: str | None = None  # the run that holds the target
     requested_at: float | None = None  # when it claimed the target, before the platform was read
@@ -100,7 +101,8 @@ def pruned(entry: Entry) -> Entry:
     )
     if kept.dirty:
         return kept
-    return replace(kept, last_at=None, updates=0, cause="", examples=(), retry_at=None, attempts=0)
+    kept = replace(kept, last_at=None, updates=0, cause="", examples=())
+    return replace(kept, retry_at=None, attempts=0, trouble="")
 
 
 def later(at: float, other: float | None) -> float:

@@ -195,7 +195,7 @@ _TIMES = (
     "retry_at", "not_before", "requested_at", "fresh_as_of", "failed_as_of",
 )  # fmt: skip
 _NUMBERS = ("updates", "attempts", "resumed")
-_TEXTS = ("cause", "run_id", "name_of")
+_TEXTS = ("cause", "trouble", "run_id", "name_of")
 _DOCUMENTS = ("quality_reference", "last_failure", "accepted")
 
 

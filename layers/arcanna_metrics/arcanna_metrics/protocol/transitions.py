@@ -49,6 +49,7 @@ class Postponement(NamedTuple):
 
     retry_at: float
     not_before: float | None = None
+    trouble: str = ""  # why the attempt failed
 
 
 def settled(entry: Entry, pace: Pace) -> Entry:
@@ -175,8 +176,8 @@ def take_back(entry: Entry, pace: Pace, postponement: Postponement | None) -> En
 
 def postpone(entry: Entry, pace: Pace, postponement: Postponement) -> Entry:
     """Notes that an attempt failed, and when the next one may be made."""
-    retry_at, not_before = postponement
-    again = replace(entry, attempts=entry.attempts + 1, retry_at=retry_at, due_at=retry_at)
+    retry_at, not_before, trouble = postponement
+    again = replace(entry, attempts=entry.attempts + 1, trouble=trouble, retry_at=retry_at, due_at=retry_at)
     if not_before is not None:
         again = replace(again, not_before=later(not_before, entry.not_before))
     return settled(again, pace)
@@ -201,7 +202,7 @@ def satisfied(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry 
     if entry.run_id != run_id or entry.held:
         return None
     met = later(-inf, entry.wanted_as_of) <= timestamp
-    free = replace(_freed(entry), attempts=0, retry_at=None)
+    free = replace(_freed(entry), attempts=0, trouble="", retry_at=None)
     return settled(replace(free, wanted_as_of=None, wanted_at=None) if met else free, pace)
 
 
@@ -243,7 +244,7 @@ def release(
     if outcome == "not_checked":
         return postpone(free, pace, postponement)
     # What came during the run shares the next one, which waits until the last of it is visible.
-    free = replace(free, attempts=0, retry_at=entry.needed_as_of, not_before=None)
+    free = replace(free, attempts=0, trouble="", retry_at=entry.needed_as_of, not_before=None)
     if result["active_changed"]:
         return settled(replace(free, not_before=asked + pace.spacing), pace)
     if entry.waiting_since is not None:
