@@ -183,7 +183,7 @@ def index(status: str | None) -> Check:
 
 
 def email(address: str, subscriptions: Sequence[Mapping[str, Any]]) -> Check:
-    """By the parameter NotificationEmail and the subscriptions of the topic, whoever made them."""
+    """By the parameter NotificationEmail and all subscriptions of the topic."""
     subscriptions = [s for s in subscriptions if s["SubscriptionArn"] != "Deleted"]  # listed for a while
     waiting = [s["Endpoint"] for s in subscriptions if s["SubscriptionArn"] == "PendingConfirmation"]
     if waiting:

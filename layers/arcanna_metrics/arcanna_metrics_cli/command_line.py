@@ -144,7 +144,7 @@ def _run(path: str, given: Given, function: Callable[[], Answer]) -> int:
         head = {"version": VERSION, "command": path, "stack": given.stack, "exit_status": int(answer.status)}
         out.document(head | answer.document)
         out.flush()
-    except BrokenPipeError:  # whoever reads has enough, as `head` has
+    except BrokenPipeError:  # the reader has enough, such as `head`
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(Exit.GOOD)

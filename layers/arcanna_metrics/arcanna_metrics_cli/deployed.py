@@ -94,7 +94,7 @@ class Deployed:
         return f"/aws/lambda/{self.name}-{function}"
 
     def caller(self) -> str:
-        """The ARN of whoever calls."""
+        """The ARN of the caller."""
         return str(self._client("sts").get_caller_identity()["Arn"])
 
     # --- The ledger and the runs ---------------------------------------------------------------------------
@@ -148,7 +148,7 @@ class Deployed:
         return Ledger(self._client("dynamodb"), self.output("LedgerTable"), time.time)
 
     def execution(self, run_id: str, number: int = 0) -> dict[str, Any] | None:
-        """The execution of that number that follows a run; None if there is none, or none any more."""
+        """The execution of that number that follows a run; None if it does not exist, or no longer does."""
         states = self._client("stepfunctions")
         try:
             return dict(states.describe_execution(executionArn=self.execution_arn(run_id, number)))
@@ -258,7 +258,7 @@ class Deployed:
         self._client("ssm").put_parameter(Name=self.settings_parameter, Value=text, Overwrite=True)
 
     def bucket_region(self) -> str:
-        """Of the bucket with the training data, wherever it is."""
+        """Of the bucket with the training data, in any region."""
         answer = self._client("s3").head_bucket(Bucket=self.output("TrainingDataBucket"))
         return str(answer["BucketRegion"])
 
@@ -275,7 +275,7 @@ class Deployed:
         return [mapping["State"] for mapping in answer["EventSourceMappings"]]
 
     def index_status(self) -> str | None:
-        """Of the index of what is due: ACTIVE, CREATING, ...; None if there is none."""
+        """Of the index of what is due: ACTIVE, CREATING, ...; None if it does not exist."""
         table = self._client("dynamodb").describe_table(TableName=self.output("LedgerTable"))["Table"]
         indexes = table.get("GlobalSecondaryIndexes", [])
         return next((str(i["IndexStatus"]) for i in indexes if i["IndexName"] == DUE_INDEX), None)

@@ -49,7 +49,7 @@ class PastRun(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """How a target stands. Times are epoch seconds; None where there is none.
+    """How a target stands. Times are epoch seconds; None if there is no time.
 
     `model_id` is None for a job's active model, and `active` is then the model that this was at its last run,
     if that is known. `since` is from when on the metrics are fresh or stale, and `why` says by what.

@@ -1,4 +1,4 @@
-"""What people are told, and what they can type, where AWS or this machine refuses."""
+"""What to tell people, and what they can type, if AWS or this machine refuses."""
 
 from arcanna_metrics.errors import AwsUnavailable, BadInput, ConfigurationError
 from arcanna_metrics_cli.exits import Exit, Trouble

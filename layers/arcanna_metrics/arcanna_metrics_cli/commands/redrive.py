@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @click.option("--list", "only_list", is_flag=True, help="Only show them.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Answer:
-    """Show the dead letters, and send them into the updates queue again.
+    """Show the dead letters, and send them to the updates queue again.
 
-    Send them when what they failed by is mended. Duplicates cost nothing. Sweeps among them are deleted, as
+    Send them after you fixed the cause. Duplicates are harmless. Sweeps among them are deleted, as
     there is a new one every minute.
     """
     stack, out, moved = given.deployed, given.out, 0

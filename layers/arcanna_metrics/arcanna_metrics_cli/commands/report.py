@@ -39,7 +39,7 @@ def command(
     It is one HTML file that needs no network: what is stale, what got worse, what failed and what waits; then
     each model with its runs, scores and confusion matrices, to be sorted and filtered.
 
-    With --watch the page is served on 127.0.0.1 until Ctrl-C: whoever has an account on this machine can read
+    With --watch the page is served on 127.0.0.1 until Ctrl-C: every user of this machine can read
     it. The stack is looked at only while somebody has the page open.
     """
     if watch and output is not None:

@@ -1,4 +1,4 @@
-"""What the report shows, as data. Times are epoch seconds; None where there is none."""
+"""What the report shows, as data. Times are epoch seconds; None if there is no time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
