@@ -39,6 +39,9 @@ class Stack:
     def entries(self) -> list[Entry]:
         return self.known
 
+    def slots_taken(self) -> bool:
+        return False
+
     def execution(self, run_id: str, number: int = 0) -> dict[str, Any] | None:
         self.asked[run_id] += 1
         found = self.executions.get((run_id, number))
