@@ -28,6 +28,7 @@ from tests.support.local_cloud import ApiFault, LocalCloud
 from tests.support.local_cloud.cloud import OPERATOR, REGION
 from tests.support.waiting import PATIENCE, eventually
 from tests.tools.deploy.__main__ import WORDS
+from tests.tools.deploy.account import LOOPBACK_CLOUD
 
 pytestmark = pytest.mark.long
 
@@ -50,7 +51,7 @@ class Place(NamedTuple):
         credentials = {"AWS_ACCESS_KEY_ID": OPERATOR, "AWS_SECRET_ACCESS_KEY": "local"}
         nobody = str(self.folder / "nobody")
         files = {"AWS_CONFIG_FILE": nobody, "AWS_SHARED_CREDENTIALS_FILE": nobody}
-        there = {"AWS_ENDPOINT_URL": self.cloud.url, "AWS_DEFAULT_REGION": REGION}
+        there = {"AWS_ENDPOINT_URL": self.cloud.url, "AWS_DEFAULT_REGION": REGION, LOOPBACK_CLOUD: "1"}
         set_ = {**mine, **there, **credentials, **files, "AWS_EC2_METADATA_DISABLED": "true", **variables}
         return {name: value for name, value in set_.items() if value}
 
@@ -283,6 +284,7 @@ def _run_wrong_inputs() -> list[str]:
             ({}, {**good, "ARGS": "ApiKeySecretField=key"}, "leave KEY_FILE out"),
             ({"AWS_ACCESS_KEY_ID": ""}, good, "There are no AWS credentials. Type aws configure"),
             ({"AWS_PROFILE": "nobody", "AWS_ENDPOINT_URL": "http://aws.invalid"}, good, "list-profiles"),
+            ({LOOPBACK_CLOUD: ""}, good, "Type the same in a new shell"),
             ({"AWS_DEFAULT_REGION": ""}, good, "Which region? Type AWS_DEFAULT_REGION=eu-central-1"),
         ]
         failed = []

@@ -62,7 +62,7 @@ def _model(number: int, runs: int, chance: random.Random) -> Model:
         after=figures[-1],
     )
     if fate == "failed":
-        detail = "Arcanna recomputed and left the metrics as they were"
+        detail = "Arcanna recomputed, but the metrics did not change"
         asked = NOW - 4000 - number
         past.append(PastRun(f"{job}-f", "upload", asked, 900.0, 7, "failed", "NoNewResult", detail, {}))
     whys = {

@@ -344,7 +344,7 @@ def left(stack: Stack) -> set[Target]:
 def test_job_is_forgotten_with_its_models_and_its_name(stack: Stack, job: str) -> None:
     ended = forget(stack, "--job", job)
     assert ended.status == 0
-    assert "2 updates that wait" in ended.stdout
+    assert "2 waiting updates" in ended.stdout
     assert left(stack) == {Target("77", None)}
 
 
@@ -385,7 +385,7 @@ def test_entry_that_changes_after_the_question_is_kept(stack: Stack, monkeypatch
     monkeypatch.setattr(Deployed, "entries", lambda _: stale)
     ended = run("forget", "--job", MODEL.job_id, "--yes")
     assert ended.status == 6
-    assert "so it was kept" in ended.stderr
+    assert "so nothing of it was deleted" in ended.stderr
     assert stack.entry(ACTIVE).rev
 
 
@@ -444,7 +444,7 @@ def test_the_status_of_a_job_by_its_name_is_that_of_its_id(stack: Stack) -> None
     assert "job 77" not in printed
     ended = run("status", "--job", "security-alert")
     assert ended.status == 0
-    assert "The ledger has nothing about it" in ended.stdout
+    assert "The ledger does not know it" in ended.stdout
     assert "Did you mean security-alerts?" in ended.stdout
 
 
@@ -482,7 +482,7 @@ def waiting_lines() -> list[str]:
 def test_dead_letters_are_told_with_what_they_mean(stack: Stack) -> None:
     fill(stack, 2)
     deployed(stack)
-    assert "Dead letters: 2. Nothing was recomputed for them" in run("status").stdout
+    assert "Dead letters: 2. They started no recompute" in run("status").stdout
     assert run("status", "--json").document["dead_letters"] == 2
 
 
@@ -642,7 +642,11 @@ def recompute_usage(*options: str) -> int:
         ({"reason": "Rejected", "unknown": None}, 2, "Arcanna does not take the target"),
         ({"reason": "Unauthorised"}, 7, "doctor shows what is wrong with the key"),
         ({"reason": "ApiKeyMissing"}, 7, "doctor shows what is wrong with the key"),
-        ({"reason": "PlatformUnavailable"}, 6, "Arcanna cannot be asked now, and this model never had a run"),
+        (
+            {"reason": "PlatformUnavailable"},
+            6,
+            "Arcanna cannot be queried now, and this model never had a run",
+        ),
         ({"errorType": "BadInput", "errorMessage": "job_id is empty"}, 2, "BadInput: job_id is empty"),
         ({"errorType": "ConfigurationError", "errorMessage": "wrong"}, 6, "ConfigurationError: wrong"),
     ],
@@ -680,7 +684,7 @@ def test_somebody_else_s_recompute_is_told(stack: Stack, monkeypatch: pytest.Mon
     Ledgers(monkeypatch, NEEDED, ended_with("unchanged"), recomputing=True)
     ended = recompute(stack)
     assert ended.status == 0
-    assert "Arcanna recomputes the model for somebody else." in ended.stderr
+    assert "Arcanna is recomputing the model for somebody else." in ended.stderr
 
 
 def test_a_run_that_ends_before_the_first_look_answers_too(
@@ -699,7 +703,7 @@ def test_an_earlier_run_does_not_answer(stack: Stack, monkeypatch: pytest.Monkey
     Ledgers(monkeypatch, earlier, released, Entry(TARGET, rev=5, fresh_as_of=ASKED + 9, history=(ours,)))
     ended = recompute(stack)
     assert ended.status == 0
-    assert "Waiting for the end of the run under way, zero" in ended.stderr
+    assert "Waiting for run zero" in ended.stderr
     assert "runs of the target have a minimum interval" in ended.stderr
 
 

@@ -371,7 +371,7 @@ def test_what_is_asked_for_is_what_the_ledger_needs_or_what_the_last_run_answere
     [
         (waiting(run_id="two", requested_at=NOW - 9, held=True), "The run two is under way."),
         (waiting(run_id="two", requested_at=NOW - 9), "The run two is being started."),
-        (waiting(run_id="one", requested_at=NOW - 99, held=True), "Waiting for the end of the run under way"),
+        (waiting(run_id="one", requested_at=NOW - 99, held=True), "Waiting for run one"),
         (waiting(), "Waiting for the next look at what is due"),
         (waiting(due_at=NOW + 60), "Waiting until 2025-06-15T15:07:40Z: runs of the target have a minimum"),
         (
@@ -416,7 +416,7 @@ def test_each_check_is_a_line() -> None:
 
 def test_a_call_that_failed_is_a_line_and_other_states_are_none() -> None:
     failed = {"type": "LambdaFunctionFailed", "lambdaFunctionFailedEventDetails": {"error": "Unauthorised"}}
-    assert executions.told(failed) == "a call failed (Unauthorised) and is repeated"
+    assert executions.told(failed) == "a call failed (Unauthorised) and is retried"
     assert executions.told({"type": "TaskStateExited", "stateExitedEventDetails": {"name": "Hold"}}) is None
     assert executions.told({"type": "WaitStateEntered"}) is None
 
@@ -465,7 +465,7 @@ def test_what_killed_the_trigger_has_no_reason() -> None:
     letter = letters.dead_letter(message("body", source="arn:aws:sqs:eu-west-1:123456789012:updates"))
     assert letter.reason == "none"
     assert "The trigger died" in letter.detail
-    assert "Nothing is known" in letters.dead_letter(message("body")).detail
+    assert "It is not known" in letters.dead_letter(message("body")).detail
 
 
 def test_the_record_of_a_failed_invocation_is_unwrapped_into_what_the_trigger_understands() -> None:
@@ -576,7 +576,7 @@ def test_a_stack_whose_deployment_failed_is_to_be_deployed_again(status: str) ->
 
 
 def test_a_stack_that_is_being_made_is_to_be_waited_for() -> None:
-    assert checks.stack("s", "UPDATE_IN_PROGRESS").remedy == "Wait for its end"
+    assert checks.stack("s", "UPDATE_IN_PROGRESS").remedy == "Wait until it ends"
 
 
 @pytest.mark.parametrize(
@@ -703,7 +703,7 @@ def test_a_bucket_in_another_region_is_told_wherever_it_sends_its_events(
     notifications: dict[str, Any],
 ) -> None:
     check = bucket(notifications, "*", region="us-west-2")
-    assert "b is in us-west-2, so that its events do not reach this stack in eu-west-1" in check.said
+    assert "b is in us-west-2, so its events do not reach this stack in eu-west-1" in check.said
     assert "Use a bucket in eu-west-1, or deploy the stack in us-west-2" in check.remedy
 
 
@@ -727,7 +727,7 @@ def test_a_schedule_is_well_if_it_is_as_it_was_deployed() -> None:
 
 def test_a_sweep_that_is_switched_off_is_told() -> None:
     assert not checks.sweep("ENABLED").remedy
-    assert "no failed attempt is repeated" in checks.sweep("DISABLED").said
+    assert "failed attempts are not retried" in checks.sweep("DISABLED").said
 
 
 @pytest.mark.parametrize(("status", "remedy"), [("ACTIVE", ""), ("CREATING", "Wait"), (None, "Deploy again")])
@@ -788,7 +788,11 @@ def client_error(code: str) -> ClientError:
             "AWS cannot be reached",
             "HTTPS_PROXY",
         ),
-        (exceptions.ConnectTimeoutError(endpoint_url="https://x"), "AWS cannot be reached", "--region right"),
+        (
+            exceptions.ConnectTimeoutError(endpoint_url="https://x"),
+            "AWS cannot be reached",
+            "network and --region",
+        ),
         (exceptions.ProxyConnectionError(proxy_url="p"), "AWS cannot be reached", "HTTPS_PROXY"),
         (client_error("ExpiredToken"), "The AWS credentials have expired.", "aws sso login --profile soc"),
         (client_error("UnrecognizedClientException"), "AWS refuses the credentials", "get-caller-identity"),

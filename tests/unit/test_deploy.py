@@ -13,7 +13,7 @@ from hypothesis import given as any_of
 from hypothesis import strategies as st
 
 from tests.support.deployment import template
-from tests.tools.deploy.account import Account
+from tests.tools.deploy.account import LOOPBACK_CLOUD, Account, check_cloud
 from tests.tools.deploy.given import (
     LARGEST_KEY,
     SHORTHANDS,
@@ -90,6 +90,10 @@ def test_any_parameter_can_be_given_in_args_as_in_a_shell() -> None:
         ("https://[::1", "not an address", "https://arcanna.example.com"),
         ("https://arcanna example com", "must be", "https://arcanna.example.com"),
         ("$(touch canary)", "does not begin", "https://arcanna.example.com"),
+        ("https://arcanna.example.com/api/v2", "appends itself", "https://arcanna.example.com"),
+        ("https://soc.example.com:9666/x/api/v2/", "appends itself", "https://soc.example.com:9666/x"),
+        ("https://soc.example.com/api/v2/metrics/model", "appends itself", "https://soc.example.com"),
+        ("http://arcanna.example.com/api/v2", "plain http", "https://arcanna.example.com"),
     ],
 )
 def test_a_wrong_url_is_refused_with_the_right_one(url: str, why: str, instead: str) -> None:
@@ -98,6 +102,10 @@ def test_a_wrong_url_is_refused_with_the_right_one(url: str, why: str, instead: 
     assert said.endswith(f"Type URL={instead}")
     assert "hunter2" not in said
     assert given(URL=instead).overrides == {"ArcannaBaseUrl": instead}
+
+
+def test_an_address_below_a_path_that_only_looks_like_the_apis_is_taken() -> None:
+    assert given(URL="https://soc.example.com/api").overrides["ArcannaBaseUrl"].endswith("/api")
 
 
 @pytest.mark.parametrize(
@@ -278,6 +286,23 @@ def test_what_is_typed_and_no_key_is_refused(terminal: Callable[[str], None], ty
 
 
 # --- The account -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:8566", "http://localhost:4566", "https://[::1]:1"])
+def test_a_shell_of_the_local_stack_is_refused_unless_it_says_that_this_is_meant(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(LOOPBACK_CLOUD, raising=False)
+    with pytest.raises(Wrong, match="Type the same in a new shell"):
+        check_cloud(endpoint)
+
+    monkeypatch.setenv(LOOPBACK_CLOUD, "1")
+    check_cloud(endpoint)
+
+
+def test_a_shell_of_aws_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(LOOPBACK_CLOUD, raising=False)
+    check_cloud("https://cloudformation.eu-central-1.amazonaws.com")
 
 
 class CloudFormation:

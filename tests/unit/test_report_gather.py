@@ -139,7 +139,7 @@ def test_an_execution_that_is_gone_is_said_to_be_gone_and_not_asked_for_again() 
     assert (
         first.models[0].untold
         == second.models[0].untold
-        == ("Step Functions does not show this run's outcome, or not any more")
+        == ("Step Functions does not show this run's outcome, or no longer does")
     )
     assert stack.asked == {"run-1": 1}
 

@@ -29,16 +29,16 @@ VERSION = "1"
 """Of the JSON documents. It grows when programs that read them have to change."""
 
 COMMANDS = {
-    "status": "How fresh each model is, and why not.",
-    "report": "Write or serve a page of how all models stand.",
+    "status": "Show how fresh each model is, and why if it is stale.",
+    "report": "Write or serve a page with the state of all models.",
     "recompute": "Request a recompute and follow it to its end.",
-    "accept": "Accept a model that got worse as it is.",
-    "redrive": "Send dead letters into the updates queue again.",
+    "accept": "Accept a model that got worse as the new reference.",
+    "redrive": "Send dead letters to the updates queue again.",
     "discard": "Delete dead letters.",
-    "route": "Show which models an object's key leads to.",
+    "route": "Show which models an object's key belongs to.",
     "settings": "Show, check or replace the settings.",
-    "forget": "Delete what the ledger knows of a model or a job.",
-    "doctor": "Find what keeps the stack from its work.",
+    "forget": "Delete what the ledger knows about a model or a job.",
+    "doctor": "Find what stops the stack from working.",
 }
 """With a line for each, so that --help need not import them."""
 

@@ -56,7 +56,7 @@ class Deployed:
                 raise
             raise NotDeployed(
                 f"There is no stack {name!r} in {self.region}.",
-                f"{self._others()}--stack NAME and --region NAME choose another; sam deploy makes one",
+                f"{self._others()}--stack NAME and --region NAME choose another; make deploy creates one",
             ) from error
         self.id: str = stack["StackId"]
         self.status: str = stack["StackStatus"]
@@ -83,7 +83,7 @@ class Deployed:
             return str(self._outputs[name])
         except KeyError:
             raise NotDeployed(
-                f"The stack {self.name!r} has no output {name}: it is {self.status}, or of another kind.",
+                f"The stack {self.name!r} has no output {name}: it is {self.status}, or another application.",
                 "--stack NAME chooses another; if a deployment failed, see the stack's events",
             ) from None
 

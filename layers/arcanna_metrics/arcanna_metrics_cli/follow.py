@@ -123,13 +123,13 @@ def state(entry: Entry, asked: float, now: float, *, slots_taken: bool = False) 
         ours = later(-inf, entry.requested_at) >= asked
         if ours:
             return f"The run {entry.run_id} is {'under way' if entry.held else 'being started'}."
-        return f"Waiting for the end of the run under way, {entry.run_id}, which began before."
+        return f"Waiting for run {entry.run_id}, which began earlier, to end."
     due_at = later(0.0, entry.due_at)
     at = f"at {to_iso(due_at)[:19]}Z"
     if due_at <= now:
         at = "when a slot is free" if slots_taken else "now, at the next look"
     if any(from_iso(past["requested_at"]) >= asked for past in entry.history):
-        return f"The job has another active model now, whose run starts {at}."
+        return f"The job has another active model now. Its run starts {at}."
     if was_not_checked(entry):
         return f"The run could not be checked. The next one starts {at}."
     if entry.attempts:

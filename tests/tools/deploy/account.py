@@ -4,16 +4,21 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ProfileNotFound
 
+from arcanna_metrics_cli.endpoint import LOOPBACK
 from tests.tools.deploy.given import Wrong
 
 CAN_BE_UPDATED = {
     *("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"),
     *("IMPORT_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"),
 }
+
+LOOPBACK_CLOUD = "DEPLOY_TO_LOOPBACK"
+"""The variable that tests set: they do mean a cloud on this machine."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,15 @@ class Stack:
     @property
     def is_new(self) -> bool:
         return not self.outputs
+
+
+def check_cloud(endpoint: str) -> None:
+    """Raises Wrong if AWS is this machine, as in a shell that has read build/local.env."""
+    if urlsplit(endpoint).hostname in LOOPBACK and not os.environ.get(LOOPBACK_CLOUD):
+        raise Wrong(
+            f"This shell's AWS is {endpoint}, a cloud on this machine (AWS_ENDPOINT_URL), as after"
+            " . build/local.env. Type the same in a new shell"
+        )
 
 
 class Account:
@@ -49,6 +63,7 @@ class Account:
                     "Which region? Type AWS_DEFAULT_REGION=eu-central-1 make deploy ..., or aws configure"
                 )
             session = boto3.Session(region_name=region)
+            check_cloud(session.client("cloudformation").meta.endpoint_url)
             identity = session.client("sts").get_caller_identity()
         except NoCredentialsError as error:
             raise Wrong(

@@ -113,13 +113,22 @@ def _check(name: str, value: str, declared: Mapping[str, Any]) -> None:
             raise Wrong(_wrong_bucket(value, declared[name])) from refused
         example = "EMAIL=soc@example.com" if word == "EMAIL" else f"ARGS='{name}=...'"
         raise Wrong(f"{str(refused)[:1].upper()}{str(refused)[1:]}. Type {example}") from refused
+    if name == SHORTHANDS["URL"] and (address := _without_api(value)) != value:
+        raise Wrong(
+            f"URL={value} has the API's own path, which the application appends itself. Type URL={address}"
+        )
+
+
+def _without_api(url: str) -> str:
+    """The address of Arcanna, without /api/v2 and what may follow it."""
+    return re.sub(r"/api/v\d+(/.*)?$", "", url)
 
 
 def _wrong_url(url: str, parameter: Mapping[str, Any]) -> str:
     """Never with the credentials that the address may hold."""
     try:
         parts = urlsplit(url if "://" in url else f"https://{url}")
-        host, path = parts.netloc.rpartition("@")[2], parts.path.rstrip("/")
+        host, path = parts.netloc.rpartition("@")[2], _without_api(parts.path).rstrip("/")
     except ValueError:  # such as of brackets without an IPv6 address in them
         return f"URL is not an address: {parameter['ConstraintDescription']}. Type URL=https://arcanna.example.com"
     instead = f"https://{host}{path}"

@@ -119,7 +119,7 @@ class Arcanna:
         try:
             body = answer.json_object()
         except UndocumentedAnswer as error:
-            logger.warning("undocumented answer to a request, taken as accepted", detail=str(error))
+            logger.warning("undocumented answer to a request, treated as accepted", detail=str(error))
             body = {}
         status = _status(body)
         if status != "failed" and _has_error(body, status):

@@ -37,7 +37,7 @@ def preflight(
         return [*platform, _failed("settings", error)]
     answered = any(finding.check == "scopes" for finding in platform)
     known = _targets(arcanna, targets, remaining) if targets and answered else []
-    return [*platform, Finding("settings", None, "The settings can be used"), *known]
+    return [*platform, Finding("settings", None, "The settings are valid"), *known]
 
 
 class LookUp(NamedTuple):
@@ -102,7 +102,7 @@ def _platform(arcanna: Arcanna) -> list[Finding]:
         Finding("key", None, "Arcanna accepts the key"),
         Finding("scopes", "ScopesMissing", f"The key lacks {lacking}")
         if lacking
-        else Finding("scopes", None, "The key may read metrics and have them recomputed"),
+        else Finding("scopes", None, "The key may read metrics and request recomputes"),
     ]
 
 
@@ -110,7 +110,9 @@ def _targets(arcanna: Arcanna, targets: Sequence[Target], remaining: Callable[[]
     wrong: list[Finding] = []
     for number, target in enumerate(targets):
         if remaining() < RESERVE:
-            detail = f"There was time for {number} of the {len(targets)} targets that the routes name"
+            detail = (
+                f"Only {number} of the {len(targets)} targets that the routes name could be checked in time"
+            )
             return [*wrong, Finding("targets", "OutOfTime", detail)]
         try:
             model_id = target.model_id or arcanna.active_model(target.job_id)

@@ -74,8 +74,8 @@ def advice(error: BaseException) -> str:
     while cause:
         if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _UNKNOWN_ISSUER:
             return (
-                ". If a private CA has signed Arcanna's certificate, give that CA as the parameter CaBundle,"
-                f" or in the file layers/arcanna_metrics/{CA_FILE.name}"
+                ". If a private CA has signed Arcanna's certificate, put that CA into the parameter CaBundle,"
+                f" or into the file layers/arcanna_metrics/{CA_FILE.name}"
             )
         cause = cause.__cause__ or cause.__context__  # httpcore raises it `from None`
     return ""
@@ -95,7 +95,7 @@ def _certificates(name: str, bundle: str) -> Iterator[bytes]:
     if "PRIVATE KEY-----" in bundle:
         raise _wrong(name, "it contains a private key, which does not belong there")
     if "-----" in _BLOCK.sub("", bundle):
-        raise _wrong(name, "it contains something else, or a certificate is cut off")
+        raise _wrong(name, "it contains other text, or a certificate is cut off")
     if not blocks:
         raise _wrong(name, "it contains no certificate")
     for number, block in enumerate(blocks, 1):

@@ -161,7 +161,7 @@ def _limits(node: Node) -> dict[str, float | None]:
     limits = node.members()
     for name, limit in limits.items():
         if not _RULE_NAME.fullmatch(name):
-            limit.wrong(f"names no figure; figures are {', '.join(OVERALL)}, and {_OF_DECISIONS}")
+            limit.wrong(f"is not a figure; figures are {', '.join(OVERALL)}, and {_OF_DECISIONS}")
     return {name: limit.number(0, 1) for name, limit in limits.items()}
 
 
@@ -256,7 +256,7 @@ def _verdict(findings: Mapping[str, _Finding], rules: Rules, *, compared: bool) 
     unknown = [name for name in rules.named if name not in findings]
     missing = [found for found in findings.values() if found.needed]
     missing += [
-        _Finding(None, f"{name} has a floor, but this model has no such figure", f"no {name}")
+        _Finding(None, f"{name} has a floor, but this model does not have this figure", f"no {name}")
         for name in unknown
         if name in rules.floor
     ]

@@ -33,9 +33,7 @@ def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Ans
         document: dict[str, Any] = {"dead_letters": list(map(as_document, chosen)), "done": False, "sent": 0}
         if only_list or not chosen:
             return Answer(Exit.GOOD, document)
-        if not yes and (
-            out.json or not out.ask(f"Send {messages(len(chosen))} into the updates queue again?")
-        ):
+        if not yes and (out.json or not out.ask(f"Send {messages(len(chosen))} to the updates queue again?")):
             out.say("Nothing was sent." + (" Add --yes to send them, or --list." if out.json else ""))
             return Answer(Exit.USAGE if out.json else Exit.GOOD, document)
         with out.doing("Sending them"):
@@ -43,8 +41,8 @@ def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Ans
                 moved += 1
         sweeps = sum(letter.is_sweep for letter in chosen)
         if sweeps:
-            out.show(f"{messages(sweeps)} deleted: sweeps, of which there is a new one every minute.")
-        out.show(f"{messages(moved - sweeps)} sent again: arcanna-metrics status shows what becomes of them.")
+            out.show(f"{messages(sweeps)} deleted: sweeps; a new one comes every minute.")
+        out.show(f"{messages(moved - sweeps)} sent again: arcanna-metrics status shows their progress.")
         return Answer(Exit.GOOD, document | {"done": True, "sent": moved - sweeps})
     finally:
         stack.put_back([*left, *chosen[moved:]])

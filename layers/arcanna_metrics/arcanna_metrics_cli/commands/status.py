@@ -33,7 +33,7 @@ def command(given: Given, job: str | None, model: str | None) -> Answer:
         out.show(_queue(queue))
         if dead:
             out.show(
-                f"Dead letters: {dead}. Nothing was recomputed for them; they may be of any model."
+                f"Dead letters: {dead}. They started no recompute, and may be of any model."
                 " See arcanna-metrics redrive.",
                 "yellow",
             )
@@ -90,7 +90,7 @@ def _show(
         out.show(view.standings(rows, now, out.console.width, links))
     elif any(narrowed):
         hint = did_you_mean(next(filter(None, reversed(narrowed))) or "", known)
-        out.show(f"The ledger has nothing about it: no update has been recorded yet. {hint}".rstrip())
+        out.show(f"The ledger does not know it: no update has been recorded yet. {hint}".rstrip())
     else:
         out.show("The ledger is empty: no update has been recorded yet.")
     if not any(narrowed):

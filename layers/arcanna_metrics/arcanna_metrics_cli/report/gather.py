@@ -147,7 +147,7 @@ class Gatherer:
                 break
             if execution["status"] == "SUCCEEDED" and (told := told_by(run_id, execution)):
                 return _Story(told)
-        return _Story(None, "Step Functions does not show this run's outcome, or not any more")
+        return _Story(None, "Step Functions does not show this run's outcome, or no longer does")
 
     # --- The queues ----------------------------------------------------------------------------------------
 
@@ -225,5 +225,5 @@ def _tried(call: Callable[[], T], otherwise: T, what: str, notes: list[str]) -> 
     try:
         return call()
     except (BotoCoreError, ClientError) as error:
-        notes.append(f"{what[0].upper()}{what[1:]} could not be looked at: {error}")
+        notes.append(f"{what[0].upper()}{what[1:]} could not be read: {error}")
         return otherwise
