@@ -113,8 +113,19 @@ def test_update_that_is_due_starts_at_the_next_look_or_when_a_slot_is_free() -> 
 
 def test_an_attempt_that_failed_is_retried_at_a_time() -> None:
     row = standing(waiting(attempts=2, retry_at=NOW + 90, due_at=NOW + 90))
-    assert row.why == "failed to start; will be retried"
+    assert (row.why, row.trouble) == ("failed to start; will be retried", "")
     assert row.waiting[1] == "next attempt in 90 seconds, 2 failed so far"
+
+
+def test_attempt_that_failed_is_told_with_its_reason_until_a_run_is_under_way() -> None:
+    stuck = waiting(attempts=1, trouble="PlatformBusy: Arcanna recomputes the model already.", due_at=NOW + 9)
+    assert standing(stuck).why == (
+        "failed to start: PlatformBusy: Arcanna recomputes the model already; will be retried"
+    )
+    assert standing(stuck).trouble == stuck.trouble
+    assert standing(replace(stuck, run_id="two", requested_at=NOW, held=True)).trouble == ""
+    said = follow.state(stuck, NOW - 25, NOW)
+    assert said.startswith("1 attempt failed (PlatformBusy: Arcanna recomputes the model already). The next")
 
 
 def test_a_run_that_could_not_be_checked_is_told_from_one_that_did_not_start() -> None:

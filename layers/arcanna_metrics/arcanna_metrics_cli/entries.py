@@ -69,6 +69,11 @@ class Standing(NamedTuple):
     entry: Entry
 
     @property
+    def trouble(self) -> str:
+        """Why the last attempt to start a run failed; empty if none failed since the last run."""
+        return "" if self.entry.held else pruned(self.entry).trouble
+
+    @property
     def running_since(self) -> float | None:
         """When the run under way claimed the target; None if there is none."""
         return self.entry.requested_at if self.entry.run_id else None
@@ -185,6 +190,7 @@ def _together(entry: Entry, mailbox: Entry) -> Entry:
         updates=entry.updates + mailbox.updates,
         due_at=_earliest(entry.due_at, mailbox.due_at),
         attempts=max(entry.attempts, mailbox.attempts),
+        trouble=max(entry, mailbox, key=attrgetter("attempts")).trouble,
         run_id=holder.run_id,
         requested_at=holder.requested_at,
         held=holder.held,
@@ -229,7 +235,8 @@ def _why_stale(waits: Entry) -> str:
     if was_not_checked(waits):
         return "the last run could not be checked; will be retried"
     if waits.attempts:
-        return "failed to start; will be retried"
+        why = f": {waits.trouble.rstrip('.')}" if waits.trouble else ""
+        return f"failed to start{why}; will be retried"
     if waits.needed_as_of is not None:
         return "updates wait for the next run"
     return "updates wait for their threshold" if waits.batch else "a schedule wants newer metrics"

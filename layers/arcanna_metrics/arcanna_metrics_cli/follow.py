@@ -131,10 +131,11 @@ def state(entry: Entry, asked: float, now: float, *, slots_taken: bool = False) 
     if any(from_iso(past["requested_at"]) >= asked for past in entry.history):
         return f"The job has another active model now. Its run starts {at}."
     if was_not_checked(entry):
-        return f"The run could not be checked. The next one starts {at}."
+        why = f" ({entry.trouble.rstrip('.')})" if entry.trouble else ""
+        return f"The run could not be checked{why}. The next one starts {at}."
     if entry.attempts:
         failed = "1 attempt" if entry.attempts == 1 else f"{entry.attempts} attempts"
-        why = "arcanna-metrics doctor may show why"
+        why = entry.trouble.rstrip(".") or "arcanna-metrics doctor may show why"
         return f"{failed} failed ({why}). The next one starts {at}."
     if due_at <= now:
         what = "a free slot: all are taken" if slots_taken else "the next look at what is due (once a minute)"

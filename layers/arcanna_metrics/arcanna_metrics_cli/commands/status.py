@@ -138,6 +138,7 @@ def _document(row: "Standing", stack: "Deployed", *, with_runs: bool) -> dict[st
         "fresh": row.fresh,
         "since": None if row.since is None else to_iso(row.since),
         "why": row.why,
+        "trouble": row.trouble,
         "waiting": row.waiting,
         "running": running,
         "last_run": run_document(row.last, stack),

@@ -103,6 +103,7 @@ class Gatherer:
             waits_since=standing.since if rest.dirty and not standing.fresh else None,
             waiting_objects=tuple(_object(*example[:2]) for example in rest.examples) if rest.dirty else (),
             attempts=rest.attempts if rest.dirty else 0,
+            trouble=standing.trouble,
             runs=past,
             told=story.told,
             untold=story.untold,
