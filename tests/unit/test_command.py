@@ -34,6 +34,7 @@ def deployed(stack: Stack, **outputs: str) -> Deployed:
         "DeadLetterQueueUrl": stack.dead_letter_url,
         "LedgerTable": stack.ledger_table,
         "RecomputeWorkflowArn": stack.workflow_arn,
+        "SettingsParameter": stack.settings_parameter,
         "DashboardLink": "https://eu-central-1.console.aws.amazon.com/cloudwatch",
         **outputs,
     }
@@ -396,7 +397,9 @@ def test_the_status_has_one_row_for_each_target_and_none_for_the_slots(stack: St
     stack.put(Entry(TARGET, fresh_as_of=1e9, history=(past(),)))
     stack.put(Entry(ACTIVE, needed_as_of=2e9, run_id="two", requested_at=1e9, due_at=2e9))
     stack.put(Entry(Target("security-alerts", None), name_of=MODEL.job_id))
-    stack.dynamodb.put_item(TableName=stack.ledger_table, Item={**SLOTS, "holders": {"S": "[]"}})
+    stack.dynamodb.put_item(
+        TableName=stack.ledger_table, Item={**SLOTS, "rev": {"N": "1"}, "takers": {"S": "[]"}}
+    )
     cause = {"first_at": to_iso(1e9), "updates": 1}
     stack.states.start_execution(
         stateMachineArn=stack.workflow_arn,
@@ -456,6 +459,24 @@ def test_status_says_why_and_fits_into_80_columns(stack: Stack) -> None:
     for listed in (run("status"), waits):
         assert max(len(line) for line in listed.stdout.splitlines() if "https://" not in line) <= 80
     assert MODEL.model_id in run("status", width=200).stdout
+
+
+def test_taken_slots_are_told_to_whoever_waits_for_one(stack: Stack) -> None:
+    deployed(stack)
+    stack.put(Entry(TARGET, needed_as_of=ASKED, due_at=ASKED, updates=1))
+    stack.put(Entry(Target("77", None), run_id="two", requested_at=1e9, held=True, due_at=2e9))
+    stack.write_settings({"pace": {"slots": 1}})
+    assert "next attempt now, at the next look" in waiting_lines()
+    takers = json.dumps([["two", ["77", None]]])
+    item: Any = {**SLOTS, "rev": {"N": "1"}, "takers": {"S": takers}}
+    stack.dynamodb.put_item(TableName=stack.ledger_table, Item=item)
+    assert "starts when a slot is free" in waiting_lines()
+
+
+def waiting_lines() -> list[str]:
+    """What waits for the model, in the status."""
+    (row,) = run("status", "--job", MODEL.job_id, "--json").document["targets"]
+    return list(row["waiting"])
 
 
 def test_dead_letters_are_told_with_what_they_mean(stack: Stack) -> None:
@@ -697,7 +718,7 @@ def test_a_request_that_nothing_comes_of_is_not_waited_for_without_an_end(
     told = [line for line in ended.stderr.splitlines() if "3 attempts failed" in line]
     assert not told[0].startswith("Still: ")
     assert all(line.startswith("Still: ") for line in told[1:])
-    assert 8 <= len(told) - 1 <= 11  # once a minute, for the logs of pipelines
+    assert 16 <= len(told) - 1 <= 21  # twice a minute, for the logs of pipelines
     assert "The update is not lost" in ended.stdout
 
 

@@ -103,16 +103,29 @@ def test_an_update_during_a_run_waits_for_the_next_one() -> None:
     assert standing(held, UnderWay("m", NOW - 90, 4)).waiting == ["2 updates wait, for 50 seconds"]
 
 
-def test_an_update_makes_the_metrics_stale_until_a_slot_is_free() -> None:
+def test_update_that_is_due_starts_at_the_next_look_or_when_a_slot_is_free() -> None:
     row = standing(waiting())
     assert (row.fresh, row.since, row.why) == (False, NOW - 60, "updates wait for the next run")
-    assert row.waiting == ["1 update waits, for 60 seconds", "starts when a slot is free"]
+    assert row.waiting == ["1 update waits, for 60 seconds", "next attempt now, at the next look"]
+    full = entries.standing(waiting(attempts=2), NOW, LAG, slots_taken=True)
+    assert full.waiting[1] == "starts when a slot is free, 2 failed so far"
 
 
 def test_an_attempt_that_failed_is_retried_at_a_time() -> None:
     row = standing(waiting(attempts=2, retry_at=NOW + 90, due_at=NOW + 90))
-    assert row.why == "failed to start; will be retried"
+    assert (row.why, row.trouble) == ("failed to start; will be retried", "")
     assert row.waiting[1] == "next attempt in 90 seconds, 2 failed so far"
+
+
+def test_attempt_that_failed_is_told_with_its_reason_until_a_run_is_under_way() -> None:
+    stuck = waiting(attempts=1, trouble="PlatformBusy: Arcanna recomputes the model already.", due_at=NOW + 9)
+    assert standing(stuck).why == (
+        "failed to start: PlatformBusy: Arcanna recomputes the model already; will be retried"
+    )
+    assert standing(stuck).trouble == stuck.trouble
+    assert standing(replace(stuck, run_id="two", requested_at=NOW, held=True)).trouble == ""
+    said = follow.state(stuck, NOW - 25, NOW)
+    assert said.startswith("1 attempt failed (PlatformBusy: Arcanna recomputes the model already). The next")
 
 
 def test_a_run_that_could_not_be_checked_is_told_from_one_that_did_not_start() -> None:
@@ -146,7 +159,7 @@ def test_a_batch_is_shown_by_how_full_it_is_and_when_its_wait_ends() -> None:
 def test_a_wish_that_is_not_met_makes_the_metrics_stale() -> None:
     row = standing(completed(wanted_as_of=NOW - 400, wanted_at=NOW - 10, updates=1, due_at=NOW - 10))
     assert (row.fresh, row.since, row.why) == (False, NOW - 10, "a schedule wants newer metrics")
-    assert row.waiting == ["a schedule's request, for 10 seconds", "starts when a slot is free"]
+    assert row.waiting == ["a schedule's request, for 10 seconds", "next attempt now, at the next look"]
 
 
 def test_what_a_watermark_has_passed_does_not_wait() -> None:
@@ -298,7 +311,7 @@ def test_what_a_job_holds_under_its_name_is_shown_in_the_row_of_its_id() -> None
     )
     (entry,) = entries.by_job([completed(), mailbox])
     assert entry.target == TARGET
-    assert standing(entry).waiting == ["2 updates wait, for 40 seconds", "starts when a slot is free"]
+    assert standing(entry).waiting == ["2 updates wait, for 40 seconds", "next attempt now, at the next look"]
     assert [run.requested_at for run in entries.runs(entry)] == [NOW - 900, NOW - 500]
 
 
@@ -370,17 +383,28 @@ def test_what_is_asked_for_is_what_the_ledger_needs_or_what_the_last_run_answere
         (waiting(run_id="two", requested_at=NOW - 9, held=True), "The run two is under way."),
         (waiting(run_id="two", requested_at=NOW - 9), "The run two is being started."),
         (waiting(run_id="one", requested_at=NOW - 99, held=True), "Waiting for run one"),
-        (waiting(), "Waiting for a free slot, or for the next look"),
+        (waiting(), "Waiting for the next look at what is due"),
         (waiting(due_at=NOW + 60), "Waiting until 2025-06-15T15:07:40Z: runs of the target have a minimum"),
         (
             waiting(due_at=NOW + 60, attempts=1),
-            "1 attempt failed (arcanna-metrics doctor may show why). The next one is at 2025-06-15T15:07:40Z",
+            "1 attempt failed (arcanna-metrics doctor may show why). The next one starts at 2025-06-15T15:07",
+        ),
+        (
+            waiting(due_at=NOW - 60, attempts=1),
+            "1 attempt failed (arcanna-metrics doctor may show why). The next one starts now, at the next",
         ),
         (waiting(history=(past(NOW - 20),)), "The job has another active model now"),
     ],
 )
 def test_whoever_waits_is_told_what_for(entry: Entry, said: str) -> None:
     assert follow.state(entry, NOW - 25, NOW).startswith(said)
+
+
+def test_slots_are_told_only_if_all_are_taken() -> None:
+    said = follow.state(waiting(), NOW - 25, NOW, slots_taken=True)
+    assert said == "Waiting for a free slot: all are taken."
+    said = follow.state(waiting(attempts=2), NOW - 25, NOW, slots_taken=True)
+    assert said.endswith("The next one starts when a slot is free.")
 
 
 # --- What the workflow tells -----------------------------------------------------------------------------

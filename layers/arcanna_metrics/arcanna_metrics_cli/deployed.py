@@ -12,9 +12,12 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from arcanna_metrics.aws import aws_call
+from arcanna_metrics.errors import AwsUnavailable, ConfigurationError
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import DUE_INDEX, NO_JOB, UNREADABLE, Ledger, key_of, to_entry, to_target
+from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.protocol.transitions import Transition
+from arcanna_metrics.settings import parse_settings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.workflow import Workflow
 from arcanna_metrics_cli.exits import Exit, Trouble
@@ -247,6 +250,15 @@ class Deployed:
     def settings_parameter(self) -> str:
         """The name of the SSM parameter with the settings."""
         return self.output("SettingsParameter")
+
+    def slots_taken(self) -> bool:
+        """Whether all slots are known to be taken."""
+        slots = Slots(self._client("dynamodb"), self.output("LedgerTable"), self._ledger)
+        try:
+            limit = parse_settings(self.settings()).shared.pace.slots
+            return limit > 0 and slots.glance(limit).free == 0
+        except (BotoCoreError, ClientError, AwsUnavailable, ConfigurationError):  # a help, which may fail
+            return False
 
     def settings(self) -> str:
         """The document as it is written in the SSM parameter."""

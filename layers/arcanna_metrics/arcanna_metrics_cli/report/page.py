@@ -277,7 +277,8 @@ def _first(items: Sequence[Item]) -> list[Item]:
 
 
 def _why_stuck(row: Row) -> str:
-    return f"{counted(row.model.attempts, 'attempt')} to start a run failed; the next one is automatic"
+    why = f": {row.model.trouble.rstrip('.')}" if row.model.trouble else ""
+    return f"{counted(row.model.attempts, 'attempt')} to start a run failed{why}; the next one is automatic"
 
 
 def _why_worse(row: Row) -> str:
