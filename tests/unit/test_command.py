@@ -316,6 +316,36 @@ def test_a_model_that_is_not_known_cannot_be_accepted(stack: Stack, monkeypatch:
     assert f"Did you mean {known}?" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    "known",
+    [
+        Entry(ACTIVE, quality_reference=REFERENCE),
+        Entry(TARGET, quality_reference=REFERENCE),
+    ],
+)
+def test_without_a_model_the_active_or_the_only_one_is_accepted(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, known: Entry
+) -> None:
+    stack.put(known)
+    deployed(stack)
+    looked_up(monkeypatch)
+    ended = run("accept", "--job", MODEL.job_id, "--yes", "--json")
+    assert (ended.status, ended.document["model_id"]) == (0, MODEL.model_id)
+    assert stack.entry(known.target).quality_reference is None
+
+
+def test_without_a_model_a_job_of_several_is_not_accepted(stack: Stack) -> None:
+    stack.put(Entry(TARGET, rev=1))
+    stack.put(Entry(Target(MODEL.job_id, "another"), rev=1))
+    deployed(stack)
+    ended = run("accept", "--job", MODEL.job_id, "--yes")
+    assert ended.status == 2
+    assert f"knows 2 models of job '1234': another, {MODEL.model_id}." in ended.stderr
+    ended = run("accept", "--job", "1243", "--yes")
+    assert ended.status == 2
+    assert "knows no model of job '1243'. Did you mean 1234?" in ended.stderr
+
+
 def test_model_without_a_reference_needs_no_acceptance(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     stack.put(Entry(TARGET, rev=1, history=(past(),)))
     ended = accept(stack, monkeypatch, "--json")
@@ -576,6 +606,14 @@ def test_recompute_ends_as_the_run_does_that_answers_it(
     assert ended.document["run"]["link"].startswith("https://eu-central-1.console.aws.amazon.com/states/")
     if last.history and "why" in last.history[0]:
         assert ended.document["why"] == last.history[0]["why"]
+
+
+def test_after_a_regression_the_command_that_accepts_it_is_told_in_full(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Ledgers(monkeypatch, NEEDED, ended_with("regressed"))
+    ended = recompute(stack)
+    assert f"arcanna-metrics accept --job {MODEL.job_id} --model {MODEL.model_id}\n" in ended.stderr
 
 
 def test_run_that_passes_its_own_deadline_timed_out(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -141,9 +142,14 @@ def _follow(given: Given, target: "Target", timeout: float | None, allow_not_jud
     status, result = _status(run, allow_not_judged)
     end = f"{run.outcome}, {run.result}".replace("_", " ") + (f": {why}" if why else "")
     out.show(f"{'✓' if status == Exit.GOOD else '✗'} {end}", "green" if status == Exit.GOOD else "red")
+    document = _document(given, target, result, run, why, execution)
     if status == Exit.WRONG:
-        out.say("Do not deploy the model. To keep it as it is, run arcanna-metrics accept.", "yellow")
-    return Answer(status, _document(given, target, result, run, why, execution))
+        reference = stack.entry(target).quality_reference or {}
+        model = document["model_id"] or reference.get("model_id")
+        named = f" --model {quote(model)}" if model else ""
+        accept = f"arcanna-metrics accept --job {quote(target.job_id)}{named}"
+        out.say(f"Do not deploy the model. To keep it as it is: {accept}", "yellow")
+    return Answer(status, document)
 
 
 def _status(run: "PastRun", allow_not_judged: bool) -> tuple[Exit, str]:
