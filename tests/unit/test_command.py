@@ -390,6 +390,16 @@ def test_nothing_is_forgotten_without_a_yes(stack: Stack) -> None:
     assert len(left(stack)) == 4
 
 
+def test_end_of_standard_input_is_no_answer(stack: Stack) -> None:
+    ended = forget(stack, "--job", MODEL.job_id, typed="")
+    assert ended.status == 2
+    assert "To do: Add --yes." in ended.stderr
+    assert len(left(stack)) == 4
+    fill(stack, 2)
+    assert run("redrive").status == run("discard").status == 2
+    assert Deployed(NAME).messages("DeadLetterQueueUrl")["visible"] == 2
+
+
 def test_unknown_target_is_not_forgotten_and_a_known_one_is_named(stack: Stack) -> None:
     ended = forget(stack, "--job", "1324")
     assert ended.status == 2
