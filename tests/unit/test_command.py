@@ -833,11 +833,17 @@ def test_settings_are_validated_without_a_stack(tmp_path: Path) -> None:
 def test_settings_are_shown_as_they_are_and_as_they_count_for_a_job(routed: Stack) -> None:
     assert '"by-job"' in run("settings", "show").stdout
     document = run("settings", "show", "--job", "1234", "--json").document
-    assert (document["job_id"], document["in_force"]["pace"]["slots"]) == ("1234", 10)
+    assert (document["job_id"], document["in_force"]["pace"]["visibility_lag_seconds"]) == ("1234", 35)
     routed.write_settings({"route": []})
     ended = run("settings", "show", "--json")
     assert (ended.status, ended.document["valid"]) == (1, False)
     assert "The last valid version stays in force." in run("settings", "show").stderr
+
+
+def test_settings_in_force_for_a_job_are_a_valid_document(routed: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text(run("settings", "show", "--job", "1234").stdout)
+    assert run("settings", "validate", str(file)).status == 0
 
 
 def test_settings_are_put_if_they_are_valid_and_somebody_says_yes(routed: Stack, tmp_path: Path) -> None:

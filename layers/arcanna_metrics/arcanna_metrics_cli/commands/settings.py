@@ -109,12 +109,14 @@ def _tell(given: Given, problems: list[str]) -> None:
 
 
 def _in_force(text: str, visibility_lag: float, job: str) -> dict[str, Any]:
+    """What counts for a job, as a document would write it."""
     from dataclasses import asdict
 
     from arcanna_metrics.settings import parse_settings
 
     pace, gate = parse_settings(text, visibility_lag).for_job(job)
-    return {"pace": asdict(pace), "quality_gate": gate}
+    seconds = {f"{name}_seconds": int(value) for name, value in asdict(pace).items() if name != "slots"}
+    return {"pace": seconds, "quality_gate": gate}
 
 
 def _difference(before: str, after: str) -> list[str]:
