@@ -539,6 +539,7 @@ class Ledgers:
             "reason": None,
             "detail": "",
             "recomputing": False,
+            "model_id": MODEL.model_id,
             "unknown": None,
             "known": [],
             **found,
@@ -732,7 +733,33 @@ def test_somebody_else_s_recompute_is_told(stack: Stack, monkeypatch: pytest.Mon
     Ledgers(monkeypatch, NEEDED, ended_with("unchanged"), recomputing=True)
     ended = recompute(stack)
     assert ended.status == 0
-    assert "Arcanna is recomputing the model for somebody else." in ended.stderr
+    assert "A recompute for somebody else is under way." in ended.stderr
+
+
+def test_recompute_that_is_this_stack_s_own_run_is_told_as_such(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Ledgers(monkeypatch, RUNNING, ended_with("unchanged"), recomputing=True)
+    assert "The run one of this stack is under way." in recompute(stack).stderr
+
+
+@pytest.mark.parametrize(("model_id", "is_told"), [(MODEL.model_id, True), ("trained anew", False)])
+def test_own_run_of_the_active_model_is_told_if_it_is_of_the_same_model(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, model_id: str, is_told: bool
+) -> None:
+    stack.put(Entry(ACTIVE, needed_as_of=ASKED, run_id="two", requested_at=ASKED, held=True, due_at=2e9))
+    cause = {"first_at": to_iso(ASKED), "updates": 1}
+    given = json.dumps({"run": {"model_id": model_id, "cause": cause}})
+    stack.states.start_execution(stateMachineArn=stack.workflow_arn, name="two", input=given)
+    deployed(stack)
+
+    def answer(_: Deployed, event: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        if "preflight" in event:
+            return {"reason": None, "recomputing": True, "model_id": MODEL.model_id}, False
+        return {"recorded": [{**event, "updates": 1}]}, False
+
+    monkeypatch.setattr(Deployed, "invoke_trigger", answer)
+    assert ("The run two of this stack is under way." in run(*OF_MODEL).stderr) == is_told
 
 
 def test_a_run_that_ends_before_the_first_look_answers_too(

@@ -12,6 +12,7 @@ from arcanna_metrics_cli.exits import Exit, Trouble
 
 if TYPE_CHECKING:
     from arcanna_metrics.targets import Target
+    from arcanna_metrics_cli.deployed import Deployed
     from arcanna_metrics_cli.entries import PastRun
 
 _KEY = {"Unauthorised", "ApiKeyUnavailable", "ApiKeyMissing"}
@@ -101,7 +102,9 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
         )
     if answer["reason"] is None:
         if answer["recomputing"]:
-            out.say("Arcanna is recomputing the model for somebody else. The run starts after that.")
+            run_id = _own_run(stack, job, answer["model_id"])
+            whose = f"The run {run_id} of this stack" if run_id else "A recompute for somebody else"
+            out.say(f"{whose} is under way. The next run starts after that.")
         return
     if answer["reason"] == "Rejected":
         typed = model if answer["unknown"] == "model" and model else job
@@ -120,6 +123,22 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
         f"Arcanna cannot be queried now, and this model never had a run: {answer['detail']}",
         "try again later; arcanna-metrics doctor shows what is wrong",
     )
+
+
+def _own_run(stack: "Deployed", job: str, model: str) -> str | None:
+    """The stack's own run of the model that is under way, by its id or as the job's active one."""
+    from arcanna_metrics.targets import Target
+    from arcanna_metrics_cli import executions
+
+    for model_id in (model, None):
+        entry = stack.entry(stack.home(Target(job, model_id)))
+        if entry.run_id is None:
+            continue
+        execution = None if model_id else stack.execution(entry.run_id, entry.resumed)
+        of = executions.under_way(execution).model_id if execution else None
+        if of in (None, model):  # None: it is being started
+            return entry.run_id
+    return None
 
 
 def _follow(given: Given, target: "Target", timeout: float | None, allow_not_judged: bool) -> Answer:
