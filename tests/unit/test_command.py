@@ -711,6 +711,29 @@ def test_nothing_is_requested_of_a_target_that_cannot_be_looked_up(
     assert ledgers.requests == []
 
 
+def test_typo_is_compared_with_the_ledger_s_jobs_if_arcanna_lists_none(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.put(Entry(Target("1235", None), rev=1))
+    Ledgers(monkeypatch, Entry(TARGET), reason="Rejected", detail="404: no such job", unknown="job")
+    ended = recompute(stack)
+    assert "take the job '1234'. Did you mean 1235? Arcanna's answer: 404: no such job." in ended.stderr
+    assert "To do" not in ended.stderr
+
+
+def test_timeout_counts_from_the_command_s_start(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledgers = Ledgers(monkeypatch, NEEDED)
+    looked = Deployed.invoke_trigger
+
+    def slow(it: Deployed, event: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        ledgers.now += 40
+        return looked(it, event)
+
+    monkeypatch.setattr(Deployed, "invoke_trigger", slow)
+    assert recompute(stack, "--wait", "--timeout", "1m30s").status == 6
+    assert 90 <= ledgers.now - ASKED <= 92
+
+
 def test_known_target_is_requested_also_while_arcanna_is_away(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ def command(
     """
     from arcanna_metrics.targets import Target
 
-    out = given.out
+    out, began_at = given.out, time.time()
     if not wait and (timeout is not None or allow_not_judged):
         raise click.UsageError("--timeout and --allow-not-judged need --wait.")
     stack = given.deployed
@@ -79,7 +80,7 @@ def command(
         out.show(f"Requested. arcanna-metrics status --job {target.job_id} shows its progress.")
         return Answer(Exit.GOOD, _document(given, target, "requested", None, ""))
     try:
-        return _follow(given, target, timeout, allow_not_judged)
+        return _follow(given, target, began_at, timeout, allow_not_judged)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             "Stopped following. The recompute continues; arcanna-metrics status shows it."
@@ -89,6 +90,7 @@ def command(
 def _look_up(given: Given, job: str, model: str | None) -> None:
     """Raises Trouble if Arcanna does not know the target, or cannot tell of one that never had a run."""
     from arcanna_metrics.targets import Target
+    from arcanna_metrics_cli import entries
     from arcanna_metrics_cli.names import did_you_mean
 
     stack, out = given.deployed, given.out
@@ -109,8 +111,9 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
     if answer["reason"] == "Rejected":
         typed = model if answer["unknown"] == "model" and model else job
         what = f"{answer['unknown'] or 'target'} {typed!r}"
-        hint = did_you_mean(typed, answer["known"])
-        raise Trouble(Exit.USAGE, f"Arcanna does not take the {what}. {hint}".rstrip(), answer["detail"])
+        known = answer["known"] or entries.names(stack.entries(), job if typed == model else None)
+        said = f"Arcanna does not take the {what}. {did_you_mean(typed, known)}".rstrip()
+        raise Trouble(Exit.USAGE, f"{said} Arcanna's answer: {answer['detail'].rstrip('.')}.")
     if answer["reason"] in _KEY:
         raise Trouble(
             Exit.NO_ACCESS, answer["detail"], "arcanna-metrics doctor shows what is wrong with the key"
@@ -141,7 +144,9 @@ def _own_run(stack: "Deployed", job: str, model: str) -> str | None:
     return None
 
 
-def _follow(given: Given, target: "Target", timeout: float | None, allow_not_judged: bool) -> Answer:
+def _follow(
+    given: Given, target: "Target", began_at: float, timeout: float | None, allow_not_judged: bool
+) -> Answer:
     from arcanna_metrics_cli import executions
     from arcanna_metrics_cli.follow import Follower, Unfinished, asked_as_of
 
@@ -150,7 +155,7 @@ def _follow(given: Given, target: "Target", timeout: float | None, allow_not_jud
     if not (entry.dirty or entry.run_id or entry.history or entry.last_failure):
         raise Trouble(Exit.NOT_STARTED, "The request is no longer in the ledger.", "arcanna-metrics status")
     follower = Follower(stack, target, asked_as_of(entry), out)
-    run = follower.ending(timeout)
+    run = follower.ending(began_at, timeout)
     if isinstance(run, Unfinished):
         status, result = (Exit.TIMED_OUT, "timed_out") if run.began else (Exit.NOT_STARTED, "not_started")
         said = "The run has not ended in time. It continues." if run.began else "No run has started in time."

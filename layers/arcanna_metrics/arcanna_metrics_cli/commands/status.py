@@ -115,7 +115,8 @@ def _queue(counts: dict[str, int]) -> str:
         "in progress": "being recorded",
     }
     told = [f"{counts[kind]} {word}" for kind, word in words.items() if counts[kind]]
-    return f"Updates queue: {', '.join(told) or 'empty'}."
+    what = f"{', '.join(told)} (messages, the sweep's included)" if told else "empty"
+    return f"Updates queue: {what}."
 
 
 def _document(row: "Standing", stack: "Deployed", *, with_runs: bool) -> dict[str, Any]:
