@@ -483,9 +483,9 @@ def test_the_status_of_a_job_by_its_name_is_that_of_its_id(stack: Stack) -> None
     assert "job 1234" in printed
     assert "job 77" not in printed
     ended = run("status", "--job", "security-alert")
-    assert ended.status == 0
-    assert "The ledger does not know it" in ended.stdout
-    assert "Did you mean security-alerts?" in ended.stdout
+    assert ended.status == 2
+    assert "The ledger does not know job 'security-alert': no update" in ended.stderr
+    assert "Did you mean security-alerts?" in ended.stderr
 
 
 def test_status_says_why_and_fits_into_80_columns(stack: Stack) -> None:
