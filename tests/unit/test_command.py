@@ -856,7 +856,9 @@ def test_key_is_looked_up_in_the_deployed_settings(routed: Stack) -> None:
 def test_key_is_looked_up_in_a_file_without_a_stack(tmp_path: Path) -> None:
     file = tmp_path / "settings.json"
     file.write_text(json.dumps({"routes": [{"keys": ["a"], "targets": [{"job_id": 7}]}]}))
-    assert command.run("route", "a", "--settings-file", str(file), "--json").document["route"] == "1"
+    for key in ("a", "s3://bucket/a"):
+        ended = command.run("route", key, "--settings-file", str(file), "--json")
+        assert ended.document["route"] == "1"
 
 
 def test_settings_that_are_no_text_are_told(tmp_path: Path) -> None:
@@ -866,7 +868,8 @@ def test_settings_that_are_no_text_are_told(tmp_path: Path) -> None:
         ended = command.run(*arguments)
         assert ended.status == 2
         assert "utf-8" in ended.stderr
-    assert command.run("settings", "validate", str(tmp_path / "gone")).status == 2
+    ended = command.run("settings", "validate", str(tmp_path / "gone"))
+    assert (ended.status, ended.stderr) == (2, f"✗ {tmp_path / 'gone'}: No such file or directory.\n")
 
 
 def test_settings_are_validated_without_a_stack(tmp_path: Path) -> None:
