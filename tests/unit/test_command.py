@@ -883,6 +883,11 @@ def test_settings_are_validated_without_a_stack(tmp_path: Path) -> None:
     assert problem.startswith("pace.slots must be")
 
 
+def test_unknown_subcommand_is_answered_with_the_known_ones() -> None:
+    assert "Did you mean validate?" in command.run("settings", "valdate", "a").stderr
+    assert "There are show, validate, put." in command.run("settings", "check", "a").stderr
+
+
 def test_settings_are_shown_as_they_are_and_as_they_count_for_a_job(routed: Stack) -> None:
     assert '"by-job"' in run("settings", "show").stdout
     document = run("settings", "show", "--job", "1234", "--json").document
