@@ -316,6 +316,36 @@ def test_a_model_that_is_not_known_cannot_be_accepted(stack: Stack, monkeypatch:
     assert f"Did you mean {known}?" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    "known",
+    [
+        Entry(ACTIVE, quality_reference=REFERENCE),
+        Entry(TARGET, quality_reference=REFERENCE),
+    ],
+)
+def test_without_a_model_the_active_or_the_only_one_is_accepted(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, known: Entry
+) -> None:
+    stack.put(known)
+    deployed(stack)
+    looked_up(monkeypatch)
+    ended = run("accept", "--job", MODEL.job_id, "--yes", "--json")
+    assert (ended.status, ended.document["model_id"]) == (0, MODEL.model_id)
+    assert stack.entry(known.target).quality_reference is None
+
+
+def test_without_a_model_a_job_of_several_is_not_accepted(stack: Stack) -> None:
+    stack.put(Entry(TARGET, rev=1))
+    stack.put(Entry(Target(MODEL.job_id, "another"), rev=1))
+    deployed(stack)
+    ended = run("accept", "--job", MODEL.job_id, "--yes")
+    assert ended.status == 2
+    assert f"knows 2 models of job '1234': another, {MODEL.model_id}." in ended.stderr
+    ended = run("accept", "--job", "1243", "--yes")
+    assert ended.status == 2
+    assert "knows no model of job '1243'. Did you mean 1234?" in ended.stderr
+
+
 def test_model_without_a_reference_needs_no_acceptance(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     stack.put(Entry(TARGET, rev=1, history=(past(),)))
     ended = accept(stack, monkeypatch, "--json")
@@ -358,6 +388,16 @@ def test_nothing_is_forgotten_without_a_yes(stack: Stack) -> None:
     assert forget(stack, "--job", MODEL.job_id, typed="\n").status == 0
     assert run("forget", "--job", MODEL.job_id, "--json").status == 2
     assert len(left(stack)) == 4
+
+
+def test_end_of_standard_input_is_no_answer(stack: Stack) -> None:
+    ended = forget(stack, "--job", MODEL.job_id, typed="")
+    assert ended.status == 2
+    assert "To do: Add --yes." in ended.stderr
+    assert len(left(stack)) == 4
+    fill(stack, 2)
+    assert run("redrive").status == run("discard").status == 2
+    assert Deployed(NAME).messages("DeadLetterQueueUrl")["visible"] == 2
 
 
 def test_unknown_target_is_not_forgotten_and_a_known_one_is_named(stack: Stack) -> None:
@@ -443,9 +483,9 @@ def test_the_status_of_a_job_by_its_name_is_that_of_its_id(stack: Stack) -> None
     assert "job 1234" in printed
     assert "job 77" not in printed
     ended = run("status", "--job", "security-alert")
-    assert ended.status == 0
-    assert "The ledger does not know it" in ended.stdout
-    assert "Did you mean security-alerts?" in ended.stdout
+    assert ended.status == 2
+    assert "The ledger does not know job 'security-alert': no update" in ended.stderr
+    assert "Did you mean security-alerts?" in ended.stderr
 
 
 def test_status_says_why_and_fits_into_80_columns(stack: Stack) -> None:
@@ -499,6 +539,7 @@ class Ledgers:
             "reason": None,
             "detail": "",
             "recomputing": False,
+            "model_id": MODEL.model_id,
             "unknown": None,
             "known": [],
             **found,
@@ -576,6 +617,14 @@ def test_recompute_ends_as_the_run_does_that_answers_it(
     assert ended.document["run"]["link"].startswith("https://eu-central-1.console.aws.amazon.com/states/")
     if last.history and "why" in last.history[0]:
         assert ended.document["why"] == last.history[0]["why"]
+
+
+def test_after_a_regression_the_command_that_accepts_it_is_told_in_full(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Ledgers(monkeypatch, NEEDED, ended_with("regressed"))
+    ended = recompute(stack)
+    assert f"arcanna-metrics accept --job {MODEL.job_id} --model {MODEL.model_id}\n" in ended.stderr
 
 
 def test_run_that_passes_its_own_deadline_timed_out(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -662,6 +711,29 @@ def test_nothing_is_requested_of_a_target_that_cannot_be_looked_up(
     assert ledgers.requests == []
 
 
+def test_typo_is_compared_with_the_ledger_s_jobs_if_arcanna_lists_none(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.put(Entry(Target("1235", None), rev=1))
+    Ledgers(monkeypatch, Entry(TARGET), reason="Rejected", detail="404: no such job", unknown="job")
+    ended = recompute(stack)
+    assert "take the job '1234'. Did you mean 1235? Arcanna's answer: 404: no such job." in ended.stderr
+    assert "To do" not in ended.stderr
+
+
+def test_timeout_counts_from_the_command_s_start(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledgers = Ledgers(monkeypatch, NEEDED)
+    looked = Deployed.invoke_trigger
+
+    def slow(it: Deployed, event: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        ledgers.now += 40
+        return looked(it, event)
+
+    monkeypatch.setattr(Deployed, "invoke_trigger", slow)
+    assert recompute(stack, "--wait", "--timeout", "1m30s").status == 6
+    assert 90 <= ledgers.now - ASKED <= 92
+
+
 def test_known_target_is_requested_also_while_arcanna_is_away(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -684,7 +756,33 @@ def test_somebody_else_s_recompute_is_told(stack: Stack, monkeypatch: pytest.Mon
     Ledgers(monkeypatch, NEEDED, ended_with("unchanged"), recomputing=True)
     ended = recompute(stack)
     assert ended.status == 0
-    assert "Arcanna is recomputing the model for somebody else." in ended.stderr
+    assert "A recompute for somebody else is under way." in ended.stderr
+
+
+def test_recompute_that_is_this_stack_s_own_run_is_told_as_such(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Ledgers(monkeypatch, RUNNING, ended_with("unchanged"), recomputing=True)
+    assert "The run one of this stack is under way." in recompute(stack).stderr
+
+
+@pytest.mark.parametrize(("model_id", "is_told"), [(MODEL.model_id, True), ("trained anew", False)])
+def test_own_run_of_the_active_model_is_told_if_it_is_of_the_same_model(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, model_id: str, is_told: bool
+) -> None:
+    stack.put(Entry(ACTIVE, needed_as_of=ASKED, run_id="two", requested_at=ASKED, held=True, due_at=2e9))
+    cause = {"first_at": to_iso(ASKED), "updates": 1}
+    given = json.dumps({"run": {"model_id": model_id, "cause": cause}})
+    stack.states.start_execution(stateMachineArn=stack.workflow_arn, name="two", input=given)
+    deployed(stack)
+
+    def answer(_: Deployed, event: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        if "preflight" in event:
+            return {"reason": None, "recomputing": True, "model_id": MODEL.model_id}, False
+        return {"recorded": [{**event, "updates": 1}]}, False
+
+    monkeypatch.setattr(Deployed, "invoke_trigger", answer)
+    assert ("The run two of this stack is under way." in run(*OF_MODEL).stderr) == is_told
 
 
 def test_a_run_that_ends_before_the_first_look_answers_too(
@@ -758,7 +856,9 @@ def test_key_is_looked_up_in_the_deployed_settings(routed: Stack) -> None:
 def test_key_is_looked_up_in_a_file_without_a_stack(tmp_path: Path) -> None:
     file = tmp_path / "settings.json"
     file.write_text(json.dumps({"routes": [{"keys": ["a"], "targets": [{"job_id": 7}]}]}))
-    assert command.run("route", "a", "--settings-file", str(file), "--json").document["route"] == "1"
+    for key in ("a", "s3://bucket/a"):
+        ended = command.run("route", key, "--settings-file", str(file), "--json")
+        assert ended.document["route"] == "1"
 
 
 def test_settings_that_are_no_text_are_told(tmp_path: Path) -> None:
@@ -768,7 +868,8 @@ def test_settings_that_are_no_text_are_told(tmp_path: Path) -> None:
         ended = command.run(*arguments)
         assert ended.status == 2
         assert "utf-8" in ended.stderr
-    assert command.run("settings", "validate", str(tmp_path / "gone")).status == 2
+    ended = command.run("settings", "validate", str(tmp_path / "gone"))
+    assert (ended.status, ended.stderr) == (2, f"✗ {tmp_path / 'gone'}: No such file or directory.\n")
 
 
 def test_settings_are_validated_without_a_stack(tmp_path: Path) -> None:
@@ -782,14 +883,25 @@ def test_settings_are_validated_without_a_stack(tmp_path: Path) -> None:
     assert problem.startswith("pace.slots must be")
 
 
+def test_unknown_subcommand_is_answered_with_the_known_ones() -> None:
+    assert "Did you mean validate?" in command.run("settings", "valdate", "a").stderr
+    assert "There are show, validate, put." in command.run("settings", "check", "a").stderr
+
+
 def test_settings_are_shown_as_they_are_and_as_they_count_for_a_job(routed: Stack) -> None:
     assert '"by-job"' in run("settings", "show").stdout
     document = run("settings", "show", "--job", "1234", "--json").document
-    assert (document["job_id"], document["in_force"]["pace"]["slots"]) == ("1234", 10)
+    assert (document["job_id"], document["in_force"]["pace"]["visibility_lag_seconds"]) == ("1234", 35)
     routed.write_settings({"route": []})
     ended = run("settings", "show", "--json")
     assert (ended.status, ended.document["valid"]) == (1, False)
     assert "The last valid version stays in force." in run("settings", "show").stderr
+
+
+def test_settings_in_force_for_a_job_are_a_valid_document(routed: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text(run("settings", "show", "--job", "1234").stdout)
+    assert run("settings", "validate", str(file)).status == 0
 
 
 def test_settings_are_put_if_they_are_valid_and_somebody_says_yes(routed: Stack, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from rich.table import Table
 
 from arcanna_metrics_cli import output
+from arcanna_metrics_cli.exits import Exit, Trouble
 from arcanna_metrics_cli.output import Output
 
 ERASE = "\r\x1b[K"
@@ -57,9 +58,15 @@ def test_with_json_only_the_document_is_on_standard_output() -> None:
     assert json.loads(stdout.getvalue()) == {"a": 1}
 
 
-@pytest.mark.parametrize("typed", ["", "\n", "n\n", "no\n", "yep\n"])
+@pytest.mark.parametrize("typed", ["\n", "n\n", "no\n", "yep\n"])
 def test_everything_but_yes_is_a_no(typed: str) -> None:
     assert not Output(io.StringIO(), io.StringIO(), io.StringIO(typed)).ask("Sure?")
+
+
+def test_question_that_nobody_answers_ends_with_usage() -> None:
+    with pytest.raises(Trouble, match="nobody answered") as raised:
+        Output(io.StringIO(), io.StringIO(), io.StringIO("")).ask("Sure?")
+    assert (raised.value.status, raised.value.todo) == (Exit.USAGE, "Add --yes")
 
 
 def test_in_a_pipe_what_takes_long_is_said_in_a_line() -> None:

@@ -36,7 +36,7 @@ COMMANDS = {
     "redrive": "Send dead letters to the updates queue again.",
     "discard": "Delete dead letters.",
     "route": "Show which models an object's key belongs to.",
-    "settings": "Show, check or replace the settings.",
+    "settings": "Show, validate or replace the settings.",
     "forget": "Delete what the ledger knows about a model or a job.",
     "doctor": "Find what stops the stack from working.",
 }

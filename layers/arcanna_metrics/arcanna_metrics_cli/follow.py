@@ -56,12 +56,12 @@ class Follower:
         self._told: dict[str, tuple[str, float]] = {}
         self._seen: dict[tuple[str, int], int] = {}
 
-    def ending(self, timeout: float | None = None) -> PastRun | Unfinished:
-        """Waits for the end of the run, for `timeout` seconds.
+    def ending(self, began_at: float, timeout: float | None = None) -> PastRun | Unfinished:
+        """Waits for the end of the run, until `timeout` seconds after `began_at`.
 
         Without a timeout a run is waited for as long as it takes, and its beginning for SLACK seconds.
         """
-        began_at, slack_ends = time.time(), None
+        slack_ends = None
         while True:
             entry = self._stack.entry(self._target)
             if run := answering(entry, self._asked):

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
+from arcanna_metrics_cli.exits import Exit, Trouble
+
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.segment import Segment
@@ -89,7 +91,10 @@ class Output:
             self._write(self._stderr, text, style)
 
     def ask(self, question: str) -> bool:
-        """Whether somebody types yes. No answer, and nobody there to give one, is a no."""
+        """Whether somebody types yes. An empty line is a no.
+
+        Raises Trouble if nobody is there to answer, as in a pipeline.
+        """
         with self._lock:
             self._erase()
             self._stderr.write(f"{harmless(question)} [y/N] ")
@@ -97,6 +102,9 @@ class Output:
         answer = self._answers.readline()
         if not answer.endswith("\n"):
             self._write(self._stderr, "", "")
+        if not answer:
+            said = "Nothing was done: nobody answered the question, as standard input is at its end."
+            raise Trouble(Exit.USAGE, said, "Add --yes")
         return answer.strip().lower() in ("y", "yes")
 
     @contextmanager

@@ -32,6 +32,8 @@ def explained(error: Exception, profile: str | None = None) -> Trouble:
     if trouble := _by_code(error, profile) or _by_kind(error, profile):
         return trouble
     # Of a file that was named. Some of botocore's errors are OSErrors, too, and have been told by then.
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return Trouble(Exit.USAGE, f"{error.filename}: {error.strerror}.")
     mistyped = isinstance(error, OSError | UnicodeError | BadInput)
     return Trouble(Exit.USAGE if mistyped else Exit.NO_ACCESS, str(error))
 

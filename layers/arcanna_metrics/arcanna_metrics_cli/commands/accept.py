@@ -19,9 +19,9 @@ MOST_SHOWN = 12
 
 @operation
 @click.option("--job", type=TEXT, required=True, help="The job, by id or name.")
-@click.option("--model", type=TEXT, required=True, help="The model's id.")
+@click.option("--model", type=TEXT, help="The model; without it, the job's active or only one.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def command(given: Given, job: str, model: str, yes: bool) -> Answer:
+def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
     """Accept a model that got worse as the new reference.
 
     Shows the figures that the model is compared with and those that it has now, and asks. From then on the
@@ -33,6 +33,7 @@ def command(given: Given, job: str, model: str, yes: bool) -> Answer:
 
     stack, out = given.deployed, given.out
     with out.doing("Reading the ledger"):
+        model = model or _only_model(given, job)
         found = _entries(given, job, model)
     if any(entry.run_id for entry in found):
         raise Trouble(Exit.NOT_STARTED, "A run of the model is under way.", "Try again when it has ended")
@@ -64,6 +65,28 @@ def command(given: Given, job: str, model: str, yes: bool) -> Answer:
         "green",
     )
     return Answer(Exit.GOOD, document | {"done": True, "accepted": {"by": by["by"], "at": by["at"]}})
+
+
+def _only_model(given: Given, job: str) -> str:
+    """The job's active model as of its last run, or else the only one that the ledger knows of it."""
+    from arcanna_metrics.targets import Target
+    from arcanna_metrics_cli import entries
+    from arcanna_metrics_cli.names import did_you_mean
+
+    stack = given.deployed
+    active = stack.entry(stack.home(Target(job, None)))
+    if judged := active.quality_reference or active.accepted:
+        return str(judged["model_id"])
+    every = stack.entries()
+    models = sorted(set(entries.names(every, job)))
+    if len(models) == 1:
+        return models[0]
+    if models:
+        said = f"The ledger knows {len(models)} models of job {job!r}: {', '.join(models)}."
+        raise Trouble(Exit.USAGE, said, "Name one of them with --model")
+    hint = did_you_mean(job, entries.names(every)) if not entries.named(every, job, None) else ""
+    said = f"The ledger knows no model of job {job!r}. {hint}".rstrip()
+    raise Trouble(Exit.USAGE, said, "arcanna-metrics status lists the jobs and models that it knows")
 
 
 def _entries(given: Given, job: str, model: str) -> "list[Entry]":

@@ -2,6 +2,8 @@
 
 import json
 import re
+import time
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +13,7 @@ from arcanna_metrics_cli.exits import Exit, Trouble
 
 if TYPE_CHECKING:
     from arcanna_metrics.targets import Target
+    from arcanna_metrics_cli.deployed import Deployed
     from arcanna_metrics_cli.entries import PastRun
 
 _KEY = {"Unauthorised", "ApiKeyUnavailable", "ApiKeyMissing"}
@@ -60,7 +63,7 @@ def command(
     """
     from arcanna_metrics.targets import Target
 
-    out = given.out
+    out, began_at = given.out, time.time()
     if not wait and (timeout is not None or allow_not_judged):
         raise click.UsageError("--timeout and --allow-not-judged need --wait.")
     stack = given.deployed
@@ -77,7 +80,7 @@ def command(
         out.show(f"Requested. arcanna-metrics status --job {target.job_id} shows its progress.")
         return Answer(Exit.GOOD, _document(given, target, "requested", None, ""))
     try:
-        return _follow(given, target, timeout, allow_not_judged)
+        return _follow(given, target, began_at, timeout, allow_not_judged)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             "Stopped following. The recompute continues; arcanna-metrics status shows it."
@@ -87,6 +90,7 @@ def command(
 def _look_up(given: Given, job: str, model: str | None) -> None:
     """Raises Trouble if Arcanna does not know the target, or cannot tell of one that never had a run."""
     from arcanna_metrics.targets import Target
+    from arcanna_metrics_cli import entries
     from arcanna_metrics_cli.names import did_you_mean
 
     stack, out = given.deployed, given.out
@@ -100,13 +104,16 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
         )
     if answer["reason"] is None:
         if answer["recomputing"]:
-            out.say("Arcanna is recomputing the model for somebody else. The run starts after that.")
+            run_id = _own_run(stack, job, answer["model_id"])
+            whose = f"The run {run_id} of this stack" if run_id else "A recompute for somebody else"
+            out.say(f"{whose} is under way. The next run starts after that.")
         return
     if answer["reason"] == "Rejected":
         typed = model if answer["unknown"] == "model" and model else job
         what = f"{answer['unknown'] or 'target'} {typed!r}"
-        hint = did_you_mean(typed, answer["known"])
-        raise Trouble(Exit.USAGE, f"Arcanna does not take the {what}. {hint}".rstrip(), answer["detail"])
+        known = answer["known"] or entries.names(stack.entries(), job if typed == model else None)
+        said = f"Arcanna does not take the {what}. {did_you_mean(typed, known)}".rstrip()
+        raise Trouble(Exit.USAGE, f"{said} Arcanna's answer: {answer['detail'].rstrip('.')}.")
     if answer["reason"] in _KEY:
         raise Trouble(
             Exit.NO_ACCESS, answer["detail"], "arcanna-metrics doctor shows what is wrong with the key"
@@ -121,7 +128,25 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
     )
 
 
-def _follow(given: Given, target: "Target", timeout: float | None, allow_not_judged: bool) -> Answer:
+def _own_run(stack: "Deployed", job: str, model: str) -> str | None:
+    """The stack's own run of the model that is under way, by its id or as the job's active one."""
+    from arcanna_metrics.targets import Target
+    from arcanna_metrics_cli import executions
+
+    for model_id in (model, None):
+        entry = stack.entry(stack.home(Target(job, model_id)))
+        if entry.run_id is None:
+            continue
+        execution = None if model_id else stack.execution(entry.run_id, entry.resumed)
+        of = executions.under_way(execution).model_id if execution else None
+        if of in (None, model):  # None: it is being started
+            return entry.run_id
+    return None
+
+
+def _follow(
+    given: Given, target: "Target", began_at: float, timeout: float | None, allow_not_judged: bool
+) -> Answer:
     from arcanna_metrics_cli import executions
     from arcanna_metrics_cli.follow import Follower, Unfinished, asked_as_of
 
@@ -130,7 +155,7 @@ def _follow(given: Given, target: "Target", timeout: float | None, allow_not_jud
     if not (entry.dirty or entry.run_id or entry.history or entry.last_failure):
         raise Trouble(Exit.NOT_STARTED, "The request is no longer in the ledger.", "arcanna-metrics status")
     follower = Follower(stack, target, asked_as_of(entry), out)
-    run = follower.ending(timeout)
+    run = follower.ending(began_at, timeout)
     if isinstance(run, Unfinished):
         status, result = (Exit.TIMED_OUT, "timed_out") if run.began else (Exit.NOT_STARTED, "not_started")
         said = "The run has not ended in time. It continues." if run.began else "No run has started in time."
@@ -141,9 +166,14 @@ def _follow(given: Given, target: "Target", timeout: float | None, allow_not_jud
     status, result = _status(run, allow_not_judged)
     end = f"{run.outcome}, {run.result}".replace("_", " ") + (f": {why}" if why else "")
     out.show(f"{'✓' if status == Exit.GOOD else '✗'} {end}", "green" if status == Exit.GOOD else "red")
+    document = _document(given, target, result, run, why, execution)
     if status == Exit.WRONG:
-        out.say("Do not deploy the model. To keep it as it is, run arcanna-metrics accept.", "yellow")
-    return Answer(status, _document(given, target, result, run, why, execution))
+        reference = stack.entry(target).quality_reference or {}
+        model = document["model_id"] or reference.get("model_id")
+        named = f" --model {quote(model)}" if model else ""
+        accept = f"arcanna-metrics accept --job {quote(target.job_id)}{named}"
+        out.say(f"Do not deploy the model. To keep it as it is: {accept}", "yellow")
+    return Answer(status, document)
 
 
 def _status(run: "PastRun", allow_not_judged: bool) -> tuple[Exit, str]:

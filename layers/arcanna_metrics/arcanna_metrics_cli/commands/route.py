@@ -1,5 +1,6 @@
 """`arcanna-metrics route`."""
 
+import re
 from pathlib import Path
 
 import click
@@ -21,6 +22,7 @@ def command(given: Given, key: str, settings_file: str | None) -> Answer:
     from arcanna_metrics_cli import routing
 
     out, prefix = given.out, ""
+    key = re.sub("^s3://[^/]+/", "", key)
     if settings_file:
         text = Path(settings_file).read_text(encoding="utf-8")
     else:

@@ -8,11 +8,24 @@ import click
 
 from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operations
 from arcanna_metrics_cli.exits import Exit
+from arcanna_metrics_cli.names import did_you_mean
 
 
-@click.group("settings")
+class _Subcommands(click.Group):
+    """Names the nearest subcommands after a typo."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            hint = did_you_mean(args[0], self.commands)
+            raise click.UsageError(f"There is no command settings {args[0]!r}. {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group("settings", cls=_Subcommands)
 def command() -> None:
-    """Show, check or replace the settings: routes, quality gate and pace, one JSON document.
+    """Show, validate or replace the settings: routes, quality gate and pace, one JSON document.
 
     An edit is in force within a minute, without a deployment.
     """
@@ -109,12 +122,14 @@ def _tell(given: Given, problems: list[str]) -> None:
 
 
 def _in_force(text: str, visibility_lag: float, job: str) -> dict[str, Any]:
+    """What counts for a job, as a document would write it."""
     from dataclasses import asdict
 
     from arcanna_metrics.settings import parse_settings
 
     pace, gate = parse_settings(text, visibility_lag).for_job(job)
-    return {"pace": asdict(pace), "quality_gate": gate}
+    seconds = {f"{name}_seconds": int(value) for name, value in asdict(pace).items() if name != "slots"}
+    return {"pace": seconds, "quality_gate": gate}
 
 
 def _difference(before: str, after: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operation
-from arcanna_metrics_cli.exits import Exit
+from arcanna_metrics_cli.exits import Exit, Trouble
 
 if TYPE_CHECKING:
     from arcanna_metrics_cli.deployed import Deployed
@@ -25,11 +25,13 @@ def command(given: Given, job: str | None, model: str | None) -> Answer:
     stack, now, out = given.deployed, time.time(), given.out
     with out.doing("Reading the ledger"):
         rows, every = _rows(stack, now, job, model)
+    if not rows and (job or model):
+        raise _unknown(job, model, every)
     with out.doing("Counting messages"):
         queue, dead = stack.messages("UpdatesQueueUrl"), sum(stack.messages("DeadLetterQueueUrl").values())
     narrowed = bool(job or model)
     if not out.json:
-        _show(given, rows, now, every, (job, model))
+        _show(given, rows, now, (job, model))
         out.show(_queue(queue))
         if dead:
             out.show(
@@ -74,11 +76,17 @@ def _rows(
     ], known
 
 
-def _show(
-    given: Given, rows: list["Standing"], now: float, known: Iterable[str], narrowed: tuple[str | None, ...]
-) -> None:
-    from arcanna_metrics_cli import entries, view
+def _unknown(job: str | None, model: str | None, known: Iterable[str]) -> Trouble:
     from arcanna_metrics_cli.names import did_you_mean
+
+    what = " of ".join([*([f"model {model!r}"] if model else []), *([f"job {job!r}"] if job else [])])
+    hint = did_you_mean(model or job or "", known)
+    said = f"The ledger does not know {what}: no update has been recorded yet. {hint}".rstrip()
+    return Trouble(Exit.USAGE, said, "arcanna-metrics status lists what it knows")
+
+
+def _show(given: Given, rows: list["Standing"], now: float, narrowed: tuple[str | None, ...]) -> None:
+    from arcanna_metrics_cli import entries, view
 
     stack, out = given.deployed, given.out
     if rows:
@@ -88,9 +96,6 @@ def _show(
             if row.entry.run_id
         }
         out.show(view.standings(rows, now, out.console.width, links))
-    elif any(narrowed):
-        hint = did_you_mean(next(filter(None, reversed(narrowed))) or "", known)
-        out.show(f"The ledger does not know it: no update has been recorded yet. {hint}".rstrip())
     else:
         out.show("The ledger is empty: no update has been recorded yet.")
     if not any(narrowed):
@@ -115,7 +120,8 @@ def _queue(counts: dict[str, int]) -> str:
         "in progress": "being recorded",
     }
     told = [f"{counts[kind]} {word}" for kind, word in words.items() if counts[kind]]
-    return f"Updates queue: {', '.join(told) or 'empty'}."
+    what = f"{', '.join(told)} (messages, the sweep's included)" if told else "empty"
+    return f"Updates queue: {what}."
 
 
 def _document(row: "Standing", stack: "Deployed", *, with_runs: bool) -> dict[str, Any]:
