@@ -123,6 +123,11 @@ In another shell:
 Break Arcanna, watch the report, and try the remedies of functions/RUNBOOK.md:
 
 {hows}
+
+After arcanna slow, Arcanna stays busy with the long recompute until arcanna well.
+The logs are in {file.with_suffix("") / "logs"}. Links to the AWS console lead nowhere here.
+The settings make runs fast; settings put replaces them all. To keep them: settings show, edit, put.
+To get them back, start make local again.
 """
 
 
