@@ -51,7 +51,7 @@ help:  ## Show this list
 demo: install  ## See the main job work on this machine: uploads, recomputes, fresh metrics
 	@$(BIN)/python -m tests.tools.demo
 
-local: install  ## Keep a stack up on this machine, with a live report and an Arcanna to break
+local: install  ## Run a stack on this machine, with a live report and an Arcanna that you can break
 	@$(BIN)/python -m tests.tools.local
 
 ##@ Work on it
@@ -66,7 +66,7 @@ check: $(VENV)/.installed  ## While working: the style and types of the Python c
 
 # The end-to-end tests mostly wait, so others run beside them. Coverage doubles the time of the others; what only
 # the simulation ran would be a line that no test tells the purpose of.
-test: lint  ## Before a commit: lint, and all tests but the long ones; COVERAGE=1 fails at lines that they leave out
+test: lint  ## Before a commit: lint, and all tests but the long ones; COVERAGE=1 fails if a line is not covered
 	@rm -f .coverage .coverage.*
 	@$(BIN)/pytest tests/e2e tests/simulation -m 'not long' $(BESIDE) 3 >build/e2e.txt 2>&1 & e2e=$$!; \
 	trap 'kill $$e2e 2>/dev/null; exit 130' INT; \
@@ -78,7 +78,7 @@ test: lint  ## Before a commit: lint, and all tests but the long ones; COVERAGE=
 long: install  ## The long tests: faults at every stage, load, permissions, the runbook, deployments, networks
 	$(BIN)/pytest tests/e2e tests/simulation -m long $(BESIDE) 2
 
-lint: install build/node/.installed  ## Style, types, template, workflow; STRICT=1 fails where npm cannot be had
+lint: install build/node/.installed  ## Style, types, template, workflow; STRICT=1 fails if npm is not available
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
@@ -102,13 +102,13 @@ load: install  ## 10,000 updates over 100 models within a minute, with faults an
 
 # A shell may count in SECONDS.
 fuzz: export FUZZ_SECONDS := $(SECONDS)
-fuzz: install  ## Feed everything that comes from outside with nonsense: SECONDS=600
+fuzz: install  ## Feed random and malformed input to everything that reads input: SECONDS=600
 	exec $(BIN)/python -m tests.tools.fuzz --seconds="$$FUZZ_SECONDS"
 
-bench: install build/bench/lambda-env/.installed  ## Measure all that is promised of speed, size and cost
+bench: install build/bench/lambda-env/.installed  ## Measure speed, size and cost against their targets
 	@$(BIN)/python -m tests.tools.benchmarks
 
-picture: install  ## Draw the report's picture in the README anew
+picture: install  ## Draw the picture of the report in the README again
 	@$(BIN)/python -m tests.tools.picture
 
 # The marks first: what is half removed is not installed.
@@ -127,16 +127,16 @@ deploy: $(VENV)/.installed  ## Deploy or update: URL=https://... KEY_FILE=... EM
 
 
 # The command itself has more: `pip install .`, then arcanna-metrics --help.
-status: $(VENV)/.installed  ## How the models stand; with JOB=... MODEL=... also their last runs
+status: $(VENV)/.installed  ## Show the state of the models; with JOB=... MODEL=... also their last runs
 	@$(OPERATE) status --stack="$$STACK" --job="$$JOB" --model="$$MODEL"
 
-report: $(VENV)/.installed  ## A page of how all models stand: FILE=report.html, else a live one
+report: $(VENV)/.installed  ## A page with the state of all models: FILE=report.html, else a live one
 	@$(OPERATE) report --stack="$$STACK" $(if $(FILE),--output="$$FILE",--watch)
 
 recompute: $(VENV)/.installed  ## Request a recompute of JOB=... MODEL=... and follow it to its end: TIMEOUT=30m
 	@$(OPERATE) recompute --stack="$$STACK" --job="$$JOB" --model="$$MODEL" --wait --timeout="$$TIMEOUT"
 
-accept: $(VENV)/.installed  ## Accept JOB=... MODEL=... as it is, although it got worse: YES=1 unasked
+accept: $(VENV)/.installed  ## Accept JOB=... MODEL=... that got worse as the new reference: YES=1 unasked
 	@$(OPERATE) accept --stack="$$STACK" --job="$$JOB" --model="$$MODEL" $(CONFIRMED)
 
 redrive: $(VENV)/.installed  ## Show the dead letters and send them again: REASON=... for some, YES=1 unasked
@@ -145,21 +145,21 @@ redrive: $(VENV)/.installed  ## Show the dead letters and send them again: REASO
 discard: $(VENV)/.installed  ## Delete dead letters, by REASON=... or ID=..., or one by one
 	@$(OPERATE) discard --stack="$$STACK" --reason="$$REASON" --id="$$ID" $(CONFIRMED)
 
-route: $(VENV)/.installed  ## What an object KEY=... leads to, by the deployed settings or those in FILE=...
+route: $(VENV)/.installed  ## Show which models an object KEY=... belongs to, by the deployed settings or those in FILE=...
 	@$(OPERATE) route --stack="$$STACK" --settings-file="$$FILE" -- "$$KEY"
 
 settings: $(VENV)/.installed  ## Show the settings; replace them by those in FILE=...
 	@$(OPERATE) settings $(if $(FILE),put --stack="$$STACK" $(CONFIRMED) -- "$$FILE",show --stack="$$STACK")
 
-forget: $(VENV)/.installed  ## Delete what the ledger knows of JOB=... MODEL=...: FORCE=1 during a run
+forget: $(VENV)/.installed  ## Delete what the ledger knows about JOB=... MODEL=...: FORCE=1 during a run
 	@$(OPERATE) forget --stack="$$STACK" --job="$$JOB" --model="$$MODEL" $(CONFIRMED) $(if $(filter-out 0 no,$(FORCE)),--force)
 
-doctor: $(VENV)/.installed  ## What keeps the stack from its work, and what to do
+doctor: $(VENV)/.installed  ## Find what stops the stack from working, and what to do
 	@$(OPERATE) doctor --stack="$$STACK"
 
 ##@ Release
 
-build: install  ## What `sam build` makes of the template, into .aws-sam: ARCH=x86_64
+build: install  ## Run `sam build` on the template, into .aws-sam: ARCH=x86_64
 	$(SAM) build --parameter-overrides "Architecture=$$ARCH"
 
 lock: install  ## Pin the newest versions of all requirements, with hashes
@@ -172,7 +172,7 @@ lock: install  ## Pin the newest versions of all requirements, with hashes
 	    $$name.in --output-file $$name.txt || exit; \
 	done
 
-audit: install  ## Look up all pinned packages in PyPI's advisory database; fails where it cannot be asked
+audit: install  ## Look up all pinned packages in PyPI's advisory database; fails if it cannot be reached
 	@$(BIN)/python -m tests.tools.audit
 
 # --- What the targets stand on: made once, and again only when the requirements change --------------------

@@ -1,8 +1,8 @@
-"""check_status: one check of a recompute that is under way, for the workflow."""
+"""check_status: checks a recompute that is under way once, for the workflow."""
 
 import gc
 
-gc.disable()  # what loads is no garbage, and looking for it would take a tenth of the start
+gc.disable()  # modules that load are not garbage, and collecting would take a tenth of the start-up
 
 import os
 import time

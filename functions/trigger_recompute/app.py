@@ -1,8 +1,8 @@
-"""trigger_recompute: training-data updates come in, recompute runs go out."""
+"""trigger_recompute: records training-data updates, and starts recompute runs."""
 
 import gc
 
-gc.disable()  # what loads is no garbage, and looking for it would take a tenth of the start
+gc.disable()  # modules that load are not garbage, and collecting would take a tenth of the start-up
 
 import os
 import time
@@ -38,7 +38,7 @@ gc.enable()
 
 @cache
 def services() -> Services:
-    """Built at the first invocation, for all that this execution environment will see.
+    """Built at the first invocation, once per execution environment.
 
     Raises ConfigurationError.
     """
@@ -65,7 +65,7 @@ def settings_source(env: Environment) -> SettingsSource:
 
 
 def look_around(remaining: Callable[[], float]) -> list[Finding]:
-    """What keeps this function from its work. Nothing of it is cached: the next look sees what was mended.
+    """Finds what stops this function from working. Nothing is cached, so the next call sees every fix.
 
     Raises ConfigurationError.
     """
@@ -74,18 +74,18 @@ def look_around(remaining: Callable[[], float]) -> list[Finding]:
 
 
 def look_up_target(job_id: object, model_id: object) -> LookUp:
-    """What Arcanna knows of a target. Raises BadInput and ConfigurationError."""
+    """What Arcanna knows about a target. Raises BadInput and ConfigurationError."""
     return look_up(arcanna(Environment(os.environ)), Target.of(job_id, model_id))
 
 
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
-    """An SQS batch, answered with the messages to deliver again; a call of the workflow; or any one event
-    that a batch may hold.
+    """Handles an SQS batch, a call of the workflow, or any single event that a batch may hold.
 
-    `{"preflight": true}` asks whether a recompute would find all that it needs, and
-    `{"preflight": {"job_id": ..., "model_id": ...}}` what Arcanna knows of that target.
+    For a batch it returns the messages to deliver again. `{"preflight": true}` checks everything that a
+    recompute needs. `{"preflight": {"job_id": ..., "model_id": ...}}` returns what Arcanna knows about that
+    target.
     """
 
     def remaining() -> float:

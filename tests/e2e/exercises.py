@@ -568,7 +568,7 @@ def bucket_without_notifications_is_connected(desk: Desk) -> None:
     eventually("the line", lambda: desk.lines("no route", "elsewhere/alerts.csv"))
     eventually("the line", lambda: desk.lines("no training data", "elsewhere/_SUCCESS"))
     eventually("the metric", lambda: desk.emitted("UpdatesIgnored"))
-    shows(desk.make("route", "elsewhere/alerts.csv")[1], "✗ No route knows this key")
+    shows(desk.make("route", "elsewhere/alerts.csv")[1], "✗ No route matches this key")
     shows(desk.make("route", scene.key())[1], scene.model)
 
     queue = {"QueueArn": desk.here.cloud.outputs["UpdatesQueueArn"], "Events": ["s3:ObjectCreated:*"]}

@@ -209,18 +209,18 @@ def test_wrong_command_line_is_2() -> None:
 
 
 def test_a_request_is_followed_to_its_end_and_the_status_tells_of_it(stack: Stack) -> None:
-    assert "The ledger has nothing about it" in stack.status("--job", "never heard of")
+    assert "The ledger does not know it" in stack.status("--job", "never heard of")
 
-    stack.behaves(MODEL, {"delay": 0.5, "duration": 8.0})
+    stack.behaves(MODEL, {"delay": 0.5, "duration": 12.0})
     known = stack.recomputes(MODEL)
     process = stack.start("recompute", "--job", JOB, "--wait", "--allow-not-judged")  # its active model
     eventually("the recompute", lambda: stack.recomputes(MODEL) > known)
+    eventually("the run's row", lambda: "a run is under way" in stack.status("--model", MODEL))
     during = stack.status("--model", MODEL)
     code, printed = ended(process)
     after = stack.status("--job", JOB)
 
     assert "stale for" in during
-    assert "a run is under way" in during
     assert MODEL in during
     assert code == 0, printed
     assert line_of(printed, f"job '{JOB}', active model: requested.")
@@ -257,7 +257,7 @@ def test_a_request_that_fails_is_4_and_stays_in_the_status(stack: Stack) -> None
     stack.behaves(OTHER_MODEL, SHORT)
 
     assert code == 4
-    assert line_of(printed, "✗ failed, NoNewResult: Arcanna recomputed and left the metrics as they were")
+    assert line_of(printed, "✗ failed, NoNewResult: Arcanna recomputed, but the metrics did not change")
     after = stack.status("--job", OTHER_JOB, "--model", OTHER_MODEL)
     assert "stale for" in after
     assert "the last run failed" in after
@@ -275,7 +275,7 @@ def test_a_request_during_a_run_is_followed_into_the_next_one(stack: Stack) -> N
     first.send_signal(signal.SIGINT)  # the run goes on without it
     code, printed = ended(first)
     assert code == 130
-    assert printed.endswith("Stopped looking. The recompute goes on; arcanna-metrics status shows it.\n")
+    assert printed.endswith("Stopped following. The recompute continues; arcanna-metrics status shows it.\n")
 
     second = stack.start("recompute", "--job", JOB, "--wait", "--allow-not-judged")
     eventually("the update", lambda: "1 update waits, for" in stack.status("--job", JOB))
@@ -283,7 +283,7 @@ def test_a_request_during_a_run_is_followed_into_the_next_one(stack: Stack) -> N
     code, printed = ended(second)
 
     assert code == 0, printed
-    assert line_of(printed, "Waiting for the end of the run under way, ")
+    assert line_of(printed, "Waiting for run ")
     assert printed.count("✓ completed") == 1
     assert stack.recomputes(MODEL) == known + 2
 
@@ -310,7 +310,7 @@ def test_a_request_waits_while_somebody_else_recomputes_the_model_and_is_6_if_no
     wanted = ("recompute", "--job", OTHER_JOB, "--model", OTHER_MODEL, "--wait", "--allow-not-judged")
     code, printed = stack.run(*wanted, "--timeout", "5")
     assert code == 6
-    assert line_of(printed, "Arcanna recomputes the model for somebody else.")
+    assert line_of(printed, "Arcanna is recomputing the model for somebody else.")
     assert line_of(printed, "✗ No run has started in time. The update is not lost")
     process = stack.start(*wanted)
 
@@ -521,9 +521,11 @@ def test_dead_letters_are_shown_by_reason_and_sent_again_but_for_sweeps(stack: S
     code, printed = stack.run("doctor")
     assert code == 1
     assert line_of(
-        printed, "✗ dead letters", "1 update could not be used. To do: arcanna-metrics redrive shows why"
+        printed,
+        "✗ dead letters",
+        "1 update could not be understood. To do: arcanna-metrics redrive shows why",
     )
-    assert "Dead letters: 1. Nothing was recomputed for them" in stack.status()
+    assert "Dead letters: 1. They started no recompute" in stack.status()
     assert stack.document(0, "discard", "--reason", "BadInput", "--yes")["deleted"] == 1
     assert number() == 0
 
@@ -557,7 +559,7 @@ def test_settings_are_checked_shown_and_put(stack: Stack, tmp_path: Path) -> Non
 def test_the_deployed_routes_tell_what_a_key_leads_to(stack: Stack) -> None:
     code, printed = stack.run("route", f"training-data/{JOB}/{MODEL}/a b+c.csv")
     assert code == 0
-    assert line_of(printed, "✓ Route by-path knows this key:")
+    assert line_of(printed, "✓ Route by-path matches this key:")
     assert line_of(printed, f"job '{JOB}', model '{MODEL}'")
     assert "threshold" not in printed
 
@@ -567,7 +569,7 @@ def test_the_deployed_routes_tell_what_a_key_leads_to(stack: Stack) -> None:
 
     code, printed = stack.run("route", "elsewhere/a.csv")
     assert code == 1
-    assert line_of(printed, "✗ No route knows this key")
+    assert line_of(printed, "✗ No route matches this key")
     assert line_of(printed, "training-data/{job_id}/*  (route by-job)")
 
 
@@ -689,7 +691,7 @@ WRONG: Mapping[str, tuple[Callable[[Stack], AbstractContextManager[None]], Seque
     "mapping": (mapping_disabled, ("✗ queue", "does not invoke the trigger (Disabled)")),
     "sweep": (
         lambda stack: schedule_disabled(stack, "SweepSchedule"),
-        ("✗ sweep", "DISABLED: no failed attempt is repeated"),
+        ("✗ sweep", "DISABLED: failed attempts are not retried"),
     ),
     "schedule": (
         lambda stack: schedule_disabled(stack, "RecomputeSchedule"),

@@ -62,12 +62,12 @@ def _model(number: int, runs: int, chance: random.Random) -> Model:
         after=figures[-1],
     )
     if fate == "failed":
-        detail = "Arcanna recomputed and left the metrics as they were"
+        detail = "Arcanna recomputed, but the metrics did not change"
         asked = NOW - 4000 - number
         past.append(PastRun(f"{job}-f", "upload", asked, 900.0, 7, "failed", "NoNewResult", detail, {}))
     whys = {
         "waits": "updates wait for the next run",
-        "stuck": "failed to start; will be retried",
+        "stuck": "failed to start: PlatformBusy: Arcanna recomputes the model already; will be retried",
         "runs": "a run is under way",
         "failed": "the last run failed: NoNewResult",
     }
@@ -88,6 +88,7 @@ def _model(number: int, runs: int, chance: random.Random) -> Model:
         waits_since=since,
         waiting_objects=(f"{bucket}/feedback/{job}/late.csv",) if waiting else (),
         attempts=6 if fate == "stuck" else 0,
+        trouble="PlatformBusy: Arcanna recomputes the model already" if fate == "stuck" else "",
         runs=tuple(past),
         told=told,
     )

@@ -336,7 +336,7 @@ def test_unreadable_answer_to_a_request_is_logged(logs: Logs) -> None:
 
     assert (line["level"], line["message"]) == (
         "WARNING",
-        "undocumented answer to a request, taken as accepted",
+        "undocumented answer to a request, treated as accepted",
     )
     assert "with 202: '<html>Accepted</html>': not JSON" in line["detail"]
 

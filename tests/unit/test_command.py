@@ -34,6 +34,7 @@ def deployed(stack: Stack, **outputs: str) -> Deployed:
         "DeadLetterQueueUrl": stack.dead_letter_url,
         "LedgerTable": stack.ledger_table,
         "RecomputeWorkflowArn": stack.workflow_arn,
+        "SettingsParameter": stack.settings_parameter,
         "DashboardLink": "https://eu-central-1.console.aws.amazon.com/cloudwatch",
         **outputs,
     }
@@ -343,7 +344,7 @@ def left(stack: Stack) -> set[Target]:
 def test_job_is_forgotten_with_its_models_and_its_name(stack: Stack, job: str) -> None:
     ended = forget(stack, "--job", job)
     assert ended.status == 0
-    assert "2 updates that wait" in ended.stdout
+    assert "2 waiting updates" in ended.stdout
     assert left(stack) == {Target("77", None)}
 
 
@@ -384,7 +385,7 @@ def test_entry_that_changes_after_the_question_is_kept(stack: Stack, monkeypatch
     monkeypatch.setattr(Deployed, "entries", lambda _: stale)
     ended = run("forget", "--job", MODEL.job_id, "--yes")
     assert ended.status == 6
-    assert "so it was kept" in ended.stderr
+    assert "so nothing of it was deleted" in ended.stderr
     assert stack.entry(ACTIVE).rev
 
 
@@ -396,7 +397,9 @@ def test_the_status_has_one_row_for_each_target_and_none_for_the_slots(stack: St
     stack.put(Entry(TARGET, fresh_as_of=1e9, history=(past(),)))
     stack.put(Entry(ACTIVE, needed_as_of=2e9, run_id="two", requested_at=1e9, due_at=2e9))
     stack.put(Entry(Target("security-alerts", None), name_of=MODEL.job_id))
-    stack.dynamodb.put_item(TableName=stack.ledger_table, Item={**SLOTS, "holders": {"S": "[]"}})
+    stack.dynamodb.put_item(
+        TableName=stack.ledger_table, Item={**SLOTS, "rev": {"N": "1"}, "takers": {"S": "[]"}}
+    )
     cause = {"first_at": to_iso(1e9), "updates": 1}
     stack.states.start_execution(
         stateMachineArn=stack.workflow_arn,
@@ -441,7 +444,7 @@ def test_the_status_of_a_job_by_its_name_is_that_of_its_id(stack: Stack) -> None
     assert "job 77" not in printed
     ended = run("status", "--job", "security-alert")
     assert ended.status == 0
-    assert "The ledger has nothing about it" in ended.stdout
+    assert "The ledger does not know it" in ended.stdout
     assert "Did you mean security-alerts?" in ended.stdout
 
 
@@ -458,10 +461,28 @@ def test_status_says_why_and_fits_into_80_columns(stack: Stack) -> None:
     assert MODEL.model_id in run("status", width=200).stdout
 
 
+def test_taken_slots_are_told_to_whoever_waits_for_one(stack: Stack) -> None:
+    deployed(stack)
+    stack.put(Entry(TARGET, needed_as_of=ASKED, due_at=ASKED, updates=1))
+    stack.put(Entry(Target("77", None), run_id="two", requested_at=1e9, held=True, due_at=2e9))
+    stack.write_settings({"pace": {"slots": 1}})
+    assert "next attempt now, at the next look" in waiting_lines()
+    takers = json.dumps([["two", ["77", None]]])
+    item: Any = {**SLOTS, "rev": {"N": "1"}, "takers": {"S": takers}}
+    stack.dynamodb.put_item(TableName=stack.ledger_table, Item=item)
+    assert "starts when a slot is free" in waiting_lines()
+
+
+def waiting_lines() -> list[str]:
+    """What waits for the model, in the status."""
+    (row,) = run("status", "--job", MODEL.job_id, "--json").document["targets"]
+    return list(row["waiting"])
+
+
 def test_dead_letters_are_told_with_what_they_mean(stack: Stack) -> None:
     fill(stack, 2)
     deployed(stack)
-    assert "Dead letters: 2. Nothing was recomputed for them" in run("status").stdout
+    assert "Dead letters: 2. They started no recompute" in run("status").stdout
     assert run("status", "--json").document["dead_letters"] == 2
 
 
@@ -621,7 +642,11 @@ def recompute_usage(*options: str) -> int:
         ({"reason": "Rejected", "unknown": None}, 2, "Arcanna does not take the target"),
         ({"reason": "Unauthorised"}, 7, "doctor shows what is wrong with the key"),
         ({"reason": "ApiKeyMissing"}, 7, "doctor shows what is wrong with the key"),
-        ({"reason": "PlatformUnavailable"}, 6, "Arcanna cannot be asked now, and this model never had a run"),
+        (
+            {"reason": "PlatformUnavailable"},
+            6,
+            "Arcanna cannot be queried now, and this model never had a run",
+        ),
         ({"errorType": "BadInput", "errorMessage": "job_id is empty"}, 2, "BadInput: job_id is empty"),
         ({"errorType": "ConfigurationError", "errorMessage": "wrong"}, 6, "ConfigurationError: wrong"),
     ],
@@ -659,7 +684,7 @@ def test_somebody_else_s_recompute_is_told(stack: Stack, monkeypatch: pytest.Mon
     Ledgers(monkeypatch, NEEDED, ended_with("unchanged"), recomputing=True)
     ended = recompute(stack)
     assert ended.status == 0
-    assert "Arcanna recomputes the model for somebody else." in ended.stderr
+    assert "Arcanna is recomputing the model for somebody else." in ended.stderr
 
 
 def test_a_run_that_ends_before_the_first_look_answers_too(
@@ -678,7 +703,7 @@ def test_an_earlier_run_does_not_answer(stack: Stack, monkeypatch: pytest.Monkey
     Ledgers(monkeypatch, earlier, released, Entry(TARGET, rev=5, fresh_as_of=ASKED + 9, history=(ours,)))
     ended = recompute(stack)
     assert ended.status == 0
-    assert "Waiting for the end of the run under way, zero" in ended.stderr
+    assert "Waiting for run zero" in ended.stderr
     assert "runs of the target have a minimum interval" in ended.stderr
 
 
@@ -693,7 +718,7 @@ def test_a_request_that_nothing_comes_of_is_not_waited_for_without_an_end(
     told = [line for line in ended.stderr.splitlines() if "3 attempts failed" in line]
     assert not told[0].startswith("Still: ")
     assert all(line.startswith("Still: ") for line in told[1:])
-    assert 8 <= len(told) - 1 <= 11  # once a minute, for the logs of pipelines
+    assert 16 <= len(told) - 1 <= 21  # twice a minute, for the logs of pipelines
     assert "The update is not lost" in ended.stdout
 
 

@@ -103,16 +103,29 @@ def test_an_update_during_a_run_waits_for_the_next_one() -> None:
     assert standing(held, UnderWay("m", NOW - 90, 4)).waiting == ["2 updates wait, for 50 seconds"]
 
 
-def test_an_update_makes_the_metrics_stale_until_a_slot_is_free() -> None:
+def test_update_that_is_due_starts_at_the_next_look_or_when_a_slot_is_free() -> None:
     row = standing(waiting())
     assert (row.fresh, row.since, row.why) == (False, NOW - 60, "updates wait for the next run")
-    assert row.waiting == ["1 update waits, for 60 seconds", "starts when a slot is free"]
+    assert row.waiting == ["1 update waits, for 60 seconds", "next attempt now, at the next look"]
+    full = entries.standing(waiting(attempts=2), NOW, LAG, slots_taken=True)
+    assert full.waiting[1] == "starts when a slot is free, 2 failed so far"
 
 
 def test_an_attempt_that_failed_is_retried_at_a_time() -> None:
     row = standing(waiting(attempts=2, retry_at=NOW + 90, due_at=NOW + 90))
-    assert row.why == "failed to start; will be retried"
+    assert (row.why, row.trouble) == ("failed to start; will be retried", "")
     assert row.waiting[1] == "next attempt in 90 seconds, 2 failed so far"
+
+
+def test_attempt_that_failed_is_told_with_its_reason_until_a_run_is_under_way() -> None:
+    stuck = waiting(attempts=1, trouble="PlatformBusy: Arcanna recomputes the model already.", due_at=NOW + 9)
+    assert standing(stuck).why == (
+        "failed to start: PlatformBusy: Arcanna recomputes the model already; will be retried"
+    )
+    assert standing(stuck).trouble == stuck.trouble
+    assert standing(replace(stuck, run_id="two", requested_at=NOW, held=True)).trouble == ""
+    said = follow.state(stuck, NOW - 25, NOW)
+    assert said.startswith("1 attempt failed (PlatformBusy: Arcanna recomputes the model already). The next")
 
 
 def test_a_run_that_could_not_be_checked_is_told_from_one_that_did_not_start() -> None:
@@ -146,7 +159,7 @@ def test_a_batch_is_shown_by_how_full_it_is_and_when_its_wait_ends() -> None:
 def test_a_wish_that_is_not_met_makes_the_metrics_stale() -> None:
     row = standing(completed(wanted_as_of=NOW - 400, wanted_at=NOW - 10, updates=1, due_at=NOW - 10))
     assert (row.fresh, row.since, row.why) == (False, NOW - 10, "a schedule wants newer metrics")
-    assert row.waiting == ["a schedule's request, for 10 seconds", "starts when a slot is free"]
+    assert row.waiting == ["a schedule's request, for 10 seconds", "next attempt now, at the next look"]
 
 
 def test_what_a_watermark_has_passed_does_not_wait() -> None:
@@ -298,7 +311,7 @@ def test_what_a_job_holds_under_its_name_is_shown_in_the_row_of_its_id() -> None
     )
     (entry,) = entries.by_job([completed(), mailbox])
     assert entry.target == TARGET
-    assert standing(entry).waiting == ["2 updates wait, for 40 seconds", "starts when a slot is free"]
+    assert standing(entry).waiting == ["2 updates wait, for 40 seconds", "next attempt now, at the next look"]
     assert [run.requested_at for run in entries.runs(entry)] == [NOW - 900, NOW - 500]
 
 
@@ -369,18 +382,29 @@ def test_what_is_asked_for_is_what_the_ledger_needs_or_what_the_last_run_answere
     [
         (waiting(run_id="two", requested_at=NOW - 9, held=True), "The run two is under way."),
         (waiting(run_id="two", requested_at=NOW - 9), "The run two is being started."),
-        (waiting(run_id="one", requested_at=NOW - 99, held=True), "Waiting for the end of the run under way"),
-        (waiting(), "Waiting for a free slot, or for the next look"),
+        (waiting(run_id="one", requested_at=NOW - 99, held=True), "Waiting for run one"),
+        (waiting(), "Waiting for the next look at what is due"),
         (waiting(due_at=NOW + 60), "Waiting until 2025-06-15T15:07:40Z: runs of the target have a minimum"),
         (
             waiting(due_at=NOW + 60, attempts=1),
-            "1 attempt failed (arcanna-metrics doctor may show why). The next one is at 2025-06-15T15:07:40Z",
+            "1 attempt failed (arcanna-metrics doctor may show why). The next one starts at 2025-06-15T15:07",
+        ),
+        (
+            waiting(due_at=NOW - 60, attempts=1),
+            "1 attempt failed (arcanna-metrics doctor may show why). The next one starts now, at the next",
         ),
         (waiting(history=(past(NOW - 20),)), "The job has another active model now"),
     ],
 )
 def test_whoever_waits_is_told_what_for(entry: Entry, said: str) -> None:
     assert follow.state(entry, NOW - 25, NOW).startswith(said)
+
+
+def test_slots_are_told_only_if_all_are_taken() -> None:
+    said = follow.state(waiting(), NOW - 25, NOW, slots_taken=True)
+    assert said == "Waiting for a free slot: all are taken."
+    said = follow.state(waiting(attempts=2), NOW - 25, NOW, slots_taken=True)
+    assert said.endswith("The next one starts when a slot is free.")
 
 
 # --- What the workflow tells -----------------------------------------------------------------------------
@@ -403,7 +427,7 @@ def test_each_check_is_a_line() -> None:
 
 def test_a_call_that_failed_is_a_line_and_other_states_are_none() -> None:
     failed = {"type": "LambdaFunctionFailed", "lambdaFunctionFailedEventDetails": {"error": "Unauthorised"}}
-    assert executions.told(failed) == "a call failed (Unauthorised) and is repeated"
+    assert executions.told(failed) == "a call failed (Unauthorised) and is retried"
     assert executions.told({"type": "TaskStateExited", "stateExitedEventDetails": {"name": "Hold"}}) is None
     assert executions.told({"type": "WaitStateEntered"}) is None
 
@@ -452,7 +476,7 @@ def test_what_killed_the_trigger_has_no_reason() -> None:
     letter = letters.dead_letter(message("body", source="arn:aws:sqs:eu-west-1:123456789012:updates"))
     assert letter.reason == "none"
     assert "The trigger died" in letter.detail
-    assert "Nothing is known" in letters.dead_letter(message("body")).detail
+    assert "It is not known" in letters.dead_letter(message("body")).detail
 
 
 def test_the_record_of_a_failed_invocation_is_unwrapped_into_what_the_trigger_understands() -> None:
@@ -563,7 +587,7 @@ def test_a_stack_whose_deployment_failed_is_to_be_deployed_again(status: str) ->
 
 
 def test_a_stack_that_is_being_made_is_to_be_waited_for() -> None:
-    assert checks.stack("s", "UPDATE_IN_PROGRESS").remedy == "Wait for its end"
+    assert checks.stack("s", "UPDATE_IN_PROGRESS").remedy == "Wait until it ends"
 
 
 @pytest.mark.parametrize(
@@ -690,7 +714,7 @@ def test_a_bucket_in_another_region_is_told_wherever_it_sends_its_events(
     notifications: dict[str, Any],
 ) -> None:
     check = bucket(notifications, "*", region="us-west-2")
-    assert "b is in us-west-2, so that its events do not reach this stack in eu-west-1" in check.said
+    assert "b is in us-west-2, so its events do not reach this stack in eu-west-1" in check.said
     assert "Use a bucket in eu-west-1, or deploy the stack in us-west-2" in check.remedy
 
 
@@ -714,7 +738,7 @@ def test_a_schedule_is_well_if_it_is_as_it_was_deployed() -> None:
 
 def test_a_sweep_that_is_switched_off_is_told() -> None:
     assert not checks.sweep("ENABLED").remedy
-    assert "no failed attempt is repeated" in checks.sweep("DISABLED").said
+    assert "failed attempts are not retried" in checks.sweep("DISABLED").said
 
 
 @pytest.mark.parametrize(("status", "remedy"), [("ACTIVE", ""), ("CREATING", "Wait"), (None, "Deploy again")])
@@ -775,7 +799,11 @@ def client_error(code: str) -> ClientError:
             "AWS cannot be reached",
             "HTTPS_PROXY",
         ),
-        (exceptions.ConnectTimeoutError(endpoint_url="https://x"), "AWS cannot be reached", "--region right"),
+        (
+            exceptions.ConnectTimeoutError(endpoint_url="https://x"),
+            "AWS cannot be reached",
+            "network and --region",
+        ),
         (exceptions.ProxyConnectionError(proxy_url="p"), "AWS cannot be reached", "HTTPS_PROXY"),
         (client_error("ExpiredToken"), "The AWS credentials have expired.", "aws sso login --profile soc"),
         (client_error("UnrecognizedClientException"), "AWS refuses the credentials", "get-caller-identity"),

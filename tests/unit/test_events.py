@@ -233,7 +233,7 @@ def test_status_change_without_the_executions_input_is_ignored(wrap: Callable[[A
 @pytest.mark.parametrize("execution_input", ["{}", "[]", '{"run": "ab"}', '{"run": {"run_id": "r"}}'])
 def test_status_change_of_another_workflow_is_refused(execution_input: str) -> None:
     event = aws.status_change("FAILED", execution_input)
-    assert refused(event).startswith("detail.input is not that of the recompute workflow: run.")
+    assert refused(event).startswith("detail.input is not an input of the recompute workflow: run.")
 
 
 @pytest.mark.parametrize("kind", ["SubscriptionConfirmation", "UnsubscribeConfirmation"])

@@ -184,7 +184,7 @@ def test_missing_figure_with_a_floor_is_not_judged() -> None:
     never = shown(Drop=decision(855, 145))
     assert judged(never, Rules({}, {"Escalate.recall": 0.9}, 30), never) == (
         "not_judged",
-        "Escalate.recall has a floor, but this model has no such figure",
+        "Escalate.recall has a floor, but this model does not have this figure",
     )
 
 
@@ -457,9 +457,9 @@ def test_default_gate_watches_escalations() -> None:
     [
         ({"largest_drops": {}}, "largest_drops is unknown"),
         ({"floor": []}, "floor must be an object"),
-        ({"floor": {"Escalate": 0.9}}, "floor.Escalate names no figure"),
-        ({"floor": {".recall": 0.9}}, r"floor\.\.recall names no figure"),
-        ({"floor": {"overall_accuracy.recall.x": 0.9}}, "names no figure"),
+        ({"floor": {"Escalate": 0.9}}, "floor.Escalate is not a figure"),
+        ({"floor": {".recall": 0.9}}, r"floor\.\.recall is not a figure"),
+        ({"floor": {"overall_accuracy.recall.x": 0.9}}, "is not a figure"),
         ({"floor": {"*.recall": 90}}, r"floor\.\*\.recall must be a number from 0 to 1, not 90"),
         ({"largest_drop": {"*.recall": -0.1}}, "from 0 to 1, not -0.1"),
         ({"largest_drop": {"*.recall": True}}, "from 0 to 1, not true"),

@@ -169,6 +169,12 @@ def test_failed_attempt_leaves_the_target_due_with_backoff(scene: Scene, metrics
 
     assert (entry.run_id, entry.attempts, entry.needed_as_of) == (None, 1, waiting.needed_as_of)
     assert entry.due_at == entry.retry_at == scene.clock.now + PACE.first_backoff * 0.5
+    assert entry.trouble.partition(":")[0] in (
+        "PlatformUnavailable",
+        "PlatformBusy",
+        "Unauthorised",
+        "UndocumentedAnswer",
+    )
     assert "request" not in scene.platform.asked
     assert scene.executions.inputs == {}
 

@@ -39,6 +39,9 @@ class Stack:
     def entries(self) -> list[Entry]:
         return self.known
 
+    def slots_taken(self) -> bool:
+        return False
+
     def execution(self, run_id: str, number: int = 0) -> dict[str, Any] | None:
         self.asked[run_id] += 1
         found = self.executions.get((run_id, number))
@@ -136,7 +139,7 @@ def test_an_execution_that_is_gone_is_said_to_be_gone_and_not_asked_for_again() 
     assert (
         first.models[0].untold
         == second.models[0].untold
-        == ("Step Functions does not show this run's outcome, or not any more")
+        == ("Step Functions does not show this run's outcome, or no longer does")
     )
     assert stack.asked == {"run-1": 1}
 
@@ -191,6 +194,7 @@ def test_what_waits_and_what_runs_is_told_with_its_objects() -> None:
         waiting_since=NOW - 40,
         updates=2,
         attempts=3,
+        trouble="PlatformBusy: as before",
         due_at=NOW + 9,
         examples=(Example("b", "late.csv", None),),
     )
@@ -203,6 +207,7 @@ def test_what_waits_and_what_runs_is_told_with_its_objects() -> None:
     first, second = look(stack).models
 
     assert (first.waits, first.fresh, first.attempts, first.waits_since) == (True, False, 3, NOW - 40)
+    assert first.trouble == "PlatformBusy: as before"
     assert first.waiting_objects == ("s3://b/late.csv",)
     assert (second.running_since, second.active, second.waiting) == (NOW - 20, "the-model", ())
 

@@ -78,6 +78,7 @@ models = st.builds(
     waits_since=st.none() | times,
     waiting_objects=st.lists(any_text, max_size=2).map(tuple),
     attempts=st.integers(0, 9),
+    trouble=any_text,
     runs=st.lists(runs, max_size=4).map(tuple),
     told=st.none() | tolds,
     untold=any_text,
@@ -408,7 +409,7 @@ def test_recall_of_each_decision_is_compared() -> None:
         ([[1, 2]], "Arcanna's matrix cannot be read"),
         ([[-1]], "Arcanna's matrix cannot be read"),
         ([[1] * 13] * 13, "13 decisions are too many to show"),
-        (None, "The event left the matrix out"),
+        (None, "The event does not contain the matrix"),
     ],
 )
 def test_matrix_that_cannot_be_shown_says_why(matrix: object, said: str) -> None:

@@ -272,9 +272,9 @@ def test_whole_number_may_be_written_as_a_float() -> None:
         ({"keys": ["a/{job"]}, ".keys[0] cannot be used: 'a/{job' has a brace"),
         ({"keys": ["a", "a/{1}"]}, ".keys[1] cannot be used: 'a/{1}' has a brace"),
         ({"keys": ["{a}/{a}"]}, ".keys[0] cannot be used: the key pattern '{a}/{a}' has a placeholder twice"),
-        ({"keys": ["{a}{b}"]}, ".keys[0] cannot be used: the key pattern '{a}{b}' does not tell where"),
-        ({"keys": ["{a}-{b}"]}, ".keys[0] cannot be used: the key pattern '{a}-{b}' does not tell where"),
-        ({"keys": ["{a}*"]}, ".keys[0] cannot be used: the key pattern '{a}*' does not tell where"),
+        ({"keys": ["{a}{b}"]}, ".keys[0] cannot be used: the key pattern '{a}{b}' is ambiguous"),
+        ({"keys": ["{a}-{b}"]}, ".keys[0] cannot be used: the key pattern '{a}-{b}' is ambiguous"),
+        ({"keys": ["{a}*"]}, ".keys[0] cannot be used: the key pattern '{a}*' is ambiguous"),
         ({"targets": []}, ".targets must be a list of 1 or more, not an empty list"),
         ({"targets": ["1234"]}, '.targets[0] must be an object, not "1234"'),
         ({"targets": [{"model_id": "m"}]}, '.targets[0] lacks "job_id"'),
@@ -282,7 +282,7 @@ def test_whole_number_may_be_written_as_a_float() -> None:
         ({"targets": [{"job_id": "1"}, {"job_id": 1, "model": "m"}]}, ".targets[1].model is unknown"),
         ({"targets": [{"job_id": "{job"}]}, ".targets[0].job_id cannot be used: '{job' has a brace"),
         ({"targets": [{"job_id": "{job}"}]}, ".keys[0] lacks {job}, which a target needs"),
-        ({"targets": [{"job_id": "{job}"}], "keys": []}, ' has no "keys", so nothing can stand for {job}'),
+        ({"targets": [{"job_id": "{job}"}], "keys": []}, ' has no "keys", so {job} has no value'),
     ],
 )
 def test_invalid_route_is_refused_with_its_place_and_problem(change: Any, complaint: str) -> None:

@@ -194,7 +194,7 @@ def test_missing_field_of_a_run_is_named(field: str) -> None:
         ({"pace": {**PACE, "start_grace": float("nan")}}, "run.pace.start_grace must not be nan"),
         ({"pace": {**PACE, "start_grace": 10**400}}, "run.pace.start_grace must not be 1000"),
         ({"gate": None}, "run.gate must be a JSON object"),
-        ({"gate": {"floor": {"x": 1}}}, r"run.gate must not be .*: quality_gate.floor.x names no figure"),
+        ({"gate": {"floor": {"x": 1}}}, r"run.gate must not be .*: quality_gate.floor.x is not a figure"),
         ({"durations": None}, "run.durations must be a JSON array"),
         ({"durations": [1.0, -1]}, r"run.durations\[1\] must not be -1: it must be from 0"),
         ({"durations": [1e300]}, r"run.durations\[0\] must not be 1e\+300"),

@@ -129,7 +129,7 @@ RANGE = "must be a whole number from"
         ),
         (
             {"quality_gate": {"floor": {"recall": 0.5}}},
-            "quality_gate.floor.recall names no figure; figures are",
+            "quality_gate.floor.recall is not a figure; figures are",
         ),
         ({"jobs": []}, "jobs must be an object, not an empty list"),
         ({"jobs": {"1234": 5}}, "jobs.1234 must be an object, not 5"),
@@ -137,8 +137,8 @@ RANGE = "must be a whole number from"
             {"jobs": {"1234": {"pace": {"spacing_seconds": -1}}}},
             f"jobs.1234.pace.spacing_seconds {RANGE} 0 to",
         ),
-        ({"jobs": {"1234": {"pace": {"slots": 1}}}}, "jobs.1234.pace.slots counts for all jobs together"),
-        ({"jobs": {"1234": {"routes": []}}}, "jobs.1234.routes counts for all jobs together"),
+        ({"jobs": {"1234": {"pace": {"slots": 1}}}}, "jobs.1234.pace.slots applies to all jobs together"),
+        ({"jobs": {"1234": {"routes": []}}}, "jobs.1234.routes applies to all jobs together"),
         ({"jobs": {"1234": {"gate": {}}}}, "jobs.1234.gate is unknown; allowed here: quality_gate, pace"),
         ({"jobs": {"phishing": {}}}, "jobs.phishing is not a job's id; a name cannot be used here"),
         ({"jobs": {"a b\n": {}}}, 'jobs["a b\\n"] is not a job\'s id'),
@@ -232,8 +232,8 @@ def ecma_pattern(validator: Any, pattern: str, instance: object, schema: object)
 VALIDATOR = validators.extend(Draft202012Validator, {"pattern": ecma_pattern})(SCHEMA)
 
 BEYOND_THE_SCHEMA = re.compile(
-    r"(shortest_poll_seconds of|has a brace|placeholder twice|does not tell where|lacks \{"
-    r"|nothing can stand for)"
+    r"(shortest_poll_seconds of|has a brace|placeholder twice|is ambiguous|lacks \{"
+    r"|has no value)"
 )
 """What relates several fields, or needs a grammar. A schema cannot say it."""
 

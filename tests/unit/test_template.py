@@ -502,7 +502,7 @@ def test_upgrade_keeps_edited_settings() -> None:
     assert resource("SettingsParameter") == {
         "Type": "String",
         "Tier": "Intelligent-Tiering",
-        "Description": "Routes, quality gate and pace, as JSON (see events/README.md). Changes are in force"
+        "Description": "Routes, quality gate and pace, as JSON (see events/README.md). Changes take effect"
         " within a minute.",
         "Value": "{}",
     }

@@ -71,7 +71,7 @@ def test_certificate_is_read_with_any_line_ends(ends: list[str]) -> None:
         (CA + KEY_BLOCK, "it contains a private key"),
         (KEY_BLOCK, "it contains a private key"),
         (KEY_BLOCK.replace("PRIVATE", "EC PRIVATE"), "it contains a private key"),
-        (CA.replace("CERTIFICATE", "TRUSTED CERTIFICATE"), "it contains something else"),
+        (CA.replace("CERTIFICATE", "TRUSTED CERTIFICATE"), "it contains other text"),
         (CA.replace("\n", "\n!", 2), "certificate 1 is not base64"),
         (CA + wrapped(b""), "certificate 2 is not valid"),
         (wrapped(b"secret"), "certificate 1 is not valid"),

@@ -262,6 +262,16 @@ def test_latest_retry_after_is_kept() -> None:
     assert (again.attempts, again.not_before, again.due_at) == (2, NOW + 90, NOW + 90)
 
 
+def test_trouble_of_the_last_failed_attempt_is_kept_until_a_run_is_released() -> None:
+    first = postpone(DIRTY, PACE, Postponement(NOW + 5, trouble="PlatformUnavailable: no answer"))
+    second = postpone(first, PACE, Postponement(NOW + 7, trouble="PlatformBusy: it recomputes"))
+    held = hold(claim(second, "run-1", NOW), "run-1", 0, NOW)
+    assert held is not None
+
+    assert second.trouble == held.trouble == "PlatformBusy: it recomputes"
+    assert released(held).trouble == ""
+
+
 def test_run_taken_back_leaves_waiting_updates() -> None:
     after = take_back(HELD, PACE, LATER)
     assert (after.run_id, after.held, after.resumed) == (None, False, 0)

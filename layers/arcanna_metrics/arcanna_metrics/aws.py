@@ -1,4 +1,4 @@
-"""How AWS is called: with bounds, and with the one failure that callers handle."""
+"""Calls to AWS: limited in time, with the one error that callers handle."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +12,13 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError,
 from arcanna_metrics.errors import NO_WAY, AwsUnavailable
 
 BOUNDED = Config(connect_timeout=3, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 3})
-"""For every client. Where no way leads, or nobody answers, a call fails after 3 * 3 seconds and 3 of waiting.
-Three in a row, of an update, of putting it off and of putting off all others, take no more than the trigger's
-RESERVE. By default, a single one takes longer than the function may."""
+"""For every client. If a service cannot be reached or does not answer, a call fails after 3 * 3 seconds and 3
+of waiting. Three such calls in a row take no more than the trigger's RESERVE. With boto3's defaults, a single
+call would take longer than the function's time-out."""
 
 
 def client(service: str) -> Any:
-    """A client of the service, typed by whoever takes it. It is made when it is first used."""
+    """A client of the service. The caller gives it a type. It is built when it is first used."""
     return _Client(service)
 
 
@@ -38,7 +38,7 @@ def new_client(service: str) -> Any:
 
 @contextmanager
 def aws_call(what: str) -> Iterator[None]:
-    """Raises AwsUnavailable, saying what failed, for any failure of an AWS call."""
+    """Turns any error of an AWS call into AwsUnavailable, which says what failed."""
     try:
         yield
     except (ConnectTimeoutError, EndpointConnectionError) as error:

@@ -14,8 +14,8 @@ _PLAIN = re.compile(r"[\w$.*\-]{1,64}")
 def load(text: str) -> object:
     """The value of a JSON text. Raises ConfigurationError.
 
-    What Python reads and JSON does not have (NaN) is refused, and so are keys given twice: all but the last
-    would be ignored in silence.
+    Refuses NaN, which Python reads but JSON does not have. Refuses duplicate keys, because Python would
+    silently ignore all but the last.
     """
     try:
         return json.loads(
@@ -42,9 +42,9 @@ def _refused(constant: str) -> NoReturn:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A value in a document, with its path there. All nodes of a document share the list of its problems.
+    """A value in a document, with its path. All nodes of a document share the list of its problems.
 
-    What reads a value notes a problem and returns something harmless, so that one look finds all problems.
+    A method that reads a value notes a problem and returns a harmless value, so one pass finds all problems.
     """
 
     value: Any
@@ -52,15 +52,15 @@ class Node:
     problems: list[str] = field(default_factory=list)
 
     def wrong(self, problem: str) -> None:
-        """Notes a problem: what follows the path."""
+        """Notes a problem: the text after the path."""
         self.problems.append(f"{self.path or 'the document'} {problem}")
 
     def must_be(self, allowed: str, why: str = "") -> None:
-        """Notes that the value is not what is allowed, and why where that is not plain."""
+        """Notes that the value is not what is allowed, and why if that is not obvious."""
         self.wrong(f"must be {allowed}, not {shown(self.value)}{f' ({why})' if why else ''}")
 
     def members(self) -> dict[str, "Node"]:
-        """The members of an object, whatever their names."""
+        """The members of an object, with any names."""
         if not isinstance(self.value, dict):
             self.must_be("an object")
             return {}
@@ -69,19 +69,19 @@ class Node:
     def fields(
         self, known: Collection[str], *, required: Collection[str] = (), elsewhere: Collection[str] = ()
     ) -> dict[str, "Node"]:
-        """The members of an object that may have these fields and no others.
+        """The members of an object that may have only these fields.
 
-        `required` are in the result even if they are missing, `elsewhere` are known, but only for all jobs
-        together.
+        `required` fields are in the result even if they are missing. `elsewhere` are fields that apply to all
+        jobs together, and are not allowed here.
         """
         members = self.members()
         for name in [name for name in required if name not in members]:
             if isinstance(self.value, dict):
                 self.wrong(f'lacks "{name}"')
-            members[name] = Node(None)  # whose problems nobody reads
+            members[name] = Node(None)  # its problems are not reported
         for name in [name for name in members if name not in known]:
             wrong = (
-                "counts for all jobs together, and cannot be set for one"
+                "applies to all jobs together, and cannot be set for one"
                 if name in elsewhere
                 else "is unknown"
             )
@@ -89,14 +89,14 @@ class Node:
         return members
 
     def items(self, least: int = 0) -> list["Node"]:
-        """The elements of a list, which must have so many at least."""
+        """The elements of a list, which must have at least `least`."""
         if not isinstance(self.value, list) or len(self.value) < least:
             self.must_be(f"a list of {least} or more" if least else "a list")
             return []
         return [Node(v, f"{self.path}[{n}]", self.problems) for n, v in enumerate(self.value)]
 
     def whole_number(self, least: int, most: int) -> int | None:
-        """A whole number, with or without a point, which JSON does not tell apart; None if it is wrong."""
+        """A whole number, written as 5 or 5.0; None if it is wrong."""
         number = self.value
         if isinstance(number, float) and number.is_integer():
             number = int(number)
@@ -120,7 +120,7 @@ class Node:
 
 
 def shown(value: object) -> str:
-    """A value as problems show it: in JSON, never long, never nested."""
+    """A value as problems show it: in JSON, short, never nested."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list" if value else "an empty list"
     text = json.dumps(value[:64] if isinstance(value, str) else value)

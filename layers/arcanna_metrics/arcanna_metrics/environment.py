@@ -1,7 +1,7 @@
-"""What the template hands to the functions, by environment variables.
+"""The environment variables that the template gives to the functions.
 
-The patterns of the template's parameters refuse what is wrong before anything is deployed. Only the base URL
-is checked again here, because the API key goes there.
+The patterns of the template's parameters reject wrong values before a deployment. Only the base URL is
+checked again here, because the API key is sent there.
 """
 
 import re
@@ -15,11 +15,11 @@ _BASE_URL = re.compile(
     r"(?:https://[A-Za-z0-9.\-]+|http://(?:localhost|127\.0\.0\.1))(?::[0-9]{1,5})?"
     r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~\-]+)*"
 )
-"""As the template's parameter ArcannaBaseUrl, but for "." and ".." in the path."""
+"""Like the template's parameter ArcannaBaseUrl, but without "." and ".." in the path."""
 
 
 class Environment:
-    """Reads variables by name. Raises ConfigurationError with the name, and what it should be."""
+    """Reads variables by name. Raises ConfigurationError with the name and what is allowed."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
@@ -48,7 +48,7 @@ class Environment:
             url = httpx.URL(value)
             if _BASE_URL.fullmatch(value) and url.host and (url.port or 443) <= 65535:
                 return value
-        except (httpx.InvalidURL, UnicodeError):  # the latter of a host that begins with xn--
+        except (httpx.InvalidURL, UnicodeError):  # UnicodeError: a host that begins with xn--
             pass
         raise ConfigurationError(
             f"{name} must be https://host[:port][/path] without credentials, query or fragment"
@@ -56,6 +56,6 @@ class Environment:
         )
 
     def hosts(self, name: str) -> tuple[str, ...]:
-        """Hosts separated by commas, in lower case; each stands for its subdomains, too."""
+        """Hosts separated by commas, in lower case. Each includes its subdomains."""
         listed = (self.optional(name) or "").split(",")
         return tuple(host.strip().lower().removeprefix(".") for host in listed if host.strip())

@@ -1,28 +1,28 @@
 """What can go wrong, named for what the caller does about it.
 
 RecomputeError
-├── RetryLater               passes by itself: the target stays due, or the workflow retries
+├── RetryLater               temporary: the target stays due, or the workflow retries
 │   ├── PlatformUnavailable  no answer, or a temporary one (time-out, connection, 429, 5xx)
 │   ├── PlatformBusy         the platform is recomputing for somebody else
-│   ├── ActiveModelChanged   another model became the job's active one while a run was being started
-│   ├── UndocumentedAnswer   an answer that is not documented, or a 2xx with an error in it
-│   ├── Unauthorised         the API key was refused (401, 403), also after it was read again
+│   ├── ActiveModelChanged   the job's active model changed while a run was being started
+│   ├── UndocumentedAnswer   an undocumented response, or a 2xx with an error in it
+│   ├── Unauthorised         the API key was refused (401, 403), even after it was read again
 │   ├── ApiKeyUnavailable    the secret is unreadable or does not hold an API key
 │   │   └── ApiKeyMissing    nothing has been put into the secret yet
 │   └── AwsUnavailable       an AWS call failed
 ├── Rejected                 the platform will never accept this (404, 422): no retry
-├── BadInput                 an event that cannot be used as it is: no retry
-│   └── NotSubscribed        an SNS topic that somebody has to confirm before it delivers here
-└── ConfigurationError       a setting is wrong: somebody has to correct it
+├── BadInput                 an event that cannot be understood: no retry
+│   └── NotSubscribed        an SNS topic whose subscription somebody must confirm
+└── ConfigurationError       a setting is wrong, and somebody must correct it
 
 The class names are part of the contract: they are the reasons in outcome events, dead letters, logs and
 metrics.
 """
 
 NO_WAY = "In a VPC, the functions need a route to it"
-"""What errors say of an AWS service that cannot be reached."""
+"""Added to the error if an AWS service cannot be reached."""
 NOT_ALLOWED = "The policy of the role, the secret, its KMS key or the VPC endpoint does not allow it"
-"""What errors say of a secret that may not be read."""
+"""Added to the error if access to the secret is denied."""
 
 
 _MOST_PROBLEMS = 20
@@ -34,10 +34,10 @@ class RecomputeError(Exception):
 
 
 class RetryLater(RecomputeError):
-    """Passes by itself.
+    """A temporary error.
 
     `retry_after`: seconds that the platform asks to wait, or None. `effect_unknown`: a recompute was
-    requested, and it is not known whether the request took effect.
+    requested, and the request may have taken effect.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class PlatformBusy(RetryLater):
 
 
 class ActiveModelChanged(RetryLater):
-    """Another model became the job's active one while a run was being started."""
+    """The job's active model changed while a run was being started."""
 
 
 class UndocumentedAnswer(RetryLater):
-    """The platform's answer is not documented, or has the status 2xx and an error in its body."""
+    """The platform's response is undocumented, or has the status 2xx and an error in its body."""
 
 
 class Unauthorised(RetryLater):
@@ -73,7 +73,7 @@ class ApiKeyUnavailable(RetryLater):
 
 
 class ApiKeyMissing(ApiKeyUnavailable):
-    """Nothing has been put into the secret yet: the stack is new, and no alarm is due."""
+    """Nothing has been put into the secret yet. The stack is new, so there is no alarm."""
 
 
 class AwsUnavailable(RetryLater):
@@ -85,15 +85,15 @@ class Rejected(RecomputeError):
 
 
 class BadInput(RecomputeError):
-    """An event that cannot be used as it is."""
+    """An event that cannot be understood."""
 
 
 class NotSubscribed(BadInput):
-    """An SNS topic does not deliver here: somebody has to confirm its subscription."""
+    """An SNS topic does not deliver here until somebody confirms its subscription."""
 
 
 class ConfigurationError(RecomputeError):
-    """A setting is wrong. `problems` are one sentence each, with the place and what is allowed there."""
+    """A setting is wrong. Each of `problems` is a sentence with the place and what is allowed there."""
 
     def __init__(self, *problems: str) -> None:
         shown = problems[:_MOST_PROBLEMS]

@@ -2,8 +2,8 @@
 
 events/README.md documents the metrics. Their dimension is the service. For graphs, the results of runs also
 have the job, and failed runs the reason. Alarms watch all jobs together. CloudWatch bills every value of a
-dimension as a metric of its own, so other metrics do not have the job, and no metric has the model: model ids
-change with every training.
+dimension as a separate metric, so other metrics do not have the job. No metric has the model, because model
+ids change with every training.
 """
 
 import json
@@ -21,14 +21,14 @@ from arcanna_metrics.runs.run import Check, PastRun, Run
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso
 
-# In ASCII, because a key or an answer may hold Unicode line ends and characters that control terminals. With
-# the times of RFC 3339, because Lambda takes a line with any other time for one of level INFO.
+# ASCII, because a key or a response may contain Unicode line ends and characters that control terminals.
+# RFC 3339 times, because Lambda treats a line with any other time as level INFO.
 # https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
 logger = Logger(json_serializer=partial(json.dumps, default=str, separators=(",", ":")), use_rfc3339=True)
 metrics = Metrics()
-# A sweep that finds nothing counts nothing, and leaves no line in the log.
+# An idle sweep counts nothing, and must not leave a line in the log.
 warnings.filterwarnings("ignore", message="No application metrics to publish")
-# Lambda's log level applies to all libraries, and httpx logs every request, without the run it belongs to.
+# Lambda's log level applies to all libraries. httpx would log every request, without its run.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 

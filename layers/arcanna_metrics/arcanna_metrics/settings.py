@@ -1,4 +1,4 @@
-"""The settings: one JSON document that says what leads to a recompute, how soon, and what counts as worse.
+"""The settings: one JSON document that says what starts a recompute, how soon, and what counts as worse.
 
     {"routes": [...],
      "quality_gate": {"largest_drop": {...}, "floor": {...}, "minimum_samples": 30},
@@ -27,27 +27,27 @@ DAY = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How soon and how often recomputes are asked for and looked at; in seconds, but for `slots`.
+    """How soon and how often recomputes are requested and checked; in seconds, except `slots`.
 
     In the document, the names of the fields in seconds end in `_seconds`.
     """
 
     visibility_lag: float = 35
-    """How long an update may take from S3 to the platform, clocks included."""
+    """How long an update may take from S3 to the platform, including clock differences."""
     spacing: float = 0
-    """Between two recomputes of a target."""
+    """The shortest time between two recomputes of a target."""
     slots: int = 10
-    """How many recomputes may be under way at once, for all jobs together; 0: no limit."""
+    """How many recomputes may run at once, for all jobs together; 0: no limit."""
     start_grace: float = 600
     """How long a recompute may stay queued at the platform."""
     deadline: float = 21_600
-    """How long a run may take in all."""
+    """How long a whole run may take."""
     shortest_poll: float = 5
     longest_poll: float = 900
     stale_after: float = 43_200
-    """How old metrics must be for the schedule to recompute them; 0: all, however new."""
+    """How old metrics must be for the schedule to recompute them; 0: any age."""
     first_backoff: float = 5
-    """Before what failed is tried again; doubles with every attempt."""
+    """The wait before the first retry; it doubles with every attempt."""
     longest_backoff: float = 300
 
 
@@ -75,30 +75,30 @@ _PACE = {
 _PACE_OF_A_JOB = {name: field for name, field in _PACE.items() if name != "slots"}
 
 _SHARED = ("slots", "routes")
-"""What counts for all jobs together."""
+"""Fields that apply to all jobs together."""
 
 
 class JobSettings(NamedTuple):
-    """What is set for a job. `gate` is the quality gate as JSON, as it travels in runs."""
+    """The settings of a job. `gate` is the quality gate as JSON, as runs contain it."""
 
     pace: Pace
     gate: dict[str, Any]
 
 
 class Settings(NamedTuple):
-    """All settings: `shared` are those of every job that `jobs` (by id) does not have."""
+    """All settings. `shared` applies to every job that is not in `jobs` (by id)."""
 
     routes: Routes
     shared: JobSettings
     jobs: Mapping[str, JobSettings]
 
     def for_job(self, job_id: str) -> JobSettings:
-        """Those of a job, by its id. A job's name has those of all jobs."""
+        """The settings of a job, by its id. A job's name gets those of all jobs."""
         return self.jobs.get(job_id, self.shared)
 
 
 def parse_settings(text: str, visibility_lag: float = DEFAULT_PACE.visibility_lag) -> Settings:
-    """The settings of a JSON document. `visibility_lag` (seconds) counts where the document has none.
+    """The settings of a JSON document. `visibility_lag` (seconds) applies if the document has none.
 
     Raises ConfigurationError with all problems of the document.
     """
@@ -139,7 +139,7 @@ def _of_job(node: Node, shared: JobSettings) -> JobSettings:
 
 
 def _merged(under: JobSettings, fields: Mapping[str, Node], known: Mapping[str, _Field]) -> JobSettings:
-    """The settings with those that the document gives, field by field."""
+    """The settings, with the document's fields replacing them one by one."""
     gate = read_gate(fields["quality_gate"]) if "quality_gate" in fields else {}
     pace = _pace(under.pace, fields["pace"], known) if "pace" in fields else under.pace
     return JobSettings(pace, under.gate | gate)

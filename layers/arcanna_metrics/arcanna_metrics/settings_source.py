@@ -35,10 +35,10 @@ class SettingsSource:
         self._in_force: Settings | None = None
 
     def __call__(self) -> Settings:
-        """The settings that are in force. That a newer version is wrong or cannot be read is told.
+        """The settings in force. If a newer version is wrong or cannot be read, logs that and counts it.
 
-        Raises AwsUnavailable where none have been read yet, and ConfigurationError where SSM keeps no version
-        that is valid.
+        Raises AwsUnavailable if no settings have been read yet, and ConfigurationError if SSM keeps no valid
+        version.
         """
         now = self._clock()
         if self._in_force is None or now - self._read_at >= MAX_AGE:
@@ -47,11 +47,11 @@ class SettingsSource:
         return self._in_force
 
     def for_job(self, job_id: str) -> JobSettings:
-        """Those of a job that are in force. Raises as a call does."""
+        """A job's settings in force. Raises the same errors as a call."""
         return self().for_job(job_id)
 
     def newest(self) -> Settings:
-        """The settings as they are written now. Raises AwsUnavailable and ConfigurationError."""
+        """The settings as stored now. Raises AwsUnavailable and ConfigurationError."""
         with aws_call("read the settings"):
             return self._parsed(self._ssm.get_parameter(Name=self._parameter)["Parameter"]["Value"])
 
@@ -71,7 +71,7 @@ class SettingsSource:
             return self._in_force
 
     def _last_valid(self, error: ConfigurationError) -> Settings:
-        """The last valid version before the newest."""
+        """The last valid version before the newest one."""
         with aws_call("read the history of the settings"):
             pages = self._ssm.get_paginator("get_parameter_history").paginate(Name=self._parameter)
             versions = {v["Version"]: v["Value"] for page in pages for v in page["Parameters"]}

@@ -1,4 +1,4 @@
-"""Whose metrics: a job, and one of its models."""
+"""The target of a recompute: a job and one of its models."""
 
 from typing import NamedTuple
 from unicodedata import category
@@ -14,16 +14,16 @@ character may be part of a name, printable or not: blanks of other scripts, join
 
 
 class Target(NamedTuple):
-    """Whose metrics: a job by id or name, and one of its models, or its active one where None."""
+    """A job, by id or name, and one of its models. None means the job's active model."""
 
     job_id: str
     model_id: str | None
 
     @classmethod
     def of(cls, job_id: object, model_id: object, where: str = "") -> "Target":
-        """The target of ids from outside. A job's id is a whole number, so "0012" and 12 are one job.
+        """The target for ids from outside. A job's id is a whole number, so "0012" and 12 are the same job.
 
-        Raises BadInput; `where` is the path of the ids for the message: "detail.".
+        Raises BadInput. `where` is the path of the ids for the message, such as "detail.".
         """
         job = identifier(f"{where}job_id", job_id)
         model = None if model_id is None else identifier(f"{where}model_id", model_id)
@@ -34,16 +34,16 @@ class Target(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A job and the id of one of its models: what the platform is asked about."""
+    """A target whose model is known."""
 
     job_id: str
     model_id: str
 
 
 def identifier(name: str, value: object) -> str:
-    """A job or model id as the API takes it, in its string form.
+    """A job or model id in its string form, as the API accepts it.
 
-    Integers are ids too (the API's page: "integer or string"). Raises BadInput naming what is wrong.
+    Integers are ids too (the API's page: "integer or string"). Raises BadInput.
     """
     if value is None:
         raise BadInput(f"{name} is missing")

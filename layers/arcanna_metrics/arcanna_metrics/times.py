@@ -6,22 +6,22 @@ The written form has a fixed width, so that DynamoDB's string comparison orders 
 from datetime import UTC, datetime, timedelta
 
 RESOLUTION = 0.001
-"""Seconds between two times that are not the same in writing."""
+"""Seconds: the smallest difference between two written times."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_iso(seconds: float) -> str:
     """`1700000000.5` -> `2023-11-14T22:13:20.500Z`, rounded to the nearest millisecond."""
-    # Not fromtimestamp() and timespec: that cuts, and so would lose a millisecond of what from_iso gave.
+    # Not fromtimestamp() and timespec: they truncate, and so may lose a millisecond of a time from from_iso.
     moment = _EPOCH + timedelta(milliseconds=round(seconds * 1000))
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def from_iso(text: str) -> float:
-    """Epoch seconds of an ISO 8601 time, which counts as UTC if it names no offset.
+    """Epoch seconds of an ISO 8601 time, which is UTC if it has no offset.
 
-    Raises ValueError where `text` is no such time.
+    Raises ValueError if `text` is not such a time.
     """
     moment = datetime.fromisoformat(text)
     try:

@@ -1,4 +1,4 @@
-"""What trigger_recompute does: record what has happened, then look at what is due."""
+"""The trigger: records what has happened, then looks at what is due."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,16 +31,16 @@ from arcanna_metrics.times import to_iso
 from arcanna_metrics.updates import Update
 
 FAN_OUT = 100
-"""Targets of one schedule that are recorded at once. If there are more, each gets a message of its own."""
+"""Targets of one schedule that one invocation records. If there are more, each gets its own message."""
 
 NAP = 5.0
 """Seconds that an invocation waits until what it has recorded is due: the next sweep may be a minute away."""
 
 
 class Recorded(NamedTuple):
-    """What the ledger says of a target after its updates were recorded and what was due was looked at.
+    """What the ledger says about a target after its updates were recorded and the trigger has looked.
 
-    `run_id` is the run that holds the target, `due_at` when somebody looks at it next, or null.
+    `run_id` is the run that holds the target. `due_at` is the time of the next look. Both may be null.
     """
 
     job_id: str
@@ -52,7 +52,7 @@ class Recorded(NamedTuple):
 
 @dataclass
 class _Intake:
-    """What a batch of messages says, sorted by what is to be done about it."""
+    """What a batch of messages says, sorted by what to do about it."""
 
     updates: dict[Target, list[Update]] = field(default_factory=lambda: defaultdict(list))
     messages: dict[Target, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -78,10 +78,10 @@ class Trigger:
         self._sleep = sleep
 
     def handle_batch(self, records: Iterable[Mapping[str, Any]], remaining: Callable[[], float]) -> list[str]:
-        """Handles a batch of messages of the updates queue. Returns the ids of those to deliver again.
+        """Handles a batch of messages from the updates queue. Returns the ids of those to deliver again.
 
-        These are the messages that could not be recorded. A recorded message is done with. Raises
-        AwsUnavailable and ConfigurationError if there are no settings: then all messages come again.
+        These are the messages that could not be recorded. Raises AwsUnavailable and ConfigurationError if
+        there are no settings. Then SQS delivers all messages again.
         """
         self._settings()
         intake = _Intake()
@@ -94,7 +94,7 @@ class Trigger:
                 self._sort(read_json(message["body"], sent_at), intake, message_id)
             except BadInput as error:
                 unusable[message_id] = DeadLetter(message["body"], type(error).__name__, str(error))
-            except Exception as error:  # noqa: BLE001  # a bug that one message meets must not stop the others
+            except Exception as error:  # noqa: BLE001  # a bug in handling one message must not stop the others
                 failed("message stays in the queue", error, message_id=message_id)
                 again.append(message_id)
         again += self._dead_letter_all(unusable)
@@ -115,14 +115,17 @@ class Trigger:
         ]
 
     def look(self, remaining: Callable[[], float], recorded: Iterable[Target]) -> None:
-        """Does what is due. Raises nothing, because the caller's own work is done."""
-        with _as_a_hint("look cut short"):
+        """Does what is due. Never raises, because the caller's own work is done."""
+        with _as_a_hint("look ended early"):
             look(self._services, remaining, recorded)
 
     # --- What a batch says -------------------------------------------------------------------------------
 
     def _sort(self, occurrences: Iterable[Occurrence], intake: _Intake, message_id: str) -> None:
-        """Raises BadInput, AwsUnavailable and ConfigurationError; then nothing of the message is added."""
+        """Adds what a message says. If it raises, it adds nothing.
+
+        Raises BadInput, AwsUnavailable and ConfigurationError.
+        """
         updates: list[Update] = []
         for occurrence in occurrences:
             match occurrence:
@@ -151,7 +154,7 @@ class Trigger:
         return updates
 
     def _scheduled(self, schedule: AllTargets) -> list[Update]:
-        """The updates that a schedule asks for. If there are many, each is sent to the queue instead."""
+        """The updates that a schedule asks for. If there are many, it sends each to the queue instead."""
         settings = self._settings()
         updates = settings.routes.scheduled(
             schedule, self._ledger.jobs(), lambda job_id: settings.for_job(job_id).pace.stale_after
@@ -179,7 +182,7 @@ class Trigger:
     # --- Record, then reconcile --------------------------------------------------------------------------
 
     def _record_all(self, intake: _Intake, remaining: Callable[[], float]) -> dict[Target, Exception]:
-        """Records what has happened, by one write for each target. Returns what failed."""
+        """Records what has happened, with one write for each target. Returns the errors."""
         errors: dict[Target, Exception] = {}
         try:
             entries = self._ledger.read_all(list(intake.updates))
@@ -194,7 +197,7 @@ class Trigger:
                 if entry := self._ledger.apply(target, record, entries.get(target)):
                     intake.recorded[target] = entry
                 logger.info("updates recorded", updates=len(updates), extra=target._asdict())
-            except Exception as error:  # noqa: BLE001  # nor a bug that one target meets
+            except Exception as error:  # noqa: BLE001  # a bug with one target must not stop the others
                 failed("updates stay in the queue", error, **target._asdict())
                 errors[target] = error
         return errors
@@ -203,12 +206,12 @@ class Trigger:
         """Does what is due. The next sweep does what this leaves undone."""
         for ended in intake.ended:
             report = partial(transitions.report, run_id=ended.run_id, now=self._services.clock())
-            with _as_a_hint("report not noted"):
+            with _as_a_hint("report not recorded"):
                 self._ledger.apply(ended.target, report)
         waits = False
-        if intake.sweep:  # also beside other messages: alarms need the gauges most while updates keep coming
-            waits = True  # for all that is known where the sweep fails
-            with _as_a_hint("sweep cut short"):
+        if intake.sweep:  # also with other messages: alarms need the gauges most while updates keep coming
+            waits = True  # if the sweep fails, look all the same
+            with _as_a_hint("sweep ended early"):
                 waits = self._sweeper.sweep(remaining)
         if intake.recorded or waits:
             self._nap(intake.recorded.values())
@@ -217,7 +220,7 @@ class Trigger:
             self.look(remaining, due)
 
     def _nap(self, entries: Iterable[Entry]) -> None:
-        """Waits for what is due within moments: clocks differ, and the next sweep may be a minute away."""
+        """Waits for targets that are due in a few seconds, because the next sweep may be a minute away."""
         now = self._services.clock()
         waits = [entry.due_at - now for entry in entries if entry.due_at is not None and entry.run_id is None]
         if soon := [wait for wait in waits if 0 < wait <= NAP]:
@@ -226,7 +229,7 @@ class Trigger:
 
 @contextmanager
 def _as_a_hint(failure: str) -> Iterator[None]:
-    """Logs an error of something that only makes things faster: the next sweep does it again."""
+    """Logs an error of work that only makes things faster. The next sweep does it again."""
     try:
         yield
     except Exception as error:  # noqa: BLE001

@@ -6,11 +6,11 @@ from typing import NamedTuple
 from arcanna_metrics.targets import Target
 
 WHOLE = 1_000_000
-"""The share of a threshold that is worth a recompute alone, in millionths."""
+"""The share, in millionths, that reaches a threshold."""
 
 
 class Example(NamedTuple):
-    """An object, as people are shown it."""
+    """An object, as people see it."""
 
     bucket: str
     key: str
@@ -19,13 +19,13 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """The training data of a target changed, or a schedule wishes for metrics that are not too old."""
+    """The training data of a target changed, or a schedule asks for metrics that are not too old."""
 
     target: Target
     happened_at: float  # epoch seconds, never later than its message was sent
     cause: str  # upload, schedule, manual, an event's detail-type, or what a request says
     example: Example | None = None
     share: int = WHOLE  # of its route's threshold, in millionths, rounded up
-    max_wait: float = 0.0  # seconds after which a share of a threshold is recomputed in any case
-    older_than: float | None = None  # only of a wish: metrics must not be older than this, in seconds
-    by_hand: bool = False  # the data is there already, so no visibility lag is waited for
+    max_wait: float = 0.0  # seconds that a share of a threshold may wait for others
+    older_than: float | None = None  # only for a wish: metrics must not be older than this, in seconds
+    by_hand: bool = False  # the data is visible already, so the run does not wait for the visibility lag

@@ -9,7 +9,7 @@ from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED
 GOOD = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}
 USABLE = {"UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"}
 _REMEDIES = {
-    NO_WAY: "Give the functions a way there: a NAT, a proxy or a VPC endpoint (layers/README.md, Networks)",
+    NO_WAY: "Give the functions a route to it: a NAT, a proxy or a VPC endpoint (layers/README.md, Networks)",
     NOT_ALLOWED: "Allow both functions' roles secretsmanager:GetSecretValue, and kms:Decrypt with its key",
     "CERTIFICATE_VERIFY_FAILED": (
         "Give Arcanna a certificate for this host name, of a CA that the functions trust"
@@ -48,12 +48,14 @@ class WayIn(NamedTuple):
 def stack(name: str, status: str) -> Check:
     """By the status of the CloudFormation stack."""
     if status in GOOD:
-        return Check("stack", f"{name} is there ({status})")
+        return Check("stack", f"{name} exists ({status})")
     if status in USABLE:
         return Check(
-            "stack", f"{name} is as before an update that failed", "See the stack's events, deploy again"
+            "stack", f"{name} was rolled back after a failed update", "See the stack's events, deploy again"
         )
-    remedy = "Wait for its end" if status.endswith("_IN_PROGRESS") else "See the stack's events, deploy again"
+    remedy = (
+        "Wait until it ends" if status.endswith("_IN_PROGRESS") else "See the stack's events, deploy again"
+    )
     return Check("stack", f"{name} is {status}", remedy)
 
 
@@ -65,7 +67,7 @@ def preflight(answer: Mapping[str, Any], failed: bool, known: Known) -> list[Che
             Check("functions", said, "See its log (sam logs --name TriggerRecomputeFunction), deploy again")
         ]
     if "findings" not in answer:
-        return [Check("functions", "They do not know the preflight", "Deploy this version")]
+        return [Check("functions", "The functions do not support the preflight", "Deploy this version")]
     return [
         Check(
             f["check"],
@@ -96,10 +98,10 @@ def _by_reason(check: str, reason: str, known: Known) -> str:
         case "targets", "Rejected":
             return f"Correct the route in the SSM parameter {known.settings_parameter}, or train the job"
         case "targets", "OutOfTime":
-            return "None, if all that Arcanna was asked for is well; it answers slowly"
+            return "None, if the checked targets are fine: Arcanna answers slowly"
         case _, "PlatformUnavailable":
-            return f"Is {known.base_url} right, Arcanna up, and the way open from the functions to there?"
-    return f"Is it Arcanna that answers at {known.base_url}, in a version that this one knows, or a proxy?"
+            return f"Check that {known.base_url} is right, Arcanna is up, and the functions can reach it"
+    return f"Check that Arcanna answers at {known.base_url}, not a proxy, and that its version is supported"
 
 
 def bucket(name: str, region: str, notifications: Mapping[str, Any], into: WayIn) -> Check:
@@ -122,14 +124,14 @@ def bucket(name: str, region: str, notifications: Mapping[str, Any], into: WayIn
         if any(_arn_like(sender, pattern) for pattern in into.senders):
             return Check("bucket", f"{name} notifies the updates queue, as {sender}")
     if senders:
-        said = f"{name} notifies {', '.join(told)}, and the updates queue admits nothing of it"
+        said = f"{name} notifies {', '.join(told)}, but the updates queue does not accept its messages"
         return Check("bucket", said, f"Add {' or '.join(senders)} to the parameter SenderArns, and deploy")
     if region != into.region:  # only a topic's messages leave their region
-        said = f"{name} is in {region}, so that its events do not reach this stack in {into.region}"
+        said = f"{name} is in {region}, so its events do not reach this stack in {into.region}"
         remedy = f"Use a bucket in {into.region}, or deploy the stack in {region}"
         return Check("bucket", said, remedy)
-    remedy = "S3 console, Properties, Amazon EventBridge: switch it on, or notify the updates queue"
-    said = f"{name} sends no events to EventBridge, nor to anybody of this stack: uploads lead to nothing"
+    remedy = "S3 console, Properties, Amazon EventBridge: turn it on, or notify the updates queue"
+    said = f"{name} sends no events to EventBridge or to this stack: uploads do not start a recompute"
     return Check("bucket", said, remedy)
 
 
@@ -166,7 +168,7 @@ def sweep(state: str) -> Check:
     """By the state of the schedule that has the trigger look at what is due every minute."""
     if state == "ENABLED":
         return Check("sweep", "The sweep looks at what is due every minute")
-    said = f"The sweep is {state}: no failed attempt is repeated, and no run that died is resumed"
+    said = f"The sweep is {state}: failed attempts are not retried, and dead runs are not resumed"
     return Check("sweep", said, "Enable its schedule in the console, or deploy again")
 
 
@@ -175,18 +177,20 @@ def index(status: str | None) -> Check:
     if status == "ACTIVE":
         return Check("index", "The ledger's index of what is due can be read")
     if status is None:
-        said = "The ledger has no index of what is due, so nothing that waits is found"
+        said = "The ledger has no index of what is due, so waiting updates are not found"
         return Check("index", said, "Deploy again")
     return Check("index", f"The ledger's index of what is due is {status}", "Wait until it is ACTIVE")
 
 
 def email(address: str, subscriptions: Sequence[Mapping[str, Any]]) -> Check:
-    """By the parameter NotificationEmail and the subscriptions of the topic, whoever made them."""
+    """By the parameter NotificationEmail and all subscriptions of the topic."""
     subscriptions = [s for s in subscriptions if s["SubscriptionArn"] != "Deleted"]  # listed for a while
     waiting = [s["Endpoint"] for s in subscriptions if s["SubscriptionArn"] == "PendingConfirmation"]
     if waiting:
         return Check(
-            "notices", f"{', '.join(waiting)} is not confirmed", "Follow the link in AWS's e-mail to it"
+            "notices",
+            f"{', '.join(waiting)} is not confirmed",
+            "Follow the link in the e-mail that AWS sent to it",
         )
     if address and address not in [s["Endpoint"] for s in subscriptions]:
         # SNS deletes what nobody has confirmed.
@@ -203,13 +207,13 @@ def email(address: str, subscriptions: Sequence[Mapping[str, Any]]) -> Check:
 def dead_letters(messages: Mapping[str, int]) -> Check:
     """By the number of messages in the dead-letter queue."""
     if not (count := sum(messages.values())):
-        return Check("dead letters", "There are none")
+        return Check("dead letters", "There are no dead letters")
     updates = f"{count} {'update' if count == 1 else 'updates'}"
-    return Check("dead letters", f"{updates} could not be used", "arcanna-metrics redrive shows why")
+    return Check("dead letters", f"{updates} could not be understood", "arcanna-metrics redrive shows why")
 
 
 def unseen(what: str, error: Exception) -> Check:
     """Where the operator's own credentials do not let them look, or AWS does not answer."""
     return Check(
-        what, f"It could not be looked at: {error}", "Look with credentials that may, or again later"
+        what, f"It could not be checked: {error}", "Use credentials that may read it, or try again later"
     )

@@ -29,16 +29,16 @@ VERSION = "1"
 """Of the JSON documents. It grows when programs that read them have to change."""
 
 COMMANDS = {
-    "status": "How fresh each model is, and why not.",
-    "report": "Write or serve a page of how all models stand.",
+    "status": "Show how fresh each model is, and why if it is stale.",
+    "report": "Write or serve a page with the state of all models.",
     "recompute": "Request a recompute and follow it to its end.",
-    "accept": "Accept a model that got worse as it is.",
-    "redrive": "Send dead letters into the updates queue again.",
+    "accept": "Accept a model that got worse as the new reference.",
+    "redrive": "Send dead letters to the updates queue again.",
     "discard": "Delete dead letters.",
-    "route": "Show which models an object's key leads to.",
+    "route": "Show which models an object's key belongs to.",
     "settings": "Show, check or replace the settings.",
-    "forget": "Delete what the ledger knows of a model or a job.",
-    "doctor": "Find what keeps the stack from its work.",
+    "forget": "Delete what the ledger knows about a model or a job.",
+    "doctor": "Find what stops the stack from working.",
 }
 """With a line for each, so that --help need not import them."""
 
@@ -144,7 +144,7 @@ def _run(path: str, given: Given, function: Callable[[], Answer]) -> int:
         head = {"version": VERSION, "command": path, "stack": given.stack, "exit_status": int(answer.status)}
         out.document(head | answer.document)
         out.flush()
-    except BrokenPipeError:  # whoever reads has enough, as `head` has
+    except BrokenPipeError:  # the reader has enough, such as `head`
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(Exit.GOOD)

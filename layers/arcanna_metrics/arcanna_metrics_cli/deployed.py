@@ -12,9 +12,12 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from arcanna_metrics.aws import aws_call
+from arcanna_metrics.errors import AwsUnavailable, ConfigurationError
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import DUE_INDEX, NO_JOB, UNREADABLE, Ledger, key_of, to_entry, to_target
+from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.protocol.transitions import Transition
+from arcanna_metrics.settings import parse_settings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.workflow import Workflow
 from arcanna_metrics_cli.exits import Exit, Trouble
@@ -53,7 +56,7 @@ class Deployed:
                 raise
             raise NotDeployed(
                 f"There is no stack {name!r} in {self.region}.",
-                f"{self._others()}--stack NAME and --region NAME choose another; sam deploy makes one",
+                f"{self._others()}--stack NAME and --region NAME choose another; make deploy creates one",
             ) from error
         self.id: str = stack["StackId"]
         self.status: str = stack["StackStatus"]
@@ -80,7 +83,7 @@ class Deployed:
             return str(self._outputs[name])
         except KeyError:
             raise NotDeployed(
-                f"The stack {self.name!r} has no output {name}: it is {self.status}, or of another kind.",
+                f"The stack {self.name!r} has no output {name}: it is {self.status}, or another application.",
                 "--stack NAME chooses another; if a deployment failed, see the stack's events",
             ) from None
 
@@ -94,7 +97,7 @@ class Deployed:
         return f"/aws/lambda/{self.name}-{function}"
 
     def caller(self) -> str:
-        """The ARN of whoever calls."""
+        """The ARN of the caller."""
         return str(self._client("sts").get_caller_identity()["Arn"])
 
     # --- The ledger and the runs ---------------------------------------------------------------------------
@@ -148,7 +151,7 @@ class Deployed:
         return Ledger(self._client("dynamodb"), self.output("LedgerTable"), time.time)
 
     def execution(self, run_id: str, number: int = 0) -> dict[str, Any] | None:
-        """The execution of that number that follows a run; None if there is none, or none any more."""
+        """The execution of that number that follows a run; None if it does not exist, or no longer does."""
         states = self._client("stepfunctions")
         try:
             return dict(states.describe_execution(executionArn=self.execution_arn(run_id, number)))
@@ -248,6 +251,15 @@ class Deployed:
         """The name of the SSM parameter with the settings."""
         return self.output("SettingsParameter")
 
+    def slots_taken(self) -> bool:
+        """Whether all slots are known to be taken."""
+        slots = Slots(self._client("dynamodb"), self.output("LedgerTable"), self._ledger)
+        try:
+            limit = parse_settings(self.settings()).shared.pace.slots
+            return limit > 0 and slots.glance(limit).free == 0
+        except (BotoCoreError, ClientError, AwsUnavailable, ConfigurationError):  # a help, which may fail
+            return False
+
     def settings(self) -> str:
         """The document as it is written in the SSM parameter."""
         answer = self._client("ssm").get_parameter(Name=self.settings_parameter)
@@ -258,7 +270,7 @@ class Deployed:
         self._client("ssm").put_parameter(Name=self.settings_parameter, Value=text, Overwrite=True)
 
     def bucket_region(self) -> str:
-        """Of the bucket with the training data, wherever it is."""
+        """Of the bucket with the training data, in any region."""
         answer = self._client("s3").head_bucket(Bucket=self.output("TrainingDataBucket"))
         return str(answer["BucketRegion"])
 
@@ -275,7 +287,7 @@ class Deployed:
         return [mapping["State"] for mapping in answer["EventSourceMappings"]]
 
     def index_status(self) -> str | None:
-        """Of the index of what is due: ACTIVE, CREATING, ...; None if there is none."""
+        """Of the index of what is due: ACTIVE, CREATING, ...; None if it does not exist."""
         table = self._client("dynamodb").describe_table(TableName=self.output("LedgerTable"))["Table"]
         indexes = table.get("GlobalSecondaryIndexes", [])
         return next((str(i["IndexStatus"]) for i in indexes if i["IndexName"] == DUE_INDEX), None)

@@ -49,7 +49,7 @@ class PastRun(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """How a target stands. Times are epoch seconds; None where there is none.
+    """How a target stands. Times are epoch seconds; None if there is no time.
 
     `model_id` is None for a job's active model, and `active` is then the model that this was at its last run,
     if that is known. `since` is from when on the metrics are fresh or stale, and `why` says by what.
@@ -67,6 +67,11 @@ class Standing(NamedTuple):
     last: PastRun | None
     scores: Mapping[str, float | None]
     entry: Entry
+
+    @property
+    def trouble(self) -> str:
+        """Why the last attempt to start a run failed; empty if none failed since the last run."""
+        return "" if self.entry.held else pruned(self.entry).trouble
 
     @property
     def running_since(self) -> float | None:
@@ -87,8 +92,18 @@ class UnderWay(NamedTuple):
     updates: int
 
 
-def standing(entry: Entry, now: float, visibility_lag: float, run: UnderWay | None = None) -> Standing:
-    """How the target stands. `visibility_lag` is the stack's, in seconds; `run` is under way, if known."""
+def standing(
+    entry: Entry,
+    now: float,
+    visibility_lag: float,
+    run: UnderWay | None = None,
+    *,
+    slots_taken: bool = False,
+) -> Standing:
+    """How the target stands. `visibility_lag` is the stack's, in seconds; `run` is under way, if known.
+
+    `slots_taken` is whether all slots are known to be taken.
+    """
     rest = left_over(entry)
     past = runs(entry)
     scores = [run.scores for run in past if run.outcome == "completed"]
@@ -100,7 +115,7 @@ def standing(entry: Entry, now: float, visibility_lag: float, run: UnderWay | No
         fresh=fresh,
         since=since,
         why=why,
-        waiting=_waiting(rest, now, visibility_lag, run),
+        waiting=_waiting(rest, now, visibility_lag, run, slots_taken=slots_taken),
         last=past[-1] if past else None,
         scores=scores[-1] if scores else {},
         entry=entry,
@@ -175,6 +190,7 @@ def _together(entry: Entry, mailbox: Entry) -> Entry:
         updates=entry.updates + mailbox.updates,
         due_at=_earliest(entry.due_at, mailbox.due_at),
         attempts=max(entry.attempts, mailbox.attempts),
+        trouble=max(entry, mailbox, key=attrgetter("attempts")).trouble,
         run_id=holder.run_id,
         requested_at=holder.requested_at,
         held=holder.held,
@@ -219,7 +235,8 @@ def _why_stale(waits: Entry) -> str:
     if was_not_checked(waits):
         return "the last run could not be checked; will be retried"
     if waits.attempts:
-        return "failed to start; will be retried"
+        why = f": {waits.trouble.rstrip('.')}" if waits.trouble else ""
+        return f"failed to start{why}; will be retried"
     if waits.needed_as_of is not None:
         return "updates wait for the next run"
     return "updates wait for their threshold" if waits.batch else "a schedule wants newer metrics"
@@ -230,7 +247,9 @@ def was_not_checked(entry: Entry) -> bool:
     return bool(entry.attempts and entry.last_failure and entry.last_failure["reason"] == "NotChecked")
 
 
-def _waiting(waits: Entry, now: float, visibility_lag: float, run: UnderWay | None) -> list[str]:
+def _waiting(
+    waits: Entry, now: float, visibility_lag: float, run: UnderWay | None, *, slots_taken: bool
+) -> list[str]:
     """What waits, one line each, and what for."""
     if not waits.dirty:
         return []
@@ -248,15 +267,19 @@ def _waiting(waits: Entry, now: float, visibility_lag: float, run: UnderWay | No
     if waits.wanted_as_of is not None:
         lines.append(f"a schedule's request{age}")
     if waits.run_id is None and (waits.needed_as_of is not None or waits.attempts or not waits.batch):
-        lines.append(next_attempt(waits, now))
+        lines.append(_next_attempt(waits, now, slots_taken=slots_taken))
     return lines
 
 
-def next_attempt(waits: Entry, now: float) -> str:
+def _next_attempt(waits: Entry, now: float, *, slots_taken: bool) -> str:
     """When a run of a free target is to start for what waits."""
     due_in = later(0.0, waits.due_at) - now
     after = f", {waits.attempts} failed so far" if waits.attempts else ""
-    return f"next attempt in {span(due_in)}{after}" if due_in > 0 else "starts when a slot is free"
+    if due_in > 0:
+        return f"next attempt in {span(due_in)}{after}"
+    if slots_taken:
+        return f"starts when a slot is free{after}"
+    return f"next attempt now, at the next look{after}"
 
 
 def _waiting_since(waits: Entry, visibility_lag: float) -> float | None:

@@ -25,7 +25,7 @@ def told(event: Mapping[str, Any]) -> str | None:
                 f"{line}, next check in {check['wait_seconds']} s" if check["status"] == "running" else line
             )
         case {"type": "LambdaFunctionFailed", "lambdaFunctionFailedEventDetails": {"error": error}}:
-            return f"a call failed ({error}) and is repeated"
+            return f"a call failed ({error}) and is retried"
     return None
 
 

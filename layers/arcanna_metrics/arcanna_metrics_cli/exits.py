@@ -18,14 +18,14 @@ class Exit(IntEnum):
 
 
 MEANINGS = {
-    Exit.GOOD: "all is well; of recompute --wait: metrics are fresh and no worse",
+    Exit.GOOD: "success; of recompute --wait: metrics are fresh and no worse",
     Exit.WRONG: "the model regressed, or something is wrong",
     Exit.USAGE: "the command line is wrong, or the job or model is unknown",
     Exit.NOT_JUDGED: "metrics are fresh, but could not be compared",
     Exit.FAILED: "the recompute failed",
     Exit.TIMED_OUT: "the recompute did not end in time",
     Exit.NOT_STARTED: "the target is busy, or no run started in time",
-    Exit.NO_ACCESS: "no access to AWS or Arcanna, or there is no such stack",
+    Exit.NO_ACCESS: "AWS or Arcanna cannot be reached, or the stack does not exist",
 }
 """For --help and the README."""
 

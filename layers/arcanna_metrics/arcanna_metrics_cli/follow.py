@@ -7,6 +7,7 @@
 The ledger alone says when it is done and how it ended. The executions of the run only tell of its checks.
 """
 
+import re
 import time
 from collections.abc import Iterator
 from math import inf
@@ -24,8 +25,10 @@ LOOK = 2.0
 """Seconds between two looks at the ledger."""
 SLACK = 600.0
 """Seconds that a run is waited for while none is under way, beyond the time at which it was due at first."""
-HEARTBEAT = 60.0
-"""Seconds after which it is said again what is waited for: logs of pipelines show that it goes on."""
+HEARTBEAT = 30.0
+"""Seconds after which a line is said again that differs in its numbers only, or not at all."""
+
+_NUMBERS = re.compile(r"[0-9]+")
 
 
 class Unfinished(NamedTuple):
@@ -50,8 +53,7 @@ class Follower:
         self._target = target
         self._asked = asked
         self._out = out
-        self._told = ""
-        self._told_at = 0.0
+        self._told: dict[str, tuple[str, float]] = {}
         self._seen: dict[tuple[str, int], int] = {}
 
     def ending(self, timeout: float | None = None) -> PastRun | Unfinished:
@@ -66,7 +68,9 @@ class Follower:
                 return run
             now = time.time()
             ours = bool(entry.run_id) and later(-inf, entry.requested_at) >= self._asked
-            self._tell(state(entry, self._asked, now), now)
+            due = not entry.run_id and later(0.0, entry.due_at) <= now
+            slots_taken = due and self._stack.slots_taken()
+            self._tell("state", state(entry, self._asked, now, slots_taken=slots_taken))
             if ours and entry.run_id:
                 self._tell_checks(entry.run_id, entry.resumed)
             if slack_ends is None or entry.held:  # a run has a deadline of its own
@@ -83,19 +87,19 @@ class Follower:
         self._tell_checks(run.run_id, number)
         return self._stack.execution(run.run_id, number)
 
-    def _tell(self, text: str, now: float) -> None:
-        if text != self._told:
-            self._out.say(text)
-        elif now - self._told_at >= HEARTBEAT:
-            self._out.say(f"Still: {text}")
-        else:
+    def _tell(self, what: str, text: str) -> None:
+        """Says what is new; what differs from the last text of its kind in numbers only, after HEARTBEAT."""
+        now = time.time()
+        told, told_at = self._told.get(what, ("", 0.0))
+        if _NUMBERS.sub("", text) == _NUMBERS.sub("", told) and now - told_at < HEARTBEAT:
             return
-        self._told, self._told_at = text, now
+        self._out.say(f"Still: {text}" if text == told else text)
+        self._told[what] = text, now
 
     def _tell_checks(self, run_id: str, number: int) -> None:
         for each in range(number + 1):
             for line in self._news(run_id, each):
-                self._out.say(f"  {line}")
+                self._tell("check", f"  {line}")
 
     def _news(self, run_id: str, number: int) -> Iterator[str]:
         known = (run_id, number)
@@ -110,23 +114,30 @@ class Follower:
                 yield line
 
 
-def state(entry: Entry, asked: float, now: float) -> str:
-    """What the target waits for, in words that do not change at every look."""
+def state(entry: Entry, asked: float, now: float, *, slots_taken: bool = False) -> str:
+    """What the target waits for, in words that do not change at every look.
+
+    `slots_taken` is whether all slots are known to be taken.
+    """
     if entry.run_id:
         ours = later(-inf, entry.requested_at) >= asked
         if ours:
             return f"The run {entry.run_id} is {'under way' if entry.held else 'being started'}."
-        return f"Waiting for the end of the run under way, {entry.run_id}, which began before."
+        return f"Waiting for run {entry.run_id}, which began earlier, to end."
     due_at = later(0.0, entry.due_at)
-    at = to_iso(due_at)[:19] + "Z"
+    at = f"at {to_iso(due_at)[:19]}Z"
+    if due_at <= now:
+        at = "when a slot is free" if slots_taken else "now, at the next look"
     if any(from_iso(past["requested_at"]) >= asked for past in entry.history):
-        return f"The job has another active model now, whose run starts at {at} or when a slot is free."
+        return f"The job has another active model now. Its run starts {at}."
     if was_not_checked(entry):
-        return f"The run could not be checked. The next one starts at {at} or when a slot is free."
+        why = f" ({entry.trouble.rstrip('.')})" if entry.trouble else ""
+        return f"The run could not be checked{why}. The next one starts {at}."
     if entry.attempts:
         failed = "1 attempt" if entry.attempts == 1 else f"{entry.attempts} attempts"
-        why = "arcanna-metrics doctor may show why"
-        return f"{failed} failed ({why}). The next one is at {at} or when a slot is free."
+        why = entry.trouble.rstrip(".") or "arcanna-metrics doctor may show why"
+        return f"{failed} failed ({why}). The next one starts {at}."
     if due_at <= now:
-        return "Waiting for a free slot, or for the next look at what is due (once a minute)."
-    return f"Waiting until {at}: runs of the target have a minimum interval."
+        what = "a free slot: all are taken" if slots_taken else "the next look at what is due (once a minute)"
+        return f"Waiting for {what}."
+    return f"Waiting until {at[3:]}: runs of the target have a minimum interval."

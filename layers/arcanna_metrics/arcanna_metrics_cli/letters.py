@@ -76,8 +76,8 @@ def _why(message: Mapping[str, Any]) -> tuple[str, str]:
     if "ERROR_CODE" in given:
         return given["ERROR_CODE"], given.get("ERROR_MESSAGE", "")
     if "DeadLetterQueueSourceArn" in message["Attributes"]:
-        return "none", "The trigger died, or failed, each time that it got this message"
-    return "none", "Nothing is known of how this message came here"
+        return "none", "The trigger died or failed each time it received this message"
+    return "none", "It is not known why this message is here"
 
 
 def _invocation_record(body: str) -> dict[str, Any] | None:

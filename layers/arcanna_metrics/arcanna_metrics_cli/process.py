@@ -35,7 +35,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         interrupt.listen()
         status = main() or 0
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads has enough, as `head` has
+    except BrokenPipeError:  # the reader has enough, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(128 + signal.SIGPIPE)
     except BaseException as error:

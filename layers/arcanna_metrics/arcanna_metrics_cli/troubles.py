@@ -1,4 +1,4 @@
-"""What people are told, and what they can type, where AWS or this machine refuses."""
+"""What to tell people, and what they can type, if AWS or this machine refuses."""
 
 from arcanna_metrics.errors import AwsUnavailable, BadInput, ConfigurationError
 from arcanna_metrics_cli.exits import Exit, Trouble
@@ -16,7 +16,7 @@ _REFUSED = {
     "UnrecognizedClientException",
 }
 _DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation", "403"}
-_WHO = "aws sts get-caller-identity shows whose credentials are in use; --profile NAME takes others"
+_WHO = "aws sts get-caller-identity shows whose credentials are in use; --profile NAME uses others"
 
 
 def explained(error: Exception, profile: str | None = None) -> Trouble:
@@ -64,7 +64,7 @@ def _by_kind(error: Exception, profile: str | None) -> Trouble | None:
     if any(word in kind for kind in kinds for word in ("Token", "SSO", "Login", "CredentialRetrieval")):
         return Trouble(Exit.NO_ACCESS, f"The AWS credentials cannot be used: {error}", _sign_in(profile))
     if kinds & {"HTTPClientError", "ConnectionError", "EndpointConnectionError"}:
-        todo = "Is the network up, and --region right? Behind a proxy, set HTTPS_PROXY"
+        todo = "Check the network and --region. Behind a proxy, set HTTPS_PROXY"
         return Trouble(Exit.NO_ACCESS, f"AWS cannot be reached: {error}", todo)
     return None
 

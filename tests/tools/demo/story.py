@@ -65,7 +65,7 @@ class Story:
                 self._view.say("retry", f"{line['model_id']}: {line['reason']}, will be retried", "red")
                 self._view.state(line["model_id"], "waits for the next attempt")
             case "no route":
-                self._view.say("ignored", f"no route knows {line['key']}", "dim")
+                self._view.say("ignored", f"no route matches {line['key']}", "dim")
 
     def _check_line(self, line: Mapping[str, Any]) -> None:
         if line.get("message") != "status checked":

@@ -1,1 +1,1 @@
-"""What comes in: events of all kinds, and the routes that say whose training data an object is."""
+"""Inputs: events of all kinds, and the routes from an object's key to its targets."""

@@ -1,4 +1,4 @@
-"""Everything that may reach the trigger, read into what the domain knows.
+"""Reads every event that may reach the trigger into the domain's types.
 
     SQS message body, or payload of a direct invocation
     ├── SNS notification, as a queue or as a function gets it: the event in it
@@ -12,7 +12,8 @@
     ├── {"models": "all"}, a schedule: AllTargets
     └── {"sweep": true}: Sweep
 
-Nothing here is trusted. What is not understood raises BadInput, which says what is wrong and what to send.
+No input is trusted. An event that cannot be understood raises BadInput, which says what is wrong and what to
+send.
 """
 
 from collections.abc import Mapping
@@ -25,16 +26,16 @@ from arcanna_metrics.targets import Target, identifier
 from arcanna_metrics.updates import Update
 
 LARGEST_SIZE = 2**50
-"""Bytes at which sizes saturate: far above S3's largest object."""
+"""Bytes. Larger sizes are reduced to this, which is far above S3's largest object."""
 
 LONGEST_AGE = 10**9
-"""Seconds at which ages saturate: no metrics are 31 years old."""
+"""Seconds. Larger ages are reduced to this: no metrics are 31 years old."""
 
 _REQUEST = ("job_id", "model_id", "happened_at", "cause", "older_than_seconds")
 _SCHEDULE = ("models", "happened_at", "older_than_seconds")
 
 _CREATING_CALLS = {"PutObject", "PostObject", "CopyObject", "CompleteMultipartUpload", "RenameObject"}
-"""The API operations of S3 after which there is a new object (RenameObject: in directory buckets)."""
+"""The operations of S3's API that create an object (RenameObject: in directory buckets)."""
 
 _WHAT_TO_SEND = (
     "Send an S3 event of a new object, an event of source 'arcanna.training-data' with detail-type"
@@ -44,19 +45,19 @@ _WHAT_TO_SEND = (
 
 
 class ObjectCreated(NamedTuple):
-    """A new object, or a new version of one. Routes say whose training data it is."""
+    """A new object, or a new version of an object. Routes give its targets."""
 
     bucket: str
-    key: str  # as it really is, not URL-encoded
+    key: str  # decoded, not URL-encoded
     version_id: str | None
     happened_at: float  # epoch seconds
-    size: int | None = None  # bytes; None: not told
+    size: int | None = None  # bytes; None: unknown
 
 
 class AllTargets(NamedTuple):
-    """A schedule asks for every target whose metrics are older than so many seconds.
+    """A schedule asks for every target whose metrics are older than `older_than` seconds.
 
-    An age of 0 means all, however new; None means what the settings say for the job.
+    0 means metrics of any age. None means the age in the job's settings.
     """
 
     happened_at: float  # epoch seconds
@@ -64,9 +65,9 @@ class AllTargets(NamedTuple):
 
 
 class RunEnded(NamedTuple):
-    """An execution of the workflow may have ended. Only a hint: Step Functions itself knows."""
+    """An execution of the workflow may have ended. This is only a hint; Step Functions has the truth."""
 
-    target: Target  # as the ledger's key has it
+    target: Target  # the ledger's key
     run_id: str
 
 
@@ -75,7 +76,7 @@ class Sweep(NamedTuple):
 
 
 class Ignored(NamedTuple):
-    """Something that asks for nothing: the reason, and the object's key, if it is about one."""
+    """An event that needs no action: the reason, and the object's key if there is one."""
 
     reason: str
     key: str | None = None
@@ -87,9 +88,9 @@ Occurrence = ObjectCreated | Ignored | Update | AllTargets | RunEnded | Sweep
 def read(event: object, received_at: float) -> list[Occurrence]:
     """What an event says has happened.
 
-    `received_at` (epoch seconds) is when its message was sent, or the function was invoked. Nothing in it
-    happened later, so this bounds the times that events claim, which come from other people's clocks.
-    Raises BadInput.
+    `received_at` (epoch seconds) is when its message was sent, or when the function was invoked. Nothing in
+    it can have happened later, so this limits the times in events, which come from other clocks. Raises
+    BadInput.
     """
     match event:
         case {"Records": [{"EventSource": "aws:sns"}, *_] as records}:
@@ -108,7 +109,7 @@ def read_json(text: str, received_at: float) -> list[Occurrence]:
 
 
 def _unwrapped(event: object) -> object:
-    """What an SNS notification holds; any other event as it is."""
+    """The content of an SNS notification; any other event unchanged."""
     if isinstance(event, dict) and event.get("Type") == "Notification":
         return fields.nested_json(event, "Message")
     return event
@@ -173,9 +174,9 @@ def _event_bridge(source: object, detail_type: object, event: object, received_a
 
 
 def _s3_event(event: object, received_at: float) -> ObjectCreated | Ignored:
-    """An "Object Created" event, whose key is not URL-encoded, unlike a notification's.
+    """An "Object Created" event. Its key is not URL-encoded, unlike the key of a notification.
 
-    (Powertools' data class does decode it, so that "a+b.csv" becomes "a b.csv".)
+    (Powertools' data class decodes it, so "a+b.csv" would become "a b.csv".)
     """
     return _unless_empty(
         ObjectCreated(
@@ -189,7 +190,7 @@ def _s3_event(event: object, received_at: float) -> ObjectCreated | Ignored:
 
 
 def _s3_call(event: object, received_at: float) -> ObjectCreated | Ignored:
-    """A call of S3's API that CloudTrail tells of. It does not tell the object's size."""
+    """A call of S3's API, reported by CloudTrail. It does not contain the object's size."""
     name = fields.text(event, "detail.eventName")
     if name not in _CREATING_CALLS:
         return Ignored(name, fields.optional_text(event, "detail.requestParameters.key"))
@@ -224,9 +225,9 @@ def _s3_record(record: object, received_at: float) -> ObjectCreated | Ignored:
 
 
 def _is_creation(name: str) -> bool:
-    """Whether S3's name of an event means a new object. Raises BadInput where that is not clear.
+    """Whether S3's name of an event means a new object. Raises BadInput if that is not clear.
 
-    Notifications' names begin with "ObjectCreated:"; bucket configurations, and stores that are like S3,
+    In notifications the name begins with "ObjectCreated:". Bucket configurations and S3-compatible stores
     put "s3:" before it.
     """
     plain = name.lower().removeprefix("s3:").replace(" ", "")
@@ -238,7 +239,7 @@ def _is_creation(name: str) -> bool:
 
 
 def _unless_empty(created: ObjectCreated) -> ObjectCreated | Ignored:
-    """Empty objects hold no training data: they are markers such as _SUCCESS, or show a folder in a console.
+    """Empty objects hold no training data. They are markers such as _SUCCESS, or folders in a console.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-folders.html
     """
@@ -248,19 +249,19 @@ def _unless_empty(created: ObjectCreated) -> ObjectCreated | Ignored:
 
 
 def _run_ended(event: object) -> RunEnded | Ignored:
-    if fields.at(event, "detail.input") is None:  # Step Functions leaves out an input that is too large
+    if fields.at(event, "detail.input") is None:  # Step Functions omits an input that is too large
         return Ignored("run ended without its input")
     given = fields.nested_json(event, "detail.input")
     try:
         run_id = identifier("run.run_id", fields.at(given, "run.run_id"))
         return RunEnded(_target(given, "run.target."), run_id)
     except BadInput as error:
-        raise BadInput(f"detail.input is not that of the recompute workflow: {error}") from error
+        raise BadInput(f"detail.input is not an input of the recompute workflow: {error}") from error
 
 
 def _request(event: Mapping[str, object], received_at: float) -> Update:
     fields.assert_only(event, _REQUEST, "a request")
-    older_than = _age(event) or None  # 0: of any age
+    older_than = _age(event) or None  # 0: any age
     cause = event.get("cause")
     return Update(
         _target(event),
@@ -276,6 +277,6 @@ def _target(event: object, prefix: str = "") -> Target:
 
 
 def _age(event: object) -> float | None:
-    """In seconds; None where the event has none."""
+    """In seconds; None if the event has none."""
     age = fields.whole_number(event, "older_than_seconds", LONGEST_AGE)
     return None if age is None else float(age)

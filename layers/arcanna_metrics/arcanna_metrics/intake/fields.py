@@ -11,20 +11,20 @@ from arcanna_metrics.errors import BadInput
 from arcanna_metrics.times import from_iso
 
 TEXT_LENGTH = 1024
-"""Characters that a key or another text may have: S3's own limit for keys (there in bytes of UTF-8)."""
+"""Characters that a key or another text may have. S3 has the same limit for keys, in bytes of UTF-8."""
 
 EARLIEST = from_iso("2006-03-14")
-"""S3's first day. Programs write times before it (the years 1, 1601, 1970) where they know none."""
+"""S3's first day. Programs write earlier times (the years 1, 1601, 1970) if they do not know the time."""
 
 
 def assert_only(event: Mapping[str, object], known: Collection[str], what: str) -> None:
-    """Refuses any other field; `what` is for the message: "a request"."""
+    """Refuses any other field. `what` is for the message, such as "a request"."""
     if unknown := event.keys() - set(known):
         raise BadInput(f"unknown field {listed(unknown)}; {what} has {', '.join(known)}")
 
 
 def at(event: object, path: str) -> Any:
-    """The value at the path; None where there is none."""
+    """The value at the path; None if there is no value."""
     for name in path.split("."):
         if not isinstance(event, dict):
             return None
@@ -42,7 +42,7 @@ def optional_text(event: object, path: str) -> str | None:
 
 
 def checked(name: str, value: object) -> str:
-    """The value, if it is a text that AWS's APIs and logs take; `name` is for the message."""
+    """The value, if it is a text that AWS's APIs and logs accept. `name` is for the message."""
     if value is None:
         raise BadInput(f"{name} is missing")
     if not isinstance(value, str):
@@ -51,7 +51,7 @@ def checked(name: str, value: object) -> str:
         raise BadInput(f"{name} has {len(value)} characters, more than {TEXT_LENGTH}")
     try:
         value.encode()
-    except UnicodeEncodeError as error:  # JSON can hold half a surrogate pair, no AWS API can
+    except UnicodeEncodeError as error:  # JSON can contain half a surrogate pair, but AWS's APIs cannot
         raise BadInput(f"{name} is not valid Unicode: {error.reason}") from error
     return value
 
@@ -73,7 +73,7 @@ def parse_json(name: str, written: str) -> object:
 
 
 def time(event: object, path: str, latest: float) -> float:
-    """Epoch seconds. `latest` where there is no time, or none that can be: later, or before EARLIEST."""
+    """Epoch seconds; `latest` if there is no time, or if it is later than that or before EARLIEST."""
     value = at(event, path)
     if value is None:
         return latest
@@ -87,7 +87,7 @@ def time(event: object, path: str, latest: float) -> float:
 
 
 def whole_number(event: object, path: str, most: int) -> int | None:
-    """A whole number from 0 on, with or without a decimal point, which JSON does not tell apart."""
+    """A whole number of 0 or more, written as 5 or 5.0."""
     value = at(event, path)
     if value is None:
         return None
@@ -99,7 +99,7 @@ def whole_number(event: object, path: str, most: int) -> int | None:
 
 
 def shown(value: object) -> str:
-    """A value as error messages show it: never long, never nested."""
+    """A value as error messages show it: short, never nested."""
     return repr(value[:64]) if isinstance(value, str) else f"a value of type {type(value).__name__}"
 
 

@@ -1,7 +1,7 @@
 """Key patterns of routes, and the templates of their targets.
 
-In a pattern `*` stands for anything, `?` for one character, and `{name}` for a path segment or the variable
-part of one; `*` and `{name}` take as little as they can. In a template `{name}` is what the pattern's took.
+In a pattern `*` matches anything, `?` one character, and `{name}` a path segment or the variable part of one.
+`*` and `{name}` match as little as they can. In a template `{name}` is what the pattern's `{name}` matched.
 """
 
 import re
@@ -26,8 +26,8 @@ def compiled(pattern: str) -> re.Pattern[str]:
         raise ConfigurationError(f"the key pattern {pattern!r} has a placeholder twice")
     if _AMBIGUOUS.search(pattern):
         raise ConfigurationError(
-            f"the key pattern {pattern!r} does not tell where a placeholder ends: after it there must be "
-            "some text or the end, and in its path segment no other placeholder"
+            f"the key pattern {pattern!r} is ambiguous: after a placeholder there must be text or the end,"
+            " and a path segment may have only one placeholder"
         )
     first, *others = pattern.split("*")
     *closed, last = [_regex(first), *(".*?" + _regex(other) for other in others)]
@@ -47,11 +47,11 @@ def placeholders(template: str) -> list[str]:
 
 
 def filled(template: str, found: re.Match[str]) -> str:
-    """The template with what the pattern's placeholders took."""
+    """The template, filled with what the pattern's placeholders matched."""
     return _PLACEHOLDER.sub(lambda placeholder: found[placeholder[1]], template)
 
 
 def assert_braces_match(template: str) -> None:
-    """Raises ConfigurationError where a brace is not part of a placeholder."""
+    """Raises ConfigurationError if a brace is not part of a placeholder."""
     if set("{}") & set(_PLACEHOLDER.sub("", template)):
-        raise ConfigurationError(f"{template!r} has a brace that belongs to no {{name}}")
+        raise ConfigurationError(f"{template!r} has a brace that is not part of a {{name}}")

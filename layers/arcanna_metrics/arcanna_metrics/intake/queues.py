@@ -1,4 +1,4 @@
-"""The updates queue and its dead-letter queue, as far as the trigger sends to them."""
+"""What the trigger sends to the updates queue and its dead-letter queue."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,15 +17,15 @@ DETAIL_LENGTH = 1000
 SQS_BATCH = 10
 """Messages, SQS's own limit for one call."""
 SQS_BATCH_BYTES = 256 * 1024
-"""SQS's limit for all messages of a call is 1 MiB by now, but it was this for long, and is in some places."""
+"""SQS now allows 1 MiB for all messages of a call. This is the older limit, which some places still have."""
 SQS_MESSAGE_BYTES = 2**20
 """SQS's limit for a message with its attributes."""
 SQS_ATTRIBUTES = 8 * DETAIL_LENGTH
-"""Bytes that reason and detail may have at the most, with their names and types."""
+"""The most bytes that reason and detail may have, with their names and types."""
 
 
 class DeadLetter(NamedTuple):
-    """A message that could not be used, as it came, the word for why, and a sentence about it."""
+    """A message that could not be understood: its original body, the reason, and a sentence for people."""
 
     body: str
     reason: str
@@ -41,7 +41,7 @@ class Queues:
         self._dead_letter_url = dead_letter_url
 
     def request_all(self, updates: Sequence[Update]) -> None:
-        """Asks for these updates by a request each, visible at once. Raises AwsUnavailable."""
+        """Sends a request for each update, without a delay. Raises AwsUnavailable."""
         sent = self._send_all(
             self._updates_url,
             [{"Id": "", "MessageBody": _request(update), "DelaySeconds": 0} for update in updates],
@@ -51,7 +51,7 @@ class Queues:
                 raise error
 
     def dead_letter_all(self, letters: Sequence[DeadLetter]) -> list[AwsUnavailable | None]:
-        """Sends messages to the dead-letter queue. Tells of each whether that failed."""
+        """Sends messages to the dead-letter queue. Returns the error of each, or None."""
         return self._send_all(
             self._dead_letter_url,
             [
@@ -73,8 +73,8 @@ class Queues:
     def _send_all(
         self, url: str, messages: Sequence["SendMessageBatchRequestEntryTypeDef"]
     ) -> list[AwsUnavailable | None]:
-        """By as few calls as may be. When one has failed, the others are not tried: each takes its time. One
-        that SQS finds too long takes none."""
+        """Sends messages with as few calls as possible. After a failed call it makes no more, because each
+        would take time to fail. A call that SQS finds too long fails at once, so the next one is made."""
         results: list[AwsUnavailable | None] = []
         for batch in _batches(messages):
             try:
@@ -98,7 +98,7 @@ class Queues:
 
 
 def _request(update: Update) -> str:
-    """The public request for the update. Without a time it is by hand, and counts from when it is sent."""
+    """The public request for the update. Without a time it is a request by hand, made when it is sent."""
     job_id, model_id = update.target
     seldom = {
         "model_id": model_id,
@@ -112,7 +112,7 @@ def _request(update: Update) -> str:
 def _batches(
     messages: Iterable["SendMessageBatchRequestEntryTypeDef"],
 ) -> Iterator[list["SendMessageBatchRequestEntryTypeDef"]]:
-    """As many messages as one call takes."""
+    """Batches of as many messages as one call accepts."""
     batch: list[SendMessageBatchRequestEntryTypeDef] = []
     size = 0
     for message in messages:
@@ -127,7 +127,7 @@ def _batches(
 
 
 def _cut(body: str) -> str:
-    """A body that leaves room for the attributes, which a message that came without may not have."""
+    """The body, cut so that the attributes fit. A message that came without them may leave no room."""
     return body.encode()[: SQS_MESSAGE_BYTES - SQS_ATTRIBUTES].decode(errors="ignore")
 
 

@@ -1,17 +1,15 @@
-"""Which object keys lead to which models.
-
-The routes are a part of the settings:
+"""Routes map object keys to models. They are part of the settings:
 
     [{"name": "by-path",
       "keys": ["training-data/{job_id}/{model_id}/*"],
       "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}]}]
 
-The first route that matches counts; patterns.py tells what its keys may be. A target without a model_id means
-the job's active model. A route without keys serves schedules only.
+The first matching route applies; patterns.py describes the keys. A target without a model_id means the job's
+active model. A route without keys is for schedules only.
 
-A route may have a threshold: `"threshold": {"objects": 100, "bytes": 1000000, "max_wait_seconds": 3600}`
-recomputes after so many objects or so many bytes since the last recompute, and in any case when the first
-of them is so old.
+A route may have a threshold, such as `{"objects": 100, "bytes": 1000000, "max_wait_seconds": 3600}`. A run
+then starts after 100 objects or 1,000,000 bytes since the last recompute, or when the first object is an hour
+old.
 """
 
 import re
@@ -33,10 +31,10 @@ DEFAULT_ROUTES = [
     },
     {"name": "by-job", "keys": ["training-data/{job_id}/*"], "targets": [{"job_id": "{job_id}"}]},
 ]
-"""The routes where the settings have none."""
+"""The routes if the settings have none."""
 
 _MOST = {"objects": 1000, "bytes": 2**50, "max_wait_seconds": 30 * 86400}
-"""Up to 1,000 objects, rounding up does not change after how many of them their shares reach WHOLE."""
+"""The largest values. Up to 1,000 objects, rounding does not change when their shares reach WHOLE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +49,11 @@ class Threshold:
     """so many seconds since the first of them."""
 
     def share(self, size: int | None) -> int:
-        """How much of the threshold an object is, in millionths rounded up.
+        """An object's share of the threshold, in millionths rounded up.
 
         One number cannot count both objects and bytes, so an object counts as the larger of its two shares.
-        Where a route has both, they may reach WHOLE a little before either is complete, and never after.
-        An object of unknown size counts as an object; where only bytes count, it is worth a recompute alone.
+        If a route has both limits, the shares may reach WHOLE a little before either limit, never after.
+        An object of unknown size counts as an object. If only bytes count, it reaches the threshold alone.
         """
         by_number = _part(1, self.objects) if self.objects else 1
         if self.bytes is None or (size is None and self.objects):
@@ -69,7 +67,7 @@ def _part(amount: int, enough: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route: compiled key patterns, the targets of each key that matches, and how much is enough."""
+    """One route: compiled key patterns, the targets of each matching key, and the threshold."""
 
     name: str
     keys: tuple[re.Pattern[str], ...]
@@ -84,9 +82,9 @@ class Routes:
     routes: tuple[Route, ...]
 
     def match(self, key: str) -> tuple[Route | None, list[Target]]:
-        """The route that knows the key, and whose training data the object is; none where no route does.
+        """The route that matches the key, and the object's targets; (None, []) if no route matches.
 
-        Raises BadInput where a route matches but the key yields no valid ids.
+        Raises BadInput if a route matches but the key does not give valid ids.
         """
         for route in self.routes:
             for pattern in route.keys:
@@ -95,11 +93,11 @@ class Routes:
         return None, []
 
     def targets(self, key: str) -> list[Target]:
-        """Whose training data the object is; empty where no route knows the key. Raises BadInput."""
+        """The object's targets; empty if no route matches the key. Raises BadInput."""
         return self.match(key)[1]
 
     def updates(self, created: ObjectCreated) -> list[Update]:
-        """The updates that an object leads to; empty where no route knows it. Raises BadInput."""
+        """The updates that an object causes; empty if no route matches its key. Raises BadInput."""
         route, targets = self.match(created.key)
         threshold = route.threshold if route else None
         share, max_wait = (threshold.share(created.size), threshold.max_wait) if threshold else (WHOLE, 0.0)
@@ -109,11 +107,11 @@ class Routes:
     def scheduled(
         self, schedule: AllTargets, jobs: set[str], stale_after: Callable[[str], float]
     ) -> list[Update]:
-        """What a schedule asks for: every target that is named in full, and the active model of every other
-        job of `jobs`, which are known by their updates.
+        """The updates that a schedule asks for: one for every target that the routes name in full, and one
+        for the active model of every other job in `jobs`.
 
-        These are wishes for metrics of at most the schedule's age, or `stale_after` (seconds, of the job)
-        where it has none. At an age of 0 they are requests by hand, for metrics of now.
+        These are wishes for metrics that are no older than the schedule's age, or the job's `stale_after`
+        (seconds) if it has none. With an age of 0 they are requests by hand.
         """
         fixed = self.fixed_targets()
         others = sorted(jobs - {target.job_id for target in fixed})
@@ -126,13 +124,13 @@ class Routes:
         return updates
 
     def fixed_targets(self) -> list[Target]:
-        """The targets that are named in full, each once."""
+        """The targets that the routes name in full, each once."""
         targets = (target for route in self.routes for target in route.targets)
         return list(dict.fromkeys(Target.of(*target) for target in targets if not _placeholders(target)))
 
 
 def read_routes(node: Node) -> Routes:
-    """The routes of a list in a document; what is wrong with it is noted there."""
+    """The routes in a document's list. Notes problems in the document."""
     return Routes(tuple(_route(number, route) for number, route in enumerate(node.items(), 1)))
 
 
@@ -143,13 +141,13 @@ def _route(number: int, node: Node) -> Route:
     keys = fields["keys"].items() if "keys" in fields else []
     wanted = {placeholder for target in targets for placeholder in _placeholders(target)}
     if wanted and not keys:
-        node.wrong(f'has no "keys", so nothing can stand for {{{min(wanted)}}}')
+        node.wrong(f'has no "keys", so {{{min(wanted)}}} has no value')
     patterns = tuple(_pattern(key, wanted) for key in keys)
     return Route(name, patterns, targets, _threshold(fields["threshold"]) if "threshold" in fields else None)
 
 
 def _threshold(node: Node) -> Threshold:
-    fields = node.fields(_MOST, required=("max_wait_seconds",))  # so that nothing waits for ever
+    fields = node.fields(_MOST, required=("max_wait_seconds",))  # so that no update waits for ever
     limits = {name: field.whole_number(1, _MOST[name]) for name, field in fields.items()}
     return Threshold(limits.get("objects"), limits.get("bytes"), float(limits["max_wait_seconds"] or 0))
 
@@ -174,7 +172,7 @@ def _template(node: Node) -> str:
 def _identifier(node: Node) -> str:
     value = node.value
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # JSON does not tell 5 from 5.0
+        value = int(value)  # JSON does not distinguish 5 from 5.0
     try:
         return identifier("it", value)
     except BadInput as error:

@@ -1,7 +1,7 @@
-"""What Arcanna answered to a call, and what that means.
+"""Arcanna's response to a call, and what it means.
 
-The status decides first. Parts of the API answer 200 with an error in the body, so a 2xx is a success only if
-its body has the documented shape (or, for a request that may have taken effect, no error in it).
+The status decides first. Parts of the API answer 200 with an error in the body. So a 2xx is a success only if
+its body has the documented shape or, for a request that may have taken effect, contains no error.
 """
 
 import json
@@ -24,11 +24,11 @@ from arcanna_metrics.errors import (
 from arcanna_metrics.observability import logger
 
 SHOWN = 300
-"""Characters of an answer that errors show."""
+"""Characters of a response that errors show."""
 
 
 class Call(NamedTuple):
-    """A call to Arcanna's API. `changes`: it may have an effect there."""
+    """A call to Arcanna's API. `changes`: the call may have an effect there."""
 
     method: str
     path: str
@@ -42,7 +42,7 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer to a call, in which the API key is not to be found."""
+    """A response to a call, from which the API key has been removed."""
 
     call: Call
     status: int
@@ -51,8 +51,8 @@ class Answer:
 
     @classmethod
     def of(cls, call: Call, response: httpx.Response, key: str) -> Self:
-        """The answer that `response` is, without `key`, the API key."""
-        # JSON is UTF-8, whatever charset the answer claims. Some services begin it with a byte order mark.
+        """The answer in `response`, without `key`, the API key."""
+        # JSON is UTF-8, whatever charset the response claims. Some services add a byte order mark.
         text = response.content.decode("utf-8-sig", errors="replace")
         return cls(call, response.status_code, without_key(text, key), response.headers)
 
@@ -71,7 +71,7 @@ class Answer:
         if self.status in (404, 422):
             return Rejected(str(self))
         if self.status in (408, 429) or self.status >= 500:
-            # Whoever answers so, a gateway perhaps, does not know what became of the request.
+            # The sender, perhaps a gateway, may not know whether the request took effect.
             unknown = self.call.changes and self.status != 429
             return PlatformUnavailable(str(self), retry_after(self.headers), effect_unknown=unknown)
         return UndocumentedAnswer(str(self))
@@ -98,7 +98,7 @@ class Answer:
         return body
 
     def size_of(self, value: object) -> int:
-        """Bytes of a part of the body as JSON. Raises UndocumentedAnswer where UTF-8 cannot hold it."""
+        """Bytes of a part of the body as JSON. Raises UndocumentedAnswer if it is not valid UTF-8."""
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
@@ -106,7 +106,7 @@ class Answer:
         return len(json.dumps(value))
 
     def field(self, body: Mapping[str, Any], name: str, kind: type) -> Any:
-        """A field that must be there, and be of its kind or null. Raises UndocumentedAnswer."""
+        """A required field, of the type `kind` or null. Raises UndocumentedAnswer."""
         if name not in body:
             raise UndocumentedAnswer(f"{self}: {name} is missing")
         value = body[name]
@@ -116,7 +116,7 @@ class Answer:
 
 
 def without_key(text: str, key: str) -> str:
-    """The text, should anything on the way echo the API key in it: that goes no further."""
+    """The text without the API key, in case a server or gateway echoes it."""
     text = text.replace(key, "[API key]")
     if ("\\" in text or "&" in text) and key.replace("\\", "") in _unescaped(text):
         return "(It quotes the API key, and so is not shown.)"
@@ -124,9 +124,9 @@ def without_key(text: str, key: str) -> str:
 
 
 def retry_after(headers: httpx.Headers) -> float | None:
-    """Seconds that `Retry-After` asks to wait, in seconds or by a date; None where it does not say.
+    """Seconds that `Retry-After` asks to wait, as a number or a date; None if there is no such header.
 
-    Where a gateway added a header of its own, the longer wait counts.
+    If a gateway added a second header, the longer wait counts.
     """
     date = next(iter(headers.get_list("Date")), "")
     waits = [_wait(value.strip(), date) for value in headers.get_list("Retry-After")]
@@ -137,14 +137,14 @@ def _wait(value: str, date: str) -> float | None:
     if seconds := re.fullmatch(r"([0-9]{1,9})[0-9]*(\.[0-9]{1,3})?[0-9]*", value):
         return float(seconds[1] + (seconds[2] or ""))
     try:
-        # Against the same clock that wrote it, where that is known.
+        # Compared with the clock that wrote it.
         return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(date)).total_seconds())
     except (ValueError, TypeError, OverflowError):
         return None
 
 
 def _defined(value: Any, where: str, undefined: list[str]) -> Any:
-    """The value with null for numbers that JSON does not know; `undefined` is told where they are."""
+    """The value, with null for numbers that JSON does not have. Adds their places to `undefined`."""
     if isinstance(value, dict):
         return {k: _defined(v, f"{where}.{k[:100]}"[-SHOWN:], undefined) for k, v in value.items()}
     if isinstance(value, list):
@@ -157,7 +157,7 @@ def _defined(value: Any, where: str, undefined: list[str]) -> Any:
 
 def _unescaped(text: str) -> str:
     """Without the escapes of JSON and HTML, and without backslashes."""
-    from html import unescape  # start-up is billed, and this is seldom needed
+    from html import unescape  # imported here because start-up is billed, and this is rarely needed
 
     return unescape(
         re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), text).replace("\\", "")

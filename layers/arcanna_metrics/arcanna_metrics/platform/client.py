@@ -32,12 +32,12 @@ FIGURES = (
     "buckets_in_kb",
 )
 LARGEST_METRICS = 48 * 1024
-"""Bytes of JSON. A workflow has 256 KiB for the metrics from before, those from after, and what differs."""
+"""Bytes of JSON. A workflow has 256 KiB for the metrics before, the metrics after, and the differences."""
 LONGEST_TIME = 64
 """Characters of a time that is passed on."""
 
 ApiKey = Callable[[bool], str]
-"""Gives the API key; True asks for it to be read again."""
+"""Returns the API key; True makes it read the key again."""
 
 _NOTHING_SENT = (
     httpx.ConnectError,
@@ -51,9 +51,9 @@ _NOTHING_SENT = (
 
 @dataclass(frozen=True, slots=True)
 class ModelMetrics:
-    """What the platform shows of a model. `figures` holds the scores under their documented names.
+    """What the platform shows about a model. `figures` holds the scores under their documented names.
 
-    `timestamp` is the end of the last recompute as the platform writes it, None where it shows no time.
+    `timestamp` is the end of the last recompute as the platform writes it; None if it shows no time.
     """
 
     recomputing: bool
@@ -67,10 +67,10 @@ class ModelMetrics:
 
 @dataclass(frozen=True, slots=True)
 class RecomputeRequest:
-    """The platform's answer to a request that it accepted, or that it says has failed.
+    """The platform's answer to a request that it accepted, or that it reports as failed.
 
-    `requested_at` is its own time of the request, in ISO 8601. `job_id` is the job's integer id, also where
-    the request gave the job's name. Both are None where the answer does not tell.
+    `requested_at` is the platform's own time of the request, in ISO 8601. `job_id` is the job's integer id,
+    even if the request gave the job's name. Both are None if the answer does not contain them.
     """
 
     status: RequestStatus
@@ -108,18 +108,18 @@ class Arcanna:
         return metrics
 
     def request_recompute(self, model: Model) -> RecomputeRequest:
-        """Asks the platform to recompute the model's metrics in its own time.
+        """Asks the platform to recompute the model's metrics. Does not wait for the recompute.
 
-        An answer of 2xx without an error in it counts as accepted, whatever else it says: the request has
-        probably taken effect, and only the metrics can prove what became of it. RetryLater tells by
-        `effect_unknown` whether the request may have taken effect.
+        A 2xx without an error in it counts as accepted, whatever else it says. The request has probably taken
+        effect, and only the metrics can prove the result. In a RetryLater, `effect_unknown` says whether the
+        request may have taken effect.
         """
         path = "/api/v2/metrics/model/request_recompute_metrics"
         answer = self._call(Call("POST", path, model._asdict(), changes=True))
         try:
             body = answer.json_object()
         except UndocumentedAnswer as error:
-            logger.warning("undocumented answer to a request, taken as accepted", detail=str(error))
+            logger.warning("undocumented answer to a request, treated as accepted", detail=str(error))
             body = {}
         status = _status(body)
         if status != "failed" and _has_error(body, status):
@@ -142,20 +142,20 @@ class Arcanna:
             ) from error
 
     def models(self, job_id: str) -> list[str]:
-        """The ids of all models of a job; empty where the platform does not list them."""
+        """The ids of all models of a job; empty if the platform does not list them."""
         listed = self._job(job_id).json_object().get("all_model_ids")
         return [each for each in listed if isinstance(each, str)] if isinstance(listed, list) else []
 
     def job_id_of(self, name: str) -> str | None:
         """The id of the one job with exactly this title.
 
-        None where no job or several have it, and where the platform or the key does not allow to look it up.
+        None if no job or several jobs have it, or if the platform or the key does not allow the look-up.
         """
         ids = {_job_id(job.get("id")) for job in self._jobs({"title": name}) if job.get("title") == name}
         return ids.pop() if len(ids) == 1 else None
 
     def job_names(self) -> list[str]:
-        """The ids and names of all jobs; empty where the platform or the key does not allow to list them."""
+        """The ids and names of all jobs; empty if the platform or the key does not allow the listing."""
         names = [name for job in self._jobs({}) for name in (_job_id(job.get("id")), job.get("title"))]
         return [name for name in names if isinstance(name, str) and name.isprintable()]
 
@@ -163,13 +163,13 @@ class Arcanna:
         return self._call(Call("POST", "/api/v2/metrics/job", {"job_id": job_id}, json={}))
 
     def _jobs(self, title: dict[str, str]) -> list[dict[str, Any]]:
-        """The jobs as the platform lists them, all or those of a title."""
+        """The jobs as the platform lists them: all, or those with a title."""
         params = {"resource_type": "job", **title}
         answer = self._send(Call("GET", "/api/v2/resources", params), self._api_key(False))
         error = answer.error()
         if isinstance(error, PlatformUnavailable):
             raise error
-        if error:  # the key need not be allowed to do this: a refusal is no reason to read it again
+        if error:  # the key may lack this scope, so a refusal is not a reason to read the key again
             return []
         try:
             listed = answer.json()
@@ -178,7 +178,7 @@ class Arcanna:
         return [job for job in listed if isinstance(job, dict)] if isinstance(listed, list) else []
 
     def scopes(self) -> list[str]:
-        """What the key may do, as the platform lists it. Changes nothing, and needs no scope itself."""
+        """The scopes of the key. This call changes nothing and needs no scope."""
         answer = self._call(Call("GET", "/api/v2/token/scopes", {}))
         listed = answer.json()
         if isinstance(listed, list) and all(isinstance(s, str) and s.isprintable() for s in listed):
@@ -186,7 +186,7 @@ class Arcanna:
         raise UndocumentedAnswer(f"{answer}: not a list of scopes")
 
     def _call(self, call: Call) -> Answer:
-        """The answer, of status 2xx. Where the secret holds another key than the refused one, calls again."""
+        """The answer, of status 2xx. If the key was refused and the secret has changed, calls again."""
         key = self._api_key(False)
         answer = self._send(call, key)
         error = answer.error()
@@ -204,7 +204,7 @@ class Arcanna:
             "Content-Type": "application/json",
         }
         try:
-            # Redirects are not followed: they would carry the key elsewhere.
+            # Redirects are not followed, because they would send the key elsewhere.
             response = self._http.request(
                 call.method,
                 call.path,
@@ -214,7 +214,7 @@ class Arcanna:
                 follow_redirects=False,
             )
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the latter two of odd headers
-            # Not `from error`: the transport's errors may quote the request, and with it the key.
+            # Not `from error`: the transport's errors may quote the request, which contains the key.
             said = without_key(str(error), key)[:SHOWN]
             raise PlatformUnavailable(
                 f"Arcanna gave no answer to {call}: {type(error).__name__}: {said}{advice(error)}",
@@ -224,16 +224,16 @@ class Arcanna:
 
 
 def _status(body: Mapping[str, Any]) -> RequestStatus | None:
-    """The status of a request, None where it is not a documented word."""
+    """The status of a request; None if it is not a documented word."""
     word = body.get("status")
     said = word.strip().lower() if isinstance(word, str) else None
     return next((status for status in REQUEST_STATUSES if status == said), None)
 
 
 def _has_error(body: Mapping[str, Any], status: RequestStatus | None) -> bool:
-    """Whether a body is an error, in one of the shapes that parts of the API answer with a 200.
+    """Whether a body is an error, in one of the shapes that parts of the API send with a 200.
 
-    `{"status", "reason", "reason_details"}` has empty reasons where there is no error.
+    In `{"status", "reason", "reason_details"}`, the reasons are empty if there is no error.
     """
     word = body.get("status")
     if isinstance(word, str) and word.strip().lower() == "error":
@@ -246,9 +246,9 @@ def _has_error(body: Mapping[str, Any], status: RequestStatus | None) -> bool:
 
 
 def _set_time(text: str | None) -> str | None:
-    """None where the time is not set: services write that as "", as the year 1, or as the epoch's begin.
+    """None if the time is not set. Services write that as "", as the year 1, or as the start of the epoch.
 
-    A text that is not a time is passed on: people may want to see it.
+    A text that is not a time is passed on, because people may want to see it.
     """
     text = (text or "").strip()
     try:
@@ -259,7 +259,7 @@ def _set_time(text: str | None) -> str | None:
 
 
 def _readable_time(value: object) -> str | None:
-    """An ISO 8601 time as it was written, None where the value is not one, or a time that is not set."""
+    """An ISO 8601 time as it was written; None if the value is not a time, or the time is not set."""
     if (
         not isinstance(value, str)
         or len(value) > LONGEST_TIME
@@ -274,7 +274,7 @@ def _readable_time(value: object) -> str | None:
 
 
 def _job_id(value: object) -> str | None:
-    """A job's integer id in its string form, None where the value is not one. `1234.0` is one."""
+    """A job's integer id in its string form; None if the value is not an id. `1234.0` is an id."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:

@@ -13,22 +13,22 @@ from arcanna_metrics.platform.key import SecretApiKey
 from arcanna_metrics.platform.sigv4 import Credentials, SigV4
 
 Mounts = dict[str, httpx.BaseTransport | None]
-"""httpx's transports by URL pattern; None is the client's own, which connects directly."""
+"""httpx's transports by URL pattern; None means the client's own transport, which connects directly."""
 
 
 def arcanna(env: Environment) -> Arcanna:
     """Raises ConfigurationError."""
     base_url, context = env.base_url("ARCANNA_BASE_URL"), tls.context(env)
-    # One client for Arcanna and Secrets Manager: making a TLS context takes long.
+    # One client for Arcanna and Secrets Manager, because building a TLS context is slow.
     http = BoundedClient(base_url=base_url, verify=context, trust_env=False, mounts=_mounts(env, context))
     return Arcanna(http, _api_key(env, http))
 
 
 def mounts(proxy: httpx.BaseTransport, direct: Iterable[str]) -> Mounts:
-    """Sends https through the proxy, except to the hosts of NO_PROXY: those that boto3 calls directly, too.
+    """Sends https through the proxy, except to the hosts of NO_PROXY, which boto3 also calls directly.
 
-    httpx would read the variables itself, but takes `.host` for the subdomains alone. Plain http, which is
-    loopback, always goes directly.
+    httpx could read the variables itself, but for httpx `.host` means the subdomains only. Plain http is
+    loopback, and never uses the proxy.
     """
     hosts = tuple(direct)
     if "*" in hosts:

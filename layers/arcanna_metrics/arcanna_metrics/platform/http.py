@@ -8,14 +8,14 @@ from typing import Any
 import httpx
 
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
-"""Seconds for each step. The platform answers at once or not at all: recomputes run in its background."""
+"""Seconds for each step. The platform answers immediately, because recomputes run in its background."""
 
 LONGEST_ANSWER = 20.0
-"""Seconds from a request to the end of the response's content: httpx's own time-outs start again with every
-piece. A header without end is limited by the function's own time-out."""
+"""Seconds from a request to the end of the response's content. httpx's own time-outs restart with every
+piece. The function's time-out limits an endless header."""
 
 LARGEST_ANSWER = 2**20
-"""Bytes. The metrics of a model have some kilobytes."""
+"""Bytes. The metrics of a model have a few kilobytes."""
 
 _OF_THE_TRANSFER = {b"content-encoding", b"transfer-encoding", b"content-length"}
 
@@ -23,8 +23,8 @@ _OF_THE_TRANSFER = {b"content-encoding", b"transfer-encoding", b"content-length"
 class BoundedClient(httpx.Client):
     """httpx's client with limits: a response beyond them raises httpx.ReadError.
 
-    Responses are requested without compression and never decompressed, because a small one could become a
-    large one. Of their headers only what somebody asks for is decoded: gateways add headers in any encoding.
+    It requests responses without compression and never decompresses them, because a small response could
+    become a large one. It decodes only the headers that are read: gateways add headers in any encoding.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, **options: Any) -> None:
@@ -60,12 +60,12 @@ class BoundedClient(httpx.Client):
 
 
 class _NoCookies(CookieJar):
-    """Stays empty: nothing here needs cookies, and a gateway's must not go out with other calls."""
+    """Stays empty. No call needs cookies, and a gateway's cookies must not be sent with other calls."""
 
     def extract_cookies(self, response: Any, request: Any) -> None:
         """Ignores the cookies of a response."""
 
 
 def _drop_location(response: httpx.Response) -> None:
-    """Redirects are never followed. Without the header httpx does not even try to read where one leads."""
+    """Redirects are never followed. Without this header, httpx does not try to parse the new address."""
     response.headers.pop("Location", None)

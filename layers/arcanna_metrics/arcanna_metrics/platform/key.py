@@ -1,4 +1,4 @@
-"""The API key, from Secrets Manager: cached, and never written anywhere."""
+"""The API key from Secrets Manager. It is cached, and never written anywhere."""
 
 import json
 from unicodedata import category
@@ -17,9 +17,9 @@ class SecretApiKey:
     def __init__(
         self, http: httpx.Client, endpoint: str, auth: httpx.Auth, secret_arn: str, field: str | None = None
     ) -> None:
-        """`endpoint`: base URL of Secrets Manager, for which `auth` signs.
+        """`endpoint`: the base URL of Secrets Manager. `auth` signs the calls.
 
-        `field` names the key's field in a secret that is a JSON object; with None the secret is the key.
+        `field` names the key's field if the secret is a JSON object. None means that the secret is the key.
         """
         self._http = http
         self._endpoint = endpoint
@@ -29,7 +29,7 @@ class SecretApiKey:
         self._key: str | None = None
 
     def __call__(self, read_again: bool) -> str:
-        """The key. Raises ApiKeyUnavailable, which never quotes what the secret holds."""
+        """The key. Raises ApiKeyUnavailable, which never quotes the secret."""
         if self._key is None or read_again:
             self._key = self._read()
         return self._key
@@ -78,7 +78,7 @@ class SecretApiKey:
         return secret
 
     def _remedy(self, said: str) -> str:
-        """What to do about an error that Secrets Manager answers."""
+        """What to do about an error from Secrets Manager."""
         if "AccessDenied" in said or "DecryptionFailure" in said:
             return NOT_ALLOWED
         return self._put() if "ResourceNotFound" in said else ""
@@ -88,7 +88,7 @@ class SecretApiKey:
 
 
 def _secret_string(answer: httpx.Response) -> str | None:
-    """The secret's text, empty for a binary secret; None where the response is not Secrets Manager's."""
+    """The secret's text, empty for a binary secret; None if the response is not from Secrets Manager."""
     try:
         body = answer.json()
     except (ValueError, RecursionError):  # which may quote what it could not read
@@ -98,16 +98,16 @@ def _secret_string(answer: httpx.Response) -> str | None:
 
 
 def _field(secret: str, name: str) -> str | None:
-    """The field of a secret that is a JSON object; None where there is none, or it is not a string."""
+    """The field of a secret that is a JSON object; None if it is missing or not a string."""
     document = _json(unwrapped(secret))
     value = document.get(name) if isinstance(document, dict) else None
     return unwrapped(value) if isinstance(value, str) else None
 
 
 def unwrapped(text: str) -> str:
-    """The text without what editors, consoles and shells put around it: blanks, byte order marks, quotes.
+    """The text without the blanks, byte order marks and quotes that editors, consoles and shells add.
 
-    A JSON string is its content.
+    A JSON string becomes its content.
     """
     text = _trimmed(text)
     while len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES:
@@ -121,13 +121,13 @@ def _trimmed(text: str) -> str:
 
 
 def not_a_key(text: str | None) -> str | None:
-    """Why an unwrapped text cannot be sent as a key, without quoting it; None where it can."""
+    """Why an unwrapped text cannot be sent as a key, without quoting it; None if it can."""
     if text is None:
         return "it is not a JSON object with this field as a string"
     if not text:
         return "it is empty"
     if isinstance(_json(text), dict | list):
-        # Without blanks it could pass for a key, and would be sent whole.
+        # Without blanks it could pass for a key, and the whole document would be sent.
         return "it is a JSON document, and no field is named"
     if text[0] in _QUOTES or text[-1] in _QUOTES:
         return "there is a quotation mark at one end"
@@ -140,7 +140,7 @@ def not_a_key(text: str | None) -> str | None:
 
 
 def _json(text: str) -> object:
-    """The JSON value that the text is; None where it is not JSON."""
+    """The JSON value of the text; None if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):  # which may quote what it could not read

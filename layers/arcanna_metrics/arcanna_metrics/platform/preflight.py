@@ -1,4 +1,4 @@
-"""Checks, from where the functions run, that everything a recompute needs is there."""
+"""Checks, from inside the function, that everything that a recompute needs is available."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,7 +15,7 @@ RESERVE = 45.0
 
 
 class Finding(NamedTuple):
-    """One thing that was checked. `reason` is None where all is well, else a word of the runbook."""
+    """The result of one check. `reason` is None if it passed, otherwise a reason from the runbook."""
 
     check: str
     reason: str | None
@@ -27,8 +27,8 @@ def preflight(
 ) -> list[Finding]:
     """Checks the platform, the key, its scopes, the settings and targets of routes. Changes nothing.
 
-    `remaining` tells the invocation's remaining seconds. A check that needs an answer which did not come is
-    left out; an earlier finding says why it did not come.
+    `remaining` returns the invocation's remaining seconds. If a call fails, the checks that need its response
+    are left out, and an earlier finding says why.
     """
     platform = _platform(arcanna)
     try:
@@ -37,15 +37,15 @@ def preflight(
         return [*platform, _failed("settings", error)]
     answered = any(finding.check == "scopes" for finding in platform)
     known = _targets(arcanna, targets, remaining) if targets and answered else []
-    return [*platform, Finding("settings", None, "The settings can be used"), *known]
+    return [*platform, Finding("settings", None, "The settings are valid"), *known]
 
 
 class LookUp(NamedTuple):
-    """What Arcanna knows of a target. `reason` is None where a recompute can be requested.
+    """What Arcanna knows about a target. `reason` is None if a recompute can be requested.
 
-    `model_id` is the model that the target means now, and `metrics` are those that Arcanna shows of it.
-    If Arcanna does not know the target, `unknown` says which part, and `known` lists what there is instead:
-    ids and names of jobs, or the ids of the job's models.
+    `model_id` is the target's current model, and `metrics` are its metrics. If Arcanna does not know the
+    target, `unknown` says which part. `known` lists the alternatives: ids and names of jobs, or the ids of
+    the job's models.
     """
 
     reason: str | None
@@ -58,7 +58,7 @@ class LookUp(NamedTuple):
 
 
 MOST_KNOWN = 1000
-"""Names that a look-up lists at the most."""
+"""The most names that a look-up lists."""
 
 
 def look_up(arcanna: Arcanna, target: Target) -> LookUp:
@@ -75,7 +75,7 @@ def look_up(arcanna: Arcanna, target: Target) -> LookUp:
 
 
 def _unknown(arcanna: Arcanna, target: Target, error: Rejected) -> LookUp:
-    """Which part of the target Arcanna does not know. Names are a help, so that no error of them counts."""
+    """Which part of the target Arcanna does not know. Ignores errors in listing names, which only help."""
     reason, known = type(error).__name__, list[str]()
     try:
         known = arcanna.models(target.job_id)
@@ -89,7 +89,7 @@ def _unknown(arcanna: Arcanna, target: Target, error: Rejected) -> LookUp:
 
 
 def _platform(arcanna: Arcanna) -> list[Finding]:
-    """One call proves that the platform answers and takes the key, and lists what the key may do."""
+    """One call proves that the platform answers and accepts the key, and lists the key's scopes."""
     try:
         scopes = {":".join(scope.split(":")[:2]) for scope in arcanna.scopes()}  # without their narrowing
     except (ApiKeyUnavailable, Unauthorised) as error:
@@ -102,7 +102,7 @@ def _platform(arcanna: Arcanna) -> list[Finding]:
         Finding("key", None, "Arcanna accepts the key"),
         Finding("scopes", "ScopesMissing", f"The key lacks {lacking}")
         if lacking
-        else Finding("scopes", None, "The key may read metrics and have them recomputed"),
+        else Finding("scopes", None, "The key may read metrics and request recomputes"),
     ]
 
 
@@ -110,7 +110,9 @@ def _targets(arcanna: Arcanna, targets: Sequence[Target], remaining: Callable[[]
     wrong: list[Finding] = []
     for number, target in enumerate(targets):
         if remaining() < RESERVE:
-            detail = f"There was time for {number} of the {len(targets)} targets that the routes name"
+            detail = (
+                f"Only {number} of the {len(targets)} targets that the routes name could be checked in time"
+            )
             return [*wrong, Finding("targets", "OutOfTime", detail)]
         try:
             model_id = target.model_id or arcanna.active_model(target.job_id)

@@ -23,7 +23,7 @@ class Credentials:
 
 
 class SigV4(httpx.Auth):
-    """Signs requests to the path "/" without a query: AWS's JSON protocols need no others."""
+    """Signs requests to the path "/" without a query. AWS's JSON protocols need only these."""
 
     requires_request_body = True
 

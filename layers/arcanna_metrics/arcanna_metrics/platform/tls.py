@@ -1,8 +1,8 @@
-"""Which CAs TLS trusts: the public ones, and those in ARCANNA_CA_BUNDLE and in a file of the layer.
+"""The CAs that TLS trusts: the public CAs, and those in ARCANNA_CA_BUNDLE and in a file of the layer.
 
-No setting turns verification off. The public CAs are those of certifi as deployed, whatever SSL_CERT_FILE and
-SSL_CERT_DIR say: from a folder with a file for each, where the build could make one of certifi's file.
-Reading the file that holds them all takes a tenth of the start-up of a status check.
+No setting turns verification off. The public CAs come from the deployed certifi; SSL_CERT_FILE and
+SSL_CERT_DIR are ignored. They are read from a folder with one file for each CA, if the build made one.
+Reading certifi's single file would take a tenth of a status check's start-up.
 """
 
 import binascii
@@ -27,7 +27,7 @@ HASHED = "hashed"
 
 _BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 _LINE_END = re.compile(r"\s+|\\[nr]")
-"""What consoles, shells and JSON turn line ends into."""
+"""Consoles, shells and JSON turn line ends into these."""
 
 _UNKNOWN_ISSUER = {2, 18, 19, 20, 21}
 """X509_V_ERR_*: an issuer's certificate is missing, or a self-signed one is not trusted.
@@ -37,7 +37,7 @@ https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
 
 
 def context(env: Environment) -> ssl.SSLContext:
-    """A context for clients. Making one is slow: make one and share it.
+    """A context for clients. Building one is slow, so build one and share it.
 
     Raises ConfigurationError, which never quotes the certificates.
     """
@@ -69,20 +69,20 @@ def _public() -> ssl.SSLContext:
 
 
 def advice(error: BaseException) -> str:
-    """What to do about a certificate whose CA is not known; empty for any other error."""
+    """What to do about a certificate of an unknown CA; empty for any other error."""
     cause: BaseException | None = error
     while cause:
         if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _UNKNOWN_ISSUER:
             return (
-                ". If a private CA has signed Arcanna's certificate, give that CA as the parameter CaBundle,"
-                f" or in the file layers/arcanna_metrics/{CA_FILE.name}"
+                ". If a private CA has signed Arcanna's certificate, put that CA into the parameter CaBundle,"
+                f" or into the file layers/arcanna_metrics/{CA_FILE.name}"
             )
         cause = cause.__cause__ or cause.__context__  # httpcore raises it `from None`
     return ""
 
 
 def _bundles(env: Environment) -> Iterator[tuple[str, str]]:
-    """The PEM texts that are given, each with its name."""
+    """The PEM texts, each with its name."""
     if bundle := env.optional(CA_BUNDLE):
         yield f"{CA_BUNDLE} (the parameter CaBundle)", bundle
     if CA_FILE.exists() and (bundle := CA_FILE.read_text(errors="replace").strip()):
@@ -95,7 +95,7 @@ def _certificates(name: str, bundle: str) -> Iterator[bytes]:
     if "PRIVATE KEY-----" in bundle:
         raise _wrong(name, "it contains a private key, which does not belong there")
     if "-----" in _BLOCK.sub("", bundle):
-        raise _wrong(name, "it contains something else, or a certificate is cut off")
+        raise _wrong(name, "it contains other text, or a certificate is cut off")
     if not blocks:
         raise _wrong(name, "it contains no certificate")
     for number, block in enumerate(blocks, 1):
@@ -106,9 +106,9 @@ def _certificates(name: str, bundle: str) -> Iterator[bytes]:
 
 
 def _tell_if_expired(name: str, number: int, certificate: bytes) -> None:
-    """Logs an expired CA. It is not an error: its successor is often in the same bundle, or comes later.
+    """Logs an expired CA. This is not an error, because its successor is often in the same bundle.
 
-    Python does not show a certificate here that is not a CA's: calls that need it will fail and say so.
+    Python shows only certificates of CAs here. Calls that need another certificate fail with their own error.
     """
     alone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     alone.load_verify_locations(cadata=certificate)

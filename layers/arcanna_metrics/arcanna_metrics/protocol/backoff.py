@@ -1,27 +1,31 @@
-"""When a failed attempt is made again."""
+"""When to retry a failed attempt."""
 
 from arcanna_metrics.errors import RetryLater
 from arcanna_metrics.protocol.transitions import Postponement
+from arcanna_metrics.runs.limits import cut
 from arcanna_metrics.settings import Pace
 
 LONGEST_WISH = 3600.0
-"""Seconds that a Retry-After counts at the most: a mistake there must not stop the target for years."""
+"""The longest Retry-After that counts, in seconds. A mistake there must not stop the target for years."""
+
+LONGEST_TROUBLE = 200
+"""Characters that the ledger keeps of an error."""
 
 
 def delay(attempts: int, pace: Pace, draw: float) -> float:
-    """Seconds until the next attempt after so many failed ones: exponential, with full jitter.
+    """Seconds until the next attempt after this number of failed attempts: exponential, with full jitter.
 
-    `draw` is uniform in [0, 1). Full jitter spreads the targets that one outage stopped over the interval,
-    so that they do not come back at once.
+    `draw` is uniform in [0, 1). Full jitter spreads the targets that one outage stopped over the interval, so
+    that they are not all retried at once.
     """
     return max(1.0, min(pace.first_backoff * 2.0 ** min(attempts, 20), pace.longest_backoff) * draw)
 
 
 def postponement(error: Exception | None, attempts: int, pace: Pace, now: float, draw: float) -> Postponement:
-    """When to try again after this error.
+    """When to retry after this error.
 
-    A Retry-After is honoured. After a request whose effect is not known, the recompute may be queued. Within
-    the start grace Arcanna does not show whether it is, so the next attempt waits for that long.
+    A Retry-After is honoured. After a request whose effect is unknown, the recompute may be queued. Arcanna
+    does not show that during the start grace, so the next attempt waits for that long.
     """
     firm = None
     if isinstance(error, RetryLater):
@@ -29,4 +33,5 @@ def postponement(error: Exception | None, attempts: int, pace: Pace, now: float,
             firm = now + min(error.retry_after, LONGEST_WISH)
         if error.effect_unknown:
             firm = max(firm or now, now + pace.start_grace)
-    return Postponement(now + delay(attempts, pace, draw), firm)
+    trouble = cut(f"{type(error).__name__}: {error}", LONGEST_TROUBLE) if error else ""
+    return Postponement(now + delay(attempts, pace, draw), firm, trouble)

@@ -1,11 +1,11 @@
-"""Decides what to do about a run by the state of its execution. Pure, so that it is tested without AWS.
+"""Decides what to do about a run, given the state of its execution. Pure, so it is tested without AWS.
 
 claim      execution with the entry's number      then
 any        running                                look again within the hour
-not held   none, or ended                         take back, once the claim's invocation is over
+not held   does not exist, or ended               take back, once the claim's invocation is over
 held       ended                                  resume with the next number, or take back after a few
-held       none, but one of the number before     resume with this number: its starter died
-held       none at all                            take back: it was deleted
+held       does not exist, the one before does    resume with this number: its starter died
+held       neither exists                         take back: it was deleted
 """
 
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ def check_up(entry: Entry, execution: Execution | None, before: Execution | None
     """
     number = entry.resumed
     if execution and execution.running:
-        return LookAgain(now + CHECK_UP_INTERVAL)  # what Step Functions says is eventually consistent
+        return LookAgain(now + CHECK_UP_INTERVAL)  # Step Functions is eventually consistent
     if not entry.held:
         claimed_until = (entry.requested_at or 0.0) + CLAIM_LIFETIME
         if now < claimed_until:  # its invocation may still be about to start one
@@ -62,4 +62,4 @@ def check_up(entry: Entry, execution: Execution | None, before: Execution | None
         return Resume(number + 1, execution.input)
     if before:
         return Resume(number, before.input)
-    return TakeBack("it has no execution any more")
+    return TakeBack("its execution no longer exists")

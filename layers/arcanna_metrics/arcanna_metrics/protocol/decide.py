@@ -1,5 +1,5 @@
-"""Decides what to do about an entry: pure, total, and the only place where visibility lag, patience,
-thresholds, spacing and backoff meet.
+"""Decides what to do about an entry. Pure, total, and the only module that combines visibility lag, patience,
+thresholds, spacing and backoff.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from arcanna_metrics.settings import Pace
 from arcanna_metrics.updates import WHOLE
 
 PATIENCE = 2
-"""Visibility lags that an update waits for later ones, after it is visible.
+"""For how many visibility lags a visible update waits for later ones.
 
-Where uploads never cease, waiting until the last is visible would be for ever."""
+Without this limit, a target whose uploads never stop would wait for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,10 @@ def decide(entry: Entry, now: float, pace: Pace) -> Decision:
 
 
 def starts_at(entry: Entry, pace: Pace) -> float | None:
-    """When to start a run of the target, if the target is free; None if nothing waits.
+    """When to start a run of the target if it is free; None if nothing waits.
 
-    A run starts when the waiting updates are ready, the spacing after the last run is over, and so is the
-    backoff. The outcome of the last run does not matter.
+    A run starts when the waiting updates are ready, and both the spacing after the last run and the backoff
+    are over. The outcome of the last run does not matter.
     """
     entry = pruned(entry)
     ready = _ready_at(entry, pace)
@@ -70,7 +70,7 @@ def starts_at(entry: Entry, pace: Pace) -> float | None:
 
 
 def _ready_at(entry: Entry, pace: Pace) -> float | None:
-    """When what waits can be covered by a run, and is worth it."""
+    """When a run can cover what waits, and is worth it."""
     times = []
     if entry.needed_as_of is not None:
         first = later(entry.needed_as_of, None)
@@ -85,7 +85,7 @@ def _ready_at(entry: Entry, pace: Pace) -> float | None:
 
 
 def _patient(first: float, last: float, pace: Pace) -> float:
-    """When the last update is visible, or when the first has waited for others long enough."""
+    """When the last update is visible, or when the first has waited long enough for others."""
     return max(first, min(last, first + PATIENCE * pace.visibility_lag))
 
 

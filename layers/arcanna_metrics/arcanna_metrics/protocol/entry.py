@@ -1,7 +1,7 @@
 """What the ledger knows of one target: one DynamoDB item. Times are epoch seconds; None means never.
 
-What waits is decided by two watermarks: an update waits while the metrics are needed as of a later time than
-`fresh_as_of` and `failed_as_of`. So nothing is moved at a claim, and nothing has to be put back.
+Two watermarks decide what waits: an update waits while `needed_as_of` is later than both `fresh_as_of` and
+`failed_as_of`. So a claim moves nothing, and nothing has to be put back.
 """
 
 from dataclasses import dataclass, replace
@@ -14,9 +14,9 @@ from arcanna_metrics.updates import Example
 
 
 class Element(NamedTuple):
-    """An update that is not worth a recompute alone. `until` is when it is recomputed in any case.
+    """An update that is not worth a recompute alone. It waits for others, but not longer than `until`.
 
-    `share` is of the route's threshold, in millionths.
+    `share` is its share of the route's threshold, in millionths.
     """
 
     identity: str
@@ -29,50 +29,51 @@ class Accepted(TypedDict):
     """An operator's decision that a model is good enough as it is."""
 
     model_id: str
-    by: str  # ARN of whoever decided
+    by: str  # ARN of the operator
     at: str  # ISO 8601
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Who changes what is in `transitions`; what follows from it, in `decide`."""
+    """`transitions` changes an entry; `decide` says what follows from it."""
 
     target: Target
     rev: int = 0  # counts writes; every write is conditional on it
 
-    needed_as_of: float | None = None  # the metrics must be of a recompute that was asked for then or later
-    wanted_as_of: float | None = None  # a wish: metrics from before are too old; the platform's own count
-    wanted_at: float | None = None  # when the wish was made; a failure since then answers it
-    batch: tuple[Element, ...] = ()  # updates that wait until they are enough for a recompute
+    needed_as_of: float | None = None  # metrics must come from a recompute requested then or later
+    wanted_as_of: float | None = None  # a wish: metrics from before this time are too old
+    wanted_at: float | None = None  # when the wish was made; a failure after that answers it
+    batch: tuple[Element, ...] = ()  # updates that wait until they reach the threshold
 
-    waiting_since: float | None = None  # when the first update happened that is needed
-    last_at: float | None = None  # when the latest happened of those that wait
-    updates: int = 0  # how many wait, about
-    cause: str = ""  # of the latest
-    examples: tuple[Example, ...] = ()  # a few of their objects
+    waiting_since: float | None = None  # when the first waiting update happened
+    last_at: float | None = None  # when the latest waiting update happened
+    updates: int = 0  # about how many updates wait
+    cause: str = ""  # of the latest waiting update
+    examples: tuple[Example, ...] = ()  # a few of the waiting updates' objects
 
-    due_at: float | None = None  # when to look at the entry, at the latest
+    due_at: float | None = None  # the latest time for the next look at the entry
     retry_at: float | None = None  # end of the backoff, or see release; a request by hand overrides it
     not_before: float | None = None  # like retry_at, but a request by hand does not override it
-    attempts: int = 0  # failed ones since the last run
+    attempts: int = 0  # failed attempts since the last run
+    trouble: str = ""  # why the last attempt failed, such as "PlatformBusy: ..."
 
     run_id: str | None = None  # the run that holds the target
-    requested_at: float | None = None  # when it claimed the target, before the platform was read
-    held: bool = False  # its execution has begun
-    resumed: int = 0  # number of the execution that is to follow it; 0 is the first
+    requested_at: float | None = None  # when the run claimed the target, before the platform was read
+    held: bool = False  # the run's execution has begun
+    resumed: int = 0  # number of the execution that follows the run; 0 is the first
 
     fresh_as_of: float | None = None  # requested_at of the last completed run
-    failed_as_of: float | None = None  # requested_at of the last run that was told to have failed
+    failed_as_of: float | None = None  # requested_at of the last run that was reported as failed
 
-    history: tuple[PastRun, ...] = ()  # the last completed runs, the oldest first
+    history: tuple[PastRun, ...] = ()  # the last completed runs, oldest first
     quality_reference: dict[str, Any] | None = None  # {"model_id": ..., "figures": quality.Reference}
     last_failure: Failure | None = None  # of the last run, if it failed
-    accepted: Accepted | None = None  # by whom a model that got worse was last accepted as it was
-    name_of: str | None = None  # the id of the job that this target's job_id is the name of
+    accepted: Accepted | None = None  # who last accepted a model that got worse
+    name_of: str | None = None  # if this target's job_id is a name: the id of that job
 
     @property
     def watermark(self) -> float:
-        """Up to when updates do not wait any more; -inf if there has been no run."""
+        """Updates up to this time no longer wait; -inf if there has been no run."""
         return max(later(-inf, self.fresh_as_of), later(-inf, self.failed_as_of))
 
     @property
@@ -82,7 +83,7 @@ class Entry:
 
 
 def pruned(entry: Entry) -> Entry:
-    """The entry without what a watermark has passed."""
+    """The entry without updates and wishes that a watermark has passed."""
     mark, wanted_at = entry.watermark, later(-inf, entry.wanted_at)
     needed = entry.needed_as_of is not None and entry.needed_as_of > mark
     wanted = (
@@ -100,7 +101,8 @@ def pruned(entry: Entry) -> Entry:
     )
     if kept.dirty:
         return kept
-    return replace(kept, last_at=None, updates=0, cause="", examples=(), retry_at=None, attempts=0)
+    kept = replace(kept, last_at=None, updates=0, cause="", examples=())
+    return replace(kept, retry_at=None, attempts=0, trouble="")
 
 
 def later(at: float, other: float | None) -> float:

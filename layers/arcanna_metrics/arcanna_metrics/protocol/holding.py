@@ -1,4 +1,4 @@
-"""What happens to a run while it holds its target: hold, check-up, release."""
+"""A run while it holds its target: hold, check-up, release."""
 
 from contextlib import AbstractContextManager
 from functools import partial
@@ -14,7 +14,7 @@ from arcanna_metrics.workflow import resumed_input
 
 
 def hold(services: Services, run: Run, number: int) -> bool:
-    """Whether the run's execution of that number may go on. Raises AwsUnavailable."""
+    """Whether the run's execution of that number may continue. Raises AwsUnavailable."""
     run_id, now = run["run_id"], services.clock()
     transition = partial(transitions.hold, run_id=run_id, number=number, now=now)
     held = services.ledger.apply(target_of(run), transition) is not None
@@ -25,9 +25,10 @@ def hold(services: Services, run: Run, number: int) -> bool:
 
 
 def release(services: Services, run: Run, number: int, result: Result) -> bool:
-    """Lets the run's target go; `number` is that of the execution.
+    """Releases the run's target. `number` is the number of the execution.
 
-    False if that was done before, or if the run or the number was taken over. Raises AwsUnavailable.
+    Returns False if the target was already released, or if another run or execution has taken over. Raises
+    AwsUnavailable.
     """
 
     def transition(entry: Entry) -> Entry | None:
@@ -36,7 +37,7 @@ def release(services: Services, run: Run, number: int, result: Result) -> bool:
 
     released = services.ledger.apply(target_of(run), transition) is not None
     with _in_logs(services, run, number):
-        logger.info("run released" if released else "run was released before", outcome=result["outcome"])
+        logger.info("run released" if released else "run was already released", outcome=result["outcome"])
     return released
 
 

@@ -1,7 +1,7 @@
 """The ledger in DynamoDB: reads entries, and swaps one for another.
 
-Every write is compare-and-swap on `rev`, and there is no other expression. What is due is found by a sparse
-index: `due`, a constant, is there exactly where `due_at` is.
+Every write is a compare-and-swap on `rev`; there is no other condition. A sparse index finds due entries: an
+item has the constant `due` exactly if it has `due_at`.
 """
 
 import json
@@ -30,10 +30,10 @@ NO_JOB = " "
 DUE_INDEX = "due"
 
 FORGET_AFTER = 400 * 86400
-"""Seconds after its last write until an entry is deleted for which nothing waits or runs."""
+"""Seconds. DynamoDB deletes an entry this long after its last write, if nothing waits or runs."""
 
 CONTENTION = 20
-"""How often a write is tried that another writer keeps getting ahead of."""
+"""How often to try a write if other writers keep changing the item."""
 
 BATCH = 100
 """Items, DynamoDB's own limit for one BatchGetItem."""
@@ -42,7 +42,7 @@ UNREADABLE = (KeyError, ValueError, TypeError)
 """What reading an item raises that somebody has edited."""
 
 DUE_PAGE = 25
-"""Items of the index that are read at once: about as many as there are slots."""
+"""Items of the index in one read: about as many as there are slots."""
 
 
 class Ledger:
@@ -54,13 +54,13 @@ class Ledger:
         self._clock = clock
 
     def read(self, target: Target) -> Entry:
-        """What is known of the target, consistently."""
+        """The target's entry, read consistently."""
         with aws_call("read the ledger"):
             answer = self._dynamodb.get_item(TableName=self._table, Key=key_of(target), ConsistentRead=True)
         return to_entry(target, answer.get("Item", {}))
 
     def read_all(self, targets: list[Target]) -> dict[Target, Entry]:
-        """What is known of the targets, consistently, without those that could not be read."""
+        """The entries of the targets, read consistently, without those that could not be read."""
         found: dict[Target, Entry] = {}
         for first in range(0, len(targets), BATCH):
             keys: Any = [key_of(target) for target in targets[first : first + BATCH]]
@@ -78,17 +78,17 @@ class Ledger:
         return found
 
     def swap(self, before: Entry, after: Entry) -> bool:
-        """Writes `after` where `before` still stands; False if the entry is another by now."""
+        """Writes `after` if the entry is still `before`; False if it has changed."""
         item = to_item(after, before.rev + 1)
         if after.due_at is None:
             item["expires_at"] = {"N": str(int(self._clock()) + FORGET_AFTER)}
         return swap_item(self._dynamodb, self._table, item, before.rev)
 
     def apply(self, target: Target, transition: Transition, known: Entry | None = None) -> Entry | None:
-        """Writes what the transition makes of the entry as it is now; None if the transition refuses it.
+        """Applies the transition to the current entry and writes it; None if the transition refuses.
 
-        Nothing is written where nothing changes, nor where only parts of a millisecond do. A `known` entry is
-        read again only if it has changed since.
+        Writes nothing if nothing changes by a millisecond or more. A `known` entry is read again only if it
+        has changed since.
         """
         for _ in range(CONTENTION):
             before, known = known or self.read(target), None
@@ -100,16 +100,16 @@ class Ledger:
         raise AwsUnavailable(f"the ledger's entry of {target} kept changing")
 
     def due(self, now: float) -> Iterator[Target]:
-        """Targets that somebody has to look at by now, the longest due first; read as they are asked for."""
+        """Targets that are due, the longest due first. Reads pages of the index as needed."""
         condition = "due = :due AND due_at <= :now"
         for item in self._index(condition, {":now": {"S": to_iso(now)}}, page=DUE_PAGE):
             yield to_target(item)
 
     def waiting_or_running(self) -> list[Entry]:
-        """All entries for which anything waits or runs, the next due first, as far as the index shows them.
+        """All entries for which anything waits or runs, the next due first.
 
-        That is their target, due_at, waiting_since, run_id, attempts, retry_at and not_before, eventually
-        consistent.
+        The index has only their target, due_at, waiting_since, run_id, attempts, retry_at and not_before,
+        eventually consistent.
         """
         found = []
         for item in self._index("due = :due", {}):
@@ -132,10 +132,10 @@ class Ledger:
                 yield from found["Items"]
 
     def jobs(self) -> set[str]:
-        """The jobs that a schedule is for.
+        """The jobs that a schedule covers.
 
-        A job whose only runs have failed was mistyped, and is left out. So is a name, unless its job's id is
-        unknown and a run of the name has completed.
+        Leaves out a job whose runs have all failed, because it was probably mistyped. Leaves out a name,
+        unless its job's id is unknown and a run of the name has completed.
         """
         with aws_call("read the ledger"):
             pages = self._dynamodb.get_paginator("scan").paginate(
@@ -156,10 +156,10 @@ def _is_scheduled(item: Mapping[str, Any]) -> bool:
 
 
 def swap_item(dynamodb: "DynamoDBClient", table: str, item: dict[str, Any], rev: int) -> bool:
-    """Puts an item where one of that `rev` stands, none if it is 0; False if it is another by now.
+    """Writes an item if the stored one has this `rev`, or does not exist if it is 0; False otherwise.
 
-    boto3 repeats a write whose answer is lost. If the first one took effect, DynamoDB refuses the second, and
-    the item that is there is the one to write: then the write counts as made.
+    boto3 repeats a write whose response is lost. If the first write took effect, DynamoDB refuses the second,
+    and the stored item equals the new one. Then the write counts as made.
     """
     expected: dict[str, Any] = (
         {"ConditionExpression": "rev = :rev", "ExpressionAttributeValues": {":rev": {"N": str(rev)}}}
@@ -195,7 +195,7 @@ _TIMES = (
     "retry_at", "not_before", "requested_at", "fresh_as_of", "failed_as_of",
 )  # fmt: skip
 _NUMBERS = ("updates", "attempts", "resumed")
-_TEXTS = ("cause", "run_id", "name_of")
+_TEXTS = ("cause", "trouble", "run_id", "name_of")
 _DOCUMENTS = ("quality_reference", "last_failure", "accepted")
 
 
@@ -223,7 +223,7 @@ def to_item(entry: Entry, rev: int) -> dict[str, Any]:
 
 
 def to_entry(target: Target, item: Mapping[str, Any]) -> Entry:
-    """The entry of an item. An empty item gives an entry of which nothing is known."""
+    """The entry of an item. An empty item gives an entry with all defaults."""
     fields: dict[str, Any] = {name: from_iso(item[name]["S"]) for name in _TIMES if name in item}
     fields |= {name: int(item[name]["N"]) for name in (*_NUMBERS, "rev") if name in item}
     fields |= {name: item[name]["S"] for name in _TEXTS if name in item}

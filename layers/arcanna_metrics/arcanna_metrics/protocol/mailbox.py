@@ -1,4 +1,4 @@
-"""Jobs by name: updates under a job's name are recorded under its id, so that each job has one entry."""
+"""Jobs by name: updates under a job's name are recorded under its id, so each job has one entry."""
 
 from dataclasses import replace
 from functools import partial
@@ -13,9 +13,9 @@ from arcanna_metrics.targets import Target, is_id
 def forward(services: Services, mailbox: Entry) -> Target | None:
     """Records the waiting updates of a name under the job's id, and returns that target.
 
-    None if the entry has an id already, or if the id is not known: then the run belongs to the name's entry.
-    The name is looked up every time, because names are reused. If the key must not look names up, the id
-    counts that the platform last answered with.
+    None if the entry already has an id, or if the id is unknown; then the run belongs to the name's entry.
+    The name is looked up every time, because names are reused. If the key may not look names up, the id in
+    the platform's last answer counts.
     """
     name, model_id = mailbox.target
     if is_id(name):
@@ -30,7 +30,7 @@ def forward(services: Services, mailbox: Entry) -> Target | None:
 
 
 def _learned_id(services: Services, mailbox: Entry) -> str | None:
-    """The id that the platform last answered with, unless it does not know that job any more."""
+    """The id in the platform's last answer, unless the platform no longer knows that job."""
     if mailbox.name_of is None:
         return None
     failure = services.ledger.read(Target(mailbox.name_of, mailbox.target.model_id)).last_failure

@@ -1,7 +1,7 @@
-"""Level-triggered, as controllers are: read one entry, decide by a pure function, do one thing.
+"""Level-triggered, like a Kubernetes controller: read one entry, decide with a pure function, do one thing.
 
-It may be called at any time and any number of times, and does nothing if nothing is due. It is called after
-recording, at the end of a run, and in a sweep every minute. All but the sweep only make things faster.
+It may be called at any time and any number of times, and does nothing if nothing is due. The trigger calls it
+after recording, at the end of a run, and in a sweep every minute. All but the sweep only make things faster.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,15 +22,15 @@ from arcanna_metrics.protocol.start import start
 from arcanna_metrics.targets import Target
 
 RESERVE = 50.0
-"""Seconds kept for the last run that is started: its calls to the platform may get no answer."""
+"""Seconds kept for the last run that is started, because its calls to the platform may time out."""
 
 MOST_FAILURES = 3
-"""Attempts in a row that fail until a look ends: the platform is away, most likely."""
+"""A look ends after this number of failed attempts in a row, because the platform is probably down."""
 
 Step = Literal["nothing", "done", "failed", "no slot"]
 
 _OF_ONE_TARGET = (PlatformBusy, UndocumentedAnswer, ActiveModelChanged)
-"""Errors that concern one target: the look goes on with the next one."""
+"""Errors that concern one target only. The look continues with the next one."""
 
 
 def look(services: Services, remaining: Callable[[], float], recorded: Iterable[Target] = ()) -> None:
@@ -55,7 +55,7 @@ def _has_vacancy(services: Services, remaining: Callable[[], float]) -> bool:
 
 
 def _reconcile_all(services: Services, targets: Iterable[Target], remaining: Callable[[], float]) -> None:
-    """One after the other, each once, until no slot is free, time is up, or the platform is away."""
+    """Reconciles each target once, until no slot is free, time is up, or the platform is down."""
     seen: set[Target] = set()
     failures = 0
     for target in targets:
@@ -71,13 +71,13 @@ def _reconcile_all(services: Services, targets: Iterable[Target], remaining: Cal
 
 
 def reconcile(services: Services, target: Target) -> Step:
-    """Does the one thing that is due for the target, if any. An error is logged, and postpones the target."""
+    """Does the one thing that is due for the target, if any. Logs an error, and postpones the target."""
     try:
         return _reconcile(services, services.ledger.read(target))
     except RetryLater as error:
         _put_off(services, target, error)
         return _failed(error, target)
-    except Exception as error:  # noqa: BLE001  # a bug that one entry meets holds no other back
+    except Exception as error:  # noqa: BLE001  # a bug with one entry must not stop the others
         logger.exception("entry postponed", extra=target._asdict())
         _put_off(services, target, error)
         return "done"
@@ -114,7 +114,7 @@ def _start(services: Services, entry: Entry) -> Step:
         except RetryLater as error:
             _give_back(services, claimed, error)
             return _failed(error, target)
-        except Exception as error:  # noqa: BLE001  # a bug keeps neither the target nor the slot
+        except Exception as error:  # noqa: BLE001  # a bug must not keep the target or the slot
             logger.exception("run not started", extra=said(error))
             _give_back(services, claimed, RetryLater(str(error), effect_unknown=True))
     return "done"
@@ -135,10 +135,10 @@ def _give_back(services: Services, claimed: Entry, error: RetryLater | None) -> 
 def _put_off(services: Services, target: Target, error: Exception) -> None:
     try:
         entry = services.ledger.read(target)
-        if isinstance(_decide(services, entry), Start | CheckUp):  # unless somebody else has seen to it
+        if isinstance(_decide(services, entry), Start | CheckUp):  # unless somebody else has handled it
             again = services.postponement(entry, error)
             services.ledger.swap(entry, transitions.postpone(entry, services.pace(entry), again))
-    except Exception as second:  # noqa: BLE001  # the entry stays due as it was
+    except Exception as second:  # noqa: BLE001  # the entry stays due
         logger.error("entry not postponed", extra=target._asdict() | said(second))
 
 

@@ -1,4 +1,4 @@
-"""What the steps of the protocol work with. Built once per execution environment."""
+"""The clients, settings and clock that the protocol uses. Built once per execution environment."""
 
 import uuid
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from arcanna_metrics.workflow import Workflow
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Who is called, and by which settings."""
+    """Everything that the protocol calls."""
 
     ledger: Ledger
     slots: Slots
@@ -34,5 +34,5 @@ class Services:
         return self.settings().for_job(entry.target.job_id).pace
 
     def postponement(self, entry: Entry, error: Exception | None = None) -> Postponement:
-        """When the target is tried again after one more failed attempt."""
+        """When to retry the target after one more failed attempt."""
         return postponement(error, entry.attempts, self.pace(entry), self.clock(), self.draw())

@@ -1,8 +1,8 @@
-"""How many recomputes may be under way at once: a counting semaphore without a counter.
+"""Limits how many recomputes run at once: a counting semaphore without a counter.
 
-One item lists the runs that have taken a slot. Nobody gives a slot back. When all are taken, the takers'
-entries are read, and a slot is free if and only if its taker's entry has another run, or none. So short runs
-free their slots at once, and a crash leaves nothing behind.
+One item lists the runs that have taken a slot. Runs do not give slots back. When all slots are taken, the
+takers' entries are read. A slot is free if and only if its taker's entry has a different run or no run. So
+short runs free their slots immediately, and a crash leaves nothing behind.
 """
 
 import json
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 MOST_UNREAD = 100
-"""Takers in the list until those whose runs have ended are removed: an item has 400 KB."""
+"""When the list has this many takers, those whose runs have ended are removed. An item may have 400 KB."""
 
 KEY = {"job_id": {"S": NO_JOB}, "model_id": {"S": "slots"}}
 
@@ -32,7 +32,7 @@ class Taker(NamedTuple):
 
 
 class Vacancy(NamedTuple):
-    """How many slots are free, and the entries of the other slots' takers, as far as they were read."""
+    """How many slots are free, and the entries of the takers of the others, if they were read."""
 
     free: int
     taken_by: Sequence[Entry] = ()
@@ -58,7 +58,7 @@ class Slots:
         """Takes one of `limit` slots for a run that has claimed its target; False if none is free."""
         for _ in range(CONTENTION):
             rev, takers = self._read()
-            if len(takers) >= min(limit, MOST_UNREAD):  # before those that are gone fill the item
+            if len(takers) >= min(limit, MOST_UNREAD):  # so that ended runs do not fill the item
                 takers, _ = self._still_taken(takers)
             if len(takers) >= limit:
                 return False
@@ -89,7 +89,7 @@ class Slots:
 def still_taken(takers: Sequence[Taker], entries: Mapping[Target, Entry]) -> list[Taker]:
     """The takers whose entries still have their run.
 
-    If an entry could not be read, its slot counts as taken: too few runs are better than too many.
+    If an entry could not be read, its slot counts as taken, because too few runs are better than too many.
     """
     return [
         taker

@@ -1,4 +1,4 @@
-"""From a claim to a run that its workflow follows."""
+"""Turns a claim into a run that its workflow follows."""
 
 from functools import partial
 from math import inf
@@ -21,15 +21,15 @@ LARGEST_CLOCK_LEAD = 3600.0
 """Seconds that the platform's clock may be ahead. A later timestamp does not prove fresh metrics."""
 
 LARGEST_EXAMPLES = 6 * 1024
-"""Bytes of JSON. A key and a version have up to 1,024 bytes each, but usually a tenth of that."""
+"""Bytes of JSON. A key and a version may have 1,024 bytes each, and usually have a tenth of that."""
 
 
 def start(services: Services, claimed: Entry) -> None:
-    """Makes the claim a run, or gives it back if the platform's metrics are as new as a wish asks for.
+    """Turns the claim into a run, or gives it back if the platform's metrics already satisfy a wish.
 
     Everything that the workflow needs is built before the request, so that every request is followed. If the
-    platform rejects the request, the run has failed: the workflow tells people and releases the target, as it
-    does for every run. Raises RetryLater; the caller then gives the claim back.
+    platform rejects the request, the run has failed. The workflow then reports it and releases the target, as
+    for every run. Raises RetryLater; the caller then gives the claim back.
     """
     arcanna, (job_id, model_id) = services.arcanna, claimed.target
     settings = services.settings().for_job(job_id)
@@ -41,17 +41,17 @@ def start(services: Services, claimed: Entry) -> None:
         if _is_only_wanted(claimed) and _give_back_if_satisfied(services, claimed, baseline.timestamp):
             return
         if baseline.recomputing:
-            # Perhaps from older data than ours, and its end could be taken for the end of ours.
+            # It may use older data than ours, and its end could be mistaken for the end of ours.
             raise PlatformBusy(f"Arcanna is recomputing {model.model_id!r} for somebody else")
         run, check = _request(services, {**run, "baseline": fitting(baseline.as_dict())}, model)
     except Rejected as error:
         if run["model_id"] is not None and _has_changed(services, claimed.target, run["model_id"]):
-            raise ActiveModelChanged(f"{run['model_id']!r} is not the active model any more") from error
+            raise ActiveModelChanged(f"{run['model_id']!r} is no longer the active model") from error
         check = _failed(services, run, type(error).__name__, str(error))
     try:
         services.workflow.start(run["run_id"], input_of(run, check))
     except AwsUnavailable as error:
-        # A recompute that was accepted may be queued, as after a request whose effect is not known.
+        # If the request was accepted, the recompute may be queued: treat it as a request of unknown effect.
         error.effect_unknown = run["accepted_at"] is not None
         raise
     told = {"model_id": run["model_id"], "status": check["status"], "updates": run["cause"]}
@@ -63,7 +63,7 @@ def start(services: Services, claimed: Entry) -> None:
 
 
 def new_run(claimed: Entry, model_id: str | None, settings: JobSettings) -> Run:
-    """The run that has claimed the entry, before its baseline is read and its recompute requested."""
+    """The run that has claimed the entry, before its baseline is read and its recompute is requested."""
     pace, gate = settings
     asked, reference = claimed.requested_at or 0.0, claimed.quality_reference or {}
     return {
@@ -90,7 +90,7 @@ def new_run(claimed: Entry, model_id: str | None, settings: JobSettings) -> Run:
 
 
 def _cause_of(entry: Entry, pace: Pace) -> Cause:
-    """Which updates lead to the run, for people."""
+    """The updates that led to the run, for people."""
     asked = entry.requested_at or 0.0
     first = [element.as_of - pace.visibility_lag for element in entry.batch]
     first += [at for at in (entry.waiting_since, entry.wanted_at) if at is not None]
@@ -108,15 +108,15 @@ def _cause_of(entry: Entry, pace: Pace) -> Cause:
 
 
 def _has_changed(services: Services, target: Target, model_id: str) -> bool:
-    """Whether the target is the job's active model, and that is another one by now."""
+    """Whether the target is the job's active model, and the active model has changed."""
     try:
         return target.model_id is None and services.arcanna.active_model(target.job_id) != model_id
     except Rejected:
-        return False  # no active model, or no job, is not another one
+        return False  # the job is gone or has no active model, so there is no other model
 
 
 def _request(services: Services, run: Run, model: Model) -> tuple[Run, Check]:
-    """The run with what the platform answered to the request, and how it stands then."""
+    """Requests the recompute. Returns the run with the platform's answer, and its first check."""
     check = first_check(run)
     answered = services.arcanna.request_recompute(model)
     run = {
@@ -137,11 +137,11 @@ def _failed(services: Services, run: Run, reason: str, detail: str) -> Check:
 
 
 def _give_back_if_satisfied(services: Services, claimed: Entry, timestamp: str | None) -> bool:
-    """Gives the claim back, and returns True, if the platform's metrics are as new as they are wanted."""
+    """Gives the claim back, and returns True, if the platform's metrics satisfy the wish."""
     try:
         made = from_iso(timestamp or "")
     except ValueError:
-        return False  # never made, or at a time that cannot be read: no proof of freshness
+        return False  # no time, or an unreadable one: no proof of freshness
     if not later(-inf, claimed.wanted_as_of) <= made <= services.clock() + LARGEST_CLOCK_LEAD:
         return False
     undo = partial(satisfied, run_id=claimed.run_id or "", timestamp=made, pace=services.pace(claimed))

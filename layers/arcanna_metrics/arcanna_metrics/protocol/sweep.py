@@ -1,4 +1,4 @@
-"""The sweep's own work, every minute: it measures what waits and runs, and corrects when targets are due."""
+"""The sweep, every minute: emits the gauges, and updates when waiting targets are due."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,8 +25,8 @@ class Sweeper:
     def sweep(self, remaining: Callable[[], float]) -> bool:
         """Emits the gauges that alarms watch; False if nothing waits or runs. Raises AwsUnavailable.
 
-        Changed settings, such as a lower spacing, are applied to targets that already wait. Targets whose
-        backoff is over get their place in the order back.
+        Applies changed settings, such as a lower spacing, to targets that already wait. Restores the earlier
+        due time of targets whose backoff is over.
         """
         listed, now = self._services.ledger.waiting_or_running(), self._services.clock()
         if not listed:
@@ -35,7 +35,7 @@ class Sweeper:
         waiting = [(entry, entry.due_at) for entry in listed if entry.run_id is None and entry.due_at]
         due = [(entry, at) for entry, at in waiting if at <= now]
         ages = [now - entry.waiting_since for entry in listed if entry.waiting_since is not None]
-        ages += [now - at for _, at in due]  # of a batch that has been enough since then
+        ages += [now - at for _, at in due]  # for a batch: since it reached its threshold
         gauges(due=len(due), oldest=max(ages, default=0.0), running=running)
         self._correct(waiting, now, remaining)
         return True

@@ -1,4 +1,4 @@
-"""Every way in which an entry changes.
+"""Every change of an entry.
 
                  record                claim                hold
     free, clean ---------> free, dirty -------> claimed ----------> held --+
@@ -10,7 +10,7 @@
          +----------------------- release, otherwise ---------------+
 
 Each transition is a pure function of the entry that was read. It returns the entry to write, the same entry
-where nothing changes, or None where the entry is not what the caller takes it for.
+if nothing changes, or None if the entry is not in the state that the caller expects.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,16 +30,16 @@ from arcanna_metrics.updates import WHOLE, Update
 EXAMPLES = 5
 HISTORY_LENGTH = 10
 MOST_ELEMENTS = 1000
-"""Updates in a batch: some 60 KB of the 400 KB that an item may have. A further update is needed at once."""
+"""Updates in a batch: about 60 KB of the 400 KB that an item may have. A further one is needed at once."""
 
 CLAIM_LIFETIME = 300.0
-"""Seconds: longer than an invocation lives and its StartExecution may take."""
+"""Seconds: longer than an invocation can live and its StartExecution can take."""
 
 CHECK_UP_INTERVAL = 3600.0
-"""Seconds between two looks at an execution whose end is not reported."""
+"""Seconds between two check-ups of an execution whose end is not reported."""
 
 CONSISTENT_AFTER = 10.0
-"""Seconds after an execution's end until every answer of Step Functions shows it."""
+"""Seconds after an execution's end until all responses of Step Functions show it."""
 
 Transition = Callable[[Entry], Entry | None]
 
@@ -49,10 +49,11 @@ class Postponement(NamedTuple):
 
     retry_at: float
     not_before: float | None = None
+    trouble: str = ""  # why the attempt failed
 
 
 def settled(entry: Entry, pace: Pace) -> Entry:
-    """The entry as it is written: pruned, and due whenever it is dirty or held."""
+    """The entry in the form that is written: pruned, and due if it is dirty or held."""
     kept = pruned(entry)
     return kept if kept.run_id is not None else replace(kept, due_at=starts_at(kept, pace))
 
@@ -61,7 +62,7 @@ def settled(entry: Entry, pace: Pace) -> Entry:
 
 
 def record(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
-    """Notes updates and wishes of the target. Those that are covered or known already change nothing."""
+    """Records updates and wishes of the target. Those that are covered or known change nothing."""
     overrides = any(update.by_hand and update.happened_at > entry.watermark for update in updates)
     if overrides and entry.retry_at is not None:
         entry = settled(replace(entry, retry_at=None), pace)
@@ -69,7 +70,7 @@ def record(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
 
 
 def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
-    """The updates that are neither covered nor known to the entry, as an entry of their own."""
+    """The updates that are neither covered nor known, as a separate entry."""
     known = {element.identity for element in entry.batch}
     waits_until = later(entry.watermark, entry.needed_as_of)
     needs: list[tuple[float, Update]] = []
@@ -102,7 +103,7 @@ def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
 
 
 def _is_granted(entry: Entry, as_of: float, at: float) -> bool:
-    """Whether a wish was answered by a run, or is among those that wait."""
+    """Whether a run has answered the wish, or the wish already waits."""
     met = as_of <= later(-inf, entry.fresh_as_of) or at <= later(-inf, entry.failed_as_of)
     return met or (as_of <= later(-inf, entry.wanted_as_of) and at <= later(-inf, entry.wanted_at))
 
@@ -136,7 +137,7 @@ def receive(entry: Entry, arrived: Entry, pace: Pace) -> Entry:
 
 
 def emptied(mailbox: Entry, pace: Pace) -> Entry:
-    """The entry of a name whose updates are recorded under the job's id by now."""
+    """The entry of a name after its updates were recorded under the job's id."""
     return settled(replace(mailbox, needed_as_of=None, wanted_as_of=None, batch=()), pace)
 
 
@@ -149,18 +150,20 @@ def claim(entry: Entry, run_id: str, now: float) -> Entry:
 
 
 def hold(entry: Entry, run_id: str, number: int, now: float) -> Entry | None:
-    """Makes the claim the execution's own; None if the claim or the execution's number was taken over."""
+    """Confirms the claim for the execution; None if another run or execution has taken over."""
     if (entry.run_id, entry.resumed) != (run_id, number):
         return None
-    if entry.due_at is not None and entry.due_at <= now + CONSISTENT_AFTER:  # the end may be reported already
+    if (
+        entry.due_at is not None and entry.due_at <= now + CONSISTENT_AFTER
+    ):  # its end may have been reported already
         return replace(entry, held=True)
     return replace(entry, held=True, due_at=now + CHECK_UP_INTERVAL)
 
 
 def give_back(entry: Entry, run_id: str, pace: Pace, postponement: Postponement | None) -> Entry | None:
-    """Undoes a claim that led to no run; None if its execution holds the target after all.
+    """Undoes a claim that did not become a run; None if its execution holds the target after all.
 
-    Without a postponement the target is due as it was before, for example because no slot was free.
+    Without a postponement, for example if no slot was free, the target is due as before.
     """
     if entry.run_id != run_id or entry.held:
         return None
@@ -174,18 +177,18 @@ def take_back(entry: Entry, pace: Pace, postponement: Postponement | None) -> En
 
 
 def postpone(entry: Entry, pace: Pace, postponement: Postponement) -> Entry:
-    """Notes that an attempt failed, and when the next one may be made."""
-    retry_at, not_before = postponement
-    again = replace(entry, attempts=entry.attempts + 1, retry_at=retry_at, due_at=retry_at)
+    """Records that an attempt failed, and when the next one may be made."""
+    retry_at, not_before, trouble = postponement
+    again = replace(entry, attempts=entry.attempts + 1, trouble=trouble, retry_at=retry_at, due_at=retry_at)
     if not_before is not None:
         again = replace(again, not_before=later(not_before, entry.not_before))
     return settled(again, pace)
 
 
 def back_in_line(entry: Entry, now: float, pace: Pace) -> Entry:
-    """When the backoff after failed attempts is over, makes the target due as of when it was before them.
+    """After the backoff, restores the due time that the target had before its failed attempts.
 
-    So an outage leaves the order as it was, and the update that has waited longest is recomputed first.
+    So an outage does not change the order, and the update that has waited longest is recomputed first.
     """
     if entry.run_id is not None:
         return entry
@@ -197,18 +200,18 @@ def back_in_line(entry: Entry, now: float, pace: Pace) -> Entry:
 
 
 def satisfied(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | None:
-    """Undoes the claim for a wish that metrics of this time satisfy, unless the wish was raised since."""
+    """Undoes the claim for a wish that metrics of this time satisfy, unless a newer wish has arrived."""
     if entry.run_id != run_id or entry.held:
         return None
     met = later(-inf, entry.wanted_as_of) <= timestamp
-    free = replace(_freed(entry), attempts=0, retry_at=None)
+    free = replace(_freed(entry), attempts=0, trouble="", retry_at=None)
     return settled(replace(free, wanted_as_of=None, wanted_at=None) if met else free, pace)
 
 
 def report(entry: Entry, run_id: str, now: float) -> Entry | None:
-    """Makes a look due at a run whose execution is reported to have ended, once all answers show its end.
+    """Makes a check-up due after the run's execution was reported to have ended.
 
-    A look that is due earlier stays so.
+    It is due when all responses of Step Functions show the end. An earlier due time stays.
     """
     if entry.run_id != run_id:
         return None
@@ -228,13 +231,13 @@ def resume(entry: Entry, number: int, at: float) -> Entry:
 def release(
     entry: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
 ) -> Entry | None:
-    """Lets the target go at the end of its run, and remembers how that ended; None if it was taken over.
+    """Frees the target at the end of its run, and records the result; None if the run was taken over.
 
-    Only the execution of the entry's number may release. An aborted execution may have left a release on its
-    way. That release must not free the target of the execution that has replaced it.
+    Only the execution of the entry's number may release. A release of an aborted execution may arrive late.
+    It must not free the target of the execution that has replaced it.
 
-    No watermark moves if another model has become the job's active one, because that model has no new metrics
-    yet, or if the run could not be checked, which counts as a failed attempt.
+    In two cases no watermark moves: if another model has become active, because it has no new metrics yet;
+    and if the run could not be checked, which counts as a failed attempt.
     """
     if (entry.run_id, entry.resumed) != (run["run_id"], number):
         return None
@@ -242,8 +245,8 @@ def release(
     free = _remembering(_freed(entry), run, result)
     if outcome == "not_checked":
         return postpone(free, pace, postponement)
-    # What came during the run shares the next one, which waits until the last of it is visible.
-    free = replace(free, attempts=0, retry_at=entry.needed_as_of, not_before=None)
+    # Updates during the run share the next run, which waits until the last of them is visible.
+    free = replace(free, attempts=0, trouble="", retry_at=entry.needed_as_of, not_before=None)
     if result["active_changed"]:
         return settled(replace(free, not_before=asked + pace.spacing), pace)
     if entry.waiting_since is not None:
@@ -265,7 +268,7 @@ def _remembering(entry: Entry, run: Run, result: Result) -> Entry:
 
 
 def _without_those_of(entry: Entry, run: Run) -> Entry:
-    """Without the updates and examples of the run, so that people see only what still waits."""
+    """Removes the updates and examples of the run, so that people see only what still waits."""
     if not entry.dirty:
         return entry
     shown = [tuple(example.values()) for example in run["cause"]["examples"]]
@@ -281,7 +284,7 @@ def _freed(entry: Entry) -> Entry:
 
 
 def _identity(update: Update) -> str:
-    """The same for the same update, however often it is delivered."""
+    """Identifies an update. Every delivery of the same update gives the same text."""
     parts = (str(update.happened_at), *(part or "" for part in update.example or ()))
     return blake2b("\0".join(parts).encode(errors="replace"), digest_size=6).hexdigest()
 

@@ -1,4 +1,4 @@
-"""How a run stands: at its start, at every check that check_status makes, and at its end."""
+"""The status of a run: at its start, at every check that check_status makes, and at its end."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ from arcanna_metrics.targets import Model
 from arcanna_metrics.times import from_iso, to_iso
 
 MOST_CHECKS = 2000
-"""Of one run; a long run has longer waits. A check makes nine of the 25,000 events of an execution."""
+"""For one run; a long run has longer waits. A check takes nine of the 25,000 events of an execution."""
 
 CONFIRMATION = 60.0
-"""Seconds that the platform's flag and timestamp may change apart before a run counts as failed."""
+"""Seconds that may pass between the changes of the platform's flag and timestamp, before a run has failed."""
 
 
 class Given(NamedTuple):
-    """What the workflow hands to a function that checks a run."""
+    """What the workflow passes to a function that checks a run."""
 
     run: Run
     last: Check
@@ -71,21 +71,21 @@ def first_check(run: Run) -> Check:
 
 
 def failed_at_start(run: Run, reason: str, detail: str, origin: Origin) -> Check:
-    """The check of a run whose recompute was refused: its workflow only tells people that it failed."""
+    """The check of a run whose recompute was rejected. Its workflow only reports the failure."""
     outcome = failed(run, Ending(polls=0), Judgement("failed", reason, detail), origin)
     return _ended(first_check(run), "failed", outcome)
 
 
 def not_checked(run: Run, last: Check, origin: Origin) -> Check:
-    """The last check of a run whose status check failed at every try of the workflow."""
+    """The last check of a run whose status check failed on every retry of the workflow."""
     return _ended(last, "failed", failed(run, Ending(last["polls"]), NOT_CHECKED, origin))
 
 
 def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
-    """How the run stands now, and when to check again; at its end, everything that is told of it.
+    """The run's status now, and when to check again; at its end, also its outcome.
 
-    A run is judged alike in its first execution and in one that resumes it. Raises RetryLater if the platform
-    gives no answer and does not say when to come back.
+    The rules are the same in the first execution and in one that resumes the run. Raises RetryLater if the
+    platform does not answer and does not say when to retry.
     """
     times = _Times.of(run, origin.now)
     checked: Check = {**last, "polls": last["polls"] + 1}
@@ -109,7 +109,7 @@ def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
     except RetryLater as error:
         if times.elapsed < times.deadline:
             return _put_off(run, checked, error, times)
-        active_changed = True  # the target stays due then, which is right whatever the active model is
+        active_changed = True  # then the target stays due, which is safe whatever the active model is
     outcome = _outcome(run, checked, seen, judgement, active_changed=active_changed, origin=origin)
     return _ended(checked, judgement.status, outcome)
 
@@ -120,7 +120,7 @@ def _ended(last: Check, status: Status, outcome: Outcome) -> Check:
 
 @dataclass(frozen=True, slots=True)
 class _Times:
-    """How far the run is, in seconds."""
+    """The run's times, in seconds."""
 
     now: float  # epoch
     elapsed: float  # since the run began
@@ -143,7 +143,7 @@ def _with_what_was_seen(run: Run, checked: Check, seen: ModelMetrics, times: _Ti
     if seen.recomputing:
         return {**checked, "recomputing_at": to_iso(times.now), "idle_since": None}
     if checked["recomputing_at"] is None and times.elapsed < run["pace"]["start_grace"]:
-        return checked  # queued, perhaps: it may begin now, and end before the next check
+        return checked  # it may be queued: it may begin now and end before the next check
     return {**checked, "idle_since": checked["idle_since"] or to_iso(times.now)}
 
 
@@ -163,7 +163,7 @@ def _judge(run: Run, checked: Check, seen: ModelMetrics, times: _Times) -> Judge
 
 
 def _recomputing_until(run: Run, checked: Check) -> float | None:
-    """Seconds after the request when a check last saw the platform recompute, 0.0 if it is not known."""
+    """Seconds after the request when a check last saw it recompute; 0.0 if unknown, None if never."""
     recomputing_at, accepted_at = checked["recomputing_at"], run["accepted_at"]
     if recomputing_at is None:
         return None
@@ -192,17 +192,17 @@ def _outcome(
 
 
 def _active_changed(arcanna: Arcanna, run: Run) -> bool:
-    """Whether the target is its job's active model, and that is another one by now. Raises RetryLater."""
+    """Whether the target is its job's active model, and the active model has changed. Raises RetryLater."""
     if run["target"]["model_id"] is not None:
         return False
     try:
         return arcanna.active_model(run["job_id"]) != run["model_id"]
     except Rejected:
-        return False  # the job is gone or has no active model: there is no other one to recompute
+        return False  # the job is gone or has no active model, so there is no other model to recompute
 
 
 def _put_off(run: Run, checked: Check, error: RetryLater, times: _Times) -> Check:
-    """The check is made again, when the platform asks for it or at the usual pace."""
+    """Repeats the check later, when the platform asks for it or at the usual pace."""
     attempt_failed("status check failed", error)
     wait = _wait(run, checked, times)
     if error.retry_after is not None:
@@ -213,7 +213,7 @@ def _put_off(run: Run, checked: Check, error: RetryLater, times: _Times) -> Chec
 
 
 def _wait(run: Run, checked: Check, times: _Times, *, confirming: bool = False) -> int:
-    """Seconds until the next check: by the policy, but not past the deadline or the end of a confirmation."""
+    """Seconds until the next check: as planned, but not after the deadline or the end of a confirmation."""
     longest = max(run["pace"]["longest_poll"], times.deadline / MOST_CHECKS)
     wait = next_wait(times.elapsed, run["durations"], shortest=run["pace"]["shortest_poll"], longest=longest)
     confirmed_in = times.confirmation - times.idle_for(checked)
@@ -222,9 +222,9 @@ def _wait(run: Run, checked: Check, times: _Times, *, confirming: bool = False) 
 
 
 def _duration(requested_at: str | None, recomputed_at: str | None, elapsed: float) -> float:
-    """Seconds from the request to the new metrics, by the platform's clock, or by ours where that is wrong.
+    """Seconds from the request to the new metrics, by the platform's clock, or by ours if that is wrong.
 
-    The platform's figure is exact, ours includes the wait until the check that saw the end.
+    The platform's figure is exact. Ours includes the wait until the check that saw the end.
     """
     try:
         duration = from_iso(recomputed_at or "") - from_iso(requested_at or "")

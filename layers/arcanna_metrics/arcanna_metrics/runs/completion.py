@@ -9,8 +9,8 @@ What a timestamp proves, see `evidence`:
     no time, or the baseline's        ->  nothing
     the time of the request is known
         at the request or later       ->  proof
-        a few seconds before it       ->  ambiguous: the platform's clocks differ, or it is another one's
-        earlier                       ->  nothing: it is another recompute's
+        a few seconds before it       ->  ambiguous: the platform's clocks differ, or another recompute set it
+        earlier                       ->  nothing: another recompute set it
     the time of the request is not known
         later than the baseline       ->  proof
         earlier                       ->  nothing: it may come from a replica that lags behind
@@ -24,7 +24,7 @@ Status = Literal["running", "completed", "failed", "timed_out"]
 Evidence = Literal["none", "ambiguous", "proof"]
 
 CLOCK_MARGIN = 5.0
-"""Seconds by which the platform's own clocks may differ: the one of its API and those of its workers."""
+"""Seconds by which the clocks of the platform's API and workers may differ."""
 
 _FIRST_REAL_TIME = datetime(1970, 1, 2, tzinfo=UTC)
 """Earlier times are the zero of Go (year 1) or Unix (1970, in any time zone): a time that is not set."""
@@ -35,13 +35,13 @@ class Judgement:
     """How a run stands."""
 
     status: Status
-    reason: str  # a stable word for programs
+    reason: str  # a stable identifier for programs
     detail: str  # a sentence for people
     confirming: bool = False  # it looks like a failure, which a further check has to confirm
 
 
 class _Shown(NamedTuple):
-    """A time that the platform shows. Without an offset it counts as UTC, which may be wrong by hours."""
+    """A time that the platform shows. Without an offset it is read as UTC, which may be wrong by hours."""
 
     at: datetime
     has_offset: bool
@@ -59,14 +59,14 @@ def evidence(
     """What the timestamp proves about the recompute that was requested.
 
     `requested_at` is the platform's own time of the request. It counts as known if both it and the timestamp
-    name their offset from UTC, and it is compared in whole seconds where the timestamp has no others.
+    have an offset from UTC. If the timestamp has whole seconds only, both are compared in whole seconds.
     `recomputing_until`: seconds after the request when a check last saw the platform recompute, or None.
 
-    The baseline may not show yet the timestamp of somebody else's recompute, which ended just before the
-    request. So a timestamp from before the request proves nothing, unless the clocks of the platform's API
-    and workers differ and the recompute took less time than that. Such a timestamp is ambiguous, and `judge`
-    counts it only when nothing else can come any more. A recompute that a check saw running cannot have ended
-    before that check, which moves the limit; this assumes that the flag does not fall late as well.
+    A timestamp from before the request usually proves nothing: it may belong to somebody else's recompute,
+    which ended just before the request and is not in the baseline. But it may also be ours, if the clocks
+    of the platform's API and workers differ by more than the recompute took. Such a timestamp is ambiguous,
+    and `judge` counts it only when no other can come. If a check saw the recompute running, it cannot have
+    ended before that check, so the margin shrinks. This assumes that the flag is not cleared late.
     """
     ended, before, asked = _time(timestamp), _time(baseline), _time(requested_at)
     if ended is None or (before is not None and ended.at == before.at):
@@ -94,32 +94,36 @@ def judge(
     confirmation: float,
     deadline: float,
 ) -> Judgement:
-    """The completion rule, on what one check of the platform shows.
+    """The completion rule, applied to what one check of the platform shows.
 
-    Until the deadline, a proof counts once the platform is idle. A failure is confirmed by a further check,
-    also after the deadline: the platform's flag and timestamp may change apart. An ambiguous timestamp then
-    makes the run completed instead of failed.
+    Until the deadline, a proof counts once the platform is idle. A second check must confirm a failure, even
+    after the deadline, because the platform's flag and timestamp may not change at the same moment. If the
+    timestamp is ambiguous then, the run counts as completed instead of failed.
 
     Args:
         baseline: `last_recomputed_timestamp` before the request, None if there was none.
-        requested_at: the platform's own time of the request, None if it did not tell.
+        requested_at: the platform's own time of the request, None if it did not give one.
         timestamp: `last_recomputed_timestamp` now.
         recomputing: `is_recomputing_metrics` now.
         recomputing_until: seconds after the request when a check last saw it recompute, None if never.
         idle_for: seconds since the platform has been seen idle without a proof, 0.0 if not before.
         elapsed: seconds since the run began.
         start_grace: seconds that a request may stay queued.
-        confirmation: seconds that flag and timestamp may change apart.
-        deadline: seconds that the run may take in all.
+        confirmation: seconds that may pass between the changes of flag and timestamp.
+        deadline: seconds that the whole run may take.
     """
     found = evidence(timestamp, baseline, requested_at, recomputing_until)
     if not recomputing:
         if found == "proof":
-            return Judgement("completed", "completed", f"The metrics are of {timestamp}")
+            return Judgement("completed", "completed", f"The metrics were computed at {timestamp}")
         if failure := _failure(recomputing_until, elapsed, start_grace):
             return _confirmed(failure, found, timestamp) if idle_for >= confirmation else _CONFIRMING
     if elapsed >= deadline and found == "proof":  # ours has ended; this is somebody else's recompute
-        return Judgement("completed", "completed", f"The metrics are of {timestamp}, and recomputed again")
+        return Judgement(
+            "completed",
+            "completed",
+            f"The metrics were computed at {timestamp}, and are being recomputed again",
+        )
     if elapsed >= deadline:
         return Judgement(
             "timed_out", "DeadlinePassed", f"The recompute was not finished after {elapsed:.0f} s"
@@ -128,17 +132,17 @@ def judge(
 
 
 _CONFIRMING = Judgement(
-    "running", "running", "idle without new metrics; a further check has to confirm it", confirming=True
+    "running", "running", "idle without new metrics; the next check must confirm it", confirming=True
 )
 
 
 def _failure(recomputing_until: float | None, elapsed: float, start_grace: float) -> Judgement | None:
-    """The failure that an idle platform without a proof stands for; None while the request may be queued."""
+    """The failure that an idle platform without a proof means; None while the request may be queued."""
     if recomputing_until is not None:
         return Judgement(
             "failed",
             "NoNewResult",
-            "Arcanna recomputed and left the metrics as they were. Look for the error in Arcanna.",
+            "Arcanna recomputed, but the metrics did not change. Look for the error in Arcanna.",
         )
     if elapsed >= start_grace:
         return Judgement(
@@ -156,12 +160,13 @@ def _confirmed(failure: Judgement, found: Evidence, timestamp: object) -> Judgem
     return Judgement(
         "completed",
         "completed",
-        f"The metrics are of {timestamp}, by Arcanna's clocks up to {CLOCK_MARGIN:.0f} s before the request",
+        f"The metrics were computed at {timestamp}, by Arcanna's clocks up to {CLOCK_MARGIN:.0f} s before the"
+        " request",
     )
 
 
 def _time(text: object) -> _Shown | None:
-    """The time in a field of the platform; None for null, a text that is no time, and a zero time."""
+    """The time in a field of the platform; None for null, a text that is not a time, and a zero time."""
     if not isinstance(text, str):
         return None
     try:

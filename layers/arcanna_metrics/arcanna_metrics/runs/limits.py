@@ -1,4 +1,4 @@
-"""Workflow data, events and notifications have limited sizes: what is cut, and what is left out."""
+"""Keeps workflow data, events and notifications within their size limits."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ def cut(text: str, length: int) -> str:
 
 
 def as_many_as_fit(parts: Sequence[T], limit: int) -> list[T]:
-    """The first of the parts that have no more than `limit` bytes as JSON together."""
+    """The first parts that together have at most `limit` bytes as JSON."""
     sizes = accumulate(size_of(part) for part in parts)
     return [part for part, size in zip(parts, sizes, strict=True) if size <= limit]
 

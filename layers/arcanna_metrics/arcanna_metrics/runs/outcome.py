@@ -1,4 +1,4 @@
-"""Everything that is told of a run that has ended: events, a notification, and what the ledger keeps.
+"""The outcome of a run that has ended: events, a notification, and what the ledger keeps.
 
     completed     Recompute Completed; if the model regressed, also Model Metrics Regressed and a notification
     failed        Recompute Failed and a notification
@@ -21,16 +21,16 @@ from arcanna_metrics.times import to_iso
 
 SOURCE = "arcanna.metrics"
 VERSION = "2"
-"""Of the details of the events. It grows when consumers have to change."""
+"""Version of the events' details. It grows when consumers have to change."""
 
 LARGEST_METRICS = 48 * 1024
-"""Bytes that metrics may have in the text of an event. Larger ones are cut to the overall scores."""
+"""Bytes of metrics in the text of an event. Larger metrics are reduced to the overall scores."""
 
 LONGEST_DETAIL = 1000
 """Characters."""
 
 RUNBOOK = "functions/RUNBOOK.md"
-"""Where people read it: as the template's mapping Documentation has it."""
+"""Where people read it. The template's mapping Documentation has the same value."""
 
 _CONSOLES = {
     "aws": "console.aws.amazon.com",
@@ -38,22 +38,22 @@ _CONSOLES = {
     "aws-eusc": "console.amazonaws-eusc.eu",
     "aws-us-gov": "console.amazonaws-us-gov.com",
 }
-"""The console's domain by partition: as the template's mapping Console has it."""
+"""The console's domain by partition. The template's mapping Console has the same values."""
 
 _SUBJECT_LENGTH = 99
-"""Characters. SNS takes less than 100."""
+"""Characters. SNS accepts fewer than 100."""
 
 NOT_CHECKED = Judgement(
     "failed",
     "NotChecked",
-    "The status check failed for as long as the workflow retried it, so it is not known how the recompute"
-    " ended. The history of the execution shows the error. The recompute is requested again automatically.",
+    "The status check failed on every retry, so the result of the recompute is not known. The history of the"
+    " execution shows the error. The recompute is requested again automatically.",
 )
-"""Stands for the judgement on a run whose status check cannot be called."""
+"""The judgement on a run whose status check failed on every retry."""
 
 
 class Origin(NamedTuple):
-    """Where and when an outcome is made, as its events say it."""
+    """Where and when an outcome is made. Its events contain both."""
 
     execution: str  # ARN of the workflow's execution
     bus: str  # name or ARN of the event bus that the events go to
@@ -64,8 +64,10 @@ class Ending(NamedTuple):
     """What the last check of a run found."""
 
     polls: int  # status checks so far
-    active_changed: bool = False  # the target is the job's active model, and that is another one, or may be
-    shown: Mapping[str, Any] | None = None  # the metrics that the platform shows, None if it does not
+    active_changed: bool = (
+        False  # the target is the active model, and the active model has or may have changed
+    )
+    shown: Mapping[str, Any] | None = None  # the metrics that the platform shows; None if it shows none
 
 
 class NewMetrics(NamedTuple):
@@ -160,9 +162,8 @@ def failed(run: Run, ending: Ending, judgement: Judgement, origin: Origin) -> Ou
 def fitting(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The metrics as workflow data and events can hold them.
 
-    If they have more than LARGEST_METRICS in the text of an event's detail, only the overall scores are kept,
-    and the rest is null. So are numbers that are not JSON, and whole numbers of more than 64 bits, which
-    PutEvents refuses.
+    If they are larger than LARGEST_METRICS, only the overall scores are kept, and the rest is null. Numbers
+    that are not JSON become null, and so do whole numbers of more than 64 bits, which PutEvents refuses.
     """
     if metrics is None:
         return None
@@ -188,7 +189,7 @@ def _integer(digits: str) -> int | None:
 
 
 def _event(detail_type: str, run: Run, told: Mapping[str, Any], origin: Origin) -> Event:
-    """An event with the fields that all have, and those of its own."""
+    """An event with the common fields and its own."""
     detail = {
         "version": VERSION,
         **{name: run[name] for name in ("run_id", "job_id", "model_id", "cause", "requested_at")},
@@ -196,7 +197,7 @@ def _event(detail_type: str, run: Run, told: Mapping[str, Any], origin: Origin) 
         "ended_at": to_iso(origin.now),
         **told,
     }
-    # Step Functions passes a text on as it is. It would write the numbers of an object anew.
+    # Step Functions passes a text on unchanged, but would rewrite the numbers of an object.
     return {
         "Source": SOURCE,
         "DetailType": detail_type,
@@ -219,7 +220,7 @@ def _regression(run: Run, ending: Ending, quality: Assessment, origin: Origin) -
 
 
 class _Kind(NamedTuple):
-    """What a notification tells, and the section of the runbook about it."""
+    """A notification's title, and the section of the runbook about it."""
 
     title: str
     section: str
@@ -243,7 +244,7 @@ def _notification(kind: _Kind, run: Run, paragraphs: list[str], origin: Origin) 
 
 
 def console_link(execution: str) -> str:
-    """The execution in the AWS console, by its ARN; the ARN where the partition's console is not known."""
+    """The link to the execution in the AWS console; its ARN if the partition's console is not known."""
     _, partition, _, region, *_ = [*execution.split(":"), "", "", "", ""]
     if partition not in _CONSOLES:
         return execution
@@ -260,11 +261,10 @@ def _model_id(run: Run) -> str:
 
 
 _REQUEST_AGAIN = (
-    "When the cause is removed, request the recompute again: upload the data again, or run arcanna-metrics"
+    "Remove the cause, then request the recompute again: upload the data again, or run arcanna-metrics"
     " recompute."
 )
 _CORRECT_OR_ACCEPT = (
     "Do not deploy the model. Look at the training data that came last, correct wrong labels and upload the"
-    " corrections. The metrics are then recomputed. If the model is to stay as it is, accept it: see"
-    " the runbook."
+    " corrections. The metrics are then recomputed. To keep the model as it is, accept it: see the runbook."
 )

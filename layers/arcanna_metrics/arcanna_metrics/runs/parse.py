@@ -1,4 +1,4 @@
-"""Reads workflow data by its types (see run.py): somebody may have started an execution by hand."""
+"""Checks workflow data against its types (see run.py), because an execution may be started by hand."""
 
 from collections.abc import Iterator
 from types import UnionType
@@ -32,9 +32,9 @@ _JSON: dict[type, tuple[str, tuple[type, ...]]] = {
 
 
 def parse(name: str, value: object, of: type[T]) -> T:
-    """The value, if it is JSON of this type. Fields that the type does not have are kept.
+    """The value, if it is JSON of this type. Keeps fields that the type does not have.
 
-    Raises BadInput, which says where in `name` what is wrong.
+    Raises BadInput with the place in `name` and the problem.
     """
     _check(name, value, of)
     return cast("T", value)
@@ -62,7 +62,7 @@ def _check(name: str, value: Any, of: Any) -> None:
 
 
 def _members(name: str, value: Any, kind: type, of: Any) -> Iterator[tuple[str, Any, Any]]:
-    """What the value consists of: each part with its name and its type."""
+    """The parts of the value, each with its name and type."""
     word, types = _JSON[kind]
     if type(value) not in types:
         raise BadInput(f"{name} must be a JSON {word}, not {value!r:.64}")

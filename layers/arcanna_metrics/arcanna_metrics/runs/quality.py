@@ -3,9 +3,9 @@
 Overall accuracy hides missed escalations, because most alerts are dropped anyway. So the rules of the quality
 gate look at the figures of each decision, and only at those that are based on enough alerts.
 
-A model is compared with its reference: each figure as it was when it was first judged, or when it last
-improved. If it were compared with the run before, a model that is bad twice would count as unchanged, and one
-that loses a little each time would never count as worse.
+A model is compared with its reference: each figure's value when it was first judged or last improved. A
+comparison with the previous run would be wrong: a model that is bad twice would count as unchanged, and a
+model that loses a little each time would never count as worse.
 
 A figure is named as the API names it: `overall_accuracy`, `overall_f1_score`, `overall_recall`,
 `overall_precision`, or of one decision `Escalate.recall`, `Escalate.precision`, `Escalate.f1_score`.
@@ -39,7 +39,7 @@ _LARGEST_SCORE = 1e9
 """Scores are from 0 to 1, or percentages."""
 
 _LARGEST_COUNT = 10**12
-"""Alerts. A larger number is not a count, and sums of such would not fit into 64 bits."""
+"""Alerts. A larger number is not a count, and sums of larger numbers would not fit into 64 bits."""
 
 _RULE_NAME = re.compile(rf"{'|'.join(OVERALL)}|.+\.(?:{'|'.join(_SHARE_OF)})", re.DOTALL)
 
@@ -49,11 +49,11 @@ Reference = dict[str, tuple[float, float]]
 """Figures by name, each with the number of alerts that it is based on: as JSON, lists of two numbers."""
 
 LARGEST_REFERENCE = 8 * 1024
-"""Bytes of JSON, because the workflow's data is limited: about two hundred figures, those first that rules
-name in full. The other figures are compared with the run before."""
+"""Bytes of JSON: about two hundred figures, because the workflow's data is limited. Figures that rules name
+in full come first. The others are compared with the run before."""
 
 LARGEST_DIFFERENCES = 10 * 1024
-"""Bytes of JSON: about a hundred figures, those first that rules name in full."""
+"""Bytes of JSON: about a hundred figures. Figures that rules name in full come first."""
 
 _LONGEST_WHY = 1000
 
@@ -65,15 +65,15 @@ DEFAULT_GATE = {
     "floor": {},
     "minimum_samples": 30,
 }
-"""The rules where the settings have none."""
+"""The rules if the settings have none."""
 
 Verdict = Literal["improved", "unchanged", "regressed", "not_judged"]
 
 
 class Difference(TypedDict):
-    """A figure that changed. A value is null where the metrics do not have the figure.
+    """A figure that changed. A value is null if the metrics do not have the figure.
 
-    `samples` is the number of alerts that it is based on, before or after, whichever is less.
+    `samples` is the number of alerts that the figure is based on: the smaller one of before and after.
     """
 
     figure: str
@@ -99,8 +99,8 @@ class Assessment(TypedDict):
 class Rules:
     """The quality gate. Figures by name; `*.recall` stands for every decision that has no rule of its own.
 
-    `largest_drop` is how far a figure may fall, from 0 to 1; it has improved if it rose by more than that.
-    `floor` is the least that a figure may be, whatever it was before. A figure that is based on fewer than
+    `largest_drop` is how far a figure may fall, from 0 to 1. A figure has improved if it rose by more than
+    that. `floor` is the lowest value that a figure may have. A figure that is based on fewer than
     `minimum_samples` alerts is not judged.
     """
 
@@ -110,7 +110,7 @@ class Rules:
 
     @property
     def named(self) -> list[str]:
-        """The figures that are named in full: the model cannot be judged without them."""
+        """The figures that rules name in full. The model cannot be judged without them."""
         return sorted(name for name in self.largest_drop | self.floor if not name.startswith("*."))
 
 
@@ -123,7 +123,7 @@ _NO_FIGURE = _Figure(0.0, 0)
 
 
 class _Finding(NamedTuple):
-    """What the rules say about one figure. The verdict is None where the figure cannot be judged.
+    """What the rules say about one figure. The verdict is None if the figure cannot be judged.
 
     `needed`: the model cannot be judged without it.
     """
@@ -150,7 +150,7 @@ def read_rules(gate: object) -> Rules:
 
 
 def read_gate(node: Node) -> dict[str, Any]:
-    """The fields that a document gives of a quality gate; what is wrong with them is noted there."""
+    """The fields of a quality gate in a document. Notes problems in the document."""
     return {
         name: field.whole_number(1, _LARGEST_COUNT) if name == "minimum_samples" else _limits(field)
         for name, field in node.fields(DEFAULT_GATE).items()
@@ -161,7 +161,7 @@ def _limits(node: Node) -> dict[str, float | None]:
     limits = node.members()
     for name, limit in limits.items():
         if not _RULE_NAME.fullmatch(name):
-            limit.wrong(f"names no figure; figures are {', '.join(OVERALL)}, and {_OF_DECISIONS}")
+            limit.wrong(f"is not a figure; figures are {', '.join(OVERALL)}, and {_OF_DECISIONS}")
     return {name: limit.number(0, 1) for name, limit in limits.items()}
 
 
@@ -208,8 +208,8 @@ def next_reference(
 ) -> Reference:
     """What the model's next metrics are compared with: the figures that have a largest drop.
 
-    A figure's reference moves only when the figure improves, and only in a run that did not regress. So a
-    model that stays bad is found out, and so is one that loses a little each time.
+    A figure's reference moves only when the figure improves, and only in a run that did not regress. So the
+    gate detects a model that stays bad, and a model that loses a little each time.
     """
     old = _standard(reference, _figures(_object(before)), rules)
     found = {} if verdict == "regressed" else _figures(after)
@@ -229,7 +229,7 @@ def _overall_first(name: str) -> tuple[bool, str]:
 def _standard(
     reference: Mapping[str, Sequence[float]] | None, before: Mapping[str, _Figure], rules: Rules
 ) -> dict[str, _Figure]:
-    """What new figures are compared with: the reference, or those before where it has too few alerts."""
+    """What new figures are compared with: the reference, or the figures before if it has too few alerts."""
     kept = {name: _Figure(value, int(samples)) for name, (value, samples) in (reference or {}).items()}
     return {**before, **{name: figure for name, figure in kept.items() if _solid(figure, rules)}}
 
@@ -256,7 +256,7 @@ def _verdict(findings: Mapping[str, _Finding], rules: Rules, *, compared: bool) 
     unknown = [name for name in rules.named if name not in findings]
     missing = [found for found in findings.values() if found.needed]
     missing += [
-        _Finding(None, f"{name} has a floor, but this model has no such figure", f"no {name}")
+        _Finding(None, f"{name} has a floor, but this model does not have this figure", f"no {name}")
         for name in unknown
         if name in rules.floor
     ]
@@ -278,7 +278,7 @@ def _by(verdict: Verdict, findings: Sequence[_Finding], others: Sequence[str] = 
 
 
 def _brief(findings: Sequence[_Finding]) -> str:
-    """A decision's figure rather than an overall one, which hides much."""
+    """Prefers a decision's figure, because overall figures hide too much."""
     if not findings:
         return ""
     first = next(
@@ -343,7 +343,7 @@ def _difference(name: str, old: _Figure | None, new: _Figure | None) -> Differen
 
 
 def _change(old: _Figure, new: _Figure) -> float:
-    """Rounded, because in binary fractions 0.95 - 0.9 is a little less than 0.05."""
+    """Rounded, because in floating point 0.95 - 0.9 is a little less than 0.05."""
     return round(new.value - old.value, 9)
 
 
@@ -369,31 +369,31 @@ def _object(value: object) -> dict[str, Any]:
 
 
 def _count(value: object) -> int:
-    """A number of alerts, 0 if it is not one. A whole number is one with or without a point: 95 or 95.0."""
+    """A number of alerts, 0 if the value is not one. 95 and 95.0 are the same number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LARGEST_COUNT:
         return 0
     return int(value) if value == int(value) else 0
 
 
 def _number(value: object) -> float | None:
-    """A score, None if it is not one. Differences of larger numbers may not be finite."""
+    """A score, None if the value is not one. Differences of larger numbers may not be finite."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST_SCORE:
         return None
     return float(value)
 
 
 def figures(metrics: Mapping[str, Any] | None) -> dict[str, float]:
-    """All figures of a model that are numbers, by name."""
+    """All numeric figures of a model, by name."""
     return {name: figure.value for name, figure in _figures(_object(metrics)).items()}
 
 
 def scores(metrics: Mapping[str, Any] | None) -> dict[str, float | None]:
-    """The overall scores by the API's names; null where there is no number."""
+    """The overall scores by the API's names; None if the value is not a number."""
     return {name: _number(_object(metrics).get(name)) for name in OVERALL}
 
 
 def in_words(*shown: Mapping[str, Any] | None) -> str:
-    """The overall scores in one line, of one moment or of several in order."""
+    """The overall scores in one line, of one or several sets of metrics in order."""
     of = [scores(metrics) for metrics in shown]
 
     def story(name: str) -> str:

@@ -1,11 +1,11 @@
 """The data of a run, as it goes through the workflow: `{"run": Run, "check": Check, "number": 0}`.
 
-`run` is what is known from the start, `check` is how things stand, made anew by every status check. The
-trigger builds both (see protocol/start.py), and functions/recompute_workflow.asl.yaml reads them. Everything
-that people and the ledger are told at the end is in `check.outcome` (see `outcome`).
+`run` is what is known from the start. `check` is the current status; every status check makes a new one. The
+trigger builds both (see protocol/start.py), and functions/recompute_workflow.asl.yaml reads them. At the end,
+`check.outcome` holds everything for people and the ledger (see `outcome`).
 
-An execution outlives upgrades: it goes on with the definition that it began with, and calls the functions
-that are deployed by then. So names stay, and what is added later is `NotRequired` and read with a default.
+An execution may outlive an upgrade. It keeps the definition that it began with, and calls the functions that
+are deployed then. So names must stay, and a later field is `NotRequired` and read with a default.
 """
 
 from collections.abc import Callable
@@ -17,10 +17,10 @@ from arcanna_metrics.targets import identifier
 from arcanna_metrics.times import from_iso
 
 LONGEST = 1e8
-"""Seconds, three years: longer times are mistakes, and polling could not calculate with them."""
+"""Seconds, about three years. Longer times are mistakes, and polling cannot calculate with them."""
 
 _LARGEST = 1e15
-"""Of the numbers in a reference: no sum of counts is larger."""
+"""The largest number in a reference. No sum of counts is larger."""
 
 
 def _between(least: float, most: float) -> Callable[[float], None]:
@@ -35,7 +35,7 @@ def _id(text: str) -> None:
     identifier("it", text)
 
 
-# What is annotated is checked where workflow data is read, see parse.py.
+# parse.py checks the annotations when it reads workflow data.
 Id = Annotated[str, _id]
 Time = Annotated[str, from_iso]  # ISO 8601
 Seconds = Annotated[float, _between(0.0, LONGEST)]
@@ -65,7 +65,7 @@ class Object(TypedDict):
 
 
 class Cause(TypedDict):
-    """The updates that led to the run: how the latest came, how many, from when to when, a few objects."""
+    """The updates that led to the run: kind of the latest, number, first and last time, a few objects."""
 
     kind: Id
     updates: int
@@ -92,7 +92,7 @@ class Event(TypedDict):
 
 
 class Notification(TypedDict):
-    """A message for SNS. The subject is one line of less than 100 ASCII characters."""
+    """A message for SNS. The subject is one line of fewer than 100 ASCII characters."""
 
     subject: str
     message: str
@@ -128,16 +128,16 @@ class Result(TypedDict):
     """What the ledger keeps of a run that has ended."""
 
     outcome: OutcomeName
-    active_changed: bool  # the target is the job's active model, and that is another one now, or may be
+    active_changed: bool  # the target is the active model, and the active model has or may have changed
     past_run: PastRun | None  # null unless the run completed
     reference: Figures | None  # what the model's next metrics are compared with; null unless completed
     failure: Failure | None  # null if the run completed
 
 
 class Outcome(TypedDict):
-    """Everything that is told of a run that has ended."""
+    """Everything that is reported about a run that has ended."""
 
-    reason: str  # a stable word for programs
+    reason: str  # a stable identifier for programs
     detail: str  # a sentence for people
     events: list[Event]
     notification: Notification | None
@@ -145,19 +145,19 @@ class Outcome(TypedDict):
 
 
 class Check(TypedDict):
-    """How things stand."""
+    """The current status of a run."""
 
     status: Status
     detail: str  # for people
     wait_seconds: int  # until the next check
     polls: Count  # checks so far
     recomputing_at: Time | None  # when a check last saw the platform recompute
-    idle_since: Time | None  # since when every check has seen it idle, though it should not be
+    idle_since: Time | None  # since when every check has unexpectedly seen the platform idle
     outcome: Outcome | None  # null while the status is running
 
 
 class Run(TypedDict):
-    """What is known of a run from its start."""
+    """What is known about a run from its start."""
 
     run_id: Id
     target: TargetKey

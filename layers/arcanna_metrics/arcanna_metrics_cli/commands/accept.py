@@ -22,7 +22,7 @@ MOST_SHOWN = 12
 @click.option("--model", type=TEXT, required=True, help="The model's id.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(given: Given, job: str, model: str, yes: bool) -> Answer:
-    """Accept a model that got worse as it is.
+    """Accept a model that got worse as the new reference.
 
     Shows the figures that the model is compared with and those that it has now, and asks. From then on the
     model is compared with the figures that it has just before its next run. The ledger keeps who accepted it
@@ -59,7 +59,7 @@ def command(given: Given, job: str, model: str, yes: bool) -> Answer:
     if None in changed:
         raise Trouble(Exit.NOT_STARTED, "A run of the model has begun.", "Try again when it has ended")
     out.show(
-        f"✓ Accepted by {by['by']}. The next run compares its figures with those that the model has just"
+        f"✓ Accepted by {by['by']}. The next run is compared with the metrics that the model has just"
         " before it.",
         "green",
     )
@@ -85,7 +85,7 @@ def _entries(given: Given, job: str, model: str) -> "list[Entry]":
         raise Trouble(
             Exit.USAGE,
             f"The ledger does not know the model {model!r} of job {job!r}. {hint}".rstrip(),
-            "arcanna-metrics status shows those that it knows",
+            "arcanna-metrics status lists those that it knows",
         )
     return found
 
@@ -106,6 +106,6 @@ def _figures(given: Given, entry: "Entry", model: str) -> "list[Figure]":
         answer, failed = given.deployed.invoke_trigger({"preflight": target})
     if failed or answer["reason"]:
         why = answer.get("errorMessage") if failed else answer["detail"]
-        given.out.say(f"Arcanna does not show the figures that the model has now: {why}", "yellow")
+        given.out.say(f"Arcanna does not show the model's current figures: {why}", "yellow")
     now = {} if failed else figures(answer["metrics"])
     return [Figure(name, before, now.get(name)) for name, (before, _) in _reference(entry, model).items()]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @operation
 def command(given: Given) -> Answer:
-    """Find what keeps the stack from its work, and say what to do about it.
+    """Find what stops the stack from working, and say what to do about it.
 
     Ends with 1 if something is wrong. It asks Arcanna from where the functions run, and changes nothing.
     """

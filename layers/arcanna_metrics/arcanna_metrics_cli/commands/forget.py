@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @operation
 @click.option("--job", type=TEXT, required=True, help="The job, by id or name.")
 @click.option("--model", type=TEXT, help="Only this model; without it, all that is known of the job.")
-@click.option("--force", is_flag=True, help="Also while a run is under way, whose end is then not recorded.")
+@click.option("--force", is_flag=True, help="Delete even during a run; its end is then not recorded.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(given: Given, job: str, model: str | None, force: bool, yes: bool) -> Answer:
     """Delete what the ledger knows of a model or a job: its history, what it is compared with, what waits.
@@ -33,7 +33,7 @@ def command(given: Given, job: str, model: str | None, force: bool, yes: bool) -
         raise Trouble(
             Exit.NOT_STARTED,
             "A run is under way.",
-            "Try again when it has ended; with --force its end is not recorded",
+            "Try again when it has ended, or use --force: its end is then not recorded",
         )
     if not yes and (out.json or not out.ask("Delete this from the ledger for good?")):
         out.say("Nothing was deleted." + (" Add --yes to delete it." if out.json else ""))
@@ -43,7 +43,7 @@ def command(given: Given, job: str, model: str | None, force: bool, yes: bool) -
     if kept:
         raise Trouble(
             Exit.NOT_STARTED,
-            f"Something has happened to {', '.join(map(str, kept))} meanwhile, so it was kept.",
+            f"{', '.join(map(str, kept))} changed meanwhile, so nothing of it was deleted.",
             "Look at arcanna-metrics status, and try again",
         )
     out.show(f"✓ Deleted {len(found)} {'entry' if len(found) == 1 else 'entries'} of the ledger.", "green")
@@ -73,7 +73,7 @@ def _what(entry: "Entry") -> str:
         parts.append("the figures that it is compared with")
     if entry.dirty:
         waits = max(1, entry.updates)
-        parts.append(f"{waits} {'update that waits' if waits == 1 else 'updates that wait'}")
+        parts.append(f"{waits} {'waiting update' if waits == 1 else 'waiting updates'}")
     if entry.run_id:
         parts.append(f"the run {entry.run_id}, which is under way")
     return ", ".join(parts)

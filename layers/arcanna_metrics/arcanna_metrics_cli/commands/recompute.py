@@ -34,11 +34,11 @@ class Duration(click.ParamType):
 @operation
 @click.option("--job", type=TEXT, required=True, help="The job, by id or name.")
 @click.option("--model", type=TEXT, help="The model; without it, the job's active one.")
-@click.option("--wait", is_flag=True, help="Follow the run, and end as it does.")
+@click.option("--wait", is_flag=True, help="Follow the run, and exit with a status for its outcome.")
 @click.option(
     "--timeout", type=Duration(), metavar="TIME", help="With --wait: how long to wait, such as 30m."
 )
-@click.option("--allow-not-judged", is_flag=True, help="With --wait: end with 0 where 3 would be.")
+@click.option("--allow-not-judged", is_flag=True, help="With --wait: exit with 0 instead of 3.")
 def command(
     given: Given, job: str, model: str | None, wait: bool, timeout: float | None, allow_not_judged: bool
 ) -> Answer:
@@ -55,7 +55,7 @@ def command(
       4  the recompute failed
       5  the run did not end in time: by --timeout, or by its own deadline
       6  no run started in time: the target or Arcanna is busy, or all slots are taken
-      7  no access to AWS or Arcanna, or no such stack
+      7  AWS or Arcanna cannot be reached, or the stack does not exist
     Without --wait, 0 says that the request is recorded.
     """
     from arcanna_metrics.targets import Target
@@ -74,13 +74,13 @@ def command(
     target = stack.home(Target(recorded["job_id"], recorded["model_id"]))
     out.say(f"{target}: requested.")
     if not wait:
-        out.show(f"Requested. arcanna-metrics status --job {target.job_id} shows what becomes of it.")
+        out.show(f"Requested. arcanna-metrics status --job {target.job_id} shows its progress.")
         return Answer(Exit.GOOD, _document(given, target, "requested", None, ""))
     try:
         return _follow(given, target, timeout, allow_not_judged)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            "Stopped looking. The recompute goes on; arcanna-metrics status shows it."
+            "Stopped following. The recompute continues; arcanna-metrics status shows it."
         ) from None
 
 
@@ -100,7 +100,7 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
         )
     if answer["reason"] is None:
         if answer["recomputing"]:
-            out.say("Arcanna recomputes the model for somebody else. The run starts after that.")
+            out.say("Arcanna is recomputing the model for somebody else. The run starts after that.")
         return
     if answer["reason"] == "Rejected":
         typed = model if answer["unknown"] == "model" and model else job
@@ -112,11 +112,11 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
             Exit.NO_ACCESS, answer["detail"], "arcanna-metrics doctor shows what is wrong with the key"
         )
     if stack.entry(stack.home(Target(job, model))).history:
-        out.say(f"Arcanna cannot be asked now ({answer['reason']}). The request will wait.", "yellow")
+        out.say(f"Arcanna cannot be queried now ({answer['reason']}). The request will wait.", "yellow")
         return
     raise Trouble(
         Exit.NOT_STARTED,
-        f"Arcanna cannot be asked now, and this model never had a run: {answer['detail']}",
+        f"Arcanna cannot be queried now, and this model never had a run: {answer['detail']}",
         "try again later; arcanna-metrics doctor shows what is wrong",
     )
 
@@ -128,14 +128,12 @@ def _follow(given: Given, target: "Target", timeout: float | None, allow_not_jud
     stack, out = given.deployed, given.out
     entry = stack.entry(target)
     if not (entry.dirty or entry.run_id or entry.history or entry.last_failure):
-        raise Trouble(
-            Exit.NOT_STARTED, "The request is not in the ledger any more.", "arcanna-metrics status"
-        )
+        raise Trouble(Exit.NOT_STARTED, "The request is no longer in the ledger.", "arcanna-metrics status")
     follower = Follower(stack, target, asked_as_of(entry), out)
     run = follower.ending(timeout)
     if isinstance(run, Unfinished):
         status, result = (Exit.TIMED_OUT, "timed_out") if run.began else (Exit.NOT_STARTED, "not_started")
-        said = "The run has not ended in time. It goes on." if run.began else "No run has started in time."
+        said = "The run has not ended in time. It continues." if run.began else "No run has started in time."
         out.show(f"✗ {said} The update is not lost: see arcanna-metrics status --job {target.job_id}.", "red")
         return Answer(status, _document(given, target, result, None, said))
     execution = follower.tell_last_checks(run)
@@ -144,9 +142,7 @@ def _follow(given: Given, target: "Target", timeout: float | None, allow_not_jud
     end = f"{run.outcome}, {run.result}".replace("_", " ") + (f": {why}" if why else "")
     out.show(f"{'✓' if status == Exit.GOOD else '✗'} {end}", "green" if status == Exit.GOOD else "red")
     if status == Exit.WRONG:
-        out.say(
-            "Hold back the model's deployment. If it is to stay as it is: arcanna-metrics accept.", "yellow"
-        )
+        out.say("Do not deploy the model. To keep it as it is, run arcanna-metrics accept.", "yellow")
     return Answer(status, _document(given, target, result, run, why, execution))
 
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @click.option("--list", "only_list", is_flag=True, help="Only show them.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Answer:
-    """Show the dead letters, and send them into the updates queue again.
+    """Show the dead letters, and send them to the updates queue again.
 
-    Send them when what they failed by is mended. Duplicates cost nothing. Sweeps among them are deleted, as
+    Send them after you fixed the cause. Duplicates are harmless. Sweeps among them are deleted, as
     there is a new one every minute.
     """
     stack, out, moved = given.deployed, given.out, 0
@@ -33,9 +33,7 @@ def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Ans
         document: dict[str, Any] = {"dead_letters": list(map(as_document, chosen)), "done": False, "sent": 0}
         if only_list or not chosen:
             return Answer(Exit.GOOD, document)
-        if not yes and (
-            out.json or not out.ask(f"Send {messages(len(chosen))} into the updates queue again?")
-        ):
+        if not yes and (out.json or not out.ask(f"Send {messages(len(chosen))} to the updates queue again?")):
             out.say("Nothing was sent." + (" Add --yes to send them, or --list." if out.json else ""))
             return Answer(Exit.USAGE if out.json else Exit.GOOD, document)
         with out.doing("Sending them"):
@@ -43,8 +41,8 @@ def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Ans
                 moved += 1
         sweeps = sum(letter.is_sweep for letter in chosen)
         if sweeps:
-            out.show(f"{messages(sweeps)} deleted: sweeps, of which there is a new one every minute.")
-        out.show(f"{messages(moved - sweeps)} sent again: arcanna-metrics status shows what becomes of them.")
+            out.show(f"{messages(sweeps)} deleted: sweeps; a new one comes every minute.")
+        out.show(f"{messages(moved - sweeps)} sent again: arcanna-metrics status shows their progress.")
         return Answer(Exit.GOOD, document | {"done": True, "sent": moved - sweeps})
     finally:
         stack.put_back([*left, *chosen[moved:]])

@@ -23,7 +23,7 @@ FILE = "arcanna-metrics.html"
     type=click.Path(dir_okay=False, path_type=Path),
     help=f"File to write.  [default: {FILE}]",
 )
-@click.option("--open", "to_open", is_flag=True, help="Show the page in the browser.")
+@click.option("--open", "to_open", is_flag=True, help="Open the page in the browser.")
 @click.option("--watch", is_flag=True, help="Serve the page on this machine instead, and keep it up to date.")
 @click.option("--port", type=click.IntRange(0, 65535), help="With --watch: the port. By default a free one.")
 @click.option(
@@ -34,12 +34,12 @@ FILE = "arcanna-metrics.html"
 def command(
     given: Given, output: Path | None, to_open: bool, watch: bool, port: int | None, refresh: float | None
 ) -> Answer:
-    """Write or serve a page of how all models stand.
+    """Write or serve a page with the state of all models.
 
     It is one HTML file that needs no network: what is stale, what got worse, what failed and what waits; then
     each model with its runs, scores and confusion matrices, to be sorted and filtered.
 
-    With --watch the page is served on 127.0.0.1 until Ctrl-C: whoever has an account on this machine can read
+    With --watch the page is served on 127.0.0.1 until Ctrl-C: every user of this machine can read
     it. The stack is looked at only while somebody has the page open.
     """
     if watch and output is not None:

@@ -32,24 +32,24 @@ def command(given: Given, key: str, settings_file: str | None) -> Answer:
         "route": lead.route if lead else None,
         "targets": [target._asdict() for target in lead.targets] if lead else [],
         "threshold": lead.threshold if lead else "",
-        "problem": lead.problem if lead else "no route knows this key",
+        "problem": lead.problem if lead else "no route matches this key",
     }
     if not key.startswith(prefix):
         problem = f"The key causes no event: it does not start with ObjectKeyPrefix, which is {prefix!r}."
         out.show(f"✗ {problem}", "red")
         return Answer(Exit.WRONG, document | {"problem": problem, "targets": []})
     if lead is None:
-        out.show("✗ No route knows this key. The patterns are, in their order:", "red")
+        out.show("✗ No route matches this key. The patterns, in order:", "red")
         for name, pattern in routing.patterns(text):
             out.show(f"  {pattern}  (route {name})")
         return Answer(Exit.WRONG, document)
     if lead.problem:
         out.show(
-            f"✗ Route {lead.route} knows this key, but an update by it is a dead letter: {lead.problem}",
+            f"✗ Route {lead.route} matches this key, but its updates become dead letters: {lead.problem}",
             "red",
         )
         return Answer(Exit.WRONG, document)
-    out.show(f"✓ Route {lead.route} knows this key:", "green")
+    out.show(f"✓ Route {lead.route} matches this key:", "green")
     for target in lead.targets:
         out.show(f"  {target}")
     if lead.threshold:

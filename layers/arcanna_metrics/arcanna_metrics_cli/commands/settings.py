@@ -70,16 +70,16 @@ def put(given: Given, file: str, yes: bool) -> Answer:
     with out.doing("Reading the settings"):
         before = stack.settings()
     if before == text:
-        out.show("The deployed document is this one already.")
+        out.show("This document is already deployed.")
         return Answer(Exit.GOOD, document)
     for line in _difference(before, text):
         out.show(line, {"+": "green", "-": "red"}.get(line[:1], ""))
-    if not yes and (out.json or not out.ask("Put this document in force?")):
-        out.say("Nothing was changed." + (" Add --yes to put it." if out.json else ""))
+    if not yes and (out.json or not out.ask("Store this document?")):
+        out.say("Nothing was changed." + (" Add --yes to store it." if out.json else ""))
         return Answer(Exit.USAGE if out.json else Exit.GOOD, document)
     with out.doing("Writing the settings"):
         stack.put_settings(text)
-    out.show("✓ Put. It is in force within a minute; runs under way keep theirs.", "green")
+    out.show("✓ Stored. It takes effect within a minute; runs under way keep their settings.", "green")
     return Answer(Exit.GOOD, document | {"done": True})
 
 

@@ -33,7 +33,7 @@ def command(given: Given, job: str | None, model: str | None) -> Answer:
         out.show(_queue(queue))
         if dead:
             out.show(
-                f"Dead letters: {dead}. Nothing was recomputed for them; they may be of any model."
+                f"Dead letters: {dead}. They started no recompute, and may be of any model."
                 " See arcanna-metrics redrive.",
                 "yellow",
             )
@@ -58,11 +58,11 @@ def _rows(
 
     lag = float(stack.parameters.get("VisibilityLagSeconds", 0))
     every = stack.entries()
-    rows = []
+    rows, full = [], stack.slots_taken()
     for entry in entries.by_job(every):
         execution = stack.execution(entry.run_id, entry.resumed) if entry.run_id else None
         run = executions.under_way(execution) if execution else None
-        rows.append(entries.standing(entry, now, lag, run))
+        rows.append(entries.standing(entry, now, lag, run, slots_taken=full))
     ids = {entry.target.job_id: entry.name_of for entry in every if entry.name_of}
     wanted = ids.get(job or "", job)
     known = entries.names(every, job if job and model else None)
@@ -90,7 +90,7 @@ def _show(
         out.show(view.standings(rows, now, out.console.width, links))
     elif any(narrowed):
         hint = did_you_mean(next(filter(None, reversed(narrowed))) or "", known)
-        out.show(f"The ledger has nothing about it: no update has been recorded yet. {hint}".rstrip())
+        out.show(f"The ledger does not know it: no update has been recorded yet. {hint}".rstrip())
     else:
         out.show("The ledger is empty: no update has been recorded yet.")
     if not any(narrowed):
@@ -138,6 +138,7 @@ def _document(row: "Standing", stack: "Deployed", *, with_runs: bool) -> dict[st
         "fresh": row.fresh,
         "since": None if row.since is None else to_iso(row.since),
         "why": row.why,
+        "trouble": row.trouble,
         "waiting": row.waiting,
         "running": running,
         "last_run": run_document(row.last, stack),

@@ -1,4 +1,4 @@
-"""What the report shows, as data. Times are epoch seconds; None where there is none."""
+"""What the report shows, as data. Times are epoch seconds; None if there is no time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,7 +31,8 @@ class Model:
     """One target. `model_id` is None for a job's active model, which is `active` as far as that is known.
 
     `since` is from when on the metrics are fresh or stale, `why` says by what. `waiting` says in words what
-    waits, since `waits_since` and after so many failed `attempts`; `waiting_objects` are a few of it.
+    waits, since `waits_since` and after so many failed `attempts`, the last of which failed by `trouble`;
+    `waiting_objects` are a few of it.
     `told` is of the last completed run, and `untold` says why there is none. `accepted` says by whom and when
     the model was accepted as it is, if that was since its last run.
     """
@@ -48,6 +49,7 @@ class Model:
     waits_since: float | None = None
     waiting_objects: tuple[str, ...] = ()
     attempts: int = 0
+    trouble: str = ""
     runs: tuple[PastRun, ...] = ()
     told: Told | None = None
     untold: str = ""

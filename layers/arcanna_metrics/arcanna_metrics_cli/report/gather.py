@@ -58,6 +58,7 @@ class Gatherer:
             found = pool.map(lambda look: _tried(look, None, "a run under way", notes), looks)
             running = dict(zip(map(_run_of, listed), found, strict=True))
             notes += self._read_stories(listed, pool)
+        full = stack.slots_taken()
         lag = float(stack.parameters.get("VisibilityLagSeconds", 0))
         dead, letters = self._dead_letters(notes)
         objective = stack.parameters.get("FreshnessObjectiveSeconds")
@@ -68,7 +69,8 @@ class Gatherer:
             models=tuple(
                 self._model(standing, names.get(standing.entry.target.job_id))
                 for standing in entries.agreeing(
-                    entries.standing(entry, now, lag, running[_run_of(entry)]) for entry in listed
+                    entries.standing(entry, now, lag, running[_run_of(entry)], slots_taken=full)
+                    for entry in listed
                 )
             ),
             dead=dead,
@@ -101,6 +103,7 @@ class Gatherer:
             waits_since=standing.since if rest.dirty and not standing.fresh else None,
             waiting_objects=tuple(_object(*example[:2]) for example in rest.examples) if rest.dirty else (),
             attempts=rest.attempts if rest.dirty else 0,
+            trouble=standing.trouble,
             runs=past,
             told=story.told,
             untold=story.untold,
@@ -145,7 +148,7 @@ class Gatherer:
                 break
             if execution["status"] == "SUCCEEDED" and (told := told_by(run_id, execution)):
                 return _Story(told)
-        return _Story(None, "Step Functions does not show this run's outcome, or not any more")
+        return _Story(None, "Step Functions does not show this run's outcome, or no longer does")
 
     # --- The queues ----------------------------------------------------------------------------------------
 
@@ -223,5 +226,5 @@ def _tried(call: Callable[[], T], otherwise: T, what: str, notes: list[str]) -> 
     try:
         return call()
     except (BotoCoreError, ClientError) as error:
-        notes.append(f"{what[0].upper()}{what[1:]} could not be looked at: {error}")
+        notes.append(f"{what[0].upper()}{what[1:]} could not be read: {error}")
         return otherwise

@@ -159,7 +159,7 @@
     } catch (error) {
       lost.textContent = error instanceof TypeError
         ? "The command that keeps this page up to date does not answer. What is shown may be old."
-        : `The stack could not be looked at: ${error.message}`;
+        : `The stack could not be read: ${error.message}`;
       lost.hidden = false;
       age();
     }

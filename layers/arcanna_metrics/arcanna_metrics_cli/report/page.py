@@ -277,7 +277,8 @@ def _first(items: Sequence[Item]) -> list[Item]:
 
 
 def _why_stuck(row: Row) -> str:
-    return f"{counted(row.model.attempts, 'attempt')} to start a run failed; the next one comes by itself"
+    why = f": {row.model.trouble.rstrip('.')}" if row.model.trouble else ""
+    return f"{counted(row.model.attempts, 'attempt')} to start a run failed{why}; the next one is automatic"
 
 
 def _why_worse(row: Row) -> str:
@@ -291,7 +292,9 @@ def matrix(title: str, figures: Mapping[str, Any] | None) -> Matrix:
     """A heat table: what was decided right and what wrong have a colour each, by their share of the row."""
     counts = (figures or {}).get("confusion_matrix")
     if not counts:
-        return Matrix(title, (), (), "No metrics yet" if not figures else "The event left the matrix out")
+        return Matrix(
+            title, (), (), "No metrics yet" if not figures else "The event does not contain the matrix"
+        )
     names = list(_per_decision(figures))
     if not _is_square(counts):
         return Matrix(title, (), (), "Arcanna's matrix cannot be read")

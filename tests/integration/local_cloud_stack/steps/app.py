@@ -21,7 +21,7 @@ def handler(event: dict[str, Any], _context: Any) -> Any:
             return {"anything": "that nobody reads"}
         case {"not_checked": {"execution": str(), "run": {"not_checked": told}, "check": {"polls": int()}}}:
             return told
-        case {"execution": str(), "number": int(), "run": {"script": script}, "check": {"polls": polls}}:
+        case {"execution": str(), "run": {"script": script}, "check": {"polls": polls}}:
             answer = script["checks"][polls]
             if answer is None:
                 raise Refused("not checked")
