@@ -68,4 +68,5 @@ def test_command_runs_from_any_shell_and_stops_at_once_on_interrupt(
         finally:
             process.kill()
     assert (process.returncode, err) == (130, "Stopped.\n")
+    assert not (ROOT / "build" / f"{name}.env").exists()
     eventually("the end of all that it has started", lambda: not started & processes().keys())

@@ -5,11 +5,13 @@ What goes wrong is set over HTTP: see tests/support/arcanna/control.py for more 
 
 import argparse
 import os
+import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import httpx
@@ -69,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _arguments(arguments)
     if ARCANNA not in os.environ:
         sys.exit("Which Arcanna? Keep make local up, and type this first: . build/local.env")
+    if not _answers(os.environ[ARCANNA]):
+        sys.exit("make local is not running. Start it, and then type . build/local.env again.")
     if given.command == "upload":
         print(f"Uploaded {_upload(given.job, given.model, worse=given.worse)}")
     elif given.command == "secret":
@@ -77,6 +81,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         become(HOWS[given.command], os.environ[ARCANNA])
         print(f"Arcanna: {HOWS[given.command].says}")
+
+
+def _answers(url: str) -> bool:
+    """Whether anything listens there, before each client says in its own way that nothing does."""
+    address = urlsplit(url)
+    try:
+        socket.create_connection((address.hostname or "", address.port or 80), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def become(how: How, url: str) -> None:

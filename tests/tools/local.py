@@ -4,12 +4,15 @@ Ports and the bucket's name are the same each time, so that what people have ope
 working. Where a port is taken, another one is.
 """
 
+import fcntl
 import logging
 import os
 import shlex
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from moto.moto_api._internal import mock_random
@@ -34,20 +37,35 @@ def main(name: str) -> None:
     """What is built and the logs are under build/`name`, what a shell needs is in build/`name`.env."""
     logging.getLogger("moto").setLevel(logging.CRITICAL)  # its interpreter logs every Choice as an error
     mock_random.seed(name)  # moto's names of resources, the bucket's among them, are random
-    ports = Ports(_free(PORTS.aws), _free(PORTS.arcanna))
-    with installation(JOBS, Behaviour(delay=0.5, duration=3.0), name, ports) as here:
-        os.environ |= here.cloud.variables
-        looks = Gatherer(Deployed(here.cloud.variables["STACK"]))
-        watch = Watch(lambda: build(looks.look(time.time()), refresh=REFRESH), REFRESH, _free(REPORT))
-        watch.start()
-        file = Path("build", f"{name}.env")
-        file.write_text(_environment(here), encoding="utf-8")
-        print(_welcome(here, watch.url, file), flush=True)
+    file = Path("build", f"{name}.env")
+    with _alone(file):
+        ports = Ports(_free(PORTS.aws), _free(PORTS.arcanna))
+        with installation(JOBS, Behaviour(delay=0.5, duration=3.0), name, ports) as here:
+            os.environ |= here.cloud.variables
+            looks = Gatherer(Deployed(here.cloud.variables["STACK"]))
+            watch = Watch(lambda: build(looks.look(time.time()), refresh=REFRESH), REFRESH, _free(REPORT))
+            watch.start()
+            commands = _commands(PROJECT / "build" / name / "bin")
+            file.write_text(_environment(here, commands), encoding="utf-8")
+            print(_welcome(here, watch.url, file), flush=True)
+            try:
+                while True:
+                    time.sleep(1)  # a signal that another thread gets is noticed between two
+            finally:
+                watch.stop()
+                file.unlink(missing_ok=True)  # whoever reads it later would be led to nothing
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """Ends the process where another one keeps the same stack up, instead of waiting for its build."""
+    file.parent.mkdir(exist_ok=True)
+    with file.with_suffix(".lock").open("w") as lock:
         try:
-            while True:
-                time.sleep(1)  # a signal that another thread gets is noticed between two
-        finally:
-            watch.stop()
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"Another make local is running. Use it (. {file}), or end it with Ctrl-C first.")
+        yield
 
 
 def _free(port: int) -> int:
@@ -59,18 +77,31 @@ def _free(port: int) -> int:
         return 0
 
 
-def _environment(here: Installation) -> str:
+def _commands(folder: Path) -> Path:
+    """Fills a folder for PATH with `arcanna` and `arcanna-metrics`, so that scripts find them, too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    python, root = shlex.quote(sys.executable), shlex.quote(str(PROJECT))
+    arcanna = folder / "arcanna"
+    arcanna.write_text(
+        f"#!/bin/sh\ncd {root} && PYTHONPATH=layers/arcanna_metrics exec {python} -m tests.tools.arcanna"
+        ' "$@"\n',
+        encoding="utf-8",
+    )
+    arcanna.chmod(0o755)
+    (folder / COMMAND.name).unlink(missing_ok=True)
+    (folder / COMMAND.name).symlink_to(COMMAND)
+    return folder
+
+
+def _environment(here: Installation, commands: Path) -> str:
     """What makes a POSIX shell one of an operator of this stack."""
     variables = {**here.cloud.variables, ARCANNA: here.arcanna.url, BUCKET: here.bucket}
     exports = "\n".join(f"export {key}={shlex.quote(value)}" for key, value in variables.items())
-    python, root = shlex.quote(sys.executable), shlex.quote(str(PROJECT))
     return (
         "# Of the stack that make local keeps up. To be read by a shell: . build/local.env\n"
         "unset AWS_PROFILE AWS_DEFAULT_PROFILE HTTP_PROXY http_proxy\n"
         f"{exports}\n"
-        f"arcanna() {{ (cd {root} && PYTHONPATH=layers/arcanna_metrics {python} -m tests.tools.arcanna"
-        ' "$@"); }\n'
-        f"alias arcanna-metrics={shlex.quote(str(COMMAND))}\n"
+        f'export PATH={shlex.quote(str(commands))}:"$PATH"\n'
     )
 
 
@@ -92,6 +123,11 @@ In another shell:
 Break Arcanna, watch the report, and try the remedies of functions/RUNBOOK.md:
 
 {hows}
+
+After arcanna slow, Arcanna stays busy with the long recompute until arcanna well.
+The logs are in {file.with_suffix("") / "logs"}. Links to the AWS console lead nowhere here.
+The settings make runs fast; settings put replaces them all. To keep them: settings show, edit, put.
+To get them back, start make local again.
 """
 
 
