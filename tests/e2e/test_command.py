@@ -317,7 +317,8 @@ def test_a_request_waits_while_somebody_else_recomputes_the_model_and_is_6_if_no
 
     def attempted() -> bool:
         assert process.poll() is None, process.communicate()[0]
-        return "failed so far" in stack.status("--model", OTHER_MODEL)
+        (target,) = stack.document(0, "status", "--model", OTHER_MODEL)["targets"]
+        return "failed so far" in " ".join(target["waiting"])
 
     eventually("an attempt", attempted)
     stack.behaves(OTHER_MODEL, SHORT)
@@ -403,7 +404,7 @@ def test_without_credentials_region_or_network_it_is_7_and_says_what_to_type(sta
     for variables, options, said, todo in (
         (without_keys, (), "There are no AWS credentials.", "aws sso login"),
         (without_region, (), "You must specify a region.", "--region eu-west-1"),
-        (nobody, (), "AWS cannot be reached", "Is the network up"),
+        (nobody, (), "AWS cannot be reached", "Check the network"),
         (here, ("--profile", "gone"), "The config profile (gone) could not be found", "list-profiles"),
         (here, ("--stack", "locale"), "There is no stack 'locale' in eu-west-1.", "Did you mean local?"),
     ):
@@ -549,7 +550,7 @@ def test_settings_are_checked_shown_and_put(stack: Stack, tmp_path: Path) -> Non
     file.write_text(before)
     assert stack.document(0, "settings", "put", str(file), "--yes")["done"]
     assert code == 0, printed
-    assert "✓ Put." in printed
+    assert "✓ Stored." in printed
     assert json.loads(after) == ROUTES
     assert in_force["quality_gate"]["minimum_samples"] == 30
 
@@ -675,7 +676,7 @@ WRONG: Mapping[str, tuple[Callable[[Stack], AbstractContextManager[None]], Seque
         fewer_scopes,
         ("✗ scopes", f"The key lacks {RECOMPUTE_SCOPE}. To do: Create a key"),
     ),
-    "no way to the platform": (no_answers, ("✗ platform", "Is http://127.0.0.1:", " right")),
+    "no way to the platform": (no_answers, ("✗ platform", "Check that http://127.0.0.1:", " right")),
     "routes": (lambda stack: routes(stack, HALF), ("✗ settings", "routes[0].targets", "SSM parameter")),
     "targets": (
         lambda stack: routes(stack, GONE),
