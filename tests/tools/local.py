@@ -47,13 +47,13 @@ def main(name: str) -> None:
             watch.start()
             commands = _commands(PROJECT / "build" / name / "bin")
             file.write_text(_environment(here, commands), encoding="utf-8")
-            print(_welcome(here, watch.url, file), flush=True)
             try:
+                print(_welcome(here, watch.url, file), flush=True)
                 while True:
                     time.sleep(1)  # a signal that another thread gets is noticed between two
             finally:
+                file.unlink(missing_ok=True)  # a shell that reads it later would find no stack
                 watch.stop()
-                file.unlink(missing_ok=True)  # whoever reads it later would be led to nothing
 
 
 @contextmanager
