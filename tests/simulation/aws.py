@@ -67,7 +67,9 @@ def unavailable(operation: str) -> Callable[[bool], ClientError]:
 
 # --- DynamoDB --------------------------------------------------------------------------------------------
 
-PROJECTION = ("job_id", "model_id", "due", "due_at", "waiting_since", "run_id", "attempts")
+PROJECTION = (
+    "job_id", "model_id", "due", "due_at", "waiting_since", "run_id", "attempts", "retry_at", "not_before",
+)  # fmt: skip
 """What the index shows of an item."""
 
 SWAP: Mapping[str, Callable[[Any, Any], bool]] = {

@@ -335,6 +335,27 @@ def test_work_of_a_look_is_proportional_to_the_free_slots() -> None:
     assert five.total() - one.total() <= 4 * (one.total() - nothing.total())
 
 
+def test_sweep_during_an_outage_calls_no_more_where_more_targets_wait() -> None:
+    most = {targets: _most_calls_of_a_sweep(targets) for targets in (100, 1000)}
+    print(f"calls of a sweep during an outage, by the number of targets that wait: {most}")
+    assert most[1000] < 2 * most[100]
+
+
+def _most_calls_of_a_sweep(targets: int) -> int:
+    """The calls of the dearest of ten sweeps, an hour after that many targets began to wait."""
+    town = Town(targets=targets, slots=10, away=START, back=START + DAY)
+    for n in range(targets):
+        town.send({"job_id": str(n % 100), "model_id": f"model-{n}"}, START + 0.1 * n)
+    most = 0
+    with unobserved():
+        for minute in range(10):
+            town.play(until=START + 3600.0 + 60.0 * minute)
+            town.calls.clear()
+            town.look()
+            most = max(most, town.calls.total())
+    return most
+
+
 def test_after_an_outage_the_updates_that_have_waited_longest_are_recomputed_first() -> None:
     targets, back = 60, START + 4 * 3600
     town = Town(targets=targets, slots=2, away=START, back=back)

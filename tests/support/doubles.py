@@ -204,7 +204,13 @@ class Stack:
                     ],
                     "Projection": {
                         "ProjectionType": "INCLUDE",
-                        "NonKeyAttributes": ["waiting_since", "run_id", "attempts"],
+                        "NonKeyAttributes": [
+                            "waiting_since",
+                            "run_id",
+                            "attempts",
+                            "retry_at",
+                            "not_before",
+                        ],
                     },
                 }
             ],

@@ -147,13 +147,14 @@ def test_due_targets_beyond_one_page_are_listed_too(ledger: Ledger, stack: Stack
 
 
 def test_waiting_and_running_targets_are_listed_for_the_gauges(ledger: Ledger, stack: Stack) -> None:
-    stack.put(Entry(TARGET, due_at=8.0, waiting_since=1.0, attempts=2, needed_as_of=2.0))
+    put_off = Entry(TARGET, due_at=8.0, waiting_since=1.0, attempts=2, retry_at=7.0, not_before=8.0)
+    stack.put(replace(put_off, needed_as_of=2.0))
     stack.put(Entry(ACTIVE_TARGET, due_at=4.0, run_id="run-1"))
     stack.put(Entry(OTHER))
 
     assert ledger.waiting_or_running() == [
         Entry(ACTIVE_TARGET, due_at=4.0, run_id="run-1"),
-        Entry(TARGET, due_at=8.0, waiting_since=1.0, attempts=2),
+        put_off,
     ]
 
 

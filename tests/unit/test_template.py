@@ -487,7 +487,8 @@ def test_due_index_projects_what_a_sweep_needs() -> None:
         "HASH": "due",
         "RANGE": "due_at",
     }
-    projected = {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["waiting_since", "run_id", "attempts"]}
+    attributes = ["waiting_since", "run_id", "attempts", "retry_at", "not_before"]
+    projected = {"ProjectionType": "INCLUDE", "NonKeyAttributes": attributes}
     assert index["Projection"] == projected
     policies = of_type("AWS::IAM::Role")["TriggerRecomputeFunctionRole"]["Policies"]
     (query,) = [

@@ -105,7 +105,8 @@ class Ledger:
     def waiting_or_running(self) -> list[Entry]:
         """All entries for which anything waits or runs, the next due first, as far as the index shows them.
 
-        That is their target, due_at, waiting_since, run_id and attempts, eventually consistent.
+        That is their target, due_at, waiting_since, run_id, attempts, retry_at and not_before, eventually
+        consistent.
         """
         found = []
         for item in self._index("due = :due", {}):

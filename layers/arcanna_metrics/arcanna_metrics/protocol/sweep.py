@@ -5,6 +5,7 @@ from functools import partial
 
 from arcanna_metrics.observability import gauges
 from arcanna_metrics.protocol import transitions
+from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.reconcile import RESERVE
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.settings import Settings
@@ -32,13 +33,29 @@ class Sweeper:
         ages = [now - entry.waiting_since for entry in listed if entry.waiting_since is not None]
         ages += [now - at for _, at in due]  # of a batch that has been enough since then
         gauges(due=len(due), oldest=max(ages, default=0.0), running=running)
-        settings = self._services.settings()
-        for entry, at in waiting:
-            if (at > now and settings == self._applied) or (at <= now and not entry.attempts):
-                continue
-            if remaining() < RESERVE:
-                return True
-            again = partial(transitions.back_in_line, now=now, pace=self._services.pace(entry))
-            self._services.ledger.apply(entry.target, again)
-        self._applied = settings
+        self._correct(waiting, now, remaining)
         return True
+
+    def _correct(
+        self, waiting: list[tuple[Entry, float]], now: float, remaining: Callable[[], float]
+    ) -> None:
+        """Corrects when targets are due, as far as there is time. Reads only those that may be wrong."""
+        services, settings = self._services, self._services.settings()
+        targets = [
+            entry.target
+            for entry, at in waiting
+            if (settings != self._applied if at > now else entry.attempts and _lost_its_place(entry))
+        ]
+        known = services.ledger.read_all(targets)
+        for target in targets:
+            if remaining() < RESERVE:
+                return
+            pace = services.settings().for_job(target.job_id).pace
+            again = partial(transitions.back_in_line, now=now, pace=pace)
+            services.ledger.apply(target, again, known.get(target))
+        self._applied = settings
+
+
+def _lost_its_place(entry: Entry) -> bool:
+    """Whether the entry is due at the end of a backoff, and not yet again as of when it was before."""
+    return entry.due_at in (entry.retry_at, entry.not_before)
