@@ -76,10 +76,12 @@ class Ledger:
 
     def swap(self, before: Entry, after: Entry) -> bool:
         """Writes `after` where `before` still stands; False if the entry is another by now."""
-        item = to_item(after, before.rev + 1)
-        if after.due_at is None:
+        return self._put(to_item(after, before.rev + 1), before.rev)
+
+    def _put(self, item: dict[str, Any], rev: int) -> bool:
+        if "due" not in item:
             item["expires_at"] = {"N": str(int(self._clock()) + FORGET_AFTER)}
-        return swap_item(self._dynamodb, self._table, item, before.rev)
+        return swap_item(self._dynamodb, self._table, item, rev)
 
     def apply(self, target: Target, transition: Transition, known: Entry | None = None) -> Entry | None:
         """Writes what the transition makes of the entry as it is now; None if the transition refuses it.
@@ -90,9 +92,12 @@ class Ledger:
         for _ in range(CONTENTION):
             before, known = known or self.read(target), None
             after = transition(before)
-            if after is None or to_item(after, before.rev) == to_item(before, before.rev):
+            if after is None or after == before:
                 return after
-            if self.swap(before, after):
+            item = to_item(after, before.rev + 1)
+            if item == to_item(before, before.rev + 1):
+                return after
+            if self._put(item, before.rev):
                 return replace(after, rev=before.rev + 1)
         raise AwsUnavailable(f"the ledger's entry of {target} kept changing")
 
