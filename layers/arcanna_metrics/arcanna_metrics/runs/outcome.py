@@ -32,7 +32,7 @@ LONGEST_DETAIL = 1000
 RUNBOOK = "functions/RUNBOOK.md"
 """Where people read it: as the template's mapping Documentation has it."""
 
-_CONSOLES = {
+CONSOLES = {
     "aws": "console.aws.amazon.com",
     "aws-cn": "console.amazonaws.cn",
     "aws-eusc": "console.amazonaws-eusc.eu",
@@ -245,10 +245,10 @@ def _notification(kind: _Kind, run: Run, paragraphs: list[str], origin: Origin) 
 def console_link(execution: str) -> str:
     """The execution in the AWS console, by its ARN; the ARN where the partition's console is not known."""
     _, partition, _, region, *_ = [*execution.split(":"), "", "", "", ""]
-    if partition not in _CONSOLES:
+    if partition not in CONSOLES:
         return execution
     page = f"states/home?region={region}#/v2/executions/details/{execution}"
-    return f"https://{region}.{_CONSOLES[partition]}/{page}"
+    return f"https://{region}.{CONSOLES[partition]}/{page}"
 
 
 def _model(run: Run) -> str:
