@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,11 @@ class Stack:
         code, printed = self.run("status", *arguments)
         assert code in (0, 2), printed  # 2: the ledger does not know it yet
         return printed
+
+    def status_with(self, part: str, *arguments: str) -> str | None:
+        """What the status prints, once it has that part: a request is seen before its run is held."""
+        printed = self.status(*arguments)
+        return printed if part in printed else None
 
     # --- The platform --------------------------------------------------------------------------------------
 
@@ -219,8 +225,7 @@ def test_a_request_is_followed_to_its_end_and_the_status_tells_of_it(stack: Stac
     known = stack.recomputes(MODEL)
     process = stack.start("recompute", "--job", JOB, "--wait", "--allow-not-judged")  # its active model
     eventually("the recompute", lambda: stack.recomputes(MODEL) > known)
-    eventually("the run's row", lambda: "a run is under way" in stack.status("--model", MODEL))
-    during = stack.status("--model", MODEL)
+    during = eventually("the run's row", partial(stack.status_with, "a run is under way", "--model", MODEL))
     code, printed = ended(process)
     after = stack.status("--job", JOB)
 

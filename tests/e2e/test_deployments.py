@@ -156,8 +156,8 @@ def _run_a_broken_version(broken: Sequence[str]) -> None:
             assert scene.executions()[-1]["status"] == "SUCCEEDED"
             entry = scene.entry()
             assert (entry.failed_as_of or 0.0) < (entry.fresh_as_of or 0.0)
-        if TRIGGER in broken:
-            assert len(new.posts()) == 1
+        if TRIGGER in broken:  # a second one only for data that was not yet visible at the first
+            assert len(new.posts()) in (1, 2)
 
 
 def _has_failed_since(here: Installation, name: str, times: int) -> bool:

@@ -73,12 +73,13 @@ def test_private_key_is_not_packaged_with_the_layer(tmp_path: Path) -> None:
 
 
 def test_old_pip_builds_the_dependencies(tmp_path: Path) -> None:
-    """Ubuntu 22.04 has pip 22.0.2, which knows fewer options than newer versions."""
+    """The oldest that a supported Ubuntu has: 22.04's pip, which Python 3.12 cannot run, or 24.04's."""
+    old = "22.0.2" if sys.version_info < (3, 12) else "24.0"
     source, python, artifacts = tmp_path / "source", tmp_path / "venv", tmp_path / "artifacts"
     shutil.copytree("layers/dependencies", source)
     uv = f"{sys.prefix}/bin/uv"
     online = {**os.environ, **proxies()}
-    for command in (["venv", "--python", sys.executable, python], ["pip", "install", "pip==22.0.2"]):
+    for command in (["venv", "--python", sys.executable, python], ["pip", "install", f"pip=={old}"]):
         with_uv = {**online, "VIRTUAL_ENV": str(python), "UV_SYSTEM_CERTS": "1"}  # as in the Makefile
         subprocess.run([uv, "-q", *command], env=with_uv, check=True)  # noqa: S603
     made = subprocess.run(  # noqa: S603

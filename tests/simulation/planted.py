@@ -520,7 +520,7 @@ OTHERS = {
     ),
     "active model not looked up again": _planted(
         "1",
-        patches={"arcanna_metrics.runs.check._active_changed": takes_the_active_model_for_granted},
+        patches={"arcanna_metrics.runs.check.active_model_changed": takes_the_active_model_for_granted},
         kinds=TRAINED,
     ),
     "wish met by any metrics": _planted(

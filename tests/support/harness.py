@@ -85,10 +85,6 @@ class Installation:
         """Uploads an object to the training-data bucket."""
         self.cloud.client("s3").put_object(Bucket=self.bucket, Key=key, Body=body.encode())
 
-    def log_entries(self, function: str) -> list[dict[str, Any]]:
-        """The function's JSON log lines, including metrics."""
-        return [json.loads(line) for line in self.cloud.logs(function) if line.startswith("{")]
-
     def served(self, job_id: int, model_id: str) -> dict[str, Any]:
         """The model's metrics, as the platform serves them."""
         answer = httpx.get(

@@ -80,9 +80,9 @@ def test_edit_is_in_force_when_what_was_read_has_aged(stack: Stack) -> None:
 def test_settings_of_a_job_are_those_that_are_in_force(stack: Stack) -> None:
     stack.write_settings({"jobs": {"7": {"pace": {"spacing_seconds": 60}}}})
     source = Environment(stack).source
-    assert source.for_job("7").pace.spacing == 60
-    assert source.for_job("8").pace.spacing == 0
-    assert source.for_job("8").pace.visibility_lag == 35
+    assert source().for_job("7").pace.spacing == 60
+    assert source().for_job("8").pace.spacing == 0
+    assert source().for_job("8").pace.visibility_lag == 35
 
 
 def test_invalid_edit_leaves_the_last_valid_version_in_force_and_is_told_until_it_is_mended(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from arcanna_metrics.aws import aws_call
 from arcanna_metrics.errors import AwsUnavailable, ConfigurationError
 from arcanna_metrics.observability import count, logger
-from arcanna_metrics.settings import JobSettings, Settings, parse_settings
+from arcanna_metrics.settings import Settings, parse_settings
 
 if TYPE_CHECKING:
     from mypy_boto3_ssm import SSMClient
@@ -45,10 +45,6 @@ class SettingsSource:
             self._in_force = self._latest()
             self._read_at = now
         return self._in_force
-
-    def for_job(self, job_id: str) -> JobSettings:
-        """A job's settings in force. Raises the same errors as a call."""
-        return self().for_job(job_id)
 
     def newest(self) -> Settings:
         """The settings as stored now. Raises AwsUnavailable and ConfigurationError."""

@@ -281,7 +281,6 @@ class Deployed:
 
     def event_source_states(self) -> list[str]:
         """Of what brings the updates to the trigger: Enabled, Disabled, Creating, ..."""
-        # By the queue alone: where deployments are gradual, it invokes an alias of the trigger.
         queue = self.output("UpdatesQueueArn")
         answer = self._client("lambda").list_event_source_mappings(EventSourceArn=queue)
         return [mapping["State"] for mapping in answer["EventSourceMappings"]]

@@ -6,7 +6,7 @@ from math import inf
 from operator import attrgetter
 from typing import NamedTuple
 
-from arcanna_metrics.protocol.entry import Accepted, Entry, later, pruned
+from arcanna_metrics.protocol.entry import Accepted, Entry, earliest, later, latest, pruned
 from arcanna_metrics.targets import Target, is_id
 from arcanna_metrics.times import from_iso
 from arcanna_metrics.updates import WHOLE
@@ -182,21 +182,21 @@ def _together(entry: Entry, mailbox: Entry) -> Entry:
     last = max(entry, mailbox, key=attrgetter("watermark"))
     return replace(
         entry,
-        needed_as_of=_latest(entry.needed_as_of, mailbox.needed_as_of),
-        wanted_as_of=_latest(entry.wanted_as_of, mailbox.wanted_as_of),
-        wanted_at=_latest(entry.wanted_at, mailbox.wanted_at),
+        needed_as_of=latest(entry.needed_as_of, mailbox.needed_as_of),
+        wanted_as_of=latest(entry.wanted_as_of, mailbox.wanted_as_of),
+        wanted_at=latest(entry.wanted_at, mailbox.wanted_at),
         batch=(*entry.batch, *mailbox.batch),
-        waiting_since=_earliest(entry.waiting_since, mailbox.waiting_since),
+        waiting_since=earliest(entry.waiting_since, mailbox.waiting_since),
         updates=entry.updates + mailbox.updates,
-        due_at=_earliest(entry.due_at, mailbox.due_at),
+        due_at=earliest(entry.due_at, mailbox.due_at),
         attempts=max(entry.attempts, mailbox.attempts),
         trouble=max(entry, mailbox, key=attrgetter("attempts")).trouble,
         run_id=holder.run_id,
         requested_at=holder.requested_at,
         held=holder.held,
         resumed=holder.resumed,
-        fresh_as_of=_latest(entry.fresh_as_of, mailbox.fresh_as_of),
-        failed_as_of=_latest(entry.failed_as_of, mailbox.failed_as_of),
+        fresh_as_of=latest(entry.fresh_as_of, mailbox.fresh_as_of),
+        failed_as_of=latest(entry.failed_as_of, mailbox.failed_as_of),
         history=tuple(sorted((*entry.history, *mailbox.history), key=lambda past: past["requested_at"])),
         last_failure=last.last_failure,
     )
@@ -216,7 +216,7 @@ def _freshness(
 ) -> tuple[bool, float | None, str]:
     """Whether the metrics are fresh, since when, and why."""
     if entry.run_id:
-        since = run.first_at if run else _earliest(entry.waiting_since, entry.requested_at)
+        since = run.first_at if run else earliest(entry.waiting_since, entry.requested_at)
         return False, since, "a run is under way" if entry.held else "a run is being started"
     waits = pruned(entry)
     if waits.dirty:
@@ -284,7 +284,7 @@ def _next_attempt(waits: Entry, now: float, *, slots_taken: bool) -> str:
 
 def _waiting_since(waits: Entry, visibility_lag: float) -> float | None:
     first = [element.as_of - visibility_lag for element in waits.batch]
-    return _earliest(waits.waiting_since, waits.wanted_at, *first)
+    return earliest(waits.waiting_since, waits.wanted_at, *first)
 
 
 def runs(entry: Entry) -> list[PastRun]:
@@ -369,11 +369,3 @@ def span(seconds: float) -> str:
             return f"{int(seconds / size)} {unit}"
     whole = max(0, int(seconds))
     return "1 second" if whole == 1 else f"{whole} seconds"
-
-
-def _latest(*times: float | None) -> float | None:
-    return max((at for at in times if at is not None), default=None)
-
-
-def _earliest(*times: float | None) -> float | None:
-    return min((at for at in times if at is not None), default=None)

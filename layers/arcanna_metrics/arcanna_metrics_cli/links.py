@@ -3,12 +3,7 @@
 from typing import NamedTuple
 from urllib.parse import quote
 
-_DOMAINS = {
-    "aws": "console.aws.amazon.com",
-    "aws-cn": "console.amazonaws.cn",
-    "aws-eusc": "console.amazonaws-eusc.eu",
-    "aws-us-gov": "console.amazonaws-us-gov.com",
-}
+from arcanna_metrics.runs.outcome import CONSOLES
 
 
 class Links(NamedTuple):
@@ -55,4 +50,4 @@ class Links(NamedTuple):
         return f"https://{self._host()}/{service}/home?region={self.region}#{fragment}"
 
     def _host(self) -> str:
-        return f"{self.region}.{_DOMAINS.get(self.partition, _DOMAINS['aws'])}"
+        return f"{self.region}.{CONSOLES.get(self.partition, CONSOLES['aws'])}"

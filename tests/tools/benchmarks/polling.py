@@ -286,7 +286,7 @@ def optimal_schedules(sample: Floats) -> list[Floats]:
     Times are resolved to a second, or to 1/1000 of the common durations where those are longer.
     """
     common = float(np.quantile(sample, 0.99))
-    rare = np.geomspace(common, 1.05 * sample.max(), 100)[1:]
+    rare = np.geomspace(common, 1.05 * np.max(sample), 100)[1:]
     times = np.concatenate([np.linspace(0.0, common, min(int(common), 1000)), rare])
     mass = np.histogram(sample, bins=times)[0] / len(sample)
     return [optimal_schedule(times, mass, price) for price in np.geomspace(0.3, 100, 16)]

@@ -29,7 +29,7 @@ def gather(
     `jobs` gives the job's name by model id, `uploads` and `outage` have epoch seconds, `outcomes` are events.
     """
     began = min(upload.at for upload in uploads)
-    lines = here.log_entries("CheckStatusFunction")
+    lines = here.cloud.log_records("CheckStatusFunction")
     checks = [line for line in lines if line.get("message") == "status checked"]
     of_run = {outcome["detail"]["run_id"]: outcome for outcome in outcomes}
     runs: dict[str, list[Run]] = {model_id: [] for model_id in jobs}
@@ -47,7 +47,7 @@ def gather(
             outage[1] - began,
             tuple(
                 Poll(from_iso(line["timestamp"]) - began, f"{line['reason']}: {line['detail']}")
-                for line in here.log_entries("TriggerRecomputeFunction")
+                for line in here.cloud.log_records("TriggerRecomputeFunction")
                 if line.get("message") == "attempt failed"
             ),
         ),

@@ -225,13 +225,13 @@ class Play:
 
     def _counted(self, metric: str) -> int:
         """What the trigger has counted in all, by the metrics in its logs."""
-        entries = self._here.log_entries("TriggerRecomputeFunction")
+        entries = self._here.cloud.log_records("TriggerRecomputeFunction")
         return round(sum(sum(entry[metric]) for entry in entries if metric in entry and "_aws" in entry))
 
     def _failed_attempts(self, model: str) -> int:
         return sum(
             line.get("message") == "attempt failed" and line["model_id"] == model
-            for line in self._here.log_entries("TriggerRecomputeFunction")
+            for line in self._here.cloud.log_records("TriggerRecomputeFunction")
         )
 
     def _dead_letters(self) -> int:

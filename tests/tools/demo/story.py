@@ -49,7 +49,7 @@ class Story:
             self._tell_outcomes()
 
     def _tell_logs(self, function: str, tell: Callable[[Mapping[str, Any]], None]) -> None:
-        lines = self._installation.log_entries(function)
+        lines = self._installation.cloud.log_records(function)
         for line in lines[self._read.get(function, 0) :]:
             tell(line)
         self._read[function] = len(lines)

@@ -108,3 +108,13 @@ def pruned(entry: Entry) -> Entry:
 def later(at: float, other: float | None) -> float:
     """The later of two times. The second may be None, which means never."""
     return at if other is None else max(at, other)
+
+
+def latest(*times: float | None) -> float | None:
+    """The latest of those times that are known; None if none is."""
+    return max((at for at in times if at is not None), default=None)
+
+
+def earliest(*times: float | None) -> float | None:
+    """The earliest of those times that are known; None if none is."""
+    return min((at for at in times if at is not None), default=None)

@@ -79,10 +79,12 @@ class Ledger:
 
     def swap(self, before: Entry, after: Entry) -> bool:
         """Writes `after` if the entry is still `before`; False if it has changed."""
-        item = to_item(after, before.rev + 1)
-        if after.due_at is None:
+        return self._put(to_item(after, before.rev + 1), before.rev)
+
+    def _put(self, item: dict[str, Any], rev: int) -> bool:
+        if "due" not in item:
             item["expires_at"] = {"N": str(int(self._clock()) + FORGET_AFTER)}
-        return swap_item(self._dynamodb, self._table, item, before.rev)
+        return swap_item(self._dynamodb, self._table, item, rev)
 
     def apply(self, target: Target, transition: Transition, known: Entry | None = None) -> Entry | None:
         """Applies the transition to the current entry and writes it; None if the transition refuses.
@@ -93,9 +95,12 @@ class Ledger:
         for _ in range(CONTENTION):
             before, known = known or self.read(target), None
             after = transition(before)
-            if after is None or to_item(after, before.rev) == to_item(before, before.rev):
+            if after is None or after == before:
                 return after
-            if self.swap(before, after):
+            item = to_item(after, before.rev + 1)
+            if item == to_item(before, before.rev + 1):
+                return after
+            if self._put(item, before.rev):
                 return replace(after, rev=before.rev + 1)
         raise AwsUnavailable(f"the ledger's entry of {target} kept changing")
 

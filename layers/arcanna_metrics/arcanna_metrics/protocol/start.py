@@ -8,12 +8,12 @@ from arcanna_metrics.observability import count, logger, run_ended
 from arcanna_metrics.protocol.entry import Entry, later
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.transitions import satisfied
-from arcanna_metrics.runs.check import failed_at_start, first_check
+from arcanna_metrics.runs.check import active_model_changed, failed_at_start, first_check
 from arcanna_metrics.runs.limits import as_many_as_fit
 from arcanna_metrics.runs.outcome import Origin, fitting
 from arcanna_metrics.runs.run import LONGEST, Cause, Check, Object, Run
 from arcanna_metrics.settings import JobSettings, Pace
-from arcanna_metrics.targets import Model, Target, is_id
+from arcanna_metrics.targets import Model, is_id
 from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics.workflow import input_of
 
@@ -45,7 +45,7 @@ def start(services: Services, claimed: Entry) -> None:
             raise PlatformBusy(f"Arcanna is recomputing {model.model_id!r} for somebody else")
         run, check = _request(services, {**run, "baseline": fitting(baseline.as_dict())}, model)
     except Rejected as error:
-        if run["model_id"] is not None and _has_changed(services, claimed.target, run["model_id"]):
+        if run["model_id"] is not None and active_model_changed(arcanna, run):
             raise ActiveModelChanged(f"{run['model_id']!r} is no longer the active model") from error
         check = _failed(services, run, type(error).__name__, str(error))
     try:
@@ -105,14 +105,6 @@ def _cause_of(entry: Entry, pace: Pace) -> Cause:
         "last_at": to_iso(later(first_at, entry.last_at)),
         "examples": as_many_as_fit(examples, LARGEST_EXAMPLES),
     }
-
-
-def _has_changed(services: Services, target: Target, model_id: str) -> bool:
-    """Whether the target is the job's active model, and the active model has changed."""
-    try:
-        return target.model_id is None and services.arcanna.active_model(target.job_id) != model_id
-    except Rejected:
-        return False  # the job is gone or has no active model, so there is no other model
 
 
 def _request(services: Services, run: Run, model: Model) -> tuple[Run, Check]:

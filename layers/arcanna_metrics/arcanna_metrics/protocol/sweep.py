@@ -6,7 +6,7 @@ from functools import partial
 from arcanna_metrics.observability import failed, gauges
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.entry import Entry
-from arcanna_metrics.protocol.ledger import BATCH, UNREADABLE
+from arcanna_metrics.protocol.ledger import UNREADABLE
 from arcanna_metrics.protocol.reconcile import RESERVE
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.settings import Settings
@@ -44,27 +44,25 @@ class Sweeper:
         self, waiting: list[tuple[Entry, float]], now: float, remaining: Callable[[], float]
     ) -> None:
         """Corrects when targets are due, as far as there is time. Reads only those that may be wrong."""
-        settings = self._services.settings()
+        services, settings = self._services, self._services.settings()
         targets = [
             entry.target
             for entry, at in waiting
-            if (settings != self._applied if at > now else entry.attempts and at in _ends_of_backoff(entry))
+            if (settings != self._applied if at > now else entry.attempts and _lost_its_place(entry))
         ]
-        for first in range(0, len(targets), BATCH):
-            some = targets[first : first + BATCH]
-            known = self._services.ledger.read_all(some)
-            for target in some:
-                if remaining() < RESERVE + FOR_THE_LOOK:
-                    return
-                pace = self._services.settings().for_job(target.job_id).pace
-                again = partial(transitions.back_in_line, now=now, pace=pace)
-                try:
-                    self._services.ledger.apply(target, again, known.get(target))
-                except UNREADABLE as error:  # it holds no other back
-                    failed("place in line not corrected", error, **target._asdict())
+        known = services.ledger.read_all(targets)
+        for target in targets:
+            if remaining() < RESERVE + FOR_THE_LOOK:
+                return
+            pace = services.settings().for_job(target.job_id).pace
+            again = partial(transitions.back_in_line, now=now, pace=pace)
+            try:
+                services.ledger.apply(target, again, known.get(target))
+            except UNREADABLE as error:  # it holds no other back
+                failed("place in line not corrected", error, **target._asdict())
         self._applied = settings
 
 
-def _ends_of_backoff(entry: Entry) -> tuple[float | None, ...]:
-    """When it is due as one of these, it lost its place in line to a backoff, and has not got it back yet."""
-    return entry.retry_at, entry.not_before
+def _lost_its_place(entry: Entry) -> bool:
+    """Whether the entry is due at the end of a backoff, and not yet again at its earlier due time."""
+    return entry.due_at in (entry.retry_at, entry.not_before)

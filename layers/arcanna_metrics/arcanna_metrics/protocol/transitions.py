@@ -21,7 +21,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from arcanna_metrics.protocol.decide import starts_at
-from arcanna_metrics.protocol.entry import Element, Entry, later, pruned
+from arcanna_metrics.protocol.entry import Element, Entry, earliest, later, latest, pruned
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import Pace
 from arcanna_metrics.times import from_iso
@@ -90,12 +90,12 @@ def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
     news = [update for _, update in (*needs, *wishes, *batch.values())]
     return Entry(
         entry.target,
-        needed_as_of=_latest(*(as_of for as_of, _ in needs)),
-        waiting_since=_earliest(*(update.happened_at for _, update in needs)),
-        wanted_as_of=_latest(*(as_of for as_of, _ in wishes)),
-        wanted_at=_latest(*(update.happened_at for _, update in wishes)),
+        needed_as_of=latest(*(as_of for as_of, _ in needs)),
+        waiting_since=earliest(*(update.happened_at for _, update in needs)),
+        wanted_as_of=latest(*(as_of for as_of, _ in wishes)),
+        wanted_at=latest(*(update.happened_at for _, update in wishes)),
         batch=tuple(element for element, _ in batch.values()),
-        last_at=_latest(*(update.happened_at for update in news)),
+        last_at=latest(*(update.happened_at for update in news)),
         updates=len({(update.happened_at, update.example) for update in news}),
         cause=max(news, key=attrgetter("happened_at")).cause if news else "",
         examples=tuple(dict.fromkeys(update.example for update in news if update.example)),
@@ -116,10 +116,10 @@ def receive(entry: Entry, arrived: Entry, pace: Pace) -> Entry:
     new = settled(
         replace(
             entry,
-            needed_as_of=_latest(entry.needed_as_of, arrived.needed_as_of, *(e.as_of for e in more[room:])),
-            waiting_since=_earliest(entry.waiting_since, arrived.waiting_since),
-            wanted_as_of=_latest(entry.wanted_as_of, arrived.wanted_as_of),
-            wanted_at=_latest(entry.wanted_at, arrived.wanted_at),
+            needed_as_of=latest(entry.needed_as_of, arrived.needed_as_of, *(e.as_of for e in more[room:])),
+            waiting_since=earliest(entry.waiting_since, arrived.waiting_since),
+            wanted_as_of=latest(entry.wanted_as_of, arrived.wanted_as_of),
+            wanted_at=latest(entry.wanted_at, arrived.wanted_at),
             batch=(*entry.batch, *more[:room]),
         ),
         pace,
@@ -129,7 +129,7 @@ def receive(entry: Entry, arrived: Entry, pace: Pace) -> Entry:
     is_latest = later(-inf, arrived.last_at) >= later(-inf, entry.last_at)
     return replace(
         new,
-        last_at=_latest(entry.last_at, arrived.last_at),
+        last_at=latest(entry.last_at, arrived.last_at),
         updates=entry.updates + arrived.updates,
         cause=(is_latest and arrived.cause) or entry.cause or arrived.cause,
         examples=tuple(dict.fromkeys((*entry.examples, *arrived.examples)))[:EXAMPLES],
@@ -291,11 +291,3 @@ def _identity(update: Update) -> str:
 
 def _waiting(entry: Entry) -> tuple[object, ...]:
     return entry.needed_as_of, entry.wanted_as_of, entry.wanted_at, entry.batch
-
-
-def _latest(*times: float | None) -> float | None:
-    return max((at for at in times if at is not None), default=None)
-
-
-def _earliest(*times: float | None) -> float | None:
-    return min((at for at in times if at is not None), default=None)

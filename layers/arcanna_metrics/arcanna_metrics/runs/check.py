@@ -105,12 +105,12 @@ def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
         wait = _wait(run, checked, times, confirming=judgement.confirming)
         return {**checked, "detail": judgement.detail, "wait_seconds": wait}
     try:
-        active_changed = _active_changed(arcanna, run)
+        changed = active_model_changed(arcanna, run)
     except RetryLater as error:
         if times.elapsed < times.deadline:
             return _put_off(run, checked, error, times)
-        active_changed = True  # then the target stays due, which is safe whatever the active model is
-    outcome = _outcome(run, checked, seen, judgement, active_changed=active_changed, origin=origin)
+        changed = True  # then the target stays due, which is safe whatever the active model is
+    outcome = _outcome(run, checked, seen, judgement, active_changed=changed, origin=origin)
     return _ended(checked, judgement.status, outcome)
 
 
@@ -191,7 +191,7 @@ def _outcome(
     return completed(run, ending, NewMetrics(duration, quality, moved), judgement.detail, origin)
 
 
-def _active_changed(arcanna: Arcanna, run: Run) -> bool:
+def active_model_changed(arcanna: Arcanna, run: Run) -> bool:
     """Whether the target is its job's active model, and the active model has changed. Raises RetryLater."""
     if run["target"]["model_id"] is not None:
         return False

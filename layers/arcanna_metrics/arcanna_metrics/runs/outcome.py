@@ -32,7 +32,7 @@ LONGEST_DETAIL = 1000
 RUNBOOK = "functions/RUNBOOK.md"
 """Where people read it. The template's mapping Documentation has the same value."""
 
-_CONSOLES = {
+CONSOLES = {
     "aws": "console.aws.amazon.com",
     "aws-cn": "console.amazonaws.cn",
     "aws-eusc": "console.amazonaws-eusc.eu",
@@ -246,10 +246,10 @@ def _notification(kind: _Kind, run: Run, paragraphs: list[str], origin: Origin) 
 def console_link(execution: str) -> str:
     """The link to the execution in the AWS console; its ARN if the partition's console is not known."""
     _, partition, _, region, *_ = [*execution.split(":"), "", "", "", ""]
-    if partition not in _CONSOLES:
+    if partition not in CONSOLES:
         return execution
     page = f"states/home?region={region}#/v2/executions/details/{execution}"
-    return f"https://{region}.{_CONSOLES[partition]}/{page}"
+    return f"https://{region}.{CONSOLES[partition]}/{page}"
 
 
 def _model(run: Run) -> str:
