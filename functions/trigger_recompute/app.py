@@ -74,8 +74,8 @@ def look_around(remaining: Callable[[], float]) -> list[Finding]:
 
 
 def look_up_target(job_id: object, model_id: object) -> LookUp:
-    """What Arcanna knows about a target. Raises BadInput and ConfigurationError."""
-    return look_up(services().arcanna, Target.of(job_id, model_id))
+    """What Arcanna knows about a target, by the key as it is now. Raises BadInput and ConfigurationError."""
+    return look_up(arcanna(Environment(os.environ)), Target.of(job_id, model_id))
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -131,14 +131,14 @@ def _run_a_broken_version(broken: Sequence[str]) -> None:
         waiting.until_waiting()
 
         Path(folder, "app.py").write_text("raise RuntimeError('this version is broken')\n")
+        known = {name: len(_failed_to_start(here, name)) for name in broken}
         good = {name: here.cloud.update_code(name, Path(folder)) for name in broken}
         for scene in (under_way, waiting):
             scene.behaves(SHORT)
         under_way.upload("during.csv")
         new.upload()
-        for name in broken:
-            failures = len(_failed_to_start(here, name))
-            eventually(f"failures of {name}", partial(_has_failed_since, here, name, failures + 2))
+        for name, failures in known.items():
+            eventually(f"failures of {name}", partial(_has_failed, here, name, failures + 2))
         if CHECK in broken:
             eventually("that no run has an outcome", lambda: all(map(_has_given_up, scenes[:2])))
         if TRIGGER in broken:
@@ -160,7 +160,7 @@ def _run_a_broken_version(broken: Sequence[str]) -> None:
             assert len(new.posts()) in (1, 2)
 
 
-def _has_failed_since(here: Installation, name: str, times: int) -> bool:
+def _has_failed(here: Installation, name: str, times: int) -> bool:
     return len(_failed_to_start(here, name)) >= times
 
 
