@@ -64,7 +64,7 @@ class Desk:
         """What a redrive by reason prints; one at a time, as messages that are looked at are hidden."""
         with self._dead_letters:
             code, printed = self.make("redrive", "--reason", reason, *(["--yes"] if send else []))
-        assert code == 0, printed
+        assert code == (0 if send else 2), printed  # 2: nobody answers the question
         return printed
 
     def dead_letter(self, reason: str, part: str) -> str:

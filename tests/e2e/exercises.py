@@ -414,13 +414,13 @@ def outage_ends(desk: Desk, reason: str, outage: Fault, quoted: str, remedy: str
 @exercises((WAIT, "PlatformUnavailable"), one_by_one=True)
 def update_waits_until_arcanna_is_up(desk: Desk) -> None:
     down = Fault(times=None, status=503, body="down for maintenance")
-    outage_ends(desk, "PlatformUnavailable", down, "down for maintenance", "the way open from the functions")
+    outage_ends(desk, "PlatformUnavailable", down, "down for maintenance", "the functions can reach it")
 
 
 @exercises((WAIT, "UndocumentedAnswer"), one_by_one=True)
 def update_waits_until_arcanna_answers_instead_of_a_proxy(desk: Desk) -> None:
     proxy = Fault(times=None, status=200, body="<html>Log in")
-    outage_ends(desk, "UndocumentedAnswer", proxy, "<html>Log in", "or a proxy?")
+    outage_ends(desk, "UndocumentedAnswer", proxy, "<html>Log in", "not a proxy")
 
 
 @exercises((WAIT, "no reason, and all slots are taken"), one_by_one=True)
@@ -690,8 +690,13 @@ def play(names: Collection[str]) -> dict[str, str]:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             side_by_side = {e.name: pool.submit(e.play, desk) for e in chosen if not e.one_by_one}
             failures = {name: told(future.exception()) for name, future in side_by_side.items()}
+            last = ""
             for exercise in (e for e in chosen if e.one_by_one):
-                failures[exercise.name] = told(pool.submit(exercise.play, desk).exception())
+                if last and failures[last]:  # its outage goes on, perhaps
+                    failures[exercise.name] = f"not played, because {last} failed"
+                else:
+                    failures[exercise.name] = told(pool.submit(exercise.play, desk).exception())
+                    last = exercise.name
         return failures
 
 
