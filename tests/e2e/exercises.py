@@ -690,13 +690,13 @@ def play(names: Collection[str]) -> dict[str, str]:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             side_by_side = {e.name: pool.submit(e.play, desk) for e in chosen if not e.one_by_one}
             failures = {name: told(future.exception()) for name, future in side_by_side.items()}
-            last = ""
+            failed = ""
             for exercise in (e for e in chosen if e.one_by_one):
-                if last and failures[last]:  # its outage goes on, perhaps
-                    failures[exercise.name] = f"not played, because {last} failed"
-                else:
-                    failures[exercise.name] = told(pool.submit(exercise.play, desk).exception())
-                    last = exercise.name
+                if failed:  # its outage may go on
+                    failures[exercise.name] = f"not played, because {failed} failed"
+                    continue
+                failures[exercise.name] = told(pool.submit(exercise.play, desk).exception())
+                failed = exercise.name if failures[exercise.name] else ""
         return failures
 
 
