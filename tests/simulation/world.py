@@ -404,8 +404,9 @@ class World:
     def _note_updates(self, stimulus: Stimulus, body: str) -> None:
         takes = self._random.choice([0.0, SETTLING, self._random.uniform(0, SETTLING)])
         for update in updates_of(body, self.scheduler.now):
-            # Whoever asks by hand has seen that the data is there, and wishes are about metrics.
-            arrives = self.scheduler.now + (-2 * SKEW if update.by_hand else takes)
+            # Data that somebody asks for by hand is visible already. A schedule's time is cut to the second.
+            seen = 2 * SKEW + (1.0 if stimulus.kind == "schedule" else 0.0)
+            arrives = self.scheduler.now + (-seen if update.by_hand else takes)
             self.journal.note("update", whom(update.target), by=stimulus, arrives=arrives, update=update)
 
     def _deliver(self, body: str) -> None:
