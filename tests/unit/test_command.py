@@ -17,6 +17,8 @@ from arcanna_metrics.protocol.slots import KEY as SLOTS
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics_cli import executions
+from arcanna_metrics_cli.checks import Check
+from arcanna_metrics_cli.commands import doctor
 from arcanna_metrics_cli.deployed import Deployed, NotDeployed
 from arcanna_metrics_cli.follow import Follower
 from tests.support import command
@@ -180,6 +182,27 @@ def test_the_bucket_s_region_is_looked_up_wherever_the_bucket_is(stack: Stack) -
     s3.create_bucket(Bucket="far-away", CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
     it = deployed(stack, TrainingDataBucket="far-away")
     assert (it.bucket_region(), it.region) == ("us-west-2", "eu-central-1")
+
+
+@pytest.mark.parametrize(
+    ("check", "mark", "status"),
+    [
+        (Check("bucket", "Its events arrive"), "✓", 0),
+        (Check("bucket", "It is empty", "Upload", warning=True), "!", 0),
+        (Check("bucket", "It is gone", "Create it"), "✗", 1),
+    ],
+)
+def test_doctor_exits_with_1_only_if_something_is_wrong(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, check: Check, mark: str, status: int
+) -> None:
+    deployed(stack, ApiKeySecretArn="arn:aws:secretsmanager:eu-central-1:1:secret:key-a1b2c3")
+    monkeypatch.setattr(doctor, "_looks", lambda _: {"bucket": lambda: [check]})
+    printed, told = run("doctor"), run("doctor", "--json")
+
+    assert (printed.status, told.status) == (status, status)
+    assert printed.stdout.split()[:2] == [mark, "bucket"]
+    assert ("To do" in printed.stdout) == bool(check.remedy)
+    assert [each["state"] for each in told.document["checks"]] == [check.state]
 
 
 def test_the_index_of_what_is_due_is_looked_up(stack: Stack) -> None:
