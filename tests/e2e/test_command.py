@@ -550,16 +550,16 @@ def test_settings_are_checked_shown_and_put(stack: Stack, tmp_path: Path) -> Non
     assert wrong["problems"][0].startswith("routes[1].targets") or "targets" in wrong["problems"][0]
     assert stack.document(1, "settings", "put", str(file), "--yes")["done"] is False
 
-    before = stack.document(0, "settings", "show")["text"]
+    before = stack.document(0, "settings", "show")["settings"]
     file.write_text(json.dumps(ROUTES))
     code, printed = stack.run("settings", "put", str(file), typed="y\n")
-    after = stack.document(0, "settings", "show")["text"]
+    after = stack.document(0, "settings", "show")["settings"]
     in_force = stack.document(0, "settings", "show", "--job", JOB)["in_force"]
-    file.write_text(before)
+    file.write_text(json.dumps(before))
     assert stack.document(0, "settings", "put", str(file), "--yes")["done"]
     assert code == 0, printed
     assert "✓ Stored." in printed
-    assert json.loads(after) == ROUTES
+    assert after == ROUTES
     assert in_force["quality_gate"]["minimum_samples"] == 30
 
 

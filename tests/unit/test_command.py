@@ -921,6 +921,34 @@ def test_settings_are_shown_as_they_are_and_as_they_count_for_a_job(routed: Stac
     assert "The last valid version stays in force." in run("settings", "show").stderr
 
 
+def test_deployed_settings_are_shown_on_indented_lines_whatever_their_layout(routed: Stack) -> None:
+    routed.write_settings({"jobs": {"7": {"pace": {"slots": "é"}}}})
+    assert run("settings", "show").stdout.splitlines()[:3] == ["{", '  "jobs": {', '    "7": {']
+
+
+@pytest.mark.parametrize("text", ["not JSON", '{"pace": {}, "pace": {}}'])
+def test_deployed_settings_that_cannot_be_read_are_shown_as_they_are_stored(routed: Stack, text: str) -> None:
+    routed.ssm.put_parameter(Name=routed.settings_parameter, Value=text, Overwrite=True)
+    shown, told = run("settings", "show"), run("settings", "show", "--json")
+
+    assert shown.status == told.status == 1
+    assert shown.stdout.splitlines()[0] == text
+    assert (told.document["settings"], len(told.document["problems"])) == (None, 1)
+
+
+def test_each_mistake_in_a_settings_file_has_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text('{"pace": {"slots": -1}, "colour": "red"}')
+    ended = command.run("route", "a", "--settings-file", str(file))
+
+    assert ended.status == 1
+    first, *problems, todo = ended.stderr.splitlines()
+    assert first == "✗ The settings are not valid:"
+    assert [line[:2] for line in problems] == ["  ", "  "]
+    assert "pace.slots must be" in problems[1] or "pace.slots must be" in problems[0]
+    assert todo.startswith("  To do: Correct them")
+
+
 def test_settings_in_force_for_a_job_are_a_valid_document(routed: Stack, tmp_path: Path) -> None:
     file = tmp_path / "settings.json"
     file.write_text(run("settings", "show", "--job", "1234").stdout)
@@ -938,5 +966,5 @@ def test_settings_are_put_if_they_are_valid_and_somebody_says_yes(routed: Stack,
     assert run("settings", "put", str(file), "--json").status == 2
     assert '"by-job"' in run("settings", "show").stdout
     assert run("settings", "put", str(file), "--yes", "--json").document["done"]
-    assert run("settings", "show").stdout.strip() == '{"pace": {"slots": 3}}'
+    assert run("settings", "show", "--json").document["settings"] == {"pace": {"slots": 3}}
     assert not run("settings", "put", str(file), "--yes", "--json").document["done"]
