@@ -510,16 +510,29 @@ def test_any_other_body_is_sent_again_as_it_is(body: str) -> None:
     assert letters.dead_letter(message(body)).update == body
 
 
-def test_dead_letters_are_grouped_by_reason_with_the_newest_detail() -> None:
+def test_dead_letters_are_grouped_by_reason_and_detail_the_most_frequent_first() -> None:
     found = [
+        letters.dead_letter(message("d", NOW - 40, reason="Rejected", detail="old")),
         letters.dead_letter(message("a", NOW - 30, reason="Rejected", detail="old")),
         letters.dead_letter(message("b", NOW - 10, reason="Rejected", detail="new")),
         letters.dead_letter(message("c", NOW - 20, reason="BadInput", detail="no JSON")),
     ]
     assert letters.groups(found) == [
-        ("Rejected", 2, NOW - 30, NOW - 10, "new"),
+        ("Rejected", 2, NOW - 40, NOW - 30, "old"),
+        ("Rejected", 1, NOW - 10, NOW - 10, "new"),
         ("BadInput", 1, NOW - 20, NOW - 20, "no JSON"),
     ]
+
+
+def test_many_details_of_one_reason_share_a_group_with_their_number() -> None:
+    found = [
+        letters.dead_letter(message(f"{age}", NOW - age, reason="BadInput", detail=f"key {age}"))
+        for age in range(1, 31)
+    ]
+    *first, rest = letters.groups(found)
+
+    assert [group.detail for group in first] == ["key 1", "key 2", "key 3", "key 4"]
+    assert rest == ("BadInput", 26, NOW - 30, NOW - 5, "26 other details, the newest: key 5")
 
 
 # --- Routes ----------------------------------------------------------------------------------------------

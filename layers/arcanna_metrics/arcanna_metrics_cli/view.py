@@ -88,14 +88,17 @@ def history(runs: Iterable[PastRun]) -> Table:
 
 
 def dead_letters(groups: Iterable[Group], now: float) -> Table:
-    """By reason, with the detail of the newest."""
+    """By reason and detail. A reason is named once."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in ("Reason", "Messages", "Age", "Detail of the newest"):
+    for heading in ("Reason", "Messages", "Age", "Detail"):
         table.add_column(heading, justify="right" if heading == "Messages" else "left")
+    named = None
     for group in groups:
         newest, oldest = span(now - group.newest_at), span(now - group.oldest_at)
         age = newest if newest == oldest else f"{newest} to {oldest}"
-        table.add_row(Text(group.reason, style="red"), str(group.number), age, Text(group.detail))
+        reason = Text("" if group.reason == named else group.reason, style="red")
+        table.add_row(reason, str(group.number), age, Text(group.detail))
+        named = group.reason
     return table
 
 
