@@ -1,5 +1,6 @@
 """What the commands do to a stack in moto, and how they end: the exit statuses, and the documents."""
 
+import io
 import json
 import time
 import unicodedata
@@ -10,20 +11,24 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.client import BaseClient
 
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import to_item
 from arcanna_metrics.protocol.slots import KEY as SLOTS
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso, to_iso
-from arcanna_metrics_cli import executions
+from arcanna_metrics_cli import executions, output
 from arcanna_metrics_cli.checks import Check
+from arcanna_metrics_cli.command_line import main
 from arcanna_metrics_cli.commands import doctor
 from arcanna_metrics_cli.deployed import Deployed, NotDeployed
 from arcanna_metrics_cli.follow import Follower
+from arcanna_metrics_cli.output import Output
 from tests.support import command
-from tests.support.command import Ended
+from tests.support.command import Ended, Terminal
 from tests.support.doubles import MODEL, TARGET, Stack, client, metrics_body
+from tests.support.waiting import eventually
 
 NAME = "the-stack"
 ACCOUNT = "123456789012"
@@ -207,6 +212,73 @@ def test_doctor_exits_with_1_only_if_something_is_wrong(
 
 def test_the_index_of_what_is_due_is_looked_up(stack: Stack) -> None:
     assert deployed(stack).index_status() == "ACTIVE"
+
+
+WORDY = (
+    "status",
+    f"status --job {MODEL.job_id}",
+    "report --output page.html",
+    f"recompute --job {MODEL.job_id} --model {MODEL.model_id} --wait",
+    f"accept --job {MODEL.job_id} --yes",
+    "redrive --yes",
+    "discard --reason PlatformUnavailable --yes",
+    "route training-data/7/a.csv",
+    "settings show",
+    "settings put settings.json --yes",
+    f"forget --job {MODEL.job_id} --yes",
+    "doctor",
+)
+
+
+@pytest.mark.parametrize("line", WORDY)
+def test_no_command_calls_aws_without_a_word_for_long(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str
+) -> None:
+    """Every call takes until the command says what it waits for."""
+    fill(stack, 2)
+    stack.put(Entry(TARGET, rev=1, fresh_as_of=2e9, quality_reference=REFERENCE, history=(past(),)))
+    deployed(stack, **dict.fromkeys(MORE_OUTPUTS, "arn:aws:any:eu-central-1:1:any:any"))
+    (tmp_path / "settings.json").write_text('{"pace": {"slots": 3}}')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(output, "PATIENCE", 0.01)
+    stderr = Terminal()
+    calls: list[str] = []
+    silent: list[str] = []
+    answered: Any = vars(BaseClient)["_make_api_call"]
+
+    def slow(client: BaseClient, operation: str, given: Any) -> Any:
+        calls.append(operation)
+        try:
+            eventually("a word", lambda: stderr.last_line.endswith("..."), 10)
+        except TimeoutError:  # which the command would explain to people
+            silent.append(operation)
+        if operation == "Invoke":  # by a trigger that is not there
+            event = json.loads(given["Payload"])
+            answer: Any = {
+                "reason": None,
+                "recomputing": True,
+                "model_id": MODEL.model_id,
+                "metrics": {},
+                "findings": [],
+            }
+            recorded = {"recorded": [{**TARGET._asdict(), "updates": 1}]}
+            return {"Payload": io.BytesIO(json.dumps(answer if "preflight" in event else recorded).encode())}
+        return answered(client, operation, given)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", slow)
+    main([*line.split(), "--stack", NAME], Output(io.StringIO(), stderr, io.StringIO()))
+
+    assert len(set(calls)) > 1
+    assert silent == []
+
+
+MORE_OUTPUTS = (
+    "UpdatesQueueArn",
+    "ApiKeySecretArn",
+    "TrainingDataBucket",
+    "TriggerRecomputeFunction",
+    "NotificationTopicArn",
+)
 
 
 # --- What a model is judged by ---------------------------------------------------------------------------
