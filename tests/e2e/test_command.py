@@ -237,7 +237,7 @@ def test_a_request_is_followed_to_its_end_and_the_status_tells_of_it(stack: Stac
     assert line_of(printed, "  https://eu-west-1.console.aws.amazon.com/states/home")
     assert "next check in" in printed
     assert line_of(printed, "✓ completed, ")
-    assert "fresh for" in after
+    assert "fresh, " in after
     assert "Z" in line_of(after, "manual", "Z ")
     assert line_of(after, "Updates queue: ")
     assert "Dead letters" not in after

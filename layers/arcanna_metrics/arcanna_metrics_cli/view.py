@@ -40,8 +40,12 @@ def _names(row: Standing, width: int) -> Text:
 
 
 def _freshness(row: Standing, now: float, link: str) -> Text:
-    age = "" if row.since is None else f" for {span(now - row.since)}"
-    text = Text().append(f"{'fresh' if row.fresh else 'stale'}{age}", "green" if row.fresh else "yellow")
+    text = Text()
+    age = "" if row.since is None else span(now - row.since)
+    if row.fresh:
+        text.append("fresh" + (f", {age} old" if age else ""), "green")
+    else:
+        text.append("stale" + (f" for {age}" if age else ""), "yellow")
     text.append(f"\n{row.why}", f"link {link}" if link else "dim")
     if row.running_since is not None:
         text.append(f"\nrunning for {span(now - row.running_since)}")
