@@ -446,6 +446,20 @@ def test_a_verdict_is_told_with_its_reasons_and_scores() -> None:
     assert executions.judgement({"status": "FAILED"}) == ""
 
 
+def test_verdict_without_any_scores_is_told_with_its_reason_only() -> None:
+    detail: dict[str, Any] = {"why": "There are no earlier metrics", "before": None, "after": {}}
+    output = {"check": {"outcome": {"events": [{"Detail": json.dumps(detail)}]}}}
+    execution = {"status": "SUCCEEDED", "output": json.dumps(output)}
+    assert executions.judgement(execution) == "There are no earlier metrics"
+
+
+def test_run_without_any_scores_has_no_line_of_scores(capsys: pytest.CaptureFixture[str]) -> None:
+    without = past(NOW - 60) | {"scores": dict.fromkeys(SCORES)}
+    row = standing(Entry(TARGET, fresh_as_of=NOW - 60, history=(without,)))
+    Console(width=80).print(view.standings([row], NOW, 80, {}), view.history(entries.runs(row.entry)))
+    assert "none" not in capsys.readouterr().out
+
+
 # --- Dead letters ----------------------------------------------------------------------------------------
 
 

@@ -60,9 +60,13 @@ def _last(row: Standing, now: float) -> Text:
     text = Text().append(row.last.in_words(), "green" if row.last.is_good else "red")
     if row.last.ended_at is not None:
         text.append(f"\n{span(now - row.last.ended_at)} ago", style="dim")
-    if row.scores:
+    if _has_any(row.scores):
         text.append(f"\n{in_words(row.scores)}")
     return text
+
+
+def _has_any(scores: Mapping[str, float | None]) -> bool:
+    return any(value is not None for value in scores.values())
 
 
 def in_words(scores: Mapping[str, float | None]) -> str:
@@ -79,7 +83,7 @@ def history(runs: Iterable[PastRun]) -> Table:
         outcome = Text().append(run.in_words(), "green" if run.is_good else "red")
         if run.detail:
             outcome.append(f"\n{run.detail}")
-        if run.scores:
+        if _has_any(run.scores):
             scores = ", ".join(f"{word} {_score(run.scores.get(name))}" for name, word in OVERALL.items())
             outcome.append(f"\n{scores}", "dim")
         table.add_row(

@@ -23,7 +23,7 @@ class _Subcommands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group("settings", cls=_Subcommands)
+@click.group("settings", cls=_Subcommands, no_args_is_help=False)
 def command() -> None:
     """Show, validate or replace the settings: routes, quality gate and pace, one JSON document.
 
