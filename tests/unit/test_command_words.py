@@ -490,7 +490,7 @@ def test_what_killed_the_trigger_has_no_reason() -> None:
     letter = letters.dead_letter(message("body", source="arn:aws:sqs:eu-west-1:123456789012:updates"))
     assert letter.reason == "none"
     assert "The trigger died" in letter.detail
-    assert "It is not known" in letters.dead_letter(message("body")).detail
+    assert "does not say why" in letters.dead_letter(message("body")).detail
 
 
 def test_the_record_of_a_failed_invocation_is_unwrapped_into_what_the_trigger_understands() -> None:
@@ -599,7 +599,6 @@ KNOWN = checks.Known(
     secret_arn="arn:of:the:secret",  # noqa: S106  # an ARN
     secret_field="",
     settings_parameter="the-settings",
-    bucket="the-bucket",
     topic_arn="arn:of:the:topic",
     deploy="make deploy STACK=soc",
 )

@@ -1,4 +1,4 @@
-"""What the workflow's executions, and their events, tell of a run."""
+"""Reads runs out of the workflow's executions and their events."""
 
 import json
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ from arcanna_metrics_cli.entries import UnderWay
 
 
 def under_way(execution: Mapping[str, Any]) -> UnderWay:
-    """What an execution's input says of its run."""
+    """The run in an execution's input."""
     run = json.loads(execution["input"])["run"]
     return UnderWay(run["model_id"], from_iso(run["cause"]["first_at"]), run["cause"]["updates"])
 
 
 def told(event: Mapping[str, Any]) -> str | None:
-    """What an event of an execution says about the recompute; None if nothing."""
+    """A line about the recompute from an event of an execution; None if the event has nothing to say."""
     match event:
         case {"type": "TaskStateExited", "stateExitedEventDetails": {"name": "CheckStatus", "output": out}}:
             check = json.loads(out)["check"]

@@ -1,4 +1,4 @@
-"""Dead letters: where each comes from, why it is there, and the update that it holds."""
+"""Dead letters: the reason of each, its detail, and the update in it."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 
 class DeadLetter(NamedTuple):
-    """A message of the dead-letter queue. `update` is what to send to the updates queue instead.
+    """A message of the dead-letter queue.
 
-    `id` and `handle` are SQS's own, the latter of the last time that the message was received; `sent_at` is
-    in epoch seconds.
+    `update` is the body to send to the updates queue. `id` and `handle` are SQS's message id and its latest
+    receipt handle. `sent_at` is in epoch seconds.
     """
 
     id: str
@@ -21,7 +21,7 @@ class DeadLetter(NamedTuple):
 
     @property
     def is_sweep(self) -> bool:
-        """Whether it only asks for a look at what is due."""
+        """Whether the message is a sweep, which only asks for a look at what is due."""
         try:
             return bool(json.loads(self.update) == {"sweep": True})
         except (ValueError, RecursionError):
@@ -29,7 +29,7 @@ class DeadLetter(NamedTuple):
 
 
 MOST_DETAILS = 5
-"""Groups of one reason: the details beyond these share the last one."""
+"""The most groups of one reason. All further details share the last one."""
 
 
 class Group(NamedTuple):
@@ -43,11 +43,11 @@ class Group(NamedTuple):
 
 
 def dead_letter(message: Mapping[str, Any]) -> DeadLetter:
-    """A dead letter out of a message with all attributes, as ReceiveMessage answers."""
+    """The dead letter in a message that ReceiveMessage answers with all its attributes."""
     body = message["Body"]
     reason, detail = _why(message)
     if record := _invocation_record(body):
-        # Lambda's failure destination wraps the event that the trigger could not handle, and says why.
+        # Lambda's failure destination wraps the event that the trigger could not handle, with the error.
         error = record.get("responsePayload")
         told = error if isinstance(error, dict) else {}
         reason = str(told.get("errorType") or record["requestContext"].get("condition"))
@@ -88,7 +88,7 @@ def _group(reason: str, detail: str, letters: Sequence[DeadLetter]) -> Group:
 
 
 def _why(message: Mapping[str, Any]) -> tuple[str, str]:
-    """From its attributes: the trigger's own, those of EventBridge and Scheduler, or SQS's."""
+    """The reason and its detail: as the trigger, EventBridge, Scheduler or SQS give them."""
     given = {
         name: value.get("StringValue", "") for name, value in message.get("MessageAttributes", {}).items()
     }
@@ -98,11 +98,14 @@ def _why(message: Mapping[str, Any]) -> tuple[str, str]:
         return given["ERROR_CODE"], given.get("ERROR_MESSAGE", "")
     if "DeadLetterQueueSourceArn" in message["Attributes"]:
         return "none", "The trigger died or failed each time it received this message"
-    return "none", "It is not known why this message is here"
+    return "none", "The message does not say why it is here"
 
 
 def _invocation_record(body: str) -> dict[str, Any] | None:
-    """https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html"""
+    """The record of Lambda's failure destination in the body; None if it has another form.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
+    """
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):

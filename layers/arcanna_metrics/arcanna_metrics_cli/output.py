@@ -1,7 +1,7 @@
-"""How commands print, ask and say what they wait for.
+"""How commands print, ask questions, and say what they wait for.
 
-Standard output holds the result: tables and lines for people, or with `--json` one document and nothing
-else. Standard error holds all else: progress, questions, and what went wrong.
+Standard output gets the result: tables and lines for people, or with `--json` one document and nothing else.
+Standard error gets everything else: progress, questions and errors.
 """
 
 import json
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 PATIENCE = 0.7
 """Seconds of silence after which a command says what it waits for."""
 WIDE = 200
-"""Columns where nobody looks at a terminal: programs that read lines need them whole."""
+"""Columns without a terminal: programs that read lines need whole lines."""
 
 _COLOURS = {"red": "\x1b[31m", "green": "\x1b[32m", "yellow": "\x1b[33m", "dim": "\x1b[2m"}
 _PLAIN = "\x1b[0m"
 _ERASE = "\r\x1b[K"
 _OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Control characters but for line feeds and tabs, and those that turn the direction of writing."""
+"""Control characters, except line feeds and tabs, and characters that change the direction of writing."""
 
 
 class Output:
-    """Where one command prints to. `answers` is where people type, by default the terminal.
+    """The streams of one command. `answers` is what people type into, by default standard input.
 
-    Within `doing`, no silence is longer than PATIENCE: a thread then says what the command waits for.
+    Within `doing`, a thread says what the command waits for after each PATIENCE of silence.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class Output:
     # --- The result ----------------------------------------------------------------------------------------
 
     def show(self, what: "RenderableType", style: str = "", *, indent: int = 0) -> None:
-        """A part of the result for people; nothing with --json.
+        """Prints a part of the result for people; nothing with --json.
 
-        A text with a style or without is one line, however long. Anything else is laid out by rich.
+        A text is printed on one line, however long. Rich lays out everything else.
         """
         if self.json:
             return
@@ -75,17 +75,17 @@ class Output:
                 self._silent_since = time.monotonic()
 
     def document(self, document: dict[str, Any]) -> None:
-        """The result for programs; nothing without --json."""
+        """Prints the result for programs; nothing without --json."""
         if self.json:
             print(json.dumps(document, indent=2), file=self._stdout)
 
     def flush(self) -> None:
-        """Raises BrokenPipeError if nobody reads any more."""
+        """Writes out standard output. Raises BrokenPipeError if its reader has gone."""
         self._stdout.flush()
 
     @property
     def console(self) -> "Console":
-        """Rich's, as wide as the terminal."""
+        """A console of rich, as wide as the terminal."""
         from rich.console import Console
 
         width = self._width or (None if _is_terminal(self._stdout) or "COLUMNS" in os.environ else WIDE)
@@ -94,15 +94,15 @@ class Output:
     # --- Beside the result ---------------------------------------------------------------------------------
 
     def say(self, text: str, style: str = "") -> None:
-        """A line of progress, or of what went wrong."""
+        """Prints a line of progress, or about an error."""
         with self._lock:
             self._end_silence()
             self._write(self._stderr, text, style)
 
     def ask(self, question: str) -> bool:
-        """Whether somebody types yes. An empty line is a no.
+        """Asks a question. Returns whether the answer is yes; an empty line means no.
 
-        Raises Trouble if nobody is there to answer, as in a pipeline.
+        Raises Trouble if standard input has ended, as in a pipeline.
         """
         with self._lock:
             self._end_silence()
@@ -123,9 +123,9 @@ class Output:
 
     @contextmanager
     def doing(self, what: str) -> Iterator[None]:
-        """Explains silences by `what`: on a terminal for as long as they last, in a log by a line.
+        """Explains silences by `what`: on a terminal for as long as they last, in a log by one line.
 
-        Of several within each other, the innermost counts.
+        If calls are nested, the innermost explains.
         """
         ended = threading.Event()
         with self._lock:
@@ -144,7 +144,7 @@ class Output:
                 self._work.pop()
 
     def waiting(self, what: str) -> None:
-        """Shows at once on a terminal what is waited for. In a log, the last line must have said so."""
+        """Shows what the command waits for, at once on a terminal. A log's last line must have said so."""
         with self._lock:
             self._end_silence()
             self._explained = True
@@ -168,7 +168,7 @@ class Output:
                     self.waiting(what)
 
     def _end_silence(self) -> None:
-        """Before anything else is printed, and where a wait ends."""
+        """Removes the explanation, before anything else is printed and when a wait has ended."""
         if self._explained:
             self._explained = False
             self._silent_since = time.monotonic()
@@ -184,15 +184,15 @@ class Output:
 
 
 def harmless(text: str) -> str:
-    """The text with control characters as JSON escapes, because a terminal would obey them.
+    """The text with JSON escapes for control characters, because a terminal would obey them.
 
-    Dead letters, ids and what Arcanna answers are other people's. Line feeds and tabs stay.
+    Dead letters, ids and Arcanna's answers come from outside. Line feeds and tabs stay.
     """
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class _Harmless:
-    """What rich lays out, as `harmless` shows it."""
+    """Makes everything harmless that rich lays out."""
 
     def __init__(self, what: "RenderableType") -> None:
         self._what = what

@@ -1,4 +1,4 @@
-"""`arcanna-metrics doctor`."""
+"""The command `arcanna-metrics doctor`."""
 
 from collections.abc import Callable
 from shlex import quote
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def command(given: Given) -> Answer:
     """Find what stops the stack from working, and say what to do about it.
 
-    It asks Arcanna from where the functions run, and changes nothing. Exits with 1 if something is wrong;
-    a warning (!) does not count.
+    It has the functions call Arcanna, and changes nothing. Exits with 1 if something is wrong; a warning (!)
+    does not count.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -61,7 +61,6 @@ def _looks(stack: "Deployed") -> dict[str, Callable[[], list["Check"]]]:
         secret_arn=stack.output("ApiKeySecretArn"),
         secret_field=stack.parameters.get("ApiKeySecretField", ""),
         settings_parameter=stack.settings_parameter,
-        bucket=stack.output("TrainingDataBucket"),
         topic_arn=stack.output("NotificationTopicArn"),
         deploy="make deploy" if stack.name == NAME else f"make deploy STACK={quote(stack.name)}",
     )
@@ -76,7 +75,9 @@ def _looks(stack: "Deployed") -> dict[str, Callable[[], list["Check"]]]:
         "stack": lambda: [checks.stack(stack.name, stack.status)],
         "functions": lambda: checks.preflight(*stack.invoke_trigger({"preflight": True}), known),
         "bucket": lambda: [
-            checks.bucket(known.bucket, stack.bucket_region(), stack.bucket_notifications(), into)
+            checks.bucket(
+                stack.output("TrainingDataBucket"), stack.bucket_region(), stack.bucket_notifications(), into
+            )
         ],
         "queue": lambda: [checks.queue(stack.event_source_states())],
         "sweep": lambda: [checks.sweep(stack.schedule_state("SweepSchedule"))],
@@ -92,7 +93,7 @@ def _looks(stack: "Deployed") -> dict[str, Callable[[], list["Check"]]]:
 
 
 def _links(stack: "Deployed") -> dict[str, str]:
-    """The console's address of what a check looks at."""
+    """The console's pages, by the name of the check that they help with."""
     links = stack.links
     log, secret = (
         links.logs(stack.log_group("trigger-recompute")),
@@ -113,7 +114,7 @@ _MARKS = {"good": ("✓", "green"), "warning": ("!", "yellow"), "wrong": ("✗",
 
 
 def _show(given: Given, check: "Check", link: str) -> None:
-    """A line, with what to do where something is wrong."""
+    """Prints the line of a check, with its remedy."""
     if given.out.json:
         return
     from rich.text import Text

@@ -1,4 +1,4 @@
-"""`arcanna-metrics settings`: show, validate, put."""
+"""The command `arcanna-metrics settings` with its subcommands show, validate and put."""
 
 import json
 from pathlib import Path
@@ -6,33 +6,20 @@ from typing import Any
 
 import click
 
-from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operations
+from arcanna_metrics_cli.command_line import TEXT, Answer, Given, Helpful, operations
 from arcanna_metrics_cli.exits import Exit
-from arcanna_metrics_cli.names import did_you_mean
 
 
-class _Subcommands(click.Group):
-    """Names the nearest subcommands after a typo."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in self.commands and not args[0].startswith("-"):
-            hint = did_you_mean(args[0], self.commands)
-            raise click.UsageError(f"There is no command settings {args[0]!r}. {hint}", ctx)
-        return super().resolve_command(ctx, args)
-
-
-@click.group("settings", cls=_Subcommands, no_args_is_help=False)
+@click.group("settings", cls=Helpful, no_args_is_help=False)
 def command() -> None:
     """Show, validate or replace the settings: routes, quality gate and pace, one JSON document.
 
-    An edit is in force within a minute, without a deployment.
+    A change takes effect within a minute, without a deployment.
     """
 
 
 @operations("show")
-@click.option("--job", type=TEXT, help="Show what is in force for this job, with all defaults.")
+@click.option("--job", type=TEXT, help="Show the settings that apply to this job, defaults included.")
 def show(given: Given, job: str | None) -> Answer:
     """Show the deployed document. Exits with 1 if it is not valid."""
     stack, out = given.deployed, given.out
@@ -54,9 +41,9 @@ def show(given: Given, job: str | None) -> Answer:
 @operations("validate")
 @click.argument("file", type=TEXT)
 def validate(given: Given, file: str) -> Answer:
-    """Check the document in FILE, and name the place of every problem.
+    """Check the document in FILE, and show every problem with its place.
 
-    Needs no stack. Ends with 1 if the document is not valid.
+    Needs no stack. Exits with 1 if the document is not valid.
     """
     text = _read(file)
     problems = _problems(text)
@@ -71,7 +58,10 @@ def validate(given: Given, file: str) -> Answer:
 @click.argument("file", type=TEXT)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def put(given: Given, file: str, yes: bool) -> Answer:
-    """Replace the deployed document by that in FILE, if it is valid. Shows what changes, and asks."""
+    """Replace the deployed document with the one in FILE.
+
+    Shows what changes, and asks. Exits with 1, and changes nothing, if the document is not valid.
+    """
     stack, out = given.deployed, given.out
     text = _read(file)
     problems = _problems(text)
@@ -104,7 +94,7 @@ def _read(file: str) -> str:
 
 
 def _problems(text: str) -> list[str]:
-    """What is wrong with a document, each with its place."""
+    """The problems of a document, each with its place."""
     from arcanna_metrics.errors import ConfigurationError
     from arcanna_metrics.settings import parse_settings
 
@@ -116,7 +106,7 @@ def _problems(text: str) -> list[str]:
 
 
 def _document(text: str, problems: list[str]) -> dict[str, Any]:
-    """What programs read of a settings document. `settings` is None if the text is not a JSON object."""
+    """The fields for programs. `settings` is None if the text is not a JSON object."""
     value = _parsed(text)
     settings = value if isinstance(value, dict) else None
     return {"settings": settings, "valid": not problems, "problems": problems}
@@ -145,7 +135,7 @@ def _tell(given: Given, problems: list[str]) -> None:
 
 
 def _in_force(text: str, visibility_lag: float, job: str) -> dict[str, Any]:
-    """What counts for a job, as a document would write it."""
+    """The settings that apply to a job, as a settings document has them."""
     from dataclasses import asdict
 
     from arcanna_metrics.settings import parse_settings
@@ -156,7 +146,7 @@ def _in_force(text: str, visibility_lag: float, job: str) -> dict[str, Any]:
 
 
 def _difference(before: str, after: str) -> list[str]:
-    """The lines that differ, as diff shows them, with a few around."""
+    """The changed lines in unified diff format, with two lines of context."""
     from difflib import unified_diff
 
     lines = _pretty(before).splitlines(), _pretty(after).splitlines()
