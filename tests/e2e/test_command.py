@@ -397,6 +397,7 @@ def test_status_fits_into_a_pipe_that_is_closed_early_and_into_latin_1(stack: St
         capture_output=True,
         check=False,
     )
+    assert listed.returncode == 0
     assert listed.stdout.startswith(b"  ok stack")
     assert b"Traceback" not in listed.stderr
 

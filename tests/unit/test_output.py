@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from rich.table import Table
+from rich.text import Text
 
 from arcanna_metrics_cli import output
 from arcanna_metrics_cli.exits import Exit, Trouble
@@ -138,6 +139,16 @@ def test_terminal_without_colours_gets_none(monkeypatch: pytest.MonkeyPatch, nam
     stdout = Terminal()
     Output(stdout, Terminal()).show("bad", "red")
     assert stdout.getvalue() == "bad\n"
+
+
+@pytest.mark.parametrize("what", ["line", Text("text"), Table("heading")])
+def test_result_whose_reader_has_gone_raises_broken_pipe(what: Any) -> None:
+    class Closed(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        Output(Closed(), io.StringIO()).show(what)
 
 
 def test_long_line_is_not_wrapped_and_pipes_have_room_for_tables() -> None:

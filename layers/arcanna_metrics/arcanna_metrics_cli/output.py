@@ -88,8 +88,13 @@ class Output:
         """A console of rich, as wide as the terminal."""
         from rich.console import Console
 
+        class Piped(Console):
+            def on_broken_pipe(self) -> None:
+                """Raises BrokenPipeError as all other output does, where rich would exit with 1."""
+                raise  # rich calls this while it handles the error
+
         width = self._width or (None if _is_terminal(self._stdout) or "COLUMNS" in os.environ else WIDE)
-        return Console(file=self._stdout, highlight=False, width=width)
+        return Piped(file=self._stdout, highlight=False, width=width)
 
     # --- Beside the result ---------------------------------------------------------------------------------
 

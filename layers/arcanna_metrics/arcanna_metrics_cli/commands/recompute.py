@@ -57,7 +57,7 @@ def command(
       3  metrics are fresh, but could not be compared (0 with --allow-not-judged)
       4  the recompute failed
       5  the run did not end in time: by --timeout, or by its own deadline
-      6  no run started in time: the target or Arcanna is busy, or all slots are taken
+      6  no run started in time: target or Arcanna busy, or no slot free
       7  AWS or Arcanna cannot be reached, or the stack does not exist
     Without --wait, 0 means that the request is recorded.
     """

@@ -19,9 +19,13 @@ def command() -> None:
 
 
 @operations("show")
-@click.option("--job", type=TEXT, help="Show the settings that apply to this job, defaults included.")
+@click.option(
+    "--job", type=TEXT, help="Show the settings that apply to this job (id or name), defaults included."
+)
 def show(given: Given, job: str | None) -> Answer:
     """Show the deployed document. Exits with 1 if it is not valid."""
+    from arcanna_metrics.targets import Target
+
     stack, out = given.deployed, given.out
     with out.doing("Reading the settings"):
         text = stack.settings()
@@ -33,17 +37,18 @@ def show(given: Given, job: str | None) -> Answer:
         if problems:
             out.say("The last valid version stays in force.", "yellow")
         return Answer(Exit.WRONG if problems else Exit.GOOD, document)
-    in_force = _in_force(text, float(stack.parameters.get("VisibilityLagSeconds", 35)), job)
+    job_id = stack.home(Target.of(job, None)).job_id
+    in_force = _in_force(text, float(stack.parameters.get("VisibilityLagSeconds", 35)), job_id)
     out.show(json.dumps(in_force, indent=2, ensure_ascii=False))
-    return Answer(Exit.GOOD, document | {"job_id": job, "in_force": in_force})
+    return Answer(Exit.GOOD, document | {"job_id": job_id, "in_force": in_force})
 
 
 @operations("validate")
 @click.argument("file", type=TEXT)
 def validate(given: Given, file: str) -> Answer:
-    """Check the document in FILE, and show every problem with its place.
+    """Check the document in FILE.
 
-    Needs no stack. Exits with 1 if the document is not valid.
+    Shows every problem with its place. Needs no stack. Exits with 1 if the document is not valid.
     """
     text = _read(file)
     problems = _problems(text)
