@@ -42,8 +42,7 @@ RUN = a_run()
 AFTER = metrics_body(last_recomputed_timestamp="2025-01-15T14:33:00Z", overall_accuracy=0.7)
 REGRESSED: Assessment = {
     "verdict": "regressed",
-    "why": "overall_accuracy fell from 0.750 to 0.700, by more than 0.02",
-    "brief": "overall_accuracy 0.75 -> 0.7",
+    "why": "overall_accuracy 0.75 -> 0.7",
     "differences": [
         {"figure": "overall_accuracy", "before": 0.75, "after": 0.7, "change": -0.05, "samples": 4}
     ],

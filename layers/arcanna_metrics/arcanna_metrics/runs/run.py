@@ -108,7 +108,7 @@ class PastRun(TypedDict):
     polls: int
     verdict: Verdict
     scores: dict[str, float | None]  # the overall ones after the run, by the API's names
-    why: NotRequired[str]  # the verdict's first reason in a few words, where it needs one
+    why: NotRequired[str]  # the reasons for the verdict, unless it is unchanged
 
 
 class Failure(TypedDict):
