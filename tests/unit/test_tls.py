@@ -165,7 +165,7 @@ def test_one_tls_context_is_shared(monkeypatch: pytest.MonkeyPatch, variables: d
         Environment(
             {
                 "ARCANNA_BASE_URL": "https://arcanna.example",
-                "ARCANNA_API_KEY_SECRET_ARN": "arn",
+                "ARCANNA_API_KEY_SECRET_ARN": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:key",
                 "AWS_REGION": "eu-west-1",
                 "URL_SUFFIX": "amazonaws.com",
                 "AWS_ACCESS_KEY_ID": "testing",
