@@ -137,8 +137,11 @@ RANGE = "must be a whole number from"
             {"jobs": {"1234": {"pace": {"spacing_seconds": -1}}}},
             f"jobs.1234.pace.spacing_seconds {RANGE} 0 to",
         ),
-        ({"jobs": {"1234": {"pace": {"slots": 1}}}}, "jobs.1234.pace.slots applies to all jobs together"),
-        ({"jobs": {"1234": {"routes": []}}}, "jobs.1234.routes applies to all jobs together"),
+        (
+            {"jobs": {"1234": {"pace": {"slots": 1}}}},
+            "jobs.1234.pace.slots is unknown; allowed here: visibility_lag",
+        ),
+        ({"jobs": {"1234": {"routes": []}}}, "jobs.1234.routes is unknown; allowed here: quality_gate, pace"),
         ({"jobs": {"1234": {"gate": {}}}}, "jobs.1234.gate is unknown; allowed here: quality_gate, pace"),
         ({"jobs": {"phishing": {}}}, "jobs.phishing is not a job's id; a name cannot be used here"),
         ({"jobs": {"a b\n": {}}}, 'jobs["a b\\n"] is not a job\'s id'),
