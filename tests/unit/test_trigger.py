@@ -172,6 +172,18 @@ def test_message_stays_in_the_queue_if_its_dead_letter_cannot_be_sent(scene: Sce
     assert scene.entry().dirty
 
 
+def test_unreachable_dead_letter_queue_is_called_once_for_all_messages(scene: Scene, logs: Logs) -> None:
+    scene.stack.sqs.delete_queue(QueueUrl=scene.stack.dead_letter_url)
+    assert scene.deliver("garbage", "rubbish", "waste") == ["0", "1", "2"]
+    (line,) = [line for line in logs.lines if line["level"] == "ERROR"]
+    assert (line["message"], line["messages"]) == ("unusable messages stay in the queue", 3)
+
+
+def test_unusable_messages_stay_in_the_queue_if_no_time_is_left(scene: Scene) -> None:
+    assert scene.deliver("garbage", remaining=RESERVE - 1) == ["0"]
+    assert scene.stack.dead_letters() == []
+
+
 def test_failed_look_returns_no_message_to_the_queue(scene: Scene, looks: Looks) -> None:
     looks.fails = AwsUnavailable("throttled")
     assert scene.deliver(REQUEST) == []
