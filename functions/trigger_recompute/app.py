@@ -58,7 +58,7 @@ def trigger() -> Trigger:
 
 def settings_source(env: Environment) -> SettingsSource:
     """The settings of the stack's SSM parameter. Raises ConfigurationError."""
-    ssm, lag = client("ssm"), env.seconds("VISIBILITY_LAG_SECONDS")
+    ssm, lag = client("ssm"), float(env.text("VISIBILITY_LAG_SECONDS"))
     return SettingsSource(ssm, env.text("SETTINGS_PARAMETER"), lag, time.time)
 
 
