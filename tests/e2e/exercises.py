@@ -311,7 +311,7 @@ def unpublished_outcome_is_requested_again(desk: Desk) -> None:
         execution = ended(scene, "NotTold")
     shows(execution["cause"], "injected by the test")
     assert "NotTold" in desk.failures_by_reason(scene)
-    desk.until_status(scene, "fresh for")  # the ledger knows
+    desk.until_status(scene, "fresh, ")  # the ledger knows
 
     desk.request_again(scene)
     desk.recomputed(scene)

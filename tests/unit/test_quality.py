@@ -442,7 +442,7 @@ def test_default_gate_watches_escalations() -> None:
 @pytest.mark.parametrize(
     ("gate", "said"),
     [
-        ({"largest_drops": {}}, "largest_drops is unknown"),
+        ({"largest_drops": {}}, "largest_drops is not allowed here"),
         ({"floor": []}, "floor must be an object"),
         ({"floor": {"Escalate": 0.9}}, "floor.Escalate is not a figure"),
         ({"floor": {".recall": 0.9}}, r"floor\.\.recall is not a figure"),

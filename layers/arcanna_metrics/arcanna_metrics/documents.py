@@ -77,7 +77,7 @@ class Node:
                 self.wrong(f'lacks "{name}"')
             members[name] = Node(None)  # its problems are not reported
         for name in [name for name in members if name not in known]:
-            members.pop(name).wrong(f"is unknown; allowed here: {', '.join(known)}")
+            members.pop(name).wrong(f"is not allowed here; allowed: {', '.join(known)}")
         return members
 
     def items(self, least: int = 0) -> list["Node"]:
