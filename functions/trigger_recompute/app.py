@@ -52,7 +52,7 @@ def services() -> Services:
 def trigger() -> Trigger:
     """Built at the first invocation, too. Raises ConfigurationError."""
     env = Environment(os.environ)
-    queues = Queues(client("sqs"), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL"))
+    queues = Queues(lambda: client("sqs"), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL"))
     return Trigger(services(), queues, time.sleep)
 
 

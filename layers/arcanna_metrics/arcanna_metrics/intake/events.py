@@ -189,10 +189,10 @@ def _s3_event(event: object, received_at: float) -> ObjectCreated | Ignored:
 def _s3_call(event: object, received_at: float) -> ObjectCreated | Ignored:
     """A call of S3's API, reported by CloudTrail. It does not contain the object's size."""
     name = fields.text(event, "detail.eventName")
-    if name not in _CREATING_CALLS:
-        return Ignored(name, fields.optional_text(event, "detail.requestParameters.key"))
-    if error := fields.optional_text(event, "detail.errorCode"):
-        return Ignored(f"{name} failed: {error}", fields.optional_text(event, "detail.requestParameters.key"))
+    error = fields.optional_text(event, "detail.errorCode")
+    if error or name not in _CREATING_CALLS:
+        reason = f"{name} failed: {error}" if error else name
+        return Ignored(reason, fields.optional_text(event, "detail.requestParameters.key"))
     return _unless_empty(
         ObjectCreated(
             fields.text(event, "detail.requestParameters.bucketName"),
