@@ -52,13 +52,13 @@ def services() -> Services:
 def trigger() -> Trigger:
     """Built at the first invocation, too. Raises ConfigurationError."""
     env = Environment(os.environ)
-    queues = Queues(client("sqs"), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL"))
+    queues = Queues(lambda: client("sqs"), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL"))
     return Trigger(services(), queues, time.sleep)
 
 
 def settings_source(env: Environment) -> SettingsSource:
     """The settings of the stack's SSM parameter. Raises ConfigurationError."""
-    ssm, lag = client("ssm"), env.seconds("VISIBILITY_LAG_SECONDS")
+    ssm, lag = client("ssm"), float(env.text("VISIBILITY_LAG_SECONDS"))
     return SettingsSource(ssm, env.text("SETTINGS_PARAMETER"), lag, time.time)
 
 

@@ -23,7 +23,7 @@ from arcanna_metrics.runs.outcome import (
     failed,
     fitting,
 )
-from arcanna_metrics.runs.quality import Assessment, Difference, Verdict, assess, next_reference, read_rules
+from arcanna_metrics.runs.quality import Assessment, Difference, Rules, Verdict, assess, next_reference
 from arcanna_metrics.runs.run import Cause, Check, Object, Outcome, Run
 from arcanna_metrics.settings import LARGEST, JobSettings
 from arcanna_metrics.targets import ID_LENGTH, Target
@@ -283,9 +283,13 @@ def follow(before: dict[str, Any], after: dict[str, Any]) -> tuple[Run, Check]:
     examples = [Example("b" * 63, "\x01" * 800, "v" * 1024)] * 5
     # As much as settings of 8 KB hold, of characters that need most room as JSON.
     drops = {f"{chr(0x1F600) * 25}{number}.recall": 0.02 for number in range(60)}
-    gate = {"largest_drop": {**drops, "*.recall": 0.02}}
+    gate: dict[str, Any] = {
+        "largest_drop": {**drops, "*.recall": 0.02},
+        "floor": {},
+        "minimum_samples": 1,
+    }
     assert LARGEST - 1024 < len(json.dumps({"quality_gate": gate}, ensure_ascii=False).encode()) < LARGEST
-    rules = read_rules(gate)
+    rules = Rules(**gate)
     longest = "д" * ID_LENGTH
     claimed = Entry(
         Target(longest, None),

@@ -25,7 +25,7 @@ from tests.support.doubles import (
     no_answer,
 )
 from tests.support.outcome_events import validate_entry
-from tests.support.runs import BUS, DEADLINE, EXECUTION, PACE, REQUESTED_AT, a_run
+from tests.support.runs import BUS, DEADLINE, EXECUTION, GATE, PACE, REQUESTED_AT, a_run
 
 DONE = "2025-01-15T14:33:00Z"
 RUN = a_run(baseline={"last_recomputed_timestamp": BASELINE, **dict.fromkeys(FIGURES)})
@@ -455,7 +455,9 @@ def test_model_stays_regressed_until_it_is_as_good_as_before() -> None:
 
 
 def test_run_is_judged_by_the_quality_gate_it_began_with() -> None:
-    run = a_run(baseline=metrics_body(), gate={"floor": {"overall_accuracy": 0.9}})
+    run = a_run(
+        baseline=metrics_body(), gate={**GATE, "largest_drop": {}, "floor": {"overall_accuracy": 0.9}}
+    )
     assert told(Follower(run).look(400, **idle(DONE)))["Recompute Completed"]["verdict"] == "regressed"
 
 
@@ -463,7 +465,9 @@ def test_counts_may_be_floats() -> None:
     counts = {"true_positives": 95.0, "false_negatives": 5.0, "recall": 0.95}
     before = metrics_body(metrics_per_decision={"Escalate": counts})
     after = {"Escalate": {"true_positives": 50.0, "false_negatives": 50.0, "recall": 0.5}}
-    run = a_run(baseline=before, gate={"largest_drop": {"Escalate.recall": 0.02}, "minimum_samples": 30})
+    run = a_run(
+        baseline=before, gate={**GATE, "largest_drop": {"Escalate.recall": 0.02}, "minimum_samples": 30}
+    )
     done = Follower(run).look(400, **idle(DONE), metrics_per_decision=after)
 
     assert told(done)["Recompute Completed"]["verdict"] == "regressed"

@@ -27,7 +27,7 @@ https_urls = st.lists(pieces, max_size=6).map(lambda found: "https://" + "".join
 
 
 @pytest.mark.parametrize("variables", [{}, {"NAME": ""}, {"NAME": " \n"}])
-@pytest.mark.parametrize("read", [Environment.text, Environment.seconds, Environment.base_url])
+@pytest.mark.parametrize("read", [Environment.text, Environment.base_url])
 def test_empty_variable_is_named(
     read: Callable[[Environment, str], object], variables: dict[str, str]
 ) -> None:
@@ -37,17 +37,6 @@ def test_empty_variable_is_named(
 
 def test_variable_is_stripped() -> None:
     assert Environment({"NAME": " value\n"}).text("NAME") == "value"
-
-
-@given(st.integers(0, 10**9))
-def test_whole_seconds_are_read(seconds: int) -> None:
-    assert Environment({"NAME": str(seconds)}).seconds("NAME") == seconds
-
-
-@pytest.mark.parametrize("value", ["-1", "1.5", "1e3", "five", "0x10", "٣", "²", "1_000", "nan", "inf"])
-def test_value_that_is_not_whole_seconds_is_refused(value: str) -> None:
-    with pytest.raises(ConfigurationError, match="NAME must be a whole number, not"):
-        Environment({"NAME": value}).seconds("NAME")
 
 
 @pytest.mark.parametrize(

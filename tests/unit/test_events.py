@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from arcanna_metrics.errors import BadInput, NotSubscribed, RecomputeError
 from arcanna_metrics.intake.events import (
-    LARGEST_SIZE,
     LONGEST_AGE,
     AllTargets,
     Ignored,
@@ -307,12 +306,6 @@ def test_empty_object_is_ignored_and_one_of_unknown_size_is_not(
     for each in (event, notification):
         expected = Ignored(ignored, key) if ignored else NEW_OBJECT._replace(key=key, size=size)
         assert read(each, RECEIVED_AT) == [expected]
-
-
-def test_size_beyond_64_bits_is_capped() -> None:
-    assert read(aws.notification("ObjectCreated:Put", size=10**100), RECEIVED_AT) == [
-        NEW_OBJECT._replace(size=LARGEST_SIZE)
-    ]
 
 
 # --- Times -----------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("_environment")
 TRIGGER = environment_of("TriggerRecomputeFunction")
 CHECK = environment_of("CheckStatusFunction")
 POWERTOOLS = {"POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_SERVICE_NAME"}
-MAKE_CLIENT = aws.new_client
+MAKE_CLIENT = aws.client
 OPTIONAL = {"ARCANNA_API_KEY_SECRET_FIELD", "ARCANNA_CA_BUNDLE", "HTTPS_PROXY", "NO_PROXY"}
 """Variables that may be empty."""
 
@@ -42,7 +42,7 @@ def _environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     }
     for name in (TRIGGER | CHECK) - POWERTOOLS:
         monkeypatch.setenv(name, given.get(name, "300"))
-    monkeypatch.setattr(aws, "new_client", client)
+    monkeypatch.setattr(trigger_recompute, "client", client)
     trigger_recompute.services.cache_clear()
     trigger_recompute.trigger.cache_clear()
     check_status.platform.cache_clear()
@@ -163,7 +163,7 @@ def test_request_makes_only_the_clients_that_it_needs(monkeypatch: pytest.Monkey
         made.add(service)
         return client(service)
 
-    monkeypatch.setattr(aws, "new_client", noted)
+    monkeypatch.setattr(trigger_recompute, "client", noted)
     monkeypatch.setattr(trigger_recompute, "arcanna", lambda env: ScriptedPlatform().client())
     trigger_recompute.handler(MODEL._asdict(), Invocation())
     assert made == {"dynamodb", "stepfunctions", "ssm"}  # not that of SQS, which dead letters need

@@ -22,7 +22,7 @@ from arcanna_metrics.intake.routes import Routes
 from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.key import SecretApiKey
-from arcanna_metrics.runs.quality import in_words, read_rules
+from arcanna_metrics.runs.quality import in_words
 from arcanna_metrics.settings import parse_settings
 from arcanna_metrics.targets import Model, identifier
 from arcanna_metrics.updates import WHOLE, Update
@@ -161,7 +161,7 @@ def is_identifier(text: str) -> bool:
 def attack_settings(text: str, key: str) -> None:
     """Reads the text as settings and asks for the key and a job. Raises RecomputeError or what is a bug."""
     settings = parse_settings(text)
-    read_rules(settings.for_job("1234").gate)
+    settings.for_job("1234")
     settings.routes.targets(key)
 
 
@@ -232,7 +232,6 @@ def attack_variables(value: str) -> None:
     env, accepted = Environment({"ARCANNA_CA_BUNDLE": value, "NAME": value}), 0
     settings: tuple[Callable[[], object], ...] = (
         lambda: env.base_url("NAME"),
-        lambda: env.seconds("NAME"),
         lambda: env.hosts("NAME"),
         lambda: env.text("NAME") and tls.context(env),
     )

@@ -115,8 +115,9 @@ class Arcanna:
         except UndocumentedAnswer as error:
             logger.warning("undocumented answer to a request, treated as accepted", detail=str(error))
             body = {}
-        status = _status(body)
-        if status != "failed" and _has_error(body, status):
+        word = str(body.get("status")).strip().lower()
+        status = next((known for known in REQUEST_STATUSES if known == word), None)
+        if status != "failed" and (word == "error" or _has_error(body, status)):
             raise UndocumentedAnswer(f"{answer}: an error")
         return RecomputeRequest(
             status or "queued", _time(body.get("requested_at")), _job_id(body.get("job_id"))
@@ -210,21 +211,11 @@ class Arcanna:
         return Answer.of(call, response, key)
 
 
-def _status(body: Mapping[str, Any]) -> RequestStatus | None:
-    """The status of a request; None if it is not a documented word."""
-    word = body.get("status")
-    said = word.strip().lower() if isinstance(word, str) else None
-    return next((status for status in REQUEST_STATUSES if status == said), None)
-
-
 def _has_error(body: Mapping[str, Any], status: RequestStatus | None) -> bool:
     """Whether a body is an error, in one of the shapes that parts of the API send with a 200.
 
     In `{"status", "reason", "reason_details"}`, the reasons are empty if there is no error.
     """
-    word = body.get("status")
-    if isinstance(word, str) and word.strip().lower() == "error":
-        return True
     if body.get("error") or body.get("error_message"):
         return True
     if isinstance(body.get("detail"), list | str) and body["detail"]:

@@ -17,7 +17,7 @@ from arcanna_metrics.runs.outcome import (
     failed,
 )
 from arcanna_metrics.runs.polling import next_wait
-from arcanna_metrics.runs.quality import assess, next_reference, read_rules
+from arcanna_metrics.runs.quality import Rules, assess, next_reference
 from arcanna_metrics.runs.run import Check, Outcome, Run
 from arcanna_metrics.targets import Model
 from arcanna_metrics.times import from_iso, to_iso
@@ -156,7 +156,8 @@ def _outcome(
     ending = Ending(checked["polls"], active_changed, seen.as_dict() if seen else None)
     if seen is None or judgement.status != "completed":
         return failed(run, ending, judgement, origin)
-    before, rules, reference = run["baseline"], read_rules(run["gate"]), run["reference"]
+    before, gate, reference = run["baseline"], run["gate"], run["reference"]
+    rules = Rules(gate["largest_drop"], gate["floor"], gate["minimum_samples"])
     quality = assess(before, seen.figures, rules, reference)
     model_judged(quality)
     moved = next_reference(before, seen.figures, rules, reference, quality["verdict"])

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict, TypeGuard
 
 from arcanna_metrics.documents import Node
-from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics.runs.limits import as_many_as_fit, cut
 
 OVERALL = {
@@ -57,7 +56,7 @@ LARGEST_DIFFERENCES = 10 * 1024
 
 _LONGEST_WHY = 1000
 
-DEFAULT_GATE = {
+DEFAULT_GATE: dict[str, Any] = {
     "largest_drop": {"overall_accuracy": 0.02, "*.recall": 0.05, "Escalate.recall": 0.02},
     "floor": {},
     "minimum_samples": 30,
@@ -121,15 +120,6 @@ class _Finding(NamedTuple):
     verdict: Literal["improved", "unchanged", "regressed"] | None
     why: str = ""
     needed: bool = False
-
-
-def read_rules(gate: object) -> Rules:
-    """The rules of a quality gate. Raises ConfigurationError."""
-    node = Node(gate, "quality_gate")
-    given = read_gate(node)
-    if node.problems:
-        raise ConfigurationError(*node.problems)
-    return Rules(given.get("largest_drop", {}), given.get("floor", {}), given.get("minimum_samples", 1))
 
 
 def read_gate(node: Node) -> dict[str, Any]:
