@@ -11,7 +11,7 @@ from tests.unit.scene import Scene
 settings.register_profile(
     "unit", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
-settings.register_profile("quick", settings.get_profile("unit"), max_examples=20)
+settings.register_profile("quick", settings.get_profile("unit"), max_examples=10)
 settings.load_profile("unit")
 
 

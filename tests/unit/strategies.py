@@ -1,9 +1,16 @@
-"""Values for property tests: any JSON, and any update."""
+"""Values for property tests: any JSON, and any update; and how many examples a costly test takes."""
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from arcanna_metrics.targets import ID_LENGTH, Target
 from arcanna_metrics.updates import WHOLE, Example, Update
+
+
+def at_most(examples: int) -> settings:
+    """For a test whose examples are costly: so many, or fewer if the profile says fewer."""
+    return settings(max_examples=min(examples, settings().max_examples))
+
 
 FIRST = -62_135_596_800_000
 """The year 1, in milliseconds of the epoch."""
