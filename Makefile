@@ -44,19 +44,19 @@ unexport PIP_USER PIP_TARGET PIP_PREFIX PYTHONHOME
 
 help:  ## Show this list
 	@awk -F ':.*## *' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z0-9]+:.*##/ { printf "  make %-10s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	  /^[a-z0-9]+:.*##/ { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 ##@ Try it
 
-demo: install  ## See the main job work on this machine: uploads, recomputes, fresh metrics
+demo: install  ## See the main job work here: uploads, recomputes, fresh metrics
 	@$(BIN)/python -m tests.tools.demo
 
-local: install  ## Run a stack on this machine, with a live report and an Arcanna that you can break
+local: install  ## Run a stack here, with a live report and an Arcanna to break
 	@$(BIN)/python -m tests.tools.local
 
 ##@ Work on it
 
-check: $(VENV)/.installed  ## While working: the style and types of the Python code, and the fast tests
+check: $(VENV)/.installed  ## While working: style, types, and the fast tests
 	@mkdir -p build
 	@$(BIN)/mypy >build/mypy.txt 2>&1 & mypy=$$!; trap 'kill $$mypy 2>/dev/null; exit 130' INT; \
 	$(BIN)/ruff check --quiet $(SOURCES) && $(BIN)/ruff format --quiet --check $(SOURCES); style=$$?; \
@@ -66,7 +66,7 @@ check: $(VENV)/.installed  ## While working: the style and types of the Python c
 
 # The end-to-end tests mostly wait, so others run beside them. Coverage doubles the time of the others; what only
 # the simulation ran would be a line that no test tells the purpose of.
-test: lint  ## Before a commit: lint, and all tests but the long ones; COVERAGE=1 fails if a line is not covered
+test: lint  ## Before a commit: lint, and all but the long tests; COVERAGE=1
 	@rm -f .coverage .coverage.*
 	@$(BIN)/pytest tests/e2e tests/simulation -m 'not long' $(BESIDE) 3 >build/e2e.txt 2>&1 & e2e=$$!; \
 	trap 'kill $$e2e 2>/dev/null; exit 130' INT; \
@@ -75,10 +75,10 @@ test: lint  ## Before a commit: lint, and all tests but the long ones; COVERAGE=
 	test $$others -eq 0 -a $$e2e -eq 0
 
 # Most files have an installation of their own, and mostly wait.
-long: install  ## The long tests: faults at every stage, load, permissions, the runbook, deployments, networks
+long: install  ## Faults, load, permissions, runbook, deployments, networks
 	$(BIN)/pytest tests/e2e tests/simulation -m long $(BESIDE) 2
 
-lint: install build/node/.installed  ## Style, types, template, workflow; STRICT=1 fails if npm is not available
+lint: install build/node/.installed  ## Style, types, template, workflow; STRICT=1 requires npm
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
@@ -91,18 +91,18 @@ unit: install  ## The unit and contract tests, one after the other
 e2e: install  ## All end-to-end tests, the long ones too
 	$(BIN)/pytest tests/e2e
 
-simulate: install  ## Search histories of the protocol for a broken guarantee: SEEDS=100000
+simulate: install  ## Search random histories for a broken guarantee: SEEDS=100000
 	exec $(BIN)/python -m tests.simulation --seeds="$$SEEDS"
 
-explore: install  ## Explore every order of events on the protocol's own transitions; takes long
+explore: install  ## Explore every order of events on the real transitions; long
 	exec $(BIN)/python -m tests.simulation.explore
 
-load: install  ## 10,000 updates over 100 models within a minute, with faults and garbage
+load: install  ## 10,000 updates over 100 models, with faults and garbage
 	$(BIN)/python -m tests.e2e.load
 
 # A shell may count in SECONDS.
 fuzz: export FUZZ_SECONDS := $(SECONDS)
-fuzz: install  ## Feed random and malformed input to everything that reads input: SECONDS=600
+fuzz: install  ## Feed random input to everything that reads input: SECONDS=600
 	exec $(BIN)/python -m tests.tools.fuzz --seconds="$$FUZZ_SECONDS"
 
 bench: install build/bench/lambda-env/.installed  ## Measure speed, size and cost against their targets
@@ -121,37 +121,36 @@ clean:  ## Remove everything that make has made
 # What is typed on a terminal is in its own encoding.
 deploy status report recompute accept redrive discard route settings forget doctor: export PYTHONUTF8 :=
 
-deploy: $(VENV)/.installed  ## Deploy or update: URL=https://... KEY_FILE=... EMAIL=... BUCKET=... ARGS="Name=value ..."
+deploy: $(VENV)/.installed  ## Deploy or update: URL= KEY_FILE= EMAIL= BUCKET= ARGS=
 	@exec $(BIN)/python -m tests.tools.deploy --stack="$$STACK" --url="$$URL" --email="$$EMAIL" --bucket="$$BUCKET" \
 	  --key-file="$$KEY_FILE" --args="$$ARGS"
 
-
 # The command itself has more: `pip install .`, then arcanna-metrics --help.
-status: $(VENV)/.installed  ## Show the state of the models; with JOB=... MODEL=... also their last runs
+status: $(VENV)/.installed  ## Show the state of the models, or of one: JOB= MODEL=
 	@$(OPERATE) status --stack="$$STACK" --job="$$JOB" --model="$$MODEL"
 
-report: $(VENV)/.installed  ## A page with the state of all models: FILE=report.html, else a live one
+report: $(VENV)/.installed  ## Serve a live page about all models, or write it: FILE=
 	@$(OPERATE) report --stack="$$STACK" $(if $(FILE),--output="$$FILE",--watch)
 
-recompute: $(VENV)/.installed  ## Request a recompute of JOB=... MODEL=... and follow it to its end: TIMEOUT=30m
+recompute: $(VENV)/.installed  ## Recompute and follow it to its end: JOB= MODEL= TIMEOUT=30m
 	@$(OPERATE) recompute --stack="$$STACK" --job="$$JOB" --model="$$MODEL" --wait --timeout="$$TIMEOUT"
 
-accept: $(VENV)/.installed  ## Accept JOB=... MODEL=... that got worse as the new reference: YES=1 unasked
+accept: $(VENV)/.installed  ## Accept a model that got worse: JOB= MODEL= YES=1
 	@$(OPERATE) accept --stack="$$STACK" --job="$$JOB" --model="$$MODEL" $(CONFIRMED)
 
-redrive: $(VENV)/.installed  ## Show the dead letters and send them again: REASON=... for some, YES=1 unasked
+redrive: $(VENV)/.installed  ## Show the dead letters and send them again: REASON= YES=1
 	@$(OPERATE) redrive --stack="$$STACK" --reason="$$REASON" $(CONFIRMED)
 
-discard: $(VENV)/.installed  ## Delete dead letters, by REASON=... or ID=..., or one by one
+discard: $(VENV)/.installed  ## Delete dead letters, one by one or by REASON= or ID=; YES=1
 	@$(OPERATE) discard --stack="$$STACK" --reason="$$REASON" --id="$$ID" $(CONFIRMED)
 
-route: $(VENV)/.installed  ## Show which models an object KEY=... belongs to, by the deployed settings or those in FILE=...
+route: $(VENV)/.installed  ## Show which models an object belongs to: KEY= FILE=settings
 	@$(OPERATE) route --stack="$$STACK" --settings-file="$$FILE" -- "$$KEY"
 
-settings: $(VENV)/.installed  ## Show the settings; replace them by those in FILE=...
+settings: $(VENV)/.installed  ## Show the settings, or replace them by those in FILE=; YES=1
 	@$(OPERATE) settings $(if $(FILE),put --stack="$$STACK" $(CONFIRMED) -- "$$FILE",show --stack="$$STACK")
 
-forget: $(VENV)/.installed  ## Delete what the ledger knows about JOB=... MODEL=...: FORCE=1 during a run
+forget: $(VENV)/.installed  ## Delete what the ledger knows: JOB= MODEL= FORCE=1 YES=1
 	@$(OPERATE) forget --stack="$$STACK" --job="$$JOB" --model="$$MODEL" $(CONFIRMED) $(if $(filter-out 0 no,$(FORCE)),--force)
 
 doctor: $(VENV)/.installed  ## Find what stops the stack from working, and what to do
@@ -172,7 +171,7 @@ lock: install  ## Pin the newest versions of all requirements, with hashes
 	    $$name.in --output-file $$name.txt || exit; \
 	done
 
-audit: install  ## Look up all pinned packages in PyPI's advisory database; fails if it cannot be reached
+audit: install  ## Look up all pinned packages in PyPI's advisory database
 	@$(BIN)/python -m tests.tools.audit
 
 # --- What the targets stand on: made once, and again only when the requirements change --------------------

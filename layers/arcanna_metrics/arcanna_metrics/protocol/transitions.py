@@ -153,11 +153,9 @@ def hold(entry: Entry, run_id: str, number: int, now: float) -> Entry | None:
     """Confirms the claim for the execution; None if another run or execution has taken over."""
     if (entry.run_id, entry.resumed) != (run_id, number):
         return None
-    if (
-        entry.due_at is not None and entry.due_at <= now + CONSISTENT_AFTER
-    ):  # its end may have been reported already
-        return replace(entry, held=True)
-    return replace(entry, held=True, due_at=now + CHECK_UP_INTERVAL)
+    # A late hold may follow the report of the execution's end. Then the entry stays due.
+    reported = entry.due_at is not None and entry.due_at <= now + CONSISTENT_AFTER
+    return replace(entry, held=True, due_at=entry.due_at if reported else now + CHECK_UP_INTERVAL)
 
 
 def give_back(entry: Entry, run_id: str, pace: Pace, postponement: Postponement | None) -> Entry | None:
