@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from tests.support.arcanna.server import ArcannaServer
-from tests.support.harness import PARAMETERS, Installation, hurried, installed
+from tests.support.installation import PARAMETERS, Installation, hurried, installed
 from tests.support.local_cloud import LocalCloud
 from tests.support.local_cloud.cloud import PROJECT
 

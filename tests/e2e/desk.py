@@ -7,7 +7,7 @@ from typing import Any
 from tests.e2e.scene import CHECK, MODELS, TRIGGER, Mailbox, Scene, emitted, received
 from tests.support import command
 from tests.support.arcanna.platform import Behaviour
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.waiting import eventually
 
 STACK = "runbook"

@@ -51,7 +51,7 @@ from tests.support.arcanna.alerts import S3Alerts, labelled_alerts
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import FOR_EVER, SHORT, Behaviour, Job
 from tests.support.arcanna.server import ArcannaServer
-from tests.support.harness import ROUTES, LaterAlerts
+from tests.support.installation import ROUTES, LaterAlerts
 from tests.support.local_cloud import ApiFault
 from tests.support.local_cloud.cloud import OPERATOR, REGION
 from tests.support.waiting import eventually

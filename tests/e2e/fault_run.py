@@ -26,7 +26,7 @@ from tests.support.arcanna.access import API_KEY, KeyInfo
 from tests.support.arcanna.alerts import InMemoryAlerts
 from tests.support.arcanna.platform import SHORT, Job, Recompute
 from tests.support.arcanna.server import ArcannaServer
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.local_cloud import ApiFault
 from tests.support.waiting import eventually
 

@@ -25,7 +25,7 @@ from tests.support.arcanna.alerts import InMemoryAlerts
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import Behaviour, Job
 from tests.support.arcanna.server import ArcannaServer
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.tools.benchmarks.batch import peak_mebibytes
 
 FUNCTIONS = (TRIGGER, CHECK)

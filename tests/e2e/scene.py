@@ -22,7 +22,7 @@ from tests.support.arcanna.alerts import TYPICAL_ACCURACY, labelled_alerts
 from tests.support.arcanna.faults import Endpoint, Fault
 from tests.support.arcanna.front_door import ReceivedRequest
 from tests.support.arcanna.platform import FOR_EVER, Behaviour, Recompute
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.local_cloud import FunctionError
 from tests.support.waiting import PATIENCE, eventually
 

@@ -30,7 +30,7 @@ from tests.e2e.steps import (
     refused,
 )
 from tests.support.arcanna.platform import SHORT, Behaviour
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.local_cloud import ApiFault, Call
 from tests.support.waiting import eventually
 

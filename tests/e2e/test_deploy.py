@@ -23,7 +23,7 @@ from tests.support.arcanna.access import API_KEY
 from tests.support.arcanna.platform import SHORT, Job
 from tests.support.arcanna.server import ArcannaServer
 from tests.support.deployment import ROOT, template
-from tests.support.harness import Installation, LaterAlerts
+from tests.support.installation import Installation, LaterAlerts
 from tests.support.local_cloud import ApiFault, LocalCloud
 from tests.support.local_cloud.cloud import OPERATOR, REGION
 from tests.support.waiting import PATIENCE, eventually

@@ -32,7 +32,7 @@ from tests.support.arcanna.alerts import InMemoryAlerts
 from tests.support.arcanna.platform import SHORT, Job
 from tests.support.arcanna.server import ArcannaServer
 from tests.support.deployment import ROOT
-from tests.support.harness import PARAMETERS, Installation
+from tests.support.installation import PARAMETERS, Installation
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.long

@@ -30,7 +30,7 @@ from tests.e2e.scene import (
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import SHORT
 from tests.support.deployment import allowed
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.local_cloud import Call
 from tests.support.waiting import eventually
 

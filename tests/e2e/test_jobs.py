@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.scene import JOB_NAME, NewScene, Scene
 from tests.support.arcanna.access import API_KEY, READ_SCOPE, RECOMPUTE_SCOPE, RESOURCES_SCOPE, KeyInfo
 from tests.support.arcanna.platform import FOR_EVER, SHORT
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from tests.e2e.scene import CHECK, JOB, TRIGGER, NewScene, Scene, alerts, send
 from tests.support.arcanna.access import API_KEY
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import FOR_EVER
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.local_cloud import FunctionError
 
 MARK = "injected-7f3a"

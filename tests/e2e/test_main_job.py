@@ -26,7 +26,7 @@ from tests.e2e.scene import (
 from tests.support.arcanna.access import API_KEY
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import FOR_EVER, SHORT, Behaviour
-from tests.support.harness import PACE, ROUTES, Installation
+from tests.support.installation import PACE, ROUTES, Installation
 from tests.support.waiting import eventually
 
 UNKNOWN_MODEL = "generic-1-1234-model-1.hdf5"

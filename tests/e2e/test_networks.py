@@ -13,7 +13,7 @@ from tests.support.arcanna.platform import SHORT, Job
 from tests.support.arcanna.server import ArcannaServer
 from tests.support.certificates import Authority
 from tests.support.connect_proxy import ConnectProxy
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 
 pytestmark = pytest.mark.long
 

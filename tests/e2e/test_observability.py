@@ -35,7 +35,7 @@ from tests.support.arcanna.alerts import TYPICAL_ACCURACY, labelled_alerts
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import FOR_EVER, SHORT, Behaviour
 from tests.support.deployment import resource
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.local_cloud import ApiFault
 from tests.support.readme import section, table
 from tests.support.runs import a_new_run

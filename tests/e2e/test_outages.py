@@ -19,7 +19,7 @@ from tests.support.arcanna.alerts import InMemoryAlerts
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import Behaviour, Job, Recompute
 from tests.support.arcanna.server import ArcannaServer
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.waiting import eventually
 
 SLOTS, SPACING, WAITING = 2, 5, 5

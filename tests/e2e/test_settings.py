@@ -22,7 +22,7 @@ from tests.e2e.scene import (
 )
 from tests.support.arcanna.alerts import labelled_alerts
 from tests.support.arcanna.platform import SHORT
-from tests.support.harness import PACE, Installation
+from tests.support.installation import PACE, Installation
 from tests.support.waiting import eventually
 
 GOOD = {"Drop": 0.95, "Investigate": 0.9, "Escalate": 0.95}

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.scene import TRIGGER, Scene, alerts, in_queue
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.waiting import eventually
 
 Connect = Callable[[Installation, str], dict[str, Any]]

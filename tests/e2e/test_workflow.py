@@ -20,7 +20,7 @@ from arcanna_metrics.runs.outcome import Origin
 from tests.e2e.scene import NewScene, Scene
 from tests.e2e.steps import HOLD, INVOKE_CHECK, NOTIFY, PUBLISH, RELEASE, Step, refused
 from tests.support.deployment import workflow
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.local_cloud import ApiFault
 from tests.support.runs import a_new_run
 from tests.support.waiting import eventually

@@ -22,7 +22,7 @@ from arcanna_metrics_cli.process import run
 from arcanna_metrics_cli.report import Gatherer, build
 from arcanna_metrics_cli.report.watch import Watch
 from tests.support.arcanna.platform import Behaviour
-from tests.support.harness import Installation, Ports, installation
+from tests.support.installation import Installation, Ports, installation
 from tests.support.local_cloud.cloud import PROJECT
 from tests.tools.arcanna import ARCANNA, BUCKET, HOWS, JOBS
 

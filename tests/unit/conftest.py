@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.doubles import Stack
-from tests.unit.scene import Scene
+from tests.unit.harness import Harness
 
 # The machines that run this are shared: how long examples take says nothing. Nor does a test fail because
 # chance has many of them filtered out, as long as enough are left.
@@ -21,6 +21,6 @@ def _sockets_are_closed(socket_disabled: None) -> None:
 
 
 @pytest.fixture
-def scene(stack: Stack) -> Scene:
-    """A stack on which nothing has happened yet."""
-    return Scene(stack)
+def harness(stack: Stack) -> Harness:
+    """The protocol on an empty stack."""
+    return Harness(stack)

@@ -20,7 +20,7 @@ from tests.support.arcanna.alerts import InMemoryAlerts
 from tests.support.arcanna.platform import Behaviour, Job
 from tests.support.arcanna.server import ArcannaServer
 from tests.support.deployment import resource, template
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 
 MESSAGES = 10_000
 SWEEPS = 20

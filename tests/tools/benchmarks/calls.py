@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tests.support.arcanna.platform import Behaviour, Job
-from tests.support.harness import Installation, installation
+from tests.support.installation import Installation, installation
 from tests.support.waiting import eventually
 
 JOB = 1234

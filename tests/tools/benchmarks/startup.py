@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from arcanna_metrics.runs.check import first_check
 from arcanna_metrics.targets import Target
 from tests.support.arcanna.platform import Behaviour, Job
-from tests.support.harness import Installation, installation
+from tests.support.installation import Installation, installation
 from tests.support.local_cloud import ApiFault
 from tests.support.local_cloud.cloud import PROJECT, REGION
 from tests.support.local_cloud.execution_environment import ExecutionEnvironment, Function

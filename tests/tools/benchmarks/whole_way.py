@@ -16,14 +16,14 @@ import httpx
 
 from tests.support.arcanna.access import API_KEY, API_KEY_HEADER
 from tests.support.arcanna.platform import Behaviour, Job
-from tests.support.harness import PARAMETERS, Installation, installation
+from tests.support.installation import PARAMETERS, Installation, installation
 from tests.support.waiting import eventually
 
 BURSTS, UPLOADS = 5, 5
 """Bursts, and uploads of each."""
 JOB, DURATION, POLL = 1234, 4.0, 5.0
 WINDOW = 1.0
-"""Seconds of the batching window, as tests.support.harness sets it."""
+"""Seconds of the batching window, as tests.support.installation sets it."""
 CONFIGURED = float(PARAMETERS["VisibilityLagSeconds"]) + WINDOW
 """Seconds that an upload waits on purpose: until it is visible, and for others."""
 ALERTS = "id,label,decision\n"

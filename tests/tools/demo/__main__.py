@@ -11,7 +11,7 @@ from pathlib import Path
 
 from arcanna_metrics_cli.process import run
 from tests.support.arcanna.platform import FOR_EVER
-from tests.support.harness import installation
+from tests.support.installation import installation
 from tests.tools.demo.gather import gather
 from tests.tools.demo.page import page
 from tests.tools.demo.play import JOB_OF, JOBS, Play

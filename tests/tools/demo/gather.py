@@ -11,7 +11,7 @@ from arcanna_metrics_cli.deployed import Deployed
 from arcanna_metrics_cli.report import Gatherer
 from arcanna_metrics_cli.report.facts import Facts
 from tests.support.arcanna.platform import Recompute
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.tools.demo.record import Model, Outage, Poll, Record, Run, Upload
 
 

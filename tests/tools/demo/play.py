@@ -10,7 +10,7 @@ from typing import Any
 from tests.support.arcanna.alerts import TYPICAL_ACCURACY, corrections, labelled_alerts
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import Behaviour, Job, Recompute
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.waiting import eventually
 from tests.tools.demo.record import Upload
 from tests.tools.demo.story import Story

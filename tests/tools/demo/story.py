@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from arcanna_metrics_cli.report.markup import counted
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.tools.demo.view import View
 
 
