@@ -4,7 +4,7 @@ import json
 import threading
 from typing import Any
 
-from tests.e2e.scene import CHECK, MODELS, TRIGGER, Mailbox, Scene, emitted, received
+from tests.e2e.scene import MODELS, Mailbox, Scene, emitted, received
 from tests.support import command
 from tests.support.arcanna.platform import Behaviour
 from tests.support.installation import Installation
@@ -93,13 +93,13 @@ class Desk:
 
     def lines(self, message: str, part: str) -> list[dict[str, Any]]:
         """The log lines of both functions with that message and with that part anywhere in them."""
-        return [line for line in self._lines(part) if line.get("message") == message]
+        return [line for line in self.here.cloud.log_records(having=part) if line.get("message") == message]
 
     def failures_by_reason(self, scene: Scene) -> set[str]:
         """The result of the saved query of that name for a model."""
         reasons = {
             line["reason"]
-            for line in self._lines(scene.model)
+            for line in self.here.cloud.log_records(having=scene.model)
             if line.get("level") in ("WARNING", "ERROR") or line.get("status") in ("failed", "timed_out")
             if "reason" in line
         }
@@ -108,11 +108,6 @@ class Desk:
     def emitted(self, metric: str, since: float = 0.0) -> list[float]:
         """The values of a metric that were emitted after `since` (epoch seconds)."""
         return emitted(self.here, metric, since)
-
-    def _lines(self, part: str) -> list[dict[str, Any]]:
-        """The lines of both functions that are JSON objects with that part."""
-        lines = [line for name in (TRIGGER, CHECK) for line in self.here.cloud.logs(name)]
-        return [json.loads(line) for line in lines if line.startswith("{") and part in line]
 
     def told(self, scene: Scene, *parts: str) -> list[dict[str, Any]]:
         """The outcome events and notifications about the model that have all these parts."""

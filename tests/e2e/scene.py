@@ -362,7 +362,7 @@ def edited_settings(here: Installation, change: Mapping[str, object]) -> Iterato
 
 def emitted(here: Installation, metric: str, since: float = 0.0) -> list[float]:
     """The values of a metric that the functions have emitted after `since` (epoch seconds)."""
-    records = [record for name in (TRIGGER, CHECK) for record in here.cloud.log_records(name)]
+    records = here.cloud.log_records(having=metric)
     emissions = [record for record in records if "_aws" in record and metric in record]
     values = [record[metric] for record in emissions if record["_aws"]["Timestamp"] / 1000 >= since]
     return [float(v) for value in values for v in (value if isinstance(value, list) else [value])]

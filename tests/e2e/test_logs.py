@@ -48,7 +48,7 @@ def lines(here: Installation, new_scene: NewScene) -> list[str]:
     _answers(answered)
     for each in (scene, hostile, answered):
         each.until_rest()
-    return [line for name in (TRIGGER, CHECK) for line in here.cloud.logs(name)]
+    return here.cloud.logs()
 
 
 def _answers(scene: Scene) -> None:

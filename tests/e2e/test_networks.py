@@ -90,12 +90,7 @@ def _seen(here: Installation, proxy: ConnectProxy) -> Seen:
             for role in roles
             for policy in client("iam").list_attached_role_policies(RoleName=role)["AttachedPolicies"]
         ],
-        errors=[
-            record
-            for name in FUNCTIONS
-            for record in here.cloud.log_records(name)
-            if record.get("level") in ("WARNING", "ERROR")
-        ],
+        errors=[record for record in here.cloud.log_records() if record.get("level") in ("WARNING", "ERROR")],
     )
 
 

@@ -15,6 +15,8 @@ from typing import Any, Protocol, TypeVar
 
 from botocore.exceptions import ClientError
 
+from tests.simulation.workflow import only_known
+
 T = TypeVar("T")
 Item = dict[str, dict[str, Any]]
 Key = tuple[str, str]
@@ -106,7 +108,7 @@ class Table:
     def put(self, request: dict[str, Any]) -> dict[str, Any]:
         """PutItem. Raises ConditionalCheckFailed."""
         known = {"TableName", "Item", "ConditionExpression", "ReturnValuesOnConditionCheckFailure"}
-        _only(request, known | {"ExpressionAttributeValues"})
+        only_known(request, known | {"ExpressionAttributeValues"})
         after: Item = request["Item"]
         before = self.item(after)
         request = self._rewrite(request, before)
@@ -158,11 +160,6 @@ def _place(item: Item) -> tuple[str, Key]:
     return item["due_at"]["S"], _key(item)
 
 
-def _only(request: dict[str, Any], known: set[str]) -> None:
-    if unknown := request.keys() - known:
-        raise NotImplementedError(f"the simulation does not know {', '.join(sorted(unknown))}")
-
-
 class DynamoDbClient:
     """boto3's client, for one table."""
 
@@ -177,7 +174,7 @@ class DynamoDbClient:
 
     def get_item(self, **request: Any) -> dict[str, Any]:
         """A consistent read."""
-        _only(request, {"TableName", "Key", "ConsistentRead"})
+        only_known(request, {"TableName", "Key", "ConsistentRead"})
         if not request["ConsistentRead"]:
             raise NotImplementedError("a read that is eventually consistent")
 
@@ -189,7 +186,7 @@ class DynamoDbClient:
 
     def batch_get_item(self, **request: Any) -> dict[str, Any]:
         """A consistent read, perhaps in part."""
-        _only(request, {"RequestItems"})
+        only_known(request, {"RequestItems"})
         ((table, wanted),) = request["RequestItems"].items()
         if not wanted["ConsistentRead"]:
             raise NotImplementedError("a read that is eventually consistent")
@@ -209,7 +206,7 @@ class DynamoDbClient:
         return SimpleNamespace(paginate=pages[operation])
 
     def _scan(self, **request: Any) -> Iterator[dict[str, Any]]:
-        _only(request, {"TableName", "ProjectionExpression"})
+        only_known(request, {"TableName", "ProjectionExpression"})
         names = request["ProjectionExpression"].split(", ")
 
         def effect() -> list[Item]:
@@ -218,7 +215,7 @@ class DynamoDbClient:
         yield {"Items": self._outside("Scan", effect, unavailable("Scan"))}
 
     def _query(self, **request: Any) -> Iterator[dict[str, Any]]:
-        _only(
+        only_known(
             request,
             {
                 "TableName",

@@ -50,17 +50,17 @@ _COMPARISONS = {"StringEquals", "BooleanEquals", "IsNull", "IsPresent"}
 
 def check_fields(definition: Mapping[str, Any]) -> None:
     """Raises NotImplementedError for a definition with parts that are not simulated."""
-    _only(definition, {"Comment", "StartAt", "States", "TimeoutSeconds"})
+    only_known(definition, {"Comment", "StartAt", "States", "TimeoutSeconds"})
     for state in definition["States"].values():
         if state["Type"] not in _FIELDS:
             raise NotImplementedError(state["Type"])
-        _only(state, _FIELDS[state["Type"]] | {"Type"})
+        only_known(state, _FIELDS[state["Type"]] | {"Type"})
         for retry in state.get("Retry", []):
-            _only(retry, _OF_RETRY)
+            only_known(retry, _OF_RETRY)
         for catch in state.get("Catch", []):
-            _only(catch, {"ErrorEquals", "ResultPath", "Next"})
+            only_known(catch, {"ErrorEquals", "ResultPath", "Next"})
         for rule in state.get("Choices", []):
-            _only(rule, _COMPARISONS | {"Variable", "Next"})
+            only_known(rule, _COMPARISONS | {"Variable", "Next"})
 
 
 class Interpreter:
@@ -209,6 +209,7 @@ class _Scope:
         return found
 
 
-def _only(found: Mapping[str, Any], known: set[str]) -> None:
+def only_known(found: Mapping[str, Any], known: set[str]) -> None:
+    """Raises NotImplementedError for a name that is not known."""
     if unknown := found.keys() - known:
         raise NotImplementedError(f"the simulation does not know {', '.join(sorted(unknown))}")

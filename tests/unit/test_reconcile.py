@@ -249,25 +249,9 @@ def test_busy_target_does_not_block_others(harness: Harness) -> None:
     assert len(harness.platform.asked) == len(OTHERS)
 
 
-def test_bug_in_one_entry_postpones_only_that_entry(
+def test_bug_during_a_start_postpones_only_that_entry_and_frees_its_slot(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    harness.update(OTHERS[0], age=90)
-    harness.update(TARGET)
-    start = protocol_start.start
-
-    def buggy(services: Services, claimed: Entry) -> None:
-        if claimed.target == OTHERS[0]:
-            raise ZeroDivisionError
-        start(services, claimed)
-
-    monkeypatch.setattr(reconcile, "start", buggy)
-    harness.look()
-    assert harness.entry().run_id
-    assert (harness.entry(OTHERS[0]).due_at or 0.0) > harness.clock.now
-
-
-def test_bug_during_a_start_frees_target_and_slot(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     harness.pace = replace(PACE, slots=1)
     harness.update(OTHERS[0], age=90)
     harness.update(TARGET)
@@ -280,6 +264,7 @@ def test_bug_during_a_start_frees_target_and_slot(harness: Harness, monkeypatch:
 
     monkeypatch.setattr(reconcile, "start", buggy)
     harness.look()
+
     assert harness.entry(OTHERS[0]).run_id is None
     assert harness.entry(OTHERS[0]).due_at == harness.clock.now + PACE.start_grace
     assert harness.entry().run_id

@@ -227,13 +227,17 @@ class LocalCloud:
         """The function's execution environments that are alive; each has `pid` and `kill()`."""
         return self._functions.environments(self.physical_id(logical_id))
 
-    def logs(self, logical_id: str) -> list[str]:
-        """The lines that the function's processes have written."""
-        return self._logs[logical_id].lines()
+    def logs(self, *logical_ids: str) -> list[str]:
+        """The lines that processes of these functions have written; by default those of all functions."""
+        return [line for name in logical_ids or self._logs for line in self._logs[name].lines()]
 
-    def log_records(self, logical_id: str) -> list[dict[str, Any]]:
-        """The log lines that are JSON objects. Metrics in the embedded format have `_aws`."""
-        return [json.loads(line) for line in self.logs(logical_id) if line.startswith("{")]
+    def log_records(self, *logical_ids: str, having: str = "") -> list[dict[str, Any]]:
+        """The log lines that are JSON objects and have this text in them.
+
+        Metrics in the embedded format have `_aws`.
+        """
+        lines = self.logs(*logical_ids)
+        return [json.loads(line) for line in lines if line.startswith("{") and having in line]
 
     # --- The workflow, and schedules -----------------------------------------------------------------------
 
