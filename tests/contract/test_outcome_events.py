@@ -108,9 +108,11 @@ def test_schema_verdicts_are_those_of_the_code() -> None:
     ("part", "typed"), [("cause", Cause), ("object", Object), ("difference", Difference)]
 )
 def test_schema_parts_have_the_fields_of_the_code(part: str, typed: Any) -> None:
-    for schema in SCHEMAS.values():
-        if part in schema["$defs"]:
-            assert set(schema["$defs"][part]["required"]) == set(typed.__annotations__)
+    parts = [schema["$defs"][part] for schema in SCHEMAS.values() if part in schema["$defs"]]
+
+    assert parts
+    for each in parts:
+        assert set(each["required"]) == set(typed.__annotations__)
 
 
 # --- What is built ---------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import re
 import select
 import shutil
 import subprocess
+import termios
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -251,7 +252,8 @@ def _typed(here: Place, command: list[str], question: str, answer: str) -> str:
             except OSError:  # nobody is at the other end any more
                 break
             if answer and question in said:
-                time.sleep(0.2)  # the question comes before the terminal's echo is off
+                # The question comes before the terminal's echo is off.
+                eventually("no echo", lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO)
                 os.write(terminal, f"{answer}\n".encode())
                 answer = ""
         os.close(terminal)

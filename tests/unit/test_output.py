@@ -2,7 +2,6 @@
 
 import io
 import json
-import time
 
 import pytest
 from rich.table import Table
@@ -10,6 +9,7 @@ from rich.table import Table
 from arcanna_metrics_cli import output
 from arcanna_metrics_cli.exits import Exit, Trouble
 from arcanna_metrics_cli.output import Output
+from tests.support.waiting import eventually
 
 ERASE = "\r\x1b[K"
 
@@ -32,9 +32,10 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "PATIENCE", 0.01)
 
 
-def wait(out: Output, what: str) -> None:
-    with out.doing(what):
-        time.sleep(0.2)
+def wait(out: Output, stderr: io.StringIO) -> None:
+    """Reads the ledger until the command says so."""
+    with out.doing("Reading the ledger"):
+        eventually("the word", lambda: "ledger ..." in stderr.getvalue())
 
 
 def test_result_goes_to_standard_output_and_the_rest_to_standard_error() -> None:
@@ -71,14 +72,14 @@ def test_question_that_nobody_answers_ends_with_usage() -> None:
 
 def test_in_a_pipe_what_takes_long_is_said_in_a_line() -> None:
     stderr = io.StringIO()
-    wait(Output(io.StringIO(), stderr), "Reading the ledger")
+    wait(Output(io.StringIO(), stderr), stderr)
     assert stderr.getvalue() == "Reading the ledger ...\n"
 
 
 def test_on_a_terminal_what_takes_long_is_shown_until_it_is_done() -> None:
     stderr = Terminal()
     out = Output(io.StringIO(), stderr)
-    wait(out, "Reading the ledger")
+    wait(out, stderr)
     out.waiting("waiting for 2 seconds ...")
     out.say("done", "green")
     assert stderr.getvalue() == (
@@ -89,7 +90,8 @@ def test_on_a_terminal_what_takes_long_is_shown_until_it_is_done() -> None:
 def test_what_is_quick_is_not_announced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "PATIENCE", 60.0)
     stderr = io.StringIO()
-    wait(Output(io.StringIO(), stderr), "Reading the ledger")
+    with Output(io.StringIO(), stderr).doing("Reading the ledger"):
+        pass
     assert stderr.getvalue() == ""
 
 
