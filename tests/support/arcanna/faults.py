@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 Endpoint = Literal["recompute", "metrics", "job", "job_and_latest_model", "resources", "scopes", "health"]
 
-# The two bodies with which parts of the API answer 200 although they failed.
+# Parts of the API answer 200 with one of these bodies although they have failed.
 ERROR_MESSAGE_BODY = {"status": "error", "error_message": "Internal error"}
 REASON_BODY = {"status": "error", "reason": "Internal error", "reason_details": "See the logs"}
 

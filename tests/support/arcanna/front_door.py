@@ -150,7 +150,7 @@ class FrontDoor:
 
     async def _cut(self, scope: Scope, receive: Receive, *, reset: bool) -> None:
         transport = self._transport_of(scope["client"])
-        if transport is None:  # the client was the first to go
+        if transport is None:  # the client has closed the connection first
             return
         if reset:
             connection: socket.socket = transport.get_extra_info("socket")

@@ -23,7 +23,7 @@ from tests.support.arcanna.schemas import (
     Resource,
 )
 
-MINUTES_PER_ALERT = 5.0  # what an analyst needs for one: the platform multiplies, the value is ours
+MINUTES_PER_ALERT = 5.0  # the API does not document this constant
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Platform:
         return found.models[model_id]
 
     def model_metrics(self, job: str, model_id: str) -> ModelMetrics:
-        """The model's last metrics, and whether a recompute is under way."""
+        """The last metrics of the model, and whether a recompute is under way."""
         model = self.find_model(job, model_id)
         model.looks += 1
         model.changed.set()
@@ -261,7 +261,7 @@ class Platform:
         run.finished_at = time.time()
 
     async def _last(self, model: Model) -> Behaviour:
-        """Waits as long as the model's behaviour says. Returns the behaviour at the end."""
+        """Waits for the duration that the behaviour sets. Returns the behaviour that applies at the end."""
         begun, model.looks = time.monotonic(), 0
         while True:
             behaviour = self._behaviour_of(model)

@@ -22,8 +22,8 @@ PAGE = Path("build/demo.html")
 
 
 def main() -> int:
-    """The exit status."""
-    logging.getLogger("moto").setLevel(logging.CRITICAL)  # its interpreter logs every Choice as an error
+    """Runs the demo. Returns the exit status."""
+    logging.getLogger("moto").setLevel(logging.CRITICAL)  # moto's interpreter logs every Choice as an error
     view = View()
     view.say("start", "the Arcanna reference server and the stack of template.yaml, on this machine")
     with installation(JOBS, FOR_EVER, "demo") as here:

@@ -1,4 +1,4 @@
-"""`make deploy`: from an address and a key to a stack that works, and from one version to the next.
+"""`make deploy`: creates a working stack from an address and a key, and updates it.
 
 What people give is read in `given`, without AWS; `account` asks and tells AWS; `__main__` does one after the
 other. Nothing is built before all that was given has been checked. What is built and deployed is what
