@@ -1,4 +1,4 @@
-"""The client against the contract: the page's own examples, word for word, and the reference server."""
+"""The client against the contract: the documented examples, word for word, and the reference server."""
 
 import json
 import re
@@ -255,7 +255,7 @@ def arcanna(server: ArcannaServer, http: httpx.Client) -> Arcanna:
 
 
 def metrics_newer_than(before: ModelMetrics, arcanna: Arcanna) -> ModelMetrics | None:
-    """The idle model's metrics, once they are of another recompute."""
+    """Waits for metrics of another recompute of the idle model, and returns them."""
     now = arcanna.metrics(MODEL)
     return None if now.recomputing or now.timestamp == before.timestamp else now
 

@@ -36,7 +36,7 @@ from tests.support.readme import anchor_of, runbook
 from tests.support.runs import BUS, EXECUTION, REQUESTED_AT, a_run, origin
 
 MOST_DATA = 256 * 1024
-"""Most bytes of an execution's data, and of the entries of one PutEvents call."""
+"""The largest size of an execution's data, and of the entries of one PutEvents call, in bytes."""
 
 RUN = a_run()
 AFTER = metrics_body(last_recomputed_timestamp="2025-01-15T14:33:00Z", overall_accuracy=0.7)
@@ -264,7 +264,7 @@ def large_metrics(name: str, number: int, score: float) -> dict[str, Any]:
     ],
 )
 def test_largest_run_fits_into_an_execution_and_one_put_events_call(name: str, decisions: int) -> None:
-    """The data at the end of an execution whose parts are all as large as possible."""
+    """Each part of the data at the end of the execution is as large as it can be."""
     before = large_metrics(name, decisions, 0.9)
     assert 0.8 * LARGEST_METRICS < len(json.dumps(before)) <= LARGEST_METRICS
     run, ended = follow(before, large_metrics(name, decisions, 0.5))
@@ -282,7 +282,7 @@ def test_largest_run_fits_into_an_execution_and_one_put_events_call(name: str, d
 
 
 def follow(before: dict[str, Any], after: dict[str, Any]) -> tuple[Run, Check]:
-    """A run with the longest ids, causes, references and rules, and its last check."""
+    """The data of a run with the longest ids, causes, references and rules, after its last check."""
     examples = [Example("b" * 63, "\x01" * 800, "v" * 1024)] * 5
     # As much as settings of 8 KB hold, of characters that need most room as JSON.
     drops = {f"{chr(0x1F600) * 25}{number}.recall": 0.02 for number in range(60)}

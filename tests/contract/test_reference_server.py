@@ -80,7 +80,7 @@ class Caller:
         self.http = httpx.Client(base_url=server.url, headers=headers, timeout=timeout, verify=verify)
 
     def call(self, endpoint: tuple[str, str], **query: str) -> httpx.Response:
-        self.http.cookies.clear()  # httpx stumbles over odd ones
+        self.http.cookies.clear()  # httpx rejects odd ones
         return self.http.request(*endpoint, params={"job_id": str(JOB), "model_id": MODEL, **query})
 
     def recompute(self, model_id: str = MODEL) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def gated_server(gated: GatedAlerts) -> Iterator[ArcannaServer]:
 
 
 def until_completed(server: ArcannaServer, count: int = 1) -> None:
-    """Waits until so many recomputes have completed."""
+    """Waits until that many recomputes have completed."""
 
     def completed() -> int:
         return [recompute.state for recompute in server.recomputes()].count("completed")
@@ -159,7 +159,7 @@ def times_asked(server: ArcannaServer) -> int:
 
 
 class OnSharedServer:
-    """Tests that leave no trace but in the server's history need no server of their own."""
+    """Tests that change only the server's history share one server."""
 
     @pytest.fixture
     def server(self, shared_server: ArcannaServer) -> Iterator[ArcannaServer]:
@@ -708,7 +708,7 @@ class TestFaults(OnSharedServer):
 
         with pytest.raises(error):
             caller.metrics()
-        caller.metrics()  # once is once
+        caller.metrics()  # it strikes once
         first, dropped, last = server.requests[-3:]
         assert (dropped.peer_port, dropped.fault) == (first.peer_port, fault)
         assert dropped.status == (200 if fault.drop == "truncate" else None)

@@ -64,7 +64,7 @@ class Cell:
     aws: tuple[tuple[Step, ApiFault], ...] = ()
     behaviour: Behaviour | None = None
     play: Callable[[Scene], None] = Scene.request
-    claim_expires: bool = False  # when the fault has struck, so that a look takes the claim back
+    claim_expires: bool = False  # after the fault has struck, so that a look takes the claim back
 
     @property
     def name(self) -> str:

@@ -52,7 +52,7 @@ class Scene:
     here: Installation
     model: str  # the one that the platform recomputes
     job_id: str = str(JOB)
-    active: bool = False  # the target is the job's active model, whichever that is
+    active: bool = False  # the target is the job's active model
     updated_at: float = 0.0  # when it was last updated, in epoch seconds
 
     @property

@@ -112,7 +112,7 @@ def killed_with_the_claim(scene: Scene, told: Mailbox, step: Step, how: ApiFault
 
 
 def start_seems_to_fail(scene: Scene, told: Mailbox) -> None:
-    """Whether the execution holds the target in time or not, one run at a time is announced once."""
+    """Whether or not the execution holds in time, one run at a time is announced once."""
     fault = START.meets(UNANSWERED, scene)
     scene.try_to_invoke()
     until_struck(fault)

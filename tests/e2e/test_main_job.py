@@ -54,7 +54,7 @@ def test_upload_leads_to_fresh_metrics_and_an_announced_outcome(scene: Scene) ->
 
 
 def test_burst_of_200_uploads_leads_to_at_most_two_recomputes(scene: Scene) -> None:
-    scene.behaves(FOR_EVER)  # however long this machine takes for the burst
+    scene.behaves(FOR_EVER)  # until the burst is over, however slow the machine is
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: scene.upload(f"{n}.csv", alerts(n)), range(200)))
     uploaded = time.time()
@@ -100,7 +100,7 @@ def test_updates_during_a_run_lead_to_exactly_one_more_run(scene: Scene) -> None
 
     for n in range(5):
         scene.upload(f"correction-{n}.csv", alerts(n + 2))
-        time.sleep(0.3)  # uploads of a person, in several batches
+        time.sleep(0.3)  # so that the uploads arrive in several batches
     corrected = time.time()
     eventually("their records", lambda: not in_queue(scene.here))
     scene.behaves(SHORT)

@@ -34,7 +34,7 @@ def notifications(here: Installation) -> Mailbox:
 
 
 def upload(scene: Scene, number: int, accuracy: dict[str, float]) -> None:
-    """New labels for the same 600 alerts."""
+    """Labels the same 600 alerts again."""
     scene.upload(f"{number}.csv", labelled_alerts(600, accuracy, seed=1))
 
 

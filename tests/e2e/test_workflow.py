@@ -86,7 +86,7 @@ def taken(here: Installation, new_scene: NewScene) -> dict[str, Taken]:
 
     found = eventually("the end of all executions", ended)
     for fault in faults:
-        fault.times = 0  # the operator has mended it
+        fault.times = 0  # the operator has fixed it
     return found
 
 
@@ -103,7 +103,7 @@ def _start(scene: Scene, way: Way, faults: list[ApiFault]) -> str:
         scene.ledger.apply(scene.target, partial(claim, run_id=run_id, now=now))
     if way.broken:
         faults.append(way.broken.meets(refused(times=1000), scene))
-    scene.recompute_by_somebody_else()  # which this run finds done
+    scene.recompute_by_somebody_else()  # the run is released already
     scene.here.cloud.client("stepfunctions").start_execution(
         stateMachineArn=machine, name=run_id, input=json.dumps({"run": run, "check": check, "number": 0})
     )

@@ -479,7 +479,7 @@ def test_rate_schedule_fires_until_it_is_disabled(cloud: LocalCloud) -> None:
     tick = scheduler.get_schedule(Name=cloud.physical_id("Tick"))
     given = {name: tick[name] for name in ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")}
     scheduler.update_schedule(**given, State="DISABLED")
-    time.sleep(0.5)  # one may be under way
+    time.sleep(0.5)  # one tick may be under way
     seen = ticks()
     time.sleep(1.5)
     assert ticks() == seen

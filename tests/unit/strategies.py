@@ -18,7 +18,7 @@ LAST = 253_402_300_799_999
 """The end of the year 9999."""
 
 any_text = st.text(st.characters(exclude_categories=()), max_size=20)
-"""Half surrogate pairs included, as JSON allows them."""
+"""Texts with lone surrogates, which JSON allows."""
 
 any_json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | any_text,

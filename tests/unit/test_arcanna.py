@@ -1,4 +1,4 @@
-"""Any question and any answer lead to the same URLs and the project's own errors, without the key."""
+"""Any arguments and any answer lead to the same URLs and to project errors without the key."""
 
 import json
 from collections.abc import Callable
@@ -447,7 +447,7 @@ def test_job_id_in_the_answer_is_used_only_if_it_is_an_integer(shown: object, jo
         (no_answer(httpx.PoolTimeout("full")), False),
         (no_answer(httpx.ProxyError("403 Forbidden")), False),
         (no_answer(httpx.UnsupportedProtocol("gopher")), False),
-        # Whoever answered did not accept it.
+        # The server that answered did not accept it.
         *((answer(status), False) for status in (429, 401, 403, 400, 409, 413, 307)),
     ],
 )
@@ -584,7 +584,7 @@ def test_scopes_that_are_not_a_list_of_strings_are_refused(body: object) -> None
         ("Wed, 15 Jan 2025 14:02:00 GMT", DATE, 120.0),
         ("Wednesday, 15-Jan-25 14:02:00 GMT", DATE, 120.0),
         ("Wed, 15 Jan 2025 13:00:00 GMT", DATE, 0.0),
-        # What tells nothing.
+        # Values without a meaning.
         (None, DATE, None),
         ("", DATE, None),
         ("-1", DATE, None),

@@ -1,4 +1,4 @@
-"""The picture of a demo: all of it is there, none of it is markup from outside, and all of it can be read."""
+"""The page of a demo: it is complete, input never becomes markup, and everything can be read."""
 
 import re
 from datetime import UTC, datetime

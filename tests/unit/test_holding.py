@@ -1,4 +1,4 @@
-"""A run while it holds its target: hold and release, as the workflow calls them, and what is logged of it."""
+"""Hold and release of a run, as the workflow calls them, and their log lines."""
 
 import json
 from dataclasses import replace

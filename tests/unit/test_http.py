@@ -24,7 +24,7 @@ class Pieces(httpx.SyncByteStream):
 def client(
     content: httpx.SyncByteStream, headers: dict[str, str] | None = None, seconds_each: float = 0.0
 ) -> BoundedClient:
-    """A client of a server with this answer. Its clock advances `seconds_each` at each reading."""
+    """A client of a server with this answer. Each reading advances its clock by `seconds_each`."""
     clock = itertools.count(0.0, seconds_each)
     transport = httpx.MockTransport(lambda _: httpx.Response(200, headers=headers, stream=content))
     return BoundedClient(lambda: next(clock), transport=transport)

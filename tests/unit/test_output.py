@@ -1,4 +1,4 @@
-"""What is printed where: results on standard output, all else on standard error; terminals and pipes."""
+"""Results go to standard output, all else to standard error, on terminals and in pipes."""
 
 import io
 import json
@@ -15,7 +15,7 @@ ERASE = "\r\x1b[K"
 
 
 class Terminal(io.StringIO):
-    """A stream that takes itself for a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True

@@ -30,7 +30,7 @@ def start(program: str) -> subprocess.Popen[str]:
 
 
 def interrupted(program: str, *signals: signal.Signals) -> tuple[int, str, str]:
-    """The exit status, the output after `begun`, and the errors of a program that gets these signals."""
+    """Sends these signals to a program. Returns its exit status, its output after `begun`, and its errors."""
     process = start(program)
     assert process.stdout
     assert process.stdout.readline() == "begun\n"

@@ -477,7 +477,7 @@ NAMED = Target("security-alerts", MODEL.model_id)
 
 @pytest.fixture
 def with_names(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What names the key may look up."""
+    """The names that the key may look up, with their ids."""
     names: dict[str, str] = {}
     monkeypatch.setattr(harness.services.arcanna, "job_id_of", names.get, raising=False)
     return names

@@ -1,4 +1,4 @@
-"""The report: all that is known is on it, none of it is markup from outside, and nothing is loaded."""
+"""The report shows all facts, input never becomes markup, and the page loads nothing."""
 
 import base64
 import hashlib
@@ -156,7 +156,7 @@ def test_every_run_is_drawn_and_listed_or_counted_as_earlier(what: Facts) -> Non
 
 
 def in_order(document: Element, what: Facts) -> list[Model]:
-    """The models as the page has them, found by how many runs each has."""
+    """The models in the order of the page, identified by their number of runs."""
     listed = [len(body.all("table", "runs")[0].all("tbody")[0].all("tr")) if body.all("table", "runs") else 0
               for body in document.all("tbody") if "data-kinds" in body.attributes]  # fmt: skip
     left = list(what.models)

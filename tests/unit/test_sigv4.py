@@ -17,7 +17,7 @@ NAME = st.text("abcxyz019-", min_size=1, max_size=20)
 
 
 def signed(auth: SigV4, content: bytes, headers: dict[str, str]) -> httpx.Request:
-    """The request as it reaches the service."""
+    """The signed request as the service receives it."""
     arrived: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:

@@ -29,7 +29,7 @@ RUN: Any = {
 
 
 class Looks:
-    """Stands in for `reconcile.look`: notes the targets that it was given, and fails if told to."""
+    """Stands in for `reconcile.look`: notes the given targets, and fails on request."""
 
     def __init__(self) -> None:
         self.targets: list[list[Target]] = []
@@ -349,7 +349,7 @@ def test_target_stays_put_off_during_the_backoff(harness: Harness) -> None:
 
 
 def ended(status: str, run_id: str = "run-1") -> dict[str, Any]:
-    """What EventBridge says of an execution."""
+    """EventBridge's event about the end of an execution."""
     return {
         "source": "aws.states",
         "detail-type": "Step Functions Execution Status Change",
