@@ -1,4 +1,4 @@
-"""DynamoDB, SQS and Step Functions in memory, as far as the protocol needs them.
+"""DynamoDB, SQS and Step Functions in memory, to the extent that the protocol needs them.
 
 Anything beyond that raises NotImplementedError, so that nothing is simulated as something that it is not. The
 clients have the methods of boto3's that the domain code calls, and make each call through `Outside`, which
@@ -26,16 +26,16 @@ DEAD_LETTERS_URL = "dead letters"
 
 
 class Outside(Protocol):
-    """How a process makes calls to the outside."""
+    """Makes the calls of a process to the outside."""
 
     def __call__(
         self, what: str, effect: Callable[[], T], failure: Callable[[bool], Exception], *, aws: bool = True
     ) -> T:
-        """Makes a call. `failure` learns whether the effect has happened or may still happen."""
+        """Makes a call. `failure` is told whether the effect has happened or may still happen."""
         ...
 
     def left_out(self, what: str, number: int) -> set[int]:
-        """The items that a partly successful call leaves out."""
+        """The items that a partially successful call leaves out."""
         ...
 
 
@@ -63,7 +63,7 @@ class ExecutionDoesNotExist(ClientError):
 
 
 def unavailable(operation: str) -> Callable[[bool], ClientError]:
-    """Makes the error of an AWS service in trouble."""
+    """The error of an unavailable AWS service."""
     return lambda effect: ClientError({"Error": {"Code": "ServiceUnavailable"}}, operation)
 
 
@@ -72,7 +72,7 @@ def unavailable(operation: str) -> Callable[[bool], ClientError]:
 PROJECTION = (
     "job_id", "model_id", "due", "due_at", "waiting_since", "run_id", "attempts", "retry_at", "not_before",
 )  # fmt: skip
-"""What the index shows of an item."""
+"""The attributes of an item that the index shows."""
 
 SWAP: Mapping[str, Callable[[Any, Any], bool]] = {
     "rev = :rev": lambda rev, values: rev == values[":rev"],
@@ -100,7 +100,7 @@ class Table:
         self._watch = watch
         self._rewrite = rewrite
         self._items: dict[Key, Item] = {}
-        self._shown: dict[Key, Item] = {}  # as the index shows them
+        self._shown: dict[Key, Item] = {}  # the items that the index shows
         self._index: list[tuple[str, Key]] = []
         self._coming: list[tuple[float, int, Item]] = []
         self._count = count()
@@ -123,7 +123,7 @@ class Table:
         return {}
 
     def item(self, key: Item) -> Item:
-        """The item of a key; empty if there is none."""
+        """The item with this key. Empty if there is none."""
         return self._items.get(_key(key), {})
 
     def items(self) -> list[Item]:
@@ -161,7 +161,7 @@ def _place(item: Item) -> tuple[str, Key]:
 
 
 class DynamoDbClient:
-    """boto3's client, for one table."""
+    """boto3's client for one table."""
 
     exceptions = SimpleNamespace(ConditionalCheckFailedException=ConditionalCheckFailed)
 
@@ -185,7 +185,7 @@ class DynamoDbClient:
         return self._outside("GetItem", effect, unavailable("GetItem"))
 
     def batch_get_item(self, **request: Any) -> dict[str, Any]:
-        """A consistent read, perhaps in part."""
+        """A consistent read, which may be partial."""
         only_known(request, {"RequestItems"})
         ((table, wanted),) = request["RequestItems"].items()
         if not wanted["ConsistentRead"]:
@@ -283,7 +283,7 @@ class SqsClient:
         self._outside = outside
 
     def send_message_batch(self, *, QueueUrl: str, Entries: Sequence[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803  # boto3's names
-        """Some of the messages may be refused."""
+        """Some messages may be refused."""
 
         def effect() -> dict[str, Any]:
             left_out = self._outside.left_out("SendMessageBatch", len(Entries))

@@ -54,7 +54,7 @@ def _unseen(w: World) -> str | None:
 
 
 def _lost(w: World, setting: Setting) -> str | None:
-    # What is not worth a run alone may wait for more, unless its wait has an end.
+    # An update below its threshold may wait for more, unless its longest wait is over.
     batches = w.rows if setting.max_wait == NEVER else ()
     waiting = {(at, target) for target, row in enumerate(batches) for at, _ in row.batch}
     if any((o.at, o.target) not in waiting for o in w.open):
@@ -81,7 +81,7 @@ def explore(start: World, setting: Setting, code: Code) -> Explored:
     came_from: list[tuple[int, str]] = [(0, "")]
     before, after = array("I"), array("I")
     quiet: list[int] = []
-    parts: dict[Any, Any] = {}  # that worlds have in common
+    parts: dict[Any, Any] = {}  # parts that worlds share
     todo = deque([start])
     while todo:
         world = todo.popleft()
@@ -110,14 +110,14 @@ def explore(start: World, setting: Setting, code: Code) -> Explored:
 
 
 def _sharing(world: World, parts: dict[Any, Any]) -> World:
-    """The same world in less memory."""
+    """The same world, with parts shared to save memory."""
     return World._make(
         parts.setdefault((n, part), part) if isinstance(part, tuple) else part for n, part in enumerate(world)
     )
 
 
 def _never_quiet(worlds: int, before: "array[int]", after: "array[int]", quiet: list[int]) -> int | None:
-    """The first world that never becomes quiet."""
+    """A world from which no quiet world can be reached."""
     leads_to: list[list[int]] = [[] for _ in range(worlds)]  # backwards
     for n, m in zip(before, after, strict=True):
         leads_to[m].append(n)

@@ -12,7 +12,7 @@ CALL_FAULTS = (
     "crashes before its effect",
     "crashes after its effect",
 )
-"""Possible faults of a call to the outside. boto3 repeats an AWS call whose answer was lost."""
+"""Faults of a call to the outside. boto3 repeats an AWS call whose answer was lost."""
 
 OTHER_FAULTS = (
     "is seen to in part",
@@ -68,7 +68,7 @@ class Faults:
         return self._choose([kind], what, now, draw / weight, once=once) is not None
 
     def of_call(self, what: str, now: float, draw: float, *, aws: bool) -> str | None:
-        """The fault of a call, if any."""
+        """The fault that strikes a call, if any."""
         kinds = [kind for kind in CALL_FAULTS if aws or kind != "is repeated"]
         return self._choose(kinds, what, now, draw)
 

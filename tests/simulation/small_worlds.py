@@ -21,15 +21,15 @@ from arcanna_metrics.times import to_iso
 from arcanna_metrics.updates import WHOLE, Update
 
 NEVER = 1_000_000
-"""A time that no clock here reaches."""
+"""A time that no clock reaches here."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What does not change in a world."""
+    """The constants of a world."""
 
     targets: tuple[Target, ...] = (Target("1", "model"),)
-    looks: int = 2  # that are under way at once
+    looks: int = 2  # looks under way at once
     slots: int = 0  # 0: no limit
     lag: int = 0  # in seconds, as are the next two
     spacing: int = 0
@@ -40,7 +40,7 @@ class Setting:
 
     @cached_property
     def pace(self) -> Pace:
-        """What the code decides with."""
+        """The pace that the code decides with."""
         return Pace(
             visibility_lag=self.lag, spacing=self.spacing, slots=self.slots, start_grace=0, deadline=0,
             shortest_poll=1, longest_poll=1, first_backoff=0, longest_backoff=0,
@@ -48,7 +48,7 @@ class Setting:
 
     @cached_property
     def named(self) -> bool:
-        """Whether target 0 goes by a name of the job that target 1 has the id of."""
+        """Whether target 0 uses the name of the job whose id target 1 has."""
         return not is_id(self.targets[0].job_id)
 
     @cached_property
@@ -63,7 +63,7 @@ class Setting:
 
     @cached_property
     def longest_gap(self) -> int:
-        """Beyond so many seconds between two times it makes no difference how many they are."""
+        """The largest gap between two times, in seconds, beyond which its size makes no difference."""
         if not self.time_passes:
             return 1
         wait = max(self.lag, 0 if self.max_wait == NEVER else self.max_wait)
@@ -98,7 +98,7 @@ class Row(NamedTuple):
 
     @property
     def mark(self) -> int:
-        """Up to when updates do not wait any more."""
+        """The time up to which updates no longer wait."""
         return max(self.fresh, self.failed)
 
 
@@ -120,12 +120,12 @@ class Look(NamedTuple):
 
     step: str
     target: int
-    seen: Row = Row()  # what it has read, until it has written
-    stale: bool = False  # what it has read is another by now
+    seen: Row = Row()  # the entry that it has read, until it writes
+    stale: bool = False  # the entry has changed since it was read
     run: int = 0
     number: int = 0  # of the execution to start
     requested: int = 0
-    wanted: int = 0  # what is only wanted: metrics from then on will do
+    wanted: int = 0  # for a wish: metrics from then on suffice
     stamp: int = 0  # of the metrics that satisfy it
     model: int = 0
     newer: bool = False  # a recompute ended since the baseline
@@ -151,14 +151,14 @@ class Execution(NamedTuple):
 class Model(NamedTuple):
     """A model at the platform."""
 
-    queued: int = 0  # requests that have not begun
+    queued: int = 0  # requests whose recompute has not begun
     working: int = 0  # when the recompute began that is under way
     last: int = 0  # when the last recompute that completed had begun
     stamp: int = 0  # when it ended
 
 
 class World(NamedTuple):
-    """Everything at one moment. First, what may still happen."""
+    """The state at one moment. The first fields count events that may still happen."""
 
     to_come: tuple[Message, ...] = ()  # updates and wishes
     crashes: int = 0  # deaths and ambiguous failures
@@ -168,7 +168,7 @@ class World(NamedTuple):
     others: int = 0  # recomputes that other people ask for
     changes: int = 0  # of the active model
     duplicates: int = 0  # messages that are delivered once more
-    unknown: int = 0  # look-ups of a name that nobody answers
+    unknown: int = 0  # look-ups of a name without an answer
 
     clock: int = 0
     messages: tuple[Message, ...] = ()  # in the queue
@@ -188,7 +188,7 @@ class World(NamedTuple):
 
 
 def to_entry(row: Row, target: int, setting: Setting) -> Entry:
-    """The entry that the project's code is given."""
+    """The entry that is passed to the project's code."""
     return Entry(
         setting.targets[target],
         needed_as_of=_time(row.needed),
@@ -230,7 +230,7 @@ def to_row(entry: Entry, setting: Setting) -> Row:
 
 
 def to_update(message: Message, setting: Setting) -> Update:
-    """A message as the project's code gets it."""
+    """A message as the project's code receives it."""
     return Update(
         setting.targets[message.target],
         float(message.at),
@@ -284,7 +284,7 @@ def _time(at: int) -> float | None:
 
 
 def new_run(w: World) -> int:
-    """A number that no run has that anybody knows of."""
+    """A number that no known run has."""
     return max(_runs(w)) + 1
 
 

@@ -1,4 +1,4 @@
-"""One history: a small world of updates, invocations, runs and other people, played to its quiet end."""
+"""One history: a small world of updates, invocations, runs and other people, played until it is quiet."""
 
 import json
 import logging
@@ -82,7 +82,7 @@ RUN_DEADLINE = 1800.0
 START_GRACE = 120.0
 SWEEP = 60.0
 FUNCTIONS = "arn:aws:lambda:eu-west-1:123456789012:function"
-AWS_PATIENCE = 12.0  # seconds until a call counts as failed
+AWS_PATIENCE = 12.0  # seconds until a call times out
 PLATFORM_PATIENCE = 15.0
 
 
@@ -164,7 +164,7 @@ def unobserved(tell_of_error: Callable[[BaseException], None] = lambda error: No
     logger.setLevel(logging.CRITICAL)
     try:
         with (
-            redirect_stdout(StringIO()),  # where Powertools writes metrics
+            redirect_stdout(StringIO()),  # Powertools writes metrics to it
             patch.object(logger, "exception", told),
             patch.object(logger, "error", told),
             patch.object(metrics, "add_metric", lambda **_: None),
@@ -318,7 +318,7 @@ class World:
                 with suppress(ClientError):
                     effect()
         if self.scheduler.now + before >= process.deadline:
-            # The invocation does not live to see it, but the request is on its way.
+            # The invocation dies before the answer, but the request is on its way.
             self.scheduler.at(self.scheduler.now + before, sooner_or_later)
         pause(before)
         result = effect()
@@ -410,7 +410,7 @@ class World:
             self.journal.note("update", whom(update.target), by=stimulus, arrives=arrives, update=update)
 
     def _deliver(self, body: str) -> None:
-        """Delivers as services do: at least once, after some time."""
+        """Delivers a message as services do: at least once, after some time."""
         delay = self._random.expovariate(2)
         now, number = self.scheduler.now, self._messages + 1
         if self.faults.strikes("is delayed", f"event {number}", now, self._random.random()):
@@ -498,7 +498,7 @@ class World:
             failed = self._trigger.handle_batch([message.record() for message in batch], self._remaining)
             for message in batch:
                 if f"message-{message.number}" not in failed and message in self._queue:
-                    self._queue.remove(message)  # for good, also if it is being delivered a second time
+                    self._queue.remove(message)  # finally, even if it is being delivered again
         finally:
             self._running -= 1
             self._poll_at(self.scheduler.now)
@@ -658,7 +658,7 @@ class World:
     # --- What is written down -------------------------------------------------------------------------------
 
     def _watch(self, before: Item, after: Item) -> None:
-        """Notes what a write to the ledger means, and whether it is allowed."""
+        """Notes the meaning of a write to the ledger, and whether it is allowed."""
         if _without(before, "rev", "expires_at") == _without(after, "rev", "expires_at"):
             self.journal.note("broken", after["job_id"]["S"], rule="A write that changes nothing")
         if after["job_id"]["S"] == NO_JOB:
