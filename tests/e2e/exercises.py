@@ -1,7 +1,7 @@
 """Exercises of the runbook: each causes a situation, looks at it and remedies it as the page says.
 
-All on one installation: most situations side by side, each on a model of its own, and then one by one those
-that concern everybody. `test_runbook.py` plays them. `tests/unit/test_runbook.py` compares the sections and
+They share one installation. Most run at once, each on its own model. Those that affect all models follow one
+by one. `test_runbook.py` plays them. `tests/unit/test_runbook.py` compares the sections and
 tables of the runbook with the exercises.
 """
 
@@ -394,7 +394,7 @@ def regressed_model_is_accepted(desk: Desk) -> None:
     shows(printed, "✓ completed, unchanged")
 
 
-# --- What concerns everybody, one by one -----------------------------------------------------------------
+# --- Situations that affect all models ------------------------------------------------------------------
 
 
 def outage_ends(desk: Desk, reason: str, outage: Fault, quoted: str, remedy: str) -> None:

@@ -39,7 +39,7 @@ OTHERS = "somebody else"
 """The endpoints, by the reference server's names."""
 
 ROTATED = "key rotated @ whole run"
-"""What is played after the cells, because it affects all models."""
+"""The scenarios after the cells, which affect all models."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _rotate_the_key(scene: Scene) -> None:
     settle(here)
 
 
-# --- What is seen of it -----------------------------------------------------------------------------------
+# --- Observations ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

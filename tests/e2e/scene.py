@@ -60,7 +60,7 @@ class Scene:
         """The ledger's key."""
         return Target(self.job_id, None if self.active else self.model)
 
-    # --- What happens to it --------------------------------------------------------------------------------
+    # --- Given and when ------------------------------------------------------------------------------------
 
     def key(self, name: str = "alerts.csv") -> str:
         """The key of an object that a route without a threshold matches."""
@@ -138,10 +138,10 @@ class Scene:
             self.target, lambda entry: replace(entry, due_at=time.time()) if entry.run_id else None
         )
 
-    # --- What is to be seen --------------------------------------------------------------------------------
+    # --- Then ----------------------------------------------------------------------------------------------
 
     def entry(self) -> Entry:
-        """What the ledger knows of the target."""
+        """The target's entry in the ledger."""
         return self.ledger.read(self.target)
 
     def last_failure(self) -> dict[str, Any]:
@@ -219,7 +219,7 @@ class Scene:
         eventually(f"rest of {self.model}", self._rests)
 
     def _rests(self) -> bool:
-        # What leaves the queue is recorded by then, so the entry is read last.
+        # A message is recorded before it leaves the queue, so the entry is read last.
         return not in_queue(self.here) and self.entry().due_at is None and not _any_running(self.executions())
 
     def ended(self, count: int) -> list[dict[str, Any]]:
@@ -336,7 +336,7 @@ def restart(here: Installation, function: str = TRIGGER) -> None:
 
 
 def written_settings(here: Installation) -> dict[str, Any]:
-    """The settings as they are written now."""
+    """The settings as currently written."""
     name = here.cloud.outputs["SettingsParameter"]
     return dict(json.loads(here.cloud.client("ssm").get_parameter(Name=name)["Parameter"]["Value"]))
 

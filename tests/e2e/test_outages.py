@@ -1,7 +1,7 @@
 """Updates during an outage of the platform, slots of dead runs, and spacing.
 
-Nothing is given up: there are no dead letters, gauges tell meanwhile, and when the platform is back all of it
-is recomputed, the longest waiting first, with no more recomputes at once than there are slots.
+No update is lost: there are no dead letters, gauges report the outage, and afterwards all models are
+recomputed, longest waiting first, with no more recomputes at once than slots.
 """
 
 import time

@@ -1,7 +1,7 @@
 """Executions take every state and every transition of the workflow at least once.
 
-The executions are started by hand, each on a model of its own and with the fault that leads its way, all at
-once. That includes what a healthy system never does.
+The test starts the executions directly and all at once, each on its own model and with the fault that leads
+to its states. This includes transitions that a healthy system never makes.
 """
 
 import json

@@ -84,8 +84,8 @@ SWAP: Mapping[str, Callable[[Any, Any], bool]] = {
 class Table:
     """Items by their key, and the index of due entries, which shows a write some time later.
 
-    `lag` gives that time in seconds, for each write anew. `watch` is told of every write what it found and
-    what it left; `rewrite` may change a request before it is made, knowing the item that is there.
+    `lag` returns that time in seconds for each write. `watch` receives the item before and after every write.
+    `rewrite` may change a request before it is made; it receives the current item.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class DynamoDbClient:
         return self._outside("BatchGetItem", effect, unavailable("BatchGetItem"))
 
     def get_paginator(self, operation: str) -> SimpleNamespace:
-        """For Scan, in one page, and Query on the index, page by page as they are asked for."""
+        """Scan has one page. Query on the index reads each page when it is requested."""
         pages = {"scan": self._scan, "query": self._query}
         return SimpleNamespace(paginate=pages[operation])
 

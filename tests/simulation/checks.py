@@ -258,8 +258,11 @@ def no_more_than_slots(history: History) -> Iterator[str]:
 
 
 def first_come_first_served(history: History) -> Iterator[str]:
-    """What gets a slot was due before whatever else waits for one. Judged where the invocation met no fault,
-    and where both have been due and left alone for so long that the index must have shown them so."""
+    """A target that gets a slot was due before all others that wait for one.
+
+    This is checked if the invocation met no fault, and if both have been due and unchanged long enough for
+    the index to show it.
+    """
     if not history.pace.slots:
         return
     faulty = {fault.partition(":")[0] for fault in history.faults}
@@ -326,7 +329,7 @@ def invariants(history: History) -> Iterator[str]:
         yield f"8. {event.details['rule']} ({event.whom})"
 
 
-# --- What the checks ask the journal ---------------------------------------------------------------------
+# --- Questions to the journal ----------------------------------------------------------------------------
 
 
 class _Run(NamedTuple):
@@ -368,8 +371,8 @@ def _model(history: History, run: str) -> str | None:
 def _proof(history: History, completed: Event) -> Event | None:
     """The first recompute that proves it: it began after the run's claim, and truly ended.
 
-    One that ended just before the request does for a run whose own recompute never shows: by the platform's
-    times, whose clocks may differ, nobody could tell these two apart.
+    If the run's own recompute never shows, one that ended just before the request also counts: the platform's
+    times cannot distinguish them, because its clocks may differ.
     """
     run = _runs(history).get(completed.details["run"])
     if run is None:

@@ -1,18 +1,17 @@
 """Explores the protocol's own transitions in every possible order of events.
 
-`search` plays chance histories of the whole application. This explores small worlds completely, the nearest
-first, so that the first broken guarantee comes with the shortest history that leads to it. Every write of
-the ledger is made by the project's own code; `mutants` replaces parts of that and shows what then goes
-wrong.
+`search` plays random histories of the whole application. The explorer visits small worlds completely,
+nearest first, so the first broken guarantee comes with the shortest history that breaks it. The project's
+own code makes every write of the ledger. `mutants` replaces parts of that code and shows the consequences.
 
-What may happen at any moment: an update or a wish; a message is delivered, perhaps twice; a sweep; the next
-step of a look (two at a time) or of an execution; the death of either; a StartExecution that takes effect
-late, or seems to fail and does not, and likewise a request to the platform; a call that outlives the
-execution that made it; somebody else's recompute; a recompute that fails, passes its deadline or cannot be
-checked; another active model; a name that nobody knows.
+These events may happen at any moment: an update or a wish; the delivery of a message, possibly twice; a
+sweep; the next step of a look (two at a time) or of an execution; the death of either; a StartExecution or a
+request to the platform that takes effect late or only seems to fail; a call that outlives its execution;
+somebody else's recompute; a recompute that fails, passes its deadline or cannot be checked; another active
+model; an unresolved name.
 
-Time is reduced to order. What waits for a time (backoff, a check-up, the end of a claim's invocation) may
-happen at any moment after what it must come after. Only where `Setting.time_passes` is there a clock, for
+Time is reduced to order. Events that wait for a time (the end of a backoff, a check-up, the end of a claim's
+invocation) may happen at any moment after their cause. There is a clock only with `Setting.time_passes`, for
 visibility lag, spacing and thresholds.
 """
 

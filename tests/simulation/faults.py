@@ -30,16 +30,15 @@ OTHER_FAULTS = (
     "is away",
     "starts late",
 )
-"""What may happen to batches, messages, recomputes, executions, sweeps, writes as the index shows them, the
+"""Faults of batches, messages, recomputes, executions, sweeps, writes as the index shows them, the
 platform, and functions that the workflow calls."""
 
 
 class Faults:
     """The faults of one history.
 
-    Only a few kinds occur in one history, some of them often: what is lost in the noise of one history
-    shows in another. `rates`, by kind, takes the place of that choice. With `keep`, only the faults of these
-    names happen.
+    Only a few kinds occur in one history, and some of them often. Many kinds at once would hide each other's
+    effects. `rates`, by kind, replaces this choice. With `keep`, only the faults with these names happen.
     """
 
     def __init__(

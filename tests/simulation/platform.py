@@ -1,8 +1,8 @@
 """The simulated platform: requests queue up per model and are recomputed one after the other.
 
-Nobody can tell from outside whose request a recompute was, whether it failed, or when it began: one flag
-and one timestamp are all that shows. A training makes another model its job's active one, and some jobs have
-none meanwhile; some platforms know no other model then. Jobs are known by their id and by their name.
+From outside, one flag and one timestamp are visible, but not who requested a recompute, whether it failed, or
+when it began. A training makes another model its job's active one. Until then, some jobs have no active
+model, and some platforms forget the previous one. Jobs have an id and a name.
 """
 
 from collections.abc import Callable, Mapping

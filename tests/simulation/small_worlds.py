@@ -1,9 +1,8 @@
 """A whole installation in a few small numbers, for the explorer: entries, looks, executions and the platform.
 
-Two worlds in which the same can happen are to be the same world, or there would be no end to them. So an
-entry is a `Row` without what is only for people, and times and runs have small numbers: only their order
-matters. A clock there is only where `Setting.time_passes`; then it matters, too, how far apart times are,
-up to a point.
+Worlds with the same possible futures must be equal, otherwise exploration would never end. So an entry is a
+`Row` without the fields that are only for people, and times and runs are small numbers of which only the
+order matters. With `Setting.time_passes` there is a clock, and gaps between times matter up to a limit.
 """
 
 from collections.abc import Mapping
@@ -70,7 +69,7 @@ class Setting:
         return 1 + max(1, self.spacing, wait + PATIENCE * self.lag)
 
 
-# --- What a world consists of ----------------------------------------------------------------------------
+# --- The parts of a world --------------------------------------------------------------------------------
 
 
 class Row(NamedTuple):
@@ -83,7 +82,7 @@ class Row(NamedTuple):
     wanted: int = 0
     wanted_at: int = 0
     batch: tuple[tuple[int, int], ...] = ()  # when an update happened, and its share
-    due: bool = False  # whether due_at is there
+    due: bool = False  # whether there is a due_at
     run: int = 0
     requested: int = 0
     held: bool = False
@@ -130,7 +129,7 @@ class Look(NamedTuple):
     model: int = 0
     newer: bool = False  # a recompute ended since the baseline
     rejected: bool = False
-    takers: Takers = ()  # of slots, as they are to be written
+    takers: Takers = ()  # the takers of slots that it will write
 
 
 class Execution(NamedTuple):
@@ -209,7 +208,7 @@ def to_entry(row: Row, target: int, setting: Setting) -> Entry:
 
 
 def to_row(entry: Entry, setting: Setting) -> Row:
-    """What the protocol depends on of an entry. Without a clock, what only delays makes no difference."""
+    """The part of an entry on which the protocol depends. Without a clock, delays make no difference."""
     timed = setting.time_passes
     return Row(
         needed=int(entry.needed_as_of or 0),

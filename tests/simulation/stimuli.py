@@ -43,11 +43,11 @@ SUCCESSOR = {"model-1": "model-3", "model-2": "model-2", "model-3": "model-1"}
 
 @dataclass(frozen=True, slots=True)
 class Stimulus:
-    """What comes from outside: an update by one of the ways in, garbage, another's recompute, or a training,
-    by which the model's successor becomes its job's active one.
+    """An event from outside: an update through one of the entrances, garbage, somebody else's recompute, or a
+    training, which makes the model's successor its job's active model.
 
-    It comes `delay` seconds after the start or, because bugs live there, after an event of its model or one
-    of its targets. `variant`, from 0 to 1, tells which of the shapes it has that there are.
+    It comes `delay` seconds after the start or, because bugs hide there, after an event of its model or one
+    of its targets. `variant`, from 0 to 1, selects the shape of the event.
     """
 
     number: int
@@ -88,9 +88,9 @@ ECHOES = ("recorded", "claimed", "job requested", "job done", "held", "completed
 
 
 def stimuli_of(seed: int, kinds: Mapping[str, int], shares: Sequence[float]) -> list[Stimulus]:
-    """What comes from outside in the history of a seed: some bursts, as uploads come, and some echoes.
+    """The stimuli of a seed's history: bursts like those of uploads, and echoes.
 
-    `kinds` are the weights of what comes; one of the `shares` is how many senders name the job.
+    `kinds` has the weight of each kind. One of the `shares` is the share of senders that name the job.
     """
     random = Random(f"{seed}/stimuli")
     models = random.choice(

@@ -90,11 +90,10 @@ PLATFORM_PATIENCE = 15.0
 class Protocol:
     """The simulated code. Tests replace parts of it by broken ones.
 
-    `patches` take the place of what the real code has at these dotted names, `write` sees every request to
-    the ledger, with the item that is there, before it is made, `definition` the workflow before it is run.
-    `rates` are of faults by their kind, instead of what the seed would choose; `kinds` are weights of what
-    comes, `by_name` how many of the senders name the job instead of giving its id, `slots` and `spacing` what
-    there is; the seed chooses one of each.
+    `patches` replaces objects of the real code by their dotted names. `write` may change every request to the
+    ledger, and receives the current item. `definition` may change the workflow. `rates` replaces the seed's
+    choice of faults, by kind. `kinds` has the weights of stimuli. `by_name` (the share of senders that name
+    the job), `slots` and `spacing` have values from which the seed chooses one each.
     """
 
     patches: Mapping[str, Any] = field(default_factory=dict)
@@ -134,9 +133,9 @@ def play(
     stimuli: list[Stimulus] | None = None,
     faults: Set[str] | None = None,
 ) -> History:
-    """The history of a seed; with only these of its stimuli and faults, where they are given.
+    """Plays the history of a seed, with only these of its stimuli and faults if they are given.
 
-    Raises what the simulated code lets escape.
+    Raises any error that the simulated code does not handle.
     """
     chosen = stimuli_of(seed, protocol.kinds, protocol.by_name) if stimuli is None else stimuli
     with ExitStack() as stack:
@@ -368,7 +367,7 @@ class World:
         late = self.faults.strikes("shows late", f"write {self._writes}", self.scheduler.now, draw)
         return 20.0 * delay if late else delay**2
 
-    # --- What comes from outside ----------------------------------------------------------------------------
+    # --- Stimuli --------------------------------------------------------------------------------------------
 
     def _await(self, stimulus: Stimulus) -> None:
         self.scheduler.at(self.scheduler.now + stimulus.delay, lambda: self._come(stimulus))
@@ -655,7 +654,7 @@ class World:
             self._abort_when_told.discard(name)
             self._abort(self.scheduler.process, self.scheduler.process.random.expovariate(0.5))
 
-    # --- What is written down -------------------------------------------------------------------------------
+    # --- The journal ----------------------------------------------------------------------------------------
 
     def _watch(self, before: Item, after: Item) -> None:
         """Notes the meaning of a write to the ledger, and whether it is allowed."""

@@ -234,7 +234,7 @@ class Stack:
         )
 
     def entry(self, target: Target = TARGET) -> Entry:
-        """What the ledger knows of the target."""
+        """The target's entry in the ledger."""
         found = self.dynamodb.get_item(TableName=self.ledger_table, Key=key_of(target))
         return to_entry(target, found.get("Item", {}))
 

@@ -20,8 +20,7 @@ FILES = (
     "tests/bootstrap.txt",
     "tests/command.txt",
 )
-"""What is deployed, what stands for the Lambda runtime, what it is developed with and what installs that, and
-what the command needs."""
+"""The requirements of the functions, the local Lambda runtime, the tools, their installation, the command."""
 
 
 class Finding(NamedTuple):

@@ -105,7 +105,7 @@ class Harness:
         self.slept.append(seconds)
         self.clock.now += seconds
 
-    # --- What happens --------------------------------------------------------------------------------------
+    # --- Given and when ------------------------------------------------------------------------------------
 
     def deliver(self, *bodies: Any, age: float = 40.0, remaining: float = LONG) -> list[str]:
         """Delivers messages sent `age` seconds ago. Returns the numbers of those that stay in the queue."""
@@ -159,8 +159,8 @@ class Harness:
         assert due_at is not None
         self.clock.now = max(self.clock.now, due_at)
 
-    # --- What is seen --------------------------------------------------------------------------------------
+    # --- Then ----------------------------------------------------------------------------------------------
 
     def entry(self, target: Target = TARGET) -> Entry:
-        """What the ledger knows of the target."""
+        """The target's entry in the ledger."""
         return self.ledger.read(target)

@@ -77,14 +77,16 @@ class LocalCloud:
         constants: Mapping[str, object] = MappingProxyType({}),
         port: int = 0,
     ) -> None:
-        """`directory` keeps what was built from one time to the next, and the logs of the last time.
-        `python` is of an environment that has what the Lambda runtime has, and nothing else. `name` is the
-        stack's; with `beside`, it is a further one in that cloud, and must end before it. `minute` is how
-        many seconds a minute of a schedule's rate(...) takes; with None, schedules are fired by hand only, as
-        all that are no rates. `constants` replaces values of the template's resources, by their paths:
-        {"Queue.DelaySeconds": 0}. With `is_empty`, nothing is deployed at first: stacks come by
-        CloudFormation's API, from `sam deploy`, and what there is, is that of the last one with functions.
-        `port` is where the API is, 0 a free one."""
+        """`directory` keeps the build output between clouds, and the logs of the last one.
+
+        `python` belongs to an environment with the packages of the Lambda runtime only. `name` is the stack's
+        name. With `beside`, the stack is a further one in that cloud, and must end before it. `minute` is the
+        length of a minute in a schedule's rate(...), in seconds. With None, tests fire schedules by hand, as
+        they always do for schedules without a rate. `constants` replaces values of the template's resources
+        by their paths: {"Queue.DelaySeconds": 0}. With `is_empty`, there is no stack at first. `sam deploy`
+        creates stacks through CloudFormation's API, and this object stands for the last one with functions.
+        `port` is the API's. 0 means a free port.
+        """
         self._parameters = parameters
         self._directory = directory.absolute()
         self._template = template
@@ -147,7 +149,7 @@ class LocalCloud:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
-    # --- What is there -------------------------------------------------------------------------------------
+    # --- Resources -----------------------------------------------------------------------------------------
 
     @property
     def url(self) -> str:
@@ -213,7 +215,7 @@ class LocalCloud:
         return payload
 
     def update_code(self, logical_id: str, folder: Path) -> Path:
-        """Deploys what is in the folder as the function's code. Returns the folder that was there before.
+        """Deploys the folder as the function's code. Returns the previous folder.
 
         Invocations that are under way end as they began.
         """

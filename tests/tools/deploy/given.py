@@ -1,6 +1,6 @@
 """Reads and checks the arguments of `make deploy`, before any call to AWS.
 
-What a parameter may be stands in the template alone. Here is only what to type instead.
+Only the template says which values a parameter accepts. This module adds what to type instead.
 """
 
 import re
