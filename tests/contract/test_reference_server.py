@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,7 @@ from moto.server import ThreadedMotoServer
 from tests.support.arcanna import (
     API_KEY,
     API_KEY_HEADER,
-    ERROR_MESSAGE_BODY,
     READ_SCOPE,
-    REASON_BODY,
     RECOMPUTE_SCOPE,
     RESOURCES_SCOPE,
     ArcannaServer,
@@ -762,38 +759,6 @@ class TestFaults(OnSharedServer):
 
         assert answer.json() == caller.metrics()
         assert answer.elapsed >= timedelta(seconds=0.2)
-
-    @pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 502, 503, 504])
-    def test_fault_answers_with_any_status(self, server: ArcannaServer, caller: Caller, status: int) -> None:
-        server.add_fault(Fault(status=status))
-        answer = caller.call(METRICS)
-
-        assert answer.status_code == status
-        assert answer.json().keys() == {"error", "details"}
-        assert server.requests[-1].status == status
-
-    @pytest.mark.parametrize(
-        "retry_after", ["7", format_datetime(datetime(2030, 1, 1, tzinfo=UTC), usegmt=True)]
-    )
-    def test_fault_sends_retry_after(self, server: ArcannaServer, caller: Caller, retry_after: str) -> None:
-        server.add_fault(Fault(status=429, headers={"Retry-After": retry_after}))
-        assert caller.call(METRICS).headers["retry-after"] == retry_after
-
-    @pytest.mark.parametrize("body", [ERROR_MESSAGE_BODY, REASON_BODY, {}, [], None])
-    def test_fault_replaces_the_body_of_a_200(self, server: ArcannaServer, caller: Caller, body: Any) -> None:
-        server.add_fault(Fault(status=200, body=body))
-        answer = caller.call(METRICS)
-
-        assert answer.status_code == 200
-        assert "is_recomputing_metrics" not in answer.json()
-        assert body is None or answer.json() == body
-
-    def test_fault_sends_a_body_that_is_not_json(self, server: ArcannaServer, caller: Caller) -> None:
-        server.add_fault(Fault(body="<html>Bad gateway</html>", status=502))
-        answer = caller.call(METRICS)
-
-        assert (answer.status_code, answer.text) == (502, "<html>Bad gateway</html>")
-        assert answer.headers["content-type"].startswith("text/html")
 
     def test_fault_changes_or_removes_fields_of_the_real_answer(
         self, server: ArcannaServer, caller: Caller
