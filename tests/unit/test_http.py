@@ -24,7 +24,7 @@ class Pieces(httpx.SyncByteStream):
 def client(
     content: httpx.SyncByteStream, headers: dict[str, str] | None = None, seconds_each: float = 0.0
 ) -> BoundedClient:
-    """A client of a server with this answer. Each reading advances its clock by `seconds_each`."""
+    """A client of a server with this answer. Its clock advances `seconds_each` at each reading."""
     clock = itertools.count(0.0, seconds_each)
     transport = httpx.MockTransport(lambda _: httpx.Response(200, headers=headers, stream=content))
     return BoundedClient(lambda: next(clock), transport=transport)
@@ -78,3 +78,15 @@ def test_cookies_of_a_gateway_are_not_sent_back() -> None:
 
     with BoundedClient(transport=httpx.MockTransport(answer)) as http:
         assert [http.get("https://arcanna.example/").headers["Was-Sent"] for _ in range(2)] == ["none"] * 2
+
+
+@pytest.mark.parametrize(
+    "location", ["http:login", "https://xn--/", "https://[", "//a:b", "\xff", "/elsewhere"]
+)
+def test_redirect_is_returned_and_not_followed(location: str) -> None:
+    headers = [(b"Location", location.encode("latin-1"))]
+    moved = httpx.MockTransport(lambda _: httpx.Response(302, headers=headers, stream=Pieces([b"moved"])))
+    with BoundedClient(transport=moved) as http:
+        response = http.post("https://arcanna.example/")
+
+    assert (response.status_code, response.content) == (302, b"moved")

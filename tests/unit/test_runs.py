@@ -153,7 +153,7 @@ def test_result_of_a_completed_run_is_read_with_and_without_a_reason(more: dict[
 
 
 def test_unknown_fields_are_kept() -> None:
-    """After a return to the previous version, an execution of the newer one continues."""
+    """After a return to the version before, an execution of the newer version goes on."""
     assert dict(parse("run", {**RUN, "newer": 1}, Run))["newer"] == 1
     assert dict(parse("check", {**first_check(RUN), "newer": 2}, Check))["newer"] == 2
 

@@ -17,7 +17,7 @@ NAME = st.text("abcxyz019-", min_size=1, max_size=20)
 
 
 def signed(auth: SigV4, content: bytes, headers: dict[str, str]) -> httpx.Request:
-    """The signed request as the service receives it."""
+    """The request as it reaches the service."""
     arrived: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -55,8 +55,7 @@ def test_signature_equals_botocores(
 
 
 def test_requests_carry_the_time_at_which_they_are_signed() -> None:
-    before = datetime.now(UTC).replace(microsecond=0)
     request = signed(SigV4(Credentials("id", "secret", None), "eu-west-1", "service"), b"", {})
 
     stamp = datetime.strptime(request.headers["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    assert before <= stamp <= datetime.now(UTC)
+    assert abs((datetime.now(UTC) - stamp).total_seconds()) < 60

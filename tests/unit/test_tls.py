@@ -1,4 +1,4 @@
-"""The CAs that TLS trusts, and bundles that are refused."""
+"""Which CAs TLS trusts, and what is not a list of CAs."""
 
 import base64
 import ssl
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arcanna_metrics.environment import Environment
@@ -15,10 +15,9 @@ from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.connect import arcanna
 from tests.support.certificates import Authority
 from tests.support.doubles import Logs
-from tests.unit.strategies import at_most
 
 CA, OTHER_CA = Authority("One CA").pem, Authority("Another CA").pem
-few = at_most(30)  # each example makes a context
+few = settings(max_examples=30)  # each makes a context
 KEY_BLOCK = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"
 
 
@@ -107,7 +106,7 @@ def test_ca_file_of_the_layer_is_trusted_in_addition_to_the_bundle(ca_file: Path
     ("content", "says"),
     [
         (b"# to be filled in", "it contains no certificate"),
-        (bytes(range(256)), "it contains no certificate"),  # DER is not text
+        (bytes(range(256)), "it contains no certificate"),  # DER, which is no text
         (f"{CA}{KEY_BLOCK}".encode(), "it contains a private key"),
         (CA[:200].encode(), "cut off"),
     ],
