@@ -230,7 +230,7 @@ class LocalCloud:
         return self._functions.environments(self.physical_id(logical_id))
 
     def logs(self, *logical_ids: str) -> list[str]:
-        """The lines that processes of these functions have written; by default those of all functions."""
+        """The lines of these functions (by default all), one function after the other."""
         return [line for name in logical_ids or self._logs for line in self._logs[name].lines()]
 
     def log_records(self, *logical_ids: str, having: str = "") -> list[dict[str, Any]]:
