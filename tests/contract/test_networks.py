@@ -1,4 +1,4 @@
-"""The way to Arcanna in a company's network: private CA, outbound proxy, base URL with port and prefix.
+"""Connections to Arcanna in a company's network: private CA, outbound proxy, base URL with port and prefix.
 
 Client and environment are those of the functions; certificates, proxy and reference server are real.
 """
@@ -86,7 +86,7 @@ class _Secrets(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def secrets_manager() -> Iterator[str]:
-    """The URL of a Secrets Manager: plain http on loopback, so that neither proxy nor CA plays a part."""
+    """The URL of a Secrets Manager. It is plain http on loopback, so proxy and CA do not matter."""
     with serving(ThreadingHTTPServer(("127.0.0.1", 0), _Secrets)) as server:
         yield url_of(server)
 
@@ -110,7 +110,7 @@ def client(secrets_manager: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
     opened = ExitStack()
 
     class Closed(BoundedClient):
-        """Is closed after the test, because a function never closes its client."""
+        """Anything to close after the test. A function never closes its client."""
 
         def __init__(self, **given: Any) -> None:
             super().__init__(**given)
@@ -202,7 +202,7 @@ def test_certificate_for_another_host_or_expired_is_refused(
     with pytest.raises(PlatformUnavailable, match=says) as raised:
         client(server.url, ARCANNA_CA_BUNDLE=CA.pem).active_model("1234")
 
-    assert "CaBundle" not in str(raised.value)  # which would not help
+    assert "CaBundle" not in str(raised.value)  # which would have no effect
     assert server.requests == []
 
 
@@ -289,7 +289,7 @@ def test_proxy_sees_only_the_destination_of_calls(platform: Platform, client: Cl
         through = client(base_url, ARCANNA_CA_BUNDLE=CA.pem, HTTPS_PROXY=proxy.url)
         for call in CALLS.values():
             call(through)
-        (tunnel,) = proxy.tunnels  # one for all calls
+        (tunnel,) = proxy.tunnels  # one tunnel for all calls
     assert tunnel.to == f"arcanna.internal:{port_of(server.url)}"
     assert [request.path for request in server.requests] == list(CALLS)
     assert all(request.key_is_valid for request in server.requests)

@@ -36,7 +36,7 @@ from tests.support.readme import anchor_of, runbook
 from tests.support.runs import BUS, EXECUTION, REQUESTED_AT, a_run, origin
 
 MOST_DATA = 256 * 1024
-"""Most bytes of an execution's data, and of the entries of one PutEvents call."""
+"""The largest size of an execution's data, and of the entries of one PutEvents call, in bytes."""
 
 RUN = a_run()
 AFTER = metrics_body(last_recomputed_timestamp="2025-01-15T14:33:00Z", overall_accuracy=0.7)
@@ -107,9 +107,11 @@ def test_schema_verdicts_are_those_of_the_code() -> None:
     ("part", "typed"), [("cause", Cause), ("object", Object), ("difference", Difference)]
 )
 def test_schema_parts_have_the_fields_of_the_code(part: str, typed: Any) -> None:
-    for schema in SCHEMAS.values():
-        if part in schema["$defs"]:
-            assert set(schema["$defs"][part]["required"]) == set(typed.__annotations__)
+    parts = [schema["$defs"][part] for schema in SCHEMAS.values() if part in schema["$defs"]]
+
+    assert parts
+    for each in parts:
+        assert set(each["required"]) == set(typed.__annotations__)
 
 
 # --- What is built ---------------------------------------------------------------------------------------
@@ -261,7 +263,7 @@ def large_metrics(name: str, number: int, score: float) -> dict[str, Any]:
     ],
 )
 def test_largest_run_fits_into_an_execution_and_one_put_events_call(name: str, decisions: int) -> None:
-    """The data at the end of an execution whose parts are all as large as possible."""
+    """Each part of the data at the end of the execution is as large as it can be."""
     before = large_metrics(name, decisions, 0.9)
     assert 0.8 * LARGEST_METRICS < len(json.dumps(before, ensure_ascii=False).encode()) <= LARGEST_METRICS
     run, ended = follow(before, large_metrics(name, decisions, 0.5))
@@ -279,7 +281,7 @@ def test_largest_run_fits_into_an_execution_and_one_put_events_call(name: str, d
 
 
 def follow(before: dict[str, Any], after: dict[str, Any]) -> tuple[Run, Check]:
-    """A run with the longest ids, causes, references and rules, and its last check."""
+    """The data of a run with the longest ids, causes, references and rules, after its last check."""
     examples = [Example("b" * 63, "\x01" * 800, "v" * 1024)] * 5
     # As much as settings of 8 KB hold, of characters that need most room as JSON.
     drops = {f"{chr(0x1F600) * 25}{number}.recall": 0.02 for number in range(60)}

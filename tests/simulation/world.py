@@ -1,4 +1,4 @@
-"""One history: a small world of updates, invocations, runs and other people, played to its quiet end."""
+"""One history: a small world of updates, invocations, runs and other people, played until it is quiet."""
 
 import json
 import logging
@@ -81,7 +81,7 @@ RUN_DEADLINE = 1800.0
 START_GRACE = 120.0
 SWEEP = 60.0
 FUNCTIONS = "arn:aws:lambda:eu-west-1:123456789012:function"
-AWS_PATIENCE = 12.0  # seconds until a call counts as failed
+AWS_PATIENCE = 12.0  # seconds until a call times out
 PLATFORM_PATIENCE = 15.0
 
 
@@ -89,11 +89,10 @@ PLATFORM_PATIENCE = 15.0
 class Protocol:
     """The simulated code. Tests replace parts of it by broken ones.
 
-    `patches` take the place of what the real code has at these dotted names, `write` sees every request to
-    the ledger, with the item that is there, before it is made, `definition` the workflow before it is run.
-    `rates` are of faults by their kind, instead of what the seed would choose; `kinds` are weights of what
-    comes, `by_name` how many of the senders name the job instead of giving its id, `slots` and `spacing` what
-    there is; the seed chooses one of each.
+    `patches` replaces objects of the real code by their dotted names. `write` may change every request to the
+    ledger, and receives the current item. `definition` may change the workflow. `rates` replaces the seed's
+    choice of faults, by kind. `kinds` has the weights of stimuli. `by_name` (the share of senders that name
+    the job), `slots` and `spacing` have values from which the seed chooses one each.
     """
 
     patches: Mapping[str, Any] = field(default_factory=dict)
@@ -133,9 +132,9 @@ def play(
     stimuli: list[Stimulus] | None = None,
     faults: Set[str] | None = None,
 ) -> History:
-    """The history of a seed; with only these of its stimuli and faults, where they are given.
+    """Plays the history of a seed, with only these of its stimuli and faults if they are given.
 
-    Raises what the simulated code lets escape.
+    Raises any error that the simulated code does not handle.
     """
     chosen = stimuli_of(seed, protocol.kinds, protocol.by_name) if stimuli is None else stimuli
     with ExitStack() as stack:
@@ -163,7 +162,7 @@ def unobserved(tell_of_error: Callable[[BaseException], None] = lambda error: No
     logger.setLevel(logging.CRITICAL)
     try:
         with (
-            redirect_stdout(StringIO()),  # where Powertools writes metrics
+            redirect_stdout(StringIO()),  # Powertools writes metrics to it
             patch.object(logger, "exception", told),
             patch.object(logger, "error", told),
             patch.object(metrics, "add_metric", lambda **_: None),
@@ -317,7 +316,7 @@ class World:
                 with suppress(ClientError):
                     effect()
         if self.scheduler.now + before >= process.deadline:
-            # The invocation does not live to see it, but the request is on its way.
+            # The invocation dies before the answer, but the request is on its way.
             self.scheduler.at(self.scheduler.now + before, sooner_or_later)
         pause(before)
         result = effect()
@@ -367,7 +366,7 @@ class World:
         late = self.faults.strikes("shows late", f"write {self._writes}", self.scheduler.now, draw)
         return 20.0 * delay if late else delay**2
 
-    # --- What comes from outside ----------------------------------------------------------------------------
+    # --- Stimuli --------------------------------------------------------------------------------------------
 
     def _await(self, stimulus: Stimulus) -> None:
         self.scheduler.at(self.scheduler.now + stimulus.delay, lambda: self._come(stimulus))
@@ -409,7 +408,7 @@ class World:
             self.journal.note("update", whom(update.target), by=stimulus, arrives=arrives, update=update)
 
     def _deliver(self, body: str) -> None:
-        """Delivers as services do: at least once, after some time."""
+        """Delivers a message as services do: at least once, after some time."""
         delay = self._random.expovariate(2)
         now, number = self.scheduler.now, self._messages + 1
         if self.faults.strikes("is delayed", f"event {number}", now, self._random.random()):
@@ -497,7 +496,7 @@ class World:
             failed = self._trigger.handle_batch([message.record() for message in batch], self._remaining)
             for message in batch:
                 if f"message-{message.number}" not in failed and message in self._queue:
-                    self._queue.remove(message)  # for good, also if it is being delivered a second time
+                    self._queue.remove(message)  # finally, even if it is being delivered again
         finally:
             self._running -= 1
             self._poll_at(self.scheduler.now)
@@ -652,10 +651,10 @@ class World:
             self._abort_when_told.discard(name)
             self._abort(self.scheduler.process, self.scheduler.process.random.expovariate(0.5))
 
-    # --- What is written down -------------------------------------------------------------------------------
+    # --- The journal ----------------------------------------------------------------------------------------
 
     def _watch(self, before: Item, after: Item) -> None:
-        """Notes what a write to the ledger means, and whether it is allowed."""
+        """Notes the meaning of a write to the ledger, and whether it is allowed."""
         if _without(before, "rev", "expires_at") == _without(after, "rev", "expires_at"):
             self.journal.note("broken", after["job_id"]["S"], rule="A write that changes nothing")
         if after["job_id"]["S"] == NO_JOB:

@@ -1,4 +1,4 @@
-"""Runs for tests: one of the model in tests.support.doubles, requested on 15 January 2025 at 14:30 UTC."""
+"""Runs for tests, of the model in tests.support.doubles. They are requested on 15 January 2025, 14:30 UTC."""
 
 from collections.abc import Mapping
 from dataclasses import replace

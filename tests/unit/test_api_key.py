@@ -1,4 +1,4 @@
-"""The key is read from the secret, kept, and never quoted."""
+"""The key is read from the secret, cached, and never quoted."""
 
 import json
 import traceback

@@ -499,7 +499,7 @@ def test_notification_of_a_failure_says_what_to_do(follower: Follower) -> None:
         ("2025-01-15T16:30:00+02:00", "2025-01-15T14:33:00.5Z", 180.5),
         # The timestamp has whole seconds only.
         ("2025-01-15T14:33:00.400Z", "2025-01-15T14:33:00Z", 0.0),
-        # What the platform's clock cannot tell, ours does.
+        # Our clock decides what the platform's cannot.
         (None, "2025-01-15T14:33:00Z", 400.0),
         ("half past two", "2025-01-15T14:33:00Z", 400.0),
         ("2025-01-15T14:34:00", "2025-01-15T14:33:00Z", 400.0),

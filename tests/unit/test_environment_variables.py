@@ -17,7 +17,7 @@ from tests.support.deployment import template
 PROXY_URL, NO_PROXY = (template()["Parameters"][name]["AllowedPattern"] for name in ("ProxyUrl", "NoProxy"))
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
-# What tricks with URLs are made of.
+# Characters that URL tricks use.
 SCHEMES = ["https:", "http:", "HTTPS:"]
 HOSTS = ["localhost", "127.0.0.1", "[::1]", "arcanna.example", "evil.example", "user:pass", "xn--", "ä"]
 SIGNS = ["//", *"/\\@?#:.[]*< \t\n\x00\u3002", "..", "%2e", "%2f", ":9666", ":99999", "prefix"]
@@ -83,7 +83,7 @@ def test_valid_base_url_is_accepted(value: str, base_url: str) -> None:
         "https://arcanna.example/./b",
         "https://arcanna.example/%2e%2e/b",
         "https://arcanna.example/%2E./b",
-        # What different parsers read differently.
+        # URLs that parsers read differently.
         "https://arcanna.example\\@evil.example",
         "https://arcanna.example\\.evil.example",
         "https://arcanna example",

@@ -318,7 +318,7 @@ ZEROS = [
     "1970-01-01T00:00:00.000Z",
     "2001-01-01T00:00:00Z",
 ]
-"""What programs write where they know no time."""
+"""Values that programs write for an unknown time."""
 
 
 @pytest.mark.parametrize(
@@ -520,7 +520,7 @@ def test_notification_inside_a_notification_is_refused_however_deep() -> None:
 
 
 HUGE = st.just(10**5000)
-"""An integer that Python refuses to make text of."""
+"""An integer that Python refuses to convert to text."""
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""The two handlers, as Lambda calls them, without a platform."""
+"""The two handlers, called as Lambda calls them, without a platform."""
 
 import json
 from collections.abc import Iterator

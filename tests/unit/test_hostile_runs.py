@@ -1,4 +1,4 @@
-"""Whatever the platform shows, and in whatever order: no run is called completed without a proof.
+"""Whatever the platform shows, in whatever order: no run counts as completed without proof.
 
 The real client, the real check and the real completion rule follow runs on two platforms: one that tells the
 truth in odd ways, and one that answers anything.
@@ -61,7 +61,7 @@ class Recompute:
 
 @dataclass
 class TruthfulPlatform:
-    """Shows the end of the last recompute, and whether one is under way."""
+    """A platform that shows the end of the last recompute, and whether one is under way."""
 
     recomputes: list[Recompute]
     skew: float  # seconds by which the clock of its API is wrong
@@ -127,7 +127,7 @@ def own_recomputes(draw: st.DrawFn) -> list[Recompute]:
 
 
 def follow(platform: TruthfulPlatform, run: Run, steps: list[float], until: float = 2 * DEADLINE) -> Check:
-    """The run's last check. Checks are late by the steps, one after the other."""
+    """The run's last check. Each check is late by the next of `steps`."""
     scripted = ScriptedPlatform()
     arcanna, last = scripted.client(), first_check(run)
     at, number = 0.0, 0
@@ -166,7 +166,7 @@ def test_run_completes_only_by_a_recompute_that_ended_after_the_request(
     oddities: list[Any],
     steps: list[float],
 ) -> None:
-    """Or before it by no more than the platform's clocks differ, and its timestamps are cut."""
+    """An earlier end counts within the difference of the platform's clocks and its timestamps' precision."""
     platform = TruthfulPlatform([*earlier, *own], skew, worker_skew, written, oddities)
     last = follow(platform, requested(platform, platform.write(0.0)), steps)
     assert last["status"] != "running"
@@ -194,7 +194,7 @@ def test_run_completes_if_the_time_of_the_request_is_unknown(
     oddities: list[Any],
     steps: list[float],
 ) -> None:
-    """If the baseline was true: then nothing else tells an earlier recompute from a later one."""
+    """The baseline must be true, because nothing else distinguishes an earlier recompute from a later one."""
     platform = TruthfulPlatform([*earlier, *own], skew, 0.0, written)
     run = requested(platform, requested_at)
     platform.oddities = oddities
@@ -223,11 +223,11 @@ def test_run_completes_if_its_recompute_succeeds_in_time(
     written: Any,
     steps: list[float],
 ) -> None:
-    """Also if it is short, its end is cut to whole seconds, and the clocks of the platform differ."""
+    """This includes short recomputes, ends in whole seconds, and different clocks of the platform."""
     own = Recompute(delay, delay + duration, timestamp_lag=timestamp_lag)
     platform = TruthfulPlatform([*earlier, own], skew, worker_skew, written)
     ends = [platform.write(r.ended + worker_skew) for r in platform.recomputes if r.succeeds]
-    assume(ends[-1] not in ends[:-1])  # two ends in one second cannot be told apart
+    assume(ends[-1] not in ends[:-1])  # two ends in one second cannot be distinguished
     last = follow(platform, requested(platform, platform.write(0.0)), steps)
     assert last["status"] == "completed"
 

@@ -1,4 +1,4 @@
-"""The verdict follows the rules, and never unknown figures."""
+"""The verdict follows the rules, and never judges unknown figures."""
 
 import itertools
 import json
@@ -171,7 +171,7 @@ def test_new_model_is_judged_by_floors_alone() -> None:
 
 
 def test_missing_figure_with_a_floor_is_not_judged() -> None:
-    """A model that never decides Escalate may lack such figures, and is not a good model."""
+    """A model that never decides Escalate may lack these figures, and is not good."""
     never = shown(Drop=decision(855, 145))
     rules = Rules({}, {"Escalate.recall": 0.9}, 30)
     assert judged(never, rules, never) == ("not_judged", "no Escalate.recall")

@@ -1,4 +1,4 @@
-"""What the trigger sends to its queues, and how failures are reported."""
+"""Messages that the trigger sends to its queues, and reports of failures."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The report: all that is known is on it, none of it is markup from outside, and nothing is loaded."""
+"""The report shows all facts, input never becomes markup, and the page loads nothing."""
 
 import base64
 import hashlib
@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from arcanna_metrics_cli.entries import PastRun
@@ -22,7 +22,7 @@ from arcanna_metrics_cli.report.words import change
 from tests.support.fleet import NOW, fleet, hostile
 from tests.support.html import Element, parse, vocabulary
 from tests.tools.demo.page import STYLE as STORY_STYLE
-from tests.unit.strategies import any_text
+from tests.unit.strategies import any_text, at_most
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 MINUS = "\N{MINUS SIGN}"
@@ -107,7 +107,7 @@ def parsed(what: Facts) -> Element:
 KNOWN = vocabulary(parsed(fleet(12))) | vocabulary(parsed(fleet(1))) | vocabulary(parsed(hostile()))
 
 
-@settings(max_examples=25)
+@at_most(25)
 @given(facts)
 def test_nothing_from_outside_becomes_markup(what: Facts) -> None:
     page = build(what)
@@ -117,7 +117,7 @@ def test_nothing_from_outside_becomes_markup(what: Facts) -> None:
     page.encode()
 
 
-@settings(max_examples=25)
+@at_most(25)
 @given(facts)
 def test_known_values_are_shown_unchanged(what: Facts) -> None:
     document = parsed(what)
@@ -143,7 +143,7 @@ def test_known_values_are_shown_unchanged(what: Facts) -> None:
         assert NO_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", one).replace("\r", "\n") in text
 
 
-@settings(max_examples=25)
+@at_most(25)
 @given(facts)
 def test_every_run_is_drawn_and_listed_or_counted_as_earlier(what: Facts) -> None:
     document = parsed(what)
@@ -156,7 +156,7 @@ def test_every_run_is_drawn_and_listed_or_counted_as_earlier(what: Facts) -> Non
 
 
 def in_order(document: Element, what: Facts) -> list[Model]:
-    """The models as the page has them, found by how many runs each has."""
+    """The models in the order of the page, identified by their number of runs."""
     listed = [len(body.all("table", "runs")[0].all("tbody")[0].all("tr")) if body.all("table", "runs") else 0
               for body in document.all("tbody") if "data-kinds" in body.attributes]  # fmt: skip
     left = list(what.models)

@@ -166,8 +166,10 @@ def test_schedule_asks_for_the_active_model_of_every_other_known_job() -> None:
 def test_schedule_with_an_age_is_a_wish_and_without_one_by_hand(
     age: float | None, stale_after: float, wished: float | None
 ) -> None:
-    for update in parse(NIGHTLY).scheduled(AllTargets(100.0, age), {"7"}, lambda job_id: stale_after):
-        assert (update.older_than, update.by_hand) == (wished, wished is None)
+    updates = list(parse(NIGHTLY).scheduled(AllTargets(100.0, age), {"7"}, lambda job_id: stale_after))
+
+    assert updates
+    assert {(update.older_than, update.by_hand) for update in updates} == {(wished, wished is None)}
 
 
 # --- How much is worth a recompute -----------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Settings documents: what they mean, and that every problem is named with its place and what is allowed."""
+"""Settings documents: their meaning, and errors that name the place and the allowed values."""
 
 import json
 import re
@@ -230,7 +230,7 @@ def test_any_text_is_settings_or_a_configuration_error_with_problems(text: str) 
 
 
 def ecma_pattern(validator: Any, pattern: str, instance: object, schema: object) -> Any:
-    """As JSON Schema means it: in Python, `$` also matches before a line feed at the end."""
+    """A pattern as JSON Schema defines it. In Python, `$` also matches before a final line feed."""
     if isinstance(instance, str) and not re.search(pattern.replace("$", r"\Z"), instance):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
@@ -241,7 +241,7 @@ BEYOND_THE_SCHEMA = re.compile(
     r"(shortest_poll_seconds of|has a brace|placeholder twice|is ambiguous|lacks \{"
     r"|has no value)"
 )
-"""What relates several fields, or needs a grammar. A schema cannot say it."""
+"""Rules that relate several fields or need a grammar. A schema cannot express them."""
 
 seconds = st.integers(-1, 40) | st.sampled_from([5.0, 604_800, 86_400, 86_401, 0.5, True, None, "5", 1e400])
 shares = st.sampled_from([0, 1, 0.5, 1.01, -0.1, "0.5", None, False])
