@@ -52,7 +52,7 @@ AWS = {
     "URL_SUFFIX": "amazonaws.com",
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
-    "ARCANNA_API_KEY_SECRET_ARN": "arn:secret",
+    "ARCANNA_API_KEY_SECRET_ARN": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:key-AbCdEf",
 }
 ONE_ATTEMPT = Config(retries={"total_max_attempts": 1}, connect_timeout=5)
 CALLS: dict[str, Callable[[Arcanna], object]] = {

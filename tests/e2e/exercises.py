@@ -311,7 +311,7 @@ def unpublished_outcome_is_requested_again(desk: Desk) -> None:
         execution = ended(scene, "NotTold")
     shows(execution["cause"], "injected by the test")
     assert "NotTold" in desk.failures_by_reason(scene)
-    desk.until_status(scene, "fresh for")  # the ledger knows
+    desk.until_status(scene, "fresh, ")  # the ledger knows
 
     desk.request_again(scene)
     desk.recomputed(scene)
@@ -370,7 +370,7 @@ def regressed_model_improves_with_corrected_labels(desk: Desk) -> None:
     assert recomputed(desk, scene, "2.csv", MISSES_ESCALATIONS) == "regressed"
     told = partial(desk.told, scene, "Arcanna metrics regressed")
     (note,) = eventually("the notification", told)
-    shows(note["Message"], "Escalate.recall fell from", "What to do: Do not deploy the model")
+    shows(note["Message"], "Why: Escalate.recall ", "What to do: Do not deploy the model")
     told = partial(desk.told, scene, "Model Metrics Regressed")
     (event,) = eventually("the event", told)
     assert event["detail"]["cause"]["examples"][0]["key"].endswith("2.csv")
@@ -385,7 +385,7 @@ def regressed_model_is_accepted(desk: Desk) -> None:
     assert recomputed(desk, scene, "2.csv", MISSES_ESCALATIONS) == "regressed"
     code, printed = desk.recompute(scene)
     assert code == 1, printed
-    shows(printed, "✗ completed, regressed: ", "Escalate.recall fell from its reference")
+    shows(printed, "✗ completed, regressed: ", "(reference) -> ")
 
     code, printed = desk.of(scene, "accept", "--yes")
     assert code == 0, printed

@@ -101,7 +101,7 @@ START = Step(TRIGGER_ROLE, "stepfunctions", "StartExecution")
 GIVE_BACK = _writes(_is_give_back)
 HOLD = _writes(lambda call: "held" in _item(call))
 RELEASE = _writes(_is_release)
-LETTER = Step(TRIGGER_ROLE, "sqs", "SendMessageBatch")
+LETTER = Step(TRIGGER_ROLE, "sqs", "SendMessage")
 
 # The workflow's.
 INVOKE_HOLD, INVOKE_CHECK, INVOKE_RELEASE = _invokes("hold"), _invokes("check"), _invokes("release")

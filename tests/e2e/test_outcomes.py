@@ -58,7 +58,7 @@ def test_regression_in_escalations_is_announced_by_event_and_notification(
     assert completed["before"] == first["detail"]["after"]
     assert regressed["run_id"] == completed["run_id"]
     assert regressed["differences"] == completed["differences"]
-    assert "Escalate.recall fell from 0." in regressed["why"]
+    assert "Escalate.recall 0." in regressed["why"]
     recall = next(d for d in regressed["differences"] if d["figure"] == "Escalate.recall")
     served = scene.served()["metrics_per_decision"]["Escalate"]
     assert recall["after"] == served["recall"]

@@ -289,12 +289,24 @@ class SqsClient:
             left_out = self._outside.left_out("SendMessageBatch", len(Entries))
             for n, entry in enumerate(Entries):
                 if n not in left_out:
-                    attributes = entry.get("MessageAttributes", {})
-                    self._send(QueueUrl, entry["MessageBody"], entry.get("DelaySeconds"), attributes)
+                    self._send(QueueUrl, entry["MessageBody"], entry.get("DelaySeconds"), {})
             failed = [{"Id": Entries[n]["Id"], "Code": "InternalError"} for n in sorted(left_out)]
             return {"Failed": failed} if failed else {}
 
         return self._outside(f"SendMessageBatch to {QueueUrl}", effect, unavailable("SendMessageBatch"))
+
+    def send_message(
+        self,
+        *,
+        QueueUrl: str,  # noqa: N803  # boto3's names
+        MessageBody: str,  # noqa: N803
+        MessageAttributes: dict[str, Any],  # noqa: N803
+    ) -> dict[str, Any]:
+        def effect() -> dict[str, Any]:
+            self._send(QueueUrl, MessageBody, None, MessageAttributes)
+            return {}
+
+        return self._outside(f"SendMessage to {QueueUrl}", effect, unavailable("SendMessage"))
 
 
 # --- Step Functions --------------------------------------------------------------------------------------

@@ -25,9 +25,8 @@ from arcanna_metrics.protocol.holding import hold, release, target_of
 from arcanna_metrics.protocol.ledger import NO_JOB, Ledger, to_entry, to_target
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots
-from arcanna_metrics.runs.check import check, not_checked, parse_event
+from arcanna_metrics.runs.check import check, not_checked
 from arcanna_metrics.runs.outcome import Origin
-from arcanna_metrics.runs.parse import parse
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import JobSettings, Pace, Settings
 from arcanna_metrics.targets import Target
@@ -602,28 +601,26 @@ class World:
                 return self._call_function("not checked", INVOCATION, partial(self._not_checked, given))
         raise NotImplementedError(parameters)
 
-    def _hold(self, run: object, number: int) -> bool:
-        return hold(self._services, parse("run", run, Run), number)
+    def _hold(self, run: Run, number: int) -> bool:
+        return hold(self._services, run, number)
 
-    def _release(self, run: object, number: int, result: object) -> dict[str, bool]:
-        given, ended = parse("run", run, Run), parse("result", result, Result)
-        how = "active changed" if ended["active_changed"] else ended["outcome"]
-        self.scheduler.process.releases = given["run_id"], how
-        released = release(self._services, given, number, ended)
-        self._trigger.look(self._remaining, [target_of(given)])
+    def _release(self, run: Run, number: int, result: Result) -> dict[str, bool]:
+        how = "active changed" if result["active_changed"] else result["outcome"]
+        self.scheduler.process.releases = run["run_id"], how
+        released = release(self._services, run, number, result)
+        self._trigger.look(self._remaining, [target_of(run)])
         return {"released": released}
 
-    def _not_checked(self, given: object) -> object:
-        run, last, execution = parse_event(given)
-        return not_checked(run, last, Origin(execution, "bus", self._clock()))
+    def _not_checked(self, given: dict[str, Any]) -> object:
+        return not_checked(given["run"], given["check"], Origin(given["execution"], "bus", self._clock()))
 
     def _call_check(self, parameters: dict[str, Any]) -> Any:
         given = json.loads(json.dumps(parameters))
 
         def function() -> object:
             began = self.scheduler.now
-            run, last, execution = parse_event(given)
-            found = check(self._arcanna, run, last, Origin(execution, "bus", self._clock()))
+            run, origin = given["run"], Origin(given["execution"], "bus", self._clock())
+            found = check(self._arcanna, run, given["check"], origin)
             how = f"{found['status']} {found['outcome']['reason'] if found['outcome'] else ''}".strip()
             self.journal.note("checked", run["model_id"] or "", run=run["run_id"], how=how, began=began)
             return found

@@ -11,7 +11,24 @@ from arcanna_metrics_cli.output import Output
 from tests.support.deployment import ROOT
 from tests.support.outcome_events import validate
 
+ERASE = "\r\x1b[K"
+"""What empties a terminal's line."""
 SCHEMA: dict[str, Any] = json.loads((ROOT / "events/schemas/command.schema.json").read_text())
+
+
+class Terminal(io.StringIO):
+    """A stream that takes itself for a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        raise OSError
+
+    @property
+    def last_line(self) -> str:
+        """What stands on the line of the cursor."""
+        return self.getvalue().rpartition("\n")[2].rpartition(ERASE)[2]
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def _model(number: int, runs: int, chance: random.Random) -> Model:
     since = {"waits": NOW - 9000, "stuck": NOW - 2700, "runs": NOW - 500}.get(fate)
     told = Told(
         run_id=past[-1].run_id,
-        why=f"Escalate.recall fell from {escalate + 0.081:.3f} to {escalate:.3f}, by more than 0.02"
+        why=f"Escalate.recall {escalate + 0.081:.3g} -> {escalate:.3g}"
         if fate == "worse"
         else "Every figure that could be judged is within its limits",
         updates=chance.randrange(1, 40),

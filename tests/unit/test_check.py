@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcanna_metrics.errors import BadInput, PlatformUnavailable, RetryLater, Unauthorised, UndocumentedAnswer
+from arcanna_metrics.errors import PlatformUnavailable, RetryLater, Unauthorised, UndocumentedAnswer
 from arcanna_metrics.platform.client import FIGURES
-from arcanna_metrics.runs.check import CONFIRMATION, check, first_check, parse_event
+from arcanna_metrics.runs.check import CONFIRMATION, check, first_check
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Check, Outcome, Pace, Run
 from arcanna_metrics.times import to_iso
@@ -46,10 +46,8 @@ class Follower:
         if shown:
             self.platform.metrics = answer(json=metrics_body(**shown))
         # Through JSON, as between the states of the workflow.
-        run, last, execution = parse_event(
-            json.loads(json.dumps({"run": self.run, "check": self.last, "execution": EXECUTION}))
-        )
-        self.last = check(self._arcanna, run, last, Origin(execution, BUS, REQUESTED_AT + elapsed))
+        run, last = json.loads(json.dumps([self.run, self.last]))
+        self.last = check(self._arcanna, run, last, Origin(EXECUTION, BUS, REQUESTED_AT + elapsed))
         return self.last
 
 
@@ -511,40 +509,3 @@ def test_duration_is_from_the_platforms_clock_if_possible(
     follower = Follower(a_run(platform_requested_at=platform_requested_at))
     event = told(follower.look(400, **idle(recomputed_at)))["Recompute Completed"]
     assert event["duration_seconds"] == duration
-
-
-# --- What comes in ---------------------------------------------------------------------------------------
-
-EVENT: dict[str, Any] = {"run": RUN, "check": FIRST, "execution": EXECUTION}
-
-
-def test_workflow_data_is_read_unchanged() -> None:
-    assert parse_event(EVENT) == (RUN, FIRST, EXECUTION)
-
-
-NO_EVENTS: list[Any] = [None, [], "run", 7]
-
-
-@pytest.mark.parametrize(
-    ("event", "said"),
-    [
-        *((event, "expected the workflow") for event in NO_EVENTS),
-        ({}, "run must be a JSON object"),
-        (EVENT | {"execution": None}, "execution must be a JSON string"),
-        (EVENT | {"run": None}, "run must be a JSON object"),
-        (EVENT | {"check": []}, "check must be a JSON object"),
-        (EVENT | {"run": {}}, "run lacks"),
-        (EVENT | {"run": a_run(model_id=None)}, "run has no model_id"),
-    ],
-)
-def test_event_without_run_check_or_execution_is_bad_input(event: object, said: str) -> None:
-    with pytest.raises(BadInput, match=said):
-        parse_event(event)
-
-
-@pytest.mark.parametrize(("part", "field"), [*(("run", n) for n in RUN), *(("check", n) for n in FIRST)])
-def test_missing_field_is_named(part: str, field: str) -> None:
-    event: dict[str, Any] = EVENT | {"run": dict(RUN), "check": dict(FIRST)}
-    del event[part][field]
-    with pytest.raises(BadInput, match=f"{part} lacks {field}"):
-        parse_event(event)

@@ -219,22 +219,6 @@ def test_invalid_trigger_event_is_bad_input(event: Any) -> None:
         trigger_recompute.handler(event, Invocation())
 
 
-@pytest.mark.parametrize(
-    "event",
-    [
-        None,
-        {},
-        {"run": RUN},
-        {"run": {}, "check": {}},
-        {"run": {**RUN, "requested_at": "yesterday"}, "check": first_check(RUN)},
-        {"run": {**RUN, "deadline_at": 7}, "check": first_check(RUN)},
-    ],
-)
-def test_invalid_check_event_is_bad_input(event: Any) -> None:
-    with pytest.raises(BadInput):
-        check_status.handler(event, Invocation())
-
-
 def test_log_lines_name_the_invocation(logs: Logs) -> None:
     trigger_recompute.handler({"Records": [message(7, "garbage")]}, Invocation())
     (line,) = logs.lines

@@ -35,7 +35,7 @@ ENDING = Ending(polls=4, active_changed=False, shown={"overall_accuracy": 0.9, "
 
 
 def judged(verdict: Verdict) -> Assessment:
-    return {"verdict": verdict, "why": "Escalate.recall fell", "brief": "", "differences": []}
+    return {"verdict": verdict, "why": "Escalate.recall fell", "differences": []}
 
 
 def ended(status: Any, outcome: Outcome) -> Check:

@@ -54,6 +54,15 @@ def test_visible_update_starts_a_run_that_the_workflow_follows(harness: Harness)
     assert harness.executions.inputs["run-1"]["number"] == 0
 
 
+def test_metrics_too_large_for_the_workflow_become_a_baseline_of_overall_scores(harness: Harness) -> None:
+    harness.platform.metrics = answer(json=metrics_body(confusion_matrix=[[0] * 200] * 200))
+    harness.update()
+    harness.look()
+    baseline = harness.executions.inputs["run-1"]["run"]["baseline"]
+    assert (baseline["overall_accuracy"], baseline["confusion_matrix"]) == (0.75, None)
+    assert baseline["last_recomputed_timestamp"] == BASELINE
+
+
 def test_update_not_yet_visible_starts_and_writes_nothing(harness: Harness) -> None:
     entry = harness.update(age=1.0)
     harness.look()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from arcanna_metrics_cli.entries import PastRun
 from arcanna_metrics_cli.letters import Group
-from arcanna_metrics_cli.report.charts import EDGE, LINE, STRIP, apart, axis_of
+from arcanna_metrics_cli.report.charts import EDGE, LINE, STRIP, apart, axis_of, round_ticks
 from arcanna_metrics_cli.report.facts import Facts, Model, Told
 from arcanna_metrics_cli.report.markup import NO_CHARACTERS
 from arcanna_metrics_cli.report.page import SCRIPT, STYLE, build
@@ -451,6 +451,28 @@ def test_axis_keeps_all_runs_on_the_drawing(ages: list[float]) -> None:
     shown = [age for age in ages if NOW - age >= axis.start]
     assert len(shown) >= 0.9 * (len(ages) - 1)
     assert all(EDGE <= axis.x(NOW - age) <= STRIP - EDGE for age in ages)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0.85, 0.93, [0.85, 0.90, 0.95]),
+        (0.2, 0.95, [0.2, 0.4, 0.6, 0.8, 1.0]),
+        (0.9, 0.9, [0.86, 0.88, 0.90, 0.92, 0.94]),
+        (1.0, 1.0, [0.97, 0.98, 0.99, 1.0]),
+        (93.0, 95.0, [90.0, 92.0, 94.0, 96.0, 98.0]),
+    ],
+)
+def test_scores_axis_has_round_steps(low: float, high: float, ticks: list[float]) -> None:
+    assert round_ticks(low, high) == pytest.approx(ticks)
+
+
+@given(st.floats(-10, 100), st.floats(-10, 100))
+def test_scores_axis_encloses_all_scores_with_few_steps(one: float, other: float) -> None:
+    ticks = round_ticks(min(one, other), max(one, other))
+    assert ticks[0] <= min(one, other) + 1e-6
+    assert ticks[-1] >= max(one, other) - 1e-6
+    assert 3 <= len(ticks) <= 6
 
 
 @given(

@@ -98,13 +98,13 @@ RANGE = "must be a whole number from"
     [
         ([], "the document must be an object, not an empty list"),
         (None, "the document must be an object, not null"),
-        ({"pase": 1}, "pase is unknown; allowed here: $schema, routes, quality_gate, pace, jobs"),
+        ({"pase": 1}, "pase is not allowed here; allowed: $schema, routes, quality_gate, pace, jobs"),
         ({"$schema": 7}, "$schema must be a string, not 7"),
         ({"routes": {}}, "routes must be a list, not an object"),
         ({"pace": 5}, "pace must be an object, not 5"),
         (
             {"pace": {"spacing": 5}},
-            "pace.spacing is unknown; allowed here: visibility_lag_seconds, spacing_s",
+            "pace.spacing is not allowed here; allowed: visibility_lag_seconds, spacing_s",
         ),
         ({"pace": {"spacing_seconds": "5"}}, f'pace.spacing_seconds {RANGE} 0 to 604800, not "5"'),
         ({"pace": {"spacing_seconds": None}}, f"pace.spacing_seconds {RANGE} 0 to 604800, not null"),
@@ -120,7 +120,7 @@ RANGE = "must be a whole number from"
         ({"quality_gate": []}, "quality_gate must be an object, not an empty list"),
         (
             {"quality_gate": {"drop": {}}},
-            "quality_gate.drop is unknown; allowed here: largest_drop, floor, min",
+            "quality_gate.drop is not allowed here; allowed: largest_drop, floor, min",
         ),
         ({"quality_gate": {"minimum_samples": 0}}, f"quality_gate.minimum_samples {RANGE} 1 to"),
         (
@@ -137,9 +137,15 @@ RANGE = "must be a whole number from"
             {"jobs": {"1234": {"pace": {"spacing_seconds": -1}}}},
             f"jobs.1234.pace.spacing_seconds {RANGE} 0 to",
         ),
-        ({"jobs": {"1234": {"pace": {"slots": 1}}}}, "jobs.1234.pace.slots applies to all jobs together"),
-        ({"jobs": {"1234": {"routes": []}}}, "jobs.1234.routes applies to all jobs together"),
-        ({"jobs": {"1234": {"gate": {}}}}, "jobs.1234.gate is unknown; allowed here: quality_gate, pace"),
+        (
+            {"jobs": {"1234": {"pace": {"slots": 1}}}},
+            "jobs.1234.pace.slots is not allowed here; allowed: visibility_lag",
+        ),
+        (
+            {"jobs": {"1234": {"routes": []}}},
+            "jobs.1234.routes is not allowed here; allowed: quality_gate, pace",
+        ),
+        ({"jobs": {"1234": {"gate": {}}}}, "jobs.1234.gate is not allowed here; allowed: quality_gate, pace"),
         ({"jobs": {"phishing": {}}}, "jobs.phishing is not a job's id; a name cannot be used here"),
         ({"jobs": {"a b\n": {}}}, 'jobs["a b\\n"] is not a job\'s id'),
         (

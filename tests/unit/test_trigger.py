@@ -174,6 +174,18 @@ def test_message_stays_in_the_queue_if_its_dead_letter_cannot_be_sent(harness: H
     assert harness.entry().dirty
 
 
+def test_unreachable_dead_letter_queue_is_called_once_for_all_messages(harness: Harness, logs: Logs) -> None:
+    harness.stack.sqs.delete_queue(QueueUrl=harness.stack.dead_letter_url)
+    assert harness.deliver("garbage", "rubbish", "waste") == ["0", "1", "2"]
+    (line,) = [line for line in logs.lines if line["level"] == "ERROR"]
+    assert (line["message"], line["messages"]) == ("unusable messages stay in the queue", 3)
+
+
+def test_unusable_messages_stay_in_the_queue_if_no_time_is_left(harness: Harness) -> None:
+    assert harness.deliver("garbage", remaining=RESERVE - 1) == ["0"]
+    assert harness.stack.dead_letters() == []
+
+
 def test_failed_look_returns_no_message_to_the_queue(harness: Harness, looks: Looks) -> None:
     looks.fails = AwsUnavailable("throttled")
     assert harness.deliver(REQUEST) == []

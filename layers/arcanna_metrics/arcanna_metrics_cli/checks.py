@@ -19,21 +19,32 @@ _REMEDIES = {
 
 
 class Check(NamedTuple):
-    """One line. `remedy` is empty where all is well."""
+    """One line. `remedy` says what to do, and is empty if nothing is.
+
+    `warning` is for a stack that works, but not as most people want it.
+    """
 
     what: str
     said: str
     remedy: str = ""
+    warning: bool = False
+
+    @property
+    def state(self) -> str:
+        """`good`, `warning` or `wrong`."""
+        return "good" if not self.remedy else "warning" if self.warning else "wrong"
 
 
 class Known(NamedTuple):
-    """What the remedies name."""
+    """What the remedies name. `deploy` is the command that deploys the stack."""
 
     base_url: str
     secret_arn: str
     secret_field: str
     settings_parameter: str
     bucket: str
+    topic_arn: str
+    deploy: str
 
 
 class WayIn(NamedTuple):
@@ -182,26 +193,24 @@ def index(status: str | None) -> Check:
     return Check("index", f"The ledger's index of what is due is {status}", "Wait until it is ACTIVE")
 
 
-def email(address: str, subscriptions: Sequence[Mapping[str, Any]]) -> Check:
+def email(address: str, subscriptions: Sequence[Mapping[str, Any]], known: Known) -> Check:
     """By the parameter NotificationEmail and all subscriptions of the topic."""
+    subscribe = f"aws sns subscribe --topic-arn {known.topic_arn} --protocol email --notification-endpoint"
     subscriptions = [s for s in subscriptions if s["SubscriptionArn"] != "Deleted"]  # listed for a while
     waiting = [s["Endpoint"] for s in subscriptions if s["SubscriptionArn"] == "PendingConfirmation"]
     if waiting:
         return Check(
-            "notices",
+            "notifications",
             f"{', '.join(waiting)} is not confirmed",
             "Follow the link in the e-mail that AWS sent to it",
         )
     if address and address not in [s["Endpoint"] for s in subscriptions]:
         # SNS deletes what nobody has confirmed.
-        return Check(
-            "notices", f"{address} is not subscribed", "Subscribe it to the topic again, and confirm"
-        )
+        return Check("notifications", f"{address} is not subscribed", f"{subscribe} {address}, and confirm")
     if not subscriptions:
-        return Check(
-            "notices", "Nobody is subscribed to failures and regressions: NotificationEmail is empty"
-        )
-    return Check("notices", f"{len(subscriptions)} subscribed to failures and regressions")
+        remedy = f"{known.deploy} EMAIL=you@example.com, or without a clone {subscribe} you@example.com"
+        return Check("notifications", "Nobody is notified of failures and regressions", remedy, warning=True)
+    return Check("notifications", f"{len(subscriptions)} subscribed to failures and regressions")
 
 
 def dead_letters(messages: Mapping[str, int]) -> Check:

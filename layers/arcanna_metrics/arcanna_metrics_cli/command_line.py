@@ -138,7 +138,8 @@ def _run(path: str, given: Given, function: Callable[[], Answer]) -> int:
     out = given.out
     try:
         try:
-            answer = function()
+            with out.doing("Waiting for AWS"):
+                answer = function()
         except Exception as error:  # noqa: BLE001  # raises what is a bug
             answer = _troubled(error, given)
         head = {"version": VERSION, "command": path, "stack": given.stack, "exit_status": int(answer.status)}

@@ -1,7 +1,7 @@
 """Dead letters: where each comes from, why it is there, and the update that it holds."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 
@@ -28,8 +28,12 @@ class DeadLetter(NamedTuple):
             return False
 
 
+MOST_DETAILS = 5
+"""Groups of one reason: the details beyond these share the last one."""
+
+
 class Group(NamedTuple):
-    """Dead letters with the same reason; `detail` is of the newest of them, times are epoch seconds."""
+    """Dead letters with the same reason and detail. `oldest_at` and `newest_at` are epoch seconds."""
 
     reason: str
     number: int
@@ -54,16 +58,33 @@ def dead_letter(message: Mapping[str, Any]) -> DeadLetter:
 
 
 def groups(letters: Iterable[DeadLetter]) -> list[Group]:
-    """By reason, the most frequent first."""
-    of_reason: dict[str, list[DeadLetter]] = {}
+    """By reason and detail, the most frequent reason first, and in it the most frequent detail."""
+    of_reason: dict[str, dict[str, list[DeadLetter]]] = {}
     for letter in letters:
-        of_reason.setdefault(letter.reason, []).append(letter)
-    found = []
-    for reason, same in of_reason.items():
-        newest = max(same, key=lambda letter: letter.sent_at)
-        oldest_at = min(letter.sent_at for letter in same)
-        found.append(Group(reason, len(same), oldest_at, newest.sent_at, newest.detail))
-    return sorted(found, key=lambda group: (-group.number, group.reason))
+        of_reason.setdefault(letter.reason, {}).setdefault(letter.detail, []).append(letter)
+    found = [_of_one_reason(reason, details) for reason, details in of_reason.items()]
+    found.sort(key=lambda same: (-sum(group.number for group in same), same[0].reason))
+    return [group for same in found for group in same]
+
+
+def _of_one_reason(reason: str, details: Mapping[str, list[DeadLetter]]) -> list[Group]:
+    """A group for each detail. Those beyond MOST_DETAILS are one, with the detail of their newest letter."""
+    found = sorted(
+        (_group(reason, detail, same) for detail, same in details.items()),
+        key=lambda group: (-group.number, -group.newest_at),
+    )
+    if len(found) <= MOST_DETAILS:
+        return found
+    rest = found[MOST_DETAILS - 1 :]
+    newest = max(rest, key=lambda group: group.newest_at)
+    others = [letter for group in rest for letter in details[group.detail]]
+    detail = f"{len(rest)} other details, the newest: {newest.detail}"
+    return [*found[: MOST_DETAILS - 1], _group(reason, detail, others)]
+
+
+def _group(reason: str, detail: str, letters: Sequence[DeadLetter]) -> Group:
+    times = [letter.sent_at for letter in letters]
+    return Group(reason, len(letters), min(times), max(times), detail)
 
 
 def _why(message: Mapping[str, Any]) -> tuple[str, str]:

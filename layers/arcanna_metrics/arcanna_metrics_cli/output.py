@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from rich.segment import Segment
 
 PATIENCE = 0.7
-"""Seconds after which a command says what it waits for."""
+"""Seconds of silence after which a command says what it waits for."""
 WIDE = 200
 """Columns where nobody looks at a terminal: programs that read lines need them whole."""
 
@@ -32,7 +33,10 @@ _OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class Output:
-    """Where one command prints to. `answers` is where people type, by default the terminal."""
+    """Where one command prints to. `answers` is where people type, by default the terminal.
+
+    Within `doing`, no silence is longer than PATIENCE: a thread then says what the command waits for.
+    """
 
     def __init__(
         self,
@@ -47,7 +51,11 @@ class Output:
         self._answers = answers or sys.stdin
         self._width = width
         self._lock = threading.RLock()
-        self._waiting = ""
+        self._work: list[str] = []
+        self._explained = False
+        """Whether the last line says what the command waits for."""
+        self._asking = False
+        self._silent_since = 0.0
 
     # --- The result ----------------------------------------------------------------------------------------
 
@@ -59,11 +67,12 @@ class Output:
         if self.json:
             return
         with self._lock:
-            self._erase()
+            self._end_silence()
             if isinstance(what, str):
                 self._write(self._stdout, " " * indent + what, style)
             else:
                 self.console.print(_Harmless(what), soft_wrap=not hasattr(what, "columns"))
+                self._silent_since = time.monotonic()
 
     def document(self, document: dict[str, Any]) -> None:
         """The result for programs; nothing without --json."""
@@ -87,7 +96,7 @@ class Output:
     def say(self, text: str, style: str = "") -> None:
         """A line of progress, or of what went wrong."""
         with self._lock:
-            self._erase()
+            self._end_silence()
             self._write(self._stderr, text, style)
 
     def ask(self, question: str) -> bool:
@@ -96,10 +105,15 @@ class Output:
         Raises Trouble if nobody is there to answer, as in a pipeline.
         """
         with self._lock:
-            self._erase()
+            self._end_silence()
             self._stderr.write(f"{harmless(question)} [y/N] ")
             self._stderr.flush()
-        answer = self._answers.readline()
+            self._asking = True
+        try:
+            answer = self._answers.readline()
+        finally:
+            self._asking = False
+            self._silent_since = time.monotonic()
         if not answer.endswith("\n"):
             self._write(self._stderr, "", "")
         if not answer:
@@ -109,41 +123,61 @@ class Output:
 
     @contextmanager
     def doing(self, what: str) -> Iterator[None]:
-        """Says what is being done if that takes longer than a moment: on a terminal, until it is done."""
-        timer = threading.Timer(PATIENCE, self._wait, [f"{what} ..."])
-        timer.daemon = True
-        timer.start()
+        """Explains silences by `what`: on a terminal for as long as they last, in a log by a line.
+
+        Of several within each other, the innermost counts.
+        """
+        ended = threading.Event()
+        with self._lock:
+            self._end_silence()
+            self._work.append(what)
+            outermost = len(self._work) == 1
+        if outermost:
+            self._silent_since = time.monotonic()
+            threading.Thread(target=self._watch, args=(ended,), name="silence", daemon=True).start()
         try:
             yield
         finally:
-            timer.cancel()
+            ended.set()
             with self._lock:
-                self._erase()
+                self._end_silence()
+                self._work.pop()
 
     def waiting(self, what: str) -> None:
-        """Shows on a terminal what is waited for, until something else is printed. Elsewhere nothing."""
-        if _is_terminal(self._stderr):
-            with self._lock:
-                self._erase()
-                self._wait(what)
-
-    def _wait(self, what: str) -> None:
+        """Shows at once on a terminal what is waited for. In a log, the last line must have said so."""
         with self._lock:
+            self._end_silence()
+            self._explained = True
             if _is_terminal(self._stderr):
-                width = _columns(self._stderr)
-                self._stderr.write(harmless(what)[: width - 1])
+                self._stderr.write(harmless(what)[: _columns(self._stderr) - 1])
                 self._stderr.flush()
-                self._waiting = what
-            else:
-                self._write(self._stderr, what, "")
 
-    def _erase(self) -> None:
-        if self._waiting:
-            self._stderr.write(_ERASE)
-            self._stderr.flush()
-            self._waiting = ""
+    def _watch(self, ended: threading.Event) -> None:
+        """Explains every silence until `ended`."""
+        left = PATIENCE
+        while not ended.wait(left):
+            with self._lock:
+                left = self._silent_since + PATIENCE - time.monotonic()
+                if left > 0:
+                    continue
+                left = PATIENCE
+                if self._work and not (self._asking or self._explained):
+                    what = f"{self._work[-1]} ..."
+                    if not _is_terminal(self._stderr):
+                        self._write(self._stderr, what, "")
+                    self.waiting(what)
+
+    def _end_silence(self) -> None:
+        """Before anything else is printed, and where a wait ends."""
+        if self._explained:
+            self._explained = False
+            self._silent_since = time.monotonic()
+            if _is_terminal(self._stderr):
+                self._stderr.write(_ERASE)
+                self._stderr.flush()
 
     def _write(self, stream: IO[str], text: str, style: str) -> None:
+        self._silent_since = time.monotonic()
         text = harmless(text)
         coloured = style and _is_terminal(stream) and "NO_COLOR" not in os.environ
         print(f"{_COLOURS[style]}{text}{_PLAIN}" if coloured else text, file=stream, flush=True)

@@ -24,9 +24,8 @@ def explained(error: Exception, profile: str | None = None) -> Trouble:
     if isinstance(error, Trouble):
         return error
     if isinstance(error, ConfigurationError):
-        return Trouble(
-            Exit.WRONG, f"The settings are wrong: {error}", "arcanna-metrics settings validate FILE"
-        )
+        said = "\n  ".join(["The settings are not valid:", *error.problems])
+        return Trouble(Exit.WRONG, said, "Correct them; arcanna-metrics settings validate FILE checks a file")
     if isinstance(error, AwsUnavailable) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     if trouble := _by_code(error, profile) or _by_kind(error, profile):

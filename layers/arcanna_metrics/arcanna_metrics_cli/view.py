@@ -40,8 +40,12 @@ def _names(row: Standing, width: int) -> Text:
 
 
 def _freshness(row: Standing, now: float, link: str) -> Text:
-    age = "" if row.since is None else f" for {span(now - row.since)}"
-    text = Text().append(f"{'fresh' if row.fresh else 'stale'}{age}", "green" if row.fresh else "yellow")
+    text = Text()
+    age = "" if row.since is None else span(now - row.since)
+    if row.fresh:
+        text.append("fresh" + (f", {age} old" if age else ""), "green")
+    else:
+        text.append("stale" + (f" for {age}" if age else ""), "yellow")
     text.append(f"\n{row.why}", f"link {link}" if link else "dim")
     if row.running_since is not None:
         text.append(f"\nrunning for {span(now - row.running_since)}")
@@ -56,9 +60,13 @@ def _last(row: Standing, now: float) -> Text:
     text = Text().append(row.last.in_words(), "green" if row.last.is_good else "red")
     if row.last.ended_at is not None:
         text.append(f"\n{span(now - row.last.ended_at)} ago", style="dim")
-    if row.scores:
+    if _has_any(row.scores):
         text.append(f"\n{in_words(row.scores)}")
     return text
+
+
+def _has_any(scores: Mapping[str, float | None]) -> bool:
+    return any(value is not None for value in scores.values())
 
 
 def in_words(scores: Mapping[str, float | None]) -> str:
@@ -75,7 +83,7 @@ def history(runs: Iterable[PastRun]) -> Table:
         outcome = Text().append(run.in_words(), "green" if run.is_good else "red")
         if run.detail:
             outcome.append(f"\n{run.detail}")
-        if run.scores:
+        if _has_any(run.scores):
             scores = ", ".join(f"{word} {_score(run.scores.get(name))}" for name, word in OVERALL.items())
             outcome.append(f"\n{scores}", "dim")
         table.add_row(
@@ -88,14 +96,17 @@ def history(runs: Iterable[PastRun]) -> Table:
 
 
 def dead_letters(groups: Iterable[Group], now: float) -> Table:
-    """By reason, with the detail of the newest."""
+    """By reason and detail. A reason is named once."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in ("Reason", "Messages", "Age", "Detail of the newest"):
+    for heading in ("Reason", "Messages", "Age", "Detail"):
         table.add_column(heading, justify="right" if heading == "Messages" else "left")
+    named = None
     for group in groups:
         newest, oldest = span(now - group.newest_at), span(now - group.oldest_at)
         age = newest if newest == oldest else f"{newest} to {oldest}"
-        table.add_row(Text(group.reason, style="red"), str(group.number), age, Text(group.detail))
+        reason = Text("" if group.reason == named else group.reason, style="red")
+        table.add_row(reason, str(group.number), age, Text(group.detail))
+        named = group.reason
     return table
 
 

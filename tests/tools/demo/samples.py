@@ -29,7 +29,7 @@ def run(claimed: float, released: float, **changes: Any) -> Run:
         released_at=released,
         outcome="Recompute Completed",
         verdict="improved",
-        why="overall_accuracy rose from 0.5 to 0.9",
+        why="overall_accuracy 0.5 -> 0.9",
     )
     return replace(normal, **changes)
 

@@ -29,6 +29,9 @@ LARGEST_METRICS = 48 * 1024
 LONGEST_DETAIL = 1000
 """Characters."""
 
+LONGEST_REASON = 100
+"""Characters of a verdict's reasons that the ledger keeps for each of ten past runs."""
+
 RUNBOOK = "functions/RUNBOOK.md"
 """Where people read it. The template's mapping Documentation has the same value."""
 
@@ -91,8 +94,8 @@ def completed(run: Run, ending: Ending, new: NewMetrics, detail: str, origin: Or
         "verdict": quality["verdict"],
         "scores": scores(ending.shown),
     }
-    if quality["brief"]:
-        past["why"] = quality["brief"]
+    if quality["verdict"] != "unchanged":
+        past["why"] = cut(quality["why"], LONGEST_REASON)
     judged = {"why": quality["why"], "differences": quality["differences"]}
     told = {
         "duration_seconds": new.duration_seconds,

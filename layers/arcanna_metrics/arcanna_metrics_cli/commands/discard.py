@@ -23,10 +23,10 @@ def command(given: Given, reason: str | None, letter_id: str | None, yes: bool) 
 
     Without --reason and --id it shows each of them and asks. Nothing will be recomputed for what is deleted.
     """
-    stack, out = given.deployed, given.out
-    one_by_one = not reason and not letter_id
+    out, one_by_one = given.out, not reason and not letter_id
     if one_by_one and (yes or out.json):
         raise click.UsageError("--yes and --json need --reason or --id.")
+    stack = given.deployed
     with out.doing("Reading the dead letters"):
         found = stack.dead_letters()
     deleted: list[DeadLetter] = []

@@ -60,9 +60,8 @@ def _entries(given: Given, job: str, model: str | None) -> "Sequence[Entry]":
     of_job = entries.names(every, job)
     hint = did_you_mean(model, of_job) if model and of_job else did_you_mean(job, entries.names(every))
     what = f"model {model!r} of job {job!r}" if model else f"job {job!r}"
-    raise Trouble(
-        Exit.USAGE, f"The ledger does not know the {what}. {hint}".rstrip(), "arcanna-metrics status"
-    )
+    said = f"The ledger does not know the {what}. {hint}".rstrip()
+    raise Trouble(Exit.USAGE, said, "arcanna-metrics status lists what it knows")
 
 
 def _what(entry: "Entry") -> str:

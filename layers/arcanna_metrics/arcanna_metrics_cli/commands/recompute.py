@@ -155,7 +155,8 @@ def _follow(
     if not (entry.dirty or entry.run_id or entry.history or entry.last_failure):
         raise Trouble(Exit.NOT_STARTED, "The request is no longer in the ledger.", "arcanna-metrics status")
     follower = Follower(stack, target, asked_as_of(entry), out)
-    run = follower.ending(began_at, timeout)
+    with out.doing("Following the run"):
+        run = follower.ending(began_at, timeout)
     if isinstance(run, Unfinished):
         status, result = (Exit.TIMED_OUT, "timed_out") if run.began else (Exit.NOT_STARTED, "not_started")
         said = "The run has not ended in time. It continues." if run.began else "No run has started in time."

@@ -49,7 +49,7 @@ def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Ans
 
 
 def show(given: Given, chosen: "Sequence[DeadLetter]", reason: str | None) -> None:
-    """A table of dead letters by reason, for people."""
+    """A table of dead letters by reason and detail, for people."""
     out = given.out
     if out.json:
         return

@@ -80,6 +80,7 @@ def _serve(given: Given, port: int, refresh: float, to_open: bool) -> Answer:
         given.out.say(f"The page is {served.url} until Ctrl-C.")
         if to_open:
             click.launch(served.url)
+        given.out.waiting("Serving it ...")
         while True:
             time.sleep(1)
     finally:

@@ -23,7 +23,7 @@ class _Subcommands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group("settings", cls=_Subcommands)
+@click.group("settings", cls=_Subcommands, no_args_is_help=False)
 def command() -> None:
     """Show, validate or replace the settings: routes, quality gate and pace, one JSON document.
 
@@ -34,21 +34,20 @@ def command() -> None:
 @operations("show")
 @click.option("--job", type=TEXT, help="Show what is in force for this job, with all defaults.")
 def show(given: Given, job: str | None) -> Answer:
-    """Show the document as it is deployed. Ends with 1 if it is not valid."""
+    """Show the deployed document. Exits with 1 if it is not valid."""
     stack, out = given.deployed, given.out
     with out.doing("Reading the settings"):
         text = stack.settings()
     problems = _problems(text)
-    document: dict[str, Any] = {"text": text, "valid": not problems, "problems": problems}
-    document["link"] = stack.links.parameter(stack.settings_parameter)
+    document = _document(text, problems) | {"link": stack.links.parameter(stack.settings_parameter)}
     if job is None or problems:
-        out.show(text.rstrip())
+        out.show(_pretty(text))
         _tell(given, problems)
         if problems:
             out.say("The last valid version stays in force.", "yellow")
         return Answer(Exit.WRONG if problems else Exit.GOOD, document)
     in_force = _in_force(text, float(stack.parameters.get("VisibilityLagSeconds", 35)), job)
-    out.show(json.dumps(in_force, indent=2))
+    out.show(json.dumps(in_force, indent=2, ensure_ascii=False))
     return Answer(Exit.GOOD, document | {"job_id": job, "in_force": in_force})
 
 
@@ -65,7 +64,7 @@ def validate(given: Given, file: str) -> Answer:
     if not problems:
         given.out.show(f"✓ {file} is valid.", "green")
     status = Exit.WRONG if problems else Exit.GOOD
-    return Answer(status, {"text": text, "valid": not problems, "problems": problems})
+    return Answer(status, _document(text, problems))
 
 
 @operations("put")
@@ -76,7 +75,7 @@ def put(given: Given, file: str, yes: bool) -> Answer:
     stack, out = given.deployed, given.out
     text = _read(file)
     problems = _problems(text)
-    document: dict[str, Any] = {"text": text, "valid": not problems, "problems": problems, "done": False}
+    document = _document(text, problems) | {"done": False}
     if problems:
         _tell(given, problems)
         return Answer(Exit.WRONG, document)
@@ -116,6 +115,30 @@ def _problems(text: str) -> list[str]:
     return []
 
 
+def _document(text: str, problems: list[str]) -> dict[str, Any]:
+    """What programs read of a settings document. `settings` is None if the text is not a JSON object."""
+    value = _parsed(text)
+    settings = value if isinstance(value, dict) else None
+    return {"settings": settings, "valid": not problems, "problems": problems}
+
+
+def _pretty(text: str) -> str:
+    """The document with one field on each line; a text that is not JSON as it is stored."""
+    value = _parsed(text)
+    return text.rstrip() if value is None else json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _parsed(text: str) -> Any:
+    """The JSON value, or None if it is not JSON: `_problems` then says where."""
+    from arcanna_metrics.documents import load
+    from arcanna_metrics.errors import ConfigurationError
+
+    try:
+        return load(text)
+    except ConfigurationError:
+        return None
+
+
 def _tell(given: Given, problems: list[str]) -> None:
     for problem in problems:
         given.out.show(f"✗ {problem}", "red")
@@ -136,10 +159,5 @@ def _difference(before: str, after: str) -> list[str]:
     """The lines that differ, as diff shows them, with a few around."""
     from difflib import unified_diff
 
-    def lines(text: str) -> list[str]:
-        try:
-            return json.dumps(json.loads(text), indent=2).splitlines()
-        except ValueError:
-            return text.splitlines()
-
-    return list(unified_diff(lines(before), lines(after), "deployed", "new", lineterm="", n=2))
+    lines = _pretty(before).splitlines(), _pretty(after).splitlines()
+    return list(unified_diff(*lines, "deployed", "new", lineterm="", n=2))

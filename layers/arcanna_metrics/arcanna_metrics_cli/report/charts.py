@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, floor, log10
 
 from markupsafe import Markup
 
@@ -165,7 +166,7 @@ LINE = 15.0
 """Least room between the names of two lines."""
 
 LEAST_SPAN = 0.05
-"""Of the scores that a chart shows: less would make mountains of noise."""
+"""Of the scores that a chart shows, whose largest is 1: less would make mountains of noise."""
 
 
 def over_time(runs: Sequence[PastRun]) -> Markup:
@@ -173,7 +174,8 @@ def over_time(runs: Sequence[PastRun]) -> Markup:
     values = [value for run in runs for value in run.scores.values() if value is not None]
     if not values:
         return join()
-    low, high = _bounds(values)
+    ticks = round_ticks(min(values), max(values))
+    low, high = ticks[0], ticks[-1]
 
     def y(value: float) -> float:
         return TOP + (high - value) / (high - low) * (TALL - TOP - BOTTOM)
@@ -181,7 +183,6 @@ def over_time(runs: Sequence[PastRun]) -> Markup:
     def x(position: int) -> float:
         return LEFT + position / max(1, len(runs) - 1) * (WIDTH - LEFT - RIGHT)
 
-    ticks = [low + (high - low) * part / 4 for part in range(5)]
     grid = "".join(f"M{LEFT:g} {y(tick):.1f} H{WIDTH - RIGHT:g}" for tick in ticks)
     last = {name: next((v for run in reversed(runs) if (v := run.scores.get(name)) is not None), None)
             for name in OVERALL}  # fmt: skip
@@ -214,12 +215,16 @@ def _tick(value: float) -> str:
     return f"{value:.2f}" if abs(value) < 10 else f"{value:.3g}"
 
 
-def _bounds(values: Sequence[float]) -> tuple[float, float]:
-    """From which score to which the chart reaches: a little beyond its values."""
-    low, high = min(values), max(values)
-    room = max((high - low) * 0.1, (LEAST_SPAN - (high - low)) / 2)
-    top = 1.0 if high <= 1.0 else high + room
-    return max(0.0, low - room) if low >= 0 else low - room, min(top, high + room)
+def round_ticks(low: float, high: float) -> list[float]:
+    """The scores at the grid's lines: multiples of 1, 2 or 5 times a power of ten that enclose both."""
+    room = max(0.0, LEAST_SPAN * max(1.0, abs(high)) - (high - low)) / 2
+    low = low - room if low < 0 else max(0.0, low - room)
+    high = high + room if high > 1 else min(1.0, high + room)
+    least = (high - low) / 4
+    power = 10.0 ** floor(log10(least))
+    step = next(times * power for times in (1, 2, 5, 10) if times * power >= least)
+    slack = 1e-9  # what is a multiple but for its rounding
+    return [step * n for n in range(floor(low / step + slack), ceil(high / step - slack) + 1)]
 
 
 def apart(places: Mapping[str, float], top: float, bottom: float) -> dict[str, float]:

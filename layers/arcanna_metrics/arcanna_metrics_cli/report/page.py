@@ -243,7 +243,7 @@ def _items(facts: Facts, rows: Sequence[Row]) -> list[Item]:
     ]
     failed = [Item("failed", "Failed", row, row.sentence, row.ended) for row in rows if row.last_failed]
     stuck = [
-        Item("failed", "Cannot start", row, _why_stuck(row), row.model.waits_since)
+        Item("failed", "Failed to start", row, _why_stuck(row), row.model.waits_since)
         for row in rows
         if row.model.attempts
     ]
