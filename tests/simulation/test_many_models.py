@@ -38,6 +38,7 @@ from tests.simulation.aws import (
     Table,
 )
 from tests.simulation.world import unobserved
+from tests.support.runs import NO_RULES
 
 T = TypeVar("T")
 
@@ -118,7 +119,7 @@ class Town:
             longest_backoff=900.0,
         )
         known = [{"job_id": str(n % 100), "model_id": f"model-{n}"} for n in range(targets)]
-        settings = Settings(read_routes(Node([{"targets": known}])), JobSettings(pace, {}), {})
+        settings = Settings(read_routes(Node([{"targets": known}])), JobSettings(pace, NO_RULES), {})
         ledger = Ledger(dynamodb, "ledger", self._clock)
         states = StatesClient(self._start, self._describe, self)
         self.services = Services(

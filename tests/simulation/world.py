@@ -67,6 +67,7 @@ from tests.simulation.stimuli import (
 )
 from tests.simulation.workflow import Ending, Interpreter, StateError
 from tests.support import deployment
+from tests.support.runs import NO_RULES
 
 T = TypeVar("T")
 
@@ -207,7 +208,7 @@ class World:
             first_backoff=5.0,
             longest_backoff=300.0,
         )
-        self.settings = Settings(ROUTES, JobSettings(pace, {}), {})
+        self.settings = Settings(ROUTES, JobSettings(pace, NO_RULES), {})
         self._arcanna = Arcanna(
             cast("Any", HttpClient(self._platform, self.scheduler, self)), lambda read_again: "key"
         )
@@ -243,8 +244,8 @@ class World:
         """
         spacing = min(each.spacing for each in (pace, *own.values()))
         self.journal.note("settings", "*", spacing=spacing, slots=pace.slots)
-        jobs = {job_id: JobSettings(each, {}) for job_id, each in own.items()}
-        self.settings = Settings(ROUTES, JobSettings(pace, {}), jobs)
+        jobs = {job_id: JobSettings(each, NO_RULES) for job_id, each in own.items()}
+        self.settings = Settings(ROUTES, JobSettings(pace, NO_RULES), jobs)
 
     def _new_trigger(self) -> Trigger:
         dynamodb = cast("Any", DynamoDbClient(self._table, self))

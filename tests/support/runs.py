@@ -26,6 +26,7 @@ CAUSE: Cause = {
     "examples": [{"bucket": "training", "key": "1234/alerts.csv", "version_id": None}],
 }
 PACE: Pace = {"start_grace": 600.0, "shortest_poll": 5.0, "longest_poll": 900.0}
+NO_RULES: dict[str, Any] = {"largest_drop": {}, "floor": {}, "minimum_samples": 1}
 GATE: dict[str, Any] = {"largest_drop": {"overall_accuracy": 0.02}, "floor": {}, "minimum_samples": 1}
 
 
@@ -46,7 +47,7 @@ def a_new_run(
     """A run that is not requested yet, of a target that was claimed on request by hand."""
     given = replace(doubles.PACE, deadline=DEADLINE, **pace)  # type: ignore[arg-type]  # slots is none of them
     claimed = Entry(target, run_id=run_id, requested_at=requested_at, cause="manual")
-    return new_run(claimed, model_id, JobSettings(given, dict(gate or {})))
+    return new_run(claimed, model_id, JobSettings(given, dict(gate or NO_RULES)))
 
 
 def a_run(*, active: bool = False, baseline: Mapping[str, Any] | None = None, **changes: object) -> Run:
