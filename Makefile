@@ -59,7 +59,8 @@ local: install  ## Run a stack here, with a live report and an Arcanna to break
 check: $(VENV)/.installed  ## While working: style, types, and the fast tests
 	@mkdir -p build
 	@$(BIN)/mypy >build/mypy.txt 2>&1 & mypy=$$!; trap 'kill $$mypy 2>/dev/null; exit 130' INT; \
-	$(BIN)/ruff check --quiet $(SOURCES) && $(BIN)/ruff format --quiet --check $(SOURCES); style=$$?; \
+	$(BIN)/ruff check --quiet $(SOURCES) && $(BIN)/ruff format --quiet --check $(SOURCES) && \
+	{ $(BIN)/lint-imports --no-logo --no-cache >build/imports.txt || { cat build/imports.txt; false; }; }; style=$$?; \
 	$(BIN)/pytest tests/unit -q -n auto --maxprocesses 8 --dist worksteal --hypothesis-profile=quick; tests=$$?; \
 	wait $$mypy; types=$$?; cat build/mypy.txt; \
 	test $$style -eq 0 -a $$tests -eq 0 -a $$types -eq 0
@@ -78,10 +79,11 @@ test: lint  ## Before a commit: lint, and all but the long tests; COVERAGE=1
 long: install  ## Faults, load, permissions, runbook, deployments, networks
 	$(BIN)/pytest tests/e2e tests/simulation -m long $(BESIDE) 2
 
-lint: install build/node/.installed  ## Style, types, template, workflow; STRICT=1 requires npm
+lint: install build/node/.installed  ## Style, types, imports, template, workflow; STRICT=1: with npm
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(SAM) validate --lint
 	@$(BIN)/python -m tests.tools.lint_workflow
 

@@ -10,13 +10,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from arcanna_metrics.environment import Environment
-from arcanna_metrics.errors import RetryLater
-from arcanna_metrics.observability import attempt_failed, logger, metrics, of_run, report
+from arcanna_metrics.errors import BadInput, RetryLater
+from arcanna_metrics.observability import attempt_failed, logger, metrics, of_run
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.connect import arcanna
 from arcanna_metrics.runs.check import check
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Check
+from arcanna_metrics.runs.telemetry import report
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -38,7 +39,9 @@ def platform() -> tuple[Arcanna, str]:
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: "LambdaContext") -> Check:
-    """Takes the workflow's run and last check, and returns the new check."""
+    """Takes the workflow's run and last check, and returns the new check. Raises BadInput and RetryLater."""
+    if not {"run", "check", "execution"} <= event.keys():
+        raise BadInput("expected the workflow's call, an object with run, check and execution")
     client, bus = platform()
     run, last, execution = event["run"], event["check"], event["execution"]
     now = time.time()

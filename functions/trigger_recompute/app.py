@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 from arcanna_metrics.aws import client
 from arcanna_metrics.environment import Environment
 from arcanna_metrics.intake.queues import Queues
-from arcanna_metrics.observability import logger, metrics, run_ended
+from arcanna_metrics.observability import logger, metrics
 from arcanna_metrics.platform.connect import arcanna
-from arcanna_metrics.platform.preflight import Finding, LookUp, look_up, preflight
+from arcanna_metrics.preflight import Finding, LookUp, look_up, preflight
 from arcanna_metrics.protocol.holding import hold, release, target_of
 from arcanna_metrics.protocol.ledger import Ledger
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.runs.check import not_checked
 from arcanna_metrics.runs.outcome import Origin
+from arcanna_metrics.runs.telemetry import run_ended
 from arcanna_metrics.settings_source import SettingsSource
 from arcanna_metrics.targets import Target
 from arcanna_metrics.trigger import Trigger

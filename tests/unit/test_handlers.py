@@ -83,6 +83,12 @@ def test_check_status_names_each_missing_variable(monkeypatch: pytest.MonkeyPatc
         check_status.handler(GIVEN, Invocation())
 
 
+@pytest.mark.parametrize("event", [{}, {"run": RUN}, {"key1": "value1"}])
+def test_check_status_says_what_it_expects_to_whoever_calls_it_by_hand(event: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="run, check and execution"):
+        check_status.handler(event, Invocation())
+
+
 @pytest.mark.parametrize("name", sorted(OPTIONAL))
 def test_functions_start_without_optional_variables(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv(name)

@@ -70,7 +70,7 @@ def project(tmp_path: Path) -> Path:
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    for name in ("python", "pytest", "ruff", "mypy", "sam", "uv"):
+    for name in ("python", "pytest", "ruff", "lint-imports", "mypy", "sam", "uv"):
         program = tmp_path / ".venv" / "bin" / name
         program.parent.mkdir(parents=True, exist_ok=True)
         program.write_text(STUB)
@@ -332,7 +332,7 @@ def test_help_lists_every_target_in_groups(project: Path) -> None:
 # --- The inner loop --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("failing", ["ruff", "mypy", "pytest", None])
+@pytest.mark.parametrize("failing", ["ruff", "lint-imports", "mypy", "pytest", None])
 def test_check_fails_if_one_of_its_parts_fails(project: Path, failing: str | None) -> None:
     if failing:
         (project / ".venv" / "bin" / failing).write_text("#!/bin/sh\necho found something; exit 1\n")

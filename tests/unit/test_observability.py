@@ -8,21 +8,13 @@ from typing import Any
 import pytest
 
 from arcanna_metrics.errors import Unauthorised
-from arcanna_metrics.observability import (
-    attempt_failed,
-    count,
-    gauges,
-    logger,
-    metrics,
-    model_judged,
-    report,
-    run_ended,
-)
+from arcanna_metrics.observability import attempt_failed, count, gauges, logger, metrics
 from arcanna_metrics.runs.check import first_check
 from arcanna_metrics.runs.completion import Judgement
 from arcanna_metrics.runs.outcome import Ending, NewMetrics, completed, failed
 from arcanna_metrics.runs.quality import Assessment, Verdict
 from arcanna_metrics.runs.run import Check, Outcome
+from arcanna_metrics.runs.telemetry import model_judged, report, run_ended
 from arcanna_metrics.times import from_iso
 from tests.support.doubles import Logs
 from tests.support.runs import REQUESTED_AT, a_run, origin

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from arcanna_metrics.errors import ApiKeyUnavailable, AwsUnavailable
-from arcanna_metrics.platform.preflight import RESERVE, LookUp, look_up, preflight
+from arcanna_metrics.preflight import RESERVE, LookUp, look_up, preflight
 from arcanna_metrics.settings import Settings, parse_settings
 from tests.support.doubles import (
     ACTIVE_TARGET,

@@ -4,7 +4,7 @@ from functools import partial
 from math import inf
 
 from arcanna_metrics.errors import ActiveModelChanged, AwsUnavailable, PlatformBusy, Rejected
-from arcanna_metrics.observability import count, logger, run_ended
+from arcanna_metrics.observability import count, logger
 from arcanna_metrics.protocol.entry import Entry, later
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.transitions import satisfied
@@ -12,6 +12,7 @@ from arcanna_metrics.runs.check import active_model_changed, failed_at_start, fi
 from arcanna_metrics.runs.limits import as_many_as_fit
 from arcanna_metrics.runs.outcome import Origin, fitting
 from arcanna_metrics.runs.run import Cause, Check, Object, Run
+from arcanna_metrics.runs.telemetry import run_ended
 from arcanna_metrics.settings import JobSettings, Pace
 from arcanna_metrics.targets import Model, is_id
 from arcanna_metrics.times import from_iso, to_iso

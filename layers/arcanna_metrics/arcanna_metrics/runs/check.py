@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from arcanna_metrics.errors import Rejected, RetryLater
-from arcanna_metrics.observability import attempt_failed, model_judged
+from arcanna_metrics.observability import attempt_failed
 from arcanna_metrics.platform.client import Arcanna, ModelMetrics
 from arcanna_metrics.runs.completion import CLOCK_MARGIN, Judgement, Status, judge
 from arcanna_metrics.runs.limits import cut
@@ -19,6 +19,7 @@ from arcanna_metrics.runs.outcome import (
 from arcanna_metrics.runs.polling import next_wait
 from arcanna_metrics.runs.quality import Rules, assess, next_reference
 from arcanna_metrics.runs.run import Check, Outcome, Run
+from arcanna_metrics.runs.telemetry import model_judged
 from arcanna_metrics.targets import Model
 from arcanna_metrics.times import from_iso, to_iso
 

@@ -1,0 +1,77 @@
+"""Logs and metrics of runs: each status check, and how a run ended."""
+
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+
+from arcanna_metrics.observability import count, logger
+from arcanna_metrics.runs.quality import Assessment
+from arcanna_metrics.runs.run import Check, PastRun, Run
+from arcanna_metrics.times import from_iso
+
+
+def run_ended(check: Check) -> None:
+    """Counts a run that has ended, by status; if it did not complete, also by reason."""
+    count(_ENDS[check["status"]])
+    if check["status"] != "completed" and check["outcome"]:
+        by_reason = EphemeralMetrics()
+        by_reason.add_dimensions(service=logger.service, reason=_dimension(check["outcome"]["reason"]))
+        by_reason.add_metric(name="RunsFailed", unit=MetricUnit.Count, value=1)
+        by_reason.flush_metrics()
+
+
+def model_judged(quality: Assessment) -> None:
+    """Logs the verdict on a model with its reasons."""
+    logger.info("model judged", extra={key: quality[key] for key in ("verdict", "why", "differences")})
+
+
+def report(run: Run, check: Check, now: float) -> None:
+    """Logs what a status check found and, at the end of a run, emits its metrics."""
+    outcome = check["outcome"]
+    logger.info(
+        "status checked",
+        extra={
+            "elapsed_seconds": now - from_iso(run["requested_at"]),
+            "status": check["status"],
+            "reason": outcome["reason"] if outcome else check["status"],
+            "detail": check["detail"],
+            "polls": check["polls"],
+            "wait_seconds": check["wait_seconds"],
+        },
+    )
+    count("StatusChecks")
+    if outcome is None:
+        return
+    run_ended(check)
+    count("PollsPerRun", check["polls"])
+    if past := outcome["result"]["past_run"]:
+        _report_new_metrics(run, past, now)
+
+
+def _report_new_metrics(run: Run, past: PastRun, now: float) -> None:
+    of_job = EphemeralMetrics()
+    of_job.add_dimensions(service=logger.service, job_id=_dimension(run["job_id"]))
+    lag = now - from_iso(run["cause"]["first_at"])
+    of_job.add_metric(name="FreshnessLag", unit=MetricUnit.Seconds, value=lag)
+    of_job.add_metric(name="RunDuration", unit=MetricUnit.Seconds, value=past["duration_seconds"])
+    for figure, score in past["scores"].items():
+        if score is not None:
+            name = figure.title().replace("_", "")
+            of_job.add_metric(name=name, unit=MetricUnit.NoUnit, value=score)
+    if (verdict := _VERDICTS.get(past["verdict"])) is not None:
+        of_job.add_metric(name="QualityVerdict", unit=MetricUnit.NoUnit, value=verdict)
+    of_job.flush_metrics()
+
+
+def _dimension(value: str) -> str:
+    """The value as CloudWatch takes it: printable ASCII, of at most 1,024 characters.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_Dimension.html
+    """
+    return value.encode("unicode_escape").decode()[:1024]
+
+
+_VERDICTS = {"improved": 1, "unchanged": 0, "regressed": -1}
+_ENDS = {
+    "completed": "RecomputesCompleted",
+    "failed": "RecomputesFailed",
+    "timed_out": "RecomputesTimedOut",
+}
