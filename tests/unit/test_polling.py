@@ -121,19 +121,20 @@ def test_several_slow_runs_that_are_alike_put_off_the_checks_before_them() -> No
 
 
 def test_who_knows_the_family_expects_durations_like_the_past_ones() -> None:
-    rng, times = np.random.default_rng(1), np.array([50.0, 100.0, 200.0, 400.0, 800.0])
+    rng, times = np.random.default_rng(1), np.array([0.0, 50.0, 100.0, 200.0, 400.0, 800.0])
     past = 100.0 * np.exp(0.1 * rng.standard_normal(10))
     slower = np.append(past[:7], 6 * past[7:])
 
     for family in (known_family.LOG_NORMAL, known_family.TWO_KINDS, known_family.STRAGGLING):
         survival = known_family.expected(family, past, times, rng)
         assert list(survival) == sorted(survival, reverse=True)
-        assert survival[0] > 0.99
-        assert 0.3 < survival[1] < 0.7
-        assert survival[2] < 0.1
+        assert survival[0] == pytest.approx(1.0)
+        assert survival[1] > 0.99
+        assert 0.3 < survival[2] < 0.7
+        assert survival[3] < 0.1
     kinds = known_family.expected(known_family.TWO_KINDS, slower, times, rng)
-    assert 0.2 < kinds[3] < 0.45
-    assert kinds[4] < 0.01 < known_family.expected(known_family.STRAGGLING, slower, times, rng)[4]
+    assert 0.2 < kinds[4] < 0.45
+    assert kinds[5] < 0.01 < known_family.expected(known_family.STRAGGLING, slower, times, rng)[5]
 
 
 def test_no_peer_has_less_lag_at_as_many_checks(monkeypatch: pytest.MonkeyPatch) -> None:

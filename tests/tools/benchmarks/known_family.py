@@ -53,7 +53,7 @@ def _density(z: Any) -> Any:
 
 
 def _survival(z: Any) -> Any:
-    return np.interp(z, _Z, _SURVIVAL)
+    return np.interp(z, _Z, _SURVIVAL, right=0.0)  # as it may be multiplied by much
 
 
 def _between(rng: Generator, low: float, high: float, size: int) -> Floats:
