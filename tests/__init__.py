@@ -5,7 +5,7 @@ from types import TracebackType
 
 
 def _in_one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Ctrl-C while a command is still being loaded is no bug, so it has no traceback."""
+    """Prints one line for Ctrl-C while a command is loading. It is not a bug, so it needs no traceback."""
     if issubclass(kind, KeyboardInterrupt):
         print("Stopped.", file=sys.stderr)
     else:
@@ -18,5 +18,5 @@ from functools import cache  # noqa: E402 - what takes time comes after the hook
 
 import botocore.session  # noqa: E402
 
-# Every session would read AWS's descriptions of its services again: tests make hundreds, moto some.
+# Otherwise each botocore session reads AWS's service descriptions again. Tests make hundreds.
 botocore.session.create_loader = cache(botocore.session.create_loader)

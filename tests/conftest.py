@@ -19,7 +19,7 @@ os.environ.update(
 from arcanna_metrics.observability import logger  # reads the environment
 from tests.support.doubles import Logs, Stack, a_stack
 
-# A shell's background jobs ignore Ctrl-C (make test has one), and what they start would ignore it, too.
+# A shell's background jobs, such as make test has, ignore Ctrl-C, and so would their children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

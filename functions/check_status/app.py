@@ -14,7 +14,7 @@ from arcanna_metrics.errors import RetryLater
 from arcanna_metrics.observability import attempt_failed, logger, metrics, of_run, report
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.connect import arcanna
-from arcanna_metrics.runs.check import check, parse_event
+from arcanna_metrics.runs.check import check
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Check
 
@@ -40,7 +40,7 @@ def platform() -> tuple[Arcanna, str]:
 def handler(event: dict[str, Any], context: "LambdaContext") -> Check:
     """Takes the workflow's run and last check, and returns the new check."""
     client, bus = platform()
-    run, last, execution = parse_event(event)
+    run, last, execution = event["run"], event["check"], event["execution"]
     now = time.time()
     with of_run(run["run_id"], run["job_id"], run["model_id"], run["cause"]["kind"], execution):
         try:

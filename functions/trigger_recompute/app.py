@@ -20,10 +20,8 @@ from arcanna_metrics.protocol.holding import hold, release, target_of
 from arcanna_metrics.protocol.ledger import Ledger
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots
-from arcanna_metrics.runs.check import not_checked, parse_event
+from arcanna_metrics.runs.check import not_checked
 from arcanna_metrics.runs.outcome import Origin
-from arcanna_metrics.runs.parse import parse
-from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings_source import SettingsSource
 from arcanna_metrics.targets import Target
 from arcanna_metrics.trigger import Trigger
@@ -54,13 +52,13 @@ def services() -> Services:
 def trigger() -> Trigger:
     """Built at the first invocation, too. Raises ConfigurationError."""
     env = Environment(os.environ)
-    queues = Queues(client("sqs"), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL"))
+    queues = Queues(lambda: client("sqs"), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL"))
     return Trigger(services(), queues, time.sleep)
 
 
 def settings_source(env: Environment) -> SettingsSource:
     """The settings of the stack's SSM parameter. Raises ConfigurationError."""
-    ssm, lag = client("ssm"), env.seconds("VISIBILITY_LAG_SECONDS")
+    ssm, lag = client("ssm"), float(env.text("VISIBILITY_LAG_SECONDS"))
     return SettingsSource(ssm, env.text("SETTINGS_PARAMETER"), lag, time.time)
 
 
@@ -96,15 +94,13 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
             again = trigger().handle_batch(records, remaining)
             return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in again]}
         case {"hold": {"run": run, "number": int(number)}}:
-            return {"held": hold(services(), parse("run", run, Run), number)}
-        case {"not_checked": given}:
-            run, last, execution = parse_event(given)
+            return {"held": hold(services(), run, number)}
+        case {"not_checked": {"execution": execution, "run": run, "check": last}}:
             check = not_checked(run, last, Origin(execution, services().event_bus, time.time()))
             run_ended(check)
             return dict(check)
-        case {"release": {"run": given, "number": int(number), "result": result}}:
-            run = parse("run", given, Run)
-            released = release(services(), run, number, parse("result", result, Result))
+        case {"release": {"run": run, "number": int(number), "result": result}}:
+            released = release(services(), run, number, result)
             trigger().look(remaining, [target_of(run)])  # so that the next target gets the slot
             return {"released": released}
         case {"preflight": True}:

@@ -1,4 +1,4 @@
-"""The way to Arcanna in a company's network: private CA, outbound proxy, base URL with port and prefix.
+"""Connections to Arcanna in a company's network: private CA, outbound proxy, base URL with port and prefix.
 
 Client and environment are those of the functions; certificates, proxy and reference server are real.
 """
@@ -52,7 +52,7 @@ AWS = {
     "URL_SUFFIX": "amazonaws.com",
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
-    "ARCANNA_API_KEY_SECRET_ARN": "arn:secret",
+    "ARCANNA_API_KEY_SECRET_ARN": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:key-AbCdEf",
 }
 ONE_ATTEMPT = Config(retries={"total_max_attempts": 1}, connect_timeout=5)
 CALLS: dict[str, Callable[[Arcanna], object]] = {
@@ -86,7 +86,7 @@ class _Secrets(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def secrets_manager() -> Iterator[str]:
-    """The URL of a Secrets Manager: plain http on loopback, so that neither proxy nor CA plays a part."""
+    """The URL of a Secrets Manager. It is plain http on loopback, so proxy and CA do not matter."""
     with serving(ThreadingHTTPServer(("127.0.0.1", 0), _Secrets)) as server:
         yield url_of(server)
 
@@ -110,7 +110,7 @@ def client(secrets_manager: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
     opened = ExitStack()
 
     class Closed(BoundedClient):
-        """Is closed after the test, because a function never closes its client."""
+        """Anything to close after the test. A function never closes its client."""
 
         def __init__(self, **given: Any) -> None:
             super().__init__(**given)
@@ -202,7 +202,7 @@ def test_certificate_for_another_host_or_expired_is_refused(
     with pytest.raises(PlatformUnavailable, match=says) as raised:
         client(server.url, ARCANNA_CA_BUNDLE=CA.pem).active_model("1234")
 
-    assert "CaBundle" not in str(raised.value)  # which would not help
+    assert "CaBundle" not in str(raised.value)  # which would have no effect
     assert server.requests == []
 
 
@@ -250,7 +250,7 @@ def test_unreachable_aws_service_is_named_with_advice(monkeypatch: pytest.Monkey
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     says = f'send messages to a queue: .*"{endpoint}/". In a VPC, the functions need a route to it'
     with sqs(BOUNDED) as aws, pytest.raises(AwsUnavailable, match=says):
-        Queues(aws, f"{endpoint}/1/updates", "").request_all([UPDATE])
+        Queues(lambda: aws, f"{endpoint}/1/updates", "").request_all([UPDATE])
 
 
 def test_unanswered_aws_call_is_tried_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +265,7 @@ def test_unanswered_aws_call_is_tried_three_times(monkeypatch: pytest.MonkeyPatc
     with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Counted)) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url_of(server))
         with sqs(BOUNDED.merge(Config(read_timeout=0.2))) as aws, pytest.raises(AwsUnavailable, match="Read"):
-            Queues(aws, "http://127.0.0.1/1/updates", "").request_all([UPDATE])
+            Queues(lambda: aws, "http://127.0.0.1/1/updates", "").request_all([UPDATE])
     assert asked == 3
 
 
@@ -289,7 +289,7 @@ def test_proxy_sees_only_the_destination_of_calls(platform: Platform, client: Cl
         through = client(base_url, ARCANNA_CA_BUNDLE=CA.pem, HTTPS_PROXY=proxy.url)
         for call in CALLS.values():
             call(through)
-        (tunnel,) = proxy.tunnels  # one for all calls
+        (tunnel,) = proxy.tunnels  # one tunnel for all calls
     assert tunnel.to == f"arcanna.internal:{port_of(server.url)}"
     assert [request.path for request in server.requests] == list(CALLS)
     assert all(request.key_is_valid for request in server.requests)
@@ -399,7 +399,7 @@ def test_boto3_obeys_the_same_proxy_variables(
         monkeypatch.setenv("NO_PROXY", no_proxy)
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{port_of(server.url)}")
         with sqs() as aws, pytest.raises(AwsUnavailable) as raised:
-            Queues(aws, "updates", "dead-letters").request_all([UPDATE])
+            Queues(lambda: aws, "updates", "dead-letters").request_all([UPDATE])
         assert type(raised.value.__cause__) is error
         assert len(proxy.tunnels) == tunnels
 

@@ -1,4 +1,4 @@
-"""The functions' client against a server that sends any bytes. What gateways add to answers is harmless."""
+"""The functions' client against a server that sends any bytes. Additions by gateways are harmless."""
 
 import json
 import socketserver

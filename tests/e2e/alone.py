@@ -1,4 +1,4 @@
-"""An installation of its own, in a process of its own: a process can hold only one local cloud."""
+"""Runs a test's own installation in its own process, because a process can have only one local cloud."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from tests.support.arcanna.server import ArcannaServer
-from tests.support.harness import PARAMETERS, Installation, hurried, installed
+from tests.support.installation import PARAMETERS, Installation, hurried, installed
 from tests.support.local_cloud import LocalCloud
 from tests.support.local_cloud.cloud import PROJECT
 
@@ -20,7 +20,7 @@ BUILD = PROJECT / "build"
 
 
 def alone(work: Callable[[], T]) -> T:
-    """Runs `work`, a module's function, in a process of its own, and returns its result."""
+    """Runs `work`, a function of a module, in its own process. Returns its result."""
     # moto's interpreter logs every Choice as an error.
     quieten = partial(logging.disable, logging.CRITICAL)
     with ProcessPoolExecutor(1, get_context("spawn"), initializer=quieten) as pool:

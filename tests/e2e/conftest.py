@@ -17,7 +17,7 @@ from tests.e2e.scene import (
     Scene,
 )
 from tests.support.arcanna.platform import SHORT, Job
-from tests.support.harness import Installation, installation
+from tests.support.installation import Installation, installation
 
 
 @pytest.fixture(scope="package")

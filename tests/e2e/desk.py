@@ -1,20 +1,20 @@
-"""What an operator sees and does: commands, saved queries, metrics, notifications."""
+"""An operator's view and actions: commands, saved queries, metrics, notifications."""
 
 import json
 import threading
 from typing import Any
 
-from tests.e2e.scene import CHECK, MODELS, TRIGGER, Mailbox, Scene, emitted, received
+from tests.e2e.scene import MODELS, Mailbox, Scene, emitted, received
 from tests.support import command
 from tests.support.arcanna.platform import Behaviour
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.waiting import eventually
 
 STACK = "runbook"
 
 
 def shows(text: str, *parts: str) -> None:
-    """Raises AssertionError with the text if it lacks one of the parts."""
+    """Raises AssertionError with the text if one of the parts is missing."""
     missing = [part for part in parts if part not in text]
     if missing:
         raise AssertionError(f"{missing} not in:\n{text}")
@@ -39,20 +39,20 @@ class Desk:
     # --- Commands ------------------------------------------------------------------------------------------
 
     def make(self, name: str, *arguments: str) -> tuple[int, str]:
-        """The exit status of `arcanna-metrics status` or another one, and what it prints."""
+        """Runs a command such as `status`. Returns its exit status and output."""
         ended = command.run(name, "--stack", STACK, *arguments, width=250)
         return ended.status, ended.printed
 
     def of(self, scene: Scene, name: str = "status", *arguments: str) -> tuple[int, str]:
-        """The same for one model."""
+        """Runs a command for one model. Returns its exit status and output."""
         return self.make(name, "--job", scene.job_id, "--model", scene.model, *arguments)
 
     def recompute(self, scene: Scene) -> tuple[int, str]:
-        """The same of a recompute that is followed to its end, also if it is the model's first."""
+        """Requests a recompute and follows it to its end. Returns the exit status and output."""
         return self.of(scene, "recompute", "--wait", "--allow-not-judged")
 
     def until_status(self, scene: Scene, *parts: str) -> None:
-        """Waits until the status shows all these parts: between two attempts, say."""
+        """Waits until the status shows all these parts."""
 
         def shown() -> bool:
             status = self.of(scene)[1]
@@ -61,14 +61,14 @@ class Desk:
         eventually(f"{parts} of {scene.model}", shown)
 
     def redrive(self, reason: str, *, send: bool) -> str:
-        """What a redrive by reason prints; one at a time, as messages that are looked at are hidden."""
+        """Runs a redrive by reason. Returns its output. One runs at a time, because it hides the messages."""
         with self._dead_letters:
             code, printed = self.make("redrive", "--reason", reason, *(["--yes"] if send else []))
-        assert code == (0 if send else 2), printed  # 2: nobody answers the question
+        assert code == (0 if send else 2), printed  # 2: the question was not answered
         return printed
 
     def dead_letter(self, reason: str, part: str) -> str:
-        """What a redrive by reason shows, once there is a dead letter with that part in its body."""
+        """Waits for a dead letter with that part in its body. Returns the output of a redrive by reason."""
         eventually(f"the dead letter of {part}", lambda: self._dead_letters_with(part))
         return self.redrive(reason, send=False)
 
@@ -93,13 +93,13 @@ class Desk:
 
     def lines(self, message: str, part: str) -> list[dict[str, Any]]:
         """The log lines of both functions with that message and with that part anywhere in them."""
-        return [line for line in self._lines(part) if line.get("message") == message]
+        return [line for line in self.here.cloud.log_records(having=part) if line.get("message") == message]
 
     def failures_by_reason(self, scene: Scene) -> set[str]:
         """The result of the saved query of that name for a model."""
         reasons = {
             line["reason"]
-            for line in self._lines(scene.model)
+            for line in self.here.cloud.log_records(having=scene.model)
             if line.get("level") in ("WARNING", "ERROR") or line.get("status") in ("failed", "timed_out")
             if "reason" in line
         }
@@ -108,11 +108,6 @@ class Desk:
     def emitted(self, metric: str, since: float = 0.0) -> list[float]:
         """The values of a metric that were emitted after `since` (epoch seconds)."""
         return emitted(self.here, metric, since)
-
-    def _lines(self, part: str) -> list[dict[str, Any]]:
-        """The lines of both functions that are JSON objects with that part."""
-        lines = [line for name in (TRIGGER, CHECK) for line in self.here.cloud.logs(name)]
-        return [json.loads(line) for line in lines if line.startswith("{") and part in line]
 
     def told(self, scene: Scene, *parts: str) -> list[dict[str, Any]]:
         """The outcome events and notifications about the model that have all these parts."""
@@ -128,7 +123,7 @@ class Desk:
         eventually("its announcement", lambda: self.told(scene, "Recompute Completed", run_id))
 
     def request_again(self, scene: Scene) -> None:
-        """Requests a recompute by hand, which must end in one that completed."""
+        """Requests a recompute by hand, which must complete."""
         code, printed = self.recompute(scene)
         assert code == 0, printed
         shows(printed, "✓ completed")

@@ -1,7 +1,7 @@
 """Exercises of the runbook: each causes a situation, looks at it and remedies it as the page says.
 
-All on one installation: most situations side by side, each on a model of its own, and then one by one those
-that concern everybody. `test_runbook.py` plays them. `tests/unit/test_runbook.py` compares the sections and
+They share one installation. Most run at once, each on its own model. Those that affect all models follow one
+by one. `test_runbook.py` plays them. `tests/unit/test_runbook.py` compares the sections and
 tables of the runbook with the exercises.
 """
 
@@ -51,7 +51,7 @@ from tests.support.arcanna.alerts import S3Alerts, labelled_alerts
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import FOR_EVER, SHORT, Behaviour, Job
 from tests.support.arcanna.server import ArcannaServer
-from tests.support.harness import ROUTES, LaterAlerts
+from tests.support.installation import ROUTES, LaterAlerts
 from tests.support.local_cloud import ApiFault
 from tests.support.local_cloud.cloud import OPERATOR, REGION
 from tests.support.waiting import eventually
@@ -72,7 +72,7 @@ WORSE, KEY, WRONG, FUNCTIONS = (
 )
 NOTHING = "Uploads do not start a recompute"
 ONLY_WAY = ""
-"""The reason where a section has no table of reasons."""
+"""The reason in a section without a table of reasons."""
 
 Play = Callable[[Desk], None]
 
@@ -150,7 +150,7 @@ def unconfirmed_topic_subscription_is_confirmed(desk: Desk) -> None:
 
     letter, *_ = desk.delete_dead_letters(topic)
     assert json.loads(letter)["SubscribeURL"] == url
-    # What SNS does when somebody opens it.
+    # SNS does this when somebody opens the link.
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=outputs["UpdatesQueueArn"])
     scene.updated_at = time.time()
     sns.publish(TopicArn=topic, Message=json.dumps({"job_id": JOB, "model_id": scene.model}))
@@ -202,7 +202,7 @@ def update_waits_until_somebody_elses_recompute_has_ended(desk: Desk) -> None:
 def active_model_changed_during_the_start_is_retried(desk: Desk) -> None:
     arcanna, (after, before) = desk.here.arcanna, OTHER_MODELS
     scene = Scene(desk.here, after, str(OTHER_JOB), active=True)
-    arcanna.add_fault(Fault("metrics", before, status=404, slow=3.0))  # it has been removed
+    arcanna.add_fault(Fault("metrics", before, status=404, slow=3.0))  # the model has been removed
     scene.request()
     eventually("the start", lambda: any(r.model_id == before for r in arcanna.requests))
     arcanna.set_active_model(OTHER_JOB, after)
@@ -311,7 +311,7 @@ def unpublished_outcome_is_requested_again(desk: Desk) -> None:
         execution = ended(scene, "NotTold")
     shows(execution["cause"], "injected by the test")
     assert "NotTold" in desk.failures_by_reason(scene)
-    desk.until_status(scene, "fresh for")  # the ledger knows
+    desk.until_status(scene, "fresh, ")  # the ledger knows
 
     desk.request_again(scene)
     desk.recomputed(scene)
@@ -370,7 +370,7 @@ def regressed_model_improves_with_corrected_labels(desk: Desk) -> None:
     assert recomputed(desk, scene, "2.csv", MISSES_ESCALATIONS) == "regressed"
     told = partial(desk.told, scene, "Arcanna metrics regressed")
     (note,) = eventually("the notification", told)
-    shows(note["Message"], "Escalate.recall fell from", "What to do: Do not deploy the model")
+    shows(note["Message"], "Why: Escalate.recall ", "What to do: Do not deploy the model")
     told = partial(desk.told, scene, "Model Metrics Regressed")
     (event,) = eventually("the event", told)
     assert event["detail"]["cause"]["examples"][0]["key"].endswith("2.csv")
@@ -385,7 +385,7 @@ def regressed_model_is_accepted(desk: Desk) -> None:
     assert recomputed(desk, scene, "2.csv", MISSES_ESCALATIONS) == "regressed"
     code, printed = desk.recompute(scene)
     assert code == 1, printed
-    shows(printed, "✗ completed, regressed: ", "Escalate.recall fell from its reference")
+    shows(printed, "✗ completed, regressed: ", "(reference) -> ")
 
     code, printed = desk.of(scene, "accept", "--yes")
     assert code == 0, printed
@@ -394,7 +394,7 @@ def regressed_model_is_accepted(desk: Desk) -> None:
     shows(printed, "✓ completed, unchanged")
 
 
-# --- What concerns everybody, one by one -----------------------------------------------------------------
+# --- Situations that affect all models ------------------------------------------------------------------
 
 
 def outage_ends(desk: Desk, reason: str, outage: Fault, quoted: str, remedy: str) -> None:
@@ -623,7 +623,7 @@ def empty_secret_is_filled(desk: Desk) -> None:
     waits(desk, scene, "ApiKeyMissing", "is empty. Put Arcanna's management API key into it")
     shows(desk.make("doctor")[1], "✗ key", "put-secret-value", desk.here.cloud.outputs["ApiKeySecretArn"])
 
-    fault.times = 0  # they have put it there
+    fault.times = 0  # the new key is there now
     desk.recomputed(scene)
     shows(desk.make("doctor")[1], "✓ key", "✓ scopes")
 

@@ -26,7 +26,7 @@ from tests.support.arcanna.access import API_KEY, KeyInfo
 from tests.support.arcanna.alerts import InMemoryAlerts
 from tests.support.arcanna.platform import SHORT, Job, Recompute
 from tests.support.arcanna.server import ArcannaServer
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.local_cloud import ApiFault
 from tests.support.waiting import eventually
 
@@ -39,7 +39,7 @@ OTHERS = "somebody else"
 """The endpoints, by the reference server's names."""
 
 ROTATED = "key rotated @ whole run"
-"""What is played after the cells, because it affects all models."""
+"""The scenarios after the cells, which affect all models."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def observe() -> dict[str, Observation]:
             Mailbox(here, "notices").with_notifications(),
         )
         scenes = {name: Scene(here, models[name]) for name in names}
-        for scene in scenes.values():  # nobody's metrics are new: a baseline of null proves too little
+        for scene in scenes.values():  # a baseline of null proves too little
             scene.recompute_by_somebody_else()
         eventually("theirs", lambda: all(r.state == "completed" for r in arcanna.recomputes()))
         missed = _play(here, [(cell, scenes[cell.name]) for cell in CELLS])
@@ -92,7 +92,7 @@ def observe() -> dict[str, Observation]:
 def _play(here: Installation, cells: Sequence[tuple[Cell, Scene]]) -> list[str]:
     """Plays all cells until the installation is quiet. Returns the cells whose fault did not strike."""
     faults = {cell.name: _prepare(cell, scene) for cell, scene in cells}
-    # What people do in the course of a run must meet it, so it comes while the trigger has time for them.
+    # People's actions must meet their run, so they come while the trigger is not busy.
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda each: each[0].play(each[1]), [c for c in cells if _is_played(c[0])]))
     for cell, scene in cells:
@@ -120,7 +120,7 @@ def _prepare(cell: Cell, scene: Scene) -> list[ApiFault]:
 def _abandon(scene: Scene, faults: Sequence[ApiFault]) -> None:
     """Lets the claim expire when the faults have struck and no execution follows it."""
     eventually("all faults", lambda: all(len(fault.hits) == fault.times for fault in faults))
-    # Where two looks claim at once, the fault may have struck the one that came too late.
+    # If two looks claim at once, the fault may have struck the later one.
     scene.until("the claim", lambda entry: entry.run_id or entry.fresh_as_of)
     running = ("RUNNING",)
     eventually("its end", lambda: all(e["status"] not in running for e in scene.executions()))
@@ -143,7 +143,7 @@ def _rotate_the_key(scene: Scene) -> None:
     settle(here)
 
 
-# --- What is seen of it -----------------------------------------------------------------------------------
+# --- Observations ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Faults and the stages at which they strike, each with where the update must end up.
 
-Every cell has a model of its own. `fault_run.observe` plays all of them at once on one installation.
+Every cell has its own model. `fault_run.observe` plays all of them at once on one installation.
 """
 
 import time
@@ -64,7 +64,7 @@ class Cell:
     aws: tuple[tuple[Step, ApiFault], ...] = ()
     behaviour: Behaviour | None = None
     play: Callable[[Scene], None] = Scene.request
-    claim_expires: bool = False  # when the fault has struck, so that a look takes the claim back
+    claim_expires: bool = False  # after the fault has struck, so that a look takes the claim back
 
     @property
     def name(self) -> str:
@@ -81,7 +81,7 @@ def dead(reason: str) -> str:
     return f"dead letter: {reason}"
 
 
-# --- What the platform answers ---------------------------------------------------------------------------
+# --- Answers of the platform -----------------------------------------------------------------------------
 
 
 def _at(stage: str, fault: Fault) -> Fault:
@@ -158,7 +158,7 @@ def _of_the_platform() -> Iterator[Cell]:
         yield Cell(f"{name}, at all tries", FIRST_CHECK, ends, (2,), platform=_at(FIRST_CHECK, fault))
 
 
-# --- What becomes of the recompute -----------------------------------------------------------------------
+# --- Ends of the recompute -------------------------------------------------------------------------------
 
 
 def _model_removed(scene: Scene) -> None:
@@ -217,7 +217,7 @@ def _of_the_recompute() -> Iterator[Cell]:
     yield cell("aborted, with an update waiting", FOR_EVER, asks=2, play=_aborted_with_an_update_waiting)
 
 
-# --- What AWS does ---------------------------------------------------------------------------------------
+# --- Faults of AWS ---------------------------------------------------------------------------------------
 
 STEPS = {
     "read": READ,

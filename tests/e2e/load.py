@@ -25,12 +25,12 @@ from tests.support.arcanna.alerts import InMemoryAlerts
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import Behaviour, Job
 from tests.support.arcanna.server import ArcannaServer
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.tools.benchmarks.batch import peak_mebibytes
 
 FUNCTIONS = (TRIGGER, CHECK)
-REFUSED_EVERY = 40  # by 429, and as often by 503: one call in twenty
-UPLOADS = 50  # of the updates: real objects, by way of S3 and EventBridge
+REFUSED_EVERY = 40  # by 429, and as often by 503: together 1 call in 20
+UPLOADS = 50  # share of updates that are real objects, through S3 and EventBridge
 GARBAGE = ("no JSON {n}", '{{"job": {n}}}', '["{n}"]', '{{"job_id": "\\u0000{n}"}}')
 EVENT = json.loads(Path("events/s3-object-created.eventbridge.json").read_text())
 

@@ -22,7 +22,7 @@ from tests.support.arcanna.alerts import TYPICAL_ACCURACY, labelled_alerts
 from tests.support.arcanna.faults import Endpoint, Fault
 from tests.support.arcanna.front_door import ReceivedRequest
 from tests.support.arcanna.platform import FOR_EVER, Behaviour, Recompute
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.local_cloud import FunctionError
 from tests.support.waiting import PATIENCE, eventually
 
@@ -52,7 +52,7 @@ class Scene:
     here: Installation
     model: str  # the one that the platform recomputes
     job_id: str = str(JOB)
-    active: bool = False  # the target is the job's active model, whichever that is
+    active: bool = False  # the target is the job's active model
     updated_at: float = 0.0  # when it was last updated, in epoch seconds
 
     @property
@@ -60,7 +60,7 @@ class Scene:
         """The ledger's key."""
         return Target(self.job_id, None if self.active else self.model)
 
-    # --- What happens to it --------------------------------------------------------------------------------
+    # --- Given and when ------------------------------------------------------------------------------------
 
     def key(self, name: str = "alerts.csv") -> str:
         """The key of an object that a route without a threshold matches."""
@@ -138,10 +138,10 @@ class Scene:
             self.target, lambda entry: replace(entry, due_at=time.time()) if entry.run_id else None
         )
 
-    # --- What is to be seen --------------------------------------------------------------------------------
+    # --- Then ----------------------------------------------------------------------------------------------
 
     def entry(self) -> Entry:
-        """What the ledger knows of the target."""
+        """The target's entry in the ledger."""
         return self.ledger.read(self.target)
 
     def last_failure(self) -> dict[str, Any]:
@@ -219,7 +219,7 @@ class Scene:
         eventually(f"rest of {self.model}", self._rests)
 
     def _rests(self) -> bool:
-        # What leaves the queue is recorded by then, so the entry is read last.
+        # A message is recorded before it leaves the queue, so the entry is read last.
         return not in_queue(self.here) and self.entry().due_at is None and not _any_running(self.executions())
 
     def ended(self, count: int) -> list[dict[str, Any]]:
@@ -336,7 +336,7 @@ def restart(here: Installation, function: str = TRIGGER) -> None:
 
 
 def written_settings(here: Installation) -> dict[str, Any]:
-    """The settings as they are written now."""
+    """The settings as currently written."""
     name = here.cloud.outputs["SettingsParameter"]
     return dict(json.loads(here.cloud.client("ssm").get_parameter(Name=name)["Parameter"]["Value"]))
 
@@ -362,7 +362,7 @@ def edited_settings(here: Installation, change: Mapping[str, object]) -> Iterato
 
 def emitted(here: Installation, metric: str, since: float = 0.0) -> list[float]:
     """The values of a metric that the functions have emitted after `since` (epoch seconds)."""
-    records = [record for name in (TRIGGER, CHECK) for record in here.cloud.log_records(name)]
+    records = here.cloud.log_records(having=metric)
     emissions = [record for record in records if "_aws" in record and metric in record]
     values = [record[metric] for record in emissions if record["_aws"]["Timestamp"] / 1000 >= since]
     return [float(v) for value in values for v in (value if isinstance(value, list) else [value])]

@@ -22,7 +22,7 @@ def refused(times: int = 1) -> ApiFault:
 
 
 def throttled(times: int = 2) -> ApiFault:
-    """As often as the SDK retries."""
+    """A throttled call, as often as the SDK retries."""
     return ApiFault("", "", "ThrottlingException", 400, times)
 
 
@@ -52,13 +52,13 @@ class Step(NamedTuple):
 
 
 def _is_about(call: Call, scene: Scene) -> bool:
-    if listed := _item(call).get("takers"):  # those of all: who takes a slot is the last
+    if listed := _item(call).get("takers"):  # the takers of all slots; the newest is last
         return scene.model in json.loads(listed["S"])[-1][1]
     return scene.model in json.dumps(call.parameters, default=str)
 
 
 def _item(call: Call) -> dict[str, Any]:
-    """The item that PutItem writes."""
+    """The item that a PutItem writes."""
     item: dict[str, Any] = call.parameters.get("Item", {})
     return item
 
@@ -101,7 +101,7 @@ START = Step(TRIGGER_ROLE, "stepfunctions", "StartExecution")
 GIVE_BACK = _writes(_is_give_back)
 HOLD = _writes(lambda call: "held" in _item(call))
 RELEASE = _writes(_is_release)
-LETTER = Step(TRIGGER_ROLE, "sqs", "SendMessageBatch")
+LETTER = Step(TRIGGER_ROLE, "sqs", "SendMessage")
 
 # The workflow's.
 INVOKE_HOLD, INVOKE_CHECK, INVOKE_RELEASE = _invokes("hold"), _invokes("check"), _invokes("release")

@@ -30,7 +30,7 @@ from tests.e2e.steps import (
     refused,
 )
 from tests.support.arcanna.platform import SHORT, Behaviour
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.local_cloud import ApiFault, Call
 from tests.support.waiting import eventually
 
@@ -112,7 +112,7 @@ def killed_with_the_claim(scene: Scene, told: Mailbox, step: Step, how: ApiFault
 
 
 def start_seems_to_fail(scene: Scene, told: Mailbox) -> None:
-    """Whether the execution holds the target in time or not, one run at a time is announced once."""
+    """Whether or not the execution holds in time, one run at a time is announced once."""
     fault = START.meets(UNANSWERED, scene)
     scene.try_to_invoke()
     until_struck(fault)

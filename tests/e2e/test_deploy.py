@@ -6,6 +6,7 @@ import re
 import select
 import shutil
 import subprocess
+import termios
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from tests.support.arcanna.access import API_KEY
 from tests.support.arcanna.platform import SHORT, Job
 from tests.support.arcanna.server import ArcannaServer
 from tests.support.deployment import ROOT, template
-from tests.support.harness import Installation, LaterAlerts
+from tests.support.installation import Installation, LaterAlerts
 from tests.support.local_cloud import ApiFault, LocalCloud
 from tests.support.local_cloud.cloud import OPERATOR, REGION
 from tests.support.waiting import PATIENCE, eventually
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.long
 
 PACE = "VisibilityLagSeconds=1"
 WRONG = 2
-"""The exit status where something that was given is wrong."""
+"""The exit status for a wrong argument."""
 
 
 class Place(NamedTuple):
@@ -45,7 +46,7 @@ class Place(NamedTuple):
     folder: Path
 
     def shell(self, **variables: str) -> dict[str, str]:
-        """The environment of somebody who deploys there; an empty variable is one that is not set."""
+        """The environment for a deployment there. An empty variable counts as unset."""
         others = ("AWS_", "SAM_", "MAKE", "MFLAGS", "PYTHON")
         mine = {k: v for k, v in os.environ.items() if not k.startswith(others) and k not in WORDS}
         credentials = {"AWS_ACCESS_KEY_ID": OPERATOR, "AWS_SECRET_ACCESS_KEY": "local"}
@@ -56,7 +57,7 @@ class Place(NamedTuple):
         return {name: value for name, value in set_.items() if value}
 
     def make_deploy(self, shell: Mapping[str, str] | None = None, **words: str) -> tuple[int, str]:
-        """The exit status and all that was said, without a terminal."""
+        """Runs `make deploy` without a terminal. Returns its exit status and output."""
         done = subprocess.run(  # noqa: S603 - the project's own make
             ["make", "deploy", *(f"{word}={value}" for word, value in words.items())],  # noqa: S607
             cwd=ROOT,
@@ -67,12 +68,12 @@ class Place(NamedTuple):
             text=True,
             check=False,
         )
-        # make has a status of its own, and tells the command's.
+        # make has its own exit status, and prints the command's.
         told = re.search(r"^make: \*\*\* .* Error (\d+)$", done.stdout, re.MULTILINE)
         return (int(told[1]) if told else done.returncode), done.stdout
 
     def operations(self, *names: str) -> list[str]:
-        """Those of the API calls so far that have one of these names."""
+        """The API calls so far with one of these names."""
         return [call.operation for call in self.cloud.calls if call.operation in names]
 
     def parameters(self, stack: str = "arcanna-metrics") -> dict[str, str]:
@@ -117,7 +118,7 @@ def _run_first_deployment_and_updates() -> None:
         links = {value for name, value in outputs.items() if name.endswith("Link")}
         assert links
         assert all(f"\n    {link}\n" in said for link in links)
-        # Nowhere but in the one call: neither in the template nor in a parameter.
+        # Only in this call; neither in the template nor in a parameter.
         holding = [call.operation for call in here.cloud.calls if API_KEY in str(call.parameters)]
         assert holding == ["PutSecretValue"]
         assert here.parameters()["ArcannaBaseUrl"] == url
@@ -182,7 +183,7 @@ def _run_broken_version() -> None:
 
 
 def _broken_version(folder: Path) -> Path:
-    """The project's files as they are deployed, but with functions that cannot be imported."""
+    """A copy of the deployed files in which the functions cannot be imported."""
     for name in ("template.yaml", "samconfig.toml", "README.md", "LICENSE"):
         folder.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, folder)
@@ -199,7 +200,7 @@ def test_update_during_a_broken_version_is_recomputed_after_the_good_one_is_depl
 
 def _run_what_sam_refuses() -> None:
     with place("deploy-refused") as here:
-        # The console's own checks know more than the template: here, CloudFormation refuses the change set.
+        # The template cannot express every check of CloudFormation. Here, it refuses the change set.
         here.cloud.inject(_refusal())
         status, said = here.make_deploy(URL=here.arcanna.url, KEY_FILE=str(here.folder / "key.txt"))
         assert status == 1, said
@@ -235,7 +236,7 @@ def _run_on_a_terminal() -> None:
 
 
 def _typed(here: Place, command: list[str], question: str, answer: str) -> str:
-    """What a command says on a terminal, on which somebody answers its question."""
+    """Runs a command on a terminal and answers its question. Returns its output."""
     terminal, end = pty.openpty()
     with subprocess.Popen(  # noqa: S603 - the project's own make
         command, cwd=ROOT, env=here.shell(), stdin=end, stdout=end, stderr=end, start_new_session=True
@@ -248,10 +249,11 @@ def _typed(here: Place, command: list[str], question: str, answer: str) -> str:
                 continue
             try:
                 said += os.read(terminal, 4096).decode(errors="replace")
-            except OSError:  # nobody is at the other end any more
+            except OSError:  # the process has closed its end
                 break
             if answer and question in said:
-                time.sleep(0.2)  # the question comes before the terminal's echo is off
+                # The question comes before the terminal's echo is off.
+                eventually("no echo", lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO)
                 os.write(terminal, f"{answer}\n".encode())
                 answer = ""
         os.close(terminal)
@@ -267,7 +269,7 @@ def test_a_terminal_is_asked_for_the_key_and_does_not_show_it() -> None:
 
 
 def _run_wrong_inputs() -> list[str]:
-    """What was not refused as it should be."""
+    """The cases that were not refused as they should be."""
     with place("deploy-wrong") as here:
         _create_bucket(here, "elsewhere", "us-west-2")
         url, key_file = here.arcanna.url, str(here.folder / "key.txt")
@@ -331,7 +333,7 @@ def _run_pipeline() -> None:
 
 
 def _step(here: Place, command: str, **variables: str) -> None:
-    """As a runner takes it."""
+    """Runs a step as a runner does."""
     done = subprocess.run(  # noqa: S603
         ["bash", "-e", "-c", command],  # noqa: S607
         cwd=ROOT,
@@ -352,13 +354,13 @@ def test_the_example_of_a_pipeline_deploys() -> None:
 
 
 def _run_guided() -> tuple[str, str]:
-    """What the guide says, and what a deployment with its answers says."""
+    """The output of the guide, and of a deployment with its answers."""
     tracked = (ROOT / "samconfig.toml").read_bytes()
     answers = ROOT / "samconfig.local.toml"
     kept = answers.read_bytes() if answers.exists() else None
     with place("deploy-guided") as here:
         given = ["guided", "", here.arcanna.url, *[""] * (len(template()["Parameters"]) - 1)]
-        # Change sets unconfirmed, roles, rollback, and the answers into a file that git does not know.
+        # Unconfirmed change sets, roles, rollback; answers go into a file that git ignores.
         given += ["n", "", "", "", answers.name, ""]
         try:
             _sam(here, ["build"])

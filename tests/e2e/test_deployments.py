@@ -1,4 +1,4 @@
-"""Deployments: what `sam build` made, a broken version, other choices, several stacks at once."""
+"""Deployments: the result of `sam build`, a broken version, other parameters, two stacks at once."""
 
 import filecmp
 import json
@@ -32,7 +32,7 @@ from tests.support.arcanna.alerts import InMemoryAlerts
 from tests.support.arcanna.platform import SHORT, Job
 from tests.support.arcanna.server import ArcannaServer
 from tests.support.deployment import ROOT
-from tests.support.harness import PARAMETERS, Installation
+from tests.support.installation import PARAMETERS, Installation
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.long
@@ -115,7 +115,7 @@ def test_sam_build_output_recomputes_after_an_upload(built: Mapping[str, Path]) 
 
 
 def _run_a_broken_version(broken: Sequence[str]) -> None:
-    """Updates before, during and after a version of which these functions cannot even be imported."""
+    """Uploads before, during and after a version in which these functions cannot be imported."""
     with (
         platform() as arcanna,
         own_installation("-".join(["broken", *broken]), arcanna, {}) as here,
@@ -156,7 +156,7 @@ def _run_a_broken_version(broken: Sequence[str]) -> None:
             scene.until_fresh()
         settle(here)
         assert dead_letters(here) == []
-        for scene in scenes:  # each update by a run that people can see the success of
+        for scene in scenes:  # each update by a run that people can see to have succeeded
             assert scene.executions()[-1]["status"] == "SUCCEEDED"
             entry = scene.entry()
             assert (entry.failed_as_of or 0.0) < (entry.fresh_as_of or 0.0)
@@ -169,7 +169,7 @@ def _has_failed(here: Installation, name: str, times: int) -> bool:
 
 
 def _has_given_up(scene: Scene) -> bool:
-    """Whether the workflow could not check the first run of the scene, and has ended."""
+    """Whether the scene's first execution has ended because its check could not be called."""
     return bool(scene.executions()) and scene.executions()[0]["status"] == "FAILED"
 
 
@@ -194,7 +194,7 @@ CHOICES = {
 
 
 def _run_with_choices() -> tuple[tuple[bool, bool], set[str]]:
-    """Whether a request by hand and a reported update have a run at once, and who may send to the queue."""
+    """Whether a request by hand and a reported update start runs at once, and the queue's allowed senders."""
     with platform() as arcanna, own_installation("choices", arcanna, CHOICES) as here:
         client, outputs = here.cloud.client, here.cloud.outputs
         client("secretsmanager").put_secret_value(

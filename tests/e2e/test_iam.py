@@ -30,7 +30,7 @@ from tests.e2e.scene import (
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import SHORT
 from tests.support.deployment import allowed
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.local_cloud import Call
 from tests.support.waiting import eventually
 
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.long
 
 ROLES = (TRIGGER_ROLE, CHECK_ROLE, WORKFLOW_ROLE, "ScheduleRole")
 SERVICES = {"stepfunctions": "states"}
-"""IAM's names of services that boto3 calls otherwise."""
+"""IAM's names of services that have another name in boto3."""
 
 ACTIONS = {"lambda:Invoke": "lambda:InvokeFunction", "sqs:SendMessageBatch": "sqs:SendMessage"}
 """IAM's actions for operations with another name."""
@@ -49,7 +49,7 @@ BY_AWS_ITSELF = {
     "kms": "SNS and Secrets Manager use keys in the name of who calls them",
     "ec2": "Lambda makes the network interfaces in a VPC",
 }
-"""Permissions that AWS itself uses with a role, and that nothing uses on the local cloud."""
+"""Permissions that only AWS itself uses with a role, which the local cloud does not."""
 
 
 class Permission(NamedTuple):
@@ -88,7 +88,7 @@ def used(here: Installation, new_scene: NewScene) -> set[Permission]:
     scene.long_under_way()
     scene.upload("correction.csv", alerts(2))
     scene.until_waiting()
-    scene.stop_execution()  # somebody looks how it is, and resumes the run
+    scene.stop_execution()  # a look checks up on the run and resumes it
     scene.behaves(SHORT)
     scene.until_fresh()
     _have_many_asked_for(here)
@@ -114,7 +114,7 @@ def _have_the_settings_be_wrong(here: Installation, scene: Scene) -> None:
 
 
 def _have_many_asked_for(here: Installation) -> None:
-    """Has a schedule ask for many models, whose metrics are all new enough."""
+    """Fires a schedule over many models whose metrics are all new enough."""
     models = [f"generic-1-{OTHER_JOB}-model-{number}.hdf5" for number in range(1000, 1000 + MANY)]
     for model in models:
         here.arcanna.set_active_model(OTHER_JOB, model)

@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.scene import JOB_NAME, NewScene, Scene
 from tests.support.arcanna.access import API_KEY, READ_SCOPE, RECOMPUTE_SCOPE, RESOURCES_SCOPE, KeyInfo
 from tests.support.arcanna.platform import FOR_EVER, SHORT
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def ask_both(scene: Scene) -> None:
 
 
 def test_requests_by_id_and_by_name_at_once_share_one_entry(scene: Scene) -> None:
-    scene.behaves(FOR_EVER)  # whoever comes second meets the run of the first
+    scene.behaves(FOR_EVER)  # the second request meets the run of the first
     with key_with(scene.here, READ_SCOPE, RECOMPUTE_SCOPE, RESOURCES_SCOPE):
         ask_both(scene)
         scene.until_held()
@@ -46,7 +46,7 @@ def test_requests_by_id_and_by_name_at_once_share_one_entry(scene: Scene) -> Non
     mailbox = by_name(scene).entry()
     assert (mailbox.history, mailbox.run_id, mailbox.dirty) == ((), None, False)
     assert len(scene.posts()) == len(scene.entry().history)
-    assert len(scene.posts()) <= 2  # the second one's update may have come after the first one's claim
+    assert len(scene.posts()) <= 2  # the second update may have come after the first claim
     assert by_name(scene).executions() == []
 
 

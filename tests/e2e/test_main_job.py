@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from tests.e2e.scene import (
-    CHECK,
     JOB,
     OTHER_JOB,
     OTHER_MODELS,
@@ -26,7 +25,7 @@ from tests.e2e.scene import (
 from tests.support.arcanna.access import API_KEY
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import FOR_EVER, SHORT, Behaviour
-from tests.support.harness import PACE, ROUTES, Installation
+from tests.support.installation import PACE, ROUTES, Installation
 from tests.support.waiting import eventually
 
 UNKNOWN_MODEL = "generic-1-1234-model-1.hdf5"
@@ -55,7 +54,7 @@ def test_upload_leads_to_fresh_metrics_and_an_announced_outcome(scene: Scene) ->
 
 
 def test_burst_of_200_uploads_leads_to_at_most_two_recomputes(scene: Scene) -> None:
-    scene.behaves(FOR_EVER)  # however long this machine takes for the burst
+    scene.behaves(FOR_EVER)  # until the burst is over, however slow the machine is
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: scene.upload(f"{n}.csv", alerts(n)), range(200)))
     uploaded = time.time()
@@ -101,7 +100,7 @@ def test_updates_during_a_run_lead_to_exactly_one_more_run(scene: Scene) -> None
 
     for n in range(5):
         scene.upload(f"correction-{n}.csv", alerts(n + 2))
-        time.sleep(0.3)  # uploads of a person, in several batches
+        time.sleep(0.3)  # so that the uploads arrive in several batches
     corrected = time.time()
     eventually("their records", lambda: not in_queue(scene.here))
     scene.behaves(SHORT)
@@ -275,7 +274,7 @@ def test_unknown_model_leads_to_a_failed_run_and_no_dead_letter(
 def _the_api_key_is_nowhere(here: Installation) -> Iterator[None]:
     """After all other tests: no log, workflow data, message or table contains the key."""
     yield
-    texts = [line for function in (TRIGGER, CHECK) for line in here.cloud.logs(function)]
+    texts = here.cloud.logs()
     for execution in here.cloud.executions():
         texts += [execution["input"], execution.get("output", ""), execution.get("cause", "")]
         texts += [json.dumps(e, default=str) for e in here.cloud.history(execution["executionArn"])]

@@ -13,7 +13,7 @@ from tests.support.arcanna.platform import SHORT, Job
 from tests.support.arcanna.server import ArcannaServer
 from tests.support.certificates import Authority
 from tests.support.connect_proxy import ConnectProxy
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 
 pytestmark = pytest.mark.long
 
@@ -23,7 +23,7 @@ VPC = {"SubnetIds": ["subnet-0a1", "subnet-0b2"], "SecurityGroupIds": ["sg-01"]}
 
 
 class Seen(NamedTuple):
-    """What a recompute left behind."""
+    """What could be observed after a recompute."""
 
     executions: list[str]
     paths: set[str]
@@ -90,12 +90,7 @@ def _seen(here: Installation, proxy: ConnectProxy) -> Seen:
             for role in roles
             for policy in client("iam").list_attached_role_policies(RoleName=role)["AttachedPolicies"]
         ],
-        errors=[
-            record
-            for name in FUNCTIONS
-            for record in here.cloud.log_records(name)
-            if record.get("level") in ("WARNING", "ERROR")
-        ],
+        errors=[record for record in here.cloud.log_records() if record.get("level") in ("WARNING", "ERROR")],
     )
 
 
@@ -111,9 +106,9 @@ def test_recompute_completes_through_proxy_and_private_ca(seen: Seen) -> None:
 
 
 def test_each_function_makes_all_calls_over_one_proxy_connection(seen: Seen) -> None:
-    # The local cloud is plain http on loopback, which goes without.
+    # The local cloud is plain http on loopback, which bypasses the proxy.
     assert list(seen.tunnels) == [seen.arcanna]
-    assert 2 <= seen.tunnels[seen.arcanna] <= 4  # environments keep theirs; of each function there are 1 or 2
+    assert 2 <= seen.tunnels[seen.arcanna] <= 4  # one tunnel for each environment
 
 
 def test_all_calls_keep_the_path_prefix(seen: Seen) -> None:

@@ -1,6 +1,6 @@
 """The dashboard, alarms, saved queries and documentation name exactly what the functions emit.
 
-One eventful day on the real template: everything goes well and wrong that has a metric of its own.
+One eventful day on the real template: everything happens that has a metric.
 """
 
 import json
@@ -35,7 +35,7 @@ from tests.support.arcanna.alerts import TYPICAL_ACCURACY, labelled_alerts
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import FOR_EVER, SHORT, Behaviour
 from tests.support.deployment import resource
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.local_cloud import ApiFault
 from tests.support.readme import section, table
 from tests.support.runs import a_new_run
@@ -55,7 +55,7 @@ OF_AWS = {
     "AWS/Lambda": {"Duration", "Errors", "Invocations", "Throttles"},
     "AWS/States": {"ExecutionsAborted", "ExecutionsFailed", "ExecutionsTimedOut"},
 }
-"""AWS's own metrics that alarms and dashboard may use, by AWS's documentation."""
+"""Metrics of AWS that alarms and dashboard may use, from AWS's documentation."""
 
 DIMENSION_OF_AWS = {"AWS/SQS": "QueueName", "AWS/Lambda": "FunctionName", "AWS/States": "StateMachineArn"}
 OF_THE_WORKFLOW_LOG = {"type", "execution_arn", "details.name", "details.error", "details.cause"}
@@ -79,7 +79,7 @@ class Emitted(NamedTuple):
 
 @pytest.fixture(scope="module")
 def emitted(here: Installation, new_scene: NewScene) -> Emitted:
-    _let_a_claim_be_abandoned(new_scene())  # alone: the metrics of a killed invocation are lost
+    _let_a_claim_be_abandoned(new_scene())  # alone: a killed invocation loses its metrics
     _let_everything_go_wrong(here, new_scene)
     went_well = new_scene()
     went_well.upload(body=labelled_alerts(900, TYPICAL_ACCURACY, seed=1))
@@ -127,7 +127,7 @@ def _let_everything_go_wrong(here: Installation, new_scene: NewScene) -> None:
 
 
 def _let_the_active_model_change(here: Installation) -> None:
-    """ActiveModelChanged, because it has gone by the time that its metrics are read."""
+    """Causes ActiveModelChanged: the model has gone when its metrics are read."""
     before = Scene(here, "generic-1-77-model-3.hdf5", str(OTHER_JOB), active=True)
     here.arcanna.set_active_model(OTHER_JOB, before.model)
     before.meets(Fault("metrics", status=404, slow=2.0))
@@ -186,7 +186,7 @@ def _let_routes_be_edited_badly(scene: Scene) -> None:
 def _emitted(here: Installation) -> Emitted:
     units: dict[Metric, str] = {}
     lines = []
-    for record in (record for name in FUNCTIONS for record in here.cloud.log_records(name)):
+    for record in here.cloud.log_records(*FUNCTIONS):  # the trigger starts a run
         if "_aws" not in record:
             lines.append(record)
             continue
@@ -288,7 +288,7 @@ def _is_emitted(metric: Metric, here: Installation, emitted: Emitted) -> bool:
 
 
 SEEN_FROM_THE_LEDGER = ("run resumed", "run taken back")
-"""Lines whose cause is the latest update's: the ledger does not keep that of the run."""
+"""Lines with the cause of the latest update, because the ledger does not keep the run's."""
 
 
 def test_every_log_line_of_a_run_names_run_job_model_cause_and_execution(
@@ -310,7 +310,7 @@ def test_log_of_a_run_states_its_cause_and_outcome(emitted: Emitted) -> None:
 
 
 def _stories(emitted: Emitted) -> dict[str, list[dict[str, Any]]]:
-    """The lines of each run that an update started: other tests start executions by themselves."""
+    """The log lines of each run that an update started. Other tests start executions directly."""
     stories: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for line in emitted.lines:
         if "run_id" in line and "cause" in line:

@@ -1,7 +1,7 @@
 """Updates during an outage of the platform, slots of dead runs, and spacing.
 
-Nothing is given up: there are no dead letters, gauges tell meanwhile, and when the platform is back all of it
-is recomputed, the longest waiting first, with no more recomputes at once than there are slots.
+No update is lost: there are no dead letters, gauges report the outage, and afterwards all models are
+recomputed, longest waiting first, with no more recomputes at once than slots.
 """
 
 import time
@@ -19,7 +19,7 @@ from tests.support.arcanna.alerts import InMemoryAlerts
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import Behaviour, Job, Recompute
 from tests.support.arcanna.server import ArcannaServer
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.waiting import eventually
 
 SLOTS, SPACING, WAITING = 2, 5, 5
@@ -34,14 +34,14 @@ class Seen:
     """What was observed."""
 
     between_runs: float  # seconds between two runs of a model that was updated twice
-    fresh_after_deaths: bool  # of models whose slots were held by dead runs
+    fresh_after_deaths: bool  # models whose slots were held by dead runs
     letters: list[tuple[str, str]]  # while the platform was away
-    posts: int  # likewise
+    posts: int  # while the platform was away
     most_due: float  # the largest values of the gauges
     oldest: float
     due: list[str]  # models, the longest due first, when the platform came back
-    started: list[str]  # in the order in which they were recomputed
-    at_once: int  # the most recomputes
+    started: list[str]  # in the order of their recomputes
+    at_once: int  # the most recomputes at once
     fresh: bool
 
 
@@ -167,6 +167,6 @@ def test_everything_is_recomputed_within_the_slots_after_an_outage(seen: Seen) -
 
 
 def test_longest_waiting_is_recomputed_first_after_an_outage(seen: Seen) -> None:
-    # Two slots that get free at once may be taken in either order.
+    # Two slots that become free at once may be taken in either order.
     places = [abs(seen.started.index(model) - place) for place, model in enumerate(seen.due)]
     assert max(places) < SLOTS

@@ -7,7 +7,7 @@ from arcanna_metrics.times import from_iso
 from tests.e2e.scene import CHECK, JOB, Mailbox, Scene
 from tests.support.arcanna.alerts import labelled_alerts
 from tests.support.arcanna.faults import Fault
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.outcome_events import validate_event
 from tests.support.readme import section
 
@@ -34,7 +34,7 @@ def notifications(here: Installation) -> Mailbox:
 
 
 def upload(scene: Scene, number: int, accuracy: dict[str, float]) -> None:
-    """New labels for the same 600 alerts."""
+    """Labels the same 600 alerts again."""
     scene.upload(f"{number}.csv", labelled_alerts(600, accuracy, seed=1))
 
 
@@ -58,7 +58,7 @@ def test_regression_in_escalations_is_announced_by_event_and_notification(
     assert completed["before"] == first["detail"]["after"]
     assert regressed["run_id"] == completed["run_id"]
     assert regressed["differences"] == completed["differences"]
-    assert "Escalate.recall fell from 0." in regressed["why"]
+    assert "Escalate.recall 0." in regressed["why"]
     recall = next(d for d in regressed["differences"] if d["figure"] == "Escalate.recall")
     served = scene.served()["metrics_per_decision"]["Escalate"]
     assert recall["after"] == served["recall"]

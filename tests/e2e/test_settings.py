@@ -22,7 +22,7 @@ from tests.e2e.scene import (
 )
 from tests.support.arcanna.alerts import labelled_alerts
 from tests.support.arcanna.platform import SHORT
-from tests.support.harness import PACE, Installation
+from tests.support.installation import PACE, Installation
 from tests.support.waiting import eventually
 
 GOOD = {"Drop": 0.95, "Investigate": 0.9, "Escalate": 0.95}
@@ -47,7 +47,7 @@ def other(here: Installation) -> Scene:
 
 @pytest.fixture
 def _as_before(here: Installation) -> Iterator[None]:
-    """Takes back what a test writes."""
+    """Restores the settings after each test."""
     before = written_settings(here)
     yield
     write_settings(here, before)
@@ -59,12 +59,12 @@ def environments(here: Installation) -> set[int]:
 
 
 def told_since(here: Installation, since: float, key: str, value: object) -> list[dict[str, Any]]:
-    """The trigger's log lines and metrics since then that have the value."""
+    """The trigger's log lines and metrics since then with that value."""
     return [r for r in here.cloud.log_records(TRIGGER) if r.get(key) == value and _time(r) >= since]
 
 
 def _time(record: dict[str, Any]) -> float:
-    """When a line was logged; 0 of what Lambda itself says of a killed environment, which has no time."""
+    """When a line was logged (epoch seconds). 0 for Lambda's own lines, which have no time."""
     emitted = record.get("_aws", {}).get("Timestamp")
     if emitted is not None:
         return float(emitted) / 1000
@@ -74,12 +74,12 @@ def _time(record: dict[str, Any]) -> float:
 
 
 def verdicts(scene: Scene) -> list[str]:
-    """Those of the target's completed runs, the oldest first."""
+    """The verdicts of the target's completed runs, oldest first."""
     return [past["verdict"] for past in scene.entry().history]
 
 
 def upload(scene: Scene, number: int) -> None:
-    """Labels for the same 600 alerts, anew."""
+    """Labels the same 600 alerts again."""
     scene.upload(f"{number}.csv", labelled_alerts(600, GOOD, seed=1))
 
 

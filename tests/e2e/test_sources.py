@@ -1,4 +1,4 @@
-"""Buckets of customers that know no EventBridge: their notifications come by queue, by topic, or directly."""
+"""Customers' buckets without EventBridge: their notifications come by queue, by topic, or directly."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from tests.e2e.scene import TRIGGER, Scene, alerts, in_queue
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.waiting import eventually
 
 Connect = Callable[[Installation, str], dict[str, Any]]
-"""Connects a bucket with the stack. Returns the notification configuration for the bucket."""
+"""Connects a bucket to the stack. Returns the bucket's notification configuration."""
 
 EVENTS = {"Events": ["s3:ObjectCreated:*"]}
 

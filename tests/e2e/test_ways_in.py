@@ -4,7 +4,7 @@ import time
 
 from tests.e2e.scene import OTHER_JOB, OTHER_MODELS, NewScene, Scene, alerts, edited_settings
 from tests.support.arcanna.platform import FOR_EVER, SHORT
-from tests.support.harness import ROUTES, Installation
+from tests.support.installation import ROUTES, Installation
 from tests.support.waiting import eventually
 
 

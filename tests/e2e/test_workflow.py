@@ -1,7 +1,7 @@
 """Executions take every state and every transition of the workflow at least once.
 
-The executions are started by hand, each on a model of its own and with the fault that leads its way, all at
-once. That includes what a healthy system never does.
+The test starts the executions directly and all at once, each on its own model and with the fault that leads
+to its states. This includes transitions that a healthy system never makes.
 """
 
 import json
@@ -20,7 +20,7 @@ from arcanna_metrics.runs.outcome import Origin
 from tests.e2e.scene import NewScene, Scene
 from tests.e2e.steps import HOLD, INVOKE_CHECK, NOTIFY, PUBLISH, RELEASE, Step, refused
 from tests.support.deployment import workflow
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.local_cloud import ApiFault
 from tests.support.runs import a_new_run
 from tests.support.waiting import eventually
@@ -86,7 +86,7 @@ def taken(here: Installation, new_scene: NewScene) -> dict[str, Taken]:
 
     found = eventually("the end of all executions", ended)
     for fault in faults:
-        fault.times = 0  # the operator has mended it
+        fault.times = 0  # the operator has fixed it
     return found
 
 
@@ -103,7 +103,7 @@ def _start(scene: Scene, way: Way, faults: list[ApiFault]) -> str:
         scene.ledger.apply(scene.target, partial(claim, run_id=run_id, now=now))
     if way.broken:
         faults.append(way.broken.meets(refused(times=1000), scene))
-    scene.recompute_by_somebody_else()  # which this run finds done
+    scene.recompute_by_somebody_else()  # the run is released already
     scene.here.cloud.client("stepfunctions").start_execution(
         stateMachineArn=machine, name=run_id, input=json.dumps({"run": run, "check": check, "number": 0})
     )

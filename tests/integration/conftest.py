@@ -1,4 +1,4 @@
-"""What the functions need: AWS resources in moto, and the Arcanna reference server."""
+"""AWS resources in moto and the Arcanna reference server, for the functions."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -36,7 +36,7 @@ def running_platform() -> Iterator[ArcannaServer]:
 
 @pytest.fixture
 def platform(running_platform: ArcannaServer) -> ArcannaServer:
-    """The reference server, idle and with its default behaviour."""
+    """The reference server, idle, with its default behaviour."""
     running_platform.clear_faults()
     running_platform.set_behaviour(Behaviour())
     running_platform.set_api_keys({API_KEY: KeyInfo()})

@@ -15,11 +15,11 @@ class Functions:
         return answer
 
     def hold(self, data: dict[str, Any]) -> bool:
-        """Hold: whether the execution with this data may go on."""
+        """Whether the execution with this data may continue."""
         return bool(self.trigger({"hold": {"run": data["run"], "number": data["number"]}})["held"])
 
     def release(self, data: dict[str, Any]) -> bool:
-        """Release: whether the execution with this data has freed its target."""
+        """Whether the execution with this data has released its target."""
         result = data["check"]["outcome"]["result"]
         ended = {"run": data["run"], "number": data["number"], "result": result}
         return bool(self.trigger({"release": ended})["released"])

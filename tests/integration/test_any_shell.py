@@ -47,7 +47,7 @@ def descendants(pid: int) -> set[int]:
 def test_command_runs_from_any_shell_and_stops_at_once_on_interrupt(
     module: str, name: str, says: str
 ) -> None:
-    # The build downloads packages, which it could not by the proxies of that shell.
+    # The build downloads packages, which the proxies of that shell would prevent.
     given = {"ArcannaBaseUrl": "https://arcanna.example"}
     package(ROOT / "template.yaml", given, REGION, ROOT / "build" / name / "artifacts")
     with subprocess.Popen(  # noqa: S603

@@ -24,7 +24,7 @@ MEBIBYTE = 2**20
 def has_runtime() -> bool:
     """Whether the build finds a Python of the Lambda runtime's version, as the layers' Makefiles test it."""
     version = {**os.environ, "PYENV_VERSION": RUNTIME.removeprefix("python")}
-    asked = ["sh", "-c", f"{RUNTIME} -V"]  # pyenv's stand-in may be there and yet have nothing to run
+    asked = ["sh", "-c", f"{RUNTIME} -V"]  # pyenv's shim may exist without a Python to run
     return not subprocess.run(asked, env=version, capture_output=True).returncode  # noqa: S603
 
 
@@ -109,6 +109,6 @@ def test_check_status_loads_neither_boto3_nor_settings(
     ).stdout.split()
 
     assert "httpx" in loaded
-    assert not {"boto3", "botocore.session"} & set(loaded)  # botocore alone is empty: Powertools looks for it
+    assert not {"boto3", "botocore.session"} & set(loaded)  # Powertools looks for botocore, which is empty
     assert "arcanna_metrics.environment" in loaded
     assert not [name for name in loaded if re.match(r"arcanna_metrics\.(settings|intake)", name)]

@@ -1,4 +1,4 @@
-"""The two functions as Lambda calls them, on moto and the Arcanna reference server."""
+"""The two functions, called as Lambda calls them, on moto and the Arcanna reference server."""
 
 import json
 import time

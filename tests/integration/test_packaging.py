@@ -44,7 +44,7 @@ def build(folder: Path, ca: str) -> tuple[Path, subprocess.CompletedProcess[str]
     return artifacts / "python" / "arcanna_metrics" / tls.CA_FILE.name, made
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SAM, by SAM itself
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SAM's own warning about itself
 @pytest.mark.parametrize("architecture", ["arm64", "x86_64"])
 def test_sam_builds_for_the_requested_architecture(architecture: str) -> None:
     """With --use-container, `sam build` uses a container of that architecture."""

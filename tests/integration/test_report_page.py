@@ -1,4 +1,4 @@
-"""The report in a browser: at desktop and phone width, light and dark, on paper, and kept up to date."""
+"""The report in a browser: desktop and phone width, light and dark, on paper, and while it is watched."""
 
 import re
 import threading
@@ -45,7 +45,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with each page."""
+    """A folder with the pages."""
     folder = tmp_path_factory.mktemp("pages")
     texts = (build(fleet(12)), build(hostile_facts()), demo_page(recorded()), demo_page(hostile()))
     for name, text in zip(NAMES, texts, strict=True):
@@ -57,7 +57,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def measured(
     chromium: Browser, file: Path, width: int, height: int = 900, scheme: Scheme = "light", first: str = ""
 ) -> Any:
-    """What measure_page.js finds on the page, after the script `first`."""
+    """The result of measure_page.js on the page, after the script `first`."""
     chromium.open(file, width=width, height=height, scheme=scheme)
     chromium.evaluate(first)
     return chromium.evaluate(MEASURE)
@@ -119,7 +119,7 @@ def asked_for(chromium: Browser) -> list[str]:
 
 
 def complaints(chromium: Browser) -> list[str]:
-    """What the console shows."""
+    """The messages of the console."""
     kinds = {"Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"}
     return [event["method"] for event in chromium.events if event["method"] in kinds]
 
@@ -148,7 +148,7 @@ def test_demos_list_of_events_opens(chromium: Browser, pages: Path) -> None:
 
 
 def press(chromium: Browser, selector: str) -> None:
-    """Focuses a button and presses Enter, as those without a mouse do."""
+    """Focuses a button and presses Enter, as people without a mouse do."""
     chromium.evaluate(f"document.querySelector({selector!r}).focus()")
     for kind in ("keyDown", "keyUp"):
         chromium.call(
@@ -162,7 +162,7 @@ def press(chromium: Browser, selector: str) -> None:
 
 
 def sorted_by(chromium: Browser) -> dict[str, str]:
-    """Which headings have which aria-sort."""
+    """The aria-sort of the headings that have one."""
     found: dict[str, str] = chromium.evaluate(
         "Object.fromEntries([...document.querySelectorAll('[aria-sort]')]"
         ".map(th => [th.querySelector('[data-sort]').dataset.sort, th.ariaSort]))"
@@ -252,7 +252,7 @@ def test_print_shows_open_details_and_no_controls(chromium: Browser, pages: Path
 
 
 class Live:
-    """A watched stack whose facts a test sets."""
+    """A watched stack. A test sets its facts."""
 
     def __init__(self) -> None:
         self.facts: Facts = fleet(30)
@@ -435,6 +435,6 @@ FAULTS = """<style>
 
 
 def with_fault(fault: str) -> str:
-    """A page with a fault, without the policy that would keep it away."""
+    """A page with a fault, without the security policy that would block it."""
     page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', FAULTS, demo_page(recorded()))
     return page.replace("</main>", f"{fault}</main>")

@@ -47,7 +47,7 @@ NOT_CHECKED = ended("failed", "NotChecked", "not checked")
 
 
 class Case(NamedTuple):
-    """What the functions and services do, and the execution's end: status and error."""
+    """The behaviour of functions and services, and the execution's end: status and error."""
 
     name: str
     first: dict[str, Any]
@@ -125,7 +125,7 @@ def told(message: dict[str, Any]) -> str:
 
 
 class Visited(dict[str, Any]):
-    """A state machine's states, which notes the names of the entered ones."""
+    """The states of a state machine. Notes the names of those entered."""
 
     def __init__(self, states: dict[str, Any]) -> None:
         super().__init__(states)

@@ -12,4 +12,4 @@ bugs.
 
 import os
 
-os.environ.setdefault("POWERTOOLS_METRICS_NAMESPACE", "Simulation")  # read when the code is imported
+os.environ.setdefault("POWERTOOLS_METRICS_NAMESPACE", "Simulation")  # read on import

@@ -1,4 +1,4 @@
-"""DynamoDB, SQS and Step Functions in memory, as far as the protocol needs them.
+"""DynamoDB, SQS and Step Functions in memory, to the extent that the protocol needs them.
 
 Anything beyond that raises NotImplementedError, so that nothing is simulated as something that it is not. The
 clients have the methods of boto3's that the domain code calls, and make each call through `Outside`, which
@@ -15,6 +15,8 @@ from typing import Any, Protocol, TypeVar
 
 from botocore.exceptions import ClientError
 
+from tests.simulation.workflow import only_known
+
 T = TypeVar("T")
 Item = dict[str, dict[str, Any]]
 Key = tuple[str, str]
@@ -24,16 +26,16 @@ DEAD_LETTERS_URL = "dead letters"
 
 
 class Outside(Protocol):
-    """How a process makes calls to the outside."""
+    """Makes the calls of a process to the outside."""
 
     def __call__(
         self, what: str, effect: Callable[[], T], failure: Callable[[bool], Exception], *, aws: bool = True
     ) -> T:
-        """Makes a call. `failure` learns whether the effect has happened or may still happen."""
+        """Makes a call. `failure` is told whether the effect has happened or may still happen."""
         ...
 
     def left_out(self, what: str, number: int) -> set[int]:
-        """The items that a partly successful call leaves out."""
+        """The items that a partially successful call leaves out."""
         ...
 
 
@@ -61,7 +63,7 @@ class ExecutionDoesNotExist(ClientError):
 
 
 def unavailable(operation: str) -> Callable[[bool], ClientError]:
-    """Makes the error of an AWS service in trouble."""
+    """The error of an unavailable AWS service."""
     return lambda effect: ClientError({"Error": {"Code": "ServiceUnavailable"}}, operation)
 
 
@@ -70,7 +72,7 @@ def unavailable(operation: str) -> Callable[[bool], ClientError]:
 PROJECTION = (
     "job_id", "model_id", "due", "due_at", "waiting_since", "run_id", "attempts", "retry_at", "not_before",
 )  # fmt: skip
-"""What the index shows of an item."""
+"""The attributes of an item that the index shows."""
 
 SWAP: Mapping[str, Callable[[Any, Any], bool]] = {
     "rev = :rev": lambda rev, values: rev == values[":rev"],
@@ -82,8 +84,8 @@ SWAP: Mapping[str, Callable[[Any, Any], bool]] = {
 class Table:
     """Items by their key, and the index of due entries, which shows a write some time later.
 
-    `lag` gives that time in seconds, for each write anew. `watch` is told of every write what it found and
-    what it left; `rewrite` may change a request before it is made, knowing the item that is there.
+    `lag` returns that time in seconds for each write. `watch` receives the item before and after every write.
+    `rewrite` may change a request before it is made; it receives the current item.
     """
 
     def __init__(
@@ -98,7 +100,7 @@ class Table:
         self._watch = watch
         self._rewrite = rewrite
         self._items: dict[Key, Item] = {}
-        self._shown: dict[Key, Item] = {}  # as the index shows them
+        self._shown: dict[Key, Item] = {}  # the items that the index shows
         self._index: list[tuple[str, Key]] = []
         self._coming: list[tuple[float, int, Item]] = []
         self._count = count()
@@ -106,7 +108,7 @@ class Table:
     def put(self, request: dict[str, Any]) -> dict[str, Any]:
         """PutItem. Raises ConditionalCheckFailed."""
         known = {"TableName", "Item", "ConditionExpression", "ReturnValuesOnConditionCheckFailure"}
-        _only(request, known | {"ExpressionAttributeValues"})
+        only_known(request, known | {"ExpressionAttributeValues"})
         after: Item = request["Item"]
         before = self.item(after)
         request = self._rewrite(request, before)
@@ -121,7 +123,7 @@ class Table:
         return {}
 
     def item(self, key: Item) -> Item:
-        """The item of a key; empty if there is none."""
+        """The item with this key. Empty if there is none."""
         return self._items.get(_key(key), {})
 
     def items(self) -> list[Item]:
@@ -158,13 +160,8 @@ def _place(item: Item) -> tuple[str, Key]:
     return item["due_at"]["S"], _key(item)
 
 
-def _only(request: dict[str, Any], known: set[str]) -> None:
-    if unknown := request.keys() - known:
-        raise NotImplementedError(f"the simulation does not know {', '.join(sorted(unknown))}")
-
-
 class DynamoDbClient:
-    """boto3's client, for one table."""
+    """boto3's client for one table."""
 
     exceptions = SimpleNamespace(ConditionalCheckFailedException=ConditionalCheckFailed)
 
@@ -177,7 +174,7 @@ class DynamoDbClient:
 
     def get_item(self, **request: Any) -> dict[str, Any]:
         """A consistent read."""
-        _only(request, {"TableName", "Key", "ConsistentRead"})
+        only_known(request, {"TableName", "Key", "ConsistentRead"})
         if not request["ConsistentRead"]:
             raise NotImplementedError("a read that is eventually consistent")
 
@@ -188,8 +185,8 @@ class DynamoDbClient:
         return self._outside("GetItem", effect, unavailable("GetItem"))
 
     def batch_get_item(self, **request: Any) -> dict[str, Any]:
-        """A consistent read, perhaps in part."""
-        _only(request, {"RequestItems"})
+        """A consistent read, which may be partial."""
+        only_known(request, {"RequestItems"})
         ((table, wanted),) = request["RequestItems"].items()
         if not wanted["ConsistentRead"]:
             raise NotImplementedError("a read that is eventually consistent")
@@ -204,12 +201,12 @@ class DynamoDbClient:
         return self._outside("BatchGetItem", effect, unavailable("BatchGetItem"))
 
     def get_paginator(self, operation: str) -> SimpleNamespace:
-        """For Scan, in one page, and Query on the index, page by page as they are asked for."""
+        """Scan has one page. Query on the index reads each page when it is requested."""
         pages = {"scan": self._scan, "query": self._query}
         return SimpleNamespace(paginate=pages[operation])
 
     def _scan(self, **request: Any) -> Iterator[dict[str, Any]]:
-        _only(request, {"TableName", "ProjectionExpression"})
+        only_known(request, {"TableName", "ProjectionExpression"})
         names = request["ProjectionExpression"].split(", ")
 
         def effect() -> list[Item]:
@@ -218,7 +215,7 @@ class DynamoDbClient:
         yield {"Items": self._outside("Scan", effect, unavailable("Scan"))}
 
     def _query(self, **request: Any) -> Iterator[dict[str, Any]]:
-        _only(
+        only_known(
             request,
             {
                 "TableName",
@@ -286,18 +283,30 @@ class SqsClient:
         self._outside = outside
 
     def send_message_batch(self, *, QueueUrl: str, Entries: Sequence[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803  # boto3's names
-        """Some of the messages may be refused."""
+        """Some messages may be refused."""
 
         def effect() -> dict[str, Any]:
             left_out = self._outside.left_out("SendMessageBatch", len(Entries))
             for n, entry in enumerate(Entries):
                 if n not in left_out:
-                    attributes = entry.get("MessageAttributes", {})
-                    self._send(QueueUrl, entry["MessageBody"], entry.get("DelaySeconds"), attributes)
+                    self._send(QueueUrl, entry["MessageBody"], entry.get("DelaySeconds"), {})
             failed = [{"Id": Entries[n]["Id"], "Code": "InternalError"} for n in sorted(left_out)]
             return {"Failed": failed} if failed else {}
 
         return self._outside(f"SendMessageBatch to {QueueUrl}", effect, unavailable("SendMessageBatch"))
+
+    def send_message(
+        self,
+        *,
+        QueueUrl: str,  # noqa: N803  # boto3's names
+        MessageBody: str,  # noqa: N803
+        MessageAttributes: dict[str, Any],  # noqa: N803
+    ) -> dict[str, Any]:
+        def effect() -> dict[str, Any]:
+            self._send(QueueUrl, MessageBody, None, MessageAttributes)
+            return {}
+
+        return self._outside(f"SendMessage to {QueueUrl}", effect, unavailable("SendMessage"))
 
 
 # --- Step Functions --------------------------------------------------------------------------------------

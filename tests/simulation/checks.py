@@ -1,4 +1,4 @@
-"""The guarantees, checked on what truly happened in a history. Times are those of a perfect clock."""
+"""Checks the guarantees on the true events of a history. Times are those of a perfect clock."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -13,10 +13,10 @@ from tests.simulation.stimuli import JOB_OF
 from tests.simulation.world import SKEW, START_GRACE, SWEEP, History
 
 SLACK = 2 * SKEW + 0.1
-"""Seconds that two clocks may differ, and rounding."""
+"""Seconds by which two clocks may differ, including rounding."""
 
 SHOWS = 21.0
-"""Seconds until the index shows a write, at the latest."""
+"""Seconds within which the index shows a write."""
 
 PROMPT = SWEEP + 90.0
 """Seconds from when a target is due to its claim, where nothing goes wrong and every run gets a slot: the
@@ -24,7 +24,7 @@ sweep, the queue's delay and batching window, and an invocation's calls."""
 
 
 def violations(history: History) -> list[str]:
-    """Every guarantee that the history breaks, in words."""
+    """A sentence for each guarantee that the history breaks."""
     return [
         violation
         for check in (
@@ -54,7 +54,7 @@ def no_lost_update(history: History) -> Iterator[str]:
     """Every update is followed by a completed run that was claimed after its data had arrived, or by a
     failure that was told: by an event, a notification, or the failed execution.
 
-    For one of a job's active model, only such a run counts whose model was the active one when its recompute
+    For a job's active model, a run counts only if its model was the active one when its recompute
     had ended, or later.
     """
     runs = _runs(history)
@@ -107,7 +107,7 @@ def no_wish_forgotten(history: History) -> Iterator[str]:
 
 
 def single_flight(history: History) -> Iterator[str]:
-    """Never two executions follow runs of a target at once, to their release of it or their own end."""
+    """Two executions never follow runs of a target at once, until the release or the execution's end."""
     following: dict[str, set[str]] = defaultdict(set)  # by entry, executions
     for event in history.journal.of("follows", "freed", "execution ended"):
         of_entry, execution = following[event.details["entry"]], event.details["execution"]
@@ -213,7 +213,7 @@ def no_false_failure(history: History) -> Iterator[str]:
         if ended is not None and ended < event.details["began"] and "Rejected" not in how:
             yield f"4. Proven end: {run} of {event.whom} was {how}, but had completed"
     completed = {e.details["run"]: e.time for e in history.journal.of("completed told", "covered")}
-    # Of a model that is gone, or cannot be checked, nobody can tell any more what had become of the run.
+    # If the model is gone or cannot be checked, the run's result cannot be known any more.
     told = history.journal.of("failed told")
     unknown = {e.details["run"] for e in told if e.details["reason"] in ("Rejected", "NotChecked")}
     for event in history.journal.of("failed told", "given up"):
@@ -226,7 +226,7 @@ def no_false_failure(history: History) -> Iterator[str]:
 
 
 def nothing_dropped(history: History) -> Iterator[str]:
-    """The dead-letter queue has exactly the unusable messages, each with a reason."""
+    """The dead-letter queue has exactly the invalid messages, each with a reason."""
     garbage = {str(event.details["body"]) for event in history.journal.of("garbage")}
     dead = {event.details["body"] for event in history.journal.of("dead letter") if event.details["reason"]}
     for body in sorted(garbage - dead):
@@ -239,7 +239,7 @@ def nothing_dropped(history: History) -> Iterator[str]:
 
 
 def no_more_than_slots(history: History) -> Iterator[str]:
-    """No more runs at once than slots: from the request, or the execution's first step, to the release."""
+    """Runs never exceed slots, from the request or the execution's first step to the release."""
     changed_at, before, limit, holding = 0.0, 0, history.pace.slots, set[str]()
     runs = _runs(history)
     if not limit:
@@ -258,8 +258,11 @@ def no_more_than_slots(history: History) -> Iterator[str]:
 
 
 def first_come_first_served(history: History) -> Iterator[str]:
-    """What gets a slot was due before whatever else waits for one. Judged where the invocation met no fault,
-    and where both have been due and left alone for so long that the index must have shown them so."""
+    """A target that gets a slot was due before all others that wait for one.
+
+    This is checked if the invocation met no fault, and if both have been due and unchanged long enough for
+    the index to show it.
+    """
     if not history.pace.slots:
         return
     faulty = {fault.partition(":")[0] for fault in history.faults}
@@ -290,7 +293,7 @@ def first_come_first_served(history: History) -> Iterator[str]:
 
 
 def prompt(history: History) -> Iterator[str]:
-    """The next sweep claims what is due, if nothing goes wrong and slots are free."""
+    """The next sweep claims due targets, if nothing goes wrong and slots are free."""
     if history.faults or history.pace.slots:
         return
     left: dict[str, float] = {}  # by entry, the last write
@@ -326,7 +329,7 @@ def invariants(history: History) -> Iterator[str]:
         yield f"8. {event.details['rule']} ({event.whom})"
 
 
-# --- What the checks ask the journal ---------------------------------------------------------------------
+# --- Questions to the journal ----------------------------------------------------------------------------
 
 
 class _Run(NamedTuple):
@@ -336,7 +339,7 @@ class _Run(NamedTuple):
     entry: str
     whom: str
     claimed_at: float
-    asked_at: float  # by the clock of who claimed it, before that was written
+    asked_at: float  # by the claimer's clock, before the write
     freed_at: float
 
 
@@ -351,7 +354,7 @@ def _runs(history: History) -> dict[str, _Run]:
 
 
 def _requests(history: History) -> list[Event]:
-    """Our requests for recomputes."""
+    """The requests of this project."""
     return [e for e in history.journal.of("job requested") if e.details["by"] != "others"]
 
 
@@ -361,15 +364,15 @@ def _as_of(update: Update, lag: float) -> float:
 
 
 def _model(history: History, run: str) -> str | None:
-    """The model that the run's status checks were about."""
+    """The model that the run's status checks read."""
     return next((e.whom for e in history.journal.of("checked") if e.details["run"] == run), None)
 
 
 def _proof(history: History, completed: Event) -> Event | None:
     """The first recompute that proves it: it began after the run's claim, and truly ended.
 
-    One that ended just before the request does for a run whose own recompute never shows: by the platform's
-    times, whose clocks may differ, nobody could tell these two apart.
+    If the run's own recompute never shows, one that ended just before the request also counts: the platform's
+    times cannot distinguish them, because its clocks may differ.
     """
     run = _runs(history).get(completed.details["run"])
     if run is None:
@@ -404,6 +407,6 @@ def _is_current(history: History, covered: Event) -> bool:
 
 
 def _may_be(update: Event, shown: Event) -> bool:
-    """Whether the model is the target's, or may be its job's active one."""
+    """Whether the model is the target's or may be its job's active one."""
     job, _, of_target = update.whom.partition("/")
     return shown.whom == of_target or (of_target == "active" and JOB_OF[shown.whom] == job)

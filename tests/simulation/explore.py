@@ -38,7 +38,7 @@ SLOT = Setting(slots=1)
 SHARED_SLOT = Setting(targets=(Target("1", "model"), Target("2", "model")), slots=1)
 ACTIVE = Setting(targets=(Target("1", None),))
 NAME = Setting(targets=(Target("name", "model"), Target("1", "model")))
-UNKNOWN = replace(NAME, exact=False)  # the run of a name that nobody knows may be one more for its job
+UNKNOWN = replace(NAME, exact=False)  # an unresolved name may cause one more run of its job
 WISHES = Setting(wishes=True)
 LAG = Setting(lag=1, time_passes=True)
 SPACING = Setting(lag=1, spacing=2, time_passes=True)
@@ -137,7 +137,7 @@ SCENARIOS = {scenario.name: scenario for scenario in (*SMALL, *LARGE)}
 
 
 def holds(scenario: Scenario) -> bool:
-    """Whether every guarantee holds in all its worlds; says how many there are, or how one is broken."""
+    """Whether every guarantee holds in all its worlds. Prints their number, or the broken guarantee."""
     began = time.perf_counter()
     found = explore(scenario.start, scenario.setting, Code())
     said = found.fault or "every guarantee holds"
@@ -152,7 +152,7 @@ def holds(scenario: Scenario) -> bool:
 
 
 def is_found(mutant: Mutant) -> bool:
-    """Whether the mutant breaks a guarantee; says by which history."""
+    """Whether the mutant breaks a guarantee. Prints the history."""
     scenario = SCENARIOS[mutant.scenario]
     found = explore(scenario.start, scenario.setting, mutant.code)
     said = f"{found.fault}\n    {scenario.name}: {' > '.join(found.history)}" if found.fault else "NOT FOUND"
@@ -161,7 +161,7 @@ def is_found(mutant: Mutant) -> bool:
 
 
 def main() -> int:
-    """0 if every guarantee holds and every mutant is found."""
+    """The exit status: 0 if every guarantee holds and every mutant is found."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,18 +1,17 @@
 """Explores the protocol's own transitions in every possible order of events.
 
-`search` plays chance histories of the whole application. This explores small worlds completely, the nearest
-first, so that the first broken guarantee comes with the shortest history that leads to it. Every write of
-the ledger is made by the project's own code; `mutants` replaces parts of that and shows what then goes
-wrong.
+`search` plays random histories of the whole application. The explorer visits small worlds completely,
+nearest first, so the first broken guarantee comes with the shortest history that breaks it. The project's
+own code makes every write of the ledger. `mutants` replaces parts of that code and shows the consequences.
 
-What may happen at any moment: an update or a wish; a message is delivered, perhaps twice; a sweep; the next
-step of a look (two at a time) or of an execution; the death of either; a StartExecution that takes effect
-late, or seems to fail and does not, and likewise a request to the platform; a call that outlives the
-execution that made it; somebody else's recompute; a recompute that fails, passes its deadline or cannot be
-checked; another active model; a name that nobody knows.
+These events may happen at any moment: an update or a wish; the delivery of a message, possibly twice; a
+sweep; the next step of a look (two at a time) or of an execution; the death of either; a StartExecution or a
+request to the platform that takes effect late or only seems to fail; a call that outlives its execution;
+somebody else's recompute; a recompute that fails, passes its deadline or cannot be checked; another active
+model; an unresolved name.
 
-Time is reduced to order. What waits for a time (backoff, a check-up, the end of a claim's invocation) may
-happen at any moment after what it must come after. Only where `Setting.time_passes` is there a clock, for
+Time is reduced to order. Events that wait for a time (the end of a backoff, a check-up, the end of a claim's
+invocation) may happen at any moment after their cause. There is a clock only with `Setting.time_passes`, for
 visibility lag, spacing and thresholds.
 """
 
@@ -54,7 +53,7 @@ def _unseen(w: World) -> str | None:
 
 
 def _lost(w: World, setting: Setting) -> str | None:
-    # What is not worth a run alone may wait for more, unless its wait has an end.
+    # An update below its threshold may wait for more, unless its longest wait is over.
     batches = w.rows if setting.max_wait == NEVER else ()
     waiting = {(at, target) for target, row in enumerate(batches) for at, _ in row.batch}
     if any((o.at, o.target) not in waiting for o in w.open):
@@ -81,7 +80,7 @@ def explore(start: World, setting: Setting, code: Code) -> Explored:
     came_from: list[tuple[int, str]] = [(0, "")]
     before, after = array("I"), array("I")
     quiet: list[int] = []
-    parts: dict[Any, Any] = {}  # that worlds have in common
+    parts: dict[Any, Any] = {}  # parts that worlds share
     todo = deque([start])
     while todo:
         world = todo.popleft()
@@ -110,14 +109,14 @@ def explore(start: World, setting: Setting, code: Code) -> Explored:
 
 
 def _sharing(world: World, parts: dict[Any, Any]) -> World:
-    """The same world in less memory."""
+    """The same world, with parts shared to save memory."""
     return World._make(
         parts.setdefault((n, part), part) if isinstance(part, tuple) else part for n, part in enumerate(world)
     )
 
 
 def _never_quiet(worlds: int, before: "array[int]", after: "array[int]", quiet: list[int]) -> int | None:
-    """The first world that never becomes quiet."""
+    """A world from which no quiet world can be reached."""
     leads_to: list[list[int]] = [[] for _ in range(worlds)]  # backwards
     for n, m in zip(before, after, strict=True):
         leads_to[m].append(n)

@@ -12,7 +12,7 @@ CALL_FAULTS = (
     "crashes before its effect",
     "crashes after its effect",
 )
-"""Possible faults of a call to the outside. boto3 repeats an AWS call whose answer was lost."""
+"""Faults of a call to the outside. boto3 repeats an AWS call whose answer was lost."""
 
 OTHER_FAULTS = (
     "is seen to in part",
@@ -30,16 +30,15 @@ OTHER_FAULTS = (
     "is away",
     "starts late",
 )
-"""What may happen to batches, messages, recomputes, executions, sweeps, writes as the index shows them, the
+"""Faults of batches, messages, recomputes, executions, sweeps, writes as the index shows them, the
 platform, and functions that the workflow calls."""
 
 
 class Faults:
     """The faults of one history.
 
-    Only a few kinds occur in one history, some of them often: what is lost in the noise of one history
-    shows in another. `rates`, by kind, takes the place of that choice. With `keep`, only the faults of these
-    names happen.
+    Only a few kinds occur in one history, and some of them often. Many kinds at once would hide each other's
+    effects. `rates`, by kind, replaces this choice. With `keep`, only the faults with these names happen.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class Faults:
         return self._choose([kind], what, now, draw / weight, once=once) is not None
 
     def of_call(self, what: str, now: float, draw: float, *, aws: bool) -> str | None:
-        """The fault of a call, if any."""
+        """The fault that strikes a call, if any."""
         kinds = [kind for kind in CALL_FAULTS if aws or kind != "is repeated"]
         return self._choose(kinds, what, now, draw)
 

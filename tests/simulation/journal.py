@@ -1,16 +1,16 @@
-"""What truly happened in a history, by true time: the checks judge by this, and people read it."""
+"""The true events of a history, by true time. The checks and people read it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 START = 1_700_000_000.0
-"""Epoch seconds at which every history begins."""
+"""The start of every history in epoch seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a target or to a model ("*": perhaps to all)."""
+    """An event of a target or a model ("*": possibly of all)."""
 
     time: float
     what: str
@@ -31,7 +31,7 @@ class Journal:
         self.events: list[Event] = []
 
     def note(self, what: str, whom: str, **details: object) -> None:
-        """Adds what happens now."""
+        """Adds an event that happens now."""
         event = Event(self._clock(), what, whom, details)
         self.events.append(event)
         self._listen(event)

@@ -1,4 +1,4 @@
-"""Bugs of the protocol, each planted into the real code by one small change, that the search must find."""
+"""Bugs that the search must find. Each is planted into the real code by one small change."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -193,7 +193,7 @@ _start = start.start
 
 
 def asks_while_others_recompute(services: Services, claimed: Entry) -> None:
-    """Does not look at the platform's flag."""
+    """The platform's flag is ignored."""
     _start(replace(services, arcanna=cast("Arcanna", _Unbusy(services.arcanna))), claimed)
 
 
@@ -221,7 +221,7 @@ def resumes_nothing(
 def starts_no_missing_resumption(
     before: Entry, execution: Execution | None, previous: Execution | None, now: float
 ) -> Finding:
-    """Assumes that the look which wrote the number has started the execution."""
+    """The look that wrote the number is assumed to have started the execution."""
     found = check_up.check_up(before, execution, previous, now)
     missing = isinstance(found, Resume) and found.number == before.resumed
     return LookAgain(now + 300.0) if missing else found
@@ -244,7 +244,7 @@ def counts_unread_takers_as_free(takers: Sequence[Taker], entries: Mapping[Targe
 
 
 def takes_no_slot(self: Slots, limit: int, taker: Taker) -> bool:
-    """Assumes that the slots are still as they were at the glance."""
+    """The slots are assumed to be unchanged since the glance."""
     return self.glance(limit).free > 0
 
 
@@ -254,7 +254,7 @@ def takes_no_slot(self: Slots, limit: int, taker: Taker) -> bool:
 def retries_soon_after_an_unknown_request(
     error: Exception | None, attempts: int, pace: Pace, now: float, draw: float
 ) -> Postponement:
-    """Asks again while the first request may be queued."""
+    """The request is repeated while the first one may be queued."""
     if isinstance(error, RetryLater):
         error.effect_unknown = False
     return backoff.postponement(error, attempts, pace, now, draw)
@@ -275,7 +275,7 @@ def finds_nothing_due(*given: Any) -> bool:
 
 
 def puts_off_what_does_not_wait(services: Services, target: Target, error: Exception) -> None:
-    """Counts an attempt although nothing waits."""
+    """An attempt is counted although nothing waits."""
     before = services.ledger.read(target)
     again = services.postponement(before, error)
     services.ledger.swap(before, transitions.postpone(before, services.pace(before), again))
@@ -297,7 +297,7 @@ def believes_any_timestamp(**shown: Any) -> Judgement:
 
 
 def fails_without_a_further_check(**shown: Any) -> Judgement:
-    """Assumes that flag and timestamp change at the same time."""
+    """Flag and timestamp are assumed to change at the same time."""
     return judge(**{**shown, "confirmation": 0.0})
 
 
@@ -317,7 +317,7 @@ def gives_up_what_is_recomputed_again(**shown: Any) -> Judgement:
 
 
 def takes_the_active_model_for_granted(arcanna: Arcanna, run: Run) -> bool:
-    """Assumes that the active model has not changed."""
+    """The active model is assumed to be unchanged."""
     return False
 
 
@@ -332,7 +332,7 @@ def is_satisfied_by_any_metrics(services: Services, claimed: Entry, timestamp: s
 def satisfies_whatever_was_wished_since(
     before: Entry, run_id: str, timestamp: float, pace: Pace
 ) -> Entry | None:
-    """Clears a wish that was raised after the metrics were read."""
+    """A wish is cleared although it was raised after the metrics were read."""
     return transitions.satisfied(before, run_id, float("inf"), pace)
 
 
@@ -415,7 +415,7 @@ def _planted(*breaks: str, patches: Mapping[str, Any] | None = None, **given: An
     return Planted(Protocol(patches=patches or {}, **given), breaks)
 
 
-# Some bugs need a coincidence: the search is led to histories with more of what they take.
+# Some bugs need a coincidence. For these, histories contain more of the events that cause it.
 SLOW = {"is slow": 0.4}
 LATE = {"fails, takes effect later": 0.15}
 LOST = {"fails after its effect": 0.2}
@@ -432,7 +432,7 @@ WISHES = {"wish": 2, "other": 1}
 SAMPLES = {"sample": 8, "recent": 4, "event": 1}
 UPLOADS = {"upload": 1, "event": 1}
 
-# By the rules of the protocol's model, in their order.
+# The rules of the protocol's model, in their order.
 OF_THE_MODEL = {
     "record does not set due": _planted("1", "8", patches={f"{TRANSITIONS}.record": records_without_due}),
     "acknowledged before it is recorded": _planted(
@@ -562,7 +562,7 @@ OTHERS = {
         "1", definition=tells_after_the_release, rates={**ABORTED, "fails at the platform": 0.3}
     ),
     "swept for nothing": _planted("8", patches={f"{SWEEP}.sweep": finds_nothing_due}),
-    # What this simulation has found in the real code.
+    # Bugs that this simulation has found in the real code.
     "attempts noted where nothing waits": _planted(
         "8", patches={f"{RECONCILE}._put_off": puts_off_what_does_not_wait}
     ),

@@ -1,8 +1,8 @@
 """The simulated platform: requests queue up per model and are recomputed one after the other.
 
-Nobody can tell from outside whose request a recompute was, whether it failed, or when it began: one flag
-and one timestamp are all that shows. A training makes another model its job's active one, and some jobs have
-none meanwhile; some platforms know no other model then. Jobs are known by their id and by their name.
+From outside, one flag and one timestamp are visible, but not who requested a recompute, whether it failed, or
+when it began. A training makes another model its job's active one. Until then, some jobs have no active
+model, and some platforms forget the previous one. Jobs have an id and a name.
 """
 
 from collections.abc import Callable, Mapping
@@ -48,7 +48,7 @@ class Platform:
         self._pauses = self._random.random() < 0.2
         self._lists_jobs = self._random.random() < 0.5
         self._tells_ids = self._random.random() < 0.8
-        # Its clock is nobody's business but its own.
+        # The platform has a clock of its own.
         self._skew = self._random.choice([5.0, 3000.0]) * self._random.uniform(-1, 1)
         self._away = self._random.uniform(0, 2000)
         self._back = self._away + self._random.uniform(100, 6000)
@@ -58,7 +58,7 @@ class Platform:
 
     @property
     def is_away(self) -> bool:
-        """Whether the platform is away. This is one fault, however long it lasts."""
+        """Whether the platform is away. An outage counts as one fault, whatever its length."""
         since_start = self._scheduler.now - START
         if not self._away <= since_start < self._back:
             return False
@@ -66,13 +66,13 @@ class Platform:
         return self._faults.strikes("is away", "platform", START, draw, weight=2.0, once=True)
 
     def busy_since(self, model: str | None) -> float | None:
-        """The time since when the model shows as recomputing."""
+        """When the model began to show as recomputing."""
         return self._models[model].recomputing_since if model in self._models else None
 
     def answer(
         self, method: str, path: str, params: Mapping[str, str], asked: dict[str, Any]
     ) -> httpx.Response:
-        """One request, answered as documented; `asked` says how it came."""
+        """Answers a request as documented. `asked` says how it arrived."""
         if self._retires and "model_id" in params and params["model_id"] not in self._active.values():
             return httpx.Response(404, json={"detail": "no such model"})
         match method, path:
@@ -239,7 +239,7 @@ class HttpClient:
 
 
 class _Answered(Exception):
-    """A failure in the form of an answer."""
+    """A failure that is an answer."""
 
     def __init__(self, status: int, **content: Any) -> None:
         super().__init__(status)

@@ -41,10 +41,10 @@ class Process:
         self.killed = False
         self.ended = False
         self.calls = 0
-        self.only_looks = False  # an invocation for sweeps alone
-        self.claimed = ""  # the run that it has claimed a target for last
-        self.releases = "", ""  # the run that it is to release, and how that ended
-        self.caller: Process | None = None  # who waits for its end
+        self.only_looks = False  # an invocation with sweeps only
+        self.claimed = ""  # the run of its last claim
+        self.releases = "", ""  # the run to release, and its outcome
+        self.caller: Process | None = None  # the process that waits for its end
         self.greenlet: greenlet | None = None
         self.wakes = 0
 
@@ -88,7 +88,7 @@ class Scheduler:
                 if process.caller and not process.caller.ended:
                     self._wake(process.caller, self.now)
 
-        process.greenlet = greenlet(main, self._world)  # which what it raises is raised to
+        process.greenlet = greenlet(main, self._world)  # which receives its errors
         self._processes.append(process)
         self._wake(process, self.now)
 
@@ -102,7 +102,7 @@ class Scheduler:
             self._wake(process, wake)
             self._world.switch()
         else:
-            self.now = wake  # nobody else has anything to do before
+            self.now = wake  # no other process acts before
         if doomed or process.killed:
             raise Killed
 
@@ -124,7 +124,7 @@ class Scheduler:
 
     @contextmanager
     def acting_for(self, process: Process) -> Iterator[None]:
-        """Attributes what happens now to this process, which no longer waits for it."""
+        """Attributes the current events to this process, which no longer waits for them."""
         before, self.running = self.running, process
         claimed = process.claimed
         yield
@@ -132,7 +132,7 @@ class Scheduler:
         self.running = before
 
     def run(self) -> None:
-        """Runs until nothing is left to happen. Raises NeverQuiet, or the error of a process."""
+        """Runs until no event is left. Raises NeverQuiet, or the error of a process."""
         while self._events:
             self.now, _, action = heapq.heappop(self._events)
             self._step()
@@ -143,7 +143,7 @@ class Scheduler:
         for process in list(self._processes):
             process.killed = True
             process.deadline = -math.inf
-            with suppress(Exception):  # it is no longer of interest
+            with suppress(Exception):  # its error no longer matters
                 self._resume(process, process.wakes)
 
     def _step(self) -> None:
@@ -152,7 +152,7 @@ class Scheduler:
             raise NeverQuiet(f"there was no end after {MOST_STEPS} steps")
 
     def _wake(self, process: Process, time: float) -> None:
-        """Has it go on then; only the last call counts."""
+        """Continues the process at that time. Only the last call counts."""
         process.wakes += 1
         wakes = process.wakes
         self.at(time, lambda: self._resume(process, wakes))

@@ -11,12 +11,12 @@ from tests.simulation.world import History, Protocol, play
 T = TypeVar("T")
 
 SEEDS = 1000
-"""Histories among which every planted bug is found."""
+"""The number of histories within which every planted bug is found."""
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A history that breaks a guarantee, as short as it could be made."""
+    """The shortest version found of a history that breaks a guarantee."""
 
     history: History
     violations: list[str]
@@ -45,7 +45,7 @@ def shrink(history: History, protocol: Protocol) -> Broken:
         return shorter if any(text[0] == guarantee for text in violations(shorter)) else None
 
     stimuli, faults = history.stimuli, history.faults
-    for _ in range(2):  # with fewer stimuli, fewer faults may do
+    for _ in range(2):  # with fewer stimuli, fewer faults may suffice
         faults = _fewer(faults, lambda some: played(stimuli, some) is not None)  # noqa: B023  # called at once
         stimuli = _fewer(stimuli, lambda some: played(some, faults) is not None)  # noqa: B023
     shortest = played(stimuli, faults) or history

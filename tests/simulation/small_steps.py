@@ -1,11 +1,11 @@
-"""What may happen in a small world: the steps that the explorer takes, in every order.
+"""The steps of a small world, which the explorer takes in every order.
 
-They follow the code between the transitions (`reconcile`, `start`, `holding`, `Trigger`, the workflow), and
-call the project's own functions wherever an entry changes or something is decided (see `Code`).
+The steps follow the code between the transitions (`reconcile`, `start`, `holding`, `Trigger`, the workflow).
+They call the project's own functions to change an entry or to decide (see `Code`).
 
-What is read and written again until that succeeds is one step (record, hold, give back, release), as the
-swap keeps everybody else out. A look reads, asks, and writes later, so these are steps of their own. A
-sweep stands for every hint: whoever looks does what a sweep would do at that moment.
+A read and write that the code repeats until it succeeds is one step (record, hold, give back, release),
+because the swap excludes all others. A look reads, asks the platform and writes later, so these are separate
+steps. A sweep stands for every hint, because each hint leads to the same look.
 """
 
 from collections.abc import Callable, Iterator
@@ -44,7 +44,7 @@ from tests.simulation.small_worlds import (
 
 @dataclass(frozen=True)
 class Code:
-    """What is explored: the functions that change entries, and the rules that the steps between them keep."""
+    """The explored code: the functions that change entries, and the rules of the steps between them."""
 
     record: Callable[..., Entry] = transitions.record
     receive: Callable[..., Entry] = transitions.receive
@@ -97,7 +97,7 @@ FOLLOWS = frozenset(("poll", "look up", "tell", "release"))
 
 
 class Steps:
-    """What may happen in worlds of a setting, by some code."""
+    """The steps that are possible in worlds of a setting, with some code."""
 
     def __init__(self, setting: Setting, code: Code) -> None:
         self.setting = setting
@@ -113,7 +113,7 @@ class Steps:
         return self.code.decide(self._entry(target, row), float(now), self.setting.pace)
 
     def _change(self, change: str, target: int, row: Row, *given: Any) -> Row | None:
-        """What the code's function of that name makes of the row; None if it refuses."""
+        """The row after the code's function of that name. None if the function refuses."""
         after = getattr(self.code, change)(self._entry(target, row), *given)
         return None if after is None else to_row(after, self.setting)
 
@@ -161,7 +161,7 @@ class Steps:
                 yield from self._abort(rest._replace(crashes=w.crashes - 1), execution)
 
     def _outside(self, w: World) -> Iterator[Step]:
-        """What people and clocks do."""
+        """The steps of people and clocks."""
         for n, coming in enumerate(w.to_come):
             if coming in w.to_come[:n]:
                 continue
@@ -232,7 +232,7 @@ class Steps:
     # --- Looks -------------------------------------------------------------------------------------------
 
     def _look_at(self, w: World) -> Iterator[Step]:
-        """Somebody looks at what is due: reads the entry, and decides."""
+        """A look begins: it reads the entry and decides."""
         for target, row in enumerate(w.rows):
             if row.due and len(w.looks) < self.setting.looks and self._is_looked_at(w, target):
                 yield from self._reconcile(w, target, row)
@@ -401,7 +401,7 @@ class Steps:
                 f"the request of {k.run} seems to fail",
                 on("give back", asked._replace(crashes=w.crashes - 1)),
             )
-            # What takes effect later is as if others asked then.
+            # A request that takes effect later is like a later request by others.
             late = w._replace(crashes=w.crashes - 1, others=w.others + 1)
             yield f"the request of {k.run} seems to fail, and is on its way", on("give back", late)
 

@@ -1,9 +1,8 @@
 """A whole installation in a few small numbers, for the explorer: entries, looks, executions and the platform.
 
-Two worlds in which the same can happen are to be the same world, or there would be no end to them. So an
-entry is a `Row` without what is only for people, and times and runs have small numbers: only their order
-matters. A clock there is only where `Setting.time_passes`; then it matters, too, how far apart times are,
-up to a point.
+Worlds with the same possible futures must be equal, otherwise exploration would never end. So an entry is a
+`Row` without the fields that are only for people, and times and runs are small numbers of which only the
+order matters. With `Setting.time_passes` there is a clock, and gaps between times matter up to a limit.
 """
 
 from collections.abc import Mapping
@@ -21,15 +20,15 @@ from arcanna_metrics.times import to_iso
 from arcanna_metrics.updates import WHOLE, Update
 
 NEVER = 1_000_000
-"""A time that no clock here reaches."""
+"""A time that no clock reaches here."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What does not change in a world."""
+    """The constants of a world."""
 
     targets: tuple[Target, ...] = (Target("1", "model"),)
-    looks: int = 2  # that are under way at once
+    looks: int = 2  # looks under way at once
     slots: int = 0  # 0: no limit
     lag: int = 0  # in seconds, as are the next two
     spacing: int = 0
@@ -40,7 +39,7 @@ class Setting:
 
     @cached_property
     def pace(self) -> Pace:
-        """What the code decides with."""
+        """The pace that the code decides with."""
         return Pace(
             visibility_lag=self.lag, spacing=self.spacing, slots=self.slots, start_grace=0, deadline=0,
             shortest_poll=1, longest_poll=1, first_backoff=0, longest_backoff=0,
@@ -48,7 +47,7 @@ class Setting:
 
     @cached_property
     def named(self) -> bool:
-        """Whether target 0 goes by a name of the job that target 1 has the id of."""
+        """Whether target 0 uses the name of the job whose id target 1 has."""
         return not is_id(self.targets[0].job_id)
 
     @cached_property
@@ -63,14 +62,14 @@ class Setting:
 
     @cached_property
     def longest_gap(self) -> int:
-        """Beyond so many seconds between two times it makes no difference how many they are."""
+        """The largest gap between two times, in seconds, beyond which its size makes no difference."""
         if not self.time_passes:
             return 1
         wait = max(self.lag, 0 if self.max_wait == NEVER else self.max_wait)
         return 1 + max(1, self.spacing, wait + PATIENCE * self.lag)
 
 
-# --- What a world consists of ----------------------------------------------------------------------------
+# --- The parts of a world --------------------------------------------------------------------------------
 
 
 class Row(NamedTuple):
@@ -83,7 +82,7 @@ class Row(NamedTuple):
     wanted: int = 0
     wanted_at: int = 0
     batch: tuple[tuple[int, int], ...] = ()  # when an update happened, and its share
-    due: bool = False  # whether due_at is there
+    due: bool = False  # whether there is a due_at
     run: int = 0
     requested: int = 0
     held: bool = False
@@ -98,7 +97,7 @@ class Row(NamedTuple):
 
     @property
     def mark(self) -> int:
-        """Up to when updates do not wait any more."""
+        """The time up to which updates no longer wait."""
         return max(self.fresh, self.failed)
 
 
@@ -120,17 +119,17 @@ class Look(NamedTuple):
 
     step: str
     target: int
-    seen: Row = Row()  # what it has read, until it has written
-    stale: bool = False  # what it has read is another by now
+    seen: Row = Row()  # the entry that it has read, until it writes
+    stale: bool = False  # the entry has changed since it was read
     run: int = 0
     number: int = 0  # of the execution to start
     requested: int = 0
-    wanted: int = 0  # what is only wanted: metrics from then on will do
+    wanted: int = 0  # for a wish: metrics from then on suffice
     stamp: int = 0  # of the metrics that satisfy it
     model: int = 0
     newer: bool = False  # a recompute ended since the baseline
     rejected: bool = False
-    takers: Takers = ()  # of slots, as they are to be written
+    takers: Takers = ()  # the takers of slots that it will write
 
 
 class Execution(NamedTuple):
@@ -151,14 +150,14 @@ class Execution(NamedTuple):
 class Model(NamedTuple):
     """A model at the platform."""
 
-    queued: int = 0  # requests that have not begun
+    queued: int = 0  # requests whose recompute has not begun
     working: int = 0  # when the recompute began that is under way
     last: int = 0  # when the last recompute that completed had begun
     stamp: int = 0  # when it ended
 
 
 class World(NamedTuple):
-    """Everything at one moment. First, what may still happen."""
+    """The state at one moment. The first fields count events that may still happen."""
 
     to_come: tuple[Message, ...] = ()  # updates and wishes
     crashes: int = 0  # deaths and ambiguous failures
@@ -168,7 +167,7 @@ class World(NamedTuple):
     others: int = 0  # recomputes that other people ask for
     changes: int = 0  # of the active model
     duplicates: int = 0  # messages that are delivered once more
-    unknown: int = 0  # look-ups of a name that nobody answers
+    unknown: int = 0  # look-ups of a name without an answer
 
     clock: int = 0
     messages: tuple[Message, ...] = ()  # in the queue
@@ -188,7 +187,7 @@ class World(NamedTuple):
 
 
 def to_entry(row: Row, target: int, setting: Setting) -> Entry:
-    """The entry that the project's code is given."""
+    """The entry that is passed to the project's code."""
     return Entry(
         setting.targets[target],
         needed_as_of=_time(row.needed),
@@ -209,7 +208,7 @@ def to_entry(row: Row, target: int, setting: Setting) -> Entry:
 
 
 def to_row(entry: Entry, setting: Setting) -> Row:
-    """What the protocol depends on of an entry. Without a clock, what only delays makes no difference."""
+    """The part of an entry on which the protocol depends. Without a clock, delays make no difference."""
     timed = setting.time_passes
     return Row(
         needed=int(entry.needed_as_of or 0),
@@ -230,7 +229,7 @@ def to_row(entry: Entry, setting: Setting) -> Row:
 
 
 def to_update(message: Message, setting: Setting) -> Update:
-    """A message as the project's code gets it."""
+    """A message as the project's code receives it."""
     return Update(
         setting.targets[message.target],
         float(message.at),
@@ -284,7 +283,7 @@ def _time(at: int) -> float | None:
 
 
 def new_run(w: World) -> int:
-    """A number that no run has that anybody knows of."""
+    """A number that no known run has."""
     return max(_runs(w)) + 1
 
 

@@ -1,4 +1,4 @@
-"""What comes into the simulated world from outside."""
+"""The stimuli that enter the simulated world from outside."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -31,23 +31,23 @@ _ROUTES = [
 ]
 ROUTES = parse_settings(json.dumps({"routes": _ROUTES})).routes
 OLDER_THAN = 300
-"""Seconds: some schedules ask only for metrics that are older, by whatever clock."""
+"""Ages in seconds: some schedules ask only for metrics older than this."""
 STALE_AFTER = 600.0
-"""Seconds: the same for schedules that do not say."""
+"""The age in seconds for schedules that do not state one."""
 JOB_OF = {"model-1": "1", "model-2": "2", "model-3": "1"}
-"""Of each job, the first model is its active one, to begin with."""
+"""The models of each job. At first, the first one is active."""
 NAMES = {"1": "Phishing mails", "2": "malware"}
 SUCCESSOR = {"model-1": "model-3", "model-2": "model-2", "model-3": "model-1"}
-"""Which model becomes the active one of its job by the next training."""
+"""The model that the next training makes the active one of its job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stimulus:
-    """What comes from outside: an update by one of the ways in, garbage, another's recompute, or a training,
-    by which the model's successor becomes its job's active one.
+    """An event from outside: an update through one of the entrances, garbage, somebody else's recompute, or a
+    training, which makes the model's successor its job's active model.
 
-    It comes `delay` seconds after the start or, because bugs live there, after an event of its model or one
-    of its targets. `variant`, from 0 to 1, tells which of the shapes it has that there are.
+    It comes `delay` seconds after the start or, because bugs hide there, after an event of its model or one
+    of its targets. `variant`, from 0 to 1, selects the shape of the event.
     """
 
     number: int
@@ -88,9 +88,9 @@ ECHOES = ("recorded", "claimed", "job requested", "job done", "held", "completed
 
 
 def stimuli_of(seed: int, kinds: Mapping[str, int], shares: Sequence[float]) -> list[Stimulus]:
-    """What comes from outside in the history of a seed: some bursts, as uploads come, and some echoes.
+    """The stimuli of a seed's history: bursts like those of uploads, and echoes.
 
-    `kinds` are the weights of what comes; one of the `shares` is how many senders name the job.
+    `kinds` has the weight of each kind. One of the `shares` is the share of senders that name the job.
     """
     random = Random(f"{seed}/stimuli")
     models = random.choice(
@@ -166,7 +166,7 @@ def _scheduled(variant: float, time: str) -> dict[str, Any]:
 
 
 def updates_of(body: str, sent_at: float) -> list[Update]:
-    """The updates that a message tells of. Raises BadInput."""
+    """The updates in a message. Raises BadInput."""
     updates: list[Update] = []
     for occurrence in read_json(body, sent_at):
         match occurrence:
@@ -180,7 +180,7 @@ def updates_of(body: str, sent_at: float) -> list[Update]:
 
 
 def whom_of(body: str, sent_at: float) -> list[str]:
-    """Whom a message is about; "*" where it cannot be told."""
+    """The target of a message. "*" if it is unknown."""
     try:
         return [whom(update.target) for update in updates_of(body, sent_at)]
     except BadInput:
@@ -188,15 +188,15 @@ def whom_of(body: str, sent_at: float) -> list[str]:
 
 
 def key(target: Target) -> str:
-    """The target's entry, as the journal calls it."""
+    """The name of the target's entry in the journal."""
     return f"{target.job_id}/{target.model_id or 'active'}"
 
 
 def whom(target: Target) -> str:
-    """The target as the journal calls it: under the job's id, also where the entry is under its name."""
+    """The name of the target in the journal. It has the job's id, even if the entry has its name."""
     return key(Target(id_of(target.job_id), target.model_id))
 
 
 def id_of(job: str) -> str:
-    """The id of a job that is given by its id or name."""
+    """The id of a job that is given by id or name."""
     return next((job_id for job_id, name in NAMES.items() if name == job), job)

@@ -21,7 +21,6 @@ from arcanna_metrics.protocol.holding import target_of
 from arcanna_metrics.protocol.ledger import NO_JOB, Ledger
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots
-from arcanna_metrics.runs.parse import parse
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import JobSettings, Pace, Settings
 from arcanna_metrics.times import from_iso
@@ -47,7 +46,7 @@ DAY = 86400.0
 SWEEP = 60.0
 INVOCATION = 120.0
 TAKES = {True: 0.01, False: 0.1}
-"""Seconds that a call takes, to AWS and to the platform."""
+"""Durations of calls to AWS and to the platform, in seconds."""
 
 COMPLETED: Result = {
     "outcome": "completed",
@@ -59,7 +58,7 @@ COMPLETED: Result = {
 
 
 class Crash(BaseException):
-    """The invocation's process is gone."""
+    """The invocation's process has died."""
 
 
 class Town:
@@ -85,7 +84,7 @@ class Town:
         self.most = 0
         self.completed: Counter[str] = Counter()
         self.dead_letters: list[str] = []
-        self.claims: list[tuple[float, str, float]] = []  # when, whom, and since when it was due
+        self.claims: list[tuple[float, str, float]] = []  # time, target, and since when it was due
         self.overtaken: list[str] = []
         self._random = Random(seed)
         self._order = count()
@@ -133,7 +132,7 @@ class Town:
             draw=self._random.random,
             new_id=lambda: f"run-{next(self._order)}",
         )
-        queues = Queues(cast("Any", SqsClient(self._send, self)), UPDATES_URL, DEAD_LETTERS_URL)
+        queues = Queues(lambda: cast("Any", SqsClient(self._send, self)), UPDATES_URL, DEAD_LETTERS_URL)
         return Trigger(
             self.services,
             queues,
@@ -147,7 +146,7 @@ class Town:
         heapq.heappush(self._queue, (at, next(self._order), at, json.dumps(body)))
 
     def play(self, until: float = float("inf")) -> None:
-        """Plays until all is quiet, or until that time."""
+        """Plays until the town is quiet, or until that time."""
         sweep = START
         while self.now < until:
             due = [item["due_at"]["S"] for item in self.table.due("9", None, 1)]
@@ -233,7 +232,7 @@ class Town:
         return httpx.Response(200, json=shown)
 
     def _start(self, name: str, given: str) -> None:
-        run = parse("run", json.loads(given)["run"], Run)
+        run: Run = json.loads(given)["run"]
         self._executions[name] = True
 
         def hold() -> None:
@@ -288,7 +287,7 @@ def test_thousands_of_targets_stay_within_the_slots_and_all_are_recomputed() -> 
 
 
 def _calls_of_a_look(targets: int, slots: int, free: int) -> Counter[str]:
-    """The calls of one look, by the number of due targets, slots, and free slots."""
+    """The calls of one look for a number of due targets, slots and free slots."""
     town = Town(targets=targets, slots=slots)
     town.send({"models": "all", "older_than_seconds": 0}, START)
     with unobserved():
@@ -300,7 +299,7 @@ def _calls_of_a_look(targets: int, slots: int, free: int) -> Counter[str]:
 
 
 def _release(town: Town, number: int) -> None:
-    """Frees the targets of that many runs, without a look."""
+    """Releases that many runs, without a look."""
     held = [item for item in town.table.items() if "held" in item]
     for item in held[:number]:
         freed = {
@@ -342,7 +341,7 @@ def test_sweep_during_an_outage_calls_no_more_where_more_targets_wait() -> None:
 
 
 def _most_calls_of_a_sweep(targets: int) -> int:
-    """The calls of the dearest of ten sweeps, an hour after that many targets began to wait."""
+    """The most calls of ten sweeps, an hour after that many targets began to wait."""
     town = Town(targets=targets, slots=10, away=START, back=START + DAY)
     for n in range(targets):
         town.send({"job_id": str(n % 100), "model_id": f"model-{n}"}, START + 0.1 * n)
@@ -370,7 +369,7 @@ def test_after_an_outage_the_updates_that_have_waited_longest_are_recomputed_fir
     places = [int(model.removeprefix("model-")) for model in claimed]
     assert sorted(places) == list(range(targets))
     apart = [abs(place - by_age) for place, by_age in enumerate(places)]
-    assert sum(apart) / targets < 4  # 20 in an order by chance; a few are backing off when it ends
+    assert sum(apart) / targets < 4  # 20 would be random order; a few targets back off when the outage ends
 
 
 @pytest.mark.long

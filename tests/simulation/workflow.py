@@ -50,17 +50,17 @@ _COMPARISONS = {"StringEquals", "BooleanEquals", "IsNull", "IsPresent"}
 
 def check_fields(definition: Mapping[str, Any]) -> None:
     """Raises NotImplementedError for a definition with parts that are not simulated."""
-    _only(definition, {"Comment", "StartAt", "States", "TimeoutSeconds"})
+    only_known(definition, {"Comment", "StartAt", "States", "TimeoutSeconds"})
     for state in definition["States"].values():
         if state["Type"] not in _FIELDS:
             raise NotImplementedError(state["Type"])
-        _only(state, _FIELDS[state["Type"]] | {"Type"})
+        only_known(state, _FIELDS[state["Type"]] | {"Type"})
         for retry in state.get("Retry", []):
-            _only(retry, _OF_RETRY)
+            only_known(retry, _OF_RETRY)
         for catch in state.get("Catch", []):
-            _only(catch, {"ErrorEquals", "ResultPath", "Next"})
+            only_known(catch, {"ErrorEquals", "ResultPath", "Next"})
         for rule in state.get("Choices", []):
-            _only(rule, _COMPARISONS | {"Variable", "Next"})
+            only_known(rule, _COMPARISONS | {"Variable", "Next"})
 
 
 class Interpreter:
@@ -145,13 +145,13 @@ def _backoff(retry: Mapping[str, Any], attempt: int, random: Random) -> float:
 
 
 def _with(data: dict[str, Any], state: Mapping[str, Any], result: object) -> dict[str, Any]:
-    """The data with the result where ResultPath wants it, which is a field."""
+    """The data with the result in the field that ResultPath names."""
     path = state["ResultPath"]
     if path is None:
         return data
     if not re.fullmatch(r"\$\.\w+", path):
         raise NotImplementedError(path)
-    # Through JSON, as between the states of the real thing.
+    # Converted through JSON, as between real states.
     return {**data, path[2:]: json.loads(json.dumps(result))}
 
 
@@ -167,14 +167,14 @@ def _holds(rule: Mapping[str, Any], scope: "_Scope") -> bool:
 
 
 class _Scope:
-    """What a state can refer to: its data by `$.`, the context object by `$$.`."""
+    """The scope of references in a state: its data by `$.`, the context object by `$$.`."""
 
     def __init__(self, data: dict[str, Any], context: dict[str, Any]) -> None:
         self.data = data
         self._context = context
 
     def fill(self, template: Any) -> Any:
-        """A payload template with its references resolved."""
+        """The payload template with its references resolved."""
         if isinstance(template, list):
             return [self.fill(part) for part in template]
         if not isinstance(template, dict):
@@ -189,7 +189,7 @@ class _Scope:
         return str(self.value(state[f"{field}Path"]) if f"{field}Path" in state else state[field])
 
     def has(self, path: str) -> bool:
-        """Whether there is anything at the path."""
+        """Whether the path exists."""
         try:
             self.value(path)
         except StateError:
@@ -209,6 +209,7 @@ class _Scope:
         return found
 
 
-def _only(found: Mapping[str, Any], known: set[str]) -> None:
+def only_known(found: Mapping[str, Any], known: set[str]) -> None:
+    """Raises NotImplementedError for a name that is not known."""
     if unknown := found.keys() - known:
         raise NotImplementedError(f"the simulation does not know {', '.join(sorted(unknown))}")

@@ -1,4 +1,4 @@
-"""One history: a small world of updates, invocations, runs and other people, played to its quiet end."""
+"""One history: a small world of updates, invocations, runs and other people, played until it is quiet."""
 
 import json
 import logging
@@ -25,9 +25,8 @@ from arcanna_metrics.protocol.holding import hold, release, target_of
 from arcanna_metrics.protocol.ledger import NO_JOB, Ledger, to_entry, to_target
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots
-from arcanna_metrics.runs.check import check, not_checked, parse_event
+from arcanna_metrics.runs.check import check, not_checked
 from arcanna_metrics.runs.outcome import Origin
-from arcanna_metrics.runs.parse import parse
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import JobSettings, Pace, Settings
 from arcanna_metrics.targets import Target
@@ -82,7 +81,7 @@ RUN_DEADLINE = 1800.0
 START_GRACE = 120.0
 SWEEP = 60.0
 FUNCTIONS = "arn:aws:lambda:eu-west-1:123456789012:function"
-AWS_PATIENCE = 12.0  # seconds until a call counts as failed
+AWS_PATIENCE = 12.0  # seconds until a call times out
 PLATFORM_PATIENCE = 15.0
 
 
@@ -90,11 +89,10 @@ PLATFORM_PATIENCE = 15.0
 class Protocol:
     """The simulated code. Tests replace parts of it by broken ones.
 
-    `patches` take the place of what the real code has at these dotted names, `write` sees every request to
-    the ledger, with the item that is there, before it is made, `definition` the workflow before it is run.
-    `rates` are of faults by their kind, instead of what the seed would choose; `kinds` are weights of what
-    comes, `by_name` how many of the senders name the job instead of giving its id, `slots` and `spacing` what
-    there is; the seed chooses one of each.
+    `patches` replaces objects of the real code by their dotted names. `write` may change every request to the
+    ledger, and receives the current item. `definition` may change the workflow. `rates` replaces the seed's
+    choice of faults, by kind. `kinds` has the weights of stimuli. `by_name` (the share of senders that name
+    the job), `slots` and `spacing` have values from which the seed chooses one each.
     """
 
     patches: Mapping[str, Any] = field(default_factory=dict)
@@ -134,9 +132,9 @@ def play(
     stimuli: list[Stimulus] | None = None,
     faults: Set[str] | None = None,
 ) -> History:
-    """The history of a seed; with only these of its stimuli and faults, where they are given.
+    """Plays the history of a seed, with only these of its stimuli and faults if they are given.
 
-    Raises what the simulated code lets escape.
+    Raises any error that the simulated code does not handle.
     """
     chosen = stimuli_of(seed, protocol.kinds, protocol.by_name) if stimuli is None else stimuli
     with ExitStack() as stack:
@@ -164,7 +162,7 @@ def unobserved(tell_of_error: Callable[[BaseException], None] = lambda error: No
     logger.setLevel(logging.CRITICAL)
     try:
         with (
-            redirect_stdout(StringIO()),  # where Powertools writes metrics
+            redirect_stdout(StringIO()),  # Powertools writes metrics to it
             patch.object(logger, "exception", told),
             patch.object(logger, "error", told),
             patch.object(metrics, "add_metric", lambda **_: None),
@@ -265,7 +263,7 @@ class World:
         )
         return Trigger(
             self._services,
-            Queues(cast("Any", SqsClient(self._send, self)), UPDATES_URL, DEAD_LETTERS_URL),
+            Queues(lambda: cast("Any", SqsClient(self._send, self)), UPDATES_URL, DEAD_LETTERS_URL),
             self.scheduler.pause,
         )
 
@@ -318,7 +316,7 @@ class World:
                 with suppress(ClientError):
                     effect()
         if self.scheduler.now + before >= process.deadline:
-            # The invocation does not live to see it, but the request is on its way.
+            # The invocation dies before the answer, but the request is on its way.
             self.scheduler.at(self.scheduler.now + before, sooner_or_later)
         pause(before)
         result = effect()
@@ -368,7 +366,7 @@ class World:
         late = self.faults.strikes("shows late", f"write {self._writes}", self.scheduler.now, draw)
         return 20.0 * delay if late else delay**2
 
-    # --- What comes from outside ----------------------------------------------------------------------------
+    # --- Stimuli --------------------------------------------------------------------------------------------
 
     def _await(self, stimulus: Stimulus) -> None:
         self.scheduler.at(self.scheduler.now + stimulus.delay, lambda: self._come(stimulus))
@@ -410,7 +408,7 @@ class World:
             self.journal.note("update", whom(update.target), by=stimulus, arrives=arrives, update=update)
 
     def _deliver(self, body: str) -> None:
-        """Delivers as services do: at least once, after some time."""
+        """Delivers a message as services do: at least once, after some time."""
         delay = self._random.expovariate(2)
         now, number = self.scheduler.now, self._messages + 1
         if self.faults.strikes("is delayed", f"event {number}", now, self._random.random()):
@@ -498,7 +496,7 @@ class World:
             failed = self._trigger.handle_batch([message.record() for message in batch], self._remaining)
             for message in batch:
                 if f"message-{message.number}" not in failed and message in self._queue:
-                    self._queue.remove(message)  # for good, also if it is being delivered a second time
+                    self._queue.remove(message)  # finally, even if it is being delivered again
         finally:
             self._running -= 1
             self._poll_at(self.scheduler.now)
@@ -603,28 +601,26 @@ class World:
                 return self._call_function("not checked", INVOCATION, partial(self._not_checked, given))
         raise NotImplementedError(parameters)
 
-    def _hold(self, run: object, number: int) -> bool:
-        return hold(self._services, parse("run", run, Run), number)
+    def _hold(self, run: Run, number: int) -> bool:
+        return hold(self._services, run, number)
 
-    def _release(self, run: object, number: int, result: object) -> dict[str, bool]:
-        given, ended = parse("run", run, Run), parse("result", result, Result)
-        how = "active changed" if ended["active_changed"] else ended["outcome"]
-        self.scheduler.process.releases = given["run_id"], how
-        released = release(self._services, given, number, ended)
-        self._trigger.look(self._remaining, [target_of(given)])
+    def _release(self, run: Run, number: int, result: Result) -> dict[str, bool]:
+        how = "active changed" if result["active_changed"] else result["outcome"]
+        self.scheduler.process.releases = run["run_id"], how
+        released = release(self._services, run, number, result)
+        self._trigger.look(self._remaining, [target_of(run)])
         return {"released": released}
 
-    def _not_checked(self, given: object) -> object:
-        run, last, execution = parse_event(given)
-        return not_checked(run, last, Origin(execution, "bus", self._clock()))
+    def _not_checked(self, given: dict[str, Any]) -> object:
+        return not_checked(given["run"], given["check"], Origin(given["execution"], "bus", self._clock()))
 
     def _call_check(self, parameters: dict[str, Any]) -> Any:
         given = json.loads(json.dumps(parameters))
 
         def function() -> object:
             began = self.scheduler.now
-            run, last, execution = parse_event(given)
-            found = check(self._arcanna, run, last, Origin(execution, "bus", self._clock()))
+            run, origin = given["run"], Origin(given["execution"], "bus", self._clock())
+            found = check(self._arcanna, run, given["check"], origin)
             how = f"{found['status']} {found['outcome']['reason'] if found['outcome'] else ''}".strip()
             self.journal.note("checked", run["model_id"] or "", run=run["run_id"], how=how, began=began)
             return found
@@ -655,10 +651,10 @@ class World:
             self._abort_when_told.discard(name)
             self._abort(self.scheduler.process, self.scheduler.process.random.expovariate(0.5))
 
-    # --- What is written down -------------------------------------------------------------------------------
+    # --- The journal ----------------------------------------------------------------------------------------
 
     def _watch(self, before: Item, after: Item) -> None:
-        """Notes what a write to the ledger means, and whether it is allowed."""
+        """Notes the meaning of a write to the ledger, and whether it is allowed."""
         if _without(before, "rev", "expires_at") == _without(after, "rev", "expires_at"):
             self.journal.note("broken", after["job_id"]["S"], rule="A write that changes nothing")
         if after["job_id"]["S"] == NO_JOB:

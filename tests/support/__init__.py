@@ -1,1 +1,1 @@
-"""What tests and tools stand on: the reference server, the local cloud, an installation, doubles."""
+"""Shared by tests and tools: the reference server, the local cloud, an installation, test doubles."""

@@ -1,4 +1,4 @@
-"""A headless Chromium, spoken to in its DevTools protocol, with nothing but the standard library."""
+"""Drives a headless Chromium through its DevTools protocol, with the standard library only."""
 
 import fcntl
 import json
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 EXECUTABLE = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-"""Where Chromium is; None if it is not installed."""
+"""The path of Chromium. None if it is not installed."""
 FLAGS = (
     "--headless",
-    "--no-sandbox",  # root may not have one; only pages of our own are shown
+    "--no-sandbox",  # Root cannot use the sandbox. Only our own pages are shown.
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--disable-quic",
@@ -34,7 +34,7 @@ class Browser:
     """One page of a Chromium. https://chromedevtools.github.io/devtools-protocol/"""
 
     def __init__(self, to: BinaryIO, answers: BinaryIO) -> None:
-        """Commands and answers are JSON, each ended by a null byte."""
+        """Commands and answers are JSON. A null byte ends each."""
         self._to = to
         self._answers = answers
         self._numbers = count(1)
@@ -54,7 +54,7 @@ class Browser:
         scheme: Literal["light", "dark"],
         media: Literal["screen", "print"] = "screen",
     ) -> None:
-        """Shows a file or URL in a window of that size (CSS pixels), and waits until it is loaded."""
+        """Opens a file or URL in a window of that size (CSS pixels), and waits until it has loaded."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -93,7 +93,7 @@ class Browser:
         return result
 
     def _read(self) -> dict[str, Any]:
-        """The next message; events are kept. Raises EOFError when Chromium has gone."""
+        """Returns the next message, and keeps events. Raises EOFError when Chromium has ended."""
         text = bytearray()
         while (byte := self._answers.read(1)) != b"\0":
             if not byte:
@@ -107,7 +107,7 @@ class Browser:
 
 @contextmanager
 def browser(seconds: float = 300.0) -> Iterator[Browser]:
-    """A new Chromium with a profile of its own, ended with the block, or if that takes longer than this."""
+    """Starts a Chromium with its own profile. It ends with the block, or after this many seconds."""
     if EXECUTABLE is None:
         raise RuntimeError("Chromium is not installed")
     with ExitStack() as stack:
@@ -137,7 +137,7 @@ def browser(seconds: float = 300.0) -> Iterator[Browser]:
 
 
 def _pipe() -> tuple[int, int]:
-    """Where to read and where to write; neither is 3 or 4, which are where Chromium expects its own ends."""
+    """A pipe's ends to read and to write. Neither is 3 or 4, where Chromium expects its own ends."""
     low = os.pipe()
     read, write = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in low)
     for end in low:

@@ -1,4 +1,4 @@
-"""A private CA, as companies have one, and the certificates that it signs."""
+"""A private CA, such as companies use, and the certificates that it signs."""
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -12,7 +12,7 @@ DAY = timedelta(days=1)
 
 
 class Authority:
-    """A CA with a key of its own; `pem` is its certificate.
+    """A CA with its own key. `pem` is its certificate.
 
     `by_the_book`: whether its form is that of RFC 5280, as older companies' CAs often is not.
     """

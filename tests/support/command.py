@@ -1,4 +1,4 @@
-"""`arcanna-metrics` in this process, with standard streams of its own: several threads may run it at once."""
+"""Runs `arcanna-metrics` in this process, with its own standard streams. Several threads may run it."""
 
 import io
 import json
@@ -11,12 +11,29 @@ from arcanna_metrics_cli.output import Output
 from tests.support.deployment import ROOT
 from tests.support.outcome_events import validate
 
+ERASE = "\r\x1b[K"
+"""What empties a terminal's line."""
 SCHEMA: dict[str, Any] = json.loads((ROOT / "events/schemas/command.schema.json").read_text())
+
+
+class Terminal(io.StringIO):
+    """A stream that takes itself for a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        raise OSError
+
+    @property
+    def last_line(self) -> str:
+        """What stands on the line of the cursor."""
+        return self.getvalue().rpartition("\n")[2].rpartition(ERASE)[2]
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended, and what it printed."""
+    """The exit status and the output of a command."""
 
     status: int
     stdout: str
@@ -24,26 +41,26 @@ class Ended:
 
     @property
     def printed(self) -> str:
-        """Everything that people see."""
+        """The text of both streams."""
         return self.stderr + self.stdout
 
     @property
     def document(self) -> dict[str, Any]:
-        """What programs read. Raises where it is not one valid document, or tells another exit status."""
+        """The document on standard output. Raises if it is invalid or states another exit status."""
         found = document_of(self.stdout)
         assert found["exit_status"] == self.status
         return found
 
 
 def document_of(stdout: str) -> dict[str, Any]:
-    """The one document on standard output. Raises where it is not valid."""
+    """The one document on standard output. Raises if it is invalid."""
     document: dict[str, Any] = json.loads(stdout)
     validate(document, strict(SCHEMA))
     return document
 
 
 def strict(schema: Any) -> Any:
-    """The schema without new fields, which programs must accept and tests must not."""
+    """The schema, but closed to new fields. Programs must accept new fields; tests must not."""
     if isinstance(schema, list):
         return [strict(each) for each in schema]
     if not isinstance(schema, Mapping):
@@ -61,7 +78,7 @@ def strict(schema: Any) -> Any:
 
 
 def run(*arguments: str, typed: str = "", width: int = 80) -> Ended:
-    """Runs a command; `typed` is what somebody answers its questions with."""
+    """Runs a command. `typed` answers its questions."""
     stdout, stderr = io.StringIO(), io.StringIO()
     status = main(arguments, Output(stdout, stderr, io.StringIO(typed), width))
     return Ended(status, stdout.getvalue(), stderr.getvalue())

@@ -1,4 +1,4 @@
-"""An outbound proxy on 127.0.0.1, as companies have one: it opens tunnels (CONNECT), or refuses to."""
+"""An outbound proxy on 127.0.0.1, such as companies use. It opens tunnels (CONNECT) or refuses them."""
 
 import socket
 import ssl
@@ -12,7 +12,7 @@ from typing import Self
 
 @dataclass
 class Tunnel:
-    """Whereto, as host:port, with which request head, and what the client sent through it."""
+    """Target (host:port), request head, and the bytes that the client sent through the tunnel."""
 
     to: str
     head: str
@@ -59,7 +59,7 @@ class _Server(ThreadingHTTPServer):
     refusal: int | None
 
     def handle_error(self, *_: object) -> None:
-        """Clients that do not trust the proxy go away, which is theirs to report."""
+        """Ignores clients that do not trust the proxy. They report that themselves."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -90,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _copy(source: socket.socket, target: socket.socket, kept: bytearray | None = None) -> None:
-    """Until one end closes, or breaks, which the other one learns by its end closing, too."""
+    """Copies until one end closes or breaks, then closes the other."""
     with suppress(OSError):
         while data := source.recv(65536):
             if kept is not None:

@@ -23,9 +23,9 @@ def template() -> dict[str, Any]:
 
 @cache
 def workflow(tries: int | None = None) -> dict[str, Any]:
-    """The state machine as the deployment makes it; `tries` is how often a step is tried instead.
+    """The state machine as it is deployed. `tries` replaces how often a step is tried.
 
-    CloudFormation puts the substitutions into the text before it reads that as YAML, and so does this. ARNs
+    As CloudFormation does, this replaces the substitutions in the text before it parses the YAML. ARNs
     are of eu-west-1 and an account of AWS's documentation, with logical ids for names.
     """
     texts = {name: _text(value) for name, value in substitutions().items()}
@@ -70,7 +70,7 @@ def environment_of(function: str) -> set[str]:
 
 
 def allowed(role: str) -> list[dict[str, Any]]:
-    """The statements that allow a role something, including those of shared policies."""
+    """The statements that grant a role permissions, including those of shared policies."""
     properties = resource(role)
     documents = [policy["PolicyDocument"] for policy in properties["Policies"]]
     documents += [resource(arn["Ref"])["PolicyDocument"] for arn in properties.get("ManagedPolicyArns", [])]
@@ -79,11 +79,11 @@ def allowed(role: str) -> list[dict[str, Any]]:
 
 
 BY_AWS_ITSELF = ("logs:", "xray:", "kms:", "ec2:")
-"""Actions that AWS itself does with a role: logs and traces, encryption, network interfaces."""
+"""Actions that AWS itself performs with a role: logs and traces, encryption, network interfaces."""
 
 
 def actions_of(name: str) -> set[str]:
-    """The actions that a function or state machine may do, without those that AWS itself does."""
+    """The actions that a function or state machine may perform, without those that AWS performs."""
     listed = [s["Action"] if isinstance(s["Action"], list) else [s["Action"]] for s in allowed(f"{name}Role")]
     own = {action for actions in listed for action in actions}
     return {action for action in own if not action.startswith(BY_AWS_ITSELF)}

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import boto3
 import httpx
 from moto import mock_aws
+from moto.sqs.models import Message, SQSBackend
 
 from arcanna_metrics.observability import logger
 from arcanna_metrics.platform.client import Arcanna
@@ -232,7 +234,7 @@ class Stack:
         )
 
     def entry(self, target: Target = TARGET) -> Entry:
-        """What the ledger knows of the target."""
+        """The target's entry in the ledger."""
         found = self.dynamodb.get_item(TableName=self.ledger_table, Key=key_of(target))
         return to_entry(target, found.get("Item", {}))
 
@@ -272,10 +274,21 @@ class Stack:
             yield from messages
 
 
+_receive_by_moto = SQSBackend.receive_message
+
+
+def _receive_at_once(
+    backend: SQSBackend, queue_name: str, count: int, wait_seconds_timeout: int, *args: Any
+) -> list[Message]:
+    # A long poll asks all servers of SQS. Here nobody sends meanwhile, so waiting would find nothing more.
+    received: list[Message] = _receive_by_moto(backend, queue_name, count, 0, *args)
+    return received
+
+
 @contextmanager
 def a_stack() -> Iterator[Stack]:
     """A new account with the stack's resources, until the block ends."""
-    with mock_aws():
+    with mock_aws(), patch.object(SQSBackend, "receive_message", _receive_at_once):
         yield Stack()
 
 

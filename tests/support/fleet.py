@@ -1,4 +1,4 @@
-"""Facts to test the report with: a fleet of models that never was, and one that nobody would wish for."""
+"""Facts to test the report with: an invented fleet of models, and a hostile one."""
 
 import random
 from typing import Any
@@ -23,7 +23,7 @@ JOBS = (
 
 
 def fleet(models: int = 200, runs: int = 10, seed: int = 7) -> Facts:
-    """A stack with so many models of so many runs each: most are well, and every trouble is there."""
+    """A stack with this many models and runs of each. Most are fresh, and each trouble occurs."""
     chance = random.Random(seed)
     return Facts(
         stack="arcanna-metrics",
@@ -41,7 +41,7 @@ def fleet(models: int = 200, runs: int = 10, seed: int = 7) -> Facts:
 
 
 def _model(number: int, runs: int, chance: random.Random) -> Model:
-    """The fates go round, so that each comes about; of every other dozen of jobs, all are well."""
+    """Each fate occurs in turn. In every other dozen of jobs, all models are fresh."""
     fates = (*("fresh",) * 6, "worse", "failed", "waits", "runs", "stuck", "fresh")
     fate = fates[(number * 5 + 6) % len(fates)] if number % 24 < 12 else "fresh"
     past, figures = _past(number, runs, fate, chance)
@@ -51,7 +51,7 @@ def _model(number: int, runs: int, chance: random.Random) -> Model:
     since = {"waits": NOW - 9000, "stuck": NOW - 2700, "runs": NOW - 500}.get(fate)
     told = Told(
         run_id=past[-1].run_id,
-        why=f"Escalate.recall fell from {escalate + 0.081:.3f} to {escalate:.3f}, by more than 0.02"
+        why=f"Escalate.recall {escalate + 0.081:.3g} -> {escalate:.3g}"
         if fate == "worse"
         else "Every figure that could be judged is within its limits",
         updates=chance.randrange(1, 40),
@@ -97,7 +97,7 @@ def _model(number: int, runs: int, chance: random.Random) -> Model:
 def _past(
     number: int, runs: int, fate: str, chance: random.Random
 ) -> tuple[list[PastRun], list[dict[str, Any]]]:
-    """Completed runs, the oldest first, and the metrics after each."""
+    """Completed runs, oldest first, and the metrics after each."""
     past: list[PastRun] = []
     figures: list[dict[str, Any]] = []
     asked = NOW - chance.uniform(0.2, 30) * 3600 - runs * 9 * 3600
@@ -130,7 +130,7 @@ def _past(
 def metrics(
     counts: list[int], quality: float, chance: random.Random, decisions: tuple[str, ...] = DECISIONS
 ) -> dict[str, Any]:
-    """Figures as the platform serves them, all computed from one matrix."""
+    """The figures that the platform serves, computed from one matrix."""
     matrix = []
     for row, total in enumerate(counts):
         right = round(total * min(1.0, max(0.0, quality + chance.uniform(-0.05, 0.03))))
@@ -158,7 +158,7 @@ def metrics(
 
 
 def hostile() -> Facts:
-    """Names that are markup, or too long, figures that are none, and everything broken at once."""
+    """Names that are markup or too long, invalid figures, and every trouble at once."""
     crowd = (EVIL, LONG, "", "Drop", *(f"Decision {n}" for n in range(4)))
     wide = metrics([50] * len(crowd), 0.6, random.Random(1), crowd)
     completed = PastRun(

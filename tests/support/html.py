@@ -1,4 +1,4 @@
-"""An HTML document as a tree, for tests to look at."""
+"""An HTML document as a tree of elements."""
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -21,7 +21,7 @@ class Element:
         return "".join(child if isinstance(child, str) else child.text for child in self.children)
 
     def all(self, tag: str | None = None, class_: str | None = None) -> list["Element"]:
-        """The elements inside, at any depth, in order."""
+        """All descendants, in the order of the document."""
         inside = [
             found for child in self.children if isinstance(child, Element) for found in (child, *child.all())
         ]
@@ -29,7 +29,7 @@ class Element:
 
 
 class _Parser(HTMLParser):
-    """Builds the tree of a document in which every element but those that cannot be is closed."""
+    """Builds the tree. Every element must be closed, unless it is a void element."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class _Parser(HTMLParser):
 
 
 def parse(document: str) -> Element:
-    """The root of the document. Raises AssertionError where an element is not closed."""
+    """The root of the document. Raises AssertionError if an element is not closed."""
     parser = _Parser()
     parser.feed(document)
     parser.close()
@@ -65,5 +65,5 @@ def parse(document: str) -> Element:
 
 
 def vocabulary(document: Element) -> set[tuple[str, str]]:
-    """Every element with every attribute that it has."""
+    """All element names with the names of their attributes."""
     return {(e.tag, name) for e in document.all() for name in ("", *e.attributes)}

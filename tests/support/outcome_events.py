@@ -1,4 +1,4 @@
-"""The published schemas of the outcome events, and how events are validated with them."""
+"""Validates outcome events with their published schemas."""
 
 import json
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ from arcanna_metrics.times import from_iso
 from tests.support.deployment import ROOT
 
 WRITTEN = "/detail", "/cause", "/object", "/difference"
-"""The parts of an event whose fields are all ours."""
+"""The parts of an event in which this project defines all fields."""
 
 
 def _strict(schema: Any, path: str = "") -> Any:
-    """The schema, but without new fields in our parts, which consumers must accept and tests must not."""
+    """The schema, but closed to new fields in our parts. Consumers must accept those; tests must not."""
     if isinstance(schema, list):
         return [_strict(each) for each in schema]
     if not isinstance(schema, dict):
@@ -48,7 +48,7 @@ def validate_event(event: dict[str, Any]) -> None:
 
 
 def validate_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The detail of an entry for PutEvents. Raises ValidationError if its event does not match its schema."""
+    """The detail of an entry for PutEvents. Raises ValidationError if the event does not match its schema."""
     detail: dict[str, Any] = json.loads(entry["Detail"])
     validate_event({"source": entry["Source"], "detail-type": entry["DetailType"], "detail": detail})
     return detail

@@ -1,4 +1,4 @@
-"""A template's parameters, as CloudFormation judges their values."""
+"""Validates the values of a template's parameters as CloudFormation does."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Refused(ValueError):
-    """CloudFormation would refuse a value. `name`: the parameter's; None where several do not fit."""
+    """CloudFormation would refuse a value. `name` is the parameter, or None for a combination."""
 
     def __init__(self, message: str, name: str | None = None) -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ def _problem(parameter: Mapping[str, Any], value: str) -> str | None:
 
 
 def assert_rules(rules: Mapping[str, Mapping[str, Any]], values: Mapping[str, str]) -> None:
-    """Raises Refused where the parameters' values together break one of the template's Rules.
+    """Raises Refused if the combination of values breaks one of the template's Rules.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/rules-section-structure.html
     """
@@ -62,5 +62,5 @@ def _holds(function: Mapping[str, Any], values: Mapping[str, str]) -> bool:
         case {"Fn::Not": [inner]}:
             return not _holds(inner, values)
         case {"Fn::Contains": [{"Ref": name}, text]}:
-            return text in values[name].split(",")  # an empty list has one member, which is empty
+            return text in values[name].split(",")  # an empty list has one empty member
     raise NotImplementedError(f"rules know no such function: {sorted(function)}")

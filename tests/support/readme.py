@@ -23,17 +23,17 @@ def section(title: str) -> str:
 
 
 def headings(text: str) -> list[str]:
-    """The headings of its subsections."""
+    """The headings of the subsections in the text."""
     return re.findall(r"^#+ (.+)$", text, re.MULTILINE)
 
 
 def anchor_of(heading: str) -> str:
-    """What a link to it has after the #."""
+    """The fragment of a link to this heading."""
     return heading.lower().replace(" ", "-")
 
 
 def table(text: str, first_column: str) -> list[list[str]]:
-    """The rows of the table whose first column has that name, cell by cell."""
+    """The cells of each row of the table whose first column has that name."""
     _, _, rest = text.partition(f"\n| {first_column} |")
     rows = re.match(r"[^\n]*\n\|[- |]+\n((?:\|.*\n)*)", rest)
     if not rows:

@@ -1,4 +1,4 @@
-"""Runs for tests: one of the model in tests.support.doubles, requested on 15 January 2025 at 14:30 UTC."""
+"""Runs for tests, of the model in tests.support.doubles. They are requested on 15 January 2025, 14:30 UTC."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,7 +26,7 @@ CAUSE: Cause = {
     "examples": [{"bucket": "training", "key": "1234/alerts.csv", "version_id": None}],
 }
 PACE: Pace = {"start_grace": 600.0, "shortest_poll": 5.0, "longest_poll": 900.0}
-GATE = {"largest_drop": {"overall_accuracy": 0.02}}
+GATE: dict[str, Any] = {"largest_drop": {"overall_accuracy": 0.02}, "floor": {}, "minimum_samples": 1}
 
 
 def origin(elapsed: float = 0.0) -> Origin:

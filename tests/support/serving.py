@@ -1,4 +1,4 @@
-"""Servers of a test, each in a thread of its own."""
+"""Servers for tests. Each runs in its own thread."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ S = TypeVar("S", bound=TCPServer)
 
 @contextmanager
 def serving(server: S) -> Iterator[S]:
-    """Serves until the block ends, then closes the server."""
+    """Runs the server until the block ends, then closes it."""
     thread = Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:

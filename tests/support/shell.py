@@ -1,4 +1,4 @@
-"""A user's shell whose variables lead elsewhere: proxies, AWS settings, a locale."""
+"""A shell with variables that would redirect a command: proxies, AWS settings, a locale."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ SHELL = {
     **PROXIES,
     "SSL_CERT_FILE": "/nowhere/ca.pem",
     "AWS_PROFILE": "nobody",
-    "AWS_CONFIG_FILE": str(ROOT / "Makefile"),  # not what botocore can read
+    "AWS_CONFIG_FILE": str(ROOT / "Makefile"),  # botocore cannot read this
     "AWS_DEFAULTS_MODE": "unheard-of",
     "AWS_MAX_ATTEMPTS": "many",
     "AWS_ENDPOINT_URL": NOBODY,
@@ -29,7 +29,7 @@ CLEAN = {name: value for name, value in os.environ.items() if not name.startswit
 
 
 def python(*arguments: str) -> str:
-    """Runs Python from such a shell and returns its output. Asserts that it succeeds."""
+    """Runs Python in such a shell. Asserts that it succeeds, and returns its output."""
     done = subprocess.run(  # noqa: S603
         [sys.executable, *arguments],
         cwd=ROOT,

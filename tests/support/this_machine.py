@@ -1,4 +1,4 @@
-"""Importing this module keeps the process to this machine. It has to come before moto.
+"""Keeps the process on this machine. It must be imported before moto.
 
 A shell may set proxies, an AWS profile and an endpoint for what leaves this machine. The demo, the local
 stack and the tests do not leave it, except to download packages. moto asks for AWS's regions as soon as it is
@@ -12,11 +12,11 @@ from pathlib import Path
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _KEPT = "TESTS_PROXIES"
-"""The variable that keeps the proxies as JSON for child processes."""
+"""Holds the proxies as JSON, for child processes."""
 
 
 def proxies() -> dict[str, str]:
-    """The variables with the proxies of the caller's shell, for commands that download something."""
+    """The proxy variables of the caller's shell, for commands that download something."""
     kept: dict[str, str] = json.loads(os.environ.get(_KEPT, "{}"))
     return kept
 
@@ -32,7 +32,7 @@ def _keep_to_this_machine() -> None:
         {
             _KEPT: json.dumps(kept),
             "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",  # what moto asks for; opens nothing
+            "AWS_SECRET_ACCESS_KEY": "testing",  # moto requires credentials; these grant nothing
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_EC2_METADATA_DISABLED": "true",

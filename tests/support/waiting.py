@@ -1,4 +1,4 @@
-"""Tests and tools wait for a condition, and never for a number of seconds."""
+"""Waits for a condition. Tests and tools never wait for a number of seconds."""
 
 import time
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 PATIENCE = 180.0
-"""Seconds after which a wait gives up. A slow and busy machine needs far less."""
+"""Seconds until a wait gives up. Even a slow and busy machine needs far less."""
 
 deaths: list[Exception] = []
-"""Functions' processes that died by themselves, oldest first. What they had to do will not happen soon."""
+"""Unexpected deaths of functions' processes, oldest first. Their work will not be done soon."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.1
 

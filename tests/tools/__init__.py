@@ -1,1 +1,1 @@
-"""The commands behind make: demo, local stack, benchmarks, fuzzing, audit, lint, installation."""
+"""The commands behind the Makefile: demo, local stack, benchmarks, fuzzing, audit, lint, installation."""

@@ -1,6 +1,6 @@
-"""`arcanna`, in a shell that has read build/local.env: breaks the Arcanna of `make local`, and mends it.
+"""The command `arcanna` for shells that have read build/local.env: breaks and mends the local Arcanna.
 
-What goes wrong is set over HTTP: see tests/support/arcanna/control.py for more than is here.
+It uses tests/support/arcanna/control.py, which can do more over HTTP.
 """
 
 import argparse
@@ -24,17 +24,17 @@ ARCANNA, BUCKET = "ARCANNA_URL", "BUCKET"
 """Variables of build/local.env."""
 
 ALERTS = 400
-"""In each object."""
+"""Alerts in each object."""
 
 WRONG = dict.fromkeys(TYPICAL_ACCURACY, 0.3)
-"""What the model decided right, of alerts that make it look bad."""
+"""The accuracy of the model on alerts that make it look bad."""
 
 JOBS = {
     1234: Job(name="security-alerts", models=("generic-1-1234-model-1747385873.hdf5",)),
     77: Job(name="phishing-triage", models=("generic-1-77-model-1751030400.hdf5",)),
 }
 JOB = "1234"
-"""That data is uploaded for, unless told otherwise."""
+"""The default job and model for uploads."""
 
 NEW_KEY = "rotated-key"
 WELL = {"delay": 0.5, "duration": 3.0}
@@ -42,7 +42,7 @@ WELL = {"delay": 0.5, "duration": 3.0}
 
 @dataclass(frozen=True)
 class How:
-    """A way for Arcanna to be. `says` tells people what comes of it, and where the runbook helps."""
+    """A state of Arcanna. `says` tells people its consequences, and the section of the runbook."""
 
     says: str
     behaviour: Mapping[str, Any] = field(default_factory=lambda: WELL)
@@ -67,7 +67,7 @@ HOWS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Does what the arguments say."""
+    """Runs the command. Returns the exit status."""
     given = _arguments(arguments)
     if ARCANNA not in os.environ:
         sys.exit("Which Arcanna? Keep make local up, and type this first: . build/local.env")
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _answers(url: str) -> bool:
-    """Whether anything listens there, before each client says in its own way that nothing does."""
+    """Whether a server listens there. Otherwise each client would fail with a message of its own."""
     address = urlsplit(url)
     try:
         socket.create_connection((address.hostname or "", address.port or 80), timeout=5).close()
@@ -94,7 +94,7 @@ def _answers(url: str) -> bool:
 
 
 def become(how: How, url: str) -> None:
-    """Makes the Arcanna at that address so, whatever it was before. Raises httpx.HTTPError."""
+    """Puts the Arcanna at that address into this state. Raises httpx.HTTPError."""
     with httpx.Client(base_url=f"{url}/_reference/", trust_env=False) as control:
 
         def tell(method: str, path: str, json: object = None, **params: str) -> None:
@@ -109,7 +109,7 @@ def become(how: How, url: str) -> None:
 
 
 def _upload(job: str, model: str, *, worse: bool) -> str:
-    """Puts an object with alerts, and returns where it is."""
+    """Uploads an object with alerts. Returns its address."""
     number = time.time_ns() // 1_000_000
     body = labelled_alerts(
         ALERTS, WRONG if worse else TYPICAL_ACCURACY, seed=number, first_id=number * ALERTS

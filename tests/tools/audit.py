@@ -1,6 +1,6 @@
 """Looks up every pinned package in PyPI's advisory database: `python -m tests.tools.audit`.
 
-Exits with 0 where all were looked up and none has a known vulnerability, 1 where one has, 2 where any could
+Exits with 0 if all were looked up and none has a known vulnerability, 1 if one has, 2 if any could
 not be looked up. pip-audit itself calls that last case a success: it says "No known vulnerabilities found" of
 packages that it has skipped.
 """
@@ -20,12 +20,11 @@ FILES = (
     "tests/bootstrap.txt",
     "tests/command.txt",
 )
-"""What is deployed, what stands for the Lambda runtime, what it is developed with and what installs that, and
-what the command needs."""
+"""The requirements of the functions, the local Lambda runtime, the tools, their installation, the command."""
 
 
 class Finding(NamedTuple):
-    """What the database said of a package, or why it could not be asked."""
+    """The vulnerabilities of a package, or the reason why it was not looked up."""
 
     package: str
     vulnerabilities: tuple[str, ...] = ()
@@ -33,7 +32,7 @@ class Finding(NamedTuple):
 
 
 def findings(report: dict[str, Any]) -> list[Finding]:
-    """One for each package of a report, as `pip-audit --format json` writes it."""
+    """The findings of a report, one for each package. `pip-audit --format json` writes it."""
     return [
         Finding(entry["name"], unknown=entry["skip_reason"])
         if "skip_reason" in entry
@@ -48,7 +47,7 @@ def _shown(vulnerability: dict[str, Any]) -> str:
 
 
 def audit(files: Sequence[str], look_up: Callable[[str], list[Finding]]) -> int:
-    """Prints the findings of each file, and returns the exit status."""
+    """Prints the findings of each file. Returns the exit status."""
     status = 0
     for name in files:
         found = look_up(name)
@@ -62,12 +61,12 @@ def audit(files: Sequence[str], look_up: Callable[[str], list[Finding]]) -> int:
             print(f"{name}: all {len(found)} packages were looked up, none has a known vulnerability")
         status = 1 if vulnerable or status == 1 else 2 if unknown else status
         if len(unknown) == len(found):
-            break  # there is nobody to ask
+            break  # the database cannot be reached
     return status
 
 
 def pip_audit(name: str) -> list[Finding]:
-    """The findings of a requirements file. A database that gives no answer is a finding, too."""
+    """The findings of a requirements file. A database that does not answer is also a finding."""
     command = [sys.executable, "-m", "pip_audit", "--requirement", str(ROOT / name)]
     options = ["--require-hashes", "--disable-pip", "--progress-spinner", "off", "--format", "json"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)  # noqa: S603

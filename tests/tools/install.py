@@ -1,4 +1,4 @@
-"""Installs what the targets of the Makefile stand on: `python3 tests/tools/install.py tools`, `lambda`, ...
+"""Installs what the targets of the Makefile need: `python3 tests/tools/install.py tools`, `lambda`, ...
 
 It runs on the system's Python when nothing is installed yet, so it needs the standard library only.
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 
-if __name__ == "__main__":  # an interrupt while the rest is imported has no traceback either
+if __name__ == "__main__":  # an interrupt during the imports prints no traceback either
     sys.excepthook = lambda kind, *e: None if kind is KeyboardInterrupt else sys.__excepthook__(kind, *e)
 
 import fcntl
@@ -32,17 +32,17 @@ LAMBDA_REQUIREMENTS = ("--require-hashes", "-r", "tests/support/local_cloud/requ
 VALIDATOR = "asl-validator@4.0.0"
 NPM = (
     *("npm", "install", "--loglevel=error", "--no-audit", "--no-fund", "--no-save", "--no-update-notifier"),
-    # Else it takes minutes to find out that nobody answers.
+    # By default, npm takes minutes to notice that no server answers.
     *("--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=30000"),
 )
 
 
 class Failed(Exception):
-    """Something could not be installed; the message says what and why."""
+    """An installation failed. The message says what and why."""
 
 
 def main(name: str) -> int:
-    """Installs one of the INSTALLATIONS. The exit status."""
+    """Installs one of the INSTALLATIONS. Returns the exit status."""
     began = time.time()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -65,7 +65,7 @@ def main(name: str) -> int:
 
 
 def tools(place: Path) -> None:
-    """What the project is developed, tested and operated with."""
+    """Installs the tools for developing, testing and operating the project."""
     if sys.version_info < (3, 11):  # noqa: UP036 - an older one comes this far, and is refused
         raise Failed("Python 3.11 or newer is needed: make PYTHON=python3.13 ...")
     print(f"Installing the tools into {place} (once)", flush=True)
@@ -78,7 +78,7 @@ def tools(place: Path) -> None:
 
 
 def lambda_environment(place: Path) -> None:
-    """A Lambda execution environment without our layers: what is missing there is missing here."""
+    """Makes a Lambda execution environment without our layers: a package missing there is missing here."""
     clear(place)
     call(sys.executable, "-m", "venv", "--without-pip", place)
     uv(place, *LAMBDA_REQUIREMENTS)
@@ -86,7 +86,7 @@ def lambda_environment(place: Path) -> None:
 
 
 def command_environment(place: Path) -> None:
-    """Operators' own environment: the command as it is packaged, its dependencies, and nothing else.
+    """Makes an operator's environment: the packaged command, its dependencies, and nothing else.
 
     The wheel is built here by the tools, so that all that comes from an index is pinned.
     """
@@ -96,13 +96,13 @@ def command_environment(place: Path) -> None:
     call(PYTHON, "-m", "hatchling", "build", "-t", "wheel", "-d", wheels)
     call(sys.executable, "-m", "venv", "--without-pip", place)
     uv(place, "--require-hashes", "-r", "tests/command.txt")
-    # Not out of the cache, where a wheel of the same version may be of other sources.
+    # Not from the cache, which may have a wheel of the same version from other sources.
     uv(place, "--no-cache", "--no-deps", "--no-index", "--find-links", str(wheels), "arcanna-metrics")
     mark(place)
 
 
 def bench_environment(place: Path) -> None:
-    """The same of the Lambda runtime's Python version: benchmarks need its byte code."""
+    """Makes the same with the Lambda runtime's version of Python: benchmarks need its byte code."""
     os.environ["PYENV_VERSION"] = "3.13"
     clear(place)
     call("python3.13", "-m", "venv", "--without-pip", place)
@@ -111,7 +111,7 @@ def bench_environment(place: Path) -> None:
 
 
 def validator(place: Path) -> None:
-    """A second opinion about the workflow, where npm can be had; with STRICT, it has to be."""
+    """Installs a second validator of the workflow. Without npm this is skipped; with STRICT it fails."""
     scratch = place.with_name(f"{place.name}.new")
     clear(scratch)
     scratch.mkdir()
@@ -119,7 +119,7 @@ def validator(place: Path) -> None:
         call(*NPM, "--prefix", scratch, VALIDATOR)
     except Failed as failure:
         clear(scratch)
-        why = "\n".join(str(failure).splitlines()[:4])  # a trace of npm's own calls follows
+        why = "\n".join(str(failure).splitlines()[:4])  # npm's own stack trace follows
         told = f"The workflow will not be validated by {VALIDATOR}, which npm could not install:\n{why}"
         if os.environ.get("STRICT", "") not in ("", "0", "no"):
             raise Failed(told) from failure
@@ -144,9 +144,9 @@ INSTALLATIONS = {
 
 @contextmanager
 def only_one() -> Iterator[None]:
-    """Waits until no other installation runs, nor anything that one has left running."""
+    """Waits until no other installation runs, nor any process that one has left behind."""
     lock = os.open(BUILD / "install.lock", os.O_RDWR | os.O_CREAT)
-    os.set_inheritable(lock, True)  # so that what is called holds it, too
+    os.set_inheritable(lock, True)  # so that the called commands also hold it
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -159,14 +159,14 @@ def only_one() -> Iterator[None]:
 
 
 def made_since(began: float, place: Path) -> bool:
-    """Whether the installation that was waited for was of the same."""
+    """Whether the installation that we waited for has made this place."""
     return (place / MARK).exists() and (place / MARK).stat().st_mtime >= began
 
 
 def clear(place: Path) -> None:
     """Removes an environment, its mark first."""
     if place.is_symlink():
-        place.unlink()  # another checkout's, which that one keeps
+        place.unlink()  # it belongs to another checkout, which keeps it
     elif place.exists():
         if (place / MARK).exists():
             (place / MARK).unlink()
@@ -174,7 +174,7 @@ def clear(place: Path) -> None:
 
 
 def mark(place: Path) -> None:
-    """Says that an environment is complete."""
+    """Marks an environment as complete."""
     (place / MARK).touch()
 
 
@@ -185,9 +185,9 @@ def uv(place: Path, *arguments: str) -> None:
 
 
 def call(*command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
-    """Runs a command; ends it, with all that it has started, if this process is to end.
+    """Runs a command. If this process is to end, ends the command and all processes that it started.
 
-    Raises Failed with what the command said, which is not shown otherwise.
+    Raises Failed with the command's output, which is not shown otherwise.
     """
     with tempfile.TemporaryFile("w+", errors="replace") as said:
         try:

@@ -1,4 +1,4 @@
-"""Validates the workflow with npm's asl-validator, where Node is; `python -m tests.tools.lint_workflow`."""
+"""Validates the workflow with npm's asl-validator: `python -m tests.tools.lint_workflow`."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ VALIDATOR = Path("build/node/node_modules/.bin/asl-validator")
 
 
 def main() -> int:
-    """The validator's exit status; 0 with a word where it is not installed."""
+    """The validator's exit status. 0, with a message, if it is not installed."""
     if not VALIDATOR.exists() or not shutil.which("node"):
         print("asl-validator: not there, left out")
         return 0

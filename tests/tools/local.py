@@ -1,4 +1,4 @@
-"""`make local`: the stack, the reference server and a live report on this machine, up until interrupted.
+"""`make local`: the stack, the reference server and a live report on this machine, until interrupted.
 
 Ports and the bucket's name are the same each time, so that what people have open or written down goes on
 working. Where a port is taken, another one is.
@@ -22,7 +22,7 @@ from arcanna_metrics_cli.process import run
 from arcanna_metrics_cli.report import Gatherer, build
 from arcanna_metrics_cli.report.watch import Watch
 from tests.support.arcanna.platform import Behaviour
-from tests.support.harness import Installation, Ports, installation
+from tests.support.installation import Installation, Ports, installation
 from tests.support.local_cloud.cloud import PROJECT
 from tests.tools.arcanna import ARCANNA, BUCKET, HOWS, JOBS
 
@@ -34,9 +34,9 @@ REFRESH = 2.0
 
 
 def main(name: str) -> None:
-    """What is built and the logs are under build/`name`, what a shell needs is in build/`name`.env."""
-    logging.getLogger("moto").setLevel(logging.CRITICAL)  # its interpreter logs every Choice as an error
-    mock_random.seed(name)  # moto's names of resources, the bucket's among them, are random
+    """Runs until interrupted. Build output and logs are in build/`name`, variables in build/`name`.env."""
+    logging.getLogger("moto").setLevel(logging.CRITICAL)  # moto's interpreter logs every Choice as an error
+    mock_random.seed(name)  # moto's names of resources, such as the bucket's, are random
     file = Path("build", f"{name}.env")
     with _alone(file):
         ports = Ports(_free(PORTS.aws), _free(PORTS.arcanna))
@@ -50,15 +50,15 @@ def main(name: str) -> None:
             try:
                 print(_welcome(here, watch.url, file), flush=True)
                 while True:
-                    time.sleep(1)  # a signal that another thread gets is noticed between two
+                    time.sleep(1)  # Python handles a signal to another thread only between two sleeps
             finally:
-                file.unlink(missing_ok=True)  # a shell that reads it later would find no stack
+                file.unlink(missing_ok=True)  # a shell that reads it later would find no stack behind it
                 watch.stop()
 
 
 @contextmanager
 def _alone(file: Path) -> Iterator[None]:
-    """Ends the process where another one keeps the same stack up, instead of waiting for its build."""
+    """Ends the process if another one runs the same stack, instead of waiting for its lock."""
     file.parent.mkdir(exist_ok=True)
     with file.with_suffix(".lock").open("w") as lock:
         try:
@@ -69,7 +69,7 @@ def _alone(file: Path) -> Iterator[None]:
 
 
 def _free(port: int) -> int:
-    """The port, or 0 if somebody has it."""
+    """The port, or 0 if it is in use."""
     try:
         with socket.create_server(("127.0.0.1", port)):
             return port
@@ -78,7 +78,7 @@ def _free(port: int) -> int:
 
 
 def _commands(folder: Path) -> Path:
-    """Fills a folder for PATH with `arcanna` and `arcanna-metrics`, so that scripts find them, too."""
+    """Fills a folder for PATH with `arcanna` and `arcanna-metrics`, so that scripts also find them."""
     folder.mkdir(parents=True, exist_ok=True)
     python, root = shlex.quote(sys.executable), shlex.quote(str(PROJECT))
     arcanna = folder / "arcanna"
@@ -94,7 +94,7 @@ def _commands(folder: Path) -> Path:
 
 
 def _environment(here: Installation, commands: Path) -> str:
-    """What makes a POSIX shell one of an operator of this stack."""
+    """The commands that set up a POSIX shell for an operator of this stack."""
     variables = {**here.cloud.variables, ARCANNA: here.arcanna.url, BUCKET: here.bucket}
     exports = "\n".join(f"export {key}={shlex.quote(value)}" for key, value in variables.items())
     return (

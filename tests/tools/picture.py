@@ -1,4 +1,4 @@
-"""`make picture`: draws .github/report.png, which the README shows, of sample data."""
+"""`make picture`: draws .github/report.png for the README, with sample data."""
 
 import base64
 import sys
@@ -12,17 +12,17 @@ from tests.support.fleet import NOW, fleet
 PICTURE = Path(".github/report.png")
 WIDTH, HEIGHT = 1280, 800
 LARGEST = 150_000
-"""Bytes: everybody who reads the README loads it."""
+"""The largest size in bytes, because every reader of the README loads it."""
 
 PREPARED = f"""
 Date.now = () => {NOW} * 1000;
 document.querySelector("[data-age]").textContent = "";
 """
-"""As of the time of the sample."""
+"""Sets the page's clock to the time of the sample."""
 
 
 def main() -> None:
-    """Exits with a message where there is no Chromium, or where the picture is too large."""
+    """Exits with a message if there is no Chromium, or if the picture is too large."""
     if EXECUTABLE is None:
         sys.exit("The picture is drawn by Chromium, which is not installed.")
     with tempfile.TemporaryDirectory() as folder, browser() as chromium:

@@ -1,4 +1,4 @@
-"""Events as AWS documents them, made from what differs: of S3, CloudTrail, Step Functions, schedules, SNS.
+"""Events of S3, CloudTrail, Step Functions, schedules and SNS, as AWS documents them.
 
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
@@ -78,7 +78,7 @@ OTHER_EVENTS = {
     "Object Tags Added": {},
     "Object Tags Deleted": {},
 }
-"""Detail-types that are not of a new object, and what their details have."""
+"""Detail-types that do not report a new object, and the fields of their details."""
 
 
 def notification(name: str, version: str = "2.1", **changes: Any) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def status_change(status: str, execution_input: str | None, **more: Any) -> dict
 
 
 def subscription_notice(kind: str) -> dict[str, Any]:
-    """The message that a queue gets when it is subscribed to a topic, or unsubscribed."""
+    """The message that a queue receives when it is subscribed to a topic, or unsubscribed."""
     return {
         "Type": kind,
         "MessageId": "165545c9-2a5c-472c-8df2-7ff2be2b3b1b",
@@ -199,7 +199,7 @@ def subscription_notice(kind: str) -> dict[str, Any]:
 
 
 def in_sns(message: Any) -> dict[str, Any]:
-    """A notification of SNS, as a queue gets it without raw message delivery."""
+    """An SNS notification as a queue receives it without raw message delivery."""
     return {
         "Type": "Notification",
         "MessageId": "95df01b4-ee98-5cb9-9903-4c221d41eb5e",
@@ -215,7 +215,7 @@ def in_sns(message: Any) -> dict[str, Any]:
 
 
 def in_sns_to_lambda(message: Any) -> dict[str, Any]:
-    """A notification of SNS, as a function gets it."""
+    """An SNS notification as a function receives it."""
     return {
         "Records": [
             {

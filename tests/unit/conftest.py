@@ -4,23 +4,23 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.doubles import Stack
-from tests.unit.scene import Scene
+from tests.unit.harness import Harness
 
-# The machines that run this are shared: how long examples take says nothing. Nor does a test fail because
+# Shared machines run this, so the duration of examples means nothing. Nor does a test fail because
 # chance has many of them filtered out, as long as enough are left.
 settings.register_profile(
     "unit", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
-settings.register_profile("quick", settings.get_profile("unit"), max_examples=20)
+settings.register_profile("quick", settings.get_profile("unit"), max_examples=10)
 settings.load_profile("unit")
 
 
 @pytest.fixture(autouse=True)
 def _sockets_are_closed(socket_disabled: None) -> None:
-    """`socket_disabled` is pytest-socket's."""
+    """Applies `socket_disabled` of pytest-socket to all tests."""
 
 
 @pytest.fixture
-def scene(stack: Stack) -> Scene:
-    """A stack on which nothing has happened yet."""
-    return Scene(stack)
+def harness(stack: Stack) -> Harness:
+    """The protocol on an empty stack."""
+    return Harness(stack)

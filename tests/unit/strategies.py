@@ -1,9 +1,16 @@
-"""Values for property tests: any JSON, and any update."""
+"""Values for property tests: any JSON, and any update; and how many examples a costly test takes."""
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from arcanna_metrics.targets import ID_LENGTH, Target
 from arcanna_metrics.updates import WHOLE, Example, Update
+
+
+def at_most(examples: int) -> settings:
+    """For a test whose examples are costly: so many, or fewer if the profile says fewer."""
+    return settings(max_examples=min(examples, settings().max_examples))
+
 
 FIRST = -62_135_596_800_000
 """The year 1, in milliseconds of the epoch."""
@@ -11,7 +18,7 @@ LAST = 253_402_300_799_999
 """The end of the year 9999."""
 
 any_text = st.text(st.characters(exclude_categories=()), max_size=20)
-"""Half surrogate pairs included, as JSON allows them."""
+"""Texts with lone surrogates, which JSON allows."""
 
 any_json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | any_text,

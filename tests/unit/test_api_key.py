@@ -1,4 +1,4 @@
-"""The key is read from the secret, kept, and never quoted."""
+"""The key is read from the secret, cached, and never quoted."""
 
 import json
 import traceback
@@ -13,7 +13,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 
 from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, ApiKeyMissing, ApiKeyUnavailable
 from arcanna_metrics.platform.key import SecretApiKey
-from arcanna_metrics.platform.sigv4 import Credentials, SigV4
+from arcanna_metrics.platform.sigv4 import SigV4
 from tests.support.deployment import resource
 from tests.support.doubles import Answer, answer, client, no_answer
 from tests.unit.strategies import any_json, any_text
@@ -23,7 +23,7 @@ MOTO = httpx.WSGITransport(DomainDispatcherApplication(create_backend_app))
 
 
 def api_key(transport: httpx.BaseTransport, arn: str, field: str | None = None) -> SecretApiKey:
-    auth = SigV4(Credentials("testing", "testing", None), "eu-central-1", "secretsmanager")
+    auth = SigV4("testing", "testing", None, "eu-central-1", "secretsmanager")
     return SecretApiKey(httpx.Client(transport=transport), ENDPOINT, auth, arn, field)
 
 
@@ -204,9 +204,6 @@ def test_binary_secret_is_refused(secret: Secret) -> None:
         ("hidd\u00a0en", r"it contains U\+00A0"),
         ("hiddén", "it contains a character that no HTTP header can hold"),
         ("“hidden”", "it contains a character that no HTTP header can hold"),
-        ('"hidden', "there is a quotation mark at one end"),
-        ("hidden'", "there is a quotation mark at one end"),
-        ("\"hidden'", "there is a quotation mark at one end"),
         ('{"hidden": "key"}', "it is a JSON document"),
         ('{"hidden":"key"}', "it is a JSON document"),
         ('["hidden"]', "it is a JSON document"),
@@ -235,6 +232,7 @@ WRAPPED = [
     '"\ufefffirst"',
     " \ufeff first",
     '"fir\\st"',
+    '"first',
 ]
 
 

@@ -1,4 +1,4 @@
-"""Any question and any answer lead to the same URLs and the project's own errors, without the key."""
+"""Any arguments and any answer lead to the same URLs and to project errors without the key."""
 
 import json
 from collections.abc import Callable
@@ -115,12 +115,10 @@ def test_invalid_redirect_location_is_one_of_the_projects_errors(
     assert len(platform.requests) == 1
 
 
-@pytest.mark.parametrize("model_id", ["a\u2028b", "x" * 257, "a\nb", " "])
-def test_invalid_active_model_id_is_refused(model_id: str) -> None:
+@pytest.mark.parametrize("model_id", ["a\u2028b", "x" * 257, "a\nb", " ", 7])
+def test_invalid_active_model_id_is_refused(model_id: object) -> None:
     platform = ScriptedPlatform(job=answer(json={"active_model_id": model_id}))
-    with pytest.raises(
-        UndocumentedAnswer, match="Arcanna returned an invalid active model id: active_model_id"
-    ):
+    with pytest.raises(UndocumentedAnswer, match="active_model_id"):
         platform.client().active_model("1234")
 
 
@@ -129,24 +127,17 @@ def test_active_model_id_in_any_script_is_taken_as_it_is() -> None:
     assert platform.client().active_model("1234") == "modèle\u00a0\u200c1"
 
 
-@pytest.mark.parametrize("text", ["\ud800", "a\udfffb"])
-def test_lone_surrogate_is_not_passed_on(text: str) -> None:
-    body = metrics_body(metrics_per_decision={text: {"recall": 1.0}})
+def test_lone_surrogate_is_replaced_because_aws_refuses_it() -> None:
+    body = metrics_body(metrics_per_decision={"a\udfff\U0001f600": {"recall": 1.0}})
     platform = ScriptedPlatform(metrics=answer(content=json.dumps(body).encode()))
-    with pytest.raises(UndocumentedAnswer, match="it contains a lone surrogate"):
-        platform.client().metrics(MODEL)
+    assert platform.client().metrics(MODEL).figures["metrics_per_decision"] == {
+        "a?\U0001f600": {"recall": 1.0}
+    }
 
 
 def test_metrics_of_another_model_are_refused_with_its_id() -> None:
     platform = ScriptedPlatform(metrics=answer(json=metrics_body(model_id="other.hdf5")))
     with pytest.raises(UndocumentedAnswer, match=r"the metrics of another model, 'other\.hdf5'"):
-        platform.client().metrics(MODEL)
-
-
-def test_metrics_too_large_for_the_workflow_are_refused_with_their_size() -> None:
-    matrix = [[0] * 120 for _ in range(120)]
-    platform = ScriptedPlatform(metrics=answer(json=metrics_body(confusion_matrix=[*matrix, *matrix])))
-    with pytest.raises(UndocumentedAnswer, match=r"have \d{5} bytes, more than the 49152"):
         platform.client().metrics(MODEL)
 
 
@@ -204,11 +195,8 @@ def test_undefined_score_is_null_and_the_log_names_it(logs: Logs, number: str, n
     assert figures["metrics_per_decision"] == {"Drop": {"recall": None, "precision": 0.5}}
     (line,) = logs.lines
     assert (line["level"], line["message"]) == ("WARNING", "undefined numbers")
-    assert line["fields"] == [
-        f"overall_precision is {named}",
-        f"confusion_matrix[0][0] is {named}",
-        f"metrics_per_decision.Drop.recall is {named}",
-    ]
+    assert line["numbers"] == [named] * 3
+    assert line["call"] == "GET /api/v2/metrics/model"
 
 
 def test_count_written_as_a_float_stays_a_number() -> None:
@@ -220,20 +208,8 @@ def test_count_written_as_a_float_stays_a_number() -> None:
     assert (figures["confusion_matrix"], figures["buckets_in_kb"]) == ([[95]], 2)
 
 
-@pytest.mark.parametrize(
-    "unset",
-    [
-        "",
-        " ",
-        "\n",
-        "0001-01-01T00:00:00Z",
-        "0001-01-01T00:00:00",
-        "0001-01-01T00:53:28+00:53",
-        "1970-01-01T00:00:00Z",
-        "1970-01-01T01:00:00.000+01:00",
-    ],
-)
-def test_unset_timestamp_is_none(unset: str) -> None:
+@pytest.mark.parametrize("unset", ["", " ", "\n"])
+def test_empty_timestamp_is_none(unset: str) -> None:
     body = metrics_body(last_recomputed_timestamp=unset)
     seen = ScriptedPlatform(metrics=answer(json=body)).client().metrics(MODEL)
 
@@ -242,7 +218,7 @@ def test_unset_timestamp_is_none(unset: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["2025-01-15T14:30:00Z", "1970-01-01T00:00:01Z", "2036-02-07T06:28:16Z", "yesterday", "0"]
+    "text", ["2025-01-15T14:30:00Z", "1970-01-01T00:00:01Z", "0001-01-01T00:00:00Z", "yesterday", "0"]
 )
 def test_timestamp_is_kept_as_the_platform_writes_it(text: str) -> None:
     body = metrics_body(last_recomputed_timestamp=f" {text}\n")
@@ -388,10 +364,7 @@ def test_request_with_status_failed_has_failed_whatever_else_it_says() -> None:
         {},
         "",
         "soon",
-        "0001-01-01T00:00:00Z",
         "2025-02-30T00:00:00Z",
-        "2025-01-15\ud80014:30:00Z",
-        "2025-01-15\n14:30:00Z",
         "2025-01-15T14:30:00." + "0" * 60 + "Z",
         float("nan"),
     ],
@@ -417,7 +390,6 @@ def test_request_without_a_valid_time_is_still_accepted(requested_at: object) ->
         (-1, None),
         (12.5, None),
         (True, None),
-        (2**63, None),
         (1e300, None),
         ("9" * 20, None),
         (float("nan"), None),
@@ -449,7 +421,7 @@ def test_job_id_in_the_answer_is_used_only_if_it_is_an_integer(shown: object, jo
         (no_answer(httpx.PoolTimeout("full")), False),
         (no_answer(httpx.ProxyError("403 Forbidden")), False),
         (no_answer(httpx.UnsupportedProtocol("gopher")), False),
-        # Whoever answered did not accept it.
+        # The server that answered did not accept it.
         *((answer(status), False) for status in (429, 401, 403, 400, 409, 413, 307)),
     ],
 )
@@ -545,7 +517,7 @@ def test_name_stays_unresolved_if_the_look_up_is_refused(status: int) -> None:
 
     platform = ScriptedPlatform(resources=answer(status, json=[{"id": 1234, "title": NAME}]))
     assert platform.client(api_key).job_id_of(NAME) is None
-    assert asked == [False]
+    assert asked == ([False, True] if status in (401, 403) else [False])
     assert platform.asked == ["resources"]
 
 
@@ -582,17 +554,17 @@ def test_scopes_that_are_not_a_list_of_strings_are_refused(body: object) -> None
         ("120.0", None, 120.0),
         ("1.5", None, 1.5),
         (" 120 ", None, 120.0),
-        ("9" * 400, None, 999_999_999.0),
         ("Wed, 15 Jan 2025 14:02:00 GMT", DATE, 120.0),
         ("Wednesday, 15-Jan-25 14:02:00 GMT", DATE, 120.0),
         ("Wed, 15 Jan 2025 13:00:00 GMT", DATE, 0.0),
-        # What tells nothing.
+        # Values without a meaning.
         (None, DATE, None),
         ("", DATE, None),
         ("-1", DATE, None),
         ("-1.5", DATE, None),
         ("1.", DATE, None),
         ("soon", DATE, None),
+        ("9" * 400, DATE, None),
         ("\u00b2", DATE, None),
         ("Wed, 15 Jan 2025 14:02:00 GMT", None, None),
         ("Wed, 15 Jan 2025 14:02:00 GMT", "today", None),

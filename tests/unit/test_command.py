@@ -1,5 +1,6 @@
 """What the commands do to a stack in moto, and how they end: the exit statuses, and the documents."""
 
+import io
 import json
 import time
 import unicodedata
@@ -10,18 +11,24 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.client import BaseClient
 
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import to_item
 from arcanna_metrics.protocol.slots import KEY as SLOTS
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso, to_iso
-from arcanna_metrics_cli import executions
+from arcanna_metrics_cli import executions, output
+from arcanna_metrics_cli.checks import Check
+from arcanna_metrics_cli.command_line import main
+from arcanna_metrics_cli.commands import doctor
 from arcanna_metrics_cli.deployed import Deployed, NotDeployed
 from arcanna_metrics_cli.follow import Follower
+from arcanna_metrics_cli.output import Output
 from tests.support import command
-from tests.support.command import Ended
+from tests.support.command import Ended, Terminal
 from tests.support.doubles import MODEL, TARGET, Stack, client, metrics_body
+from tests.support.waiting import eventually
 
 NAME = "the-stack"
 ACCOUNT = "123456789012"
@@ -182,8 +189,96 @@ def test_the_bucket_s_region_is_looked_up_wherever_the_bucket_is(stack: Stack) -
     assert (it.bucket_region(), it.region) == ("us-west-2", "eu-central-1")
 
 
+@pytest.mark.parametrize(
+    ("check", "mark", "status"),
+    [
+        (Check("bucket", "Its events arrive"), "✓", 0),
+        (Check("bucket", "It is empty", "Upload", warning=True), "!", 0),
+        (Check("bucket", "It is gone", "Create it"), "✗", 1),
+    ],
+)
+def test_doctor_exits_with_1_only_if_something_is_wrong(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, check: Check, mark: str, status: int
+) -> None:
+    deployed(stack, ApiKeySecretArn="arn:aws:secretsmanager:eu-central-1:1:secret:key-a1b2c3")
+    monkeypatch.setattr(doctor, "_looks", lambda _: {"bucket": lambda: [check]})
+    printed, told = run("doctor"), run("doctor", "--json")
+
+    assert (printed.status, told.status) == (status, status)
+    assert printed.stdout.split()[:2] == [mark, "bucket"]
+    assert ("To do" in printed.stdout) == bool(check.remedy)
+    assert [each["state"] for each in told.document["checks"]] == [check.state]
+
+
 def test_the_index_of_what_is_due_is_looked_up(stack: Stack) -> None:
     assert deployed(stack).index_status() == "ACTIVE"
+
+
+WORDY = (
+    "status",
+    f"status --job {MODEL.job_id}",
+    "report --output page.html",
+    f"recompute --job {MODEL.job_id} --model {MODEL.model_id} --wait",
+    f"accept --job {MODEL.job_id} --yes",
+    "redrive --yes",
+    "discard --reason PlatformUnavailable --yes",
+    "route training-data/7/a.csv",
+    "settings show",
+    "settings put settings.json --yes",
+    f"forget --job {MODEL.job_id} --yes",
+    "doctor",
+)
+
+
+@pytest.mark.parametrize("line", WORDY)
+def test_no_command_calls_aws_without_a_word_for_long(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str
+) -> None:
+    """Every call takes until the command says what it waits for."""
+    fill(stack, 2)
+    stack.put(Entry(TARGET, rev=1, fresh_as_of=2e9, quality_reference=REFERENCE, history=(past(),)))
+    deployed(stack, **dict.fromkeys(MORE_OUTPUTS, "arn:aws:any:eu-central-1:1:any:any"))
+    (tmp_path / "settings.json").write_text('{"pace": {"slots": 3}}')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(output, "PATIENCE", 0.01)
+    stderr = Terminal()
+    calls: list[str] = []
+    silent: list[str] = []
+    answered: Any = vars(BaseClient)["_make_api_call"]
+
+    def slow(client: BaseClient, operation: str, given: Any) -> Any:
+        calls.append(operation)
+        try:
+            eventually("a word", lambda: stderr.last_line.endswith("..."), 10)
+        except TimeoutError:  # which the command would explain to people
+            silent.append(operation)
+        if operation == "Invoke":  # by a trigger that is not there
+            event = json.loads(given["Payload"])
+            answer: Any = {
+                "reason": None,
+                "recomputing": True,
+                "model_id": MODEL.model_id,
+                "metrics": {},
+                "findings": [],
+            }
+            recorded = {"recorded": [{**TARGET._asdict(), "updates": 1}]}
+            return {"Payload": io.BytesIO(json.dumps(answer if "preflight" in event else recorded).encode())}
+        return answered(client, operation, given)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", slow)
+    main([*line.split(), "--stack", NAME], Output(io.StringIO(), stderr, io.StringIO()))
+
+    assert len(set(calls)) > 1
+    assert silent == []
+
+
+MORE_OUTPUTS = (
+    "UpdatesQueueArn",
+    "ApiKeySecretArn",
+    "TrainingDataBucket",
+    "TriggerRecomputeFunction",
+    "NotificationTopicArn",
+)
 
 
 # --- What a model is judged by ---------------------------------------------------------------------------
@@ -898,6 +993,34 @@ def test_settings_are_shown_as_they_are_and_as_they_count_for_a_job(routed: Stac
     assert "The last valid version stays in force." in run("settings", "show").stderr
 
 
+def test_deployed_settings_are_shown_on_indented_lines_whatever_their_layout(routed: Stack) -> None:
+    routed.write_settings({"jobs": {"7": {"pace": {"slots": "é"}}}})
+    assert run("settings", "show").stdout.splitlines()[:3] == ["{", '  "jobs": {', '    "7": {']
+
+
+@pytest.mark.parametrize("text", ["not JSON", '{"pace": {}, "pace": {}}'])
+def test_deployed_settings_that_cannot_be_read_are_shown_as_they_are_stored(routed: Stack, text: str) -> None:
+    routed.ssm.put_parameter(Name=routed.settings_parameter, Value=text, Overwrite=True)
+    shown, told = run("settings", "show"), run("settings", "show", "--json")
+
+    assert shown.status == told.status == 1
+    assert shown.stdout.splitlines()[0] == text
+    assert (told.document["settings"], len(told.document["problems"])) == (None, 1)
+
+
+def test_each_mistake_in_a_settings_file_has_a_line(tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text('{"pace": {"slots": -1}, "colour": "red"}')
+    ended = command.run("route", "a", "--settings-file", str(file))
+
+    assert ended.status == 1
+    first, *problems, todo = ended.stderr.splitlines()
+    assert first == "✗ The settings are not valid:"
+    assert [line[:2] for line in problems] == ["  ", "  "]
+    assert "pace.slots must be" in problems[1] or "pace.slots must be" in problems[0]
+    assert todo.startswith("  To do: Correct them")
+
+
 def test_settings_in_force_for_a_job_are_a_valid_document(routed: Stack, tmp_path: Path) -> None:
     file = tmp_path / "settings.json"
     file.write_text(run("settings", "show", "--job", "1234").stdout)
@@ -915,5 +1038,5 @@ def test_settings_are_put_if_they_are_valid_and_somebody_says_yes(routed: Stack,
     assert run("settings", "put", str(file), "--json").status == 2
     assert '"by-job"' in run("settings", "show").stdout
     assert run("settings", "put", str(file), "--yes", "--json").document["done"]
-    assert run("settings", "show").stdout.strip() == '{"pace": {"slots": 3}}'
+    assert run("settings", "show", "--json").document["settings"] == {"pace": {"slots": 3}}
     assert not run("settings", "put", str(file), "--yes", "--json").document["done"]

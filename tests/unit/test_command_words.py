@@ -446,6 +446,20 @@ def test_a_verdict_is_told_with_its_reasons_and_scores() -> None:
     assert executions.judgement({"status": "FAILED"}) == ""
 
 
+def test_verdict_without_any_scores_is_told_with_its_reason_only() -> None:
+    detail: dict[str, Any] = {"why": "There are no earlier metrics", "before": None, "after": {}}
+    output = {"check": {"outcome": {"events": [{"Detail": json.dumps(detail)}]}}}
+    execution = {"status": "SUCCEEDED", "output": json.dumps(output)}
+    assert executions.judgement(execution) == "There are no earlier metrics"
+
+
+def test_run_without_any_scores_has_no_line_of_scores(capsys: pytest.CaptureFixture[str]) -> None:
+    without = past(NOW - 60) | {"scores": dict.fromkeys(SCORES)}
+    row = standing(Entry(TARGET, fresh_as_of=NOW - 60, history=(without,)))
+    Console(width=80).print(view.standings([row], NOW, 80, {}), view.history(entries.runs(row.entry)))
+    assert "none" not in capsys.readouterr().out
+
+
 # --- Dead letters ----------------------------------------------------------------------------------------
 
 
@@ -476,7 +490,7 @@ def test_what_killed_the_trigger_has_no_reason() -> None:
     letter = letters.dead_letter(message("body", source="arn:aws:sqs:eu-west-1:123456789012:updates"))
     assert letter.reason == "none"
     assert "The trigger died" in letter.detail
-    assert "It is not known" in letters.dead_letter(message("body")).detail
+    assert "does not say why" in letters.dead_letter(message("body")).detail
 
 
 def test_the_record_of_a_failed_invocation_is_unwrapped_into_what_the_trigger_understands() -> None:
@@ -510,16 +524,29 @@ def test_any_other_body_is_sent_again_as_it_is(body: str) -> None:
     assert letters.dead_letter(message(body)).update == body
 
 
-def test_dead_letters_are_grouped_by_reason_with_the_newest_detail() -> None:
+def test_dead_letters_are_grouped_by_reason_and_detail_the_most_frequent_first() -> None:
     found = [
+        letters.dead_letter(message("d", NOW - 40, reason="Rejected", detail="old")),
         letters.dead_letter(message("a", NOW - 30, reason="Rejected", detail="old")),
         letters.dead_letter(message("b", NOW - 10, reason="Rejected", detail="new")),
         letters.dead_letter(message("c", NOW - 20, reason="BadInput", detail="no JSON")),
     ]
     assert letters.groups(found) == [
-        ("Rejected", 2, NOW - 30, NOW - 10, "new"),
+        ("Rejected", 2, NOW - 40, NOW - 30, "old"),
+        ("Rejected", 1, NOW - 10, NOW - 10, "new"),
         ("BadInput", 1, NOW - 20, NOW - 20, "no JSON"),
     ]
+
+
+def test_many_details_of_one_reason_share_a_group_with_their_number() -> None:
+    found = [
+        letters.dead_letter(message(f"{age}", NOW - age, reason="BadInput", detail=f"key {age}"))
+        for age in range(1, 31)
+    ]
+    *first, rest = letters.groups(found)
+
+    assert [group.detail for group in first] == ["key 1", "key 2", "key 3", "key 4"]
+    assert rest == ("BadInput", 26, NOW - 30, NOW - 5, "26 other details, the newest: key 5")
 
 
 # --- Routes ----------------------------------------------------------------------------------------------
@@ -567,7 +594,14 @@ def test_broken_routes_name_the_route_by_its_place() -> None:
 
 # --- What is wrong ---------------------------------------------------------------------------------------
 
-KNOWN = checks.Known("https://arcanna.example", "arn:of:the:secret", "", "the-settings", "the-bucket")
+KNOWN = checks.Known(
+    base_url="https://arcanna.example",
+    secret_arn="arn:of:the:secret",  # noqa: S106  # an ARN
+    secret_field="",
+    settings_parameter="the-settings",
+    topic_arn="arn:of:the:topic",
+    deploy="make deploy STACK=soc",
+)
 
 
 def found(check: str, reason: str | None, detail: str = "detail") -> checks.Check:
@@ -613,7 +647,7 @@ def test_every_finding_has_a_remedy_that_names_what_to_mend(check: str, reason: 
 
 def test_a_key_in_a_field_of_the_secret_is_not_to_be_put_there_as_plain_text() -> None:
     answer = {"findings": [{"check": "key", "reason": "ApiKeyUnavailable", "detail": "detail"}]}
-    known = checks.Known("https://arcanna.example", "arn:of:the:secret", "arcanna_key", "r", "b")
+    known = KNOWN._replace(secret_field="arcanna_key")  # noqa: S106  # a name
     (line,) = checks.preflight(answer, False, known)
     assert "the field arcanna_key of arn:of:the:secret" in line.remedy
     assert "put-secret-value" not in line.remedy
@@ -636,7 +670,7 @@ def test_a_key_that_may_not_be_read_is_told_from_one_that_is_not_there() -> None
 
 
 def test_what_is_well_needs_nothing() -> None:
-    assert found("key", None) == ("key", "detail", "")
+    assert found("key", None) == checks.Check("key", "detail", "")
 
 
 def test_functions_that_fail_or_are_older_say_so() -> None:
@@ -754,16 +788,27 @@ CONFIRMED = {"Endpoint": "soc@example.com", "SubscriptionArn": "arn:aws:sns:eu-w
 
 @pytest.mark.parametrize("subscriptions", [[PENDING], [], [GONE]])
 def test_an_address_that_nobody_confirmed_is_told(subscriptions: list[dict[str, str]]) -> None:
-    assert checks.email("soc@example.com", subscriptions).remedy
+    assert checks.email("soc@example.com", subscriptions, KNOWN).state == "wrong"
 
 
-@pytest.mark.parametrize(
-    ("address", "listed"), [("soc@example.com", [CONFIRMED]), ("", [CONFIRMED]), ("", [])]
-)
-def test_notices_are_well_where_they_go_to_whom_they_should(
-    address: str, listed: list[dict[str, str]]
+def test_address_that_is_not_subscribed_is_told_with_the_command_that_subscribes_it() -> None:
+    remedy = checks.email("soc@example.com", [], KNOWN).remedy
+    assert remedy.startswith("aws sns subscribe --topic-arn arn:of:the:topic")
+    assert "--notification-endpoint soc@example.com" in remedy
+
+
+@pytest.mark.parametrize("address", ["soc@example.com", ""])
+def test_confirmed_subscription_is_good(address: str) -> None:
+    assert checks.email(address, [CONFIRMED], KNOWN).state == "good"
+
+
+@pytest.mark.parametrize("listed", [[], [GONE]])
+def test_topic_without_subscriptions_is_a_warning_with_the_commands_that_subscribe(
+    listed: list[dict[str, str]],
 ) -> None:
-    assert not checks.email(address, listed).remedy
+    check = checks.email("", listed, KNOWN)
+    assert check.state == "warning"
+    assert check.remedy.startswith("make deploy STACK=soc EMAIL=you@example.com, or without a clone aws sns")
 
 
 def test_dead_letters_are_wrong_also_while_somebody_looks_at_them() -> None:

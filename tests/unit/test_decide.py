@@ -27,7 +27,7 @@ NOWS = [0.0, 999.9, 1000.0, 1035.0, 1070.0, 1100.0, 1500.0, 9000.0, 1e9]
 
 
 def grid() -> Iterator[Entry]:
-    """Every combination of what waits, of what holds a run back, and of who holds the target."""
+    """Every combination of what waits, what delays a run, and who holds the target."""
     needs = [(None, None), (1000.0, 965.0), (1400.0, 965.0), (1000.0, 1000.0)]
     wishes = [(None, None), (500.0, 1000.0)]
     holds = [(None, False), ("run", False), ("run", True)]
@@ -84,7 +84,7 @@ def test_run_never_starts_within_backoff_or_spacing_or_without_updates(pace: Pac
             continue
         assert at >= max(entry.retry_at or 0.0, entry.not_before or 0.0)
         assert at >= entry.watermark + pace.spacing
-        left = pruned(replace(entry, fresh_as_of=at, failed_as_of=at))  # as a run that starts then leaves it
+        left = pruned(replace(entry, fresh_as_of=at, failed_as_of=at))  # the state that a started run leaves
         before = pruned(entry)
         assert left != before
         assert (left.needed_as_of, left.wanted_as_of, left.batch) != (

@@ -1,11 +1,11 @@
-"""The picture of a demo: all of it is there, none of it is markup from outside, and all of it can be read."""
+"""The page of a demo: it is complete, input never becomes markup, and everything can be read."""
 
 import re
 from datetime import UTC, datetime
 from itertools import combinations, pairwise
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from arcanna_metrics.times import to_iso
@@ -18,7 +18,7 @@ from tests.tools.demo.page import WIDTHS, page
 from tests.tools.demo.record import Model, Outage, Poll, Record, Run, Upload
 from tests.tools.demo.samples import hostile, recorded, run
 from tests.tools.demo.timeline import Axis, Box, lane, piled
-from tests.unit.strategies import any_text
+from tests.unit.strategies import any_text, at_most
 
 # --- Any record ----------------------------------------------------------------------------------------
 
@@ -60,7 +60,7 @@ def parsed(record: Record) -> Element:
 KNOWN = vocabulary(parsed(recorded())) | vocabulary(parsed(hostile()))
 
 
-@settings(max_examples=40)
+@at_most(40)
 @given(records)
 def test_all_updates_runs_and_polls_are_drawn_at_each_width(record: Record) -> None:
     uploads = record.uploads
@@ -82,13 +82,13 @@ def test_all_updates_runs_and_polls_are_drawn_at_each_width(record: Record) -> N
         assert {kind: len(chart.all(class_=kind)) for kind in expected} == expected
 
 
-@settings(max_examples=40)
+@at_most(40)
 @given(records)
 def test_input_never_becomes_markup(record: Record) -> None:
     assert vocabulary(parsed(record)) <= KNOWN
 
 
-@settings(max_examples=40)
+@at_most(40)
 @given(records)
 def test_input_is_shown_unchanged(record: Record) -> None:
     text = parsed(record).text

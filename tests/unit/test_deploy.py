@@ -1,4 +1,4 @@
-"""What people give to `make deploy` is read as it is, or refused with what to type instead."""
+"""Arguments of `make deploy` are read unchanged, or refused with what to type instead."""
 
 import json
 import os
@@ -31,13 +31,13 @@ KEY = "k3y/with+printable=characters"
 
 
 def given(**words: str) -> Given:
-    """What is read of these words of make, of which the others are empty or have their defaults."""
+    """Reads these arguments. The others are empty or have their defaults."""
     empty = dict.fromkeys(("URL", "EMAIL", "BUCKET", "KEY_FILE", "ARGS"), "")
     return read({**empty, "STACK": "arcanna-metrics", **words}, template())
 
 
 def refused(**words: str) -> str:
-    """Why these words are refused."""
+    """The error for these arguments."""
     with pytest.raises(Wrong) as caught:
         given(**words)
     return str(caught.value)
@@ -262,7 +262,7 @@ def test_without_a_terminal_nobody_is_asked_for_the_key(monkeypatch: pytest.Monk
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Standard input is a terminal, and the line is what is typed there."""
+    """Makes standard input a terminal on which the line is typed."""
 
     def type_(line: str) -> None:
         monkeypatch.setattr("tests.tools.deploy.given.getpass", lambda _: line)

@@ -82,7 +82,7 @@ def test_workflow_formats_no_text_and_uses_no_table() -> None:
 
 
 def test_check_status_can_read_no_settings() -> None:
-    """A run is judged by the settings that it began with, which travel in it."""
+    """A run is judged by the settings that it began with, which are part of it."""
     assert "SETTINGS_PARAMETER" in environment_of("TriggerRecomputeFunction")
     assert "SETTINGS_PARAMETER" not in environment_of("CheckStatusFunction")
     assert {"ssm:GetParameter", "ssm:GetParameterHistory"} <= actions_of("TriggerRecomputeFunction")
@@ -107,7 +107,7 @@ def test_visibility_timeout_is_six_times_the_functions_timeout() -> None:
 
 def test_queue_delay_is_the_visibility_lag() -> None:
     assert resource("UpdatesQueue")["DelaySeconds"] == {"Ref": "VisibilityLagSeconds"}
-    assert template()["Parameters"]["VisibilityLagSeconds"]["MaxValue"] <= 900  # the most that SQS takes
+    assert template()["Parameters"]["VisibilityLagSeconds"]["MaxValue"] <= 900  # the most that SQS accepts
 
 
 def test_execution_timeout_is_later_than_any_deadline_that_can_be_set() -> None:

@@ -17,7 +17,7 @@ from tests.support.deployment import template
 PROXY_URL, NO_PROXY = (template()["Parameters"][name]["AllowedPattern"] for name in ("ProxyUrl", "NoProxy"))
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
-# What tricks with URLs are made of.
+# Characters that URL tricks use.
 SCHEMES = ["https:", "http:", "HTTPS:"]
 HOSTS = ["localhost", "127.0.0.1", "[::1]", "arcanna.example", "evil.example", "user:pass", "xn--", "ä"]
 SIGNS = ["//", *"/\\@?#:.[]*< \t\n\x00\u3002", "..", "%2e", "%2f", ":9666", ":99999", "prefix"]
@@ -27,7 +27,7 @@ https_urls = st.lists(pieces, max_size=6).map(lambda found: "https://" + "".join
 
 
 @pytest.mark.parametrize("variables", [{}, {"NAME": ""}, {"NAME": " \n"}])
-@pytest.mark.parametrize("read", [Environment.text, Environment.seconds, Environment.base_url])
+@pytest.mark.parametrize("read", [Environment.text, Environment.base_url])
 def test_empty_variable_is_named(
     read: Callable[[Environment, str], object], variables: dict[str, str]
 ) -> None:
@@ -37,17 +37,6 @@ def test_empty_variable_is_named(
 
 def test_variable_is_stripped() -> None:
     assert Environment({"NAME": " value\n"}).text("NAME") == "value"
-
-
-@given(st.integers(0, 10**9))
-def test_whole_seconds_are_read(seconds: int) -> None:
-    assert Environment({"NAME": str(seconds)}).seconds("NAME") == seconds
-
-
-@pytest.mark.parametrize("value", ["-1", "1.5", "1e3", "five", "0x10", "٣", "²", "1_000", "nan", "inf"])
-def test_value_that_is_not_whole_seconds_is_refused(value: str) -> None:
-    with pytest.raises(ConfigurationError, match="NAME must be a whole number, not"):
-        Environment({"NAME": value}).seconds("NAME")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +83,7 @@ def test_valid_base_url_is_accepted(value: str, base_url: str) -> None:
         "https://arcanna.example/./b",
         "https://arcanna.example/%2e%2e/b",
         "https://arcanna.example/%2E./b",
-        # What different parsers read differently.
+        # URLs that parsers read differently.
         "https://arcanna.example\\@evil.example",
         "https://arcanna.example\\.evil.example",
         "https://arcanna example",

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from arcanna_metrics.errors import BadInput, NotSubscribed, RecomputeError
 from arcanna_metrics.intake.events import (
-    LARGEST_SIZE,
     LONGEST_AGE,
     AllTargets,
     Ignored,
@@ -309,12 +308,6 @@ def test_empty_object_is_ignored_and_one_of_unknown_size_is_not(
         assert read(each, RECEIVED_AT) == [expected]
 
 
-def test_size_beyond_64_bits_is_capped() -> None:
-    assert read(aws.notification("ObjectCreated:Put", size=10**100), RECEIVED_AT) == [
-        NEW_OBJECT._replace(size=LARGEST_SIZE)
-    ]
-
-
 # --- Times -----------------------------------------------------------------------------------------------
 
 ZEROS = [
@@ -325,7 +318,7 @@ ZEROS = [
     "1970-01-01T00:00:00.000Z",
     "2001-01-01T00:00:00Z",
 ]
-"""What programs write where they know no time."""
+"""Values that programs write for an unknown time."""
 
 
 @pytest.mark.parametrize(
@@ -527,7 +520,7 @@ def test_notification_inside_a_notification_is_refused_however_deep() -> None:
 
 
 HUGE = st.just(10**5000)
-"""An integer that Python refuses to make text of."""
+"""An integer that Python refuses to convert to text."""
 
 
 @st.composite

@@ -8,7 +8,7 @@ from tests.support.arcanna.alerts import Alert
 from tests.support.arcanna.figures import compute_figures
 from tests.support.arcanna.schemas import Figures, MetricsPerDecision
 
-# True decision, predicted one.
+# true decision, predicted decision
 JUDGED = [
     *[("Drop", "Drop")] * 6,
     *[("Drop", "Escalate")] * 2,

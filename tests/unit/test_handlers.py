@@ -1,4 +1,4 @@
-"""The two handlers, as Lambda calls them, without a platform."""
+"""The two handlers, called as Lambda calls them, without a platform."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("_environment")
 TRIGGER = environment_of("TriggerRecomputeFunction")
 CHECK = environment_of("CheckStatusFunction")
 POWERTOOLS = {"POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_SERVICE_NAME"}
-MAKE_CLIENT = aws.new_client
+MAKE_CLIENT = aws.client
 OPTIONAL = {"ARCANNA_API_KEY_SECRET_FIELD", "ARCANNA_CA_BUNDLE", "HTTPS_PROXY", "NO_PROXY"}
 """Variables that may be empty."""
 
@@ -42,7 +42,7 @@ def _environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     }
     for name in (TRIGGER | CHECK) - POWERTOOLS:
         monkeypatch.setenv(name, given.get(name, "300"))
-    monkeypatch.setattr(aws, "new_client", client)
+    monkeypatch.setattr(trigger_recompute, "client", client)
     trigger_recompute.services.cache_clear()
     trigger_recompute.trigger.cache_clear()
     check_status.platform.cache_clear()
@@ -163,7 +163,7 @@ def test_request_makes_only_the_clients_that_it_needs(monkeypatch: pytest.Monkey
         made.add(service)
         return client(service)
 
-    monkeypatch.setattr(aws, "new_client", noted)
+    monkeypatch.setattr(trigger_recompute, "client", noted)
     monkeypatch.setattr(trigger_recompute, "arcanna", lambda env: ScriptedPlatform().client())
     trigger_recompute.handler(MODEL._asdict(), Invocation())
     assert made == {"dynamodb", "stepfunctions", "ssm"}  # not that of SQS, which dead letters need
@@ -217,22 +217,6 @@ def test_message_stays_in_the_queue_if_its_dead_letter_cannot_be_sent(
 def test_invalid_trigger_event_is_bad_input(event: Any) -> None:
     with pytest.raises(BadInput):
         trigger_recompute.handler(event, Invocation())
-
-
-@pytest.mark.parametrize(
-    "event",
-    [
-        None,
-        {},
-        {"run": RUN},
-        {"run": {}, "check": {}},
-        {"run": {**RUN, "requested_at": "yesterday"}, "check": first_check(RUN)},
-        {"run": {**RUN, "deadline_at": 7}, "check": first_check(RUN)},
-    ],
-)
-def test_invalid_check_event_is_bad_input(event: Any) -> None:
-    with pytest.raises(BadInput):
-        check_status.handler(event, Invocation())
 
 
 def test_log_lines_name_the_invocation(logs: Logs) -> None:

@@ -1,4 +1,4 @@
-"""A run while it holds its target: hold and release, as the workflow calls them, and what is logged of it."""
+"""Hold and release of a run, as the workflow calls them, and their log lines."""
 
 import json
 from dataclasses import replace
@@ -12,7 +12,7 @@ from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, claim, resum
 from arcanna_metrics.runs.run import Result, Run
 from tests.support.doubles import TARGET, Clock, Logs
 from tests.support.runs import a_new_run
-from tests.unit.scene import Scene
+from tests.unit.harness import Harness
 
 EXECUTION = "arn:aws:states:eu-central-1:123456789012:execution:recompute:run-1"
 RUN = a_new_run(TARGET, TARGET.model_id, requested_at=Clock.now)
@@ -27,46 +27,48 @@ COMPLETED: Result = {
 
 
 @pytest.fixture(autouse=True)
-def _claimed(scene: Scene) -> None:
-    scene.ledger.apply(TARGET, lambda entry: claim(replace(entry, cause="manual"), "run-1", scene.clock.now))
-    scene.executions.start("run-1", json.dumps({"run": RUN}))
+def _claimed(harness: Harness) -> None:
+    harness.ledger.apply(
+        TARGET, lambda entry: claim(replace(entry, cause="manual"), "run-1", harness.clock.now)
+    )
+    harness.executions.start("run-1", json.dumps({"run": RUN}))
 
 
-def test_execution_holds_the_target_that_its_run_has_claimed(scene: Scene) -> None:
-    assert hold(scene.services, RUN, 0)
-    assert hold(scene.services, RUN, 0)  # repeated, because its answer was lost
-    assert (scene.entry().held, scene.entry().due_at) == (True, scene.clock.now + CHECK_UP_INTERVAL)
+def test_execution_holds_the_target_that_its_run_has_claimed(harness: Harness) -> None:
+    assert hold(harness.services, RUN, 0)
+    assert hold(harness.services, RUN, 0)  # repeated, because its answer was lost
+    assert (harness.entry().held, harness.entry().due_at) == (True, harness.clock.now + CHECK_UP_INTERVAL)
 
 
 @pytest.mark.parametrize(("run_id", "number"), [("run-2", 0), ("run-1", 1)])
-def test_hold_is_refused_for_another_run_or_number(scene: Scene, run_id: str, number: int) -> None:
-    assert not hold(scene.services, cast("Run", {**RUN, "run_id": run_id}), number)
-    assert not scene.entry().held
+def test_hold_is_refused_for_another_run_or_number(harness: Harness, run_id: str, number: int) -> None:
+    assert not hold(harness.services, cast("Run", {**RUN, "run_id": run_id}), number)
+    assert not harness.entry().held
 
 
-def test_release_stores_the_result(scene: Scene) -> None:
-    hold(scene.services, RUN, 0)
-    assert release(scene.services, RUN, 0, COMPLETED)
-    entry = scene.entry()
+def test_release_stores_the_result(harness: Harness) -> None:
+    hold(harness.services, RUN, 0)
+    assert release(harness.services, RUN, 0, COMPLETED)
+    entry = harness.entry()
     assert (entry.run_id, entry.fresh_as_of, entry.due_at) == (None, Clock.now, None)
     assert [past["run_id"] for past in entry.history] == ["run-1"]
 
 
-def test_repeated_release_changes_nothing(scene: Scene) -> None:
-    hold(scene.services, RUN, 0)
-    release(scene.services, RUN, 0, COMPLETED)
-    before = scene.entry()
-    assert not release(scene.services, RUN, 0, COMPLETED)
-    assert scene.entry() == before
+def test_repeated_release_changes_nothing(harness: Harness) -> None:
+    hold(harness.services, RUN, 0)
+    release(harness.services, RUN, 0, COMPLETED)
+    before = harness.entry()
+    assert not release(harness.services, RUN, 0, COMPLETED)
+    assert harness.entry() == before
 
 
-def test_late_release_of_an_aborted_execution_is_refused_after_a_resumption(scene: Scene) -> None:
-    hold(scene.services, RUN, 0)
-    scene.ledger.apply(TARGET, lambda entry: resume(entry, 1, scene.clock.now))
-    before = scene.entry()
-    assert not release(scene.services, RUN, 0, COMPLETED)
-    assert scene.entry() == before
-    assert release(scene.services, RUN, 1, COMPLETED)
+def test_late_release_of_an_aborted_execution_is_refused_after_a_resumption(harness: Harness) -> None:
+    hold(harness.services, RUN, 0)
+    harness.ledger.apply(TARGET, lambda entry: resume(entry, 1, harness.clock.now))
+    before = harness.entry()
+    assert not release(harness.services, RUN, 0, COMPLETED)
+    assert harness.entry() == before
+    assert release(harness.services, RUN, 1, COMPLETED)
 
 
 # --- What is logged of a run, as events/README.md promises ------------------------------------------------
@@ -77,29 +79,29 @@ def line(logs: Logs, message: str) -> dict[str, Any]:
     return found
 
 
-def test_log_line_of_a_release_names_its_run(scene: Scene, logs: Logs) -> None:
-    hold(scene.services, RUN, 0)
-    release(scene.services, RUN, 0, COMPLETED)
+def test_log_line_of_a_release_names_its_run(harness: Harness, logs: Logs) -> None:
+    hold(harness.services, RUN, 0)
+    release(harness.services, RUN, 0, COMPLETED)
     assert line(logs, "run released").items() >= (OF_RUN | {"execution": EXECUTION}).items()
 
 
-def test_log_line_of_a_superseded_execution_names_its_run(scene: Scene, logs: Logs) -> None:
-    hold(scene.services, RUN, 1)
+def test_log_line_of_a_superseded_execution_names_its_run(harness: Harness, logs: Logs) -> None:
+    hold(harness.services, RUN, 1)
     assert line(logs, "run superseded").items() >= (OF_RUN | {"execution": f"{EXECUTION}-1"}).items()
 
 
-def test_log_line_of_a_resumption_names_its_run_and_the_new_execution(scene: Scene, logs: Logs) -> None:
-    hold(scene.services, RUN, 0)
-    scene.executions.end("run-1")
-    look_after(scene.services, scene.entry())
+def test_log_line_of_a_resumption_names_its_run_and_the_new_execution(harness: Harness, logs: Logs) -> None:
+    hold(harness.services, RUN, 0)
+    harness.executions.end("run-1")
+    look_after(harness.services, harness.entry())
     assert line(logs, "run resumed").items() >= (OF_RUN | {"execution": f"{EXECUTION}-1"}).items()
 
 
-def test_log_line_of_a_run_taken_back_names_its_run(scene: Scene, logs: Logs) -> None:
-    hold(scene.services, RUN, 0)
-    scene.executions.start("run-1", "{}", MOST_RESUMPTIONS)
-    scene.executions.end("run-1", MOST_RESUMPTIONS)
-    scene.ledger.apply(TARGET, lambda entry: replace(entry, resumed=MOST_RESUMPTIONS))
-    look_after(scene.services, scene.entry())
+def test_log_line_of_a_run_taken_back_names_its_run(harness: Harness, logs: Logs) -> None:
+    hold(harness.services, RUN, 0)
+    harness.executions.start("run-1", "{}", MOST_RESUMPTIONS)
+    harness.executions.end("run-1", MOST_RESUMPTIONS)
+    harness.ledger.apply(TARGET, lambda entry: replace(entry, resumed=MOST_RESUMPTIONS))
+    look_after(harness.services, harness.entry())
     last = f"{EXECUTION}-{MOST_RESUMPTIONS}"
     assert line(logs, "run taken back").items() >= (OF_RUN | {"execution": last}).items()

@@ -82,7 +82,7 @@ headers = st.lists(st.tuples(header_names, header_values), max_size=4)
 
 
 def documented(name: str) -> st.SearchStrategy[object]:
-    """The documented body of an endpoint with any value in some of its fields, and some fields less."""
+    """The documented body of an endpoint, with any value in some fields and without others."""
     if name not in DOCUMENTED:
         return jobs if name == "resources" else st.lists(odd_json, max_size=3)
     body = DOCUMENTED[name]
@@ -108,7 +108,7 @@ bodies = st.one_of(
 
 
 class Hostile(httpx.BaseTransport):
-    """Answers every request so, and keeps the requests."""
+    """Gives every request the same answer, and keeps the requests."""
 
     def __init__(self, status: int, given: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
         self.requests: list[httpx.Request] = []
@@ -120,7 +120,7 @@ class Hostile(httpx.BaseTransport):
 
 
 def outcome(call: Callable[[Arcanna], object], transport: httpx.BaseTransport) -> object:
-    """What the call returns, or the error that it raises: one of the project's own, without the key."""
+    """The result of the call, or its error, which must be a project error without the key."""
     with BoundedClient(base_url=BASE_URL, transport=transport) as http:
         try:
             return call(Arcanna(http, lambda read_again: API_KEY))
@@ -186,7 +186,7 @@ def test_request_answered_with_2xx_is_accepted_failed_or_a_platform_error(
 
 
 def says_error(body: bytes) -> bool:
-    """Whether the body says in one of the documented fields that it is an error."""
+    """Whether one of the documented fields says that the body is an error."""
     try:
         said = json.loads(body.decode("utf-8-sig"), parse_constant=lambda _: None)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Whatever the platform shows, and in whatever order: no run is called completed without a proof.
+"""Whatever the platform shows, in whatever order: no run counts as completed without proof.
 
 The real client, the real check and the real completion rule follow runs on two platforms: one that tells the
 truth in odd ways, and one that answers anything.
@@ -13,9 +13,9 @@ import httpx
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from arcanna_metrics.errors import BadInput, Rejected, RetryLater
+from arcanna_metrics.errors import Rejected, RetryLater
 from arcanna_metrics.platform.client import Arcanna
-from arcanna_metrics.runs.check import CONFIRMATION, check, first_check, parse_event
+from arcanna_metrics.runs.check import CONFIRMATION, check, first_check
 from arcanna_metrics.runs.completion import CLOCK_MARGIN, is_newer
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Check, Run
@@ -41,9 +41,8 @@ NO_TIMES = [
 
 def check_again(arcanna: Arcanna, run: Run, last: Check, now: float) -> Check:
     """One check, with the data as the workflow hands it on. Raises only the project's own errors."""
-    event = json.loads(json.dumps({"run": run, "check": last, "execution": EXECUTION}))
-    given = parse_event(event)
-    return check(arcanna, given.run, given.last, Origin(given.execution, BUS, now))
+    run, last = json.loads(json.dumps([run, last]))
+    return check(arcanna, run, last, Origin(EXECUTION, BUS, now))
 
 
 # --- A platform that tells the truth, in odd ways ----------------------------------------------------------
@@ -62,7 +61,7 @@ class Recompute:
 
 @dataclass
 class TruthfulPlatform:
-    """Shows the end of the last recompute, and whether one is under way."""
+    """A platform that shows the end of the last recompute, and whether one is under way."""
 
     recomputes: list[Recompute]
     skew: float  # seconds by which the clock of its API is wrong
@@ -128,7 +127,7 @@ def own_recomputes(draw: st.DrawFn) -> list[Recompute]:
 
 
 def follow(platform: TruthfulPlatform, run: Run, steps: list[float], until: float = 2 * DEADLINE) -> Check:
-    """The run's last check. Checks are late by the steps, one after the other."""
+    """The run's last check. Each check is late by the next of `steps`."""
     scripted = ScriptedPlatform()
     arcanna, last = scripted.client(), first_check(run)
     at, number = 0.0, 0
@@ -167,7 +166,7 @@ def test_run_completes_only_by_a_recompute_that_ended_after_the_request(
     oddities: list[Any],
     steps: list[float],
 ) -> None:
-    """Or before it by no more than the platform's clocks differ, and its timestamps are cut."""
+    """An earlier end counts within the difference of the platform's clocks and its timestamps' precision."""
     platform = TruthfulPlatform([*earlier, *own], skew, worker_skew, written, oddities)
     last = follow(platform, requested(platform, platform.write(0.0)), steps)
     assert last["status"] != "running"
@@ -195,7 +194,7 @@ def test_run_completes_if_the_time_of_the_request_is_unknown(
     oddities: list[Any],
     steps: list[float],
 ) -> None:
-    """If the baseline was true: then nothing else tells an earlier recompute from a later one."""
+    """The baseline must be true, because nothing else distinguishes an earlier recompute from a later one."""
     platform = TruthfulPlatform([*earlier, *own], skew, 0.0, written)
     run = requested(platform, requested_at)
     platform.oddities = oddities
@@ -224,11 +223,11 @@ def test_run_completes_if_its_recompute_succeeds_in_time(
     written: Any,
     steps: list[float],
 ) -> None:
-    """Also if it is short, its end is cut to whole seconds, and the clocks of the platform differ."""
+    """This includes short recomputes, ends in whole seconds, and different clocks of the platform."""
     own = Recompute(delay, delay + duration, timestamp_lag=timestamp_lag)
     platform = TruthfulPlatform([*earlier, own], skew, worker_skew, written)
     ends = [platform.write(r.ended + worker_skew) for r in platform.recomputes if r.succeeds]
-    assume(ends[-1] not in ends[:-1])  # two ends in one second cannot be told apart
+    assume(ends[-1] not in ends[:-1])  # two ends in one second cannot be distinguished
     last = follow(platform, requested(platform, platform.write(0.0)), steps)
     assert last["status"] == "completed"
 
@@ -332,7 +331,7 @@ def test_any_answers_lead_to_valid_checks_or_project_errors(
         at += last["wait_seconds"] + steps[number % len(steps)]
         try:
             last = check_again(arcanna, run, last, REQUESTED_AT + at)
-        except (RetryLater, Rejected, BadInput):
+        except (RetryLater, Rejected):
             continue
         if last["status"] != "running":
             break

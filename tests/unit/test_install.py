@@ -16,7 +16,7 @@ from tests.tools import install
 
 ENVIRONMENTS = ("tools", "lambda", "command", "bench", "validator")
 STEPS = 4
-"""The most commands that an installation calls."""
+"""The largest number of commands of an installation."""
 
 
 class Commands:
@@ -83,7 +83,7 @@ def test_interrupted_installation_is_repeated_from_the_start(
     interrupted = install.main(name)
     complete = len(commands.called) <= step
     assert (interrupted == 0) is (complete or (name == "validator" and isinstance(error, install.Failed)))
-    if not complete and name != "validator":  # a validator of before stays until there is a newer one
+    if not complete and name != "validator":  # the previous validator stays until there is a newer one
         assert not is_installed(name)
 
     commands.stop_at = None
@@ -187,7 +187,7 @@ def assert_waits(process: subprocess.Popen[str]) -> None:
 
 
 def await_quiet(folder: Path) -> None:
-    """Waits until the kernel has removed the killed processes. They are not this process's children."""
+    """Waits until the kernel has removed the killed processes, which are not children of this one."""
     eventually("the end of all that the installation has started", lambda: is_quiet(folder))
 
 

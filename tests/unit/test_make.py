@@ -1,4 +1,4 @@
-"""What people give to make reaches the commands as it is, and nothing in it is run."""
+"""Values given to make reach the commands unchanged, and nothing in them is executed."""
 
 import os
 import re
@@ -23,7 +23,7 @@ CLEAN = {
     for name, value in os.environ.items()
     if not name.startswith(("MAKE", "MFLAGS", "PYTHON")) and name not in GIVEN
 }
-"""The environment without the make that runs the tests, if one does."""
+"""The environment without variables of the make that runs the tests, if any."""
 
 CANARY = "touch canary"
 HOSTILE = (
@@ -46,7 +46,7 @@ RECORDED = (
     "PIP_TARGET",
     "PIP_INDEX_URL",
 )
-# A file for each call, since some run side by side: the arguments, and then these variables.
+# A file for each call, because some run at once: the arguments, then these variables.
 STUB = f"""#!/bin/sh
 mkdir -p calls
 printf '%s\\0' "$0" "$@" {" ".join(f'"${{{name}+{name}=}}${name}"' for name in RECORDED)} >calls/$$
@@ -55,7 +55,7 @@ printf '%s\\0' "$0" "$@" {" ".join(f'"${{{name}+{name}=}}${name}"' for name in R
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A checkout with everything installed, whose programs only note how they are called."""
+    """A checkout with everything installed. Its programs only note their calls."""
     for name in ("Makefile", "tests/tools/install.py"):
         target = tmp_path / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ def make(
 
 
 def calls(project: Path) -> list[tuple[list[str], dict[str, str]]]:
-    """The arguments of each call, without the program's folder, and those of the variables that were set."""
+    """The arguments of each call, without the program's folder, and the variables that were set."""
     found = []
     for file in (project / "calls").iterdir():
         words = os.fsdecode(file.read_bytes()).split("\0")[:-1]

@@ -17,7 +17,6 @@ from arcanna_metrics.observability import (
     model_judged,
     report,
     run_ended,
-    run_failed,
 )
 from arcanna_metrics.runs.check import first_check
 from arcanna_metrics.runs.completion import Judgement
@@ -35,7 +34,7 @@ ENDING = Ending(polls=4, active_changed=False, shown={"overall_accuracy": 0.9, "
 
 
 def judged(verdict: Verdict) -> Assessment:
-    return {"verdict": verdict, "why": "Escalate.recall fell", "brief": "", "differences": []}
+    return {"verdict": verdict, "why": "Escalate.recall fell", "differences": []}
 
 
 def ended(status: Any, outcome: Outcome) -> Check:
@@ -48,7 +47,13 @@ def completed_check(verdict: Verdict) -> Check:
 
 
 COMPLETED = completed_check("regressed")
-FAILED = ended("failed", failed(RUN, ENDING, Judgement("failed", "NoNewResult", "Look."), origin(200)))
+
+
+def failed_because(reason: str) -> Check:
+    return ended("failed", failed(RUN, ENDING, Judgement("failed", reason, "Look."), origin(200)))
+
+
+FAILED = failed_because("NoNewResult")
 TIMED_OUT = ended(
     "timed_out", failed(RUN, ENDING, Judgement("timed_out", "DeadlinePassed", "Late."), origin(200))
 )
@@ -144,7 +149,7 @@ def test_completed_run_emits_lag_duration_accuracy_and_verdict(
 
 
 def test_failed_start_is_counted_by_reason(capsys: pytest.CaptureFixture[str]) -> None:
-    run_failed("NeverStarted")
+    run_ended(failed_because("NeverStarted"))
     (shown,) = emitted(capsys)
     assert shown == {
         "service": "tests",
@@ -157,7 +162,7 @@ def test_failed_start_is_counted_by_reason(capsys: pytest.CaptureFixture[str]) -
 
 def test_dimension_is_printable_ascii_of_allowed_length(capsys: pytest.CaptureFixture[str]) -> None:
     report(a_run(job_id="Erkennung für 日本\n" + "é" * 240), COMPLETED, ENDED_AT)
-    run_failed("Übel")
+    run_ended(failed_because("Übel"))
     of_job, of_failure = emitted(capsys)
     assert of_job["job_id"].startswith("Erkennung f\\xfcr \\u65e5\\u672c\\n")
     for value in (of_job["job_id"], of_failure["reason"]):

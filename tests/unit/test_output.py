@@ -3,25 +3,17 @@
 import io
 import json
 import time
+from typing import Any
 
 import pytest
 from rich.table import Table
+from rich.text import Text
 
 from arcanna_metrics_cli import output
 from arcanna_metrics_cli.exits import Exit, Trouble
 from arcanna_metrics_cli.output import Output
-
-ERASE = "\r\x1b[K"
-
-
-class Terminal(io.StringIO):
-    """A stream that takes itself for a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        raise OSError
+from tests.support.command import ERASE, Terminal
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +27,11 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def wait(out: Output, what: str) -> None:
     with out.doing(what):
         time.sleep(0.2)
+
+
+def told(stream: io.StringIO, count: int = 1) -> None:
+    """Waits until so many waits are explained on the stream."""
+    eventually("a word", lambda: stream.getvalue().count("...") >= count)
 
 
 def test_result_goes_to_standard_output_and_the_rest_to_standard_error() -> None:
@@ -86,6 +83,40 @@ def test_on_a_terminal_what_takes_long_is_shown_until_it_is_done() -> None:
     )
 
 
+def test_outer_work_is_named_when_the_inner_one_is_done() -> None:
+    stderr = io.StringIO()
+    out = Output(io.StringIO(), stderr)
+    with out.doing("Waiting for AWS"):
+        wait(out, "Reading the ledger")
+        told(stderr, 2)
+    assert stderr.getvalue() == "Reading the ledger ...\nWaiting for AWS ...\n"
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_silence_after_a_line_is_explained_again(stream: type[io.StringIO]) -> None:
+    stderr = stream()
+    out = Output(io.StringIO(), stderr)
+    with out.doing("Waiting for AWS"):
+        told(stderr)
+        out.say("requested")
+        told(stderr, 2)
+    words = stderr.getvalue().replace(ERASE, "\n").split("\n")
+    assert words == ["Waiting for AWS ...", "requested", "Waiting for AWS ...", ""]
+
+
+def test_nothing_is_printed_into_an_open_question() -> None:
+    class Slow(io.StringIO):
+        def readline(self, *_: Any) -> str:  # type: ignore[override]
+            time.sleep(0.2)
+            return "y\n"
+
+    stderr = io.StringIO()
+    out = Output(io.StringIO(), stderr, Slow())
+    with out.doing("Waiting for AWS"):
+        assert out.ask("Sure?")
+    assert stderr.getvalue() == "Sure? [y/N] "
+
+
 def test_what_is_quick_is_not_announced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "PATIENCE", 60.0)
     stderr = io.StringIO()
@@ -95,7 +126,10 @@ def test_what_is_quick_is_not_announced(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_waiting_is_not_repeated_in_a_pipe() -> None:
     stderr = io.StringIO()
-    Output(io.StringIO(), stderr).waiting("waiting for 2 seconds ...")
+    out = Output(io.StringIO(), stderr)
+    with out.doing("Following the run"):
+        out.waiting("waiting for 2 seconds ...")
+        time.sleep(0.2)
     assert stderr.getvalue() == ""
 
 
@@ -105,6 +139,16 @@ def test_terminal_without_colours_gets_none(monkeypatch: pytest.MonkeyPatch, nam
     stdout = Terminal()
     Output(stdout, Terminal()).show("bad", "red")
     assert stdout.getvalue() == "bad\n"
+
+
+@pytest.mark.parametrize("what", ["line", Text("text"), Table("heading")])
+def test_result_whose_reader_has_gone_raises_broken_pipe(what: Any) -> None:
+    class Closed(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        Output(Closed(), io.StringIO()).show(what)
 
 
 def test_long_line_is_not_wrapped_and_pipes_have_room_for_tables() -> None:

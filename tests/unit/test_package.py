@@ -1,4 +1,4 @@
-"""What is packaged and what is deployed: one version, and neither has what only the other needs."""
+"""The package and the deployment have one version, and neither contains what only the other needs."""
 
 import re
 import shutil
@@ -28,7 +28,7 @@ def test_command_is_left_out_of_what_is_deployed(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """What `pip install .` installs."""
+    """The wheel that `pip install .` installs."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(build, cwd=ROOT, capture_output=True, check=True)  # noqa: S603

@@ -30,7 +30,7 @@ def start(program: str) -> subprocess.Popen[str]:
 
 
 def interrupted(program: str, *signals: signal.Signals) -> tuple[int, str, str]:
-    """The exit status, the output after `begun`, and the errors of a program that gets these signals."""
+    """Sends these signals to a program. Returns its exit status, its output after `begun`, and its errors."""
     process = start(program)
     assert process.stdout
     assert process.stdout.readline() == "begun\n"
@@ -135,13 +135,15 @@ def test_ignored_signals_stay_ignored() -> None:
     program = """
 import signal
 signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 def main():
     print("begun", flush=True)
-    time.sleep(0.5)
+    print("closing", flush=True)
+    signal.sigwait([signal.SIGUSR1])
     print("done")
 run(main)
 """
-    assert interrupted(program, signal.SIGHUP) == (0, "done\n", "")
+    assert interrupted(program, signal.SIGHUP, signal.SIGUSR1) == (0, "done\n", "")
 
 
 @pytest.mark.parametrize(("returned", "status"), [("None", 0), ("3", 3)])

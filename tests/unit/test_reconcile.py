@@ -30,7 +30,7 @@ from tests.support.doubles import (
     no_answer,
     request_body,
 )
-from tests.unit.scene import LONG, Scene
+from tests.unit.harness import LONG, Harness
 
 OTHERS = [Target("7", f"model-{number}") for number in range(9)]
 
@@ -38,113 +38,122 @@ OTHERS = [Target("7", f"model-{number}") for number in range(9)]
 # --- A run is started ------------------------------------------------------------------------------------
 
 
-def test_visible_update_starts_a_run_that_the_workflow_follows(scene: Scene) -> None:
-    scene.update()
-    scene.look()
-    entry = scene.entry()
-    assert (entry.run_id, entry.held, entry.requested_at) == ("run-1", False, scene.clock.now)
-    assert entry.due_at == scene.clock.now + CLAIM_LIFETIME
-    assert scene.platform.asked == ["metrics", "request"]
-    run = scene.executions.inputs["run-1"]["run"]
+def test_visible_update_starts_a_run_that_the_workflow_follows(harness: Harness) -> None:
+    harness.update()
+    harness.look()
+    entry = harness.entry()
+    assert (entry.run_id, entry.held, entry.requested_at) == ("run-1", False, harness.clock.now)
+    assert entry.due_at == harness.clock.now + CLAIM_LIFETIME
+    assert harness.platform.asked == ["metrics", "request"]
+    run = harness.executions.inputs["run-1"]["run"]
     assert run["target"] == {"job_id": MODEL.job_id, "model_id": MODEL.model_id}
-    assert run["requested_at"] == to_iso(scene.clock.now)
+    assert run["requested_at"] == to_iso(harness.clock.now)
     assert run["baseline"]["last_recomputed_timestamp"] == BASELINE
     assert run["cause"]["kind"] == "upload"
-    assert scene.executions.inputs["run-1"]["check"]["status"] == "running"
-    assert scene.executions.inputs["run-1"]["number"] == 0
+    assert harness.executions.inputs["run-1"]["check"]["status"] == "running"
+    assert harness.executions.inputs["run-1"]["number"] == 0
 
 
-def test_update_not_yet_visible_starts_and_writes_nothing(scene: Scene) -> None:
-    entry = scene.update(age=1.0)
-    scene.look()
+def test_metrics_too_large_for_the_workflow_become_a_baseline_of_overall_scores(harness: Harness) -> None:
+    harness.platform.metrics = answer(json=metrics_body(confusion_matrix=[[0] * 200] * 200))
+    harness.update()
+    harness.look()
+    baseline = harness.executions.inputs["run-1"]["run"]["baseline"]
+    assert (baseline["overall_accuracy"], baseline["confusion_matrix"]) == (0.75, None)
+    assert baseline["last_recomputed_timestamp"] == BASELINE
 
-    assert scene.entry() == entry
-    assert scene.platform.asked == []
+
+def test_update_not_yet_visible_starts_and_writes_nothing(harness: Harness) -> None:
+    entry = harness.update(age=1.0)
+    harness.look()
+
+    assert harness.entry() == entry
+    assert harness.platform.asked == []
 
 
 def test_recorded_target_is_started_before_the_index_shows_it(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene.update()
-    monkeypatch.setattr(scene.ledger, "due", lambda now: iter(()))
-    reconcile.look(scene.services, lambda: LONG, [TARGET])
+    harness.update()
+    monkeypatch.setattr(harness.ledger, "due", lambda now: iter(()))
+    reconcile.look(harness.services, lambda: LONG, [TARGET])
 
-    assert scene.entry().run_id == "run-1"
-
-
-def test_second_look_while_a_run_is_under_way_does_nothing(scene: Scene) -> None:
-    scene.started()
-    before = scene.entry()
-    scene.look()
-
-    assert scene.entry() == before
-    assert scene.platform.asked == ["metrics", "request"]
+    assert harness.entry().run_id == "run-1"
 
 
-def test_run_keeps_the_settings_it_began_with(scene: Scene) -> None:
-    scene.pace = replace(PACE, start_grace=77, shortest_poll=7, longest_poll=70, deadline=500)
-    scene.started()
-    run = scene.executions.inputs["run-1"]["run"]
+def test_second_look_while_a_run_is_under_way_does_nothing(harness: Harness) -> None:
+    harness.started()
+    before = harness.entry()
+    harness.look()
+
+    assert harness.entry() == before
+    assert harness.platform.asked == ["metrics", "request"]
+
+
+def test_run_keeps_the_settings_it_began_with(harness: Harness) -> None:
+    harness.pace = replace(PACE, start_grace=77, shortest_poll=7, longest_poll=70, deadline=500)
+    harness.started()
+    run = harness.executions.inputs["run-1"]["run"]
 
     assert run["pace"] == {"start_grace": 77, "shortest_poll": 7, "longest_poll": 70}
     assert run["gate"] == {"largest_drop": {"overall_accuracy": 0.1}}
-    assert run["deadline_at"] == to_iso(scene.clock.now + 500)
+    assert run["deadline_at"] == to_iso(harness.clock.now + 500)
 
 
-def test_active_model_is_resolved_when_the_run_starts(scene: Scene) -> None:
-    scene.update(ACTIVE_TARGET)
-    scene.look()
-    run = scene.executions.inputs["run-1"]["run"]
+def test_active_model_is_resolved_when_the_run_starts(harness: Harness) -> None:
+    harness.update(ACTIVE_TARGET)
+    harness.look()
+    run = harness.executions.inputs["run-1"]["run"]
 
-    assert scene.platform.asked == ["job", "metrics", "request"]
+    assert harness.platform.asked == ["job", "metrics", "request"]
     assert (run["target"]["model_id"], run["model_id"]) == (None, MODEL.model_id)
 
 
-def test_job_without_an_active_model_is_a_failed_run(scene: Scene) -> None:
-    scene.platform.job = answer(json={"active_model_id": None})
-    scene.update(ACTIVE_TARGET)
-    scene.look()
-    check = scene.executions.inputs["run-1"]["check"]
+def test_job_without_an_active_model_is_a_failed_run(harness: Harness) -> None:
+    harness.platform.job = answer(json={"active_model_id": None})
+    harness.update(ACTIVE_TARGET)
+    harness.look()
+    check = harness.executions.inputs["run-1"]["check"]
 
     assert (check["status"], check["outcome"]["reason"]) == ("failed", "Rejected")
-    assert scene.entry(ACTIVE_TARGET).run_id == "run-1"
+    assert harness.entry(ACTIVE_TARGET).run_id == "run-1"
 
 
-def test_active_model_replaced_during_the_start_is_retried(scene: Scene) -> None:
-    scene.platform.metrics = answer(404, json={"error": "Model not found"})
+def test_active_model_replaced_during_the_start_is_retried(harness: Harness) -> None:
+    harness.platform.metrics = answer(404, json={"error": "Model not found"})
     active = iter(["an old model", "a new model"])
-    scene.platform.job = lambda request: httpx.Response(200, json={"active_model_id": next(active)})
-    scene.update(ACTIVE_TARGET)
-    scene.look()
+    harness.platform.job = lambda request: httpx.Response(200, json={"active_model_id": next(active)})
+    harness.update(ACTIVE_TARGET)
+    harness.look()
 
-    assert scene.executions.inputs == {}
-    assert scene.entry(ACTIVE_TARGET).attempts == 1
+    assert harness.executions.inputs == {}
+    assert harness.entry(ACTIVE_TARGET).attempts == 1
 
 
-def test_retry_after_of_years_is_capped_at_an_hour(scene: Scene) -> None:
-    scene.platform.metrics = answer(503, headers={"Retry-After": "999999999"})
-    scene.update()
-    scene.look()
+def test_retry_after_of_years_is_capped_at_an_hour(harness: Harness) -> None:
+    harness.platform.metrics = answer(503, headers={"Retry-After": "999999999"})
+    harness.update()
+    harness.look()
 
-    assert scene.entry().due_at == scene.clock.now + 3600
+    assert harness.entry().due_at == harness.clock.now + 3600
 
 
 @pytest.mark.parametrize("status", [404, 422])
-def test_rejected_request_is_a_failed_run(scene: Scene, status: int) -> None:
-    scene.platform.request = answer(status, json={"error": "Model not found"})
-    scene.update()
-    scene.look()
+def test_rejected_request_is_a_failed_run(harness: Harness, status: int) -> None:
+    harness.platform.request = answer(status, json={"error": "Model not found"})
+    harness.update()
+    harness.look()
 
-    assert scene.executions.inputs["run-1"]["check"]["outcome"]["result"]["outcome"] == "failed"
-    assert scene.entry().run_id == "run-1"
+    assert harness.executions.inputs["run-1"]["check"]["outcome"]["result"]["outcome"] == "failed"
+    assert harness.entry().run_id == "run-1"
 
 
-def test_request_answered_with_status_failed_is_a_failed_run(scene: Scene) -> None:
-    scene.platform.request = answer(json=request_body(status="failed"))
-    scene.update()
-    scene.look()
+def test_request_answered_with_status_failed_is_a_failed_run(harness: Harness) -> None:
+    harness.platform.request = answer(json=request_body(status="failed"))
+    harness.update()
+    harness.look()
 
-    assert scene.executions.inputs["run-1"]["check"]["outcome"]["reason"] == "RequestFailed"
+    assert harness.executions.inputs["run-1"]["check"]["outcome"]["reason"] == "RequestFailed"
 
 
 # --- A run cannot be started -----------------------------------------------------------------------------
@@ -161,95 +170,100 @@ def test_request_answered_with_status_failed_is_a_failed_run(scene: Scene) -> No
         answer(json=metrics_body(is_recomputing_metrics=True)),
     ],
 )
-def test_failed_attempt_leaves_the_target_due_with_backoff(scene: Scene, metrics: Answer) -> None:
-    scene.platform.metrics = metrics
-    waiting = scene.update()
-    scene.look()
-    entry = scene.entry()
+def test_failed_attempt_leaves_the_target_due_with_backoff(harness: Harness, metrics: Answer) -> None:
+    harness.platform.metrics = metrics
+    waiting = harness.update()
+    harness.look()
+    entry = harness.entry()
 
     assert (entry.run_id, entry.attempts, entry.needed_as_of) == (None, 1, waiting.needed_as_of)
-    assert entry.due_at == entry.retry_at == scene.clock.now + PACE.first_backoff * 0.5
+    assert entry.due_at == entry.retry_at == harness.clock.now + PACE.first_backoff * 0.5
     assert entry.trouble.partition(":")[0] in (
         "PlatformUnavailable",
         "PlatformBusy",
         "Unauthorised",
         "UndocumentedAnswer",
     )
-    assert "request" not in scene.platform.asked
-    assert scene.executions.inputs == {}
+    assert "request" not in harness.platform.asked
+    assert harness.executions.inputs == {}
 
 
-def test_backoff_doubles_up_to_its_maximum(scene: Scene) -> None:
-    scene.platform.metrics = answer(503)
-    scene.update()
+def test_backoff_doubles_up_to_its_maximum(harness: Harness) -> None:
+    harness.platform.metrics = answer(503)
+    harness.update()
     waits = []
     for _ in range(9):
-        scene.look()
-        waits.append((scene.entry().due_at or 0.0) - scene.clock.now)
-        scene.until_due()
+        harness.look()
+        waits.append((harness.entry().due_at or 0.0) - harness.clock.now)
+        harness.until_due()
 
     assert waits == [2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 150.0, 150.0, 150.0]
 
 
-def test_retry_after_of_the_platform_is_honoured(scene: Scene) -> None:
-    scene.platform.metrics = answer(429, headers={"Retry-After": "120"})
-    scene.update()
-    scene.look()
+def test_retry_after_of_the_platform_is_honoured(harness: Harness) -> None:
+    harness.platform.metrics = answer(429, headers={"Retry-After": "120"})
+    harness.update()
+    harness.look()
 
-    assert scene.entry().due_at == scene.entry().not_before == scene.clock.now + 120
+    assert harness.entry().due_at == harness.entry().not_before == harness.clock.now + 120
 
 
-def test_request_by_hand_overrides_backoff_but_not_retry_after(scene: Scene) -> None:
-    scene.platform.metrics = answer(503)
-    scene.update()
-    scene.look()
-    assert scene.update(age=0.0, by_hand=True).retry_at is None
-    scene.platform.metrics = answer(429, headers={"Retry-After": "120"})
-    scene.look()
-    not_before = scene.clock.now + 120
-    scene.clock.now += 1
-    assert scene.update(age=0.0, by_hand=True).due_at == not_before
+def test_request_by_hand_overrides_backoff_but_not_retry_after(harness: Harness) -> None:
+    harness.platform.metrics = answer(503)
+    harness.update()
+    harness.look()
+    assert harness.update(age=0.0, by_hand=True).retry_at is None
+    harness.platform.metrics = answer(429, headers={"Retry-After": "120"})
+    harness.look()
+    not_before = harness.clock.now + 120
+    harness.clock.now += 1
+    assert harness.update(age=0.0, by_hand=True).due_at == not_before
 
 
 @pytest.mark.parametrize("request_", [answer(502), no_answer(httpx.ReadTimeout("slow"))])
-def test_request_of_unknown_effect_is_repeated_after_the_start_grace(scene: Scene, request_: Answer) -> None:
-    scene.platform.request = request_
-    scene.update()
-    scene.look()
+def test_request_of_unknown_effect_is_repeated_after_the_start_grace(
+    harness: Harness, request_: Answer
+) -> None:
+    harness.platform.request = request_
+    harness.update()
+    harness.look()
 
-    assert scene.entry().due_at == scene.clock.now + PACE.start_grace
-    assert scene.platform.asked.count("request") == 1
-
-
-def test_request_that_never_arrived_is_repeated_soon(scene: Scene) -> None:
-    scene.platform.request = no_answer(httpx.ConnectError("refused"))
-    scene.update()
-    scene.look()
-
-    assert scene.entry().due_at == scene.clock.now + 2.5
+    assert harness.entry().due_at == harness.clock.now + PACE.start_grace
+    assert harness.platform.asked.count("request") == 1
 
 
-def test_unavailable_platform_is_called_a_few_times_per_look(scene: Scene) -> None:
-    scene.platform.metrics = answer(503)
+def test_request_that_never_arrived_is_repeated_soon(harness: Harness) -> None:
+    harness.platform.request = no_answer(httpx.ConnectError("refused"))
+    harness.update()
+    harness.look()
+
+    assert harness.entry().due_at == harness.clock.now + 2.5
+
+
+def test_unavailable_platform_is_called_a_few_times_per_look(harness: Harness) -> None:
+    harness.platform.metrics = answer(503)
     for target in OTHERS:
-        scene.update(target)
-    scene.look()
+        harness.update(target)
+    harness.look()
 
-    assert len(scene.platform.asked) == MOST_FAILURES
+    assert len(harness.platform.asked) == MOST_FAILURES
 
 
-def test_busy_target_does_not_block_others(scene: Scene) -> None:
-    scene.platform.metrics = answer(json=metrics_body(model_id=None, is_recomputing_metrics=True))
+def test_busy_target_does_not_block_others(harness: Harness) -> None:
+    harness.platform.metrics = answer(json=metrics_body(model_id=None, is_recomputing_metrics=True))
     for target in OTHERS:
-        scene.update(target)
-    scene.look()
+        harness.update(target)
+    harness.look()
 
-    assert len(scene.platform.asked) == len(OTHERS)
+    assert len(harness.platform.asked) == len(OTHERS)
 
 
-def test_bug_in_one_entry_postpones_only_that_entry(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene.update(OTHERS[0], age=90)
-    scene.update(TARGET)
+def test_bug_during_a_start_postpones_only_that_entry_and_frees_its_slot(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.pace = replace(PACE, slots=1)
+    harness.update(OTHERS[0], age=90)
+    harness.update(TARGET)
     start = protocol_start.start
 
     def buggy(services: Services, claimed: Entry) -> None:
@@ -258,222 +272,210 @@ def test_bug_in_one_entry_postpones_only_that_entry(scene: Scene, monkeypatch: p
         start(services, claimed)
 
     monkeypatch.setattr(reconcile, "start", buggy)
-    scene.look()
-    assert scene.entry().run_id
-    assert (scene.entry(OTHERS[0]).due_at or 0.0) > scene.clock.now
+    harness.look()
+
+    assert harness.entry(OTHERS[0]).run_id is None
+    assert harness.entry(OTHERS[0]).due_at == harness.clock.now + PACE.start_grace
+    assert harness.entry().run_id
 
 
-def test_bug_during_a_start_frees_target_and_slot(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    scene.pace = replace(PACE, slots=1)
-    scene.update(OTHERS[0], age=90)
-    scene.update(TARGET)
-    start = protocol_start.start
-
-    def buggy(services: Services, claimed: Entry) -> None:
-        if claimed.target == OTHERS[0]:
-            raise ZeroDivisionError
-        start(services, claimed)
-
-    monkeypatch.setattr(reconcile, "start", buggy)
-    scene.look()
-    assert scene.entry(OTHERS[0]).run_id is None
-    assert scene.entry(OTHERS[0]).due_at == scene.clock.now + PACE.start_grace
-    assert scene.entry().run_id
-
-
-def test_check_ups_of_full_slots_stop_before_the_invocation_ends(scene: Scene) -> None:
-    scene.pace = replace(PACE, slots=3)
+def test_check_ups_of_full_slots_stop_before_the_invocation_ends(harness: Harness) -> None:
+    harness.pace = replace(PACE, slots=3)
     for target in OTHERS[:3]:
-        scene.started(target)
+        harness.started(target)
     for target in OTHERS[:3]:
-        scene.ledger.apply(target, lambda entry: replace(entry, due_at=scene.clock.now))
-    before = [scene.entry(target) for target in OTHERS[:3]]
-    scene.look(lambda: RESERVE - 1)
+        harness.ledger.apply(target, lambda entry: replace(entry, due_at=harness.clock.now))
+    before = [harness.entry(target) for target in OTHERS[:3]]
+    harness.look(lambda: RESERVE - 1)
 
-    assert [scene.entry(target) for target in OTHERS[:3]] == before
-
-
-def test_look_starts_no_run_shortly_before_the_invocation_ends(scene: Scene) -> None:
-    scene.update()
-    scene.look(lambda: RESERVE - 1)
-
-    assert scene.platform.asked == []
-    assert (scene.entry().due_at or 0.0) <= scene.clock.now
+    assert [harness.entry(target) for target in OTHERS[:3]] == before
 
 
-def test_failed_start_of_the_workflow_gives_the_claim_back(scene: Scene) -> None:
-    scene.executions.fails = AwsUnavailable("throttled")
-    scene.update()
-    scene.look()
+def test_look_starts_no_run_shortly_before_the_invocation_ends(harness: Harness) -> None:
+    harness.update()
+    harness.look(lambda: RESERVE - 1)
 
-    assert scene.entry().run_id is None
-    assert scene.entry().due_at == scene.clock.now + PACE.start_grace  # the recompute may be queued
+    assert harness.platform.asked == []
+    assert (harness.entry().due_at or 0.0) <= harness.clock.now
 
 
-def test_claim_held_by_its_execution_is_not_given_back(scene: Scene) -> None:
+def test_failed_start_of_the_workflow_gives_the_claim_back(harness: Harness) -> None:
+    harness.executions.fails = AwsUnavailable("throttled")
+    harness.update()
+    harness.look()
+
+    assert harness.entry().run_id is None
+    assert harness.entry().due_at == harness.clock.now + PACE.start_grace  # the recompute may be queued
+
+
+def test_claim_held_by_its_execution_is_not_given_back(harness: Harness) -> None:
     """StartExecution seemed to fail, and had its effect."""
-    scene.update()
-    start = scene.executions.start
+    harness.update()
+    start = harness.executions.start
 
     def start_late(run_id: str, given: str, number: int = 0) -> None:
         start(run_id, given, number)
-        scene.ledger.apply(TARGET, lambda entry: hold(entry, run_id, 0, scene.clock.now))
+        harness.ledger.apply(TARGET, lambda entry: hold(entry, run_id, 0, harness.clock.now))
         raise AwsUnavailable("no answer")
 
-    scene.executions.start = start_late  # type: ignore[method-assign]
-    scene.look()
-    assert (scene.entry().run_id, scene.entry().held) == ("run-1", True)
+    harness.executions.start = start_late  # type: ignore[method-assign]
+    harness.look()
+    assert (harness.entry().run_id, harness.entry().held) == ("run-1", True)
 
 
 # --- Wishes ----------------------------------------------------------------------------------------------
 
 
-def test_wish_satisfied_by_the_platforms_timestamp_starts_no_run(scene: Scene) -> None:
-    scene.platform.metrics = answer(json=metrics_body(last_recomputed_timestamp=to_iso(scene.clock.now - 50)))
-    scene.update(age=0.0, older_than=100.0)
-    scene.look()
+def test_wish_satisfied_by_the_platforms_timestamp_starts_no_run(harness: Harness) -> None:
+    harness.platform.metrics = answer(
+        json=metrics_body(last_recomputed_timestamp=to_iso(harness.clock.now - 50))
+    )
+    harness.update(age=0.0, older_than=100.0)
+    harness.look()
 
-    assert scene.entry().due_at is None
-    assert scene.entry().fresh_as_of is None
-    assert scene.platform.asked == ["metrics"]
+    assert harness.entry().due_at is None
+    assert harness.entry().fresh_as_of is None
+    assert harness.platform.asked == ["metrics"]
 
 
 @pytest.mark.parametrize("timestamp", [None, "", "yesterday", "2036-01-01T00:00:00Z", "2001-01-01T00:00:00Z"])
-def test_wish_for_old_or_undated_metrics_starts_a_run(scene: Scene, timestamp: str | None) -> None:
-    scene.platform.metrics = answer(json=metrics_body(last_recomputed_timestamp=timestamp))
-    scene.update(age=0.0, older_than=100.0)
-    scene.look()
+def test_wish_for_old_or_undated_metrics_starts_a_run(harness: Harness, timestamp: str | None) -> None:
+    harness.platform.metrics = answer(json=metrics_body(last_recomputed_timestamp=timestamp))
+    harness.update(age=0.0, older_than=100.0)
+    harness.look()
 
-    assert scene.platform.asked == ["metrics", "request"]
+    assert harness.platform.asked == ["metrics", "request"]
 
 
-def test_update_with_a_satisfied_wish_still_starts_a_run(scene: Scene) -> None:
-    scene.platform.metrics = answer(json=metrics_body(last_recomputed_timestamp=to_iso(scene.clock.now - 50)))
-    scene.update(age=0.0, older_than=100.0)
-    scene.update()
-    scene.look()
+def test_update_with_a_satisfied_wish_still_starts_a_run(harness: Harness) -> None:
+    harness.platform.metrics = answer(
+        json=metrics_body(last_recomputed_timestamp=to_iso(harness.clock.now - 50))
+    )
+    harness.update(age=0.0, older_than=100.0)
+    harness.update()
+    harness.look()
 
-    assert scene.platform.asked == ["metrics", "request"]
+    assert harness.platform.asked == ["metrics", "request"]
 
 
 # --- Slots -----------------------------------------------------------------------------------------------
 
 
-def test_longest_due_targets_get_the_slots(scene: Scene) -> None:
-    scene.pace = replace(PACE, slots=2)
+def test_longest_due_targets_get_the_slots(harness: Harness) -> None:
+    harness.pace = replace(PACE, slots=2)
     for number, target in enumerate(OTHERS):
-        scene.update(target, age=100.0 - number)
-    scene.look()
-    scene.look()
+        harness.update(target, age=100.0 - number)
+    harness.look()
+    harness.look()
 
-    assert [bool(scene.entry(target).run_id) for target in OTHERS] == [True, True] + [False] * 7
-
-
-def test_target_without_a_slot_stays_due_unchanged(scene: Scene) -> None:
-    scene.pace = replace(PACE, slots=1)
-    scene.started(OTHERS[0])
-    waiting = scene.update(OTHERS[1])
-    scene.look()
-
-    assert scene.entry(OTHERS[1]) == waiting
+    assert [bool(harness.entry(target).run_id) for target in OTHERS] == [True, True] + [False] * 7
 
 
-def test_dead_holder_of_the_last_slot_is_checked_although_no_slot_is_free(scene: Scene) -> None:
-    scene.pace = replace(PACE, slots=1)
-    scene.update(OTHERS[0])
-    scene.look()
-    scene.executions.running.clear()  # the invocation died before it started the execution
-    scene.update(OTHERS[1])
-    scene.until_due(OTHERS[0])
-    scene.look()
+def test_target_without_a_slot_stays_due_unchanged(harness: Harness) -> None:
+    harness.pace = replace(PACE, slots=1)
+    harness.started(OTHERS[0])
+    waiting = harness.update(OTHERS[1])
+    harness.look()
 
-    assert scene.entry(OTHERS[0]).run_id is None
-    assert scene.entry(OTHERS[1]).run_id == "run-2"
+    assert harness.entry(OTHERS[1]) == waiting
+
+
+def test_dead_holder_of_the_last_slot_is_checked_although_no_slot_is_free(harness: Harness) -> None:
+    harness.pace = replace(PACE, slots=1)
+    harness.update(OTHERS[0])
+    harness.look()
+    harness.executions.running.clear()  # the invocation died before it started the execution
+    harness.update(OTHERS[1])
+    harness.until_due(OTHERS[0])
+    harness.look()
+
+    assert harness.entry(OTHERS[0]).run_id is None
+    assert harness.entry(OTHERS[1]).run_id == "run-2"
 
 
 # --- Looking after a run ---------------------------------------------------------------------------------
 
 
-def test_running_execution_is_checked_again_within_the_hour(scene: Scene) -> None:
-    run_id = scene.started()
-    scene.until_due()
-    scene.look()
+def test_running_execution_is_checked_again_within_the_hour(harness: Harness) -> None:
+    run_id = harness.started()
+    harness.until_due()
+    harness.look()
 
-    assert scene.entry().run_id == run_id
-    assert scene.entry().due_at == scene.clock.now + CHECK_UP_INTERVAL
-
-
-def test_claim_without_an_execution_is_taken_back_after_its_lifetime(scene: Scene) -> None:
-    scene.update()
-    scene.look()
-    scene.executions.running.clear()
-    scene.clock.now += CLAIM_LIFETIME - 1
-    scene.look()
-    assert scene.entry().run_id == "run-1"
-    scene.clock.now += 1
-    scene.look()
-    assert (scene.entry().run_id, scene.entry().attempts) == (None, 1)
+    assert harness.entry().run_id == run_id
+    assert harness.entry().due_at == harness.clock.now + CHECK_UP_INTERVAL
 
 
-def test_report_about_a_young_claim_changes_only_the_due_time(scene: Scene) -> None:
-    scene.update()
-    scene.look()
-    scene.executions.end("run-1")
-    scene.ledger.apply(TARGET, lambda entry: replace(entry, due_at=scene.clock.now))
-    scene.look()
+def test_claim_without_an_execution_is_taken_back_after_its_lifetime(harness: Harness) -> None:
+    harness.update()
+    harness.look()
+    harness.executions.running.clear()
+    harness.clock.now += CLAIM_LIFETIME - 1
+    harness.look()
+    assert harness.entry().run_id == "run-1"
+    harness.clock.now += 1
+    harness.look()
+    assert (harness.entry().run_id, harness.entry().attempts) == (None, 1)
 
-    assert scene.entry().run_id == "run-1"
-    assert scene.entry().due_at == scene.clock.now + CLAIM_LIFETIME
+
+def test_report_about_a_young_claim_changes_only_the_due_time(harness: Harness) -> None:
+    harness.update()
+    harness.look()
+    harness.executions.end("run-1")
+    harness.ledger.apply(TARGET, lambda entry: replace(entry, due_at=harness.clock.now))
+    harness.look()
+
+    assert harness.entry().run_id == "run-1"
+    assert harness.entry().due_at == harness.clock.now + CLAIM_LIFETIME
 
 
-def test_run_is_resumed_after_its_execution_ended_early(scene: Scene) -> None:
-    run_id = scene.started()
-    scene.executions.end(run_id)
-    scene.until_due()
-    scene.look()
-    entry = scene.entry()
+def test_run_is_resumed_after_its_execution_ended_early(harness: Harness) -> None:
+    run_id = harness.started()
+    harness.executions.end(run_id)
+    harness.until_due()
+    harness.look()
+    entry = harness.entry()
     assert (entry.run_id, entry.resumed, entry.held) == (run_id, 1, True)
-    first, again = scene.executions.inputs[run_id], scene.executions.inputs[f"{run_id}-1"]
+    first, again = harness.executions.inputs[run_id], harness.executions.inputs[f"{run_id}-1"]
     assert again == {**first, "number": 1}
-    assert scene.platform.asked.count("request") == 1
+    assert harness.platform.asked.count("request") == 1
 
 
-def test_resumption_is_started_by_the_next_look_if_the_first_died(scene: Scene) -> None:
-    run_id = scene.started()
-    scene.executions.end(run_id)
-    scene.executions.fails = AwsUnavailable("throttled")
-    scene.until_due()
-    scene.look()
-    assert (scene.entry().resumed, f"{run_id}-1" in scene.executions.inputs) == (1, False)
-    scene.executions.fails = None
-    scene.until_due()
-    scene.look()
-    assert scene.entry().resumed == 1
-    assert scene.executions.inputs[f"{run_id}-1"]["number"] == 1
+def test_resumption_is_started_by_the_next_look_if_the_first_died(harness: Harness) -> None:
+    run_id = harness.started()
+    harness.executions.end(run_id)
+    harness.executions.fails = AwsUnavailable("throttled")
+    harness.until_due()
+    harness.look()
+    assert (harness.entry().resumed, f"{run_id}-1" in harness.executions.inputs) == (1, False)
+    harness.executions.fails = None
+    harness.until_due()
+    harness.look()
+    assert harness.entry().resumed == 1
+    assert harness.executions.inputs[f"{run_id}-1"]["number"] == 1
 
 
-def test_run_is_taken_back_after_three_ended_resumptions(scene: Scene) -> None:
-    run_id = scene.started()
+def test_run_is_taken_back_after_three_ended_resumptions(harness: Harness) -> None:
+    run_id = harness.started()
     for _ in range(MOST_RESUMPTIONS + 1):
-        assert scene.entry().run_id == run_id
-        scene.executions.end(run_id, scene.entry().resumed)
-        scene.until_due()
-        scene.look()
-    entry = scene.entry()
+        assert harness.entry().run_id == run_id
+        harness.executions.end(run_id, harness.entry().resumed)
+        harness.until_due()
+        harness.look()
+    entry = harness.entry()
 
     assert (entry.run_id, entry.fresh_as_of, entry.failed_as_of, entry.attempts) == (None, None, None, 1)
     assert entry.dirty
 
 
-def test_held_run_without_any_execution_is_taken_back(scene: Scene) -> None:
+def test_held_run_without_any_execution_is_taken_back(harness: Harness) -> None:
     """The state machine was replaced, or 90 days have passed."""
-    scene.started()
-    scene.executions.running.clear()
-    scene.until_due()
-    scene.look()
+    harness.started()
+    harness.executions.running.clear()
+    harness.until_due()
+    harness.look()
 
-    assert scene.entry().run_id is None
-    assert scene.entry().dirty
+    assert harness.entry().run_id is None
+    assert harness.entry().dirty
 
 
 # --- Names of jobs ---------------------------------------------------------------------------------------
@@ -483,86 +485,88 @@ NAMED = Target("security-alerts", MODEL.model_id)
 
 
 @pytest.fixture
-def with_names(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What names the key may look up."""
+def with_names(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The names that the key may look up, with their ids."""
     names: dict[str, str] = {}
-    monkeypatch.setattr(scene.services.arcanna, "job_id_of", names.get, raising=False)
+    monkeypatch.setattr(harness.services.arcanna, "job_id_of", names.get, raising=False)
     return names
 
 
 def test_update_by_a_jobs_name_is_recorded_and_started_under_its_id(
-    scene: Scene, with_names: dict[str, str]
+    harness: Harness, with_names: dict[str, str]
 ) -> None:
     with_names["security-alerts"] = "1234"
-    scene.update(NAMED)
-    scene.look()
-    assert scene.entry().run_id == "run-1"
-    assert scene.executions.inputs["run-1"]["run"]["job_id"] == "1234"
-    mailbox = scene.entry(NAMED)
+    harness.update(NAMED)
+    harness.look()
+    assert harness.entry().run_id == "run-1"
+    assert harness.executions.inputs["run-1"]["run"]["job_id"] == "1234"
+    mailbox = harness.entry(NAMED)
     assert not mailbox.dirty
     assert mailbox.due_at is None
 
 
-def test_updates_by_name_and_id_lead_to_one_request(scene: Scene, with_names: dict[str, str]) -> None:
+def test_updates_by_name_and_id_lead_to_one_request(harness: Harness, with_names: dict[str, str]) -> None:
     with_names["security-alerts"] = "1234"
-    scene.update(NAMED)
-    scene.update(TARGET)
-    scene.look()
-    scene.look()
+    harness.update(NAMED)
+    harness.update(TARGET)
+    harness.look()
+    harness.look()
 
-    assert scene.platform.asked.count("request") == 1
+    assert harness.platform.asked.count("request") == 1
 
 
-def test_reused_name_leads_to_the_job_that_has_it_now(scene: Scene, with_names: dict[str, str]) -> None:
+def test_reused_name_leads_to_the_job_that_has_it_now(harness: Harness, with_names: dict[str, str]) -> None:
     with_names["security-alerts"] = "1234"
-    scene.update(NAMED)
-    scene.look()
+    harness.update(NAMED)
+    harness.look()
     with_names["security-alerts"] = "99"
-    scene.clock.now += 100
-    scene.update(NAMED)
-    scene.look()
+    harness.clock.now += 100
+    harness.update(NAMED)
+    harness.look()
 
-    assert scene.entry(Target("99", MODEL.model_id)).run_id == "run-2"
+    assert harness.entry(Target("99", MODEL.model_id)).run_id == "run-2"
 
 
-def test_unresolvable_name_has_its_own_run(scene: Scene, with_names: dict[str, str]) -> None:
-    scene.update(NAMED)
-    scene.look()
-    run = scene.executions.inputs["run-1"]["run"]
+def test_unresolvable_name_has_its_own_run(harness: Harness, with_names: dict[str, str]) -> None:
+    harness.update(NAMED)
+    harness.look()
+    run = harness.executions.inputs["run-1"]["run"]
 
     assert (run["job_id"], run["platform_job_id"]) == ("security-alerts", "1234")
 
 
 def test_update_by_name_is_forwarded_after_the_id_was_learned(
-    scene: Scene, with_names: dict[str, str]
+    harness: Harness, with_names: dict[str, str]
 ) -> None:
-    scene.update(NAMED)
-    scene.ledger.apply(NAMED, lambda entry: replace(entry, name_of="1234"))
-    scene.look()
+    harness.update(NAMED)
+    harness.ledger.apply(NAMED, lambda entry: replace(entry, name_of="1234"))
+    harness.look()
 
-    assert scene.entry().run_id == "run-1"
+    assert harness.entry().run_id == "run-1"
 
 
 def test_learned_id_unknown_to_the_platform_is_learned_again(
-    scene: Scene, with_names: dict[str, str]
+    harness: Harness, with_names: dict[str, str]
 ) -> None:
-    scene.update(NAMED)
-    scene.ledger.apply(NAMED, lambda entry: replace(entry, name_of="1234"))
+    harness.update(NAMED)
+    harness.ledger.apply(NAMED, lambda entry: replace(entry, name_of="1234"))
     failure: Any = {"reason": "Rejected"}
-    scene.ledger.apply(TARGET, lambda entry: replace(entry, last_failure=failure))
-    scene.look()
+    harness.ledger.apply(TARGET, lambda entry: replace(entry, last_failure=failure))
+    harness.look()
 
-    assert scene.executions.inputs["run-1"]["run"]["job_id"] == "security-alerts"
+    assert harness.executions.inputs["run-1"]["run"]["job_id"] == "security-alerts"
 
 
-def test_batch_under_a_name_is_recorded_under_the_id_once(scene: Scene, with_names: dict[str, str]) -> None:
+def test_batch_under_a_name_is_recorded_under_the_id_once(
+    harness: Harness, with_names: dict[str, str]
+) -> None:
     with_names["security-alerts"] = "1234"
-    element = Element("same", scene.clock.now - 1, 1_000_000, scene.clock.now)
+    element = Element("same", harness.clock.now - 1, 1_000_000, harness.clock.now)
     for target in (NAMED, TARGET):
-        scene.ledger.apply(target, lambda entry: replace(entry, batch=(element,), due_at=scene.clock.now))
-    scene.look()
+        harness.ledger.apply(target, lambda entry: replace(entry, batch=(element,), due_at=harness.clock.now))
+    harness.look()
 
-    assert scene.entry().batch == (element,)
+    assert harness.entry().batch == (element,)
 
 
 def test_execution_is_named_by_run_and_number(stack: Stack) -> None:

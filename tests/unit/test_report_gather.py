@@ -1,4 +1,4 @@
-"""From a stack to the report's facts: what is read, how often, and what is said where it cannot be read."""
+"""The report's facts of a stack: what is read, how often, and what is shown if it cannot be read."""
 
 import json
 from collections import Counter
@@ -25,7 +25,7 @@ THROTTLED = ClientError({"Error": {"Code": "ThrottlingException", "Message": "Ra
 
 
 class Stack:
-    """A stack that answers from memory, and counts what it is asked."""
+    """A stack that answers from memory and counts the calls."""
 
     name, region = "the-stack", "eu-west-1"
     parameters: Mapping[str, str] = {"VisibilityLagSeconds": "35", "FreshnessObjectiveSeconds": "7200"}
@@ -120,7 +120,7 @@ def test_what_the_last_completed_run_told_is_read_from_its_execution() -> None:
 def test_a_run_that_was_resumed_is_told_by_the_execution_that_ended_it() -> None:
     stack = Stack(completed())
     stack.executions["run-1", 0] = execution("ABORTED")
-    stack.executions["run-1", 1] = {"status": "SUCCEEDED", "output": "{}"}  # it gave way to the next
+    stack.executions["run-1", 1] = {"status": "SUCCEEDED", "output": "{}"}  # the next version replaced it
     stack.executions["run-1", 2] = execution(why="told at last")
 
     (model,) = look(stack).models

@@ -1,4 +1,4 @@
-"""The report: all that is known is on it, none of it is markup from outside, and nothing is loaded."""
+"""The report shows all facts, input never becomes markup, and the page loads nothing."""
 
 import base64
 import hashlib
@@ -9,12 +9,12 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from arcanna_metrics_cli.entries import PastRun
 from arcanna_metrics_cli.letters import Group
-from arcanna_metrics_cli.report.charts import EDGE, LINE, STRIP, apart, axis_of
+from arcanna_metrics_cli.report.charts import EDGE, LINE, STRIP, apart, axis_of, round_ticks
 from arcanna_metrics_cli.report.facts import Facts, Model, Told
 from arcanna_metrics_cli.report.markup import NO_CHARACTERS
 from arcanna_metrics_cli.report.page import SCRIPT, STYLE, build
@@ -22,7 +22,7 @@ from arcanna_metrics_cli.report.words import change
 from tests.support.fleet import NOW, fleet, hostile
 from tests.support.html import Element, parse, vocabulary
 from tests.tools.demo.page import STYLE as STORY_STYLE
-from tests.unit.strategies import any_text
+from tests.unit.strategies import any_text, at_most
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 MINUS = "\N{MINUS SIGN}"
@@ -107,7 +107,7 @@ def parsed(what: Facts) -> Element:
 KNOWN = vocabulary(parsed(fleet(12))) | vocabulary(parsed(fleet(1))) | vocabulary(parsed(hostile()))
 
 
-@settings(max_examples=25)
+@at_most(25)
 @given(facts)
 def test_nothing_from_outside_becomes_markup(what: Facts) -> None:
     page = build(what)
@@ -117,7 +117,7 @@ def test_nothing_from_outside_becomes_markup(what: Facts) -> None:
     page.encode()
 
 
-@settings(max_examples=25)
+@at_most(25)
 @given(facts)
 def test_known_values_are_shown_unchanged(what: Facts) -> None:
     document = parsed(what)
@@ -143,7 +143,7 @@ def test_known_values_are_shown_unchanged(what: Facts) -> None:
         assert NO_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", one).replace("\r", "\n") in text
 
 
-@settings(max_examples=25)
+@at_most(25)
 @given(facts)
 def test_every_run_is_drawn_and_listed_or_counted_as_earlier(what: Facts) -> None:
     document = parsed(what)
@@ -156,7 +156,7 @@ def test_every_run_is_drawn_and_listed_or_counted_as_earlier(what: Facts) -> Non
 
 
 def in_order(document: Element, what: Facts) -> list[Model]:
-    """The models as the page has them, found by how many runs each has."""
+    """The models in the order of the page, identified by their number of runs."""
     listed = [len(body.all("table", "runs")[0].all("tbody")[0].all("tr")) if body.all("table", "runs") else 0
               for body in document.all("tbody") if "data-kinds" in body.attributes]  # fmt: skip
     left = list(what.models)
@@ -451,6 +451,28 @@ def test_axis_keeps_all_runs_on_the_drawing(ages: list[float]) -> None:
     shown = [age for age in ages if NOW - age >= axis.start]
     assert len(shown) >= 0.9 * (len(ages) - 1)
     assert all(EDGE <= axis.x(NOW - age) <= STRIP - EDGE for age in ages)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0.85, 0.93, [0.85, 0.90, 0.95]),
+        (0.2, 0.95, [0.2, 0.4, 0.6, 0.8, 1.0]),
+        (0.9, 0.9, [0.86, 0.88, 0.90, 0.92, 0.94]),
+        (1.0, 1.0, [0.97, 0.98, 0.99, 1.0]),
+        (93.0, 95.0, [90.0, 92.0, 94.0, 96.0, 98.0]),
+    ],
+)
+def test_scores_axis_has_round_steps(low: float, high: float, ticks: list[float]) -> None:
+    assert round_ticks(low, high) == pytest.approx(ticks)
+
+
+@given(st.floats(-10, 100), st.floats(-10, 100))
+def test_scores_axis_encloses_all_scores_with_few_steps(one: float, other: float) -> None:
+    ticks = round_ticks(min(one, other), max(one, other))
+    assert ticks[0] <= min(one, other) + 1e-6
+    assert ticks[-1] >= max(one, other) - 1e-6
+    assert 3 <= len(ticks) <= 6
 
 
 @given(

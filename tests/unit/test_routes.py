@@ -166,8 +166,10 @@ def test_schedule_asks_for_the_active_model_of_every_other_known_job() -> None:
 def test_schedule_with_an_age_is_a_wish_and_without_one_by_hand(
     age: float | None, stale_after: float, wished: float | None
 ) -> None:
-    for update in parse(NIGHTLY).scheduled(AllTargets(100.0, age), {"7"}, lambda job_id: stale_after):
-        assert (update.older_than, update.by_hand) == (wished, wished is None)
+    updates = list(parse(NIGHTLY).scheduled(AllTargets(100.0, age), {"7"}, lambda job_id: stale_after))
+
+    assert updates
+    assert {(update.older_than, update.by_hand) for update in updates} == {(wished, wished is None)}
 
 
 # --- How much is worth a recompute -----------------------------------------------------------------------
@@ -242,7 +244,10 @@ def test_rounding_of_bytes_is_at_most_a_millionth_per_object(sizes: list[int], s
         ({"objects": 2.5, "max_wait_seconds": 60}, ".objects must be a whole number"),
         ({"bytes": 0, "max_wait_seconds": 60}, ".bytes must be a whole number from 1"),
         ({"max_wait_seconds": 1e9}, ".max_wait_seconds must be a whole number from 1 to 2592000"),
-        ({"max_wait": 60, "max_wait_seconds": 60}, ".max_wait is unknown; allowed here: objects, bytes, max"),
+        (
+            {"max_wait": 60, "max_wait_seconds": 60},
+            ".max_wait is not allowed here; allowed: objects, bytes, max",
+        ),
         ([], " must be an object, not an empty list"),
         (None, " must be an object, not null"),
     ],
@@ -263,8 +268,8 @@ def test_whole_number_may_be_written_as_a_float() -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"key": ["a"]}, ".key is unknown; allowed here: name, keys, targets, threshold"),
-        ({"significant": {}}, ".significant is unknown"),
+        ({"key": ["a"]}, ".key is not allowed here; allowed: name, keys, targets, threshold"),
+        ({"significant": {}}, ".significant is not allowed here"),
         ({"name": ["r"]}, ".name must be an id or a name, not a list"),
         ({"name": " "}, '.name must be an id or a name, not " " (it is empty)'),
         ({"keys": "a/*"}, ".keys must be a list"),
@@ -279,7 +284,10 @@ def test_whole_number_may_be_written_as_a_float() -> None:
         ({"targets": ["1234"]}, '.targets[0] must be an object, not "1234"'),
         ({"targets": [{"model_id": "m"}]}, '.targets[0] lacks "job_id"'),
         ({"targets": [{"job_id": 1.5}]}, ".targets[0].job_id must be an id or a name, not 1.5"),
-        ({"targets": [{"job_id": "1"}, {"job_id": 1, "model": "m"}]}, ".targets[1].model is unknown"),
+        (
+            {"targets": [{"job_id": "1"}, {"job_id": 1, "model": "m"}]},
+            ".targets[1].model is not allowed here",
+        ),
         ({"targets": [{"job_id": "{job"}]}, ".targets[0].job_id cannot be used: '{job' has a brace"),
         ({"targets": [{"job_id": "{job}"}]}, ".keys[0] lacks {job}, which a target needs"),
         ({"targets": [{"job_id": "{job}"}], "keys": []}, ' has no "keys", so {job} has no value'),

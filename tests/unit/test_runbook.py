@@ -22,7 +22,7 @@ RUNS: dict[ModuleType, str] = {
     outcome: "NotChecked",
     protocol_start: "RequestFailed",
 }
-"""The modules that give runs their reasons, each with one of its reasons."""
+"""The modules that give reasons to runs, each with one of its reasons."""
 
 
 def rows(title: str) -> list[str]:
@@ -108,7 +108,7 @@ def test_every_project_error_has_a_row() -> None:
 
 
 def _below(error: type[RecomputeError]) -> Iterator[str]:
-    """The names of its subclasses, at any depth."""
+    """The names of all subclasses."""
     for each in error.__subclasses__():
         yield each.__name__
         yield from _below(each)

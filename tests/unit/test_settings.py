@@ -1,4 +1,4 @@
-"""Settings documents: what they mean, and that every problem is named with its place and what is allowed."""
+"""Settings documents: their meaning, and errors that name the place and the allowed values."""
 
 import json
 import re
@@ -98,13 +98,13 @@ RANGE = "must be a whole number from"
     [
         ([], "the document must be an object, not an empty list"),
         (None, "the document must be an object, not null"),
-        ({"pase": 1}, "pase is unknown; allowed here: $schema, routes, quality_gate, pace, jobs"),
+        ({"pase": 1}, "pase is not allowed here; allowed: $schema, routes, quality_gate, pace, jobs"),
         ({"$schema": 7}, "$schema must be a string, not 7"),
         ({"routes": {}}, "routes must be a list, not an object"),
         ({"pace": 5}, "pace must be an object, not 5"),
         (
             {"pace": {"spacing": 5}},
-            "pace.spacing is unknown; allowed here: visibility_lag_seconds, spacing_s",
+            "pace.spacing is not allowed here; allowed: visibility_lag_seconds, spacing_s",
         ),
         ({"pace": {"spacing_seconds": "5"}}, f'pace.spacing_seconds {RANGE} 0 to 604800, not "5"'),
         ({"pace": {"spacing_seconds": None}}, f"pace.spacing_seconds {RANGE} 0 to 604800, not null"),
@@ -120,7 +120,7 @@ RANGE = "must be a whole number from"
         ({"quality_gate": []}, "quality_gate must be an object, not an empty list"),
         (
             {"quality_gate": {"drop": {}}},
-            "quality_gate.drop is unknown; allowed here: largest_drop, floor, min",
+            "quality_gate.drop is not allowed here; allowed: largest_drop, floor, min",
         ),
         ({"quality_gate": {"minimum_samples": 0}}, f"quality_gate.minimum_samples {RANGE} 1 to"),
         (
@@ -137,9 +137,15 @@ RANGE = "must be a whole number from"
             {"jobs": {"1234": {"pace": {"spacing_seconds": -1}}}},
             f"jobs.1234.pace.spacing_seconds {RANGE} 0 to",
         ),
-        ({"jobs": {"1234": {"pace": {"slots": 1}}}}, "jobs.1234.pace.slots applies to all jobs together"),
-        ({"jobs": {"1234": {"routes": []}}}, "jobs.1234.routes applies to all jobs together"),
-        ({"jobs": {"1234": {"gate": {}}}}, "jobs.1234.gate is unknown; allowed here: quality_gate, pace"),
+        (
+            {"jobs": {"1234": {"pace": {"slots": 1}}}},
+            "jobs.1234.pace.slots is not allowed here; allowed: visibility_lag",
+        ),
+        (
+            {"jobs": {"1234": {"routes": []}}},
+            "jobs.1234.routes is not allowed here; allowed: quality_gate, pace",
+        ),
+        ({"jobs": {"1234": {"gate": {}}}}, "jobs.1234.gate is not allowed here; allowed: quality_gate, pace"),
         ({"jobs": {"phishing": {}}}, "jobs.phishing is not a job's id; a name cannot be used here"),
         ({"jobs": {"a b\n": {}}}, 'jobs["a b\\n"] is not a job\'s id'),
         (
@@ -224,7 +230,7 @@ def test_any_text_is_settings_or_a_configuration_error_with_problems(text: str) 
 
 
 def ecma_pattern(validator: Any, pattern: str, instance: object, schema: object) -> Any:
-    """As JSON Schema means it: in Python, `$` also matches before a line feed at the end."""
+    """A pattern as JSON Schema defines it. In Python, `$` also matches before a final line feed."""
     if isinstance(instance, str) and not re.search(pattern.replace("$", r"\Z"), instance):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
@@ -235,7 +241,7 @@ BEYOND_THE_SCHEMA = re.compile(
     r"(shortest_poll_seconds of|has a brace|placeholder twice|is ambiguous|lacks \{"
     r"|has no value)"
 )
-"""What relates several fields, or needs a grammar. A schema cannot say it."""
+"""Rules that relate several fields or need a grammar. A schema cannot express them."""
 
 seconds = st.integers(-1, 40) | st.sampled_from([5.0, 604_800, 86_400, 86_401, 0.5, True, None, "5", 1e400])
 shares = st.sampled_from([0, 1, 0.5, 1.01, -0.1, "0.5", None, False])

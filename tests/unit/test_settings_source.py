@@ -29,18 +29,18 @@ class Environment:
         self.source = SettingsSource(stack.ssm, parameter, 35.0, self.clock)
 
     def slots(self) -> int:
-        """Those that are in force."""
+        """The slots of the settings in force."""
         return self.source().shared.pace.slots
 
     def slots_later(self) -> int:
-        """Those that are in force when what was read has aged."""
+        """The slots of the settings in force after the cache has expired."""
         self.clock.now += MAX_AGE
         return self.slots()
 
 
 @contextmanager
 def throttled(stack: Stack, operation: str = "GetParameter") -> Iterator[list[str]]:
-    """SSM refuses what is asked of it meanwhile, and notes it."""
+    """Makes SSM refuse all calls, and notes them."""
     calls: list[str] = []
 
     def refuse(params: dict[str, Any], **_: Any) -> None:
@@ -57,7 +57,7 @@ def throttled(stack: Stack, operation: str = "GetParameter") -> Iterator[list[st
 
 @pytest.fixture
 def counted(capsys: pytest.CaptureFixture[str]) -> Iterator[list[float]]:
-    """The values of SettingsInvalid that the test's invocation emits, once it has ended."""
+    """The values of SettingsInvalid that the test's invocation has emitted."""
     metrics.clear_metrics()
     values: list[float] = []
     yield values
@@ -151,7 +151,7 @@ def test_settings_that_cannot_be_read_leave_those_before_in_force_and_are_told(
     warm.clock.now += MAX_AGE
     with throttled(stack, operation) as calls:
         assert [warm.slots() for _ in range(3)] == [1, 1, 1]
-        assert len(calls) == 1  # not once for each object of a batch
+        assert len(calls) == 1  # once for a batch, not for each object
     counted.append(1.0)
     assert logs.lines[-1]["message"] == "the settings cannot be read"
     assert "ThrottlingException" in logs.lines[-1]["detail"]

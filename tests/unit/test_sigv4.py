@@ -10,7 +10,7 @@ from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcanna_metrics.platform.sigv4 import Credentials, SigV4
+from arcanna_metrics.platform.sigv4 import SigV4
 
 TEXT = st.text("abcxyzABCXYZ019+/-=", min_size=1, max_size=40)
 NAME = st.text("abcxyz019-", min_size=1, max_size=20)
@@ -33,7 +33,7 @@ def signed(auth: SigV4, content: bytes, headers: dict[str, str]) -> httpx.Reques
 def test_signature_equals_botocores(
     key_id: str, secret: str, token: str | None, region: str, service: str, content: bytes, target: str
 ) -> None:
-    auth = SigV4(Credentials(key_id, secret, token), region, service)
+    auth = SigV4(key_id, secret, token, region, service)
 
     request = signed(auth, content, {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": target})
 
@@ -55,7 +55,7 @@ def test_signature_equals_botocores(
 
 
 def test_requests_carry_the_time_at_which_they_are_signed() -> None:
-    request = signed(SigV4(Credentials("id", "secret", None), "eu-west-1", "service"), b"", {})
+    request = signed(SigV4("id", "secret", None, "eu-west-1", "service"), b"", {})
 
     stamp = datetime.strptime(request.headers["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     assert abs((datetime.now(UTC) - stamp).total_seconds()) < 60

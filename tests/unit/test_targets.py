@@ -82,7 +82,7 @@ def test_accepted_id_can_be_sent_stored_and_logged(value: Any) -> None:
     try:
         accepted = identifier("job_id", value)
     except BadInput as refused:
-        str(refused).encode()  # the message can be written, too
+        str(refused).encode()  # the message can also be encoded
         return
     assert accepted == str(value)
     assert not [character for character in accepted if category(character) in ("Cc", "Zl", "Zp", "Cs")]

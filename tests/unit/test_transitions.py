@@ -1,4 +1,4 @@
-"""Every way in which an entry changes, one at a time and without AWS."""
+"""Every transition of an entry, alone and without AWS."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -209,7 +209,7 @@ def test_order_and_number_of_deliveries_do_not_matter(entry: Entry, news: list[U
         )
         assert set(other.batch) == set(once.batch)
     assert twice.due_at == once.due_at
-    # One that comes late does not make the others wait any less long.
+    # A late update does not shorten the wait of the others.
     assert (one_by_one.due_at or 0.0) >= (once.due_at or 0.0)
 
 
@@ -462,7 +462,7 @@ def test_place_in_line_is_not_written_if_it_is_the_same() -> None:
 
 
 def stepped(entry: Entry, step: str, now: float) -> Entry | None:
-    """The entry after one transition; None if that refuses it."""
+    """The entry after one transition. None if the transition refuses."""
     run_id, later = entry.run_id or "", Postponement(now + 5.0)
     if step in ("claim", "postpone") and entry.run_id is not None:
         return None

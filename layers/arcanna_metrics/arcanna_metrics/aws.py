@@ -17,22 +17,9 @@ of waiting. Three such calls in a row take no more than the trigger's RESERVE. W
 call would take longer than the function's time-out."""
 
 
-def client(service: str) -> Any:
-    """A client of the service. The caller gives it a type. It is built when it is first used."""
-    return _Client(service)
-
-
-class _Client:
-    def __init__(self, service: str) -> None:
-        self._service = service
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(new_client(self._service), name)
-
-
 @cache
-def new_client(service: str) -> Any:
-    """The client itself."""
+def client(service: str) -> Any:
+    """A client of the service. The caller gives it a type."""
     return boto3.client(service, config=BOUNDED)  # type: ignore[call-overload]  # of a service by its name
 
 

@@ -66,13 +66,10 @@ class Node:
             return {}
         return {name: self._below(name, value) for name, value in self.value.items()}
 
-    def fields(
-        self, known: Collection[str], *, required: Collection[str] = (), elsewhere: Collection[str] = ()
-    ) -> dict[str, "Node"]:
+    def fields(self, known: Collection[str], *, required: Collection[str] = ()) -> dict[str, "Node"]:
         """The members of an object that may have only these fields.
 
-        `required` fields are in the result even if they are missing. `elsewhere` are fields that apply to all
-        jobs together, and are not allowed here.
+        `required` fields are in the result even if they are missing.
         """
         members = self.members()
         for name in [name for name in required if name not in members]:
@@ -80,12 +77,7 @@ class Node:
                 self.wrong(f'lacks "{name}"')
             members[name] = Node(None)  # its problems are not reported
         for name in [name for name in members if name not in known]:
-            wrong = (
-                "applies to all jobs together, and cannot be set for one"
-                if name in elsewhere
-                else "is unknown"
-            )
-            members.pop(name).wrong(f"{wrong}; allowed here: {', '.join(known)}")
+            members.pop(name).wrong(f"is not allowed here; allowed: {', '.join(known)}")
         return members
 
     def items(self, least: int = 0) -> list["Node"]:

@@ -34,13 +34,6 @@ class Environment:
         """A variable that may be missing or empty."""
         return self._variables.get(name, "").strip() or None
 
-    def seconds(self, name: str) -> float:
-        """A whole number of seconds, 0 or more."""
-        value = self.text(name)
-        if value.isascii() and value.isdigit() and len(value) <= 12:
-            return float(value)
-        raise ConfigurationError(f"{name} must be a whole number, not {value!r:.100}")
-
     def base_url(self, name: str) -> str:
         """An https URL without credentials, query or fragment; plain http only for loopback."""
         value = self.text(name).rstrip("/")

@@ -65,19 +65,14 @@ def gauges(*, due: int, oldest: float, running: int) -> None:
     metrics.add_metric(name="OldestUpdateAge", unit=MetricUnit.Seconds, value=oldest)
 
 
-def run_failed(reason: str) -> None:
-    """Counts a run that did not complete, by reason."""
-    by_reason = EphemeralMetrics()
-    by_reason.add_dimensions(service=logger.service, reason=_dimension(reason))
-    by_reason.add_metric(name="RunsFailed", unit=MetricUnit.Count, value=1)
-    by_reason.flush_metrics()
-
-
 def run_ended(check: Check) -> None:
     """Counts a run that has ended, by status; if it did not complete, also by reason."""
     count(_ENDS[check["status"]])
     if check["status"] != "completed" and check["outcome"]:
-        run_failed(check["outcome"]["reason"])
+        by_reason = EphemeralMetrics()
+        by_reason.add_dimensions(service=logger.service, reason=_dimension(check["outcome"]["reason"]))
+        by_reason.add_metric(name="RunsFailed", unit=MetricUnit.Count, value=1)
+        by_reason.flush_metrics()
 
 
 def attempt_failed(message: str, error: RetryLater, target: Target | None = None) -> None:

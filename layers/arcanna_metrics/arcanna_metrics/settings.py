@@ -53,29 +53,24 @@ class Pace:
 
 DEFAULT_PACE = Pace()
 
-
-class _Field(NamedTuple):
-    attribute: str
-    least: int
-    most: int
+_Limits = Mapping[str, tuple[int, int]]
 
 
 _PACE = {
-    "visibility_lag_seconds": _Field("visibility_lag", 1, DAY),
-    "spacing_seconds": _Field("spacing", 0, 7 * DAY),
-    "slots": _Field("slots", 0, 1000),
-    "start_grace_seconds": _Field("start_grace", 1, DAY),
-    "deadline_seconds": _Field("deadline", 10, 7 * DAY),
-    "shortest_poll_seconds": _Field("shortest_poll", 1, 300),
-    "longest_poll_seconds": _Field("longest_poll", 1, 3600),
-    "stale_after_seconds": _Field("stale_after", 0, 365 * DAY),
-    "first_backoff_seconds": _Field("first_backoff", 1, 300),
-    "longest_backoff_seconds": _Field("longest_backoff", 1, 900),
+    "visibility_lag_seconds": (1, DAY),
+    "spacing_seconds": (0, 7 * DAY),
+    "slots": (0, 1000),
+    "start_grace_seconds": (1, DAY),
+    "deadline_seconds": (10, 7 * DAY),
+    "shortest_poll_seconds": (1, 300),
+    "longest_poll_seconds": (1, 3600),
+    "stale_after_seconds": (0, 365 * DAY),
+    "first_backoff_seconds": (1, 300),
+    "longest_backoff_seconds": (1, 900),
 }
-_PACE_OF_A_JOB = {name: field for name, field in _PACE.items() if name != "slots"}
+"""The fields of the document, with the least and the largest value of each."""
 
-_SHARED = ("slots", "routes")
-"""Fields that apply to all jobs together."""
+_PACE_OF_A_JOB = {name: limits for name, limits in _PACE.items() if name != "slots"}
 
 
 class JobSettings(NamedTuple):
@@ -124,7 +119,7 @@ def _jobs(node: Node, shared: JobSettings) -> dict[str, JobSettings]:
     """By the ids that targets have, so that "0012" is job 12 here, too."""
     found: dict[str, JobSettings] = {}
     for name, job in node.members().items():
-        settings = _of_job(job, shared)
+        settings = _merged(shared, job.fields(("quality_gate", "pace")), _PACE_OF_A_JOB)
         if not is_id(name) or len(name) > ID_LENGTH:
             job.wrong("is not a job's id; a name cannot be used here, because names may go to other jobs")
         elif (job_id := Target.of(name, None).job_id) in found:
@@ -134,23 +129,18 @@ def _jobs(node: Node, shared: JobSettings) -> dict[str, JobSettings]:
     return found
 
 
-def _of_job(node: Node, shared: JobSettings) -> JobSettings:
-    return _merged(shared, node.fields(("quality_gate", "pace"), elsewhere=_SHARED), _PACE_OF_A_JOB)
-
-
-def _merged(under: JobSettings, fields: Mapping[str, Node], known: Mapping[str, _Field]) -> JobSettings:
+def _merged(under: JobSettings, fields: Mapping[str, Node], limits: _Limits) -> JobSettings:
     """The settings, with the document's fields replacing them one by one."""
     gate = read_gate(fields["quality_gate"]) if "quality_gate" in fields else {}
-    pace = _pace(under.pace, fields["pace"], known) if "pace" in fields else under.pace
+    pace = _pace(under.pace, fields["pace"], limits) if "pace" in fields else under.pace
     return JobSettings(pace, under.gate | gate)
 
 
-def _pace(under: Pace, node: Node, known: Mapping[str, _Field]) -> Pace:
+def _pace(under: Pace, node: Node, limits: _Limits) -> Pace:
     given: dict[str, Any] = {}
-    for name, field in node.fields(known, elsewhere=_SHARED).items():
-        attribute, least, most = known[name]
-        if (number := field.whole_number(least, most)) is not None:
-            given[attribute] = number
+    for name, field in node.fields(limits).items():
+        if (number := field.whole_number(*limits[name])) is not None:
+            given[name.removesuffix("_seconds")] = number
     pace = replace(under, **given)
     if pace.shortest_poll > pace.longest_poll and given.keys() & {"shortest_poll", "longest_poll"}:
         node.wrong(

@@ -19,8 +19,8 @@ from arcanna_metrics.intake.events import (
     read,
     read_json,
 )
-from arcanna_metrics.intake.queues import DeadLetter, Queues
-from arcanna_metrics.observability import count, failed, logger
+from arcanna_metrics.intake.queues import Queues
+from arcanna_metrics.observability import count, failed, logger, said
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.reconcile import RESERVE, look
@@ -86,20 +86,20 @@ class Trigger:
         self._settings()
         intake = _Intake()
         again: list[str] = []
-        unusable: dict[str, DeadLetter] = {}
+        unusable: dict[str, tuple[str, BadInput]] = {}
         for message in records:
             message_id = message["messageId"]
             try:
                 sent_at = int(message["attributes"]["SentTimestamp"]) / 1000
                 self._sort(read_json(message["body"], sent_at), intake, message_id)
             except BadInput as error:
-                unusable[message_id] = DeadLetter(message["body"], type(error).__name__, str(error))
+                unusable[message_id] = message["body"], error
             except Exception as error:  # noqa: BLE001  # a bug in handling one message must not stop the others
                 failed("message stays in the queue", error, message_id=message_id)
                 again.append(message_id)
-        again += self._dead_letter_all(unusable)
         for target in self._record_all(intake, remaining):
             again += intake.messages[target]
+        again += self._dead_letter_all(unusable, remaining)
         self._reconcile(intake, remaining)
         return again
 
@@ -165,19 +165,23 @@ class Trigger:
         self._queues.request_all(updates)
         return []
 
-    def _dead_letter_all(self, unusable: Mapping[str, DeadLetter]) -> list[str]:
-        """Sends messages, by their ids, to the dead-letter queue. Returns those that could not be sent."""
-        again = []
-        errors = self._queues.dead_letter_all(list(unusable.values()))
-        for (message_id, letter), error in zip(unusable.items(), errors, strict=True):
-            if error:
-                failed("message stays in the queue", error, message_id=message_id)
-                again.append(message_id)
-            else:
-                count("UpdatesRejected")
-                why = {"reason": letter.reason, "detail": letter.detail}
-                logger.error("unusable message", message_id=message_id, extra=why)
-        return again
+    def _dead_letter_all(
+        self, unusable: Mapping[str, tuple[str, BadInput]], remaining: Callable[[], float]
+    ) -> list[str]:
+        """Moves messages, by their ids, to the dead-letter queue. Returns those that stay.
+
+        After a failure all others stay, because each call would take time to fail.
+        """
+        for number, (message_id, (body, error)) in enumerate(unusable.items()):
+            try:
+                _assert_time(remaining)
+                self._queues.dead_letter(body, error)
+            except (AwsUnavailable, TimeoutError) as failure:
+                failed("unusable messages stay in the queue", failure, messages=len(unusable) - number)
+                return list(unusable)[number:]
+            count("UpdatesRejected")
+            logger.error("unusable message", message_id=message_id, extra=said(error))
+        return []
 
     # --- Record, then reconcile --------------------------------------------------------------------------
 

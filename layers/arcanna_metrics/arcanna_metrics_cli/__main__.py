@@ -1,4 +1,4 @@
-"""`arcanna-metrics`, also as `python -m arcanna_metrics_cli`."""
+"""Starts `arcanna-metrics`, also as `python -m arcanna_metrics_cli`."""
 
 from arcanna_metrics_cli.command_line import main
 from arcanna_metrics_cli.endpoint import reach_loopback_directly
@@ -6,7 +6,7 @@ from arcanna_metrics_cli.process import run
 
 
 def start() -> None:
-    """The installed command."""
+    """Runs the command and exits with its status."""
     reach_loopback_directly()
     run(main)
 

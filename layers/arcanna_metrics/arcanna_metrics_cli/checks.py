@@ -1,4 +1,4 @@
-"""What the doctor says of each thing that it looks at, and what to do where something is wrong."""
+"""The doctor's checks: pure functions from what AWS answers to a line with a remedy."""
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -15,29 +15,39 @@ _REMEDIES = {
         "Give Arcanna a certificate for this host name, of a CA that the functions trust"
     ),
 }
-"""By words of a finding's detail."""
+"""Remedies by words in the detail of a finding."""
 
 
 class Check(NamedTuple):
-    """One line. `remedy` is empty where all is well."""
+    """The result of one check. `remedy` says what to do, and is empty if nothing is wrong.
+
+    `warning` marks a result that does not stop the stack from working.
+    """
 
     what: str
     said: str
     remedy: str = ""
+    warning: bool = False
+
+    @property
+    def state(self) -> str:
+        """`good`, `warning` or `wrong`."""
+        return "good" if not self.remedy else "warning" if self.warning else "wrong"
 
 
 class Known(NamedTuple):
-    """What the remedies name."""
+    """The stack's resources, as remedies name them. `deploy` is the command that deploys the stack."""
 
     base_url: str
     secret_arn: str
     secret_field: str
     settings_parameter: str
-    bucket: str
+    topic_arn: str
+    deploy: str
 
 
 class WayIn(NamedTuple):
-    """What buckets may notify: the updates queue, which admits SenderArns, and the trigger, by its name."""
+    """What a bucket may notify: the updates queue, which accepts SenderArns, and the trigger by its name."""
 
     region: str
     queue_arn: str
@@ -46,7 +56,7 @@ class WayIn(NamedTuple):
 
 
 def stack(name: str, status: str) -> Check:
-    """By the status of the CloudFormation stack."""
+    """Checks the status of the CloudFormation stack."""
     if status in GOOD:
         return Check("stack", f"{name} exists ({status})")
     if status in USABLE:
@@ -60,7 +70,7 @@ def stack(name: str, status: str) -> Check:
 
 
 def preflight(answer: Mapping[str, Any], failed: bool, known: Known) -> list[Check]:
-    """By the trigger's answer to `{"preflight": true}`, or by the error that Lambda answers for it."""
+    """Checks the trigger's answer to `{"preflight": true}`. If it `failed`, the answer is Lambda's error."""
     if failed:
         said = f"{answer.get('errorType')}: {answer.get('errorMessage')}"
         return [
@@ -105,7 +115,7 @@ def _by_reason(check: str, reason: str, known: Known) -> str:
 
 
 def bucket(name: str, region: str, notifications: Mapping[str, Any], into: WayIn) -> Check:
-    """By the region of the bucket with the training data, whom it notifies, and whom the queue admits."""
+    """Checks that new objects of the bucket with the training data reach the trigger."""
     if "EventBridgeConfiguration" in notifications and region == into.region:
         return Check("bucket", f"{name} sends its events to EventBridge")
     told = [
@@ -136,7 +146,7 @@ def bucket(name: str, region: str, notifications: Mapping[str, Any], into: WayIn
 
 
 def _arn_like(arn: str, pattern: str) -> bool:
-    """As the queue's policy compares them, part by part.
+    """Whether the ARN matches, compared part by part as in the queue's policy.
 
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
     """
@@ -146,7 +156,7 @@ def _arn_like(arn: str, pattern: str) -> bool:
 
 
 def queue(states: Sequence[str]) -> Check:
-    """By the states of the trigger's event source mappings."""
+    """Checks the states of the trigger's event source mappings."""
     if states == ["Enabled"]:
         return Check("queue", "The updates queue invokes the trigger")
     said = f"The updates queue does not invoke the trigger ({', '.join(states) or 'no mapping'})"
@@ -154,7 +164,7 @@ def queue(states: Sequence[str]) -> Check:
 
 
 def schedule(state: str) -> Check:
-    """By the state of the schedule that asks for stale metrics."""
+    """Checks the schedule that requests recomputes of stale metrics."""
     if state == "ENABLED":
         return Check("schedule", "The schedule runs")
     return Check(
@@ -165,7 +175,7 @@ def schedule(state: str) -> Check:
 
 
 def sweep(state: str) -> Check:
-    """By the state of the schedule that has the trigger look at what is due every minute."""
+    """Checks the schedule that makes the trigger look at what is due every minute."""
     if state == "ENABLED":
         return Check("sweep", "The sweep looks at what is due every minute")
     said = f"The sweep is {state}: failed attempts are not retried, and dead runs are not resumed"
@@ -173,7 +183,7 @@ def sweep(state: str) -> Check:
 
 
 def index(status: str | None) -> Check:
-    """By the status of the ledger's index of what is due."""
+    """Checks the ledger's index of what is due. `status` is None if it does not exist."""
     if status == "ACTIVE":
         return Check("index", "The ledger's index of what is due can be read")
     if status is None:
@@ -182,30 +192,30 @@ def index(status: str | None) -> Check:
     return Check("index", f"The ledger's index of what is due is {status}", "Wait until it is ACTIVE")
 
 
-def email(address: str, subscriptions: Sequence[Mapping[str, Any]]) -> Check:
-    """By the parameter NotificationEmail and all subscriptions of the topic."""
-    subscriptions = [s for s in subscriptions if s["SubscriptionArn"] != "Deleted"]  # listed for a while
+def email(address: str, subscriptions: Sequence[Mapping[str, Any]], known: Known) -> Check:
+    """Checks who is notified. `address` is the parameter NotificationEmail, and may be empty."""
+    subscribe = f"aws sns subscribe --topic-arn {known.topic_arn} --protocol email --notification-endpoint"
+    subscriptions = [
+        s for s in subscriptions if s["SubscriptionArn"] != "Deleted"
+    ]  # SNS lists them for a while
     waiting = [s["Endpoint"] for s in subscriptions if s["SubscriptionArn"] == "PendingConfirmation"]
     if waiting:
         return Check(
-            "notices",
+            "notifications",
             f"{', '.join(waiting)} is not confirmed",
             "Follow the link in the e-mail that AWS sent to it",
         )
     if address and address not in [s["Endpoint"] for s in subscriptions]:
         # SNS deletes what nobody has confirmed.
-        return Check(
-            "notices", f"{address} is not subscribed", "Subscribe it to the topic again, and confirm"
-        )
+        return Check("notifications", f"{address} is not subscribed", f"{subscribe} {address}, and confirm")
     if not subscriptions:
-        return Check(
-            "notices", "Nobody is subscribed to failures and regressions: NotificationEmail is empty"
-        )
-    return Check("notices", f"{len(subscriptions)} subscribed to failures and regressions")
+        remedy = f"{known.deploy} EMAIL=you@example.com, or without a clone {subscribe} you@example.com"
+        return Check("notifications", "Nobody is notified of failures and regressions", remedy, warning=True)
+    return Check("notifications", f"{len(subscriptions)} subscribed to failures and regressions")
 
 
 def dead_letters(messages: Mapping[str, int]) -> Check:
-    """By the number of messages in the dead-letter queue."""
+    """Checks that the dead-letter queue is empty. `messages` are counts by state."""
     if not (count := sum(messages.values())):
         return Check("dead letters", "There are no dead letters")
     updates = f"{count} {'update' if count == 1 else 'updates'}"
@@ -213,7 +223,7 @@ def dead_letters(messages: Mapping[str, int]) -> Check:
 
 
 def unseen(what: str, error: Exception) -> Check:
-    """Where the operator's own credentials do not let them look, or AWS does not answer."""
+    """A check that failed: the operator's credentials do not allow it, or AWS does not answer."""
     return Check(
         what, f"It could not be checked: {error}", "Use credentials that may read it, or try again later"
     )

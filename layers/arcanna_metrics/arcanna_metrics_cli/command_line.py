@@ -1,6 +1,6 @@
-"""The command line: what all commands have in common, and where they are found.
+"""The command line: the list of commands, and the options and errors that all of them share.
 
-A new command is a module in `commands` with a `command`, and a line in COMMANDS.
+To add a command, add a module with a `command` to `commands`, and a line to COMMANDS.
 """
 
 import os
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NAME = "arcanna-metrics"
 STACK = "ARCANNA_METRICS_STACK"
 VERSION = "1"
-"""Of the JSON documents. It grows when programs that read them have to change."""
+"""The version of the JSON documents. It grows when programs that read them have to change."""
 
 COMMANDS = {
     "status": "Show how fresh each model is, and why if it is stale.",
@@ -40,12 +40,12 @@ COMMANDS = {
     "forget": "Delete what the ledger knows about a model or a job.",
     "doctor": "Find what stops the stack from working.",
 }
-"""With a line for each, so that --help need not import them."""
+"""Each command with its line in --help, which then does not import them."""
 
 
 @dataclass
 class Given:
-    """What every command is given."""
+    """What every command gets: the common options, and where to print."""
 
     stack: str
     region: str | None
@@ -54,7 +54,7 @@ class Given:
 
     @cached_property
     def deployed(self) -> "Deployed":
-        """The stack. Raises NotDeployed and what botocore raises."""
+        """The deployed stack. Raises NotDeployed, ClientError and BotoCoreError."""
         with self.out.doing(f"Looking for the stack {self.stack}"):
             from arcanna_metrics_cli.deployed import Deployed
 
@@ -62,14 +62,14 @@ class Given:
 
 
 class Answer(NamedTuple):
-    """How a command ended: its exit status, and what it tells programs."""
+    """The result of a command: its exit status, and its own fields of the JSON document."""
 
     status: Exit
     document: dict[str, Any]
 
 
 class Text(click.ParamType):
-    """A text; an empty one counts as not given, as make hands over all its variables."""
+    """A text. An empty one counts as missing, because make passes all its variables."""
 
     name = "text"
 
@@ -98,7 +98,7 @@ _COMMON = (
 
 
 def operation(function: Callable[..., Answer]) -> click.Command:
-    """Makes a command of a function, named as its module, with the options that all have.
+    """Turns a function into the command that its module is named for, with the common options.
 
     The function takes Given and its own options. Its docstring is the command's help.
     """
@@ -106,7 +106,7 @@ def operation(function: Callable[..., Answer]) -> click.Command:
 
 
 def operations(name: str) -> Callable[[Callable[..., Answer]], click.Command]:
-    """The same for a command of that name, such as a subcommand."""
+    """Does the same for a command with this name, such as a subcommand."""
 
     def made(function: Callable[..., Answer]) -> click.Command:
         @wraps(function)
@@ -124,7 +124,7 @@ def operations(name: str) -> Callable[[Callable[..., Answer]], click.Command]:
         own_params, params[:] = list(params), []
         for option in reversed(_COMMON):
             option(call)
-        call.__click_params__ += own_params  # type: ignore[attr-defined]  # click's; the last are shown first
+        call.__click_params__ += own_params  # type: ignore[attr-defined]  # click shows the last ones first
         return click.command(name, help=function.__doc__, context_settings=_CONTEXT)(call)
 
     return made
@@ -134,12 +134,13 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def _run(path: str, given: Given, function: Callable[[], Answer]) -> int:
-    """The exit status of a command. Errors become words on standard error and in the document."""
+    """Runs a command and returns its exit status. Prints its document, and explains its errors."""
     out = given.out
     try:
         try:
-            answer = function()
-        except Exception as error:  # noqa: BLE001  # raises what is a bug
+            with out.doing("Waiting for AWS"):
+                answer = function()
+        except Exception as error:  # noqa: BLE001  # _troubled raises bugs again
             answer = _troubled(error, given)
         head = {"version": VERSION, "command": path, "stack": given.stack, "exit_status": int(answer.status)}
         out.document(head | answer.document)
@@ -171,7 +172,23 @@ def _troubled(error: Exception, given: Given) -> Answer:
 # --- The commands ----------------------------------------------------------------------------------------
 
 
-class Commands(click.Group):
+class Helpful(click.Group):
+    """Lists commands in the order they were added, and answers a mistyped one with the nearest known ones."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        typed, known = args[0], self.list_commands(ctx)
+        if typed not in known and not typed.startswith("-"):
+            path = " ".join([*ctx.command_path.split()[1:], repr(typed)])
+            raise click.UsageError(f"There is no command {path}. {did_you_mean(typed, known)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class Commands(Helpful):
     """Imports a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -182,14 +199,6 @@ class Commands(click.Group):
             return None
         command: click.Command = import_module(f"arcanna_metrics_cli.commands.{cmd_name}").command
         return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        typed = args[0]
-        if typed not in COMMANDS and not typed.startswith("-"):
-            raise click.UsageError(f"There is no command {typed!r}. {did_you_mean(typed, COMMANDS)}", ctx)
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -212,7 +221,7 @@ def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 
 
 def version() -> str:
-    """The project's version, which stands in template.yaml; an installed command has it in its metadata."""
+    """The project's version: from the installed package's metadata, or else from template.yaml."""
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as installed
 
@@ -246,13 +255,13 @@ For completion in bash (zsh and fish likewise), put this into ~/.bashrc:
 )
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """See to a stack that keeps the metrics of Arcanna.ai models fresh."""
+    """Operate a stack that keeps the metrics of Arcanna.ai models fresh."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
 
 def main(arguments: Sequence[str] | None = None, out: Output | None = None) -> int:
-    """The exit status of a command line, by default the process's. Raises KeyboardInterrupt."""
+    """Runs a command line, by default the process's. Returns its exit status. Raises KeyboardInterrupt."""
     out = out or Output()
     try:
         status = cli.main(
@@ -260,7 +269,7 @@ def main(arguments: Sequence[str] | None = None, out: Output | None = None) -> i
         )
     except click.ClickException as error:
         return _misused(error, sys.argv[1:] if arguments is None else arguments, out)
-    except click.Abort as error:  # which click makes of an interrupt
+    except click.Abort as error:  # click raises it for an interrupt
         raise error.__cause__ or error from None
     return int(status or 0)
 

@@ -28,9 +28,9 @@ from arcanna_metrics_cli.names import did_you_mean
 INVOCATION = 150
 """Seconds to wait for the trigger's answer: longer than its timeout, or boto3 would invoke it twice."""
 PEEK = 30
-"""Seconds for which messages are hidden while they are looked at."""
+"""Seconds for which messages are hidden while they are read."""
 BOUNDED = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
-"""For every call, so that people do not wait for minutes where no way leads."""
+"""For every call, so that people do not wait for minutes if AWS cannot be reached."""
 
 
 class NotDeployed(Trouble):
@@ -41,7 +41,7 @@ class NotDeployed(Trouble):
 
 
 class Deployed:
-    """The calls that the commands make. All raise botocore's ClientError and BotoCoreError."""
+    """One stack, and the AWS calls that commands make to it. All raise ClientError and BotoCoreError."""
 
     def __init__(self, name: str, region: str | None = None, profile: str | None = None) -> None:
         """Raises NotDeployed."""
@@ -64,7 +64,7 @@ class Deployed:
         self._outputs = {o["OutputKey"]: o["OutputValue"] for o in stack.get("Outputs", [])}
 
     def _others(self) -> str:
-        """A sentence about the stacks of this application that there are, if they can be listed."""
+        """A sentence with the stacks of this application that have a similar name; may be empty."""
         try:
             pages = self._client("cloudformation").get_paginator("describe_stacks").paginate()
             named = [
@@ -73,7 +73,7 @@ class Deployed:
                 for stack in page["Stacks"]
                 if any(o["OutputKey"] == "RecomputeWorkflowArn" for o in stack.get("Outputs", []))
             ]
-        except (BotoCoreError, ClientError):  # a help, which needs a permission of its own
+        except (BotoCoreError, ClientError):  # only a hint, and it needs another permission
             return ""
         return f"{hint} " if (hint := did_you_mean(self.name, named)) else ""
 
@@ -89,7 +89,7 @@ class Deployed:
 
     @property
     def links(self) -> Links:
-        """Where the console shows what belongs to the stack."""
+        """The console's pages about the stack."""
         return Links.of(self.id)
 
     def log_group(self, function: str) -> str:
@@ -103,7 +103,7 @@ class Deployed:
     # --- The ledger and the runs ---------------------------------------------------------------------------
 
     def entries(self) -> list[Entry]:
-        """All entries of the ledger. Raises Trouble if somebody has edited one, so that it cannot be read."""
+        """All entries of the ledger. Raises Trouble if one cannot be read, because somebody has edited it."""
         pages = self._client("dynamodb").get_paginator("scan").paginate(TableName=self.output("LedgerTable"))
         items = [item for page in pages for item in page["Items"] if item["job_id"]["S"] != NO_JOB]
         return [self._entry(item) for item in items]
@@ -120,7 +120,7 @@ class Deployed:
             ) from error
 
     def entry(self, target: Target) -> Entry:
-        """What the ledger knows of the target now. Raises AwsUnavailable."""
+        """The target's entry, read consistently. Raises AwsUnavailable."""
         return self._ledger.read(target)
 
     def home(self, target: Target) -> Target:
@@ -128,11 +128,11 @@ class Deployed:
         return Target(self.entry(target).name_of or target.job_id, target.model_id)
 
     def apply(self, target: Target, transition: Transition) -> Entry | None:
-        """Changes an entry, see Ledger.apply. Raises AwsUnavailable."""
+        """Applies the transition to the target's entry, see Ledger.apply. Raises AwsUnavailable."""
         return self._ledger.apply(target, transition)
 
     def delete(self, entry: Entry) -> bool:
-        """Deletes an entry as it was read; False if it is another by now. Raises AwsUnavailable."""
+        """Deletes an entry. Returns False if it has changed since it was read. Raises AwsUnavailable."""
         dynamodb = self._client("dynamodb")
         with aws_call("delete from the ledger"):
             try:
@@ -151,7 +151,7 @@ class Deployed:
         return Ledger(self._client("dynamodb"), self.output("LedgerTable"), time.time)
 
     def execution(self, run_id: str, number: int = 0) -> dict[str, Any] | None:
-        """The execution of that number that follows a run; None if it does not exist, or no longer does."""
+        """A run's execution with this number; None if it does not exist, or no longer does."""
         states = self._client("stepfunctions")
         try:
             return dict(states.describe_execution(executionArn=self.execution_arn(run_id, number)))
@@ -159,7 +159,7 @@ class Deployed:
             return None
 
     def events_after(self, run_id: str, number: int, event_id: int) -> list[dict[str, Any]]:
-        """The events of an execution after the one of that id, oldest first; none if it is gone."""
+        """The events of an execution that follow the one with this id, oldest first. Empty if it is gone."""
         states = self._client("stepfunctions")
         pages = states.get_paginator("get_execution_history").paginate(
             executionArn=self.execution_arn(run_id, number), reverseOrder=True
@@ -171,13 +171,13 @@ class Deployed:
             return []
 
     def execution_arn(self, run_id: str, number: int = 0) -> str:
-        """Of the execution of that number that follows a run."""
+        """The ARN of a run's execution with this number."""
         return Workflow(self._client("stepfunctions"), self.output("RecomputeWorkflowArn")).arn(
             run_id, number
         )
 
     def invoke_trigger(self, event: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
-        """What the trigger answers, and whether it failed: then the answer is Lambda's of an error."""
+        """The trigger's answer, and whether it failed. If it failed, the answer is Lambda's error."""
         unrepeated = Config(connect_timeout=5, read_timeout=INVOCATION, retries={"total_max_attempts": 1})
         answer = self._session.client("lambda", config=unrepeated).invoke(
             FunctionName=self.output("TriggerRecomputeFunction"), Payload=json.dumps(event)
@@ -187,7 +187,7 @@ class Deployed:
     # --- The queues ----------------------------------------------------------------------------------------
 
     def messages(self, queue: str) -> dict[str, int]:
-        """How many messages the queue of that output has: visible, delayed, in progress."""
+        """How many messages a queue has, by state: visible, delayed, in progress. `queue` is its output."""
         counts = self._client("sqs").get_queue_attributes(
             QueueUrl=self.output(queue), AttributeNames=["All"]
         )["Attributes"]
@@ -195,27 +195,27 @@ class Deployed:
         return {kind: int(counts[f"ApproximateNumberOfMessages{name}"]) for kind, name in kinds.items()}
 
     def dead_letters(self) -> list[DeadLetter]:
-        """All dead letters. They stay where they are, hidden for PEEK seconds or until `put_back`."""
+        """All dead letters. They stay in their queue, hidden for PEEK seconds or until `put_back`."""
         sqs, url = self._client("sqs"), self.output("DeadLetterQueueUrl")
         found: dict[str, DeadLetter] = {}
         while received := sqs.receive_message(
             QueueUrl=url,
             MaxNumberOfMessages=10,
             VisibilityTimeout=PEEK,
-            WaitTimeSeconds=1,  # asks all of SQS's servers, so that an empty answer means that there are none
+            WaitTimeSeconds=1,  # asks all of SQS's servers, so an empty answer means an empty queue
             MessageAttributeNames=["All"],
             MessageSystemAttributeNames=["All"],
         ).get("Messages"):
             known = len(found)
             found |= {message["MessageId"]: dead_letter(message) for message in received}
-            if len(found) == known:  # there are so many that the first can be seen again
+            if len(found) == known:  # so many that the first ones are visible again
                 break
         return list(found.values())
 
     def put_back(self, letters: Sequence[DeadLetter]) -> None:
-        """Makes dead letters visible at once, where they are not so again already."""
+        """Makes dead letters visible at once, unless they already are."""
         for n in range(0, len(letters), 10):
-            # SQS answers which ones it refused: those that are visible, which is all that is wanted.
+            # SQS refuses only messages that are visible already. It reports these, and nothing is to be done.
             self._client("sqs").change_message_visibility_batch(
                 QueueUrl=self.output("DeadLetterQueueUrl"),
                 Entries=[
@@ -225,9 +225,9 @@ class Deployed:
             )
 
     def redrive(self, letters: Sequence[DeadLetter]) -> Iterator[DeadLetter]:
-        """Sends each into the updates queue, and only then deletes it: nothing is lost in between.
+        """Sends each to the updates queue, and deletes it only then, so that none is lost. Yields each.
 
-        Sweeps are deleted only: there is a new one every minute.
+        Sweeps are only deleted, because there is a new one every minute.
         """
         sqs = self._client("sqs")
         for letter in letters:
@@ -237,14 +237,14 @@ class Deployed:
             yield letter
 
     def delete_letters(self, letters: Sequence[DeadLetter]) -> Iterator[DeadLetter]:
-        """Deletes each of them for good."""
+        """Deletes each for good. Yields each."""
         for letter in letters:
             self._client("sqs").delete_message(
                 QueueUrl=self.output("DeadLetterQueueUrl"), ReceiptHandle=letter.handle
             )
             yield letter
 
-    # --- What the stack stands on --------------------------------------------------------------------------
+    # --- Settings and resources ----------------------------------------------------------------------------
 
     @property
     def settings_parameter(self) -> str:
@@ -257,11 +257,11 @@ class Deployed:
         try:
             limit = parse_settings(self.settings()).shared.pace.slots
             return limit > 0 and slots.glance(limit).free == 0
-        except (BotoCoreError, ClientError, AwsUnavailable, ConfigurationError):  # a help, which may fail
+        except (BotoCoreError, ClientError, AwsUnavailable, ConfigurationError):  # only a hint
             return False
 
     def settings(self) -> str:
-        """The document as it is written in the SSM parameter."""
+        """The document in the SSM parameter."""
         answer = self._client("ssm").get_parameter(Name=self.settings_parameter)
         return str(answer["Parameter"]["Value"])
 
@@ -270,36 +270,36 @@ class Deployed:
         self._client("ssm").put_parameter(Name=self.settings_parameter, Value=text, Overwrite=True)
 
     def bucket_region(self) -> str:
-        """Of the bucket with the training data, in any region."""
+        """The region of the bucket with the training data."""
         answer = self._client("s3").head_bucket(Bucket=self.output("TrainingDataBucket"))
         return str(answer["BucketRegion"])
 
     def bucket_notifications(self) -> dict[str, Any]:
-        """Of the bucket with the training data, as S3 answers them."""
+        """The notification configuration of the bucket with the training data, as S3 answers it."""
         bucket = self.output("TrainingDataBucket")
         return dict(self._client("s3").get_bucket_notification_configuration(Bucket=bucket))
 
     def event_source_states(self) -> list[str]:
-        """Of what brings the updates to the trigger: Enabled, Disabled, Creating, ..."""
+        """The states of the trigger's event source mappings: Enabled, Disabled, Creating, ..."""
         queue = self.output("UpdatesQueueArn")
         answer = self._client("lambda").list_event_source_mappings(EventSourceArn=queue)
         return [mapping["State"] for mapping in answer["EventSourceMappings"]]
 
     def index_status(self) -> str | None:
-        """Of the index of what is due: ACTIVE, CREATING, ...; None if it does not exist."""
+        """The status of the index of what is due: ACTIVE, CREATING, ...; None if it does not exist."""
         table = self._client("dynamodb").describe_table(TableName=self.output("LedgerTable"))["Table"]
         indexes = table.get("GlobalSecondaryIndexes", [])
         return next((str(i["IndexStatus"]) for i in indexes if i["IndexName"] == DUE_INDEX), None)
 
     def schedule_state(self, logical_id: str) -> str:
-        """ENABLED or DISABLED, of a schedule by its name in the template."""
+        """ENABLED or DISABLED: the state of the schedule with this name in the template."""
         resource = self._client("cloudformation").describe_stack_resource(
             StackName=self.name, LogicalResourceId=logical_id
         )["StackResourceDetail"]
         return str(self._client("scheduler").get_schedule(Name=resource["PhysicalResourceId"])["State"])
 
     def subscriptions(self) -> list[dict[str, Any]]:
-        """Of the notification topic, as SNS lists them."""
+        """The subscriptions of the notification topic, as SNS lists them."""
         pages = self._client("sns").get_paginator("list_subscriptions_by_topic")
         topic = self.output("NotificationTopicArn")
         return [s for page in pages.paginate(TopicArn=topic) for s in page["Subscriptions"]]

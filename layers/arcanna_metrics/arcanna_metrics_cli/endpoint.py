@@ -1,4 +1,4 @@
-"""For a stack on this machine, as `make local` keeps one, neither a proxy nor a profile is needed."""
+"""Access to a stack on this machine, such as that of `make local`, without a proxy or a profile."""
 
 import os
 from urllib.parse import urlsplit
@@ -7,9 +7,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def reach_loopback_directly() -> None:
-    """Keeps the shell's proxies and its AWS profile away from an endpoint on this machine.
+    """Ignores the shell's proxies and AWS profile for an endpoint on this machine.
 
-    For all other stacks, both stay in force.
+    Both stay in force for all other stacks.
     """
     excepted = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     if excepted.strip() != "*":

@@ -1,4 +1,4 @@
-"""How each target stands, and its last runs, by the ledger's entries."""
+"""The state of each target and its last runs, derived from the ledger's entries."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -13,10 +13,11 @@ from arcanna_metrics.updates import WHOLE
 
 
 class PastRun(NamedTuple):
-    """A run that has ended. `result` is the verdict of a completed run, and the reason of a failed one.
+    """A run that has ended.
 
-    `why` is the reason of the verdict in a few words, `detail` that of the failure in full. `seconds` and
-    `polls` are None where nobody could count them.
+    `result` is the verdict of a completed run, or the reason of a failed one. `why` explains the verdict in a
+    few words, and `detail` explains the failure in full. `requested_at` is in epoch seconds. `seconds` and
+    `polls` are None if they are not known.
     """
 
     run_id: str
@@ -32,12 +33,12 @@ class PastRun(NamedTuple):
 
     @property
     def ended_at(self) -> float | None:
-        """Epoch seconds, None if nobody knows."""
+        """Epoch seconds; None if not known."""
         return None if self.seconds is None else self.requested_at + self.seconds
 
     @property
     def is_good(self) -> bool:
-        """Whether there are new metrics that got no worse."""
+        """Whether the run completed and the model did not regress."""
         return self.outcome == "completed" and self.result != "regressed"
 
     def in_words(self) -> str:
@@ -49,12 +50,11 @@ class PastRun(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """How a target stands. Times are epoch seconds; None if there is no time.
+    """The state of a target. Times are in epoch seconds, and None if there is no time.
 
-    `model_id` is None for a job's active model, and `active` is then the model that this was at its last run,
-    if that is known. `since` is from when on the metrics are fresh or stale, and `why` says by what.
-    `waiting` says in words what waits, and `last` is the run that ended last. `scores` are of the last
-    completed run, and `entry` is what the ledger holds.
+    `model_id` is None for a job's active model. `active` is then the id of that model at its last run, if it
+    is known. The metrics are fresh or stale since `since`, because of `why`. `waiting` has a line for each
+    thing that waits. `last` is the run that ended last. `scores` are those of the last completed run.
     """
 
     job: str
@@ -75,17 +75,17 @@ class Standing(NamedTuple):
 
     @property
     def running_since(self) -> float | None:
-        """When the run under way claimed the target; None if there is none."""
+        """When the run under way was requested; None if no run is under way."""
         return self.entry.requested_at if self.entry.run_id else None
 
     @property
     def model(self) -> str | None:
-        """The model that the target means, if that is known."""
+        """The id of the target's model, if it is known."""
         return self.model_id or self.active
 
 
 class UnderWay(NamedTuple):
-    """What the execution of the run under way tells: its model, its first update, and how many it is for."""
+    """What the execution of a run under way knows: its model, its first update, and how many updates."""
 
     model_id: str | None
     first_at: float
@@ -100,8 +100,9 @@ def standing(
     *,
     slots_taken: bool = False,
 ) -> Standing:
-    """How the target stands. `visibility_lag` is the stack's, in seconds; `run` is under way, if known.
+    """The state of the target at `now` (epoch seconds).
 
+    `visibility_lag` is the stack's, in seconds. `run` is the run under way, if its execution could be read.
     `slots_taken` is whether all slots are known to be taken.
     """
     rest = left_over(entry)
@@ -123,10 +124,11 @@ def standing(
 
 
 def agreeing(rows: Iterable[Standing]) -> list[Standing]:
-    """The rows, of which those of the same model agree.
+    """The rows, with the same state in all rows of one model.
 
-    A model may have an entry by its id and one as its job's active model, but Arcanna has one set of metrics
-    of it. So the entry for which something waits or runs tells how both stand, or the one with the last run.
+    A model may have an entry by its id and another as its job's active model, but it has one set of metrics.
+    So the entry with an update that waits or a run under way decides for both, or else the one with the last
+    run.
     """
     listed = list(rows)
     of_model: dict[tuple[str, str | None], list[Standing]] = {}
@@ -148,9 +150,9 @@ def _decisive(row: Standing) -> tuple[bool, float]:
 
 
 def left_over(entry: Entry) -> Entry:
-    """The entry with only those updates that the run under way does not cover.
+    """The entry without the updates that the run under way covers.
 
-    Of these it is only known that they came after the run was requested.
+    Of the others, the ledger knows only that they came after the run was requested.
     """
     if entry.run_id is None or entry.requested_at is None:
         return pruned(entry)
@@ -177,7 +179,7 @@ def by_job(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def _together(entry: Entry, mailbox: Entry) -> Entry:
-    """What is known of a job under its id and under its name."""
+    """The entries of a job's id and of its name, merged."""
     holder = entry if entry.run_id else mailbox
     last = max(entry, mailbox, key=attrgetter("watermark"))
     return replace(
@@ -203,7 +205,7 @@ def _together(entry: Entry, mailbox: Entry) -> Entry:
 
 
 def _active(entry: Entry, run: UnderWay | None) -> str | None:
-    """Which model the job's active one is, or was at its last judged run."""
+    """The id of the job's active model, as of the run under way or the last judged run."""
     if entry.target.model_id is not None:
         return None
     if run and run.model_id:
@@ -243,14 +245,14 @@ def _why_stale(waits: Entry) -> str:
 
 
 def was_not_checked(entry: Entry) -> bool:
-    """Whether the last attempt was a run whose end is not known."""
+    """Whether the last attempt was a run that could not be checked."""
     return bool(entry.attempts and entry.last_failure and entry.last_failure["reason"] == "NotChecked")
 
 
 def _waiting(
     waits: Entry, now: float, visibility_lag: float, run: UnderWay | None, *, slots_taken: bool
 ) -> list[str]:
-    """What waits, one line each, and what for."""
+    """A line for each thing that waits, and one that says what for."""
     if not waits.dirty:
         return []
     since = _waiting_since(waits, visibility_lag)
@@ -272,7 +274,7 @@ def _waiting(
 
 
 def _next_attempt(waits: Entry, now: float, *, slots_taken: bool) -> str:
-    """When a run of a free target is to start for what waits."""
+    """When the next run of a free target starts."""
     due_in = later(0.0, waits.due_at) - now
     after = f", {waits.attempts} failed so far" if waits.attempts else ""
     if due_in > 0:
@@ -288,7 +290,7 @@ def _waiting_since(waits: Entry, visibility_lag: float) -> float | None:
 
 
 def runs(entry: Entry) -> list[PastRun]:
-    """The runs that the ledger remembers, oldest first: the completed ones, and the last if it failed."""
+    """The runs in the ledger, oldest first: the completed ones, and the last one if it failed."""
     found = [
         PastRun(
             run_id=past["run_id"],
@@ -323,7 +325,7 @@ def runs(entry: Entry) -> list[PastRun]:
 
 
 def answering(entry: Entry, asked: float) -> PastRun | None:
-    """The run that was requested at `asked` or later and has ended; None if there is none yet."""
+    """The run that was requested at `asked` (epoch seconds) or later and has ended; None if there is none."""
     fresh = later(-inf, entry.fresh_as_of) >= asked
     if not fresh and later(-inf, entry.failed_as_of) < asked:
         return None
@@ -331,9 +333,9 @@ def answering(entry: Entry, asked: float) -> PastRun | None:
 
 
 def accepted(entry: Entry, by: Accepted) -> Entry | None:
-    """The entry without the reference of the model: the next run is compared with the metrics just before it.
+    """The entry without the model's reference, so that the next run is compared with the metrics just before.
 
-    None while a run holds the target, which began with the old reference and would write it again.
+    None while a run holds the target: it began with the old reference, and would write it again.
     """
     if entry.run_id is not None:
         return None

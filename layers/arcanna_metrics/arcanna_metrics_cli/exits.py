@@ -1,14 +1,14 @@
-"""Exit statuses, and what ends a command with one."""
+"""The exit statuses, and the exception that ends a command with one of them."""
 
 from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """What a pipeline decides by. 130 is an interrupt."""
+    """Exit statuses, by which a pipeline decides. An interrupt is 130."""
 
     GOOD = 0
     WRONG = 1
-    """The model regressed, or `doctor`, `route` and `settings` found something wrong."""
+    """The model regressed, or `doctor`, `route` or `settings` found something wrong."""
     USAGE = 2
     NOT_JUDGED = 3
     FAILED = 4
@@ -27,11 +27,11 @@ MEANINGS = {
     Exit.NOT_STARTED: "the target is busy, or no run started in time",
     Exit.NO_ACCESS: "AWS or Arcanna cannot be reached, or the stack does not exist",
 }
-"""For --help and the README."""
+"""The meanings in --help."""
 
 
 class Trouble(Exception):
-    """Ends a command: what is wrong, what to type, and the exit status."""
+    """Ends a command. The message says what is wrong, `todo` what to type."""
 
     def __init__(self, status: Exit, message: str, todo: str = "") -> None:
         super().__init__(message)

@@ -1,10 +1,10 @@
-"""Follows a target by its entry in the ledger until metrics are there that were asked for by hand.
+"""Follows a target by its entry in the ledger until a requested recompute has ended.
 
     waiting -> run under way -> ended: fresh, or failed
        ^            |
        +------------+  it could not be requested or checked, or another model has become the active one
 
-The ledger alone says when it is done and how it ended. The executions of the run only tell of its checks.
+Only the ledger decides when the run has ended, and how. Its executions only tell about the checks.
 """
 
 import re
@@ -24,29 +24,29 @@ from arcanna_metrics_cli.output import Output
 LOOK = 2.0
 """Seconds between two looks at the ledger."""
 SLACK = 600.0
-"""Seconds that a run is waited for while none is under way, beyond the time at which it was due at first."""
+"""Seconds to wait for a run to start, counted from when it is due."""
 HEARTBEAT = 30.0
-"""Seconds after which a line is said again that differs in its numbers only, or not at all."""
+"""Seconds after which a line is repeated that has not changed, except for its numbers."""
 
 _NUMBERS = re.compile(r"[0-9]+")
 
 
 class Unfinished(NamedTuple):
-    """Nobody waits any longer. `began` is whether a run that answers the request is under way."""
+    """The time is up. `began` is whether a run that answers the request is under way."""
 
     began: bool
 
 
 def asked_as_of(entry: Entry) -> float:
-    """The time that a run must be requested at to answer what was just recorded in the entry.
+    """The request time from which on a run answers what was just recorded in the entry, in epoch seconds.
 
-    It is the ledger's own time, not this machine's. If nothing is needed any more, a run has answered it.
+    It is the ledger's time, not this machine's. If nothing is needed any more, a run has already answered.
     """
     return entry.watermark if entry.needed_as_of is None else entry.needed_as_of
 
 
 class Follower:
-    """Follows one target and tells what happens."""
+    """Follows one target and prints what happens."""
 
     def __init__(self, stack: Deployed, target: Target, asked: float, out: Output) -> None:
         self._stack = stack
@@ -57,9 +57,9 @@ class Follower:
         self._seen: dict[tuple[str, int], int] = {}
 
     def ending(self, began_at: float, timeout: float | None = None) -> PastRun | Unfinished:
-        """Waits for the end of the run, until `timeout` seconds after `began_at`.
+        """Waits for the end of the run, until `timeout` seconds after `began_at` (epoch seconds).
 
-        Without a timeout a run is waited for as long as it takes, and its beginning for SLACK seconds.
+        Without a timeout, waits SLACK seconds for the run to start, and for its end without a limit.
         """
         slack_ends = None
         while True:
@@ -73,7 +73,7 @@ class Follower:
             self._tell("state", state(entry, self._asked, now, slots_taken=slots_taken))
             if ours and entry.run_id:
                 self._tell_checks(entry.run_id, entry.resumed)
-            if slack_ends is None or entry.held:  # a run has a deadline of its own
+            if slack_ends is None or entry.held:  # a run ends by its own deadline
                 slack_ends = max(now, later(0.0, entry.due_at) if not entry.held else 0.0) + SLACK
             if now > (slack_ends if timeout is None else began_at + timeout):
                 return Unfinished(ours)
@@ -82,13 +82,13 @@ class Follower:
             time.sleep(left)
 
     def tell_last_checks(self, run: PastRun) -> dict[str, Any] | None:
-        """Tells the last checks of a run that has ended. Returns its last execution, if it is there."""
+        """Prints the last checks of a run that has ended. Returns its last execution, None if it is gone."""
         number = max((number for run_id, number in self._seen if run_id == run.run_id), default=0)
         self._tell_checks(run.run_id, number)
         return self._stack.execution(run.run_id, number)
 
     def _tell(self, what: str, text: str) -> None:
-        """Says what is new; what differs from the last text of its kind in numbers only, after HEARTBEAT."""
+        """Prints the text if it is new. Repeats one that only differs in numbers after HEARTBEAT."""
         now = time.time()
         told, told_at = self._told.get(what, ("", 0.0))
         if _NUMBERS.sub("", text) == _NUMBERS.sub("", told) and now - told_at < HEARTBEAT:
@@ -115,9 +115,9 @@ class Follower:
 
 
 def state(entry: Entry, asked: float, now: float, *, slots_taken: bool = False) -> str:
-    """What the target waits for, in words that do not change at every look.
+    """What the target waits for, in words that do not change with every look.
 
-    `slots_taken` is whether all slots are known to be taken.
+    `asked` and `now` are in epoch seconds. `slots_taken` is whether all slots are known to be taken.
     """
     if entry.run_id:
         ours = later(-inf, entry.requested_at) >= asked

@@ -1,15 +1,15 @@
-"""Dead letters: where each comes from, why it is there, and the update that it holds."""
+"""Dead letters: the reason of each, its detail, and the update in it."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 
 class DeadLetter(NamedTuple):
-    """A message of the dead-letter queue. `update` is what to send to the updates queue instead.
+    """A message of the dead-letter queue.
 
-    `id` and `handle` are SQS's own, the latter of the last time that the message was received; `sent_at` is
-    in epoch seconds.
+    `update` is the body to send to the updates queue. `id` and `handle` are SQS's message id and its latest
+    receipt handle. `sent_at` is in epoch seconds.
     """
 
     id: str
@@ -21,15 +21,19 @@ class DeadLetter(NamedTuple):
 
     @property
     def is_sweep(self) -> bool:
-        """Whether it only asks for a look at what is due."""
+        """Whether the message is a sweep, which only asks for a look at what is due."""
         try:
             return bool(json.loads(self.update) == {"sweep": True})
         except (ValueError, RecursionError):
             return False
 
 
+MOST_DETAILS = 5
+"""The most groups of one reason. All further details share the last one."""
+
+
 class Group(NamedTuple):
-    """Dead letters with the same reason; `detail` is of the newest of them, times are epoch seconds."""
+    """Dead letters with the same reason and detail. `oldest_at` and `newest_at` are epoch seconds."""
 
     reason: str
     number: int
@@ -39,11 +43,11 @@ class Group(NamedTuple):
 
 
 def dead_letter(message: Mapping[str, Any]) -> DeadLetter:
-    """A dead letter out of a message with all attributes, as ReceiveMessage answers."""
+    """The dead letter in a message that ReceiveMessage answers with all its attributes."""
     body = message["Body"]
     reason, detail = _why(message)
     if record := _invocation_record(body):
-        # Lambda's failure destination wraps the event that the trigger could not handle, and says why.
+        # Lambda's failure destination wraps the event that the trigger could not handle, with the error.
         error = record.get("responsePayload")
         told = error if isinstance(error, dict) else {}
         reason = str(told.get("errorType") or record["requestContext"].get("condition"))
@@ -54,20 +58,37 @@ def dead_letter(message: Mapping[str, Any]) -> DeadLetter:
 
 
 def groups(letters: Iterable[DeadLetter]) -> list[Group]:
-    """By reason, the most frequent first."""
-    of_reason: dict[str, list[DeadLetter]] = {}
+    """By reason and detail, the most frequent reason first, and in it the most frequent detail."""
+    of_reason: dict[str, dict[str, list[DeadLetter]]] = {}
     for letter in letters:
-        of_reason.setdefault(letter.reason, []).append(letter)
-    found = []
-    for reason, same in of_reason.items():
-        newest = max(same, key=lambda letter: letter.sent_at)
-        oldest_at = min(letter.sent_at for letter in same)
-        found.append(Group(reason, len(same), oldest_at, newest.sent_at, newest.detail))
-    return sorted(found, key=lambda group: (-group.number, group.reason))
+        of_reason.setdefault(letter.reason, {}).setdefault(letter.detail, []).append(letter)
+    found = [_of_one_reason(reason, details) for reason, details in of_reason.items()]
+    found.sort(key=lambda same: (-sum(group.number for group in same), same[0].reason))
+    return [group for same in found for group in same]
+
+
+def _of_one_reason(reason: str, details: Mapping[str, list[DeadLetter]]) -> list[Group]:
+    """A group for each detail. Those beyond MOST_DETAILS are one, with the detail of their newest letter."""
+    found = sorted(
+        (_group(reason, detail, same) for detail, same in details.items()),
+        key=lambda group: (-group.number, -group.newest_at),
+    )
+    if len(found) <= MOST_DETAILS:
+        return found
+    rest = found[MOST_DETAILS - 1 :]
+    newest = max(rest, key=lambda group: group.newest_at)
+    others = [letter for group in rest for letter in details[group.detail]]
+    detail = f"{len(rest)} other details, the newest: {newest.detail}"
+    return [*found[: MOST_DETAILS - 1], _group(reason, detail, others)]
+
+
+def _group(reason: str, detail: str, letters: Sequence[DeadLetter]) -> Group:
+    times = [letter.sent_at for letter in letters]
+    return Group(reason, len(letters), min(times), max(times), detail)
 
 
 def _why(message: Mapping[str, Any]) -> tuple[str, str]:
-    """From its attributes: the trigger's own, those of EventBridge and Scheduler, or SQS's."""
+    """The reason and its detail: as the trigger, EventBridge, Scheduler or SQS give them."""
     given = {
         name: value.get("StringValue", "") for name, value in message.get("MessageAttributes", {}).items()
     }
@@ -77,11 +98,14 @@ def _why(message: Mapping[str, Any]) -> tuple[str, str]:
         return given["ERROR_CODE"], given.get("ERROR_MESSAGE", "")
     if "DeadLetterQueueSourceArn" in message["Attributes"]:
         return "none", "The trigger died or failed each time it received this message"
-    return "none", "It is not known why this message is here"
+    return "none", "The message does not say why it is here"
 
 
 def _invocation_record(body: str) -> dict[str, Any] | None:
-    """https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html"""
+    """The record of Lambda's failure destination in the body; None if it has another form.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
+    """
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):

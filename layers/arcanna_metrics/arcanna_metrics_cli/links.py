@@ -1,4 +1,4 @@
-"""Where the AWS console shows something, in the partition and region of its ARN."""
+"""Addresses of pages in the AWS console."""
 
 from typing import NamedTuple
 from urllib.parse import quote
@@ -7,14 +7,14 @@ from arcanna_metrics.runs.outcome import CONSOLES
 
 
 class Links(NamedTuple):
-    """Addresses of the console. `partition` and `region` are the stack's."""
+    """Makes addresses of the console's pages. `partition` and `region` are the stack's."""
 
     partition: str
     region: str
 
     @classmethod
     def of(cls, arn: str) -> "Links":
-        """Those of the partition and region of an ARN."""
+        """For the partition and region of an ARN."""
         _, partition, _, region, *_ = arn.split(":", 4)
         return cls(partition, region)
 

@@ -1,11 +1,11 @@
-"""Names that look like the one that somebody has typed."""
+"""Suggestions for mistyped names."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 def did_you_mean(typed: str, known: Iterable[str]) -> str:
-    """A sentence with the nearest known names, or with the first few of them; empty if there are none."""
+    """A sentence with the nearest known names, or with the first five. Empty if no names are known."""
     names = list(dict.fromkeys(known))
     if near := get_close_matches(typed, names, n=3, cutoff=0.6):
         return f"Did you mean {' or '.join(near)}?"

@@ -1,7 +1,7 @@
-"""How commands print, ask and say what they wait for.
+"""How commands print, ask questions, and say what they wait for.
 
-Standard output holds the result: tables and lines for people, or with `--json` one document and nothing
-else. Standard error holds all else: progress, questions, and what went wrong.
+Standard output gets the result: tables and lines for people, or with `--json` one document and nothing else.
+Standard error gets everything else: progress, questions and errors.
 """
 
 import json
@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
@@ -20,19 +21,22 @@ if TYPE_CHECKING:
     from rich.segment import Segment
 
 PATIENCE = 0.7
-"""Seconds after which a command says what it waits for."""
+"""Seconds of silence after which a command says what it waits for."""
 WIDE = 200
-"""Columns where nobody looks at a terminal: programs that read lines need them whole."""
+"""Columns without a terminal: programs that read lines need whole lines."""
 
 _COLOURS = {"red": "\x1b[31m", "green": "\x1b[32m", "yellow": "\x1b[33m", "dim": "\x1b[2m"}
 _PLAIN = "\x1b[0m"
 _ERASE = "\r\x1b[K"
 _OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Control characters but for line feeds and tabs, and those that turn the direction of writing."""
+"""Control characters, except line feeds and tabs, and characters that change the direction of writing."""
 
 
 class Output:
-    """Where one command prints to. `answers` is where people type, by default the terminal."""
+    """The streams of one command. `answers` is what people type into, by default standard input.
+
+    Within `doing`, a thread says what the command waits for after each PATIENCE of silence.
+    """
 
     def __init__(
         self,
@@ -47,59 +51,74 @@ class Output:
         self._answers = answers or sys.stdin
         self._width = width
         self._lock = threading.RLock()
-        self._waiting = ""
+        self._work: list[str] = []
+        self._explained = False
+        """Whether the last line says what the command waits for."""
+        self._asking = False
+        self._silent_since = 0.0
 
     # --- The result ----------------------------------------------------------------------------------------
 
     def show(self, what: "RenderableType", style: str = "", *, indent: int = 0) -> None:
-        """A part of the result for people; nothing with --json.
+        """Prints a part of the result for people; nothing with --json.
 
-        A text with a style or without is one line, however long. Anything else is laid out by rich.
+        A text is printed on one line, however long. Rich lays out everything else.
         """
         if self.json:
             return
         with self._lock:
-            self._erase()
+            self._end_silence()
             if isinstance(what, str):
                 self._write(self._stdout, " " * indent + what, style)
             else:
                 self.console.print(_Harmless(what), soft_wrap=not hasattr(what, "columns"))
+                self._silent_since = time.monotonic()
 
     def document(self, document: dict[str, Any]) -> None:
-        """The result for programs; nothing without --json."""
+        """Prints the result for programs; nothing without --json."""
         if self.json:
             print(json.dumps(document, indent=2), file=self._stdout)
 
     def flush(self) -> None:
-        """Raises BrokenPipeError if nobody reads any more."""
+        """Writes out standard output. Raises BrokenPipeError if its reader has gone."""
         self._stdout.flush()
 
     @property
     def console(self) -> "Console":
-        """Rich's, as wide as the terminal."""
+        """A console of rich, as wide as the terminal."""
         from rich.console import Console
 
+        class Piped(Console):
+            def on_broken_pipe(self) -> None:
+                """Raises BrokenPipeError as all other output does, where rich would exit with 1."""
+                raise  # rich calls this while it handles the error
+
         width = self._width or (None if _is_terminal(self._stdout) or "COLUMNS" in os.environ else WIDE)
-        return Console(file=self._stdout, highlight=False, width=width)
+        return Piped(file=self._stdout, highlight=False, width=width)
 
     # --- Beside the result ---------------------------------------------------------------------------------
 
     def say(self, text: str, style: str = "") -> None:
-        """A line of progress, or of what went wrong."""
+        """Prints a line of progress, or about an error."""
         with self._lock:
-            self._erase()
+            self._end_silence()
             self._write(self._stderr, text, style)
 
     def ask(self, question: str) -> bool:
-        """Whether somebody types yes. An empty line is a no.
+        """Asks a question. Returns whether the answer is yes; an empty line means no.
 
-        Raises Trouble if nobody is there to answer, as in a pipeline.
+        Raises Trouble if standard input has ended, as in a pipeline.
         """
         with self._lock:
-            self._erase()
+            self._end_silence()
             self._stderr.write(f"{harmless(question)} [y/N] ")
             self._stderr.flush()
-        answer = self._answers.readline()
+            self._asking = True
+        try:
+            answer = self._answers.readline()
+        finally:
+            self._asking = False
+            self._silent_since = time.monotonic()
         if not answer.endswith("\n"):
             self._write(self._stderr, "", "")
         if not answer:
@@ -109,56 +128,76 @@ class Output:
 
     @contextmanager
     def doing(self, what: str) -> Iterator[None]:
-        """Says what is being done if that takes longer than a moment: on a terminal, until it is done."""
-        timer = threading.Timer(PATIENCE, self._wait, [f"{what} ..."])
-        timer.daemon = True
-        timer.start()
+        """Explains silences by `what`: on a terminal for as long as they last, in a log by one line.
+
+        If calls are nested, the innermost explains.
+        """
+        ended = threading.Event()
+        with self._lock:
+            self._end_silence()
+            self._work.append(what)
+            outermost = len(self._work) == 1
+        if outermost:
+            self._silent_since = time.monotonic()
+            threading.Thread(target=self._watch, args=(ended,), name="silence", daemon=True).start()
         try:
             yield
         finally:
-            timer.cancel()
+            ended.set()
             with self._lock:
-                self._erase()
+                self._end_silence()
+                self._work.pop()
 
     def waiting(self, what: str) -> None:
-        """Shows on a terminal what is waited for, until something else is printed. Elsewhere nothing."""
-        if _is_terminal(self._stderr):
-            with self._lock:
-                self._erase()
-                self._wait(what)
-
-    def _wait(self, what: str) -> None:
+        """Shows what the command waits for, at once on a terminal. A log's last line must have said so."""
         with self._lock:
+            self._end_silence()
+            self._explained = True
             if _is_terminal(self._stderr):
-                width = _columns(self._stderr)
-                self._stderr.write(harmless(what)[: width - 1])
+                self._stderr.write(harmless(what)[: _columns(self._stderr) - 1])
                 self._stderr.flush()
-                self._waiting = what
-            else:
-                self._write(self._stderr, what, "")
 
-    def _erase(self) -> None:
-        if self._waiting:
-            self._stderr.write(_ERASE)
-            self._stderr.flush()
-            self._waiting = ""
+    def _watch(self, ended: threading.Event) -> None:
+        """Explains every silence until `ended`."""
+        left = PATIENCE
+        while not ended.wait(left):
+            with self._lock:
+                left = self._silent_since + PATIENCE - time.monotonic()
+                if left > 0:
+                    continue
+                left = PATIENCE
+                if self._work and not (self._asking or self._explained):
+                    what = f"{self._work[-1]} ..."
+                    if not _is_terminal(self._stderr):
+                        self._write(self._stderr, what, "")
+                    self.waiting(what)
+
+    def _end_silence(self) -> None:
+        """Removes the explanation, before anything else is printed and when a wait has ended."""
+        if self._explained:
+            self._explained = False
+            self._silent_since = time.monotonic()
+            if _is_terminal(self._stderr):
+                self._stderr.write(_ERASE)
+                self._stderr.flush()
 
     def _write(self, stream: IO[str], text: str, style: str) -> None:
+        self._silent_since = time.monotonic()
         text = harmless(text)
         coloured = style and _is_terminal(stream) and "NO_COLOR" not in os.environ
         print(f"{_COLOURS[style]}{text}{_PLAIN}" if coloured else text, file=stream, flush=True)
 
 
 def harmless(text: str) -> str:
-    """The text with control characters as JSON escapes, because a terminal would obey them.
+    """The text with JSON escapes for control characters, because a terminal would obey them.
 
-    Dead letters, ids and what Arcanna answers are other people's. Line feeds and tabs stay.
+    Dead letters, ids and Arcanna's answers come from outside. Line feeds and tabs stay.
     """
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 class _Harmless:
-    """What rich lays out, as `harmless` shows it."""
+    """Makes everything harmless that rich lays out."""
 
     def __init__(self, what: "RenderableType") -> None:
         self._what = what

@@ -1,7 +1,7 @@
-"""How a command that people start begins and ends.
+"""The start and the end of a command's process.
 
-Its output fits the terminal, whatever the locale. An interrupt (Ctrl-C, `kill`, a closed terminal) closes
-what is open, prints one line, and leaves nothing running.
+Its output fits the terminal, whatever the locale. An interrupt (Ctrl-C, `kill`, a closed terminal) cleans
+up, prints one line, and leaves nothing running.
 """
 
 import io
@@ -16,18 +16,18 @@ from types import FrameType
 from typing import NoReturn
 
 GRACE = 10
-"""Seconds after an interrupt until the process ends, also if something is still open."""
+"""Seconds after an interrupt until the process ends, even if it is still cleaning up."""
 STOPPED = "Stopped."
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _PLAIN = {"✓": "ok", "✗": "!!", "→": ">", "…": "~"}
-"""What the commands' marks are where the terminal cannot show them; those in tables are as wide."""
+"""Replacements for marks that the terminal cannot show. Those in tables have the same width."""
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
-    """Runs a command and exits with its status; with 128 and the signal's number if it was interrupted.
+    """Runs a command and exits with its status, or with 128 plus the signal's number after an interrupt.
 
-    A KeyboardInterrupt with words of its own says these at the end.
+    If the command raises KeyboardInterrupt with a message, that message is the last line.
     """
     fit_output()
     interrupt = _Interrupt()
@@ -35,14 +35,14 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         interrupt.listen()
         status = main() or 0
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader has enough, such as `head`
+    except BrokenPipeError:  # the reader has gone, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(128 + signal.SIGPIPE)
     except BaseException as error:
         if interrupt.number:
             interrupt.end(str(error) if isinstance(error, KeyboardInterrupt) and str(error) else STOPPED)
         raise
-    if interrupt.number:  # the command has said so itself
+    if interrupt.number:  # the command has handled it
         interrupt.end()
     sys.exit(status)
 
@@ -56,14 +56,14 @@ class _Interrupt:
 
     def listen(self) -> None:
         for number in _SIGNALS:
-            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and background jobs have it
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup and background jobs ignore some
                 signal.signal(number, self._interrupt)
 
     def _interrupt(self, number: int, _: FrameType | None) -> NoReturn:
         if self.number:
             self.end(STOPPED)
         self.number = number
-        # What threads and libraries complain of while they are being stopped is of no interest.
+        # Threads and libraries may complain while they are stopped, which would only confuse people.
         with suppress(OSError):  # there may be no stderr
             self._stderr = os.dup(2)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -72,7 +72,7 @@ class _Interrupt:
         raise KeyboardInterrupt
 
     def end(self, words: str = "") -> NoReturn:
-        """Ends the process, whatever its threads are doing."""
+        """Ends the process at once, whatever its threads do."""
         with suppress(OSError, ValueError):  # the terminal may be gone
             sys.stdout.flush()
         with suppress(OSError):
@@ -81,9 +81,9 @@ class _Interrupt:
 
 
 def fit_output() -> None:
-    """Has everything that is printed fit the locale: plain marks instead of UnicodeEncodeError."""
+    """Makes everything printed fit the locale: plain marks instead of UnicodeEncodeError."""
     register_error("plain", _plain)
-    # Python's UTF-8 mode, which a C locale switches on, leaves this one alone.
+    # A C locale turns on Python's UTF-8 mode, which does not change this encoding.
     terminal = _known(locale.getencoding())
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -92,7 +92,7 @@ def fit_output() -> None:
 
 
 def _known(encoding: str) -> str:
-    """The encoding, or ASCII where Python does not have it."""
+    """The encoding's name in Python, or ASCII if Python does not have it."""
     try:
         return lookup(encoding).name
     except LookupError:
@@ -108,7 +108,7 @@ def _shows_marks(encoding: str) -> bool:
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
-    """Handles what an encoding does not have: by plain marks, and else by the character's number."""
+    """Replaces characters that an encoding lacks by plain marks, or else by their numbers."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lacking = error.object[error.start : error.end]

@@ -1,4 +1,4 @@
-"""What an object's key leads to, by a settings document."""
+"""The models that an object's key belongs to, by the routes of a settings document."""
 
 import json
 from typing import Any, NamedTuple
@@ -10,9 +10,10 @@ from arcanna_metrics.targets import Target
 
 
 class Lead(NamedTuple):
-    """The route that matches a key, and where it leads. `problem` says why it leads nowhere after all.
+    """The route that matches a key, and its targets.
 
-    `threshold` is the route's, as it is written there; empty if it has none.
+    `problem` says why there are none, although the route matches. `threshold` is the route's, as JSON; empty
+    if it has none.
     """
 
     route: str
@@ -22,9 +23,9 @@ class Lead(NamedTuple):
 
 
 def lead(text: str, key: str) -> Lead | None:
-    """Where the key leads, by the first route that knows it; None where none does.
+    """The first route that matches the key; None if no route does.
 
-    Raises ConfigurationError where the routes are wrong.
+    Raises ConfigurationError if the settings are not valid.
     """
     settings = parse_settings(text)
     for route, fields in zip(settings.routes.routes, _written(text), strict=True):
@@ -39,7 +40,7 @@ def lead(text: str, key: str) -> Lead | None:
 
 
 def patterns(text: str) -> list[tuple[str, str]]:
-    """Each key pattern with the name of its route, in the order in which they are tried."""
+    """The name of a route and a key pattern of it, for each pattern in the order of matching."""
     return [
         (str(fields.get("name", number)), pattern)
         for number, fields in enumerate(_written(text), 1)
@@ -48,5 +49,5 @@ def patterns(text: str) -> list[tuple[str, str]]:
 
 
 def _written(text: str) -> list[dict[str, Any]]:
-    """The routes as settings that are right write them, or the default ones."""
+    """The routes in the JSON of valid settings, or the default routes."""
     return list(json.loads(text.lstrip("\ufeff")).get("routes", DEFAULT_ROUTES))

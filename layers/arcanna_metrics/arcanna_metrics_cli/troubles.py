@@ -1,4 +1,4 @@
-"""What to tell people, and what they can type, if AWS or this machine refuses."""
+"""Explains errors of AWS, the network and files, and says what to type."""
 
 from arcanna_metrics.errors import AwsUnavailable, BadInput, ConfigurationError
 from arcanna_metrics_cli.exits import Exit, Trouble
@@ -20,18 +20,17 @@ _WHO = "aws sts get-caller-identity shows whose credentials are in use; --profil
 
 
 def explained(error: Exception, profile: str | None = None) -> Trouble:
-    """The trouble that an error of AWS, the network or a file is; `profile` is the one that was given."""
+    """The Trouble that explains an error. `profile` is the one that was given with --profile."""
     if isinstance(error, Trouble):
         return error
     if isinstance(error, ConfigurationError):
-        return Trouble(
-            Exit.WRONG, f"The settings are wrong: {error}", "arcanna-metrics settings validate FILE"
-        )
+        said = "\n  ".join(["The settings are not valid:", *error.problems])
+        return Trouble(Exit.WRONG, said, "Correct them; arcanna-metrics settings validate FILE checks a file")
     if isinstance(error, AwsUnavailable) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     if trouble := _by_code(error, profile) or _by_kind(error, profile):
         return trouble
-    # Of a file that was named. Some of botocore's errors are OSErrors, too, and have been told by then.
+    # Errors of files. Some of botocore's errors are OSErrors, too, and are explained above.
     if isinstance(error, OSError) and error.filename and error.strerror:
         return Trouble(Exit.USAGE, f"{error.filename}: {error.strerror}.")
     mistyped = isinstance(error, OSError | UnicodeError | BadInput)
@@ -39,7 +38,7 @@ def explained(error: Exception, profile: str | None = None) -> Trouble:
 
 
 def _by_code(error: Exception, profile: str | None) -> Trouble | None:
-    """By the code of botocore's ClientError."""
+    """Explains botocore's ClientError by its code; None if the code is another one."""
     response = getattr(error, "response", None)
     if not isinstance(response, dict):
         return None
@@ -54,7 +53,7 @@ def _by_code(error: Exception, profile: str | None) -> Trouble | None:
 
 
 def _by_kind(error: Exception, profile: str | None) -> Trouble | None:
-    """By the name of botocore's exception, whose module is not imported for this."""
+    """Explains an exception of botocore by its name, because importing botocore takes long; else None."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if kinds & {"NoCredentialsError", "PartialCredentialsError"}:
         return Trouble(Exit.NO_ACCESS, "There are no AWS credentials.", _sign_in(profile))

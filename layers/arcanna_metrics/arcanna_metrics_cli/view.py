@@ -1,4 +1,4 @@
-"""What people see: tables for 80 columns and more, and links where the terminal has them."""
+"""Tables for terminals of 80 columns and more, with links where the terminal supports them."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -13,11 +13,11 @@ from arcanna_metrics_cli.entries import PastRun, Standing, span
 from arcanna_metrics_cli.letters import Group
 
 _FRAME = 6
-"""Columns between the columns of a table of three."""
+"""Characters between the columns of a table with three columns."""
 
 
 def standings(rows: Iterable[Standing], now: float, width: int, runs: Mapping[str, str]) -> Table:
-    """How each target stands. `runs` has the console's address of each run under way, by its id."""
+    """The state of each target. `runs` has the console's address of each run under way, by the run's id."""
     listed = list(rows)
     longest = max((len(name) for row in listed for name in (row.model or "", f"job {row.job}")), default=0)
     metrics = min(48, max(24, (width - _FRAME) * 32 // 100))
@@ -40,8 +40,12 @@ def _names(row: Standing, width: int) -> Text:
 
 
 def _freshness(row: Standing, now: float, link: str) -> Text:
-    age = "" if row.since is None else f" for {span(now - row.since)}"
-    text = Text().append(f"{'fresh' if row.fresh else 'stale'}{age}", "green" if row.fresh else "yellow")
+    text = Text()
+    age = "" if row.since is None else span(now - row.since)
+    if row.fresh:
+        text.append("fresh" + (f", {age} old" if age else ""), "green")
+    else:
+        text.append("stale" + (f" for {age}" if age else ""), "yellow")
     text.append(f"\n{row.why}", f"link {link}" if link else "dim")
     if row.running_since is not None:
         text.append(f"\nrunning for {span(now - row.running_since)}")
@@ -56,13 +60,17 @@ def _last(row: Standing, now: float) -> Text:
     text = Text().append(row.last.in_words(), "green" if row.last.is_good else "red")
     if row.last.ended_at is not None:
         text.append(f"\n{span(now - row.last.ended_at)} ago", style="dim")
-    if row.scores:
+    if _has_any(row.scores):
         text.append(f"\n{in_words(row.scores)}")
     return text
 
 
+def _has_any(scores: Mapping[str, float | None]) -> bool:
+    return any(value is not None for value in scores.values())
+
+
 def in_words(scores: Mapping[str, float | None]) -> str:
-    """The two scores that people look at first."""
+    """The first two overall scores in one line."""
     return ", ".join(f"{OVERALL[name]} {_score(scores.get(name))}" for name in list(OVERALL)[:2])
 
 
@@ -75,7 +83,7 @@ def history(runs: Iterable[PastRun]) -> Table:
         outcome = Text().append(run.in_words(), "green" if run.is_good else "red")
         if run.detail:
             outcome.append(f"\n{run.detail}")
-        if run.scores:
+        if _has_any(run.scores):
             scores = ", ".join(f"{word} {_score(run.scores.get(name))}" for name, word in OVERALL.items())
             outcome.append(f"\n{scores}", "dim")
         table.add_row(
@@ -88,19 +96,22 @@ def history(runs: Iterable[PastRun]) -> Table:
 
 
 def dead_letters(groups: Iterable[Group], now: float) -> Table:
-    """By reason, with the detail of the newest."""
+    """Dead letters by reason and detail. Each reason is named once."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for heading in ("Reason", "Messages", "Age", "Detail of the newest"):
+    for heading in ("Reason", "Messages", "Age", "Detail"):
         table.add_column(heading, justify="right" if heading == "Messages" else "left")
+    named = None
     for group in groups:
         newest, oldest = span(now - group.newest_at), span(now - group.oldest_at)
         age = newest if newest == oldest else f"{newest} to {oldest}"
-        table.add_row(Text(group.reason, style="red"), str(group.number), age, Text(group.detail))
+        reason = Text("" if group.reason == named else group.reason, style="red")
+        table.add_row(reason, str(group.number), age, Text(group.detail))
+        named = group.reason
     return table
 
 
 class Figure(NamedTuple):
-    """A figure of a model: what it was to be compared with, and what it is. None where there is none."""
+    """A figure of a model: its reference, and its value now. None if it is missing."""
 
     name: str
     before: float | None
@@ -108,14 +119,14 @@ class Figure(NamedTuple):
 
     @property
     def change(self) -> float | None:
-        """After less before."""
+        """`after` minus `before`; None if one is missing."""
         if self.before is None or self.after is None:
             return None
         return round(self.after - self.before, 9)
 
 
 def figures(listed: Iterable[Figure]) -> Table:
-    """Figures before and after."""
+    """Figures with their references and changes."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in ("Figure", "Reference", "Now", "Change"):
         table.add_column(heading, justify="left" if heading == "Figure" else "right")
@@ -129,7 +140,7 @@ def figures(listed: Iterable[Figure]) -> Table:
 
 
 def shortened(name: str, width: int) -> str:
-    """The name, cut in its middle if it is longer: its beginning and its end tell names apart."""
+    """The name, with its middle cut out if it is longer than `width`: both its ends tell names apart."""
     if len(name) <= width:
         return name
     end = (width - 1) // 2

@@ -9,7 +9,7 @@ API_KEY = "reference-server-key"
 RECOMPUTE_SCOPE = "execute:recompute_model_metrics"
 READ_SCOPE = "read:job_metrics"
 RESOURCES_SCOPE = "read:resources"
-"""Allows to look up names of jobs. The default key lacks it, because recomputes do not need it."""
+"""Lets a key look up the names of jobs. The default key lacks it, because recomputes do not need it."""
 
 
 @dataclass(frozen=True)

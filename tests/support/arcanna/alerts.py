@@ -1,4 +1,4 @@
-"""Labelled alerts, the training data of a model: made-up ones, and sources to read them from."""
+"""Labelled alerts, which are the training data of a model: generated ones, and sources to read them from."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ TYPICAL_ACCURACY = {"Drop": 0.95, "Investigate": 0.85, "Escalate": 0.7}
 
 
 class Alert(NamedTuple):
-    """One alert: what the model decided, and what the analysts agreed on (empty: not yet)."""
+    """The model's decision, and the analysts' consensus, which is empty until there is one."""
 
     alert_id: str
     decision: str
@@ -103,7 +103,7 @@ def current_alerts(objects: Iterable[AlertObject]) -> list[Alert]:
 
 
 def labelled_alerts(count: int, accuracy: Mapping[str, float], *, seed: int, first_id: int = 1) -> str:
-    """CSV of `count` alerts; the model decides right with the given accuracy per true decision.
+    """CSV of `count` alerts. The model is right as often as `accuracy` says for each true decision.
 
     Like a real queue, most alerts are to be dropped and few are escalated. The same seed gives
     the same alerts.
@@ -121,7 +121,7 @@ def labelled_alerts(count: int, accuracy: Mapping[str, float], *, seed: int, fir
 
 
 def corrections(alerts_csv: str, share: float, *, seed: int) -> str:
-    """CSV that corrects `share` (0..1) of the wrong decisions in `alerts_csv`."""
+    """CSV that corrects a `share` (0 to 1) of the wrong decisions in `alerts_csv`."""
     chance = random.Random(seed)
     alerts = current_alerts([AlertObject(0, "uncorrected", alerts_csv)])
     wrong = [alert for alert in alerts if alert.decision != alert.consensus]

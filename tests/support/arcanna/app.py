@@ -88,7 +88,7 @@ async def model_metrics(platform: ThePlatform, job_id: JobReference, model_id: M
 
 @dataclass
 class DateRange:
-    """Date range and filters are checked and shown. They select nothing, as alerts here have no time."""
+    """Dates and filters are validated and echoed. They select nothing, because alerts here have no time."""
 
     start_datetime: datetime | None = None
     end_datetime: datetime | None = None
@@ -107,7 +107,7 @@ Filters = Annotated[dict[str, Any] | None, Body()]
 async def job_metrics(
     platform: ThePlatform, job_id: JobReference, dates: TheDateRange, filters: Filters = None
 ) -> JobMetrics:
-    """The vendor's clients use both methods."""
+    """Both methods exist because the vendor's clients use both."""
     return platform.job_metrics(job_id).model_copy(update=dates.shown())
 
 
@@ -150,7 +150,7 @@ async def answer_error(_: Request, error: Exception) -> JSONResponse:
 
 
 async def answer_validation_error(_: Request, error: Exception) -> JSONResponse:
-    """Uses the documented message for a missing or empty parameter, and FastAPI's for all else."""
+    """Uses the documented message for a missing or empty parameter, and FastAPI's message otherwise."""
     assert isinstance(error, RequestValidationError)
     detail = [
         {"loc": found["loc"], "msg": found["msg"], "type": found["type"]}

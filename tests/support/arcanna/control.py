@@ -1,4 +1,4 @@
-"""Controls misbehaviour over HTTP, for people and for tests in other processes. Not part of the API."""
+"""Controls misbehaviour over HTTP, for people and for tests in other processes. The API lacks this."""
 
 from fastapi import APIRouter, Request
 

@@ -6,25 +6,24 @@ from typing import Any, Literal
 
 Endpoint = Literal["recompute", "metrics", "job", "job_and_latest_model", "resources", "scopes", "health"]
 
-# The two bodies with which parts of the API answer 200 although they failed.
+# Parts of the API answer 200 with one of these bodies although they have failed.
 ERROR_MESSAGE_BODY = {"status": "error", "error_message": "Internal error"}
 REASON_BODY = {"status": "error", "reason": "Internal error", "reason_details": "See the logs"}
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with matching requests.
+    """A fault of matching requests.
 
-    Which: requests to `endpoint` ("any": all) for `model_id` (None: any); the first `skip` of them
-    are spared, then every `every`-th is hit, `times` times (None: until cleared).
+    It matches requests to `endpoint` ("any": all) for `model_id` (None: any). It skips the first `skip` of
+    them, then strikes every `every`-th, `times` times (None: until cleared).
 
-    What: the answer comes `slow` seconds late; `status`, `headers` and `body` (text as it is,
-    anything else as JSON) replace the real answer; `fields` replaces and `without` removes fields
-    of the real one; `drop` cuts the connection: "reset" and "close" instead of an answer,
-    "truncate" after half of its body.
+    The answer comes `slow` seconds late. `status`, `headers` and `body` (text unchanged, anything else as
+    JSON) replace the real answer. `fields` replaces and `without` removes fields of it. `drop` cuts the
+    connection: "reset" and "close" instead of an answer, "truncate" after half of its body.
 
-    `after_effect`: the request takes effect before it is delayed, replaced or dropped. Otherwise
-    a replaced or dropped request has no effect, and a slow one has it after the delay.
+    With `after_effect`, the request takes effect before it is delayed, replaced or dropped. Otherwise a
+    replaced or dropped request has no effect, and a slow one has it after the delay.
     """
 
     endpoint: Endpoint | Literal["any"] = "any"

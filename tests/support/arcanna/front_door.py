@@ -34,10 +34,10 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 @dataclass
 class ReceivedRequest:
-    """A request as it arrived; `at` in seconds since the epoch.
+    """A request as it arrived. `at` is in epoch seconds.
 
-    `status` is that of the answer: None while there is none, and for good if the connection was
-    dropped instead. Requests with the same `peer_port` came over the same connection.
+    `status` is the answer's. It is None before the answer, and stays None if the connection was dropped.
+    Requests with the same `peer_port` came through the same connection.
     """
 
     at: float
@@ -150,7 +150,7 @@ class FrontDoor:
 
     async def _cut(self, scope: Scope, receive: Receive, *, reset: bool) -> None:
         transport = self._transport_of(scope["client"])
-        if transport is None:  # the client was the first to go
+        if transport is None:  # the client has closed the connection first
             return
         if reset:
             connection: socket.socket = transport.get_extra_info("socket")

@@ -1,4 +1,4 @@
-"""Correct answers in odd notations that services like this one have been seen to use.
+"""Correct answers in odd notations that similar services use.
 
 A byte order mark before the JSON; whole numbers with a point; "" for a time that is not set; NaN for a share
 of nothing; 202 for a request that is accepted; headers that a gateway adds in any encoding.

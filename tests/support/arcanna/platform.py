@@ -23,7 +23,7 @@ from tests.support.arcanna.schemas import (
     Resource,
 )
 
-MINUTES_PER_ALERT = 5.0  # what an analyst needs for one: the platform multiplies, the value is ours
+MINUTES_PER_ALERT = 5.0  # the API does not document this constant
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,12 @@ class Job:
 class Behaviour:
     """How a model's worker behaves. Times are in seconds.
 
-    `delay` passes between request and start (queued, the flag is still false), `duration` between
-    start and end, which besides does not come before the model's metrics have been read `looks` times
-    meanwhile: whoever must see it going on does, however slow they are. At the end the flag falls and the
-    timestamp changes, in one step unless `timestamp_lag` (the flag falls first) or `flag_lag` (the
-    timestamp changes first) part them. With `fails` the flag rises and falls and the timestamp stays; with
-    `never_starts` requests are accepted and stay queued until the behaviour changes. With `odd` the answers
-    are right, and written as oddly as services like this one have been seen to (see oddities.py).
+    A recompute starts `delay` after the request (until then it is queued, and the flag is false). It ends
+    `duration` after its start, but not before the model's metrics were read `looks` times since the start, so
+    that a slow reader sees it. At the end the flag falls and the timestamp changes, in one step unless
+    `timestamp_lag` (the flag falls first) or `flag_lag` (the timestamp changes first) separates them. With
+    `fails`, the flag rises and falls, and the timestamp stays. With `never_starts`, requests are accepted and
+    stay queued until the behaviour changes. With `odd`, answers are correct but oddly written (oddities.py).
     """
 
     delay: float = 0.0
@@ -155,7 +154,7 @@ class Platform:
         return found.models[model_id]
 
     def model_metrics(self, job: str, model_id: str) -> ModelMetrics:
-        """The model's last metrics, and whether a recompute is under way."""
+        """The last metrics of the model, and whether a recompute is under way."""
         model = self.find_model(job, model_id)
         model.looks += 1
         model.changed.set()
@@ -261,7 +260,7 @@ class Platform:
         run.finished_at = time.time()
 
     async def _last(self, model: Model) -> Behaviour:
-        """Waits as long as the model's behaviour says. Returns the behaviour at the end."""
+        """Waits for the duration that the behaviour sets. Returns the behaviour that applies at the end."""
         begun, model.looks = time.monotonic(), 0
         while True:
             behaviour = self._behaviour_of(model)

@@ -73,7 +73,7 @@ class ArcannaServer:
                 http="h11",
                 ws="none",
                 lifespan="on",
-                proxy_headers=False,  # would hide the peer's port
+                proxy_headers=False,  # a proxy header would hide the peer's port
                 log_config=None,
                 log_level="error",
                 access_log=False,
@@ -91,7 +91,7 @@ class ArcannaServer:
     def __enter__(self) -> Self:
         self._uvicorn.config.load()
         listener = socket.create_server(("127.0.0.1", self._port), backlog=2048)
-        # asyncio does not do this for sockets it was given, and answers would wait for delayed ACKs.
+        # asyncio sets this only on sockets of its own. Without it, answers wait for delayed ACKs.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.url = f"{self._scheme}://127.0.0.1:{listener.getsockname()[1]}{self._prefix}"
         self._thread = threading.Thread(
@@ -151,8 +151,8 @@ class ArcannaServer:
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         self._loop = asyncio.get_running_loop()
         self._started.set()
-        yield  # what still runs then is ended with the event loop: tasks cancelled, threads joined
-        # Connections in the middle of a TLS handshake are none of uvicorn's yet: it leaves them open.
+        yield  # The end of the event loop cancels the remaining tasks and joins the threads.
+        # uvicorn does not know connections during their TLS handshake, and leaves them open.
         for transport in list(getattr(self._loop, "_transports", {}).values()):
             transport.abort()
         await asyncio.sleep(0)

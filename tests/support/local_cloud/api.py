@@ -80,13 +80,13 @@ class Api:
     """Serves on 127.0.0.1 between `start` and `stop`."""
 
     def __init__(self, kill: Callable[[str], None], port: int = 0) -> None:
-        """`kill` ends the execution environment of that id. Port 0 takes a free one."""
+        """`kill` ends the execution environment with that id. Port 0 means a free port."""
         self.calls: list[Call] = []
         self._kill = kill
         self._faults: list[ApiFault] = []
         self._lock = threading.Lock()
         moto = DomainDispatcherApplication(create_backend_app)
-        # It would list its folders at each call.
+        # moto would list its folders at each call.
         moto.get_backend_for_host = cache(moto.get_backend_for_host)  # type: ignore[method-assign]
         self._moto: WSGIApplication = moto
         self._server = make_server(
@@ -138,7 +138,7 @@ class Api:
 
 class _RequestHandler(MotoRequestHandler):
     protocol_version = "HTTP/1.1"  # connections are kept
-    disable_nagle_algorithm = True  # headers and body are sent apart, and must not wait for each other
+    disable_nagle_algorithm = True  # headers and body are sent separately, and must not wait for each other
 
     def log_request(self, *_: object) -> None:
         pass
@@ -218,7 +218,7 @@ def _error(service: str, fault: ApiFault, start_response: StartResponse) -> list
         ("Content-Type", content_type),
         ("Content-Length", str(len(body))),
         ("x-amzn-ErrorType", code),
-        ("x-amzn-RequestId", "injected"),  # which the Step Functions interpreter insists on
+        ("x-amzn-RequestId", "injected"),  # which moto's Step Functions interpreter requires
     ]
     start_response(f"{fault.status} {HTTPStatus(fault.status).phrase}", headers)
     return [body.encode()]

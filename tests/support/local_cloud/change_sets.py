@@ -1,4 +1,4 @@
-"""What CloudFormation does for `sam deploy`: change sets, of templates as SAM has packaged them.
+"""CloudFormation's change sets, for `sam deploy` with templates that SAM has packaged.
 
 moto's own know no transform, create no outputs, and update nothing. Here, a template is translated, its
 parameters are judged, and the change set is executed by the same resource types as everything in this cloud.
@@ -27,7 +27,7 @@ from tests.support.local_cloud.resources import Resource, created_by
 from tests.support.parameters import Refused, assert_rules, parameter_values
 
 Deployed = Callable[[str, Mapping[str, Resource]], None]
-"""Is called with a stack's name and its resources by logical id when it was created or updated."""
+"""Called after a stack was created or updated, with its name and its resources by logical id."""
 
 _create_by_moto = CloudFormationBackend.create_change_set
 
@@ -48,7 +48,7 @@ def change_sets(client: Callable[[str], Any], deployed: Deployed) -> Iterator[No
 
 
 def _uploaded(client: Callable[[str], Any]) -> Callable[[object, str], str]:
-    """moto takes an address without AWS's domain for one that begins with the bucket."""
+    """moto expects the bucket at the start of an address without AWS's domain."""
 
     def read(_: object, url: str) -> str:
         bucket, _, key = urlsplit(url).path.lstrip("/").partition("/")
@@ -69,7 +69,7 @@ def _create(
     **further: Any,
 ) -> tuple[str, str]:
     source: dict[str, Any] = yaml_parse(template)  # type: ignore[no-untyped-call]
-    # moto hands the previous values of lists over as lists.
+    # moto returns previous values of list parameters as lists.
     given = {name: ",".join(v) if isinstance(v, list) else str(v) for name, v in parameters.items()}
     try:
         values = parameter_values(source.get("Parameters", {}), given)
@@ -133,7 +133,7 @@ def _apply(resources: Any, template: dict[str, Any], values: Mapping[str, str]) 
     for name, definition in template["Resources"].items():
         existing = made.get(name)
         if not _is_wanted(resources, definition):
-            made.pop(name, None)  # kept, as by DeletionPolicy
+            made.pop(name, None)  # kept, as DeletionPolicy demands
         elif existing is None:
             _ = resources[name]
         else:

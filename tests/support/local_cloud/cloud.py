@@ -37,14 +37,14 @@ from tests.support.waiting import deaths
 PROJECT = Path(__file__).parents[3]
 REGION = "eu-west-1"
 STACK = "local"
-OPERATOR = "operator"  # who the calls of tests and people are recorded as
+OPERATOR = "operator"  # the role of calls by tests and people
 
 
-_only_one = threading.Lock()  # moto keeps its state, and is corrected, per process
+_only_one = threading.Lock()  # moto's state and its corrections belong to the process
 
 
 class FunctionError(Exception):
-    """A function failed. `type` and `payload` are those of the error that Lambda answers."""
+    """A function failed. `type` and `payload` describe the error that Lambda returns."""
 
     def __init__(self, payload: Mapping[str, Any]) -> None:
         self.type = str(payload.get("errorType"))
@@ -53,14 +53,14 @@ class FunctionError(Exception):
 
 
 class Services(NamedTuple):
-    """What the stacks of a cloud share."""
+    """The services that the stacks of a cloud share."""
 
     api: Api
     functions: Functions
 
 
 class LocalCloud:
-    """A deployed template, from `with` to the end of it. A process can have only one cloud at a time."""
+    """A deployed template, until the `with` block ends. A process can have only one cloud at a time."""
 
     services: Services
 
@@ -77,14 +77,16 @@ class LocalCloud:
         constants: Mapping[str, object] = MappingProxyType({}),
         port: int = 0,
     ) -> None:
-        """`directory` keeps what was built from one time to the next, and the logs of the last time.
-        `python` is of an environment that has what the Lambda runtime has, and nothing else. `name` is the
-        stack's; with `beside`, it is a further one in that cloud, and must end before it. `minute` is how
-        many seconds a minute of a schedule's rate(...) takes; with None, schedules are fired by hand only, as
-        all that are no rates. `constants` replaces values of the template's resources, by their paths:
-        {"Queue.DelaySeconds": 0}. With `is_empty`, nothing is deployed at first: stacks come by
-        CloudFormation's API, from `sam deploy`, and what there is, is that of the last one with functions.
-        `port` is where the API is, 0 a free one."""
+        """`directory` keeps the build output between clouds, and the logs of the last one.
+
+        `python` belongs to an environment with the packages of the Lambda runtime only. `name` is the stack's
+        name. With `beside`, the stack is a further one in that cloud, and must end before it. `minute` is the
+        length of a minute in a schedule's rate(...), in seconds. With None, tests fire schedules by hand, as
+        they always do for schedules without a rate. `constants` replaces values of the template's resources
+        by their paths: {"Queue.DelaySeconds": 0}. With `is_empty`, there is no stack at first. `sam deploy`
+        creates stacks through CloudFormation's API, and this object stands for the last one with functions.
+        `port` is the API's. 0 means a free port.
+        """
         self._parameters = parameters
         self._directory = directory.absolute()
         self._template = template
@@ -119,7 +121,7 @@ class LocalCloud:
         return self
 
     def _start(self, stack: ExitStack) -> None:
-        """Starts what brings events to the functions, until the end of the stack."""
+        """Starts the event sources, until the end of the stack."""
         for poller in [self._poller(r) for r in self._of_type("AWS::Lambda::EventSourceMapping")]:
             stack.callback(poller.stop)
             poller.start()
@@ -135,7 +137,7 @@ class LocalCloud:
         stack.callback(_only_one.release)
         moto_api_backend.reset()
         deaths.clear()
-        gc.freeze()  # nothing that is loaded by now is garbage, so it need not be looked through each time
+        gc.freeze()  # everything loaded by now stays, so the garbage collector need not scan it
         api = Api(kill=lambda environment: self._functions.kill(environment), port=self._port)
         functions = Functions(self._python, self._common_variables(api.url), self.client)
         stack.enter_context(corrected(functions, self.client))
@@ -147,16 +149,16 @@ class LocalCloud:
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
 
-    # --- What is there -------------------------------------------------------------------------------------
+    # --- Resources -----------------------------------------------------------------------------------------
 
     @property
     def url(self) -> str:
-        """For AWS_ENDPOINT_URL."""
+        """The value of AWS_ENDPOINT_URL."""
         return self._api.url
 
     @property
     def variables(self) -> dict[str, str]:
-        """What the operators' commands need in their environment."""
+        """The environment variables that the operators' commands need."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_REGION": REGION,
@@ -168,7 +170,7 @@ class LocalCloud:
         }
 
     def client(self, service: str, role: str = OPERATOR) -> Any:
-        """A boto3 client of this cloud, whose calls are recorded as the role's."""
+        """A boto3 client of this cloud. Its calls are recorded under the role."""
         with self._lock:
             if (service, role) not in self._clients:
                 self._clients[service, role] = self._session.client(
@@ -182,7 +184,7 @@ class LocalCloud:
             return self._clients[service, role]
 
     def physical_id(self, logical_id: str) -> str:
-        """What `!Ref` gives in the template."""
+        """The value of `!Ref` in the template."""
         return self._resources[logical_id].physical_resource_id
 
     @property
@@ -191,7 +193,7 @@ class LocalCloud:
         return list(self._api.calls)
 
     def inject(self, fault: ApiFault) -> ApiFault:
-        """From now on, calls that match it fail. It lists those that did in `hits`."""
+        """Makes matching calls fail from now on. The fault lists the calls that it struck in `hits`."""
         return self._api.inject(fault)
 
     def messages(self, logical_id: str) -> list[str]:
@@ -213,27 +215,31 @@ class LocalCloud:
         return payload
 
     def update_code(self, logical_id: str, folder: Path) -> Path:
-        """Deploys what is in the folder as the function's code. Returns the folder that was there before.
+        """Deploys the folder as the function's code. Returns the previous folder.
 
         Invocations that are under way end as they began.
         """
         return self._functions.update_code(self.physical_id(logical_id), folder)
 
     def restart(self, logical_id: str) -> None:
-        """Ends the function's environments, with all that they remember; busy ones when they are done."""
+        """Ends the function's environments and their caches. Busy ones end after their invocation."""
         self._functions.restart(self.physical_id(logical_id))
 
     def sandboxes(self, logical_id: str) -> list[ExecutionEnvironment]:
-        """The function's execution environments that are alive; each has `pid` and `kill()`."""
+        """The function's live execution environments. Each has `pid` and `kill()`."""
         return self._functions.environments(self.physical_id(logical_id))
 
-    def logs(self, logical_id: str) -> list[str]:
-        """The lines that the function's processes have written."""
-        return self._logs[logical_id].lines()
+    def logs(self, *logical_ids: str) -> list[str]:
+        """The lines of these functions (by default all), one function after the other."""
+        return [line for name in logical_ids or self._logs for line in self._logs[name].lines()]
 
-    def log_records(self, logical_id: str) -> list[dict[str, Any]]:
-        """The log lines that are JSON objects. Metrics in the embedded format have `_aws`."""
-        return [json.loads(line) for line in self.logs(logical_id) if line.startswith("{")]
+    def log_records(self, *logical_ids: str, having: str = "") -> list[dict[str, Any]]:
+        """The log lines that are JSON objects and have this text in them.
+
+        Metrics in the embedded format have `_aws`.
+        """
+        lines = self.logs(*logical_ids)
+        return [json.loads(line) for line in lines if line.startswith("{") and having in line]
 
     # --- The workflow, and schedules -----------------------------------------------------------------------
 
@@ -260,7 +266,7 @@ class LocalCloud:
         return [e for page in pages.paginate(executionArn=execution_arn) for e in page["events"]]
 
     def fire_schedule(self, logical_id: str) -> None:
-        """Does now what EventBridge Scheduler does at the schedule's time."""
+        """Fires the schedule now, as EventBridge Scheduler does at its time."""
         fire(self._schedule(logical_id), self.client)
 
     # --- Deploying -----------------------------------------------------------------------------------------
@@ -273,9 +279,9 @@ class LocalCloud:
         self._take_up(packaged.folders)
 
     def _deployed(self, name: str, resources: Mapping[str, Resource]) -> None:
-        """After `sam deploy` has created or updated the stack of that name."""
+        """Adopts a stack that `sam deploy` has created or updated."""
         if not any(resource.type == "AWS::Lambda::Function" for resource in resources.values()):
-            return  # SAM's own stack, with its bucket
+            return  # SAM's own stack, which has its bucket
         is_update, self._name, self._resources = self._name == name, name, dict(resources)
         s3, cache = self.client("s3"), self._directory / "artifacts"
         folders = {}
@@ -290,7 +296,7 @@ class LocalCloud:
             self._start(self._stack)
 
     def _take_up(self, folders: Mapping[str, Path]) -> None:
-        """Has the functions run what is in the folders, by their keys in S3."""
+        """Makes the functions run the code in the folders, which have the archives' keys in S3."""
         artifacts = self._directory / "artifacts"
         described = self.client("cloudformation").describe_stacks(StackName=self._name)["Stacks"][0]
         self.outputs = {o["OutputKey"]: o["OutputValue"] for o in described["Outputs"]}
@@ -331,7 +337,7 @@ class LocalCloud:
         return SqsPoller(model, name, backend, self._functions, record)
 
     def _timers(self) -> list[Timer]:
-        """The schedules with a rate."""
+        """A timer for each schedule with a rate."""
         timers = []
         for logical_id, resource in self._resources.items():
             if resource.type == "AWS::Scheduler::Schedule" and self._minute is not None:
@@ -344,13 +350,13 @@ class LocalCloud:
         try:
             schedule = self._schedule(logical_id)
         except ScheduleNotFound:
-            return  # somebody has deleted it
+            return  # the schedule was deleted
         if schedule["State"] == "ENABLED":
-            with suppress(BotoCoreError, ClientError):  # what cannot be delivered is not tried again here
+            with suppress(BotoCoreError, ClientError):  # failed deliveries are not retried here
                 fire(schedule, self.client)
 
     def _schedule(self, logical_id: str) -> Any:
-        # Not by the API, which is for others: their calls are recorded, and their faults hit only them.
+        # Not through the API: it records calls and injects faults, and these calls are not the functions'.
         group = self._resources[logical_id].properties.get("GroupName", "default")
         scheduler = scheduler_backends[DEFAULT_ACCOUNT_ID][REGION]
         return scheduler.get_schedule(group, self.physical_id(logical_id)).to_dict()
@@ -371,7 +377,7 @@ class LocalCloud:
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_ENDPOINT_URL": url,
-            # Byte code stays out of what was built, which is to be as it would be deployed.
+            # Byte code must not get into the built folders, which must be as they would be deployed.
             "PYTHONPYCACHEPREFIX": str(self._directory / "byte-code"),
         }
 

@@ -1,4 +1,4 @@
-"""Stands in for `sam deploy`: creates the stack, and refuses a template that it cannot deploy completely."""
+"""Stands in for `sam deploy`: creates the stack, and refuses templates that it cannot deploy completely."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -11,14 +11,14 @@ from tests.support.local_cloud.packaging import Package
 from tests.support.local_cloud.resources import SUPPORTED, Resource, created_by
 from tests.support.parameters import assert_rules, parameter_values
 
-# What has no effect here, by "Type" or "Type.Property", with the reason why a run is none the worse for it.
+# Parts without an effect here, by "Type" or "Type.Property", with the reason why runs do not need them.
 LEFT_OUT = {
     "AWS::Logs::QueryDefinition": "a saved query does nothing by itself; moto has no API for it",
 }
 
 
 class Incomplete(Exception):
-    """A part of the template has no effect here, so that tests would prove nothing about it."""
+    """A part of the template has no effect here, so tests would prove nothing about it."""
 
 
 def deploy(
@@ -30,7 +30,7 @@ def deploy(
     resources = package.template["Resources"]
     if unknown := sorted({r["Type"] for r in resources.values()} - SUPPORTED):
         raise Incomplete(f"no resources of these types can be made: {', '.join(unknown)}")
-    # Not by the API, which would hide which resource failed, and why.
+    # Not through the API, which would hide which resource failed, and why.
     cloudformation = cloudformation_backends[DEFAULT_ACCOUNT_ID][client("cloudformation").meta.region_name]
     with created_by(client):
         stack = cloudformation.create_stack(name, json.dumps(package.template), values)
@@ -38,7 +38,7 @@ def deploy(
 
 
 def checked(stack: Any) -> dict[str, Resource]:
-    """The resources of moto's stack by logical id. Raises Incomplete where something was left out."""
+    """The resources of moto's stack by logical id. Raises Incomplete if something was left out."""
     definitions = stack.template_dict["Resources"]
     wanted = {
         logical_id

@@ -14,14 +14,14 @@ from moto.sqs.models import Message, SQSBackend
 
 from tests.support.local_cloud.functions import Functions, Throttled
 
-# What Lambda starts with when no MaximumConcurrency is given.
+# Lambda's initial concurrency without MaximumConcurrency.
 DEFAULT_POLLERS = 5
 _PAYLOAD_BYTES = 6_000_000
 _LOOK_SECONDS = 0.2
 
 
 class SqsPoller:
-    """One event source mapping of a queue, and what Lambda does for it.
+    """Polls a queue for one event source mapping, as Lambda does.
 
     https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html
     """
@@ -52,7 +52,7 @@ class SqsPoller:
         self._thread.start()
 
     def stop(self) -> None:
-        """Waits for the invocations under way, so their environments must be ended first."""
+        """Waits for the invocations under way. End their environments first."""
         self._stopping.set()
         self._slots.release()
         self._thread.join()
@@ -66,7 +66,7 @@ class SqsPoller:
                 self._slots.release()
 
     def _gather(self) -> list[Message]:
-        """The next batch: full, or as large as it got within the batching window."""
+        """The next batch. It is full, or the batching window is over."""
         if not self._mapping.enabled:
             self._stopping.wait(_LOOK_SECONDS)
             return []
@@ -101,7 +101,7 @@ class SqsPoller:
         try:
             outcome = self._functions.invoke(self._function_name, json.dumps(event).encode())
         except Throttled:
-            return  # the messages come back after the visibility timeout
+            return  # the messages become visible again after their timeout
         if outcome.failed:
             return
         failed: set[str] = set()
@@ -113,7 +113,7 @@ class SqsPoller:
         if not message_ids:
             return
         queue = self._queue
-        # One by one, moto would look through the whole queue for each of up to 10,000 messages.
+        # For single messages, moto would scan the whole queue each time; there are up to 10,000.
         with queue._messages_lock:  # noqa: SLF001
             gone = [m for m in queue._messages if m.id in message_ids]  # noqa: SLF001
             queue._messages = [m for m in queue._messages if m.id not in message_ids]  # noqa: SLF001
@@ -131,7 +131,7 @@ class SqsPoller:
 
 
 def failed_messages(payload: bytes, message_ids: set[str]) -> set[str]:
-    """The messages of a batch that return to the queue, by the function's answer.
+    """The messages of a batch that return to the queue, according to the function's answer.
 
     Lambda takes an answer that it does not understand, and an id that is not of the batch, for a failure of
     the whole batch, and an empty answer for a success:
@@ -177,7 +177,7 @@ _MINUTES = {"minute": 1, "hour": 60, "day": 1440}
 
 
 def rate_in_minutes(expression: str) -> int | None:
-    """The minutes of a schedule's `rate(...)`. None for `cron(...)` and `at(...)`."""
+    """The minutes of a `rate(...)`. None for `cron(...)` and `at(...)`."""
     rate = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", expression)
     return int(rate[1]) * _MINUTES[rate[2]] if rate else None
 

@@ -1,4 +1,4 @@
-"""One Lambda execution environment: a process under awslambdaric, AWS's own runtime client for Python."""
+"""One Lambda execution environment: a process under awslambdaric, AWS's runtime client for Python."""
 
 import json
 import queue
@@ -15,14 +15,14 @@ from tests.support.local_cloud.log_streams import LogStreams
 from tests.support.local_cloud.runtime_api import Invocation, Outcome, RuntimeApi
 from tests.support.waiting import deaths
 
-# Lambda allows 10 s; this machine may be slower, and busy with other things.
+# Lambda allows 10 s, but this machine may be slow and busy.
 INIT_TIMEOUT_SECONDS = 30.0
 _WATCH_SECONDS = 0.05
 _LAST_LINES = 10
 
 
 class ProcessDied(Exception):
-    """A function's process has died by itself. Says which one, how, and its last output."""
+    """A function's process died unexpectedly. The message has its id, how it ended, and its last output."""
 
 
 class _Failed(Exception):
@@ -60,7 +60,7 @@ class ExecutionEnvironment:
         python: Path,
         variables: Mapping[str, str],
     ) -> None:
-        """`variables`: those that are the same in all environments."""
+        """`variables` are the same in all environments."""
         self.id = str(uuid.uuid4())
         self.function = function
         self.busy = False
@@ -103,7 +103,7 @@ class ExecutionEnvironment:
             self.kill()
             message = f"RequestId: {request_id} Error: {failure.message}"
             error = json.dumps({"errorType": failure.kind, "errorMessage": message})
-            with self._log.open("a") as log:  # the process may have been stopped within a line
+            with self._log.open("a") as log:  # the process may have stopped in the middle of a line
                 log.write(f"\n{error}\n")
             return Outcome(error.encode(), failed=True)
 
@@ -127,7 +127,7 @@ class ExecutionEnvironment:
         except _Failed:
             if self.alive or self._killed:
                 raise
-            self._process = self._start()  # Lambda, too, starts once more what dies before it is ready
+            self._process = self._start()  # Lambda, too, restarts a process that dies before it is ready
             error = self._report(INIT_TIMEOUT_SECONDS)
         if error:
             self.kill()
@@ -177,7 +177,7 @@ class ExecutionEnvironment:
         try:
             pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         except (FileNotFoundError, ProcessLookupError):
-            return 0  # the process is gone, which the next look at it will find
+            return 0  # the process has ended, which the next check notices
         return pages * 4096 / 2**20
 
     def _variables(self) -> dict[str, str]:
@@ -195,7 +195,7 @@ class ExecutionEnvironment:
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory),
             "AWS_LAMBDA_LOG_STREAM_NAME": f"[$LATEST]{self.id.replace('-', '')}",
             "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-            # These say of each API call which role and which environment it came from.
+            # These tell the API the role and the environment of each call.
             "AWS_ACCESS_KEY_ID": function.role,
             "AWS_SECRET_ACCESS_KEY": "local",
             "AWS_SESSION_TOKEN": self.id,

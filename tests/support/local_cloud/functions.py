@@ -15,14 +15,14 @@ from typing import Any
 from tests.support.local_cloud.execution_environment import ExecutionEnvironment, Function
 from tests.support.local_cloud.runtime_api import Outcome
 
-# Lambda waits one minute and then two before it tries an asynchronous invocation again.
+# Lambda waits one minute, then two, before it retries an asynchronous invocation.
 ASYNC_RETRY_SECONDS = (0.5, 1.0)
-# Of one function. Lambda has room for hundreds; here, further invocations wait for their turn.
+# Environments of one function. Lambda allows hundreds; here, further invocations wait.
 MOST_ENVIRONMENTS = 16
 
 
 class Throttled(Exception):
-    """The function's reserved concurrency is used up."""
+    """The function's reserved concurrency is exhausted."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ class Functions:
         self._async[function.name] = async_config
 
     def update_code(self, name: str, folder: Path) -> Path:
-        """Has further invocations run the code in the folder. Returns the folder before."""
+        """Makes further invocations run the code in the folder. Returns the previous folder."""
         before = self._functions[name].task_root
         self._deploy(name, folder)
         return before
 
     def restart(self, name: str) -> None:
-        """Has further invocations run in new environments."""
+        """Makes further invocations run in new environments."""
         self._deploy(name, self._functions[name].task_root)
 
     def _deploy(self, name: str, folder: Path) -> None:
@@ -94,7 +94,7 @@ class Functions:
             return environment.invoke(event, trace_id or _new_trace_id())
 
     def invoke_later(self, name: str, event: bytes, trace_id: str | None = None) -> None:
-        """Invokes asynchronously: tried again when it fails, then sent to the failure destination."""
+        """Invokes asynchronously. Retries a failure, then sends it to the failure destination."""
         thread = threading.Thread(target=self._invoke_until_done, args=(name, event, trace_id))
         self._threads.append(thread)
         thread.start()
@@ -154,7 +154,7 @@ class Functions:
             try:
                 outcome = self.invoke(name, event, trace_id)
             except Throttled:
-                self._stopping.wait(ASYNC_RETRY_SECONDS[0])  # Lambda goes on for six hours
+                self._stopping.wait(ASYNC_RETRY_SECONDS[0])  # Lambda continues for six hours
                 continue
             count += 1
             wait = next(waits, None)

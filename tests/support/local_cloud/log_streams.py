@@ -24,7 +24,7 @@ class LogStreams:
         self._lock = threading.Lock()
 
     def new(self) -> Path:
-        """A new stream, empty."""
+        """A new, empty stream."""
         stream = self._folder / f"{next(self._numbers)}.log"
         stream.touch()
         with self._lock:
@@ -32,7 +32,7 @@ class LogStreams:
         return stream
 
     def lines(self) -> list[str]:
-        """All lines that have been ended, in the order in which they were seen: new ones are the last."""
+        """All complete lines, in the order in which they were first read. New lines are last."""
         with self._lock:
             for stream, read in self._read.items():
                 with stream.open("rb") as file:

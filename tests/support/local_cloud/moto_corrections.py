@@ -1,4 +1,4 @@
-"""Corrections where moto differs from AWS in ways that matter here. They apply while the cloud is up."""
+"""Corrections of moto where it differs from AWS and this matters here. They apply while the cloud is up."""
 
 import json
 import secrets
@@ -65,9 +65,9 @@ def corrected(functions: Functions, client: Callable[[str, str], Any]) -> Iterat
         enter(patch.object(notifications, "_invoke_awslambda", _notify_in(functions)))
         enter(patch.object(BaseExecutionWorkerCommunication, "terminated", _terminated))
         enter(patch.object(StepFunctionResponse, "get_execution_history", _get_execution_history))
-        # Each of AWS's 1,600 own policies would be made an object, which takes a second.
+        # moto would make an object of each of AWS's 1,600 managed policies, which takes a second.
         enter(patch("moto.iam.models.aws_managed_policies_data", _policies_for_functions()))
-        # Each service would look through all descriptions of services again.
+        # moto would search all service descriptions again for each service.
         enter(patch("moto.core.utils.create_loader", cache(create_loader)))
         # moto parses the definition again for each execution, which takes 0.1 s.
         parse = staticmethod(cache(AmazonStateLanguageParser.parse))
@@ -124,7 +124,7 @@ def _invoke_in(functions: Functions) -> Callable[..., bytes]:
 
 
 def _notify_in(functions: Functions) -> Callable[..., None]:
-    # moto would run the function itself, in the uploader's thread, and swallow whatever goes wrong.
+    # moto would run the function itself, in the uploader's thread, and hide its errors.
     def notify(_account_id: str, event: Any, arn: str, _region: str) -> None:
         functions.invoke_later(arn.split(":")[6], json.dumps(event).encode())
 
@@ -138,7 +138,7 @@ def _interpreter_modules() -> list[ModuleType]:
 
 
 def _client_of(make: Callable[[str, str], Any]) -> Callable[..., Any]:
-    # moto makes a client for every task, and makes nothing of the role that it should have.
+    # moto makes a client for every task, and ignores the role.
     def client(service: str, state_credentials: Any, **_: Any) -> Any:
         return make(service, state_credentials.role_arn.rpartition("/")[2])
 
@@ -215,8 +215,8 @@ def _put_on_default_bus(
         "detail-type": detail_type,
         "source": source,
         "account": account,
-        "time": time.time(),  # moto writes it out as AWS does, in whole seconds
-        "ingestion-time": time.time(),  # which moto needs and takes out again
+        "time": time.time(),  # moto, like AWS, writes it in whole seconds
+        "ingestion-time": time.time(),  # which moto requires and removes again
         "region": region,
         "resources": resources,
         "detail": json.loads(json.dumps(detail)),
@@ -258,7 +258,7 @@ def _one_at_a_time(by_moto: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _get_permission(bucket: FakeBucket, action: str, resource: str) -> PermissionResult:
-    return PermissionResult.NEUTRAL  # as nowhere in this cloud, access is not enforced
+    return PermissionResult.NEUTRAL  # this cloud does not enforce access anywhere
 
 
 # --- S3 says so where a bucket sends its events to EventBridge, which moto leaves out --------------------

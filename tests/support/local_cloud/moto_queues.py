@@ -1,4 +1,4 @@
-"""moto's queues, safe to use from several threads, and fast enough for ten thousand messages."""
+"""Corrections of moto's queues: safe with several threads, and fast enough for ten thousand messages."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,7 +23,7 @@ _get_attributes_by_moto = SQSBackend.get_queue_attributes
 
 @contextmanager
 def corrected_queues() -> Iterator[None]:
-    """Meanwhile, moto's queues work as described below."""
+    """Corrects moto's queues until the block ends."""
     uncounted = [name for name in Queue.BASE_ATTRIBUTES if name not in _COUNTS]
     with ExitStack() as stack:
         enter = stack.enter_context
@@ -31,7 +31,7 @@ def corrected_queues() -> Iterator[None]:
         enter(patch.object(Queue, "delete_message", _delete_message))
         enter(patch.object(Queue, "add_message", _add_message))
         enter(patch.object(Queue, "messages", property(_visible)))
-        # moto counts all messages, three times over, to find any attribute, which it does for every message.
+        # For every message, moto asks for an attribute and counts all messages three times.
         enter(patch.object(Queue, "BASE_ATTRIBUTES", uncounted))
         enter(patch.object(SQSBackend, "get_queue_attributes", _get_queue_attributes))
         enter(patch.object(models, "camelcase_to_underscores", cache(camelcase_to_underscores)))
@@ -39,20 +39,20 @@ def corrected_queues() -> Iterator[None]:
 
 
 def _receive_message(backend: SQSBackend, queue_name: str, *args: Any, **kwargs: Any) -> list[Message]:
-    # moto looks, marks and moves to the dead-letter queue in steps; waiting lets go of the lock.
+    # moto finds, marks and moves messages in separate steps. A wait releases the lock.
     with backend.get_queue(queue_name)._messages_lock:  # noqa: SLF001
         received: list[Message] = _receive_by_moto(backend, queue_name, *args, **kwargs)
         return received
 
 
 def _delete_message(queue: Queue, receipt_handle: str) -> None:
-    # moto replaces the list of messages by a copy, without those that were added meanwhile.
+    # moto replaces the list of messages by a copy, which lacks messages added meanwhile.
     with queue._messages_lock:  # noqa: SLF001
         _delete_by_moto(queue, receipt_handle)
 
 
 def _add_message(queue: Queue, message: Message) -> None:
-    # moto's own delivery to functions: one message at a time, in the sender's thread, and never again.
+    # moto would deliver to functions itself: single messages, in the sender's thread, once.
     queue.lambda_event_source_mappings.clear()
     _add_by_moto(queue, message)
 

@@ -25,7 +25,7 @@ from tests.support.this_machine import proxies
 from tests.tools.install import call
 
 BUCKET = "local-cloud-artifacts"
-logging.getLogger("samtranslator").setLevel(logging.ERROR)  # it misses metrics that nobody asked for
+logging.getLogger("samtranslator").setLevel(logging.ERROR)  # it warns about metrics that nobody requested
 
 _LOCAL_PATHS = ("CodeUri", "ContentUri", "DefinitionUri")
 _IGNORED = ("__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache")
@@ -33,7 +33,7 @@ _IGNORED = ("__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache")
 
 @dataclass(frozen=True)
 class Package:
-    """A template as CloudFormation gets it, and the artifacts that it refers to.
+    """A translated template, and the artifacts that it refers to.
 
     `files`: path of the file to upload by key; `folders`: the unpacked content by the same key.
     """
@@ -123,7 +123,7 @@ def _built(logical_id: str, source: Path, cache: Path) -> Path:
         work, artifacts = Path(scratch, "source"), Path(scratch, "artifacts")
         shutil.copytree(source, work, ignore=shutil.ignore_patterns(*_IGNORED))
         artifacts.mkdir()
-        call(  # an interrupt ends it without a word
+        call(  # an interrupt ends it silently
             *("make", "--silent", f"build-{logical_id}", f"ARTIFACTS_DIR={artifacts}"),
             cwd=work,
             env={k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "PYTHON"))} | proxies(),
@@ -150,7 +150,7 @@ def _digest(folder: Path) -> str:
 
 
 def unpacked(key: str, archive: bytes, cache: Path) -> Path:
-    """The folder with the content of an archive that somebody has uploaded under that key."""
+    """The folder with the content of an archive that was uploaded under that key."""
     target = cache / key.replace("/", "-")
     with _alone_in(cache):
         if not target.exists():
@@ -163,7 +163,7 @@ def unpacked(key: str, archive: bytes, cache: Path) -> Path:
 
 
 def merged(layers: list[Path], cache: Path) -> Path:
-    """/opt of a function: the content of its layers, where a later one overlays the earlier ones."""
+    """The /opt folder of a function: the content of its layers. Later layers overlay earlier ones."""
     names = "\0".join(layer.name + _digest(layer) for layer in layers)
     target = cache / f"opt-{hashlib.sha256(names.encode()).hexdigest()[:16]}"
     with _alone_in(cache):

@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-# Must come first: of several classes for one type moto takes the one that was defined last.
+# This import must come first: of several classes for a type, moto takes the last one defined.
 import moto.cloudformation.parsing  # noqa: F401
 import yaml
 from moto.core.common_models import CloudFormationModel
 
 Properties = dict[str, Any]
-Created = tuple[str, dict[str, Any]]  # what Ref gives, and what GetAtt gives by attribute name
+Created = tuple[str, dict[str, Any]]  # the value of Ref, and the values of GetAtt by attribute name
 
 
 class Resource:
     """One resource: its `properties`, resolved, and the paths of the `dropped` ones."""
 
-    client: ClassVar[Callable[[str], Any]]  # moto makes the resources, so nobody can hand it to them
+    client: ClassVar[Callable[[str], Any]]  # moto makes the resources, so it cannot be an argument
 
     def __init__(self, name: str, cfn_type: str, properties: Properties) -> None:
         self.name = name
@@ -33,11 +33,11 @@ class Resource:
         self._left = dict(properties)
 
     def take(self, name: str, default: Any = None) -> Any:
-        """A property that the caller sees to by itself."""
+        """Returns a property, which the caller handles itself."""
         return self._left.pop(name, default)
 
     def call(self, service: str, operation: str, **given: Any) -> Any:
-        """Calls the API with `given`, and with all properties that it has a parameter of that name for."""
+        """Calls the API with `given`, and with each property for which it has a parameter of that name."""
         client = Resource.client(service)
         api_name = client.meta.method_to_api_mapping[operation]
         shape = client.meta.service_model.operation_model(api_name).input_shape
@@ -50,7 +50,7 @@ class Resource:
         self.dropped += [f"{self.type}.{name}" for name in self._left]
 
     def _fitted(self, shape: Any, value: Any, path: str) -> Any:
-        """CloudFormation and the API differ in the case of names and in the types of scalars."""
+        """Converts names and scalars: CloudFormation and the API differ in case and types."""
         match shape.type_name:
             case "structure":
                 members = {name.lower(): name for name in shape.members}
@@ -60,7 +60,7 @@ class Resource:
             case "list":
                 return [self._fitted(shape.member, item, path) for item in value if item is not None]
             case "map":
-                if isinstance(value, list):  # tags are a list in CloudFormation, whatever the API says
+                if isinstance(value, list):  # CloudFormation always has tags as a list
                     value = {tag["Key"]: tag["Value"] for tag in value}
                 return {k: self._fitted(shape.value, v, f"{path}.{k}") for k, v in value.items()}
             case "string":
@@ -74,7 +74,7 @@ class Resource:
         return value
 
     def update(self, properties: Properties) -> None:
-        """Gives it other properties. Raises NotImplementedError for a type that cannot be updated here."""
+        """Replaces the properties. Raises NotImplementedError for a type that cannot be updated here."""
         if properties == self.properties:
             return
         if self.type not in _UPDATES:
@@ -85,7 +85,7 @@ class Resource:
         self.properties, self._left = properties, dict(properties)
         _UPDATES[self.type](self)
 
-    # What moto asks of a resource.
+    # The methods that moto calls.
 
     def is_created(self) -> bool:
         return True
@@ -100,7 +100,7 @@ class Resource:
 
 @contextmanager
 def created_by(client: Callable[[str], Any]) -> Iterator[None]:
-    """Meanwhile, resources are created with clients from this factory."""
+    """Creates resources with clients from this factory, until the block ends."""
     Resource.client = staticmethod(client)
     try:
         yield
@@ -109,9 +109,9 @@ def created_by(client: Callable[[str], Any]) -> Iterator[None]:
 
 
 _UPDATES: dict[str, Callable[[Resource], object]] = {}
-"""What updates a resource, by type."""
+"""The functions that update a resource, by type."""
 
-_types: list[type[CloudFormationModel]] = []  # moto looks for live subclasses, and holds none itself
+_types: list[type[CloudFormationModel]] = []  # moto searches live subclasses, but keeps no reference
 
 
 def _creates(cfn_type: str, name_property: str = "") -> Callable[[Callable[[Resource], Created]], None]:
@@ -130,7 +130,7 @@ def _creates(cfn_type: str, name_property: str = "") -> Callable[[Callable[[Reso
                 cls, resource_name: str, cloudformation_json: Properties, *_: Any, **__: Any
             ) -> Resource:
                 properties = cloudformation_json["Properties"]
-                # Of some types moto takes another property for the name, so that it has generated one.
+                # moto expects another property for the name of some types, and so has generated a name.
                 resource = cls(properties.get(name_property, resource_name), cfn_type, properties)
                 resource.take(name_property)
                 resource.finish(create(resource))
@@ -281,7 +281,7 @@ def _event_bus(r: Resource) -> Created:
 def _rule(r: Resource) -> Created:
     bus = {"EventBusName": r.properties.get("EventBusName", "default")}
     targets = r.take("Targets", [])
-    # moto delivers to no other targets, and knows no way to shape the input but this.
+    # moto delivers to no other targets, and supports no other input.
     for target in targets:
         service = target["Arn"].split(":")[2]
         r.dropped += [f"{r.type}.Targets.Arn ({service})"] if service not in ("sqs", "logs") else []
@@ -335,7 +335,7 @@ def _event_source_mapping(r: Resource) -> Created:
 
 @_creates("AWS::Lambda::EventInvokeConfig")
 def _event_invoke_config(r: Resource) -> Created:
-    r.take("Qualifier")  # $LATEST is all there is
+    r.take("Qualifier")  # there is only $LATEST
     r.call("lambda", "put_function_event_invoke_config")
     return r.name, {}
 
@@ -372,7 +372,7 @@ def _role(r: Resource) -> Created:
     policies, managed = r.take("Policies", []), r.take("ManagedPolicyArns", [])
     made = r.call("iam", "create_role", RoleName=r.name)["Role"]
     for policy in policies:
-        # AWS takes a document without a version to be of 2008, moto refuses it.
+        # AWS assumes version 2008 if a document has none; moto refuses it.
         document = {"Version": "2012-10-17"} | policy["PolicyDocument"]
         given = policy | {"PolicyDocument": document}
         r.call("iam", "put_role_policy", RoleName=r.name, **given)
@@ -400,7 +400,7 @@ def _log_group(r: Resource) -> Created:
 def _query_definition(r: Resource) -> Created:
     for name in r.properties:
         r.take(name)
-    r.dropped.append(r.type)  # moto has no such API
+    r.dropped.append(r.type)  # moto lacks this API
     return r.name, {"QueryDefinitionId": r.name}
 
 
@@ -429,7 +429,7 @@ def _updates(cfn_type: str) -> Callable[[Callable[[Resource], object]], None]:
 
 @_updates("AWS::Lambda::Function")
 def _update_function(r: Resource) -> None:
-    """Its code and its variables: the cloud takes them from the properties when it is deployed."""
+    """Does nothing: the cloud reads code and variables from the properties after a deployment."""
 
 
 @_updates("AWS::CloudWatch::Alarm")

@@ -1,4 +1,4 @@
-"""The Lambda Runtime API, which a runtime client asks for work, for one execution environment.
+"""The Lambda Runtime API of one execution environment, from which the runtime client gets work.
 
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 
 class Invocation(NamedTuple):
-    """What the runtime client gets when it asks for the next invocation; `deadline` in epoch seconds."""
+    """The answer to a request for the next invocation. `deadline` is in epoch seconds."""
 
     request_id: str
     event: bytes
@@ -41,7 +41,7 @@ class RuntimeApi(ThreadingHTTPServer):
         self._thread.start()
 
     def _serve(self) -> None:
-        # serve_forever() looks about itself all the time, for each of the many environments.
+        # serve_forever() would poll all the time, in each of the many environments.
         while self._open:
             self.handle_request()
 

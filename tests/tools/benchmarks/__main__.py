@@ -31,7 +31,7 @@ Results = Mapping[str, Any]
 
 
 class Figure(NamedTuple):
-    """A figure, the most that it may be (None: there is no target), and what it means for a user."""
+    """A figure, its maximum (None without a target), and what it means for a user."""
 
     what: str
     figure: float
@@ -46,11 +46,11 @@ class Figure(NamedTuple):
 
 
 def main(chosen: list[str]) -> None:
-    """Measures what is chosen, or all; what needs what is not measured is left out."""
+    """Measures the chosen benchmarks, or all. Skips those that need figures of others."""
     console = Console()
     results: dict[str, Any] = {}
     measurements: Mapping[str, Callable[[], Any]] = {
-        "development": development.measure,  # first, because there is no point in the rest if tests fail
+        "development": development.measure,  # first, because the other figures mean nothing if tests fail
         "size": size.measure,
         "startup": startup.measure,
         "calls": calls.measure,
@@ -105,7 +105,7 @@ def _size(found: Results) -> Iterator[Figure]:
 
 
 def _startup(found: Results) -> Iterator[Figure]:
-    """By CPU time, which other programs of the machine hardly change."""
+    """Uses CPU time, which other programs on the machine hardly change."""
     ratios, check, trigger = found["ratios"], startup.CHECK, startup.TRIGGER
     for name, to, limit, means in (
         (check, startup.QUICK_START, 0.36, "most checks are cold starts: this much of the usual price"),

@@ -1,4 +1,4 @@
-"""What is deployed, as it is built."""
+"""The built functions and layers, as they are deployed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from tests.support.local_cloud.packaging import package
 
 @dataclass(frozen=True)
 class Artefact:
-    """A function or layer: its folder, and the archive of it that is uploaded."""
+    """A function or layer: its folder, and its archive for the upload."""
 
     folder: Path
     archive: Path

@@ -1,4 +1,4 @@
-"""What the largest batches that SQS can deliver cost one invocation of the trigger.
+"""Measures one invocation of the trigger with the largest batches that SQS can deliver.
 
 `python -m tests.tools.benchmarks.batch`: CPU time and peak memory of the function's process under AWS's
 runtime client, on the local cloud, beside the function's timeout and memory. A batch ends at 10,000
@@ -20,7 +20,7 @@ from tests.support.arcanna.alerts import InMemoryAlerts
 from tests.support.arcanna.platform import Behaviour, Job
 from tests.support.arcanna.server import ArcannaServer
 from tests.support.deployment import resource, template
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 
 MESSAGES = 10_000
 SWEEPS = 20
@@ -49,7 +49,7 @@ def _measure() -> dict[str, Any]:
     jobs = {JOB: Job("security-alerts", tuple(model for names in models.values() for model in names))}
     found: dict[str, Any] = {"limits": limits}
     with ArcannaServer(jobs, InMemoryAlerts(), behaviour=Behaviour(delay=0.2, duration=1.0)) as arcanna:
-        for name, (_, _, body) in batches.items():  # each on a new stack: memory that was taken stays taken
+        for name, (_, _, body) in batches.items():  # each on a new stack, because a process keeps its memory
             with own_installation("batch", arcanna, {"ScheduleExpression": ""}) as here:
                 here.cloud.invoke(FUNCTION, _event(iter([json.dumps({"Event": "s3:TestEvent"})])))  # warm up
                 found["sweep_cpu_seconds"] = _sweep(here)
@@ -77,7 +77,7 @@ def _invocation(here: Installation, models: list[str], body: Callable[[str, int]
 
 
 def _sweep(here: Installation) -> float:
-    """CPU seconds of a sweep that finds nothing, in a warm function."""
+    """CPU seconds of a sweep with nothing due, in a warm function."""
     (sandbox,) = here.cloud.sandboxes(FUNCTION)
     before = _cpu_seconds(sandbox.pid)
     for _ in range(SWEEPS):
@@ -86,7 +86,7 @@ def _sweep(here: Installation) -> float:
 
 
 def _event(bodies: Iterator[str]) -> dict[str, Any]:
-    """As many of the bodies as fit into one invocation."""
+    """An event with as many of the bodies as fit into one invocation."""
     records: list[dict[str, Any]] = []
     size = len('{"Records": []}')
     for body in bodies:
@@ -132,7 +132,7 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def peak_mebibytes(pid: int) -> float:
-    """The most memory that a process has had resident."""
+    """The peak resident memory of a process, in MiB."""
     (line,) = (x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("VmHWM:"))
     return int(line.split()[1]) / 1024
 

@@ -1,4 +1,4 @@
-"""What one recompute asks of the platform, the ledger and the workflow, counted where they are served."""
+"""Counts the calls of one recompute to the platform, the ledger and the workflow, where they are served."""
 
 import json
 from collections import Counter
@@ -6,22 +6,22 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tests.support.arcanna.platform import Behaviour, Job
-from tests.support.harness import Installation, installation
+from tests.support.installation import Installation, installation
 from tests.support.waiting import eventually
 
 JOB = 1234
 SLOTS = '"slots"'
-"""Names the item of the slots in calls."""
+"""Identifies the item of the slots in calls."""
 
 TAKING_A_SLOT = 1
-"""Writes of a run to the slots."""
+"""Writes of one run to the item of the slots."""
 
 DURATIONS = {"short.hdf5": 1.0, "long.hdf5": 9.0}
-"""Seconds of recomputing, so different that the numbers of polls differ."""
+"""Durations of recomputes in seconds. They differ enough for different numbers of polls."""
 
 
 class Calls(NamedTuple):
-    """Of one recompute: requests and connections to the platform, writes and reads of the ledger, ...
+    """The calls of one recompute to the platform, the ledger and the workflow.
 
     The writes are the revisions of the target's entry: one that lost a race has written nothing, and the
     slots are shared with other targets.
@@ -36,7 +36,7 @@ class Calls(NamedTuple):
 
 
 def calls_of(here: Installation, model: str) -> Calls:
-    """What the model's only run took, once it has ended."""
+    """The calls of the model's only run, which has ended."""
     (run,) = eventually("the run's end", lambda: _ended(here, model))
     calls = [
         call
@@ -64,7 +64,7 @@ def _ended(here: Installation, model: str) -> list[dict[str, Any]]:
 
 
 def measure() -> Mapping[str, Any]:
-    """The calls of two runs, and what follows from them: of each poll, and of the rest."""
+    """The calls of two runs, and from them the calls of each poll and of the rest."""
     jobs = {JOB: Job(name="security-alerts", models=tuple(DURATIONS))}
     with installation(jobs, Behaviour(), "bench-calls") as here:
         taken = []

@@ -1,4 +1,4 @@
-"""What a recompute costs in AWS's prices, and what it would cost by other designs.
+"""Calculates what a recompute costs at AWS's prices, and what it would cost with other designs.
 
 `sensitivity` has the same for other rates of uploads and lengths of runs.
 
@@ -12,28 +12,28 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 UPLOADS = 100
-"""Of a model between two recomputes: what an export or a labelling session brings at once."""
+"""Uploads of a model between two recomputes, as from an export or a labelling session."""
 RECOMPUTES_PER_MONTH = 30
 """Of a model."""
 MODELS = 1000
 HOURS_PER_MONTH = 730
 MEMORY_GB = 0.5
 CPU_SHARE = 512 / 1769
-"""Of one vCPU, by memory: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html"""
+"""The share of a vCPU, by memory: https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html"""
 OURS = "this project"
 WRITE_UNITS = 5
-"""Of one write: three of an entry with a full history, and two of its place in the index."""
+"""Write units of one write: three for an entry with a full history, two for its place in the index."""
 READ_UNITS = 1
-"""Of one consistent read of an entry of up to 4 KB."""
+"""Read units of a consistent read of an entry of up to 4 KB."""
 SWEEPS_PER_MONTH = 60 * HOURS_PER_MONTH
 NETWORK_SECONDS = 0.01
-"""Of a sweep's query, beside its CPU time."""
+"""Seconds of a sweep's query, in addition to its CPU time."""
 RECEIVES_PER_MONTH = 5 * 3 * 60 * HOURS_PER_MONTH
 """Of an idle queue: Lambda polls it five times at once, each for 20 seconds."""
 
 
 class Price(NamedTuple):
-    """US dollars for one, in us-east-1; the page that says so, read in November 2026, and the page's date."""
+    """US dollars for one in us-east-1, the page that says so (read in November 2026), and its date."""
 
     usd: float
     source: str
@@ -90,7 +90,7 @@ def designs(
             "GB-second": MEMORY_GB * (3 * trigger_seconds + polls * check_seconds),
             "write unit": WRITE_UNITS * ledger_writes,
             "read unit": READ_UNITS * ledger_reads,
-            "queue request": uploads * (1 + 2 / 10),  # sent singly, received and deleted by tens
+            "queue request": uploads * (1 + 2 / 10),  # sent one by one, received and deleted in tens
             "own event": 1,
             "secret read": 1 + polls,
         }
@@ -119,7 +119,7 @@ def sweeps(seconds: float) -> Mapping[str, float]:
     """What a sweep every minute uses in a month in which nothing is due, in a function that it keeps warm."""
     return {
         "schedule": SWEEPS_PER_MONTH,
-        "queue request": 2 * SWEEPS_PER_MONTH,  # sent and deleted; the queue is polled anyway
+        "queue request": 2 * SWEEPS_PER_MONTH,  # sent and deleted; Lambda polls the queue anyway
         "invocation": SWEEPS_PER_MONTH,
         "GB-second": MEMORY_GB * (seconds + NETWORK_SECONDS) * SWEEPS_PER_MONTH,
         "read unit": 0.5 * SWEEPS_PER_MONTH,
@@ -127,7 +127,7 @@ def sweeps(seconds: float) -> Mapping[str, float]:
 
 
 def usd(usage: Mapping[str, float]) -> float:
-    """What these amounts cost."""
+    """The price of these amounts in US dollars."""
     return sum(PRICES[name].usd * amount for name, amount in usage.items())
 
 

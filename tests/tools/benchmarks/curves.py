@@ -12,7 +12,7 @@ Point = tuple[float, float]
 
 
 class Curve(NamedTuple):
-    """A named curve; `mark` is a point on it that is emphasised."""
+    """A named curve. `mark` is an emphasised point on it."""
 
     name: str
     points: Sequence[Point]
@@ -27,7 +27,7 @@ class Panel(NamedTuple):
 
 
 def drawn(panels: Sequence[Panel], across: str, up: str, strong: Sequence[str] = ()) -> str:
-    """The picture; `strong` curves are thicker, with colours of their own."""
+    """The picture. `strong` curves are thicker and have their own colours."""
     names = list(dict.fromkeys(curve.name for panel in panels for curve in panel.curves))
     others = iter(COLOURS)
     colours = {name: STRONG[strong.index(name)] if name in strong else next(others) for name in names}
@@ -88,7 +88,7 @@ def _panel(panel: Panel, x: float, y: float, colours: dict[str, str], strong: Se
 
 
 def _ticks(low: float, high: float) -> Iterator[float]:
-    """1, 2 and 5 of each decade."""
+    """The values 1, 2 and 5 of each decade."""
     for decade in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1):
         for step in (1, 2, 5):
             if low <= (value := step * 10.0**decade) <= high:

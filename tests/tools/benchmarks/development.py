@@ -1,4 +1,4 @@
-"""How long a developer waits: for the demo's first completed run, for tests, and for the installation."""
+"""Measures a developer's waits: the demo's first completed run, the tests, and the installation."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def first_completed_run() -> float:
     completed = None
     with process:
         assert process.stdout
-        for line in process.stdout:  # to the end, so that the demo ends by itself
+        for line in process.stdout:  # read to the end, so that the demo can finish
             if completed is None and "Recompute Completed" in line:
                 completed = time.monotonic() - began
     if completed is None or process.returncode:
@@ -35,14 +35,14 @@ def first_completed_run() -> float:
 
 
 def make(target: str, project: Path = PROJECT) -> float:
-    """Seconds of a target of the Makefile."""
+    """The duration of a target of the Makefile, in seconds."""
     began = time.monotonic()
     subprocess.run(["make", target], cwd=project, check=True, stdout=subprocess.DEVNULL)  # noqa: S603, S607
     return time.monotonic() - began
 
 
 def installation() -> dict[str, Any]:
-    """Of a new checkout: seconds, MiB, and the largest packages with their MiB."""
+    """The installation of a new checkout: seconds, MiB, and the largest packages with their MiB."""
     with TemporaryDirectory() as scratch:
         project = Path(scratch, "project")
         ignored = shutil.ignore_patterns(".git", ".venv", "build", ".*_cache", ".hypothesis", "__pycache__")
@@ -55,14 +55,14 @@ def installation() -> dict[str, Any]:
 
 
 def size(path: Path) -> int:
-    """MiB of a file, or of all files in a folder."""
+    """The size of a file, or of all files in a folder, in MiB."""
     files = path.rglob("*") if path.is_dir() else [path]
     return round(sum(file.lstat().st_size for file in files if file.is_file()) / 2**20)
 
 
 def measure() -> dict[str, Any]:
     """Seconds of each, and the size of the installation."""
-    first_completed_run()  # builds what is not built yet
+    first_completed_run()  # builds what is missing
     return {
         "demo": first_completed_run(),
         "check": make("check"),

@@ -1,4 +1,4 @@
-"""What grows with the number of targets, and what does not: the real trigger, ledger and slots in memory.
+"""Counts what grows with the number of targets: the real trigger, ledger and slots in memory.
 
 `python -m tests.tools.benchmarks.scale`: calls are counted where they are made, and time is simulated, so
 that no figure depends on this machine. A call to AWS takes 5 ms, one to the platform 100 ms.
@@ -28,7 +28,7 @@ READS, WRITES = ("GetItem", "BatchGetItem", "Query"), ("PutItem",)
 
 
 class Town(town.Town):
-    """`fresh`: whether somebody else has just had everything recomputed."""
+    """`fresh`: whether somebody else has just recomputed everything."""
 
     fresh = False
 
@@ -42,7 +42,7 @@ class Town(town.Town):
 
 
 def filled(targets: int, slots: int, waiting: int) -> Town:
-    """A town that knows so many targets, of which some wait for a recompute."""
+    """A town with this many known targets, some of which wait for a recompute."""
     made = Town(targets=1, slots=slots)
     for n in range(targets):
         target = Target(str(n % 100), f"model-{n}")
@@ -61,7 +61,7 @@ def filled(targets: int, slots: int, waiting: int) -> Town:
 
 
 def recompute(targets: int) -> dict[str, float]:
-    """Calls of one recompute, while so many targets are known, and all of them wait."""
+    """The calls of one recompute while this many targets are known and wait."""
     here = filled(targets, SLOTS, targets)
     wanted = min(RECOMPUTES, targets)
     until = town.START
@@ -79,7 +79,7 @@ def recompute(targets: int) -> dict[str, float]:
 
 
 def nightly(targets: int, *, fresh: bool, slots: int = SLOTS) -> dict[str, float]:
-    """A schedule over all targets, of which none has waited; `fresh`: somebody else has recomputed all.
+    """A schedule over all targets, none of which waits. `fresh`: somebody else has recomputed all.
 
     The platform's polls are left out: they are those of `polling`.
     """

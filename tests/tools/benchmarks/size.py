@@ -1,4 +1,4 @@
-"""How much is deployed: the archives of the functions and layers, byte code included."""
+"""Measures what is deployed: the archives of the functions and layers, including byte code."""
 
 import json
 
@@ -6,7 +6,7 @@ from tests.tools.benchmarks.artefacts import built
 
 
 def measure() -> dict[str, float]:
-    """MiB, zipped, by logical id and in all."""
+    """The size of each archive by logical id, and of all, in MiB."""
     sizes = {name: artefact.archive.stat().st_size / 2**20 for name, artefact in built().items()}
     return {**sizes, "total": sum(sizes.values())}
 

@@ -14,6 +14,6 @@ class Spread(TypedDict):
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Of two values or more."""
+    """The spread of two values or more."""
     low, median, high = statistics.quantiles(values, n=4)
     return {"median": median, "low": low, "high": high}

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from arcanna_metrics.runs.check import first_check
 from arcanna_metrics.targets import Target
 from tests.support.arcanna.platform import Behaviour, Job
-from tests.support.harness import Installation, installation
+from tests.support.installation import Installation, installation
 from tests.support.local_cloud import ApiFault
 from tests.support.local_cloud.cloud import PROJECT, REGION
 from tests.support.local_cloud.execution_environment import ExecutionEnvironment, Function
@@ -32,15 +32,15 @@ from tests.support.runs import a_new_run
 from tests.tools.benchmarks.spread import Spread, spread
 
 PYTHON = PROJECT / "build" / "bench" / "lambda-env" / "bin" / "python"
-"""Of the Lambda runtime's version, or else the byte code would not count."""
+"""Python of the Lambda runtime's version, which is the only one to use the byte code."""
 REFERENCES = Path(__file__).parent / "functions"
 TURNS = 9
 MEMORY = (256, 512, 1024, 1769)
-"""MiB; from the last one on a function has a whole vCPU."""
+"""Memory in MiB. With the last one, a function has a whole vCPU."""
 GB_SECOND, INVOCATION = 13.3334e-6, 0.20e-6
-"""US dollars, as in `cost`."""
+"""Prices in US dollars, as in `cost`."""
 WAITING = 0.02
-"""Seconds of a start for answers of AWS and the platform: an assumption, the same for all."""
+"""Seconds of a start spent on answers of AWS and the platform. This is an assumption, the same for all."""
 JOB = 1234
 
 CHECK, TRIGGER = "check_status", "trigger_recompute"
@@ -49,7 +49,7 @@ QUICK_START, EMPTY = "quick start", "empty handler"
 
 
 class Sample(NamedTuple):
-    """Seconds of one start."""
+    """The durations of one start in seconds."""
 
     wall: float
     cpu: float
@@ -79,7 +79,7 @@ def measure(turns: int = TURNS) -> dict[str, Any]:
     job = Job(name="security-alerts", models=tuple(f"model-{n}.hdf5" for n in range(2 * turns + 3)))
     models = iter(job.models)
     with installation({JOB: job}, Behaviour(), "bench-startup") as here, TemporaryDirectory() as scratch:
-        # What the workflow costs on this machine is no part of the trigger's start.
+        # The local workflow's CPU time is not part of the trigger's start.
         started = ApiFault(
             "stepfunctions", "StartExecution", "ExecutionAlreadyExists", 400, times=4 * turns + 4
         )
@@ -96,7 +96,7 @@ def measure(turns: int = TURNS) -> dict[str, Any]:
             for name, function in functions.items():
                 event = _request(next(models)) if TRIGGER in name else _check(job.models[0])
                 sample = start(function, variables, event)
-                if turn:  # the first one fills the page cache
+                if turn:  # the first start fills the page cache
                     samples[name].append(sample)
     return _report(samples)
 

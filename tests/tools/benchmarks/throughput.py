@@ -1,4 +1,4 @@
-"""What reading, routing and recording a batch costs, next to json.loads over the same bodies.
+"""Measures reading, routing and recording a batch, compared with json.loads of the same bodies.
 
 `python -m tests.tools.benchmarks.throughput`: CPU time of 10,000 messages, SQS's largest batch, each an S3
 event by EventBridge; medians, with the spread (the inner half of the repeats). Calls of AWS are not in it.
@@ -53,7 +53,7 @@ def bodies(models: int) -> list[str]:
 
 
 def take_in(batch: list[str]) -> list[Entry]:
-    """The entries that a batch of messages leads to, where nothing is known yet."""
+    """The entries that result from a batch of messages in an empty ledger."""
     updates: dict[Target, list[Update]] = defaultdict(list)
     for body in batch:
         for occurrence in read_json(body, RECEIVED_AT):
@@ -64,12 +64,12 @@ def take_in(batch: list[str]) -> list[Entry]:
 
 
 def decode(batch: list[str]) -> list[object]:
-    """The floor: the JSON alone."""
+    """The floor: parses the JSON only."""
     return [json.loads(body) for body in batch]
 
 
 def cpu_seconds(work: Callable[[list[str]], object], batch: list[str]) -> float:
-    """The CPU time of one call."""
+    """The CPU time of one call in seconds."""
     started = time.process_time()
     work(batch)
     return time.process_time() - started
@@ -81,7 +81,7 @@ def measure() -> dict[str, Any]:
     for models in (1, 1000):
         batch = bodies(models)
         assert sum(entry.updates for entry in take_in(batch)) == MESSAGES
-        # In turns, so that what slows the machine slows both.
+        # They take turns, so that other load slows both.
         pairs = [(cpu_seconds(decode, batch), cpu_seconds(take_in, batch)) for _ in range(REPEATS)]
         ratios = [ours / floor for floor, ours in pairs]
         low, ratio, high = statistics.quantiles(ratios, n=4)

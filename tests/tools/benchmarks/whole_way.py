@@ -1,4 +1,4 @@
-"""From the last upload of a burst to the request, and from the recompute's end to the event, end to end.
+"""Measures end to end: last upload of a burst to request, and the recompute's end to event.
 
 `python -m tests.tools.benchmarks.whole_way`: this project on the local cloud, which is slower than AWS.
 Beside it the usual sample architecture: one workflow for each upload, which requests a recompute at once and
@@ -16,21 +16,21 @@ import httpx
 
 from tests.support.arcanna.access import API_KEY, API_KEY_HEADER
 from tests.support.arcanna.platform import Behaviour, Job
-from tests.support.harness import PARAMETERS, Installation, installation
+from tests.support.installation import PARAMETERS, Installation, installation
 from tests.support.waiting import eventually
 
 BURSTS, UPLOADS = 5, 5
 """Bursts, and uploads of each."""
 JOB, DURATION, POLL = 1234, 4.0, 5.0
 WINDOW = 1.0
-"""Seconds of the batching window, as tests.support.harness sets it."""
+"""Seconds of the batching window, as tests.support.installation sets it."""
 CONFIGURED = float(PARAMETERS["VisibilityLagSeconds"]) + WINDOW
 """Seconds that an upload waits on purpose: until it is visible, and for others."""
 ALERTS = "id,label,decision\n"
 
 
 class Way(NamedTuple):
-    """Of one burst: seconds, and requests to the platform."""
+    """The waits of one burst in seconds, and the requests to the platform."""
 
     upload_to_request: float
     end_to_event: float
@@ -39,11 +39,11 @@ class Way(NamedTuple):
 
 
 def measure() -> dict[str, Any]:
-    """The medians of both."""
+    """The medians of both ways."""
     models = tuple(f"{kind}-{n}.hdf5" for kind in ("ours", "sample") for n in range(BURSTS))
     behaviour = Behaviour(delay=0.1, duration=DURATION)
     with installation({JOB: Job("security-alerts", models)}, behaviour, "bench-way") as here:
-        here.cloud.invoke("TriggerRecomputeFunction", {"preflight": True})  # as the sweep keeps it
+        here.cloud.invoke("TriggerRecomputeFunction", {"preflight": True})  # the sweep keeps it warm
         ours = [_ours(here, model) for model in models[:BURSTS]]
         sample = [_sample(here, model) for model in models[BURSTS:]]
     return {
@@ -75,7 +75,7 @@ def _sample(here: Installation, model: str) -> Way:
 
 
 def _workflow(url: str, model: str) -> float:
-    """When one workflow of the sample sees that the model is not being recomputed any more."""
+    """When one workflow of the sample sees that the recompute has ended (epoch seconds)."""
     model_id = {"job_id": str(JOB), "model_id": model}
     path = f"{url}/api/v2/metrics/model"
     with httpx.Client(headers={API_KEY_HEADER: API_KEY}, params=model_id, timeout=30.0) as platform:

@@ -1,1 +1,1 @@
-"""The main job, seen on one machine: `make demo`."""
+"""`make demo`: shows the main job on one machine."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from arcanna_metrics_cli.process import run
 from tests.support.arcanna.platform import FOR_EVER
-from tests.support.harness import installation
+from tests.support.installation import installation
 from tests.tools.demo.gather import gather
 from tests.tools.demo.page import page
 from tests.tools.demo.play import JOB_OF, JOBS, Play
@@ -22,8 +22,8 @@ PAGE = Path("build/demo.html")
 
 
 def main() -> int:
-    """The exit status."""
-    logging.getLogger("moto").setLevel(logging.CRITICAL)  # its interpreter logs every Choice as an error
+    """Runs the demo. Returns the exit status."""
+    logging.getLogger("moto").setLevel(logging.CRITICAL)  # moto's interpreter logs every Choice as an error
     view = View()
     view.say("start", "the Arcanna reference server and the stack of template.yaml, on this machine")
     with installation(JOBS, FOR_EVER, "demo") as here:

@@ -1,4 +1,4 @@
-"""From what an installation has kept of a demo to its record."""
+"""Gathers the record of a demo from its installation."""
 
 import os
 import time
@@ -11,7 +11,7 @@ from arcanna_metrics_cli.deployed import Deployed
 from arcanna_metrics_cli.report import Gatherer
 from arcanna_metrics_cli.report.facts import Facts
 from tests.support.arcanna.platform import Recompute
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.tools.demo.record import Model, Outage, Poll, Record, Run, Upload
 
 
@@ -57,7 +57,7 @@ def gather(
 
 
 def facts_of(here: Installation, jobs: Mapping[str, str]) -> Facts:
-    """How the stack stands, as its operator sees it, with the names that the demo's jobs have."""
+    """The report's facts of the stack, with the names of the demo's jobs."""
     os.environ |= here.cloud.variables
     facts = Gatherer(Deployed(here.cloud.variables["STACK"])).look(time.time())
     named = (replace(model, job_name=jobs.get(model.model_id or "")) for model in facts.models)

@@ -1,4 +1,4 @@
-"""The page of a demo: the report of its stack, and what only the demo knows: its story and its promises."""
+"""The page of a demo: the report of its stack, and the demo's story and promises."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.tools.demo.timeline import axis_of, in_words, lane, scale
 
 STYLE = Path(__file__).with_name("story.css").read_text(encoding="utf-8")
 WIDTHS = {"narrow": 332, "medium": 600, "wide": 920}
-"""The timeline is drawn for each, in pixels; the style shows the one that fits."""
+"""Widths in pixels. The timeline is drawn for each, and the style shows the one that fits."""
 CHECK = "M3 8.5 l3.5 3.5 l6.5 -8"
 CROSS = "M4 4 l8 8 m0 -8 l-8 8"
 
@@ -31,7 +31,7 @@ def page(record: Record) -> str:
 
 
 def _name(text: str, **attributes: str) -> Markup:
-    """A name that comes from outside: whichever way it is written, what stands around it stays in place."""
+    """A name from outside. Isolated, so that its writing direction does not affect its surroundings."""
     return element("bdi", text, **attributes)
 
 
@@ -57,7 +57,7 @@ def _lead(record: Record) -> Markup:
 
 
 def _tile(what: str, value: str) -> Markup:
-    """A number stands out from what it counts."""
+    """A tile with an emphasised number and its label."""
     figure, rest = re.fullmatch(r"([\d.,]*)(.*)", value, re.DOTALL).groups()  # type: ignore[union-attr]  # any text
     shown = join(element("span", figure, class_="big") if figure else "", element("span", rest))
     return element("div", element("dt", what), element("dd", shown))
@@ -123,7 +123,7 @@ LEGEND = (
     ("completed", 6, Markup('<rect x="1" y="1" width="4" height="14" rx="1.5" class="end completed"/>')),
     ("failed", 6, Markup('<rect x="1" y="1" width="4" height="14" rx="1.5" class="end failed"/>')),
 )
-"""What each mark means, the width of its sample, and the sample."""
+"""The meaning of each mark, the width of its sample, and the sample."""
 
 
 def _legend() -> Markup:
@@ -213,7 +213,7 @@ def _story_of_outage(outage: Outage) -> list[tuple[float, str]]:
 
 
 def _icon(good: bool, yes: str = "kept", no: str = "broken") -> Markup:
-    """✓ or ✗, and what that means for those who do not see it."""
+    """✓ or ✗, with its meaning for screen readers."""
     return element(
         "svg",
         element("path", d=CHECK if good else CROSS),

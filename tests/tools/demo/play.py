@@ -10,7 +10,7 @@ from typing import Any
 from tests.support.arcanna.alerts import TYPICAL_ACCURACY, corrections, labelled_alerts
 from tests.support.arcanna.faults import Fault
 from tests.support.arcanna.platform import Behaviour, Job, Recompute
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.support.waiting import eventually
 from tests.tools.demo.record import Upload
 from tests.tools.demo.story import Story
@@ -24,20 +24,20 @@ JOBS = {
 }
 JOB_OF = {ALERTS_MODEL: 1234, PHISHING_MODEL: 77}
 ALERTS = 40
-"""In each object."""
+"""Alerts in each object."""
 BURST = 20
-"""Uploads of each model at once."""
+"""Uploads of each model in the burst."""
 CORRECTIONS = 5
 LATE = 3
 """Uploads of each model while Arcanna is away."""
 LATE_ACCURACY = {"Drop": 0.98, "Investigate": 0.95, "Escalate": 0.95}
-"""Of the alerts in these, so that no model ends worse than it began."""
+"""The accuracy on these alerts, so that no model ends worse than it began."""
 OUTAGE = Fault("any", status=503, times=None)
 
 
 @dataclass
 class Facts:
-    """What the end of the demo shows. Times are epoch seconds, `before` and `after` are metrics by model."""
+    """The final figures. Times are epoch seconds, `before` and `after` are metrics by model."""
 
     before: dict[str, dict[str, Any]]
     after: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Facts:
 
 
 class Play:
-    """Each act uploads, waits for what comes of it, and notes what is promised."""
+    """Plays the acts. Each uploads, waits for the consequences, and notes whether promises were kept."""
 
     def __init__(self, here: Installation, story: Story, view: View) -> None:
         self._here = here
@@ -66,7 +66,7 @@ class Play:
         return self.facts
 
     def _burst(self) -> float:
-        """Many uploads at once, one of them of no model. Returns when it ended."""
+        """Uploads many objects at once, one without a model. Returns the end of the act."""
         objects: list[tuple[str | None, str, str]] = [
             (model, _key(model, f"alerts-{n:02}"), self._alerts[model][n])
             for model in JOB_OF
@@ -79,7 +79,7 @@ class Play:
         return time.time()
 
     def _correct(self, burst_ended: float) -> float:
-        """Corrections while the first run of a model is under way. Returns when they ended."""
+        """Uploads corrections while the first run of a model is under way. Returns the end of the act."""
         eventually(
             "the recompute of the first model, past reading its alerts",
             lambda: any(r.state == "in_progress" and r.rows for r in self._recomputes(ALERTS_MODEL)),
@@ -97,7 +97,7 @@ class Play:
             correction=True,
         )
         corrected = time.time()
-        self._here.arcanna.set_behaviour(Behaviour(delay=0.2, duration=1.5))  # the run had to last until now
+        self._here.arcanna.set_behaviour(Behaviour(delay=0.2, duration=1.5))  # it had to continue until now
         self._view.say(
             "uploads", f"{CORRECTIONS} corrections while a run of {ALERTS_MODEL} is under way", "green"
         )
@@ -116,7 +116,7 @@ class Play:
         return corrected
 
     def _outage(self) -> None:
-        """Uploads while Arcanna does not answer, until it has been tried in vain several times."""
+        """Uploads while Arcanna does not answer, until several attempts have failed."""
         self._here.arcanna.add_fault(OUTAGE)
         went = time.time()
         self._view.say("outage", "Arcanna does not answer any more", "red")
@@ -139,7 +139,7 @@ class Play:
         self.facts.outage = (went, back)
 
     def _end(self, corrected: float) -> None:
-        """The figures of it all, and what is promised of all runs."""
+        """Collects the final figures, and the promises about all runs."""
         runs = self._here.arcanna.recomputes()
         of = {model: self._recomputes(model) for model in JOB_OF}
         completed = [
@@ -187,7 +187,7 @@ class Play:
     # --- What the acts do and look at ----------------------------------------------------------------------
 
     def _upload(self, objects: Iterable[tuple[str | None, str, str]], *, correction: bool = False) -> None:
-        """Puts objects, each as model, key and body."""
+        """Uploads objects, each given as model, key and body."""
 
         def put(each: tuple[str | None, str, str]) -> Upload:
             model, key, body = each
@@ -198,7 +198,7 @@ class Play:
             self.facts.uploads += pool.map(put, objects)
 
     def _wait_until_fresh(self, since: dict[str, float]) -> None:
-        """Until each model has a recompute that was requested after that time, and every run is told of."""
+        """Waits until each model has a recompute requested after that time, and each run was announced."""
         here, story = self._here, self._story
         eventually(
             "fresh metrics of both models",
@@ -224,7 +224,7 @@ class Play:
         return bool(last > first)
 
     def _counted(self, metric: str) -> int:
-        """What the trigger has counted in all, by the metrics in its logs."""
+        """The sum of a metric that the trigger has emitted."""
         entries = self._here.cloud.log_records("TriggerRecomputeFunction")
         return round(sum(sum(entry[metric]) for entry in entries if metric in entry and "_aws" in entry))
 
@@ -235,7 +235,7 @@ class Play:
         )
 
     def _dead_letters(self) -> int:
-        """Also those that somebody looks at."""
+        """The number of dead letters, including hidden ones."""
         sqs = self._here.cloud.client("sqs")
         url = self._here.cloud.outputs["DeadLetterQueueUrl"]
         counts = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
@@ -245,21 +245,21 @@ class Play:
 
 
 def _alerts(model: str, n: int) -> str:
-    """The n-th object of a model, with alerts of its own."""
+    """The alerts of a model's n-th object."""
     accuracy = TYPICAL_ACCURACY if n < BURST else LATE_ACCURACY
     return labelled_alerts(ALERTS, accuracy, seed=JOB_OF[model] * 1000 + n, first_id=n * ALERTS)
 
 
 def _key(model: str, name: str) -> str:
-    """Where the default routes expect training data of the model."""
+    """The key under which the default routes expect training data of the model."""
     return f"training-data/{JOB_OF[model]}/{model}/{name}.csv"
 
 
 def _asked(recomputes: Iterable[Recompute]) -> list[float]:
-    """When the recomputes were requested, in order."""
+    """The times at which recomputes were requested, in order."""
     return [ask.at for recompute in recomputes for ask in recompute.asks]
 
 
 def _objects() -> int:
-    """Uploads that are updates."""
+    """The uploads that are updates."""
     return len(JOB_OF) * (BURST + LATE) + CORRECTIONS

@@ -1,4 +1,4 @@
-"""What happened in a demo, as data. Times are in seconds since the first upload, but for the facts'."""
+"""The record of a demo. Times are seconds since the first upload, except in the facts."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from arcanna_metrics_cli.report.facts import Facts
 
 @dataclass(frozen=True)
 class Upload:
-    """An object that was put; `model_id` is None where no route knows its key."""
+    """An upload. `model_id` is None if no route matches its key."""
 
     at: float
     key: str
@@ -17,7 +17,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Poll:
-    """A status check and what it found."""
+    """A status check and its result."""
 
     at: float
     detail: str
@@ -27,7 +27,7 @@ class Poll:
 class Run:
     """One recompute, from claim to release.
 
-    `asked_at`, `started_at` and `finished_at` are the platform's: None for what it never came to. `verdict`
+    `asked_at`, `started_at` and `finished_at` are the platform's: None if that did not happen. `verdict`
     is None where the run failed.
     """
 
@@ -54,7 +54,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Outage:
-    """A time in which Arcanna did not answer, with the attempts that failed for it."""
+    """A time in which Arcanna did not answer, and the attempts that failed."""
 
     began: float
     ended: float
@@ -63,7 +63,7 @@ class Outage:
 
 @dataclass(frozen=True)
 class Record:
-    """A whole demo: how its stack stood at the end, and how that came about."""
+    """A whole demo: its events, and the state of its stack at the end."""
 
     facts: Facts
     models: tuple[Model, ...]
@@ -73,5 +73,5 @@ class Record:
     promises: dict[str, bool]
 
     def uploads_of(self, model_id: str | None) -> list[Upload]:
-        """The model's uploads in order; those of no model for None."""
+        """The model's uploads in order. None gives the uploads without a model."""
         return sorted((u for u in self.uploads if u.model_id == model_id), key=lambda upload: upload.at)

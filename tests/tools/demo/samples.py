@@ -1,4 +1,4 @@
-"""Records to test the page with: one of a real demo, and one that nobody would wish for."""
+"""Records to test the page with: one of a real demo, and a hostile one."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +12,13 @@ from tests.tools.demo.record import Model, Outage, Poll, Record, Run, Upload
 
 
 def recorded() -> Record:
-    """A demo as it was recorded."""
+    """The record of a real demo."""
     text = Path(__file__).with_name("recorded.json").read_text(encoding="utf-8")
     return TypeAdapter(Record).validate_json(text)
 
 
 def run(claimed: float, released: float, **changes: Any) -> Run:
-    """A run that completed, unless told otherwise."""
+    """A run. By default, it completed."""
     normal = Run(
         run_id="7822fca9",
         claimed_at=claimed,
@@ -29,13 +29,13 @@ def run(claimed: float, released: float, **changes: Any) -> Run:
         released_at=released,
         outcome="Recompute Completed",
         verdict="improved",
-        why="overall_accuracy rose from 0.5 to 0.9",
+        why="overall_accuracy 0.5 -> 0.9",
     )
     return replace(normal, **changes)
 
 
 def hostile() -> Record:
-    """Names that are markup, or too long, bursts, many short runs, runs that failed, and promises broken."""
+    """Names that are markup or too long, bursts, many short runs, failed runs and broken promises."""
     hasty = [run(n * 0.7, n * 0.7 + 0.4, verdict="regressed") for n in range(1, 8)]
     failed = run(
         2.0,

@@ -1,4 +1,4 @@
-"""Follows what happens in the installation and tells it as it happens."""
+"""Follows the events in the installation and tells them as they happen."""
 
 import json
 import threading
@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from arcanna_metrics_cli.report.markup import counted
-from tests.support.harness import Installation
+from tests.support.installation import Installation
 from tests.tools.demo.view import View
 
 
 class Story:
-    """Reads the functions' logs, the platform's requests and the outcome events, from a thread of its own."""
+    """Reads the functions' logs, the platform's requests and the outcome events in its own thread."""
 
     def __init__(self, installation: Installation, view: View) -> None:
         self._installation = installation
@@ -31,7 +31,7 @@ class Story:
         self._thread.join()
 
     def _subscribe(self) -> str:
-        """A queue that gets the outcome events, as a pipeline of the customer's would."""
+        """Makes a queue that receives the outcome events, as a pipeline would."""
         cloud = self._installation.cloud
         sqs, events = cloud.client("sqs"), cloud.client("events")
         url = sqs.create_queue(QueueName="demo-outcomes")["QueueUrl"]

@@ -1,4 +1,4 @@
-"""The timeline of a demo as SVG: updates, runs and polls of one model, over the seconds of all."""
+"""The timeline of a demo as SVG: updates, runs and polls of each model on a common time axis."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -12,21 +12,21 @@ from arcanna_metrics_cli.report.markup import counted, element, join
 from tests.tools.demo.record import Outage, Record, Run, Upload
 
 EDGE = 8.0
-"""Room left and right of the time axis, in pixels."""
+"""Margin left and right of the time axis, in pixels."""
 MARK = 4.4
-"""Room for the mark of an upload, in pixels; the marks of corrections are square."""
+"""Size of an upload's mark, in pixels. The marks of corrections are square."""
 ROW = 7.2
 TEXT = 12.0
 LINE = 17.0
 GAP = 6.0
-"""Least room between texts on one line."""
+"""Smallest gap between texts on one line, in pixels."""
 BAR = 22.0
 CHARACTER = 0.6
 """Widest mean width of a character in the fonts of the page, as a share of the text's size."""
 
 
 class Box(NamedTuple):
-    """What lies on a time axis: from `left` to `right`, `height` high, in pixels."""
+    """A box on a time axis, from `left` to `right` and `height` high, in pixels."""
 
     left: float
     right: float
@@ -34,7 +34,7 @@ class Box(NamedTuple):
 
 
 def piled(boxes: Iterable[Box]) -> list[float]:
-    """How high above the ground each box lies: as low as those before it let it, and never over another."""
+    """The height of each box above the ground. Each lies as low as it can without covering an earlier one."""
     placed: list[tuple[Box, float]] = []
     for box in boxes:
         below = [(b, y) for b, y in placed if b.left < box.right and box.left < b.right]
@@ -56,7 +56,7 @@ class Axis:
 
     @property
     def zoom(self) -> float:
-        """How large the marks of updates are: a burst must not rise too high where a second is short."""
+        """The scale of updates' marks. A burst must not rise too high if a second is narrow."""
         return 1.0 if self.width > 480 else 0.7
 
     def x(self, at: float) -> float:
@@ -70,7 +70,7 @@ class Axis:
         return list(range(0, int(self.end) + 1, step))
 
     def within(self, left: float, width: float) -> Box:
-        """A line of text, with its gap: from `left` on, or from before, if it would not fit there."""
+        """The box of a text with its gap. It begins at `left`, or earlier if it would not fit."""
         left = max(0.0, min(left, self.width - width))
         return Box(left, left + width + GAP, LINE)
 
@@ -84,7 +84,7 @@ def axis_of(record: Record, width: float) -> Axis:
 
 
 def text_width(text: str) -> float:
-    """Pixels that the text needs at most."""
+    """The largest width of the text in pixels."""
     return len(text) * TEXT * CHARACTER
 
 
@@ -115,7 +115,7 @@ def seconds(value: float) -> str:
 
 
 def scale(axis: Axis) -> Markup:
-    """The numbers under the lanes."""
+    """The numbers below the lanes."""
     ticks = [
         element("text", str(at), x=axis.x(at), y=14, class_="tick", text_anchor="middle")
         for at in axis.ticks()
@@ -124,7 +124,7 @@ def scale(axis: Axis) -> Markup:
 
 
 def in_words(title: str, uploads: Sequence[Upload], runs: Sequence[Run], outage: Outage | None = None) -> str:
-    """The lane for those who do not see it."""
+    """The description of the lane for screen readers."""
     kinds = [
         f"{_kind(group)} from {seconds(group[0].at)} to {seconds(group[-1].at)}"
         for group in _groups(uploads, runs).values()
@@ -141,7 +141,7 @@ def in_words(title: str, uploads: Sequence[Upload], runs: Sequence[Run], outage:
 
 
 def outcome_of(run: Run) -> str:
-    """In lower case and few words."""
+    """The outcome of a run in a few lower-case words."""
     end = run.outcome.lower().removeprefix("recompute ")
     return f"{end}, {run.verdict.replace('_', ' ')}" if run.verdict else end
 
@@ -157,7 +157,7 @@ def _kind(group: Sequence[Upload]) -> str:
 
 
 def _groups(uploads: Iterable[Upload], runs: Sequence[Run]) -> dict[tuple[int, bool], list[Upload]]:
-    """The uploads by the run that came of them (its index; the number of runs for none) and their kind."""
+    """The uploads by kind and by the index of the run that covers them (the number of runs for none)."""
     groups: dict[tuple[int, bool], list[Upload]] = defaultdict(list)
     for upload in uploads:
         run = next((n for n, run in enumerate(runs) if run.claimed_at >= upload.at), len(runs))
@@ -169,7 +169,7 @@ def _groups(uploads: Iterable[Upload], runs: Sequence[Run]) -> dict[tuple[int, b
 
 
 def _updates(axis: Axis, uploads: Sequence[Upload], runs: Sequence[Run]) -> tuple[Markup, float]:
-    """The marks, with the ground at y = 0, and how high they rise."""
+    """The marks of updates, with the ground at y = 0, and their height."""
     groups = _groups(uploads, runs)
     dots = [_mark_box(axis, upload) for upload in uploads]
     texts = [_kind(group) for group in groups.values()]
@@ -222,7 +222,7 @@ def _wait(start: float, claimed: float) -> Markup:
 
 
 def _runs(axis: Axis, runs: Sequence[Run]) -> tuple[Markup, float]:
-    """The marks, with the bars' top at y = 0, and how deep they reach."""
+    """The bars of runs, with their top at y = 0, and their depth."""
     texts = _run_labels(axis, runs)
     boxes = [_run_box(axis, run, text) for run, text in zip(runs, texts, strict=True)]
     top = BAR + 18
@@ -244,7 +244,7 @@ CROSS = "M2 4 l8 8 m0 -8 l-8 8"
 
 
 def _run_labels(axis: Axis, runs: Sequence[Run]) -> list[str]:
-    """As many words as fit on one line."""
+    """The labels of runs, as many words as fit on one line."""
     variants = (
         [f"Run {n} {outcome_of(run)}" for n, run in enumerate(runs, 1)],
         [f"Run {n} {outcome_of(run).rpartition(', ')[2]}" for n, run in enumerate(runs, 1)],
@@ -302,7 +302,7 @@ def _run(axis: Axis, n: int, run: Run) -> Markup:
 
 
 def _platform(axis: Axis, run: Run) -> Markup:
-    """The request, the time in Arcanna's queue, and the recompute itself: a thin bar of their own."""
+    """A thin bar with the request, the time in Arcanna's queue, and the recompute."""
     if run.asked_at is None:
         return join()
     y = BAR + 9
@@ -332,7 +332,7 @@ def _platform(axis: Axis, run: Run) -> Markup:
 
 
 def _outage(axis: Axis, outage: Outage | None, height: float) -> Markup:
-    """The time in which Arcanna did not answer, as a ground."""
+    """The background of the time in which Arcanna did not answer."""
     if outage is None:
         return join()
     left, right = axis.x(outage.began), axis.x(outage.ended)

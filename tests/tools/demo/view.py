@@ -1,4 +1,4 @@
-"""What the demo shows: a live table above a scrolling story, or plain lines where there is no terminal."""
+"""Prints the demo: a live table above a scrolling story, or plain lines without a terminal."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ from rich.text import Text
 
 
 class View:
-    """Prints the story with elapsed times; on a terminal also how each model stands, live."""
+    """Prints the story with elapsed times and, on a terminal, the live state of each model."""
 
     def __init__(self) -> None:
         self.console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
@@ -34,14 +34,14 @@ class View:
         self._live.stop()
 
     def say(self, what: str, text: str, style: str = "") -> None:
-        """One line of the story."""
+        """Prints one line of the story."""
         line = Text(f"{time.monotonic() - self._start:6.1f} s  ", style="dim")
         line.append(f"{what:<10}", style=style or "bold").append(text)
         self.console.print(line, soft_wrap=True)
         self._refresh()
 
     def state(self, model_id: str, text: str) -> None:
-        """How a model stands."""
+        """Sets the state of a model."""
         self._states[model_id] = text
         self._refresh()
 
@@ -57,7 +57,7 @@ class View:
 
 
 def metrics_table(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Scores per model, before the first upload and now; recall per decision, where analysts look first."""
+    """Scores of each model before the first upload and now, and the recall of each decision."""
     table = Table(title="Metrics before → after")
     for heading in ("Model", "Accuracy", "F1", "Recall", "Precision", "Recall of Escalate"):
         table.add_column(heading, justify="left" if heading == "Model" else "right")
@@ -83,7 +83,7 @@ def _escalate(figures: Mapping[str, Any]) -> str:
 
 
 def summary_table(rows: Mapping[str, str]) -> Table:
-    """Name and value, one row each."""
+    """A table with a row for each name and value."""
     table = Table(title="Summary", show_header=False)
     for name, value in rows.items():
         table.add_row(name, value)

@@ -1,6 +1,6 @@
-"""`make deploy`: from an address and a key to a stack that works, and from one version to the next.
+"""`make deploy`: creates a working stack from an address and a key, and updates it.
 
-What people give is read in `given`, without AWS; `account` asks and tells AWS; `__main__` does one after the
-other. Nothing is built before all that was given has been checked. What is built and deployed is what
-`sam build` and `sam deploy` make of the template, and both commands are printed as one could type them.
+`given` reads the arguments, without AWS. `account` makes the calls to AWS. `__main__` runs the steps. It
+checks all arguments before it builds anything. `sam build` and `sam deploy` build and deploy the template,
+and both commands are printed so that they can be copied.
 """

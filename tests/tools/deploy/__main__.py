@@ -1,4 +1,4 @@
-"""`make deploy URL=https://arcanna.example.com`: builds, deploys, puts the key, looks whether all is well.
+"""`make deploy URL=https://arcanna.example.com`: builds, deploys, stores the key, runs the doctor.
 
 The exit status is 0 when the stack is deployed, 1 when SAM could not build or deploy it, 2 when something
 that was given, or the shell's AWS credentials, are wrong: then nothing has been built or changed.
@@ -25,11 +25,11 @@ WORDS = ("URL", "EMAIL", "BUCKET", "STACK", "KEY_FILE", "ARGS")
 
 
 class Failed(Exception):
-    """SAM has said why."""
+    """SAM failed and has printed why."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status; without arguments, of what the command line says."""
+    """Runs the command. Returns the exit status."""
     words = _words(arguments)
     try:
         template: dict[str, Any] = yaml_parse(Path("template.yaml").read_text())  # type: ignore[no-untyped-call]
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f" {account.number} and the region {account.region}."
         )
     except Wrong as error:
-        _say(f"✗ {error}")  # without a full stop, so that what is to be typed can be copied
+        _say(f"✗ {error}")  # without a full stop, so that the command can be copied
         return 2
     except (BotoCoreError, ClientError) as error:
         _say(f"✗ {error}")
@@ -80,7 +80,7 @@ def _checked(given: Given, account: Account, stack: Stack, template: Mapping[str
 
 
 def _key(given: Given, account: Account, stack: Stack, values: Mapping[str, str]) -> str | None:
-    """The key to be put into the secret; None where the secret stays as it is. Raises Wrong."""
+    """The key for the secret. None if the secret stays unchanged. Raises Wrong."""
     if values.get("ApiKeySecretField"):
         if given.key:
             raise Wrong(
@@ -90,7 +90,7 @@ def _key(given: Given, account: Account, stack: Stack, values: Mapping[str, str]
         return None
     if given.key:
         return given.key
-    # The stack's own secret is empty until somebody fills it.
+    # The stack's own secret is empty at first.
     own = values["ApiKeySecretArn"] or stack.outputs.get("ApiKeySecretArn")
     return asked_key() if own is None or account.is_empty(own) else None
 
@@ -115,7 +115,7 @@ def _deploy(given: Given, region: str, template: Mapping[str, Any], values: Mapp
 
 
 def _typed(program: str) -> str:
-    """As one types it in the project's folder."""
+    """The command as typed in the project's folder."""
     path = Path(program)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else program
 
@@ -126,7 +126,7 @@ def _doctor(region: str, stack: str) -> bool:
 
 
 def _environment(region: str) -> dict[str, str]:
-    """What make has set for the project's own Python is none of SAM's business."""
+    """The environment of SAM, without the variables that make sets for the project's own Python."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("MAKE") and k not in WORDS}
     return {
         **kept,
@@ -148,7 +148,7 @@ def _tell_what_is_next(stack: Stack, *, well: bool) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)  # what SAM says follows
+    print(text, flush=True)  # SAM's output follows
 
 
 def _words(arguments: Sequence[str] | None) -> dict[str, str]:

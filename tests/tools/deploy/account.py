@@ -1,4 +1,4 @@
-"""The account and region that are deployed to, with the credentials that boto3 finds."""
+"""The account and region of the deployment, with the credentials that boto3 finds."""
 
 import os
 from collections.abc import Mapping
@@ -18,17 +18,17 @@ CAN_BE_UPDATED = {
 }
 
 LOOPBACK_CLOUD = "DEPLOY_TO_LOOPBACK"
-"""The variable that tests set: they do mean a cloud on this machine."""
+"""Set by tests, which do mean a cloud on this machine."""
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A stack as CloudFormation describes it; without outputs where it has not been created yet."""
+    """A stack as CloudFormation describes it. It has no outputs before it is created."""
 
     name: str
     parameters: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
-    described: Mapping[str, str] = field(default_factory=dict)  # what the outputs are, by name
+    described: Mapping[str, str] = field(default_factory=dict)  # outputs by name
 
     @property
     def is_new(self) -> bool:
@@ -36,7 +36,7 @@ class Stack:
 
 
 def check_cloud(endpoint: str) -> None:
-    """Raises Wrong if AWS is this machine, as in a shell that has read build/local.env."""
+    """Raises Wrong if the endpoint is on this machine, as in a shell that has read build/local.env."""
     if urlsplit(endpoint).hostname in LOOPBACK and not os.environ.get(LOOPBACK_CLOUD):
         raise Wrong(
             f"This shell's AWS is {endpoint}, a cloud on this machine (AWS_ENDPOINT_URL), as after"
@@ -45,7 +45,7 @@ def check_cloud(endpoint: str) -> None:
 
 
 class Account:
-    """What is asked of AWS, and the one thing that is told to it. Every method may raise Wrong."""
+    """The calls to AWS before and after the deployment. Every method may raise Wrong."""
 
     def __init__(self, session: Any, number: str, region: str) -> None:
         self._session = session
@@ -54,7 +54,7 @@ class Account:
 
     @classmethod
     def of_the_shell(cls) -> Self:
-        """Raises Wrong where the shell names no region, or has no credentials that AWS takes."""
+        """Raises Wrong if the shell names no region, or if AWS does not accept its credentials."""
         try:
             session = boto3.Session()
             region = session.region_name or os.environ.get("AWS_REGION")
@@ -81,7 +81,7 @@ class Account:
         return cls(session, identity["Account"], region)
 
     def stack(self, name: str) -> Stack:
-        """The stack of that name. Raises Wrong where it cannot be deployed to, or is somebody else's."""
+        """The stack of that name. Raises Wrong if it cannot be updated or belongs to another application."""
         try:
             (found,) = self._client("cloudformation").describe_stacks(StackName=name)["Stacks"]
         except ClientError as error:
@@ -89,7 +89,7 @@ class Account:
                 return Stack(name)
             raise Wrong(f"The stack {name} cannot be looked at: {error}") from error
         status = found["StackStatus"]
-        if status == "REVIEW_IN_PROGRESS":  # a change set was made and never executed
+        if status == "REVIEW_IN_PROGRESS":  # a change set was created but never executed
             return Stack(name)
         if status.endswith("_IN_PROGRESS"):
             raise Wrong(
@@ -114,7 +114,7 @@ class Account:
         )
 
     def check_bucket(self, name: str) -> None:
-        """Raises Wrong unless the bucket is there and in the region: its events do not leave it."""
+        """Raises Wrong unless the bucket exists in the region, because its events stay in its region."""
         create = "leave BUCKET out to have one created"
         try:
             region = self._client("s3").head_bucket(Bucket=name)["BucketRegion"]
@@ -131,7 +131,7 @@ class Account:
             )
 
     def is_empty(self, secret_arn: str) -> bool:
-        """Whether a secret was never given a value."""
+        """Whether a secret has never had a value."""
         described = self._client("secretsmanager").describe_secret(SecretId=secret_arn)
         return "AWSCURRENT" not in [
             stage for stages in described.get("VersionIdsToStages", {}).values() for stage in stages

@@ -1,6 +1,6 @@
-"""What people give to `make deploy`: read and checked, before anything is asked of AWS.
+"""Reads and checks the arguments of `make deploy`, before any call to AWS.
 
-What a parameter may be stands in the template alone. Here is only what to type instead.
+Only the template says which values a parameter accepts. This module adds what to type instead.
 """
 
 import re
@@ -22,22 +22,22 @@ from arcanna_metrics.platform.key import not_a_key, unwrapped
 from tests.support.parameters import Refused, assert_rules, parameter_values
 
 LARGEST_KEY = 4096
-"""Bytes of a file that can be a key's; a key has some dozens."""
+"""Largest size of a key file in bytes. A key has a few dozen."""
 
 STACK_NAME = r"[A-Za-z][A-Za-z0-9\-]{0,127}"
-"""As CloudFormation documents it."""
+"""A stack's name as CloudFormation documents it."""
 
 SHORTHANDS = {"URL": "ArcannaBaseUrl", "EMAIL": "NotificationEmail", "BUCKET": "TrainingDataBucketName"}
-"""The parameters that have a word of their own."""
+"""The parameters that have an argument of their own."""
 
 
 class Wrong(Exception):
-    """Something that was given cannot be. The message names it and says what to type instead."""
+    """An argument is wrong. The message names it and says what to type instead."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """What was given: `overrides` are values of parameters, by name; `key` is None where it has no file."""
+    """The arguments. `overrides` has parameters' values by name. `key` is None without a file."""
 
     stack: str
     overrides: Mapping[str, str]
@@ -45,7 +45,7 @@ class Given:
 
 
 def read(words: Mapping[str, str], template: Mapping[str, Any]) -> Given:
-    """Reads what was given to make, by its words; empty ones count as not given. Raises Wrong."""
+    """Reads the arguments of make. Empty ones count as absent. Raises Wrong."""
     if not re.fullmatch(STACK_NAME, words["STACK"]):
         example = re.sub(r"[^A-Za-z0-9]+", "-", words["STACK"]).strip("-")[:128]
         example = example if re.fullmatch(STACK_NAME, example) else "arcanna-metrics"
@@ -68,7 +68,7 @@ def read(words: Mapping[str, str], template: Mapping[str, Any]) -> Given:
 def check_together(
     template: Mapping[str, Any], previous: Mapping[str, str], overrides: Mapping[str, str]
 ) -> Mapping[str, str]:
-    """The value of every parameter after the deployment. Raises Wrong where they cannot be, together."""
+    """The value of every parameter after the deployment. Raises Wrong if the combination is invalid."""
     declared = template["Parameters"]
     kept = {name: value for name, value in previous.items() if name in declared}
     try:
@@ -120,16 +120,16 @@ def _check(name: str, value: str, declared: Mapping[str, Any]) -> None:
 
 
 def _without_api(url: str) -> str:
-    """The address of Arcanna, without /api/v2 and what may follow it."""
+    """The address of Arcanna, without /api/v2 and anything after it."""
     return re.sub(r"/api/v\d+(/.*)?$", "", url)
 
 
 def _wrong_url(url: str, parameter: Mapping[str, Any]) -> str:
-    """Never with the credentials that the address may hold."""
+    """The error for an address. It never quotes credentials in the address."""
     try:
         parts = urlsplit(url if "://" in url else f"https://{url}")
         host, path = parts.netloc.rpartition("@")[2], _without_api(parts.path).rstrip("/")
-    except ValueError:  # such as of brackets without an IPv6 address in them
+    except ValueError:  # for example, brackets without an IPv6 address
         return f"URL is not an address: {parameter['ConstraintDescription']}. Type URL=https://arcanna.example.com"
     instead = f"https://{host}{path}"
     example = instead if re.fullmatch(parameter["AllowedPattern"], instead) else "https://arcanna.example.com"
@@ -156,7 +156,7 @@ def _wrong_bucket(bucket: str, parameter: Mapping[str, Any]) -> str:
 
 
 def as_override(name: str, value: str) -> str:
-    """The parameter as a word for `sam deploy --parameter-overrides`. Raises Wrong where SAM knows none."""
+    """The parameter as a word for `--parameter-overrides`. Raises Wrong if SAM has no notation for it."""
     escaped = value.replace('"', '\\"')
     for text in (f"{name}={value}", f'{name}="{escaped}"', f"{name}='{value}'"):
         if _as_sam_reads(text) == {name: value}:
@@ -179,14 +179,14 @@ def _as_sam_reads(text: str) -> Mapping[str, str] | None:
 
 
 def key_in(file: Path) -> str:
-    """The key in a file, without what editors put around it. Raises Wrong, which never quotes the file."""
+    """The key in a file, without what editors add. Raises Wrong, which never quotes the file."""
     again = "Type KEY_FILE=key.txt, a file that holds Arcanna's management API key and nothing else"
     try:
-        with file.expanduser().open("rb") as opened:  # not every shell does it within an argument
+        with file.expanduser().open("rb") as opened:  # some shells do not expand ~ within an argument
             content = opened.read(LARGEST_KEY + 1)
     except OSError as error:
         raise Wrong(f"KEY_FILE={file} cannot be read: {error.strerror}. {again}") from error
-    except (ValueError, RuntimeError) as error:  # a null byte, or nobody's home
+    except (ValueError, RuntimeError) as error:  # a null byte, or an unknown home directory
         raise Wrong(f"KEY_FILE is not a path: {error}. {again}") from error
     if len(content) > LARGEST_KEY:
         raise Wrong(f"KEY_FILE={file} is larger than a key can be. {again}")
@@ -198,13 +198,13 @@ def key_in(file: Path) -> str:
 
 
 def asked_key() -> str:
-    """The key from the terminal, which does not show it. Raises Wrong, also where there is no terminal."""
+    """Asks for the key on the terminal, without showing it. Raises Wrong, also without a terminal."""
     again = "Type KEY_FILE=key.txt"
     if not sys.stdin.isatty():
         raise Wrong(f"The key is missing, and there is no terminal to ask for it. {again}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", GetPassWarning)  # it would show what is typed
+            warnings.simplefilter("error", GetPassWarning)  # it would show the key
             text = getpass("Arcanna's management API key (it is not shown): ")
     except (GetPassWarning, EOFError):
         raise Wrong(f"The terminal cannot ask for the key without showing it. {again}") from None

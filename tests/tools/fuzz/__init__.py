@@ -1,4 +1,4 @@
-"""Fuzzing of all that comes from outside: events, routes, keys, answers, headers, the secret, settings.
+"""Fuzzes all input from outside: events, routes, keys, answers, headers, the secret, settings.
 
 A case is made from its seed alone: a real sample, mutated as JSON or as text. Whatever it is, only the
 project's own errors may be raised, and what was accepted must survive being written and read again.
@@ -22,7 +22,7 @@ from arcanna_metrics.intake.routes import Routes
 from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.key import SecretApiKey
-from arcanna_metrics.runs.quality import in_words, read_rules
+from arcanna_metrics.runs.quality import in_words
 from arcanna_metrics.settings import parse_settings
 from arcanna_metrics.targets import Model, identifier
 from arcanna_metrics.updates import WHOLE, Update
@@ -75,21 +75,21 @@ MORE_EVENTS: tuple[Any, ...] = (
 )
 
 Place = Sequence[str | int]
-"""Where in a JSON value: the names and indices that lead there."""
+"""A path in a JSON value: names and indices."""
 
 
 def load_samples(folder: Path = Path("events")) -> list[Any]:
-    """The sample events, each message of the sample batch, and what AWS sends besides."""
+    """The sample events, each message of the sample batch, and other events of AWS."""
     samples = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     bodies = [r["body"] for s in samples for r in s.get("Records", []) if isinstance(r.get("body"), str)]
     for body in bodies:
-        with suppress(ValueError):  # one of them is unusable on purpose
+        with suppress(ValueError):  # one sample is invalid on purpose
             samples.append(json.loads(body))
     return [*samples, *MORE_EVENTS]
 
 
 def paths(value: object) -> list[Place]:
-    """The paths of all that a JSON value holds."""
+    """The paths of all values inside a JSON value."""
     if not isinstance(value, dict | list):
         return []
     children = value.items() if isinstance(value, dict) else enumerate(value)
@@ -97,14 +97,14 @@ def paths(value: object) -> list[Place]:
 
 
 def put(value: Any, path: Place, item: object) -> None:
-    """Puts the item at the path."""
+    """Replaces the value at the path."""
     for name in path[:-1]:
         value = value[name]
     value[path[-1]] = item
 
 
 def mutated(rng: random.Random, value: Any, others: list[Any]) -> Any:
-    """A copy with a few places exchanged for odd values or parts of others."""
+    """A copy in which a few values are replaced by odd values or parts of other samples."""
     value = copy.deepcopy(value)
     for _ in range(rng.randint(0, 3)):
         if places := paths(value):
@@ -115,7 +115,7 @@ def mutated(rng: random.Random, value: Any, others: list[Any]) -> Any:
 
 
 def mutated_text(rng: random.Random, text: str) -> str:
-    """The text with a few pieces cut, doubled or exchanged."""
+    """The text with a few pieces cut, doubled or replaced."""
     for _ in range(rng.choice([0, 0, 1, 3])):
         start = rng.randrange(len(text) + 1)
         end = min(len(text), start + rng.choice([0, 1, 5, 50]))
@@ -127,7 +127,7 @@ def mutated_text(rng: random.Random, text: str) -> str:
 
 
 def attack_events(text: str, known: Routes) -> None:
-    """Reads the text as a message and routes what it says. Raises RecomputeError or what is a bug."""
+    """Reads the text as a message and routes its updates. Raises RecomputeError; any other error is a bug."""
     updates: list[Update] = []
     for occurrence in read_json(text, RECEIVED_AT):
         if isinstance(occurrence, ObjectCreated):
@@ -141,7 +141,7 @@ def attack_events(text: str, known: Routes) -> None:
 
 
 def assert_recordable(update: Update) -> None:
-    """What the ledger relies on."""
+    """Asserts what the ledger relies on."""
     assert all(part is None or is_identifier(part) for part in (*update.target, update.cause)), update
     assert EARLIEST <= update.happened_at <= RECEIVED_AT, update
     assert 1 <= update.share <= WHOLE, update
@@ -151,7 +151,7 @@ def assert_recordable(update: Update) -> None:
 
 
 def is_identifier(text: str) -> bool:
-    """Whether it is an id in its own string form."""
+    """Whether the value is an id in its canonical form."""
     try:
         return identifier("id", text) == text
     except BadInput:
@@ -159,9 +159,9 @@ def is_identifier(text: str) -> bool:
 
 
 def attack_settings(text: str, key: str) -> None:
-    """Reads the text as settings and asks for the key and a job. Raises RecomputeError or what is a bug."""
+    """Reads the text as settings and uses them. Any error but RecomputeError is a bug."""
     settings = parse_settings(text)
-    read_rules(settings.for_job("1234").gate)
+    settings.for_job("1234")
     settings.routes.targets(key)
 
 
@@ -193,7 +193,7 @@ VARIABLES = (
 
 
 def attack_answers(status: int, headers: dict[str, str], body: bytes) -> None:
-    """Has the platform answer so, to every call. Raises RecomputeError or what is a bug."""
+    """Answers every call to the platform with this. Any error but RecomputeError is a bug."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         assert request.url.host == "arcanna.example"
@@ -218,7 +218,7 @@ def attack_answers(status: int, headers: dict[str, str], body: bytes) -> None:
 
 
 def attack_secret(body: str, field: str | None) -> None:
-    """Has Secrets Manager answer so. Raises RecomputeError or what is a bug."""
+    """Answers for Secrets Manager with this. Any error but RecomputeError is a bug."""
     transport = httpx.MockTransport(
         lambda request: httpx.Response(200, content=body.encode(errors="replace"))
     )
@@ -228,11 +228,10 @@ def attack_secret(body: str, field: str | None) -> None:
 
 
 def attack_variables(value: str) -> None:
-    """Reads the text as every kind of environment variable. Raises RecomputeError or what is a bug."""
+    """Reads the text as every kind of environment variable. Any error but RecomputeError is a bug."""
     env, accepted = Environment({"ARCANNA_CA_BUNDLE": value, "NAME": value}), 0
     settings: tuple[Callable[[], object], ...] = (
         lambda: env.base_url("NAME"),
-        lambda: env.seconds("NAME"),
         lambda: env.hosts("NAME"),
         lambda: env.text("NAME") and tls.context(env),
     )
@@ -252,7 +251,7 @@ class Fuzzer:
         self._routes = parse_settings(json.dumps(DOCUMENT)).routes
 
     def case(self, seed: int) -> tuple[Callable[..., None], tuple[Any, ...]]:
-        """What is attacked, and with what."""
+        """The attack of the seed and its input."""
         rng = random.Random(seed)
         kind = rng.choices(range(5), [10, 4, 4, 1, 1])[0]
         if kind == 0:
@@ -276,7 +275,7 @@ class Fuzzer:
         return attack_variables, (mutated_text(rng, rng.choice(VARIABLES)),)
 
     def run(self, seed: int) -> bool:
-        """Whether the case of the seed was accepted, rather than refused. Raises what is a bug."""
+        """Whether the input of the seed was accepted. Raises an error that is a bug."""
         attack, arguments = self.case(seed)
         try:
             attack(*arguments)

@@ -25,9 +25,6 @@ from arcanna_metrics.intake import fields
 from arcanna_metrics.targets import Target, identifier
 from arcanna_metrics.updates import Update
 
-LARGEST_SIZE = 2**50
-"""Bytes. Larger sizes are reduced to this, which is far above S3's largest object."""
-
 LONGEST_AGE = 10**9
 """Seconds. Larger ages are reduced to this: no metrics are 31 years old."""
 
@@ -184,7 +181,7 @@ def _s3_event(event: object, received_at: float) -> ObjectCreated | Ignored:
             fields.text(event, "detail.object.key"),
             fields.optional_text(event, "detail.object.version-id"),
             fields.time(event, "time", received_at),
-            fields.whole_number(event, "detail.object.size", LARGEST_SIZE),
+            fields.whole_number(event, "detail.object.size"),
         )
     )
 
@@ -192,10 +189,10 @@ def _s3_event(event: object, received_at: float) -> ObjectCreated | Ignored:
 def _s3_call(event: object, received_at: float) -> ObjectCreated | Ignored:
     """A call of S3's API, reported by CloudTrail. It does not contain the object's size."""
     name = fields.text(event, "detail.eventName")
-    if name not in _CREATING_CALLS:
-        return Ignored(name, fields.optional_text(event, "detail.requestParameters.key"))
-    if error := fields.optional_text(event, "detail.errorCode"):
-        return Ignored(f"{name} failed: {error}", fields.optional_text(event, "detail.requestParameters.key"))
+    error = fields.optional_text(event, "detail.errorCode")
+    if error or name not in _CREATING_CALLS:
+        reason = f"{name} failed: {error}" if error else name
+        return Ignored(reason, fields.optional_text(event, "detail.requestParameters.key"))
     return _unless_empty(
         ObjectCreated(
             fields.text(event, "detail.requestParameters.bucketName"),
@@ -219,7 +216,7 @@ def _s3_record(record: object, received_at: float) -> ObjectCreated | Ignored:
             key,
             fields.optional_text(record, "s3.object.versionId"),
             fields.time(record, "eventTime", received_at),
-            fields.whole_number(record, "s3.object.size", LARGEST_SIZE),
+            fields.whole_number(record, "s3.object.size"),
         )
     )
 
@@ -278,5 +275,5 @@ def _target(event: object, prefix: str = "") -> Target:
 
 def _age(event: object) -> float | None:
     """In seconds; None if the event has none."""
-    age = fields.whole_number(event, "older_than_seconds", LONGEST_AGE)
-    return None if age is None else float(age)
+    age = fields.whole_number(event, "older_than_seconds")
+    return None if age is None else float(min(age, LONGEST_AGE))

@@ -86,7 +86,7 @@ def time(event: object, path: str, latest: float) -> float:
     return claimed if EARLIEST <= claimed <= latest else latest
 
 
-def whole_number(event: object, path: str, most: int) -> int | None:
+def whole_number(event: object, path: str) -> int | None:
     """A whole number of 0 or more, written as 5 or 5.0."""
     value = at(event, path)
     if value is None:
@@ -95,7 +95,7 @@ def whole_number(event: object, path: str, most: int) -> int | None:
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise BadInput(f"{path} must be a whole number, not {shown(value)}")
-    return min(value, most)
+    return value
 
 
 def shown(value: object) -> str:

@@ -1,100 +1,65 @@
 """What the trigger sends to the updates queue and its dead-letter queue."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from arcanna_metrics.aws import aws_call
-from arcanna_metrics.errors import AwsUnavailable
+from arcanna_metrics.errors import AwsUnavailable, BadInput
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.updates import Update
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
 
-DETAIL_LENGTH = 1000
 SQS_BATCH = 10
 """Messages, SQS's own limit for one call."""
-SQS_BATCH_BYTES = 256 * 1024
-"""SQS now allows 1 MiB for all messages of a call. This is the older limit, which some places still have."""
 SQS_MESSAGE_BYTES = 2**20
 """SQS's limit for a message with its attributes."""
+DETAIL_LENGTH = 1000
 SQS_ATTRIBUTES = 8 * DETAIL_LENGTH
 """The most bytes that reason and detail may have, with their names and types."""
 
 
-class DeadLetter(NamedTuple):
-    """A message that could not be understood: its original body, the reason, and a sentence for people."""
-
-    body: str
-    reason: str
-    detail: str
-
-
 class Queues:
-    """The updates queue and its dead-letter queue."""
+    """The updates queue and its dead-letter queue. Every method raises AwsUnavailable."""
 
-    def __init__(self, sqs: "SQSClient", updates_url: str, dead_letter_url: str) -> None:
+    def __init__(self, sqs: Callable[[], "SQSClient"], updates_url: str, dead_letter_url: str) -> None:
+        """`sqs` gives the client, which few invocations need, and which takes time to build."""
         self._sqs = sqs
         self._updates_url = updates_url
         self._dead_letter_url = dead_letter_url
 
     def request_all(self, updates: Sequence[Update]) -> None:
-        """Sends a request for each update, without a delay. Raises AwsUnavailable."""
-        sent = self._send_all(
-            self._updates_url,
-            [{"Id": "", "MessageBody": _request(update), "DelaySeconds": 0} for update in updates],
-        )
-        for error in sent:
-            if error:
-                raise error
+        """Sends a request for each update, without a delay."""
+        bodies = [_request(update) for update in updates]
+        for first in range(0, len(bodies), SQS_BATCH):
+            with aws_call("send messages to a queue"):
+                answer = self._sqs().send_message_batch(
+                    QueueUrl=self._updates_url,
+                    Entries=[
+                        {"Id": str(number), "MessageBody": body, "DelaySeconds": 0}
+                        for number, body in enumerate(bodies[first : first + SQS_BATCH])
+                    ],
+                )
+            if refused := answer.get("Failed"):
+                raise AwsUnavailable(f"a queue refused messages: {refused}")
 
-    def dead_letter_all(self, letters: Sequence[DeadLetter]) -> list[AwsUnavailable | None]:
-        """Sends messages to the dead-letter queue. Returns the error of each, or None."""
-        return self._send_all(
-            self._dead_letter_url,
-            [
-                {
-                    "Id": "",
-                    "MessageBody": _cut(letter.body),
-                    "MessageAttributes": {
-                        "reason": {"DataType": "String", "StringValue": letter.reason},
-                        "detail": {
-                            "DataType": "String",
-                            "StringValue": _shown(letter.detail) or letter.reason,
-                        },
-                    },
-                }
-                for letter in letters
-            ],
-        )
+    def dead_letter(self, body: str, error: BadInput) -> None:
+        """Sends a message that could not be understood to the dead-letter queue, with the reason.
 
-    def _send_all(
-        self, url: str, messages: Sequence["SendMessageBatchRequestEntryTypeDef"]
-    ) -> list[AwsUnavailable | None]:
-        """Sends messages with as few calls as possible. After a failed call it makes no more, because each
-        would take time to fail. A call that SQS finds too long fails at once, so the next one is made."""
-        results: list[AwsUnavailable | None] = []
-        for batch in _batches(messages):
-            try:
-                with aws_call("send messages to a queue"):
-                    for number, message in enumerate(batch):
-                        message["Id"] = str(number)
-                    answer = self._sqs.send_message_batch(QueueUrl=url, Entries=batch)
-            except AwsUnavailable as error:
-                if "BatchRequestTooLong" not in str(error):
-                    return results + [error] * (len(messages) - len(results))
-                results += [error] * len(batch)
-                continue
-            refused = {failed["Id"]: failed for failed in answer.get("Failed", [])}
-            results += [
-                AwsUnavailable(f"a queue refused a message: {refused[message['Id']]}")
-                if message["Id"] in refused
-                else None
-                for message in batch
-            ]
-        return results
+        One call for each: such messages are rare, and as long as SQS allows, so few would fit into a batch.
+        """
+        reason = type(error).__name__
+        with aws_call("send a message to the dead-letter queue"):
+            self._sqs().send_message(
+                QueueUrl=self._dead_letter_url,
+                MessageBody=_cut(body),
+                MessageAttributes={
+                    "reason": {"DataType": "String", "StringValue": reason},
+                    "detail": {"DataType": "String", "StringValue": _shown(str(error)) or reason},
+                },
+            )
 
 
 def _request(update: Update) -> str:
@@ -107,23 +72,6 @@ def _request(update: Update) -> str:
     }
     given = {name: value for name, value in seldom.items() if value is not None}
     return json.dumps({"job_id": job_id, "cause": update.cause, **given})
-
-
-def _batches(
-    messages: Iterable["SendMessageBatchRequestEntryTypeDef"],
-) -> Iterator[list["SendMessageBatchRequestEntryTypeDef"]]:
-    """Batches of as many messages as one call accepts."""
-    batch: list[SendMessageBatchRequestEntryTypeDef] = []
-    size = 0
-    for message in messages:
-        length = len(message["MessageBody"].encode()) + SQS_ATTRIBUTES
-        if batch and (len(batch) == SQS_BATCH or size + length > SQS_BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(message)
-        size += length
-    if batch:
-        yield batch
 
 
 def _cut(body: str) -> str:

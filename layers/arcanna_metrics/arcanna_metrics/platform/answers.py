@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from math import isfinite
 from typing import Any, NamedTuple, Self
 
 import httpx
@@ -80,14 +79,17 @@ class Answer:
         """The body as JSON. Raises UndocumentedAnswer.
 
         Numbers that JSON does not know (NaN, Infinity) are undefined scores: they become null and are logged.
+        Half a surrogate pair, which AWS's APIs refuse, becomes a question mark.
         """
         undefined: list[str] = []
         try:
-            body = _defined(json.loads(self.text), "", undefined)
+            # Read twice, because Python also reads 1e999 as a number, and writes it as Infinity.
+            plain = json.dumps(json.loads(self.text), ensure_ascii=False).encode(errors="replace")
+            body = json.loads(plain, parse_constant=undefined.append)
         except (ValueError, RecursionError) as error:
             raise UndocumentedAnswer(f"{self}: not JSON") from error
         if undefined:
-            logger.warning("undefined numbers", extra={"call": str(self.call), "fields": undefined[:20]})
+            logger.warning("undefined numbers", extra={"call": str(self.call), "numbers": undefined[:20]})
         return body
 
     def json_object(self) -> dict[str, Any]:
@@ -96,14 +98,6 @@ class Answer:
         if not isinstance(body, dict):
             raise UndocumentedAnswer(f"{self}: not a JSON object")
         return body
-
-    def size_of(self, value: object) -> int:
-        """Bytes of a part of the body as JSON. Raises UndocumentedAnswer if it is not valid UTF-8."""
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError as error:
-            raise UndocumentedAnswer(f"{self}: it contains a lone surrogate") from error
-        return len(json.dumps(value))
 
     def field(self, body: Mapping[str, Any], name: str, kind: type) -> Any:
         """A required field, of the type `kind` or null. Raises UndocumentedAnswer."""
@@ -134,25 +128,13 @@ def retry_after(headers: httpx.Headers) -> float | None:
 
 
 def _wait(value: str, date: str) -> float | None:
-    if seconds := re.fullmatch(r"([0-9]{1,9})[0-9]*(\.[0-9]{1,3})?[0-9]*", value):
-        return float(seconds[1] + (seconds[2] or ""))
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", value):
+        return float(value)
     try:
         # Compared with the clock that wrote it.
         return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(date)).total_seconds())
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def _defined(value: Any, where: str, undefined: list[str]) -> Any:
-    """The value, with null for numbers that JSON does not have. Adds their places to `undefined`."""
-    if isinstance(value, dict):
-        return {k: _defined(v, f"{where}.{k[:100]}"[-SHOWN:], undefined) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_defined(item, f"{where}[{n}]"[-SHOWN:], undefined) for n, item in enumerate(value)]
-    if isinstance(value, float) and not isfinite(value):
-        undefined.append(f"{where.removeprefix('.')} is {json.dumps(value)}")
-        return None
-    return value
 
 
 def _unescaped(text: str) -> str:

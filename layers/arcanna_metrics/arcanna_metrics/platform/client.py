@@ -1,6 +1,7 @@
 """The Arcanna management API, as far as recomputes need it."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -16,7 +17,7 @@ from arcanna_metrics.errors import (
 from arcanna_metrics.observability import logger
 from arcanna_metrics.platform.answers import SHOWN, Answer, Call, without_key
 from arcanna_metrics.platform.tls import advice
-from arcanna_metrics.targets import Model, identifier
+from arcanna_metrics.targets import Model, identifier, is_id
 from arcanna_metrics.times import from_iso
 
 RequestStatus = Literal["queued", "in_progress", "completed", "failed"]
@@ -31,8 +32,6 @@ FIGURES = (
     "kb_count_per_decision",
     "buckets_in_kb",
 )
-LARGEST_METRICS = 48 * 1024
-"""Bytes of JSON. A workflow has 256 KiB for the metrics before, the metrics after, and the differences."""
 LONGEST_TIME = 64
 """Characters of a time that is passed on."""
 
@@ -53,7 +52,7 @@ _NOTHING_SENT = (
 class ModelMetrics:
     """What the platform shows about a model. `figures` holds the scores under their documented names.
 
-    `timestamp` is the end of the last recompute as the platform writes it; None if it shows no time.
+    `timestamp` is the end of the last recompute as the platform writes it; None if it is null or empty.
     """
 
     recomputing: bool
@@ -93,19 +92,14 @@ class Arcanna:
         """The model's metrics and whether they are being recomputed."""
         answer = self._call(Call("GET", "/api/v2/metrics/model", model._asdict()))
         body = answer.json_object()
-        metrics = ModelMetrics(
-            recomputing=bool(answer.field(body, "is_recomputing_metrics", bool)),
-            timestamp=_set_time(answer.field(body, "last_recomputed_timestamp", str)),
-            figures={name: body.get(name) for name in FIGURES},
-        )
+        timestamp = answer.field(body, "last_recomputed_timestamp", str)
         if (shown := body.get("model_id")) not in (None, "", model.model_id):
             raise UndocumentedAnswer(f"{answer}: the metrics of another model, {shown!r:.300}")
-        if (size := answer.size_of(metrics.as_dict())) > LARGEST_METRICS:
-            raise UndocumentedAnswer(
-                f"{answer}: the metrics have {size} bytes, more than the {LARGEST_METRICS} that a workflow"
-                " can take"
-            )
-        return metrics
+        return ModelMetrics(
+            recomputing=bool(answer.field(body, "is_recomputing_metrics", bool)),
+            timestamp=(timestamp or "").strip() or None,
+            figures={name: body.get(name) for name in FIGURES},
+        )
 
     def request_recompute(self, model: Model) -> RecomputeRequest:
         """Asks the platform to recompute the model's metrics. Does not wait for the recompute.
@@ -121,11 +115,12 @@ class Arcanna:
         except UndocumentedAnswer as error:
             logger.warning("undocumented answer to a request, treated as accepted", detail=str(error))
             body = {}
-        status = _status(body)
-        if status != "failed" and _has_error(body, status):
+        word = str(body.get("status")).strip().lower()
+        status = next((known for known in REQUEST_STATUSES if known == word), None)
+        if status != "failed" and (word == "error" or _has_error(body, status)):
             raise UndocumentedAnswer(f"{answer}: an error")
         return RecomputeRequest(
-            status or "queued", _readable_time(body.get("requested_at")), _job_id(body.get("job_id"))
+            status or "queued", _time(body.get("requested_at")), _job_id(body.get("job_id"))
         )
 
     def active_model(self, job_id: str) -> str:
@@ -151,29 +146,22 @@ class Arcanna:
 
         None if no job or several jobs have it, or if the platform or the key does not allow the look-up.
         """
-        ids = {_job_id(job.get("id")) for job in self._jobs({"title": name}) if job.get("title") == name}
+        ids = {_job_id(job.get("id")) for job in self._jobs(title=name) if job.get("title") == name}
         return ids.pop() if len(ids) == 1 else None
 
     def job_names(self) -> list[str]:
         """The ids and names of all jobs; empty if the platform or the key does not allow the listing."""
-        names = [name for job in self._jobs({}) for name in (_job_id(job.get("id")), job.get("title"))]
+        names = [name for job in self._jobs() for name in (_job_id(job.get("id")), job.get("title"))]
         return [name for name in names if isinstance(name, str) and name.isprintable()]
 
     def _job(self, job_id: str) -> Answer:
         return self._call(Call("POST", "/api/v2/metrics/job", {"job_id": job_id}, json={}))
 
-    def _jobs(self, title: dict[str, str]) -> list[dict[str, Any]]:
+    def _jobs(self, **title: str) -> list[dict[str, Any]]:
         """The jobs as the platform lists them: all, or those with a title."""
-        params = {"resource_type": "job", **title}
-        answer = self._send(Call("GET", "/api/v2/resources", params), self._api_key(False))
-        error = answer.error()
-        if isinstance(error, PlatformUnavailable):
-            raise error
-        if error:  # the key may lack this scope, so a refusal is not a reason to read the key again
-            return []
         try:
-            listed = answer.json()
-        except UndocumentedAnswer:
+            listed = self._call(Call("GET", "/api/v2/resources", {"resource_type": "job", **title})).json()
+        except (Unauthorised, Rejected, UndocumentedAnswer):
             return []
         return [job for job in listed if isinstance(job, dict)] if isinstance(listed, list) else []
 
@@ -217,17 +205,10 @@ class Arcanna:
             # Not `from error`: the transport's errors may quote the request, which contains the key.
             said = without_key(str(error), key)[:SHOWN]
             raise PlatformUnavailable(
-                f"Arcanna gave no answer to {call}: {type(error).__name__}: {said}{advice(error)}",
+                f"Arcanna gave no answer to {call}: {type(error).__name__}: {said}{advice(said)}",
                 effect_unknown=call.changes and not isinstance(error, _NOTHING_SENT),
             ) from None
         return Answer.of(call, response, key)
-
-
-def _status(body: Mapping[str, Any]) -> RequestStatus | None:
-    """The status of a request; None if it is not a documented word."""
-    word = body.get("status")
-    said = word.strip().lower() if isinstance(word, str) else None
-    return next((status for status in REQUEST_STATUSES if status == said), None)
 
 
 def _has_error(body: Mapping[str, Any], status: RequestStatus | None) -> bool:
@@ -235,9 +216,6 @@ def _has_error(body: Mapping[str, Any], status: RequestStatus | None) -> bool:
 
     In `{"status", "reason", "reason_details"}`, the reasons are empty if there is no error.
     """
-    word = body.get("status")
-    if isinstance(word, str) and word.strip().lower() == "error":
-        return True
     if body.get("error") or body.get("error_message"):
         return True
     if isinstance(body.get("detail"), list | str) and body["detail"]:
@@ -245,40 +223,16 @@ def _has_error(body: Mapping[str, Any], status: RequestStatus | None) -> bool:
     return status is None and bool(body.get("reason") or body.get("reason_details"))
 
 
-def _set_time(text: str | None) -> str | None:
-    """None if the time is not set. Services write that as "", as the year 1, or as the start of the epoch.
-
-    A text that is not a time is passed on, because people may want to see it.
-    """
-    text = (text or "").strip()
-    try:
-        unset = not text or from_iso(text) == 0.0
-    except ValueError:
-        unset = False
-    return None if unset or text.startswith("0001-01-01") else text
-
-
-def _readable_time(value: object) -> str | None:
-    """An ISO 8601 time as it was written; None if the value is not a time, or the time is not set."""
-    if (
-        not isinstance(value, str)
-        or len(value) > LONGEST_TIME
-        or not (value.isascii() and value.isprintable())
-    ):
-        return None
-    try:
-        from_iso(value.strip())
-    except ValueError:
-        return None
-    return _set_time(value)
+def _time(value: object) -> str | None:
+    """An ISO 8601 time as it was written; None if the value is not one."""
+    if isinstance(value, str) and len(value) <= LONGEST_TIME:
+        with suppress(ValueError):
+            from_iso(value)
+            return value
+    return None
 
 
 def _job_id(value: object) -> str | None:
     """A job's integer id in its string form; None if the value is not an id. `1234.0` is an id."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:
-        return str(value)
-    return None
+    text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return str(int(text)) if is_id(text) and len(text) < 20 else None

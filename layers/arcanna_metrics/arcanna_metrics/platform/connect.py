@@ -1,6 +1,5 @@
 """Builds the client of the platform that the environment names."""
 
-import ssl
 from collections.abc import Iterable
 
 import httpx
@@ -10,7 +9,7 @@ from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.http import BoundedClient
 from arcanna_metrics.platform.key import SecretApiKey
-from arcanna_metrics.platform.sigv4 import Credentials, SigV4
+from arcanna_metrics.platform.sigv4 import SigV4
 
 Mounts = dict[str, httpx.BaseTransport | None]
 """httpx's transports by URL pattern; None means the client's own transport, which connects directly."""
@@ -19,8 +18,12 @@ Mounts = dict[str, httpx.BaseTransport | None]
 def arcanna(env: Environment) -> Arcanna:
     """Raises ConfigurationError."""
     base_url, context = env.base_url("ARCANNA_BASE_URL"), tls.context(env)
+    by_proxy: Mounts = {}
+    if proxy := env.optional("HTTPS_PROXY"):
+        transport = httpx.HTTPTransport(verify=context, trust_env=False, proxy=proxy)
+        by_proxy = mounts(transport, env.hosts("NO_PROXY"))
     # One client for Arcanna and Secrets Manager, because building a TLS context is slow.
-    http = BoundedClient(base_url=base_url, verify=context, trust_env=False, mounts=_mounts(env, context))
+    http = BoundedClient(base_url=base_url, verify=context, trust_env=False, mounts=by_proxy)
     return Arcanna(http, _api_key(env, http))
 
 
@@ -36,31 +39,19 @@ def mounts(proxy: httpx.BaseTransport, direct: Iterable[str]) -> Mounts:
     return {"https://": proxy, **{f"all://*{host}": None for host in hosts}}
 
 
-def _mounts(env: Environment, context: ssl.SSLContext) -> Mounts:
-    proxy, direct = env.optional("HTTPS_PROXY"), env.hosts("NO_PROXY")
-    if proxy is None:
-        return {}
-    return mounts(httpx.HTTPTransport(verify=context, trust_env=False, proxy=proxy), direct)
-
-
 def _api_key(env: Environment, http: BoundedClient) -> SecretApiKey:
     arn, field = env.text("ARCANNA_API_KEY_SECRET_ARN"), env.optional("ARCANNA_API_KEY_SECRET_FIELD")
-    region = _region(arn) or env.text("AWS_REGION")  # the secret may be in another region than the stack
-    credentials = Credentials(
+    region = arn.split(":")[3]  # the secret may be in another region than the stack
+    auth = SigV4(
         env.text("AWS_ACCESS_KEY_ID"),
         env.text("AWS_SECRET_ACCESS_KEY"),
         env.optional("AWS_SESSION_TOKEN"),
+        region,
+        "secretsmanager",
     )
     endpoint = (
         env.optional("AWS_ENDPOINT_URL_SECRETS_MANAGER")
         or env.optional("AWS_ENDPOINT_URL")
         or f"https://secretsmanager.{region}.{env.text('URL_SUFFIX')}"
     )
-    auth = SigV4(credentials, region, "secretsmanager")
     return SecretApiKey(http, endpoint, auth, arn, field)
-
-
-def _region(arn: str) -> str | None:
-    """The region in an ARN."""
-    parts = arn.split(":")
-    return parts[3] or None if len(parts) > 3 else None

@@ -32,7 +32,6 @@ class BoundedClient(httpx.Client):
             timeout=TIMEOUT,
             headers={"Accept-Encoding": "identity"},
             cookies=_NoCookies(),
-            event_hooks={"response": [_drop_location]},
             **options,
         )
         self._clock = clock
@@ -64,8 +63,3 @@ class _NoCookies(CookieJar):
 
     def extract_cookies(self, response: Any, request: Any) -> None:
         """Ignores the cookies of a response."""
-
-
-def _drop_location(response: httpx.Response) -> None:
-    """Redirects are never followed. Without this header, httpx does not try to parse the new address."""
-    response.headers.pop("Location", None)

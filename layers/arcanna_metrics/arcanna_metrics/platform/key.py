@@ -7,8 +7,8 @@ import httpx
 
 from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, ApiKeyMissing, ApiKeyUnavailable
 
-_BYTE_ORDER_MARK = "\ufeff"
-_QUOTES = ('"', "'")
+_BLANKS = " \t\r\n\ufeff"
+"""What editors, consoles and shells add; the last is the byte order mark."""
 
 
 class SecretApiKey:
@@ -35,14 +35,15 @@ class SecretApiKey:
         return self._key
 
     def _read(self) -> str:
-        secret = self._get_secret_string()
-        key = unwrapped(secret) if self._field is None else _field(secret, self._field)
-        if wrong := not_a_key(key):
+        secret = unwrapped(self._get_secret_string())
+        key = secret if self._field is None else _field(secret, self._field)
+        wrong = not_a_key(key) if key is not None else "it is not a JSON object with this field as a string"
+        if key is None or wrong:
             raise ApiKeyUnavailable(
                 f"the secret {self._secret_arn} does not hold an API key: {wrong}."
                 f" {self._put()}, or correct the parameter ApiKeySecretField"
             )
-        return key or ""
+        return key
 
     def _put(self) -> str:
         shape = "as plain text" if self._field is None else f"in the field {self._field!r} of a JSON object"
@@ -72,8 +73,9 @@ class SecretApiKey:
             raise self._unavailable(
                 f"Secrets Manager answered with {answer.status_code}: {said}", self._remedy(said)
             )
-        secret = _secret_string(answer)
-        if secret is None:
+        body = _json(answer.content)
+        secret = body.get("SecretString", "") if isinstance(body, dict) else None  # a binary one is not here
+        if not isinstance(secret, str):
             raise self._unavailable("unexpected response from Secrets Manager")
         return secret
 
@@ -87,50 +89,27 @@ class SecretApiKey:
         return ApiKeyUnavailable(f"the secret {self._secret_arn} could not be read: {why}. {remedy}".strip())
 
 
-def _secret_string(answer: httpx.Response) -> str | None:
-    """The secret's text, empty for a binary secret; None if the response is not from Secrets Manager."""
-    try:
-        body = answer.json()
-    except (ValueError, RecursionError):  # which may quote what it could not read
-        return None
-    secret = body.get("SecretString", "") if isinstance(body, dict) else None
-    return secret if isinstance(secret, str) else None
-
-
 def _field(secret: str, name: str) -> str | None:
     """The field of a secret that is a JSON object; None if it is missing or not a string."""
-    document = _json(unwrapped(secret))
+    document = _json(secret)
     value = document.get(name) if isinstance(document, dict) else None
     return unwrapped(value) if isinstance(value, str) else None
 
 
 def unwrapped(text: str) -> str:
-    """The text without the blanks, byte order marks and quotes that editors, consoles and shells add.
-
-    A JSON string becomes its content.
-    """
-    text = _trimmed(text)
-    while len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES:
-        content = _json(text)
-        text = _trimmed(content if isinstance(content, str) else text[1:-1])
-    return text
+    """The text without the blanks and quotes around it. A JSON string becomes its content."""
+    text = text.strip(_BLANKS)
+    content = _json(text)
+    return unwrapped(content) if isinstance(content, str) else text.strip(f"{_BLANKS}\"'")
 
 
-def _trimmed(text: str) -> str:
-    return text.strip().strip(_BYTE_ORDER_MARK).strip()
-
-
-def not_a_key(text: str | None) -> str | None:
+def not_a_key(text: str) -> str | None:
     """Why an unwrapped text cannot be sent as a key, without quoting it; None if it can."""
-    if text is None:
-        return "it is not a JSON object with this field as a string"
     if not text:
         return "it is empty"
     if isinstance(_json(text), dict | list):
         # Without blanks it could pass for a key, and the whole document would be sent.
         return "it is a JSON document, and no field is named"
-    if text[0] in _QUOTES or text[-1] in _QUOTES:
-        return "there is a quotation mark at one end"
     for character in text:
         if category(character)[0] in "CZ":  # invisible, and so worth naming; no part of a secret
             return f"it contains U+{ord(character):04X}"
@@ -139,7 +118,7 @@ def not_a_key(text: str | None) -> str | None:
     return None
 
 
-def _json(text: str) -> object:
+def _json(text: str | bytes) -> object:
     """The JSON value of the text; None if it is not JSON."""
     try:
         return json.loads(text)

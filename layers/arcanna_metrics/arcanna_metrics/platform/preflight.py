@@ -57,10 +57,6 @@ class LookUp(NamedTuple):
     known: Sequence[str] = ()
 
 
-MOST_KNOWN = 1000
-"""The most names that a look-up lists."""
-
-
 def look_up(arcanna: Arcanna, target: Target) -> LookUp:
     """Looks a target up before somebody requests its recompute. Changes nothing."""
     model_id = target.model_id
@@ -76,16 +72,16 @@ def look_up(arcanna: Arcanna, target: Target) -> LookUp:
 
 def _unknown(arcanna: Arcanna, target: Target, error: Rejected) -> LookUp:
     """Which part of the target Arcanna does not know. Ignores errors in listing names, which only help."""
-    reason, known = type(error).__name__, list[str]()
+    reason, detail = type(error).__name__, str(error)
     try:
-        known = arcanna.models(target.job_id)
+        return LookUp(reason, detail, unknown="model", known=arcanna.models(target.job_id))
+    except RetryLater:
+        return LookUp(reason, detail)
     except Rejected:
+        known: Sequence[str] = ()
         with suppress(RetryLater):
             known = arcanna.job_names()
-        return LookUp(reason, str(error), unknown="job", known=known[:MOST_KNOWN])
-    except RetryLater:
-        return LookUp(reason, str(error))
-    return LookUp(reason, str(error), unknown="model", known=known[:MOST_KNOWN])
+        return LookUp(reason, detail, unknown="job", known=known)
 
 
 def _platform(arcanna: Arcanna) -> list[Finding]:

@@ -8,7 +8,6 @@ Reading certifi's single file would take a tenth of a status check's start-up.
 import binascii
 import re
 import ssl
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,6 @@ import certifi
 
 from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import ConfigurationError
-from arcanna_metrics.observability import logger
 
 CA_BUNDLE = "ARCANNA_CA_BUNDLE"
 CA_FILE = Path(__file__).parents[1] / "ca.pem"
@@ -29,8 +27,8 @@ _BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----"
 _LINE_END = re.compile(r"\s+|\\[nr]")
 """Consoles, shells and JSON turn line ends into these."""
 
-_UNKNOWN_ISSUER = {2, 18, 19, 20, 21}
-"""X509_V_ERR_*: an issuer's certificate is missing, or a self-signed one is not trusted.
+_UNKNOWN_CA = re.compile(r"certificate verify failed: (self.signed|unable to)")
+"""OpenSSL's words for an issuer that is missing or not trusted.
 
 https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
 """
@@ -44,12 +42,7 @@ def context(env: Environment) -> ssl.SSLContext:
     made = _public()
     bundles = list(_bundles(env))
     for name, bundle in bundles:
-        for number, certificate in enumerate(_certificates(name, bundle), 1):
-            try:
-                made.load_verify_locations(cadata=certificate)
-                _tell_if_expired(name, number, certificate)
-            except (ssl.SSLError, ValueError):
-                raise _wrong(name, f"certificate {number} is not valid") from None
+        _add(made, name, bundle)
     if not bundles:
         return made
     # Python 3.13 also requires the form of RFC 5280, such as critical basic constraints. The CAs of many
@@ -68,17 +61,14 @@ def _public() -> ssl.SSLContext:
     )
 
 
-def advice(error: BaseException) -> str:
+def advice(error: str) -> str:
     """What to do about a certificate of an unknown CA; empty for any other error."""
-    cause: BaseException | None = error
-    while cause:
-        if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in _UNKNOWN_ISSUER:
-            return (
-                ". If a private CA has signed Arcanna's certificate, put that CA into the parameter CaBundle,"
-                f" or into the file layers/arcanna_metrics/{CA_FILE.name}"
-            )
-        cause = cause.__cause__ or cause.__context__  # httpcore raises it `from None`
-    return ""
+    if not _UNKNOWN_CA.search(error):
+        return ""
+    return (
+        ". If a private CA has signed Arcanna's certificate, put that CA into the parameter CaBundle,"
+        f" or into the file layers/arcanna_metrics/{CA_FILE.name}"
+    )
 
 
 def _bundles(env: Environment) -> Iterator[tuple[str, str]]:
@@ -89,32 +79,19 @@ def _bundles(env: Environment) -> Iterator[tuple[str, str]]:
         yield f"layers/arcanna_metrics/{CA_FILE.name}", bundle
 
 
-def _certificates(name: str, bundle: str) -> Iterator[bytes]:
-    """The certificates in a PEM text, as DER. Text between them counts as comments."""
+def _add(context: ssl.SSLContext, name: str, bundle: str) -> None:
+    """Makes the context trust the certificates in a PEM text. Text between them counts as comments."""
     blocks = _BLOCK.findall(bundle)
-    if "PRIVATE KEY-----" in bundle:
-        raise _wrong(name, "it contains a private key, which does not belong there")
     if "-----" in _BLOCK.sub("", bundle):
-        raise _wrong(name, "it contains other text, or a certificate is cut off")
+        raise _wrong(name, "it contains something else, such as a private key, or a certificate is cut off")
     if not blocks:
         raise _wrong(name, "it contains no certificate")
     for number, block in enumerate(blocks, 1):
         try:
-            yield binascii.a2b_base64(_LINE_END.sub("", block), strict_mode=True)
-        except ValueError:
-            raise _wrong(name, f"certificate {number} is not base64") from None
-
-
-def _tell_if_expired(name: str, number: int, certificate: bytes) -> None:
-    """Logs an expired CA. This is not an error, because its successor is often in the same bundle.
-
-    Python shows only certificates of CAs here. Calls that need another certificate fail with their own error.
-    """
-    alone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    alone.load_verify_locations(cadata=certificate)
-    for ca in alone.get_ca_certs():
-        if ssl.cert_time_to_seconds(until := str(ca["notAfter"])) < time.time():
-            logger.warning("a CA has expired", detail=f"{name}, certificate {number}: {until}")
+            certificate = binascii.a2b_base64(_LINE_END.sub("", block), strict_mode=True)
+            context.load_verify_locations(cadata=certificate)
+        except (ssl.SSLError, ValueError):
+            raise _wrong(name, f"certificate {number} is not valid") from None
 
 
 def _wrong(name: str, why: str) -> ConfigurationError:

@@ -11,7 +11,7 @@ from arcanna_metrics.protocol.transitions import satisfied
 from arcanna_metrics.runs.check import active_model_changed, failed_at_start, first_check
 from arcanna_metrics.runs.limits import as_many_as_fit
 from arcanna_metrics.runs.outcome import Origin, fitting
-from arcanna_metrics.runs.run import LONGEST, Cause, Check, Object, Run
+from arcanna_metrics.runs.run import Cause, Check, Object, Run
 from arcanna_metrics.settings import JobSettings, Pace
 from arcanna_metrics.targets import Model, is_id
 from arcanna_metrics.times import from_iso, to_iso
@@ -84,7 +84,7 @@ def new_run(claimed: Entry, model_id: str | None, settings: JobSettings) -> Run:
             "longest_poll": pace.longest_poll,
         },
         "gate": gate,
-        "durations": [min(past["duration_seconds"], LONGEST) for past in claimed.history],
+        "durations": [past["duration_seconds"] for past in claimed.history],
         "reference": reference.get("figures") if reference.get("model_id") == model_id else None,
     }
 

@@ -1,10 +1,8 @@
 """The status of a run: at its start, at every check that check_status makes, and at its end."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from arcanna_metrics.errors import BadInput, Rejected, RetryLater
+from arcanna_metrics.errors import Rejected, RetryLater
 from arcanna_metrics.observability import attempt_failed, model_judged
 from arcanna_metrics.platform.client import Arcanna, ModelMetrics
 from arcanna_metrics.runs.completion import CLOCK_MARGIN, Judgement, Status, judge
@@ -18,9 +16,8 @@ from arcanna_metrics.runs.outcome import (
     completed,
     failed,
 )
-from arcanna_metrics.runs.parse import parse
 from arcanna_metrics.runs.polling import next_wait
-from arcanna_metrics.runs.quality import assess, next_reference, read_rules
+from arcanna_metrics.runs.quality import Rules, assess, next_reference
 from arcanna_metrics.runs.run import Check, Outcome, Run
 from arcanna_metrics.targets import Model
 from arcanna_metrics.times import from_iso, to_iso
@@ -30,29 +27,6 @@ MOST_CHECKS = 2000
 
 CONFIRMATION = 60.0
 """Seconds that may pass between the changes of the platform's flag and timestamp, before a run has failed."""
-
-
-class Given(NamedTuple):
-    """What the workflow passes to a function that checks a run."""
-
-    run: Run
-    last: Check
-    execution: str
-    """ARN"""
-
-
-def parse_event(event: object) -> Given:
-    """The workflow's data. Raises BadInput."""
-    if not isinstance(event, Mapping):
-        raise BadInput('expected the workflow\'s {"execution": ..., "run": ..., "check": ...}')
-    given = Given(
-        parse("run", event.get("run"), Run),
-        parse("check", event.get("check"), Check),
-        parse("execution", event.get("execution"), str),
-    )
-    if given.run["model_id"] is None:
-        raise BadInput("run has no model_id, so there is nothing to check")
-    return given
 
 
 def first_check(run: Run) -> Check:
@@ -182,7 +156,8 @@ def _outcome(
     ending = Ending(checked["polls"], active_changed, seen.as_dict() if seen else None)
     if seen is None or judgement.status != "completed":
         return failed(run, ending, judgement, origin)
-    before, rules, reference = run["baseline"], read_rules(run["gate"]), run["reference"]
+    before, gate, reference = run["baseline"], run["gate"], run["reference"]
+    rules = Rules(gate["largest_drop"], gate["floor"], gate["minimum_samples"])
     quality = assess(before, seen.figures, rules, reference)
     model_judged(quality)
     moved = next_reference(before, seen.figures, rules, reference, quality["verdict"])

@@ -29,6 +29,9 @@ LARGEST_METRICS = 48 * 1024
 LONGEST_DETAIL = 1000
 """Characters."""
 
+LONGEST_REASON = 100
+"""Characters of a verdict's reasons that the ledger keeps for each of ten past runs."""
+
 RUNBOOK = "functions/RUNBOOK.md"
 """Where people read it. The template's mapping Documentation has the same value."""
 
@@ -64,9 +67,7 @@ class Ending(NamedTuple):
     """What the last check of a run found."""
 
     polls: int  # status checks so far
-    active_changed: bool = (
-        False  # the target is the active model, and the active model has or may have changed
-    )
+    active_changed: bool = False  # as Result has it
     shown: Mapping[str, Any] | None = None  # the metrics that the platform shows; None if it shows none
 
 
@@ -81,7 +82,6 @@ class NewMetrics(NamedTuple):
 def completed(run: Run, ending: Ending, new: NewMetrics, detail: str, origin: Origin) -> Outcome:
     """The outcome of a run with new metrics."""
     quality = new.quality
-    regressed = quality["verdict"] == "regressed"
     past: PastRun = {
         "run_id": run["run_id"],
         "cause": run["cause"]["kind"],
@@ -91,8 +91,8 @@ def completed(run: Run, ending: Ending, new: NewMetrics, detail: str, origin: Or
         "verdict": quality["verdict"],
         "scores": scores(ending.shown),
     }
-    if quality["brief"]:
-        past["why"] = quality["brief"]
+    if quality["verdict"] != "unchanged":
+        past["why"] = cut(quality["why"], LONGEST_REASON)
     judged = {"why": quality["why"], "differences": quality["differences"]}
     told = {
         "duration_seconds": new.duration_seconds,
@@ -102,14 +102,21 @@ def completed(run: Run, ending: Ending, new: NewMetrics, detail: str, origin: Or
         "after": fitting(ending.shown),
         **judged,
     }
-    events = [_event("Recompute Completed", run, told, origin)]
-    if regressed:
+    events, notification = [_event("Recompute Completed", run, told, origin)], None
+    if quality["verdict"] == "regressed":
         events.append(_event("Model Metrics Regressed", run, judged, origin))
+        paragraphs = [
+            f"The metrics of {_model(run)} got worse.",
+            f"Why: {quality['why']}",
+            f"Before -> after: {in_words(run['baseline'], ending.shown)}",
+            f"What to do: {_CORRECT_OR_ACCEPT}",
+        ]
+        notification = _notification("metrics regressed", "a-model-got-worse", run, paragraphs, origin)
     return {
         "reason": "completed",
         "detail": cut(detail, LONGEST_DETAIL),
         "events": events,
-        "notification": _regression(run, ending, quality, origin) if regressed else None,
+        "notification": notification,
         "result": {
             "outcome": "completed",
             "active_changed": ending.active_changed,
@@ -123,7 +130,7 @@ def completed(run: Run, ending: Ending, new: NewMetrics, detail: str, origin: Or
 def failed(run: Run, ending: Ending, judgement: Judgement, origin: Origin) -> Outcome:
     """The outcome of a run that failed, timed out, or could not be checked."""
     checked = judgement != NOT_CHECKED
-    outcome: OutcomeName = "timed_out" if judgement.status == "timed_out" else "failed"
+    ended: OutcomeName = "timed_out" if judgement.status == "timed_out" else "failed"
     failure: Failure = {
         "run_id": run["run_id"],
         "cause": run["cause"]["kind"],
@@ -148,9 +155,9 @@ def failed(run: Run, ending: Ending, judgement: Judgement, origin: Origin) -> Ou
         "reason": failure["reason"],
         "detail": failure["detail"],
         "events": [_event("Recompute Failed", run, {**told, "before": run["baseline"]}, origin)],
-        "notification": _notification(_FAILED, run, paragraphs, origin),
+        "notification": _notification("recompute failed", "runs-fail", run, paragraphs, origin),
         "result": {
-            "outcome": outcome if checked else "not_checked",
+            "outcome": ended if checked else "not_checked",
             "active_changed": ending.active_changed,
             "past_run": None,
             "reference": None,
@@ -209,36 +216,16 @@ def _event(detail_type: str, run: Run, told: Mapping[str, Any], origin: Origin) 
 # --- Notifications ---------------------------------------------------------------------------------------
 
 
-def _regression(run: Run, ending: Ending, quality: Assessment, origin: Origin) -> Notification:
-    paragraphs = [
-        f"The metrics of {_model(run)} got worse.",
-        f"Why: {quality['why']}",
-        f"Before -> after: {in_words(run['baseline'], ending.shown)}",
-        f"What to do: {_CORRECT_OR_ACCEPT}",
-    ]
-    return _notification(_REGRESSED, run, paragraphs, origin)
-
-
-class _Kind(NamedTuple):
-    """A notification's title, and the section of the runbook about it."""
-
-    title: str
-    section: str
-
-
-_FAILED = _Kind("Arcanna recompute failed", "runs-fail")
-_REGRESSED = _Kind("Arcanna metrics regressed", "a-model-got-worse")
-
-
-def _notification(kind: _Kind, run: Run, paragraphs: list[str], origin: Origin) -> Notification:
+def _notification(what: str, section: str, run: Run, paragraphs: list[str], origin: Origin) -> Notification:
+    """A notification of what happened, with a link to that section of the runbook."""
     cause = run["cause"]
     run_in_words = (
         f"Updates: {cause['updates']}, the last at {cause['last_at']}\n"
         f"Requested: {run['requested_at']}\n"
-        f"Runbook: {RUNBOOK}#{kind.section}\n"
+        f"Runbook: {RUNBOOK}#{section}\n"
         f"Execution: {console_link(origin.execution)}"
     )
-    title = f"{kind.title} - job {run['job_id']}, {_model_id(run)}"
+    title = f"Arcanna {what} - job {run['job_id']}, {_model_id(run)}"
     plain = "".join(character if " " <= character <= "~" else "?" for character in title)
     return {"subject": cut(plain, _SUBJECT_LENGTH), "message": "\n\n".join([*paragraphs, run_in_words])}
 

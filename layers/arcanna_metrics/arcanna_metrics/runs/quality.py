@@ -12,12 +12,11 @@ A figure is named as the API names it: `overall_accuracy`, `overall_f1_score`, `
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict, TypeGuard
 
 from arcanna_metrics.documents import Node
-from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics.runs.limits import as_many_as_fit, cut
 
 OVERALL = {
@@ -57,10 +56,7 @@ LARGEST_DIFFERENCES = 10 * 1024
 
 _LONGEST_WHY = 1000
 
-_LONGEST_BRIEF = 100
-"""Characters. The ledger keeps ten of them for each target."""
-
-DEFAULT_GATE = {
+DEFAULT_GATE: dict[str, Any] = {
     "largest_drop": {"overall_accuracy": 0.02, "*.recall": 0.05, "Escalate.recall": 0.02},
     "floor": {},
     "minimum_samples": 30,
@@ -84,14 +80,10 @@ class Difference(TypedDict):
 
 
 class Assessment(TypedDict):
-    """The verdict, the reasons for it in words, and the figures that changed.
-
-    `brief` is the first reason in a few words, for a line of a table.
-    """
+    """The verdict, the reasons for it in words, the most important first, and the figures that changed."""
 
     verdict: Verdict
     why: str
-    brief: str
     differences: list[Difference]
 
 
@@ -119,9 +111,6 @@ class _Figure(NamedTuple):
     samples: int
 
 
-_NO_FIGURE = _Figure(0.0, 0)
-
-
 class _Finding(NamedTuple):
     """What the rules say about one figure. The verdict is None if the figure cannot be judged.
 
@@ -129,24 +118,8 @@ class _Finding(NamedTuple):
     """
 
     verdict: Literal["improved", "unchanged", "regressed"] | None
-    why: str
-    brief: str = ""
+    why: str = ""
     needed: bool = False
-
-
-class _Verdict(NamedTuple):
-    verdict: Verdict
-    why: list[str]
-    brief: str = ""
-
-
-def read_rules(gate: object) -> Rules:
-    """The rules of a quality gate. Raises ConfigurationError."""
-    node = Node(gate, "quality_gate")
-    given = read_gate(node)
-    if node.problems:
-        raise ConfigurationError(*node.problems)
-    return Rules(given.get("largest_drop", {}), given.get("floor", {}), given.get("minimum_samples", 1))
 
 
 def read_gate(node: Node) -> dict[str, Any]:
@@ -183,19 +156,18 @@ def assess(
     """
     old, new = _figures(_object(before)), _figures(after)
     standard = _standard(reference, old, rules)
-    known = sorted(new | standard, key=_overall_first)
-    findings = {
-        n: found for n in known if (found := _find(n, old.get(n), standard.get(n), new.get(n), rules))
-    }
-    verdict, why, brief = _verdict(findings, rules, compared=bool(standard) or not rules.largest_drop)
-    changed = sorted(old | new, key=_overall_first)
-    differences = [d for n in changed if (d := _difference(n, old.get(n), new.get(n)))]
-    by_rank = sorted(differences, key=lambda difference: difference["figure"] not in rules.named)
+    names = _ranked({*old, *new, *standard, *rules.named}, rules)
+    findings = [
+        found
+        for n in names
+        if (found := _find(n, old.get(n), standard.get(n), new.get(n), rules)) is not None
+    ]
+    verdict, why = _verdict(findings, compared=bool(standard) or not rules.largest_drop)
+    differences = [d for n in names if (d := _difference(n, old.get(n), new.get(n)))]
     return {
         "verdict": verdict,
         "why": cut("; ".join(why), _LONGEST_WHY),
-        "brief": cut(brief, _LONGEST_BRIEF),
-        "differences": as_many_as_fit(by_rank, LARGEST_DIFFERENCES),
+        "differences": as_many_as_fit(differences, LARGEST_DIFFERENCES),
     }
 
 
@@ -214,16 +186,19 @@ def next_reference(
     old = _standard(reference, _figures(_object(before)), rules)
     found = {} if verdict == "regressed" else _figures(after)
     moved: list[tuple[str, tuple[float, float]]] = []
-    for name in sorted(old | found, key=lambda name: (name not in rules.named, *_overall_first(name))):
+    for name in _ranked({*old, *found}, rules):
         if (drop := _rule_for(name, rules.largest_drop)) is not None:
-            figure = _better(old.get(name), found.get(name), drop, rules)
-            if _solid(figure, rules):
-                moved.append((name, (figure.value, figure.samples)))
+            kept, new = old.get(name), found.get(name)
+            if _solid(new, rules) and (not _solid(kept, rules) or _change(kept, new) > drop):
+                kept = new
+            if _solid(kept, rules):
+                moved.append((name, (kept.value, kept.samples)))
     return dict(as_many_as_fit(moved, LARGEST_REFERENCE))
 
 
-def _overall_first(name: str) -> tuple[bool, str]:
-    return name not in OVERALL, name
+def _ranked(names: Iterable[str], rules: Rules) -> list[str]:
+    """Figures that rules name first, and those of decisions before the overall ones, which hide too much."""
+    return sorted(names, key=lambda name: (name not in rules.named, name in OVERALL, name))
 
 
 def _standard(
@@ -234,58 +209,28 @@ def _standard(
     return {**before, **{name: figure for name, figure in kept.items() if _solid(figure, rules)}}
 
 
-def _better(old: _Figure | None, new: _Figure | None, drop: float, rules: Rules) -> _Figure:
-    """The new figure if it is an improvement, or if the old one has too few alerts; else the old one."""
-    if old is None or not _solid(old, rules):
-        return new or old or _NO_FIGURE
-    return new if new and _solid(new, rules) and _change(old, new) > drop else old
+def _solid(figure: _Figure | None, rules: Rules) -> TypeGuard[_Figure]:
+    """Whether the figure exists and is based on enough alerts."""
+    return figure is not None and figure.samples >= rules.minimum_samples
 
 
-def _solid(figure: _Figure, rules: Rules) -> bool:
-    return figure.samples >= rules.minimum_samples
+def _verdict(findings: Sequence[_Finding], *, compared: bool) -> tuple[Verdict, list[str]]:
+    """The verdict on the model, and the reasons for it."""
 
+    def why(verdict: str | None) -> list[str]:
+        return [found.why for found in findings if found.verdict == verdict]
 
-def _verdict(findings: Mapping[str, _Finding], rules: Rules, *, compared: bool) -> _Verdict:
-    def said(verdict: str | None) -> list[_Finding]:
-        return [found for found in findings.values() if found.verdict == verdict]
-
-    if regressed := said("regressed"):
-        return _by("regressed", regressed)
+    if regressed := why("regressed"):
+        return "regressed", regressed
     if not compared:
-        return _Verdict("not_judged", ["There are no earlier metrics to compare with"], "no earlier metrics")
-    unknown = [name for name in rules.named if name not in findings]
-    missing = [found for found in findings.values() if found.needed]
-    missing += [
-        _Finding(None, f"{name} has a floor, but this model does not have this figure", f"no {name}")
-        for name in unknown
-        if name in rules.floor
-    ]
-    if missing:
-        return _by("not_judged", missing)
-    left_out = [*said(None), *(_Finding(None, f"this model has no {name}", f"no {name}") for name in unknown)]
-    others = [found.why for found in left_out]
-    if improved := said("improved"):
-        return _by("improved", improved, others)
-    if said("unchanged"):
-        return _Verdict("unchanged", ["Every figure that could be judged is within its limits", *others])
-    return _Verdict(
-        "not_judged", ["No rule could be applied", *others], _brief(left_out) or "no rule applies"
-    )
-
-
-def _by(verdict: Verdict, findings: Sequence[_Finding], others: Sequence[str] = ()) -> _Verdict:
-    return _Verdict(verdict, [*(found.why for found in findings), *others], _brief(findings))
-
-
-def _brief(findings: Sequence[_Finding]) -> str:
-    """Prefers a decision's figure, because overall figures hide too much."""
-    if not findings:
-        return ""
-    first = next(
-        (found.brief for found in findings if not found.brief.startswith("overall_")), findings[0].brief
-    )
-    more = f" and {len(findings) - 1} more" if len(findings) > 1 else ""
-    return f"{cut(first, _LONGEST_BRIEF - len(more))}{more}"
+        return "not_judged", ["no earlier metrics"]
+    if missing := [found.why for found in findings if found.needed]:
+        return "not_judged", missing
+    if improved := why("improved"):
+        return "improved", improved + why(None)
+    if why("unchanged"):
+        return "unchanged", ["all judged figures are within their limits", *why(None)]
+    return "not_judged", why(None) or ["no rule applies"]
 
 
 def _find(
@@ -295,43 +240,34 @@ def _find(
     drop, floor = _rule_for(name, rules.largest_drop), _rule_for(name, rules.floor)
     if drop is None and floor is None:
         return None
-    named = name in rules.named
-    if new is None or not _solid(new, rules):
-        lost = old is not None and _solid(old, rules)
-        return _shortage(name, new, "now", rules, needed=named or lost)
+    if not _solid(new, rules):
+        known = name in rules.named and (old is not None or new is not None)
+        needed = known or _solid(old, rules) or name in rules.floor
+        return _Finding(None, _shortage(name, new, rules), needed)
     if floor is not None and new.value < floor:
-        why = f"{name} is {new.value:.3f}, below its floor of {floor:g}"
-        return _Finding("regressed", why, f"{name} {new.value:.3g}, floor {floor:g}")
+        return _Finding("regressed", f"{name} {new.value:.3g}, floor {floor:g}")
     if drop is None:
-        return _Finding("unchanged", "")
-    if old is None or not _solid(old, rules):
-        return _shortage(name, old, "before", rules, needed=named)
-    whose = "" if before and before.value == old.value else "its reference "
-    change, story = _change(old, new), f"from {whose}{old.value:.3f} to {new.value:.3f}"
-    brief = f"{name} {old.value:.3g} -> {new.value:.3g}"
+        return _Finding("unchanged")
+    if not _solid(old, rules):
+        return _Finding(None, f"{_shortage(name, old, rules)} before", name in rules.named)
+    reference = "" if before and before.value == old.value else " (reference)"
+    change, why = _change(old, new), f"{name} {old.value:.3g}{reference} -> {new.value:.3g}"
     if abs(change) <= drop:
-        return _Finding("unchanged", "")
-    if change > 0:
-        return _Finding("improved", f"{name} rose {story}", brief)
-    return _Finding("regressed", f"{name} fell {story}, by more than {drop:g}", brief)
+        return _Finding("unchanged")
+    return _Finding("improved" if change > 0 else "regressed", why)
 
 
 def _rule_for(name: str, limits: Mapping[str, float]) -> float | None:
     return limits.get(name, limits.get(f"*.{name.rpartition('.')[2]}"))
 
 
-def _shortage(name: str, figure: _Figure | None, when: str, rules: Rules, *, needed: bool) -> _Finding:
-    if figure is None:
-        return _Finding(None, f"{name} is missing {when}", f"{name} is missing {when}", needed)
-    why = f"{name} is based on {figure.samples} alerts {when}, but {rules.minimum_samples} are needed"
-    earlier = "" if when == "now" else f" {when}"
-    brief = f"{name} on {figure.samples} alerts of {rules.minimum_samples}{earlier}"
-    return _Finding(None, why, brief, needed)
+def _shortage(name: str, figure: _Figure | None, rules: Rules) -> str:
+    return f"{name} on {figure.samples} alerts of {rules.minimum_samples}" if figure else f"no {name}"
 
 
 def _difference(name: str, old: _Figure | None, new: _Figure | None) -> Difference | None:
     change = _change(old, new) if old and new else None
-    if change == 0:
+    if change == 0 or not (old or new):
         return None
     return {
         "figure": name,

@@ -6,45 +6,17 @@ trigger builds both (see protocol/start.py), and functions/recompute_workflow.as
 
 An execution may outlive an upgrade. It keeps the definition that it began with, and calls the functions that
 are deployed then. So names must stay, and a later field is `NotRequired` and read with a default.
+
+The functions take this data as it is: an execution whose run the trigger did not make ends at its Hold.
 """
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from arcanna_metrics.runs.completion import Status
-from arcanna_metrics.runs.quality import Verdict, read_rules
-from arcanna_metrics.targets import identifier
-from arcanna_metrics.times import from_iso
+from arcanna_metrics.runs.quality import Reference, Verdict
 
-LONGEST = 1e8
-"""Seconds, about three years. Longer times are mistakes, and polling cannot calculate with them."""
-
-_LARGEST = 1e15
-"""The largest number in a reference. No sum of counts is larger."""
-
-
-def _between(least: float, most: float) -> Callable[[float], None]:
-    def check(number: float) -> None:
-        if not least <= number <= most:
-            raise ValueError(f"it must be from {least:g} to {most:g}")
-
-    return check
-
-
-def _id(text: str) -> None:
-    identifier("it", text)
-
-
-# parse.py checks the annotations when it reads workflow data.
-Id = Annotated[str, _id]
-Time = Annotated[str, from_iso]  # ISO 8601
-Seconds = Annotated[float, _between(0.0, LONGEST)]
-Poll = Annotated[float, _between(1.0, LONGEST)]
-Count = Annotated[int, _between(0.0, LONGEST)]
-Gate = Annotated[dict[str, Any], read_rules]
-Figures = dict[
-    str, tuple[Annotated[float, _between(-_LARGEST, _LARGEST)], Annotated[float, _between(0.0, _LARGEST)]]
-]  # see quality.Reference
+Time = str  # ISO 8601
+Seconds = float
 
 OutcomeName = Literal["completed", "failed", "timed_out", "not_checked"]
 
@@ -52,8 +24,8 @@ OutcomeName = Literal["completed", "failed", "timed_out", "not_checked"]
 class TargetKey(TypedDict):
     """The ledger's key of the target. `model_id` is null for the job's active model."""
 
-    job_id: Id
-    model_id: Id | None
+    job_id: str
+    model_id: str | None
 
 
 class Object(TypedDict):
@@ -67,7 +39,7 @@ class Object(TypedDict):
 class Cause(TypedDict):
     """The updates that led to the run: kind of the latest, number, first and last time, a few objects."""
 
-    kind: Id
+    kind: str
     updates: int
     first_at: Time
     last_at: Time
@@ -78,8 +50,8 @@ class Pace(TypedDict):
     """How the run is polled, all in seconds."""
 
     start_grace: Seconds  # how long a request may stay queued
-    shortest_poll: Poll
-    longest_poll: Poll
+    shortest_poll: Seconds
+    longest_poll: Seconds
 
 
 class Event(TypedDict):
@@ -108,7 +80,7 @@ class PastRun(TypedDict):
     polls: int
     verdict: Verdict
     scores: dict[str, float | None]  # the overall ones after the run, by the API's names
-    why: NotRequired[str]  # the verdict's first reason in a few words, where it needs one
+    why: NotRequired[str]  # the reasons for the verdict, unless it is unchanged
 
 
 class Failure(TypedDict):
@@ -130,7 +102,7 @@ class Result(TypedDict):
     outcome: OutcomeName
     active_changed: bool  # the target is the active model, and the active model has or may have changed
     past_run: PastRun | None  # null unless the run completed
-    reference: Figures | None  # what the model's next metrics are compared with; null unless completed
+    reference: Reference | None  # what the model's next metrics are compared with; null unless completed
     failure: Failure | None  # null if the run completed
 
 
@@ -150,7 +122,7 @@ class Check(TypedDict):
     status: Status
     detail: str  # for people
     wait_seconds: int  # until the next check
-    polls: Count  # checks so far
+    polls: int  # checks so far
     recomputing_at: Time | None  # when a check last saw the platform recompute
     idle_since: Time | None  # since when every check has unexpectedly seen the platform idle
     outcome: Outcome | None  # null while the status is running
@@ -159,10 +131,10 @@ class Check(TypedDict):
 class Run(TypedDict):
     """What is known about a run from its start."""
 
-    run_id: Id
+    run_id: str
     target: TargetKey
-    job_id: Id
-    model_id: Id | None  # null only if the run failed at its start because the job has no active model
+    job_id: str
+    model_id: str | None  # null only if the run failed at its start because the job has no active model
     cause: Cause
     requested_at: Time  # when the target was claimed, before the baseline was read
     deadline_at: Time
@@ -171,6 +143,6 @@ class Run(TypedDict):
     platform_job_id: str | None  # the job's id in the platform's answer, if it told
     baseline: dict[str, Any] | None  # the metrics before, null if they could not be read
     pace: Pace
-    gate: Gate  # rules of the quality gate
+    gate: dict[str, Any]  # rules of the quality gate
     durations: list[Seconds]  # that past runs took, the oldest first
-    reference: Figures | None  # what the gate compares with, null if there is nothing yet
+    reference: Reference | None  # what the gate compares with, null if there is nothing yet

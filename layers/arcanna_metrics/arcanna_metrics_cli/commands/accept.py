@@ -1,4 +1,4 @@
-"""`arcanna-metrics accept`."""
+"""The command `arcanna-metrics accept`."""
 
 import time
 from functools import partial
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from arcanna_metrics_cli.view import Figure
 
 MOST_SHOWN = 12
-"""Figures for people; a document has all."""
+"""Figures shown to people. The JSON document has all."""
 
 
 @operation
@@ -24,9 +24,8 @@ MOST_SHOWN = 12
 def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
     """Accept a model that got worse as the new reference.
 
-    Shows the figures that the model is compared with and those that it has now, and asks. From then on the
-    model is compared with the figures that it has just before its next run. The ledger keeps who accepted it
-    and when.
+    Shows the model's reference and its current figures, and asks. The next run is then compared with the
+    figures just before it. The ledger records who accepted the model, and when.
     """
     from arcanna_metrics.times import to_iso
     from arcanna_metrics_cli import entries, view
@@ -68,7 +67,7 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
 
 
 def _only_model(given: Given, job: str) -> str:
-    """The job's active model as of its last run, or else the only one that the ledger knows of it."""
+    """The job's active model as of its last run, or else its only model in the ledger. Raises Trouble."""
     from arcanna_metrics.targets import Target
     from arcanna_metrics_cli import entries
     from arcanna_metrics_cli.names import did_you_mean
@@ -90,7 +89,7 @@ def _only_model(given: Given, job: str) -> str:
 
 
 def _entries(given: Given, job: str, model: str) -> "list[Entry]":
-    """What is known of the model, by its id and as its job's active one. Raises Trouble if nothing is."""
+    """The model's entries: by its id, and as its job's active model. Raises Trouble if there are none."""
     from arcanna_metrics.targets import Target
     from arcanna_metrics_cli import entries
     from arcanna_metrics_cli.names import did_you_mean
@@ -114,13 +113,13 @@ def _entries(given: Given, job: str, model: str) -> "list[Entry]":
 
 
 def _reference(entry: "Entry", model: str) -> dict[str, Any]:
-    """The figures that the model is compared with; empty if there are none."""
+    """The figures of the model's reference; empty if it has none."""
     reference = entry.quality_reference or {}
     return dict(reference["figures"]) if reference.get("model_id") == model else {}
 
 
 def _figures(given: Given, entry: "Entry", model: str) -> "list[Figure]":
-    """The figures of the reference, and what Arcanna shows now, if it can be asked."""
+    """The figures of the reference with their current values, as far as Arcanna answers."""
     from arcanna_metrics.runs.quality import figures
     from arcanna_metrics_cli.view import Figure
 

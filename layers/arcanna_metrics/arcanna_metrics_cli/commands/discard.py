@@ -1,4 +1,4 @@
-"""`arcanna-metrics discard`."""
+"""The command `arcanna-metrics discard`."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +13,23 @@ if TYPE_CHECKING:
 
 
 @operation
-@click.option("--reason", type=TEXT, help="All dead letters with this reason, at once.")
+@click.option("--reason", type=TEXT, help="Delete all dead letters with this reason.")
 @click.option(
-    "--id", "letter_id", type=TEXT, help="The dead letter with this id, as redrive --list --json has it."
+    "--id",
+    "letter_id",
+    type=TEXT,
+    help="Delete the dead letter with this id. redrive --list --json shows the ids.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask. Needs --reason or --id.")
 def command(given: Given, reason: str | None, letter_id: str | None, yes: bool) -> Answer:
-    """Delete dead letters for good: by their reason, or one by one.
+    """Delete dead letters for good: by reason, by id, or one by one.
 
-    Without --reason and --id it shows each of them and asks. Nothing will be recomputed for what is deleted.
+    Without --reason and --id, it shows each message and asks. A deleted message starts no recompute.
     """
-    stack, out = given.deployed, given.out
-    one_by_one = not reason and not letter_id
+    out, one_by_one = given.out, not reason and not letter_id
     if one_by_one and (yes or out.json):
         raise click.UsageError("--yes and --json need --reason or --id.")
+    stack = given.deployed
     with out.doing("Reading the dead letters"):
         found = stack.dead_letters()
     deleted: list[DeadLetter] = []
@@ -46,7 +49,7 @@ def command(given: Given, reason: str | None, letter_id: str | None, yes: bool) 
         else:
             chosen = []
         for letter in stack.delete_letters(chosen):
-            deleted.append(letter)  # noqa: PERF402  # those that were deleted before an error are known
+            deleted.append(letter)  # noqa: PERF402  # the list is right also after an error
         if deleted:
             out.show(f"{messages(len(deleted))} deleted.")
         elif matching:

@@ -1,9 +1,10 @@
-"""`arcanna-metrics doctor`."""
+"""The command `arcanna-metrics doctor`."""
 
 from collections.abc import Callable
+from shlex import quote
 from typing import TYPE_CHECKING
 
-from arcanna_metrics_cli.command_line import Answer, Given, operation
+from arcanna_metrics_cli.command_line import NAME, Answer, Given, operation
 from arcanna_metrics_cli.exits import Exit
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 def command(given: Given) -> Answer:
     """Find what stops the stack from working, and say what to do about it.
 
-    Ends with 1 if something is wrong. It asks Arcanna from where the functions run, and changes nothing.
+    It has the functions call Arcanna, and changes nothing. Exits with 1 if something is wrong; a warning (!)
+    does not count.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -33,14 +35,14 @@ def command(given: Given) -> Answer:
         for check in seen:
             _show(given, check, links.get(check.what, ""))
         found += seen
-    well = not any(check.remedy for check in found)
-    if not well:
+    wrong = any(check.state == "wrong" for check in found)
+    if wrong:
         out.show(f"The trigger's log: {links['functions']}", "dim")
     document = {
         "checks": [
             {
                 "check": check.what,
-                "well": not check.remedy,
+                "state": check.state,
                 "said": check.said,
                 "todo": check.remedy,
                 "link": links.get(check.what),
@@ -48,7 +50,7 @@ def command(given: Given) -> Answer:
             for check in found
         ]
     }
-    return Answer(Exit.GOOD if well else Exit.WRONG, document)
+    return Answer(Exit.WRONG if wrong else Exit.GOOD, document)
 
 
 def _looks(stack: "Deployed") -> dict[str, Callable[[], list["Check"]]]:
@@ -59,7 +61,8 @@ def _looks(stack: "Deployed") -> dict[str, Callable[[], list["Check"]]]:
         secret_arn=stack.output("ApiKeySecretArn"),
         secret_field=stack.parameters.get("ApiKeySecretField", ""),
         settings_parameter=stack.settings_parameter,
-        bucket=stack.output("TrainingDataBucket"),
+        topic_arn=stack.output("NotificationTopicArn"),
+        deploy="make deploy" if stack.name == NAME else f"make deploy STACK={quote(stack.name)}",
     )
     into = checks.WayIn(
         stack.region,
@@ -72,7 +75,9 @@ def _looks(stack: "Deployed") -> dict[str, Callable[[], list["Check"]]]:
         "stack": lambda: [checks.stack(stack.name, stack.status)],
         "functions": lambda: checks.preflight(*stack.invoke_trigger({"preflight": True}), known),
         "bucket": lambda: [
-            checks.bucket(known.bucket, stack.bucket_region(), stack.bucket_notifications(), into)
+            checks.bucket(
+                stack.output("TrainingDataBucket"), stack.bucket_region(), stack.bucket_notifications(), into
+            )
         ],
         "queue": lambda: [checks.queue(stack.event_source_states())],
         "sweep": lambda: [checks.sweep(stack.schedule_state("SweepSchedule"))],
@@ -82,13 +87,13 @@ def _looks(stack: "Deployed") -> dict[str, Callable[[], list["Check"]]]:
             if stack.parameters.get("ScheduleExpression")
             else []
         ),
-        "notices": lambda: [checks.email(address, stack.subscriptions())],
+        "notifications": lambda: [checks.email(address, stack.subscriptions(), known)],
         "dead letters": lambda: [checks.dead_letters(stack.messages("DeadLetterQueueUrl"))],
     }
 
 
 def _links(stack: "Deployed") -> dict[str, str]:
-    """The console's address of what a check looks at."""
+    """The console's pages, by the name of the check that they help with."""
     links = stack.links
     log, secret = (
         links.logs(stack.log_group("trigger-recompute")),
@@ -105,15 +110,17 @@ def _links(stack: "Deployed") -> dict[str, str]:
     }
 
 
+_MARKS = {"good": ("✓", "green"), "warning": ("!", "yellow"), "wrong": ("✗", "red")}
+
+
 def _show(given: Given, check: "Check", link: str) -> None:
-    """A line, with what to do where something is wrong."""
+    """Prints the line of a check, with its remedy."""
     if given.out.json:
         return
     from rich.text import Text
 
-    mark = ("✗", "red") if check.remedy else ("✓", "green")
-    what = (f"{check.what:<13}", f"bold link {link}" if link else "bold")
-    line = Text.assemble("  ", mark, " ", what, check.said.rstrip(".") + ".")
+    what = (f"{check.what:<14}", f"bold link {link}" if link else "bold")
+    line = Text.assemble("  ", _MARKS[check.state], " ", what, check.said.rstrip(".") + ".")
     if check.remedy:
         line.append(f" To do: {check.remedy.rstrip('.')}.", style="yellow")
     given.out.show(line)

@@ -1,4 +1,4 @@
-"""`arcanna-metrics forget`."""
+"""The command `arcanna-metrics forget`."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @operation
 @click.option("--job", type=TEXT, required=True, help="The job, by id or name.")
-@click.option("--model", type=TEXT, help="Only this model; without it, all that is known of the job.")
+@click.option("--model", type=TEXT, help="Only this model; without it, all entries of the job.")
 @click.option("--force", is_flag=True, help="Delete even during a run; its end is then not recorded.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(given: Given, job: str, model: str | None, force: bool, yes: bool) -> Answer:
-    """Delete what the ledger knows of a model or a job: its history, what it is compared with, what waits.
+    """Delete what the ledger knows about a model or a job: its history, its reference, and what waits.
 
-    For jobs that are gone or were mistyped: the schedule asks for them no more. Ends with 6 while a run is
-    under way. The model's metrics at Arcanna stay as they are.
+    Use it for jobs that are gone or were mistyped, so that the schedule no longer includes them. Exits with 6
+    while a run is under way. Metrics in Arcanna do not change.
     """
     stack, out = given.deployed, given.out
     with out.doing("Reading the ledger"):
@@ -60,17 +60,16 @@ def _entries(given: Given, job: str, model: str | None) -> "Sequence[Entry]":
     of_job = entries.names(every, job)
     hint = did_you_mean(model, of_job) if model and of_job else did_you_mean(job, entries.names(every))
     what = f"model {model!r} of job {job!r}" if model else f"job {job!r}"
-    raise Trouble(
-        Exit.USAGE, f"The ledger does not know the {what}. {hint}".rstrip(), "arcanna-metrics status"
-    )
+    said = f"The ledger does not know the {what}. {hint}".rstrip()
+    raise Trouble(Exit.USAGE, said, "arcanna-metrics status lists what it knows")
 
 
 def _what(entry: "Entry") -> str:
-    """What would be lost with an entry."""
+    """What would be lost with the entry."""
     runs = len(entry.history) + bool(entry.last_failure)
     parts = [f"{runs} {'run' if runs == 1 else 'runs'} in its history"]
     if entry.quality_reference:
-        parts.append("the figures that it is compared with")
+        parts.append("its reference")
     if entry.dirty:
         waits = max(1, entry.updates)
         parts.append(f"{waits} {'waiting update' if waits == 1 else 'waiting updates'}")

@@ -1,4 +1,4 @@
-"""`arcanna-metrics recompute`."""
+"""The command `arcanna-metrics recompute`."""
 
 import json
 import re
@@ -47,7 +47,7 @@ def command(
 ) -> Answer:
     """Request a recompute and, with --wait, follow it to its end.
 
-    It first checks that Arcanna knows the job and the model. Nothing is requested if it does not.
+    First checks that Arcanna knows the job and the model, and requests nothing if it does not.
 
     \b
     Exit status with --wait:
@@ -57,9 +57,9 @@ def command(
       3  metrics are fresh, but could not be compared (0 with --allow-not-judged)
       4  the recompute failed
       5  the run did not end in time: by --timeout, or by its own deadline
-      6  no run started in time: the target or Arcanna is busy, or all slots are taken
+      6  no run started in time: target or Arcanna busy, or no slot free
       7  AWS or Arcanna cannot be reached, or the stack does not exist
-    Without --wait, 0 says that the request is recorded.
+    Without --wait, 0 means that the request is recorded.
     """
     from arcanna_metrics.targets import Target
 
@@ -88,7 +88,7 @@ def command(
 
 
 def _look_up(given: Given, job: str, model: str | None) -> None:
-    """Raises Trouble if Arcanna does not know the target, or cannot tell of one that never had a run."""
+    """Raises Trouble if Arcanna does not know the target, or does not answer about one without a run."""
     from arcanna_metrics.targets import Target
     from arcanna_metrics_cli import entries
     from arcanna_metrics_cli.names import did_you_mean
@@ -129,7 +129,7 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
 
 
 def _own_run(stack: "Deployed", job: str, model: str) -> str | None:
-    """The stack's own run of the model that is under way, by its id or as the job's active one."""
+    """The id of this stack's run of the model that is under way; None if there is none."""
     from arcanna_metrics.targets import Target
     from arcanna_metrics_cli import executions
 
@@ -139,7 +139,7 @@ def _own_run(stack: "Deployed", job: str, model: str) -> str | None:
             continue
         execution = None if model_id else stack.execution(entry.run_id, entry.resumed)
         of = executions.under_way(execution).model_id if execution else None
-        if of in (None, model):  # None: it is being started
+        if of in (None, model):  # None: the run is being started
             return entry.run_id
     return None
 
@@ -155,7 +155,8 @@ def _follow(
     if not (entry.dirty or entry.run_id or entry.history or entry.last_failure):
         raise Trouble(Exit.NOT_STARTED, "The request is no longer in the ledger.", "arcanna-metrics status")
     follower = Follower(stack, target, asked_as_of(entry), out)
-    run = follower.ending(began_at, timeout)
+    with out.doing("Following the run"):
+        run = follower.ending(began_at, timeout)
     if isinstance(run, Unfinished):
         status, result = (Exit.TIMED_OUT, "timed_out") if run.began else (Exit.NOT_STARTED, "not_started")
         said = "The run has not ended in time. It continues." if run.began else "No run has started in time."
@@ -177,7 +178,7 @@ def _follow(
 
 
 def _status(run: "PastRun", allow_not_judged: bool) -> tuple[Exit, str]:
-    """The exit status that a run's end means, and its word for programs."""
+    """The exit status for the end of a run, and its word in the JSON document."""
     match run.outcome, run.result:
         case "completed", "regressed":
             return Exit.WRONG, "regressed"

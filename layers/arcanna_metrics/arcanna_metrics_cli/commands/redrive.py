@@ -1,4 +1,4 @@
-"""`arcanna-metrics redrive`."""
+"""The command `arcanna-metrics redrive`."""
 
 import time
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Answer:
     """Show the dead letters, and send them to the updates queue again.
 
-    Send them after you fixed the cause. Duplicates are harmless. Sweeps among them are deleted, as
-    there is a new one every minute.
+    Fix the cause first. Duplicates are harmless. Sweeps are deleted instead, because there is a new one every
+    minute.
     """
     stack, out, moved = given.deployed, given.out, 0
     with out.doing("Reading the dead letters"):
@@ -49,7 +49,7 @@ def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Ans
 
 
 def show(given: Given, chosen: "Sequence[DeadLetter]", reason: str | None) -> None:
-    """A table of dead letters by reason, for people."""
+    """Prints a table of dead letters by reason and detail."""
     out = given.out
     if out.json:
         return
@@ -62,7 +62,7 @@ def show(given: Given, chosen: "Sequence[DeadLetter]", reason: str | None) -> No
 
 
 def as_document(letter: "DeadLetter") -> dict[str, Any]:
-    """A dead letter for programs."""
+    """A dead letter in the JSON document."""
     from arcanna_metrics.times import to_iso
 
     return {
@@ -75,5 +75,5 @@ def as_document(letter: "DeadLetter") -> dict[str, Any]:
 
 
 def messages(number: int) -> str:
-    """A number of messages in words."""
+    """The number with its noun."""
     return f"{number} {'message' if number == 1 else 'messages'}"

@@ -1,4 +1,4 @@
-"""`arcanna-metrics report`."""
+"""The command `arcanna-metrics report`."""
 
 import time
 from contextlib import suppress
@@ -36,11 +36,11 @@ def command(
 ) -> Answer:
     """Write or serve a page with the state of all models.
 
-    It is one HTML file that needs no network: what is stale, what got worse, what failed and what waits; then
-    each model with its runs, scores and confusion matrices, to be sorted and filtered.
+    The page is one HTML file that needs no network. It shows what is stale, what got worse, what failed and
+    what waits, and then each model with its runs, scores and confusion matrices. You can sort and filter it.
 
-    With --watch the page is served on 127.0.0.1 until Ctrl-C: every user of this machine can read
-    it. The stack is looked at only while somebody has the page open.
+    With --watch, the page is served on 127.0.0.1 until Ctrl-C. Every user of this machine can read it. The
+    stack is read only while the page is open.
     """
     if watch and output is not None:
         raise click.UsageError("--watch writes no file: leave out --output.")
@@ -64,7 +64,7 @@ def command(
 
 
 def _serve(given: Given, port: int, refresh: float, to_open: bool) -> Answer:
-    """Serves the page until an interrupt, which it raises."""
+    """Serves the page until an interrupt. Raises KeyboardInterrupt."""
     from arcanna_metrics_cli.report import Gatherer, build
     from arcanna_metrics_cli.report.watch import Watch
 
@@ -80,6 +80,7 @@ def _serve(given: Given, port: int, refresh: float, to_open: bool) -> Answer:
         given.out.say(f"The page is {served.url} until Ctrl-C.")
         if to_open:
             click.launch(served.url)
+        given.out.waiting("Serving it ...")
         while True:
             time.sleep(1)
     finally:
@@ -88,7 +89,7 @@ def _serve(given: Given, port: int, refresh: float, to_open: bool) -> Answer:
 
 
 def counted(facts: "Facts") -> dict[str, int]:
-    """How many models there are, and of how many each thing is true."""
+    """The counts in the JSON document: of models, and of models in each state."""
     models = facts.models
     return {
         "models": len(models),

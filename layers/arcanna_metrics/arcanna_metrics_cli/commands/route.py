@@ -1,4 +1,4 @@
-"""`arcanna-metrics route`."""
+"""The command `arcanna-metrics route`."""
 
 import re
 from pathlib import Path
@@ -15,9 +15,9 @@ from arcanna_metrics_cli.exits import Exit
     "--settings-file", type=TEXT, metavar="FILE", help="Try this document instead of the deployed one."
 )
 def command(given: Given, key: str, settings_file: str | None) -> Answer:
-    """Show which models the object with this KEY leads to.
+    """Show which models the object with this KEY belongs to.
 
-    Ends with 1 if it leads nowhere. With --settings-file it needs no stack.
+    Exits with 1 if it belongs to none. With --settings-file, it needs no stack.
     """
     from arcanna_metrics_cli import routing
 

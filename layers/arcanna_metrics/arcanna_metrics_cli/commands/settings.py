@@ -1,4 +1,4 @@
-"""`arcanna-metrics settings`: show, validate, put."""
+"""The command `arcanna-metrics settings` with its subcommands show, validate and put."""
 
 import json
 from pathlib import Path
@@ -6,58 +6,49 @@ from typing import Any
 
 import click
 
-from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operations
+from arcanna_metrics_cli.command_line import TEXT, Answer, Given, Helpful, operations
 from arcanna_metrics_cli.exits import Exit
-from arcanna_metrics_cli.names import did_you_mean
 
 
-class _Subcommands(click.Group):
-    """Names the nearest subcommands after a typo."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in self.commands and not args[0].startswith("-"):
-            hint = did_you_mean(args[0], self.commands)
-            raise click.UsageError(f"There is no command settings {args[0]!r}. {hint}", ctx)
-        return super().resolve_command(ctx, args)
-
-
-@click.group("settings", cls=_Subcommands)
+@click.group("settings", cls=Helpful, no_args_is_help=False)
 def command() -> None:
     """Show, validate or replace the settings: routes, quality gate and pace, one JSON document.
 
-    An edit is in force within a minute, without a deployment.
+    A change takes effect within a minute, without a deployment.
     """
 
 
 @operations("show")
-@click.option("--job", type=TEXT, help="Show what is in force for this job, with all defaults.")
+@click.option(
+    "--job", type=TEXT, help="Show the settings that apply to this job (id or name), defaults included."
+)
 def show(given: Given, job: str | None) -> Answer:
-    """Show the document as it is deployed. Ends with 1 if it is not valid."""
+    """Show the deployed document. Exits with 1 if it is not valid."""
+    from arcanna_metrics.targets import Target
+
     stack, out = given.deployed, given.out
     with out.doing("Reading the settings"):
         text = stack.settings()
     problems = _problems(text)
-    document: dict[str, Any] = {"text": text, "valid": not problems, "problems": problems}
-    document["link"] = stack.links.parameter(stack.settings_parameter)
+    document = _document(text, problems) | {"link": stack.links.parameter(stack.settings_parameter)}
     if job is None or problems:
-        out.show(text.rstrip())
+        out.show(_pretty(text))
         _tell(given, problems)
         if problems:
             out.say("The last valid version stays in force.", "yellow")
         return Answer(Exit.WRONG if problems else Exit.GOOD, document)
-    in_force = _in_force(text, float(stack.parameters.get("VisibilityLagSeconds", 35)), job)
-    out.show(json.dumps(in_force, indent=2))
-    return Answer(Exit.GOOD, document | {"job_id": job, "in_force": in_force})
+    job_id = stack.home(Target.of(job, None)).job_id
+    in_force = _in_force(text, float(stack.parameters.get("VisibilityLagSeconds", 35)), job_id)
+    out.show(json.dumps(in_force, indent=2, ensure_ascii=False))
+    return Answer(Exit.GOOD, document | {"job_id": job_id, "in_force": in_force})
 
 
 @operations("validate")
 @click.argument("file", type=TEXT)
 def validate(given: Given, file: str) -> Answer:
-    """Check the document in FILE, and name the place of every problem.
+    """Check the document in FILE.
 
-    Needs no stack. Ends with 1 if the document is not valid.
+    Shows every problem with its place. Needs no stack. Exits with 1 if the document is not valid.
     """
     text = _read(file)
     problems = _problems(text)
@@ -65,18 +56,21 @@ def validate(given: Given, file: str) -> Answer:
     if not problems:
         given.out.show(f"✓ {file} is valid.", "green")
     status = Exit.WRONG if problems else Exit.GOOD
-    return Answer(status, {"text": text, "valid": not problems, "problems": problems})
+    return Answer(status, _document(text, problems))
 
 
 @operations("put")
 @click.argument("file", type=TEXT)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def put(given: Given, file: str, yes: bool) -> Answer:
-    """Replace the deployed document by that in FILE, if it is valid. Shows what changes, and asks."""
+    """Replace the deployed document with the one in FILE.
+
+    Shows what changes, and asks. Exits with 1, and changes nothing, if the document is not valid.
+    """
     stack, out = given.deployed, given.out
     text = _read(file)
     problems = _problems(text)
-    document: dict[str, Any] = {"text": text, "valid": not problems, "problems": problems, "done": False}
+    document = _document(text, problems) | {"done": False}
     if problems:
         _tell(given, problems)
         return Answer(Exit.WRONG, document)
@@ -105,7 +99,7 @@ def _read(file: str) -> str:
 
 
 def _problems(text: str) -> list[str]:
-    """What is wrong with a document, each with its place."""
+    """The problems of a document, each with its place."""
     from arcanna_metrics.errors import ConfigurationError
     from arcanna_metrics.settings import parse_settings
 
@@ -116,13 +110,37 @@ def _problems(text: str) -> list[str]:
     return []
 
 
+def _document(text: str, problems: list[str]) -> dict[str, Any]:
+    """The fields for programs. `settings` is None if the text is not a JSON object."""
+    value = _parsed(text)
+    settings = value if isinstance(value, dict) else None
+    return {"settings": settings, "valid": not problems, "problems": problems}
+
+
+def _pretty(text: str) -> str:
+    """The document with one field on each line; a text that is not JSON as it is stored."""
+    value = _parsed(text)
+    return text.rstrip() if value is None else json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _parsed(text: str) -> Any:
+    """The JSON value, or None if it is not JSON: `_problems` then says where."""
+    from arcanna_metrics.documents import load
+    from arcanna_metrics.errors import ConfigurationError
+
+    try:
+        return load(text)
+    except ConfigurationError:
+        return None
+
+
 def _tell(given: Given, problems: list[str]) -> None:
     for problem in problems:
         given.out.show(f"✗ {problem}", "red")
 
 
 def _in_force(text: str, visibility_lag: float, job: str) -> dict[str, Any]:
-    """What counts for a job, as a document would write it."""
+    """The settings that apply to a job, as a settings document has them."""
     from dataclasses import asdict
 
     from arcanna_metrics.settings import parse_settings
@@ -133,13 +151,8 @@ def _in_force(text: str, visibility_lag: float, job: str) -> dict[str, Any]:
 
 
 def _difference(before: str, after: str) -> list[str]:
-    """The lines that differ, as diff shows them, with a few around."""
+    """The changed lines in unified diff format, with two lines of context."""
     from difflib import unified_diff
 
-    def lines(text: str) -> list[str]:
-        try:
-            return json.dumps(json.loads(text), indent=2).splitlines()
-        except ValueError:
-            return text.splitlines()
-
-    return list(unified_diff(lines(before), lines(after), "deployed", "new", lineterm="", n=2))
+    lines = _pretty(before).splitlines(), _pretty(after).splitlines()
+    return list(unified_diff(*lines, "deployed", "new", lineterm="", n=2))

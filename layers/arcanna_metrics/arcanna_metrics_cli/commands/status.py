@@ -1,4 +1,4 @@
-"""`arcanna-metrics status`."""
+"""The command `arcanna-metrics status`."""
 
 import time
 from collections.abc import Iterable
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @click.option("--job", type=TEXT, help="Only this job, by id or name, with its last runs.")
 @click.option("--model", type=TEXT, help="Only this model, with its last runs.")
 def command(given: Given, job: str | None, model: str | None) -> Answer:
-    """Show how fresh the metrics of each model are, and why not.
+    """Show how fresh the metrics of each model are, and why they are stale.
 
-    With --job or --model it also shows the last runs, and what became of them.
+    With --job or --model, it also shows the last runs and their outcomes.
     """
     stack, now, out = given.deployed, time.time(), given.out
     with out.doing("Reading the ledger"):
@@ -55,7 +55,7 @@ def command(given: Given, job: str | None, model: str | None) -> Answer:
 def _rows(
     stack: "Deployed", now: float, job: str | None, model: str | None
 ) -> tuple[list["Standing"], list[str]]:
-    """The rows that are wanted, and the names of all jobs or of the job's models."""
+    """The rows of the job or model, and the known names for a hint: of all jobs, or of the job's models."""
     from arcanna_metrics_cli import entries, executions
 
     lag = float(stack.parameters.get("VisibilityLagSeconds", 0))
@@ -157,7 +157,7 @@ def _document(row: "Standing", stack: "Deployed", *, with_runs: bool) -> dict[st
 
 
 def run_document(run: "PastRun | None", stack: "Deployed") -> dict[str, Any] | None:
-    """A run that has ended, for programs."""
+    """A run that has ended, in the JSON document."""
     from arcanna_metrics.times import to_iso
 
     if run is None:

@@ -1,4 +1,4 @@
-"""One HTML page of how a stack's models stand: a Gatherer looks at it, `build` makes the page."""
+"""The report, one HTML page about a stack's models. A Gatherer reads the stack, `build` makes the page."""
 
 from arcanna_metrics_cli.report.gather import Gatherer
 from arcanna_metrics_cli.report.page import build

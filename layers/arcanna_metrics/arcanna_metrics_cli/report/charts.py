@@ -1,8 +1,9 @@
-"""The report's drawings, as SVG: a model's runs on the time that all share, and its scores over its runs."""
+"""The report's SVG charts: a model's runs on a common time axis, and its scores over its runs."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, floor, log10
 
 from markupsafe import Markup
 
@@ -27,10 +28,10 @@ SPANS = (
     *(n * _HOUR for n in (1, 2, 6, 12)),
     *(n * _DAY for n in (1, 2, 7, 14, 30, 90, 180, 365)),
 )
-"""Of the time that strips show, in seconds."""
+"""The lengths that the time axis may have, in seconds."""
 
 MOST_OF = 0.9
-"""The strips show at least this share of all runs: one model that slept must not shrink all others."""
+"""The strips show this share of all runs, so that one old run does not squeeze all others."""
 
 MARKS = {
     "improved": "M0 -5.5 L5.5 4 H-5.5 Z",
@@ -39,31 +40,31 @@ MARKS = {
     "not_judged": "M-3.5 0 a3.5 3.5 0 1 0 7 0 a3.5 3.5 0 1 0 -7 0 Z",
     "failed": "M-4 -4 L4 4 M4 -4 L-4 4",
 }
-"""Each result has a form of its own, so that nobody needs to tell colours."""
+"""Each result has its own shape, so that nobody has to tell colours apart."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """The time that all strips share, from `start` to `end` in epoch seconds."""
+    """The time axis of all strips, from `start` to `end` in epoch seconds."""
 
     start: float
     end: float
 
     def x(self, at: float) -> float:
-        """Pixels from the left edge; what was before the axis begins is at its edge."""
+        """The position of a time, in pixels from the left edge. Earlier times are at the axis's start."""
         share = (at - self.start) / (self.end - self.start)
         return EDGE + min(1.0, max(0.0, share)) * (STRIP - 2 * EDGE)
 
 
 def axis_of(models: Iterable[Model], now: float) -> Axis:
-    """The shortest time that shows most of the runs."""
+    """The shortest axis that shows most of the runs."""
     ages = sorted(now - run.requested_at for model in models for run in model.runs)
     needed = ages[int(MOST_OF * (len(ages) - 1))] if ages else 0.0
     return Axis(now - next((length for length in SPANS if length >= needed), max(needed, SPANS[-1])), now)
 
 
 def scale(axis: Axis) -> Markup:
-    """What stands above the strips: from when to when they are."""
+    """The scale above the strips."""
     length = round(axis.end - axis.start)
     middle = span(length / 2) if length / 2 in SPANS else ""  # only a round one
     places = (
@@ -85,7 +86,7 @@ def scale(axis: Axis) -> Markup:
 
 
 def strip(model: Model, axis: Axis) -> Markup:
-    """The runs of a model, what it waits for, and what is under way."""
+    """A model's runs, with updates that wait and the run under way."""
     shown = [run for run in model.runs if ended_at(run, axis.end) >= axis.start]
     # What matters most is drawn last, on top.
     drawn = sorted(shown, key=lambda run: ("failed", "regressed").count(result_of(run)))
@@ -106,7 +107,7 @@ def strip(model: Model, axis: Axis) -> Markup:
 
 
 def in_words(model: Model) -> str:
-    """The strip for those who do not see it."""
+    """The strip in words, for screen readers."""
     ends = Counter(RESULTS[result_of(run)].lower() for run in model.runs)
     parts = [", ".join(f"{count} {result}" for result, count in ends.items()) if ends else "No runs"]
     if model.running_since is not None:
@@ -123,7 +124,7 @@ def _earlier(count: int) -> Markup:
 
 
 def _took(run: PastRun, axis: Axis) -> Markup:
-    """How long the run took, where that can be seen."""
+    """A line as long as the run took, if it is long enough to be seen."""
     left, right = axis.x(run.requested_at), axis.x(ended_at(run, axis.end))
     if right - left < 2:
         return join()
@@ -144,7 +145,7 @@ def _mark(run: PastRun, axis: Axis) -> Markup:
 
 
 def _waits(model: Model, axis: Axis) -> Markup:
-    """From the first update that waits, and the run under way, to now."""
+    """Lines from the first update that waits, and from the start of the run under way, to now."""
     right = STRIP - EDGE
     parts = []
     if model.waits_since is not None:
@@ -162,10 +163,10 @@ def _waits(model: Model, axis: Axis) -> Markup:
 WIDTH, TALL = 360.0, 190.0
 LEFT, RIGHT, TOP, BOTTOM = 36.0, 122.0, 10.0, 24.0
 LINE = 15.0
-"""Least room between the names of two lines."""
+"""The least distance between the names of two lines, in pixels."""
 
 LEAST_SPAN = 0.05
-"""Of the scores that a chart shows: less would make mountains of noise."""
+"""Of the scores that a chart shows, whose largest is 1: less would make mountains of noise."""
 
 
 def over_time(runs: Sequence[PastRun]) -> Markup:
@@ -173,7 +174,8 @@ def over_time(runs: Sequence[PastRun]) -> Markup:
     values = [value for run in runs for value in run.scores.values() if value is not None]
     if not values:
         return join()
-    low, high = _bounds(values)
+    ticks = round_ticks(min(values), max(values))
+    low, high = ticks[0], ticks[-1]
 
     def y(value: float) -> float:
         return TOP + (high - value) / (high - low) * (TALL - TOP - BOTTOM)
@@ -181,7 +183,6 @@ def over_time(runs: Sequence[PastRun]) -> Markup:
     def x(position: int) -> float:
         return LEFT + position / max(1, len(runs) - 1) * (WIDTH - LEFT - RIGHT)
 
-    ticks = [low + (high - low) * part / 4 for part in range(5)]
     grid = "".join(f"M{LEFT:g} {y(tick):.1f} H{WIDTH - RIGHT:g}" for tick in ticks)
     last = {name: next((v for run in reversed(runs) if (v := run.scores.get(name)) is not None), None)
             for name in OVERALL}  # fmt: skip
@@ -214,16 +215,20 @@ def _tick(value: float) -> str:
     return f"{value:.2f}" if abs(value) < 10 else f"{value:.3g}"
 
 
-def _bounds(values: Sequence[float]) -> tuple[float, float]:
-    """From which score to which the chart reaches: a little beyond its values."""
-    low, high = min(values), max(values)
-    room = max((high - low) * 0.1, (LEAST_SPAN - (high - low)) / 2)
-    top = 1.0 if high <= 1.0 else high + room
-    return max(0.0, low - room) if low >= 0 else low - room, min(top, high + room)
+def round_ticks(low: float, high: float) -> list[float]:
+    """The scores at the grid's lines: multiples of 1, 2 or 5 times a power of ten that enclose both."""
+    room = max(0.0, LEAST_SPAN * max(1.0, abs(high)) - (high - low)) / 2
+    low = low - room if low < 0 else max(0.0, low - room)
+    high = high + room if high > 1 else min(1.0, high + room)
+    least = (high - low) / 4
+    power = 10.0 ** floor(log10(least))
+    step = next(times * power for times in (1, 2, 5, 10) if times * power >= least)
+    slack = 1e-9  # what is a multiple but for its rounding
+    return [step * n for n in range(floor(low / step + slack), ceil(high / step - slack) + 1)]
 
 
 def apart(places: Mapping[str, float], top: float, bottom: float) -> dict[str, float]:
-    """The places moved so far that no two are nearer than LINE, in their order, between top and bottom."""
+    """The places in the same order between top and bottom, moved so that they are at least LINE apart."""
     order = sorted(places, key=lambda name: places[name])
     moved: dict[str, float] = {}
     floor = top

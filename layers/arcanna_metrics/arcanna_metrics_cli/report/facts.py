@@ -1,4 +1,4 @@
-"""What the report shows, as data. Times are epoch seconds; None if there is no time."""
+"""The data of the report. Times are in epoch seconds, and None if there is no time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,10 +10,10 @@ from arcanna_metrics_cli.letters import Group
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a completed run told beyond what the ledger keeps of it.
+    """What the outcome event of a completed run has beyond the ledger.
 
-    `updates` led to it, the first and the last of them at these times; `objects` are a few of theirs.
-    `before` and `after` are the platform's metrics, in the outcome event's form.
+    `updates` is the number of updates that the run was for, between `first_at` and `last_at`. `objects` are a
+    few of their objects. `before` and `after` are Arcanna's metrics, in the form of the outcome event.
     """
 
     run_id: str
@@ -28,13 +28,12 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One target. `model_id` is None for a job's active model, which is `active` as far as that is known.
+    """One target. `model_id` is None for a job's active model, whose id is then `active` if it is known.
 
-    `since` is from when on the metrics are fresh or stale, `why` says by what. `waiting` says in words what
-    waits, since `waits_since` and after so many failed `attempts`, the last of which failed by `trouble`;
-    `waiting_objects` are a few of it.
-    `told` is of the last completed run, and `untold` says why there is none. `accepted` says by whom and when
-    the model was accepted as it is, if that was since its last run.
+    The metrics are fresh or stale since `since`, because of `why`. `waiting` has a line for each thing that
+    waits since `waits_since`, and `waiting_objects` are a few of its objects. `attempts` to start a run have
+    failed, the last one because of `trouble`. `told` is from the last completed run; if it is None, `untold`
+    says why. `accepted` says who accepted the model and when, if that was after its last run.
     """
 
     job: str
@@ -62,7 +61,7 @@ class Model:
 
     @property
     def is_worse(self) -> bool:
-        """Whether the last metrics are worse than the quality gate allows, and nobody has accepted that."""
+        """Whether the model regressed in its last completed run, and nobody has accepted it."""
         return bool(self.completed) and self.completed[-1].result == "regressed" and not self.accepted
 
     @property
@@ -72,17 +71,17 @@ class Model:
 
     @property
     def waits(self) -> bool:
-        """Whether anything waits for a run, or for the end of one."""
+        """Whether anything waits, or a run is under way."""
         return bool(self.waiting) or self.running_since is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """How a stack stands at a moment.
+    """The state of a stack at one time.
 
-    `dead` is how many dead letters there are, `letters` are those that could be looked at. `queued` messages
-    are not in the ledger yet. `objective` is how many seconds an update may wait. `notes` say what could not
-    be found out.
+    `dead` is the number of dead letters, and `letters` are those that could be read. `queued` is how many
+    messages the updates queue has. `objective` is how many seconds an update may wait. `notes` say what
+    could not be read.
     """
 
     stack: str

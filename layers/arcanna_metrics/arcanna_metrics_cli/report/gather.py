@@ -1,4 +1,4 @@
-"""The facts of a deployed stack: from its ledger, its executions and its queues."""
+"""Reads the facts of a deployed stack from its ledger, its executions and its queues."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -21,24 +21,24 @@ from arcanna_metrics_cli.report.markup import counted
 T = TypeVar("T")
 
 MOST_TOLD = 200
-"""Executions that one look reads: Step Functions lets an account describe about that many at once."""
+"""Executions to read in one look: Step Functions allows an account about this many calls at once."""
 
 AT_ONCE = 8
-"""Calls at once."""
+"""Concurrent calls."""
 
 RESUMPTIONS = 3
 """Further executions that may follow a run."""
 
 
 class _Story(NamedTuple):
-    """What is known of the last completed run: `told`, or why nothing is."""
+    """The outcome of the last completed run, or why it could not be read."""
 
     told: Told | None
     untold: str = ""
 
 
 class Gatherer:
-    """Looks at a stack, once or again and again: what cannot change any more is read only once."""
+    """Reads a stack, once or repeatedly. It reads only once what cannot change any more."""
 
     def __init__(self, stack: Deployed) -> None:
         self._stack = stack
@@ -47,7 +47,7 @@ class Gatherer:
         self._dead: Mapping[str, int] | None = None
 
     def look(self, now: float) -> Facts:
-        """How the stack stands. Raises NotDeployed, and botocore's errors where the ledger cannot be read."""
+        """The state of the stack. Raises NotDeployed, and botocore's errors if the ledger cannot be read."""
         stack = self._stack
         notes: list[str] = []
         every = stack.entries()
@@ -119,7 +119,7 @@ class Gatherer:
     # --- What the last completed run of each told ----------------------------------------------------------
 
     def _read_stories(self, listed: Iterable[Entry], pool: ThreadPoolExecutor) -> list[str]:
-        """Reads what has not been read yet, that of the models that ended last first."""
+        """Reads the outcomes that have not been read yet, the latest first. Returns notes."""
         completed = {run_id: entry for entry in listed if (run_id := _last_completed(entry))}
         unread = sorted(
             completed.keys() - self._stories.keys(),
@@ -130,7 +130,7 @@ class Gatherer:
             zip(unread, pool.map(partial(_attempt, self._story), unread[:MOST_TOLD]), strict=False)
         )
         failed = [str(story) for story in stories.values() if isinstance(story, str)]
-        # Of runs that are not the last any more, nothing is kept.
+        # Only the last completed run of each model is shown.
         known = self._stories | {run_id: s for run_id, s in stories.items() if isinstance(s, _Story)}
         self._stories = {run_id: story for run_id, story in known.items() if run_id in completed}
         notes = (
@@ -141,7 +141,7 @@ class Gatherer:
         return notes
 
     def _story(self, run_id: str) -> _Story:
-        """A run's own words, from the execution that ended it."""
+        """The outcome of a run, from the execution that ended it."""
         for number in range(RESUMPTIONS + 1):
             execution = self._stack.execution(run_id, number)
             if execution is None:
@@ -153,7 +153,7 @@ class Gatherer:
     # --- The queues ----------------------------------------------------------------------------------------
 
     def _dead_letters(self, notes: list[str]) -> tuple[int, tuple[Group, ...]]:
-        """How many, and by reason. They are read only where their number changed: that hides them a while."""
+        """Their number, and their groups. Reads them only if their number changed, as reading hides them."""
         counts: dict[str, int] = _tried(
             lambda: self._stack.messages("DeadLetterQueueUrl"), {}, "the dead letters", notes
         )
@@ -170,7 +170,7 @@ class Gatherer:
 
 
 def told_by(run_id: str, execution: Mapping[str, Any]) -> Told | None:
-    """What an execution that succeeded told of its run; None if it told nothing, as one that gave way."""
+    """The outcome in a successful execution; None if it ended without one, at Hold."""
     try:
         ended = json.loads(execution["output"])
         run, outcome = ended["run"], ended["check"]["outcome"]
@@ -199,7 +199,7 @@ def _run_of(entry: Entry) -> tuple[object, str | None]:
 
 
 def _accepted(entry: Entry) -> str:
-    """By whom and when the model was accepted since its last run; empty if it was not."""
+    """Who accepted the model since its last run, and when; empty if nobody did."""
     given = entry.accepted
     if given is None or from_iso(given["at"]) < later(-inf, entry.fresh_as_of):
         return ""
@@ -214,7 +214,7 @@ def _last_completed(entry: Entry) -> str | None:
 
 
 def _attempt(call: Callable[[str], _Story], run_id: str) -> _Story | str:
-    """What the call answers, or why it failed."""
+    """The call's result, or why it failed."""
     try:
         return call(run_id)
     except (BotoCoreError, ClientError) as error:
@@ -222,7 +222,7 @@ def _attempt(call: Callable[[str], _Story], run_id: str) -> _Story | str:
 
 
 def _tried(call: Callable[[], T], otherwise: T, what: str, notes: list[str]) -> T:
-    """What the call answers; where it fails, the notes say so."""
+    """The call's result. If it fails, `otherwise`, with a note."""
     try:
         return call()
     except (BotoCoreError, ClientError) as error:

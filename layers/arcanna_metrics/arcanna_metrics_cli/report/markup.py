@@ -1,17 +1,17 @@
-"""HTML and SVG elements that escape all they are given."""
+"""HTML and SVG elements that escape their content and attributes."""
 
 import re
 
 from markupsafe import Markup, escape
 
 NO_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
-"""What no HTML document may contain."""
+"""Characters that no HTML document may contain."""
 
 
 def element(tag: str, /, *children: str, **attributes: str | float | None) -> Markup:
-    """An element. Children that are no Markup are escaped; `None` leaves an attribute out.
+    """An element. Escapes children that are not Markup, and leaves out attributes that are None.
 
-    Of attribute names, a trailing underscore is cut and others become hyphens: `class_`, `aria_label`.
+    `class_` becomes `class`, and `aria_label` becomes `aria-label`.
     """
     shown = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(clean(number(value)))}"'
@@ -22,27 +22,27 @@ def element(tag: str, /, *children: str, **attributes: str | float | None) -> Ma
 
 
 def join(*children: str) -> Markup:
-    """The children one after the other, escaped where they are no Markup."""
+    """The children one after the other, escaped if they are not Markup."""
     return Markup("").join(child if isinstance(child, Markup) else clean(child) for child in children)
 
 
 def clean(text: str) -> str:
-    """The text without what no document may contain."""
+    """The text with replacements for characters that no HTML document may contain."""
     return NO_CHARACTERS.sub("\ufffd", text)
 
 
 def visible(value: object) -> object:
-    """What a template shows of a value: nothing of None, and of text what a document may contain."""
+    """A value as a template shows it: nothing for None, and cleaned text."""
     if isinstance(value, str) and not isinstance(value, Markup):
         return clean(value)
     return "" if value is None else value
 
 
 def number(value: str | float) -> str:
-    """A coordinate with a precision that is enough for pixels."""
+    """A coordinate in tenths of a pixel; other text as it is."""
     return value if isinstance(value, str) else f"{value:.1f}".removesuffix(".0")
 
 
 def counted(count: int, noun: str) -> str:
-    """The count with its noun in the number that fits."""
+    """The count with its noun, in singular or plural."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""The report: facts in, one HTML document out that needs nothing but itself."""
+"""Makes the report out of the facts: one self-contained HTML document."""
 
 import hashlib
 from base64 import b64encode
@@ -24,22 +24,22 @@ STYLE = (_FOLDER / "page.css").read_text(encoding="utf-8")
 SCRIPT = (_FOLDER / "page.js").read_text(encoding="utf-8")
 
 SHADES = (0.0, 0.1, 0.25, 0.5, 0.8)
-"""A cell is as dark as the number of these that its share of the row exceeds."""
+"""The darkness of a cell is the number of these that its share of the row exceeds."""
 
 MOST_DECISIONS = 12
-"""A larger confusion matrix is left out: nobody can read it."""
+"""A larger confusion matrix is left out, because it cannot be read."""
 
 MOST_ITEMS = 2
-"""Of each kind: what needs attention beyond these is in the table."""
+"""Items of each kind that need attention. The table has the others."""
 
 OPEN_UP_TO = 3
-"""So few models are shown with all their details at once."""
+"""Up to this number of models, all details are open at first."""
 
 _RANKS = ("worse", "failed", "waits", "stale")
 
 
 class Section(NamedTuple):
-    """A part of the page that is not of the stack, such as a demo's story: it comes after all others."""
+    """An additional last part of the page, such as a demo's story."""
 
     html: Markup = Markup()
     style: str = ""
@@ -49,7 +49,10 @@ NO_SECTION = Section()
 
 
 class Item(NamedTuple):
-    """What needs attention: its kind, its row or else its `name`, why, and since when."""
+    """Something that needs attention, with its row or else its `name`. `at` is in epoch seconds.
+
+    `more` is how many of its kind are not listed.
+    """
 
     kind: str
     what: str
@@ -57,11 +60,11 @@ class Item(NamedTuple):
     why: str
     at: float | None = None
     name: str = ""
-    more: int = 0  # of its kind, that are not listed
+    more: int = 0
 
 
 class Cell(NamedTuple):
-    """A cell of a confusion matrix: how many alerts, their share of the row, and the colour."""
+    """A cell of a confusion matrix: the number of alerts, their share of the row, and the colour's class."""
 
     alerts: int
     share: str
@@ -69,7 +72,7 @@ class Cell(NamedTuple):
 
 
 class Matrix(NamedTuple):
-    """A confusion matrix: decisions, and a row of cells for each; or why there is none."""
+    """A confusion matrix: decisions, and a row of cells for each. `lack` says why it is empty."""
 
     title: str
     decisions: Sequence[str]
@@ -161,7 +164,7 @@ class Row:
 
     @property
     def matrices(self) -> list[Matrix]:
-        """Before and after the last completed run."""
+        """The confusion matrices before and after the last completed run."""
         told = self.told
         if told is None:
             return []
@@ -172,7 +175,7 @@ class Row:
 
     @property
     def compared(self) -> list[Compared]:
-        """The recall of each decision before and after the last completed run: where analysts look first."""
+        """The recall of each decision before and after the last completed run: analysts look at it first."""
         told = self.told
         before, after = (_per_decision(told.before), _per_decision(told.after)) if told else ({}, {})
         return [
@@ -189,9 +192,9 @@ def build(
     lead: str = "",
     section: Section = NO_SECTION,
 ) -> str:
-    """The facts as an HTML document; `lead` stands below the heading.
+    """The facts as an HTML document. `lead` is shown below the heading.
 
-    Where a server keeps it up to date, the page asks for itself again after each `refresh` seconds.
+    With `refresh`, the page loads itself again every `refresh` seconds.
     """
     axis = charts.axis_of(facts.models, facts.at)
     rows = sorted(
@@ -235,7 +238,7 @@ def _source(text: str) -> str:
 
 
 def _items(facts: Facts, rows: Sequence[Row]) -> list[Item]:
-    """What people should look at, the gravest first: a few of each kind."""
+    """The first few items of each kind, the most serious kind first."""
     worse = [
         Item("worse", "Got worse", row, _why_worse(row), ended_at(row.model.completed[-1], facts.at))
         for row in rows
@@ -243,7 +246,7 @@ def _items(facts: Facts, rows: Sequence[Row]) -> list[Item]:
     ]
     failed = [Item("failed", "Failed", row, row.sentence, row.ended) for row in rows if row.last_failed]
     stuck = [
-        Item("failed", "Cannot start", row, _why_stuck(row), row.model.waits_since)
+        Item("failed", "Failed to start", row, _why_stuck(row), row.model.waits_since)
         for row in rows
         if row.model.attempts
     ]
@@ -269,7 +272,7 @@ def _items(facts: Facts, rows: Sequence[Row]) -> list[Item]:
 
 
 def _first(items: Sequence[Item]) -> list[Item]:
-    """The first of a kind; the last of these says how many more there are."""
+    """The first items of a kind. The last one of them has the number of the others."""
     listed = list(items[:MOST_ITEMS])
     if len(items) > MOST_ITEMS:
         listed[-1] = listed[-1]._replace(more=len(items) - MOST_ITEMS)
@@ -289,7 +292,7 @@ def _why_worse(row: Row) -> str:
 
 
 def matrix(title: str, figures: Mapping[str, Any] | None) -> Matrix:
-    """A heat table: what was decided right and what wrong have a colour each, by their share of the row."""
+    """A confusion matrix, with one colour for right decisions and one for wrong ones."""
     counts = (figures or {}).get("confusion_matrix")
     if not counts:
         return Matrix(
@@ -310,7 +313,7 @@ def matrix(title: str, figures: Mapping[str, Any] | None) -> Matrix:
 
 
 def _is_square(counts: object) -> bool:
-    """Whether it is a matrix of whole numbers that has a row and a column for each decision."""
+    """Whether it is a square matrix of whole numbers."""
     return isinstance(counts, list) and all(
         isinstance(row, list)
         and len(row) == len(counts)

@@ -1,4 +1,4 @@
-"""The report on loopback, kept up to date for as long as somebody looks at it."""
+"""Serves the report on loopback, and keeps it up to date while it is open."""
 
 import threading
 import time
@@ -15,17 +15,17 @@ from arcanna_metrics_cli.exits import Trouble
 LOOPBACK = "127.0.0.1"
 
 TROUBLE = (Trouble, AwsUnavailable, BotoCoreError, ClientError)
-"""What may pass, while the page waits."""
+"""Errors that may be temporary: the page shows them and asks again."""
 
 SILENCE = 30
-"""Seconds after which a connection that says nothing is closed."""
+"""Seconds after which an idle connection is closed."""
 
 
 class Watch:
     """Serves one page at `url` between `start` and `stop`, on this machine only.
 
-    `make` gives the page anew. It is called only when the page is asked for, and at most once in `refresh`
-    seconds, however many look. Raises OSError if `port` is taken; 0 takes a free one.
+    `make` makes the page. It is called only for requests, and at most once in `refresh` seconds. `port` 0 is
+    a free port. Raises OSError if the port is taken.
     """
 
     def __init__(self, make: Callable[[], str], refresh: float, port: int = 0) -> None:
@@ -39,7 +39,7 @@ class Watch:
             target=self._server.serve_forever, args=(0.1,), name="watch", daemon=True
         )
         self.url = f"http://{LOOPBACK}:{self._server.server_port}/"
-        # A name that somebody else's DNS leads here would make their pages able to read this one.
+        # Against DNS rebinding: with a host name of their own, other sites could read this page.
         self.hosts = {f"{host}:{self._server.server_port}" for host in (LOOPBACK, "localhost")}
 
     def start(self) -> None:
@@ -53,7 +53,7 @@ class Watch:
         self._server.server_close()
 
     def page(self) -> bytes:
-        """The page, not older than the refresh. Raises TROUBLE."""
+        """The page, at most `refresh` seconds old. Raises TROUBLE."""
         with self._lock:
             if time.monotonic() - self._made_at >= self._refresh:
                 self._page = self._make().encode()
@@ -65,7 +65,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: Any) -> None:
-        """A browser that hangs up is no error."""
+        """Says nothing: browsers close connections at any time."""
 
 
 def _handler(watch: Watch) -> type[BaseHTTPRequestHandler]:
@@ -95,7 +95,7 @@ def _handler(watch: Watch) -> type[BaseHTTPRequestHandler]:
             self.send_response(status)
             self.send_header("Content-Type", f"{kind}; charset=utf-8")
             self.send_header("Content-Length", str(len(sent)))
-            # The page's own policy cannot say this; whatever else is sent has no rights at all.
+            # A policy in the page cannot forbid framing. Other answers than the page may load nothing.
             policy = "frame-ancestors 'none'" + ("" if kind == "text/html" else "; default-src 'none'")
             self.send_header("Content-Security-Policy", policy)
             self.send_header("X-Content-Type-Options", "nosniff")
@@ -106,6 +106,6 @@ def _handler(watch: Watch) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(sent)
 
         def log_message(self, *_: Any) -> None:
-            """Requests of one's own browser are no news."""
+            """Says nothing about requests."""
 
     return Handler

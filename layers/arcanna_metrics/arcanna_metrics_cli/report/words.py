@@ -1,4 +1,4 @@
-"""Times, scores and results as the report words them."""
+"""Times, scores and results in the report's words."""
 
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ RESULTS = {
 
 
 def clock(at: float | None, *, full: bool = False) -> str:
-    """A time in UTC, such as `28 Nov, 23:45:12`; in full with year and zone."""
+    """A time (epoch seconds) in UTC, such as `28 Nov, 23:45:12`. `full` adds the year and the zone."""
     if at is None:
         return ""
     moment = datetime.fromtimestamp(at, UTC)
@@ -22,7 +22,7 @@ def clock(at: float | None, *, full: bool = False) -> str:
 
 
 def result_of(run: PastRun) -> str:
-    """A key of RESULTS: how the run ended."""
+    """The key in RESULTS for the end of a run."""
     return run.result if run.outcome == "completed" and run.result in RESULTS else _other(run)
 
 
@@ -31,19 +31,19 @@ def _other(run: PastRun) -> str:
 
 
 def ended_at(run: PastRun, now: float) -> float:
-    """When the run ended; when it was requested, where nobody could see its end."""
+    """When the run ended, or was requested if its end is not known. In epoch seconds, at most `now`."""
     return min(now, run.requested_at + (run.seconds or 0.0))
 
 
 def score(value: float | None) -> str:
-    """A score with the digits that matter: it is a share, or a percentage, or something else by mistake."""
+    """A score with three decimals; a larger number, such as a percentage, with four digits."""
     if value is None:
         return "none"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
 
 
 def change(before: float | None, after: float | None) -> str:
-    """The difference of two scores as they are shown; empty where one is missing."""
+    """The difference of two scores as shown; empty if one is missing."""
     if before is None or after is None:
         return ""
     difference = round(after, 3) - round(before, 3)
@@ -53,7 +53,7 @@ def change(before: float | None, after: float | None) -> str:
 
 
 def span(seconds: float) -> str:
-    """A span of time in its largest unit, rounded down: `5 h`."""
+    """A span of time (seconds) in its largest unit, rounded down, such as `5 h`."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{int(seconds / size)} {unit}"

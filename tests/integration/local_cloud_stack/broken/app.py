@@ -1,4 +1,4 @@
-"""Cannot be imported where only the layers and the runtime are."""
+"""Fails to import in an environment with only the layers and the runtime."""
 
 import moto
 

@@ -1,4 +1,4 @@
-"""The floor of a start-up: what the runtime client alone costs."""
+"""The floor of a start-up: the runtime client alone."""
 
 
 def handler(event: object, context: object) -> None:

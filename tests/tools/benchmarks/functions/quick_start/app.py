@@ -1,4 +1,4 @@
-"""A status check as a quick-start template would have it: the same libraries, clients built at import."""
+"""A status check in the style of a quick-start template: same libraries, clients built at import."""
 
 import os
 from typing import Any
@@ -17,7 +17,7 @@ http = httpx.Client(base_url=os.environ["ARCANNA_BASE_URL"])
 @logger.inject_lambda_context
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: Any) -> Any:
-    """Answers the platform's metrics of the run's model."""
+    """Returns the platform's metrics of the run's model."""
     secret = secrets.get_secret_value(SecretId=os.environ["ARCANNA_API_KEY_SECRET_ARN"])
     answer = http.get(
         "/api/v2/metrics/model",

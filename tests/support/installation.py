@@ -30,7 +30,7 @@ ROUTES: Sequence[dict[str, Any]] = (
         "threshold": {"objects": 5, "bytes": 100000, "max_wait_seconds": 3600},
     },
 )
-"""The default ones, and one with a threshold."""
+"""The default routes, and a route with a threshold."""
 
 PACE: Mapping[str, int] = {
     "slots": 50,
@@ -46,9 +46,9 @@ PARAMETERS: Mapping[str, str] = {"VisibilityLagSeconds": "1"}
 
 
 def hurried(pace: Mapping[str, int] | None = None, tries: int = 4) -> dict[str, object]:
-    """What takes too long here of the template's constants, and the settings that the stack begins with.
+    """Shorter values for the template's slow constants, and the settings that the stack starts with.
 
-    `pace` is added to PACE; `tries` is how often the workflow tries a step.
+    `pace` is merged into PACE. `tries` is how often the workflow tries a step.
     """
     settings = {"routes": ROUTES, "pace": {**PACE, **(pace or {})}}
     (retry,) = json.loads(substitutions()["Retry"])
@@ -62,12 +62,12 @@ def hurried(pace: Mapping[str, int] | None = None, tries: int = 4) -> dict[str, 
 
 
 class LaterAlerts:
-    """Alerts from a source that is set later, when the stack has created the bucket."""
+    """Alerts from a source that is set after the stack has created the bucket."""
 
     source: AlertSource | None = None
 
     def read(self, job_id: int, model_id: str) -> Sequence[AlertObject]:
-        """The source's alerts. Empty as long as there is no source."""
+        """The source's alerts. Empty until there is a source."""
         return self.source.read(job_id, model_id) if self.source else []
 
 
@@ -96,7 +96,7 @@ class Installation:
 
 
 class Ports(NamedTuple):
-    """On which ports of 127.0.0.1 the local cloud and the reference server are; 0 takes a free one."""
+    """The ports of the local cloud and the reference server on 127.0.0.1. 0 means a free port."""
 
     aws: int = 0
     arcanna: int = 0
@@ -126,7 +126,7 @@ def installation(
 
 
 def installed(cloud: LocalCloud, arcanna: ArcannaServer) -> Installation:
-    """Puts the platform's key into the deployed stack's secret, as an operator does after a deployment."""
+    """Puts the platform's key into the secret of the deployed stack, as an operator does."""
     cloud.client("secretsmanager").put_secret_value(
         SecretId=cloud.outputs["ApiKeySecretArn"], SecretString=API_KEY
     )

@@ -1,4 +1,4 @@
-"""The protocol's parts, wired together: AWS in moto, a scripted platform, and a clock that tests set."""
+"""A harness for unit tests of the protocol: AWS in moto, a scripted platform, and a clock that tests set."""
 
 import json
 from collections.abc import Callable
@@ -67,8 +67,8 @@ def _name(run_id: str, number: int) -> str:
     return f"{run_id}-{number}" if number else run_id
 
 
-class Scene:
-    """One stack. A test lets something happen, and then reads entries, requests and executions."""
+class Harness:
+    """The protocol's parts, wired together. Nothing happens and no time passes unless a test lets it."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -93,11 +93,11 @@ class Scene:
             draw=lambda: 0.5,
             new_id=lambda: f"run-{next(numbers)}",
         )
-        queues = Queues(stack.sqs, stack.updates_url, stack.dead_letter_url)
+        queues = Queues(lambda: stack.sqs, stack.updates_url, stack.dead_letter_url)
         self.trigger = Trigger(self.services, queues, self._sleep)
 
     def settings(self) -> Settings:
-        """Those that are in force; a test changes `pace`, or replaces `jobs`."""
+        """The settings in force. A test changes `pace`, or replaces `jobs`."""
         gate = {"largest_drop": {"overall_accuracy": 0.1}}
         return Settings(self.routes, JobSettings(self.pace, gate), self.jobs)
 
@@ -105,7 +105,7 @@ class Scene:
         self.slept.append(seconds)
         self.clock.now += seconds
 
-    # --- What happens --------------------------------------------------------------------------------------
+    # --- Given and when ------------------------------------------------------------------------------------
 
     def deliver(self, *bodies: Any, age: float = 40.0, remaining: float = LONG) -> list[str]:
         """Delivers messages sent `age` seconds ago. Returns the numbers of those that stay in the queue."""
@@ -159,8 +159,8 @@ class Scene:
         assert due_at is not None
         self.clock.now = max(self.clock.now, due_at)
 
-    # --- What is seen --------------------------------------------------------------------------------------
+    # --- Then ----------------------------------------------------------------------------------------------
 
     def entry(self, target: Target = TARGET) -> Entry:
-        """What the ledger knows of the target."""
+        """The target's entry in the ledger."""
         return self.ledger.read(target)
