@@ -139,6 +139,8 @@ def _polling(found: Results) -> Iterator[Figure]:
         checks, lag = result["defaults"][polling.OURS]
         means = f"the end is seen after {lag:.0f} s, by {checks:.1f} checks"
         yield Figure(f"polling, {workload}: lag / optimum's", result["by_optimum"][0], 1.2, means)
+        known, means = result["known_family_by_optimum"][0], "what ten past runs can tell at best"
+        yield Figure(f"polling, {workload}: if the family were known", known, None, means)
         name, ratio = polling.best_peer(result)
         means = "at as many checks; all other peers are further behind"
         yield Figure(f"polling, {workload}: lag / that of {name}", ratio[0], 1.0, means)

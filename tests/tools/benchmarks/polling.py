@@ -8,13 +8,17 @@ A policy is as good as another where its lag is no longer at the same mean numbe
 
 What the optimum knows: where ten past runs are known, the distribution of each target. Where nothing is
 known, that of the first runs of all workloads together: that is all that a policy can be made for in advance.
-Figures are medians over replications, with their range.
+Nobody can learn a distribution from ten runs, so that a third policy stands between: that of `known_family`,
+which knows the family of the distribution and the same ten runs. Both are compared by what is to be expected
+after a history of ten, over 100,000 next runs instead of one. Figures are medians over replications, with
+their range.
 """
 
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from statistics import NormalDist, median
 from typing import Any
 
@@ -27,6 +31,7 @@ from rich.table import Table
 from arcanna_metrics.protocol.transitions import HISTORY_LENGTH
 from arcanna_metrics.runs.polling import PRICE, next_wait
 from tests.support.local_cloud.cloud import PROJECT
+from tests.tools.benchmarks import known_family
 from tests.tools.benchmarks.curves import Curve, Panel, drawn
 
 PICTURE = PROJECT / "tests" / "tools" / "benchmarks" / "polling.svg"
@@ -34,6 +39,10 @@ RUNS = 40
 """Runs of each target, the first ever included."""
 RUNS_OF_A_MODEL = 3
 """Where models are retrained: runs until a model is replaced."""
+HISTORIES = 8
+"""Histories of ten runs of each target, in a replication."""
+DRAWN, RARE = 100_000, 1e-4
+"""Runs that stand for a distribution, and the part of them, the longest ones, that is left out."""
 SHORTEST, LONGEST = 5.0, 900.0
 """Seconds of a wait: the defaults."""
 SCHEDULING = 5.0
@@ -90,6 +99,8 @@ WORKLOADS: Mapping[str, Sequence[Target]] = {
     RETRAINED: [[retrained(m)] for m in (90, 180, 600, 1800)],
     "erratic": [[log_normal(m, 1.0)] for m in (120, 180, 240, 300)],
 }
+FAMILIES = {"bimodal": known_family.TWO_KINDS, "heavy-tailed": known_family.STRAGGLING}
+"""All others are log-normal."""
 
 
 # --- Policies -----------------------------------------------------------------------------------------------
@@ -199,8 +210,6 @@ class Runs:
 
     durations: Floats
     known: Sequence[Sequence[float]]
-    settled: NDArray[np.bool_]
-    """Whether ten past runs of the same distribution are known."""
 
 
 def draw(target: Target, rng: Generator, memory: int = RUNS) -> Runs:
@@ -209,8 +218,7 @@ def draw(target: Target, rng: Generator, memory: int = RUNS) -> Runs:
     durations = np.concatenate(regimes)
     seen = [float(math.floor(d + rng.random())) for d in durations]  # between two whole seconds
     known = [seen[max(n - HISTORY_LENGTH, n - n % memory) : n] for n in range(len(seen))]
-    settled = np.concatenate([np.arange(len(regime)) >= HISTORY_LENGTH for regime in regimes])
-    return Runs(durations, known, settled)
+    return Runs(durations, known)
 
 
 def replay(policy: Policy, runs: Runs, rng: Generator) -> Replay:
@@ -244,13 +252,9 @@ def scheduled(schedule: Floats, durations: Floats) -> Replay:
     return Replay(seen + 1.0, np.maximum(schedule[seen] - durations, 0.0))
 
 
-def joined(parts: Sequence[Replay], which: Sequence[NDArray[np.bool_]] | None = None) -> Replay:
-    """All parts as one, or only `which` runs of each."""
-    chosen = which if which is not None else [np.full(len(part.checks), True) for part in parts]
-    pairs = list(zip(parts, chosen, strict=True))
-    return Replay(
-        np.concatenate([p.checks[w] for p, w in pairs]), np.concatenate([p.lags[w] for p, w in pairs])
-    )
+def joined(parts: Sequence[Replay]) -> Replay:
+    """All parts as one."""
+    return Replay(np.concatenate([p.checks for p in parts]), np.concatenate([p.lags for p in parts]))
 
 
 # --- The optimum --------------------------------------------------------------------------------------------
@@ -280,14 +284,16 @@ def optimal_schedule(times: Floats, mass: Floats, price: float) -> Floats:
     return np.array(schedule)
 
 
-def optimal_schedules(sample: Floats) -> list[Floats]:
-    """For the distribution of a sample, from many checks to few.
-
-    Times are resolved to a second, or to 1/1000 of the common durations where those are longer.
-    """
+def resolved(sample: Floats) -> Floats:
+    """Times from 0 to the longest: by the second, or by 1/1000 of the common ones if they are longer."""
     common = float(np.quantile(sample, 0.99))
-    rare = np.geomspace(common, 1.05 * np.max(sample), 100)[1:]
-    times = np.concatenate([np.linspace(0.0, common, min(int(common), 1000)), rare])
+    rare = np.geomspace(common, 1.05 * np.max(sample), 300)[1:]
+    return np.concatenate([np.linspace(0.0, common, min(int(common), 1000)), rare])
+
+
+def optimal_schedules(sample: Floats) -> list[Floats]:
+    """For the distribution of a sample, from many checks to few."""
+    times = resolved(sample)
     mass = np.histogram(sample, bins=times)[0] / len(sample)
     return [optimal_schedule(times, mass, price) for price in np.geomspace(0.3, 100, 16)]
 
@@ -320,7 +326,6 @@ def replicate(
         return [draw(target, rng, memory) for target in targets]
 
     runs, rng = runs_of(), np.random.default_rng([*seed, 1])
-    settled = [each.settled for each in runs]
     ours = {price: [learned(each, price) for each in runs] for price in PRICES}
 
     def optimum(which: int) -> list[Replay]:
@@ -347,11 +352,43 @@ def replicate(
         forgetful = runs_of(RUNS_OF_A_MODEL)
         curves[FORGETFUL] = [joined([learned(each, price) for each in forgetful]).point for price in PRICES]
         defaults[FORGETFUL] = curves[FORGETFUL][PRICES.index(PRICE)]
-    checks, lag = joined(ours[PRICE], settled).point
+    return {"curves": curves, "defaults": defaults}
+
+
+def schedule_of(known: Sequence[float], until: float) -> Floats:
+    """The checks of this project in a run that takes longer than `until` seconds."""
+    times, elapsed = [], 0.0
+    while elapsed < until:
+        elapsed += next_wait(elapsed, known, shortest=SHORTEST, longest=LONGEST)
+        times.append(elapsed)
+    return np.array(times)
+
+
+def expected(
+    workload: str, samples: Sequence[Floats], optima: Sequence[Sequence[Floats]], seed: Sequence[int]
+) -> dict[str, float]:
+    """Where ten past runs are known, by the optimum's lag: ours, and that of who knows the family.
+
+    Runs to come are those of the sample, of each target and regime.
+    """
+    regimes = [regime for target in WORKLOADS[workload] for regime in target]
+    family, rng = FAMILIES.get(workload, known_family.LOG_NORMAL), np.random.default_rng([*seed, 2])
+    ours, knowing = [], []
+    for regime, sample in zip(regimes, samples, strict=True):
+        times = resolved(sample)
+        for _ in range(HISTORIES):
+            past = np.maximum(np.floor(regime(rng, HISTORY_LENGTH) + rng.random(HISTORY_LENGTH)), 1.0)
+            ours.append(scheduled(schedule_of(past.tolist(), float(sample[-1])), sample).point)
+            alive = known_family.expected(family, past, times, rng)
+            mass = np.append(alive[:-2] - alive[1:-1], alive[-2])  # what takes longer ends in the last cell
+            knowing.append(scheduled(optimal_schedule(times, mass, PRICE), sample).point)
+    best = [
+        _mean([scheduled(of[which], sample).point for of, sample in zip(optima, samples, strict=True)])
+        for which in range(len(optima[0]))
+    ]
     return {
-        "curves": curves,
-        "defaults": defaults,
-        "by_optimum": lag / lag_at(checks, [joined(parts, settled).point for parts in best]),
+        "by_optimum": _by_curve(_mean(ours), best),
+        "known_family_by_optimum": _by_curve(_mean(knowing), best),
     }
 
 
@@ -365,11 +402,7 @@ def unknown(seed: int = 1) -> dict[str, float]:
             for target in targets
         ]
     )
-    schedule, elapsed = [], 0.0
-    while elapsed < firsts.max():
-        elapsed += next_wait(elapsed, [], shortest=SHORTEST, longest=LONGEST)
-        schedule.append(elapsed)
-    checks, lag = scheduled(np.array(schedule), firsts).point
+    checks, lag = scheduled(schedule_of([], float(firsts.max())), firsts).point
     best = [scheduled(optimal, firsts).point for optimal in optimal_schedules(firsts)]
     return {"checks": checks, "lag": lag, "by_optimum": lag / lag_at(checks, best)}
 
@@ -379,14 +412,23 @@ def measure(
 ) -> dict[str, Any]:
     """By workload: the curves, each policy's point by default, and how our lag compares.
 
-    `by_peer` are ratios of our lag, all runs included, to each peer's at as many checks; `by_optimum` of our
-    lag, where ten past runs are known, to the optimum's: each the median and the extremes.
+    `by_peer` are ratios of our lag, all runs included, to each peer's at as many checks. `by_optimum` are
+    those of our lag, where ten past runs are known, to the optimum's; `known_family_by_optimum` those of the
+    lag of who knows the same runs, and the family of the distribution. Each is the median, with the extremes.
     """
     report: dict[str, Any] = {}
     for number, workload in enumerate(workloads):
         rng = np.random.default_rng(0)
-        optima = [[optimal_schedules(regime(rng, 100_000)) for regime in t] for t in WORKLOADS[workload]]
+        samples = [
+            [np.sort(regime(rng, DRAWN))[: int(DRAWN * (1 - RARE))] for regime in target]
+            for target in WORKLOADS[workload]
+        ]
+        optima = [[optimal_schedules(sample) for sample in of_target] for of_target in samples]
         results = [replicate(workload, optima, (seed, number, r)) for r in range(replications)]
+        settled = [
+            expected(workload, [*chain(*samples)], [*chain(*optima)], (seed, number, r))
+            for r in range(replications)
+        ]
         by_peer = {
             name: _spread([_by_curve(r["defaults"][OURS], r["curves"][name]) for r in results])
             for name in results[0]["curves"]
@@ -398,7 +440,7 @@ def measure(
                 name: _medians([[r["defaults"][name]] for r in results])[0] for name in results[0]["defaults"]
             },
             "by_peer": by_peer,
-            "by_optimum": _spread([r["by_optimum"] for r in results]),
+            **{name: _spread([each[name] for each in settled]) for name in settled[0]},
         }
     return {"workloads": report, "unknown": unknown()}
 
@@ -406,6 +448,10 @@ def measure(
 def _by_curve(ours: tuple[float, float], curve: Points) -> float:
     checks, lag = ours
     return lag / lag_at(checks, curve)
+
+
+def _mean(points: Points) -> tuple[float, float]:
+    return float(np.mean([c for c, _ in points])), float(np.mean([lag for _, lag in points]))
 
 
 def _medians(curves: Sequence[Points]) -> list[tuple[float, float]]:
@@ -424,13 +470,22 @@ def _spread(values: Sequence[float]) -> tuple[float, float, float]:
 
 def table(report: Mapping[str, Any]) -> Iterator[Table]:
     shown = Table(title="polling: checks and mean lag by default; lag by that of others at as many checks")
-    for heading in ("", "checks", "lag, s", "by optimum", "by the best peer", "which one"):
+    for heading in (
+        "",
+        "checks",
+        "lag, s",
+        "by optimum",
+        "if the family were known",
+        "by the best peer",
+        "which one",
+    ):
         shown.add_column(heading, justify="right" if heading else "left")
     for workload, result in report["workloads"].items():
         (checks, lag), (middle, low, high) = result["defaults"][OURS], result["by_optimum"]
         name, (best, worse, worst) = best_peer(result)
+        known = "{:.2f} ({:.2f} to {:.2f})".format(*result["known_family_by_optimum"])
         optimum, peer = f"{middle:.2f} ({low:.2f} to {high:.2f})", f"{best:.2f} ({worse:.2f} to {worst:.2f})"
-        shown.add_row(workload, f"{checks:.1f}", f"{lag:.1f}", optimum, peer, name)
+        shown.add_row(workload, f"{checks:.1f}", f"{lag:.1f}", optimum, known, peer, name)
     first = report["unknown"]
     shown.add_row(
         "nothing known", f"{first['checks']:.1f}", f"{first['lag']:.1f}", f"{first['by_optimum']:.2f}"

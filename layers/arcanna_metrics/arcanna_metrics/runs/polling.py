@@ -13,7 +13,8 @@ schedule is found backwards over the times at which a check may pay: quantiles o
 past run, and a broad one for everything not seen so far. The broad curve alone guides the first run ever,
 hardly counts while past runs explain the elapsed time, and takes over when the run outlasts them. Past runs
 have the shape, of two, that predicts each of them better from the others (likelihood cross-validation; Duin,
-1976).
+1976). As far as the others do not predict a run, it has the wider shape: a lone straggler says that runs
+straggle, but hardly how long the next one takes (variable kernels; Breiman, Meisel and Purcell, 1977).
 """
 
 from collections.abc import Sequence
@@ -22,8 +23,9 @@ from typing import NamedTuple
 
 PRICE = 5.0  # seconds of lag that a check may cost
 ALIKE, UNLIKE = 16.0, 4.0  # shapes: half of all runs within 7 % of a past one, or within 30 %
-TYPICAL, BROAD = 150.0, 1.6  # seconds and shape: the median of a run of which nothing is known
-UNSEEN = 0.02  # the weight of that curve, in past runs
+TYPICAL, BROAD = 150.0, 1.6  # seconds: the median of a run of which nothing is known; and its shape
+UNSEEN = 0.1  # the weight of a curve of that shape, around the median, in past runs
+LONE = 0.4  # a past run is half a lone one where the density of the others, over log(t), is this, in runs
 LIVING = [(2 * n + 1) / 28 for n in range(14)]  # parts of the runs that live when a check may pay,
 # and of those that are unlike the past ones:
 UNSEEN_LIVING = [1 - 0.01 * 1.1**n for n in range(48)] + [0.08 * 0.8**n for n in range(20)]
@@ -34,7 +36,7 @@ class Curve(NamedTuple):
 
     scale: float
     shape: float
-    weight: float = 1.0
+    weight: float
 
     def survival(self, t: float) -> float:
         """The part of the runs that take longer than t seconds."""
@@ -62,11 +64,13 @@ def next_wait(
     """
     # The platform's timestamps have whole seconds, so that a run may seem to have taken none.
     past = [max(duration, 1.0) for duration in history]
-    shape = _shape(past)
-    unseen = Curve(TYPICAL**BROAD, BROAD, UNSEEN)
-    curves = [*(Curve(duration**shape, shape) for duration in past), unseen]
-    times = [unseen.time(elapsed, living) for living in UNSEEN_LIVING]
-    times += [curve.time(elapsed, living) for curve in curves[:-1] for living in LIVING]
+    unseen = _curve(sorted(past)[len(past) // 2] if past else TYPICAL, BROAD, UNSEEN)
+    curves, times = [unseen], [unseen.time(elapsed, living) for living in UNSEEN_LIVING]
+    shape, lone = _alike(past)
+    for duration, part in zip(past, lone, strict=True):
+        alike, unlike = _curve(duration, shape, 1 - part), _curve(duration, UNLIKE, part)
+        curves += [alike, unlike]
+        times += [(unlike if part > 0.5 else alike).time(elapsed, living) for living in LIVING]
     waits = [0, *sorted({max(ceil(time - elapsed), ceil(shortest)) for time in times})]
     alive = [sum([curve.survival(elapsed + wait) for curve in curves]) for wait in waits]
     best, costs = 0, [0.0]  # the costs from each wait on, from the last one backwards
@@ -80,16 +84,22 @@ def next_wait(
     return min(waits[best], int(longest))
 
 
-def _shape(past: Sequence[float]) -> float:
-    """How alike the past runs are: ALIKE only where each is predicted better so by the others."""
+def _curve(middle: float, shape: float, weight: float) -> Curve:
+    return Curve(middle**shape, shape, weight)
+
+
+def _alike(past: Sequence[float]) -> tuple[float, list[float]]:
+    """The shape that predicts the past runs best, and which part of each run the others do not predict."""
     logs = [log(duration) for duration in past]
 
-    def likelihood(shape: float) -> float:
-        """The logarithm of the density of each run, by those of the others."""
-        total = 0.0
-        for n, here in enumerate(logs):
-            odds = [exp(-abs(shape * (here - other))) for other in logs[:n] + logs[n + 1 :]]
-            total += log(sum([shape * o / (1 + o) ** 2 for o in odds]) + UNSEEN)
-        return total
+    def densities(shape: float) -> list[float]:
+        """Of each run by those of the others, in runs for a factor of e."""
+        odds = ([exp(-abs(shape * (here - other))) for other in logs] for here in logs)
+        return [sum([shape * o / (1 + o) ** 2 for o in of]) - shape / 4 for of in odds]  # without its own
 
-    return ALIKE if likelihood(ALIKE) > likelihood(UNLIKE) else UNLIKE
+    def likelihood(found: list[float]) -> float:
+        return sum([log(density + UNSEEN) for density in found])
+
+    by_shape = {shape: densities(shape) for shape in (UNLIKE, ALIKE)}
+    shape = max(by_shape, key=lambda shape: likelihood(by_shape[shape]))
+    return shape, [LONE / (LONE + density) for density in by_shape[shape]]
