@@ -441,6 +441,16 @@ def test_without_a_model_a_job_of_several_is_not_accepted(stack: Stack) -> None:
     assert "knows no model of job '1243'. Did you mean 1234?" in ended.stderr
 
 
+@pytest.mark.parametrize("command", [("status",), ("accept", "--yes"), ("forget", "--yes")])
+def test_job_with_leading_zeros_is_the_job_without(stack: Stack, command: tuple[str, ...]) -> None:
+    stack.put(Entry(TARGET, rev=1, history=(past(),)))
+    deployed(stack)
+    ended = run(*command, "--job", f"00{MODEL.job_id}", "--json")
+    assert ended.status == 0
+    assert MODEL.job_id in ended.stdout
+    assert f"00{MODEL.job_id}" not in ended.stdout
+
+
 def test_model_without_a_reference_needs_no_acceptance(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     stack.put(Entry(TARGET, rev=1, history=(past(),)))
     ended = accept(stack, monkeypatch, "--json")

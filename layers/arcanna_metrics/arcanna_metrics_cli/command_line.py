@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from arcanna_metrics.targets import is_id
 from arcanna_metrics_cli.exits import MEANINGS, Exit, Trouble
 from arcanna_metrics_cli.names import did_you_mean
 from arcanna_metrics_cli.output import Output
@@ -79,7 +80,18 @@ class Text(click.ParamType):
         return value or None
 
 
+class Job(Text):
+    """A job, by id or name. "0012" is the job 12, as everywhere (see targets.Target.of)."""
+
+    name = "job"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        job = super().convert(value, param, ctx)
+        return (job.lstrip("0") or "0") if job and is_id(job) else job
+
+
 TEXT = Text()
+JOB = Job()
 
 _COMMON = (
     click.option(

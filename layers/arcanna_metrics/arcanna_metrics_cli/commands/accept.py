@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operation
+from arcanna_metrics_cli.command_line import JOB, TEXT, Answer, Given, operation
 from arcanna_metrics_cli.exits import Exit, Trouble
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ MOST_SHOWN = 12
 
 
 @operation
-@click.option("--job", type=TEXT, required=True, help="The job, by id or name.")
+@click.option("--job", type=JOB, required=True, help="The job, by id or name.")
 @click.option("--model", type=TEXT, help="The model; without it, the job's active or only one.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:

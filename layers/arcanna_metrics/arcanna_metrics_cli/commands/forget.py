@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operation
+from arcanna_metrics_cli.command_line import JOB, TEXT, Answer, Given, operation
 from arcanna_metrics_cli.exits import Exit, Trouble
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @operation
-@click.option("--job", type=TEXT, required=True, help="The job, by id or name.")
+@click.option("--job", type=JOB, required=True, help="The job, by id or name.")
 @click.option("--model", type=TEXT, help="Only this model; without it, all entries of the job.")
 @click.option("--force", is_flag=True, help="Delete even during a run; its end is then not recorded.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operation
+from arcanna_metrics_cli.command_line import JOB, TEXT, Answer, Given, operation
 from arcanna_metrics_cli.exits import Exit, Trouble
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Duration(click.ParamType):
 
 
 @operation
-@click.option("--job", type=TEXT, required=True, help="The job, by id or name.")
+@click.option("--job", type=JOB, required=True, help="The job, by id or name.")
 @click.option("--model", type=TEXT, help="The model; without it, the job's active one.")
 @click.option("--wait", is_flag=True, help="Follow the run, and exit with a status for its outcome.")
 @click.option(

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from arcanna_metrics_cli.command_line import TEXT, Answer, Given, Helpful, operations
+from arcanna_metrics_cli.command_line import JOB, TEXT, Answer, Given, Helpful, operations
 from arcanna_metrics_cli.exits import Exit
 
 
@@ -20,7 +20,7 @@ def command() -> None:
 
 @operations("show")
 @click.option(
-    "--job", type=TEXT, help="Show the settings that apply to this job (id or name), defaults included."
+    "--job", type=JOB, help="Show the settings that apply to this job (id or name), defaults included."
 )
 def show(given: Given, job: str | None) -> Answer:
     """Show the deployed document. Exits with 1 if it is not valid."""
@@ -37,7 +37,7 @@ def show(given: Given, job: str | None) -> Answer:
         if problems:
             out.say("The last valid version stays in force.", "yellow")
         return Answer(Exit.WRONG if problems else Exit.GOOD, document)
-    job_id = stack.home(Target.of(job, None)).job_id
+    job_id = stack.home(Target(job, None)).job_id
     in_force = _in_force(text, float(stack.parameters.get("VisibilityLagSeconds", 35)), job_id)
     out.show(json.dumps(in_force, indent=2, ensure_ascii=False))
     return Answer(Exit.GOOD, document | {"job_id": job_id, "in_force": in_force})

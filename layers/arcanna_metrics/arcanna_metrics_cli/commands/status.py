@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operation
+from arcanna_metrics_cli.command_line import JOB, TEXT, Answer, Given, operation
 from arcanna_metrics_cli.exits import Exit, Trouble
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @operation
-@click.option("--job", type=TEXT, help="Only this job, by id or name, with its last runs.")
+@click.option("--job", type=JOB, help="Only this job, by id or name, with its last runs.")
 @click.option("--model", type=TEXT, help="Only this model, with its last runs.")
 def command(given: Given, job: str | None, model: str | None) -> Answer:
     """Show how fresh the metrics of each model are, and why they are stale.
