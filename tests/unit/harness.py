@@ -98,7 +98,7 @@ class Harness:
 
     def settings(self) -> Settings:
         """The settings in force. A test changes `pace`, or replaces `jobs`."""
-        gate = {"largest_drop": {"overall_accuracy": 0.1}}
+        gate = {"largest_drop": {"overall_accuracy": 0.1}, "floor": {}, "minimum_samples": 1}
         return Settings(self.routes, JobSettings(self.pace, gate), self.jobs)
 
     def _sleep(self, seconds: float) -> None:

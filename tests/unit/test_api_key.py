@@ -204,6 +204,8 @@ def test_binary_secret_is_refused(secret: Secret) -> None:
         ("hidd\u00a0en", r"it contains U\+00A0"),
         ("hiddén", "it contains a character that no HTTP header can hold"),
         ("“hidden”", "it contains a character that no HTTP header can hold"),
+        ('\\"hidden\\"', "it contains a quotation mark"),
+        ('hid"den', "it contains a quotation mark"),
         ('{"hidden": "key"}', "it is a JSON document"),
         ('{"hidden":"key"}', "it is a JSON document"),
         ('["hidden"]', "it is a JSON document"),

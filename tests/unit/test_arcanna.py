@@ -517,7 +517,7 @@ def test_name_stays_unresolved_if_the_look_up_is_refused(status: int) -> None:
 
     platform = ScriptedPlatform(resources=answer(status, json=[{"id": 1234, "title": NAME}]))
     assert platform.client(api_key).job_id_of(NAME) is None
-    assert asked == ([False, True] if status in (401, 403) else [False])
+    assert asked == [False]
     assert platform.asked == ["resources"]
 
 
@@ -564,7 +564,8 @@ def test_scopes_that_are_not_a_list_of_strings_are_refused(body: object) -> None
         ("-1.5", DATE, None),
         ("1.", DATE, None),
         ("soon", DATE, None),
-        ("9" * 400, DATE, None),
+        ("86400000000", DATE, 1e9),
+        ("9" * 400, DATE, 1e9),
         ("\u00b2", DATE, None),
         ("Wed, 15 Jan 2025 14:02:00 GMT", None, None),
         ("Wed, 15 Jan 2025 14:02:00 GMT", "today", None),

@@ -653,6 +653,11 @@ def test_a_key_in_a_field_of_the_secret_is_not_to_be_put_there_as_plain_text() -
     assert "put-secret-value" not in line.remedy
 
 
+def test_an_expired_certificate_may_be_arcannas_or_a_cas() -> None:
+    detail = "ConnectError: [SSL: CERTIFICATE_VERIFY_FAILED] certificate certificate has expired"
+    assert "Renew" in found("platform", "PlatformUnavailable", detail).remedy
+
+
 def test_a_certificate_is_told_from_a_way_that_is_closed() -> None:
     detail = "ConnectError: [SSL: CERTIFICATE_VERIFY_FAILED] unable to get local issuer certificate"
     assert "certificate" in found("platform", "PlatformUnavailable", detail).remedy

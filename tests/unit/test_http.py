@@ -80,8 +80,11 @@ def test_cookies_of_a_gateway_are_not_sent_back() -> None:
         assert [http.get("https://arcanna.example/").headers["Was-Sent"] for _ in range(2)] == ["none"] * 2
 
 
-def test_redirect_is_returned_and_not_followed() -> None:
-    headers = {"Location": "/elsewhere"}
+@pytest.mark.parametrize(
+    "location", ["http:login", "https://xn--/", "https://[", "//a:b", "\xff", "mailto:x", "/elsewhere"]
+)
+def test_redirect_is_returned_and_not_followed(location: str) -> None:
+    headers = [(b"Location", location.encode("latin-1"))]
     moved = httpx.MockTransport(lambda _: httpx.Response(302, headers=headers, stream=Pieces([b"moved"])))
     with BoundedClient(transport=moved) as http:
         response = http.post("https://arcanna.example/")

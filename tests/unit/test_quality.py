@@ -20,6 +20,7 @@ from arcanna_metrics.runs.quality import (
     assess,
     in_words,
     next_reference,
+    reference_before,
     scores,
 )
 from arcanna_metrics.settings import parse_settings
@@ -202,6 +203,37 @@ def test_model_that_stays_bad_stays_regressed() -> None:
     assert judged(bad, before=bad)[0] == "unchanged"
     found = assess(bad, bad, RULES, {"Escalate.recall": (0.9, 1000)})
     assert found["why"] == "Escalate.recall 0.9 (reference) -> 0.6"
+
+
+MANY: Any = {f"Decision {number}": decision(90, 10) for number in range(300)}
+
+
+@pytest.mark.parametrize(("number", "verdict"), [(0, "regressed"), (299, "not_judged"), (None, "not_judged")])
+def test_model_too_large_for_the_workflow_never_passes_unseen(number: int | None, verdict: str) -> None:
+    gate = {"largest_drop": {"*.recall": 0.05}, "floor": {}, "minimum_samples": 30}
+    before, after = shown(**MANY), dict(MANY)
+    reference = reference_before(before, gate, None)
+    if number is not None:
+        name = sorted(MANY, key=lambda decision: f"{decision}.recall")[number]
+        after[name] = decision(10, 90)
+    cut = {**before, "confusion_matrix": None, "metrics_per_decision": None}
+    assert assess(cut, shown(**after), Rules.of(gate), reference)["verdict"] == verdict
+
+
+@given(st.data())
+def test_reference_made_before_the_run_changes_no_verdict(data: st.DataObject) -> None:
+    figures = st.builds(decision, st.integers(0, 50), st.integers(0, 50))
+    metrics = st.dictionaries(st.sampled_from(["Drop", "Escalate", "Other"]), figures, min_size=1)
+    gate = {"largest_drop": {"overall_accuracy": 0.02, "*.recall": 0.05}, "floor": {}, "minimum_samples": 30}
+    drawn: list[Any] = [data.draw(metrics) for _ in range(2)]
+    before, after = (shown(**decisions) for decisions in drawn)
+    reference, rules = next_reference(shown(), {}, Rules.of(gate), None, "unchanged"), Rules.of(gate)
+    kept = data.draw(st.sampled_from([None, reference]))
+    made = reference_before(before, gate, kept)
+    assert assess(before, after, rules, made) == assess(before, after, rules, kept)
+    for verdict in ("improved", "regressed"):
+        both = [next_reference(before, after, rules, each, verdict) for each in (made, kept)]
+        assert both[0] == both[1]
 
 
 def test_slow_decline_over_several_runs_is_a_regression() -> None:

@@ -63,6 +63,16 @@ def test_metrics_too_large_for_the_workflow_become_a_baseline_of_overall_scores(
     assert baseline["last_recomputed_timestamp"] == BASELINE
 
 
+def test_metrics_too_large_for_the_workflow_are_compared_all_the_same(harness: Harness) -> None:
+    matrix = [[100 if row == column else 0 for column in range(200)] for row in range(200)]
+    harness.platform.metrics = answer(json=metrics_body(confusion_matrix=matrix))
+    harness.update()
+    harness.look()
+    run = harness.executions.inputs["run-1"]["run"]
+    assert run["baseline"]["confusion_matrix"] is None
+    assert run["reference"] == {"overall_accuracy": [0.75, 20000]}
+
+
 def test_update_not_yet_visible_starts_and_writes_nothing(harness: Harness) -> None:
     entry = harness.update(age=1.0)
     harness.look()
@@ -96,7 +106,7 @@ def test_run_keeps_the_settings_it_began_with(harness: Harness) -> None:
     run = harness.executions.inputs["run-1"]["run"]
 
     assert run["pace"] == {"start_grace": 77, "shortest_poll": 7, "longest_poll": 70}
-    assert run["gate"] == {"largest_drop": {"overall_accuracy": 0.1}}
+    assert run["gate"]["largest_drop"] == {"overall_accuracy": 0.1}
     assert run["deadline_at"] == to_iso(harness.clock.now + 500)
 
 

@@ -8,17 +8,18 @@ import pytest
 
 from arcanna_metrics import trigger
 from arcanna_metrics.errors import AwsUnavailable, BadInput
+from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.intake.routes import Routes
 from arcanna_metrics.observability import metrics
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import Ledger, to_item
-from arcanna_metrics.protocol.reconcile import RESERVE
+from arcanna_metrics.protocol.reconcile import MOST_FAILURES, RESERVE
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.transitions import CONSISTENT_AFTER
 from arcanna_metrics.settings import JobSettings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
-from arcanna_metrics.trigger import NAP
+from arcanna_metrics.trigger import FOR_A_LETTER, NAP
 from tests.support.doubles import ACTIVE_TARGET, PACE, TARGET, Logs
 from tests.unit.harness import LONG, Harness
 
@@ -174,16 +175,40 @@ def test_message_stays_in_the_queue_if_its_dead_letter_cannot_be_sent(harness: H
     assert harness.entry().dirty
 
 
-def test_unreachable_dead_letter_queue_is_called_once_for_all_messages(harness: Harness, logs: Logs) -> None:
+def test_unreachable_dead_letter_queue_is_called_a_few_times_for_all_messages(
+    harness: Harness, logs: Logs
+) -> None:
     harness.stack.sqs.delete_queue(QueueUrl=harness.stack.dead_letter_url)
-    assert harness.deliver("garbage", "rubbish", "waste") == ["0", "1", "2"]
-    (line,) = [line for line in logs.lines if line["level"] == "ERROR"]
-    assert (line["message"], line["messages"]) == ("unusable messages stay in the queue", 3)
+    assert harness.deliver(*["garbage"] * 9) == [str(number) for number in range(9)]
+    lines = [line for line in logs.lines if line["level"] == "ERROR"]
+    assert [line["message"] for line in lines] == ["unusable message stays in the queue"] * MOST_FAILURES
+
+
+def test_refused_dead_letter_holds_up_no_other(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    send = Queues.dead_letter
+
+    def dead_letter(queues: Queues, body: str, error: BadInput) -> None:
+        if body == "refused":
+            raise AwsUnavailable("message too long")
+        send(queues, body, error)
+
+    monkeypatch.setattr(Queues, "dead_letter", dead_letter)
+    assert harness.deliver("garbage", "refused", "waste", *["refused", "rubbish"] * 3) == ["1", "3", "5", "7"]
+    assert len(harness.stack.dead_letters()) == 5
 
 
 def test_unusable_messages_stay_in_the_queue_if_no_time_is_left(harness: Harness) -> None:
-    assert harness.deliver("garbage", remaining=RESERVE - 1) == ["0"]
+    assert harness.deliver("garbage", remaining=FOR_A_LETTER - 1) == ["0"]
     assert harness.stack.dead_letters() == []
+
+
+def test_dead_letters_come_after_the_look(
+    harness: Harness, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+    monkeypatch.setattr(Queues, "dead_letter", lambda *_: looked.append(len(looks.targets)))
+    harness.deliver("garbage", REQUEST)
+    assert looked == [1]
 
 
 def test_failed_look_returns_no_message_to_the_queue(harness: Harness, looks: Looks) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any, NoReturn
 
 from arcanna_metrics.errors import ConfigurationError
@@ -22,6 +23,7 @@ def load(text: str) -> object:
             text.lstrip("\ufeff"),  # a byte order mark, as some editors write it
             object_pairs_hook=_without_duplicates,
             parse_constant=_refused,
+            parse_float=_finite,
         )
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"the document is not valid JSON: {error}") from error
@@ -34,6 +36,12 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the key {shown(twice)} is given twice in one object")
     return found
+
+
+def _finite(text: str) -> float:
+    if not isfinite(float(text)):
+        raise ValueError(f"{text[:20]} is too large a number")
+    return float(text)
 
 
 def _refused(constant: str) -> NoReturn:

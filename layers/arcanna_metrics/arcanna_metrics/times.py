@@ -5,9 +5,6 @@ The written form has a fixed width, so that DynamoDB's string comparison orders 
 
 from datetime import UTC, datetime, timedelta
 
-RESOLUTION = 0.001
-"""Seconds: the smallest difference between two written times."""
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -23,7 +23,7 @@ from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.observability import count, failed, logger, said
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.entry import Entry
-from arcanna_metrics.protocol.reconcile import RESERVE, look
+from arcanna_metrics.protocol.reconcile import MOST_FAILURES, RESERVE, look
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.sweep import Sweeper
 from arcanna_metrics.targets import Target
@@ -32,6 +32,9 @@ from arcanna_metrics.updates import Update
 
 FAN_OUT = 100
 """Targets of one schedule that one invocation records. If there are more, each gets its own message."""
+
+FOR_A_LETTER = 20.0
+"""Seconds that an invocation must still have to send a dead letter, which may take 12."""
 
 NAP = 5.0
 """Seconds that an invocation waits until what it has recorded is due: the next sweep may be a minute away."""
@@ -80,8 +83,8 @@ class Trigger:
     def handle_batch(self, records: Iterable[Mapping[str, Any]], remaining: Callable[[], float]) -> list[str]:
         """Handles a batch of messages from the updates queue. Returns the ids of those to deliver again.
 
-        These are the messages that could not be recorded. Raises AwsUnavailable and ConfigurationError if
-        there are no settings. Then SQS delivers all messages again.
+        These are the messages that could neither be recorded nor sent to the dead-letter queue. Raises
+        AwsUnavailable and ConfigurationError if there are no settings. Then SQS delivers all messages again.
         """
         self._settings()
         intake = _Intake()
@@ -99,9 +102,8 @@ class Trigger:
                 again.append(message_id)
         for target in self._record_all(intake, remaining):
             again += intake.messages[target]
-        again += self._dead_letter_all(unusable, remaining)
         self._reconcile(intake, remaining)
-        return again
+        return again + self._dead_letter_all(unusable, remaining)
 
     def handle_event(self, event: object, remaining: Callable[[], float]) -> list[Recorded]:
         """Handles an event of a direct invocation. Raises BadInput, ConfigurationError and AwsUnavailable."""
@@ -170,18 +172,26 @@ class Trigger:
     ) -> list[str]:
         """Moves messages, by their ids, to the dead-letter queue. Returns those that stay.
 
-        After a failure all others stay, because each call would take time to fail.
+        Comes last, so that a flood of them delays no run. After some failures in a row, which take time, all
+        others stay.
         """
-        for number, (message_id, (body, error)) in enumerate(unusable.items()):
+        stay: list[str] = []
+        failures = 0
+        for message_id, (body, error) in unusable.items():
+            if failures >= MOST_FAILURES or remaining() < FOR_A_LETTER:
+                stay.append(message_id)
+                continue
             try:
-                _assert_time(remaining)
                 self._queues.dead_letter(body, error)
-            except (AwsUnavailable, TimeoutError) as failure:
-                failed("unusable messages stay in the queue", failure, messages=len(unusable) - number)
-                return list(unusable)[number:]
+            except AwsUnavailable as failure:
+                failed("unusable message stays in the queue", failure, message_id=message_id)
+                stay.append(message_id)
+                failures += 1
+                continue
+            failures = 0
             count("UpdatesRejected")
             logger.error("unusable message", message_id=message_id, extra=said(error))
-        return []
+        return stay
 
     # --- Record, then reconcile --------------------------------------------------------------------------
 

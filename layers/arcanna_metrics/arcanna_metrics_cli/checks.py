@@ -11,6 +11,7 @@ USABLE = {"UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"}
 _REMEDIES = {
     NO_WAY: "Give the functions a route to it: a NAT, a proxy or a VPC endpoint (layers/README.md, Networks)",
     NOT_ALLOWED: "Allow both functions' roles secretsmanager:GetSecretValue, and kms:Decrypt with its key",
+    "certificate has expired": "Renew Arcanna's certificate, or the CA in CaBundle or ca.pem",
     "CERTIFICATE_VERIFY_FAILED": (
         "Give Arcanna a certificate for this host name, of a CA that the functions trust"
     ),

@@ -147,7 +147,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 def _run(path: str, given: Given, function: Callable[[], Answer]) -> int:
     """Runs a command and returns its exit status. Prints its document, and explains its errors."""
-    out = given.out
+    out, answer = given.out, None
     try:
         try:
             with out.doing("Waiting for AWS"):
@@ -160,7 +160,7 @@ def _run(path: str, given: Given, function: Callable[[], Answer]) -> int:
     except BrokenPipeError:  # the reader has enough, such as `head`
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(Exit.GOOD)
+        return int(answer.status if answer else Exit.GOOD)
     return int(answer.status)
 
 

@@ -128,8 +128,8 @@ def retry_after(headers: httpx.Headers) -> float | None:
 
 
 def _wait(value: str, date: str) -> float | None:
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", value):
-        return float(value)
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
+        return min(float(value), 1e9)
     try:
         # Compared with the clock that wrote it.
         return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(date)).total_seconds())

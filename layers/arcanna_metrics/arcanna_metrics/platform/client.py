@@ -159,8 +159,13 @@ class Arcanna:
 
     def _jobs(self, **title: str) -> list[dict[str, Any]]:
         """The jobs as the platform lists them: all, or those with a title."""
+        call = Call("GET", "/api/v2/resources", {"resource_type": "job", **title})
         try:
-            listed = self._call(Call("GET", "/api/v2/resources", {"resource_type": "job", **title})).json()
+            # The key may lack this scope, so a refusal is no reason to read the key again.
+            answer = self._send(call, self._api_key(False))
+            if error := answer.error():
+                raise error
+            listed = answer.json()
         except (Unauthorised, Rejected, UndocumentedAnswer):
             return []
         return [job for job in listed if isinstance(job, dict)] if isinstance(listed, list) else []
@@ -227,8 +232,8 @@ def _time(value: object) -> str | None:
     """An ISO 8601 time as it was written; None if the value is not one."""
     if isinstance(value, str) and len(value) <= LONGEST_TIME:
         with suppress(ValueError):
-            from_iso(value)
-            return value
+            from_iso(value.strip())
+            return value.strip()
     return None
 
 

@@ -32,6 +32,7 @@ class BoundedClient(httpx.Client):
             timeout=TIMEOUT,
             headers={"Accept-Encoding": "identity"},
             cookies=_NoCookies(),
+            event_hooks={"response": [_drop_location]},
             **options,
         )
         self._clock = clock
@@ -56,6 +57,11 @@ class BoundedClient(httpx.Client):
             if self._clock() > deadline:
                 raise httpx.ReadError(f"the response was not complete after {LONGEST_ANSWER:g} seconds")
             yield piece
+
+
+def _drop_location(response: httpx.Response) -> None:
+    """Redirects are never followed. Without this header, httpx does not try to parse the new address."""
+    response.headers.pop("Location", None)
 
 
 class _NoCookies(CookieJar):

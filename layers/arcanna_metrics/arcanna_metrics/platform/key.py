@@ -7,9 +7,6 @@ import httpx
 
 from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, ApiKeyMissing, ApiKeyUnavailable
 
-_BLANKS = " \t\r\n\ufeff"
-"""What editors, consoles and shells add; the last is the byte order mark."""
-
 
 class SecretApiKey:
     """Reads the key once per execution environment, and again when asked to."""
@@ -98,9 +95,14 @@ def _field(secret: str, name: str) -> str | None:
 
 def unwrapped(text: str) -> str:
     """The text without the blanks and quotes around it. A JSON string becomes its content."""
-    text = text.strip(_BLANKS)
+    text = _stripped(text)
     content = _json(text)
-    return unwrapped(content) if isinstance(content, str) else text.strip(f"{_BLANKS}\"'")
+    return unwrapped(content) if isinstance(content, str) else _stripped(text.strip("\"'"))
+
+
+def _stripped(text: str) -> str:
+    """Without what editors, consoles and shells add: blanks, and a byte order mark."""
+    return text.strip().strip("\ufeff").strip()
 
 
 def not_a_key(text: str) -> str | None:
@@ -110,6 +112,8 @@ def not_a_key(text: str) -> str | None:
     if isinstance(_json(text), dict | list):
         # Without blanks it could pass for a key, and the whole document would be sent.
         return "it is a JSON document, and no field is named"
+    if '"' in text:
+        return "it contains a quotation mark"
     for character in text:
         if category(character)[0] in "CZ":  # invisible, and so worth naming; no part of a secret
             return f"it contains U+{ord(character):04X}"

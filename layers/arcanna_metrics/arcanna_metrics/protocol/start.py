@@ -11,6 +11,7 @@ from arcanna_metrics.protocol.transitions import satisfied
 from arcanna_metrics.runs.check import active_model_changed, failed_at_start, first_check
 from arcanna_metrics.runs.limits import as_many_as_fit
 from arcanna_metrics.runs.outcome import Origin, fitting
+from arcanna_metrics.runs.quality import reference_before
 from arcanna_metrics.runs.run import Cause, Check, Object, Run
 from arcanna_metrics.runs.telemetry import run_ended
 from arcanna_metrics.settings import JobSettings, Pace
@@ -44,7 +45,10 @@ def start(services: Services, claimed: Entry) -> None:
         if baseline.recomputing:
             # It may use older data than ours, and its end could be mistaken for the end of ours.
             raise PlatformBusy(f"Arcanna is recomputing {model.model_id!r} for somebody else")
-        run, check = _request(services, {**run, "baseline": fitting(baseline.as_dict())}, model)
+        shown = baseline.as_dict()
+        # The reference first, because a large baseline is cut for the workflow.
+        reference = reference_before(shown, settings.gate, run["reference"])
+        run, check = _request(services, {**run, "baseline": fitting(shown), "reference": reference}, model)
     except Rejected as error:
         if run["model_id"] is not None and active_model_changed(arcanna, run):
             raise ActiveModelChanged(f"{run['model_id']!r} is no longer the active model") from error

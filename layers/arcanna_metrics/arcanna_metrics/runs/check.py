@@ -157,8 +157,7 @@ def _outcome(
     ending = Ending(checked["polls"], active_changed, seen.as_dict() if seen else None)
     if seen is None or judgement.status != "completed":
         return failed(run, ending, judgement, origin)
-    before, gate, reference = run["baseline"], run["gate"], run["reference"]
-    rules = Rules(gate["largest_drop"], gate["floor"], gate["minimum_samples"])
+    before, reference, rules = run["baseline"], run["reference"], Rules.of(run["gate"])
     quality = assess(before, seen.figures, rules, reference)
     model_judged(quality)
     moved = next_reference(before, seen.figures, rules, reference, quality["verdict"])

@@ -100,6 +100,11 @@ class Rules:
     floor: dict[str, float]
     minimum_samples: int
 
+    @classmethod
+    def of(cls, gate: Mapping[str, Any]) -> "Rules":
+        """The rules of a run's quality gate, which is complete."""
+        return cls(gate["largest_drop"], gate["floor"], gate["minimum_samples"])
+
     @property
     def named(self) -> list[str]:
         """The figures that rules name in full. The model cannot be judged without them."""
@@ -156,11 +161,13 @@ def assess(
     """
     old, new = _figures(_object(before)), _figures(after)
     standard = _standard(reference, old, rules)
+    # Workflow data holds only the overall scores of a large baseline: see outcome.fitting.
+    cut_short = standard.keys() > old.keys() and not old.keys() - set(OVERALL)
     names = _ranked({*old, *new, *standard, *rules.named}, rules)
     findings = [
         found
         for n in names
-        if (found := _find(n, old.get(n), standard.get(n), new.get(n), rules)) is not None
+        if (found := _find(n, old.get(n), standard.get(n), new.get(n), rules, cut_short)) is not None
     ]
     verdict, why = _verdict(findings, compared=bool(standard) or not rules.largest_drop)
     differences = [d for n in names if (d := _difference(n, old.get(n), new.get(n)))]
@@ -194,6 +201,13 @@ def next_reference(
             if _solid(kept, rules):
                 moved.append((name, (kept.value, kept.samples)))
     return dict(as_many_as_fit(moved, LARGEST_REFERENCE))
+
+
+def reference_before(
+    metrics: Mapping[str, Any], gate: Mapping[str, Any], reference: Mapping[str, Sequence[float]] | None
+) -> Reference:
+    """What a run is compared with, made from the metrics before it and the reference so far."""
+    return next_reference(metrics, {}, Rules.of(gate), reference, "unchanged")
 
 
 def _ranked(names: Iterable[str], rules: Rules) -> list[str]:
@@ -234,7 +248,12 @@ def _verdict(findings: Sequence[_Finding], *, compared: bool) -> tuple[Verdict, 
 
 
 def _find(
-    name: str, before: _Figure | None, old: _Figure | None, new: _Figure | None, rules: Rules
+    name: str,
+    before: _Figure | None,
+    old: _Figure | None,
+    new: _Figure | None,
+    rules: Rules,
+    cut_short: bool,
 ) -> _Finding | None:
     """What the rules say about a figure, compared with the `old` one; None if there is no rule for it."""
     drop, floor = _rule_for(name, rules.largest_drop), _rule_for(name, rules.floor)
@@ -249,7 +268,7 @@ def _find(
     if drop is None:
         return _Finding("unchanged")
     if not _solid(old, rules):
-        return _Finding(None, f"{_shortage(name, old, rules)} before", name in rules.named)
+        return _Finding(None, f"{_shortage(name, old, rules)} before", cut_short or name in rules.named)
     reference = "" if before and before.value == old.value else " (reference)"
     change, why = _change(old, new), f"{name} {old.value:.3g}{reference} -> {new.value:.3g}"
     if abs(change) <= drop:
