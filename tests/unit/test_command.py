@@ -899,6 +899,29 @@ def test_a_run_that_ends_before_the_first_look_answers_too(
     assert "✗ failed, NoNewResult: As before" in ended.stdout
 
 
+class Gone(io.StringIO):
+    """Standard output whose reader has gone."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+@pytest.mark.parametrize(("verdict", "statuses"), [("regressed", {1, 5}), ("improved", {0, 5})])
+def test_result_that_nobody_reads_is_never_better_than_it_is(
+    stack: Stack,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    verdict: str,
+    statuses: set[int],
+) -> None:
+    monkeypatch.setattr("os.dup2", lambda *_: 0)  # pytest's own standard output stays
+    Ledgers(monkeypatch, NEEDED, ended_with(verdict))
+    deployed(stack)
+    out = Output(Gone(), io.StringIO(), io.StringIO(), 80)
+    assert main((*OF_MODEL, "--wait", *options, "--stack", NAME), out) in statuses
+
+
 def test_an_earlier_run_does_not_answer(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     earlier = replace(NEEDED, run_id="zero", requested_at=ASKED - 60, held=True)
     released = replace(NEEDED, fresh_as_of=ASKED - 60, due_at=ASKED + 3)
