@@ -51,7 +51,7 @@ def services() -> Services:
 
 @cache
 def trigger() -> Trigger:
-    """Built at the first invocation, too. Raises ConfigurationError."""
+    """Built when a message or event first needs it. Raises ConfigurationError."""
     env = Environment(os.environ)
     queues = Queues(lambda: client("sqs"), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL"))
     return Trigger(services(), queues, time.sleep)

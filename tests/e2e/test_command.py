@@ -534,7 +534,7 @@ def test_dead_letters_are_shown_by_reason_and_sent_again_but_for_sweeps(stack: S
     assert line_of(
         printed,
         "✗ dead letters",
-        "1 update could not be understood. To do: arcanna-metrics redrive shows why",
+        "1 message could not be understood or delivered. To do: arcanna-metrics redrive shows why",
     )
     assert "Dead letters: 1. They started no recompute" in stack.status()
     assert stack.document(0, "discard", "--reason", "BadInput", "--yes")["deleted"] == 1

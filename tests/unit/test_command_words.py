@@ -15,6 +15,7 @@ from rich.console import Console
 from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, AwsUnavailable, ConfigurationError
 from arcanna_metrics.intake.events import read_json
 from arcanna_metrics.protocol.entry import Accepted, Element, Entry
+from arcanna_metrics.protocol.transitions import accept
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.updates import WHOLE
@@ -347,12 +348,12 @@ BY: Accepted = {"model_id": "m", "by": "arn:aws:iam::123456789012:user/ana", "at
 
 def test_an_accepted_model_has_no_reference_and_keeps_all_else() -> None:
     entry = completed(quality_reference=REFERENCE)
-    assert entries.accepted(entry, BY) == completed(accepted=BY)
-    assert entries.accepted(entry, {**BY, "model_id": "another"}) == entry
+    assert accept(entry, BY) == completed(accepted=BY)
+    assert accept(entry, {**BY, "model_id": "another"}) == entry
 
 
 def test_a_model_cannot_be_accepted_during_a_run_which_would_write_its_reference_again() -> None:
-    assert entries.accepted(completed(quality_reference=REFERENCE, run_id="two"), BY) is None
+    assert accept(completed(quality_reference=REFERENCE, run_id="two"), BY) is None
 
 
 # --- Following a request ---------------------------------------------------------------------------------

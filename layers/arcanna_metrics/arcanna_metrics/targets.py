@@ -43,7 +43,7 @@ class Model(NamedTuple):
 def identifier(name: str, value: object) -> str:
     """A job or model id in its string form, as the API accepts it.
 
-    Integers are ids too (the API's page: "integer or string"). Raises BadInput.
+    Integers are ids too (Arcanna's API documentation: "integer or string"). Raises BadInput.
     """
     if value is None:
         raise BadInput(f"{name} is missing")

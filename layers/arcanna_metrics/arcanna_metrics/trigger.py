@@ -109,8 +109,8 @@ class Trigger:
         """Handles an event of a direct invocation. Raises BadInput, ConfigurationError and AwsUnavailable."""
         intake = _Intake()
         self._sort(read(event, self._services.clock()), intake, "")
-        for error in self._record_all(intake, remaining).values():
-            raise error
+        if errors := self._record_all(intake, remaining):
+            raise next(iter(errors.values()))
         self._reconcile(intake, remaining)
         return [
             _recorded(self._ledger.read(target), len(intake.updates[target])) for target in intake.updates

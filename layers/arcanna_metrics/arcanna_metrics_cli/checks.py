@@ -219,8 +219,10 @@ def dead_letters(messages: Mapping[str, int]) -> Check:
     """Checks that the dead-letter queue is empty. `messages` are counts by state."""
     if not (count := sum(messages.values())):
         return Check("dead letters", "There are no dead letters")
-    updates = f"{count} {'update' if count == 1 else 'updates'}"
-    return Check("dead letters", f"{updates} could not be understood", "arcanna-metrics redrive shows why")
+    said = f"{count} {'message' if count == 1 else 'messages'}"
+    return Check(
+        "dead letters", f"{said} could not be understood or delivered", "arcanna-metrics redrive shows why"
+    )
 
 
 def unseen(what: str, error: Exception) -> Check:

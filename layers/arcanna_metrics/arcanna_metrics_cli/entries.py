@@ -6,7 +6,7 @@ from math import inf
 from operator import attrgetter
 from typing import NamedTuple
 
-from arcanna_metrics.protocol.entry import Accepted, Entry, earliest, later, latest, pruned
+from arcanna_metrics.protocol.entry import Entry, earliest, later, latest, pruned
 from arcanna_metrics.targets import Target, is_id
 from arcanna_metrics.times import from_iso
 from arcanna_metrics.updates import WHOLE
@@ -330,19 +330,6 @@ def answering(entry: Entry, asked: float) -> PastRun | None:
     if not fresh and later(-inf, entry.failed_as_of) < asked:
         return None
     return [run for run in runs(entry) if (run.outcome == "completed") == fresh][-1]
-
-
-def accepted(entry: Entry, by: Accepted) -> Entry | None:
-    """The entry without the model's reference, so that the next run is compared with the metrics just before.
-
-    None while a run holds the target: it began with the old reference, and would write it again.
-    """
-    if entry.run_id is not None:
-        return None
-    reference = entry.quality_reference or {}
-    if reference.get("model_id") != by["model_id"]:
-        return entry
-    return replace(entry, quality_reference=None, accepted=by)
 
 
 def named(entries: Iterable[Entry], job: str, model_id: str | None) -> list[Entry]:

@@ -1,6 +1,6 @@
 """The fields of events, by dotted path: "detail.object.key".
 
-Each raises BadInput that names the path and what is wrong with the value there.
+Each function raises BadInput that names the path and what is wrong with the value there.
 """
 
 import json

@@ -48,7 +48,7 @@ class Queues:
     def dead_letter(self, body: str, error: BadInput) -> None:
         """Sends a message that could not be understood to the dead-letter queue, with the reason.
 
-        One call for each: such messages are rare, and as long as SQS allows, so few would fit into a batch.
+        One call for each: such messages are rare, and may be so long that few would fit into a batch.
         """
         reason = type(error).__name__
         with aws_call("send a message to the dead-letter queue"):

@@ -72,11 +72,11 @@ def starts_at(entry: Entry, pace: Pace) -> float | None:
 def _ready_at(entry: Entry, pace: Pace) -> float | None:
     """When a run can cover what waits, and is worth it."""
     times = []
-    if entry.needed_as_of is not None:
-        first = later(entry.needed_as_of, None)
-        if entry.waiting_since is not None:
-            first = min(entry.needed_as_of, entry.waiting_since + pace.visibility_lag)
-        times.append(_patient(first, entry.needed_as_of, pace))
+    if (needed := entry.needed_as_of) is not None:
+        first = (
+            needed if entry.waiting_since is None else min(needed, entry.waiting_since + pace.visibility_lag)
+        )
+        times.append(_patient(first, needed, pace))
     if entry.batch:
         times.append(_patient(_full_at(entry.batch), max(e.as_of for e in entry.batch), pace))
     if entry.wanted_as_of is not None:

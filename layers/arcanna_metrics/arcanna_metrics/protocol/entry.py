@@ -52,8 +52,10 @@ class Entry:
     examples: tuple[Example, ...] = ()  # a few of the waiting updates' objects
 
     due_at: float | None = None  # the latest time for the next look at the entry
-    retry_at: float | None = None  # end of the backoff, or see release; a request by hand overrides it
-    not_before: float | None = None  # like retry_at, but a request by hand does not override it
+    # No run starts before: the end of the backoff, or when the last update during a run is visible. A request
+    # by hand overrides it.
+    retry_at: float | None = None
+    not_before: float | None = None  # not even by hand: Retry-After, spacing, a request of unknown effect
     attempts: int = 0  # failed attempts since the last run
     trouble: str = ""  # why the last attempt failed, such as "PlatformBusy: ..."
 
@@ -101,8 +103,9 @@ def pruned(entry: Entry) -> Entry:
     )
     if kept.dirty:
         return kept
-    kept = replace(kept, last_at=None, updates=0, cause="", examples=())
-    return replace(kept, retry_at=None, attempts=0, trouble="")
+    return replace(
+        kept, last_at=None, updates=0, cause="", examples=(), retry_at=None, attempts=0, trouble=""
+    )
 
 
 def later(at: float, other: float | None) -> float:

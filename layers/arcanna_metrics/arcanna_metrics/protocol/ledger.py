@@ -42,7 +42,7 @@ UNREADABLE = (KeyError, ValueError, TypeError)
 """What reading an item raises that somebody has edited."""
 
 DUE_PAGE = 25
-"""Items of the index in one read: about as many as there are slots."""
+"""Items of the index in one read. A look rarely needs more."""
 
 
 class Ledger:

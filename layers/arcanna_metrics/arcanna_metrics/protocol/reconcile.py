@@ -1,7 +1,8 @@
 """Level-triggered, like a Kubernetes controller: read one entry, decide with a pure function, do one thing.
 
 It may be called at any time and any number of times, and does nothing if nothing is due. The trigger calls it
-after recording, at the end of a run, and in a sweep every minute. All but the sweep only make things faster.
+after recording, at the end of a run, and in a sweep every minute. Without the other calls, the sweep
+does the same up to a minute later.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,7 +28,7 @@ RESERVE = 50.0
 MOST_FAILURES = 3
 """A look ends after this number of failed attempts in a row, because the platform is probably down."""
 
-Step = Literal["nothing", "done", "failed", "no slot"]
+Step = Literal["done", "failed", "no slot"]
 
 _OF_ONE_TARGET = (PlatformBusy, UndocumentedAnswer, ActiveModelChanged)
 """Errors that concern one target only. The look continues with the next one."""
@@ -39,19 +40,13 @@ def look(services: Services, remaining: Callable[[], float], recorded: Iterable[
     `remaining` returns the invocation's remaining seconds. The `recorded` targets come last: they may be due
     before the index shows them. Raises AwsUnavailable if the index cannot be read.
     """
-    if _has_vacancy(services, remaining):
-        _reconcile_all(services, chain(services.ledger.due(services.clock()), recorded), remaining)
-
-
-def _has_vacancy(services: Services, remaining: Callable[[], float]) -> bool:
-    """Whether a slot is free. If none is, check-ups that are due may free some."""
-    limit = services.settings().shared.pace.slots
-    if not limit:
-        return True
-    vacancy = services.slots.glance(limit)
-    due = [entry.target for entry in vacancy.taken_by if isinstance(_decide(services, entry), CheckUp)]
-    _reconcile_all(services, due, remaining)
-    return vacancy.free > 0 or (bool(due) and services.slots.glance(limit).free > 0)
+    if limit := services.settings().shared.pace.slots:
+        free, takers = services.slots.glance(limit)
+        due = [entry.target for entry in takers if isinstance(_decide(services, entry), CheckUp)]
+        _reconcile_all(services, due, remaining)  # dead runs must not keep their slots
+        if not free and not (due and services.slots.glance(limit).free):
+            return
+    _reconcile_all(services, chain(services.ledger.due(services.clock()), recorded), remaining)
 
 
 def _reconcile_all(services: Services, targets: Iterable[Target], remaining: Callable[[], float]) -> None:
@@ -95,19 +90,19 @@ def _reconcile(services: Services, entry: Entry) -> Step:
     right = transitions.settled(entry, services.pace(entry))
     if right.due_at != entry.due_at:  # the pace has changed
         services.ledger.swap(entry, right)
-    return "nothing"
+    return "done"
 
 
 def _start(services: Services, entry: Entry) -> Step:
     """Claims the target and makes the claim a run, or gives it back."""
-    target, slots = entry.target, services.settings().shared.pace.slots
+    target, limit = entry.target, services.settings().shared.pace.slots
     run_id = services.new_id()
     claimed = transitions.claim(entry, run_id, services.clock())
     if not services.ledger.swap(entry, claimed):
-        return "nothing"  # somebody else was faster
+        return "done"  # somebody else was faster
     with of_run(run_id, *target, entry.cause, services.workflow.arn(run_id)):
         try:
-            if slots and not services.slots.take(slots, Taker(run_id, target)):
+            if limit and not services.slots.take(limit, Taker(run_id, target)):
                 _give_back(services, claimed, None)
                 return "no slot"
             start(services, claimed)
@@ -116,7 +111,7 @@ def _start(services: Services, entry: Entry) -> Step:
             return _failed(error, target)
         except Exception as error:  # noqa: BLE001  # a bug must not keep the target or the slot
             logger.exception("run not started", extra=said(error))
-            _give_back(services, claimed, RetryLater(str(error), effect_unknown=True))
+            _give_back(services, claimed, RetryLater(f"{type(error).__name__}: {error}", effect_unknown=True))
     return "done"
 
 

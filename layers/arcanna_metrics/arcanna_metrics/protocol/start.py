@@ -57,8 +57,7 @@ def start(services: Services, claimed: Entry) -> None:
         services.workflow.start(run["run_id"], input_of(run, check))
     except AwsUnavailable as error:
         # If the request was accepted, the recompute may be queued: treat it as a request of unknown effect.
-        error.effect_unknown = run["accepted_at"] is not None
-        raise
+        raise AwsUnavailable(str(error), effect_unknown=run["accepted_at"] is not None) from error
     told = {"model_id": run["model_id"], "status": check["status"], "updates": run["cause"]}
     logger.info("run started", extra=told)
     if check["status"] == "running":

@@ -45,10 +45,11 @@ class Sweeper:
     ) -> None:
         """Corrects when targets are due, as far as there is time. Reads only those that may be wrong."""
         services, settings = self._services, self._services.settings()
+        changed = settings != self._applied
         targets = [
             entry.target
             for entry, at in waiting
-            if (settings != self._applied if at > now else entry.attempts and _lost_its_place(entry))
+            if (changed and at > now) or (at <= now and _was_postponed(entry))
         ]
         known = services.ledger.read_all(targets)
         for target in targets:
@@ -59,10 +60,10 @@ class Sweeper:
             try:
                 services.ledger.apply(target, again, known.get(target))
             except UNREADABLE as error:  # it holds no other back
-                failed("place in line not corrected", error, **target._asdict())
+                failed("due time not corrected", error, **target._asdict())
         self._applied = settings
 
 
-def _lost_its_place(entry: Entry) -> bool:
-    """Whether the entry is due at the end of a backoff, and not yet again at its earlier due time."""
-    return entry.due_at in (entry.retry_at, entry.not_before)
+def _was_postponed(entry: Entry) -> bool:
+    """Whether the entry is due at the end of a backoff instead of at its earlier due time."""
+    return entry.attempts > 0 and entry.due_at in (entry.retry_at, entry.not_before)

@@ -21,7 +21,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from arcanna_metrics.protocol.decide import starts_at
-from arcanna_metrics.protocol.entry import Element, Entry, earliest, later, latest, pruned
+from arcanna_metrics.protocol.entry import Accepted, Element, Entry, earliest, later, latest, pruned
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import Pace
 from arcanna_metrics.times import from_iso
@@ -62,7 +62,10 @@ def settled(entry: Entry, pace: Pace) -> Entry:
 
 
 def record(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
-    """Records updates and wishes of the target. Those that are covered or known change nothing."""
+    """Records updates and wishes of the target. Those that are covered or known change nothing.
+
+    A request by hand ends the backoff.
+    """
     overrides = any(update.by_hand and update.happened_at > entry.watermark for update in updates)
     if overrides and entry.retry_at is not None:
         entry = settled(replace(entry, retry_at=None), pace)
@@ -190,10 +193,8 @@ def back_in_line(entry: Entry, now: float, pace: Pace) -> Entry:
     """
     if entry.run_id is not None:
         return entry
-    waiting = entry
-    if entry.attempts and later(now, entry.retry_at) <= now and later(now, entry.not_before) <= now:
-        waiting = replace(entry, retry_at=None, not_before=None)
-    waiting = settled(waiting, pace)
+    over = entry.attempts and max(later(-inf, entry.retry_at), later(-inf, entry.not_before)) <= now
+    waiting = settled(replace(entry, retry_at=None, not_before=None) if over else entry, pace)
     return entry if waiting.due_at == entry.due_at else waiting
 
 
@@ -254,6 +255,19 @@ def release(
     else:
         free = replace(free, failed_as_of=later(asked, entry.failed_as_of))
     return _without_those_of(settled(free, pace), run)
+
+
+def accept(entry: Entry, by: Accepted) -> Entry | None:
+    """Removes the model's reference, so that the next run is compared with the metrics just before it.
+
+    None while a run holds the target: it began with the old reference, and would write it again.
+    """
+    if entry.run_id is not None:
+        return None
+    reference = entry.quality_reference or {}
+    if reference.get("model_id") != by["model_id"]:
+        return entry
+    return replace(entry, quality_reference=None, accepted=by)
 
 
 def _remembering(entry: Entry, run: Run, result: Result) -> Entry:

@@ -24,7 +24,8 @@ from arcanna_metrics.targets import Model
 from arcanna_metrics.times import from_iso, to_iso
 
 MOST_CHECKS = 2000
-"""For one run; a long run has longer waits. A check takes nine of the 25,000 events of an execution."""
+"""About the most checks of a run: its longest wait is at least its deadline divided by this. A check takes
+nine of the 25,000 events of an execution."""
 
 CONFIRMATION = 60.0
 """Seconds that may pass between the changes of the platform's flag and timestamp, before a run has failed."""

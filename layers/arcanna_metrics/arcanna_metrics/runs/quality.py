@@ -3,9 +3,9 @@
 Overall accuracy hides missed escalations, because most alerts are dropped anyway. So the rules of the quality
 gate look at the figures of each decision, and only at those that are based on enough alerts.
 
-A model is compared with its reference: each figure's value when it was first judged or last improved. A
-comparison with the previous run would be wrong: a model that is bad twice would count as unchanged, and a
-model that loses a little each time would never count as worse.
+A model is compared with its reference: each figure's value before the model's first run here, or when it last
+improved. A comparison with the previous run would be wrong: a model that is bad twice would count as
+unchanged, and a model that loses a little each time would never count as worse.
 
 A figure is named as the API names it: `overall_accuracy`, `overall_f1_score`, `overall_recall`,
 `overall_precision`, or of one decision `Escalate.recall`, `Escalate.precision`, `Escalate.f1_score`.

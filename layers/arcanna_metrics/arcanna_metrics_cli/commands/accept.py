@@ -27,8 +27,9 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
     Shows the model's reference and its current figures, and asks. The next run is then compared with the
     figures just before it. The ledger records who accepted the model, and when.
     """
+    from arcanna_metrics.protocol import transitions
     from arcanna_metrics.times import to_iso
-    from arcanna_metrics_cli import entries, view
+    from arcanna_metrics_cli import view
 
     stack, out = given.deployed, given.out
     with out.doing("Reading the ledger"):
@@ -55,7 +56,7 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
         return Answer(Exit.USAGE if out.json else Exit.GOOD, document)
     with out.doing("Writing to the ledger"):
         by: Any = {"model_id": model, "by": stack.caller(), "at": to_iso(time.time())}
-        changed = [stack.apply(e.target, partial(entries.accepted, by=by)) for e in judged]
+        changed = [stack.apply(e.target, partial(transitions.accept, by=by)) for e in judged]
     if None in changed:
         raise Trouble(Exit.NOT_STARTED, "A run of the model has begun.", "Try again when it has ended")
     out.show(
