@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import BadInput, RetryLater
-from arcanna_metrics.observability import attempt_failed, logger, metrics, of_run
+from arcanna_metrics.observability import log_retry, logger, metrics, run_in_logs
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.connect import arcanna
 from arcanna_metrics.runs.check import check
@@ -45,11 +45,11 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> Check:
     client, bus = platform()
     run, last, execution = event["run"], event["check"], event["execution"]
     now = time.time()
-    with of_run(run["run_id"], run["job_id"], run["model_id"], run["cause"]["kind"], execution):
+    with run_in_logs(run["run_id"], run["job_id"], run["model_id"], run["cause"]["kind"], execution):
         try:
             result = check(client, run, last, Origin(execution, bus, now))
         except RetryLater as error:
-            attempt_failed("status check failed", error)
+            log_retry("status check failed", error)
             raise
         report(run, result, now)
     return result

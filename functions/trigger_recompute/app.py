@@ -63,7 +63,7 @@ def settings_source(env: Environment) -> SettingsSource:
     return SettingsSource(ssm, env.text("SETTINGS_PARAMETER"), lag, time.time)
 
 
-def look_around(remaining: Callable[[], float]) -> list[Finding]:
+def run_preflight(remaining: Callable[[], float]) -> list[Finding]:
     """Finds what stops this function from working. Nothing is cached, so the next call sees every fix.
 
     Raises ConfigurationError.
@@ -105,7 +105,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
             trigger().look(remaining, [target_of(run)])  # so that the next target gets the slot
             return {"released": released}
         case {"preflight": True}:
-            return {"findings": [finding._asdict() for finding in look_around(remaining)]}
+            return {"findings": [finding._asdict() for finding in run_preflight(remaining)]}
         case {"preflight": {"job_id": job_id, **rest}}:
             return look_up_target(job_id, rest.get("model_id"))._asdict()
         case _:

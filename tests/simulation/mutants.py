@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from arcanna_metrics.protocol import transitions
-from arcanna_metrics.protocol.check_up import Finding, LookAgain, Resume, TakeBack, check_up
+from arcanna_metrics.protocol.check_up import Action, CheckUpAgain, Resume, TakeBack, check_up
 from arcanna_metrics.protocol.decide import Decision, decide
 from arcanna_metrics.protocol.entry import Entry, later
 from arcanna_metrics.protocol.slots import Taker, still_taken
@@ -153,32 +153,32 @@ def release_unchecked_as_failed(
 # --- Checking up -----------------------------------------------------------------------------------------
 
 
-def leave_dead_claims(entry: Entry, own: Execution | None, before: Execution | None, now: float) -> Finding:
+def leave_dead_claims(entry: Entry, own: Execution | None, before: Execution | None, now: float) -> Action:
     finding = check_up(entry, own, before, now)
-    return LookAgain(now + 1) if isinstance(finding, TakeBack) and not entry.held else finding
+    return CheckUpAgain(now + 1) if isinstance(finding, TakeBack) and not entry.held else finding
 
 
-def leave_dead_runs(entry: Entry, own: Execution | None, before: Execution | None, now: float) -> Finding:
+def leave_dead_runs(entry: Entry, own: Execution | None, before: Execution | None, now: float) -> Action:
     finding = check_up(entry, own, before, now)
-    return LookAgain(now + 1) if own and isinstance(finding, Resume) else finding
+    return CheckUpAgain(now + 1) if own and isinstance(finding, Resume) else finding
 
 
 def leave_missing_resumptions(
     entry: Entry, own: Execution | None, before: Execution | None, now: float
-) -> Finding:
+) -> Action:
     finding = check_up(entry, own, before, now)
-    return LookAgain(now + 1) if not own and isinstance(finding, Resume) else finding
+    return CheckUpAgain(now + 1) if not own and isinstance(finding, Resume) else finding
 
 
 def take_young_claims_back(
     entry: Entry, own: Execution | None, before: Execution | None, now: float
-) -> Finding:
+) -> Action:
     return check_up(entry, own, before, now + 1e6)
 
 
 def resume_what_is_running(
     entry: Entry, own: Execution | None, before: Execution | None, now: float
-) -> Finding:
+) -> Action:
     return check_up(entry, own and own._replace(running=False), before, now)
 
 

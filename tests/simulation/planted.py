@@ -21,7 +21,7 @@ from arcanna_metrics.protocol import (
     start,
     transitions,
 )
-from arcanna_metrics.protocol.check_up import Finding, LookAgain, Resume
+from arcanna_metrics.protocol.check_up import Action, CheckUpAgain, Resume
 from arcanna_metrics.protocol.decide import Decision
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import NO_JOB
@@ -207,24 +207,24 @@ def leaves_dead_claims(services: Services, before: Entry, why: str) -> None:
     if before.held:
         _take_back(services, before, why)
     else:
-        services.ledger.swap(before, transitions.look_again(before, services.clock() + 300.0))
+        services.ledger.swap(before, transitions.postpone_check_up(before, services.clock() + 300.0))
 
 
 def resumes_nothing(
     before: Entry, execution: Execution | None, previous: Execution | None, now: float
-) -> Finding:
+) -> Action:
     """A run whose execution ended early is never resumed."""
     found = check_up.check_up(before, execution, previous, now)
-    return LookAgain(now + 300.0) if isinstance(found, Resume) else found
+    return CheckUpAgain(now + 300.0) if isinstance(found, Resume) else found
 
 
 def starts_no_missing_resumption(
     before: Entry, execution: Execution | None, previous: Execution | None, now: float
-) -> Finding:
+) -> Action:
     """The look that wrote the number is assumed to have started the execution."""
     found = check_up.check_up(before, execution, previous, now)
     missing = isinstance(found, Resume) and found.number == before.resumed
-    return LookAgain(now + 300.0) if missing else found
+    return CheckUpAgain(now + 300.0) if missing else found
 
 
 _starts = Workflow.start
@@ -564,7 +564,7 @@ OTHERS = {
     "swept for nothing": _planted("8", patches={f"{SWEEP}.sweep": finds_nothing_due}),
     # Bugs that this simulation has found in the real code.
     "attempts noted where nothing waits": _planted(
-        "8", patches={f"{RECONCILE}._put_off": puts_off_what_does_not_wait}
+        "8", patches={f"{RECONCILE}._postpone": puts_off_what_does_not_wait}
     ),
     "execution described as soon as it has ended": _planted(
         "7", patches={f"{TRANSITIONS}.CONSISTENT_AFTER": 0.0}, rates={"is aborted": 0.9}

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from arcanna_metrics.protocol import transitions
-from arcanna_metrics.protocol.check_up import Finding, Resume, TakeBack, check_up
+from arcanna_metrics.protocol.check_up import Action, Resume, TakeBack, check_up
 from arcanna_metrics.protocol.decide import CheckUp, Decision, Start, decide
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.slots import Taker, still_taken
@@ -55,12 +55,12 @@ class Code:
     take_back: Callable[..., Entry] = transitions.take_back
     postpone: Callable[..., Entry] = transitions.postpone
     report: Callable[..., Entry | None] = transitions.report
-    look_again: Callable[..., Entry] = transitions.look_again
+    postpone_check_up: Callable[..., Entry] = transitions.postpone_check_up
     resume: Callable[..., Entry] = transitions.resume
     satisfied: Callable[..., Entry | None] = transitions.satisfied
     release: Callable[..., Entry | None] = transitions.release
     decide: Callable[..., Decision] = decide
-    check_up: Callable[..., Finding] = check_up
+    check_up: Callable[..., Action] = check_up
     still_taken: Callable[..., list[Taker]] = still_taken
 
     swaps: bool = True  # a look writes only where the entry is still the one that it has read
@@ -488,7 +488,7 @@ class Steps:
             case TakeBack():
                 return f"nothing follows {run}", on("take back", run=run)
             case later:
-                row = self._row("look_again", k.target, k.seen, later.at)
+                row = self._row("postpone_check_up", k.target, k.seen, later.at)
                 return f"{run} is left alone", w if k.stale or row == k.seen else self._write(
                     w, k.target, row
                 )

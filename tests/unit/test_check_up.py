@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from arcanna_metrics.protocol.check_up import MOST_RESUMPTIONS, LookAgain, Resume, TakeBack, check_up
+from arcanna_metrics.protocol.check_up import MOST_RESUMPTIONS, CheckUpAgain, Resume, TakeBack, check_up
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, CLAIM_LIFETIME, claim, hold, resume
 from arcanna_metrics.targets import Target
@@ -23,13 +23,13 @@ def resumed(number: int) -> Entry:
 
 @pytest.mark.parametrize("entry", [CLAIMED, HELD, resumed(1)])
 def test_running_execution_is_checked_again_within_the_hour(entry: Entry) -> None:
-    assert check_up(entry, RUNNING, None, NOW) == LookAgain(NOW + CHECK_UP_INTERVAL)
+    assert check_up(entry, RUNNING, None, NOW) == CheckUpAgain(NOW + CHECK_UP_INTERVAL)
 
 
 @pytest.mark.parametrize("execution", [None, ENDED])
 def test_unheld_claim_is_left_alone_during_its_lifetime(execution: Execution | None) -> None:
     until = NOW + CLAIM_LIFETIME
-    assert check_up(CLAIMED, execution, None, until - 0.001) == LookAgain(until)
+    assert check_up(CLAIMED, execution, None, until - 0.001) == CheckUpAgain(until)
 
 
 @pytest.mark.parametrize("execution", [None, ENDED])
@@ -66,7 +66,7 @@ def test_every_combination_of_entry_execution_and_time_keeps_the_rules() -> None
         finding = check_up(entry, own, before, now)
         running = own is not None and own.running
         match finding:
-            case LookAgain(at):
+            case CheckUpAgain(at):
                 assert at > now
                 assert running or (not entry.held and now < NOW + CLAIM_LIFETIME)
             case Resume(number, _):

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from arcanna_metrics.protocol.check_up import MOST_RESUMPTIONS
-from arcanna_metrics.protocol.holding import hold, look_after, release
+from arcanna_metrics.protocol.holding import check_up_on, hold, release
 from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, claim, resume
 from arcanna_metrics.runs.run import Result, Run
 from tests.support.doubles import TARGET, Clock, Logs
@@ -93,7 +93,7 @@ def test_log_line_of_a_superseded_execution_names_its_run(harness: Harness, logs
 def test_log_line_of_a_resumption_names_its_run_and_the_new_execution(harness: Harness, logs: Logs) -> None:
     hold(harness.services, RUN, 0)
     harness.executions.end("run-1")
-    look_after(harness.services, harness.entry())
+    check_up_on(harness.services, harness.entry())
     assert line(logs, "run resumed").items() >= (OF_RUN | {"execution": f"{EXECUTION}-1"}).items()
 
 
@@ -102,6 +102,6 @@ def test_log_line_of_a_run_taken_back_names_its_run(harness: Harness, logs: Logs
     harness.executions.start("run-1", "{}", MOST_RESUMPTIONS)
     harness.executions.end("run-1", MOST_RESUMPTIONS)
     harness.ledger.apply(TARGET, lambda entry: replace(entry, resumed=MOST_RESUMPTIONS))
-    look_after(harness.services, harness.entry())
+    check_up_on(harness.services, harness.entry())
     last = f"{EXECUTION}-{MOST_RESUMPTIONS}"
     assert line(logs, "run taken back").items() >= (OF_RUN | {"execution": last}).items()

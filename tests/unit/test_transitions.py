@@ -18,7 +18,6 @@ from arcanna_metrics.protocol.transitions import (
     HISTORY_LENGTH,
     MOST_ELEMENTS,
     Postponement,
-    back_in_line,
     claim,
     emptied,
     give_back,
@@ -28,6 +27,7 @@ from arcanna_metrics.protocol.transitions import (
     record,
     release,
     report,
+    restore_due_at,
     resume,
     satisfied,
     settled,
@@ -455,7 +455,7 @@ def test_update_by_name_that_the_job_has_covered_does_not_wait_again() -> None:
 
 def test_place_in_line_is_not_written_if_it_is_the_same() -> None:
     entry = replace(recorded(update(NOW)), attempts=1, retry_at=NOW - 9)
-    assert back_in_line(entry, NOW, PACE) == entry
+    assert restore_due_at(entry, NOW, PACE) == entry
 
 
 # --- Any sequence of transitions -------------------------------------------------------------------------
@@ -478,7 +478,7 @@ def stepped(entry: Entry, step: str, now: float) -> Entry | None:
         "give back": lambda: give_back(entry, run_id, PACE, None),
         "take back": lambda: take_back(entry, PACE, later) if run_id else None,
         "postpone": lambda: postpone(entry, PACE, later),
-        "back in line": lambda: back_in_line(entry, now, PACE),
+        "back in line": lambda: restore_due_at(entry, now, PACE),
         "report": lambda: report(entry, run_id, now) if run_id else None,
         "resume": lambda: resume(entry, entry.resumed + 1, now) if entry.held else None,
         "satisfied": lambda: satisfied(entry, run_id, now - 30, PACE),

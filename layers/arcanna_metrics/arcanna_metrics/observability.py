@@ -34,19 +34,19 @@ def count(name: str, value: float = 1) -> None:
     metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
 
 
-def said(error: Exception) -> dict[str, str]:
+def reason_and_detail(error: Exception) -> dict[str, str]:
     """An error as log lines show it."""
     return {"reason": type(error).__name__, "detail": str(error)}
 
 
-def failed(message: str, error: Exception, **extra: object) -> None:
+def log_error(message: str, error: Exception, **extra: object) -> None:
     """Logs an error with its traceback. RetryLater is also counted, by its reason."""
-    logger.error(message, exc_info=error, extra=said(error) | extra)
+    logger.error(message, exc_info=error, extra=reason_and_detail(error) | extra)
     if isinstance(error, RetryLater):
         count(type(error).__name__)
 
 
-def of_run(
+def run_in_logs(
     run_id: str, job_id: str, model_id: str | None, cause: str, execution: str
 ) -> AbstractContextManager[None]:
     """Adds the run to every log line of the context; `execution` is the ARN."""
@@ -62,7 +62,7 @@ def gauges(*, due: int, oldest: float, running: int) -> None:
     metrics.add_metric(name="OldestUpdateAge", unit=MetricUnit.Seconds, value=oldest)
 
 
-def attempt_failed(message: str, error: RetryLater, target: Target | None = None) -> None:
+def log_retry(message: str, error: RetryLater, target: Target | None = None) -> None:
     """Logs and counts, by its reason, an attempt that failed and will be made again."""
-    logger.warning(message, extra=(target._asdict() if target else {}) | said(error))
+    logger.warning(message, extra=(target._asdict() if target else {}) | reason_and_detail(error))
     count(type(error).__name__)

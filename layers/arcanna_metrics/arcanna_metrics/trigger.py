@@ -20,7 +20,7 @@ from arcanna_metrics.intake.events import (
     read_json,
 )
 from arcanna_metrics.intake.queues import Queues
-from arcanna_metrics.observability import count, failed, logger, said
+from arcanna_metrics.observability import count, log_error, logger, reason_and_detail
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.reconcile import MOST_FAILURES, RESERVE, look
@@ -98,7 +98,7 @@ class Trigger:
             except BadInput as error:
                 unusable[message_id] = message["body"], error
             except Exception as error:  # noqa: BLE001  # a bug in handling one message must not stop the others
-                failed("message stays in the queue", error, message_id=message_id)
+                log_error("message stays in the queue", error, message_id=message_id)
                 again.append(message_id)
         for target in self._record_all(intake, remaining):
             again += intake.messages[target]
@@ -118,7 +118,7 @@ class Trigger:
 
     def look(self, remaining: Callable[[], float], recorded: Iterable[Target]) -> None:
         """Does what is due. Never raises, because the caller's own work is done."""
-        with _as_a_hint("look ended early"):
+        with _best_effort("look ended early"):
             look(self._services, remaining, recorded)
 
     # --- What a batch says -------------------------------------------------------------------------------
@@ -184,13 +184,13 @@ class Trigger:
             try:
                 self._queues.dead_letter(body, error)
             except AwsUnavailable as failure:
-                failed("unusable message stays in the queue", failure, message_id=message_id)
+                log_error("unusable message stays in the queue", failure, message_id=message_id)
                 stay.append(message_id)
                 failures += 1
                 continue
             failures = 0
             count("UpdatesRejected")
-            logger.error("unusable message", message_id=message_id, extra=said(error))
+            logger.error("unusable message", message_id=message_id, extra=reason_and_detail(error))
         return stay
 
     # --- Record, then reconcile --------------------------------------------------------------------------
@@ -201,7 +201,7 @@ class Trigger:
         try:
             entries = self._ledger.read_all(list(intake.updates))
         except AwsUnavailable as error:
-            failed("updates stay in the queue", error)
+            log_error("updates stay in the queue", error)
             return dict.fromkeys(intake.updates, error)
         for target, updates in intake.updates.items():
             try:
@@ -212,7 +212,7 @@ class Trigger:
                     intake.recorded[target] = entry
                 logger.info("updates recorded", updates=len(updates), extra=target._asdict())
             except Exception as error:  # noqa: BLE001  # a bug with one target must not stop the others
-                failed("updates stay in the queue", error, **target._asdict())
+                log_error("updates stay in the queue", error, **target._asdict())
                 errors[target] = error
         return errors
 
@@ -220,12 +220,12 @@ class Trigger:
         """Does what is due. The next sweep does what this leaves undone."""
         for ended in intake.ended:
             report = partial(transitions.report, run_id=ended.run_id, now=self._services.clock())
-            with _as_a_hint("report not recorded"):
+            with _best_effort("report not recorded"):
                 self._ledger.apply(ended.target, report)
         waits = False
         if intake.sweep:  # also with other messages: alarms need the gauges most while updates keep coming
             waits = True  # if the sweep fails, look all the same
-            with _as_a_hint("sweep ended early"):
+            with _best_effort("sweep ended early"):
                 waits = self._sweeper.sweep(remaining)
         if intake.recorded or waits:
             self._nap(intake.recorded.values())
@@ -242,12 +242,12 @@ class Trigger:
 
 
 @contextmanager
-def _as_a_hint(failure: str) -> Iterator[None]:
-    """Logs an error of work that only makes things faster. The next sweep does it again."""
+def _best_effort(failure: str) -> Iterator[None]:
+    """Logs an error. The next sweep does the work again."""
     try:
         yield
     except Exception as error:  # noqa: BLE001
-        failed(failure, error)
+        log_error(failure, error)
 
 
 def _assert_time(remaining: Callable[[], float]) -> None:

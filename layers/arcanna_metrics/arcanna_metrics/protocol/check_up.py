@@ -18,8 +18,8 @@ MOST_RESUMPTIONS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class LookAgain:
-    """Look again at `at`."""
+class CheckUpAgain:
+    """Check up again at `at`."""
 
     at: float
 
@@ -39,10 +39,10 @@ class TakeBack:
     why: str
 
 
-Finding = LookAgain | Resume | TakeBack
+Action = CheckUpAgain | Resume | TakeBack
 
 
-def check_up(entry: Entry, execution: Execution | None, before: Execution | None, now: float) -> Finding:
+def check_up(entry: Entry, execution: Execution | None, before: Execution | None, now: float) -> Action:
     """Decides about the run that holds the entry.
 
     `execution` has the entry's number, and `before` the number before it. `before` matters only if
@@ -50,11 +50,11 @@ def check_up(entry: Entry, execution: Execution | None, before: Execution | None
     """
     number = entry.resumed
     if execution and execution.running:
-        return LookAgain(now + CHECK_UP_INTERVAL)  # Step Functions is eventually consistent
+        return CheckUpAgain(now + CHECK_UP_INTERVAL)  # Step Functions is eventually consistent
     if not entry.held:
         claimed_until = (entry.requested_at or 0.0) + CLAIM_LIFETIME
         if now < claimed_until:  # its invocation may still be about to start one
-            return LookAgain(claimed_until)
+            return CheckUpAgain(claimed_until)
         return TakeBack("its invocation died")
     if execution and number >= MOST_RESUMPTIONS:
         return TakeBack(f"{number + 1} executions ended without releasing it")

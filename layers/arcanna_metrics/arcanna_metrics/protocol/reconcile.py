@@ -11,11 +11,11 @@ from itertools import chain
 from typing import Literal
 
 from arcanna_metrics.errors import ActiveModelChanged, PlatformBusy, RetryLater, UndocumentedAnswer
-from arcanna_metrics.observability import attempt_failed, logger, of_run, said
+from arcanna_metrics.observability import log_retry, logger, reason_and_detail, run_in_logs
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.decide import CheckUp, Decision, Start, decide
 from arcanna_metrics.protocol.entry import Entry
-from arcanna_metrics.protocol.holding import look_after
+from arcanna_metrics.protocol.holding import check_up_on
 from arcanna_metrics.protocol.mailbox import forward
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Taker
@@ -70,11 +70,11 @@ def reconcile(services: Services, target: Target) -> Step:
     try:
         return _reconcile(services, services.ledger.read(target))
     except RetryLater as error:
-        _put_off(services, target, error)
+        _postpone(services, target, error)
         return _failed(error, target)
     except Exception as error:  # noqa: BLE001  # a bug with one entry must not stop the others
         logger.exception("entry postponed", extra=target._asdict())
-        _put_off(services, target, error)
+        _postpone(services, target, error)
         return "done"
 
 
@@ -85,7 +85,7 @@ def _reconcile(services: Services, entry: Entry) -> Step:
                 return reconcile(services, target)
             return _start(services, entry)
         case CheckUp():
-            look_after(services, entry)
+            check_up_on(services, entry)
             return "done"
     right = transitions.settled(entry, services.pace(entry))
     if right.due_at != entry.due_at:  # the pace has changed
@@ -100,7 +100,7 @@ def _start(services: Services, entry: Entry) -> Step:
     claimed = transitions.claim(entry, run_id, services.clock())
     if not services.ledger.swap(entry, claimed):
         return "done"  # somebody else was faster
-    with of_run(run_id, *target, entry.cause, services.workflow.arn(run_id)):
+    with run_in_logs(run_id, *target, entry.cause, services.workflow.arn(run_id)):
         try:
             if limit and not services.slots.take(limit, Taker(run_id, target)):
                 _give_back(services, claimed, None)
@@ -110,7 +110,7 @@ def _start(services: Services, entry: Entry) -> Step:
             _give_back(services, claimed, error)
             return _failed(error, target)
         except Exception as error:  # noqa: BLE001  # a bug must not keep the target or the slot
-            logger.exception("run not started", extra=said(error))
+            logger.exception("run not started", extra=reason_and_detail(error))
             _give_back(services, claimed, RetryLater(f"{type(error).__name__}: {error}", effect_unknown=True))
     return "done"
 
@@ -127,18 +127,18 @@ def _give_back(services: Services, claimed: Entry, error: RetryLater | None) -> 
     services.ledger.apply(claimed.target, undo)
 
 
-def _put_off(services: Services, target: Target, error: Exception) -> None:
+def _postpone(services: Services, target: Target, error: Exception) -> None:
     try:
         entry = services.ledger.read(target)
         if isinstance(_decide(services, entry), Start | CheckUp):  # unless somebody else has handled it
             again = services.postponement(entry, error)
             services.ledger.swap(entry, transitions.postpone(entry, services.pace(entry), again))
     except Exception as second:  # noqa: BLE001  # the entry stays due
-        logger.error("entry not postponed", extra=target._asdict() | said(second))
+        logger.error("entry not postponed", extra=target._asdict() | reason_and_detail(second))
 
 
 def _failed(error: RetryLater, target: Target) -> Step:
-    attempt_failed("attempt failed", error, target)
+    log_retry("attempt failed", error, target)
     return "done" if isinstance(error, _OF_ONE_TARGET) else "failed"
 
 

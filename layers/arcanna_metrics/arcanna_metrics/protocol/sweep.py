@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from arcanna_metrics.observability import failed, gauges
+from arcanna_metrics.observability import gauges, log_error
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import UNREADABLE
@@ -56,11 +56,11 @@ class Sweeper:
             if remaining() < RESERVE + FOR_THE_LOOK:
                 return
             pace = services.settings().for_job(target.job_id).pace
-            again = partial(transitions.back_in_line, now=now, pace=pace)
+            again = partial(transitions.restore_due_at, now=now, pace=pace)
             try:
                 services.ledger.apply(target, again, known.get(target))
             except UNREADABLE as error:  # it holds no other back
-                failed("due time not corrected", error, **target._asdict())
+                log_error("due time not corrected", error, **target._asdict())
         self._applied = settings
 
 

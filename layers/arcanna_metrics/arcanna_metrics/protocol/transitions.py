@@ -186,7 +186,7 @@ def postpone(entry: Entry, pace: Pace, postponement: Postponement) -> Entry:
     return settled(again, pace)
 
 
-def back_in_line(entry: Entry, now: float, pace: Pace) -> Entry:
+def restore_due_at(entry: Entry, now: float, pace: Pace) -> Entry:
     """After the backoff, restores the due time that the target had before its failed attempts.
 
     So an outage does not change the order, and the update that has waited longest is recomputed first.
@@ -214,10 +214,10 @@ def report(entry: Entry, run_id: str, now: float) -> Entry | None:
     """
     if entry.run_id != run_id:
         return None
-    return look_again(entry, min(now + CONSISTENT_AFTER, later(-inf, entry.due_at)))
+    return postpone_check_up(entry, min(now + CONSISTENT_AFTER, later(-inf, entry.due_at)))
 
 
-def look_again(entry: Entry, at: float) -> Entry:
+def postpone_check_up(entry: Entry, at: float) -> Entry:
     """Makes the next look at the run's execution due at that time."""
     return replace(entry, due_at=at)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from arcanna_metrics.errors import Rejected, RetryLater
-from arcanna_metrics.observability import attempt_failed
+from arcanna_metrics.observability import log_retry
 from arcanna_metrics.platform.client import Arcanna, ModelMetrics
 from arcanna_metrics.runs.completion import CLOCK_MARGIN, Judgement, Status, judge
 from arcanna_metrics.runs.limits import cut
@@ -179,7 +179,7 @@ def active_model_changed(arcanna: Arcanna, run: Run) -> bool:
 
 def _put_off(run: Run, checked: Check, error: RetryLater, times: _Times) -> Check:
     """Repeats the check later, when the platform asks for it or at the usual pace."""
-    attempt_failed("status check failed", error)
+    log_retry("status check failed", error)
     wait = _wait(run, checked, times)
     if error.retry_after is not None:
         pace = run["pace"]

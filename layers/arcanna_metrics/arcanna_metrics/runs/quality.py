@@ -116,7 +116,7 @@ class _Figure(NamedTuple):
     samples: int
 
 
-class _Finding(NamedTuple):
+class _Judged(NamedTuple):
     """What the rules say about one figure. The verdict is None if the figure cannot be judged.
 
     `needed`: the model cannot be judged without it.
@@ -228,7 +228,7 @@ def _solid(figure: _Figure | None, rules: Rules) -> TypeGuard[_Figure]:
     return figure is not None and figure.samples >= rules.minimum_samples
 
 
-def _verdict(findings: Sequence[_Finding], *, compared: bool) -> tuple[Verdict, list[str]]:
+def _verdict(findings: Sequence[_Judged], *, compared: bool) -> tuple[Verdict, list[str]]:
     """The verdict on the model, and the reasons for it."""
 
     def why(verdict: str | None) -> list[str]:
@@ -254,7 +254,7 @@ def _find(
     new: _Figure | None,
     rules: Rules,
     cut_short: bool,
-) -> _Finding | None:
+) -> _Judged | None:
     """What the rules say about a figure, compared with the `old` one; None if there is no rule for it."""
     drop, floor = _rule_for(name, rules.largest_drop), _rule_for(name, rules.floor)
     if drop is None and floor is None:
@@ -262,18 +262,18 @@ def _find(
     if not _solid(new, rules):
         known = name in rules.named and (old is not None or new is not None)
         needed = known or _solid(old, rules) or name in rules.floor
-        return _Finding(None, _shortage(name, new, rules), needed)
+        return _Judged(None, _shortage(name, new, rules), needed)
     if floor is not None and new.value < floor:
-        return _Finding("regressed", f"{name} {new.value:.3g}, floor {floor:g}")
+        return _Judged("regressed", f"{name} {new.value:.3g}, floor {floor:g}")
     if drop is None:
-        return _Finding("unchanged")
+        return _Judged("unchanged")
     if not _solid(old, rules):
-        return _Finding(None, f"{_shortage(name, old, rules)} before", cut_short or name in rules.named)
+        return _Judged(None, f"{_shortage(name, old, rules)} before", cut_short or name in rules.named)
     reference = "" if before and before.value == old.value else " (reference)"
     change, why = _change(old, new), f"{name} {old.value:.3g}{reference} -> {new.value:.3g}"
     if abs(change) <= drop:
-        return _Finding("unchanged")
-    return _Finding("improved" if change > 0 else "regressed", why)
+        return _Judged("unchanged")
+    return _Judged("improved" if change > 0 else "regressed", why)
 
 
 def _rule_for(name: str, limits: Mapping[str, float]) -> float | None:
