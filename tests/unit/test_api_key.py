@@ -227,6 +227,7 @@ WRAPPED = [
     '" first "',
     "'first'",
     "'\"first\"'",
+    "' \"first\" '",
     '"\\"first\\""',
     '"\\u0066irst\\n"',
     "\ufefffirst",

@@ -22,7 +22,16 @@ from arcanna_metrics.runs.run import (
 OF_VERSION_1 = {
     Run: {
         *("run_id", "target", "job_id", "model_id", "cause", "requested_at", "deadline_at", "accepted_at"),
-        *("platform_requested_at", "platform_job_id", "baseline", "pace", "gate", "durations", "reference"),
+        *(
+            "platform_requested_at",
+            "platform_job_id",
+            "baseline",
+            "baseline_cut",
+            "pace",
+            "gate",
+            "durations",
+            "reference",
+        ),
     },
     TargetKey: {"job_id", "model_id"},
     Cause: {"kind", "updates", "first_at", "last_at", "examples"},

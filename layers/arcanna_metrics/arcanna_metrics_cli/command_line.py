@@ -145,6 +145,10 @@ def operations(name: str) -> Callable[[Callable[..., Answer]], click.Command]:
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
+_READER_GONE = 128 + 13
+"""As a shell reports a program that ended by SIGPIPE."""
+
+
 def _run(path: str, given: Given, function: Callable[[], Answer]) -> int:
     """Runs a command and returns its exit status. Prints its document, and explains its errors."""
     out, answer = given.out, None
@@ -160,7 +164,8 @@ def _run(path: str, given: Given, function: Callable[[], Answer]) -> int:
     except BrokenPipeError:  # the reader has enough, such as `head`
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(answer.status if answer else Exit.GOOD)
+        # A pipeline must not take a result that it never got for a good one.
+        return int(answer.status) if answer else _READER_GONE if path == "recompute" else int(Exit.GOOD)
     return int(answer.status)
 
 

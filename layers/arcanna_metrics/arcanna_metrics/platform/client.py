@@ -1,6 +1,6 @@
 """The Arcanna management API, as far as recomputes need it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -161,11 +161,8 @@ class Arcanna:
         """The jobs as the platform lists them: all, or those with a title."""
         call = Call("GET", "/api/v2/resources", {"resource_type": "job", **title})
         try:
-            # The key may lack this scope, so a refusal is no reason to read the key again.
-            answer = self._send(call, self._api_key(False))
-            if error := answer.error():
-                raise error
-            listed = answer.json()
+            # The key may lack this scope, so 403 is no reason to read the key again.
+            listed = self._call(call, refused=(401,)).json()
         except (Unauthorised, Rejected, UndocumentedAnswer):
             return []
         return [job for job in listed if isinstance(job, dict)] if isinstance(listed, list) else []
@@ -178,15 +175,13 @@ class Arcanna:
             return listed
         raise UndocumentedAnswer(f"{answer}: not a list of scopes")
 
-    def _call(self, call: Call) -> Answer:
+    def _call(self, call: Call, refused: Collection[int] = (401, 403)) -> Answer:
         """The answer, of status 2xx. If the key was refused and the secret has changed, calls again."""
         key = self._api_key(False)
         answer = self._send(call, key)
-        error = answer.error()
-        if isinstance(error, Unauthorised) and (fresh := self._api_key(True)) != key:
+        if answer.status in refused and (fresh := self._api_key(True)) != key:
             answer = self._send(call, fresh)
-            error = answer.error()
-        if error:
+        if error := answer.error():
             raise error
         return answer
 

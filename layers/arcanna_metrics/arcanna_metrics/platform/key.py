@@ -97,7 +97,8 @@ def unwrapped(text: str) -> str:
     """The text without the blanks and quotes around it. A JSON string becomes its content."""
     text = _stripped(text)
     content = _json(text)
-    return unwrapped(content) if isinstance(content, str) else _stripped(text.strip("\"'"))
+    bare = content if isinstance(content, str) else text.strip("\"'")
+    return text if bare == text else unwrapped(bare)
 
 
 def _stripped(text: str) -> str:

@@ -48,7 +48,10 @@ def start(services: Services, claimed: Entry) -> None:
         shown = baseline.as_dict()
         # The reference first, because a large baseline is cut for the workflow.
         reference = reference_before(shown, settings.gate, run["reference"])
-        run, check = _request(services, {**run, "baseline": fitting(shown), "reference": reference}, model)
+        kept = fitting(shown)
+        cut = kept is None or kept["metrics_per_decision"] != shown["metrics_per_decision"]
+        run = {**run, "baseline": kept, "baseline_cut": cut, "reference": reference}
+        run, check = _request(services, run, model)
     except Rejected as error:
         if run["model_id"] is not None and active_model_changed(arcanna, run):
             raise ActiveModelChanged(f"{run['model_id']!r} is no longer the active model") from error
@@ -82,6 +85,7 @@ def new_run(claimed: Entry, model_id: str | None, settings: JobSettings) -> Run:
         "platform_requested_at": None,
         "platform_job_id": None,
         "baseline": None,
+        "baseline_cut": False,
         "pace": {
             "start_grace": pace.start_grace,
             "shortest_poll": pace.shortest_poll,

@@ -159,7 +159,7 @@ def _outcome(
     if seen is None or judgement.status != "completed":
         return failed(run, ending, judgement, origin)
     before, reference, rules = run["baseline"], run["reference"], Rules.of(run["gate"])
-    quality = assess(before, seen.figures, rules, reference)
+    quality = assess(before, seen.figures, rules, reference, cut_short=run["baseline_cut"])
     model_judged(quality)
     moved = next_reference(before, seen.figures, rules, reference, quality["verdict"])
     elapsed = max(0.0, origin.now - from_iso(run["requested_at"]))

@@ -148,8 +148,13 @@ def assess(
     after: Mapping[str, Any],
     rules: Rules,
     reference: Mapping[str, Sequence[float]] | None = None,
+    *,
+    cut_short: bool = False,
 ) -> Assessment:
     """Judges the metrics, as the API serves them, by the rules.
+
+    `cut_short` says that the metrics before were too large for the workflow's data. Then the reference may
+    show that the model regressed, but nothing shows that it did not.
 
     Figures that `reference` (see `next_reference`) does not have are compared with those before. The
     differences are always those between before and after.
@@ -161,15 +166,13 @@ def assess(
     """
     old, new = _figures(_object(before)), _figures(after)
     standard = _standard(reference, old, rules)
-    # Workflow data holds only the overall scores of a large baseline: see outcome.fitting.
-    cut_short = standard.keys() > old.keys() and not old.keys() - set(OVERALL)
     names = _ranked({*old, *new, *standard, *rules.named}, rules)
     findings = [
         found
         for n in names
-        if (found := _find(n, old.get(n), standard.get(n), new.get(n), rules, cut_short)) is not None
+        if (found := _find(n, old.get(n), standard.get(n), new.get(n), rules)) is not None
     ]
-    verdict, why = _verdict(findings, compared=bool(standard) or not rules.largest_drop)
+    verdict, why = _verdict(findings, compared=bool(standard) or not rules.largest_drop, cut_short=cut_short)
     differences = [d for n in names if (d := _difference(n, old.get(n), new.get(n)))]
     return {
         "verdict": verdict,
@@ -228,7 +231,7 @@ def _solid(figure: _Figure | None, rules: Rules) -> TypeGuard[_Figure]:
     return figure is not None and figure.samples >= rules.minimum_samples
 
 
-def _verdict(findings: Sequence[_Judged], *, compared: bool) -> tuple[Verdict, list[str]]:
+def _verdict(findings: Sequence[_Judged], *, compared: bool, cut_short: bool) -> tuple[Verdict, list[str]]:
     """The verdict on the model, and the reasons for it."""
 
     def why(verdict: str | None) -> list[str]:
@@ -238,6 +241,8 @@ def _verdict(findings: Sequence[_Judged], *, compared: bool) -> tuple[Verdict, l
         return "regressed", regressed
     if not compared:
         return "not_judged", ["no earlier metrics"]
+    if cut_short:
+        return "not_judged", ["the earlier metrics are too large to compare with all of them"]
     if missing := [found.why for found in findings if found.needed]:
         return "not_judged", missing
     if improved := why("improved"):
@@ -253,7 +258,6 @@ def _find(
     old: _Figure | None,
     new: _Figure | None,
     rules: Rules,
-    cut_short: bool,
 ) -> _Judged | None:
     """What the rules say about a figure, compared with the `old` one; None if there is no rule for it."""
     drop, floor = _rule_for(name, rules.largest_drop), _rule_for(name, rules.floor)
@@ -268,7 +272,7 @@ def _find(
     if drop is None:
         return _Judged("unchanged")
     if not _solid(old, rules):
-        return _Judged(None, f"{_shortage(name, old, rules)} before", cut_short or name in rules.named)
+        return _Judged(None, f"{_shortage(name, old, rules)} before", name in rules.named)
     reference = "" if before and before.value == old.value else " (reference)"
     change, why = _change(old, new), f"{name} {old.value:.3g}{reference} -> {new.value:.3g}"
     if abs(change) <= drop:

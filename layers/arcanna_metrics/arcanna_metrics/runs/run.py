@@ -142,6 +142,7 @@ class Run(TypedDict):
     platform_requested_at: str | None  # the platform's own time of the request, if it told
     platform_job_id: str | None  # the job's id in the platform's answer, if it told
     baseline: dict[str, Any] | None  # the metrics before, null if they could not be read
+    baseline_cut: bool  # the metrics before were too large, so the baseline has no figures of decisions
     pace: Pace
     gate: dict[str, Any]  # rules of the quality gate
     durations: list[Seconds]  # that past runs took, the oldest first

@@ -85,9 +85,6 @@ def command(
         raise KeyboardInterrupt(
             "Stopped following. The recompute continues; arcanna-metrics status shows it."
         ) from None
-    except BrokenPipeError:  # a pipeline must not take this for fresh metrics
-        said = "Standard output was closed before the result was shown"
-        raise Trouble(Exit.TIMED_OUT, said, f"arcanna-metrics status --job {quote(job)}") from None
 
 
 def _look_up(given: Given, job: str, model: str | None) -> None:
