@@ -27,7 +27,7 @@ class Target(NamedTuple):
         """
         job = identifier(f"{where}job_id", job_id)
         model = None if model_id is None else identifier(f"{where}model_id", model_id)
-        return cls(str(int(job)) if is_id(job) else job, model)
+        return cls(canonical(job), model)
 
     def __str__(self) -> str:
         return f"job {self.job_id!r}, {f'model {self.model_id!r}' if self.model_id else 'active model'}"
@@ -58,6 +58,11 @@ def identifier(name: str, value: object) -> str:
     if found := [f"U+{ord(one):04X}" for one in dict.fromkeys(value) if category(one) in _CONTROL]:
         raise BadInput(f"{name} has control characters ({', '.join(found[:5])}): {value!r}")
     return value
+
+
+def canonical(job: str) -> str:
+    """The job without the leading zeros that its id may have been written with."""
+    return (job.lstrip("0") or "0") if is_id(job) else job
 
 
 def is_id(job_id: str) -> bool:

@@ -187,10 +187,10 @@ class Trigger:
                 log_error("unusable message stays in the queue", failure, message_id=message_id)
                 stay.append(message_id)
                 failures += 1
-                continue
-            failures = 0
-            count("UpdatesRejected")
-            logger.error("unusable message", message_id=message_id, extra=reason_and_detail(error))
+            else:
+                failures = 0
+                count("UpdatesRejected")
+                logger.error("unusable message", message_id=message_id, extra=reason_and_detail(error))
         return stay
 
     # --- Record, then reconcile --------------------------------------------------------------------------

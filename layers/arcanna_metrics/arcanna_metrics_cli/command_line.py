@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from arcanna_metrics.targets import is_id
+from arcanna_metrics.targets import canonical
 from arcanna_metrics_cli.exits import MEANINGS, Exit, Trouble
 from arcanna_metrics_cli.names import did_you_mean
 from arcanna_metrics_cli.output import Output
@@ -87,7 +87,7 @@ class Job(Text):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         job = super().convert(value, param, ctx)
-        return (job.lstrip("0") or "0") if job and is_id(job) else job
+        return canonical(job) if job else job
 
 
 TEXT = Text()

@@ -17,7 +17,7 @@ from arcanna_metrics.errors import (
 from arcanna_metrics.observability import logger
 from arcanna_metrics.platform.answers import SHOWN, Answer, Call, without_key
 from arcanna_metrics.platform.tls import advice
-from arcanna_metrics.targets import Model, identifier, is_id
+from arcanna_metrics.targets import Model, canonical, identifier, is_id
 from arcanna_metrics.times import from_iso
 
 RequestStatus = Literal["queued", "in_progress", "completed", "failed"]
@@ -235,4 +235,4 @@ def _time(value: object) -> str | None:
 def _job_id(value: object) -> str | None:
     """A job's integer id in its string form; None if the value is not an id. `1234.0` is an id."""
     text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
-    return str(int(text)) if is_id(text) and len(text) < 20 else None
+    return canonical(text) if is_id(text) and len(text) < 20 else None
