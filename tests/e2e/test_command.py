@@ -541,6 +541,59 @@ def test_dead_letters_are_shown_by_reason_and_sent_again_but_for_sweeps(stack: S
     assert number() == 0
 
 
+# --- The local stack -------------------------------------------------------------------------------------
+# Before the tests that put settings. Those stay in force for up to a minute after they have been put back,
+# and an upload would take their routes.
+
+
+def arcanna(*arguments: str) -> None:
+    """Runs `arcanna` in a shell that has read the file of `make local`."""
+    script = '. build/e2e-operate.env && arcanna "$@"'
+    subprocess.run(["/bin/sh", "-c", script, "sh", *arguments], check=True, timeout=PATIENCE)  # noqa: S603
+
+
+def test_each_way_to_break_arcanna_does_what_it_says_and_is_mended(stack: Stack) -> None:
+    def shows(what: str, holds: Callable[[dict[str, Any]], bool]) -> None:
+        def look() -> bool:
+            targets = stack.document(0, "status", "--model", MODEL)["targets"]  # the active one is another
+            return any(holds(target) for target in targets if target["model_id"] == MODEL)
+
+        eventually(what, look)
+
+    def ends(what: str) -> None:
+        began = to_iso(time.time())
+        arcanna("upload", JOB, MODEL, *(["--worse"] if what == "regressed" else []))
+        shows(
+            what, lambda target: is_newer(target["last_run"], began) and what in target["last_run"].values()
+        )
+
+    def waits(how: str) -> None:
+        arcanna(how)
+        arcanna("upload", JOB, MODEL)
+        shows(how, lambda target: "failed so far" in " ".join(target["waiting"]))
+
+    arcanna("well")
+    ends("completed")
+    ends("regressed")
+    arcanna("failing")
+    ends("NoNewResult")
+    for how in ("away", "busy", "key"):
+        waits(how)
+        arcanna(*(("secret", "rotated-key") if how == "key" else ("well",)))
+        shows("the remedy", lambda target: target["fresh"])
+    arcanna("slow")
+    arcanna("upload", JOB, MODEL)
+    shows("the slow run", lambda target: target["running"] is not None)
+    arcanna("well")
+    shows("its end", lambda target: target["fresh"])
+    arcanna("secret", API_KEY)
+
+
+def is_newer(run: Mapping[str, Any] | None, than: str) -> bool:
+    """Whether there is a run that was requested later."""
+    return run is not None and bool(run["requested_at"] > than)
+
+
 # --- Settings --------------------------------------------------------------------------------------------
 
 
@@ -774,53 +827,3 @@ def test_report_is_written_or_served_until_an_interrupt(stack: Stack, tmp_path: 
     assert httpx.get(url, headers={"Host": "evil.example"}).status_code == 421
     watching.send_signal(signal.SIGINT)
     assert ended(watching)[0] == 130
-
-
-# --- The local stack -------------------------------------------------------------------------------------
-
-
-def arcanna(*arguments: str) -> None:
-    """Runs `arcanna` in a shell that has read the file of `make local`."""
-    script = '. build/e2e-operate.env && arcanna "$@"'
-    subprocess.run(["/bin/sh", "-c", script, "sh", *arguments], check=True, timeout=PATIENCE)  # noqa: S603
-
-
-def test_each_way_to_break_arcanna_does_what_it_says_and_is_mended(stack: Stack) -> None:
-    def shows(what: str, holds: Callable[[dict[str, Any]], bool]) -> None:
-        def look() -> bool:
-            targets = stack.document(0, "status", "--model", MODEL)["targets"]  # the active one is another
-            return any(holds(target) for target in targets if target["model_id"] == MODEL)
-
-        eventually(what, look)
-
-    def ends(what: str) -> None:
-        began = to_iso(time.time())
-        arcanna("upload", JOB, MODEL, *(["--worse"] if what == "regressed" else []))
-        shows(
-            what, lambda target: is_newer(target["last_run"], began) and what in target["last_run"].values()
-        )
-
-    def waits(how: str) -> None:
-        arcanna(how)
-        arcanna("upload", JOB, MODEL)
-        shows(how, lambda target: "failed so far" in " ".join(target["waiting"]))
-
-    arcanna("well")
-    ends("completed")
-    ends("regressed")
-    arcanna("failing")
-    ends("NoNewResult")
-    for how in ("away", "busy", "key"):
-        waits(how)
-        arcanna(*(("secret", "rotated-key") if how == "key" else ("well",)))
-        shows("the remedy", lambda target: target["fresh"])
-    arcanna("slow")
-    arcanna("upload", JOB, MODEL)
-    shows("the slow run", lambda target: target["running"] is not None)
-    arcanna("well")
-    shows("its end", lambda target: target["fresh"])
-
-
-def is_newer(run: Mapping[str, Any] | None, than: str) -> bool:
-    """Whether there is a run that was requested later."""
-    return run is not None and bool(run["requested_at"] > than)
