@@ -8,7 +8,7 @@ from arcanna_metrics.settings import Pace
 LONGEST_WISH = 3600.0
 """The longest Retry-After that counts, in seconds. A mistake there must not stop the target for years."""
 
-LONGEST_TROUBLE = 200
+LONGEST_ERROR = 200
 """Characters that the ledger keeps of an error."""
 
 
@@ -33,5 +33,5 @@ def postponement(error: Exception | None, attempts: int, pace: Pace, now: float,
             firm = now + min(error.retry_after, LONGEST_WISH)
         if error.effect_unknown:
             firm = max(firm or now, now + pace.start_grace)
-    trouble = cut(f"{type(error).__name__}: {error}", LONGEST_TROUBLE) if error else ""
-    return Postponement(now + delay(attempts, pace, draw), firm, trouble)
+    last_error = cut(f"{type(error).__name__}: {error}", LONGEST_ERROR) if error else ""
+    return Postponement(now + delay(attempts, pace, draw), firm, last_error)

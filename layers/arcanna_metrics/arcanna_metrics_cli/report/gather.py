@@ -101,9 +101,9 @@ class Gatherer:
             running_since=standing.running_since,
             waiting=tuple(standing.waiting),
             waits_since=standing.since if rest.dirty and not standing.fresh else None,
-            waiting_objects=tuple(_object(*example[:2]) for example in rest.examples) if rest.dirty else (),
-            attempts=rest.attempts if rest.dirty else 0,
-            trouble=standing.trouble,
+            waiting_objects=tuple(_object(*example[:2]) for example in rest.waiting.examples),
+            attempts=rest.attempts,
+            last_error=standing.last_error,
             runs=past,
             told=story.told,
             untold=story.untold,
@@ -111,9 +111,9 @@ class Gatherer:
         )
 
     def _under_way(self, entry: Entry) -> entries.UnderWay | None:
-        if not entry.run_id:
+        if entry.claim is None:
             return None
-        execution = self._stack.execution(entry.run_id, entry.resumed)
+        execution = self._stack.execution(entry.claim.run_id, entry.claim.number)
         return executions.under_way(execution) if execution else None
 
     # --- What the last completed run of each told ----------------------------------------------------------
