@@ -212,9 +212,7 @@ class Scene:
 
     def until_fresh(self) -> Entry:
         """Waits until a recompute requested after the last update has completed."""
-        return self.until(
-            "fresh metrics", lambda entry: entry.fresh_as_of and entry.fresh_as_of > self.updated_at
-        )
+        return self.until("fresh metrics", lambda entry: entry.fresh_as_of > self.updated_at)
 
     def until_rest(self) -> None:
         """Waits until no update is on its way or waits, and no run is under way."""

@@ -131,7 +131,7 @@ def _attempts(scenes: Sequence[Scene]) -> int:
 
 def _is_fresh(scene: Scene) -> bool:
     entry = scene.entry()
-    return entry.due_at is None and (entry.fresh_as_of or 0.0) > scene.updated_at
+    return entry.due_at is None and entry.fresh_as_of > scene.updated_at
 
 
 def _most_at_once(recomputes: list[Recompute]) -> int:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.check_up import Action, CheckUpAgain, Resume, TakeBack, check_up
 from arcanna_metrics.protocol.decide import Decision, decide
-from arcanna_metrics.protocol.entry import Claim, Entry, later
+from arcanna_metrics.protocol.entry import NEVER, Claim, Entry
 from arcanna_metrics.protocol.slots import Taker, still_taken
 from arcanna_metrics.protocol.transitions import Postponement, settled
 from arcanna_metrics.runs.run import Result, Run
@@ -42,7 +42,7 @@ def record_without_lag(entry: Entry, updates: Sequence[Update], pace: Pace) -> E
 
 def record_by_delivery(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
     """An update counts from its delivery, so that a covered one counts again."""
-    late = [replace(u, happened_at=later(u.happened_at, entry.watermark + 1)) for u in updates]
+    late = [replace(u, happened_at=max(u.happened_at, entry.watermark + 1)) for u in updates]
     return transitions.record(entry, late, pace)
 
 
@@ -53,14 +53,14 @@ def record_judging_batches(entry: Entry, updates: Sequence[Update], pace: Pace) 
         return after
     full = max(element.as_of for element in after.waiting.batch)
     return settled(
-        replace(after, waiting=replace(after.waiting, needed_as_of=later(full, after.waiting.needed_as_of))),
+        replace(after, waiting=replace(after.waiting, needed_as_of=max(full, after.waiting.needed_as_of))),
         pace,
     )
 
 
 def satisfy_whatever_is_wanted(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | None:
     """A wish is cleared although it was raised since."""
-    lowered = replace(entry, waiting=replace(entry.waiting, wanted_as_of=None, wanted_at=None))
+    lowered = replace(entry, waiting=replace(entry.waiting, wanted_as_of=NEVER, wanted_at=NEVER))
     return transitions.satisfy(lowered, run_id, timestamp, pace)
 
 
@@ -104,7 +104,7 @@ def give_back_what_is_held(
 def take_back_what_waits(entry: Entry, pace: Pace, postponement: Postponement | None) -> Entry:
     """Updates that the run was for are forgotten."""
     return transitions.take_back(
-        replace(entry, waiting=replace(entry.waiting, needed_as_of=None)), pace, postponement
+        replace(entry, waiting=replace(entry.waiting, needed_as_of=NEVER)), pace, postponement
     )
 
 
@@ -121,7 +121,7 @@ def release_all_that_waits(
     """Updates during the run count as covered."""
     after = transitions.release(entry, run, number, result, pace, postponement)
     return after and settled(
-        replace(after, fresh_as_of=after.waiting.needed_as_of or after.fresh_as_of), pace
+        replace(after, fresh_as_of=max(after.waiting.needed_as_of, after.fresh_as_of)), pace
     )
 
 
@@ -130,7 +130,7 @@ def release_without_waiting(
 ) -> Entry | None:
     """A run starts before the updates during the previous run are visible."""
     after = transitions.release(entry, run, number, result, pace, postponement)
-    return after and settled(replace(after, retry_at=None), pace)
+    return after and settled(replace(after, retry_at=NEVER), pace)
 
 
 def release_whoever_has_it(

@@ -22,7 +22,7 @@ from arcanna_metrics.protocol import (
 )
 from arcanna_metrics.protocol.check_up import Action, CheckUpAgain, Resume, TakeBack
 from arcanna_metrics.protocol.decide import Decision
-from arcanna_metrics.protocol.entry import Claim, Entry
+from arcanna_metrics.protocol.entry import NEVER, Claim, Entry
 from arcanna_metrics.protocol.ledger import NO_JOB
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots, Taker
@@ -94,7 +94,7 @@ def forgets_batches(before: Entry) -> Entry:
         else replace(
             kept,
             waiting=replace(
-                kept.waiting, batch=tuple(e for e in kept.waiting.batch if kept.fresh_as_of is None)
+                kept.waiting, batch=tuple(e for e in kept.waiting.batch if kept.fresh_as_of == NEVER)
             ),
         )
     )
@@ -335,7 +335,7 @@ def is_satisfied_by_any_metrics(
     services: Services, claimed: Entry, claim: Claim, timestamp: str | None
 ) -> bool:
     """Any metrics of the platform satisfy a wish."""
-    pace, made = services.pace(claimed), claimed.waiting.wanted_as_of or 0.0
+    pace, made = services.pace(claimed), claimed.waiting.wanted_as_of
     give_back = partial(transitions.satisfy, run_id=claim.run_id, timestamp=made, pace=pace)
     services.ledger.apply(claimed.target, give_back)
     return True

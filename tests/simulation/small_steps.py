@@ -22,7 +22,7 @@ from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, Postponement
 from arcanna_metrics.updates import WHOLE
 from arcanna_metrics.workflow import Execution as Described
 from tests.simulation.small_worlds import (
-    NEVER,
+    FAR_AWAY,
     Execution,
     Look,
     Message,
@@ -639,7 +639,7 @@ class Steps:
         if self.setting.follows_active:
             return w._replace(rows=rows)
         asked = [e.requested for e in w.executions] + [k.requested for k in w.looks if k.requested]
-        first = min(asked, default=NEVER)
+        first = min(asked, default=FAR_AWAY)
         models = tuple(m._replace(last=0) if m.last < first else m for m in w.models)
         return w._replace(rows=rows, models=models)
 
@@ -650,7 +650,7 @@ class Steps:
         rows = (*w.rows, *(k.seen for k in w.looks)) if named else (row,)
         times = [m.at for m in w.messages if named or m.target == target]
         times += [x.needed for x in rows if x.needed] + [at for at, _ in row.batch]
-        if mark < min(times, default=NEVER) and all(e.requested != mark for e in w.executions):
+        if mark < min(times, default=FAR_AWAY) and all(e.requested != mark for e in w.executions):
             return row._replace(fresh=0, failed=0)
         return row if not (row.fresh and row.failed) else row._replace(fresh=mark, failed=0)
 

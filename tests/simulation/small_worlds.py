@@ -11,14 +11,14 @@ from functools import cached_property
 from typing import Any, NamedTuple, cast
 
 from arcanna_metrics.protocol.decide import PATIENCE
-from arcanna_metrics.protocol.entry import Claim, Element, Entry, Waiting
+from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting
 from arcanna_metrics.protocol.transitions import record
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import Pace
 from arcanna_metrics.targets import Target, is_id
 from arcanna_metrics.updates import WHOLE, Update
 
-NEVER = 1_000_000
+FAR_AWAY = 1_000_000
 """A time that no clock reaches here."""
 
 
@@ -31,7 +31,7 @@ class Setting:
     slots: int = 0  # 0: no limit
     lag: int = 0  # in seconds, as are the next two
     spacing: int = 0
-    max_wait: int = NEVER  # until a share of a threshold is recomputed in any case
+    max_wait: int = FAR_AWAY  # until a share of a threshold is recomputed in any case
     time_passes: bool = False
     wishes: bool = False  # whether anybody compares the platform's own timestamps
     exact: bool = True  # whether each run must be needed; not where two targets stand for one model
@@ -64,7 +64,7 @@ class Setting:
         """The largest gap between two times, in seconds, beyond which its size makes no difference."""
         if not self.time_passes:
             return 1
-        wait = max(self.lag, 0 if self.max_wait == NEVER else self.max_wait)
+        wait = max(self.lag, 0 if self.max_wait == FAR_AWAY else self.max_wait)
         return 1 + max(1, self.spacing, wait + PATIENCE * self.lag)
 
 
@@ -191,7 +191,7 @@ def to_entry(row: Row, target: int, setting: Setting) -> Entry:
         setting.targets[target],
         waiting=Waiting(
             needed_as_of=_time(row.needed),
-            since=_time(row.since),
+            since=float(row.since) if row.since else None,
             wanted_as_of=_time(row.wanted),
             wanted_at=_time(row.wanted_at),
             batch=tuple(_element(Message(at, target, share), setting) for at, share in row.batch),
@@ -209,20 +209,20 @@ def to_row(entry: Entry, setting: Setting) -> Row:
     """The part of an entry on which the protocol depends. Without a clock, delays make no difference."""
     timed, claim = setting.time_passes, entry.claim
     return Row(
-        needed=int(entry.waiting.needed_as_of or 0),
+        needed=_small(entry.waiting.needed_as_of),
         since=int(entry.waiting.since or 0) if timed else 0,
-        retry=int(entry.retry_at or 0) if timed else 0,
-        not_before=int(entry.not_before or 0) if timed else 0,
-        wanted=int(entry.waiting.wanted_as_of or 0),
-        wanted_at=int(entry.waiting.wanted_at or 0),
+        retry=_small(entry.retry_at) if timed else 0,
+        not_before=_small(entry.not_before) if timed else 0,
+        wanted=_small(entry.waiting.wanted_as_of),
+        wanted_at=_small(entry.waiting.wanted_at),
         batch=tuple((int(element.as_of) - setting.lag, element.share) for element in entry.waiting.batch),
         due=entry.due_at is not None,
         run=int(claim.run_id.removeprefix("run-")) if claim else 0,
         requested=int(claim.requested_at) if claim else 0,
         held=claim.held if claim else False,
         number=claim.number if claim else 0,
-        fresh=int(entry.fresh_as_of or 0),
-        failed=int(entry.failed_as_of or 0),
+        fresh=_small(entry.fresh_as_of),
+        failed=_small(entry.failed_as_of),
     )
 
 
@@ -272,8 +272,12 @@ def _element(message: Message, setting: Setting) -> Element:
     return record(Entry(update.target), [update], setting.pace).waiting.batch[0]
 
 
-def _time(at: int) -> float | None:
-    return float(at) if at else None
+def _time(at: int) -> float:
+    return float(at) if at else NEVER
+
+
+def _small(at: float) -> int:
+    return int(at) if at > NEVER else 0
 
 
 # --- Renaming --------------------------------------------------------------------------------------------

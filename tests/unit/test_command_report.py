@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.entry import NEVER, Entry
 from arcanna_metrics.protocol.ledger import to_item
 from arcanna_metrics.times import to_iso
 from tests.support.doubles import TARGET, Stack
@@ -57,7 +57,7 @@ def test_report_writes_a_page_of_what_the_stack_knows(stack: Stack, tmp_path: Pa
 
 def test_report_tells_people_what_it_wrote_and_what_is_wrong(stack: Stack, tmp_path: Path) -> None:
     deployed(stack)
-    put(stack, replace(ENTRY, failed_as_of=None))
+    put(stack, replace(ENTRY, failed_as_of=NEVER))
 
     ended = run("report", "-o", str(tmp_path / "r.html"))
 

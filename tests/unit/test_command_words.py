@@ -14,7 +14,7 @@ from rich.console import Console
 
 from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, AwsUnavailable, ConfigurationError
 from arcanna_metrics.intake.events import read_json
-from arcanna_metrics.protocol.entry import Accepted, Claim, Element, Entry, Waiting
+from arcanna_metrics.protocol.entry import NEVER, Accepted, Claim, Element, Entry, Waiting
 from arcanna_metrics.protocol.transitions import accept
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
@@ -265,7 +265,7 @@ def test_model_that_has_an_update_waiting_by_its_id_is_not_fresh_as_the_active_o
 
 
 def test_model_that_was_recomputed_as_the_active_one_since_its_failure_is_fresh() -> None:
-    failed = completed(fresh_as_of=None, failed_as_of=NOW - 900, last_failure=failure(NOW - 900), history=())
+    failed = completed(fresh_as_of=NEVER, failed_as_of=NOW - 900, last_failure=failure(NOW - 900), history=())
     active = completed(target=ACTIVE, quality_reference=OF_M)
     assert rows(active, failed)[1] == (True, "as the active model: up to date with every known upload")
 

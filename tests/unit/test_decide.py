@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcanna_metrics.protocol.decide import PATIENCE, CheckUp, Later, Rest, Start, decide, starts_at
-from arcanna_metrics.protocol.entry import Claim, Element, Entry, Waiting, pruned
+from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting, pruned
 from arcanna_metrics.protocol.transitions import record, settled
 from arcanna_metrics.settings import Pace
 from arcanna_metrics.updates import WHOLE, Update
@@ -29,11 +29,11 @@ NOWS = [0.0, 999.9, 1000.0, 1035.0, 1070.0, 1100.0, 1500.0, 9000.0, 1e9]
 
 def grid() -> Iterator[Entry]:
     """Every combination of what waits, what delays a run, and who holds the target."""
-    needs = [(None, None), (1000.0, 965.0), (1400.0, 965.0), (1000.0, 1000.0)]
-    wishes = [(None, None), (500.0, 1000.0)]
+    needs = [(NEVER, None), (1000.0, 965.0), (1400.0, 965.0), (1000.0, 1000.0)]
+    wishes = [(NEVER, NEVER), (500.0, 1000.0)]
     claims = [None, Claim("run", 1000.0), Claim("run", 1000.0, held=True)]
-    floors = [(None, None), (1100.0, None), (None, 1200.0)]
-    marks = [(None, None), (900.0, None), (None, 900.0), (2000.0, None)]
+    floors = [(NEVER, NEVER), (1100.0, NEVER), (NEVER, 1200.0)]
+    marks = [(NEVER, NEVER), (900.0, NEVER), (NEVER, 900.0), (2000.0, NEVER)]
     batches = [(), NEVER_ENOUGH, ENOUGH]
     for need, wish, batch, claim, floor, mark, due in product(
         needs, wishes, batches, claims, floors, marks, (None, 1050.0)
@@ -80,12 +80,12 @@ def test_run_never_starts_within_backoff_or_spacing_or_without_updates(pace: Pac
         at = starts_at(entry, pace)
         if at is None:
             continue
-        assert at >= max(entry.retry_at or 0.0, entry.not_before or 0.0)
+        assert at >= max(entry.retry_at, entry.not_before)
         assert at >= entry.watermark + pace.spacing
         left = pruned(replace(entry, fresh_as_of=at, failed_as_of=at))  # the state that a started run leaves
         before = pruned(entry)
         assert left != before
-        assert left.waiting != before.waiting or before.waiting.needed_as_of is not None
+        assert left.waiting != before.waiting or before.waiting.needed_as_of > NEVER
 
 
 @pytest.mark.parametrize("pace", PACES, ids=["no lag", "no lag, spaced", "lag", "lag, spaced"])

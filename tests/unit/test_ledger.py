@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcanna_metrics.errors import AwsUnavailable
-from arcanna_metrics.protocol.entry import Claim, Element, Entry, Waiting
+from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting
 from arcanna_metrics.protocol.ledger import CONTENTION, FORGET_AFTER, Ledger, key_of, to_entry, to_item
 from arcanna_metrics.targets import Target
 from arcanna_metrics.updates import Example
@@ -20,7 +20,7 @@ from tests.support.doubles import ACTIVE_TARGET, TARGET, Clock, Stack
 
 OTHER = Target("security-alerts", "another model")
 moments = st.integers(0, 4_000_000_000_000).map(lambda ms: ms / 1000)
-times = st.none() | moments
+times = st.just(NEVER) | moments
 texts = st.text(max_size=20).filter(lambda text: not any("\ud800" <= c <= "\udfff" for c in text))
 elements = st.builds(Element, texts, st.just(12.5), st.integers(1, 10**6), st.just(99.125))
 examples = st.builds(Example, texts, texts, st.none() | texts)
@@ -33,14 +33,14 @@ entries = st.builds(
         wanted_as_of=times,
         wanted_at=times,
         batch=st.lists(elements, max_size=3).map(tuple),
-        since=times,
+        since=st.none() | moments,
         last_at=times,
         updates=st.integers(0, 10**9),
         cause=texts,
         examples=st.lists(examples, max_size=3).map(tuple),
     ),
     claim=st.none() | st.builds(Claim, st.just("run-1"), moments, st.integers(0, 3), st.booleans()),
-    due_at=times,
+    due_at=st.none() | moments,
     retry_at=times,
     not_before=times,
     attempts=st.integers(0, 99),
@@ -204,7 +204,7 @@ def test_only_clean_and_free_entries_expire(ledger: Ledger, stack: Stack, clock:
     )
     assert "expires_at" not in item()
     ledger.apply(
-        TARGET, lambda entry: replace(entry, waiting=replace(entry.waiting, needed_as_of=None), due_at=None)
+        TARGET, lambda entry: replace(entry, waiting=replace(entry.waiting, needed_as_of=NEVER), due_at=None)
     )
     assert item()["expires_at"] == {"N": str(int(clock()) + FORGET_AFTER)}
 

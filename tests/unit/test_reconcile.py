@@ -10,7 +10,7 @@ from arcanna_metrics.errors import AwsUnavailable
 from arcanna_metrics.protocol import reconcile
 from arcanna_metrics.protocol import start as protocol_start
 from arcanna_metrics.protocol.check_up import MOST_RESUMPTIONS
-from arcanna_metrics.protocol.entry import Claim, Element, Entry
+from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry
 from arcanna_metrics.protocol.reconcile import MOST_FAILURES, RESERVE
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, CLAIM_LIFETIME, hold
@@ -226,7 +226,7 @@ def test_request_by_hand_overrides_backoff_but_not_retry_after(harness: Harness)
     harness.platform.metrics = answer(503)
     harness.update()
     harness.look()
-    assert harness.update(age=0.0, by_hand=True).retry_at is None
+    assert harness.update(age=0.0, by_hand=True).retry_at == NEVER
     harness.platform.metrics = answer(429, headers={"Retry-After": "120"})
     harness.look()
     not_before = harness.clock.now + 120
@@ -350,7 +350,7 @@ def test_wish_satisfied_by_the_platforms_timestamp_starts_no_run(harness: Harnes
     harness.look()
 
     assert harness.entry().due_at is None
-    assert harness.entry().fresh_as_of is None
+    assert harness.entry().fresh_as_of == NEVER
     assert harness.platform.asked == ["metrics"]
 
 
@@ -477,7 +477,7 @@ def test_run_is_taken_back_after_three_ended_resumptions(harness: Harness) -> No
         harness.look()
     entry = harness.entry()
 
-    assert (entry.run_id, entry.fresh_as_of, entry.failed_as_of, entry.attempts) == (None, None, None, 1)
+    assert (entry.run_id, entry.watermark, entry.attempts) == (None, NEVER, 1)
     assert entry.dirty
 
 

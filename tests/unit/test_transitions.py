@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcanna_metrics.protocol.entry import Claim, Element, Entry, Waiting
+from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting
 from arcanna_metrics.protocol.transitions import (
     CHECK_UP_INTERVAL,
     CLAIM_LIFETIME,
@@ -127,7 +127,7 @@ def test_only_a_few_objects_are_remembered() -> None:
 def test_request_by_hand_clears_backoff_but_not_retry_after() -> None:
     waiting = replace(DIRTY, retry_at=NOW + 90, not_before=NOW + 50, attempts=3)
     hurried = recorded(update(by_hand=True), entry=waiting)
-    assert (hurried.retry_at, hurried.not_before, hurried.due_at) == (None, NOW + 50, NOW + 50)
+    assert (hurried.retry_at, hurried.not_before, hurried.due_at) == (NEVER, NOW + 50, NOW + 50)
 
 
 def test_request_by_hand_hurries_what_already_waits() -> None:
@@ -138,7 +138,7 @@ def test_request_by_hand_hurries_what_already_waits() -> None:
 def test_share_of_a_threshold_waits_in_the_batch() -> None:
     entry = recorded(update(NOW, "a", share=300_000, max_wait=900.0))
     assert [(e.as_of, e.share, e.until) for e in entry.waiting.batch] == [(NOW + LAG, 300_000, NOW + 900)]
-    assert (entry.waiting.needed_as_of, entry.due_at, entry.waiting.updates) == (None, NOW + 900, 1)
+    assert (entry.waiting.needed_as_of, entry.due_at, entry.waiting.updates) == (NEVER, NOW + 900, 1)
 
 
 def test_share_delivered_twice_counts_once() -> None:
@@ -303,7 +303,7 @@ def test_report_and_resumption_change_only_number_and_due_time() -> None:
 
 def test_completed_run_makes_fresh_as_of_when_it_was_requested() -> None:
     after = released()
-    assert (after.run_id, after.fresh_as_of, after.failed_as_of) == (None, NOW, None)
+    assert (after.run_id, after.fresh_as_of, after.failed_as_of) == (None, NOW, NEVER)
     assert (after.dirty, after.due_at, after.waiting.updates, after.waiting.examples) == (False, None, 0, ())
     assert [past["run_id"] for past in after.history] == ["run-1"]
 
@@ -311,14 +311,14 @@ def test_completed_run_makes_fresh_as_of_when_it_was_requested() -> None:
 @pytest.mark.parametrize("outcome", ["failed", "timed_out"])
 def test_failed_run_answers_the_updates_it_was_for(outcome: str) -> None:
     after = released(result=a_result(outcome))
-    assert (after.fresh_as_of, after.failed_as_of, after.dirty) == (None, NOW, False)
+    assert (after.fresh_as_of, after.failed_as_of, after.dirty) == (NEVER, NOW, False)
     assert after.last_failure is not None
     assert after.last_failure["reason"] == "NeverStarted"
 
 
 def test_unchecked_run_counts_as_an_attempt() -> None:
     after = released(result=a_result("not_checked"))
-    assert (after.fresh_as_of, after.failed_as_of) == (None, None)
+    assert (after.fresh_as_of, after.failed_as_of) == (NEVER, NEVER)
     assert (after.waiting.needed_as_of, after.attempts, after.due_at) == (
         HELD.waiting.needed_as_of,
         1,
@@ -363,7 +363,7 @@ def test_request_by_hand_after_a_run_does_not_wait_for_what_came_during_it() -> 
 
 
 def test_run_without_updates_does_not_delay_a_later_one() -> None:
-    assert (released().retry_at, released().not_before) == (None, None)
+    assert (released().retry_at, released().not_before) == (NEVER, NEVER)
 
 
 @pytest.mark.parametrize("outcome", ["completed", "failed"])
@@ -373,8 +373,8 @@ def test_no_watermark_moves_if_another_model_became_active(outcome: str) -> None
     after = release(entry, a_run(), 0, a_result(outcome, active_changed=True), spaced, LATER)
     assert after is not None
     assert (after.fresh_as_of, after.failed_as_of, after.waiting.needed_as_of) == (
-        None,
-        None,
+        NEVER,
+        NEVER,
         HELD.waiting.needed_as_of,
     )
     assert after.due_at == NOW + 300

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from math import inf
 from operator import attrgetter
 from typing import NamedTuple
 
-from arcanna_metrics.protocol.entry import Entry, earliest, later, latest, pruned
+from arcanna_metrics.protocol.entry import NEVER, Entry, earliest, pruned
 from arcanna_metrics.protocol.transitions import merged
 from arcanna_metrics.targets import Target, is_id
 from arcanna_metrics.times import from_iso
@@ -159,7 +158,7 @@ def left_over(entry: Entry) -> Entry:
     if entry.claim is None:
         return pruned(entry)
     asked = entry.claim.requested_at
-    waiting = replace(entry.waiting, since=later(asked, entry.waiting.since))
+    waiting = replace(entry.waiting, since=max(asked, entry.waiting.since or asked))
     return pruned(replace(entry, waiting=waiting, fresh_as_of=asked))
 
 
@@ -191,8 +190,8 @@ def _together(entry: Entry, mailbox: Entry) -> Entry:
         due_at=earliest(entry.due_at, mailbox.due_at),
         attempts=max(entry.attempts, mailbox.attempts),
         last_error=max(entry, mailbox, key=attrgetter("attempts")).last_error,
-        fresh_as_of=latest(entry.fresh_as_of, mailbox.fresh_as_of),
-        failed_as_of=latest(entry.failed_as_of, mailbox.failed_as_of),
+        fresh_as_of=max(entry.fresh_as_of, mailbox.fresh_as_of),
+        failed_as_of=max(entry.failed_as_of, mailbox.failed_as_of),
         history=tuple(sorted((*entry.history, *mailbox.history), key=lambda past: past["requested_at"])),
         last_failure=last.last_failure,
     )
@@ -217,10 +216,10 @@ def _freshness(
     waits = pruned(entry)
     if waits.dirty:
         return False, _waiting_since(waits, visibility_lag), _why_stale(waits)
-    if later(-inf, entry.failed_as_of) > later(-inf, entry.fresh_as_of):
+    if entry.failed_as_of > entry.fresh_as_of:
         reason = f": {entry.last_failure['reason']}" if entry.last_failure else ""
         return False, entry.failed_as_of, f"the last run failed{reason}"
-    if entry.fresh_as_of is None:
+    if entry.fresh_as_of == NEVER:
         return False, None, "not recomputed by this application yet"
     completed = [run for run in past if run.outcome == "completed"]
     since = completed[-1].ended_at if completed else None
@@ -233,7 +232,7 @@ def _why_stale(waits: Entry) -> str:
     if waits.attempts:
         why = f": {waits.last_error.rstrip('.')}" if waits.last_error else ""
         return f"failed to start{why}; will be retried"
-    if waits.waiting.needed_as_of is not None:
+    if waits.waiting.needed_as_of > NEVER:
         return "updates wait for the next run"
     return "updates wait for their threshold" if waits.waiting.batch else "a schedule wants newer metrics"
 
@@ -253,7 +252,7 @@ def _waiting(
     since = _waiting_since(rest, visibility_lag)
     age = f", for {span(now - since)}" if since is not None else ""
     lines = []
-    if waiting.needed_as_of is not None:
+    if waiting.needed_as_of > NEVER:
         others = len(waiting.batch) + (run.updates if run else 0)
         number = max(1, waiting.updates - others)
         lines.append(f"{number} {'update waits' if number == 1 else 'updates wait'}{age}")
@@ -261,16 +260,16 @@ def _waiting(
         full = min(100, sum(element.share for element in waiting.batch) * 100 // WHOLE)
         left = min(element.until for element in waiting.batch) - now
         lines.append(f"threshold {full} % reached, recomputed in {span(left)} at the latest")
-    if waiting.wanted_as_of is not None:
+    if waiting.wanted_as_of > NEVER:
         lines.append(f"a schedule's request{age}")
-    if rest.run_id is None and (waiting.needed_as_of is not None or rest.attempts or not waiting.batch):
+    if rest.run_id is None and (waiting.needed_as_of > NEVER or rest.attempts or not waiting.batch):
         lines.append(_next_attempt(rest, now, slots_taken=slots_taken))
     return lines
 
 
 def _next_attempt(waits: Entry, now: float, *, slots_taken: bool) -> str:
     """When the next run of a free target starts."""
-    due_in = later(0.0, waits.due_at) - now
+    due_in = (waits.due_at or 0.0) - now
     after = f", {waits.attempts} failed so far" if waits.attempts else ""
     if due_in > 0:
         return f"next attempt in {span(due_in)}{after}"
@@ -321,8 +320,8 @@ def runs(entry: Entry) -> list[PastRun]:
 
 def answering(entry: Entry, asked: float) -> PastRun | None:
     """The run that was requested at `asked` (epoch seconds) or later and has ended; None if there is none."""
-    fresh = later(-inf, entry.fresh_as_of) >= asked
-    if not fresh and later(-inf, entry.failed_as_of) < asked:
+    fresh = entry.fresh_as_of >= asked
+    if not fresh and entry.failed_as_of < asked:
         return None
     return [run for run in runs(entry) if (run.outcome == "completed") == fresh][-1]
 

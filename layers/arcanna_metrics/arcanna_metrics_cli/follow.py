@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from arcanna_metrics.protocol.entry import Entry, later
+from arcanna_metrics.protocol.entry import NEVER, Entry
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics_cli import executions
@@ -42,7 +42,7 @@ def asked_as_of(entry: Entry) -> float:
     It is the ledger's time, not this machine's. If nothing is needed any more, a run has already answered.
     """
     needed = entry.waiting.needed_as_of
-    return entry.watermark if needed is None else needed
+    return needed if needed > NEVER else entry.watermark
 
 
 class Follower:
@@ -69,14 +69,14 @@ class Follower:
             now = time.time()
             claim = entry.claim
             ours = claim is not None and claim.requested_at >= self._asked
-            due = claim is None and later(0.0, entry.due_at) <= now
+            due = claim is None and (entry.due_at or 0.0) <= now
             slots_taken = due and self._stack.slots_taken()
             self._tell("state", state(entry, self._asked, now, slots_taken=slots_taken))
             if claim and ours:
                 self._tell_checks(claim.run_id, claim.number)
             held = claim is not None and claim.held
             if slack_ends is None or held:  # a run ends by its own deadline
-                slack_ends = max(now, 0.0 if held else later(0.0, entry.due_at)) + SLACK
+                slack_ends = max(now, 0.0 if held else (entry.due_at or 0.0)) + SLACK
             if now > (slack_ends if timeout is None else began_at + timeout):
                 return Unfinished(ours)
             left = LOOK if timeout is None else min(LOOK, began_at + timeout - now + 0.01)
@@ -125,7 +125,7 @@ def state(entry: Entry, asked: float, now: float, *, slots_taken: bool = False) 
         if claim.requested_at >= asked:
             return f"The run {claim.run_id} is {'under way' if claim.held else 'being started'}."
         return f"Waiting for run {claim.run_id}, which began earlier, to end."
-    due_at = later(0.0, entry.due_at)
+    due_at = entry.due_at or 0.0
     at = f"at {to_iso(due_at)[:19]}Z"
     if due_at <= now:
         at = "when a slot is free" if slots_taken else "now, at the next look"

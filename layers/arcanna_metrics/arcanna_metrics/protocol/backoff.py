@@ -1,6 +1,7 @@
 """When to retry a failed attempt."""
 
 from arcanna_metrics.errors import RetryLater
+from arcanna_metrics.protocol.entry import NEVER
 from arcanna_metrics.protocol.transitions import Postponement
 from arcanna_metrics.runs.limits import cut
 from arcanna_metrics.settings import Pace
@@ -27,11 +28,11 @@ def postponement(error: Exception | None, attempts: int, pace: Pace, now: float,
     A Retry-After is honoured. After a request whose effect is unknown, the recompute may be queued. Arcanna
     does not show that during the start grace, so the next attempt waits for that long.
     """
-    firm = None
+    firm = NEVER
     if isinstance(error, RetryLater):
         if error.retry_after is not None:
             firm = now + min(error.retry_after, LONGEST_WISH)
         if error.effect_unknown:
-            firm = max(firm or now, now + pace.start_grace)
+            firm = max(firm, now + pace.start_grace)
     last_error = cut(f"{type(error).__name__}: {error}", LONGEST_ERROR) if error else ""
     return Postponement(now + delay(attempts, pace, draw), firm, last_error)

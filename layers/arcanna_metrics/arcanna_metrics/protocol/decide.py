@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from arcanna_metrics.protocol.entry import Claim, Element, Entry, Waiting, later, pruned
+from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting, pruned
 from arcanna_metrics.settings import Pace
 from arcanna_metrics.updates import WHOLE
 
@@ -65,24 +65,19 @@ def starts_at(entry: Entry, pace: Pace) -> float | None:
     ready = _ready_at(entry.waiting, pace)
     if ready is None:
         return None
-    return max(
-        ready,
-        entry.watermark + pace.spacing,
-        later(ready, entry.retry_at),
-        later(ready, entry.not_before),
-    )
+    return max(ready, entry.watermark + pace.spacing, entry.retry_at, entry.not_before)
 
 
 def _ready_at(waiting: Waiting, pace: Pace) -> float | None:
     """When a run can cover what waits, and is worth it."""
     times = []
-    if (needed := waiting.needed_as_of) is not None:
+    if (needed := waiting.needed_as_of) > NEVER:
         first = needed if waiting.since is None else min(needed, waiting.since + pace.visibility_lag)
         times.append(_patient(first, needed, pace))
     if waiting.batch:
         times.append(_patient(_full_at(waiting.batch), max(e.as_of for e in waiting.batch), pace))
-    if waiting.wanted_as_of is not None:
-        times.append(later(waiting.wanted_as_of, waiting.wanted_at))
+    if waiting.wanted_as_of > NEVER:
+        times.append(max(waiting.wanted_as_of, waiting.wanted_at))
     return min(times, default=None)
 
 

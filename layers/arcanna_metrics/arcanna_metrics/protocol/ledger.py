@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from arcanna_metrics.aws import aws_call
 from arcanna_metrics.errors import AwsUnavailable
-from arcanna_metrics.protocol.entry import Claim, Element, Entry, Waiting
+from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting
 from arcanna_metrics.protocol.transitions import Transition
 from arcanna_metrics.targets import Target, is_id
 from arcanna_metrics.times import from_iso, to_iso
@@ -213,7 +213,9 @@ def to_item(entry: Entry, rev: int) -> dict[str, Any]:
     values["batch"] = [[e.identity, to_iso(e.as_of), e.share, to_iso(e.until)] for e in entry.waiting.batch]
 
     item: dict[str, Any] = {**key_of(entry.target), "rev": {"N": str(rev)}}
-    item |= {name: {"S": to_iso(at)} for name in _TIMES if (at := values.get(name)) is not None}
+    item |= {
+        name: {"S": to_iso(at)} for name in _TIMES if (at := values.get(name, NEVER)) not in (None, NEVER)
+    }
     item |= {name: {"N": str(number)} for name in _NUMBERS if (number := values.get(name))}
     item |= {name: {"S": text} for name in _TEXTS if (text := values.get(name))}
     item |= {name: {"S": _json(value)} for name in _DOCUMENTS if (value := values[name])}

@@ -1,11 +1,10 @@
 """Turns a claim into a run that its workflow follows."""
 
 from functools import partial
-from math import inf
 
 from arcanna_metrics.errors import ActiveModelChanged, AwsUnavailable, PlatformBusy, Rejected
 from arcanna_metrics.observability import count, logger
-from arcanna_metrics.protocol.entry import Claim, Entry, Waiting, later
+from arcanna_metrics.protocol.entry import NEVER, Claim, Entry, Waiting, earliest
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.transitions import satisfy
 from arcanna_metrics.runs.check import active_model_changed, failed_at_start, first_check
@@ -99,9 +98,8 @@ def new_run(claimed: Entry, claim: Claim, model_id: str | None, settings: JobSet
 
 def _cause_of(waiting: Waiting, asked: float, pace: Pace) -> Cause:
     """The updates that led to the run that claimed the target then, for people."""
-    first = [element.as_of - pace.visibility_lag for element in waiting.batch]
-    first += [at for at in (waiting.since, waiting.wanted_at) if at is not None]
-    first_at = min(first, default=asked)
+    shares = (element.as_of - pace.visibility_lag for element in waiting.batch)
+    first_at = earliest(waiting.since, waiting.wanted_at, *shares) or asked
     examples: list[Object] = [
         {"bucket": bucket, "key": key, "version_id": version_id}
         for bucket, key, version_id in waiting.examples
@@ -110,7 +108,7 @@ def _cause_of(waiting: Waiting, asked: float, pace: Pace) -> Cause:
         "kind": waiting.cause,
         "updates": max(waiting.updates, 1),
         "first_at": to_iso(first_at),
-        "last_at": to_iso(later(first_at, waiting.last_at)),
+        "last_at": to_iso(max(first_at, waiting.last_at)),
         "examples": as_many_as_fit(examples, LARGEST_EXAMPLES),
     }
 
@@ -142,7 +140,7 @@ def _give_back_if_satisfied(services: Services, claimed: Entry, claim: Claim, ti
         made = from_iso(timestamp or "")
     except ValueError:
         return False  # no time, or an unreadable one: no proof of freshness
-    if not later(-inf, claimed.waiting.wanted_as_of) <= made <= services.clock() + LARGEST_CLOCK_LEAD:
+    if not claimed.waiting.wanted_as_of <= made <= services.clock() + LARGEST_CLOCK_LEAD:
         return False
     undo = partial(satisfy, run_id=claim.run_id, timestamp=made, pace=services.pace(claimed))
     services.ledger.apply(claimed.target, undo)
@@ -150,4 +148,4 @@ def _give_back_if_satisfied(services: Services, claimed: Entry, claim: Claim, ti
 
 
 def _is_only_wanted(entry: Entry) -> bool:
-    return entry.waiting.needed_as_of is None and not entry.waiting.batch
+    return entry.waiting.needed_as_of == NEVER and not entry.waiting.batch

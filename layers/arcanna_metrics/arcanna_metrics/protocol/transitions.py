@@ -16,22 +16,11 @@ if nothing changes, or None if the entry is not in the state that the caller exp
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
-from math import inf
 from operator import attrgetter
 from typing import NamedTuple
 
 from arcanna_metrics.protocol.decide import starts_at
-from arcanna_metrics.protocol.entry import (
-    Accepted,
-    Claim,
-    Element,
-    Entry,
-    Waiting,
-    earliest,
-    later,
-    latest,
-    pruned,
-)
+from arcanna_metrics.protocol.entry import NEVER, Accepted, Claim, Element, Entry, Waiting, earliest, pruned
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import Pace
 from arcanna_metrics.updates import WHOLE, Update
@@ -57,7 +46,7 @@ class Postponement(NamedTuple):
     """When the next attempt may be made; a request by hand overrides `retry_at`, but not `not_before`."""
 
     retry_at: float
-    not_before: float | None = None
+    not_before: float = NEVER
     last_error: str = ""  # why the attempt failed
 
 
@@ -76,15 +65,15 @@ def record(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
     A request by hand ends the backoff.
     """
     overrides = any(update.by_hand and update.happened_at > entry.watermark for update in updates)
-    if overrides and entry.retry_at is not None:
-        entry = settled(replace(entry, retry_at=None), pace)
+    if overrides and entry.retry_at > NEVER:
+        entry = settled(replace(entry, retry_at=NEVER), pace)
     return receive(entry, _news(entry, updates, pace), pace)
 
 
 def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Waiting:
     """The updates that are neither covered nor known."""
     known = {element.identity for element in entry.waiting.batch}
-    waits_until = later(entry.watermark, entry.waiting.needed_as_of)
+    waits_until = max(entry.watermark, entry.waiting.needed_as_of)
     needs: list[tuple[float, Update]] = []
     batch: dict[str, tuple[Element, Update]] = {}
     wishes: list[tuple[float, Update]] = []
@@ -101,12 +90,12 @@ def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Waiting:
             needs.append((as_of, update))
     news = [update for _, update in (*needs, *wishes, *batch.values())]
     return Waiting(
-        needed_as_of=latest(*(as_of for as_of, _ in needs)),
-        wanted_as_of=latest(*(as_of for as_of, _ in wishes)),
-        wanted_at=latest(*(update.happened_at for _, update in wishes)),
+        needed_as_of=max((as_of for as_of, _ in needs), default=NEVER),
+        wanted_as_of=max((as_of for as_of, _ in wishes), default=NEVER),
+        wanted_at=max((update.happened_at for _, update in wishes), default=NEVER),
         batch=tuple(element for element, _ in batch.values()),
-        since=earliest(*(update.happened_at for _, update in needs)),
-        last_at=latest(*(update.happened_at for update in news)),
+        since=min((update.happened_at for _, update in needs), default=None),
+        last_at=max((update.happened_at for update in news), default=NEVER),
         updates=len({(update.happened_at, update.example) for update in news}),
         cause=max(news, key=attrgetter("happened_at")).cause if news else "",
         examples=tuple(dict.fromkeys(update.example for update in news if update.example)),
@@ -115,9 +104,8 @@ def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Waiting:
 
 def _is_granted(entry: Entry, as_of: float, at: float) -> bool:
     """Whether a run has answered the wish, or the wish already waits."""
-    met = as_of <= later(-inf, entry.fresh_as_of) or at <= later(-inf, entry.failed_as_of)
-    waiting = entry.waiting
-    return met or (as_of <= later(-inf, waiting.wanted_as_of) and at <= later(-inf, waiting.wanted_at))
+    met = as_of <= entry.fresh_as_of or at <= entry.failed_as_of
+    return met or (as_of <= entry.waiting.wanted_as_of and at <= entry.waiting.wanted_at)
 
 
 def receive(entry: Entry, arrived: Waiting, pace: Pace) -> Entry:
@@ -131,14 +119,14 @@ def merged(first: Waiting, second: Waiting) -> Waiting:
     known = {element.identity for element in first.batch}
     batch = (*first.batch, *(element for element in second.batch if element.identity not in known))
     beyond = (element.as_of for element in batch[MOST_ELEMENTS:])
-    is_latest = later(-inf, second.last_at) >= later(-inf, first.last_at)
+    is_latest = second.last_at >= first.last_at
     return Waiting(
-        needed_as_of=latest(first.needed_as_of, second.needed_as_of, *beyond),
-        wanted_as_of=latest(first.wanted_as_of, second.wanted_as_of),
-        wanted_at=latest(first.wanted_at, second.wanted_at),
+        needed_as_of=max(first.needed_as_of, second.needed_as_of, *beyond),
+        wanted_as_of=max(first.wanted_as_of, second.wanted_as_of),
+        wanted_at=max(first.wanted_at, second.wanted_at),
         batch=batch[:MOST_ELEMENTS],
         since=earliest(first.since, second.since),
-        last_at=latest(first.last_at, second.last_at),
+        last_at=max(first.last_at, second.last_at),
         updates=first.updates + second.updates,
         cause=(is_latest and second.cause) or first.cause or second.cause,
         examples=tuple(dict.fromkeys((*first.examples, *second.examples)))[:EXAMPLES],
@@ -191,7 +179,7 @@ def postpone(entry: Entry, pace: Pace, postponement: Postponement) -> Entry:
         attempts=entry.attempts + 1,
         last_error=error,
         retry_at=retry_at,
-        not_before=latest(not_before, entry.not_before),
+        not_before=max(not_before, entry.not_before),
         due_at=retry_at,
     )
     return settled(again, pace)
@@ -204,8 +192,8 @@ def restore_due_at(entry: Entry, now: float, pace: Pace) -> Entry:
     """
     if entry.claim is not None:
         return entry
-    over = entry.attempts and max(later(-inf, entry.retry_at), later(-inf, entry.not_before)) <= now
-    waiting = settled(replace(entry, retry_at=None, not_before=None) if over else entry, pace)
+    over = entry.attempts and max(entry.retry_at, entry.not_before) <= now
+    waiting = settled(replace(entry, retry_at=NEVER, not_before=NEVER) if over else entry, pace)
     return entry if waiting.due_at == entry.due_at else waiting
 
 
@@ -213,9 +201,9 @@ def satisfy(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | 
     """Undoes the claim for a wish that metrics of this time satisfy, unless a newer wish has arrived."""
     if not _is_only_claimed(entry, run_id):
         return None
-    free = replace(entry, claim=None, attempts=0, last_error="", retry_at=None)
-    if later(-inf, entry.waiting.wanted_as_of) <= timestamp:
-        free = replace(free, waiting=replace(entry.waiting, wanted_as_of=None, wanted_at=None))
+    free = replace(entry, claim=None, attempts=0, last_error="", retry_at=NEVER)
+    if entry.waiting.wanted_as_of <= timestamp:
+        free = replace(free, waiting=replace(entry.waiting, wanted_as_of=NEVER, wanted_at=NEVER))
     return settled(free, pace)
 
 
@@ -226,7 +214,8 @@ def report_end(entry: Entry, run_id: str, now: float) -> Entry | None:
     """
     if entry.claim is None or entry.claim.run_id != run_id:
         return None
-    return postpone_check_up(entry, min(now + CONSISTENT_AFTER, later(-inf, entry.due_at)))
+    at = now + CONSISTENT_AFTER
+    return postpone_check_up(entry, at if entry.due_at is None else min(at, entry.due_at))
 
 
 def postpone_check_up(entry: Entry, at: float) -> Entry:
@@ -258,15 +247,15 @@ def release(
     if outcome == "not_checked":
         return postpone(free, pace, postponement)
     # Updates during the run share the next run, which waits until the last of them is visible.
-    free = replace(free, attempts=0, last_error="", retry_at=waiting.needed_as_of, not_before=None)
+    free = replace(free, attempts=0, last_error="", retry_at=waiting.needed_as_of, not_before=NEVER)
     if result["active_changed"]:
         return settled(replace(free, not_before=asked + pace.spacing), pace)
     if waiting.since is not None:
         free = replace(free, waiting=replace(waiting, since=max(waiting.since, asked)))
     if outcome == "completed":
-        free = replace(free, fresh_as_of=later(asked, entry.fresh_as_of))
+        free = replace(free, fresh_as_of=max(asked, entry.fresh_as_of))
     else:
-        free = replace(free, failed_as_of=later(asked, entry.failed_as_of))
+        free = replace(free, failed_as_of=max(asked, entry.failed_as_of))
     return _without_those_of(settled(free, pace), run)
 
 
