@@ -162,19 +162,6 @@ def test_every_aws_client_has_bounded_timeouts(service: aws.Service) -> None:
     assert config.retries == {"mode": "standard", "total_max_attempts": 3}
 
 
-def test_request_makes_only_the_clients_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: set[str] = set()
-
-    def noted(service: str) -> Any:
-        made.add(service)
-        return client(service)
-
-    monkeypatch.setattr(trigger_recompute, "client", noted)
-    monkeypatch.setattr(trigger_recompute, "arcanna", lambda env: ScriptedPlatform().client())
-    trigger_recompute.handler(MODEL._asdict(), Invocation())
-    assert made == {"dynamodb", "stepfunctions", "ssm"}  # not that of SQS, which dead letters need
-
-
 # --- What comes in ---------------------------------------------------------------------------------------
 
 
