@@ -53,7 +53,7 @@ def services() -> Services:
 def trigger() -> Trigger:
     """Built when a message or event first needs it. Raises ConfigurationError."""
     env = Environment(os.environ)
-    queues = Queues(lambda: client("sqs"), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL"))
+    queues = Queues(client("sqs"), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL"))
     return Trigger(services(), queues, time.sleep)
 
 

@@ -250,7 +250,7 @@ def test_unreachable_aws_service_is_named_with_advice(monkeypatch: pytest.Monkey
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     says = f'send messages to a queue: .*"{endpoint}/". In a VPC, the functions need a route to it'
     with sqs(BOUNDED) as aws, pytest.raises(AwsUnavailable, match=says):
-        Queues(lambda: aws, f"{endpoint}/1/updates", "").request_all([UPDATE])
+        Queues(aws, f"{endpoint}/1/updates", "").request_all([UPDATE])
 
 
 def test_unanswered_aws_call_is_tried_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +265,7 @@ def test_unanswered_aws_call_is_tried_three_times(monkeypatch: pytest.MonkeyPatc
     with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Counted)) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url_of(server))
         with sqs(BOUNDED.merge(Config(read_timeout=0.2))) as aws, pytest.raises(AwsUnavailable, match="Read"):
-            Queues(lambda: aws, "http://127.0.0.1/1/updates", "").request_all([UPDATE])
+            Queues(aws, "http://127.0.0.1/1/updates", "").request_all([UPDATE])
     assert asked == 3
 
 
@@ -399,7 +399,7 @@ def test_boto3_obeys_the_same_proxy_variables(
         monkeypatch.setenv("NO_PROXY", no_proxy)
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{port_of(server.url)}")
         with sqs() as aws, pytest.raises(AwsUnavailable) as raised:
-            Queues(lambda: aws, "updates", "dead-letters").request_all([UPDATE])
+            Queues(aws, "updates", "dead-letters").request_all([UPDATE])
         assert type(raised.value.__cause__) is error
         assert len(proxy.tunnels) == tunnels
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -79,7 +78,7 @@ def functions(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     stack.secrets.put_secret_value(SecretId=stack.secret_arn, SecretString=API_KEY)
-    monkeypatch.setattr(boto3, "client", client)
+    monkeypatch.setattr(trigger_recompute, "client", client)
     with ExitStack() as connections:
         monkeypatch.setattr(
             "arcanna_metrics.platform.connect.BoundedClient",

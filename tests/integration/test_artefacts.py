@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -79,36 +79,65 @@ def test_openssl_finds_every_public_ca_in_the_folder_made_of_them(artefacts: Map
     assert said.stdout.count(": OK") == len(files)
 
 
-def test_check_status_loads_neither_boto3_nor_settings(
-    artefacts: Mapping[str, Artefact], tmp_path: Path
-) -> None:
-    layers = [artefacts[name].folder / "python" for name in ("DependenciesLayer", "ArcannaMetricsLayer")]
-    path = os.pathsep.join(map(str, [artefacts["CheckStatusFunction"].folder, *layers]))
-    loaded = subprocess.run(  # noqa: S603 - the function as it is built
-        [
-            PROJECT / "build/lambda-env/bin/python",
-            "-c",
-            "import sys, app; app.platform(); print(*sys.modules)",
-        ],
-        env={
-            "PYTHONPATH": path,
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "POWERTOOLS_METRICS_NAMESPACE": "tests",
-            "ARCANNA_BASE_URL": "https://arcanna.example",
-            "ARCANNA_API_KEY_SECRET_ARN": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:key",
-            "URL_SUFFIX": "amazonaws.com",
-            "AWS_REGION": "eu-west-1",
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "EVENT_BUS_NAME": "default",
-        },
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.split()
+VARIABLES = {
+    "POWERTOOLS_METRICS_NAMESPACE": "tests",
+    "ARCANNA_BASE_URL": "https://arcanna.example",
+    "ARCANNA_API_KEY_SECRET_ARN": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:key",
+    "URL_SUFFIX": "amazonaws.com",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "EVENT_BUS_NAME": "default",
+    "LEDGER_TABLE": "ledger",
+    "WORKFLOW_ARN": "arn:aws:states:eu-west-1:123456789012:stateMachine:recompute",
+    "SETTINGS_PARAMETER": "settings",
+    "VISIBILITY_LAG_SECONDS": "60",
+    "UPDATES_QUEUE_URL": "https://sqs.example/updates",
+    "DEAD_LETTER_QUEUE_URL": "https://sqs.example/letters",
+}
+
+
+@pytest.fixture
+def start(artefacts: Mapping[str, Artefact], tmp_path: Path) -> Callable[[str, str], list[str]]:
+    """Runs a program in the environment of a function as it is built. Returns the words that it prints."""
+
+    def started(function: str, program: str) -> list[str]:
+        layers = [artefacts[name].folder / "python" for name in ("DependenciesLayer", "ArcannaMetricsLayer")]
+        path = os.pathsep.join(map(str, [artefacts[function].folder, *layers]))
+        return subprocess.run(  # noqa: S603 - the function as it is built
+            [PROJECT / "build/lambda-env/bin/python", "-c", program],
+            env={"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **VARIABLES},
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split()
+
+    return started
+
+
+def test_check_status_loads_neither_boto3_nor_settings(start: Callable[[str, str], list[str]]) -> None:
+    loaded = start("CheckStatusFunction", "import sys, app; app.platform(); print(*sys.modules)")
 
     assert "httpx" in loaded
     assert not {"boto3", "botocore.session"} & set(loaded)  # Powertools looks for botocore, which is empty
     assert "arcanna_metrics.environment" in loaded
     assert not [name for name in loaded if re.match(r"arcanna_metrics\.(settings|intake)", name)]
+
+
+def test_trigger_builds_its_clients_without_boto3(start: Callable[[str, str], list[str]]) -> None:
+    loaded = start("TriggerRecomputeFunction", "import sys, app; app.trigger(); print(*sys.modules)")
+
+    assert "botocore.client" in loaded
+    assert not {"boto3", "s3transfer"} & set(loaded)
+
+
+def test_trigger_searches_only_the_folders_of_its_services(start: Callable[[str, str], list[str]]) -> None:
+    searched = start(
+        "TriggerRecomputeFunction",
+        "import sys; sys.addaudithook(lambda event, of: event == 'os.listdir' and print(of[0]));"
+        "import app; app.trigger()",
+    )
+
+    services = {path.split("botocore/data/")[1] for path in searched if "botocore/data/" in path}
+    assert services == {"dynamodb", "sqs", "ssm", "stepfunctions"}

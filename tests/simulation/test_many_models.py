@@ -133,7 +133,7 @@ class Town:
             draw=self._random.random,
             new_id=lambda: f"run-{next(self._order)}",
         )
-        queues = Queues(lambda: cast("Any", SqsClient(self._send, self)), UPDATES_URL, DEAD_LETTERS_URL)
+        queues = Queues(cast("Any", SqsClient(self._send, self)), UPDATES_URL, DEAD_LETTERS_URL)
         return Trigger(
             self.services,
             queues,

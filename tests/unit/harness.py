@@ -93,7 +93,7 @@ class Harness:
             draw=lambda: 0.5,
             new_id=lambda: f"run-{next(numbers)}",
         )
-        queues = Queues(lambda: stack.sqs, stack.updates_url, stack.dead_letter_url)
+        queues = Queues(stack.sqs, stack.updates_url, stack.dead_letter_url)
         self.trigger = Trigger(self.services, queues, self._sleep)
 
     def settings(self) -> Settings:

@@ -21,7 +21,7 @@ AT = 1_736_950_000.0
 
 @pytest.fixture
 def queues(stack: Stack) -> Queues:
-    return Queues(lambda: stack.sqs, stack.updates_url, stack.dead_letter_url)
+    return Queues(stack.sqs, stack.updates_url, stack.dead_letter_url)
 
 
 def test_dead_letter_keeps_its_body_and_reason(stack: Stack, queues: Queues) -> None:
@@ -53,7 +53,7 @@ def test_message_of_maximum_size_is_shortened_to_fit_its_reason(stack: Stack, qu
 
 
 def test_dead_letter_that_cannot_be_sent_means_aws_unavailable(stack: Stack) -> None:
-    gone = Queues(lambda: stack.sqs, stack.updates_url, stack.dead_letter_url + "-gone")
+    gone = Queues(stack.sqs, stack.updates_url, stack.dead_letter_url + "-gone")
     with pytest.raises(AwsUnavailable, match="send a message to the dead-letter queue"):
         gone.dead_letter("body", BadInput("no"))
 
@@ -111,6 +111,6 @@ def test_requested_update_is_read_back_unchanged(stack: Stack, queues: Queues, u
 
 
 def test_unreachable_updates_queue_means_aws_unavailable(stack: Stack) -> None:
-    gone = Queues(lambda: stack.sqs, stack.updates_url + "-gone", stack.dead_letter_url)
+    gone = Queues(stack.sqs, stack.updates_url + "-gone", stack.dead_letter_url)
     with pytest.raises(AwsUnavailable, match="messages to a queue"):
         gone.request_all([Update(TARGET, AT, "schedule")])

@@ -3,24 +3,48 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, Literal, get_args
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, EndpointConnectionError
+from botocore.loaders import Loader
+from botocore.session import Session, get_session
 
 from arcanna_metrics.errors import NO_WAY, AwsUnavailable
 
 BOUNDED = Config(connect_timeout=3, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 3})
 """For every client. If a service cannot be reached or does not answer, a call fails after three tries of 3
 seconds, and up to 3 seconds between them. Three such calls in a row take no more than the trigger's RESERVE.
-With boto3's defaults, a single call would take longer than the function's time-out."""
+With botocore's defaults, a single call would take longer than the function's time-out."""
+
+
+Service = Literal["dynamodb", "sqs", "ssm", "stepfunctions"]
+"""The services that have a client here. Secrets Manager is called without one: see platform/sigv4.py."""
 
 
 @cache
-def client(service: str) -> Any:
-    """A client of the service. The caller gives it a type."""
-    return boto3.client(service, config=BOUNDED)  # type: ignore[call-overload]  # of a service by its name
+def client(service: Service) -> Any:
+    """A client of the service, the same as boto3's. The caller gives it a type."""
+    return _session().create_client(service, config=BOUNDED)
+
+
+@cache
+def _session() -> Session:
+    """botocore's session. boto3's would also load what S3 transfers need, at every start."""
+    session = get_session()
+    session.register_component("data_loader", _Descriptions())
+    return session
+
+
+class _Descriptions(Loader):
+    """Loads botocore's descriptions of the services.
+
+    By itself, botocore would first look through the folders of all 400 services, to learn which there are.
+    """
+
+    def list_available_services(self, type_name: str) -> list[str]:
+        """The services, whatever the type of description."""
+        return list(get_args(Service))
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from tests.tools.benchmarks.spread import Spread, spread
 PYTHON = PROJECT / "build" / "bench" / "lambda-env" / "bin" / "python"
 """Python of the Lambda runtime's version, which is the only one to use the byte code."""
 REFERENCES = Path(__file__).parent / "functions"
-TURNS = 9
+TURNS = 21
 MEMORY = (256, 512, 1024, 1769)
 """Memory in MiB. With the last one, a function has a whole vCPU."""
 GB_SECOND, INVOCATION = 13.3334e-6, 0.20e-6

@@ -1,7 +1,7 @@
 """What the trigger sends to the updates queue and its dead-letter queue."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from arcanna_metrics.aws import aws_call
@@ -24,8 +24,7 @@ SQS_ATTRIBUTES = 8 * DETAIL_LENGTH
 class Queues:
     """The updates queue and its dead-letter queue. Every method raises AwsUnavailable."""
 
-    def __init__(self, sqs: Callable[[], "SQSClient"], updates_url: str, dead_letter_url: str) -> None:
-        """`sqs` gives the client, which few invocations need, and which takes time to build."""
+    def __init__(self, sqs: "SQSClient", updates_url: str, dead_letter_url: str) -> None:
         self._sqs = sqs
         self._updates_url = updates_url
         self._dead_letter_url = dead_letter_url
@@ -35,7 +34,7 @@ class Queues:
         bodies = [_request(update) for update in updates]
         for first in range(0, len(bodies), SQS_BATCH):
             with aws_call("send messages to a queue"):
-                answer = self._sqs().send_message_batch(
+                answer = self._sqs.send_message_batch(
                     QueueUrl=self._updates_url,
                     Entries=[
                         {"Id": str(number), "MessageBody": body, "DelaySeconds": 0}
@@ -52,7 +51,7 @@ class Queues:
         """
         reason = type(error).__name__
         with aws_call("send a message to the dead-letter queue"):
-            self._sqs().send_message(
+            self._sqs.send_message(
                 QueueUrl=self._dead_letter_url,
                 MessageBody=_cut(body),
                 MessageAttributes={

@@ -28,7 +28,7 @@ def arcanna(env: Environment) -> Arcanna:
 
 
 def mounts(proxy: httpx.BaseTransport, direct: Iterable[str]) -> Mounts:
-    """Sends https through the proxy, except to the hosts of NO_PROXY, which boto3 also calls directly.
+    """Sends https through the proxy, except to the hosts of NO_PROXY, which botocore also calls directly.
 
     httpx could read the variables itself, but for httpx `.host` means the subdomains only. Plain http is
     loopback, and never uses the proxy.

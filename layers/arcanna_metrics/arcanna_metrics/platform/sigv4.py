@@ -1,6 +1,6 @@
-"""AWS Signature Version 4 for httpx, so that a status check reads its secret without boto3.
+"""AWS Signature Version 4 for httpx, so that a status check reads its secret without botocore.
 
-Most checks are cold starts, and loading boto3 nearly doubles their duration (`make bench`).
+Most checks are cold starts, and loading botocore nearly doubles their duration (`make bench`).
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 """
 
