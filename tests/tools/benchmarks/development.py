@@ -55,7 +55,7 @@ def installation() -> dict[str, Any]:
 
 
 def size(*paths: Path) -> int:
-    """The size of files, or of all files in folders, in MiB. Files that uv has linked take their space once."""
+    """The size of files, or of all files in folders, in MiB. A file that uv has linked twice counts once."""
     files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
     found = [file.lstat() for file in files if file.is_file()]
     return round(sum({(each.st_dev, each.st_ino): each.st_size for each in found}.values()) / 2**20)
