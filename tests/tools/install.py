@@ -79,10 +79,7 @@ def tools(place: Path) -> None:
 
 def lambda_environment(place: Path) -> None:
     """Makes a Lambda execution environment without our layers: a package missing there is missing here."""
-    clear(place)
-    call(sys.executable, "-m", "venv", "--without-pip", place)
-    uv(place, *LAMBDA_REQUIREMENTS)
-    mark(place)
+    _lambda_environment(place, sys.executable)
 
 
 def command_environment(place: Path) -> None:
@@ -102,10 +99,15 @@ def command_environment(place: Path) -> None:
 
 
 def bench_environment(place: Path) -> None:
-    """Makes the same with the Lambda runtime's version of Python: benchmarks need its byte code."""
+    """Makes the same with the Lambda runtime's version of Python, which the layers' byte code is for."""
     os.environ["PYENV_VERSION"] = "3.13"
+    _lambda_environment(place, "python3.13")
+
+
+def _lambda_environment(place: Path, python: str) -> None:
     clear(place)
-    call("python3.13", "-m", "venv", "--without-pip", place)
+    call(python, "-m", "venv", "--without-pip", place)
+    # Lambda has byte code, too. Without it, the first invocations would all compile the same at once.
     uv(place, "--compile-bytecode", *LAMBDA_REQUIREMENTS)
     mark(place)
 

@@ -12,7 +12,7 @@ from random import Random
 
 from tests.tools.benchmarks.durations import Shape
 
-DRAWS, KEPT = 40_000, 300
+DRAWS, KEPT = 20_000, 200
 ASIDE = 0.2
 """Standard deviation of the middles that are tried, around the past runs."""
 

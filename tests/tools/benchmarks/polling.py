@@ -18,8 +18,9 @@ import json
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain, pairwise
+from itertools import chain, pairwise, repeat
 from operator import mul
 from random import Random
 from statistics import NormalDist, fmean, median
@@ -464,21 +465,24 @@ def measure(seed: int = 1, replications: int = 3) -> dict[str, Any]:
     those of our lag, where ten past runs are known, to the optimum's; `known_family_by_optimum` those of the
     lag of who knows the same runs, and the family of the distribution. Each is the median, with the extremes.
     """
-    report: dict[str, Any] = {}
     seeds = [f"{seed}, {replication}" for replication in range(replications)]
-    for name in WORKLOADS:
-        of, family = workload(name), FAMILIES.get(name, LogNormal)
-        results = [replicate(of, each) for each in seeds]
-        report[name] = {
-            "curves": {name: _medians([r["curves"][name] for r in results]) for name in results[0]["curves"]},
-            "defaults": {
-                name: _medians([[r["defaults"][name]] for r in results])[0] for name in results[0]["defaults"]
-            },
-            "by_peer": by_peer(results),
-            "by_optimum": _spread([by_optimum(of, informed, each) for each in seeds]),
-            "known_family_by_optimum": _spread([by_optimum(of, knowing(family), each) for each in seeds]),
-        }
+    with ProcessPoolExecutor() as pool:
+        report = dict(zip(WORKLOADS, pool.map(_measured, WORKLOADS, repeat(seeds)), strict=True))
     return {"workloads": report, "unknown": unknown()}
+
+
+def _measured(name: str, seeds: Sequence[str]) -> dict[str, Any]:
+    of, knows = workload(name), knowing(FAMILIES.get(name, LogNormal))
+    results = [replicate(of, seed) for seed in seeds]
+    return {
+        "curves": {name: _medians([r["curves"][name] for r in results]) for name in results[0]["curves"]},
+        "defaults": {
+            name: _medians([[r["defaults"][name]] for r in results])[0] for name in results[0]["defaults"]
+        },
+        "by_peer": by_peer(results),
+        "by_optimum": _spread([by_optimum(of, informed, seed) for seed in seeds]),
+        "known_family_by_optimum": _spread([by_optimum(of, knows, seed) for seed in seeds]),
+    }
 
 
 def by_peer(results: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float, float]]:
