@@ -19,6 +19,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -202,19 +203,22 @@ def call(*command: str | Path, cwd: Path | None = None, env: Mapping[str, str] |
     """
     with tempfile.TemporaryFile("w+", errors="replace") as said:
         try:
-            process = subprocess.Popen(  # noqa: S603
-                command,
-                cwd=cwd,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-                close_fds=False,
-                start_new_session=True,
-            )
+            with interrupts_put_off() as interrupted:
+                process = subprocess.Popen(  # noqa: S603
+                    command,
+                    cwd=cwd,
+                    env=env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=said,
+                    close_fds=False,
+                    start_new_session=True,
+                )
         except OSError as error:
             raise Failed(f"{command[0]}: {error.strerror}") from error
         try:
+            for number in interrupted:
+                signal.raise_signal(number)
             status = process.wait()
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
@@ -223,6 +227,26 @@ def call(*command: str | Path, cwd: Path | None = None, env: Mapping[str, str] |
         if status:
             said.seek(0)
             raise Failed(said.read().strip() or f"{command[0]} ended with {status}")
+
+
+@contextmanager
+def interrupts_put_off() -> Iterator[list[int]]:
+    """Collects the signals that would raise KeyboardInterrupt, and leave a process that nobody knows."""
+    came: list[int] = []
+    numbers = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is signal.default_int_handler
+    ]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []  # others are not interrupted
+    for number in numbers:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield came
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.default_int_handler)
 
 
 if __name__ == "__main__":
