@@ -48,8 +48,9 @@ help:  ## Show this list
 
 ##@ Try it
 
+# What the demo deploys is built while it starts. It reports itself what cannot be built.
 demo: install  ## See the main job work here: uploads, recomputes, fresh metrics
-	@$(BIN)/python -m tests.tools.demo
+	@$(BIN)/python -m tests.support.building >/dev/null 2>&1 & exec $(BIN)/python -m tests.tools.demo
 
 local: install  ## Run a stack here, with a live report and an Arcanna to break
 	@$(BIN)/python -m tests.tools.local
