@@ -48,8 +48,9 @@ help:  ## Show this list
 
 ##@ Try it
 
+# What the demo deploys is built while it starts. It reports itself what cannot be built.
 demo: install  ## See the main job work here: uploads, recomputes, fresh metrics
-	@$(BIN)/python -m tests.tools.demo
+	@$(BIN)/python -m tests.support.building >/dev/null 2>&1 & exec $(BIN)/python -m tests.tools.demo
 
 local: install  ## Run a stack here, with a live report and an Arcanna to break
 	@$(BIN)/python -m tests.tools.local
@@ -167,13 +168,13 @@ lock: install  ## Pin the newest versions of all requirements, with hashes
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-strip-extras --no-emit-index-url --no-emit-find-links --no-emit-index-annotation \
 	  pyproject.toml --output-file tests/command.txt
-	@for name in layers/dependencies/requirements tests/support/local_cloud/requirements tests/requirements; do \
+	@for name in layers/dependencies/requirements tests/support/local_cloud/requirements tests/requirements tests/audit; do \
 	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-strip-extras --no-emit-index-url --no-emit-find-links --no-emit-index-annotation \
 	    $$name.in --output-file $$name.txt || exit; \
 	done
 
-audit: install  ## Look up all pinned packages in PyPI's advisory database
+audit: install build/audit/.installed  ## Look up all pinned packages in PyPI's advisory database
 	@$(BIN)/python -m tests.tools.audit
 
 # --- What the targets stand on: made once, and again only when the requirements change --------------------
@@ -196,6 +197,9 @@ build/command/.installed: $(VENV)/.installed tests/command.txt template.yaml pyp
 
 build/bench/lambda-env/.installed: $(VENV)/.installed tests/support/local_cloud/requirements.txt
 	$(INSTALL) bench
+
+build/audit/.installed: $(VENV)/.installed tests/audit.txt
+	$(INSTALL) audit
 
 build/node/.installed: tests/tools/install.py
 	$(INSTALL) validator

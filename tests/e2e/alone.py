@@ -47,19 +47,9 @@ def own_installation(
     sends sweeps.
     """
     directory, template = BUILD / name, built or PROJECT / "template.yaml"
-    _share_artifacts(directory)
     given = {**PARAMETERS, "ArcannaBaseUrl": arcanna.url, **parameters}
     constants = hurried(pace, tries)
     with LocalCloud(
         given, directory, template, name=name, beside=beside, minute=minute, constants=constants
     ) as cloud:
         yield installed(cloud, arcanna)
-
-
-def _share_artifacts(directory: Path) -> None:
-    """Lets all installations use the same build output."""
-    shared, link = BUILD / "local-cloud" / "artifacts", directory / "artifacts"
-    shared.mkdir(parents=True, exist_ok=True)
-    directory.mkdir(parents=True, exist_ok=True)
-    if not link.exists():
-        link.symlink_to(shared, target_is_directory=True)

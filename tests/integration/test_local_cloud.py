@@ -118,7 +118,7 @@ def test_unchanged_code_is_not_built_again(
     cloud: LocalCloud, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/no/make/here")
-    assert package(TEMPLATE, {}, REGION, directory / "artifacts").folders
+    assert package(TEMPLATE, {}, REGION, directory.parent / "artifacts").folders
     with pytest.raises(Failed, match="make: No such file"):
         package(TEMPLATE, {}, REGION, directory / "other")
 
@@ -178,7 +178,7 @@ def test_template_with_unsupported_properties_is_refused(
 def test_parameter_that_cloudformation_refuses_is_refused(
     cloud: LocalCloud, directory: Path, parameters: dict[str, str], problem: str
 ) -> None:
-    packaged = package(TEMPLATE, parameters, REGION, directory / "artifacts")
+    packaged = package(TEMPLATE, parameters, REGION, directory.parent / "artifacts")
     with pytest.raises(ValueError, match=problem):
         deploy(packaged, "other", parameters, cloud.client)
 

@@ -114,7 +114,8 @@ def installation(
 ) -> Iterator[Installation]:
     """Deploys the project's own template beside a reference server with these jobs.
 
-    Build output and logs are in build/`name`. Installations of different names can run at the same time.
+    Logs are in build/`name`, and what is built is in build/artifacts. Installations of different names can
+    run at the same time.
     """
     alerts = LaterAlerts()
     with ArcannaServer(jobs, alerts, behaviour=behaviour, port=ports.arcanna) as arcanna:

@@ -19,6 +19,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -79,10 +80,7 @@ def tools(place: Path) -> None:
 
 def lambda_environment(place: Path) -> None:
     """Makes a Lambda execution environment without our layers: a package missing there is missing here."""
-    clear(place)
-    call(sys.executable, "-m", "venv", "--without-pip", place)
-    uv(place, *LAMBDA_REQUIREMENTS)
-    mark(place)
+    _lambda_environment(place, sys.executable)
 
 
 def command_environment(place: Path) -> None:
@@ -102,11 +100,24 @@ def command_environment(place: Path) -> None:
 
 
 def bench_environment(place: Path) -> None:
-    """Makes the same with the Lambda runtime's version of Python: benchmarks need its byte code."""
+    """Makes the same with the Lambda runtime's version of Python, which the layers' byte code is for."""
     os.environ["PYENV_VERSION"] = "3.13"
+    _lambda_environment(place, "python3.13")
+
+
+def _lambda_environment(place: Path, python: str) -> None:
     clear(place)
-    call("python3.13", "-m", "venv", "--without-pip", place)
+    call(python, "-m", "venv", "--without-pip", place)
+    # Lambda has byte code, too. Without it, the first invocations would all compile the same at once.
     uv(place, "--compile-bytecode", *LAMBDA_REQUIREMENTS)
+    mark(place)
+
+
+def audit_environment(place: Path) -> None:
+    """Makes an environment with the auditor, which few people call."""
+    clear(place)
+    call(sys.executable, "-m", "venv", "--without-pip", place)
+    uv(place, "--require-hashes", "-r", "tests/audit.txt")
     mark(place)
 
 
@@ -135,6 +146,7 @@ INSTALLATIONS = {
     "lambda": (BUILD / "lambda-env", lambda_environment),
     "command": (BUILD / "command", command_environment),
     "bench": (BUILD / "bench" / "lambda-env", bench_environment),
+    "audit": (BUILD / "audit", audit_environment),
     "validator": (BUILD / "node", validator),
 }
 
@@ -191,19 +203,22 @@ def call(*command: str | Path, cwd: Path | None = None, env: Mapping[str, str] |
     """
     with tempfile.TemporaryFile("w+", errors="replace") as said:
         try:
-            process = subprocess.Popen(  # noqa: S603
-                command,
-                cwd=cwd,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-                close_fds=False,
-                start_new_session=True,
-            )
+            with interrupts_put_off() as interrupted:
+                process = subprocess.Popen(  # noqa: S603
+                    command,
+                    cwd=cwd,
+                    env=env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=said,
+                    close_fds=False,
+                    start_new_session=True,
+                )
         except OSError as error:
             raise Failed(f"{command[0]}: {error.strerror}") from error
         try:
+            for number in interrupted:
+                signal.raise_signal(number)
             status = process.wait()
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
@@ -212,6 +227,26 @@ def call(*command: str | Path, cwd: Path | None = None, env: Mapping[str, str] |
         if status:
             said.seek(0)
             raise Failed(said.read().strip() or f"{command[0]} ended with {status}")
+
+
+@contextmanager
+def interrupts_put_off() -> Iterator[list[int]]:
+    """Collects the signals that would raise KeyboardInterrupt, and leave a process that nobody knows."""
+    came: list[int] = []
+    numbers = [
+        number
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is signal.default_int_handler
+    ]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []  # others are not interrupted
+    for number in numbers:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield came
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.default_int_handler)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ REFRESH = 2.0
 
 
 def main(name: str) -> None:
-    """Runs until interrupted. Build output and logs are in build/`name`, variables in build/`name`.env."""
+    """Runs until interrupted. Logs are in build/`name`, variables in build/`name`.env."""
     logging.getLogger("moto").setLevel(logging.CRITICAL)  # moto's interpreter logs every Choice as an error
     mock_random.seed(name)  # moto's names of resources, such as the bucket's, are random
     file = Path("build", f"{name}.env")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.support.deployment import ROOT
 from tests.support.waiting import eventually
 from tests.tools import install
 
-ENVIRONMENTS = ("tools", "lambda", "command", "bench", "validator")
+ENVIRONMENTS = ("tools", "lambda", "command", "bench", "audit", "validator")
 STEPS = 4
 """The largest number of commands of an installation."""
 
@@ -211,6 +212,24 @@ def test_signal_ends_all_processes_of_the_installation(tmp_path: Path, number: s
     assert (process.returncode, out) == (130, "")
     assert err == "Stopped. .venv will be made anew by the next make.\n"
     await_quiet(tmp_path)
+
+
+def test_interrupt_while_a_command_starts_ends_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[int] = []
+
+    class Interrupted(subprocess.Popen[str]):
+        def __init__(self, *arguments: Any, **given: Any) -> None:
+            super().__init__(*arguments, **given)
+            started.append(self.pid)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        install.call("sleep", "60")
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0], 0)
 
 
 def test_installation_waits_for_processes_of_a_killed_one(tmp_path: Path) -> None:

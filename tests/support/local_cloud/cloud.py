@@ -77,7 +77,7 @@ class LocalCloud:
         constants: Mapping[str, object] = MappingProxyType({}),
         port: int = 0,
     ) -> None:
-        """`directory` keeps the build output between clouds, and the logs of the last one.
+        """`directory` keeps the logs of the last cloud. Beside it, `artifacts` keeps the build output of all.
 
         `python` belongs to an environment with the packages of the Lambda runtime only. `name` is the stack's
         name. With `beside`, the stack is a further one in that cloud, and must end before it. `minute` is the
@@ -89,6 +89,7 @@ class LocalCloud:
         """
         self._parameters = parameters
         self._directory = directory.absolute()
+        self._artifacts = self._directory.parent / "artifacts"
         self._template = template
         self._python = python.absolute()
         self._name = name
@@ -272,8 +273,7 @@ class LocalCloud:
     # --- Deploying -----------------------------------------------------------------------------------------
 
     def _deploy(self) -> None:
-        artifacts = self._directory / "artifacts"
-        packaged = package(self._template, self._parameters, REGION, artifacts, self._constants)
+        packaged = package(self._template, self._parameters, REGION, self._artifacts, self._constants)
         upload(packaged, self.client("s3"))
         self._resources = deploy(packaged, self._name, self._parameters, self.client)
         self._take_up(packaged.folders)
@@ -283,21 +283,19 @@ class LocalCloud:
         if not any(resource.type == "AWS::Lambda::Function" for resource in resources.values()):
             return  # SAM's own stack, which has its bucket
         is_update, self._name, self._resources = self._name == name, name, dict(resources)
-        s3, cache = self.client("s3"), self._directory / "artifacts"
-        folders = {}
+        s3, folders = self.client("s3"), {}
         for resource in resources.values():
             location = resource.properties.get("Code") or resource.properties.get("Content")
             if location:
                 key = location["S3Key"]
                 body = s3.get_object(Bucket=location["S3Bucket"], Key=key)["Body"].read()
-                folders[key] = unpacked(key, body, cache)
+                folders[key] = unpacked(key, body, self._artifacts)
         self._take_up(folders)
         if not is_update:
             self._start(self._stack)
 
     def _take_up(self, folders: Mapping[str, Path]) -> None:
         """Makes the functions run the code in the folders, which have the archives' keys in S3."""
-        artifacts = self._directory / "artifacts"
         described = self.client("cloudformation").describe_stacks(StackName=self._name)["Stacks"][0]
         self.outputs = {o["OutputKey"]: o["OutputValue"] for o in described["Outputs"]}
         layer_keys = {
@@ -316,7 +314,7 @@ class LocalCloud:
             function = _function(
                 resource,
                 task_root=folders[resource.properties["Code"]["S3Key"]],
-                layers=merged([folders[key] for key in keys], artifacts),
+                layers=merged([folders[key] for key in keys], self._artifacts),
                 logs=self._logs[logical_id],
             )
             self._functions.add(function, async_configs.get(resource.name, AsyncConfig()))

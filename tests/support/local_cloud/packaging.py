@@ -1,14 +1,11 @@
-"""Stands in for `sam build` and `sam package`: builds and packs local folders, translates the template."""
+"""Stands in for `sam build` and `sam package`: has the folders built and packed, translates the template."""
 
-import fcntl
 import hashlib
 import io
 import json
 import logging
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,14 +18,10 @@ from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
-from tests.support.this_machine import proxies
-from tests.tools.install import call
+from tests.support.building import alone_in, build, digest_of, local_paths
 
 BUCKET = "local-cloud-artifacts"
 logging.getLogger("samtranslator").setLevel(logging.ERROR)  # it warns about metrics that nobody requested
-
-_LOCAL_PATHS = ("CodeUri", "ContentUri", "DefinitionUri")
-_IGNORED = ("__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache")
 
 
 @dataclass(frozen=True)
@@ -58,21 +51,15 @@ def package(
     for path, value in constants.items():
         _replace(template["Resources"], path, value)
     files, folders = {}, {}
-    for logical_id, resource in template["Resources"].items():
-        properties = resource.get("Properties", {})
-        for name in _LOCAL_PATHS:
-            if not isinstance(properties.get(name), str):
-                continue
-            path = source.parent / properties[name]
-            if path.is_dir():
-                with _alone_in(cache):
-                    folder = _built(logical_id, path, cache) if (path / "Makefile").exists() else path
-                    key = f"{logical_id}-{_digest(folder)}.zip"
-                    folders[key], files[key] = folder, _zipped(folder, cache / key)
-            else:
-                key = f"{logical_id}{path.suffix}"
-                files[key] = path
-            properties[name] = f"s3://{BUCKET}/{key}"
+    for logical_id, name, value in [*local_paths(template)]:
+        local = source.parent / value
+        if local.is_dir():
+            folder, archive = build(logical_id, local, cache)
+            folders[archive.name], files[archive.name], key = folder, archive, archive.name
+        else:
+            key = f"{logical_id}{local.suffix}"
+            files[key] = local
+        template["Resources"][logical_id]["Properties"][name] = f"s3://{BUCKET}/{key}"
     translator = Translator({}, Parser(), boto_session=boto3.Session(region_name=region))
     translated = translator.translate(template, dict(parameters))
     return Package(as_strings(translated), files, folders)
@@ -97,15 +84,6 @@ def upload(packaged: Package, s3: Any) -> None:
         s3.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
 
 
-@contextmanager
-def _alone_in(cache: Path) -> Iterator[None]:
-    """Locks the folder against other test runs, which share the build."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with Path(cache, "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def as_strings(template: dict[str, Any]) -> dict[str, Any]:
     """Makes values strings, as CloudFormation does. moto would compare the number 0 with "0"."""
     for parameter in template.get("Parameters", {}).values():
@@ -114,45 +92,10 @@ def as_strings(template: dict[str, Any]) -> dict[str, Any]:
     return template | {"Conditions": json.loads(json.dumps(template.get("Conditions", {})), parse_int=str)}
 
 
-def _built(logical_id: str, source: Path, cache: Path) -> Path:
-    """Runs `make build-<LogicalId>` in a copy of the folder, as `sam build` does for BuildMethod makefile."""
-    target = cache / f"{logical_id}-{_digest(source)}"
-    if target.exists():
-        return target
-    with TemporaryDirectory(dir=cache) as scratch:
-        work, artifacts = Path(scratch, "source"), Path(scratch, "artifacts")
-        shutil.copytree(source, work, ignore=shutil.ignore_patterns(*_IGNORED))
-        artifacts.mkdir()
-        call(  # an interrupt ends it silently
-            *("make", "--silent", f"build-{logical_id}", f"ARTIFACTS_DIR={artifacts}"),
-            cwd=work,
-            env={k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "PYTHON"))} | proxies(),
-        )
-        artifacts.rename(target)
-    return target
-
-
-def _zipped(folder: Path, archive: Path) -> Path:
-    if not archive.exists():
-        with TemporaryDirectory(dir=archive.parent) as scratch:
-            made = shutil.make_archive(str(Path(scratch, "archive")), "zip", folder)
-            Path(made).rename(archive)
-    return archive
-
-
-def _digest(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not set(_IGNORED) & set(path.parts):
-            digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def unpacked(key: str, archive: bytes, cache: Path) -> Path:
     """The folder with the content of an archive that was uploaded under that key."""
     target = cache / key.replace("/", "-")
-    with _alone_in(cache):
+    with alone_in(cache):
         if not target.exists():
             with TemporaryDirectory(dir=cache) as scratch:
                 content = Path(scratch, "content")
@@ -164,9 +107,9 @@ def unpacked(key: str, archive: bytes, cache: Path) -> Path:
 
 def merged(layers: list[Path], cache: Path) -> Path:
     """The /opt folder of a function: the content of its layers. Later layers overlay earlier ones."""
-    names = "\0".join(layer.name + _digest(layer) for layer in layers)
+    names = "\0".join(layer.name + digest_of(layer) for layer in layers)
     target = cache / f"opt-{hashlib.sha256(names.encode()).hexdigest()[:16]}"
-    with _alone_in(cache):
+    with alone_in(cache):
         if not target.exists():
             with TemporaryDirectory(dir=cache) as scratch:
                 content = Path(scratch, "content")

@@ -18,6 +18,6 @@ class Artefact:
 
 def built() -> Mapping[str, Artefact]:
     """The functions and layers of the template, by logical id."""
-    cache = PROJECT / "build" / "local-cloud" / "artifacts"
+    cache = PROJECT / "build" / "artifacts"
     made = package(PROJECT / "template.yaml", {"ArcannaBaseUrl": "https://arcanna.example"}, REGION, cache)
     return {key.rpartition("-")[0]: Artefact(made.folders[key], made.files[key]) for key in made.folders}
