@@ -108,8 +108,9 @@ def _run_first_deployment_and_updates() -> None:
         build, deploy = re.findall(r"^\$ (.+)$", said, re.MULTILINE)
         assert build == ".venv/bin/sam build"
         assert deploy == (
-            f".venv/bin/sam deploy --stack-name arcanna-metrics --region {REGION} --no-confirm-changeset"
-            f" --no-fail-on-empty-changeset --parameter-overrides ArcannaBaseUrl={url} {PACE}"
+            ".venv/bin/sam deploy --config-file samconfig.yaml --stack-name arcanna-metrics"
+            f" --region {REGION} --no-confirm-changeset --no-fail-on-empty-changeset"
+            f" --parameter-overrides ArcannaBaseUrl={url} {PACE}"
         )
         assert "✗" not in said
         for check in ("platform", "key", "scopes", "queue"):
@@ -184,13 +185,18 @@ def _run_broken_version() -> None:
 
 def _broken_version(folder: Path) -> Path:
     """A copy of the deployed files in which the functions cannot be imported."""
-    for name in ("template.yaml", "samconfig.toml", "README.md", "LICENSE"):
-        folder.mkdir(exist_ok=True)
+    for function in (_copy(folder) / "functions").glob("*/app.py"):
+        function.write_text("raise RuntimeError('this version is broken')\n")
+    return folder
+
+
+def _copy(folder: Path) -> Path:
+    """Copies the deployed files into a new folder, and returns it."""
+    folder.mkdir()
+    for name in ("template.yaml", "samconfig.yaml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     for name in ("functions", "layers"):
         shutil.copytree(ROOT / name, folder / name)
-    for function in (folder / "functions").glob("*/app.py"):
-        function.write_text("raise RuntimeError('this version is broken')\n")
     return folder
 
 
@@ -354,24 +360,17 @@ def test_the_example_of_a_pipeline_deploys() -> None:
 
 
 def _run_guided() -> tuple[str, str]:
-    """The output of the guide, and of a deployment with its answers."""
-    tracked = (ROOT / "samconfig.toml").read_bytes()
-    answers = ROOT / "samconfig.local.toml"
-    kept = answers.read_bytes() if answers.exists() else None
+    """The output of the guide, and of a later deployment with its answers."""
     with place("deploy-guided") as here:
+        folder = _copy(here.folder / "copy")
         given = ["guided", "", here.arcanna.url, *[""] * (len(template()["Parameters"]) - 1)]
-        # Unconfirmed change sets, roles, rollback; answers go into a file that git ignores.
-        given += ["n", "", "", "", answers.name, ""]
-        try:
-            _sam(here, ["build"])
-            guided = _sam(here, ["deploy", "--guided"], "".join(f"{answer}\n" for answer in given))
-            again = _sam(here, ["deploy", "--config-file", answers.name, "--no-fail-on-empty-changeset"])
-        finally:
-            answers.unlink(missing_ok=True)
-            if kept is not None:
-                answers.write_bytes(kept)
+        given += ["n", "", "", "", "", ""]  # no confirmation; Enter for roles, rollback, file and environment
+        _sam(here, ["build"], folder=folder)
+        guided = _sam(here, ["deploy", "--guided"], "".join(f"{answer}\n" for answer in given), folder)
+        again = _sam(here, ["deploy", "--no-fail-on-empty-changeset"], folder=folder)
         assert here.parameters("guided")["ArcannaBaseUrl"] == here.arcanna.url
-    assert (ROOT / "samconfig.toml").read_bytes() == tracked
+        assert (folder / "samconfig.yaml").read_bytes() == (ROOT / "samconfig.yaml").read_bytes()
+        assert here.arcanna.url in (folder / "samconfig.toml").read_text()
     return guided, again
 
 
@@ -389,14 +388,14 @@ def _sam(here: Place, arguments: list[str], typed: str = "", folder: Path = ROOT
     return done.stdout + done.stderr
 
 
-def test_the_guide_asks_for_the_parameters_and_its_answers_go_into_a_file_of_the_user() -> None:
+def test_enter_at_every_question_of_the_guide_saves_the_answers_where_git_ignores_them() -> None:
     guided, again = alone(_run_guided)
     asked = re.findall(r"\tParameter (\w+) \[", guided)
     assert asked == list(template()["Parameters"])
     assert "Successfully created/updated stack - guided" in guided
     assert "No changes to deploy. Stack guided is up to date" in again
     ignored = subprocess.run(
-        ["git", "check-ignore", "samconfig.local.toml"],  # noqa: S607
+        ["git", "check-ignore", "samconfig.toml"],  # noqa: S607
         cwd=ROOT,
         capture_output=True,
         check=False,

@@ -38,7 +38,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.long
 
 ARCHITECTURES = {"arm64": "prod", "x86_64": "dev"}
-"""Each is built with an environment of samconfig.toml."""
+"""Each is built with an environment of samconfig.yaml."""
 
 
 def platform() -> ArcannaServer:

@@ -560,7 +560,7 @@ def test_globally_unique_names_include_the_region() -> None:
 
 
 DEPLOYED = [
-    *("template.yaml", "samconfig.toml", "functions"),
+    *("template.yaml", "samconfig.yaml", "functions"),
     *("layers/arcanna_metrics/arcanna_metrics", "layers/arcanna_metrics/Makefile", "layers/dependencies"),
 ]
 SOMEWHERE = re.compile(

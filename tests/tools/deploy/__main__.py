@@ -102,7 +102,17 @@ def _deploy(given: Given, region: str, template: Mapping[str, Any], values: Mapp
     build = [sam, "build"]
     if architecture != default:
         build += ["--parameter-overrides", as_override("Architecture", architecture)]
-    deploy = [sam, "deploy", "--stack-name", given.stack, "--region", region]
+    # Not samconfig.toml, where `sam deploy --guided` keeps the answers for one stack.
+    deploy = [
+        sam,
+        "deploy",
+        "--config-file",
+        "samconfig.yaml",
+        "--stack-name",
+        given.stack,
+        "--region",
+        region,
+    ]
     deploy += ["--no-confirm-changeset", "--no-fail-on-empty-changeset"]
     if given.overrides:
         deploy += ["--parameter-overrides", *(as_override(*item) for item in given.overrides.items())]
