@@ -152,7 +152,7 @@ def _run_first_deployment_and_updates() -> None:
         scene.ended(2)
 
 
-def test_one_command_deploys_a_stack_that_works_and_updates_nothing_but_what_changed() -> None:
+def test_make_deploy_creates_a_working_stack_and_later_updates_only_what_changed() -> None:
     alone(_run_first_deployment_and_updates)
 
 
@@ -200,7 +200,7 @@ def _copy(folder: Path) -> Path:
     return folder
 
 
-def test_update_during_a_broken_version_is_recomputed_after_the_good_one_is_deployed_again() -> None:
+def test_update_during_a_broken_version_is_recomputed_after_the_good_one_is_redeployed() -> None:
     alone(_run_broken_version)
 
 
@@ -218,7 +218,7 @@ def _refusal() -> ApiFault:
     return ApiFault("cloudformation", "CreateChangeSet", "ValidationError", status=400, times=9)
 
 
-def test_where_sam_fails_its_words_are_the_last_and_the_key_goes_nowhere() -> None:
+def test_failure_of_sam_ends_the_deployment_before_the_key_is_stored() -> None:
     alone(_run_what_sam_refuses)
 
 
@@ -267,7 +267,7 @@ def _typed(here: Place, command: list[str], question: str, answer: str) -> str:
     return said
 
 
-def test_a_terminal_is_asked_for_the_key_and_does_not_show_it() -> None:
+def test_deployment_on_a_terminal_asks_for_the_key_without_showing_it() -> None:
     alone(_run_on_a_terminal)
 
 
@@ -315,7 +315,7 @@ def _create_bucket(here: Place, name: str, region: str) -> None:
     s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": region})
 
 
-def test_what_is_wrong_is_found_before_anything_is_built_or_changed() -> None:
+def test_wrong_argument_is_refused_before_anything_is_built_or_changed() -> None:
     assert alone(_run_wrong_inputs) == []
 
 
@@ -352,7 +352,7 @@ def _step(here: Place, command: str, **variables: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_example_of_a_pipeline_deploys() -> None:
+def test_example_pipeline_deploys_the_stack() -> None:
     alone(_run_pipeline)
 
 

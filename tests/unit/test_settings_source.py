@@ -159,7 +159,7 @@ def test_settings_that_cannot_be_read_leave_those_before_in_force_and_are_told(
     assert warm.slots_later() == 2
 
 
-def test_settings_that_have_never_been_read_pass_by_themselves(
+def test_first_settings_that_cannot_be_read_are_a_temporary_error(
     stack: Stack, logs: Logs, counted: list[float]
 ) -> None:
     stack.write_settings(slots(1))
@@ -171,7 +171,7 @@ def test_settings_that_have_never_been_read_pass_by_themselves(
     counted.append(1.0)
 
 
-def test_parameter_that_is_not_there_passes_by_itself(stack: Stack) -> None:
+def test_missing_parameter_is_a_temporary_error(stack: Stack) -> None:
     new = Environment(stack, "other")
     with pytest.raises(AwsUnavailable, match="could not read the settings"):
         new.slots()

@@ -432,7 +432,7 @@ PORT = r"(?!443(?![0-9]))[1-9][0-9]{0,4}"
 DIRECT = rf"(?:{NAME}|{OCTET}(?:\.{OCTET}){{3}})(?::{PORT})?"
 
 
-def test_the_template_admits_what_both_http_clients_call_without_the_proxy() -> None:
+def test_no_proxy_accepts_only_hosts_that_both_http_clients_call_directly() -> None:
     """Names, addresses and ports. A last label without a letter is a part of an address, and never matches a
     host. No URL shows its port 443.
     """
@@ -708,7 +708,7 @@ def longest(name: str) -> str:
     return "x" * size
 
 
-def test_the_longest_certificates_as_json_are_what_the_template_admits() -> None:
+def test_longest_certificates_as_json_are_accepted() -> None:
     given = {"ArcannaBaseUrl": "https://arcanna.example", "CaBundle": longest("CaBundle")}
     assert parameter_values(template()["Parameters"], given)["CaBundle"] == longest("CaBundle")
 

@@ -119,7 +119,7 @@ def test_error_in_the_ca_file_names_the_file(ca_file: Path, content: bytes, says
     assert "c2VjcmV0" not in str(raised.value)
 
 
-def test_expired_ca_does_not_keep_its_successor_out() -> None:
+def test_expired_ca_does_not_prevent_trust_in_its_successor() -> None:
     assert trusted(Authority("Old CA", expired=True).pem + CA) == {"One CA"}
 
 
