@@ -85,7 +85,7 @@ class Stack:
 
     def status(self, *arguments: str) -> str:
         code, printed = self.run("status", *arguments)
-        assert code in (0, 2), printed  # 2: the ledger does not know it yet
+        assert code in (0, 2), printed  # 2: the ledger does not know the target yet
         return printed
 
     def status_with(self, part: str, *arguments: str) -> str | None:
@@ -159,7 +159,7 @@ def line_of(printed: str, *parts: str) -> str:
 
 
 def test_installed_command_has_only_its_own_dependencies() -> None:
-    """The dependencies of the functions and of the tests are missing."""
+    """Its environment lacks the dependencies of the functions and of the tests."""
     listed = subprocess.run(  # noqa: S603
         [ROOT / ".venv/bin/uv", "pip", "list", "--python", COMMAND.with_name("python"), "--format=json"],
         capture_output=True,
@@ -313,7 +313,9 @@ def test_run_beyond_the_timeout_exits_with_5_and_continues(stack: Stack) -> None
 def test_request_during_somebody_elses_recompute_waits_and_exits_with_6_at_the_timeout(
     stack: Stack,
 ) -> None:
-    stack.behaves(OTHER_MODEL, SLOW | {"delay": 0.0})  # one that is queued would not show, and not refuse
+    stack.behaves(
+        OTHER_MODEL, SLOW | {"delay": 0.0}
+    )  # a queued recompute is not visible, and would not refuse ours
     known = stack.recomputes(OTHER_MODEL)
     stack.tell_platform("POST", "recomputes", job_id=OTHER_JOB, model_id=OTHER_MODEL)
     wanted = ("recompute", "--job", OTHER_JOB, "--model", OTHER_MODEL, "--wait", "--allow-not-judged")
@@ -455,7 +457,7 @@ def test_model_that_got_worse_exits_with_1_until_it_is_accepted(stack: Stack) ->
     assert line_of(printed, "✗ completed, regressed: ", "Escalate.recall ")
     assert re.search(r"regressed: Escalate\.recall \S+ -> \S+", stack.status(*model))
 
-    # Not during a run: the upload may have one of its own.
+    # Not during a run: the upload may have started one.
     eventually("an entry that is free", lambda: "running for" not in stack.status(*model))
     code, printed = stack.run("accept", *model, typed="n\n")
     assert code == 0
@@ -495,7 +497,7 @@ def test_mistyped_job_can_be_forgotten(stack: Stack) -> None:
 
 def test_redrive_shows_dead_letters_by_reason_and_sends_all_but_sweeps_again(stack: Stack) -> None:
     sqs, url = stack.client("sqs"), stack.output("DeadLetterQueueUrl")
-    # As Lambda's failure destination writes them, which retries for seconds here and for minutes there.
+    # Written as by Lambda's failure destination. Here its retries take seconds, on AWS minutes.
     record = {
         "requestContext": {"condition": "RetriesExhausted"},
         "requestPayload": {"job_id": JOB, "model_id": MODEL},
@@ -544,8 +546,8 @@ def test_redrive_shows_dead_letters_by_reason_and_sends_all_but_sweeps_again(sta
 
 
 # --- The local stack -------------------------------------------------------------------------------------
-# Before the tests that put settings. Those stay in force for up to a minute after they have been put back,
-# and an upload would take their routes.
+# Before the tests that store settings, which stay in force for up to a minute after they are restored:
+# uploads would follow their routes.
 
 
 def arcanna(*arguments: str) -> None:
@@ -557,7 +559,9 @@ def arcanna(*arguments: str) -> None:
 def test_each_state_of_the_local_arcanna_has_its_effect_and_its_remedy(stack: Stack) -> None:
     def shows(what: str, holds: Callable[[dict[str, Any]], bool]) -> None:
         def look() -> bool:
-            targets = stack.document(0, "status", "--model", MODEL)["targets"]  # the active one is another
+            targets = stack.document(0, "status", "--model", MODEL)[
+                "targets"
+            ]  # the active model is another one
             return any(holds(target) for target in targets if target["model_id"] == MODEL)
 
         eventually(what, look)
@@ -685,7 +689,7 @@ def no_notifications(stack: Stack) -> Iterator[None]:
 
 @contextmanager
 def bucket_far_away(stack: Stack) -> Iterator[None]:
-    """The bucket with the training data, which then is empty, in another region."""
+    """Empties the training-data bucket and moves it to another region until the block ends."""
     name, home = stack.output("TrainingDataBucket"), stack.variables["AWS_REGION"]
     move_bucket(stack, name, home, "us-west-2")
     yield
@@ -764,7 +768,7 @@ WRONG: Mapping[str, tuple[Callable[[Stack], AbstractContextManager[None]], Seque
         ("✗ schedule", "is DISABLED"),
     ),
 }
-"""What may be wrong, by what makes it so, with what the doctor then says in one line."""
+"""Faults by name: what causes each, and parts of the line in which the doctor reports it."""
 
 
 @pytest.mark.parametrize("name", WRONG)

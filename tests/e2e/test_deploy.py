@@ -210,7 +210,7 @@ def _run_what_sam_refuses() -> None:
         here.cloud.inject(_refusal())
         status, said = here.make_deploy(URL=here.arcanna.url, KEY_FILE=str(here.folder / "key.txt"))
         assert status == 1, said
-        assert "sam deploy has failed and says why above" in said
+        assert "sam deploy failed. Its message is above" in said
         assert here.operations("PutSecretValue") == []
 
 
@@ -275,7 +275,7 @@ def test_deployment_on_a_terminal_asks_for_the_key_without_showing_it() -> None:
 
 
 def _run_wrong_inputs() -> list[str]:
-    """The cases that were not refused as they should be."""
+    """Runs wrong inputs. Returns the cases that were not refused as expected."""
     with place("deploy-wrong") as here:
         _create_bucket(here, "elsewhere", "us-west-2")
         url, key_file = here.arcanna.url, str(here.folder / "key.txt")

@@ -1,4 +1,4 @@
-"""What the commands do to a stack in moto, and how they end: the exit statuses, and the documents."""
+"""The commands on a stack in moto: their effects, exit statuses and documents."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def deployed(stack: Stack, **outputs: str) -> Deployed:
         **outputs,
     }
     template = {
-        # Of a type that the local cloud does not create in moto's stead, should it be in this process.
+        # Of a type that the local cloud leaves to moto, in case it runs in this process.
         "Resources": {"Any": {"Type": "AWS::Kinesis::Stream", "Properties": {"ShardCount": 1}}},
         "Outputs": {name: {"Value": value} for name, value in named.items()},
     }
@@ -56,7 +56,7 @@ def deployed(stack: Stack, **outputs: str) -> Deployed:
 
 
 def fill(stack: Stack, number: int) -> list[str]:
-    """The bodies of so many new dead letters."""
+    """Sends that many dead letters. Returns their bodies."""
     bodies = [json.dumps({"job_id": job_id}) for job_id in range(number)]
     for body in bodies:
         attributes: Any = {
@@ -79,7 +79,7 @@ def test_all_dead_letters_are_read_and_can_be_put_back(stack: Stack) -> None:
     assert {letter.reason for letter in found} == {"PlatformUnavailable"}
     assert it.messages("DeadLetterQueueUrl") == {"visible": 0, "delayed": 0, "in progress": 25}
     it.put_back(found)
-    it.put_back(found)  # those that are visible already are no trouble
+    it.put_back(found)  # already visible messages cause no error
     assert it.messages("DeadLetterQueueUrl") == {"visible": 25, "delayed": 0, "in progress": 0}
 
 
@@ -234,7 +234,7 @@ WORDY = (
 def test_every_slow_call_to_aws_is_announced(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str
 ) -> None:
-    """Every call takes until the command says what it waits for."""
+    """Every call to AWS lasts until the command announces it."""
     fill(stack, 2)
     stack.put(Entry(TARGET, rev=1, fresh_as_of=2e9, quality_reference=REFERENCE, history=(past(),)))
     deployed(stack, **dict.fromkeys(MORE_OUTPUTS, "arn:aws:any:eu-central-1:1:any:any"))
@@ -250,9 +250,9 @@ def test_every_slow_call_to_aws_is_announced(
         calls.append(operation)
         try:
             eventually("a word", lambda: stderr.last_line.endswith("..."), 10)
-        except TimeoutError:  # which the command would explain to people
+        except TimeoutError:  # raised, the command would explain it
             silent.append(operation)
-        if operation == "Invoke":  # by a trigger that is not there
+        if operation == "Invoke":  # there is no trigger to answer
             event = json.loads(given["Payload"])
             answer: Any = {
                 "reason": None,
@@ -281,7 +281,7 @@ MORE_OUTPUTS = (
 )
 
 
-# --- What a model is judged by ---------------------------------------------------------------------------
+# --- Accepting a model -----------------------------------------------------------------------------------
 
 REFERENCE = {"model_id": MODEL.model_id, "figures": {"overall_accuracy": [0.9, 100]}}
 ACTIVE = Target(MODEL.job_id, None)
@@ -295,7 +295,7 @@ def past(**changes: Any) -> Any:
 
 
 def looked_up(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[Mapping[str, Any]]:
-    """Stands for the trigger, which finds the target at Arcanna. Returns the events that it gets."""
+    """Replaces the trigger by one that finds the target at Arcanna. Returns the events that it receives."""
     found = {
         "reason": None,
         "detail": "Arcanna knows the model",
@@ -461,7 +461,7 @@ def test_model_without_a_reference_needs_no_acceptance(stack: Stack, monkeypatch
     assert (ended.status, ended.document["done"]) == (0, False)
 
 
-# --- What is forgotten -----------------------------------------------------------------------------------
+# --- Forgetting targets ----------------------------------------------------------------------------------
 
 MAILBOX = Target("security-alerts", None)
 
@@ -538,7 +538,7 @@ def test_entry_that_changes_after_the_question_is_kept(stack: Stack, monkeypatch
     assert stack.entry(ACTIVE).rev
 
 
-# --- How targets stand -----------------------------------------------------------------------------------
+# --- Status ----------------------------------------------------------------------------------------------
 
 
 def test_status_has_one_row_for_each_target_and_none_for_the_slots(stack: Stack) -> None:
@@ -623,7 +623,7 @@ def test_update_waits_for_a_slot_in_the_status_if_all_are_taken(stack: Stack) ->
 
 
 def waiting_lines() -> list[str]:
-    """What waits for the model, in the status."""
+    """The lines of the status about the model's waiting updates."""
     (row,) = run("status", "--job", MODEL.job_id, "--json").document["targets"]
     return list(row["waiting"])
 
@@ -639,7 +639,7 @@ def test_dead_letters_are_counted_in_the_status_with_their_meaning(stack: Stack)
 
 
 class Ledgers:
-    """What the ledger holds at each look, one after the other; and a trigger that records every request."""
+    """The target's entry at each look, in order, and a trigger that records every request."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *looks: Entry, **found: Any) -> None:
         self.now = ASKED

@@ -1,4 +1,4 @@
-"""What operators are told, by what AWS answers."""
+"""What the commands print, for each state of the stack and each answer of AWS."""
 
 import io
 import json
@@ -75,7 +75,7 @@ def standing(entry: Entry, run: UnderWay | None = None) -> entries.Standing:
     return entries.standing(entry, NOW, LAG, run)
 
 
-# --- How a target stands ---------------------------------------------------------------------------------
+# --- The state of a target -------------------------------------------------------------------------------
 
 
 def test_metrics_after_a_completed_run_are_fresh_since_its_end() -> None:
@@ -340,7 +340,7 @@ def test_entries_of_a_job_are_found_by_its_id_or_name() -> None:
     assert entries.names(every, "77") == ["m"]
 
 
-# --- A model that is accepted ----------------------------------------------------------------------------
+# --- Accepting a model -----------------------------------------------------------------------------------
 
 REFERENCE = {"model_id": "m", "figures": {"overall_accuracy": [0.9, 100]}}
 BY: Accepted = {"model_id": "m", "by": "arn:aws:iam::123456789012:user/ana", "at": to_iso(NOW)}
@@ -408,7 +408,7 @@ def test_wait_for_a_slot_is_explained_if_all_are_taken() -> None:
     assert said.endswith("The next one starts when a slot is free.")
 
 
-# --- What the workflow tells -----------------------------------------------------------------------------
+# --- Executions ------------------------------------------------------------------------------------------
 
 
 def check_event(**check: object) -> dict[str, Any]:
@@ -509,7 +509,7 @@ def test_record_of_a_failed_invocation_is_unwrapped_to_its_event() -> None:
 
 
 def test_record_without_a_response_has_its_condition_as_reason() -> None:
-    # Lambda leaves the response out where there was none.
+    # Without a response, Lambda leaves the field out.
     record = {"requestContext": {"condition": "EventAgeExceeded"}, "requestPayload": {"job_id": 1}}
     assert letters.dead_letter(message(json.dumps(record))).reason == "EventAgeExceeded"
 
@@ -593,7 +593,7 @@ def test_invalid_route_is_named_by_its_position() -> None:
         routing.lead('{"routes": [{"targets": [{"job_id": 1}]}, {"targets": []}]}', "a")
 
 
-# --- What is wrong ---------------------------------------------------------------------------------------
+# --- The checks of the doctor ----------------------------------------------------------------------------
 
 KNOWN = checks.Known(
     base_url="https://arcanna.example",
@@ -726,7 +726,7 @@ def test_bucket_whose_new_objects_reach_the_trigger_is_good(
     [
         (BY_QUEUE, "", "arn:aws:s3:::b"),
         (BY_QUEUE, "arn:aws:s3:::another", "arn:aws:s3:::b"),
-        (BY_QUEUE, "arn:aws:s3:*:b", "arn:aws:s3:::b"),  # a part of another number
+        (BY_QUEUE, "arn:aws:s3:*:b", "arn:aws:s3:::b"),  # not an ARN of a bucket
         (BY_TOPIC, "arn:aws:s3:::b", TOPIC),
     ],
 )
@@ -826,7 +826,7 @@ def test_check_without_permission_needs_a_remedy() -> None:
     assert checks.unseen("bucket", PermissionError("AccessDenied")).remedy
 
 
-# --- What people are told of errors ----------------------------------------------------------------------
+# --- Errors ----------------------------------------------------------------------------------------------
 
 
 def client_error(code: str) -> ClientError:

@@ -1,4 +1,4 @@
-"""What is printed where: results on standard output, all else on standard error; terminals and pipes."""
+"""Results go to standard output, everything else to standard error, on terminals and in pipes."""
 
 import io
 import json
@@ -30,7 +30,7 @@ def wait(out: Output, what: str) -> None:
 
 
 def told(stream: io.StringIO, count: int = 1) -> None:
-    """Waits until so many waits are explained on the stream."""
+    """Waits until the stream has that many announcements of slow work."""
     eventually("a word", lambda: stream.getvalue().count("...") >= count)
 
 

@@ -41,14 +41,14 @@ def test_order_of_the_history_does_not_matter(
     elapsed: float, orders: tuple[list[float], list[float]]
 ) -> None:
     history, other = orders
-    # Sums of floats depend on the order in their last digit, which may tip a comparison.
+    # The order changes the last digit of a sum of floats, and so may change a comparison.
     assert abs(next_wait(elapsed, history) - next_wait(elapsed, other)) <= 1
 
 
 @settings(max_examples=10)
 @given(st.floats(10.0, DAY))
 def test_run_without_history_has_bounded_checks_and_lag(duration: float) -> None:
-    """Its chances to end fall with the elapsed time, so that waits and checks both grow as its root."""
+    """The chance that it ends falls with the elapsed time, so waits and checks grow with its square root."""
     times = schedule([], duration)
     assert len(times) <= 3 + 0.9 * math.sqrt(duration)
     assert times[-1] - duration <= 60.0 + 3.0 * math.sqrt(duration)

@@ -131,7 +131,7 @@ def test_version_that_is_in_force_outlives_the_history(stack: Stack) -> None:
     stack.write_settings(slots(1))
     warm = Environment(stack)
     warm.slots()
-    for _ in range(100):  # SSM keeps as many
+    for _ in range(100):  # as many as SSM keeps
         stack.write_settings(WRONG)
     assert warm.slots_later() == 1
     with pytest.raises(ConfigurationError):

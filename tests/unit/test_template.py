@@ -293,7 +293,7 @@ def of_the_functions(sid: str) -> dict[str, Any]:
 
 
 def test_roles_keep_the_permission_to_delete_network_interfaces() -> None:
-    """Lambda does that with the role's permissions, minutes after the function has left."""
+    """Lambda deletes them with the role's permissions, minutes after the function has left the VPC."""
     assert "Condition" not in resources()["FunctionsPolicy"]
     writing, reading = of_the_functions("NetworkInterfaces"), of_the_functions("DescribeNetwork")
     assert {*writing["Action"], *reading["Action"]} == OF_LAMBDA_IN_A_VPC
@@ -318,7 +318,7 @@ OF_LAMBDA_IN_A_VPC = {
     "ec2:DescribeSubnets",
     "ec2:UnassignPrivateIpAddresses",
 }
-"""Those of AWS's own policy AWSLambdaVPCAccessExecutionRole, but for logs."""
+"""The actions of AWS's policy AWSLambdaVPCAccessExecutionRole, without those on logs."""
 
 
 def test_secret_with_another_key_account_or_region_can_be_decrypted() -> None:
@@ -366,7 +366,7 @@ def test_each_role_is_assumed_by_one_service_for_this_account() -> None:
 
 
 def test_workflow_may_publish_on_the_old_and_the_new_bus() -> None:
-    """A run under way uses the old bus, and a check that is deployed later the new one."""
+    """A run that began earlier uses the old bus. A check with the new environment uses the new one."""
     statements_ = of_type("AWS::IAM::Role")["RecomputeWorkflowRole"]["Policies"][0]["PolicyDocument"][
         "Statement"
     ]
@@ -522,7 +522,7 @@ LONGEST_NAMES = {
     "AWS::Logs::QueryDefinition": 255,
     "AWS::StepFunctions::StateMachine": 80,
 }
-"""Characters, as AWS documents them, of what the template names; all else CloudFormation names."""
+"""The most characters of each name that the template sets, as AWS documents them."""
 
 
 def test_two_stacks_share_no_resource_name() -> None:

@@ -18,7 +18,7 @@ CAN_BE_UPDATED = {
 }
 
 LOOPBACK_CLOUD = "DEPLOY_TO_LOOPBACK"
-"""Set by tests, which do mean a cloud on this machine."""
+"""Set by tests, because they deploy to a cloud on this machine."""
 
 
 @dataclass(frozen=True)
