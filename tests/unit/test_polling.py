@@ -41,14 +41,14 @@ def test_order_of_the_history_does_not_matter(
     elapsed: float, orders: tuple[list[float], list[float]]
 ) -> None:
     history, other = orders
-    # The order changes the last digit of a sum of floats, and so may change a comparison.
+    # Sums of floats depend on the order in their last digit, which may tip a comparison.
     assert abs(next_wait(elapsed, history) - next_wait(elapsed, other)) <= 1
 
 
 @settings(max_examples=10)
 @given(st.floats(10.0, DAY))
 def test_run_without_history_has_bounded_checks_and_lag(duration: float) -> None:
-    """The chance that it ends falls with the elapsed time, so waits and checks grow with its square root."""
+    """Its chances to end fall with the elapsed time, so that waits and checks both grow as its root."""
     times = schedule([], duration)
     assert len(times) <= 3 + 0.9 * math.sqrt(duration)
     assert times[-1] - duration <= 60.0 + 3.0 * math.sqrt(duration)
@@ -107,20 +107,20 @@ def test_checks_cluster_at_both_usual_durations() -> None:
 
 
 @pytest.mark.parametrize("usual", [60.0, 120.0])
-def test_lone_slow_run_does_not_delay_the_checks_of_the_next_run(usual: float) -> None:
+def test_lone_straggler_does_not_put_off_the_checks_of_the_next_one(usual: float) -> None:
     steady = [usual * (0.95 + 0.0125 * number) for number in range(9)]
     times = schedule([*steady, 10 * usual], 3 * usual)
     assert times[-1] <= 5 * usual
 
 
-def test_several_similar_slow_runs_delay_the_checks_before_their_usual_end() -> None:
+def test_several_slow_runs_that_are_alike_put_off_the_checks_before_them() -> None:
     usual = [300.0 * (0.95 + 0.0125 * number) for number in range(7)]
     times = schedule([*usual, 2800.0, 3000.0, 3100.0], 3000.0)
     lone = schedule([*usual, 300.0, 300.0, 3000.0], 3000.0)
     assert len(times) < len(lone)
 
 
-def test_estimate_within_a_known_family_is_close_to_past_durations() -> None:
+def test_who_knows_the_family_expects_durations_like_the_past_ones() -> None:
     rng, times = np.random.default_rng(1), np.array([0.0, 50.0, 100.0, 200.0, 400.0, 800.0])
     past = 100.0 * np.exp(0.1 * rng.standard_normal(10))
     slower = np.append(past[:7], 6 * past[7:])

@@ -1,9 +1,9 @@
-"""The most that ten past runs reveal, if the family of a workload's durations is known.
+"""What ten past runs can tell at best: to a statistician who knows the family of a workload's durations.
 
-A statistician knows that the durations are log-normal, or of two kinds, or straggle. The parameters are
-unknown and have vague priors. Bayes' rule then gives the distribution of the next duration, here by
-importance sampling. On a single workload, a policy without this knowledge may still do better if its
-constants happen to fit. On average over a whole family, no policy does better.
+The statistician knows that the durations are log-normal, or of two kinds, or straggle, but none of the
+parameters, and weighs them by vague priors. What the next run takes is then given by Bayes' rule, here by
+importance sampling. A policy that learns from ten runs and knows no family may still do better on a workload
+that its constants happen to fit; for a whole family, no policy does.
 """
 
 import math
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 DRAWS, KEPT = 40_000, 300
 ASIDE = 0.2
-"""Standard deviation of the middles to try, around the logarithms of the past runs."""
+"""Standard deviation of the middles that are tried, around the past runs."""
 _Z = np.linspace(-9.0, 9.0, 6001)
 _SURVIVAL = np.array([math.erfc(z / math.sqrt(2)) / 2 for z in _Z])
 
@@ -25,7 +25,7 @@ _SURVIVAL = np.array([math.erfc(z / math.sqrt(2)) / 2 for z in _Z])
 class Family(NamedTuple):
     """Distributions of log(duration) - log(middle), by their parameters.
 
-    `parameters` draws them from their prior. `density` and `survival` broadcast over parameters and values.
+    `parameters` draws these from their prior; `density` and `survival` take them, and values, and broadcast.
     """
 
     parameters: Callable[[Generator, int], Any]
@@ -34,7 +34,7 @@ class Family(NamedTuple):
 
 
 def expected(family: Family, past: Floats, times: Floats, rng: Generator) -> Floats:
-    """The probability that the next run takes longer than each of the times, given the past runs."""
+    """The part of the runs that take longer than each of the times, given the past runs."""
     logs = np.log(past)
     middles = logs[rng.integers(0, len(logs), DRAWS)] + ASIDE * rng.standard_normal(DRAWS)
     parameters = family.parameters(rng, DRAWS)
@@ -53,7 +53,7 @@ def _density(z: Any) -> Any:
 
 
 def _survival(z: Any) -> Any:
-    return np.interp(z, _Z, _SURVIVAL, right=0.0)  # a large factor may follow
+    return np.interp(z, _Z, _SURVIVAL, right=0.0)  # as it may be multiplied by much
 
 
 def _between(rng: Generator, low: float, high: float, size: int) -> Floats:
@@ -68,7 +68,7 @@ LOG_NORMAL = Family(
 )
 
 TWO_KINDS = Family(
-    # the spread of both kinds, the log of the ratio of their middles, the share of the slower kind
+    # the spread of both, how much longer the slower ones take, their part
     lambda rng, size: (
         _between(rng, 0.04, 0.5, size),
         rng.uniform(0.3, math.log(20), size),
@@ -80,14 +80,14 @@ TWO_KINDS = Family(
 
 
 def _straggler(spread: Any, index: Any, z: Any) -> Any:
-    """The survival that a Pareto factor adds: its logarithm is exponential, added to a normal one."""
+    """What a Pareto factor adds to the survival: its logarithm is exponential, added to a normal one."""
     return np.exp(np.minimum(index * (index * spread * spread / 2 - z), 50.0)) * _survival(
         index * spread - z / spread
     )
 
 
 STRAGGLING = Family(
-    # the spread of all runs, the share of stragglers, the index of their Pareto factor
+    # the spread of all, the stragglers' part, and the index of their Pareto factor
     lambda rng, size: (
         _between(rng, 0.04, 0.5, size),
         rng.uniform(0.0, 0.4, size),

@@ -1,17 +1,17 @@
-"""Compares polling policies: how often each checks, and how late it sees the end of a run.
+"""How often each policy checks, and how late it sees the end of a run: as curves, from many checks to few.
 
-`python -m tests.tools.benchmarks.polling` replays seeded workloads through this project's policy, the
-policies of peers, and the optimum. Each workload has several targets whose history begins empty. All policies
-see the same runs. Each has a curve of mean lag over mean number of checks: a peer's comes from its own
-parameter, the optimum's from the price of a check. A policy is as good as another if its lag is no longer
-with the same mean number of checks.
+`python -m tests.tools.benchmarks.polling`: seeded workloads, each with several targets whose history begins
+empty, replayed through this project's policy, those of peers, and the optimum: the schedules that dynamic
+programming finds for the true distribution of the durations, swept over the price of a check, within the same
+bounds of 5 and 900 seconds. A peer's curve is swept over its own parameter; all policies see the same runs.
+A policy is as good as another where its lag is no longer at the same mean number of checks.
 
-The optimum is the schedule that dynamic programming finds for the true distribution of the durations, within
-the same bounds of 5 and 900 seconds. With ten past runs, that is the distribution of each target. Without
-past runs, it is the distribution of the first runs of all workloads together, because a policy cannot know
-more in advance. Nobody can learn a distribution from ten runs. So `known_family` shows a policy in between,
-which knows the same ten runs and the family of the distribution. These comparisons use the mean over 100,000
-next runs after a history of ten. Figures are medians over replications, with their range.
+What the optimum knows: where ten past runs are known, the distribution of each target. Where nothing is
+known, that of the first runs of all workloads together: that is all that a policy can be made for in advance.
+Nobody can learn a distribution from ten runs, so that a third policy stands between: that of `known_family`,
+which knows the family of the distribution and the same ten runs. Both are compared by what is to be expected
+after a history of ten, over 100,000 next runs instead of one. Figures are medians over replications, with
+their range.
 """
 
 import json
@@ -36,23 +36,23 @@ from tests.tools.benchmarks.curves import Curve, Panel, drawn
 
 PICTURE = PROJECT / "tests" / "tools" / "benchmarks" / "polling.svg"
 RUNS = 40
-"""Runs of each target, including its very first."""
+"""Runs of each target, the first ever included."""
 RUNS_OF_A_MODEL = 3
-"""Runs until a new model replaces the previous one, in the workload with retraining."""
+"""Where models are retrained: runs until a model is replaced."""
 HISTORIES = 8
-"""Histories of ten runs for each target in a replication."""
+"""Histories of ten runs of each target, in a replication."""
 DRAWN, RARE = 100_000, 1e-4
-"""Runs that represent a distribution, and the share of the longest ones that is left out."""
+"""Runs that stand for a distribution, and the part of them, the longest ones, that is left out."""
 SHORTEST, LONGEST = 5.0, 900.0
-"""Bounds of a wait in seconds: the defaults of the settings."""
+"""Seconds of a wait: the defaults."""
 SCHEDULING = 5.0
-"""Most seconds until Airflow's scheduler sees that a rescheduled sensor is due: its default
-scheduler_heartbeat_sec. The start of a worker is left out."""
+"""Seconds that Airflow's scheduler takes at most to see that a rescheduled sensor is due, by its default
+scheduler_heartbeat_sec; that a worker has to start is left out."""
 
 Floats = NDArray[np.float64]
 Distribution = Callable[[Generator, int], Floats]
 Target = Sequence[Distribution]
-"""The distributions of a target's durations, one after the other. More than one means a change of regime."""
+"""The distributions of a target's durations, one after the other: more than one is a change of regime."""
 
 
 # --- Workloads ----------------------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ def heavy_tailed(middle: float) -> Distribution:
 
 
 def retrained(middle: float) -> Distribution:
-    """Every model differs a little from its predecessor."""
+    """Every model differs a little from the one that it replaces."""
 
     def durations(rng: Generator, size: int) -> Floats:
         models = log_normal(middle, 0.15)(rng, -(-size // RUNS_OF_A_MODEL))
@@ -100,7 +100,7 @@ WORKLOADS: Mapping[str, Sequence[Target]] = {
     "erratic": [[log_normal(m, 1.0)] for m in (120, 180, 240, 300)],
 }
 FAMILIES = {"bimodal": known_family.TWO_KINDS, "heavy-tailed": known_family.STRAGGLING}
-"""The families of workloads. All others are log-normal."""
+"""All others are log-normal."""
 
 
 # --- Policies -----------------------------------------------------------------------------------------------
@@ -108,10 +108,7 @@ FAMILIES = {"bimodal": known_family.TWO_KINDS, "heavy-tailed": known_family.STRA
 
 @dataclass(frozen=True)
 class Moment:
-    """The state of several runs at once. `elapsed` and `usual` have one element for each run, in seconds.
-
-    `usual` is the median of past durations, or nan. `checks` counts the checks so far.
-    """
+    """Where some runs stand, one element each: elapsed seconds, median of past durations or nan; checks."""
 
     elapsed: Floats
     usual: Floats
@@ -124,7 +121,7 @@ Policy = Callable[[Moment, Generator], Floats]
 
 @dataclass(frozen=True)
 class Peer:
-    """A policy, the values of its parameter, and the default value if it has one."""
+    """A policy with the values of its parameter, of which `default` is what people get, if there is one."""
 
     policy: Callable[[float], Policy]
     values: Sequence[float] = field(default_factory=lambda: [float(v) for v in np.geomspace(5, 900, 12)])
@@ -136,17 +133,17 @@ def fixed(interval: float) -> Policy:
 
 
 def exponential(initial: float) -> Policy:
-    """Grows by a factor of 1.5 from the initial delay to 60 times as much."""
+    """From the initial delay to 60 times as much, by factors of 1.5."""
     return lambda at, rng: np.full_like(at.elapsed, initial * min(60.0, 1.5 ** min(at.checks, 20)))
 
 
 def full_jitter(initial: float) -> Policy:
-    """Exponential backoff with full jitter, in whole seconds of at least one."""
+    """The same, drawn between 0 and that, in whole seconds of at least one."""
     return lambda at, rng: np.maximum(1.0, np.round(rng.uniform(0.0, exponential(initial)(at, rng))))
 
 
 def proportional(part: float) -> Policy:
-    """Checks at the median of past durations, then after a part of the elapsed time, at least SHORTEST."""
+    """First at the median of the past, then after a part of the elapsed time, or SHORTEST."""
 
     def wait(at: Moment, rng: Generator) -> Floats:
         later = np.maximum(SHORTEST, part * at.elapsed)
@@ -156,7 +153,7 @@ def proportional(part: float) -> Policy:
 
 
 def sensor(policy: Policy, scheduling: float = 0.0) -> Policy:
-    """Airflow's sensors check at once, then after each interval. Rescheduled ones wait for the scheduler."""
+    """Airflow's sensors look at once, then after each interval; others wait for the scheduler, too."""
 
     def wait(at: Moment, rng: Generator) -> Floats:
         if not at.checks:
@@ -168,7 +165,7 @@ def sensor(policy: Policy, scheduling: float = 0.0) -> Policy:
 
 
 def doubling(interval: float) -> Policy:
-    """Airflow's exponential_backoff: half the interval to the whole interval, then doubled for each check."""
+    """Airflow's exponential_backoff: between half the interval and all of it, then twice that, and so on."""
 
     def wait(at: Moment, rng: Generator) -> Floats:
         least = max(1.0, interval * 2.0 ** (min(at.checks, 40) - 1))
@@ -196,7 +193,7 @@ PRICES = (PRICE / 4, PRICE, 4 * PRICE)
 
 @dataclass(frozen=True)
 class Replay:
-    """A policy on some runs: the checks of each run, and the seconds from its end to the last check."""
+    """What a policy did on some runs: checks, and seconds between end and check, by run."""
 
     checks: Floats
     lags: Floats
@@ -209,14 +206,14 @@ class Replay:
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs of a target, in order: the duration of each, and the durations that the ledger then knows."""
+    """The runs of a target, in order: durations, and those that the ledger knows when each begins."""
 
     durations: Floats
     known: Sequence[Sequence[float]]
 
 
 def draw(target: Target, rng: Generator, memory: int = RUNS) -> Runs:
-    """Draws the runs of a target. Their history is forgotten after every `memory` runs."""
+    """`memory`: after how many runs all is forgotten."""
     regimes = [np.maximum(regime(rng, RUNS // len(target)), 1.0) for regime in target]
     durations = np.concatenate(regimes)
     seen = [float(math.floor(d + rng.random())) for d in durations]  # between two whole seconds
@@ -225,7 +222,7 @@ def draw(target: Target, rng: Generator, memory: int = RUNS) -> Runs:
 
 
 def replay(policy: Policy, runs: Runs, rng: Generator) -> Replay:
-    """Replays all runs at once, because peers use no more of the past than its median."""
+    """All runs at once, as no peer looks at more than a median."""
     durations = runs.durations
     usual = np.array([median(known) if known else math.nan for known in runs.known])
     elapsed, checks, number = np.zeros_like(durations), np.zeros_like(durations), 0
@@ -237,7 +234,7 @@ def replay(policy: Policy, runs: Runs, rng: Generator) -> Replay:
 
 
 def learned(runs: Runs, price: float) -> Replay:
-    """Replays the runs through this project's policy."""
+    """What this project does on the runs."""
     checks, lags = [], []
     for duration, known in zip(runs.durations, runs.known, strict=True):
         elapsed, count = 0.0, 0
@@ -250,13 +247,13 @@ def learned(runs: Runs, price: float) -> Replay:
 
 
 def scheduled(schedule: Floats, durations: Floats) -> Replay:
-    """Replays runs with the same times of checks. A run that is longer counts as ended at the last check."""
+    """The same checks in all runs; what outlasts them is taken to end with the last one."""
     seen = np.minimum(np.searchsorted(schedule, durations), len(schedule) - 1)
     return Replay(seen + 1.0, np.maximum(schedule[seen] - durations, 0.0))
 
 
 def joined(parts: Sequence[Replay]) -> Replay:
-    """The parts as one replay."""
+    """All parts as one."""
     return Replay(np.concatenate([p.checks for p in parts]), np.concatenate([p.lags for p in parts]))
 
 
@@ -266,7 +263,7 @@ def joined(parts: Sequence[Replay]) -> Replay:
 def optimal_schedule(times: Floats, mass: Floats, price: float) -> Floats:
     """The times of checks that minimise E[lag] + price E[checks], by dynamic programming.
 
-    A run ends between `times[k]` and `times[k + 1]` with probability `mass[k]`. Checks are at `times`, at
+    Runs end in the cell before `times[k + 1]` with probability `mass[k]`; checks are made at `times`, at
     least SHORTEST and at most LONGEST apart.
     """
     ended = np.concatenate([[0.0], np.cumsum(mass)])
@@ -288,14 +285,14 @@ def optimal_schedule(times: Floats, mass: Floats, price: float) -> Floats:
 
 
 def resolved(sample: Floats) -> Floats:
-    """Times from 0 to the longest duration, by the second, in at most 1000 steps to the 99th percentile."""
+    """Times from 0 to the longest: by the second, or by 1/1000 of the common ones if they are longer."""
     common = float(np.quantile(sample, 0.99))
     rare = np.geomspace(common, 1.05 * np.max(sample), 300)[1:]
     return np.concatenate([np.linspace(0.0, common, min(int(common), 1000)), rare])
 
 
 def optimal_schedules(sample: Floats) -> list[Floats]:
-    """The optimal schedules for the distribution of a sample, from many checks to few."""
+    """For the distribution of a sample, from many checks to few."""
     times = resolved(sample)
     mass = np.histogram(sample, bins=times)[0] / len(sample)
     return [optimal_schedule(times, mass, price) for price in np.geomspace(0.3, 100, 16)]
@@ -307,9 +304,9 @@ Regimes = Sequence[Sequence[Floats]]
 
 
 def lag_at(checks: float, curve: Points) -> float:
-    """The lag of a curve at a mean number of checks, interpolated between its points.
+    """The lag of a curve at a mean number of checks: between two of its points, both are mixed.
 
-    Beyond the ends of the curve, the nearest end counts.
+    Beyond its ends a curve is not extended; there its nearest end counts.
     """
     ordered = sorted(curve)
     return float(np.interp(checks, [c for c, _ in ordered], [lag for _, lag in ordered]))
@@ -321,7 +318,7 @@ def lag_at(checks: float, curve: Points) -> float:
 def replicate(
     workload: str, optima: Sequence[Sequence[Sequence[Floats]]], seed: Sequence[int]
 ) -> dict[str, Any]:
-    """The curves of every policy on the runs of the seed."""
+    """The curves of every policy, on the runs that the seed gives."""
     targets = WORKLOADS[workload]
 
     def runs_of(memory: int = RUNS) -> list[Runs]:
@@ -359,7 +356,7 @@ def replicate(
 
 
 def schedule_of(known: Sequence[float], until: float) -> Floats:
-    """The times of this project's checks in a run that takes longer than `until` seconds."""
+    """The checks of this project in a run that takes longer than `until` seconds."""
     times, elapsed = [], 0.0
     while elapsed < until:
         elapsed += next_wait(elapsed, known, shortest=SHORTEST, longest=LONGEST)
@@ -370,9 +367,9 @@ def schedule_of(known: Sequence[float], until: float) -> Floats:
 def expected(
     workload: str, samples: Sequence[Floats], optima: Sequence[Sequence[Floats]], seed: Sequence[int]
 ) -> dict[str, float]:
-    """After ten past runs: the ratio of our lag to the optimum's, and the same for `known_family`.
+    """Where ten past runs are known, by the optimum's lag: ours, and that of who knows the family.
 
-    The next runs are those of the sample, for each target and regime.
+    Runs to come are those of the sample, of each target and regime.
     """
     regimes = [regime for target in WORKLOADS[workload] for regime in target]
     family, rng = FAMILIES.get(workload, known_family.LOG_NORMAL), np.random.default_rng([*seed, 2])
@@ -383,7 +380,7 @@ def expected(
             past = np.maximum(np.floor(regime(rng, HISTORY_LENGTH) + rng.random(HISTORY_LENGTH)), 1.0)
             ours.append(scheduled(schedule_of(past.tolist(), float(sample[-1])), sample).point)
             alive = known_family.expected(family, past, times, rng)
-            mass = np.append(alive[:-2] - alive[1:-1], alive[-2])  # longer runs end in the last cell
+            mass = np.append(alive[:-2] - alive[1:-1], alive[-2])  # what takes longer ends in the last cell
             knowing.append(scheduled(optimal_schedule(times, mass, PRICE), sample).point)
     best = [
         _mean([scheduled(of[which], sample).point for of, sample in zip(optima, samples, strict=True)])
@@ -396,7 +393,7 @@ def expected(
 
 
 def unknown(seed: int = 1) -> dict[str, float]:
-    """First runs of all workloads, without history: checks, lag, and the ratio of lag to the optimum's."""
+    """The first runs of all workloads, of which nothing is known: checks, lag, and that by the optimum's."""
     rng = np.random.default_rng(seed)
     firsts = np.concatenate(
         [
@@ -413,11 +410,11 @@ def unknown(seed: int = 1) -> dict[str, float]:
 def measure(
     seed: int = 1, workloads: Sequence[str] = tuple(WORKLOADS), replications: int = 3
 ) -> dict[str, Any]:
-    """By workload: the curves, each policy's point with its default, and ratios of lags.
+    """By workload: the curves, each policy's point by default, and how our lag compares.
 
-    `by_peer` has the ratio of our lag to each peer's at the same number of checks, over all runs.
-    `by_optimum` has the ratio to the optimum's lag after ten past runs, and `known_family_by_optimum` the
-    same for `known_family`. Each is the median, with the extremes.
+    `by_peer` are ratios of our lag, all runs included, to each peer's at as many checks. `by_optimum` are
+    those of our lag, where ten past runs are known, to the optimum's; `known_family_by_optimum` those of the
+    lag of who knows the same runs, and the family of the distribution. Each is the median, with the extremes.
     """
     report: dict[str, Any] = {}
     for number, workload in enumerate(workloads):
@@ -497,7 +494,7 @@ def table(report: Mapping[str, Any]) -> Iterator[Table]:
 
 
 def best_peer(result: Mapping[str, Any]) -> tuple[str, tuple[float, float, float]]:
-    """The peer with the shortest lag at our number of checks, and the ratio of our lag to its lag."""
+    """The peer that comes nearest to us, or beats us most, and the ratio of our lag to its."""
     peers = {name: ratio for name, ratio in result["by_peer"].items() if name in PEERS}
     name = max(peers, key=lambda peer: peers[peer][0])
     return name, peers[name]
