@@ -279,7 +279,7 @@ def test_typed_line_is_the_key(terminal: Callable[[str], None]) -> None:
 @pytest.mark.parametrize("typed", ["", "two words"])
 def test_typed_line_that_is_not_a_key_is_refused(terminal: Callable[[str], None], typed: str) -> None:
     terminal(typed)
-    with pytest.raises(Wrong, match="The key is no key"):
+    with pytest.raises(Wrong, match="The key is not valid"):
         asked_key()
 
 
