@@ -45,7 +45,7 @@ def a_new_run(
     **pace: float,
 ) -> Run:
     """A run that is not requested yet, of a target that was claimed on request by hand."""
-    given = replace(doubles.PACE, deadline=DEADLINE, **pace)  # type: ignore[arg-type]  # slots is not among them
+    given = replace(doubles.PACE, deadline=DEADLINE, **pace)  # type: ignore[arg-type]  # slots is none of them
     claimed = Entry(target, run_id=run_id, requested_at=requested_at, cause="manual")
     return new_run(claimed, model_id, JobSettings(given, dict(gate or NO_RULES)))
 
