@@ -167,13 +167,13 @@ lock: install  ## Pin the newest versions of all requirements, with hashes
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-strip-extras --no-emit-index-url --no-emit-find-links --no-emit-index-annotation \
 	  pyproject.toml --output-file tests/command.txt
-	@for name in layers/dependencies/requirements tests/support/local_cloud/requirements tests/requirements; do \
+	@for name in layers/dependencies/requirements tests/support/local_cloud/requirements tests/requirements tests/audit; do \
 	  $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	    --no-strip-extras --no-emit-index-url --no-emit-find-links --no-emit-index-annotation \
 	    $$name.in --output-file $$name.txt || exit; \
 	done
 
-audit: install  ## Look up all pinned packages in PyPI's advisory database
+audit: install build/audit/.installed  ## Look up all pinned packages in PyPI's advisory database
 	@$(BIN)/python -m tests.tools.audit
 
 # --- What the targets stand on: made once, and again only when the requirements change --------------------
@@ -196,6 +196,9 @@ build/command/.installed: $(VENV)/.installed tests/command.txt template.yaml pyp
 
 build/bench/lambda-env/.installed: $(VENV)/.installed tests/support/local_cloud/requirements.txt
 	$(INSTALL) bench
+
+build/audit/.installed: $(VENV)/.installed tests/audit.txt
+	$(INSTALL) audit
 
 build/node/.installed: tests/tools/install.py
 	$(INSTALL) validator

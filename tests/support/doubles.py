@@ -174,6 +174,14 @@ client = cache(boto3.client)
 """Like boto3.client, but cached, because making a client takes longer than most tests."""
 
 
+@cache
+def session(**given: Any) -> Any:
+    """Like boto3.Session, but cached, and so are its clients."""
+    made: Any = boto3.session.Session(**given)
+    made.client = cache(made.client)
+    return made
+
+
 class Stack:
     """The AWS resources of the template that the functions use, in moto."""
 

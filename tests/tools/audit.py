@@ -19,8 +19,11 @@ FILES = (
     "tests/requirements.txt",
     "tests/bootstrap.txt",
     "tests/command.txt",
+    "tests/audit.txt",
 )
-"""The requirements of the functions, the local Lambda runtime, the tools, their installation, the command."""
+"""Of the functions, the local Lambda runtime, the tools, their installation, the command, and pip-audit."""
+PYTHON = ROOT / "build" / "audit" / "bin" / "python"
+"""`make audit` installs it."""
 
 
 class Finding(NamedTuple):
@@ -67,7 +70,7 @@ def audit(files: Sequence[str], look_up: Callable[[str], list[Finding]]) -> int:
 
 def pip_audit(name: str) -> list[Finding]:
     """The findings of a requirements file. A database that does not answer is also a finding."""
-    command = [sys.executable, "-m", "pip_audit", "--requirement", str(ROOT / name)]
+    command = [str(PYTHON), "-m", "pip_audit", "--requirement", str(ROOT / name)]
     options = ["--require-hashes", "--disable-pip", "--progress-spinner", "off", "--format", "json"]
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)  # noqa: S603
     found = findings(json.loads(done.stdout)) if done.stdout.strip() else []

@@ -110,6 +110,14 @@ def bench_environment(place: Path) -> None:
     mark(place)
 
 
+def audit_environment(place: Path) -> None:
+    """Makes an environment with the auditor, which few people call."""
+    clear(place)
+    call(sys.executable, "-m", "venv", "--without-pip", place)
+    uv(place, "--require-hashes", "-r", "tests/audit.txt")
+    mark(place)
+
+
 def validator(place: Path) -> None:
     """Installs a second validator of the workflow. Without npm this is skipped; with STRICT it fails."""
     scratch = place.with_name(f"{place.name}.new")
@@ -135,6 +143,7 @@ INSTALLATIONS = {
     "lambda": (BUILD / "lambda-env", lambda_environment),
     "command": (BUILD / "command", command_environment),
     "bench": (BUILD / "bench" / "lambda-env", bench_environment),
+    "audit": (BUILD / "audit", audit_environment),
     "validator": (BUILD / "node", validator),
 }
 

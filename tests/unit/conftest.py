@@ -1,9 +1,10 @@
 """Unit tests do no I/O: sockets are closed."""
 
+import boto3
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.doubles import Stack
+from tests.support.doubles import Stack, session
 from tests.unit.harness import Harness
 
 # Shared machines run this, so the duration of examples means nothing. Nor does a test fail because
@@ -18,6 +19,12 @@ settings.load_profile("unit")
 @pytest.fixture(autouse=True)
 def _sockets_are_closed(socket_disabled: None) -> None:
     """Applies `socket_disabled` of pytest-socket to all tests."""
+
+
+@pytest.fixture(autouse=True)
+def _aws_sessions_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making a session and its clients takes longer than most tests."""
+    monkeypatch.setattr(boto3, "Session", session)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from arcanna_metrics.platform.key import SecretApiKey
 from arcanna_metrics.platform.sigv4 import SigV4
 from tests.support.deployment import resource
 from tests.support.doubles import Answer, answer, client, no_answer
-from tests.unit.strategies import any_json, any_text
+from tests.unit.strategies import any_json, any_text, at_most
 
 ENDPOINT = "https://secretsmanager.eu-central-1.amazonaws.com"
 MOTO = httpx.WSGITransport(DomainDispatcherApplication(create_backend_app))
@@ -267,7 +267,7 @@ def test_quotes_and_byte_order_marks_around_the_document_are_dropped(
     assert secret.api_key_in_json(False) == "first"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@settings(at_most(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(min_size=1))
 def test_any_secret_yields_a_valid_header_value_or_is_refused(secret: Secret, text: str) -> None:
     secret.put(text)
@@ -335,7 +335,7 @@ def test_secret_without_a_key_in_its_field_is_refused_and_not_quoted(secret: Sec
     assert not [quoted for quoted in ("hidd", "7777777777", "[[") if quoted in told]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@settings(at_most(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(document=any_json | st.fixed_dictionaries({"key": any_json | any_text}), cut=st.integers(0, 3))
 def test_any_json_secret_yields_a_valid_header_value_or_is_refused(
     secret: Secret, document: object, cut: int

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from arcanna_metrics import aws
 from arcanna_metrics.errors import BadInput, ConfigurationError
+from arcanna_metrics.platform import tls
 from arcanna_metrics.runs.check import first_check
 from functions.check_status import app as check_status
 from functions.trigger_recompute import app as trigger_recompute
@@ -27,8 +29,10 @@ OPTIONAL = {"ARCANNA_API_KEY_SECRET_FIELD", "ARCANNA_CA_BUNDLE", "HTTPS_PROXY", 
 
 
 @pytest.fixture
-def _environment(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _environment(stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A new execution environment, with the variables that the template sets and no others."""
+    (tmp_path / tls.HASHED).mkdir()  # as the build makes it: to read all CAs at once takes longer than a test
+    monkeypatch.setattr("certifi.where", lambda: str(tmp_path / "cacert.pem"))
     given = {
         "ARCANNA_BASE_URL": "https://arcanna.example",
         "ARCANNA_API_KEY_SECRET_ARN": stack.secret_arn,

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, cast
 
 import httpx
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from arcanna_metrics.errors import Rejected, RetryLater
@@ -175,7 +175,6 @@ def test_run_completes_only_by_a_recompute_that_ended_after_the_request(
         assert any(r.succeeds and r.ended >= earliest for r in platform.recomputes)
 
 
-@settings(max_examples=100)
 @given(
     earlier=earlier_recomputes(st.just(0.0)),
     own=own_recomputes(),

@@ -14,7 +14,7 @@ from tests.support.deployment import ROOT
 from tests.support.waiting import eventually
 from tests.tools import install
 
-ENVIRONMENTS = ("tools", "lambda", "command", "bench", "validator")
+ENVIRONMENTS = ("tools", "lambda", "command", "bench", "audit", "validator")
 STEPS = 4
 """The largest number of commands of an installation."""
 

@@ -64,6 +64,7 @@ def project(tmp_path: Path) -> Path:
         "tests/bootstrap.txt",
         "tests/requirements.txt",
         "tests/command.txt",
+        "tests/audit.txt",
         "template.yaml",
         "pyproject.toml",
         "tests/support/local_cloud/requirements.txt",
@@ -75,7 +76,8 @@ def project(tmp_path: Path) -> Path:
         program.parent.mkdir(parents=True, exist_ok=True)
         program.write_text(STUB)
         program.chmod(0o755)
-    for place in (".venv", "build/lambda-env", "build/command", "build/bench/lambda-env", "build/node"):
+    environments = ("lambda-env", "command", "bench/lambda-env", "audit", "node")
+    for place in (".venv", *(f"build/{name}" for name in environments)):
         (tmp_path / place).mkdir(parents=True, exist_ok=True)
         (tmp_path / place / ".installed").touch()
     return tmp_path
@@ -289,9 +291,8 @@ def test_locked_requirements_name_no_index(project: Path) -> None:
     uv = project / ".venv" / "bin" / "uv"
     uv.unlink()
     uv.symlink_to(Path(sys.executable).parent / "uv")
-    names = [
-        f"{folder}/requirements" for folder in ("layers/dependencies", "tests/support/local_cloud", "tests")
-    ]
+    folders = ("layers/dependencies", "tests/support/local_cloud", "tests")
+    names = [*(f"{folder}/requirements" for folder in folders), "tests/audit"]
     for name in names:
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / f"{name}.in").write_text("")
@@ -305,7 +306,7 @@ def test_locked_requirements_name_no_index(project: Path) -> None:
     own = {"UV_DEFAULT_INDEX": "https://user:secret@mirror/simple", "UV_FIND_LINKS": str(project)}
     done = make(project, "lock", environment={"UV_CONFIG_FILE": str(settings), "UV_OFFLINE": "1", **own})
     assert done.returncode == 0, done.stderr
-    assert [(project / f"{name}.txt").read_text().strip() for name in names] == ["", "", ""]
+    assert [(project / f"{name}.txt").read_text().strip() for name in names] == [""] * len(names)
 
 
 # --- Help ------------------------------------------------------------------------------------------------

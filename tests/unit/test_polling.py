@@ -1,9 +1,10 @@
 """The poll-interval policy: its bounds, what it learns, and how it compares with fixed intervals."""
 
+import itertools
 import math
+import random
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from arcanna_metrics.runs.polling import PRICE, next_wait
 from tests.tools.benchmarks import known_family
 from tests.tools.benchmarks import polling as benchmark
+from tests.tools.benchmarks.durations import LogNormal, Shape, Steady, Straggling, TwoKinds
 
 HOUR, DAY = 3600.0, 86400.0
 
@@ -120,38 +122,84 @@ def test_several_slow_runs_that_are_alike_put_off_the_checks_before_them() -> No
     assert len(times) < len(lone)
 
 
-def test_who_knows_the_family_expects_durations_like_the_past_ones() -> None:
-    rng, times = np.random.default_rng(1), np.array([0.0, 50.0, 100.0, 200.0, 400.0, 800.0])
-    past = 100.0 * np.exp(0.1 * rng.standard_normal(10))
-    slower = np.append(past[:7], 6 * past[7:])
+@pytest.mark.parametrize(
+    "shape", [LogNormal(0.15), TwoKinds(0.12, math.log(6), 0.3), Straggling(0.15, 0.1, 1.2)], ids=repr
+)
+def test_drawn_durations_have_the_survival_and_density_that_are_calculated(shape: Shape) -> None:
+    rng = random.Random(1)
+    drawn = sorted(shape.draw(rng) for _ in range(10_000))
+    for part in (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98):
+        z = drawn[int(part * len(drawn))]
+        assert shape.survival(z) == pytest.approx(1 - part, abs=0.02)
+        density = (shape.survival(z - 1e-5) - shape.survival(z + 1e-5)) / 2e-5
+        middle = (shape.survival(-1e-5) - shape.survival(1e-5)) / 2e-5
+        assert shape.likelihood([z]) - shape.likelihood([0.0]) == pytest.approx(math.log(density / middle))
 
-    for family in (known_family.LOG_NORMAL, known_family.TWO_KINDS, known_family.STRAGGLING):
+
+def test_who_knows_the_family_expects_durations_like_the_past_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_family, "DRAWS", 5_000)
+    rng, times = random.Random(1), [0.0, 50.0, 100.0, 200.0, 400.0, 800.0]
+    past = Steady(100.0, LogNormal(0.1)).draw(rng, 10)
+    slower = past[:7] + [6 * duration for duration in past[7:]]
+
+    for family in (LogNormal, TwoKinds, Straggling):
         survival = known_family.expected(family, past, times, rng)
-        assert list(survival) == sorted(survival, reverse=True)
+        assert survival == sorted(survival, reverse=True)
         assert survival[0] == pytest.approx(1.0)
         assert survival[1] > 0.99
         assert 0.3 < survival[2] < 0.7
         assert survival[3] < 0.1
-    kinds = known_family.expected(known_family.TWO_KINDS, slower, times, rng)
+    kinds = known_family.expected(TwoKinds, slower, times, rng)
     assert 0.2 < kinds[4] < 0.45
-    assert kinds[5] < 0.01 < known_family.expected(known_family.STRAGGLING, slower, times, rng)[5]
+    assert kinds[5] < 0.01 < known_family.expected(Straggling, slower, times, rng)[5]
+
+
+def test_optimal_schedule_costs_no_more_than_any_other() -> None:
+    """All schedules of a small world are tried."""
+    times = [0.0, 4.0, 8.0, 12.0, 16.0, 20.0, 24.0, 28.0]
+    alive = [1.0, 0.9, 0.85, 0.4, 0.35, 0.3, 0.05, 0.0]
+
+    def cost(schedule: Sequence[float], price: float) -> float:
+        waits = itertools.pairwise([0.0, *schedule])
+        return sum(alive[times.index(time)] * (price + later - time) for time, later in waits)
+
+    ways = [
+        [*way, times[-1]]
+        for number in range(len(times))
+        for way in itertools.combinations(times[1:-1], number)
+        if all(later - time >= benchmark.SHORTEST for time, later in itertools.pairwise([0.0, *way]))
+    ]
+    for price in (0.5, 1.0, 2.0, 5.0, 20.0):
+        schedule = benchmark.optimal_schedule(times, alive, price)
+        assert list(schedule) in ways
+        assert cost(schedule, price) == pytest.approx(min(cost(way, price) for way in ways))
+
+
+def test_expected_checks_and_lag_are_those_of_many_runs() -> None:
+    distribution = Steady(100.0, LogNormal(0.2))
+    future = benchmark.Future(distribution)
+    schedule = [60.0, 90.0, 100.0, 120.0, 150.0, future.longest]
+    runs = [benchmark.Run(duration, []) for duration in distribution.draw(random.Random(1), 20_000)]
+
+    checks, lag = benchmark.mean(benchmark.scheduled(schedule, runs))
+    expected_checks, expected_lag = future.of(schedule)
+    assert checks == pytest.approx(expected_checks, rel=0.02)
+    assert lag == pytest.approx(expected_lag, rel=0.02)
 
 
 def test_no_peer_has_less_lag_at_as_many_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "PRICES", (PRICE,))
-    report = benchmark.measure(workloads=("short",), replications=1)
-    result = report["workloads"]["short"]
-    assert benchmark.best_peer(result)[1][0] < 1.0
-    assert result["by_optimum"][0] < 1.2
-    assert report["unknown"]["by_optimum"] < 1.5
+    short = benchmark.workload("short")
+    _, (ratio, _, _) = benchmark.best_peer({"by_peer": benchmark.by_peer([benchmark.replicate(short, "1")])})
+    assert ratio < 1.0
+    assert benchmark.by_optimum(short, benchmark.informed, "1") < 1.2
+    assert benchmark.unknown()["by_optimum"] < 1.5
 
 
 def test_durations_that_survive_retraining_reduce_checks_and_lag(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "PRICES", (PRICE,))
     monkeypatch.setattr(benchmark, "PEERS", {})
-    result = benchmark.measure(workloads=(benchmark.RETRAINED,), replications=1)["workloads"]
-    (checks, lag), (more_checks, more_lag) = (
-        result[benchmark.RETRAINED]["defaults"][name] for name in (benchmark.OURS, benchmark.FORGETFUL)
-    )
+    defaults = benchmark.replicate(benchmark.workload(benchmark.RETRAINED), "1")["defaults"]
+    (checks, lag), (more_checks, more_lag) = defaults[benchmark.OURS], defaults[benchmark.FORGETFUL]
     assert checks < more_checks
     assert lag < more_lag

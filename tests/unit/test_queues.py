@@ -15,6 +15,7 @@ from arcanna_metrics.intake.queues import SQS_ATTRIBUTES, Queues
 from arcanna_metrics.targets import Target
 from arcanna_metrics.updates import Update
 from tests.support.doubles import ACTIVE_TARGET, TARGET, Stack
+from tests.unit.strategies import at_most
 
 AT = 1_736_950_000.0
 
@@ -34,7 +35,7 @@ def test_dead_letter_without_a_detail_repeats_its_reason(stack: Stack, queues: Q
     assert stack.dead_letters() == [("body", "BadInput", "BadInput")]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@settings(at_most(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(detail=st.text(max_size=2000))
 def test_any_detail_is_written_in_characters_that_sqs_accepts(
     stack: Stack, queues: Queues, detail: str

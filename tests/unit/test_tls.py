@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from arcanna_metrics.environment import Environment
@@ -14,9 +14,10 @@ from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.connect import arcanna
 from tests.support.certificates import Authority
+from tests.unit.strategies import at_most
 
 CA, OTHER_CA = Authority("One CA").pem, Authority("Another CA").pem
-few = settings(max_examples=30)  # each makes a context
+few = at_most(30)  # each makes a context
 KEY_BLOCK = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"
 
 

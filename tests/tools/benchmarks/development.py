@@ -48,16 +48,17 @@ def installation() -> dict[str, Any]:
         ignored = shutil.ignore_patterns(".git", ".venv", "build", ".*_cache", ".hypothesis", "__pycache__")
         shutil.copytree(PROJECT, project, ignore=ignored)
         seconds = make("install", project)
-        sizes = {path: size(path) for path in (project / ".venv", project / "build")}
+        whole = size(project / ".venv", project / "build")
         parts = [*project.glob(".venv/lib/python3*/site-packages/*"), *project.glob(".venv/bin/*")]
         largest = sorted(((size(part), part.name) for part in parts), reverse=True)[:12]
-    return {"seconds": seconds, "mebibytes": sum(sizes.values()), "largest": {n: s for s, n in largest}}
+    return {"seconds": seconds, "mebibytes": whole, "largest": {n: s for s, n in largest}}
 
 
-def size(path: Path) -> int:
-    """The size of a file, or of all files in a folder, in MiB."""
-    files = path.rglob("*") if path.is_dir() else [path]
-    return round(sum(file.lstat().st_size for file in files if file.is_file()) / 2**20)
+def size(*paths: Path) -> int:
+    """The size of files, or of all files in folders, in MiB. A file that uv has linked twice counts once."""
+    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
+    found = [file.lstat() for file in files if file.is_file()]
+    return round(sum({(each.st_dev, each.st_ino): each.st_size for each in found}.values()) / 2**20)
 
 
 def measure() -> dict[str, Any]:

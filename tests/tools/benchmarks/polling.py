@@ -10,21 +10,21 @@ What the optimum knows: where ten past runs are known, the distribution of each 
 known, that of the first runs of all workloads together: that is all that a policy can be made for in advance.
 Nobody can learn a distribution from ten runs, so that a third policy stands between: that of `known_family`,
 which knows the family of the distribution and the same ten runs. Both are compared by what is to be expected
-after a history of ten, over 100,000 next runs instead of one. Figures are medians over replications, with
+of the next run after a history of ten, which is calculated. Figures are medians over replications, with
 their range.
 """
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
-from statistics import NormalDist, median
-from typing import Any
+from itertools import chain, pairwise
+from operator import mul
+from random import Random
+from statistics import NormalDist, fmean, median
+from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.random import Generator
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -33,6 +33,16 @@ from arcanna_metrics.runs.polling import PRICE, next_wait
 from tests.support.local_cloud.cloud import PROJECT
 from tests.tools.benchmarks import known_family
 from tests.tools.benchmarks.curves import Curve, Panel, drawn
+from tests.tools.benchmarks.durations import (
+    Distribution,
+    LogNormal,
+    Mixed,
+    Retrained,
+    Shape,
+    Steady,
+    Straggling,
+    TwoKinds,
+)
 
 PICTURE = PROJECT / "tests" / "tools" / "benchmarks" / "polling.svg"
 RUNS = 40
@@ -41,16 +51,14 @@ RUNS_OF_A_MODEL = 3
 """Where models are retrained: runs until a model is replaced."""
 HISTORIES = 8
 """Histories of ten runs of each target, in a replication."""
-DRAWN, RARE = 100_000, 1e-4
-"""Runs that stand for a distribution, and the part of them, the longest ones, that is left out."""
+RARE = 1e-4
+"""The part of the runs, the longest ones, that is left out."""
 SHORTEST, LONGEST = 5.0, 900.0
 """Seconds of a wait: the defaults."""
 SCHEDULING = 5.0
 """Seconds that Airflow's scheduler takes at most to see that a rescheduled sensor is due, by its default
 scheduler_heartbeat_sec; that a worker has to start is left out."""
 
-Floats = NDArray[np.float64]
-Distribution = Callable[[Generator, int], Floats]
 Target = Sequence[Distribution]
 """The distributions of a target's durations, one after the other: more than one is a change of regime."""
 
@@ -59,30 +67,17 @@ Target = Sequence[Distribution]
 
 
 def log_normal(middle: float, spread: float) -> Distribution:
-    return lambda rng, size: middle * np.exp(spread * rng.standard_normal(size))
+    return Steady(middle, LogNormal(spread))
 
 
 def bimodal(middle: float) -> Distribution:
     """Seven incremental recomputes to three full ones, which take six times as long."""
-    return lambda rng, size: log_normal(middle, 0.12)(rng, size) * np.where(rng.random(size) < 0.3, 6.0, 1.0)
+    return Steady(middle, TwoKinds(0.12, math.log(6), 0.3))
 
 
 def heavy_tailed(middle: float) -> Distribution:
     """One run in ten straggles, by a Pareto factor of infinite variance."""
-    return lambda rng, size: (
-        log_normal(middle, 0.15)(rng, size)
-        * np.where(rng.random(size) < 0.1, 1.0 + rng.pareto(1.2, size), 1.0)
-    )
-
-
-def retrained(middle: float) -> Distribution:
-    """Every model differs a little from the one that it replaces."""
-
-    def durations(rng: Generator, size: int) -> Floats:
-        models = log_normal(middle, 0.15)(rng, -(-size // RUNS_OF_A_MODEL))
-        return log_normal(1.0, 0.15)(rng, size) * models.repeat(RUNS_OF_A_MODEL)[:size]
-
-    return durations
+    return Steady(middle, Straggling(0.15, 0.1, 1.2))
 
 
 RETRAINED = "retrained"
@@ -96,26 +91,25 @@ WORKLOADS: Mapping[str, Sequence[Target]] = {
         [log_normal(before, 0.15), log_normal(after, 0.15)]
         for before, after in ((90, 360), (120, 360), (600, 150), (300, 900))
     ],
-    RETRAINED: [[retrained(m)] for m in (90, 180, 600, 1800)],
+    RETRAINED: [[Retrained(m, 0.15, RUNS_OF_A_MODEL)] for m in (90, 180, 600, 1800)],
     "erratic": [[log_normal(m, 1.0)] for m in (120, 180, 240, 300)],
 }
-FAMILIES = {"bimodal": known_family.TWO_KINDS, "heavy-tailed": known_family.STRAGGLING}
+FAMILIES: Mapping[str, type[Shape]] = {"bimodal": TwoKinds, "heavy-tailed": Straggling}
 """All others are log-normal."""
 
 
 # --- Policies -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Moment:
-    """Where some runs stand, one element each: elapsed seconds, median of past durations or nan; checks."""
+class Moment(NamedTuple):
+    """Where a run stands: elapsed seconds, the median of past durations if there are any, checks so far."""
 
-    elapsed: Floats
-    usual: Floats
+    elapsed: float
+    usual: float | None
     checks: int
 
 
-Policy = Callable[[Moment, Generator], Floats]
+Policy = Callable[[Moment, Random], float]
 """Seconds until the next check."""
 
 
@@ -124,30 +118,35 @@ class Peer:
     """A policy with the values of its parameter, of which `default` is what people get, if there is one."""
 
     policy: Callable[[float], Policy]
-    values: Sequence[float] = field(default_factory=lambda: [float(v) for v in np.geomspace(5, 900, 12)])
+    values: Sequence[float] = field(default_factory=lambda: geometric(5, 900, 12))
     default: float | None = None
 
 
+def geometric(first: float, last: float, number: int) -> list[float]:
+    """Numbers in a geometric progression, both ends included."""
+    return [first * (last / first) ** (n / (number - 1)) for n in range(number)]
+
+
 def fixed(interval: float) -> Policy:
-    return lambda at, rng: np.full_like(at.elapsed, interval)
+    return lambda at, rng: interval
 
 
 def exponential(initial: float) -> Policy:
     """From the initial delay to 60 times as much, by factors of 1.5."""
-    return lambda at, rng: np.full_like(at.elapsed, initial * min(60.0, 1.5 ** min(at.checks, 20)))
+    return lambda at, rng: initial * min(60.0, 1.5 ** min(at.checks, 20))
 
 
 def full_jitter(initial: float) -> Policy:
     """The same, drawn between 0 and that, in whole seconds of at least one."""
-    return lambda at, rng: np.maximum(1.0, np.round(rng.uniform(0.0, exponential(initial)(at, rng))))
+    most = exponential(initial)
+    return lambda at, rng: max(1.0, float(round(rng.uniform(0.0, most(at, rng)))))
 
 
 def proportional(part: float) -> Policy:
     """First at the median of the past, then after a part of the elapsed time, or SHORTEST."""
 
-    def wait(at: Moment, rng: Generator) -> Floats:
-        later = np.maximum(SHORTEST, part * at.elapsed)
-        return later if at.checks else np.where(np.isnan(at.usual), later, at.usual)
+    def wait(at: Moment, rng: Random) -> float:
+        return at.usual if at.usual and not at.checks else max(SHORTEST, part * at.elapsed)
 
     return wait
 
@@ -155,11 +154,10 @@ def proportional(part: float) -> Policy:
 def sensor(policy: Policy, scheduling: float = 0.0) -> Policy:
     """Airflow's sensors look at once, then after each interval; others wait for the scheduler, too."""
 
-    def wait(at: Moment, rng: Generator) -> Floats:
+    def wait(at: Moment, rng: Random) -> float:
         if not at.checks:
-            return np.zeros_like(at.elapsed)
-        before = Moment(at.elapsed, at.usual, at.checks - 1)
-        return policy(before, rng) + scheduling * rng.random(len(at.elapsed))
+            return 0.0
+        return policy(at._replace(checks=at.checks - 1), rng) + scheduling * rng.random()
 
     return wait
 
@@ -167,9 +165,8 @@ def sensor(policy: Policy, scheduling: float = 0.0) -> Policy:
 def doubling(interval: float) -> Policy:
     """Airflow's exponential_backoff: between half the interval and all of it, then twice that, and so on."""
 
-    def wait(at: Moment, rng: Generator) -> Floats:
-        least = max(1.0, interval * 2.0 ** (min(at.checks, 40) - 1))
-        return least * (1.0 + rng.random(len(at.elapsed)))
+    def wait(at: Moment, rng: Random) -> float:
+        return max(1.0, interval * 2.0 ** (min(at.checks, 40) - 1)) * (1.0 + rng.random())
 
     return wait
 
@@ -179,7 +176,7 @@ PEERS: Mapping[str, Peer] = {
     "fixed": Peer(fixed, default=60.0),
     "exponential": Peer(exponential),
     "Lambda durable functions": Peer(full_jitter, default=5.0),
-    "proportional": Peer(proportional, [float(v) for v in np.geomspace(0.01, 1.5, 12)]),
+    "proportional": Peer(proportional, geometric(0.01, 1.5, 12)),
     "Airflow, poke": Peer(lambda v: sensor(fixed(v)), default=60.0),
     "Airflow, reschedule": Peer(lambda v: sensor(fixed(v), SCHEDULING), default=60.0),
     "Airflow, poke, backoff": Peer(lambda v: sensor(doubling(v)), default=60.0),
@@ -191,116 +188,151 @@ PRICES = (PRICE / 4, PRICE, 4 * PRICE)
 # --- Replay -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Replay:
-    """What a policy did on some runs: checks, and seconds between end and check, by run."""
+class Checked(NamedTuple):
+    """What a policy did in a run."""
 
-    checks: Floats
-    lags: Floats
-
-    @property
-    def point(self) -> tuple[float, float]:
-        """Mean checks, and mean lag in seconds."""
-        return float(self.checks.mean()), float(self.lags.mean())
+    checks: int
+    lag: float
+    """Seconds from the run's end to the check that saw it."""
 
 
-@dataclass(frozen=True)
-class Runs:
-    """The runs of a target, in order: durations, and those that the ledger knows when each begins."""
+Point = tuple[float, float]
+"""Mean checks, and mean lag in seconds."""
+Points = Sequence[Point]
+Schedule = Sequence[float]
+"""Times of checks, in seconds."""
 
-    durations: Floats
-    known: Sequence[Sequence[float]]
+
+def mean(points: Sequence[Checked] | Points) -> Point:
+    return fmean(checks for checks, _ in points), fmean(lag for _, lag in points)
 
 
-def draw(target: Target, rng: Generator, memory: int = RUNS) -> Runs:
-    """`memory`: after how many runs all is forgotten."""
-    regimes = [np.maximum(regime(rng, RUNS // len(target)), 1.0) for regime in target]
-    durations = np.concatenate(regimes)
+class Run(NamedTuple):
+    """A run's duration, and those that the ledger knows when it begins."""
+
+    duration: float
+    known: Sequence[float]
+
+
+def draw(target: Target, rng: Random, memory: int = RUNS) -> list[Run]:
+    """The runs of a target, in order. `memory`: after how many of them all is forgotten."""
+    durations = [d for regime in target for d in regime.draw(rng, RUNS // len(target))]
     seen = [float(math.floor(d + rng.random())) for d in durations]  # between two whole seconds
-    known = [seen[max(n - HISTORY_LENGTH, n - n % memory) : n] for n in range(len(seen))]
-    return Runs(durations, known)
+    return [
+        Run(duration, seen[max(n - HISTORY_LENGTH, n - n % memory) : n])
+        for n, duration in enumerate(durations)
+    ]
 
 
-def replay(policy: Policy, runs: Runs, rng: Generator) -> Replay:
-    """All runs at once, as no peer looks at more than a median."""
-    durations = runs.durations
-    usual = np.array([median(known) if known else math.nan for known in runs.known])
-    elapsed, checks, number = np.zeros_like(durations), np.zeros_like(durations), 0
-    while (going := (elapsed < durations) | (checks == 0)).any():
-        elapsed[going] += policy(Moment(elapsed[going], usual[going], number), rng)
-        checks[going] += 1
-        number += 1
-    return Replay(checks, elapsed - durations)
+def replay(policy: Policy, runs: Sequence[Run], rng: Random) -> list[Checked]:
+    """What a peer does in the runs."""
+    return [_followed(policy, run.duration, median(run.known) if run.known else None, rng) for run in runs]
 
 
-def learned(runs: Runs, price: float) -> Replay:
-    """What this project does on the runs."""
-    checks, lags = [], []
-    for duration, known in zip(runs.durations, runs.known, strict=True):
-        elapsed, count = 0.0, 0
-        while elapsed < duration:
-            elapsed += next_wait(elapsed, known, shortest=SHORTEST, longest=LONGEST, price=price)
-            count += 1
-        checks.append(float(count))
-        lags.append(elapsed - duration)
-    return Replay(np.array(checks), np.array(lags))
+def _followed(policy: Policy, duration: float, usual: float | None, rng: Random) -> Checked:
+    elapsed, checks = 0.0, 0
+    while elapsed < duration:
+        elapsed += policy(Moment(elapsed, usual, checks), rng)
+        checks += 1
+    return Checked(checks, elapsed - duration)
 
 
-def scheduled(schedule: Floats, durations: Floats) -> Replay:
+def learned(runs: Sequence[Run], price: float) -> list[Checked]:
+    """What this project does in the runs."""
+    schedules = [schedule_of(run.known, run.duration, price) for run in runs]
+    return [Checked(len(of), of[-1] - run.duration) for of, run in zip(schedules, runs, strict=True)]
+
+
+def schedule_of(known: Sequence[float], until: float, price: float = PRICE) -> Schedule:
+    """The times of this project's checks in a run, up to the first one after `until` seconds."""
+    times = [0.0]
+    while times[-1] < until:
+        times.append(times[-1] + next_wait(times[-1], known, shortest=SHORTEST, longest=LONGEST, price=price))
+    return times[1:]
+
+
+def scheduled(schedule: Schedule, runs: Sequence[Run]) -> list[Checked]:
     """The same checks in all runs; what outlasts them is taken to end with the last one."""
-    seen = np.minimum(np.searchsorted(schedule, durations), len(schedule) - 1)
-    return Replay(seen + 1.0, np.maximum(schedule[seen] - durations, 0.0))
-
-
-def joined(parts: Sequence[Replay]) -> Replay:
-    """All parts as one."""
-    return Replay(np.concatenate([p.checks for p in parts]), np.concatenate([p.lags for p in parts]))
+    seen = [min(bisect_left(schedule, run.duration), len(schedule) - 1) for run in runs]
+    return [Checked(n + 1, max(schedule[n] - run.duration, 0.0)) for n, run in zip(seen, runs, strict=True)]
 
 
 # --- The optimum --------------------------------------------------------------------------------------------
 
 
-def optimal_schedule(times: Floats, mass: Floats, price: float) -> Floats:
-    """The times of checks that minimise E[lag] + price E[checks], by dynamic programming.
+class Future:
+    """The runs to come of a distribution, without the rarest: what is to be expected of a schedule."""
 
-    Runs end in the cell before `times[k + 1]` with probability `mass[k]`; checks are made at `times`, at
-    least SHORTEST and at most LONGEST apart.
+    def __init__(self, distribution: Distribution) -> None:
+        self.distribution = distribution
+        self.longest = _outlived_by(distribution, RARE)
+        """Seconds of the longest run."""
+        self.times = _resolved(distribution, self.longest)
+        self.alive = [*map(self.survival, self.times)]
+        """The part of the runs that take longer than each of the times."""
+        waits = [later - time for time, later in pairwise(self.times)]
+        living = [(one + other) / 2 for one, other in pairwise(self.alive)]
+        self._mean = sum(map(mul, waits, living))
+
+    def survival(self, t: float) -> float:
+        """The part of the runs that take longer than t seconds."""
+        return max(0.0, (self.distribution.survival(t) - RARE) / (1 - RARE))
+
+    def of(self, schedule: Schedule) -> Point:
+        """The expected checks and lag of a schedule that outlasts all runs."""
+        times = [0.0, *schedule]
+        alive = [*map(self.survival, times[:-1])]
+        waits = [later - time for time, later in pairwise(times)]
+        return sum(alive), sum(map(mul, waits, alive)) - self._mean
+
+
+def _outlived_by(distribution: Distribution, part: float) -> float:
+    """The seconds that this part of the runs outlasts, by bisection."""
+    low, high = 0.0, 1.0
+    while distribution.survival(high) > part:
+        low, high = high, 2 * high
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if distribution.survival(middle) > part else (low, middle)
+    return high
+
+
+def _resolved(distribution: Distribution, longest: float) -> list[float]:
+    """Times from 0 to the longest: by the second, or by 1/1000 of the common ones if they are longer."""
+    common = _outlived_by(distribution, 0.01)
+    cells = min(int(common), 1000)
+    return [common * n / cells for n in range(cells)] + geometric(common, longest, 300)
+
+
+def optimal_schedule(times: Sequence[float], alive: Sequence[float], price: float) -> Schedule:
+    """The checks that minimise E[lag] + price E[checks], by dynamic programming.
+
+    The part `alive[k]` of the runs takes longer than `times[k]`, and nearly none longer than the last one.
+    Checks are made at `times`, at least SHORTEST (but for the last one) and at most LONGEST apart. As in the
+    policy, what a schedule costs is the sum of alive (price + wait) over its times, but for a constant.
     """
-    ended = np.concatenate([[0.0], np.cumsum(mass)])
-    moment = np.concatenate([[0.0], np.cumsum(mass * (times[:-1] + times[1:]) / 2)])
-    last = len(mass)
-    cost, following = np.zeros(last + 1), np.zeros(last + 1, dtype=int)
-    for k in range(last - 1, -1, -1):
-        first = min(int(np.searchsorted(times, times[k] + SHORTEST)), last)
-        end = max(int(np.searchsorted(times, times[k] + LONGEST, "right")), first + 1)
-        ahead = times[first:end] * (ended[first:end] - ended[k]) - (moment[first:end] - moment[k])
-        best = int(np.argmin(ahead + cost[first:end]))
-        cost[k] = (ahead + cost[first:end])[best] + price * (ended[last] - ended[k])
-        following[k] = first + best
+    last = len(times) - 1
+    costs, following = [0.0] * (last + 1), [last] * (last + 1)
+    for k in reversed(range(last)):
+        first = min(bisect_left(times, times[k] + SHORTEST), last)
+        # The fewer runs live, the later the next check pays: so it is not after that from the next time.
+        end = min(max(bisect_right(times, times[k] + LONGEST), first + 1), following[k + 1] + 1)
+        ahead = [
+            alive[k] * time + cost for time, cost in zip(times[first:end], costs[first:end], strict=True)
+        ]
+        cheapest = min(ahead)
+        following[k] = first + ahead.index(cheapest)
+        costs[k] = cheapest + alive[k] * (price - times[k])
     schedule, k = [], 0
     while k < last:
-        k = int(following[k])
+        k = following[k]
         schedule.append(times[k])
-    return np.array(schedule)
+    return schedule
 
 
-def resolved(sample: Floats) -> Floats:
-    """Times from 0 to the longest: by the second, or by 1/1000 of the common ones if they are longer."""
-    common = float(np.quantile(sample, 0.99))
-    rare = np.geomspace(common, 1.05 * np.max(sample), 300)[1:]
-    return np.concatenate([np.linspace(0.0, common, min(int(common), 1000)), rare])
-
-
-def optimal_schedules(sample: Floats) -> list[Floats]:
-    """For the distribution of a sample, from many checks to few."""
-    times = resolved(sample)
-    mass = np.histogram(sample, bins=times)[0] / len(sample)
-    return [optimal_schedule(times, mass, price) for price in np.geomspace(0.3, 100, 16)]
-
-
-Points = Sequence[tuple[float, float]]
-Regimes = Sequence[Sequence[Floats]]
-"""The optimal schedules of each regime, from many checks to few."""
+def optimal_schedules(future: Future) -> list[Schedule]:
+    """From many checks to few."""
+    return [optimal_schedule(future.times, future.alive, price) for price in geometric(0.3, 100, 16)]
 
 
 def lag_at(checks: float, curve: Points) -> float:
@@ -309,107 +341,123 @@ def lag_at(checks: float, curve: Points) -> float:
     Beyond its ends a curve is not extended; there its nearest end counts.
     """
     ordered = sorted(curve)
-    return float(np.interp(checks, [c for c, _ in ordered], [lag for _, lag in ordered]))
+    for (fewer, longer), (more, shorter) in pairwise(ordered):
+        if fewer <= checks < more:
+            return longer + (shorter - longer) * (checks - fewer) / (more - fewer)
+    return ordered[0 if checks < ordered[0][0] else -1][1]
 
 
 # --- Measurement --------------------------------------------------------------------------------------------
 
 
-def replicate(
-    workload: str, optima: Sequence[Sequence[Sequence[Floats]]], seed: Sequence[int]
-) -> dict[str, Any]:
+class Workload(NamedTuple):
+    """What is to come of each target of a workload, by regime, and the optimal schedules for it."""
+
+    name: str
+    futures: Sequence[Sequence[Future]]
+    optima: Sequence[Sequence[Sequence[Schedule]]]
+
+
+def workload(name: str) -> Workload:
+    futures = [[Future(regime) for regime in target] for target in WORKLOADS[name]]
+    return Workload(name, futures, [[optimal_schedules(future) for future in regimes] for regimes in futures])
+
+
+def replicate(of: Workload, seed: str) -> dict[str, Any]:
     """The curves of every policy, on the runs that the seed gives."""
-    targets = WORKLOADS[workload]
 
-    def runs_of(memory: int = RUNS) -> list[Runs]:
-        rng = np.random.default_rng(seed)
-        return [draw(target, rng, memory) for target in targets]
+    def runs_of(memory: int = RUNS) -> list[list[Run]]:
+        rng = Random(seed)
+        return [draw(target, rng, memory) for target in WORKLOADS[of.name]]
 
-    runs, rng = runs_of(), np.random.default_rng([*seed, 1])
-    ours = {price: [learned(each, price) for each in runs] for price in PRICES}
+    def ours(runs: list[list[Run]]) -> Points:
+        return [_pooled(learned(each, price) for each in runs) for price in PRICES]
 
-    def optimum(which: int) -> list[Replay]:
-        parts = [np.array_split(each.durations, len(of)) for each, of in zip(runs, optima, strict=True)]
-        return [
-            joined([scheduled(of[which], part) for of, part in zip(regimes, durations, strict=True)])
-            for regimes, durations in zip(optima, parts, strict=True)
-        ]
+    def peer(policy: Policy) -> Point:
+        return _pooled(replay(policy, each, rng) for each in runs)
 
-    best = [optimum(which) for which in range(len(optima[0][0]))]
-    curves: dict[str, Points] = {
-        name: [joined([replay(peer.policy(v), each, rng) for each in runs]).point for v in peer.values]
-        for name, peer in PEERS.items()
-    }
-    curves[OURS] = [joined(parts).point for parts in ours.values()]
-    curves[OPTIMUM] = [joined(parts).point for parts in best]
-    defaults = {
-        name: joined([replay(peer.policy(peer.default), each, rng) for each in runs]).point
-        for name, peer in PEERS.items()
-        if peer.default
-    }
-    defaults[OURS] = joined(ours[PRICE]).point
-    if workload == RETRAINED:
-        forgetful = runs_of(RUNS_OF_A_MODEL)
-        curves[FORGETFUL] = [joined([learned(each, price) for each in forgetful]).point for price in PRICES]
+    def optimum(which: int) -> Point:
+        return _pooled(
+            scheduled(schedules[which], of_regime)
+            for each, regimes in zip(runs, of.optima, strict=True)
+            for schedules, of_regime in zip(regimes, _split(each, len(regimes)), strict=True)
+        )
+
+    runs, rng = runs_of(), Random(f"{seed}, peers")
+    curves: dict[str, Points] = {name: [peer(p.policy(v)) for v in p.values] for name, p in PEERS.items()}
+    curves[OURS] = ours(runs)
+    curves[OPTIMUM] = [optimum(which) for which in range(len(of.optima[0][0]))]
+    defaults = {name: peer(p.policy(p.default)) for name, p in PEERS.items() if p.default}
+    defaults[OURS] = curves[OURS][PRICES.index(PRICE)]
+    if of.name == RETRAINED:
+        curves[FORGETFUL] = ours(runs_of(RUNS_OF_A_MODEL))
         defaults[FORGETFUL] = curves[FORGETFUL][PRICES.index(PRICE)]
     return {"curves": curves, "defaults": defaults}
 
 
-def schedule_of(known: Sequence[float], until: float) -> Floats:
-    """The checks of this project in a run that takes longer than `until` seconds."""
-    times, elapsed = [], 0.0
-    while elapsed < until:
-        elapsed += next_wait(elapsed, known, shortest=SHORTEST, longest=LONGEST)
-        times.append(elapsed)
-    return np.array(times)
+def _split(runs: Sequence[Run], number: int) -> list[Sequence[Run]]:
+    """As many parts of the same length, in order."""
+    size = len(runs) // number
+    return [runs[n * size : (n + 1) * size] for n in range(number)]
 
 
-def expected(
-    workload: str, samples: Sequence[Floats], optima: Sequence[Sequence[Floats]], seed: Sequence[int]
-) -> dict[str, float]:
-    """Where ten past runs are known, by the optimum's lag: ours, and that of who knows the family.
+def _pooled(parts: Iterable[Sequence[Checked]]) -> Point:
+    return mean([checked for part in parts for checked in part])
 
-    Runs to come are those of the sample, of each target and regime.
-    """
-    regimes = [regime for target in WORKLOADS[workload] for regime in target]
-    family, rng = FAMILIES.get(workload, known_family.LOG_NORMAL), np.random.default_rng([*seed, 2])
-    ours, knowing = [], []
-    for regime, sample in zip(regimes, samples, strict=True):
-        times = resolved(sample)
+
+Informed = Callable[[Sequence[float], Future, Random], Schedule]
+"""The checks of who knows ten past runs, in a run to come."""
+
+
+def informed(past: Sequence[float], future: Future, rng: Random) -> Schedule:
+    """This project."""
+    return schedule_of(past, future.longest)
+
+
+def knowing(family: type[Shape]) -> Informed:
+    """Who knows the family of the durations as well."""
+
+    def schedule(past: Sequence[float], future: Future, rng: Random) -> Schedule:
+        alive = known_family.expected(family, past, future.times, rng)
+        return optimal_schedule(future.times, [*alive[:-1], 0.0], PRICE)  # what takes longer ends then
+
+    return schedule
+
+
+def by_optimum(of: Workload, policy: Informed, seed: str) -> float:
+    """The lag to be expected where ten past runs are known, by the optimum's at as many checks."""
+    histories, rng = Random(f"{seed}, histories"), Random(f"{seed}, policy")
+    points, best = [], []
+    for regime, future, schedules in _regimes(of):
+        best.append([future.of(schedule) for schedule in schedules])
         for _ in range(HISTORIES):
-            past = np.maximum(np.floor(regime(rng, HISTORY_LENGTH) + rng.random(HISTORY_LENGTH)), 1.0)
-            ours.append(scheduled(schedule_of(past.tolist(), float(sample[-1])), sample).point)
-            alive = known_family.expected(family, past, times, rng)
-            mass = np.append(alive[:-2] - alive[1:-1], alive[-2])  # what takes longer ends in the last cell
-            knowing.append(scheduled(optimal_schedule(times, mass, PRICE), sample).point)
-    best = [
-        _mean([scheduled(of[which], sample).point for of, sample in zip(optima, samples, strict=True)])
-        for which in range(len(optima[0]))
-    ]
-    return {
-        "by_optimum": _by_curve(_mean(ours), best),
-        "known_family_by_optimum": _by_curve(_mean(knowing), best),
-    }
+            past = regime.draw(histories, HISTORY_LENGTH)
+            seen = [max(math.floor(d + histories.random()), 1.0) for d in past]
+            points.append(future.of(policy(seen, future, rng)))
+    return _by_curve(mean(points), [mean(same) for same in zip(*best, strict=True)])
 
 
-def unknown(seed: int = 1) -> dict[str, float]:
+def _regimes(of: Workload) -> Iterator[tuple[Distribution, Future, Sequence[Schedule]]]:
+    return zip(chain(*WORKLOADS[of.name]), chain(*of.futures), chain(*of.optima), strict=True)
+
+
+def unknown() -> dict[str, float]:
     """The first runs of all workloads, of which nothing is known: checks, lag, and that by the optimum's."""
-    rng = np.random.default_rng(seed)
-    firsts = np.concatenate(
-        [
-            np.maximum(target[0](rng, 20_000 // len(targets)), 1.0)
-            for targets in WORKLOADS.values()
-            for target in targets
-        ]
+    firsts = Future(
+        Mixed(
+            [
+                (1 / len(WORKLOADS) / len(targets), target[0])
+                for targets in WORKLOADS.values()
+                for target in targets
+            ]
+        )
     )
-    checks, lag = scheduled(schedule_of([], float(firsts.max())), firsts).point
-    best = [scheduled(optimal, firsts).point for optimal in optimal_schedules(firsts)]
+    checks, lag = firsts.of(schedule_of([], firsts.longest))
+    best = [firsts.of(schedule) for schedule in optimal_schedules(firsts)]
     return {"checks": checks, "lag": lag, "by_optimum": lag / lag_at(checks, best)}
 
 
-def measure(
-    seed: int = 1, workloads: Sequence[str] = tuple(WORKLOADS), replications: int = 3
-) -> dict[str, Any]:
+def measure(seed: int = 1, replications: int = 3) -> dict[str, Any]:
     """By workload: the curves, each policy's point by default, and how our lag compares.
 
     `by_peer` are ratios of our lag, all runs included, to each peer's at as many checks. `by_optimum` are
@@ -417,46 +465,39 @@ def measure(
     lag of who knows the same runs, and the family of the distribution. Each is the median, with the extremes.
     """
     report: dict[str, Any] = {}
-    for number, workload in enumerate(workloads):
-        rng = np.random.default_rng(0)
-        samples = [
-            [np.sort(regime(rng, DRAWN))[: int(DRAWN * (1 - RARE))] for regime in target]
-            for target in WORKLOADS[workload]
-        ]
-        optima = [[optimal_schedules(sample) for sample in of_target] for of_target in samples]
-        results = [replicate(workload, optima, (seed, number, r)) for r in range(replications)]
-        settled = [
-            expected(workload, [*chain(*samples)], [*chain(*optima)], (seed, number, r))
-            for r in range(replications)
-        ]
-        by_peer = {
-            name: _spread([_by_curve(r["defaults"][OURS], r["curves"][name]) for r in results])
-            for name in results[0]["curves"]
-            if name not in (OURS, OPTIMUM)
-        }
-        report[workload] = {
+    seeds = [f"{seed}, {replication}" for replication in range(replications)]
+    for name in WORKLOADS:
+        of, family = workload(name), FAMILIES.get(name, LogNormal)
+        results = [replicate(of, each) for each in seeds]
+        report[name] = {
             "curves": {name: _medians([r["curves"][name] for r in results]) for name in results[0]["curves"]},
             "defaults": {
                 name: _medians([[r["defaults"][name]] for r in results])[0] for name in results[0]["defaults"]
             },
-            "by_peer": by_peer,
-            **{name: _spread([each[name] for each in settled]) for name in settled[0]},
+            "by_peer": by_peer(results),
+            "by_optimum": _spread([by_optimum(of, informed, each) for each in seeds]),
+            "known_family_by_optimum": _spread([by_optimum(of, knowing(family), each) for each in seeds]),
         }
     return {"workloads": report, "unknown": unknown()}
 
 
-def _by_curve(ours: tuple[float, float], curve: Points) -> float:
+def by_peer(results: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float, float]]:
+    """The ratios of our lag to that of each peer at as many checks."""
+    return {
+        name: _spread([_by_curve(r["defaults"][OURS], r["curves"][name]) for r in results])
+        for name in results[0]["curves"]
+        if name not in (OURS, OPTIMUM)
+    }
+
+
+def _by_curve(ours: Point, curve: Points) -> float:
     checks, lag = ours
     return lag / lag_at(checks, curve)
 
 
-def _mean(points: Points) -> tuple[float, float]:
-    return float(np.mean([c for c, _ in points])), float(np.mean([lag for _, lag in points]))
-
-
-def _medians(curves: Sequence[Points]) -> list[tuple[float, float]]:
+def _medians(curves: Sequence[Points]) -> list[Point]:
     return [
-        (median(c for c, _ in points), median(lag for _, lag in points))
+        (median(checks for checks, _ in points), median(lag for _, lag in points))
         for points in zip(*curves, strict=True)
     ]
 
