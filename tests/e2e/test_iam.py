@@ -189,6 +189,7 @@ PATTERNS = {
     ":execution:": EXECUTIONS,
     "/index/due": INDEX,
     ":event-bus/*": BUSES,
+    ":ec2:": "network interfaces",
     "${SettingsParameter}": "SettingsParameter",
 }
 """The resource that each kind of ARN in the template stands for."""

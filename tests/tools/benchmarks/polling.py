@@ -315,7 +315,7 @@ def optimal_schedule(times: Sequence[float], alive: Sequence[float], price: floa
     costs, following = [0.0] * (last + 1), [last] * (last + 1)
     for k in reversed(range(last)):
         first = min(bisect_left(times, times[k] + SHORTEST), last)
-        # Later, fewer runs are alive, and checks are rarer: this next check is not after that of times[k + 1].
+        # Later, fewer runs are alive, and checks are rarer: the next one is not after that of times[k + 1].
         end = min(max(bisect_right(times, times[k] + LONGEST), first + 1), following[k + 1] + 1)
         ahead = [
             alive[k] * time + cost for time, cost in zip(times[first:end], costs[first:end], strict=True)
