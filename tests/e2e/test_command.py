@@ -791,7 +791,7 @@ def test_doctor_of_a_working_stack_finds_no_fault(stack: Stack) -> None:
     marks = [line.split()[0] for line in printed.splitlines() if line.startswith("  ")]
     assert sorted(marks) == ["!"] + ["✓"] * 12
     assert line_of(printed, "! notifications", "To do: make deploy STACK=local EMAIL=you@example.com")
-    assert line_of(printed, "targets", "Arcanna knows all 1 targets")
+    assert line_of(printed, "targets", "Arcanna knows every target that the routes name (1)")
     assert line_of(printed, "✓ sweep", "every minute")
 
 

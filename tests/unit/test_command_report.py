@@ -62,7 +62,9 @@ def test_report_prints_the_written_file_and_the_problems(stack: Stack, tmp_path:
     ended = run("report", "-o", str(tmp_path / "r.html"))
 
     assert ended.status == 0
-    assert "r.html: 1 models, 0 stale, 1 got worse, 0 failed, 0 waiting, 0 dead letters." in ended.stdout
+    assert (
+        "r.html (models: 1, stale: 0, got worse: 1, failed: 0, waiting: 0, dead letters: 0)." in ended.stdout
+    )
 
 
 def test_report_that_cannot_be_written_exits_with_an_explanation(stack: Stack, tmp_path: Path) -> None:
