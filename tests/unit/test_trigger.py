@@ -262,7 +262,7 @@ def test_schedule_with_an_age_of_zero_needs_every_target_as_of_now(harness: Harn
     assert harness.entry(ACTIVE_TARGET).needed_as_of == harness.clock.now - 40
 
 
-def test_schedule_without_an_age_asks_by_what_the_settings_of_each_job_call_stale(harness: Harness) -> None:
+def test_schedule_without_an_age_uses_the_stale_age_of_each_jobs_settings(harness: Harness) -> None:
     harness.pace = replace(PACE, stale_after=600)
     harness.jobs = {"7": JobSettings(replace(PACE, stale_after=60), {})}
     for job_id in ("7", "8"):
