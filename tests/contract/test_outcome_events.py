@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.entry import Claim, Entry, Waiting
 from arcanna_metrics.protocol.start import new_run
 from arcanna_metrics.protocol.transitions import HISTORY_LENGTH
 from arcanna_metrics.runs.check import first_check
@@ -293,18 +293,14 @@ def follow(before: dict[str, Any], after: dict[str, Any]) -> tuple[Run, Check]:
     longest = "д" * ID_LENGTH
     claimed = Entry(
         Target(longest, None),
-        run_id="r" * 80,
-        requested_at=REQUESTED_AT,
-        cause="к" * ID_LENGTH,
-        updates=10**6,
-        examples=tuple(examples),
+        waiting=Waiting(cause="к" * ID_LENGTH, updates=10**6, examples=tuple(examples)),
         history=({"duration_seconds": 1234.567},) * HISTORY_LENGTH,  # type: ignore[arg-type]  # all that counts
         quality_reference={
             "model_id": longest,
             "figures": next_reference(None, before, rules, None, "not_judged"),
         },
     )
-    run = new_run(claimed, longest, JobSettings(doubles.PACE, gate))
+    run = new_run(claimed, Claim("r" * 80, REQUESTED_AT), longest, JobSettings(doubles.PACE, gate))
     run = {**run, "baseline": fitting(before)}
     quality = assess(before, after, rules, run["reference"])
     assert quality["verdict"] == "regressed"

@@ -121,7 +121,7 @@ def _abandon(scene: Scene, faults: Sequence[ApiFault]) -> None:
     """Lets the claim expire when the faults have struck and no execution follows it."""
     eventually("all faults", lambda: all(len(fault.hits) == fault.times for fault in faults))
     # If two looks claim at once, the fault may have struck the later one.
-    scene.until("the claim", lambda entry: entry.run_id or entry.fresh_as_of)
+    scene.until("the claim", lambda entry: entry.run_id or entry.fresh_as_of > 0)
     running = ("RUNNING",)
     eventually("its end", lambda: all(e["status"] not in running for e in scene.executions()))
     scene.let_claim_expire()
@@ -189,7 +189,7 @@ def _observation(scene: Scene, seen: _Seen) -> Observation:
 
 
 def _recomputed(scene: Scene, entry: Entry, recomputes: Sequence[Recompute]) -> Iterator[str]:
-    if entry.fresh_as_of and scene.updated_at and entry.fresh_as_of > scene.updated_at:
+    if scene.updated_at and entry.fresh_as_of > scene.updated_at:
         asked_later = (
             any(ask.at > scene.updated_at for ask in recompute.asks if ask.by != OTHERS)
             for recompute in recomputes

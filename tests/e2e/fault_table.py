@@ -180,7 +180,7 @@ def _aborted(scene: Scene) -> None:
 
 def _aborted_and_goes_on(scene: Scene) -> None:
     _aborted(scene)
-    scene.until("its resumption", lambda entry: entry.resumed)
+    scene.until("its resumption", lambda entry: entry.claim and entry.claim.number)
     scene.behaves(SHORT)
 
 

@@ -114,10 +114,11 @@ class Scene:
 
     def stop_execution(self) -> None:
         """Stops the run's execution, as an operator can, and waits until it has ended."""
-        entry = self.entry()
+        claim = self.entry().claim
+        assert claim
         machine = self.here.cloud.outputs["RecomputeWorkflowArn"].replace(":stateMachine:", ":execution:")
-        number = f"-{entry.resumed}" if entry.resumed else ""
-        arn, states = f"{machine}:{entry.run_id}{number}", self.here.cloud.client("stepfunctions")
+        number = f"-{claim.number}" if claim.number else ""
+        arn, states = f"{machine}:{claim.run_id}{number}", self.here.cloud.client("stepfunctions")
         states.stop_execution(executionArn=arn)
         eventually("its end", lambda: states.describe_execution(executionArn=arn)["status"] != "RUNNING")
 
@@ -125,10 +126,11 @@ class Scene:
         """Makes the claim older than an invocation can live, unless the run is held."""
 
         def older(entry: Entry) -> Entry | None:
-            if entry.run_id is None or entry.held or entry.requested_at is None:
+            claim = entry.claim
+            if claim is None or claim.held:
                 return None
-            long_ago = entry.requested_at - CLAIM_LIFETIME
-            return replace(entry, requested_at=long_ago, due_at=long_ago + CLAIM_LIFETIME)
+            long_ago = claim.requested_at - CLAIM_LIFETIME
+            return replace(entry, claim=claim._replace(requested_at=long_ago), due_at=claim.requested_at)
 
         self.ledger.apply(self.target, older)
 
@@ -202,17 +204,15 @@ class Scene:
 
     def until_held(self) -> Entry:
         """Waits until an execution holds the target."""
-        return self.until("the hold", lambda entry: entry.held)
+        return self.until("the hold", lambda entry: entry.claim and entry.claim.held)
 
     def until_waiting(self, updates: int = 1) -> Entry:
         """Waits until that many updates wait."""
-        return self.until(f"{updates} waiting updates", lambda e: e.dirty and e.updates >= updates)
+        return self.until(f"{updates} waiting updates", lambda e: e.dirty and e.waiting.updates >= updates)
 
     def until_fresh(self) -> Entry:
         """Waits until a recompute requested after the last update has completed."""
-        return self.until(
-            "fresh metrics", lambda entry: entry.fresh_as_of and entry.fresh_as_of > self.updated_at
-        )
+        return self.until("fresh metrics", lambda entry: entry.fresh_as_of > self.updated_at)
 
     def until_rest(self) -> None:
         """Waits until no update is on its way or waits, and no run is under way."""

@@ -168,7 +168,7 @@ def aborted_and_resumed(
     scene.long_under_way()
     run_id = scene.entry().run_id
     abort(scene)
-    scene.until("its resumption", lambda entry: entry.resumed == 1)
+    scene.until("its resumption", lambda entry: entry.claim and entry.claim.number == 1)
     checks = len(scene.requests("metrics"))
     eventually("its next checks", lambda: len(scene.requests("metrics")) > checks + 1)
     scene.behaves(behaviour)

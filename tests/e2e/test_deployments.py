@@ -159,7 +159,7 @@ def _run_a_broken_version(broken: Sequence[str]) -> None:
         for scene in scenes:  # each update by a run that people can see to have succeeded
             assert scene.executions()[-1]["status"] == "SUCCEEDED"
             entry = scene.entry()
-            assert (entry.failed_as_of or 0.0) < (entry.fresh_as_of or 0.0)
+            assert entry.failed_as_of < entry.fresh_as_of
         if TRIGGER in broken:
             assert len(new.posts()) == 1
 

@@ -59,7 +59,7 @@ def _observe() -> Seen:
         _sweep_until(here, "attempts", lambda: _attempts(waiting) >= 2 * len(waiting))
         _sweep_until(here, "a gauge", lambda: max(emitted(here, "OldestUpdateAge")) >= 1)
         letters, posts = dead_letters(here), sum(len(scene.posts()) for scene in waiting)
-        due = sorted(_all_due(waiting), key=lambda entry: entry.waiting_since or 0.0)
+        due = sorted(_all_due(waiting), key=lambda entry: entry.waiting.since or 0.0)
         arcanna.remove_fault(AWAY)
         _sweep_until(here, "fresh metrics of all", lambda: all(map(_is_fresh, waiting)))
         recomputes = [recompute for scene in waiting for recompute in scene.recomputes()]
@@ -131,7 +131,7 @@ def _attempts(scenes: Sequence[Scene]) -> int:
 
 def _is_fresh(scene: Scene) -> bool:
     entry = scene.entry()
-    return entry.due_at is None and (entry.fresh_as_of or 0.0) > scene.updated_at
+    return entry.due_at is None and entry.fresh_as_of > scene.updated_at
 
 
 def _most_at_once(recomputes: list[Recompute]) -> int:

@@ -10,7 +10,7 @@ from tests.support.waiting import eventually
 
 def test_feedback_below_the_threshold_waits_until_it_is_enough(scene: Scene) -> None:
     scene.give_feedback("0.csv")
-    scene.until("the first element", lambda entry: len(entry.batch) == 1)
+    scene.until("the first element", lambda entry: len(entry.waiting.batch) == 1)
     for n in range(1, 5):
         assert scene.posts() == []
         scene.give_feedback(f"{n}.csv")
@@ -19,7 +19,7 @@ def test_feedback_below_the_threshold_waits_until_it_is_enough(scene: Scene) -> 
     assert (execution["run"]["cause"]["updates"], execution["status"]) == (5, "SUCCEEDED")
     scene.until_rest()
     assert len(scene.posts()) == 1
-    assert scene.entry().batch == ()
+    assert scene.entry().waiting.batch == ()
 
 
 def test_object_as_large_as_the_threshold_leads_to_a_recompute(scene: Scene) -> None:
@@ -42,7 +42,7 @@ def test_feedback_below_the_threshold_is_recomputed_after_the_longest_wait(scene
 
 def test_update_is_recomputed_together_with_waiting_feedback(scene: Scene) -> None:
     scene.give_feedback("0.csv")
-    scene.until("the element", lambda entry: entry.batch)
+    scene.until("the element", lambda entry: entry.waiting.batch)
     scene.upload("alerts.csv", alerts(2))
     scene.ended(1)
     scene.until_rest()

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from arcanna_metrics.protocol.entry import NEVER, Claim
 from arcanna_metrics.protocol.transitions import claim
 from arcanna_metrics.runs.check import failed_at_start, first_check
 from arcanna_metrics.runs.outcome import Origin
@@ -100,7 +101,7 @@ def _start(scene: Scene, way: Way, faults: list[ApiFault]) -> str:
     )
     check = failed_at_start(run, "because", "of something", origin) if way.failed else first_check(run)
     if way.claimed:
-        scene.ledger.apply(scene.target, partial(claim, run_id=run_id, now=now))
+        scene.ledger.apply(scene.target, partial(claim, run=Claim(run_id, now)))
     if way.broken:
         faults.append(way.broken.meets(refused(times=1000), scene))
     scene.recompute_by_somebody_else()  # the run is released already
@@ -151,5 +152,5 @@ def test_unreleased_target_is_released_by_another_execution(taken: dict[str, Tak
 
 def test_unchecked_run_leaves_its_target_due(taken: dict[str, Taken]) -> None:
     scene = taken["check not called"].scene
-    assert (scene.entry().fresh_as_of, scene.entry().failed_as_of) == (None, None)
+    assert scene.entry().watermark == NEVER
     assert scene.last_failure()["reason"] == "NotChecked"

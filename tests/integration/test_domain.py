@@ -81,7 +81,7 @@ def test_update_is_followed_to_its_proven_end(
     assert functions.release(data)
     entry = stack.entry()
     assert (entry.run_id, entry.due_at) == (None, None)
-    assert to_iso(entry.fresh_as_of or 0.0) == data["run"]["requested_at"]
+    assert to_iso(entry.fresh_as_of) == data["run"]["requested_at"]
     assert entry.history[-1]["run_id"] == data["run"]["run_id"]
 
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 from botocore.exceptions import ClientError
 
 from tests.simulation.workflow import only_known
+from tests.support.due_index import PROJECTED
 
 T = TypeVar("T")
 Item = dict[str, dict[str, Any]]
@@ -69,9 +70,7 @@ def unavailable(operation: str) -> Callable[[bool], ClientError]:
 
 # --- DynamoDB --------------------------------------------------------------------------------------------
 
-PROJECTION = (
-    "job_id", "model_id", "due", "due_at", "waiting_since", "run_id", "attempts", "retry_at", "not_before",
-)  # fmt: skip
+PROJECTION = ("job_id", "model_id", "due", "due_at", *PROJECTED)
 """The attributes of an item that the index shows."""
 
 SWAP: Mapping[str, Callable[[Any, Any], bool]] = {

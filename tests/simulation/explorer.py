@@ -20,7 +20,7 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from tests.simulation.small_steps import FOLLOWS, HAS_SLOT, Code, Steps
-from tests.simulation.small_worlds import NEVER, Setting, World
+from tests.simulation.small_worlds import FAR_AWAY, Setting, World
 
 # --- Guarantees -----------------------------------------------------------------------------------------
 
@@ -54,7 +54,7 @@ def _unseen(w: World) -> str | None:
 
 def _lost(w: World, setting: Setting) -> str | None:
     # An update below its threshold may wait for more, unless its longest wait is over.
-    batches = w.rows if setting.max_wait == NEVER else ()
+    batches = w.rows if setting.max_wait == FAR_AWAY else ()
     waiting = {(at, target) for target, row in enumerate(batches) for at, _ in row.batch}
     if any((o.at, o.target) not in waiting for o in w.open):
         return "lost update: neither recomputed nor told to have failed"

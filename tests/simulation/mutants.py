@@ -10,7 +10,7 @@ from typing import NamedTuple
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.check_up import Action, CheckUpAgain, Resume, TakeBack, check_up
 from arcanna_metrics.protocol.decide import Decision, decide
-from arcanna_metrics.protocol.entry import Entry, later
+from arcanna_metrics.protocol.entry import NEVER, Claim, Entry
 from arcanna_metrics.protocol.slots import Taker, still_taken
 from arcanna_metrics.protocol.transitions import Postponement, settled
 from arcanna_metrics.runs.run import Result, Run
@@ -42,23 +42,26 @@ def record_without_lag(entry: Entry, updates: Sequence[Update], pace: Pace) -> E
 
 def record_by_delivery(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
     """An update counts from its delivery, so that a covered one counts again."""
-    late = [replace(u, happened_at=later(u.happened_at, entry.watermark + 1)) for u in updates]
+    late = [replace(u, happened_at=max(u.happened_at, entry.watermark + 1)) for u in updates]
     return transitions.record(entry, late, pace)
 
 
 def record_judging_batches(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
     """Elements that a run under way will cover count towards a full batch."""
     after = transitions.record(entry, updates, pace)
-    if sum(element.share for element in after.batch) < WHOLE:
+    if sum(element.share for element in after.waiting.batch) < WHOLE:
         return after
-    full = max(element.as_of for element in after.batch)
-    return settled(replace(after, needed_as_of=later(full, after.needed_as_of)), pace)
+    full = max(element.as_of for element in after.waiting.batch)
+    return settled(
+        replace(after, waiting=replace(after.waiting, needed_as_of=max(full, after.waiting.needed_as_of))),
+        pace,
+    )
 
 
-def satisfied_whatever_is_wanted(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | None:
+def satisfy_whatever_is_wanted(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | None:
     """A wish is cleared although it was raised since."""
-    lowered = replace(entry, wanted_as_of=None, wanted_at=None)
-    return transitions.satisfied(lowered, run_id, timestamp, pace)
+    lowered = replace(entry, waiting=replace(entry.waiting, wanted_as_of=NEVER, wanted_at=NEVER))
+    return transitions.satisfy(lowered, run_id, timestamp, pace)
 
 
 def decide_before_visible(entry: Entry, now: float, pace: Pace) -> Decision:
@@ -70,8 +73,8 @@ def decide_without_spacing(entry: Entry, now: float, pace: Pace) -> Decision:
 
 
 def decide_without_longest_wait(entry: Entry, now: float, pace: Pace) -> Decision:
-    batch = tuple(element._replace(until=element.until + 1e6) for element in entry.batch)
-    return decide(replace(entry, batch=batch), now, pace)
+    batch = tuple(element._replace(until=element.until + 1e6) for element in entry.waiting.batch)
+    return decide(replace(entry, waiting=replace(entry.waiting, batch=batch)), now, pace)
 
 
 def postpone_without_due(entry: Entry, pace: Pace, postponement: Postponement) -> Entry:
@@ -82,22 +85,27 @@ def postpone_without_due(entry: Entry, pace: Pace, postponement: Postponement) -
 
 
 def hold_whoever_has_it(entry: Entry, run_id: str, number: int, now: float) -> Entry | None:
-    return transitions.hold(replace(entry, run_id=run_id, resumed=number), run_id, number, now)
+    requested_at = entry.claim.requested_at if entry.claim else now
+    own = replace(entry, claim=Claim(run_id, requested_at, number))
+    return transitions.hold(own, run_id, number, now)
 
 
 def hold_whatever_the_number(entry: Entry, run_id: str, number: int, now: float) -> Entry | None:
-    return transitions.hold(entry, run_id, entry.resumed, now)
+    return transitions.hold(entry, run_id, entry.claim.number if entry.claim else number, now)
 
 
 def give_back_what_is_held(
     entry: Entry, run_id: str, pace: Pace, postponement: Postponement | None
 ) -> Entry | None:
-    return transitions.give_back(replace(entry, held=False), run_id, pace, postponement)
+    claimed = entry.claim and entry.claim._replace(held=False)
+    return transitions.give_back(replace(entry, claim=claimed), run_id, pace, postponement)
 
 
 def take_back_what_waits(entry: Entry, pace: Pace, postponement: Postponement | None) -> Entry:
     """Updates that the run was for are forgotten."""
-    return transitions.take_back(replace(entry, needed_as_of=None), pace, postponement)
+    return transitions.take_back(
+        replace(entry, waiting=replace(entry.waiting, needed_as_of=NEVER)), pace, postponement
+    )
 
 
 def release_without_due(
@@ -112,7 +120,9 @@ def release_all_that_waits(
 ) -> Entry | None:
     """Updates during the run count as covered."""
     after = transitions.release(entry, run, number, result, pace, postponement)
-    return after and settled(replace(after, fresh_as_of=after.needed_as_of or after.fresh_as_of), pace)
+    return after and settled(
+        replace(after, fresh_as_of=max(after.waiting.needed_as_of, after.fresh_as_of)), pace
+    )
 
 
 def release_without_waiting(
@@ -120,20 +130,23 @@ def release_without_waiting(
 ) -> Entry | None:
     """A run starts before the updates during the previous run are visible."""
     after = transitions.release(entry, run, number, result, pace, postponement)
-    return after and settled(replace(after, retry_at=None), pace)
+    return after and settled(replace(after, retry_at=NEVER), pace)
 
 
 def release_whoever_has_it(
     entry: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
 ) -> Entry | None:
-    own = replace(entry, run_id=run["run_id"], resumed=number)
+    requested_at = entry.claim.requested_at if entry.claim else 0.0
+    own = replace(entry, claim=Claim(run["run_id"], requested_at, number))
     return transitions.release(own, run, number, result, pace, postponement)
 
 
 def release_whatever_the_number(
     entry: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
 ) -> Entry | None:
-    return transitions.release(entry, run, entry.resumed, result, pace, postponement)
+    return transitions.release(
+        entry, run, entry.claim.number if entry.claim else number, result, pace, postponement
+    )
 
 
 def release_although_another_is_active(
@@ -153,38 +166,38 @@ def release_unchecked_as_failed(
 # --- Checking up -----------------------------------------------------------------------------------------
 
 
-def leave_dead_claims(entry: Entry, own: Execution | None, before: Execution | None, now: float) -> Action:
-    finding = check_up(entry, own, before, now)
-    return CheckUpAgain(now + 1) if isinstance(finding, TakeBack) and not entry.held else finding
+def leave_dead_claims(claim: Claim, own: Execution | None, before: Execution | None, now: float) -> Action:
+    finding = check_up(claim, own, before, now)
+    return CheckUpAgain(now + 1) if isinstance(finding, TakeBack) and not claim.held else finding
 
 
-def leave_dead_runs(entry: Entry, own: Execution | None, before: Execution | None, now: float) -> Action:
-    finding = check_up(entry, own, before, now)
+def leave_dead_runs(claim: Claim, own: Execution | None, before: Execution | None, now: float) -> Action:
+    finding = check_up(claim, own, before, now)
     return CheckUpAgain(now + 1) if own and isinstance(finding, Resume) else finding
 
 
 def leave_missing_resumptions(
-    entry: Entry, own: Execution | None, before: Execution | None, now: float
+    claim: Claim, own: Execution | None, before: Execution | None, now: float
 ) -> Action:
-    finding = check_up(entry, own, before, now)
+    finding = check_up(claim, own, before, now)
     return CheckUpAgain(now + 1) if not own and isinstance(finding, Resume) else finding
 
 
 def take_young_claims_back(
-    entry: Entry, own: Execution | None, before: Execution | None, now: float
+    claim: Claim, own: Execution | None, before: Execution | None, now: float
 ) -> Action:
-    return check_up(entry, own, before, now + 1e6)
+    return check_up(claim, own, before, now + 1e6)
 
 
 def resume_what_is_running(
-    entry: Entry, own: Execution | None, before: Execution | None, now: float
+    claim: Claim, own: Execution | None, before: Execution | None, now: float
 ) -> Action:
-    return check_up(entry, own and own._replace(running=False), before, now)
+    return check_up(claim, own and own._replace(running=False), before, now)
 
 
 def only_held_slots(takers: Sequence[Taker], entries: Mapping[Target, Entry]) -> list[Taker]:
     """A slot counts as free until the run's execution has begun."""
-    return [taker for taker in still_taken(takers, entries) if entries[taker.target].held]
+    return [t for t in still_taken(takers, entries) if (claim := entries[t.target].claim) and claim.held]
 
 
 MUTANTS = [
@@ -251,7 +264,7 @@ MUTANTS = [
     Mutant(
         "a wish is cleared although it was raised since",
         "two wishes, others ask",
-        Code(satisfied=satisfied_whatever_is_wanted),
+        Code(satisfy=satisfy_whatever_is_wanted),
     ),
     Mutant(
         "a batch is judged when it is recorded",
@@ -279,9 +292,9 @@ MUTANTS = [
         Code(release=release_without_waiting),
     ),
     # Names.
-    Mutant("a mailbox is emptied of what came since", "two updates under a name", Code(swaps_mailbox=False)),
+    Mutant("a mailbox is empty of what came since", "two updates under a name", Code(swaps_mailbox=False)),
     Mutant(
-        "a mailbox is emptied before its updates are received",
+        "a mailbox is empty before its updates are received",
         "one update under a name, one death",
         Code(receives_before_emptied=False),
     ),

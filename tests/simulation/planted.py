@@ -15,15 +15,14 @@ from arcanna_metrics.protocol import (
     check_up,
     decide,
     entry,
-    holding,
     mailbox,
     slots,
     start,
     transitions,
 )
-from arcanna_metrics.protocol.check_up import Action, CheckUpAgain, Resume
+from arcanna_metrics.protocol.check_up import Action, CheckUpAgain, Resume, TakeBack
 from arcanna_metrics.protocol.decide import Decision
-from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.entry import NEVER, Claim, Entry
 from arcanna_metrics.protocol.ledger import NO_JOB
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots, Taker
@@ -32,7 +31,7 @@ from arcanna_metrics.runs.completion import Judgement, judge
 from arcanna_metrics.runs.run import Check, Result, Run
 from arcanna_metrics.settings import Pace
 from arcanna_metrics.targets import Model, Target
-from arcanna_metrics.times import to_iso
+from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics.trigger import Trigger
 from arcanna_metrics.updates import Update
 from arcanna_metrics.workflow import Execution, Workflow
@@ -90,7 +89,14 @@ def forgets_batches(before: Entry) -> Entry:
     """A run covers all elements of the batch at its end."""
     kept = entry.pruned(before)
     return (
-        kept if kept.run_id else replace(kept, batch=tuple(e for e in kept.batch if kept.fresh_as_of is None))
+        kept
+        if kept.run_id
+        else replace(
+            kept,
+            waiting=replace(
+                kept.waiting, batch=tuple(e for e in kept.waiting.batch if kept.fresh_as_of == NEVER)
+            ),
+        )
     )
 
 
@@ -118,8 +124,9 @@ def writes_slots_whatever_is_there(request: Request, before: Item) -> Request:
 
 def holds_what_was_taken_over(before: Entry, run_id: str, number: int, now: float) -> Entry:
     """A late execution takes the target from the run that holds it."""
-    held = replace(before, run_id=run_id, resumed=number, held=True)
-    return replace(held, requested_at=before.requested_at or now, due_at=now + transitions.CHECK_UP_INTERVAL)
+    requested_at = before.claim.requested_at if before.claim else now
+    held = Claim(run_id, requested_at, number, held=True)
+    return replace(before, claim=held, due_at=now + transitions.CHECK_UP_INTERVAL)
 
 
 def gives_back_what_is_held(
@@ -142,7 +149,7 @@ def releases_what_was_taken_over(
     before: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
 ) -> Entry | None:
     """A late release frees another run's target."""
-    own = replace(before, run_id=run["run_id"], resumed=number)
+    own = replace(before, claim=Claim(run["run_id"], from_iso(run["requested_at"]), number))
     return _release(own, run, number, result, pace, postponement)
 
 
@@ -150,7 +157,7 @@ def releases_what_is_resumed(
     before: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
 ) -> Entry | None:
     """A late release of an aborted execution ends the run that another execution follows."""
-    return _release(before, run, before.resumed, result, pace, postponement)
+    return _release(before, run, before.claim.number if before.claim else number, result, pace, postponement)
 
 
 def covers_after_a_failure(
@@ -160,13 +167,17 @@ def covers_after_a_failure(
     return _release(before, run, number, {**result, "outcome": "completed"}, pace, postponement)
 
 
-_request = start._request  # noqa: SLF001
-
-
-def claims_after_the_request(services: Services, run: Run, model: Model) -> tuple[Run, Check]:
+def claims_after_the_request(
+    before: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
+) -> Entry | None:
     """Updates between the claim and the request's answer count as covered."""
-    run, check = _request(services, run, model)
-    return cast("Run", {**run, "requested_at": to_iso(services.clock())}), check
+    if before.claim and run["accepted_at"]:
+        late = before.claim._replace(requested_at=from_iso(run["accepted_at"]))
+        before = replace(before, claim=late)
+    return _release(before, run, number, result, pace, postponement)
+
+
+_request = start._request  # noqa: SLF001
 
 
 def reads_the_baseline_after_the_request(services: Services, run: Run, model: Model) -> tuple[Run, Check]:
@@ -192,38 +203,37 @@ class _Unbusy:
 _start = start.start
 
 
-def asks_while_others_recompute(services: Services, claimed: Entry) -> None:
+def asks_while_others_recompute(services: Services, claimed: Entry, claim: Claim) -> None:
     """The platform's flag is ignored."""
-    _start(replace(services, arcanna=cast("Arcanna", _Unbusy(services.arcanna))), claimed)
+    _start(replace(services, arcanna=cast("Arcanna", _Unbusy(services.arcanna))), claimed, claim)
 
 
 # --- Looking after runs ----------------------------------------------------------------------------------
 
-_take_back = holding._take_back  # noqa: SLF001
 
-
-def leaves_dead_claims(services: Services, before: Entry, why: str) -> None:
+def leaves_dead_claims(
+    claim: Claim, execution: Execution | None, previous: Execution | None, now: float
+) -> Action:
     """A claim of a dead invocation is never taken back."""
-    if before.held:
-        _take_back(services, before, why)
-    else:
-        services.ledger.swap(before, transitions.postpone_check_up(before, services.clock() + 300.0))
+    found = check_up.check_up(claim, execution, previous, now)
+    dead = isinstance(found, TakeBack) and not claim.held
+    return CheckUpAgain(now + 300.0) if dead else found
 
 
 def resumes_nothing(
-    before: Entry, execution: Execution | None, previous: Execution | None, now: float
+    claim: Claim, execution: Execution | None, previous: Execution | None, now: float
 ) -> Action:
     """A run whose execution ended early is never resumed."""
-    found = check_up.check_up(before, execution, previous, now)
+    found = check_up.check_up(claim, execution, previous, now)
     return CheckUpAgain(now + 300.0) if isinstance(found, Resume) else found
 
 
 def starts_no_missing_resumption(
-    before: Entry, execution: Execution | None, previous: Execution | None, now: float
+    claim: Claim, execution: Execution | None, previous: Execution | None, now: float
 ) -> Action:
     """The look that wrote the number is assumed to have started the execution."""
-    found = check_up.check_up(before, execution, previous, now)
-    missing = isinstance(found, Resume) and found.number == before.resumed
+    found = check_up.check_up(claim, execution, previous, now)
+    missing = isinstance(found, Resume) and found.number == claim.number
     return CheckUpAgain(now + 300.0) if missing else found
 
 
@@ -321,10 +331,12 @@ def takes_the_active_model_for_granted(arcanna: Arcanna, run: Run) -> bool:
     return False
 
 
-def is_satisfied_by_any_metrics(services: Services, claimed: Entry, timestamp: str | None) -> bool:
+def is_satisfied_by_any_metrics(
+    services: Services, claimed: Entry, claim: Claim, timestamp: str | None
+) -> bool:
     """Any metrics of the platform satisfy a wish."""
-    pace, made = services.pace(claimed), claimed.wanted_as_of or 0.0
-    give_back = partial(transitions.satisfied, run_id=claimed.run_id or "", timestamp=made, pace=pace)
+    pace, made = services.pace(claimed), claimed.waiting.wanted_as_of
+    give_back = partial(transitions.satisfy, run_id=claim.run_id, timestamp=made, pace=pace)
     services.ledger.apply(claimed.target, give_back)
     return True
 
@@ -333,7 +345,7 @@ def satisfies_whatever_was_wished_since(
     before: Entry, run_id: str, timestamp: float, pace: Pace
 ) -> Entry | None:
     """A wish is cleared although it was raised after the metrics were read."""
-    return transitions.satisfied(before, run_id, float("inf"), pace)
+    return transitions.satisfy(before, run_id, float("inf"), pace)
 
 
 # --- Mailboxes -------------------------------------------------------------------------------------------
@@ -348,12 +360,12 @@ class _Forwarding(NamedTuple):
     pace: Pace
 
     def receive(self) -> None:
-        received = partial(transitions.receive, arrived=self.mailbox, pace=self.pace)
+        received = partial(transitions.receive, arrived=self.mailbox.waiting, pace=self.pace)
         self.services.ledger.apply(self.target, received)
 
     def empty(self) -> None:
-        emptied = partial(transitions.emptied, pace=self.pace)
-        self.services.ledger.apply(self.mailbox.target, emptied)
+        empty = partial(transitions.empty, pace=self.pace)
+        self.services.ledger.apply(self.mailbox.target, empty)
 
 
 def _forwards(
@@ -379,8 +391,8 @@ def _empties_whatever_has_come(forwarding: _Forwarding) -> None:
 
 
 def _empties_first(forwarding: _Forwarding) -> None:
-    emptied = transitions.emptied(forwarding.mailbox, forwarding.pace)
-    forwarding.services.ledger.swap(forwarding.mailbox, emptied)
+    empty = transitions.empty(forwarding.mailbox, forwarding.pace)
+    forwarding.services.ledger.swap(forwarding.mailbox, empty)
     forwarding.receive()
 
 
@@ -447,10 +459,10 @@ OF_THE_MODEL = {
     ),
     "released without due": _planted("1", "8", patches={f"{TRANSITIONS}.release": releases_without_due}),
     "claimed after the baseline": _planted(
-        "1", patches={f"{START}._request": claims_after_the_request}, rates=SLOW
+        "1", patches={f"{TRANSITIONS}.release": claims_after_the_request}, rates=SLOW
     ),
     "dead claims are not freed": _planted(
-        "8", patches={f"{HOLDING}._take_back": leaves_dead_claims}, rates=DIES
+        "8", patches={f"{HOLDING}.check_up": leaves_dead_claims}, rates=DIES
     ),
     "dead runs are not resumed": _planted(
         "8", patches={f"{HOLDING}.check_up": resumes_nothing}, rates=ABORTED
@@ -527,7 +539,7 @@ OTHERS = {
         "1", patches={f"{START}._give_back_if_satisfied": is_satisfied_by_any_metrics}, kinds=WISHES
     ),
     "wish cleared though it was raised": _planted(
-        "1", patches={f"{START}.satisfied": satisfies_whatever_was_wished_since}, kinds=WISHES, rates=SLOW
+        "1", patches={f"{START}.satisfy": satisfies_whatever_was_wished_since}, kinds=WISHES, rates=SLOW
     ),
     "duplicates count towards thresholds": _planted(
         "3", patches={f"{TRANSITIONS}._identity": tells_duplicates_apart}, kinds=SAMPLES, rates=TWICE
@@ -544,14 +556,14 @@ OTHERS = {
         rates=LOST,
     ),
     "no spacing": _planted("3", patches={f"{RECONCILE}.decide": ignores_spacing}, spacing=(400.0,)),
-    "mailbox emptied of what has come since": _planted(
+    "mailbox empty of what has come since": _planted(
         "1",
         patches={f"{RECONCILE}.forward": _forwards(_empties_whatever_has_come)},
         kinds=UPLOADS,
         by_name=(1.0,),
         rates={"is slow": 0.9},
     ),
-    "mailbox emptied before it is forwarded": _planted(
+    "mailbox empty before it is forwarded": _planted(
         "1",
         patches={f"{RECONCILE}.forward": _forwards(_empties_first)},
         kinds=UPLOADS,

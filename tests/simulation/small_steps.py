@@ -16,13 +16,13 @@ from typing import Any
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.check_up import Action, Resume, TakeBack, check_up
 from arcanna_metrics.protocol.decide import CheckUp, Decision, Start, decide
-from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.entry import Claim, Entry
 from arcanna_metrics.protocol.slots import Taker, still_taken
 from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, Postponement
 from arcanna_metrics.updates import WHOLE
 from arcanna_metrics.workflow import Execution as Described
 from tests.simulation.small_worlds import (
-    NEVER,
+    FAR_AWAY,
     Execution,
     Look,
     Message,
@@ -48,16 +48,16 @@ class Code:
 
     record: Callable[..., Entry] = transitions.record
     receive: Callable[..., Entry] = transitions.receive
-    emptied: Callable[..., Entry] = transitions.emptied
+    empty: Callable[..., Entry] = transitions.empty
     claim: Callable[..., Entry] = transitions.claim
     hold: Callable[..., Entry | None] = transitions.hold
     give_back: Callable[..., Entry | None] = transitions.give_back
     take_back: Callable[..., Entry] = transitions.take_back
     postpone: Callable[..., Entry] = transitions.postpone
-    report: Callable[..., Entry | None] = transitions.report
+    report_end: Callable[..., Entry | None] = transitions.report_end
     postpone_check_up: Callable[..., Entry] = transitions.postpone_check_up
     resume: Callable[..., Entry] = transitions.resume
-    satisfied: Callable[..., Entry | None] = transitions.satisfied
+    satisfy: Callable[..., Entry | None] = transitions.satisfy
     release: Callable[..., Entry | None] = transitions.release
     decide: Callable[..., Decision] = decide
     check_up: Callable[..., Action] = check_up
@@ -303,7 +303,7 @@ class Steps:
     def _claim(self, w: World, k: Look) -> Step:
         run = k.run or new_run(w)
         at = w.clock if self._timed else w.clock + 1
-        row = self._row("claim", k.target, k.seen, run_id(run), float(at))
+        row = self._row("claim", k.target, k.seen, Claim(run_id(run), float(at)))
         claimed = self._write(w, k.target, row)._replace(clock=at)
         if k.seen.mark and at < k.seen.mark + self.setting.spacing:
             claimed = claimed._replace(fault="spacing: two runs of a target too close together")
@@ -332,7 +332,7 @@ class Steps:
                 yield from self._baseline(w, k, on)
             case "satisfied":
                 row = self._changed(
-                    "satisfied", k.target, w.rows[k.target], run_id(k.run), float(k.stamp), self.setting.pace
+                    "satisfy", k.target, w.rows[k.target], run_id(k.run), float(k.stamp), self.setting.pace
                 )
                 yield f"{k.run} is satisfied", self._write(w, k.target, row)
             case "request":
@@ -390,9 +390,13 @@ class Steps:
 
     def _request(self, w: World, k: Look, on: On) -> Iterator[Step]:
         model = w.models[k.model]
-        at = k.requested if self.code.claims_before_baseline else w.clock + 1
+        at, rows = k.requested, w.rows
+        if not self.code.claims_before_baseline:
+            at, row = w.clock + 1, rows[k.target]
+            rows = _put(rows, k.target, row._replace(requested=at)) if row.run == k.run else rows
         asked = w._replace(
             clock=max(w.clock, at),
+            rows=rows,
             models=_put(w.models, k.model, model._replace(queued=model.queued + 1)),
         )
         yield f"request {k.run}", on("start", asked, requested=at)
@@ -439,13 +443,13 @@ class Steps:
                 if w.unknown:
                     yield "nobody knows the name", on("claim", w._replace(unknown=w.unknown - 1))
             case "receive":
-                row = self._row("receive", 1, w.rows[1], self._entry(0, k.seen), self.setting.pace)
+                row = self._row("receive", 1, w.rows[1], self._entry(0, k.seen).waiting, self.setting.pace)
                 received = self._write_news(w, 1, row)
                 yield "receive", on("empty", received) if receives_first else received
             case _:
-                row = self._row("emptied", 0, w.rows[0] if k.stale else k.seen, self.setting.pace)
-                emptied = self._write(w, 0, row)
-                yield "empty the mailbox", emptied if receives_first else on("receive", emptied)
+                row = self._row("empty", 0, w.rows[0] if k.stale else k.seen, self.setting.pace)
+                empty = self._write(w, 0, row)
+                yield "empty the mailbox", empty if receives_first else on("receive", empty)
 
     # --- A look after a run ------------------------------------------------------------------------------
 
@@ -459,7 +463,8 @@ class Steps:
                 row = self._row("take_back", k.target, k.seen, self.setting.pace, self._again(w))
                 yield f"take {k.run} back", self._write(w, k.target, row)
             case "raise":
-                row = self._row("resume", k.target, k.seen, k.number, 0.0)
+                claim = self._claim_of(k)._replace(number=k.number)
+                row = self._row("resume", k.target, k.seen, claim, 0.0)
                 raised = self._write(w, k.target, row)
                 yield f"raise {k.run} to {k.number}", on("resume", raised, seen=Row(), stale=False)
             case _:
@@ -469,9 +474,15 @@ class Steps:
                     left = w._replace(crashes=w.crashes - 1)
                     yield f"look dies, {name} on its way", self._resumed(left, k, "on its way")
 
+    def _claim_of(self, k: Look) -> Claim:
+        """The claim that the look has read."""
+        claim = self._entry(k.target, k.seen).claim
+        assert claim is not None
+        return claim
+
     def _describe(self, w: World, k: Look, on: On) -> Step:
         """Describes the run that was read earlier, and decides what to do about it."""
-        run, number = k.seen.run, k.seen.resumed
+        run, number = k.seen.run, k.seen.number
         shown = {
             e.number: Described(e.step != "dead", "")
             for e in w.executions
@@ -482,7 +493,7 @@ class Steps:
         # An invocation that has claimed the target lives no longer than its claim.
         claiming = any(other.run == run and other.step in HAS_CLAIM for other in w.looks)
         now = k.seen.requested + (0 if claiming else CLAIM_LIFETIME)
-        match self.code.check_up(self._entry(k.target, k.seen), own, before, now):
+        match self.code.check_up(self._claim_of(k), own, before, now):
             case Resume(number=next_number):
                 return f"{run} has ended", on("raise", run=run, number=next_number)
             case TakeBack():
@@ -529,7 +540,7 @@ class Steps:
             case "release" | "late release":
                 yield self._finish(w, e, name)
             case _:
-                row = self._changed("report", e.target, w.rows[e.target], run_id(e.run), 0.0)
+                row = self._changed("report_end", e.target, w.rows[e.target], run_id(e.run), 0.0)
                 yield f"the end of {name} is reported", on("dead", self._write_news(w, e.target, row))
 
     def _hold(self, w: World, e: Execution, on: On, name: str) -> Step:
@@ -628,7 +639,7 @@ class Steps:
         if self.setting.follows_active:
             return w._replace(rows=rows)
         asked = [e.requested for e in w.executions] + [k.requested for k in w.looks if k.requested]
-        first = min(asked, default=NEVER)
+        first = min(asked, default=FAR_AWAY)
         models = tuple(m._replace(last=0) if m.last < first else m for m in w.models)
         return w._replace(rows=rows, models=models)
 
@@ -639,7 +650,7 @@ class Steps:
         rows = (*w.rows, *(k.seen for k in w.looks)) if named else (row,)
         times = [m.at for m in w.messages if named or m.target == target]
         times += [x.needed for x in rows if x.needed] + [at for at, _ in row.batch]
-        if mark < min(times, default=NEVER) and all(e.requested != mark for e in w.executions):
+        if mark < min(times, default=FAR_AWAY) and all(e.requested != mark for e in w.executions):
             return row._replace(fresh=0, failed=0)
         return row if not (row.fresh and row.failed) else row._replace(fresh=mark, failed=0)
 

@@ -11,15 +11,14 @@ from functools import cached_property
 from typing import Any, NamedTuple, cast
 
 from arcanna_metrics.protocol.decide import PATIENCE
-from arcanna_metrics.protocol.entry import Element, Entry
+from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting
 from arcanna_metrics.protocol.transitions import record
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import Pace
 from arcanna_metrics.targets import Target, is_id
-from arcanna_metrics.times import to_iso
 from arcanna_metrics.updates import WHOLE, Update
 
-NEVER = 1_000_000
+FAR_AWAY = 1_000_000
 """A time that no clock reaches here."""
 
 
@@ -32,7 +31,7 @@ class Setting:
     slots: int = 0  # 0: no limit
     lag: int = 0  # in seconds, as are the next two
     spacing: int = 0
-    max_wait: int = NEVER  # until a share of a threshold is recomputed in any case
+    max_wait: int = FAR_AWAY  # until a share of a threshold is recomputed in any case
     time_passes: bool = False
     wishes: bool = False  # whether anybody compares the platform's own timestamps
     exact: bool = True  # whether each run must be needed; not where two targets stand for one model
@@ -65,7 +64,7 @@ class Setting:
         """The largest gap between two times, in seconds, beyond which its size makes no difference."""
         if not self.time_passes:
             return 1
-        wait = max(self.lag, 0 if self.max_wait == NEVER else self.max_wait)
+        wait = max(self.lag, 0 if self.max_wait == FAR_AWAY else self.max_wait)
         return 1 + max(1, self.spacing, wait + PATIENCE * self.lag)
 
 
@@ -86,7 +85,7 @@ class Row(NamedTuple):
     run: int = 0
     requested: int = 0
     held: bool = False
-    resumed: int = 0
+    number: int = 0
     fresh: int = 0
     failed: int = 0
 
@@ -190,18 +189,17 @@ def to_entry(row: Row, target: int, setting: Setting) -> Entry:
     """The entry that is passed to the project's code."""
     return Entry(
         setting.targets[target],
-        needed_as_of=_time(row.needed),
-        waiting_since=_time(row.since),
+        waiting=Waiting(
+            needed_as_of=_time(row.needed),
+            since=float(row.since) if row.since else None,
+            wanted_as_of=_time(row.wanted),
+            wanted_at=_time(row.wanted_at),
+            batch=tuple(_element(Message(at, target, share), setting) for at, share in row.batch),
+        ),
+        claim=Claim(run_id(row.run), float(row.requested), row.number, row.held) if row.run else None,
         retry_at=_time(row.retry),
         not_before=_time(row.not_before),
-        wanted_as_of=_time(row.wanted),
-        wanted_at=_time(row.wanted_at),
-        batch=tuple(_element(Message(at, target, share), setting) for at, share in row.batch),
         due_at=0.0 if row.due else None,
-        run_id=run_id(row.run) if row.run else None,
-        requested_at=_time(row.requested),
-        held=row.held,
-        resumed=row.resumed,
         fresh_as_of=_time(row.fresh),
         failed_as_of=_time(row.failed),
     )
@@ -209,22 +207,22 @@ def to_entry(row: Row, target: int, setting: Setting) -> Entry:
 
 def to_row(entry: Entry, setting: Setting) -> Row:
     """The part of an entry on which the protocol depends. Without a clock, delays make no difference."""
-    timed = setting.time_passes
+    timed, claim = setting.time_passes, entry.claim
     return Row(
-        needed=int(entry.needed_as_of or 0),
-        since=int(entry.waiting_since or 0) if timed else 0,
-        retry=int(entry.retry_at or 0) if timed else 0,
-        not_before=int(entry.not_before or 0) if timed else 0,
-        wanted=int(entry.wanted_as_of or 0),
-        wanted_at=int(entry.wanted_at or 0),
-        batch=tuple((int(element.as_of) - setting.lag, element.share) for element in entry.batch),
+        needed=_small(entry.waiting.needed_as_of),
+        since=int(entry.waiting.since or 0) if timed else 0,
+        retry=_small(entry.retry_at) if timed else 0,
+        not_before=_small(entry.not_before) if timed else 0,
+        wanted=_small(entry.waiting.wanted_as_of),
+        wanted_at=_small(entry.waiting.wanted_at),
+        batch=tuple((int(element.as_of) - setting.lag, element.share) for element in entry.waiting.batch),
         due=entry.due_at is not None,
-        run=int(entry.run_id.removeprefix("run-")) if entry.run_id else 0,
-        requested=int(entry.requested_at or 0),
-        held=entry.held,
-        resumed=entry.resumed,
-        fresh=int(entry.fresh_as_of or 0),
-        failed=int(entry.failed_as_of or 0),
+        run=int(claim.run_id.removeprefix("run-")) if claim else 0,
+        requested=int(claim.requested_at) if claim else 0,
+        held=claim.held if claim else False,
+        number=claim.number if claim else 0,
+        fresh=_small(entry.fresh_as_of),
+        failed=_small(entry.failed_as_of),
     )
 
 
@@ -247,7 +245,6 @@ def to_run(execution: Execution, setting: Setting) -> Run:
         "run_id": run_id(execution.run),
         "target": {"job_id": job_id, "model_id": model_id},
         "model_id": "model",
-        "requested_at": to_iso(execution.requested),
         "platform_job_id": None,
         "cause": {"updates": 1, "examples": []},
     }
@@ -272,11 +269,15 @@ def run_id(run: int) -> str:
 
 def _element(message: Message, setting: Setting) -> Element:
     update = to_update(message, setting)
-    return record(Entry(update.target), [update], setting.pace).batch[0]
+    return record(Entry(update.target), [update], setting.pace).waiting.batch[0]
 
 
-def _time(at: int) -> float | None:
-    return float(at) if at else None
+def _time(at: int) -> float:
+    return float(at) if at else NEVER
+
+
+def _small(at: float) -> int:
+    return int(at) if at > NEVER else 0
 
 
 # --- Renaming --------------------------------------------------------------------------------------------
@@ -365,7 +366,7 @@ def _with_numbers(w: World, t: Mapping[int, int], r: Mapping[int, int]) -> World
         return Row(
             t[x.needed], t[x.since], t[x.retry], t[x.not_before], t[x.wanted], t[x.wanted_at],
             tuple((t[at], share) for at, share in x.batch), x.due, r[x.run], t[x.requested], x.held,
-            x.resumed, t[x.fresh], t[x.failed],
+            x.number, t[x.fresh], t[x.failed],
         )  # fmt: skip
 
     def look(x: Look) -> Look:

@@ -681,16 +681,20 @@ class World:
             self._note(new, "broken", rule="A look that writes what was not due")
         if old.run_id and new.run_id != old.run_id:
             by, ended = process.releases
-            released = by == old.run_id and old.held and (not new.attempts or ended == "not_checked")
+            held = old.claim is not None and old.claim.held
+            released = by == old.run_id and held and (not new.attempts or ended == "not_checked")
             how = ended if released else "taken over" if new.run_id else "given back"
             execution = process.execution if by == old.run_id else ""
             self._note(new, "freed", run=old.run_id, how=how, execution=execution, due=_shown(new.due_at))
         if new.run_id and new.run_id != old.run_id:
             process.claimed = new.run_id
-            claim = {"run": new.run_id, "by": process.name, "asked_at": new.requested_at}
-            self._note(new, "claimed", **claim, was_due=old.due_at)
-        elif new.held and (old.held, old.resumed) != (True, new.resumed):
-            self._note(new, "resumed" if old.held else "held", run=new.run_id, number=new.resumed)
+            asked_at = new.claim.requested_at if new.claim else None
+            claimed = {"run": new.run_id, "by": process.name, "asked_at": asked_at}
+            self._note(new, "claimed", **claimed, was_due=old.due_at)
+        elif new.claim and new.claim.held and old.claim != new.claim:
+            resumed = old.claim is not None and old.claim.held
+            what = "resumed" if resumed else "held"
+            self._note(new, what, run=new.run_id, number=new.claim.number)
         elif old.run_id == new.run_id:
             what = "put off" if _waiting(old) == _waiting(new) else "recorded"
             self._note(new, what, due=_shown(new.due_at))
@@ -707,7 +711,12 @@ class World:
 
 
 def _waiting(entry: Entry) -> tuple[object, ...]:
-    return entry.needed_as_of, entry.wanted_as_of, entry.wanted_at, entry.batch
+    return (
+        entry.waiting.needed_as_of,
+        entry.waiting.wanted_as_of,
+        entry.waiting.wanted_at,
+        entry.waiting.batch,
+    )
 
 
 def _without(item: Item, *names: str) -> Item:

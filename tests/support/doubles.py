@@ -22,6 +22,7 @@ from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import key_of, to_entry, to_item
 from arcanna_metrics.settings import Pace
 from arcanna_metrics.targets import Model, Target
+from tests.support.due_index import PROJECTED
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -214,13 +215,7 @@ class Stack:
                     ],
                     "Projection": {
                         "ProjectionType": "INCLUDE",
-                        "NonKeyAttributes": [
-                            "waiting_since",
-                            "run_id",
-                            "attempts",
-                            "retry_at",
-                            "not_before",
-                        ],
+                        "NonKeyAttributes": PROJECTED,
                     },
                 }
             ],

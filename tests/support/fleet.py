@@ -88,7 +88,7 @@ def _model(number: int, runs: int, chance: random.Random) -> Model:
         waits_since=since,
         waiting_objects=(f"{bucket}/feedback/{job}/late.csv",) if waiting else (),
         attempts=6 if fate == "stuck" else 0,
-        trouble="PlatformBusy: Arcanna recomputes the model already" if fate == "stuck" else "",
+        last_error="PlatformBusy: Arcanna recomputes the model already" if fate == "stuck" else "",
         runs=tuple(past),
         told=told,
     )

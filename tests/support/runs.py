@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.entry import Claim, Entry, Waiting
 from arcanna_metrics.protocol.start import new_run
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Cause, Pace, Run
@@ -46,8 +46,8 @@ def a_new_run(
 ) -> Run:
     """A run that is not requested yet, of a target that was claimed on request by hand."""
     given = replace(doubles.PACE, deadline=DEADLINE, **pace)  # type: ignore[arg-type]  # slots is none of them
-    claimed = Entry(target, run_id=run_id, requested_at=requested_at, cause="manual")
-    return new_run(claimed, model_id, JobSettings(given, dict(gate or NO_RULES)))
+    claimed = Entry(target, waiting=Waiting(cause="manual"))
+    return new_run(claimed, Claim(run_id, requested_at), model_id, JobSettings(given, dict(gate or NO_RULES)))
 
 
 def a_run(*, active: bool = False, baseline: Mapping[str, Any] | None = None, **changes: object) -> Run:

@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any
 
 from arcanna_metrics.intake.queues import Queues
-from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.entry import Claim, Entry
 from arcanna_metrics.protocol.ledger import Ledger
 from arcanna_metrics.protocol.reconcile import look
 from arcanna_metrics.protocol.services import Services
@@ -150,8 +150,15 @@ class Harness:
 
     def held(self, target: Target = TARGET) -> None:
         """Has the run `run-1` hold the target, without asking the platform."""
-        self.ledger.apply(target, lambda entry: claim(entry, "run-1", self.clock.now))
+        self.ledger.apply(target, lambda entry: claim(entry, Claim("run-1", self.clock.now)))
         self.ledger.apply(target, lambda entry: hold(entry, "run-1", 0, self.clock.now))
+
+    def number_of(self, run_id: str, target: Target = TARGET) -> int:
+        """The number of the execution that follows the run, which has to hold the target."""
+        claim = self.entry(target).claim
+        assert claim
+        assert (claim.run_id, claim.held) == (run_id, True)
+        return claim.number
 
     def until_due(self, target: Target = TARGET) -> None:
         """Lets time pass until the target is due."""

@@ -5,25 +5,24 @@ from itertools import product
 import pytest
 
 from arcanna_metrics.protocol.check_up import MOST_RESUMPTIONS, CheckUpAgain, Resume, TakeBack, check_up
-from arcanna_metrics.protocol.entry import Entry
-from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, CLAIM_LIFETIME, claim, hold, resume
-from arcanna_metrics.targets import Target
+from arcanna_metrics.protocol.entry import Claim
+from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, CLAIM_LIFETIME
 from arcanna_metrics.workflow import Execution
 
 NOW = 1_000_000.0
-CLAIMED = claim(Entry(Target("1", "model")), "run-1", NOW)
-HELD = hold(CLAIMED, "run-1", 0, NOW) or CLAIMED
+CLAIMED = Claim("run-1", NOW)
+HELD = CLAIMED._replace(held=True)
 RUNNING = Execution(True, "{}")
 ENDED = Execution(False, "{}")
 
 
-def resumed(number: int) -> Entry:
-    return resume(HELD, number, NOW)
+def resumed(number: int) -> Claim:
+    return HELD._replace(number=number)
 
 
-@pytest.mark.parametrize("entry", [CLAIMED, HELD, resumed(1)])
-def test_running_execution_is_checked_again_within_the_hour(entry: Entry) -> None:
-    assert check_up(entry, RUNNING, None, NOW) == CheckUpAgain(NOW + CHECK_UP_INTERVAL)
+@pytest.mark.parametrize("claim", [CLAIMED, HELD, resumed(1)])
+def test_running_execution_is_checked_again_within_the_hour(claim: Claim) -> None:
+    assert check_up(claim, RUNNING, None, NOW) == CheckUpAgain(NOW + CHECK_UP_INTERVAL)
 
 
 @pytest.mark.parametrize("execution", [None, ENDED])
@@ -53,26 +52,26 @@ def test_resumption_that_was_written_but_not_started_is_started(number: int) -> 
     assert check_up(resumed(number), None, before, NOW) == Resume(number, "input of the one before")
 
 
-@pytest.mark.parametrize("entry", [HELD, resumed(1)])
-def test_held_run_without_any_execution_is_taken_back(entry: Entry) -> None:
-    assert isinstance(check_up(entry, None, None, NOW), TakeBack)
+@pytest.mark.parametrize("claim", [HELD, resumed(1)])
+def test_held_run_without_any_execution_is_taken_back(claim: Claim) -> None:
+    assert isinstance(check_up(claim, None, None, NOW), TakeBack)
 
 
-def test_every_combination_of_entry_execution_and_time_keeps_the_rules() -> None:
-    entries = [CLAIMED, *(resumed(number) for number in range(MOST_RESUMPTIONS + 2))]
+def test_every_combination_of_claim_execution_and_time_keeps_the_rules() -> None:
+    claims = [CLAIMED, *(resumed(number) for number in range(MOST_RESUMPTIONS + 2))]
     executions = [None, RUNNING, ENDED]
     times = [NOW - 1, NOW, NOW + CLAIM_LIFETIME - 1, NOW + CLAIM_LIFETIME, NOW + 1e6]
-    for entry, own, before, now in product(entries, executions, executions, times):
-        finding = check_up(entry, own, before, now)
+    for claim, own, before, now in product(claims, executions, executions, times):
+        finding = check_up(claim, own, before, now)
         running = own is not None and own.running
         match finding:
             case CheckUpAgain(at):
                 assert at > now
-                assert running or (not entry.held and now < NOW + CLAIM_LIFETIME)
+                assert running or (not claim.held and now < NOW + CLAIM_LIFETIME)
             case Resume(number, _):
-                assert entry.held
-                assert number - entry.resumed == (0 if own is None else 1)
-                assert number <= MOST_RESUMPTIONS or number == entry.resumed
+                assert claim.held
+                assert number - claim.number == (0 if own is None else 1)
+                assert number <= MOST_RESUMPTIONS or number == claim.number
                 assert own or before
                 assert not running
             case TakeBack(why):

@@ -13,7 +13,7 @@ import boto3
 import pytest
 from botocore.client import BaseClient
 
-from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.entry import Claim, Entry, Waiting
 from arcanna_metrics.protocol.ledger import to_item
 from arcanna_metrics.protocol.slots import KEY as SLOTS
 from arcanna_metrics.targets import Target
@@ -385,7 +385,7 @@ def test_model_known_only_as_the_active_one_can_be_accepted_by_its_jobs_name(
 def test_model_with_a_run_under_way_cannot_be_accepted(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, target: Target
 ) -> None:
-    stack.put(Entry(target, quality_reference=REFERENCE, run_id="two", requested_at=1e9, due_at=2e9))
+    stack.put(Entry(target, claim=Claim("two", 1e9), quality_reference=REFERENCE, due_at=2e9))
     assert accept(stack, monkeypatch).status == 6
     assert stack.entry(target).quality_reference == REFERENCE
 
@@ -396,9 +396,7 @@ def test_model_whose_run_begins_after_the_question_is_not_accepted(
     stack.put(Entry(TARGET, quality_reference=REFERENCE))
 
     def begins(_: Deployed) -> str:
-        stack.put(
-            Entry(TARGET, rev=9, quality_reference=REFERENCE, run_id="two", requested_at=1e9, due_at=2e9)
-        )
+        stack.put(Entry(TARGET, claim=Claim("two", 1e9), rev=9, quality_reference=REFERENCE, due_at=2e9))
         return "arn"
 
     monkeypatch.setattr(Deployed, "caller", begins)
@@ -468,7 +466,7 @@ MAILBOX = Target("security-alerts", None)
 
 def forget(stack: Stack, *options: str, typed: str = "y\n") -> Ended:
     stack.put(Entry(TARGET, rev=3, quality_reference=REFERENCE, history=(past(),)))
-    stack.put(Entry(ACTIVE, rev=2, needed_as_of=2e9, updates=2, due_at=2e9))
+    stack.put(Entry(ACTIVE, waiting=Waiting(needed_as_of=2e9, updates=2), rev=2, due_at=2e9))
     stack.put(Entry(MAILBOX, rev=1, name_of=MODEL.job_id))
     stack.put(Entry(Target("77", None), rev=1))
     deployed(stack)
@@ -518,7 +516,7 @@ def test_unknown_target_to_forget_is_refused_with_the_nearest_known_one(stack: S
 
 def test_target_with_a_run_under_way_is_forgotten_only_by_force(stack: Stack) -> None:
     running = Target("7", None)
-    stack.put(Entry(running, rev=1, run_id="one", requested_at=1e9, held=True, due_at=2e9))
+    stack.put(Entry(running, claim=Claim("one", 1e9, held=True), rev=1, due_at=2e9))
     deployed(stack)
     ended = run("forget", "--job", "7", "--yes", "--json")
     assert (ended.status, ended.document["error"]["message"]) == (6, "A run is under way.")
@@ -544,7 +542,7 @@ def test_entry_that_changes_after_the_question_is_kept(stack: Stack, monkeypatch
 def test_status_has_one_row_for_each_target_and_none_for_the_slots(stack: Stack) -> None:
     deployed(stack)
     stack.put(Entry(TARGET, fresh_as_of=1e9, history=(past(),)))
-    stack.put(Entry(ACTIVE, needed_as_of=2e9, run_id="two", requested_at=1e9, due_at=2e9))
+    stack.put(Entry(ACTIVE, waiting=Waiting(needed_as_of=2e9), claim=Claim("two", 1e9), due_at=2e9))
     stack.put(Entry(Target("security-alerts", None), name_of=MODEL.job_id))
     stack.dynamodb.put_item(
         TableName=stack.ledger_table, Item={**SLOTS, "rev": {"N": "1"}, "takers": {"S": "[]"}}
@@ -601,7 +599,7 @@ def test_status_with_reasons_fits_into_80_columns(stack: Stack) -> None:
     deployed(stack)
     worse = past(verdict="regressed", why="Escalate.recall 0.74 -> 0.61", scores={"overall_accuracy": 0.9})
     stack.put(Entry(TARGET, fresh_as_of=ASKED, history=(worse,)))
-    stack.put(Entry(Target("7" * 200, "m" * 250), needed_as_of=2e9, due_at=2e9, updates=3))
+    stack.put(Entry(Target("7" * 200, "m" * 250), waiting=Waiting(needed_as_of=2e9, updates=3), due_at=2e9))
     waits = run("status", "--job", MODEL.job_id)
     printed = " ".join(waits.stdout.split())
     assert "regressed: Escalate.recall 0.74 -> 0.61" in printed
@@ -612,8 +610,8 @@ def test_status_with_reasons_fits_into_80_columns(stack: Stack) -> None:
 
 def test_update_waits_for_a_slot_in_the_status_if_all_are_taken(stack: Stack) -> None:
     deployed(stack)
-    stack.put(Entry(TARGET, needed_as_of=ASKED, due_at=ASKED, updates=1))
-    stack.put(Entry(Target("77", None), run_id="two", requested_at=1e9, held=True, due_at=2e9))
+    stack.put(Entry(TARGET, waiting=Waiting(needed_as_of=ASKED, updates=1), due_at=ASKED))
+    stack.put(Entry(Target("77", None), claim=Claim("two", 1e9, held=True), due_at=2e9))
     stack.write_settings({"pace": {"slots": 1}})
     assert "next attempt now, at the next look" in waiting_lines()
     takers = json.dumps([["two", ["77", None]]])
@@ -674,8 +672,8 @@ class Ledgers:
         return {"recorded": [{"model_id": None, **event, "updates": 1}]}, False
 
 
-NEEDED = Entry(TARGET, rev=1, needed_as_of=ASKED, updates=1, due_at=ASKED)
-RUNNING = replace(NEEDED, run_id="one", requested_at=ASKED, held=True)
+NEEDED = Entry(TARGET, waiting=Waiting(needed_as_of=ASKED, updates=1), rev=1, due_at=ASKED)
+RUNNING = replace(NEEDED, claim=Claim("one", ASKED, held=True))
 OF_MODEL = ("recompute", "--job", MODEL.job_id, "--model", MODEL.model_id)
 
 
@@ -767,7 +765,7 @@ def test_timeout_exits_with_5_during_a_run_and_with_6_before_it(
 def test_run_of_an_earlier_request_does_not_count_as_started(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Ledgers(monkeypatch, replace(NEEDED, run_id="zero", requested_at=ASKED - 60, held=True))
+    Ledgers(monkeypatch, replace(NEEDED, claim=Claim("zero", ASKED - 60, held=True)))
     assert recompute(stack, "--wait", "--timeout", "9").status == 6
 
 
@@ -879,7 +877,9 @@ def test_recompute_by_a_run_of_this_stack_is_announced_as_that_run(
 def test_run_of_the_active_model_is_announced_only_if_it_is_the_same_model(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, model_id: str, is_told: bool
 ) -> None:
-    stack.put(Entry(ACTIVE, needed_as_of=ASKED, run_id="two", requested_at=ASKED, held=True, due_at=2e9))
+    stack.put(
+        Entry(ACTIVE, waiting=Waiting(needed_as_of=ASKED), claim=Claim("two", ASKED, held=True), due_at=2e9)
+    )
     cause = {"first_at": to_iso(ASKED), "updates": 1}
     given = json.dumps({"run": {"model_id": model_id, "cause": cause}})
     stack.states.start_execution(stateMachineArn=stack.workflow_arn, name="two", input=given)
@@ -929,7 +929,7 @@ def test_result_that_cannot_be_printed_never_exits_as_a_better_one(
 
 
 def test_earlier_run_does_not_answer_the_request(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    earlier = replace(NEEDED, run_id="zero", requested_at=ASKED - 60, held=True)
+    earlier = replace(NEEDED, claim=Claim("zero", ASKED - 60, held=True))
     released = replace(NEEDED, fresh_as_of=ASKED - 60, due_at=ASKED + 3)
     ours = past(requested_at=to_iso(ASKED + 9))
     Ledgers(monkeypatch, earlier, released, Entry(TARGET, rev=5, fresh_as_of=ASKED + 9, history=(ours,)))
@@ -960,7 +960,8 @@ def test_resumed_run_is_followed_into_its_next_execution(
     for name in ("one", "one-1"):
         given = json.dumps({"run": {"model_id": "the model"}})
         stack.states.start_execution(stateMachineArn=stack.workflow_arn, name=name, input=given)
-    Ledgers(monkeypatch, NEEDED, replace(RUNNING, resumed=1), ended_with("unchanged"))
+    resumed = replace(RUNNING, claim=Claim("one", ASKED, number=1, held=True))
+    Ledgers(monkeypatch, NEEDED, resumed, ended_with("unchanged"))
     monkeypatch.setattr(executions, "judgement", lambda execution: execution["name"])
     ended = recompute(stack)
     assert ended.status == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.entry import NEVER, Entry
 from arcanna_metrics.protocol.ledger import to_item
 from arcanna_metrics.times import to_iso
 from tests.support.doubles import TARGET, Stack
@@ -57,7 +57,7 @@ def test_report_writes_the_page_of_the_stack(stack: Stack, tmp_path: Path) -> No
 
 def test_report_prints_the_written_file_and_the_problems(stack: Stack, tmp_path: Path) -> None:
     deployed(stack)
-    put(stack, replace(ENTRY, failed_as_of=None))
+    put(stack, replace(ENTRY, failed_as_of=NEVER))
 
     ended = run("report", "-o", str(tmp_path / "r.html"))
 

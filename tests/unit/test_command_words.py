@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, AwsUnavailable, ConfigurationError
 from arcanna_metrics.intake.events import read_json
-from arcanna_metrics.protocol.entry import Accepted, Element, Entry
+from arcanna_metrics.protocol.entry import NEVER, Accepted, Claim, Element, Entry, Waiting
 from arcanna_metrics.protocol.transitions import accept
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
@@ -61,13 +61,14 @@ def failure(requested_at: float, **changes: Any) -> Any:
 
 def completed(**changes: Any) -> Entry:
     """The entry after a run that was requested 500 s ago and ended 400 s ago."""
-    entry = Entry(TARGET, rev=7, fresh_as_of=NOW - 500, history=(past(NOW - 500),))
+    waits = {field.name: changes.pop(field.name) for field in fields(Waiting) if field.name in changes}
+    entry = Entry(TARGET, 7, Waiting(**waits), fresh_as_of=NOW - 500, history=(past(NOW - 500),))
     return replace(entry, **changes)
 
 
 def waiting(**changes: Any) -> Entry:
     """The same with an update that happened 60 s ago and is due."""
-    needs = {"needed_as_of": NOW - 25, "waiting_since": NOW - 60, "updates": 1, "due_at": NOW - 25}
+    needs = {"needed_as_of": NOW - 25, "since": NOW - 60, "updates": 1, "due_at": NOW - 25}
     return completed(**{**needs, **changes})
 
 
@@ -87,7 +88,7 @@ def test_metrics_after_a_completed_run_are_fresh_since_its_end() -> None:
 
 
 def test_metrics_during_a_run_are_stale_since_its_first_update() -> None:
-    held = waiting(run_id="two", requested_at=NOW - 20, held=True)
+    held = waiting(claim=Claim("two", NOW - 20, held=True))
     row = standing(held, UnderWay("m", NOW - 90, 4))
     assert (row.fresh, row.since, row.why) == (False, NOW - 90, "a run is under way")
     assert (row.running_since, row.waiting) == (NOW - 20, [])
@@ -95,12 +96,12 @@ def test_metrics_during_a_run_are_stale_since_its_first_update() -> None:
 
 
 def test_claim_that_is_not_held_is_shown_as_a_run_being_started() -> None:
-    row = standing(waiting(run_id="two", requested_at=NOW - 3))
+    row = standing(waiting(claim=Claim("two", NOW - 3)))
     assert (row.why, row.running_since) == ("a run is being started", NOW - 3)
 
 
 def test_update_during_a_run_is_shown_as_waiting() -> None:
-    held = waiting(run_id="two", requested_at=NOW - 50, held=True, updates=6, waiting_since=NOW - 90)
+    held = waiting(claim=Claim("two", NOW - 50, held=True), updates=6, since=NOW - 90)
     assert standing(held, UnderWay("m", NOW - 90, 4)).waiting == ["2 updates wait, for 50 seconds"]
 
 
@@ -114,17 +115,19 @@ def test_due_update_starts_at_the_next_look_or_when_a_slot_is_free() -> None:
 
 def test_failed_attempt_is_shown_with_the_time_of_the_next_one() -> None:
     row = standing(waiting(attempts=2, retry_at=NOW + 90, due_at=NOW + 90))
-    assert (row.why, row.trouble) == ("failed to start; will be retried", "")
+    assert (row.why, row.last_error) == ("failed to start; will be retried", "")
     assert row.waiting[1] == "next attempt in 90 seconds, 2 failed so far"
 
 
 def test_reason_of_a_failed_attempt_is_shown_until_a_run_is_under_way() -> None:
-    stuck = waiting(attempts=1, trouble="PlatformBusy: Arcanna recomputes the model already.", due_at=NOW + 9)
+    stuck = waiting(
+        attempts=1, last_error="PlatformBusy: Arcanna recomputes the model already.", due_at=NOW + 9
+    )
     assert standing(stuck).why == (
         "failed to start: PlatformBusy: Arcanna recomputes the model already; will be retried"
     )
-    assert standing(stuck).trouble == stuck.trouble
-    assert standing(replace(stuck, run_id="two", requested_at=NOW, held=True)).trouble == ""
+    assert standing(stuck).last_error == stuck.last_error
+    assert standing(replace(stuck, claim=Claim("two", NOW, held=True))).last_error == ""
     said = follow.state(stuck, NOW - 25, NOW)
     assert said.startswith("1 attempt failed (PlatformBusy: Arcanna recomputes the model already). The next")
 
@@ -164,7 +167,7 @@ def test_unsatisfied_wish_makes_the_metrics_stale() -> None:
 
 
 def test_update_that_a_watermark_has_passed_does_not_wait() -> None:
-    assert standing(completed(needed_as_of=NOW - 510, waiting_since=NOW - 545)).fresh
+    assert standing(completed(needed_as_of=NOW - 510, since=NOW - 545)).fresh
 
 
 def test_target_without_a_recompute_is_not_fresh() -> None:
@@ -176,7 +179,7 @@ def test_target_without_a_recompute_is_not_fresh() -> None:
 def test_active_model_is_the_one_of_the_run_under_way_or_of_the_reference() -> None:
     active = completed(target=Target("1234", None), quality_reference={"model_id": "m", "figures": {}})
     assert (standing(active).model_id, standing(active).active) == (None, "m")
-    held = replace(active, run_id="two", requested_at=NOW - 3, held=True)
+    held = replace(active, claim=Claim("two", NOW - 3, held=True))
     assert standing(held, UnderWay("trained anew", NOW - 9, 1)).active == "trained anew"
     assert standing(completed(quality_reference={"model_id": "m", "figures": {}})).active is None
 
@@ -262,7 +265,7 @@ def test_active_model_with_an_update_waiting_by_its_id_is_not_fresh() -> None:
 
 
 def test_failed_model_recomputed_later_as_the_active_one_is_fresh() -> None:
-    failed = completed(fresh_as_of=None, failed_as_of=NOW - 900, last_failure=failure(NOW - 900), history=())
+    failed = completed(fresh_as_of=NEVER, failed_as_of=NOW - 900, last_failure=failure(NOW - 900), history=())
     active = completed(target=ACTIVE, quality_reference=OF_M)
     assert rows(active, failed)[1] == (True, "as the active model: up to date with every known upload")
 
@@ -275,7 +278,7 @@ def test_model_of_another_job_or_unknown_active_model_is_not_compared() -> None:
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_run_under_way_is_a_link_on_a_terminal_and_plain_in_a_pipe(terminal: bool) -> None:
-    row = standing(waiting(run_id="two", requested_at=NOW - 20, held=True))
+    row = standing(waiting(claim=Claim("two", NOW - 20, held=True)))
     printed = io.StringIO()
     table = view.standings([row], NOW, 80, {"two": "https://console"})
     Console(file=printed, force_terminal=terminal, width=80).print(table)
@@ -296,17 +299,15 @@ def test_empty_entry_of_a_name_has_no_row() -> None:
 def test_entry_of_a_name_has_a_row_if_it_is_the_jobs_only_entry() -> None:
     (entry,) = entries.by_job([completed(target=NAME, name_of="1234")])
     assert standing(entry).job == "security-alerts (1234)"
-    assert entries.by_job([Entry(NAME, rev=1, needed_as_of=NOW)])
+    assert entries.by_job([Entry(NAME, waiting=Waiting(needed_as_of=NOW), rev=1)])
 
 
 def test_updates_and_runs_under_a_jobs_name_are_shown_in_the_row_of_its_id() -> None:
     mailbox = Entry(
         NAME,
+        waiting=Waiting(needed_as_of=NOW - 5, since=NOW - 40, updates=2),
         name_of="1234",
-        needed_as_of=NOW - 5,
-        waiting_since=NOW - 40,
         due_at=NOW - 5,
-        updates=2,
         fresh_as_of=NOW - 900,
         history=(past(NOW - 900),),
     )
@@ -317,7 +318,7 @@ def test_updates_and_runs_under_a_jobs_name_are_shown_in_the_row_of_its_id() -> 
 
 
 def test_run_under_a_jobs_name_is_shown_in_the_row_of_its_id() -> None:
-    mailbox = Entry(NAME, name_of="1234", run_id="two", requested_at=NOW - 9, held=True)
+    mailbox = Entry(NAME, claim=Claim("two", NOW - 9, held=True), name_of="1234")
     (entry,) = entries.by_job([completed(), mailbox])
     assert (entry.run_id, standing(entry).why) == ("two", "a run is under way")
 
@@ -353,7 +354,7 @@ def test_accepted_model_loses_only_its_reference() -> None:
 
 
 def test_model_cannot_be_accepted_during_a_run_that_would_restore_its_reference() -> None:
-    assert accept(completed(quality_reference=REFERENCE, run_id="two"), BY) is None
+    assert accept(completed(quality_reference=REFERENCE, claim=Claim("two", NOW)), BY) is None
 
 
 # --- Following a request ---------------------------------------------------------------------------------
@@ -381,9 +382,9 @@ def test_request_is_as_of_the_ledgers_need_or_else_the_last_run() -> None:
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        (waiting(run_id="two", requested_at=NOW - 9, held=True), "The run two is under way."),
-        (waiting(run_id="two", requested_at=NOW - 9), "The run two is being started."),
-        (waiting(run_id="one", requested_at=NOW - 99, held=True), "Waiting for run one"),
+        (waiting(claim=Claim("two", NOW - 9, held=True)), "The run two is under way."),
+        (waiting(claim=Claim("two", NOW - 9)), "The run two is being started."),
+        (waiting(claim=Claim("one", NOW - 99, held=True)), "Waiting for run one"),
         (waiting(), "Waiting for the next look at what is due"),
         (waiting(due_at=NOW + 60), "Waiting until 2025-06-15T15:07:40Z: runs of the target have a minimum"),
         (

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from arcanna_metrics.protocol.decide import PATIENCE, CheckUp, Later, Rest, Start, decide, starts_at
-from arcanna_metrics.protocol.entry import Element, Entry, pruned
+from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting, pruned
 from arcanna_metrics.protocol.transitions import record, settled
 from arcanna_metrics.settings import Pace
 from arcanna_metrics.updates import WHOLE, Update
@@ -28,24 +29,21 @@ NOWS = [0.0, 999.9, 1000.0, 1035.0, 1070.0, 1100.0, 1500.0, 9000.0, 1e9]
 
 def grid() -> Iterator[Entry]:
     """Every combination of what waits, what delays a run, and who holds the target."""
-    needs = [(None, None), (1000.0, 965.0), (1400.0, 965.0), (1000.0, 1000.0)]
-    wishes = [(None, None), (500.0, 1000.0)]
-    holds = [(None, False), ("run", False), ("run", True)]
-    floors = [(None, None), (1100.0, None), (None, 1200.0)]
-    marks = [(None, None), (900.0, None), (None, 900.0), (2000.0, None)]
+    needs = [(NEVER, None), (1000.0, 965.0), (1400.0, 965.0), (1000.0, 1000.0)]
+    wishes = [(NEVER, NEVER), (500.0, 1000.0)]
+    claims = [None, Claim("run", 1000.0), Claim("run", 1000.0, held=True)]
+    floors = [(NEVER, NEVER), (1100.0, NEVER), (NEVER, 1200.0)]
+    marks = [(NEVER, NEVER), (900.0, NEVER), (NEVER, 900.0), (2000.0, NEVER)]
     batches = [(), NEVER_ENOUGH, ENOUGH]
-    for need, wish, batch, hold, floor, mark, due in product(
-        needs, wishes, batches, holds, floors, marks, (None, 1050.0)
+    for need, wish, batch, claim, floor, mark, due in product(
+        needs, wishes, batches, claims, floors, marks, (None, 1050.0)
     ):
         yield Entry(
             TARGET,
-            needed_as_of=need[0],
-            waiting_since=need[1],
-            wanted_as_of=wish[0],
-            wanted_at=wish[1],
-            batch=batch,
-            run_id=hold[0],
-            held=hold[1],
+            waiting=Waiting(
+                needed_as_of=need[0], since=need[1], wanted_as_of=wish[0], wanted_at=wish[1], batch=batch
+            ),
+            claim=claim,
             retry_at=floor[0],
             not_before=floor[1],
             fresh_as_of=mark[0],
@@ -65,9 +63,9 @@ def test_grid_has_more_than_60000_combinations() -> None:
 def test_every_entry_has_exactly_one_decision_at_every_time(pace: Pace) -> None:
     for entry, now in product(GRID, NOWS):
         decision, at = decide(entry, now, pace), starts_at(entry, pace)
-        if entry.run_id is not None:
+        if entry.claim is not None:
             held_until = entry.due_at if entry.due_at is not None and entry.due_at > now else None
-            assert decision == (CheckUp() if held_until is None else Later(held_until))
+            assert decision == (CheckUp(entry.claim) if held_until is None else Later(held_until))
         elif not pruned(entry).dirty:
             assert decision == Rest()
             assert at is None
@@ -82,16 +80,12 @@ def test_run_never_starts_within_backoff_or_spacing_or_without_updates(pace: Pac
         at = starts_at(entry, pace)
         if at is None:
             continue
-        assert at >= max(entry.retry_at or 0.0, entry.not_before or 0.0)
+        assert at >= max(entry.retry_at, entry.not_before)
         assert at >= entry.watermark + pace.spacing
         left = pruned(replace(entry, fresh_as_of=at, failed_as_of=at))  # the state that a started run leaves
         before = pruned(entry)
         assert left != before
-        assert (left.needed_as_of, left.wanted_as_of, left.batch) != (
-            before.needed_as_of,
-            before.wanted_as_of,
-            before.batch,
-        ) or before.needed_as_of is not None
+        assert left.waiting != before.waiting or before.waiting.needed_as_of > NEVER
 
 
 @pytest.mark.parametrize("pace", PACES, ids=["no lag", "no lag, spaced", "lag", "lag, spaced"])
@@ -109,24 +103,27 @@ def test_entry_is_due_whenever_it_is_dirty_or_held(pace: Pace) -> None:
 # --- By examples -----------------------------------------------------------------------------------------
 
 
-def at(**fields: object) -> float | None:
-    return starts_at(replace(Entry(TARGET), **fields), PACE)  # type: ignore[arg-type]
+UNKNOWN = Entry(TARGET)
+
+
+def at(entry: Entry = UNKNOWN, **waiting: Any) -> float | None:
+    return starts_at(replace(entry, waiting=Waiting(**waiting)), PACE)
 
 
 def test_single_update_starts_a_run_when_it_is_visible() -> None:
-    assert at(needed_as_of=1000.0, waiting_since=965.0) == 1000.0
+    assert at(needed_as_of=1000.0, since=965.0) == 1000.0
 
 
 def test_several_updates_start_a_run_when_the_last_is_visible() -> None:
-    assert at(needed_as_of=1030.0, waiting_since=965.0) == 1030.0
+    assert at(needed_as_of=1030.0, since=965.0) == 1030.0
 
 
 def test_endless_updates_start_a_run_when_the_first_has_waited_two_more_lags() -> None:
-    assert at(needed_as_of=5000.0, waiting_since=965.0) == 1000.0 + PATIENCE * LAG
+    assert at(needed_as_of=5000.0, since=965.0) == 1000.0 + PATIENCE * LAG
 
 
 def test_request_by_hand_starts_a_run_at_once() -> None:
-    assert at(needed_as_of=965.0, waiting_since=965.0) == 965.0
+    assert at(needed_as_of=965.0, since=965.0) == 965.0
 
 
 def test_unfilled_batch_waits_until_an_elements_maximum_wait() -> None:
@@ -146,22 +143,21 @@ def test_element_with_an_early_maximum_wait_waits_until_it_is_visible() -> None:
 
 
 def test_covered_elements_do_not_count_towards_a_full_batch() -> None:
-    assert at(batch=ENOUGH, fresh_as_of=1000.0) == 9030.0
+    assert at(Entry(TARGET, fresh_as_of=1000.0), batch=ENOUGH) == 9030.0
 
 
 def test_update_starts_a_run_that_covers_an_unfilled_batch() -> None:
-    assert at(batch=NEVER_ENOUGH, needed_as_of=2000.0, waiting_since=1965.0) == 2000.0
+    assert at(batch=NEVER_ENOUGH, needed_as_of=2000.0, since=1965.0) == 2000.0
 
 
 def test_wish_is_due_at_once() -> None:
     assert at(wanted_as_of=100.0, wanted_at=1000.0) == 1000.0
 
 
-@pytest.mark.parametrize("mark", ["fresh_as_of", "failed_as_of"])
-def test_spacing_counts_from_the_last_run_whatever_its_outcome(mark: str) -> None:
-    spaced = replace(PACE, spacing=300.0)
-    entry = replace(Entry(TARGET, needed_as_of=1000.0, waiting_since=965.0), **{mark: 900.0})  # type: ignore[arg-type]
-    assert starts_at(entry, spaced) == 1200.0
+@pytest.mark.parametrize("entry", [Entry(TARGET, fresh_as_of=900.0), Entry(TARGET, failed_as_of=900.0)])
+def test_spacing_counts_from_the_last_run_whatever_its_outcome(entry: Entry) -> None:
+    waits = replace(entry, waiting=Waiting(needed_as_of=1000.0, since=965.0))
+    assert starts_at(waits, replace(PACE, spacing=300.0)) == 1200.0
 
 
 # --- By properties: any updates of a new target ----------------------------------------------------------

@@ -383,7 +383,7 @@ def test_request_with_an_age_is_a_wish_and_not_by_hand() -> None:
 @pytest.mark.parametrize(
     "field",
     [
-        *("model", "count", "sample", "attempt", "waiting_since", "marks", "significance", "waker"),
+        *("model", "count", "sample", "attempt", "since", "marks", "significance", "waker"),
         *("promised_at", "follows_active", "first_at", "share", "max_wait", "by_hand", "example", "sweep"),
     ],
 )

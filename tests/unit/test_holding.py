@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from arcanna_metrics.protocol.check_up import MOST_RESUMPTIONS
+from arcanna_metrics.protocol.entry import Claim, Waiting
 from arcanna_metrics.protocol.holding import check_up_on, hold, release
 from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, claim, resume
 from arcanna_metrics.runs.run import Result, Run
@@ -26,10 +27,17 @@ COMPLETED: Result = {
 }
 
 
+FIRST = Claim("run-1", Clock.now, held=True)
+SECOND = FIRST._replace(number=1)
+
+
 @pytest.fixture(autouse=True)
 def _claimed(harness: Harness) -> None:
     harness.ledger.apply(
-        TARGET, lambda entry: claim(replace(entry, cause="manual"), "run-1", harness.clock.now)
+        TARGET,
+        lambda entry: claim(
+            replace(entry, waiting=Waiting(cause="manual")), Claim("run-1", harness.clock.now)
+        ),
     )
     harness.executions.start("run-1", json.dumps({"run": RUN}))
 
@@ -37,13 +45,14 @@ def _claimed(harness: Harness) -> None:
 def test_execution_holds_the_target_that_its_run_has_claimed(harness: Harness) -> None:
     assert hold(harness.services, RUN, 0)
     assert hold(harness.services, RUN, 0)  # repeated, because its answer was lost
-    assert (harness.entry().held, harness.entry().due_at) == (True, harness.clock.now + CHECK_UP_INTERVAL)
+    assert harness.entry().claim == Claim("run-1", harness.clock.now, held=True)
+    assert harness.entry().due_at == harness.clock.now + CHECK_UP_INTERVAL
 
 
 @pytest.mark.parametrize(("run_id", "number"), [("run-2", 0), ("run-1", 1)])
 def test_hold_is_refused_for_another_run_or_number(harness: Harness, run_id: str, number: int) -> None:
     assert not hold(harness.services, cast("Run", {**RUN, "run_id": run_id}), number)
-    assert not harness.entry().held
+    assert harness.entry().claim == Claim("run-1", harness.clock.now)
 
 
 def test_release_stores_the_result(harness: Harness) -> None:
@@ -64,7 +73,7 @@ def test_repeated_release_changes_nothing(harness: Harness) -> None:
 
 def test_late_release_of_an_aborted_execution_is_refused_after_a_resumption(harness: Harness) -> None:
     hold(harness.services, RUN, 0)
-    harness.ledger.apply(TARGET, lambda entry: resume(entry, 1, harness.clock.now))
+    harness.ledger.apply(TARGET, lambda entry: resume(entry, SECOND, harness.clock.now))
     before = harness.entry()
     assert not release(harness.services, RUN, 0, COMPLETED)
     assert harness.entry() == before
@@ -93,7 +102,7 @@ def test_log_line_of_a_superseded_execution_names_its_run(harness: Harness, logs
 def test_log_line_of_a_resumption_names_its_run_and_the_new_execution(harness: Harness, logs: Logs) -> None:
     hold(harness.services, RUN, 0)
     harness.executions.end("run-1")
-    check_up_on(harness.services, harness.entry())
+    check_up_on(harness.services, harness.entry(), FIRST)
     assert line(logs, "run resumed").items() >= (OF_RUN | {"execution": f"{EXECUTION}-1"}).items()
 
 
@@ -101,7 +110,8 @@ def test_log_line_of_a_run_taken_back_names_its_run(harness: Harness, logs: Logs
     hold(harness.services, RUN, 0)
     harness.executions.start("run-1", "{}", MOST_RESUMPTIONS)
     harness.executions.end("run-1", MOST_RESUMPTIONS)
-    harness.ledger.apply(TARGET, lambda entry: replace(entry, resumed=MOST_RESUMPTIONS))
-    check_up_on(harness.services, harness.entry())
+    claim = FIRST._replace(number=MOST_RESUMPTIONS)
+    harness.ledger.apply(TARGET, lambda entry: replace(entry, claim=claim))
+    check_up_on(harness.services, harness.entry(), claim)
     last = f"{EXECUTION}-{MOST_RESUMPTIONS}"
     assert line(logs, "run taken back").items() >= (OF_RUN | {"execution": last}).items()

@@ -12,37 +12,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcanna_metrics.errors import AwsUnavailable
-from arcanna_metrics.protocol.entry import Element, Entry
+from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting
 from arcanna_metrics.protocol.ledger import CONTENTION, FORGET_AFTER, Ledger, key_of, to_entry, to_item
 from arcanna_metrics.targets import Target
 from arcanna_metrics.updates import Example
 from tests.support.doubles import ACTIVE_TARGET, TARGET, Clock, Stack
 
 OTHER = Target("security-alerts", "another model")
-times = st.none() | st.integers(0, 4_000_000_000_000).map(lambda ms: ms / 1000)
+moments = st.integers(0, 4_000_000_000_000).map(lambda ms: ms / 1000)
+times = st.just(NEVER) | moments
 texts = st.text(max_size=20).filter(lambda text: not any("\ud800" <= c <= "\udfff" for c in text))
 elements = st.builds(Element, texts, st.just(12.5), st.integers(1, 10**6), st.just(99.125))
 examples = st.builds(Example, texts, texts, st.none() | texts)
 entries = st.builds(
     Entry,
     st.sampled_from([TARGET, ACTIVE_TARGET, OTHER]),
-    needed_as_of=times,
-    wanted_as_of=times,
-    wanted_at=times,
-    batch=st.lists(elements, max_size=3).map(tuple),
-    waiting_since=times,
-    last_at=times,
-    updates=st.integers(0, 10**9),
-    cause=texts,
-    examples=st.lists(examples, max_size=3).map(tuple),
-    due_at=times,
+    waiting=st.builds(
+        Waiting,
+        needed_as_of=times,
+        wanted_as_of=times,
+        wanted_at=times,
+        batch=st.lists(elements, max_size=3).map(tuple),
+        since=st.none() | moments,
+        last_at=times,
+        updates=st.integers(0, 10**9),
+        cause=texts,
+        examples=st.lists(examples, max_size=3).map(tuple),
+    ),
+    claim=st.none() | st.builds(Claim, st.just("run-1"), moments, st.integers(0, 3), st.booleans()),
+    due_at=st.none() | moments,
     retry_at=times,
     not_before=times,
     attempts=st.integers(0, 99),
-    run_id=st.none() | st.just("run-1"),
-    requested_at=times,
-    held=st.booleans(),
-    resumed=st.integers(0, 3),
+    last_error=texts,
     fresh_as_of=times,
     failed_as_of=times,
     history=st.just(()) | st.just(({"run_id": "past", "duration_seconds": 1.5},)),
@@ -73,20 +75,20 @@ def test_unknown_target_is_read_as_an_empty_entry(ledger: Ledger) -> None:
 
 def test_swap_writes_if_the_entry_is_unchanged(ledger: Ledger) -> None:
     before = ledger.read(TARGET)
-    assert ledger.swap(before, replace(before, needed_as_of=5.0, due_at=5.0))
-    assert ledger.read(TARGET) == Entry(TARGET, rev=1, needed_as_of=5.0, due_at=5.0)
+    assert ledger.swap(before, replace(before, waiting=replace(before.waiting, needed_as_of=5.0), due_at=5.0))
+    assert ledger.read(TARGET) == Entry(TARGET, waiting=Waiting(needed_as_of=5.0), rev=1, due_at=5.0)
 
 
 def test_swap_writes_nothing_if_the_entry_has_changed(ledger: Ledger) -> None:
     before = ledger.read(TARGET)
-    assert ledger.swap(before, replace(before, updates=1))
-    assert not ledger.swap(before, replace(before, updates=2))
-    assert ledger.read(TARGET).updates == 1
+    assert ledger.swap(before, replace(before, waiting=replace(before.waiting, updates=1)))
+    assert not ledger.swap(before, replace(before, waiting=replace(before.waiting, updates=2)))
+    assert ledger.read(TARGET).waiting.updates == 1
 
 
 def test_swap_repeated_after_a_lost_answer_counts_as_done(ledger: Ledger) -> None:
     before = ledger.read(TARGET)
-    after = replace(before, needed_as_of=5.0, due_at=5.0)
+    after = replace(before, waiting=replace(before.waiting, needed_as_of=5.0), due_at=5.0)
 
     assert ledger.swap(before, after)
     assert ledger.swap(before, after)
@@ -97,13 +99,13 @@ def test_apply_repeats_the_transition_after_a_concurrent_write(ledger: Ledger) -
 
     def transition(entry: Entry) -> Entry:
         if not tries:
-            ledger.swap(entry, replace(entry, updates=5))
+            ledger.swap(entry, replace(entry, waiting=replace(entry.waiting, updates=5)))
         tries.append(entry.rev)
-        return replace(entry, updates=entry.updates + 1)
+        return replace(entry, waiting=replace(entry.waiting, updates=entry.waiting.updates + 1))
 
     after = ledger.apply(TARGET, transition)
     assert after
-    assert after.updates == 6
+    assert after.waiting.updates == 6
     assert tries == [0, 1]
 
 
@@ -125,7 +127,7 @@ def test_apply_writes_nothing_if_the_transition_refuses(ledger: Ledger) -> None:
 
 def test_apply_gives_up_on_an_entry_that_changes_all_the_time(ledger: Ledger) -> None:
     def transition(entry: Entry) -> Entry:
-        ledger.swap(entry, replace(entry, updates=entry.updates + 1))
+        ledger.swap(entry, replace(entry, waiting=replace(entry.waiting, updates=entry.waiting.updates + 1)))
         return replace(entry, attempts=entry.attempts + 1)
 
     with pytest.raises(AwsUnavailable, match="kept changing"):
@@ -147,19 +149,19 @@ def test_due_targets_beyond_one_page_are_listed_too(ledger: Ledger, stack: Stack
 
 
 def test_waiting_and_running_targets_are_listed_for_the_gauges(ledger: Ledger, stack: Stack) -> None:
-    put_off = Entry(TARGET, due_at=8.0, waiting_since=1.0, attempts=2, retry_at=7.0, not_before=8.0)
-    stack.put(replace(put_off, needed_as_of=2.0))
-    stack.put(Entry(ACTIVE_TARGET, due_at=4.0, run_id="run-1"))
+    put_off = Entry(TARGET, waiting=Waiting(since=1.0), due_at=8.0, attempts=2, retry_at=7.0, not_before=8.0)
+    stack.put(replace(put_off, waiting=replace(put_off.waiting, needed_as_of=2.0)))
+    stack.put(Entry(ACTIVE_TARGET, claim=Claim("run-1", 1.0), due_at=4.0))
     stack.put(Entry(OTHER))
 
     assert ledger.waiting_or_running() == [
-        Entry(ACTIVE_TARGET, due_at=4.0, run_id="run-1"),
+        Entry(ACTIVE_TARGET, claim=Claim("run-1", 1.0), due_at=4.0),
         put_off,
     ]
 
 
 def test_read_all_returns_known_and_unknown_entries(ledger: Ledger, stack: Stack) -> None:
-    stack.put(Entry(TARGET, rev=3, run_id="run-1"))
+    stack.put(Entry(TARGET, claim=Claim("run-1", 1.0), rev=3))
     targets = [TARGET, OTHER, *(Target("1", str(number)) for number in range(150))]
     found = ledger.read_all(targets)
 
@@ -180,7 +182,7 @@ def test_entries_that_dynamodb_did_not_read_are_left_out(stack: Stack, clock: Cl
 
 def test_known_jobs_exclude_mistyped_ones_names_and_slots(ledger: Ledger, stack: Stack) -> None:
     stack.put(Entry(Target("1", "completed"), fresh_as_of=1.0, failed_as_of=2.0))
-    stack.put(Entry(Target("2", None), needed_as_of=1.0, due_at=1.0))
+    stack.put(Entry(Target("2", None), waiting=Waiting(needed_as_of=1.0), due_at=1.0))
     stack.put(Entry(Target("3", "mistyped"), failed_as_of=2.0))
     stack.put(Entry(Target("a name that was looked up", None)))
     stack.put(Entry(Target("a name whose id is known", None), fresh_as_of=1.0, name_of="1"))
@@ -197,9 +199,13 @@ def test_only_clean_and_free_entries_expire(ledger: Ledger, stack: Stack, clock:
             Key={"job_id": {"S": "1234"}, "model_id": {"S": TARGET.model_id or ""}},
         )["Item"]
 
-    ledger.apply(TARGET, lambda entry: replace(entry, needed_as_of=1.0, due_at=1.0))
+    ledger.apply(
+        TARGET, lambda entry: replace(entry, waiting=replace(entry.waiting, needed_as_of=1.0), due_at=1.0)
+    )
     assert "expires_at" not in item()
-    ledger.apply(TARGET, lambda entry: replace(entry, needed_as_of=None, due_at=None))
+    ledger.apply(
+        TARGET, lambda entry: replace(entry, waiting=replace(entry.waiting, needed_as_of=NEVER), due_at=None)
+    )
     assert item()["expires_at"] == {"N": str(int(clock()) + FORGET_AFTER)}
 
 
@@ -213,7 +219,7 @@ def test_dynamodb_failure_means_aws_unavailable(stack: Stack, clock: Clock, call
     away = Ledger(cast("Any", client), "ledger", clock)
     calls: dict[str, Callable[[], object]] = {
         "GetItem": lambda: away.read(TARGET),
-        "PutItem": lambda: away.swap(Entry(TARGET), Entry(TARGET, updates=1)),
+        "PutItem": lambda: away.swap(Entry(TARGET), Entry(TARGET, waiting=Waiting(updates=1))),
         "Query": lambda: list(away.due(1.0)),
         "Scan": away.jobs,
         "BatchGetItem": lambda: away.read_all([TARGET]),

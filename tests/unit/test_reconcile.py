@@ -10,7 +10,7 @@ from arcanna_metrics.errors import AwsUnavailable
 from arcanna_metrics.protocol import reconcile
 from arcanna_metrics.protocol import start as protocol_start
 from arcanna_metrics.protocol.check_up import MOST_RESUMPTIONS
-from arcanna_metrics.protocol.entry import Element, Entry
+from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry
 from arcanna_metrics.protocol.reconcile import MOST_FAILURES, RESERVE
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, CLAIM_LIFETIME, hold
@@ -42,7 +42,7 @@ def test_visible_update_starts_a_run_that_the_workflow_follows(harness: Harness)
     harness.update()
     harness.look()
     entry = harness.entry()
-    assert (entry.run_id, entry.held, entry.requested_at) == ("run-1", False, harness.clock.now)
+    assert entry.claim == Claim("run-1", harness.clock.now)
     assert entry.due_at == harness.clock.now + CLAIM_LIFETIME
     assert harness.platform.asked == ["metrics", "request"]
     run = harness.executions.inputs["run-1"]["run"]
@@ -186,9 +186,13 @@ def test_failed_attempt_leaves_the_target_due_with_backoff(harness: Harness, met
     harness.look()
     entry = harness.entry()
 
-    assert (entry.run_id, entry.attempts, entry.needed_as_of) == (None, 1, waiting.needed_as_of)
+    assert (entry.run_id, entry.attempts, entry.waiting.needed_as_of) == (
+        None,
+        1,
+        waiting.waiting.needed_as_of,
+    )
     assert entry.due_at == entry.retry_at == harness.clock.now + PACE.first_backoff * 0.5
-    assert entry.trouble.partition(":")[0] in (
+    assert entry.last_error.partition(":")[0] in (
         "PlatformUnavailable",
         "PlatformBusy",
         "Unauthorised",
@@ -222,7 +226,7 @@ def test_request_by_hand_overrides_backoff_but_not_retry_after(harness: Harness)
     harness.platform.metrics = answer(503)
     harness.update()
     harness.look()
-    assert harness.update(age=0.0, by_hand=True).retry_at is None
+    assert harness.update(age=0.0, by_hand=True).retry_at == NEVER
     harness.platform.metrics = answer(429, headers={"Retry-After": "120"})
     harness.look()
     not_before = harness.clock.now + 120
@@ -276,10 +280,10 @@ def test_bug_during_a_start_postpones_only_that_entry_and_frees_its_slot(
     harness.update(TARGET)
     start = protocol_start.start
 
-    def buggy(services: Services, claimed: Entry) -> None:
+    def buggy(services: Services, claimed: Entry, claim: Claim) -> None:
         if claimed.target == OTHERS[0]:
             raise ZeroDivisionError
-        start(services, claimed)
+        start(services, claimed, claim)
 
     monkeypatch.setattr(reconcile, "start", buggy)
     harness.look()
@@ -330,7 +334,9 @@ def test_claim_held_by_its_execution_is_not_given_back(harness: Harness) -> None
 
     harness.executions.start = start_late  # type: ignore[method-assign]
     harness.look()
-    assert (harness.entry().run_id, harness.entry().held) == ("run-1", True)
+    claim = harness.entry().claim
+    assert claim
+    assert (claim.run_id, claim.held) == ("run-1", True)
 
 
 # --- Wishes ----------------------------------------------------------------------------------------------
@@ -344,7 +350,7 @@ def test_wish_satisfied_by_the_platforms_timestamp_starts_no_run(harness: Harnes
     harness.look()
 
     assert harness.entry().due_at is None
-    assert harness.entry().fresh_as_of is None
+    assert harness.entry().fresh_as_of == NEVER
     assert harness.platform.asked == ["metrics"]
 
 
@@ -443,8 +449,7 @@ def test_run_is_resumed_after_its_execution_ended_early(harness: Harness) -> Non
     harness.executions.end(run_id)
     harness.until_due()
     harness.look()
-    entry = harness.entry()
-    assert (entry.run_id, entry.resumed, entry.held) == (run_id, 1, True)
+    assert harness.number_of(run_id) == 1
     first, again = harness.executions.inputs[run_id], harness.executions.inputs[f"{run_id}-1"]
     assert again == {**first, "number": 1}
     assert harness.platform.asked.count("request") == 1
@@ -456,24 +461,23 @@ def test_resumption_is_started_by_the_next_look_if_the_first_died(harness: Harne
     harness.executions.fails = AwsUnavailable("throttled")
     harness.until_due()
     harness.look()
-    assert (harness.entry().resumed, f"{run_id}-1" in harness.executions.inputs) == (1, False)
+    assert (harness.number_of(run_id), f"{run_id}-1" in harness.executions.inputs) == (1, False)
     harness.executions.fails = None
     harness.until_due()
     harness.look()
-    assert harness.entry().resumed == 1
+    assert harness.number_of(run_id) == 1
     assert harness.executions.inputs[f"{run_id}-1"]["number"] == 1
 
 
 def test_run_is_taken_back_after_three_ended_resumptions(harness: Harness) -> None:
     run_id = harness.started()
     for _ in range(MOST_RESUMPTIONS + 1):
-        assert harness.entry().run_id == run_id
-        harness.executions.end(run_id, harness.entry().resumed)
+        harness.executions.end(run_id, harness.number_of(run_id))
         harness.until_due()
         harness.look()
     entry = harness.entry()
 
-    assert (entry.run_id, entry.fresh_as_of, entry.failed_as_of, entry.attempts) == (None, None, None, 1)
+    assert (entry.run_id, entry.watermark, entry.attempts) == (None, NEVER, 1)
     assert entry.dirty
 
 
@@ -573,10 +577,15 @@ def test_batch_under_a_name_is_recorded_under_the_id_once(
     with_names["security-alerts"] = "1234"
     element = Element("same", harness.clock.now - 1, 1_000_000, harness.clock.now)
     for target in (NAMED, TARGET):
-        harness.ledger.apply(target, lambda entry: replace(entry, batch=(element,), due_at=harness.clock.now))
+        harness.ledger.apply(
+            target,
+            lambda entry: replace(
+                entry, waiting=replace(entry.waiting, batch=(element,)), due_at=harness.clock.now
+            ),
+        )
     harness.look()
 
-    assert harness.entry().batch == (element,)
+    assert harness.entry().waiting.batch == (element,)
 
 
 def test_execution_is_named_by_run_and_number(stack: Stack) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from botocore.exceptions import ClientError
 
-from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.entry import Claim, Entry, Waiting
 from arcanna_metrics.runs.run import Failure, PastRun
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
@@ -189,17 +189,16 @@ def test_executions_of_many_models_are_read_a_few_at_a_time(monkeypatch: Any) ->
 def test_waiting_updates_and_runs_are_shown_with_their_objects() -> None:
     waiting = Entry(
         TARGET,
+        waiting=Waiting(
+            needed_as_of=NOW - 5, since=NOW - 40, updates=2, examples=(Example("b", "late.csv", None),)
+        ),
         rev=1,
-        needed_as_of=NOW - 5,
-        waiting_since=NOW - 40,
-        updates=2,
         attempts=3,
-        trouble="PlatformBusy: as before",
+        last_error="PlatformBusy: as before",
         due_at=NOW + 9,
-        examples=(Example("b", "late.csv", None),),
     )
     running = Entry(
-        Target("77", None), rev=1, run_id="run-7", requested_at=NOW - 20, held=True, waiting_since=NOW - 90
+        Target("77", None), waiting=Waiting(since=NOW - 90), claim=Claim("run-7", NOW - 20, held=True), rev=1
     )
     stack = Stack(waiting, running)
     stack.executions["run-7", 0] = execution()
@@ -207,7 +206,7 @@ def test_waiting_updates_and_runs_are_shown_with_their_objects() -> None:
     first, second = look(stack).models
 
     assert (first.waits, first.fresh, first.attempts, first.waits_since) == (True, False, 3, NOW - 40)
-    assert first.trouble == "PlatformBusy: as before"
+    assert first.last_error == "PlatformBusy: as before"
     assert first.waiting_objects == ("s3://b/late.csv",)
     assert (second.running_since, second.active, second.waiting) == (NOW - 20, "the-model", ())
 

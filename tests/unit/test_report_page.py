@@ -78,7 +78,7 @@ models = st.builds(
     waits_since=st.none() | times,
     waiting_objects=st.lists(any_text, max_size=2).map(tuple),
     attempts=st.integers(0, 9),
-    trouble=any_text,
+    last_error=any_text,
     runs=st.lists(runs, max_size=4).map(tuple),
     told=st.none() | tolds,
     untold=any_text,

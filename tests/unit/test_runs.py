@@ -1,9 +1,10 @@
 """The data of a run, as the trigger builds it."""
 
 import json
+from dataclasses import replace
 from typing import Any, cast
 
-from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.entry import Claim, Entry, Waiting
 from arcanna_metrics.protocol.start import new_run
 from arcanna_metrics.runs.check import failed_at_start, first_check, not_checked
 from arcanna_metrics.runs.run import Check, Run
@@ -28,18 +29,19 @@ def ended(check: Check) -> dict[str, Any]:
 # --- What the trigger builds -----------------------------------------------------------------------------
 
 
-def claimed(**fields: Any) -> Entry:
-    target = Target("1234", None)
-    return Entry(target, run_id="run-1", requested_at=REQUESTED_AT, cause="upload", updates=7, **fields)
+UPLOADS = Waiting(cause="upload", updates=7)
 
 
-def built(entry: Entry) -> Run:
-    return new_run(entry, "m.hdf5", JobSettings(doubles.PACE, GATE))
+def built(waiting: Waiting = UPLOADS, **fields: Any) -> Run:
+    claimed = Entry(Target("1234", None), waiting=waiting, **fields)
+    settings = JobSettings(doubles.PACE, GATE)
+    return new_run(claimed, Claim("run-1", REQUESTED_AT), "m.hdf5", settings)
 
 
 def test_cause_summarises_all_updates() -> None:
-    entry = claimed(waiting_since=REQUESTED_AT - 60, last_at=REQUESTED_AT - 9.5, examples=(OBJECT,))
-    assert built(entry)["cause"] == {
+    since, last_at = REQUESTED_AT - 60, REQUESTED_AT - 9.5
+    waiting = replace(UPLOADS, since=since, last_at=last_at, examples=(OBJECT,))
+    assert built(waiting)["cause"] == {
         "kind": "upload",
         "updates": 7,
         "first_at": "2025-01-15T14:29:00.000Z",
@@ -50,14 +52,14 @@ def test_cause_summarises_all_updates() -> None:
 
 def test_cause_has_as_many_examples_as_fit() -> None:
     long = Example("b", "\x01" * 900, None)
-    shown = built(claimed(examples=(OBJECT, long, long)))["cause"]["examples"]
+    shown = built(replace(UPLOADS, examples=(OBJECT, long, long)))["cause"]["examples"]
     assert shown == [OBJECT._asdict(), long._asdict()]
 
 
 def test_new_run_has_what_is_known_before_the_request() -> None:
     history: Any = [{"duration_seconds": float(number)} for number in range(3)]
     reference = {"model_id": "m.hdf5", "figures": {"overall_accuracy": [0.9, 100]}}
-    run = built(claimed(history=tuple(history), quality_reference=reference))
+    run = built(history=tuple(history), quality_reference=reference)
     assert run["target"] == {"job_id": "1234", "model_id": None}
     assert (run["job_id"], run["model_id"]) == ("1234", "m.hdf5")
     assert run["requested_at"] == "2025-01-15T14:30:00.000Z"
@@ -69,7 +71,7 @@ def test_new_run_has_what_is_known_before_the_request() -> None:
 
 
 def test_run_of_another_model_has_no_reference() -> None:
-    assert built(claimed(quality_reference={"model_id": "other", "figures": {}}))["reference"] is None
+    assert built(quality_reference={"model_id": "other", "figures": {}})["reference"] is None
 
 
 def test_run_begins_with_its_first_wait() -> None:

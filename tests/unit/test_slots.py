@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.entry import Claim, Entry
 from arcanna_metrics.protocol.slots import Taker, Vacancy
 from arcanna_metrics.targets import Target
 from tests.unit.harness import Harness
@@ -15,12 +15,12 @@ TARGETS = [Target("1", f"model-{number}") for number in range(9)]
 def claimed(harness: Harness, number: int, run_id: str | None = None) -> Taker:
     """A run that has claimed the target of that number."""
     run_id = run_id or f"run-{number}"
-    harness.ledger.apply(TARGETS[number], lambda entry: replace(entry, run_id=run_id, due_at=1.0))
+    harness.ledger.apply(TARGETS[number], lambda entry: replace(entry, claim=Claim(run_id, 1.0), due_at=1.0))
     return Taker(run_id, TARGETS[number])
 
 
 def release(harness: Harness, number: int) -> None:
-    harness.ledger.apply(TARGETS[number], lambda entry: replace(entry, run_id=None))
+    harness.ledger.apply(TARGETS[number], lambda entry: replace(entry, claim=None))
 
 
 def test_slots_are_taken_until_none_is_left(harness: Harness) -> None:
@@ -87,9 +87,9 @@ def test_former_holders_are_removed_from_the_item(harness: Harness, monkeypatch:
     monkeypatch.setattr("arcanna_metrics.protocol.slots.MOST_UNREAD", 5)
     for number in range(10):
         target = Target("я" * 120, f"model-{number}")
-        harness.ledger.apply(target, lambda entry: replace(entry, run_id="run", due_at=1.0))
+        harness.ledger.apply(target, lambda entry: replace(entry, claim=Claim("run", 1.0), due_at=1.0))
         assert harness.slots.take(1000, Taker("run", target))
-        harness.ledger.apply(target, lambda entry: replace(entry, run_id=None))
+        harness.ledger.apply(target, lambda entry: replace(entry, claim=None))
     assert harness.slots.glance(1000).free >= 1000 - 5
 
 

@@ -17,6 +17,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 from arcanna_metrics.errors import ApiKeyMissing, RetryLater
 from tests.support.deployment import ROOT, resource, template
+from tests.support.due_index import PROJECTED
 from tests.support.local_cloud.resources import NAME_PROPERTIES
 from tests.support.parameters import assert_rules, parameter_values
 from tests.support.readme import anchor_of, runbook
@@ -486,8 +487,7 @@ def test_due_index_projects_what_a_sweep_needs() -> None:
         "HASH": "due",
         "RANGE": "due_at",
     }
-    attributes = ["waiting_since", "run_id", "attempts", "retry_at", "not_before"]
-    projected = {"ProjectionType": "INCLUDE", "NonKeyAttributes": attributes}
+    projected = {"ProjectionType": "INCLUDE", "NonKeyAttributes": PROJECTED}
     assert index["Projection"] == projected
     policies = of_type("AWS::IAM::Role")["TriggerRecomputeFunctionRole"]["Policies"]
     (query,) = [

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcanna_metrics.protocol.entry import Element, Entry
+from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting
 from arcanna_metrics.protocol.transitions import (
     CHECK_UP_INTERVAL,
     CLAIM_LIFETIME,
@@ -19,17 +19,17 @@ from arcanna_metrics.protocol.transitions import (
     MOST_ELEMENTS,
     Postponement,
     claim,
-    emptied,
+    empty,
     give_back,
     hold,
     postpone,
     receive,
     record,
     release,
-    report,
+    report_end,
     restore_due_at,
     resume,
-    satisfied,
+    satisfy,
     settled,
     take_back,
 )
@@ -53,7 +53,7 @@ def recorded(*updates: Update, entry: Entry = CLEAN) -> Entry:
 
 
 DIRTY = recorded(update(NOW - 60, "a"))
-HELD = replace(claim(DIRTY, "run-1", NOW), held=True)
+HELD = claim(DIRTY, Claim("run-1", NOW, held=True))
 
 
 def a_run(asked: float = NOW, **changes: Any) -> Any:
@@ -78,7 +78,9 @@ def a_result(outcome: str = "completed", **changes: Any) -> Any:
 
 
 def released(entry: Entry = HELD, run: Any = None, result: Any = None) -> Entry:
-    after = release(entry, run or a_run(), entry.resumed, result or a_result(), PACE, LATER)
+    after = release(
+        entry, run or a_run(), entry.claim.number if entry.claim else 0, result or a_result(), PACE, LATER
+    )
     assert after is not None
     return after
 
@@ -88,8 +90,8 @@ def released(entry: Entry = HELD, run: Any = None, result: Any = None) -> Entry:
 
 def test_update_is_needed_as_of_when_its_data_is_visible() -> None:
     entry = recorded(update(NOW, "a"))
-    assert (entry.needed_as_of, entry.due_at, entry.waiting_since) == (NOW + LAG, NOW + LAG, NOW)
-    assert (entry.updates, entry.cause, entry.last_at) == (1, "upload", NOW)
+    assert (entry.waiting.needed_as_of, entry.due_at, entry.waiting.since) == (NOW + LAG, NOW + LAG, NOW)
+    assert (entry.waiting.updates, entry.waiting.cause, entry.waiting.last_at) == (1, "upload", NOW)
 
 
 def test_request_by_hand_is_needed_as_of_now() -> None:
@@ -98,8 +100,8 @@ def test_request_by_hand_is_needed_as_of_now() -> None:
 
 def test_latest_update_sets_the_need_and_the_first_sets_the_waiting_time() -> None:
     entry = recorded(update(NOW + 9, "b"), update(NOW, "a"), update(NOW + 5, "c", cause="event"))
-    assert (entry.needed_as_of, entry.waiting_since, entry.updates) == (NOW + 9 + LAG, NOW, 3)
-    assert (entry.cause, entry.last_at) == ("upload", NOW + 9)
+    assert (entry.waiting.needed_as_of, entry.waiting.since, entry.waiting.updates) == (NOW + 9 + LAG, NOW, 3)
+    assert (entry.waiting.cause, entry.waiting.last_at) == ("upload", NOW + 9)
 
 
 def test_covered_or_known_update_changes_nothing() -> None:
@@ -118,14 +120,14 @@ def test_missing_watermark_is_not_the_earliest_time() -> None:
 
 def test_only_a_few_objects_are_remembered() -> None:
     entry = recorded(*(update(NOW + n, str(n)) for n in range(20)))
-    assert [example.key for example in entry.examples] == [str(n) for n in range(EXAMPLES)]
-    assert entry.updates == 20
+    assert [example.key for example in entry.waiting.examples] == [str(n) for n in range(EXAMPLES)]
+    assert entry.waiting.updates == 20
 
 
 def test_request_by_hand_clears_backoff_but_not_retry_after() -> None:
     waiting = replace(DIRTY, retry_at=NOW + 90, not_before=NOW + 50, attempts=3)
     hurried = recorded(update(by_hand=True), entry=waiting)
-    assert (hurried.retry_at, hurried.not_before, hurried.due_at) == (None, NOW + 50, NOW + 50)
+    assert (hurried.retry_at, hurried.not_before, hurried.due_at) == (NEVER, NOW + 50, NOW + 50)
 
 
 def test_request_by_hand_hurries_what_already_waits() -> None:
@@ -135,15 +137,15 @@ def test_request_by_hand_hurries_what_already_waits() -> None:
 
 def test_share_of_a_threshold_waits_in_the_batch() -> None:
     entry = recorded(update(NOW, "a", share=300_000, max_wait=900.0))
-    assert [(e.as_of, e.share, e.until) for e in entry.batch] == [(NOW + LAG, 300_000, NOW + 900)]
-    assert (entry.needed_as_of, entry.due_at, entry.updates) == (None, NOW + 900, 1)
+    assert [(e.as_of, e.share, e.until) for e in entry.waiting.batch] == [(NOW + LAG, 300_000, NOW + 900)]
+    assert (entry.waiting.needed_as_of, entry.due_at, entry.waiting.updates) == (NEVER, NOW + 900, 1)
 
 
 def test_share_delivered_twice_counts_once() -> None:
     share = update(NOW, "a", share=300_000, max_wait=900.0)
     entry = recorded(share, share)
 
-    assert len(entry.batch) == 1
+    assert len(entry.waiting.batch) == 1
     assert recorded(share, entry=entry) is entry
 
 
@@ -157,14 +159,14 @@ def test_share_beyond_the_bound_of_a_batch_is_needed_at_once() -> None:
     shares = [update(NOW + n / 1000, str(n), share=1, max_wait=900.0) for n in range(MOST_ELEMENTS + 1)]
     entry = recorded(*shares)
 
-    assert len(entry.batch) == MOST_ELEMENTS
-    assert entry.needed_as_of == shares[-1].happened_at + LAG
+    assert len(entry.waiting.batch) == MOST_ELEMENTS
+    assert entry.waiting.needed_as_of == shares[-1].happened_at + LAG
 
 
 def test_wish_waits_unless_a_run_has_satisfied_or_answered_it() -> None:
     wish = update(older_than=100.0, cause="schedule")
     entry = recorded(wish)
-    assert (entry.wanted_as_of, entry.wanted_at, entry.due_at) == (NOW - 100, NOW, NOW)
+    assert (entry.waiting.wanted_as_of, entry.waiting.wanted_at, entry.due_at) == (NOW - 100, NOW, NOW)
     assert recorded(wish, entry=entry) is entry
     fresh = replace(CLEAN, fresh_as_of=NOW - 100)
     assert recorded(wish, entry=fresh) is fresh
@@ -175,7 +177,7 @@ def test_wish_waits_unless_a_run_has_satisfied_or_answered_it() -> None:
 
 def test_update_during_a_run_waits_and_leaves_the_run_alone() -> None:
     entry = recorded(update(NOW + 9, "b"), entry=HELD)
-    assert (entry.run_id, entry.due_at, entry.needed_as_of) == ("run-1", HELD.due_at, NOW + 9 + LAG)
+    assert (entry.run_id, entry.due_at, entry.waiting.needed_as_of) == ("run-1", HELD.due_at, NOW + 9 + LAG)
 
 
 shares = {"a": WHOLE, "b": 400_000, "c": 1}  # an object has one route
@@ -202,12 +204,12 @@ def test_order_and_number_of_deliveries_do_not_matter(entry: Entry, news: list[U
         one_by_one = record(one_by_one, [each], PACE)
     assert record(once, again, PACE) is once
     for other in (twice, one_by_one):
-        assert (other.needed_as_of, other.wanted_as_of, other.wanted_at) == (
-            once.needed_as_of,
-            once.wanted_as_of,
-            once.wanted_at,
+        assert (other.waiting.needed_as_of, other.waiting.wanted_as_of, other.waiting.wanted_at) == (
+            once.waiting.needed_as_of,
+            once.waiting.wanted_as_of,
+            once.waiting.wanted_at,
         )
-        assert set(other.batch) == set(once.batch)
+        assert set(other.waiting.batch) == set(once.waiting.batch)
     assert twice.due_at == once.due_at
     # A late update does not shorten the wait of the others.
     assert (one_by_one.due_at or 0.0) >= (once.due_at or 0.0)
@@ -217,18 +219,18 @@ def test_order_and_number_of_deliveries_do_not_matter(entry: Entry, news: list[U
 
 
 def test_claim_leaves_waiting_updates_in_place() -> None:
-    entry = claim(DIRTY, "run-1", NOW)
-    assert (entry.needed_as_of, entry.updates, entry.batch) == (DIRTY.needed_as_of, 1, ())
-    assert (entry.run_id, entry.requested_at, entry.held) == ("run-1", NOW, False)
+    entry = claim(DIRTY, Claim("run-1", NOW))
+    assert entry.waiting == DIRTY.waiting
+    assert entry.claim == Claim("run-1", NOW)
     assert entry.due_at == NOW + CLAIM_LIFETIME
 
 
 def test_hold_succeeds_only_for_the_entrys_run_and_number() -> None:
-    claimed = claim(DIRTY, "run-1", NOW)
+    claimed = claim(DIRTY, Claim("run-1", NOW))
     held = hold(claimed, "run-1", 0, NOW)
 
     assert held is not None
-    assert (held.held, held.due_at) == (True, NOW + CHECK_UP_INTERVAL)
+    assert (held.claim, held.due_at) == (Claim("run-1", NOW, held=True), NOW + CHECK_UP_INTERVAL)
     assert hold(held, "run-1", 0, NOW) == held
     assert hold(claimed, "run-2", 0, NOW) is None
     assert hold(claimed, "run-1", 1, NOW) is None
@@ -236,15 +238,15 @@ def test_hold_succeeds_only_for_the_entrys_run_and_number() -> None:
 
 
 def test_hold_after_the_report_of_an_end_leaves_the_check_up_due() -> None:
-    reported = report(claim(DIRTY, "run-1", NOW), "run-1", NOW)
+    reported = report_end(claim(DIRTY, Claim("run-1", NOW)), "run-1", NOW)
     assert reported is not None
     held = hold(reported, "run-1", 0, NOW + 1)
     assert held is not None
-    assert (held.held, held.due_at) == (True, reported.due_at)
+    assert (held.claim, held.due_at) == (Claim("run-1", NOW, held=True), reported.due_at)
 
 
 def test_claim_given_back_is_due_as_before_or_later() -> None:
-    claimed = claim(DIRTY, "run-1", NOW)
+    claimed = claim(DIRTY, Claim("run-1", NOW))
     assert give_back(claimed, "run-1", PACE, None) == DIRTY
     after = give_back(claimed, "run-1", PACE, LATER)
     assert after is not None
@@ -253,7 +255,7 @@ def test_claim_given_back_is_due_as_before_or_later() -> None:
 
 def test_held_or_foreign_claim_is_not_given_back() -> None:
     assert give_back(HELD, "run-1", PACE, LATER) is None
-    assert give_back(claim(DIRTY, "run-2", NOW), "run-1", PACE, LATER) is None
+    assert give_back(claim(DIRTY, Claim("run-2", NOW)), "run-1", PACE, LATER) is None
 
 
 def test_latest_retry_after_is_kept() -> None:
@@ -262,37 +264,38 @@ def test_latest_retry_after_is_kept() -> None:
     assert (again.attempts, again.not_before, again.due_at) == (2, NOW + 90, NOW + 90)
 
 
-def test_trouble_of_the_last_failed_attempt_is_kept_until_a_run_is_released() -> None:
-    first = postpone(DIRTY, PACE, Postponement(NOW + 5, trouble="PlatformUnavailable: no answer"))
-    second = postpone(first, PACE, Postponement(NOW + 7, trouble="PlatformBusy: it recomputes"))
-    held = hold(claim(second, "run-1", NOW), "run-1", 0, NOW)
+def test_error_of_the_last_failed_attempt_is_kept_until_a_run_is_released() -> None:
+    first = postpone(DIRTY, PACE, Postponement(NOW + 5, last_error="PlatformUnavailable: no answer"))
+    second = postpone(first, PACE, Postponement(NOW + 7, last_error="PlatformBusy: it recomputes"))
+    held = hold(claim(second, Claim("run-1", NOW)), "run-1", 0, NOW)
     assert held is not None
 
-    assert second.trouble == held.trouble == "PlatformBusy: it recomputes"
-    assert released(held).trouble == ""
+    assert second.last_error == held.last_error == "PlatformBusy: it recomputes"
+    assert released(held).last_error == ""
 
 
 def test_run_taken_back_leaves_waiting_updates() -> None:
     after = take_back(HELD, PACE, LATER)
-    assert (after.run_id, after.held, after.resumed) == (None, False, 0)
-    assert (after.needed_as_of, after.attempts, after.due_at) == (HELD.needed_as_of, 1, LATER.retry_at)
+    assert (after.claim, after.attempts, after.due_at) == (None, 1, LATER.retry_at)
+    assert after.waiting == HELD.waiting
 
 
 def test_satisfied_wish_is_cleared_unless_it_was_raised_since() -> None:
-    claimed = claim(recorded(update(older_than=100.0)), "run-1", NOW)
-    met = satisfied(claimed, "run-1", NOW - 100, PACE)
+    claimed = claim(recorded(update(older_than=100.0)), Claim("run-1", NOW))
+    met = satisfy(claimed, "run-1", NOW - 100, PACE)
     assert met is not None
     assert (met.run_id, met.dirty, met.due_at) == (None, False, None)
-    raised = satisfied(recorded(update(NOW + 1, older_than=10.0), entry=claimed), "run-1", NOW - 100, PACE)
+    raised = satisfy(recorded(update(NOW + 1, older_than=10.0), entry=claimed), "run-1", NOW - 100, PACE)
     assert raised is not None
-    assert (raised.run_id, raised.wanted_as_of, raised.due_at) == (None, NOW - 9, NOW + 1)
-    assert satisfied(HELD, "run-1", NOW, PACE) is None
+    assert (raised.run_id, raised.waiting.wanted_as_of, raised.due_at) == (None, NOW - 9, NOW + 1)
+    assert satisfy(HELD, "run-1", NOW, PACE) is None
 
 
 def test_report_and_resumption_change_only_number_and_due_time() -> None:
-    assert report(HELD, "run-1", NOW) == replace(HELD, due_at=NOW + CONSISTENT_AFTER)
-    assert report(HELD, "run-2", NOW) is None
-    assert resume(HELD, 1, NOW + 9) == replace(HELD, resumed=1, due_at=NOW + 9)
+    assert report_end(HELD, "run-1", NOW) == replace(HELD, due_at=NOW + CONSISTENT_AFTER)
+    assert report_end(HELD, "run-2", NOW) is None
+    second = Claim("run-1", NOW, number=1, held=True)
+    assert resume(HELD, second, NOW + 9) == replace(HELD, claim=second, due_at=NOW + 9)
 
 
 # --- Release ---------------------------------------------------------------------------------------------
@@ -300,36 +303,43 @@ def test_report_and_resumption_change_only_number_and_due_time() -> None:
 
 def test_completed_run_makes_fresh_as_of_when_it_was_requested() -> None:
     after = released()
-    assert (after.run_id, after.fresh_as_of, after.failed_as_of) == (None, NOW, None)
-    assert (after.dirty, after.due_at, after.updates, after.examples) == (False, None, 0, ())
+    assert (after.run_id, after.fresh_as_of, after.failed_as_of) == (None, NOW, NEVER)
+    assert (after.dirty, after.due_at, after.waiting.updates, after.waiting.examples) == (False, None, 0, ())
     assert [past["run_id"] for past in after.history] == ["run-1"]
 
 
 @pytest.mark.parametrize("outcome", ["failed", "timed_out"])
 def test_failed_run_answers_the_updates_it_was_for(outcome: str) -> None:
     after = released(result=a_result(outcome))
-    assert (after.fresh_as_of, after.failed_as_of, after.dirty) == (None, NOW, False)
+    assert (after.fresh_as_of, after.failed_as_of, after.dirty) == (NEVER, NOW, False)
     assert after.last_failure is not None
     assert after.last_failure["reason"] == "NeverStarted"
 
 
 def test_unchecked_run_counts_as_an_attempt() -> None:
     after = released(result=a_result("not_checked"))
-    assert (after.fresh_as_of, after.failed_as_of) == (None, None)
-    assert (after.needed_as_of, after.attempts, after.due_at) == (HELD.needed_as_of, 1, LATER.retry_at)
+    assert (after.fresh_as_of, after.failed_as_of) == (NEVER, NEVER)
+    assert (after.waiting.needed_as_of, after.attempts, after.due_at) == (
+        HELD.waiting.needed_as_of,
+        1,
+        LATER.retry_at,
+    )
 
 
 def test_update_during_a_run_starts_exactly_one_more_run() -> None:
     after = released(recorded(update(NOW + 9, "b"), entry=HELD))
-    assert (after.needed_as_of, after.due_at) == (NOW + 9 + LAG, NOW + 9 + LAG)
-    assert (after.updates, [example.key for example in after.examples]) == (1, ["b"])
-    again = released(replace(claim(after, "run-1", NOW + 90), held=True), a_run(NOW + 90))
+    assert (after.waiting.needed_as_of, after.due_at) == (NOW + 9 + LAG, NOW + 9 + LAG)
+    assert (after.waiting.updates, [example.key for example in after.waiting.examples]) == (1, ["b"])
+    again = released(
+        claim(after, Claim("run-1", NOW + 90, held=True)),
+        a_run(NOW + 90),
+    )
     assert not again.dirty
 
 
 def test_update_not_visible_at_the_request_waits_from_the_request_on() -> None:
     entry = recorded(update(NOW + 900, "b"), entry=HELD)
-    assert released(entry).waiting_since == NOW
+    assert released(entry).waiting.since == NOW
 
 
 @pytest.mark.parametrize("outcome", ["completed", "failed"])
@@ -337,7 +347,7 @@ def test_updates_during_a_run_share_one_more_run_that_covers_the_last(outcome: s
     entry = recorded(update(NOW + 9, "b"), update(NOW + 900, "c"), entry=HELD)
     after = released(entry, result=a_result(outcome))
     assert after.due_at == NOW + 900 + LAG  # a run that starts sooner cannot see the last, so another follows
-    again = replace(claim(after, "run-1", NOW + 900 + LAG), held=True)
+    again = claim(after, Claim("run-1", NOW + 900 + LAG, held=True))
     assert not released(again, a_run(NOW + 900 + LAG)).dirty
 
 
@@ -353,7 +363,7 @@ def test_request_by_hand_after_a_run_does_not_wait_for_what_came_during_it() -> 
 
 
 def test_run_without_updates_does_not_delay_a_later_one() -> None:
-    assert (released().retry_at, released().not_before) == (None, None)
+    assert (released().retry_at, released().not_before) == (NEVER, NEVER)
 
 
 @pytest.mark.parametrize("outcome", ["completed", "failed"])
@@ -362,7 +372,11 @@ def test_no_watermark_moves_if_another_model_became_active(outcome: str) -> None
     entry = replace(HELD, target=ACTIVE_TARGET)
     after = release(entry, a_run(), 0, a_result(outcome, active_changed=True), spaced, LATER)
     assert after is not None
-    assert (after.fresh_as_of, after.failed_as_of, after.needed_as_of) == (None, None, HELD.needed_as_of)
+    assert (after.fresh_as_of, after.failed_as_of, after.waiting.needed_as_of) == (
+        NEVER,
+        NEVER,
+        HELD.waiting.needed_as_of,
+    )
     assert after.due_at == NOW + 300
     later = recorded(update(NOW + 900, "b"), entry=entry)
     after = release(later, a_run(), 0, a_result(outcome, active_changed=True), spaced, LATER)
@@ -376,10 +390,10 @@ def test_no_watermark_moves_if_another_model_became_active(outcome: str) -> None
 )
 def test_uncovered_updates_are_counted_as_before(result: Any) -> None:
     after = released(result=result)
-    assert (after.waiting_since, after.updates, after.examples) == (
-        HELD.waiting_since,
-        HELD.updates,
-        HELD.examples,
+    assert (after.waiting.since, after.waiting.updates, after.waiting.examples) == (
+        HELD.waiting.since,
+        HELD.waiting.updates,
+        HELD.waiting.examples,
     )
 
 
@@ -396,9 +410,9 @@ def test_release_of_another_run_or_number_is_refused() -> None:
 
 def test_batch_keeps_only_what_the_run_did_not_cover() -> None:
     batch = tuple(Element(name, NOW + n, 400_000, NOW + 900) for n, name in ((-5, "a"), (0, "b"), (5, "c")))
-    after = released(replace(HELD, batch=batch))
+    after = released(replace(HELD, waiting=replace(HELD.waiting, batch=batch)))
 
-    assert [element.identity for element in after.batch] == ["c"]
+    assert [element.identity for element in after.waiting.batch] == ["c"]
     assert after.due_at == NOW + 900
 
 
@@ -426,31 +440,26 @@ def test_entry_of_a_name_learns_the_jobs_id() -> None:
 
 def test_updates_by_name_are_recorded_for_the_job_once() -> None:
     mailbox = recorded(update(NOW, "a"), update(NOW, "b", share=1, max_wait=9.0), update(older_than=10.0))
-    job = receive(CLEAN, mailbox, PACE)
+    job = receive(CLEAN, mailbox.waiting, PACE)
 
-    assert (job.needed_as_of, job.wanted_as_of, job.batch) == (
-        mailbox.needed_as_of,
-        mailbox.wanted_as_of,
-        mailbox.batch,
-    )
-    assert job.due_at == mailbox.due_at
-    assert receive(job, mailbox, PACE) is job
-    assert not emptied(mailbox, PACE).dirty
-    assert emptied(mailbox, PACE).due_at is None
+    assert (job.waiting, job.due_at) == (mailbox.waiting, mailbox.due_at)
+    assert receive(job, mailbox.waiting, PACE) is job
+    assert not empty(mailbox, PACE).dirty
+    assert empty(mailbox, PACE).due_at is None
 
 
 def test_share_by_name_beyond_the_jobs_batch_is_needed_at_once() -> None:
     full = tuple(Element(f"a{n}", NOW, 1, NOW + 9) for n in range(MOST_ELEMENTS))
     more = tuple(Element(f"b{n}", NOW + n, 1, NOW + 9) for n in range(3))
-    job = receive(replace(CLEAN, batch=full), replace(CLEAN, batch=more), PACE)
+    job = receive(replace(CLEAN, waiting=Waiting(batch=full)), Waiting(batch=more), PACE)
 
-    assert len(job.batch) == MOST_ELEMENTS
-    assert job.needed_as_of == NOW + 2
+    assert len(job.waiting.batch) == MOST_ELEMENTS
+    assert job.waiting.needed_as_of == NOW + 2
 
 
 def test_update_by_name_that_the_job_has_covered_does_not_wait_again() -> None:
     fresh = replace(CLEAN, fresh_as_of=NOW + LAG)
-    assert receive(fresh, recorded(update(NOW, "a")), PACE) is fresh
+    assert receive(fresh, recorded(update(NOW, "a")).waiting, PACE) is fresh
 
 
 def test_place_in_line_is_not_written_if_it_is_the_same() -> None:
@@ -463,9 +472,11 @@ def test_place_in_line_is_not_written_if_it_is_the_same() -> None:
 
 def stepped(entry: Entry, step: str, now: float) -> Entry | None:
     """The entry after one transition. None if the transition refuses."""
-    run_id, later = entry.run_id or "", Postponement(now + 5.0)
-    if step in ("claim", "postpone") and entry.run_id is not None:
+    held_by, later = entry.claim, Postponement(now + 5.0)
+    if held_by and step in ("claim", "postpone"):
         return None
+    own = held_by or Claim("none", now)
+    run_id, number = own.run_id, own.number
     outcome = step.removeprefix("release ")
     transitions: dict[str, Callable[[], Entry | None]] = {
         "update": lambda: record(entry, [update(now)], PACE),
@@ -473,21 +484,21 @@ def stepped(entry: Entry, step: str, now: float) -> Entry | None:
         "by hand": lambda: record(entry, [update(now, by_hand=True)], PACE),
         "share": lambda: record(entry, [update(now, "a", share=400_000, max_wait=300.0)], PACE),
         "wish": lambda: record(entry, [update(now, older_than=60.0)], PACE),
-        "claim": lambda: claim(entry, f"run-{now}", now) if entry.dirty else None,
-        "hold": lambda: hold(entry, run_id, entry.resumed, now),
+        "claim": lambda: claim(entry, Claim(f"run-{now}", now)) if entry.dirty else None,
+        "hold": lambda: hold(entry, run_id, number, now),
         "give back": lambda: give_back(entry, run_id, PACE, None),
-        "take back": lambda: take_back(entry, PACE, later) if run_id else None,
+        "take back": lambda: take_back(entry, PACE, later) if held_by else None,
         "postpone": lambda: postpone(entry, PACE, later),
         "back in line": lambda: restore_due_at(entry, now, PACE),
-        "report": lambda: report(entry, run_id, now) if run_id else None,
-        "resume": lambda: resume(entry, entry.resumed + 1, now) if entry.held else None,
-        "satisfied": lambda: satisfied(entry, run_id, now - 30, PACE),
+        "report": lambda: report_end(entry, run_id, now),
+        "resume": lambda: resume(entry, own._replace(number=number + 1), now) if own.held else None,
+        "satisfied": lambda: satisfy(entry, run_id, now - 30, PACE),
     }
     if step in transitions:
         return transitions[step]()
-    run = a_run(entry.requested_at or now, run_id=run_id)
+    run = a_run(own.requested_at, run_id=run_id)
     result = a_result(outcome, active_changed=now % 2 == 0)
-    return release(entry, run, entry.resumed, result, PACE, later) if entry.held else None
+    return release(entry, run, number, result, PACE, later) if own.held else None
 
 
 STEPS = [
@@ -510,15 +521,11 @@ def test_entry_is_due_while_dirty_or_held_whatever_happens(steps: list[tuple[str
         assert after.watermark >= entry.watermark
         assert (after.target, after.rev) == (entry.target, entry.rev)
         if "update" in step or step in ("share", "wish", "by hand"):
-            assert (after.run_id, after.held, after.requested_at) == (
-                entry.run_id,
-                entry.held,
-                entry.requested_at,
-            )
+            assert after.claim == entry.claim
         elif step != "satisfied" and not step.startswith("release"):
-            assert (after.needed_as_of, after.batch, after.wanted_as_of) == (
-                entry.needed_as_of,
-                entry.batch,
-                entry.wanted_as_of,
+            assert (after.waiting.needed_as_of, after.waiting.batch, after.waiting.wanted_as_of) == (
+                entry.waiting.needed_as_of,
+                entry.waiting.batch,
+                entry.waiting.wanted_as_of,
             )
         entry = after

@@ -11,7 +11,7 @@ from arcanna_metrics.errors import AwsUnavailable, BadInput
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.intake.routes import Routes
 from arcanna_metrics.observability import metrics
-from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.entry import Claim, Entry, Waiting
 from arcanna_metrics.protocol.ledger import Ledger, to_item
 from arcanna_metrics.protocol.reconcile import MOST_FAILURES, RESERVE
 from arcanna_metrics.protocol.services import Services
@@ -58,8 +58,8 @@ REQUEST = {"job_id": TARGET.job_id, "model_id": TARGET.model_id}
 def test_upload_is_recorded_and_its_target_looked_at(harness: Harness, looks: Looks) -> None:
     assert harness.deliver(harness.upload("data/1234/m/a.csv")) == []
     entry = harness.entry(Target("1234", "m"))
-    assert entry.needed_as_of == harness.clock.now - 40 + PACE.visibility_lag
-    assert [example.key for example in entry.examples] == ["data/1234/m/a.csv"]
+    assert entry.waiting.needed_as_of == harness.clock.now - 40 + PACE.visibility_lag
+    assert [example.key for example in entry.waiting.examples] == ["data/1234/m/a.csv"]
     assert looks.targets == [[Target("1234", "m")]]
 
 
@@ -68,7 +68,7 @@ def test_batch_is_written_once_per_target(harness: Harness) -> None:
     harness.deliver(*uploads)
     for model in ("m0", "m1"):
         entry = harness.entry(Target("1234", model))
-        assert (entry.rev, entry.updates) == (1, 10)
+        assert (entry.rev, entry.waiting.updates) == (1, 10)
 
 
 def test_duplicate_delivery_writes_nothing(harness: Harness) -> None:
@@ -79,7 +79,7 @@ def test_duplicate_delivery_writes_nothing(harness: Harness) -> None:
 
 def test_request_by_hand_is_needed_as_of_when_it_was_sent(harness: Harness) -> None:
     harness.deliver(REQUEST, age=1.0)
-    assert harness.entry().needed_as_of == harness.entry().due_at == harness.clock.now - 1
+    assert harness.entry().waiting.needed_as_of == harness.entry().due_at == harness.clock.now - 1
 
 
 @pytest.mark.parametrize(
@@ -237,9 +237,9 @@ def test_schedule_wishes_for_every_job_that_the_ledger_knows(harness: Harness) -
     harness.deliver({"models": "all", "older_than_seconds": 3600})
     entry = harness.entry(ACTIVE_TARGET)
 
-    assert entry.wanted_at == harness.clock.now - 40
-    assert entry.wanted_as_of == harness.clock.now - 40 - 3600
-    assert entry.cause == "schedule"
+    assert entry.waiting.wanted_at == harness.clock.now - 40
+    assert entry.waiting.wanted_as_of == harness.clock.now - 40 - 3600
+    assert entry.waiting.cause == "schedule"
 
 
 def test_large_schedule_sends_one_request_per_target(
@@ -253,13 +253,13 @@ def test_large_schedule_sends_one_request_per_target(
     assert len(requests) == 4
     assert looks.targets == []
     harness.deliver(*requests)
-    assert harness.entry(Target("0", None)).wanted_as_of == harness.clock.now - 40 - 3600
+    assert harness.entry(Target("0", None)).waiting.wanted_as_of == harness.clock.now - 40 - 3600
 
 
 def test_schedule_with_an_age_of_zero_needs_every_target_as_of_now(harness: Harness) -> None:
     harness.stack.put(Entry(TARGET, fresh_as_of=1.0))
     harness.deliver({"models": "all", "older_than_seconds": 0})
-    assert harness.entry(ACTIVE_TARGET).needed_as_of == harness.clock.now - 40
+    assert harness.entry(ACTIVE_TARGET).waiting.needed_as_of == harness.clock.now - 40
 
 
 def test_schedule_without_an_age_uses_the_stale_age_of_each_jobs_settings(harness: Harness) -> None:
@@ -269,7 +269,9 @@ def test_schedule_without_an_age_uses_the_stale_age_of_each_jobs_settings(harnes
         harness.stack.put(Entry(Target(job_id, "m"), fresh_as_of=1.0))
     harness.deliver({"models": "all"})
     for job_id, stale_after in (("7", 60), ("8", 600)):
-        assert harness.entry(Target(job_id, None)).wanted_as_of == harness.clock.now - 40 - stale_after
+        assert (
+            harness.entry(Target(job_id, None)).waiting.wanted_as_of == harness.clock.now - 40 - stale_after
+        )
 
 
 # --- Sweeps and reports ----------------------------------------------------------------------------------
@@ -286,8 +288,8 @@ def test_sweep_that_finds_nothing_logs_and_emits_nothing(harness: Harness, looks
 def test_sweep_emits_gauges_while_anything_waits_or_runs_and_looks(harness: Harness, looks: Looks) -> None:
     metrics.clear_metrics()
     now = harness.clock.now
-    harness.stack.put(Entry(TARGET, needed_as_of=now - 70, waiting_since=now - 105, due_at=now - 70))
-    harness.stack.put(Entry(ACTIVE_TARGET, run_id="run-1", held=True, due_at=now + 9))
+    harness.stack.put(Entry(TARGET, waiting=Waiting(needed_as_of=now - 70, since=now - 105), due_at=now - 70))
+    harness.stack.put(Entry(ACTIVE_TARGET, claim=Claim("run-1", now, held=True), due_at=now + 9))
     harness.deliver({"sweep": True}, {"sweep": True})
 
     assert {name: metric["Value"] for name, metric in metrics.metric_set.items()} == {
@@ -300,7 +302,9 @@ def test_sweep_emits_gauges_while_anything_waits_or_runs_and_looks(harness: Harn
 
 def test_sweep_emits_gauges_beside_other_messages(harness: Harness) -> None:
     metrics.clear_metrics()
-    harness.stack.put(Entry(TARGET, waiting_since=harness.clock.now - 90_000, due_at=harness.clock.now - 1))
+    harness.stack.put(
+        Entry(TARGET, waiting=Waiting(since=harness.clock.now - 90_000), due_at=harness.clock.now - 1)
+    )
     harness.deliver({"job_id": "8"}, {"sweep": True})
 
     assert metrics.metric_set["OldestUpdateAge"]["Value"] == [90_000.0]
@@ -308,8 +312,8 @@ def test_sweep_emits_gauges_beside_other_messages(harness: Harness) -> None:
 
 @pytest.mark.parametrize("corrupt", [{"S": ""}, {"N": "5"}])
 def test_sweep_looks_despite_a_corrupt_entry(harness: Harness, looks: Looks, corrupt: object) -> None:
-    harness.stack.put(Entry(ACTIVE_TARGET, due_at=1.0, needed_as_of=1.0))
-    item: Any = {**to_item(Entry(TARGET, due_at=1.0), 1), "waiting_since": corrupt}
+    harness.stack.put(Entry(ACTIVE_TARGET, waiting=Waiting(needed_as_of=1.0), due_at=1.0))
+    item: Any = {**to_item(Entry(TARGET, due_at=1.0), 1), "since": corrupt}
     harness.stack.dynamodb.put_item(TableName=harness.stack.ledger_table, Item=item)
 
     assert harness.deliver({"sweep": True}) == []
@@ -321,7 +325,9 @@ def test_sweep_with_an_unreadable_entry_corrects_the_others_and_looks(
     harness: Harness, looks: Looks, due_in: float
 ) -> None:
     now, corrupt = harness.clock.now, Target("7", "corrupt")
-    put_off = Entry(TARGET, needed_as_of=now - 600, attempts=3, retry_at=now - 1, due_at=now - 1)
+    put_off = Entry(
+        TARGET, waiting=Waiting(needed_as_of=now - 600), attempts=3, retry_at=now - 1, due_at=now - 1
+    )
     item: Any = to_item(replace(put_off, target=corrupt, retry_at=now + due_in, due_at=now + due_in), 1)
     harness.stack.dynamodb.put_item(
         TableName=harness.stack.ledger_table, Item={**item, "batch": {"S": "junk"}}
@@ -345,7 +351,10 @@ def test_sweep_looks_although_its_own_work_fails(
 
 
 def test_report_about_a_corrupt_entry_returns_no_message(harness: Harness, looks: Looks) -> None:
-    item: Any = {**to_item(Entry(TARGET, run_id="run-1", due_at=1.0), 1), "requested_at": {"S": "junk"}}
+    item: Any = {
+        **to_item(Entry(TARGET, claim=Claim("run-1", 0.0), due_at=1.0), 1),
+        "requested_at": {"S": "junk"},
+    }
     harness.stack.dynamodb.put_item(TableName=harness.stack.ledger_table, Item=item)
 
     assert harness.deliver(ended("FAILED"), {"job_id": "9"}) == []
@@ -354,7 +363,7 @@ def test_report_about_a_corrupt_entry_returns_no_message(harness: Harness, looks
 
 def test_lower_spacing_applies_to_waiting_updates(harness: Harness) -> None:
     now = harness.clock.now
-    waiting = Entry(TARGET, needed_as_of=now - 60, waiting_since=now - 95, fresh_as_of=now - 900)
+    waiting = Entry(TARGET, waiting=Waiting(needed_as_of=now - 60, since=now - 95), fresh_as_of=now - 900)
     harness.stack.put(replace(waiting, due_at=now + 7 * 86400))  # with a spacing of a week
     harness.deliver({"sweep": True})
 
@@ -371,7 +380,7 @@ def test_age_of_a_batch_counts_from_when_it_was_enough(harness: Harness) -> None
 
 def test_target_put_off_by_failed_attempts_gets_its_place_back_after_the_backoff(harness: Harness) -> None:
     now = harness.clock.now
-    waiting = Entry(TARGET, needed_as_of=now - 600, waiting_since=now - 635, attempts=3)
+    waiting = Entry(TARGET, waiting=Waiting(needed_as_of=now - 600, since=now - 635), attempts=3)
     harness.stack.put(replace(waiting, retry_at=now - 5, due_at=now - 5))
     harness.deliver({"sweep": True})
     assert (harness.entry().due_at, harness.entry().attempts) == (now - 600, 3)
@@ -379,7 +388,7 @@ def test_target_put_off_by_failed_attempts_gets_its_place_back_after_the_backoff
 
 def test_target_stays_put_off_during_the_backoff(harness: Harness) -> None:
     now = harness.clock.now
-    waiting = Entry(TARGET, needed_as_of=now - 600, waiting_since=now - 635, attempts=3)
+    waiting = Entry(TARGET, waiting=Waiting(needed_as_of=now - 600, since=now - 635), attempts=3)
     harness.stack.put(replace(waiting, retry_at=now + 5, due_at=now + 5))
     harness.deliver({"sweep": True})
     assert harness.entry().due_at == now + 5
@@ -412,7 +421,7 @@ def test_reported_status_changes_only_the_due_time(harness: Harness, status: str
 
 
 def test_reported_end_does_not_postpone_an_overdue_look(harness: Harness) -> None:
-    overdue = Entry(TARGET, run_id="run-1", held=True, requested_at=1.0, due_at=harness.clock.now - 30)
+    overdue = Entry(TARGET, claim=Claim("run-1", 1.0, held=True), due_at=harness.clock.now - 30)
     harness.stack.put(overdue)
     harness.deliver(ended("FAILED"), ended("FAILED"))
     assert harness.entry().due_at == harness.clock.now - 30

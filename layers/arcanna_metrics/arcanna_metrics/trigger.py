@@ -219,7 +219,7 @@ class Trigger:
     def _reconcile(self, intake: _Intake, remaining: Callable[[], float]) -> None:
         """Does what is due. The next sweep does what this leaves undone."""
         for ended in intake.ended:
-            report = partial(transitions.report, run_id=ended.run_id, now=self._services.clock())
+            report = partial(transitions.report_end, run_id=ended.run_id, now=self._services.clock())
             with _best_effort("report not recorded"):
                 self._ledger.apply(ended.target, report)
         waits = False
@@ -236,7 +236,7 @@ class Trigger:
     def _nap(self, entries: Iterable[Entry]) -> None:
         """Waits for targets that are due in a few seconds, because the next sweep may be a minute away."""
         now = self._services.clock()
-        waits = [entry.due_at - now for entry in entries if entry.due_at is not None and entry.run_id is None]
+        waits = [entry.due_at - now for entry in entries if entry.due_at is not None and entry.claim is None]
         if soon := [wait for wait in waits if 0 < wait <= NAP]:
             self._sleep(max(soon))
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from math import inf
 from operator import attrgetter
 from typing import NamedTuple
 
-from arcanna_metrics.protocol.entry import Entry, earliest, later, latest, pruned
+from arcanna_metrics.protocol.entry import NEVER, Entry, earliest, pruned
+from arcanna_metrics.protocol.transitions import merged
 from arcanna_metrics.targets import Target, is_id
 from arcanna_metrics.times import from_iso
 from arcanna_metrics.updates import WHOLE
@@ -69,14 +69,15 @@ class Standing(NamedTuple):
     entry: Entry
 
     @property
-    def trouble(self) -> str:
+    def last_error(self) -> str:
         """Why the last attempt to start a run failed; empty if none failed since the last run."""
-        return "" if self.entry.held else pruned(self.entry).trouble
+        claim = self.entry.claim
+        return "" if claim and claim.held else pruned(self.entry).last_error
 
     @property
     def running_since(self) -> float | None:
         """When the run under way was requested; None if no run is under way."""
-        return self.entry.requested_at if self.entry.run_id else None
+        return self.entry.claim.requested_at if self.entry.claim else None
 
     @property
     def model(self) -> str | None:
@@ -154,10 +155,11 @@ def left_over(entry: Entry) -> Entry:
 
     Of the others, the ledger knows only that they came after the run was requested.
     """
-    if entry.run_id is None or entry.requested_at is None:
+    if entry.claim is None:
         return pruned(entry)
-    since = later(entry.requested_at, entry.waiting_since)
-    return pruned(replace(entry, fresh_as_of=entry.requested_at, waiting_since=since))
+    asked = entry.claim.requested_at
+    waiting = replace(entry.waiting, since=max(asked, entry.waiting.since or asked))
+    return pruned(replace(entry, waiting=waiting, fresh_as_of=asked))
 
 
 def by_job(entries: Iterable[Entry]) -> list[Entry]:
@@ -180,25 +182,16 @@ def by_job(entries: Iterable[Entry]) -> list[Entry]:
 
 def _together(entry: Entry, mailbox: Entry) -> Entry:
     """The entries of a job's id and of its name, merged."""
-    holder = entry if entry.run_id else mailbox
     last = max(entry, mailbox, key=attrgetter("watermark"))
     return replace(
         entry,
-        needed_as_of=latest(entry.needed_as_of, mailbox.needed_as_of),
-        wanted_as_of=latest(entry.wanted_as_of, mailbox.wanted_as_of),
-        wanted_at=latest(entry.wanted_at, mailbox.wanted_at),
-        batch=(*entry.batch, *mailbox.batch),
-        waiting_since=earliest(entry.waiting_since, mailbox.waiting_since),
-        updates=entry.updates + mailbox.updates,
+        waiting=merged(entry.waiting, mailbox.waiting),
+        claim=entry.claim or mailbox.claim,
         due_at=earliest(entry.due_at, mailbox.due_at),
         attempts=max(entry.attempts, mailbox.attempts),
-        trouble=max(entry, mailbox, key=attrgetter("attempts")).trouble,
-        run_id=holder.run_id,
-        requested_at=holder.requested_at,
-        held=holder.held,
-        resumed=holder.resumed,
-        fresh_as_of=latest(entry.fresh_as_of, mailbox.fresh_as_of),
-        failed_as_of=latest(entry.failed_as_of, mailbox.failed_as_of),
+        last_error=max(entry, mailbox, key=attrgetter("attempts")).last_error,
+        fresh_as_of=max(entry.fresh_as_of, mailbox.fresh_as_of),
+        failed_as_of=max(entry.failed_as_of, mailbox.failed_as_of),
         history=tuple(sorted((*entry.history, *mailbox.history), key=lambda past: past["requested_at"])),
         last_failure=last.last_failure,
     )
@@ -217,16 +210,16 @@ def _freshness(
     entry: Entry, past: list[PastRun], visibility_lag: float, run: UnderWay | None
 ) -> tuple[bool, float | None, str]:
     """Whether the metrics are fresh, since when, and why."""
-    if entry.run_id:
-        since = run.first_at if run else earliest(entry.waiting_since, entry.requested_at)
-        return False, since, "a run is under way" if entry.held else "a run is being started"
+    if claim := entry.claim:
+        since = run.first_at if run else earliest(entry.waiting.since, claim.requested_at)
+        return False, since, "a run is under way" if claim.held else "a run is being started"
     waits = pruned(entry)
     if waits.dirty:
         return False, _waiting_since(waits, visibility_lag), _why_stale(waits)
-    if later(-inf, entry.failed_as_of) > later(-inf, entry.fresh_as_of):
+    if entry.failed_as_of > entry.fresh_as_of:
         reason = f": {entry.last_failure['reason']}" if entry.last_failure else ""
         return False, entry.failed_as_of, f"the last run failed{reason}"
-    if entry.fresh_as_of is None:
+    if entry.fresh_as_of == NEVER:
         return False, None, "not recomputed by this application yet"
     completed = [run for run in past if run.outcome == "completed"]
     since = completed[-1].ended_at if completed else None
@@ -237,11 +230,11 @@ def _why_stale(waits: Entry) -> str:
     if was_not_checked(waits):
         return "the last run could not be checked; will be retried"
     if waits.attempts:
-        why = f": {waits.trouble.rstrip('.')}" if waits.trouble else ""
+        why = f": {waits.last_error.rstrip('.')}" if waits.last_error else ""
         return f"failed to start{why}; will be retried"
-    if waits.needed_as_of is not None:
+    if waits.waiting.needed_as_of > NEVER:
         return "updates wait for the next run"
-    return "updates wait for their threshold" if waits.batch else "a schedule wants newer metrics"
+    return "updates wait for their threshold" if waits.waiting.batch else "a schedule wants newer metrics"
 
 
 def was_not_checked(entry: Entry) -> bool:
@@ -250,32 +243,33 @@ def was_not_checked(entry: Entry) -> bool:
 
 
 def _waiting(
-    waits: Entry, now: float, visibility_lag: float, run: UnderWay | None, *, slots_taken: bool
+    rest: Entry, now: float, visibility_lag: float, run: UnderWay | None, *, slots_taken: bool
 ) -> list[str]:
     """A line for each thing that waits, and one that says what for."""
-    if not waits.dirty:
+    if not rest.dirty:
         return []
-    since = _waiting_since(waits, visibility_lag)
+    waiting = rest.waiting
+    since = _waiting_since(rest, visibility_lag)
     age = f", for {span(now - since)}" if since is not None else ""
     lines = []
-    if waits.needed_as_of is not None:
-        others = len(waits.batch) + (run.updates if run else 0)
-        number = max(1, waits.updates - others)
+    if waiting.needed_as_of > NEVER:
+        others = len(waiting.batch) + (run.updates if run else 0)
+        number = max(1, waiting.updates - others)
         lines.append(f"{number} {'update waits' if number == 1 else 'updates wait'}{age}")
-    if waits.batch:
-        full = min(100, sum(element.share for element in waits.batch) * 100 // WHOLE)
-        left = min(element.until for element in waits.batch) - now
+    if waiting.batch:
+        full = min(100, sum(element.share for element in waiting.batch) * 100 // WHOLE)
+        left = min(element.until for element in waiting.batch) - now
         lines.append(f"threshold {full} % reached, recomputed in {span(left)} at the latest")
-    if waits.wanted_as_of is not None:
+    if waiting.wanted_as_of > NEVER:
         lines.append(f"a schedule's request{age}")
-    if waits.run_id is None and (waits.needed_as_of is not None or waits.attempts or not waits.batch):
-        lines.append(_next_attempt(waits, now, slots_taken=slots_taken))
+    if rest.run_id is None and (waiting.needed_as_of > NEVER or rest.attempts or not waiting.batch):
+        lines.append(_next_attempt(rest, now, slots_taken=slots_taken))
     return lines
 
 
 def _next_attempt(waits: Entry, now: float, *, slots_taken: bool) -> str:
     """When the next run of a free target starts."""
-    due_in = later(0.0, waits.due_at) - now
+    due_in = (waits.due_at or 0.0) - now
     after = f", {waits.attempts} failed so far" if waits.attempts else ""
     if due_in > 0:
         return f"next attempt in {span(due_in)}{after}"
@@ -285,8 +279,8 @@ def _next_attempt(waits: Entry, now: float, *, slots_taken: bool) -> str:
 
 
 def _waiting_since(waits: Entry, visibility_lag: float) -> float | None:
-    first = [element.as_of - visibility_lag for element in waits.batch]
-    return earliest(waits.waiting_since, waits.wanted_at, *first)
+    first = [element.as_of - visibility_lag for element in waits.waiting.batch]
+    return earliest(waits.waiting.since, waits.waiting.wanted_at, *first)
 
 
 def runs(entry: Entry) -> list[PastRun]:
@@ -326,8 +320,8 @@ def runs(entry: Entry) -> list[PastRun]:
 
 def answering(entry: Entry, asked: float) -> PastRun | None:
     """The run that was requested at `asked` (epoch seconds) or later and has ended; None if there is none."""
-    fresh = later(-inf, entry.fresh_as_of) >= asked
-    if not fresh and later(-inf, entry.failed_as_of) < asked:
+    fresh = entry.fresh_as_of >= asked
+    if not fresh and entry.failed_as_of < asked:
         return None
     return [run for run in runs(entry) if (run.outcome == "completed") == fresh][-1]
 

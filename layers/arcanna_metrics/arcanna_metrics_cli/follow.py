@@ -10,10 +10,9 @@ Only the ledger decides when the run has ended, and how. Its executions only tel
 import re
 import time
 from collections.abc import Iterator
-from math import inf
 from typing import Any, NamedTuple
 
-from arcanna_metrics.protocol.entry import Entry, later
+from arcanna_metrics.protocol.entry import NEVER, Entry
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics_cli import executions
@@ -42,7 +41,8 @@ def asked_as_of(entry: Entry) -> float:
 
     It is the ledger's time, not this machine's. If nothing is needed any more, a run has already answered.
     """
-    return entry.watermark if entry.needed_as_of is None else entry.needed_as_of
+    needed = entry.waiting.needed_as_of
+    return needed if needed > NEVER else entry.watermark
 
 
 class Follower:
@@ -67,14 +67,16 @@ class Follower:
             if run := answering(entry, self._asked):
                 return run
             now = time.time()
-            ours = bool(entry.run_id) and later(-inf, entry.requested_at) >= self._asked
-            due = not entry.run_id and later(0.0, entry.due_at) <= now
+            claim = entry.claim
+            ours = claim is not None and claim.requested_at >= self._asked
+            due = claim is None and (entry.due_at or 0.0) <= now
             slots_taken = due and self._stack.slots_taken()
             self._tell("state", state(entry, self._asked, now, slots_taken=slots_taken))
-            if ours and entry.run_id:
-                self._tell_checks(entry.run_id, entry.resumed)
-            if slack_ends is None or entry.held:  # a run ends by its own deadline
-                slack_ends = max(now, later(0.0, entry.due_at) if not entry.held else 0.0) + SLACK
+            if claim and ours:
+                self._tell_checks(claim.run_id, claim.number)
+            held = claim is not None and claim.held
+            if slack_ends is None or held:  # a run ends by its own deadline
+                slack_ends = max(now, 0.0 if held else (entry.due_at or 0.0)) + SLACK
             if now > (slack_ends if timeout is None else began_at + timeout):
                 return Unfinished(ours)
             left = LOOK if timeout is None else min(LOOK, began_at + timeout - now + 0.01)
@@ -119,23 +121,22 @@ def state(entry: Entry, asked: float, now: float, *, slots_taken: bool = False) 
 
     `asked` and `now` are in epoch seconds. `slots_taken` is whether all slots are known to be taken.
     """
-    if entry.run_id:
-        ours = later(-inf, entry.requested_at) >= asked
-        if ours:
-            return f"The run {entry.run_id} is {'under way' if entry.held else 'being started'}."
-        return f"Waiting for run {entry.run_id}, which began earlier, to end."
-    due_at = later(0.0, entry.due_at)
+    if claim := entry.claim:
+        if claim.requested_at >= asked:
+            return f"The run {claim.run_id} is {'under way' if claim.held else 'being started'}."
+        return f"Waiting for run {claim.run_id}, which began earlier, to end."
+    due_at = entry.due_at or 0.0
     at = f"at {to_iso(due_at)[:19]}Z"
     if due_at <= now:
         at = "when a slot is free" if slots_taken else "now, at the next look"
     if any(from_iso(past["requested_at"]) >= asked for past in entry.history):
         return f"The job has another active model now. Its run starts {at}."
     if was_not_checked(entry):
-        why = f" ({entry.trouble.rstrip('.')})" if entry.trouble else ""
+        why = f" ({entry.last_error.rstrip('.')})" if entry.last_error else ""
         return f"The run could not be checked{why}. The next one starts {at}."
     if entry.attempts:
         failed = "1 attempt" if entry.attempts == 1 else f"{entry.attempts} attempts"
-        why = entry.trouble.rstrip(".") or "arcanna-metrics doctor may show why"
+        why = entry.last_error.rstrip(".") or "arcanna-metrics doctor may show why"
         return f"{failed} failed ({why}). The next one starts {at}."
     if due_at <= now:
         what = "a free slot: all are taken" if slots_taken else "the next look at what is due (once a minute)"

@@ -80,7 +80,7 @@ def measure() -> dict[str, Any]:
     results: dict[str, Any] = {}
     for models in (1, 1000):
         batch = bodies(models)
-        assert sum(entry.updates for entry in take_in(batch)) == MESSAGES
+        assert sum(entry.waiting.updates for entry in take_in(batch)) == MESSAGES
         # They take turns, so that other load slows both.
         pairs = [(cpu_seconds(decode, batch), cpu_seconds(take_in, batch)) for _ in range(REPEATS)]
         ratios = [ours / floor for floor, ours in pairs]

@@ -1,6 +1,7 @@
 """When to retry a failed attempt."""
 
 from arcanna_metrics.errors import RetryLater
+from arcanna_metrics.protocol.entry import NEVER
 from arcanna_metrics.protocol.transitions import Postponement
 from arcanna_metrics.runs.limits import cut
 from arcanna_metrics.settings import Pace
@@ -8,7 +9,7 @@ from arcanna_metrics.settings import Pace
 LONGEST_WISH = 3600.0
 """The longest Retry-After that counts, in seconds. A mistake there must not stop the target for years."""
 
-LONGEST_TROUBLE = 200
+LONGEST_ERROR = 200
 """Characters that the ledger keeps of an error."""
 
 
@@ -27,11 +28,11 @@ def postponement(error: Exception | None, attempts: int, pace: Pace, now: float,
     A Retry-After is honoured. After a request whose effect is unknown, the recompute may be queued. Arcanna
     does not show that during the start grace, so the next attempt waits for that long.
     """
-    firm = None
+    firm = NEVER
     if isinstance(error, RetryLater):
         if error.retry_after is not None:
             firm = now + min(error.retry_after, LONGEST_WISH)
         if error.effect_unknown:
-            firm = max(firm or now, now + pace.start_grace)
-    trouble = cut(f"{type(error).__name__}: {error}", LONGEST_TROUBLE) if error else ""
-    return Postponement(now + delay(attempts, pace, draw), firm, trouble)
+            firm = max(firm, now + pace.start_grace)
+    last_error = cut(f"{type(error).__name__}: {error}", LONGEST_ERROR) if error else ""
+    return Postponement(now + delay(attempts, pace, draw), firm, last_error)

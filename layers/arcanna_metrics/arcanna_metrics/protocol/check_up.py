@@ -1,6 +1,6 @@
 """Decides what to do about a run, given the state of its execution. Pure, so it is tested without AWS.
 
-claim      execution with the entry's number      then
+claim      execution with the claim's number      then
 any        running                                look again within the hour
 not held   does not exist, or ended               take back, once the claim's invocation is over
 held       ended                                  resume with the next number, or take back after a few
@@ -10,7 +10,7 @@ held       neither exists                         take back: it was deleted
 
 from dataclasses import dataclass
 
-from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.entry import Claim
 from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, CLAIM_LIFETIME
 from arcanna_metrics.workflow import Execution
 
@@ -42,24 +42,23 @@ class TakeBack:
 Action = CheckUpAgain | Resume | TakeBack
 
 
-def check_up(entry: Entry, execution: Execution | None, before: Execution | None, now: float) -> Action:
-    """Decides about the run that holds the entry.
+def check_up(claim: Claim, execution: Execution | None, before: Execution | None, now: float) -> Action:
+    """Decides about the run that holds the target.
 
-    `execution` has the entry's number, and `before` the number before it. `before` matters only if
+    `execution` has the claim's number, and `before` the number before it. `before` matters only if
     `execution` does not exist.
     """
-    number = entry.resumed
     if execution and execution.running:
         return CheckUpAgain(now + CHECK_UP_INTERVAL)  # Step Functions is eventually consistent
-    if not entry.held:
-        claimed_until = (entry.requested_at or 0.0) + CLAIM_LIFETIME
+    if not claim.held:
+        claimed_until = claim.requested_at + CLAIM_LIFETIME
         if now < claimed_until:  # its invocation may still be about to start one
             return CheckUpAgain(claimed_until)
         return TakeBack("its invocation died")
-    if execution and number >= MOST_RESUMPTIONS:
-        return TakeBack(f"{number + 1} executions ended without releasing it")
+    if execution and claim.number >= MOST_RESUMPTIONS:
+        return TakeBack(f"{claim.number + 1} executions ended without releasing it")
     if execution:
-        return Resume(number + 1, execution.input)
+        return Resume(claim.number + 1, execution.input)
     if before:
-        return Resume(number, before.input)
+        return Resume(claim.number, before.input)
     return TakeBack("its execution no longer exists")

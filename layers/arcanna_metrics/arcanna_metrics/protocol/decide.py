@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from arcanna_metrics.protocol.entry import Element, Entry, later, pruned
+from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting, pruned
 from arcanna_metrics.settings import Pace
 from arcanna_metrics.updates import WHOLE
 
@@ -37,14 +37,18 @@ class Start:
 class CheckUp:
     """A run holds the target. Look at its execution."""
 
+    claim: Claim
+
 
 Decision = Rest | Later | Start | CheckUp
 
 
 def decide(entry: Entry, now: float, pace: Pace) -> Decision:
     """What to do about the entry now."""
-    if entry.run_id is not None:
-        return Later(entry.due_at) if entry.due_at is not None and entry.due_at > now else CheckUp()
+    if entry.claim is not None:
+        return (
+            Later(entry.due_at) if entry.due_at is not None and entry.due_at > now else CheckUp(entry.claim)
+        )
     at = starts_at(entry, pace)
     if at is None:
         return Rest()
@@ -58,29 +62,22 @@ def starts_at(entry: Entry, pace: Pace) -> float | None:
     are over. The outcome of the last run does not matter.
     """
     entry = pruned(entry)
-    ready = _ready_at(entry, pace)
+    ready = _ready_at(entry.waiting, pace)
     if ready is None:
         return None
-    return max(
-        ready,
-        entry.watermark + pace.spacing,
-        later(ready, entry.retry_at),
-        later(ready, entry.not_before),
-    )
+    return max(ready, entry.watermark + pace.spacing, entry.retry_at, entry.not_before)
 
 
-def _ready_at(entry: Entry, pace: Pace) -> float | None:
+def _ready_at(waiting: Waiting, pace: Pace) -> float | None:
     """When a run can cover what waits, and is worth it."""
     times = []
-    if (needed := entry.needed_as_of) is not None:
-        first = (
-            needed if entry.waiting_since is None else min(needed, entry.waiting_since + pace.visibility_lag)
-        )
+    if (needed := waiting.needed_as_of) > NEVER:
+        first = needed if waiting.since is None else min(needed, waiting.since + pace.visibility_lag)
         times.append(_patient(first, needed, pace))
-    if entry.batch:
-        times.append(_patient(_full_at(entry.batch), max(e.as_of for e in entry.batch), pace))
-    if entry.wanted_as_of is not None:
-        times.append(later(entry.wanted_as_of, entry.wanted_at))
+    if waiting.batch:
+        times.append(_patient(_full_at(waiting.batch), max(e.as_of for e in waiting.batch), pace))
+    if waiting.wanted_as_of > NEVER:
+        times.append(max(waiting.wanted_as_of, waiting.wanted_at))
     return min(times, default=None)
 
 

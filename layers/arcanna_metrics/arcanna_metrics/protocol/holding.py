@@ -6,7 +6,7 @@ from functools import partial
 from arcanna_metrics.observability import count, logger, run_in_logs
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.check_up import CheckUpAgain, Resume, TakeBack, check_up
-from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.entry import Claim, Entry
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.targets import Target
@@ -41,33 +41,27 @@ def release(services: Services, run: Run, number: int, result: Result) -> bool:
     return released
 
 
-def check_up_on(services: Services, entry: Entry) -> None:
+def check_up_on(services: Services, entry: Entry, claim: Claim) -> None:
     """Makes sure that an execution follows the run that holds the entry, or takes the target back."""
     ledger, workflow, now = services.ledger, services.workflow, services.clock()
-    run_id, number = entry.run_id or "", entry.resumed
+    run_id, number = claim.run_id, claim.number
     execution = workflow.describe(run_id, number)
     before = workflow.describe(run_id, number - 1) if number and not execution else None
-    match check_up(entry, execution, before, now):
+    match check_up(claim, execution, before, now):
         case CheckUpAgain(at):
             ledger.swap(entry, transitions.postpone_check_up(entry, at))
         case Resume(number, given):
             at = services.postponement(entry).retry_at
-            if ledger.swap(entry, transitions.resume(entry, number, at)):
+            if ledger.swap(entry, transitions.resume(entry, claim._replace(number=number), at)):
                 workflow.start(run_id, resumed_input(given, number), number)
-                with run_in_logs(run_id, *entry.target, entry.cause, workflow.arn(run_id, number)):
+                with run_in_logs(run_id, *entry.target, entry.waiting.cause, workflow.arn(run_id, number)):
                     logger.warning("run resumed", number=number)
         case TakeBack(why):
-            _take_back(services, entry, why)
-
-
-def _take_back(services: Services, entry: Entry, why: str) -> None:
-    """Frees the target, as a failed attempt."""
-    run_id, number = entry.run_id or "", entry.resumed
-    free = transitions.take_back(entry, services.pace(entry), services.postponement(entry))
-    if services.ledger.swap(entry, free):
-        count("RunsTakenBack")
-        with run_in_logs(run_id, *entry.target, entry.cause, services.workflow.arn(run_id, number)):
-            logger.warning("run taken back", detail=why)
+            free = transitions.take_back(entry, services.pace(entry), services.postponement(entry))
+            if ledger.swap(entry, free):
+                count("RunsTakenBack")
+                with run_in_logs(run_id, *entry.target, entry.waiting.cause, workflow.arn(run_id, number)):
+                    logger.warning("run taken back", detail=why)
 
 
 def _in_logs(services: Services, run: Run, number: int) -> AbstractContextManager[None]:

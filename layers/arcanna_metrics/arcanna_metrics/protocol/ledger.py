@@ -5,14 +5,14 @@ item has the constant `due` exactly if it has `due_at`.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from arcanna_metrics.aws import aws_call
 from arcanna_metrics.errors import AwsUnavailable
-from arcanna_metrics.protocol.entry import Element, Entry
+from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting
 from arcanna_metrics.protocol.transitions import Transition
 from arcanna_metrics.targets import Target, is_id
 from arcanna_metrics.times import from_iso, to_iso
@@ -113,8 +113,8 @@ class Ledger:
     def waiting_or_running(self) -> list[Entry]:
         """All entries for which anything waits or runs, the next due first.
 
-        The index has only their target, due_at, waiting_since, run_id, attempts, retry_at and not_before,
-        eventually consistent.
+        The index, eventually consistent, has only their target, due_at, since, run_id, requested_at,
+        attempts, retry_at and not_before.
         """
         found = []
         for item in self._index("due = :due", {}):
@@ -196,31 +196,30 @@ def to_target(item: Mapping[str, Any]) -> Target:
 
 
 _TIMES = (
-    "needed_as_of", "wanted_as_of", "wanted_at", "waiting_since", "last_at", "due_at",
+    "needed_as_of", "wanted_as_of", "wanted_at", "since", "last_at", "due_at",
     "retry_at", "not_before", "requested_at", "fresh_as_of", "failed_as_of",
 )  # fmt: skip
-_NUMBERS = ("updates", "attempts", "resumed")
-_TEXTS = ("cause", "trouble", "run_id", "name_of")
-_DOCUMENTS = ("quality_reference", "last_failure", "accepted")
+_NUMBERS = ("updates", "attempts", "number")
+_TEXTS = ("cause", "last_error", "run_id", "name_of")
+_DOCUMENTS = ("batch", "examples", "history", "quality_reference", "last_failure", "accepted")
+_OF_ENTRY, _OF_WAITING = ([field.name for field in fields(record)] for record in (Entry, Waiting))
 
 
 def to_item(entry: Entry, rev: int) -> dict[str, Any]:
     """The entry as DynamoDB's item, without empty attributes."""
+    values = {name: getattr(entry, name) for name in _OF_ENTRY}
+    values |= {name: getattr(entry.waiting, name) for name in _OF_WAITING}
+    values |= entry.claim._asdict() if entry.claim else {}
+    values["batch"] = [[e.identity, to_iso(e.as_of), e.share, to_iso(e.until)] for e in entry.waiting.batch]
+
     item: dict[str, Any] = {**key_of(entry.target), "rev": {"N": str(rev)}}
-    for name in _TIMES:
-        if (at := getattr(entry, name)) is not None:
-            item[name] = {"S": to_iso(at)}
-    item |= {name: {"N": str(number)} for name in _NUMBERS if (number := getattr(entry, name))}
-    item |= {name: {"S": text} for name in _TEXTS if (text := getattr(entry, name))}
-    documents = {name: value for name in _DOCUMENTS if (value := getattr(entry, name)) is not None}
-    if entry.batch:
-        documents["batch"] = [[e.identity, to_iso(e.as_of), e.share, to_iso(e.until)] for e in entry.batch]
-    if entry.examples:
-        documents["examples"] = entry.examples
-    if entry.history:
-        documents["history"] = entry.history
-    item |= {name: {"S": json.dumps(value, separators=(",", ":"))} for name, value in documents.items()}
-    if entry.held:
+    item |= {
+        name: {"S": to_iso(at)} for name in _TIMES if (at := values.get(name, NEVER)) not in (None, NEVER)
+    }
+    item |= {name: {"N": str(number)} for name in _NUMBERS if (number := values.get(name))}
+    item |= {name: {"S": text} for name in _TEXTS if (text := values.get(name))}
+    item |= {name: {"S": _json(value)} for name in _DOCUMENTS if (value := values[name])}
+    if values.get("held"):
         item["held"] = {"BOOL": True}
     if entry.due_at is not None:
         item["due"] = {"S": DUE_INDEX}
@@ -229,17 +228,25 @@ def to_item(entry: Entry, rev: int) -> dict[str, Any]:
 
 def to_entry(target: Target, item: Mapping[str, Any]) -> Entry:
     """The entry of an item. An empty item gives an entry with all defaults."""
-    fields: dict[str, Any] = {name: from_iso(item[name]["S"]) for name in _TIMES if name in item}
-    fields |= {name: int(item[name]["N"]) for name in (*_NUMBERS, "rev") if name in item}
-    fields |= {name: item[name]["S"] for name in _TEXTS if name in item}
-    fields |= {name: json.loads(item[name]["S"]) for name in _DOCUMENTS if name in item}
-    if "batch" in item:
-        listed = json.loads(item["batch"]["S"])
-        fields["batch"] = tuple(
-            Element(i, from_iso(at), share, from_iso(until)) for i, at, share, until in listed
+    values: dict[str, Any] = {name: from_iso(item[name]["S"]) for name in _TIMES if name in item}
+    values |= {name: int(item[name]["N"]) for name in (*_NUMBERS, "rev") if name in item}
+    values |= {name: item[name]["S"] for name in _TEXTS if name in item}
+    values |= {name: json.loads(item[name]["S"]) for name in _DOCUMENTS if name in item}
+    if "batch" in values:
+        values["batch"] = tuple(
+            Element(i, from_iso(at), share, from_iso(until)) for i, at, share, until in values["batch"]
         )
-    if "examples" in item:
-        fields["examples"] = tuple(Example(*example) for example in json.loads(item["examples"]["S"]))
-    if "history" in item:
-        fields["history"] = tuple(json.loads(item["history"]["S"]))
-    return Entry(target, held="held" in item, **fields)
+    if "examples" in values:
+        values["examples"] = tuple(Example(*example) for example in values["examples"])
+    if "history" in values:
+        values["history"] = tuple(values["history"])
+
+    def part(names: Iterable[str]) -> dict[str, Any]:
+        return {name: values[name] for name in names if name in values}
+
+    claim = Claim(**part(Claim._fields), held="held" in item) if "run_id" in values else None
+    return Entry(target, waiting=Waiting(**part(_OF_WAITING)), claim=claim, **part(_OF_ENTRY))
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

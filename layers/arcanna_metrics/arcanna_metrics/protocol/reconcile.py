@@ -14,7 +14,7 @@ from arcanna_metrics.errors import ActiveModelChanged, PlatformBusy, RetryLater,
 from arcanna_metrics.observability import log_retry, logger, reason_and_detail, run_in_logs
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.decide import CheckUp, Decision, Start, decide
-from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.entry import Claim, Entry
 from arcanna_metrics.protocol.holding import check_up_on
 from arcanna_metrics.protocol.mailbox import forward
 from arcanna_metrics.protocol.services import Services
@@ -84,8 +84,8 @@ def _reconcile(services: Services, entry: Entry) -> Step:
             if target := forward(services, entry):
                 return reconcile(services, target)
             return _start(services, entry)
-        case CheckUp():
-            check_up_on(services, entry)
+        case CheckUp(claim):
+            check_up_on(services, entry, claim)
             return "done"
     right = transitions.settled(entry, services.pace(entry))
     if right.due_at != entry.due_at:  # the pace has changed
@@ -96,34 +96,30 @@ def _reconcile(services: Services, entry: Entry) -> Step:
 def _start(services: Services, entry: Entry) -> Step:
     """Claims the target and makes the claim a run, or gives it back."""
     target, limit = entry.target, services.settings().shared.pace.slots
-    run_id = services.new_id()
-    claimed = transitions.claim(entry, run_id, services.clock())
+    run = Claim(services.new_id(), services.clock())
+    claimed = transitions.claim(entry, run)
     if not services.ledger.swap(entry, claimed):
         return "done"  # somebody else was faster
-    with run_in_logs(run_id, *target, entry.cause, services.workflow.arn(run_id)):
+    with run_in_logs(run.run_id, *target, entry.waiting.cause, services.workflow.arn(run.run_id)):
         try:
-            if limit and not services.slots.take(limit, Taker(run_id, target)):
-                _give_back(services, claimed, None)
+            if limit and not services.slots.take(limit, Taker(run.run_id, target)):
+                _give_back(services, claimed, run, None)
                 return "no slot"
-            start(services, claimed)
+            start(services, claimed, run)
         except RetryLater as error:
-            _give_back(services, claimed, error)
+            _give_back(services, claimed, run, error)
             return _failed(error, target)
         except Exception as error:  # noqa: BLE001  # a bug must not keep the target or the slot
             logger.exception("run not started", extra=reason_and_detail(error))
-            _give_back(services, claimed, RetryLater(f"{type(error).__name__}: {error}", effect_unknown=True))
+            unknown = RetryLater(f"{type(error).__name__}: {error}", effect_unknown=True)
+            _give_back(services, claimed, run, unknown)
     return "done"
 
 
-def _give_back(services: Services, claimed: Entry, error: RetryLater | None) -> None:
+def _give_back(services: Services, claimed: Entry, run: Claim, error: RetryLater | None) -> None:
     """Undoes the claim, unless an execution holds the target after all."""
     again = services.postponement(claimed, error) if error else None
-    undo = partial(
-        transitions.give_back,
-        run_id=claimed.run_id or "",
-        pace=services.pace(claimed),
-        postponement=again,
-    )
+    undo = partial(transitions.give_back, run_id=run.run_id, pace=services.pace(claimed), postponement=again)
     services.ledger.apply(claimed.target, undo)
 
 

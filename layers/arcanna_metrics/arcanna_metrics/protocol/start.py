@@ -1,13 +1,12 @@
 """Turns a claim into a run that its workflow follows."""
 
 from functools import partial
-from math import inf
 
 from arcanna_metrics.errors import ActiveModelChanged, AwsUnavailable, PlatformBusy, Rejected
 from arcanna_metrics.observability import count, logger
-from arcanna_metrics.protocol.entry import Entry, later
+from arcanna_metrics.protocol.entry import NEVER, Claim, Entry, Waiting, earliest
 from arcanna_metrics.protocol.services import Services
-from arcanna_metrics.protocol.transitions import satisfied
+from arcanna_metrics.protocol.transitions import satisfy
 from arcanna_metrics.runs.check import active_model_changed, failed_at_start, first_check
 from arcanna_metrics.runs.limits import as_many_as_fit
 from arcanna_metrics.runs.outcome import Origin, fitting
@@ -26,7 +25,7 @@ LARGEST_EXAMPLES = 6 * 1024
 """Bytes of JSON. A key and a version may have 1,024 bytes each, and usually have a tenth of that."""
 
 
-def start(services: Services, claimed: Entry) -> None:
+def start(services: Services, claimed: Entry, claim: Claim) -> None:
     """Turns the claim into a run, or gives it back if the platform's metrics already satisfy a wish.
 
     Everything that the workflow needs is built before the request, so that every request is followed. If the
@@ -35,12 +34,12 @@ def start(services: Services, claimed: Entry) -> None:
     """
     arcanna, (job_id, model_id) = services.arcanna, claimed.target
     settings = services.settings().for_job(job_id)
-    run = new_run(claimed, model_id, settings)
+    run = new_run(claimed, claim, model_id, settings)
     try:
         model = Model(job_id, model_id or arcanna.active_model(job_id))
-        run = new_run(claimed, model.model_id, settings)
+        run = new_run(claimed, claim, model.model_id, settings)
         baseline = arcanna.metrics(model)
-        if _is_only_wanted(claimed) and _give_back_if_satisfied(services, claimed, baseline.timestamp):
+        if _is_only_wanted(claimed) and _give_back_if_satisfied(services, claimed, claim, baseline.timestamp):
             return
         if baseline.recomputing:
             # It may use older data than ours, and its end could be mistaken for the end of ours.
@@ -69,16 +68,16 @@ def start(services: Services, claimed: Entry) -> None:
         run_ended(check)
 
 
-def new_run(claimed: Entry, model_id: str | None, settings: JobSettings) -> Run:
+def new_run(claimed: Entry, claim: Claim, model_id: str | None, settings: JobSettings) -> Run:
     """The run that has claimed the entry, before its baseline is read and its recompute is requested."""
     pace, gate = settings
-    asked, reference = claimed.requested_at or 0.0, claimed.quality_reference or {}
+    asked, reference = claim.requested_at, claimed.quality_reference or {}
     return {
-        "run_id": claimed.run_id or "",
+        "run_id": claim.run_id,
         "target": {"job_id": claimed.target.job_id, "model_id": claimed.target.model_id},
         "job_id": claimed.target.job_id,
         "model_id": model_id,
-        "cause": _cause_of(claimed, pace),
+        "cause": _cause_of(claimed.waiting, asked, pace),
         "requested_at": to_iso(asked),
         "deadline_at": to_iso(asked + pace.deadline),
         "accepted_at": None,
@@ -97,20 +96,19 @@ def new_run(claimed: Entry, model_id: str | None, settings: JobSettings) -> Run:
     }
 
 
-def _cause_of(entry: Entry, pace: Pace) -> Cause:
-    """The updates that led to the run, for people."""
-    asked = entry.requested_at or 0.0
-    first = [element.as_of - pace.visibility_lag for element in entry.batch]
-    first += [at for at in (entry.waiting_since, entry.wanted_at) if at is not None]
-    first_at = min(first, default=asked)
+def _cause_of(waiting: Waiting, asked: float, pace: Pace) -> Cause:
+    """The updates that led to the run that claimed the target then, for people."""
+    shares = (element.as_of - pace.visibility_lag for element in waiting.batch)
+    first_at = earliest(waiting.since, waiting.wanted_at, *shares) or asked
     examples: list[Object] = [
-        {"bucket": bucket, "key": key, "version_id": version_id} for bucket, key, version_id in entry.examples
+        {"bucket": bucket, "key": key, "version_id": version_id}
+        for bucket, key, version_id in waiting.examples
     ]
     return {
-        "kind": entry.cause,
-        "updates": max(entry.updates, 1),
+        "kind": waiting.cause,
+        "updates": max(waiting.updates, 1),
         "first_at": to_iso(first_at),
-        "last_at": to_iso(later(first_at, entry.last_at)),
+        "last_at": to_iso(max(first_at, waiting.last_at)),
         "examples": as_many_as_fit(examples, LARGEST_EXAMPLES),
     }
 
@@ -136,18 +134,18 @@ def _failed(services: Services, run: Run, reason: str, detail: str) -> Check:
     return failed_at_start(run, reason, detail, Origin(execution, services.event_bus, services.clock()))
 
 
-def _give_back_if_satisfied(services: Services, claimed: Entry, timestamp: str | None) -> bool:
+def _give_back_if_satisfied(services: Services, claimed: Entry, claim: Claim, timestamp: str | None) -> bool:
     """Gives the claim back, and returns True, if the platform's metrics satisfy the wish."""
     try:
         made = from_iso(timestamp or "")
     except ValueError:
         return False  # no time, or an unreadable one: no proof of freshness
-    if not later(-inf, claimed.wanted_as_of) <= made <= services.clock() + LARGEST_CLOCK_LEAD:
+    if not claimed.waiting.wanted_as_of <= made <= services.clock() + LARGEST_CLOCK_LEAD:
         return False
-    undo = partial(satisfied, run_id=claimed.run_id or "", timestamp=made, pace=services.pace(claimed))
+    undo = partial(satisfy, run_id=claim.run_id, timestamp=made, pace=services.pace(claimed))
     services.ledger.apply(claimed.target, undo)
     return True
 
 
 def _is_only_wanted(entry: Entry) -> bool:
-    return entry.needed_as_of is None and not entry.batch
+    return entry.waiting.needed_as_of == NEVER and not entry.waiting.batch

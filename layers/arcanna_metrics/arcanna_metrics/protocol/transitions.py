@@ -16,15 +16,13 @@ if nothing changes, or None if the entry is not in the state that the caller exp
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import blake2b
-from math import inf
 from operator import attrgetter
 from typing import NamedTuple
 
 from arcanna_metrics.protocol.decide import starts_at
-from arcanna_metrics.protocol.entry import Accepted, Element, Entry, earliest, later, latest, pruned
+from arcanna_metrics.protocol.entry import NEVER, Accepted, Claim, Element, Entry, Waiting, earliest, pruned
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import Pace
-from arcanna_metrics.times import from_iso
 from arcanna_metrics.updates import WHOLE, Update
 
 EXAMPLES = 5
@@ -48,14 +46,14 @@ class Postponement(NamedTuple):
     """When the next attempt may be made; a request by hand overrides `retry_at`, but not `not_before`."""
 
     retry_at: float
-    not_before: float | None = None
-    trouble: str = ""  # why the attempt failed
+    not_before: float = NEVER
+    last_error: str = ""  # why the attempt failed
 
 
 def settled(entry: Entry, pace: Pace) -> Entry:
     """The entry in the form that is written: pruned, and due if it is dirty or held."""
     kept = pruned(entry)
-    return kept if kept.run_id is not None else replace(kept, due_at=starts_at(kept, pace))
+    return kept if kept.claim is not None else replace(kept, due_at=starts_at(kept, pace))
 
 
 # --- What waits ------------------------------------------------------------------------------------------
@@ -67,15 +65,15 @@ def record(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
     A request by hand ends the backoff.
     """
     overrides = any(update.by_hand and update.happened_at > entry.watermark for update in updates)
-    if overrides and entry.retry_at is not None:
-        entry = settled(replace(entry, retry_at=None), pace)
+    if overrides and entry.retry_at > NEVER:
+        entry = settled(replace(entry, retry_at=NEVER), pace)
     return receive(entry, _news(entry, updates, pace), pace)
 
 
-def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
-    """The updates that are neither covered nor known, as a separate entry."""
-    known = {element.identity for element in entry.batch}
-    waits_until = later(entry.watermark, entry.needed_as_of)
+def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Waiting:
+    """The updates that are neither covered nor known."""
+    known = {element.identity for element in entry.waiting.batch}
+    waits_until = max(entry.watermark, entry.waiting.needed_as_of)
     needs: list[tuple[float, Update]] = []
     batch: dict[str, tuple[Element, Update]] = {}
     wishes: list[tuple[float, Update]] = []
@@ -91,14 +89,13 @@ def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
         elif as_of > waits_until:
             needs.append((as_of, update))
     news = [update for _, update in (*needs, *wishes, *batch.values())]
-    return Entry(
-        entry.target,
-        needed_as_of=latest(*(as_of for as_of, _ in needs)),
-        waiting_since=earliest(*(update.happened_at for _, update in needs)),
-        wanted_as_of=latest(*(as_of for as_of, _ in wishes)),
-        wanted_at=latest(*(update.happened_at for _, update in wishes)),
+    return Waiting(
+        needed_as_of=max((as_of for as_of, _ in needs), default=NEVER),
+        wanted_as_of=max((as_of for as_of, _ in wishes), default=NEVER),
+        wanted_at=max((update.happened_at for _, update in wishes), default=NEVER),
         batch=tuple(element for element, _ in batch.values()),
-        last_at=latest(*(update.happened_at for update in news)),
+        since=min((update.happened_at for _, update in needs), default=None),
+        last_at=max((update.happened_at for update in news), default=NEVER),
         updates=len({(update.happened_at, update.example) for update in news}),
         cause=max(news, key=attrgetter("happened_at")).cause if news else "",
         examples=tuple(dict.fromkeys(update.example for update in news if update.example)),
@@ -107,58 +104,57 @@ def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
 
 def _is_granted(entry: Entry, as_of: float, at: float) -> bool:
     """Whether a run has answered the wish, or the wish already waits."""
-    met = as_of <= later(-inf, entry.fresh_as_of) or at <= later(-inf, entry.failed_as_of)
-    return met or (as_of <= later(-inf, entry.wanted_as_of) and at <= later(-inf, entry.wanted_at))
+    met = as_of <= entry.fresh_as_of or at <= entry.failed_as_of
+    return met or (as_of <= entry.waiting.wanted_as_of and at <= entry.waiting.wanted_at)
 
 
-def receive(entry: Entry, arrived: Entry, pace: Pace) -> Entry:
-    """Adds what waits in `arrived`: new updates of the target, or those recorded under its job's name."""
-    known = {element.identity for element in entry.batch}
-    more = [element for element in arrived.batch if element.identity not in known]
-    room = max(0, MOST_ELEMENTS - len(entry.batch))
-    new = settled(
-        replace(
-            entry,
-            needed_as_of=latest(entry.needed_as_of, arrived.needed_as_of, *(e.as_of for e in more[room:])),
-            waiting_since=earliest(entry.waiting_since, arrived.waiting_since),
-            wanted_as_of=latest(entry.wanted_as_of, arrived.wanted_as_of),
-            wanted_at=latest(entry.wanted_at, arrived.wanted_at),
-            batch=(*entry.batch, *more[:room]),
-        ),
-        pace,
-    )
-    if _waiting(new) == _waiting(entry):
-        return entry
-    is_latest = later(-inf, arrived.last_at) >= later(-inf, entry.last_at)
-    return replace(
-        new,
-        last_at=latest(entry.last_at, arrived.last_at),
-        updates=entry.updates + arrived.updates,
-        cause=(is_latest and arrived.cause) or entry.cause or arrived.cause,
-        examples=tuple(dict.fromkeys((*entry.examples, *arrived.examples)))[:EXAMPLES],
+def receive(entry: Entry, arrived: Waiting, pace: Pace) -> Entry:
+    """Adds what has arrived: new updates of the target, or those recorded under its job's name."""
+    new = settled(replace(entry, waiting=merged(entry.waiting, arrived)), pace)
+    return entry if _needs(new.waiting) == _needs(entry.waiting) else new
+
+
+def merged(first: Waiting, second: Waiting) -> Waiting:
+    """What waits in either. Elements for which the batch has no room are needed at once."""
+    known = {element.identity for element in first.batch}
+    batch = (*first.batch, *(element for element in second.batch if element.identity not in known))
+    beyond = (element.as_of for element in batch[MOST_ELEMENTS:])
+    is_latest = second.last_at >= first.last_at
+    return Waiting(
+        needed_as_of=max(first.needed_as_of, second.needed_as_of, *beyond),
+        wanted_as_of=max(first.wanted_as_of, second.wanted_as_of),
+        wanted_at=max(first.wanted_at, second.wanted_at),
+        batch=batch[:MOST_ELEMENTS],
+        since=earliest(first.since, second.since),
+        last_at=max(first.last_at, second.last_at),
+        updates=first.updates + second.updates,
+        cause=(is_latest and second.cause) or first.cause or second.cause,
+        examples=tuple(dict.fromkeys((*first.examples, *second.examples)))[:EXAMPLES],
     )
 
 
-def emptied(mailbox: Entry, pace: Pace) -> Entry:
-    """The entry of a name after its updates were recorded under the job's id."""
-    return settled(replace(mailbox, needed_as_of=None, wanted_as_of=None, batch=()), pace)
+def empty(mailbox: Entry, pace: Pace) -> Entry:
+    """Empties the entry of a name after its updates were recorded under the job's id."""
+    return settled(replace(mailbox, waiting=Waiting()), pace)
 
 
 # --- The run that holds the target -----------------------------------------------------------------------
 
 
-def claim(entry: Entry, run_id: str, now: float) -> Entry:
+def claim(entry: Entry, run: Claim) -> Entry:
     """Takes a free target for a run. If the invocation dies, a look takes the claim back."""
-    return replace(entry, run_id=run_id, requested_at=now, held=False, resumed=0, due_at=now + CLAIM_LIFETIME)
+    return replace(entry, claim=run, due_at=run.requested_at + CLAIM_LIFETIME)
 
 
 def hold(entry: Entry, run_id: str, number: int, now: float) -> Entry | None:
     """Confirms the claim for the execution; None if another run or execution has taken over."""
-    if (entry.run_id, entry.resumed) != (run_id, number):
+    claim = entry.claim
+    if claim is None or (claim.run_id, claim.number) != (run_id, number):
         return None
     # A late hold may follow the report of the execution's end. Then the entry stays due.
     reported = entry.due_at is not None and entry.due_at <= now + CONSISTENT_AFTER
-    return replace(entry, held=True, due_at=entry.due_at if reported else now + CHECK_UP_INTERVAL)
+    due_at = entry.due_at if reported else now + CHECK_UP_INTERVAL
+    return replace(entry, claim=claim._replace(held=True), due_at=due_at)
 
 
 def give_back(entry: Entry, run_id: str, pace: Pace, postponement: Postponement | None) -> Entry | None:
@@ -166,23 +162,26 @@ def give_back(entry: Entry, run_id: str, pace: Pace, postponement: Postponement 
 
     Without a postponement, for example if no slot was free, the target is due as before.
     """
-    if entry.run_id != run_id or entry.held:
-        return None
-    return take_back(entry, pace, postponement)
+    return take_back(entry, pace, postponement) if _is_only_claimed(entry, run_id) else None
 
 
 def take_back(entry: Entry, pace: Pace, postponement: Postponement | None) -> Entry:
     """Frees a target whose run has no execution that will release it."""
-    free = _freed(entry)
+    free = replace(entry, claim=None)
     return settled(free, pace) if postponement is None else postpone(free, pace, postponement)
 
 
 def postpone(entry: Entry, pace: Pace, postponement: Postponement) -> Entry:
     """Records that an attempt failed, and when the next one may be made."""
-    retry_at, not_before, trouble = postponement
-    again = replace(entry, attempts=entry.attempts + 1, trouble=trouble, retry_at=retry_at, due_at=retry_at)
-    if not_before is not None:
-        again = replace(again, not_before=later(not_before, entry.not_before))
+    retry_at, not_before, error = postponement
+    again = replace(
+        entry,
+        attempts=entry.attempts + 1,
+        last_error=error,
+        retry_at=retry_at,
+        not_before=max(not_before, entry.not_before),
+        due_at=retry_at,
+    )
     return settled(again, pace)
 
 
@@ -191,30 +190,32 @@ def restore_due_at(entry: Entry, now: float, pace: Pace) -> Entry:
 
     So an outage does not change the order, and the update that has waited longest is recomputed first.
     """
-    if entry.run_id is not None:
+    if entry.claim is not None:
         return entry
-    over = entry.attempts and max(later(-inf, entry.retry_at), later(-inf, entry.not_before)) <= now
-    waiting = settled(replace(entry, retry_at=None, not_before=None) if over else entry, pace)
+    over = entry.attempts and max(entry.retry_at, entry.not_before) <= now
+    waiting = settled(replace(entry, retry_at=NEVER, not_before=NEVER) if over else entry, pace)
     return entry if waiting.due_at == entry.due_at else waiting
 
 
-def satisfied(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | None:
+def satisfy(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | None:
     """Undoes the claim for a wish that metrics of this time satisfy, unless a newer wish has arrived."""
-    if entry.run_id != run_id or entry.held:
+    if not _is_only_claimed(entry, run_id):
         return None
-    met = later(-inf, entry.wanted_as_of) <= timestamp
-    free = replace(_freed(entry), attempts=0, trouble="", retry_at=None)
-    return settled(replace(free, wanted_as_of=None, wanted_at=None) if met else free, pace)
+    free = replace(entry, claim=None, attempts=0, last_error="", retry_at=NEVER)
+    if entry.waiting.wanted_as_of <= timestamp:
+        free = replace(free, waiting=replace(entry.waiting, wanted_as_of=NEVER, wanted_at=NEVER))
+    return settled(free, pace)
 
 
-def report(entry: Entry, run_id: str, now: float) -> Entry | None:
+def report_end(entry: Entry, run_id: str, now: float) -> Entry | None:
     """Makes a check-up due after the run's execution was reported to have ended.
 
     It is due when all responses of Step Functions show the end. An earlier due time stays.
     """
-    if entry.run_id != run_id:
+    if entry.claim is None or entry.claim.run_id != run_id:
         return None
-    return postpone_check_up(entry, min(now + CONSISTENT_AFTER, later(-inf, entry.due_at)))
+    at = now + CONSISTENT_AFTER
+    return postpone_check_up(entry, at if entry.due_at is None else min(at, entry.due_at))
 
 
 def postpone_check_up(entry: Entry, at: float) -> Entry:
@@ -222,9 +223,9 @@ def postpone_check_up(entry: Entry, at: float) -> Entry:
     return replace(entry, due_at=at)
 
 
-def resume(entry: Entry, number: int, at: float) -> Entry:
-    """Makes the execution of that number the one that follows the run. The next look at it is due `at`."""
-    return replace(entry, resumed=number, due_at=at)
+def resume(entry: Entry, claim: Claim, at: float) -> Entry:
+    """Makes the execution of the claim's number the one that follows the run. The next look is due `at`."""
+    return replace(entry, claim=claim, due_at=at)
 
 
 def release(
@@ -238,22 +239,23 @@ def release(
     In two cases no watermark moves: if another model has become active, because it has no new metrics yet;
     and if the run could not be checked, which counts as a failed attempt.
     """
-    if (entry.run_id, entry.resumed) != (run["run_id"], number):
+    claim, waiting = entry.claim, entry.waiting
+    if claim is None or (claim.run_id, claim.number) != (run["run_id"], number):
         return None
-    asked, outcome = from_iso(run["requested_at"]), result["outcome"]
-    free = _remembering(_freed(entry), run, result)
+    asked, outcome = claim.requested_at, result["outcome"]
+    free = _remembering(replace(entry, claim=None), run, result)
     if outcome == "not_checked":
         return postpone(free, pace, postponement)
     # Updates during the run share the next run, which waits until the last of them is visible.
-    free = replace(free, attempts=0, trouble="", retry_at=entry.needed_as_of, not_before=None)
+    free = replace(free, attempts=0, last_error="", retry_at=waiting.needed_as_of, not_before=NEVER)
     if result["active_changed"]:
         return settled(replace(free, not_before=asked + pace.spacing), pace)
-    if entry.waiting_since is not None:
-        free = replace(free, waiting_since=max(entry.waiting_since, asked))
+    if waiting.since is not None:
+        free = replace(free, waiting=replace(waiting, since=max(waiting.since, asked)))
     if outcome == "completed":
-        free = replace(free, fresh_as_of=later(asked, entry.fresh_as_of))
+        free = replace(free, fresh_as_of=max(asked, entry.fresh_as_of))
     else:
-        free = replace(free, failed_as_of=later(asked, entry.failed_as_of))
+        free = replace(free, failed_as_of=max(asked, entry.failed_as_of))
     return _without_those_of(settled(free, pace), run)
 
 
@@ -262,7 +264,7 @@ def accept(entry: Entry, by: Accepted) -> Entry | None:
 
     None while a run holds the target: it began with the old reference, and would write it again.
     """
-    if entry.run_id is not None:
+    if entry.claim is not None:
         return None
     reference = entry.quality_reference or {}
     if reference.get("model_id") != by["model_id"]:
@@ -283,16 +285,16 @@ def _without_those_of(entry: Entry, run: Run) -> Entry:
     """Removes the updates and examples of the run, so that people see only what still waits."""
     if not entry.dirty:
         return entry
-    shown = [tuple(example.values()) for example in run["cause"]["examples"]]
-    return replace(
-        entry,
-        updates=max(entry.updates - run["cause"]["updates"], len(entry.batch), 1),
-        examples=tuple(example for example in entry.examples if tuple(example) not in shown),
-    )
+    waiting, cause = entry.waiting, run["cause"]
+    shown = [tuple(example.values()) for example in cause["examples"]]
+    updates = max(waiting.updates - cause["updates"], len(waiting.batch), 1)
+    examples = tuple(example for example in waiting.examples if tuple(example) not in shown)
+    return replace(entry, waiting=replace(waiting, updates=updates, examples=examples))
 
 
-def _freed(entry: Entry) -> Entry:
-    return replace(entry, run_id=None, requested_at=None, held=False, resumed=0)
+def _is_only_claimed(entry: Entry, run_id: str) -> bool:
+    """Whether the run has claimed the target, and no execution of it has begun."""
+    return entry.claim is not None and entry.claim.run_id == run_id and not entry.claim.held
 
 
 def _identity(update: Update) -> str:
@@ -301,5 +303,6 @@ def _identity(update: Update) -> str:
     return blake2b("\0".join(parts).encode(errors="replace"), digest_size=6).hexdigest()
 
 
-def _waiting(entry: Entry) -> tuple[object, ...]:
-    return entry.needed_as_of, entry.wanted_as_of, entry.wanted_at, entry.batch
+def _needs(waiting: Waiting) -> tuple[object, ...]:
+    """What a run is needed for, without what is only for people and patience."""
+    return waiting.needed_as_of, waiting.wanted_as_of, waiting.wanted_at, waiting.batch

@@ -71,7 +71,7 @@ def _what(entry: "Entry") -> str:
     if entry.quality_reference:
         parts.append("its reference")
     if entry.dirty:
-        waits = max(1, entry.updates)
+        waits = max(1, entry.waiting.updates)
         parts.append(f"{waits} {'waiting update' if waits == 1 else 'waiting updates'}")
     if entry.run_id:
         parts.append(f"the run {entry.run_id}, which is under way")

@@ -135,12 +135,12 @@ def _own_run(stack: "Deployed", job: str, model: str) -> str | None:
 
     for model_id in (model, None):
         entry = stack.entry(stack.home(Target(job, model_id)))
-        if entry.run_id is None:
+        if (claim := entry.claim) is None:
             continue
-        execution = None if model_id else stack.execution(entry.run_id, entry.resumed)
+        execution = None if model_id else stack.execution(claim.run_id, claim.number)
         of = executions.under_way(execution).model_id if execution else None
         if of in (None, model):  # None: the run is being started
-            return entry.run_id
+            return claim.run_id
     return None
 
 

@@ -62,7 +62,7 @@ def _rows(
     every = stack.entries()
     rows, full = [], stack.slots_taken()
     for entry in entries.by_job(every):
-        execution = stack.execution(entry.run_id, entry.resumed) if entry.run_id else None
+        execution = stack.execution(entry.claim.run_id, entry.claim.number) if entry.claim else None
         run = executions.under_way(execution) if execution else None
         rows.append(entries.standing(entry, now, lag, run, slots_taken=full))
     ids = {entry.target.job_id: entry.name_of for entry in every if entry.name_of}
@@ -91,9 +91,9 @@ def _show(given: Given, rows: list["Standing"], now: float, narrowed: tuple[str 
     stack, out = given.deployed, given.out
     if rows:
         links = {
-            row.entry.run_id: stack.links.execution(stack.execution_arn(row.entry.run_id, row.entry.resumed))
+            claim.run_id: stack.links.execution(stack.execution_arn(claim.run_id, claim.number))
             for row in rows
-            if row.entry.run_id
+            if (claim := row.entry.claim)
         }
         out.show(view.standings(rows, now, out.console.width, links))
     else:
@@ -129,12 +129,11 @@ def _document(row: "Standing", stack: "Deployed", *, with_runs: bool) -> dict[st
     from arcanna_metrics_cli import entries
 
     entry, running = row.entry, None
-    if entry.run_id and entry.requested_at is not None:
-        arn = stack.execution_arn(entry.run_id, entry.resumed)
+    if claim := entry.claim:
         running = {
-            "run_id": entry.run_id,
-            "requested_at": to_iso(entry.requested_at),
-            "link": stack.links.execution(arn),
+            "run_id": claim.run_id,
+            "requested_at": to_iso(claim.requested_at),
+            "link": stack.links.execution(stack.execution_arn(claim.run_id, claim.number)),
         }
     document: dict[str, Any] = {
         "job_id": entry.target.job_id,
@@ -144,7 +143,7 @@ def _document(row: "Standing", stack: "Deployed", *, with_runs: bool) -> dict[st
         "fresh": row.fresh,
         "since": None if row.since is None else to_iso(row.since),
         "why": row.why,
-        "trouble": row.trouble,
+        "last_error": row.last_error,
         "waiting": row.waiting,
         "running": running,
         "last_run": run_document(row.last, stack),

@@ -32,8 +32,8 @@ class Model:
 
     The metrics are fresh or stale since `since`, because of `why`. `waiting` has a line for each thing that
     waits since `waits_since`, and `waiting_objects` are a few of its objects. `attempts` to start a run have
-    failed, the last one because of `trouble`. `told` is from the last completed run; if it is None, `untold`
-    says why. `accepted` says who accepted the model and when, if that was after its last run.
+    failed, the last one because of `last_error`. `told` is from the last completed run; if it is None,
+    `untold` says why. `accepted` says who accepted the model and when, if that was after its last run.
     """
 
     job: str
@@ -48,7 +48,7 @@ class Model:
     waits_since: float | None = None
     waiting_objects: tuple[str, ...] = ()
     attempts: int = 0
-    trouble: str = ""
+    last_error: str = ""
     runs: tuple[PastRun, ...] = ()
     told: Told | None = None
     untold: str = ""

@@ -4,12 +4,11 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from math import inf
 from typing import Any, NamedTuple, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from arcanna_metrics.protocol.entry import Entry, later
+from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.targets import is_id
 from arcanna_metrics.times import from_iso
 from arcanna_metrics_cli import entries, executions
@@ -101,9 +100,9 @@ class Gatherer:
             running_since=standing.running_since,
             waiting=tuple(standing.waiting),
             waits_since=standing.since if rest.dirty and not standing.fresh else None,
-            waiting_objects=tuple(_object(*example[:2]) for example in rest.examples) if rest.dirty else (),
-            attempts=rest.attempts if rest.dirty else 0,
-            trouble=standing.trouble,
+            waiting_objects=tuple(_object(*example[:2]) for example in rest.waiting.examples),
+            attempts=rest.attempts,
+            last_error=standing.last_error,
             runs=past,
             told=story.told,
             untold=story.untold,
@@ -111,9 +110,9 @@ class Gatherer:
         )
 
     def _under_way(self, entry: Entry) -> entries.UnderWay | None:
-        if not entry.run_id:
+        if entry.claim is None:
             return None
-        execution = self._stack.execution(entry.run_id, entry.resumed)
+        execution = self._stack.execution(entry.claim.run_id, entry.claim.number)
         return executions.under_way(execution) if execution else None
 
     # --- What the last completed run of each told ----------------------------------------------------------
@@ -123,7 +122,7 @@ class Gatherer:
         completed = {run_id: entry for entry in listed if (run_id := _last_completed(entry))}
         unread = sorted(
             completed.keys() - self._stories.keys(),
-            key=lambda run_id: later(-inf, completed[run_id].fresh_as_of),
+            key=lambda run_id: completed[run_id].fresh_as_of,
             reverse=True,
         )
         stories = dict(
@@ -201,7 +200,7 @@ def _run_of(entry: Entry) -> tuple[object, str | None]:
 def _accepted(entry: Entry) -> str:
     """Who accepted the model since its last run, and when; empty if nobody did."""
     given = entry.accepted
-    if given is None or from_iso(given["at"]) < later(-inf, entry.fresh_as_of):
+    if given is None or from_iso(given["at"]) < entry.fresh_as_of:
         return ""
     return f"{given['model_id']}, by {given['by']}, {given['at'][:19]}Z"
 

@@ -280,7 +280,7 @@ def _first(items: Sequence[Item]) -> list[Item]:
 
 
 def _why_stuck(row: Row) -> str:
-    why = f": {row.model.trouble.rstrip('.')}" if row.model.trouble else ""
+    why = f": {row.model.last_error.rstrip('.')}" if row.model.last_error else ""
     return f"{counted(row.model.attempts, 'attempt')} to start a run failed{why}; the next one is automatic"
 
 
