@@ -79,7 +79,7 @@ EXECUTIONS, INDEX, BUSES = "executions of RecomputeWorkflow", "Ledger/index/due"
 
 @pytest.fixture(scope="module")
 def used(here: Installation, new_scene: NewScene) -> set[Permission]:
-    """The permissions used in runs that complete, fail, wait and are aborted, also with all slots taken."""
+    """The permissions used in runs that complete, fail, wait or are aborted, with and without a free slot."""
     _fill_the_slots(here)
     scene, unknown = new_scene(), Scene(here, "generic-1-1234-model-2.hdf5")
     scene.meets(Fault("metrics", status=503))

@@ -693,7 +693,7 @@ def test_log_groups_belong_to_the_stack_and_expire() -> None:
 
 
 LINE = "A" * 32 + "\r\n"
-"""The shortest line of a certificate that the template admits, of which all but the last are as long."""
+"""The shortest line of a certificate that the template admits. Only the last line may be shorter."""
 
 
 def longest(name: str) -> str:
