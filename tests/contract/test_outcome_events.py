@@ -138,7 +138,7 @@ def test_every_outcome_event_matches_its_schema(ending: str, detail_types: list[
 
 
 @pytest.mark.parametrize("ending", OUTCOMES)
-def test_every_outcome_but_a_good_one_is_notified(ending: str) -> None:
+def test_outcome_is_notified_unless_it_is_good(ending: str) -> None:
     notification = OUTCOMES[ending]["notification"]
     assert (notification is None) == (ending == "completed")
     if notification:
@@ -154,9 +154,7 @@ def test_every_outcome_but_a_good_one_is_notified(ending: str) -> None:
         ("aws-us-gov", "us-gov-west-1", "us-gov-west-1.console.amazonaws-us-gov.com"),
     ],
 )
-def test_an_execution_is_linked_to_the_console_of_its_partition(
-    partition: str, region: str, host: str
-) -> None:
+def test_execution_is_linked_to_the_console_of_its_partition(partition: str, region: str, host: str) -> None:
     arn = f"arn:{partition}:states:{region}:123456789012:execution:workflow:run-1"
     link = f"https://{host}/states/home?region={region}#/v2/executions/details/{arn}"
     assert console_link(arn) == link
@@ -169,7 +167,7 @@ def test_notifications_and_outputs_link_to_the_same_consoles() -> None:
 
 
 @pytest.mark.parametrize("arn", ["arn:aws-iso:states:us-iso-east-1:1:execution:workflow:run-1", "run-1", ""])
-def test_an_execution_whose_console_is_not_known_is_named_by_its_arn(arn: str) -> None:
+def test_execution_without_a_known_console_is_named_by_its_arn(arn: str) -> None:
     assert console_link(arn) == arn
 
 

@@ -114,7 +114,7 @@ class Desk:
         about = self._mailbox.about(scene.model)
         return [message for message in about if all(part in json.dumps(message) for part in parts)]
 
-    # --- When it is mended ---------------------------------------------------------------------------------
+    # --- After the remedy ----------------------------------------------------------------------------------
 
     def recomputed(self, scene: Scene) -> None:
         """Waits until a run that covers the model's last update has completed and was announced."""

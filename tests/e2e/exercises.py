@@ -110,7 +110,7 @@ NOT_HERE: Mapping[tuple[str, str], str] = {
     (FUNCTIONS, "throttles"): "the quota is AWS's",
     (FUNCTIONS, "a deployment that fails"): "the account's log resource policies are AWS's",
 }
-"""Rows that are not exercised, because only AWS or a new deployment can cause or mend them."""
+"""Rows that are not exercised, because only AWS or a new deployment can cause or remedy them."""
 
 
 @contextmanager
@@ -437,7 +437,7 @@ def update_waits_for_a_slot(desk: Desk) -> None:
     desk.until_status(scene, "starts when a slot")
     assert scene.posts() == []
 
-    for each in slow:  # why they took long is found
+    for each in slow:  # their cause is found
         each.behaves(SHORT)
     desk.recomputed(scene)
     for each in slow:
@@ -474,7 +474,7 @@ def message_that_kills_the_trigger_is_redriven(desk: Desk) -> None:
     scene, sqs = desk.scene(), desk.here.cloud.client("sqs")
     queue = desk.here.cloud.outputs["UpdatesQueueUrl"]
     before = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["RedrivePolicy"])["Attributes"]
-    seldom = {**json.loads(before["RedrivePolicy"]), "maxReceiveCount": 3}  # 360 are too many here
+    seldom = {**json.loads(before["RedrivePolicy"]), "maxReceiveCount": 3}  # 360 would take too long
     sqs.set_queue_attributes(
         QueueUrl=queue, Attributes={"RedrivePolicy": json.dumps(seldom), "VisibilityTimeout": "3"}
     )
@@ -483,7 +483,7 @@ def message_that_kills_the_trigger_is_redriven(desk: Desk) -> None:
     shows(desk.dead_letter("none", scene.model), "none")
     assert len(fault.hits) == 3
 
-    fault.times = 0  # a new version can do with it
+    fault.times = 0  # a new version processes the message
     sqs.set_queue_attributes(QueueUrl=queue, Attributes={**before, "VisibilityTimeout": VISIBILITY})
     scene.updated_at = time.time()
     shows(desk.redrive("none", send=True), "sent again")
@@ -692,7 +692,7 @@ def play(names: Collection[str]) -> dict[str, str]:
             failures = {name: told(future.exception()) for name, future in side_by_side.items()}
             failed = ""
             for exercise in (e for e in chosen if e.one_by_one):
-                if failed:  # its outage may go on
+                if failed:  # its outage may continue
                     failures[exercise.name] = f"not played, because {failed} failed"
                     continue
                 failures[exercise.name] = told(pool.submit(exercise.play, desk).exception())

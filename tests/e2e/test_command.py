@@ -85,7 +85,7 @@ class Stack:
 
     def status(self, *arguments: str) -> str:
         code, printed = self.run("status", *arguments)
-        assert code in (0, 2), printed  # 2: the ledger does not know it yet
+        assert code in (0, 2), printed  # 2: the ledger does not know the target yet
         return printed
 
     def status_with(self, part: str, *arguments: str) -> str | None:
@@ -158,8 +158,8 @@ def line_of(printed: str, *parts: str) -> str:
 # --- The command itself ----------------------------------------------------------------------------------
 
 
-def test_command_stands_alone() -> None:
-    """The dependencies of the functions and of the tests are missing."""
+def test_installed_command_has_only_its_own_dependencies() -> None:
+    """Its environment lacks the dependencies of the functions and of the tests."""
     listed = subprocess.run(  # noqa: S603
         [ROOT / ".venv/bin/uv", "pip", "list", "--python", COMMAND.with_name("python"), "--format=json"],
         capture_output=True,
@@ -178,7 +178,7 @@ def test_version_is_that_of_the_template() -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_is_offered_for_every_shell(shell: str) -> None:
+def test_completion_in_any_shell_offers_the_matching_commands(shell: str) -> None:
     code, script = ended(started({"_ARCANNA_METRICS_COMPLETE": f"{shell}_source"}, both=False))
     assert code == 0
     assert "_ARCANNA_METRICS_COMPLETE" in script
@@ -209,7 +209,7 @@ def test_help_names_every_command_and_exit_status() -> None:
     assert re.findall(r"^  ([0-9])  ", printed, re.MULTILINE) == list("01234567")
 
 
-def test_wrong_command_line_is_2() -> None:
+def test_wrong_command_line_exits_with_2() -> None:
     for arguments in (("recompute",), ("statsu",), ("status", "--jop", "1"), ("route",), ("settings", "put")):
         assert ended(started({}, *arguments))[0] == 2
 
@@ -217,7 +217,7 @@ def test_wrong_command_line_is_2() -> None:
 # --- Status and recompute --------------------------------------------------------------------------------
 
 
-def test_a_request_is_followed_to_its_end_and_the_status_tells_of_it(stack: Stack) -> None:
+def test_request_with_wait_is_followed_to_its_end_and_shown_in_the_status(stack: Stack) -> None:
     code, printed = stack.run("status", "--job", "never heard of")
     assert (code, "The ledger does not know job 'never heard of'" in printed) == (2, True)
 
@@ -243,7 +243,7 @@ def test_a_request_is_followed_to_its_end_and_the_status_tells_of_it(stack: Stac
     assert "Dead letters" not in after
 
 
-def test_model_without_earlier_metrics_is_3_and_with_them_0(stack: Stack) -> None:
+def test_first_metrics_of_a_model_exit_with_3_and_later_ones_with_0(stack: Stack) -> None:
     model = f"generic-1-{OTHER_JOB}-model-1761030400.hdf5"
     for active in (model, OTHER_MODEL):
         stack.tell_platform("PUT", "active_model", job_id=OTHER_JOB, model_id=active)
@@ -260,7 +260,7 @@ def test_model_without_earlier_metrics_is_3_and_with_them_0(stack: Stack) -> Non
     assert (second["result"], second["run"]["outcome"]) == ("fresh", "completed")
 
 
-def test_a_request_that_fails_is_4_and_stays_in_the_status(stack: Stack) -> None:
+def test_failed_recompute_exits_with_4_and_stays_in_the_status(stack: Stack) -> None:
     stack.behaves(OTHER_MODEL, {"delay": 0.2, "looks": 1, "fails": True})
     code, printed = stack.run("recompute", "--job", OTHER_JOB, "--model", OTHER_MODEL, "--wait")
     stack.behaves(OTHER_MODEL, SHORT)
@@ -275,7 +275,7 @@ def test_a_request_that_fails_is_4_and_stays_in_the_status(stack: Stack) -> None
     assert (row["fresh"], row["last_run"]["reason"]) == (False, "NoNewResult")
 
 
-def test_a_request_during_a_run_is_followed_into_the_next_one(stack: Stack) -> None:
+def test_request_during_a_run_is_followed_into_the_next_run(stack: Stack) -> None:
     stack.behaves(MODEL, SLOW)
     known = stack.recomputes(MODEL)
     first = stack.start("recompute", "--job", JOB, "--wait")
@@ -297,7 +297,7 @@ def test_a_request_during_a_run_is_followed_into_the_next_one(stack: Stack) -> N
     assert stack.recomputes(MODEL) == known + 2
 
 
-def test_run_that_takes_too_long_is_5_and_goes_on(stack: Stack) -> None:
+def test_run_beyond_the_timeout_exits_with_5_and_continues(stack: Stack) -> None:
     stack.behaves(OTHER_MODEL, SLOW)
     wanted = ("recompute", "--job", OTHER_JOB, "--model", OTHER_MODEL, "--wait")
     late = stack.document(5, *wanted, "--timeout", "30s")
@@ -310,10 +310,12 @@ def test_run_that_takes_too_long_is_5_and_goes_on(stack: Stack) -> None:
     eventually("its end", lambda: "a run is under way" not in stack.status("--model", OTHER_MODEL))
 
 
-def test_a_request_waits_while_somebody_else_recomputes_the_model_and_is_6_if_not_for_long(
+def test_request_during_somebody_elses_recompute_waits_and_exits_with_6_at_the_timeout(
     stack: Stack,
 ) -> None:
-    stack.behaves(OTHER_MODEL, SLOW | {"delay": 0.0})  # one that is queued would not show, and not refuse
+    stack.behaves(
+        OTHER_MODEL, SLOW | {"delay": 0.0}
+    )  # a queued recompute is not visible, and would not refuse ours
     known = stack.recomputes(OTHER_MODEL)
     stack.tell_platform("POST", "recomputes", job_id=OTHER_JOB, model_id=OTHER_MODEL)
     wanted = ("recompute", "--job", OTHER_JOB, "--model", OTHER_MODEL, "--wait", "--allow-not-judged")
@@ -337,7 +339,7 @@ def test_a_request_waits_while_somebody_else_recomputes_the_model_and_is_6_if_no
     assert stack.recomputes(OTHER_MODEL) == known + 2
 
 
-def test_a_job_by_its_name_is_the_same_job(stack: Stack) -> None:
+def test_request_by_the_jobs_name_is_for_the_same_job(stack: Stack) -> None:
     name = JOBS[int(OTHER_JOB)].name
     stack.behaves(OTHER_MODEL, SHORT)
     wanted = ("recompute", "--job", name, "--wait", "--allow-not-judged")
@@ -356,14 +358,14 @@ def test_a_job_by_its_name_is_the_same_job(stack: Stack) -> None:
     assert by_name.count("Last runs of") == by_id.count("Last runs of") >= 2
 
 
-def test_request_without_wait_only_says_that_it_is_recorded(stack: Stack) -> None:
+def test_request_without_wait_ends_once_it_is_recorded(stack: Stack) -> None:
     stack.behaves(MODEL, SHORT)
     known = stack.recomputes(MODEL)
     assert stack.document(0, "recompute", "--job", JOB, "--model", MODEL)["result"] == "requested"
     eventually("the recompute", lambda: stack.recomputes(MODEL) > known)
 
 
-def test_typo_is_2_with_the_nearest_name_and_nothing_is_written(stack: Stack) -> None:
+def test_typo_exits_with_2_names_the_nearest_name_and_writes_nothing(stack: Stack) -> None:
     scopes = [RECOMPUTE_SCOPE, READ_SCOPE, RESOURCES_SCOPE]
     before = stack.document(0, "status")
     stack.tell_platform("PUT", "api_keys", {API_KEY: {"scopes": scopes}})
@@ -381,13 +383,13 @@ def test_typo_is_2_with_the_nearest_name_and_nothing_is_written(stack: Stack) ->
     assert after["dead_letters"] == 0
 
 
-def test_an_id_that_no_request_can_have_is_2(stack: Stack) -> None:
+def test_invalid_id_exits_with_2(stack: Stack) -> None:
     code, printed = stack.run("recompute", "--job", JOB, "--model", "x" * 300)
     assert code == 2
     assert line_of(printed, "✗ BadInput: model_id has 300 characters")
 
 
-def test_status_fits_into_a_pipe_that_is_closed_early_and_into_latin_1(stack: Stack) -> None:
+def test_output_to_a_pipe_closed_early_or_in_latin_1_causes_no_error(stack: Stack) -> None:
     environment = {**stack.variables, "ARCANNA_METRICS_STACK": "local"}
     listed = subprocess.run(  # noqa: S602
         f"set -o pipefail; '{COMMAND}' doctor | head -n 1",
@@ -405,7 +407,9 @@ def test_status_fits_into_a_pipe_that_is_closed_early_and_into_latin_1(stack: St
 # --- No access -------------------------------------------------------------------------------------------
 
 
-def test_without_credentials_region_or_network_it_is_7_and_says_what_to_type(stack: Stack) -> None:
+def test_command_without_credentials_region_or_network_exits_with_7_and_says_what_to_type(
+    stack: Stack,
+) -> None:
     here = dict(stack.variables)
     without_keys = {name: here[name] for name in here if "KEY" not in name}
     without_region = {name: here[name] for name in here if "REGION" not in name}
@@ -423,7 +427,7 @@ def test_without_credentials_region_or_network_it_is_7_and_says_what_to_type(sta
         assert line_of(printed, "To do: ", todo)
 
 
-def test_refused_key_is_7_and_nothing_is_requested(stack: Stack) -> None:
+def test_refused_key_exits_with_7_and_nothing_is_requested(stack: Stack) -> None:
     known = stack.recomputes(MODEL)
     with secret(stack, "another-key"):
         document = stack.document(7, "recompute", "--job", JOB, "--model", MODEL, "--wait")
@@ -441,7 +445,7 @@ def upload(stack: Stack, job: str, model: str, name: str, escalate: float = 0.95
     stack.client("s3").put_object(Bucket=bucket, Key=f"training-data/{job}/{model}/{name}", Body=body)
 
 
-def test_a_model_that_got_worse_is_1_and_is_accepted_as_it_is(stack: Stack) -> None:
+def test_model_that_got_worse_exits_with_1_until_it_is_accepted(stack: Stack) -> None:
     model = ("--job", JOB, "--model", MODEL)
     follow = ("recompute", *model, "--wait", "--allow-not-judged")
     stack.behaves(MODEL, SHORT)
@@ -453,7 +457,7 @@ def test_a_model_that_got_worse_is_1_and_is_accepted_as_it_is(stack: Stack) -> N
     assert line_of(printed, "✗ completed, regressed: ", "Escalate.recall ")
     assert re.search(r"regressed: Escalate\.recall \S+ -> \S+", stack.status(*model))
 
-    # Not during a run: the upload may have one of its own.
+    # Not during a run: the upload may have started one.
     eventually("an entry that is free", lambda: "running for" not in stack.status(*model))
     code, printed = stack.run("accept", *model, typed="n\n")
     assert code == 0
@@ -469,13 +473,13 @@ def test_a_model_that_got_worse_is_1_and_is_accepted_as_it_is(stack: Stack) -> N
     assert line_of(printed, "✓ completed, unchanged")
 
 
-def test_a_model_that_is_not_known_cannot_be_accepted(stack: Stack) -> None:
+def test_unknown_model_cannot_be_accepted(stack: Stack) -> None:
     code, printed = stack.run("accept", "--job", JOB, "--model", "another")
     assert code == 2
     assert line_of(printed, "✗ The ledger does not know the model 'another'")
 
 
-def test_mistyped_job_is_forgotten(stack: Stack) -> None:
+def test_mistyped_job_can_be_forgotten(stack: Stack) -> None:
     trigger = stack.output("TriggerRecomputeFunction")
     stack.client("lambda").invoke(FunctionName=trigger, Payload=json.dumps({"job_id": 4321}))
     eventually("its failure", lambda: "failed: Rejected" in stack.status("--job", "4321"))
@@ -491,9 +495,9 @@ def test_mistyped_job_is_forgotten(stack: Stack) -> None:
 # --- Dead letters ----------------------------------------------------------------------------------------
 
 
-def test_dead_letters_are_shown_by_reason_and_sent_again_but_for_sweeps(stack: Stack) -> None:
+def test_redrive_shows_dead_letters_by_reason_and_sends_all_but_sweeps_again(stack: Stack) -> None:
     sqs, url = stack.client("sqs"), stack.output("DeadLetterQueueUrl")
-    # As Lambda's failure destination writes them, which retries for seconds here and for minutes there.
+    # Written as by Lambda's failure destination. Here its retries take seconds, on AWS minutes.
     record = {
         "requestContext": {"condition": "RetriesExhausted"},
         "requestPayload": {"job_id": JOB, "model_id": MODEL},
@@ -542,8 +546,8 @@ def test_dead_letters_are_shown_by_reason_and_sent_again_but_for_sweeps(stack: S
 
 
 # --- The local stack -------------------------------------------------------------------------------------
-# Before the tests that put settings. Those stay in force for up to a minute after they have been put back,
-# and an upload would take their routes.
+# Before the tests that store settings, which stay in force for up to a minute after they are restored:
+# uploads would follow their routes.
 
 
 def arcanna(*arguments: str) -> None:
@@ -552,10 +556,12 @@ def arcanna(*arguments: str) -> None:
     subprocess.run(["/bin/sh", "-c", script, "sh", *arguments], check=True, timeout=PATIENCE)  # noqa: S603
 
 
-def test_each_way_to_break_arcanna_does_what_it_says_and_is_mended(stack: Stack) -> None:
+def test_each_state_of_the_local_arcanna_has_its_effect_and_its_remedy(stack: Stack) -> None:
     def shows(what: str, holds: Callable[[dict[str, Any]], bool]) -> None:
         def look() -> bool:
-            targets = stack.document(0, "status", "--model", MODEL)["targets"]  # the active one is another
+            targets = stack.document(0, "status", "--model", MODEL)[
+                "targets"
+            ]  # the active model is another one
             return any(holds(target) for target in targets if target["model_id"] == MODEL)
 
         eventually(what, look)
@@ -597,7 +603,7 @@ def is_newer(run: Mapping[str, Any] | None, than: str) -> bool:
 # --- Settings --------------------------------------------------------------------------------------------
 
 
-def test_settings_are_checked_shown_and_put(stack: Stack, tmp_path: Path) -> None:
+def test_settings_can_be_validated_stored_and_shown(stack: Stack, tmp_path: Path) -> None:
     file = tmp_path / "settings.json"
     file.write_text('{"routes": [{"targets": []}]}')
     wrong = stack.document(1, "settings", "validate", str(file))
@@ -620,7 +626,7 @@ def test_settings_are_checked_shown_and_put(stack: Stack, tmp_path: Path) -> Non
 # --- Routes ----------------------------------------------------------------------------------------------
 
 
-def test_the_deployed_routes_tell_what_a_key_leads_to(stack: Stack) -> None:
+def test_route_shows_the_targets_of_a_key_by_the_deployed_settings(stack: Stack) -> None:
     code, printed = stack.run("route", f"training-data/{JOB}/{MODEL}/a b+c.csv")
     assert code == 0
     assert line_of(printed, "✓ Route by-path matches this key:")
@@ -683,7 +689,7 @@ def no_notifications(stack: Stack) -> Iterator[None]:
 
 @contextmanager
 def bucket_far_away(stack: Stack) -> Iterator[None]:
-    """The bucket with the training data, which then is empty, in another region."""
+    """Empties the training-data bucket and moves it to another region until the block ends."""
     name, home = stack.output("TrainingDataBucket"), stack.variables["AWS_REGION"]
     move_bucket(stack, name, home, "us-west-2")
     yield
@@ -762,11 +768,11 @@ WRONG: Mapping[str, tuple[Callable[[Stack], AbstractContextManager[None]], Seque
         ("✗ schedule", "is DISABLED"),
     ),
 }
-"""What may be wrong, by what makes it so, with what the doctor then says in one line."""
+"""Faults by name: what causes each, and parts of the line in which the doctor reports it."""
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_the_doctor_tells_what_is_wrong_and_what_to_do(stack: Stack, name: str) -> None:
+def test_doctor_names_a_fault_and_its_remedy(stack: Stack, name: str) -> None:
     wrong, parts = WRONG[name]
     with wrong(stack):
         code, printed = stack.run("doctor")
@@ -776,7 +782,7 @@ def test_the_doctor_tells_what_is_wrong_and_what_to_do(stack: Stack, name: str) 
     assert "another-key" not in printed
 
 
-def test_the_doctor_finds_nothing_wrong(stack: Stack) -> None:
+def test_doctor_of_a_working_stack_finds_no_fault(stack: Stack) -> None:
     with routes(stack, ROUTES):
         code, printed = stack.run("doctor")
         states = [check["state"] for check in stack.document(0, "doctor")["checks"]]
@@ -785,7 +791,7 @@ def test_the_doctor_finds_nothing_wrong(stack: Stack) -> None:
     marks = [line.split()[0] for line in printed.splitlines() if line.startswith("  ")]
     assert sorted(marks) == ["!"] + ["✓"] * 12
     assert line_of(printed, "! notifications", "To do: make deploy STACK=local EMAIL=you@example.com")
-    assert line_of(printed, "targets", "Arcanna knows all 1 targets")
+    assert line_of(printed, "targets", "Arcanna knows every target that the routes name (1)")
     assert line_of(printed, "✓ sweep", "every minute")
 
 
@@ -804,7 +810,7 @@ def test_the_doctor_finds_nothing_wrong(stack: Stack) -> None:
         "doctor",
     ],
 )
-def test_a_stack_that_is_not_there_is_7(stack: Stack, command: str) -> None:
+def test_missing_stack_exits_with_7(stack: Stack, command: str) -> None:
     code, printed = ended(stack.start(*command.split(), stack="none"))
     assert code == 7
     assert line_of(printed, "✗ There is no stack 'none' in eu-west-1.")

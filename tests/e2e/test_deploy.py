@@ -108,8 +108,9 @@ def _run_first_deployment_and_updates() -> None:
         build, deploy = re.findall(r"^\$ (.+)$", said, re.MULTILINE)
         assert build == ".venv/bin/sam build"
         assert deploy == (
-            f".venv/bin/sam deploy --stack-name arcanna-metrics --region {REGION} --no-confirm-changeset"
-            f" --no-fail-on-empty-changeset --parameter-overrides ArcannaBaseUrl={url} {PACE}"
+            ".venv/bin/sam deploy --config-file samconfig.yaml --stack-name arcanna-metrics"
+            f" --region {REGION} --no-confirm-changeset --no-fail-on-empty-changeset"
+            f" --parameter-overrides ArcannaBaseUrl={url} {PACE}"
         )
         assert "✗" not in said
         for check in ("platform", "key", "scopes", "queue"):
@@ -151,7 +152,7 @@ def _run_first_deployment_and_updates() -> None:
         scene.ended(2)
 
 
-def test_one_command_deploys_a_stack_that_works_and_updates_nothing_but_what_changed() -> None:
+def test_make_deploy_creates_a_working_stack_and_later_updates_only_what_changed() -> None:
     alone(_run_first_deployment_and_updates)
 
 
@@ -184,17 +185,22 @@ def _run_broken_version() -> None:
 
 def _broken_version(folder: Path) -> Path:
     """A copy of the deployed files in which the functions cannot be imported."""
-    for name in ("template.yaml", "samconfig.toml", "README.md", "LICENSE"):
-        folder.mkdir(exist_ok=True)
-        shutil.copy(ROOT / name, folder)
-    for name in ("functions", "layers"):
-        shutil.copytree(ROOT / name, folder / name)
-    for function in (folder / "functions").glob("*/app.py"):
+    for function in (_copy(folder) / "functions").glob("*/app.py"):
         function.write_text("raise RuntimeError('this version is broken')\n")
     return folder
 
 
-def test_update_during_a_broken_version_is_recomputed_after_the_good_one_is_deployed_again() -> None:
+def _copy(folder: Path) -> Path:
+    """Copies the deployed files into a new folder, and returns it."""
+    folder.mkdir()
+    for name in ("template.yaml", "samconfig.yaml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("functions", "layers"):
+        shutil.copytree(ROOT / name, folder / name)
+    return folder
+
+
+def test_update_during_a_broken_version_is_recomputed_after_the_good_one_is_redeployed() -> None:
     alone(_run_broken_version)
 
 
@@ -204,7 +210,7 @@ def _run_what_sam_refuses() -> None:
         here.cloud.inject(_refusal())
         status, said = here.make_deploy(URL=here.arcanna.url, KEY_FILE=str(here.folder / "key.txt"))
         assert status == 1, said
-        assert "sam deploy has failed and says why above" in said
+        assert "sam deploy failed. Its message is above" in said
         assert here.operations("PutSecretValue") == []
 
 
@@ -212,7 +218,7 @@ def _refusal() -> ApiFault:
     return ApiFault("cloudformation", "CreateChangeSet", "ValidationError", status=400, times=9)
 
 
-def test_where_sam_fails_its_words_are_the_last_and_the_key_goes_nowhere() -> None:
+def test_failure_of_sam_ends_the_deployment_before_the_key_is_stored() -> None:
     alone(_run_what_sam_refuses)
 
 
@@ -261,7 +267,7 @@ def _typed(here: Place, command: list[str], question: str, answer: str) -> str:
     return said
 
 
-def test_a_terminal_is_asked_for_the_key_and_does_not_show_it() -> None:
+def test_deployment_on_a_terminal_asks_for_the_key_without_showing_it() -> None:
     alone(_run_on_a_terminal)
 
 
@@ -269,7 +275,7 @@ def test_a_terminal_is_asked_for_the_key_and_does_not_show_it() -> None:
 
 
 def _run_wrong_inputs() -> list[str]:
-    """The cases that were not refused as they should be."""
+    """Runs wrong inputs. Returns the cases that were not refused as expected."""
     with place("deploy-wrong") as here:
         _create_bucket(here, "elsewhere", "us-west-2")
         url, key_file = here.arcanna.url, str(here.folder / "key.txt")
@@ -309,7 +315,7 @@ def _create_bucket(here: Place, name: str, region: str) -> None:
     s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": region})
 
 
-def test_what_is_wrong_is_found_before_anything_is_built_or_changed() -> None:
+def test_wrong_argument_is_refused_before_anything_is_built_or_changed() -> None:
     assert alone(_run_wrong_inputs) == []
 
 
@@ -346,7 +352,7 @@ def _step(here: Place, command: str, **variables: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_example_of_a_pipeline_deploys() -> None:
+def test_example_pipeline_deploys_the_stack() -> None:
     alone(_run_pipeline)
 
 
@@ -354,24 +360,17 @@ def test_the_example_of_a_pipeline_deploys() -> None:
 
 
 def _run_guided() -> tuple[str, str]:
-    """The output of the guide, and of a deployment with its answers."""
-    tracked = (ROOT / "samconfig.toml").read_bytes()
-    answers = ROOT / "samconfig.local.toml"
-    kept = answers.read_bytes() if answers.exists() else None
+    """The output of the guide, and of a later deployment with its answers."""
     with place("deploy-guided") as here:
+        folder = _copy(here.folder / "copy")
         given = ["guided", "", here.arcanna.url, *[""] * (len(template()["Parameters"]) - 1)]
-        # Unconfirmed change sets, roles, rollback; answers go into a file that git ignores.
-        given += ["n", "", "", "", answers.name, ""]
-        try:
-            _sam(here, ["build"])
-            guided = _sam(here, ["deploy", "--guided"], "".join(f"{answer}\n" for answer in given))
-            again = _sam(here, ["deploy", "--config-file", answers.name, "--no-fail-on-empty-changeset"])
-        finally:
-            answers.unlink(missing_ok=True)
-            if kept is not None:
-                answers.write_bytes(kept)
+        given += ["n", "", "", "", "", ""]  # no confirmation; Enter for roles, rollback, file and environment
+        _sam(here, ["build"], folder=folder)
+        guided = _sam(here, ["deploy", "--guided"], "".join(f"{answer}\n" for answer in given), folder)
+        again = _sam(here, ["deploy", "--no-fail-on-empty-changeset"], folder=folder)
         assert here.parameters("guided")["ArcannaBaseUrl"] == here.arcanna.url
-    assert (ROOT / "samconfig.toml").read_bytes() == tracked
+        assert (folder / "samconfig.yaml").read_bytes() == (ROOT / "samconfig.yaml").read_bytes()
+        assert here.arcanna.url in (folder / "samconfig.toml").read_text()
     return guided, again
 
 
@@ -389,14 +388,14 @@ def _sam(here: Place, arguments: list[str], typed: str = "", folder: Path = ROOT
     return done.stdout + done.stderr
 
 
-def test_the_guide_asks_for_the_parameters_and_its_answers_go_into_a_file_of_the_user() -> None:
+def test_enter_at_every_question_of_the_guide_saves_the_answers_where_git_ignores_them() -> None:
     guided, again = alone(_run_guided)
     asked = re.findall(r"\tParameter (\w+) \[", guided)
     assert asked == list(template()["Parameters"])
     assert "Successfully created/updated stack - guided" in guided
     assert "No changes to deploy. Stack guided is up to date" in again
     ignored = subprocess.run(
-        ["git", "check-ignore", "samconfig.local.toml"],  # noqa: S607
+        ["git", "check-ignore", "samconfig.toml"],  # noqa: S607
         cwd=ROOT,
         capture_output=True,
         check=False,

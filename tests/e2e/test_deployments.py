@@ -38,7 +38,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.long
 
 ARCHITECTURES = {"arm64": "prod", "x86_64": "dev"}
-"""Each is built with an environment of samconfig.toml."""
+"""Each is built with an environment of samconfig.yaml."""
 
 
 def platform() -> ArcannaServer:
@@ -147,7 +147,7 @@ def _run_a_broken_version(broken: Sequence[str]) -> None:
         for scene in scenes:
             scene.upload("last.csv", alerts(3))
         visible_at = new.updated_at + float(PARAMETERS["VisibilityLagSeconds"])
-        # A run that begins earlier, for what waits, would need another one after it.
+        # A run that begins earlier would not cover this data, and another run would follow.
         eventually("that the last data is visible", lambda: time.time() > visible_at)
 
         for name, code in good.items():

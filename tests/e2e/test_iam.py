@@ -79,7 +79,7 @@ EXECUTIONS, INDEX, BUSES = "executions of RecomputeWorkflow", "Ledger/index/due"
 
 @pytest.fixture(scope="module")
 def used(here: Installation, new_scene: NewScene) -> set[Permission]:
-    """The permissions used in runs that complete, fail, wait and are aborted, also with all slots taken."""
+    """The permissions used in runs that complete, fail, wait or are aborted, with and without a free slot."""
     _fill_the_slots(here)
     scene, unknown = new_scene(), Scene(here, "generic-1-1234-model-2.hdf5")
     scene.meets(Fault("metrics", status=503))
@@ -91,8 +91,8 @@ def used(here: Installation, new_scene: NewScene) -> set[Permission]:
     scene.stop_execution()  # a look checks up on the run and resumes it
     scene.behaves(SHORT)
     scene.until_fresh()
-    _have_many_asked_for(here)
-    _have_the_settings_be_wrong(here, new_scene())
+    _request_many_models(here)
+    _break_the_settings(here, new_scene())
     settle(here)
     logical_ids = {here.cloud.physical_id(role): role for role in ROLES}
     calls = [c for c in here.cloud.calls if c.role in logical_ids and c.operation not in OF_THE_LOCAL_CLOUD]
@@ -106,15 +106,15 @@ def _fill_the_slots(here: Installation) -> None:
     here.cloud.client("dynamodb").put_item(TableName=here.cloud.outputs["LedgerTable"], Item=item)
 
 
-def _have_the_settings_be_wrong(here: Installation, scene: Scene) -> None:
-    """The last valid version is looked up in the parameter's history."""
+def _break_the_settings(here: Installation, scene: Scene) -> None:
+    """Stores wrong settings, so that the trigger reads the parameter's history."""
     with edited_settings(here, {"pace": {"slots": -1}}):
         scene.invoke()
         scene.ended(1)
 
 
-def _have_many_asked_for(here: Installation) -> None:
-    """Fires a schedule over many models whose metrics are all new enough."""
+def _request_many_models(here: Installation) -> None:
+    """Fires a schedule for many models whose metrics are all new enough."""
     models = [f"generic-1-{OTHER_JOB}-model-{number}.hdf5" for number in range(1000, 1000 + MANY)]
     for model in models:
         here.arcanna.set_active_model(OTHER_JOB, model)
@@ -189,6 +189,7 @@ PATTERNS = {
     ":execution:": EXECUTIONS,
     "/index/due": INDEX,
     ":event-bus/*": BUSES,
+    ":ec2:": "network interfaces",
     "${SettingsParameter}": "SettingsParameter",
 }
 """The resource that each kind of ARN in the template stands for."""

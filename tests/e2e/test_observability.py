@@ -1,6 +1,6 @@
 """The dashboard, alarms, saved queries and documentation name exactly what the functions emit.
 
-One eventful day on the real template: everything happens that has a metric.
+One eventful day on the real template: everything that has a metric happens.
 """
 
 import json
@@ -137,7 +137,7 @@ def _let_the_active_model_change(here: Installation) -> None:
 
 
 def _let_a_claim_be_abandoned(scene: Scene) -> None:
-    """RunsTakenBack."""
+    """Causes RunsTakenBack."""
     killed = SLOT.meets(KILLED_AFTER, scene)
     scene.try_to_invoke()
     eventually("the kill", lambda: killed.hits)
@@ -147,7 +147,7 @@ def _let_a_claim_be_abandoned(scene: Scene) -> None:
 
 
 def _let_old_runs_be_checked(here: Installation, new_scene: NewScene) -> None:
-    """A run whose recompute never started, and one past its deadline."""
+    """Checks a run whose recompute never started, and a run past its deadline."""
     never_started, late = new_scene(), new_scene()
     late.behaves(FOR_EVER)
     late.recompute_by_somebody_else()

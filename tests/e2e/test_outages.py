@@ -125,7 +125,7 @@ def _sweep_until(here: Installation, what: str, look: Callable[[], bool]) -> Non
 
 
 def _attempts(scenes: Sequence[Scene]) -> int:
-    """Of all together: a look ends after a few that fail in a row, so some targets are not tried again."""
+    """All attempts so far. A look ends after a few failures in a row, so some targets are not tried again."""
     return sum(len(scene.requests("metrics")) for scene in scenes)
 
 

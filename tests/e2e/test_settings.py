@@ -114,7 +114,7 @@ def test_running_environment_takes_an_edit_within_a_minute_and_keeps_it_when_the
 
 
 @pytest.mark.usefixtures("_as_before")
-def test_new_environment_works_by_the_last_valid_version_and_tells_of_the_invalid_one(
+def test_new_environment_uses_the_last_valid_version_and_reports_the_invalid_one(
     here: Installation, scene: Scene
 ) -> None:
     since = time.time()
@@ -132,7 +132,7 @@ def test_new_environment_works_by_the_last_valid_version_and_tells_of_the_invali
     assert any("SettingsInvalid" in r for r in here.cloud.log_records(TRIGGER) if _time(r) >= since)
 
 
-def test_override_of_a_job_is_that_job_s_alone(here: Installation, scene: Scene, other: Scene) -> None:
+def test_override_of_a_job_affects_only_that_job(here: Installation, scene: Scene, other: Scene) -> None:
     own = {"pace": {"spacing_seconds": SPACING}, "quality_gate": HIGHER}
     with edited_settings(here, {"jobs": {other.job_id: own}}):
         known = len(other.entry().history)

@@ -162,7 +162,7 @@ class Gate:
         ("Recompute Failed", {"detail": "It ended"}, ("FAILED", "RecomputeFailed")),
     ],
 )
-def test_state_machine_ends_as_the_run_does_that_answers_its_request(
+def test_state_machine_has_the_result_of_the_run_that_answers_its_request(
     gate: Gate, name: str, detail: dict[str, Any], ending: tuple[str, str | None]
 ) -> None:
     assert gate.start() == {"job_id": "1234"}

@@ -549,7 +549,7 @@ def test_unknown_execution_is_not_found(cloud: LocalCloud) -> None:
 
 def test_execution_name_can_be_used_once(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     look = "_handle_name_input_idempotency"
-    monkeypatch.setattr(StateMachine, look, _slowly(getattr(StateMachine, look)))  # for others to pass
+    monkeypatch.setattr(StateMachine, look, _slowly(getattr(StateMachine, look)))  # lets others overtake
     states, machine = cloud.client("stepfunctions"), cloud.physical_id("Workflow")
     given = json.dumps({"do": "nothing", "number": 1, "wait": 1})
 
@@ -664,7 +664,7 @@ def test_sparse_index_has_only_items_with_its_key_and_projected_attributes(cloud
 def test_one_of_several_concurrent_conditional_writes_succeeds(
     cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Table, "get_item", _slowly(Table.get_item))  # for others to pass
+    monkeypatch.setattr(Table, "get_item", _slowly(Table.get_item))  # lets others overtake
     dynamodb, table = cloud.client("dynamodb"), cloud.physical_id("Table")
 
     def claims(key: str) -> bool:

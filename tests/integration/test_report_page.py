@@ -396,7 +396,7 @@ def test_error_of_the_stack_is_shown_as_text(live: Live, error: Exception) -> No
     assert answer.headers["Content-Security-Policy"] == "frame-ancestors 'none'; default-src 'none'"
 
 
-# --- What measures is measured itself: each fault is planted, and found -----------------------------------
+# --- The measurements themselves find planted faults ------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ DAY = timedelta(days=1)
 class Authority:
     """A CA with its own key. `pem` is its certificate.
 
-    `by_the_book`: whether its form is that of RFC 5280, as older companies' CAs often is not.
+    `by_the_book`: whether it has the extensions of RFC 5280, which older CAs of companies often lack.
     """
 
     def __init__(

@@ -12,12 +12,12 @@ from tests.support.deployment import ROOT
 from tests.support.outcome_events import validate
 
 ERASE = "\r\x1b[K"
-"""What empties a terminal's line."""
+"""The control sequence that erases a terminal's line."""
 SCHEMA: dict[str, Any] = json.loads((ROOT / "events/schemas/command.schema.json").read_text())
 
 
 class Terminal(io.StringIO):
-    """A stream that takes itself for a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -27,7 +27,7 @@ class Terminal(io.StringIO):
 
     @property
     def last_line(self) -> str:
-        """What stands on the line of the cursor."""
+        """The text on the line of the cursor."""
         return self.getvalue().rpartition("\n")[2].rpartition(ERASE)[2]
 
 

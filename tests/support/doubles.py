@@ -128,7 +128,7 @@ class ScriptedPlatform:
         self.requests.append(request)
         told: Answer = getattr(self, _endpoint(request))
         response = told(request)
-        if response.is_stream_consumed:  # by httpx, when it was made of content
+        if response.is_stream_consumed:  # httpx has read content that it was given
             stream = httpx.ByteStream(response.content)
             response = httpx.Response(response.status_code, headers=response.headers, stream=stream)
         return response

@@ -42,7 +42,7 @@ WELL = {"delay": 0.5, "duration": 3.0}
 
 @dataclass(frozen=True)
 class How:
-    """A state of Arcanna. `says` tells people its consequences, and the section of the runbook."""
+    """A state of Arcanna. `says` describes its consequences, and names the section of the runbook."""
 
     says: str
     behaviour: Mapping[str, Any] = field(default_factory=lambda: WELL)
@@ -58,11 +58,11 @@ HOWS = {
     ),
     "failing": How("recomputes fail: runs end as NoNewResult (Runs fail)", {**WELL, "fails": True}),
     "key": How(
-        f"only {NEW_KEY} is a key; arcanna secret {NEW_KEY} mends it (The API key is refused)",
+        f"only {NEW_KEY} is valid; arcanna secret {NEW_KEY} repairs it (The API key is refused)",
         keys=(NEW_KEY,),
     ),
     "away": How("no answers: PlatformUnavailable (Updates wait)", fault={"drop": "close"}),
-    "well": How("all of that ends"),
+    "well": How("Arcanna works normally again"),
 }
 
 

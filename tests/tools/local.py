@@ -1,7 +1,7 @@
 """`make local`: the stack, the reference server and a live report on this machine, until interrupted.
 
-Ports and the bucket's name are the same each time, so that what people have open or written down goes on
-working. Where a port is taken, another one is.
+Ports and the bucket's name are the same each time, so that open pages and saved commands keep working. If a
+port is in use, the stack takes another one.
 """
 
 import fcntl
@@ -98,7 +98,7 @@ def _environment(here: Installation, commands: Path) -> str:
     variables = {**here.cloud.variables, ARCANNA: here.arcanna.url, BUCKET: here.bucket}
     exports = "\n".join(f"export {key}={shlex.quote(value)}" for key, value in variables.items())
     return (
-        "# Of the stack that make local keeps up. To be read by a shell: . build/local.env\n"
+        "# Variables of the stack that make local runs. Read them in a shell: . build/local.env\n"
         "unset AWS_PROFILE AWS_DEFAULT_PROFILE HTTP_PROXY http_proxy\n"
         f"{exports}\n"
         f'export PATH={shlex.quote(str(commands))}:"$PATH"\n'
@@ -110,7 +110,7 @@ def _welcome(here: Installation, report: str, file: Path) -> str:
     return f"""
 The live report is {report}
 Arcanna is {here.arcanna.url}, the bucket {here.bucket}.
-Ctrl-C ends all of it.
+Ctrl-C stops everything.
 
 In another shell:
 

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, settings
 from tests.support.doubles import Stack, session
 from tests.unit.harness import Harness
 
-# Shared machines run this, so the duration of examples means nothing. Nor does a test fail because
-# chance has many of them filtered out, as long as enough are left.
+# Shared machines run the tests, so the duration of an example means nothing. A test also passes if many of
+# its random examples are filtered out, as long as enough are left.
 settings.register_profile(
     "unit", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )

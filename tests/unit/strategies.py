@@ -8,7 +8,7 @@ from arcanna_metrics.updates import WHOLE, Example, Update
 
 
 def at_most(examples: int) -> settings:
-    """For a test whose examples are costly: so many, or fewer if the profile says fewer."""
+    """Settings for a test with costly examples: that many, or fewer if the profile has fewer."""
     return settings(max_examples=min(examples, settings().max_examples))
 
 

@@ -480,7 +480,7 @@ def job_id_of(listed: object, name: str = NAME) -> str | None:
         ([{"id": 1234, "title": f"{NAME} (old)"}], None),
         ([{"id": 1234, "title": [NAME]}], None),
         ([{"id": 1234}], None),
-        # No id, or none of a job.
+        # No id, or an id that no job can have.
         ([{"title": NAME}], None),
         ([{"id": "vGWeqZUB", "title": NAME}], None),
         ([{"id": True, "title": NAME}], None),

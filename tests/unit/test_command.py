@@ -1,4 +1,4 @@
-"""What the commands do to a stack in moto, and how they end: the exit statuses, and the documents."""
+"""The commands on a stack in moto: their effects, exit statuses and documents."""
 
 import io
 import json
@@ -46,7 +46,7 @@ def deployed(stack: Stack, **outputs: str) -> Deployed:
         **outputs,
     }
     template = {
-        # Of a type that the local cloud does not create in moto's stead, should it be in this process.
+        # Of a type that the local cloud leaves to moto, in case it runs in this process.
         "Resources": {"Any": {"Type": "AWS::Kinesis::Stream", "Properties": {"ShardCount": 1}}},
         "Outputs": {name: {"Value": value} for name, value in named.items()},
     }
@@ -56,7 +56,7 @@ def deployed(stack: Stack, **outputs: str) -> Deployed:
 
 
 def fill(stack: Stack, number: int) -> list[str]:
-    """The bodies of so many new dead letters."""
+    """Sends that many dead letters. Returns their bodies."""
     bodies = [json.dumps({"job_id": job_id}) for job_id in range(number)]
     for body in bodies:
         attributes: Any = {
@@ -71,7 +71,7 @@ def run(*arguments: str, typed: str = "", width: int = 80) -> Ended:
     return command.run(*arguments, "--stack", NAME, typed=typed, width=width)
 
 
-def test_all_dead_letters_are_found_and_stay_where_they_are(stack: Stack) -> None:
+def test_all_dead_letters_are_read_and_can_be_put_back(stack: Stack) -> None:
     bodies = fill(stack, 25)
     it = deployed(stack)
     found = it.dead_letters()
@@ -79,11 +79,11 @@ def test_all_dead_letters_are_found_and_stay_where_they_are(stack: Stack) -> Non
     assert {letter.reason for letter in found} == {"PlatformUnavailable"}
     assert it.messages("DeadLetterQueueUrl") == {"visible": 0, "delayed": 0, "in progress": 25}
     it.put_back(found)
-    it.put_back(found)  # those that are visible already are no trouble
+    it.put_back(found)  # already visible messages cause no error
     assert it.messages("DeadLetterQueueUrl") == {"visible": 25, "delayed": 0, "in progress": 0}
 
 
-def test_a_redrive_moves_all_of_them(stack: Stack) -> None:
+def test_redrive_sends_all_dead_letters_again(stack: Stack) -> None:
     bodies = fill(stack, 3)
     deployed(stack)
     assert run("redrive", "--yes").status == 0
@@ -91,7 +91,7 @@ def test_a_redrive_moves_all_of_them(stack: Stack) -> None:
     assert stack.dead_letters() == []
 
 
-def test_what_cannot_be_sent_is_not_deleted(stack: Stack) -> None:
+def test_dead_letter_that_cannot_be_sent_is_not_deleted(stack: Stack) -> None:
     bodies = fill(stack, 3)
     deployed(stack, UpdatesQueueUrl=stack.updates_url + "-gone")
     ended = run("redrive", "--yes")
@@ -100,7 +100,7 @@ def test_what_cannot_be_sent_is_not_deleted(stack: Stack) -> None:
     assert sorted(body for body, _, _ in stack.dead_letters()) == sorted(bodies)
 
 
-def test_only_the_reason_that_was_named_is_sent_again(stack: Stack) -> None:
+def test_redrive_by_reason_sends_only_its_dead_letters_again(stack: Stack) -> None:
     fill(stack, 2)
     stack.sqs.send_message(QueueUrl=stack.dead_letter_url, MessageBody="something else")
     it = deployed(stack)
@@ -110,7 +110,7 @@ def test_only_the_reason_that_was_named_is_sent_again(stack: Stack) -> None:
     assert left.update == "something else"
 
 
-def test_a_stack_of_another_application_is_told_from_this_one(stack: Stack) -> None:
+def test_unknown_stack_or_stack_without_the_outputs_is_not_deployed(stack: Stack) -> None:
     with pytest.raises(NotDeployed, match="no output ApiKeySecretArn"):
         deployed(stack).output("ApiKeySecretArn")
     with pytest.raises(NotDeployed, match="no stack 'the-stock'") as raised:
@@ -118,7 +118,7 @@ def test_a_stack_of_another_application_is_told_from_this_one(stack: Stack) -> N
     assert raised.value.todo.startswith("Did you mean the-stack? --stack NAME")
 
 
-def test_a_redrive_drops_sweeps(stack: Stack) -> None:
+def test_redrive_deletes_sweeps(stack: Stack) -> None:
     fill(stack, 1)
     stack.sqs.send_message(QueueUrl=stack.dead_letter_url, MessageBody='{"sweep": true}')
     deployed(stack)
@@ -129,7 +129,7 @@ def test_a_redrive_drops_sweeps(stack: Stack) -> None:
     assert "1 message deleted: sweeps" in ended.stdout
 
 
-def test_redrive_without_a_yes_sends_nothing_and_hides_nothing(stack: Stack) -> None:
+def test_unconfirmed_redrive_sends_and_hides_nothing(stack: Stack) -> None:
     fill(stack, 3)
     it = deployed(stack)
     for arguments, status in ((("redrive",), 0), (("redrive", "--list"), 0), (("redrive", "--json"), 2)):
@@ -141,7 +141,7 @@ def test_redrive_without_a_yes_sends_nothing_and_hides_nothing(stack: Stack) -> 
 
 
 @pytest.mark.parametrize("arguments", [("redrive", "--list"), ("discard",)])
-def test_terminal_obeys_nothing_that_a_dead_letter_says(stack: Stack, arguments: tuple[str, ...]) -> None:
+def test_control_characters_of_a_dead_letter_are_escaped(stack: Stack, arguments: tuple[str, ...]) -> None:
     deployed(stack)
     record = {
         "requestContext": {},
@@ -155,7 +155,7 @@ def test_terminal_obeys_nothing_that_a_dead_letter_says(stack: Stack, arguments:
     assert {char for char in printed if unicodedata.category(char) in ("Cc", "Cf")} == {"\n"}
 
 
-def test_dead_letters_are_discarded_by_their_reason(stack: Stack) -> None:
+def test_confirmed_discard_by_reason_deletes_only_its_dead_letters(stack: Stack) -> None:
     fill(stack, 2)
     stack.sqs.send_message(QueueUrl=stack.dead_letter_url, MessageBody="something else")
     it = deployed(stack)
@@ -168,7 +168,7 @@ def test_dead_letters_are_discarded_by_their_reason(stack: Stack) -> None:
     assert stack.waiting() == []
 
 
-def test_dead_letters_are_discarded_one_by_one(stack: Stack) -> None:
+def test_discard_without_a_reason_asks_about_each_dead_letter(stack: Stack) -> None:
     bodies = fill(stack, 3)
     it = deployed(stack)
     ended = run("discard", typed="y\nn\ny\n")
@@ -182,7 +182,7 @@ def test_dead_letters_are_discarded_one_by_one(stack: Stack) -> None:
     assert it.dead_letters() == []
 
 
-def test_the_bucket_s_region_is_looked_up_wherever_the_bucket_is(stack: Stack) -> None:
+def test_bucket_in_another_region_is_found_with_its_region(stack: Stack) -> None:
     s3 = boto3.client("s3", region_name="us-west-2")
     s3.create_bucket(Bucket="far-away", CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
     it = deployed(stack, TrainingDataBucket="far-away")
@@ -210,7 +210,7 @@ def test_doctor_exits_with_1_only_if_something_is_wrong(
     assert [each["state"] for each in told.document["checks"]] == [check.state]
 
 
-def test_the_index_of_what_is_due_is_looked_up(stack: Stack) -> None:
+def test_index_of_due_targets_is_found_with_its_status(stack: Stack) -> None:
     assert deployed(stack).index_status() == "ACTIVE"
 
 
@@ -231,10 +231,10 @@ WORDY = (
 
 
 @pytest.mark.parametrize("line", WORDY)
-def test_no_command_calls_aws_without_a_word_for_long(
+def test_every_slow_call_to_aws_is_announced(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str
 ) -> None:
-    """Every call takes until the command says what it waits for."""
+    """Every call to AWS lasts until the command announces it."""
     fill(stack, 2)
     stack.put(Entry(TARGET, rev=1, fresh_as_of=2e9, quality_reference=REFERENCE, history=(past(),)))
     deployed(stack, **dict.fromkeys(MORE_OUTPUTS, "arn:aws:any:eu-central-1:1:any:any"))
@@ -250,9 +250,9 @@ def test_no_command_calls_aws_without_a_word_for_long(
         calls.append(operation)
         try:
             eventually("a word", lambda: stderr.last_line.endswith("..."), 10)
-        except TimeoutError:  # which the command would explain to people
+        except TimeoutError:  # raised, the command would explain it
             silent.append(operation)
-        if operation == "Invoke":  # by a trigger that is not there
+        if operation == "Invoke":  # there is no trigger to answer
             event = json.loads(given["Payload"])
             answer: Any = {
                 "reason": None,
@@ -281,7 +281,7 @@ MORE_OUTPUTS = (
 )
 
 
-# --- What a model is judged by ---------------------------------------------------------------------------
+# --- Accepting a model -----------------------------------------------------------------------------------
 
 REFERENCE = {"model_id": MODEL.model_id, "figures": {"overall_accuracy": [0.9, 100]}}
 ACTIVE = Target(MODEL.job_id, None)
@@ -295,7 +295,7 @@ def past(**changes: Any) -> Any:
 
 
 def looked_up(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[Mapping[str, Any]]:
-    """Stands for the trigger, which finds the target at Arcanna. Returns the events that it gets."""
+    """Replaces the trigger by one that finds the target at Arcanna. Returns the events that it receives."""
     found = {
         "reason": None,
         "detail": "Arcanna knows the model",
@@ -324,7 +324,7 @@ def accept(
     return run("accept", "--job", job, "--model", MODEL.model_id, *options, typed=typed)
 
 
-def test_an_accepted_model_is_judged_anew_also_as_the_active_one(
+def test_accepted_model_has_no_reference_also_as_the_active_model(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack.put(Entry(TARGET, quality_reference=REFERENCE, history=(past(),)))
@@ -338,7 +338,7 @@ def test_an_accepted_model_is_judged_anew_also_as_the_active_one(
     assert row.split() == ["overall_accuracy", "0.900", "0.750", "-0.150"]
 
 
-def test_who_accepted_a_model_and_when_is_kept(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_acceptance_is_kept_with_its_author_and_time(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     stack.put(Entry(TARGET, quality_reference=REFERENCE))
     document = accept(stack, monkeypatch, "--json", "--yes").document
     accepted = stack.entry(TARGET).accepted
@@ -354,7 +354,7 @@ def test_who_accepted_a_model_and_when_is_kept(stack: Stack, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(("options", "status"), [((), 0), (("--json",), 2)])
-def test_model_is_accepted_only_if_somebody_says_yes(
+def test_unconfirmed_model_is_not_accepted(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], status: int
 ) -> None:
     stack.put(Entry(TARGET, quality_reference=REFERENCE))
@@ -362,7 +362,9 @@ def test_model_is_accepted_only_if_somebody_says_yes(
     assert stack.entry(TARGET).quality_reference == REFERENCE
 
 
-def test_the_reference_of_another_active_model_stays(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_acceptance_leaves_the_reference_of_another_active_model_alone(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = {**REFERENCE, "model_id": "trained anew"}
     stack.put(Entry(TARGET, quality_reference=REFERENCE))
     stack.put(Entry(ACTIVE, quality_reference=other))
@@ -370,7 +372,7 @@ def test_the_reference_of_another_active_model_stays(stack: Stack, monkeypatch: 
     assert stack.entry(ACTIVE).quality_reference == other
 
 
-def test_a_model_that_is_only_known_as_the_active_one_can_be_accepted_by_its_job_s_name(
+def test_model_known_only_as_the_active_one_can_be_accepted_by_its_jobs_name(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack.put(Entry(Target("security-alerts", None), name_of=MODEL.job_id))
@@ -380,13 +382,15 @@ def test_a_model_that_is_only_known_as_the_active_one_can_be_accepted_by_its_job
 
 
 @pytest.mark.parametrize("target", [TARGET, ACTIVE])
-def test_a_run_under_way_would_undo_it(stack: Stack, monkeypatch: pytest.MonkeyPatch, target: Target) -> None:
+def test_model_with_a_run_under_way_cannot_be_accepted(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, target: Target
+) -> None:
     stack.put(Entry(target, claim=Claim("two", 1e9), quality_reference=REFERENCE, due_at=2e9))
     assert accept(stack, monkeypatch).status == 6
     assert stack.entry(target).quality_reference == REFERENCE
 
 
-def test_run_that_begins_after_the_question_undoes_nothing(
+def test_model_whose_run_begins_after_the_question_is_not_accepted(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack.put(Entry(TARGET, quality_reference=REFERENCE))
@@ -400,7 +404,7 @@ def test_run_that_begins_after_the_question_undoes_nothing(
     assert stack.entry(TARGET).quality_reference == REFERENCE
 
 
-def test_a_model_that_is_not_known_cannot_be_accepted(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_model_cannot_be_accepted(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     known = MODEL.model_id.replace("1747385873", "1747385874")
     stack.put(Entry(Target(MODEL.job_id, known), rev=1))
     ended = accept(stack, monkeypatch)
@@ -416,7 +420,7 @@ def test_a_model_that_is_not_known_cannot_be_accepted(stack: Stack, monkeypatch:
         Entry(TARGET, quality_reference=REFERENCE),
     ],
 )
-def test_without_a_model_the_active_or_the_only_one_is_accepted(
+def test_acceptance_without_a_model_is_for_the_active_or_only_one(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, known: Entry
 ) -> None:
     stack.put(known)
@@ -427,7 +431,7 @@ def test_without_a_model_the_active_or_the_only_one_is_accepted(
     assert stack.entry(known.target).quality_reference is None
 
 
-def test_without_a_model_a_job_of_several_is_not_accepted(stack: Stack) -> None:
+def test_acceptance_without_a_model_is_refused_for_a_job_with_several(stack: Stack) -> None:
     stack.put(Entry(TARGET, rev=1))
     stack.put(Entry(Target(MODEL.job_id, "another"), rev=1))
     deployed(stack)
@@ -440,7 +444,7 @@ def test_without_a_model_a_job_of_several_is_not_accepted(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("command", [("status",), ("accept", "--yes"), ("forget", "--yes")])
-def test_job_with_leading_zeros_is_the_job_without(stack: Stack, command: tuple[str, ...]) -> None:
+def test_job_id_with_leading_zeros_is_the_job_without_them(stack: Stack, command: tuple[str, ...]) -> None:
     stack.put(Entry(TARGET, rev=1, history=(past(),)))
     deployed(stack)
     ended = run(*command, "--job", f"00{MODEL.job_id}", "--json")
@@ -455,7 +459,7 @@ def test_model_without_a_reference_needs_no_acceptance(stack: Stack, monkeypatch
     assert (ended.status, ended.document["done"]) == (0, False)
 
 
-# --- What is forgotten -----------------------------------------------------------------------------------
+# --- Forgetting targets ----------------------------------------------------------------------------------
 
 MAILBOX = Target("security-alerts", None)
 
@@ -474,26 +478,26 @@ def left(stack: Stack) -> set[Target]:
 
 
 @pytest.mark.parametrize("job", [MODEL.job_id, "security-alerts"])
-def test_job_is_forgotten_with_its_models_and_its_name(stack: Stack, job: str) -> None:
+def test_forgotten_job_loses_its_models_and_its_name(stack: Stack, job: str) -> None:
     ended = forget(stack, "--job", job)
     assert ended.status == 0
     assert "2 waiting updates" in ended.stdout
     assert left(stack) == {Target("77", None)}
 
 
-def test_one_model_of_a_job_is_forgotten(stack: Stack) -> None:
+def test_forgotten_model_leaves_the_others_of_its_job_alone(stack: Stack) -> None:
     document = forget(stack, "--job", MODEL.job_id, "--model", MODEL.model_id, "--json", "--yes").document
     assert (document["targets"], document["done"]) == ([TARGET._asdict()], True)
     assert left(stack) == {ACTIVE, MAILBOX, Target("77", None)}
 
 
-def test_nothing_is_forgotten_without_a_yes(stack: Stack) -> None:
+def test_unconfirmed_forget_deletes_nothing(stack: Stack) -> None:
     assert forget(stack, "--job", MODEL.job_id, typed="\n").status == 0
     assert run("forget", "--job", MODEL.job_id, "--json").status == 2
     assert len(left(stack)) == 4
 
 
-def test_end_of_standard_input_is_no_answer(stack: Stack) -> None:
+def test_end_of_standard_input_at_a_question_changes_nothing(stack: Stack) -> None:
     ended = forget(stack, "--job", MODEL.job_id, typed="")
     assert ended.status == 2
     assert "To do: Add --yes." in ended.stderr
@@ -503,7 +507,7 @@ def test_end_of_standard_input_is_no_answer(stack: Stack) -> None:
     assert Deployed(NAME).messages("DeadLetterQueueUrl")["visible"] == 2
 
 
-def test_unknown_target_is_not_forgotten_and_a_known_one_is_named(stack: Stack) -> None:
+def test_unknown_target_to_forget_is_refused_with_the_nearest_known_one(stack: Stack) -> None:
     ended = forget(stack, "--job", "1324")
     assert ended.status == 2
     assert "does not know the job '1324'. Did you mean 1234?" in ended.stderr
@@ -532,10 +536,10 @@ def test_entry_that_changes_after_the_question_is_kept(stack: Stack, monkeypatch
     assert stack.entry(ACTIVE).rev
 
 
-# --- How targets stand -----------------------------------------------------------------------------------
+# --- Status ----------------------------------------------------------------------------------------------
 
 
-def test_the_status_has_one_row_for_each_target_and_none_for_the_slots(stack: Stack) -> None:
+def test_status_has_one_row_for_each_target_and_none_for_the_slots(stack: Stack) -> None:
     deployed(stack)
     stack.put(Entry(TARGET, fresh_as_of=1e9, history=(past(),)))
     stack.put(Entry(ACTIVE, waiting=Waiting(needed_as_of=2e9), claim=Claim("two", 1e9), due_at=2e9))
@@ -567,7 +571,7 @@ def test_the_status_has_one_row_for_each_target_and_none_for_the_slots(stack: St
 
 
 @pytest.mark.parametrize("arguments", [("status",), ("forget", "--job", "9", "--yes")])
-def test_entry_that_somebody_has_edited_is_named(stack: Stack, arguments: tuple[str, ...]) -> None:
+def test_entry_that_cannot_be_read_is_named(stack: Stack, arguments: tuple[str, ...]) -> None:
     deployed(stack)
     item: Any = {**to_item(Entry(Target("9", "m"), due_at=1.0), 1), "batch": {"S": "junk"}}
     stack.dynamodb.put_item(TableName=stack.ledger_table, Item=item)
@@ -577,7 +581,7 @@ def test_entry_that_somebody_has_edited_is_named(stack: Stack, arguments: tuple[
     assert f"job '9', model 'm' in the table {stack.ledger_table} cannot be read" in ended.stderr
 
 
-def test_the_status_of_a_job_by_its_name_is_that_of_its_id(stack: Stack) -> None:
+def test_status_of_a_job_by_its_name_is_that_of_its_id(stack: Stack) -> None:
     deployed(stack)
     stack.put(Entry(TARGET, fresh_as_of=1e9, history=(past(),)))
     stack.put(Entry(Target("77", None), fresh_as_of=1e9))
@@ -591,7 +595,7 @@ def test_the_status_of_a_job_by_its_name_is_that_of_its_id(stack: Stack) -> None
     assert "Did you mean security-alerts?" in ended.stderr
 
 
-def test_status_says_why_and_fits_into_80_columns(stack: Stack) -> None:
+def test_status_with_reasons_fits_into_80_columns(stack: Stack) -> None:
     deployed(stack)
     worse = past(verdict="regressed", why="Escalate.recall 0.74 -> 0.61", scores={"overall_accuracy": 0.9})
     stack.put(Entry(TARGET, fresh_as_of=ASKED, history=(worse,)))
@@ -604,7 +608,7 @@ def test_status_says_why_and_fits_into_80_columns(stack: Stack) -> None:
     assert MODEL.model_id in run("status", width=200).stdout
 
 
-def test_taken_slots_are_told_to_whoever_waits_for_one(stack: Stack) -> None:
+def test_update_waits_for_a_slot_in_the_status_if_all_are_taken(stack: Stack) -> None:
     deployed(stack)
     stack.put(Entry(TARGET, waiting=Waiting(needed_as_of=ASKED, updates=1), due_at=ASKED))
     stack.put(Entry(Target("77", None), claim=Claim("two", 1e9, held=True), due_at=2e9))
@@ -617,12 +621,12 @@ def test_taken_slots_are_told_to_whoever_waits_for_one(stack: Stack) -> None:
 
 
 def waiting_lines() -> list[str]:
-    """What waits for the model, in the status."""
+    """The lines of the status about the model's waiting updates."""
     (row,) = run("status", "--job", MODEL.job_id, "--json").document["targets"]
     return list(row["waiting"])
 
 
-def test_dead_letters_are_told_with_what_they_mean(stack: Stack) -> None:
+def test_dead_letters_are_counted_in_the_status_with_their_meaning(stack: Stack) -> None:
     fill(stack, 2)
     deployed(stack)
     assert "Dead letters: 2. They started no recompute" in run("status").stdout
@@ -633,7 +637,7 @@ def test_dead_letters_are_told_with_what_they_mean(stack: Stack) -> None:
 
 
 class Ledgers:
-    """What the ledger holds at each look, one after the other; and a trigger that records every request."""
+    """The target's entry at each look, in order, and a trigger that records every request."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *looks: Entry, **found: Any) -> None:
         self.now = ASKED
@@ -704,7 +708,7 @@ def failed_with(**failure: Any) -> Entry:
         (failed_with(), ("--allow-not-judged",), 4, "failed"),
     ],
 )
-def test_recompute_ends_as_the_run_does_that_answers_it(
+def test_recompute_has_the_result_of_the_run_that_answers_it(
     stack: Stack,
     monkeypatch: pytest.MonkeyPatch,
     last: Entry,
@@ -722,7 +726,7 @@ def test_recompute_ends_as_the_run_does_that_answers_it(
         assert ended.document["why"] == last.history[0]["why"]
 
 
-def test_after_a_regression_the_command_that_accepts_it_is_told_in_full(
+def test_regression_is_reported_with_the_full_command_that_accepts_it(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Ledgers(monkeypatch, NEEDED, ended_with("regressed"))
@@ -730,7 +734,7 @@ def test_after_a_regression_the_command_that_accepts_it_is_told_in_full(
     assert f"arcanna-metrics accept --job {MODEL.job_id} --model {MODEL.model_id}\n" in ended.stderr
 
 
-def test_run_that_passes_its_own_deadline_timed_out(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_past_its_deadline_exits_with_5(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     late = replace(
         failed_with(),
         last_failure=past(
@@ -749,7 +753,7 @@ def test_run_that_passes_its_own_deadline_timed_out(stack: Stack, monkeypatch: p
 @pytest.mark.parametrize(
     ("entry", "status", "result"), [(RUNNING, 5, "timed_out"), (NEEDED, 6, "not_started")]
 )
-def test_timeout_tells_a_run_that_goes_on_from_one_that_did_not_start(
+def test_timeout_exits_with_5_during_a_run_and_with_6_before_it(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, entry: Entry, status: int, result: str
 ) -> None:
     ledgers = Ledgers(monkeypatch, entry)
@@ -765,7 +769,7 @@ def test_run_of_an_earlier_request_does_not_count_as_started(
     assert recompute(stack, "--wait", "--timeout", "9").status == 6
 
 
-def test_without_wait_a_request_is_only_recorded(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recompute_without_wait_only_records_a_request(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     ledgers = Ledgers(monkeypatch, NEEDED)
     ended = recompute(stack, "--json")
     assert (ended.status, ended.document["result"]) == (0, "requested")
@@ -803,7 +807,7 @@ def recompute_usage(*options: str) -> int:
         ({"errorType": "ConfigurationError", "errorMessage": "wrong"}, 6, "ConfigurationError: wrong"),
     ],
 )
-def test_nothing_is_requested_of_a_target_that_cannot_be_looked_up(
+def test_target_that_cannot_be_looked_up_is_not_requested(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], status: int, said: str
 ) -> None:
     ledgers = Ledgers(monkeypatch, Entry(TARGET), **{"detail": "404", **found})
@@ -814,7 +818,7 @@ def test_nothing_is_requested_of_a_target_that_cannot_be_looked_up(
     assert ledgers.requests == []
 
 
-def test_typo_is_compared_with_the_ledger_s_jobs_if_arcanna_lists_none(
+def test_typo_is_compared_with_the_ledgers_jobs_if_arcanna_lists_none(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack.put(Entry(Target("1235", None), rev=1))
@@ -824,7 +828,7 @@ def test_typo_is_compared_with_the_ledger_s_jobs_if_arcanna_lists_none(
     assert "To do" not in ended.stderr
 
 
-def test_timeout_counts_from_the_command_s_start(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timeout_counts_from_the_start_of_the_command(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     ledgers = Ledgers(monkeypatch, NEEDED)
     looked = Deployed.invoke_trigger
 
@@ -837,7 +841,7 @@ def test_timeout_counts_from_the_command_s_start(stack: Stack, monkeypatch: pyte
     assert 90 <= ledgers.now - ASKED <= 92
 
 
-def test_known_target_is_requested_also_while_arcanna_is_away(
+def test_known_target_is_requested_during_an_outage_of_arcanna(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledgers = Ledgers(monkeypatch, replace(NEEDED, history=(past(),)), reason="PlatformUnavailable")
@@ -847,7 +851,7 @@ def test_known_target_is_requested_also_while_arcanna_is_away(
     assert len(ledgers.requests) == 1
 
 
-def test_request_that_is_not_recorded_has_not_started(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_request_that_cannot_be_recorded_exits_with_6(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     ledgers = Ledgers(monkeypatch, NEEDED)
     ledgers.refusal = {"errorType": "AwsUnavailable", "errorMessage": "could not write"}
     ended = recompute(stack)
@@ -855,14 +859,14 @@ def test_request_that_is_not_recorded_has_not_started(stack: Stack, monkeypatch:
     assert "The request was not recorded. AwsUnavailable: could not write" in ended.stderr
 
 
-def test_somebody_else_s_recompute_is_told(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recompute_for_somebody_else_is_announced(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     Ledgers(monkeypatch, NEEDED, ended_with("unchanged"), recomputing=True)
     ended = recompute(stack)
     assert ended.status == 0
     assert "A recompute for somebody else is under way." in ended.stderr
 
 
-def test_recompute_that_is_this_stack_s_own_run_is_told_as_such(
+def test_recompute_by_a_run_of_this_stack_is_announced_as_that_run(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Ledgers(monkeypatch, RUNNING, ended_with("unchanged"), recomputing=True)
@@ -870,7 +874,7 @@ def test_recompute_that_is_this_stack_s_own_run_is_told_as_such(
 
 
 @pytest.mark.parametrize(("model_id", "is_told"), [(MODEL.model_id, True), ("trained anew", False)])
-def test_own_run_of_the_active_model_is_told_if_it_is_of_the_same_model(
+def test_run_of_the_active_model_is_announced_only_if_it_is_the_same_model(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, model_id: str, is_told: bool
 ) -> None:
     stack.put(
@@ -890,7 +894,7 @@ def test_own_run_of_the_active_model_is_told_if_it_is_of_the_same_model(
     assert ("The run two of this stack is under way." in run(*OF_MODEL).stderr) == is_told
 
 
-def test_a_run_that_ends_before_the_first_look_answers_too(
+def test_run_that_ends_before_the_first_look_answers_the_request(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Ledgers(monkeypatch, failed_with())
@@ -908,7 +912,7 @@ class Gone(io.StringIO):
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
 @pytest.mark.parametrize(("verdict", "statuses"), [("regressed", {1, 141}), ("improved", {0, 141})])
-def test_result_that_nobody_reads_is_never_better_than_it_is(
+def test_result_that_cannot_be_printed_never_exits_as_a_better_one(
     stack: Stack,
     monkeypatch: pytest.MonkeyPatch,
     options: tuple[str, ...],
@@ -924,7 +928,7 @@ def test_result_that_nobody_reads_is_never_better_than_it_is(
     assert main((*OF_MODEL, "--wait", *options, "--stack", NAME), deaf) == 141
 
 
-def test_an_earlier_run_does_not_answer(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_earlier_run_does_not_answer_the_request(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     earlier = replace(NEEDED, claim=Claim("zero", ASKED - 60, held=True))
     released = replace(NEEDED, fresh_as_of=ASKED - 60, due_at=ASKED + 3)
     ours = past(requested_at=to_iso(ASKED + 9))
@@ -935,7 +939,7 @@ def test_an_earlier_run_does_not_answer(stack: Stack, monkeypatch: pytest.Monkey
     assert "runs of the target have a minimum interval" in ended.stderr
 
 
-def test_a_request_that_nothing_comes_of_is_not_waited_for_without_an_end(
+def test_request_that_starts_no_run_is_waited_for_a_limited_time(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledgers = Ledgers(monkeypatch, replace(NEEDED, attempts=3, due_at=2e9))
@@ -950,7 +954,7 @@ def test_a_request_that_nothing_comes_of_is_not_waited_for_without_an_end(
     assert "The update is not lost" in ended.stdout
 
 
-def test_a_run_that_is_resumed_is_followed_in_its_executions(
+def test_resumed_run_is_followed_into_its_next_execution(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("one", "one-1"):
@@ -992,7 +996,7 @@ def test_key_is_looked_up_in_a_file_without_a_stack(tmp_path: Path) -> None:
         assert ended.document["route"] == "1"
 
 
-def test_settings_that_are_no_text_are_told(tmp_path: Path) -> None:
+def test_settings_file_that_cannot_be_read_exits_with_2(tmp_path: Path) -> None:
     file = tmp_path / "settings.json"
     file.write_bytes("{é".encode("latin-1"))
     for arguments in (("route", "a", "--settings-file", str(file)), ("settings", "validate", str(file))):
@@ -1003,7 +1007,7 @@ def test_settings_that_are_no_text_are_told(tmp_path: Path) -> None:
     assert (ended.status, ended.stderr) == (2, f"✗ {tmp_path / 'gone'}: No such file or directory.\n")
 
 
-def test_settings_are_validated_without_a_stack(tmp_path: Path) -> None:
+def test_settings_file_is_validated_without_a_stack(tmp_path: Path) -> None:
     file = tmp_path / "settings.json"
     file.write_text("{}")
     assert command.run("settings", "validate", str(file), "--json").document["valid"]
@@ -1019,7 +1023,7 @@ def test_unknown_subcommand_is_answered_with_the_known_ones() -> None:
     assert "There are show, validate, put." in command.run("settings", "check", "a").stderr
 
 
-def test_settings_are_shown_as_they_are_and_as_they_count_for_a_job(routed: Stack) -> None:
+def test_settings_are_shown_as_stored_and_as_in_force_for_a_job(routed: Stack) -> None:
     assert '"by-job"' in run("settings", "show").stdout
     document = run("settings", "show", "--job", "1234", "--json").document
     assert (document["job_id"], document["in_force"]["pace"]["visibility_lag_seconds"]) == ("1234", 35)
@@ -1063,7 +1067,7 @@ def test_settings_in_force_for_a_job_are_a_valid_document(routed: Stack, tmp_pat
     assert run("settings", "validate", str(file)).status == 0
 
 
-def test_settings_are_put_if_they_are_valid_and_somebody_says_yes(routed: Stack, tmp_path: Path) -> None:
+def test_settings_are_stored_only_if_valid_and_confirmed(routed: Stack, tmp_path: Path) -> None:
     file = tmp_path / "settings.json"
     file.write_text('{"pace": {"slots": -1}}')
     assert run("settings", "put", str(file), "--yes").status == 1

@@ -35,7 +35,7 @@ def put(stack: Stack, entry: Entry) -> None:
     stack.dynamodb.put_item(TableName=stack.ledger_table, Item=to_item(entry, 1))
 
 
-def test_report_writes_a_page_of_what_the_stack_knows(stack: Stack, tmp_path: Path) -> None:
+def test_report_writes_the_page_of_the_stack(stack: Stack, tmp_path: Path) -> None:
     deployed(stack)
     put(stack, ENTRY)
     fill(stack, 3)
@@ -55,17 +55,19 @@ def test_report_writes_a_page_of_what_the_stack_knows(stack: Stack, tmp_path: Pa
     assert "data-refresh" not in page.all("html")[0].attributes
 
 
-def test_report_tells_people_what_it_wrote_and_what_is_wrong(stack: Stack, tmp_path: Path) -> None:
+def test_report_prints_the_written_file_and_the_problems(stack: Stack, tmp_path: Path) -> None:
     deployed(stack)
     put(stack, replace(ENTRY, failed_as_of=NEVER))
 
     ended = run("report", "-o", str(tmp_path / "r.html"))
 
     assert ended.status == 0
-    assert "r.html: 1 models, 0 stale, 1 got worse, 0 failed, 0 waiting, 0 dead letters." in ended.stdout
+    assert (
+        "r.html (models: 1, stale: 0, got worse: 1, failed: 0, waiting: 0, dead letters: 0)." in ended.stdout
+    )
 
 
-def test_report_that_cannot_be_written_says_so(stack: Stack, tmp_path: Path) -> None:
+def test_report_that_cannot_be_written_exits_with_an_explanation(stack: Stack, tmp_path: Path) -> None:
     deployed(stack)
 
     ended = run("report", "-o", str(tmp_path / "nowhere" / "report.html"), "--json")
@@ -77,11 +79,11 @@ def test_report_that_cannot_be_written_says_so(stack: Stack, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "options", [["--watch", "-o", "a.html"], ["--port", "80"], ["--refresh", "5"], ["--refresh", "0"]]
 )
-def test_options_that_contradict_one_another_are_2(options: list[str]) -> None:
+def test_contradictory_options_exit_with_2(options: list[str]) -> None:
     assert run("report", *options).status == 2
 
 
-def test_port_that_is_taken_is_2_and_says_what_to_do(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_in_use_exits_with_2_and_says_what_to_do(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     deployed(stack)
 
     def taken(*_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""What operators are told, by what AWS answers."""
+"""What the commands print, for each state of the stack and each answer of AWS."""
 
 import io
 import json
@@ -76,10 +76,10 @@ def standing(entry: Entry, run: UnderWay | None = None) -> entries.Standing:
     return entries.standing(entry, NOW, LAG, run)
 
 
-# --- How a target stands ---------------------------------------------------------------------------------
+# --- The state of a target -------------------------------------------------------------------------------
 
 
-def test_after_a_completed_run_the_metrics_are_fresh_since_its_end() -> None:
+def test_metrics_after_a_completed_run_are_fresh_since_its_end() -> None:
     row = standing(completed())
     assert (row.fresh, row.since, row.why) == (True, NOW - 400, "up to date with every known upload")
     assert row.last
@@ -87,7 +87,7 @@ def test_after_a_completed_run_the_metrics_are_fresh_since_its_end() -> None:
     assert (row.running_since, row.waiting) == (None, [])
 
 
-def test_during_a_run_they_are_stale_since_its_first_update() -> None:
+def test_metrics_during_a_run_are_stale_since_its_first_update() -> None:
     held = waiting(claim=Claim("two", NOW - 20, held=True))
     row = standing(held, UnderWay("m", NOW - 90, 4))
     assert (row.fresh, row.since, row.why) == (False, NOW - 90, "a run is under way")
@@ -95,17 +95,17 @@ def test_during_a_run_they_are_stale_since_its_first_update() -> None:
     assert standing(held).since == NOW - 60
 
 
-def test_a_claim_that_is_not_held_is_a_run_that_is_being_started() -> None:
+def test_claim_that_is_not_held_is_shown_as_a_run_being_started() -> None:
     row = standing(waiting(claim=Claim("two", NOW - 3)))
     assert (row.why, row.running_since) == ("a run is being started", NOW - 3)
 
 
-def test_an_update_during_a_run_waits_for_the_next_one() -> None:
+def test_update_during_a_run_is_shown_as_waiting() -> None:
     held = waiting(claim=Claim("two", NOW - 50, held=True), updates=6, since=NOW - 90)
     assert standing(held, UnderWay("m", NOW - 90, 4)).waiting == ["2 updates wait, for 50 seconds"]
 
 
-def test_update_that_is_due_starts_at_the_next_look_or_when_a_slot_is_free() -> None:
+def test_due_update_starts_at_the_next_look_or_when_a_slot_is_free() -> None:
     row = standing(waiting())
     assert (row.fresh, row.since, row.why) == (False, NOW - 60, "updates wait for the next run")
     assert row.waiting == ["1 update waits, for 60 seconds", "next attempt now, at the next look"]
@@ -113,13 +113,13 @@ def test_update_that_is_due_starts_at_the_next_look_or_when_a_slot_is_free() -> 
     assert full.waiting[1] == "starts when a slot is free, 2 failed so far"
 
 
-def test_an_attempt_that_failed_is_retried_at_a_time() -> None:
+def test_failed_attempt_is_shown_with_the_time_of_the_next_one() -> None:
     row = standing(waiting(attempts=2, retry_at=NOW + 90, due_at=NOW + 90))
     assert (row.why, row.last_error) == ("failed to start; will be retried", "")
     assert row.waiting[1] == "next attempt in 90 seconds, 2 failed so far"
 
 
-def test_attempt_that_failed_is_told_with_its_reason_until_a_run_is_under_way() -> None:
+def test_reason_of_a_failed_attempt_is_shown_until_a_run_is_under_way() -> None:
     stuck = waiting(
         attempts=1, last_error="PlatformBusy: Arcanna recomputes the model already.", due_at=NOW + 9
     )
@@ -132,7 +132,7 @@ def test_attempt_that_failed_is_told_with_its_reason_until_a_run_is_under_way() 
     assert said.startswith("1 attempt failed (PlatformBusy: Arcanna recomputes the model already). The next")
 
 
-def test_a_run_that_could_not_be_checked_is_told_from_one_that_did_not_start() -> None:
+def test_unchecked_run_is_distinguished_from_one_that_did_not_start() -> None:
     unchecked = failure(NOW - 300, reason="NotChecked", ended_at=None, polls=None)
     row = standing(waiting(attempts=1, last_failure=unchecked))
     assert row.why == "the last run could not be checked; will be retried"
@@ -140,18 +140,18 @@ def test_a_run_that_could_not_be_checked_is_told_from_one_that_did_not_start() -
     assert (row.last.in_words(), row.last.ended_at) == ("failed: NotChecked", None)
 
 
-def test_after_a_failed_run_they_are_stale_and_the_scores_are_the_old_ones() -> None:
+def test_metrics_after_a_failed_run_are_stale_with_the_earlier_scores() -> None:
     row = standing(completed(failed_as_of=NOW - 100, last_failure=failure(NOW - 100)))
     assert (row.fresh, row.since, row.why) == (False, NOW - 100, "the last run failed: NoNewResult")
     assert row.last
     assert (row.last.in_words(), row.scores, row.last.ended_at) == ("failed: NoNewResult", SCORES, NOW - 40)
 
 
-def test_a_failure_before_the_last_completed_run_is_history() -> None:
+def test_metrics_are_fresh_if_a_run_completed_after_the_last_failure() -> None:
     assert standing(completed(failed_as_of=NOW - 900)).fresh
 
 
-def test_a_batch_is_shown_by_how_full_it_is_and_when_its_wait_ends() -> None:
+def test_batch_is_shown_with_its_share_of_the_threshold_and_the_end_of_its_wait() -> None:
     batch = tuple(Element(str(n), NOW - 60 + LAG + n, WHOLE // 5, NOW + 300 + n) for n in range(3))
     row = standing(completed(batch=batch, updates=3, due_at=NOW + 300))
     assert (row.fresh, row.since, row.why) == (False, NOW - 60, "updates wait for their threshold")
@@ -160,23 +160,23 @@ def test_a_batch_is_shown_by_how_full_it_is_and_when_its_wait_ends() -> None:
     assert both.waiting[0] == "1 update waits, for 60 seconds"
 
 
-def test_a_wish_that_is_not_met_makes_the_metrics_stale() -> None:
+def test_unsatisfied_wish_makes_the_metrics_stale() -> None:
     row = standing(completed(wanted_as_of=NOW - 400, wanted_at=NOW - 10, updates=1, due_at=NOW - 10))
     assert (row.fresh, row.since, row.why) == (False, NOW - 10, "a schedule wants newer metrics")
     assert row.waiting == ["a schedule's request, for 10 seconds", "next attempt now, at the next look"]
 
 
-def test_what_a_watermark_has_passed_does_not_wait() -> None:
+def test_update_that_a_watermark_has_passed_does_not_wait() -> None:
     assert standing(completed(needed_as_of=NOW - 510, since=NOW - 545)).fresh
 
 
-def test_a_target_that_was_never_recomputed_is_not_fresh() -> None:
+def test_target_without_a_recompute_is_not_fresh() -> None:
     row = standing(Entry(TARGET, rev=1))
     assert (row.fresh, row.since, row.why) == (False, None, "not recomputed by this application yet")
     assert (row.last, row.scores) == (None, {})
 
 
-def test_an_active_model_is_named_by_its_run_under_way_or_by_its_reference() -> None:
+def test_active_model_is_the_one_of_the_run_under_way_or_of_the_reference() -> None:
     active = completed(target=Target("1234", None), quality_reference={"model_id": "m", "figures": {}})
     assert (standing(active).model_id, standing(active).active) == (None, "m")
     held = replace(active, claim=Claim("two", NOW - 3, held=True))
@@ -184,7 +184,7 @@ def test_an_active_model_is_named_by_its_run_under_way_or_by_its_reference() -> 
     assert standing(completed(quality_reference={"model_id": "m", "figures": {}})).active is None
 
 
-def test_the_runs_are_told_in_order_with_the_failed_one_among_them() -> None:
+def test_runs_are_listed_in_order_including_the_failed_one() -> None:
     entry = completed(
         history=(past(NOW - 300), past(NOW - 200, "regressed")), last_failure=failure(NOW - 100)
     )
@@ -195,7 +195,7 @@ def test_the_runs_are_told_in_order_with_the_failed_one_among_them() -> None:
     ]
 
 
-def test_ids_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_id_that_looks_like_markup_is_shown_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
     row = standing(completed(target=Target("[red]phishing", "x[/old]")))
     Output(width=80).show(view.standings([row], NOW, 80, {}))
     out = capsys.readouterr().out
@@ -203,13 +203,13 @@ def test_ids_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert "job [red]phishing" in out
 
 
-def test_what_nobody_counted_is_left_out_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_values_of_a_run_are_left_out_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     entry = Entry(TARGET, last_failure=failure(NOW, ended_at=None, polls=None, reason="NotChecked"))
     Output(width=80).show(view.history(entries.runs(entry)))
     assert "None" not in capsys.readouterr().out
 
 
-def test_last_run_says_how_it_ended_and_why() -> None:
+def test_ended_run_is_described_with_its_outcome_and_reason() -> None:
     worse = past(NOW - 300, "regressed") | {"why": "Escalate.recall 0.74 -> 0.61"}
     unsure = past(NOW - 200, "not_judged") | {"why": "Escalate.recall on 19 alerts of 30"}
     late = failure(NOW - 100, status="timed_out", reason="DeadlinePassed")
@@ -234,12 +234,12 @@ def test_last_run_says_how_it_ended_and_why() -> None:
         (200_000, "2 days"),
     ],
 )
-def test_ages_are_told_in_words(seconds: float, words: str) -> None:
+def test_age_is_written_in_its_natural_unit(seconds: float, words: str) -> None:
     assert entries.span(seconds) == words
 
 
 @given(st.text(min_size=1, max_size=60), st.integers(3, 40))
-def test_long_names_are_cut_in_their_middle(name: str, width: int) -> None:
+def test_long_name_is_shortened_in_the_middle(name: str, width: int) -> None:
     short = view.shortened(name, width)
     assert len(short) == min(len(name), width)
     assert (short == name) == (len(name) <= width)
@@ -256,7 +256,7 @@ def rows(*listed: Entry) -> list[tuple[bool, str]]:
     return [(row.fresh, row.why) for row in entries.agreeing(map(standing, listed))]
 
 
-def test_model_that_has_an_update_waiting_by_its_id_is_not_fresh_as_the_active_one() -> None:
+def test_active_model_with_an_update_waiting_by_its_id_is_not_fresh() -> None:
     active = completed(target=ACTIVE, quality_reference=OF_M)
     assert rows(active, waiting()) == [
         (False, "by its id: updates wait for the next run"),
@@ -264,13 +264,13 @@ def test_model_that_has_an_update_waiting_by_its_id_is_not_fresh_as_the_active_o
     ]
 
 
-def test_model_that_was_recomputed_as_the_active_one_since_its_failure_is_fresh() -> None:
+def test_failed_model_recomputed_later_as_the_active_one_is_fresh() -> None:
     failed = completed(fresh_as_of=NEVER, failed_as_of=NOW - 900, last_failure=failure(NOW - 900), history=())
     active = completed(target=ACTIVE, quality_reference=OF_M)
     assert rows(active, failed)[1] == (True, "as the active model: up to date with every known upload")
 
 
-def test_models_of_other_jobs_and_unknown_active_ones_are_not_compared() -> None:
+def test_model_of_another_job_or_unknown_active_model_is_not_compared() -> None:
     assert rows(completed(target=ACTIVE), waiting())[0][0]
     other = completed(target=Target("77", "m"))
     assert rows(other, waiting())[0][0]
@@ -291,18 +291,18 @@ def test_run_under_way_is_a_link_on_a_terminal_and_plain_in_a_pipe(terminal: boo
 NAME = Target("security-alerts", "m")
 
 
-def test_the_empty_entry_of_a_name_is_no_row() -> None:
+def test_empty_entry_of_a_name_has_no_row() -> None:
     assert entries.by_job([completed(), Entry(NAME, rev=2, name_of="1234")]) == [completed()]
     assert entries.by_job([Entry(NAME, rev=2)]) == []
 
 
-def test_the_entry_of_a_name_is_a_row_while_the_job_has_no_other() -> None:
+def test_entry_of_a_name_has_a_row_if_it_is_the_jobs_only_entry() -> None:
     (entry,) = entries.by_job([completed(target=NAME, name_of="1234")])
     assert standing(entry).job == "security-alerts (1234)"
     assert entries.by_job([Entry(NAME, waiting=Waiting(needed_as_of=NOW), rev=1)])
 
 
-def test_what_a_job_holds_under_its_name_is_shown_in_the_row_of_its_id() -> None:
+def test_updates_and_runs_under_a_jobs_name_are_shown_in_the_row_of_its_id() -> None:
     mailbox = Entry(
         NAME,
         waiting=Waiting(needed_as_of=NOW - 5, since=NOW - 40, updates=2),
@@ -317,13 +317,13 @@ def test_what_a_job_holds_under_its_name_is_shown_in_the_row_of_its_id() -> None
     assert [run.requested_at for run in entries.runs(entry)] == [NOW - 900, NOW - 500]
 
 
-def test_the_run_of_a_name_is_under_way_in_the_row_of_the_id() -> None:
+def test_run_under_a_jobs_name_is_shown_in_the_row_of_its_id() -> None:
     mailbox = Entry(NAME, claim=Claim("two", NOW - 9, held=True), name_of="1234")
     (entry,) = entries.by_job([completed(), mailbox])
     assert (entry.run_id, standing(entry).why) == ("two", "a run is under way")
 
 
-def test_the_later_failure_counts_of_a_job_and_its_name() -> None:
+def test_latest_run_of_a_job_and_its_name_decides_whether_metrics_are_fresh() -> None:
     mailbox = Entry(NAME, name_of="1234", failed_as_of=NOW - 90, last_failure=failure(NOW - 90))
     (entry,) = entries.by_job([completed(), mailbox])
     assert standing(entry).why == "the last run failed: NoNewResult"
@@ -331,7 +331,7 @@ def test_the_later_failure_counts_of_a_job_and_its_name() -> None:
     assert standing(entry).fresh
 
 
-def test_entries_of_a_job_are_found_by_its_id_and_by_its_name() -> None:
+def test_entries_of_a_job_are_found_by_its_id_or_name() -> None:
     by_id, mailbox, other = completed(), Entry(NAME, name_of="1234"), completed(target=Target("77", "m"))
     every = [by_id, mailbox, other]
     for job in ("1234", "security-alerts"):
@@ -341,40 +341,40 @@ def test_entries_of_a_job_are_found_by_its_id_and_by_its_name() -> None:
     assert entries.names(every, "77") == ["m"]
 
 
-# --- A model that is accepted ----------------------------------------------------------------------------
+# --- Accepting a model -----------------------------------------------------------------------------------
 
 REFERENCE = {"model_id": "m", "figures": {"overall_accuracy": [0.9, 100]}}
 BY: Accepted = {"model_id": "m", "by": "arn:aws:iam::123456789012:user/ana", "at": to_iso(NOW)}
 
 
-def test_an_accepted_model_has_no_reference_and_keeps_all_else() -> None:
+def test_accepted_model_loses_only_its_reference() -> None:
     entry = completed(quality_reference=REFERENCE)
     assert accept(entry, BY) == completed(accepted=BY)
     assert accept(entry, {**BY, "model_id": "another"}) == entry
 
 
-def test_a_model_cannot_be_accepted_during_a_run_which_would_write_its_reference_again() -> None:
+def test_model_cannot_be_accepted_during_a_run_that_would_restore_its_reference() -> None:
     assert accept(completed(quality_reference=REFERENCE, claim=Claim("two", NOW)), BY) is None
 
 
 # --- Following a request ---------------------------------------------------------------------------------
 
 
-def test_a_request_is_answered_by_a_run_that_was_requested_then_or_later() -> None:
+def test_request_is_answered_only_by_a_run_requested_then_or_later() -> None:
     assert entries.answering(completed(), NOW - 499) is None
     run = entries.answering(completed(), NOW - 500)
     assert run
     assert (run.outcome, run.result) == ("completed", "improved")
 
 
-def test_a_request_is_answered_by_a_failure_unless_a_later_run_completed() -> None:
+def test_request_is_answered_by_a_failed_run() -> None:
     failed = completed(failed_as_of=NOW - 100, last_failure=failure(NOW - 100))
     run = entries.answering(failed, NOW - 200)
     assert run
     assert (run.outcome, run.result) == ("failed", "NoNewResult")
 
 
-def test_what_is_asked_for_is_what_the_ledger_needs_or_what_the_last_run_answered() -> None:
+def test_request_is_as_of_the_ledgers_need_or_else_the_last_run() -> None:
     assert follow.asked_as_of(waiting()) == NOW - 25
     assert follow.asked_as_of(completed()) == NOW - 500
 
@@ -398,18 +398,18 @@ def test_what_is_asked_for_is_what_the_ledger_needs_or_what_the_last_run_answere
         (waiting(history=(past(NOW - 20),)), "The job has another active model now"),
     ],
 )
-def test_whoever_waits_is_told_what_for(entry: Entry, said: str) -> None:
+def test_wait_is_explained_by_the_state_of_the_entry(entry: Entry, said: str) -> None:
     assert follow.state(entry, NOW - 25, NOW).startswith(said)
 
 
-def test_slots_are_told_only_if_all_are_taken() -> None:
+def test_wait_for_a_slot_is_explained_if_all_are_taken() -> None:
     said = follow.state(waiting(), NOW - 25, NOW, slots_taken=True)
     assert said == "Waiting for a free slot: all are taken."
     said = follow.state(waiting(attempts=2), NOW - 25, NOW, slots_taken=True)
     assert said.endswith("The next one starts when a slot is free.")
 
 
-# --- What the workflow tells -----------------------------------------------------------------------------
+# --- Executions ------------------------------------------------------------------------------------------
 
 
 def check_event(**check: object) -> dict[str, Any]:
@@ -420,27 +420,27 @@ def check_event(**check: object) -> dict[str, Any]:
     }
 
 
-def test_each_check_is_a_line() -> None:
+def test_status_check_is_described_in_one_line() -> None:
     running = check_event(status="running", polls=2, detail="recomputing", wait_seconds=9)
     assert executions.told(running) == "check 2: recomputing, next check in 9 s"
     done = check_event(status="completed", polls=3, detail="The metrics are new", wait_seconds=9)
     assert executions.told(done) == "check 3: The metrics are new"
 
 
-def test_a_call_that_failed_is_a_line_and_other_states_are_none() -> None:
+def test_failed_call_is_described_and_other_states_are_not() -> None:
     failed = {"type": "LambdaFunctionFailed", "lambdaFunctionFailedEventDetails": {"error": "Unauthorised"}}
     assert executions.told(failed) == "a call failed (Unauthorised) and is retried"
     assert executions.told({"type": "TaskStateExited", "stateExitedEventDetails": {"name": "Hold"}}) is None
     assert executions.told({"type": "WaitStateEntered"}) is None
 
 
-def test_an_execution_tells_of_the_run_under_way() -> None:
+def test_run_under_way_is_read_from_the_input_of_its_execution() -> None:
     cause = {"first_at": to_iso(NOW), "updates": 3}
     execution = {"input": json.dumps({"run": {"model_id": "m", "cause": cause}})}
     assert executions.under_way(execution) == UnderWay("m", NOW, 3)
 
 
-def test_a_verdict_is_told_with_its_reasons_and_scores() -> None:
+def test_verdict_is_described_with_its_reasons_and_scores() -> None:
     detail = {"why": "Escalate.recall rose", "before": {"overall_accuracy": 0.8}, "after": SCORES}
     output = {"check": {"outcome": {"events": [{"Detail": json.dumps(detail)}]}}}
     told = executions.judgement({"status": "SUCCEEDED", "output": json.dumps(output)})
@@ -448,14 +448,14 @@ def test_a_verdict_is_told_with_its_reasons_and_scores() -> None:
     assert executions.judgement({"status": "FAILED"}) == ""
 
 
-def test_verdict_without_any_scores_is_told_with_its_reason_only() -> None:
+def test_verdict_without_scores_is_described_with_its_reason_only() -> None:
     detail: dict[str, Any] = {"why": "There are no earlier metrics", "before": None, "after": {}}
     output = {"check": {"outcome": {"events": [{"Detail": json.dumps(detail)}]}}}
     execution = {"status": "SUCCEEDED", "output": json.dumps(output)}
     assert executions.judgement(execution) == "There are no earlier metrics"
 
 
-def test_run_without_any_scores_has_no_line_of_scores(capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_without_scores_has_no_line_of_scores(capsys: pytest.CaptureFixture[str]) -> None:
     without = past(NOW - 60) | {"scores": dict.fromkeys(SCORES)}
     row = standing(Entry(TARGET, fresh_as_of=NOW - 60, history=(without,)))
     Console(width=80).print(view.standings([row], NOW, 80, {}), view.history(entries.runs(row.entry)))
@@ -478,24 +478,24 @@ def message(body: str, sent_at: float = NOW, source: str | None = None, **attrib
     }
 
 
-def test_the_trigger_s_own_dead_letters_bring_their_reason() -> None:
+def test_dead_letter_by_the_trigger_has_its_reason() -> None:
     letter = letters.dead_letter(message("body", reason="Rejected", detail="404"))
     assert letter == ("id", "Rejected", "404", NOW, "body", "handle")
 
 
-def test_what_eventbridge_or_the_schedule_could_not_deliver_brings_their_error() -> None:
+def test_dead_letter_by_eventbridge_or_scheduler_has_their_error() -> None:
     given = message("body", ERROR_CODE="NO_PERMISSIONS", ERROR_MESSAGE="not allowed", RULE_ARN="arn")
     assert letters.dead_letter(given)[1:3] == ("NO_PERMISSIONS", "not allowed")
 
 
-def test_what_killed_the_trigger_has_no_reason() -> None:
+def test_dead_letter_that_killed_the_trigger_has_no_reason() -> None:
     letter = letters.dead_letter(message("body", source="arn:aws:sqs:eu-west-1:123456789012:updates"))
     assert letter.reason == "none"
     assert "The trigger died" in letter.detail
     assert "does not say why" in letters.dead_letter(message("body")).detail
 
 
-def test_the_record_of_a_failed_invocation_is_unwrapped_into_what_the_trigger_understands() -> None:
+def test_record_of_a_failed_invocation_is_unwrapped_to_its_event() -> None:
     request = {"job_id": 1234, "model_id": "m"}
     record = {
         "version": "1.0",
@@ -509,24 +509,24 @@ def test_the_record_of_a_failed_invocation_is_unwrapped_into_what_the_trigger_un
     assert update == read_json(json.dumps(request), NOW)[0]
 
 
-def test_an_invocation_that_was_never_made_has_its_condition_for_a_reason() -> None:
-    # Lambda leaves the response out where there was none.
+def test_record_without_a_response_has_its_condition_as_reason() -> None:
+    # Without a response, Lambda leaves the field out.
     record = {"requestContext": {"condition": "EventAgeExceeded"}, "requestPayload": {"job_id": 1}}
     assert letters.dead_letter(message(json.dumps(record))).reason == "EventAgeExceeded"
 
 
-def test_a_sweep_is_told_from_other_dead_letters() -> None:
+def test_sweep_is_distinguished_from_other_dead_letters() -> None:
     assert letters.dead_letter(message('{"sweep": true}')).is_sweep
     assert not letters.dead_letter(message('{"sweep": true, "job_id": 1}')).is_sweep
     assert not letters.dead_letter(message("sweep")).is_sweep
 
 
 @given(st.text() | st.recursive(st.none() | st.text(), st.lists, max_leaves=3).map(json.dumps))
-def test_any_other_body_is_sent_again_as_it_is(body: str) -> None:
+def test_body_that_is_not_a_record_is_sent_again_unchanged(body: str) -> None:
     assert letters.dead_letter(message(body)).update == body
 
 
-def test_dead_letters_are_grouped_by_reason_and_detail_the_most_frequent_first() -> None:
+def test_dead_letters_are_grouped_by_reason_and_detail_most_frequent_first() -> None:
     found = [
         letters.dead_letter(message("d", NOW - 40, reason="Rejected", detail="old")),
         letters.dead_letter(message("a", NOW - 30, reason="Rejected", detail="old")),
@@ -540,7 +540,7 @@ def test_dead_letters_are_grouped_by_reason_and_detail_the_most_frequent_first()
     ]
 
 
-def test_many_details_of_one_reason_share_a_group_with_their_number() -> None:
+def test_rare_details_of_one_reason_share_a_group() -> None:
     found = [
         letters.dead_letter(message(f"{age}", NOW - age, reason="BadInput", detail=f"key {age}"))
         for age in range(1, 31)
@@ -564,12 +564,12 @@ ROUTES = json.dumps(
 )
 
 
-def test_the_first_route_that_matches_is_named_with_its_targets() -> None:
+def test_key_is_answered_with_its_first_matching_route_and_targets() -> None:
     assert routing.lead(ROUTES, "b/x.csv") == ("1", [Target("first", None)], "", "")
     assert routing.lead(ROUTES, "seven.csv") == ("by-job", [Target("seven", None), Target("1", None)], "", "")
 
 
-def test_a_threshold_is_told() -> None:
+def test_route_with_a_threshold_is_shown_with_it() -> None:
     threshold = {"objects": 100, "max_wait_seconds": 3600}
     route = {"keys": ["*"], "targets": [{"job_id": 1}], "threshold": threshold}
     found = routing.lead(json.dumps({"routes": [route]}), "a")
@@ -577,24 +577,24 @@ def test_a_threshold_is_told() -> None:
     assert json.loads(found.threshold) == threshold
 
 
-def test_a_key_that_no_route_knows_leads_nowhere_and_the_patterns_are_told() -> None:
+def test_key_without_a_route_leads_nowhere_and_the_patterns_are_listed() -> None:
     assert routing.lead(ROUTES, "c/x.txt") is None
     assert routing.patterns(ROUTES) == [("1", "a/*"), ("1", "b/*"), ("by-job", "{job}.csv")]
 
 
-def test_a_key_that_yields_no_id_is_told_with_the_route_that_it_stops_at() -> None:
+def test_key_with_an_invalid_id_is_answered_with_its_route_and_the_problem() -> None:
     found = routing.lead(ROUTES, " .csv")
     assert found
     assert (found.route, found.targets) == ("by-job", [])
     assert "job_id is empty" in found.problem
 
 
-def test_broken_routes_name_the_route_by_its_place() -> None:
+def test_invalid_route_is_named_by_its_position() -> None:
     with pytest.raises(ConfigurationError, match=r"^routes\[1\]"):
         routing.lead('{"routes": [{"targets": [{"job_id": 1}]}, {"targets": []}]}', "a")
 
 
-# --- What is wrong ---------------------------------------------------------------------------------------
+# --- The checks of the doctor ----------------------------------------------------------------------------
 
 KNOWN = checks.Known(
     base_url="https://arcanna.example",
@@ -613,16 +613,16 @@ def found(check: str, reason: str | None, detail: str = "detail") -> checks.Chec
 
 
 @pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_COMPLETE"])
-def test_a_stack_that_is_complete_is_well(status: str) -> None:
+def test_complete_stack_is_good(status: str) -> None:
     assert not checks.stack("s", status).remedy
 
 
 @pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "CREATE_FAILED"])
-def test_a_stack_whose_deployment_failed_is_to_be_deployed_again(status: str) -> None:
+def test_stack_with_a_failed_deployment_needs_another_deployment(status: str) -> None:
     assert "deploy again" in checks.stack("s", status).remedy
 
 
-def test_a_stack_that_is_being_made_is_to_be_waited_for() -> None:
+def test_stack_under_deployment_needs_patience() -> None:
     assert checks.stack("s", "UPDATE_IN_PROGRESS").remedy == "Wait until it ends"
 
 
@@ -643,11 +643,11 @@ def test_a_stack_that_is_being_made_is_to_be_waited_for() -> None:
         ("targets", "Unauthorised", "arn:of:the:secret"),
     ],
 )
-def test_every_finding_has_a_remedy_that_names_what_to_mend(check: str, reason: str, names: str) -> None:
+def test_finding_has_a_remedy_that_names_the_part_at_fault(check: str, reason: str, names: str) -> None:
     assert names in found(check, reason).remedy
 
 
-def test_a_key_in_a_field_of_the_secret_is_not_to_be_put_there_as_plain_text() -> None:
+def test_key_in_a_field_of_the_secret_is_not_replaced_by_plain_text() -> None:
     answer = {"findings": [{"check": "key", "reason": "ApiKeyUnavailable", "detail": "detail"}]}
     known = KNOWN._replace(secret_field="arcanna_key")  # noqa: S106  # a name
     (line,) = checks.preflight(answer, False, known)
@@ -655,32 +655,32 @@ def test_a_key_in_a_field_of_the_secret_is_not_to_be_put_there_as_plain_text() -
     assert "put-secret-value" not in line.remedy
 
 
-def test_an_expired_certificate_may_be_arcannas_or_a_cas() -> None:
+def test_expired_certificate_needs_renewal() -> None:
     detail = "ConnectError: [SSL: CERTIFICATE_VERIFY_FAILED] certificate certificate has expired"
     assert "Renew" in found("platform", "PlatformUnavailable", detail).remedy
 
 
-def test_a_certificate_is_told_from_a_way_that_is_closed() -> None:
+def test_untrusted_certificate_is_distinguished_from_a_closed_connection() -> None:
     detail = "ConnectError: [SSL: CERTIFICATE_VERIFY_FAILED] unable to get local issuer certificate"
     assert "certificate" in found("platform", "PlatformUnavailable", detail).remedy
 
 
 @pytest.mark.parametrize(("check", "reason"), [("key", "ApiKeyUnavailable"), ("settings", "AwsUnavailable")])
-def test_a_service_that_cannot_be_reached_needs_a_way_there(check: str, reason: str) -> None:
+def test_unreachable_aws_service_needs_a_vpc_endpoint(check: str, reason: str) -> None:
     assert "VPC endpoint" in found(check, reason, f"ConnectTimeout. {NO_WAY}").remedy
 
 
-def test_a_key_that_may_not_be_read_is_told_from_one_that_is_not_there() -> None:
+def test_key_without_permission_is_distinguished_from_a_missing_one() -> None:
     remedy = found("key", "ApiKeyUnavailable", f"Access to KMS is not allowed. {NOT_ALLOWED}").remedy
     assert "kms:Decrypt" in remedy
     assert "put-secret-value" not in remedy
 
 
-def test_what_is_well_needs_nothing() -> None:
+def test_good_finding_has_no_remedy() -> None:
     assert found("key", None) == checks.Check("key", "detail", "")
 
 
-def test_functions_that_fail_or_are_older_say_so() -> None:
+def test_failing_or_outdated_functions_are_reported() -> None:
     error = {"errorType": "ConfigurationError", "errorMessage": "URL_SUFFIX is not set"}
     (failed,) = checks.preflight(error, True, KNOWN)
     assert "URL_SUFFIX is not set" in failed.said
@@ -715,7 +715,7 @@ def bucket(notifications: dict[str, Any], *senders: str, region: str = "eu-west-
         (BY_TOPIC, "arn:aws:sns:*:123456789012:upload?"),
     ],
 )
-def test_a_bucket_is_well_if_its_new_objects_reach_the_trigger(
+def test_bucket_whose_new_objects_reach_the_trigger_is_good(
     notifications: dict[str, Any], sender: str
 ) -> None:
     check = bucket(notifications, sender)
@@ -727,11 +727,11 @@ def test_a_bucket_is_well_if_its_new_objects_reach_the_trigger(
     [
         (BY_QUEUE, "", "arn:aws:s3:::b"),
         (BY_QUEUE, "arn:aws:s3:::another", "arn:aws:s3:::b"),
-        (BY_QUEUE, "arn:aws:s3:*:b", "arn:aws:s3:::b"),  # a part of another number
+        (BY_QUEUE, "arn:aws:s3:*:b", "arn:aws:s3:::b"),  # not an ARN of a bucket
         (BY_TOPIC, "arn:aws:s3:::b", TOPIC),
     ],
 )
-def test_a_bucket_that_the_queue_does_not_admit_is_to_be_named(
+def test_bucket_that_the_queue_does_not_admit_needs_sender_arns(
     notifications: dict[str, Any], sender: str, needed: str
 ) -> None:
     assert f"Add {needed} to the parameter SenderArns" in bucket(notifications, sender).remedy
@@ -746,12 +746,12 @@ def test_a_bucket_that_the_queue_does_not_admit_is_to_be_named(
         {"LambdaFunctionConfigurations": [{"LambdaFunctionArn": f"{TRIGGER}-2", **CREATED}]},
     ],
 )
-def test_a_bucket_that_tells_nobody_of_new_objects_is_to_be_connected(notifications: dict[str, Any]) -> None:
+def test_bucket_without_notifications_of_new_objects_needs_eventbridge(notifications: dict[str, Any]) -> None:
     assert "EventBridge" in bucket(notifications, "*").remedy
 
 
 @pytest.mark.parametrize("notifications", [{}, {"EventBridgeConfiguration": {}}])
-def test_a_bucket_in_another_region_is_told_wherever_it_sends_its_events(
+def test_bucket_in_another_region_is_refused_despite_its_notifications(
     notifications: dict[str, Any],
 ) -> None:
     check = bucket(notifications, "*", region="us-west-2")
@@ -759,7 +759,7 @@ def test_a_bucket_in_another_region_is_told_wherever_it_sends_its_events(
     assert "Use a bucket in eu-west-1, or deploy the stack in us-west-2" in check.remedy
 
 
-def test_a_bucket_in_another_region_may_notify_by_a_topic() -> None:
+def test_bucket_in_another_region_may_notify_through_a_topic() -> None:
     topic = TOPIC.replace("eu-west-1", "us-west-2")
     by_topic = {"TopicConfigurations": [{"TopicArn": topic, **CREATED}]}
     assert not bucket(by_topic, topic, region="us-west-2").remedy
@@ -767,23 +767,23 @@ def test_a_bucket_in_another_region_may_notify_by_a_topic() -> None:
 
 
 @pytest.mark.parametrize("states", [[], ["Disabled"], ["Enabling"]])
-def test_a_queue_that_invokes_nothing_is_told(states: list[str]) -> None:
+def test_queue_without_an_enabled_mapping_needs_a_remedy(states: list[str]) -> None:
     assert checks.queue(states).remedy
     assert not checks.queue(["Enabled"]).remedy
 
 
-def test_a_schedule_is_well_if_it_is_as_it_was_deployed() -> None:
+def test_disabled_schedule_needs_a_remedy() -> None:
     assert not checks.schedule("ENABLED").remedy
     assert "ScheduleExpression" in checks.schedule("DISABLED").remedy
 
 
-def test_a_sweep_that_is_switched_off_is_told() -> None:
+def test_disabled_sweep_needs_a_remedy() -> None:
     assert not checks.sweep("ENABLED").remedy
     assert "failed attempts are not retried" in checks.sweep("DISABLED").said
 
 
 @pytest.mark.parametrize(("status", "remedy"), [("ACTIVE", ""), ("CREATING", "Wait"), (None, "Deploy again")])
-def test_an_index_that_cannot_be_read_is_told(status: str | None, remedy: str) -> None:
+def test_index_that_is_not_active_needs_a_remedy(status: str | None, remedy: str) -> None:
     assert checks.index(status).remedy.startswith(remedy)
     assert bool(checks.index(status).remedy) == bool(remedy)
 
@@ -794,11 +794,11 @@ CONFIRMED = {"Endpoint": "soc@example.com", "SubscriptionArn": "arn:aws:sns:eu-w
 
 
 @pytest.mark.parametrize("subscriptions", [[PENDING], [], [GONE]])
-def test_an_address_that_nobody_confirmed_is_told(subscriptions: list[dict[str, str]]) -> None:
+def test_unconfirmed_email_address_is_wrong(subscriptions: list[dict[str, str]]) -> None:
     assert checks.email("soc@example.com", subscriptions, KNOWN).state == "wrong"
 
 
-def test_address_that_is_not_subscribed_is_told_with_the_command_that_subscribes_it() -> None:
+def test_unsubscribed_email_address_needs_the_command_that_subscribes_it() -> None:
     remedy = checks.email("soc@example.com", [], KNOWN).remedy
     assert remedy.startswith("aws sns subscribe --topic-arn arn:of:the:topic")
     assert "--notification-endpoint soc@example.com" in remedy
@@ -818,16 +818,16 @@ def test_topic_without_subscriptions_is_a_warning_with_the_commands_that_subscri
     assert check.remedy.startswith("make deploy STACK=soc EMAIL=you@example.com, or without a clone aws sns")
 
 
-def test_dead_letters_are_wrong_also_while_somebody_looks_at_them() -> None:
+def test_dead_letters_that_are_being_read_are_counted_too() -> None:
     assert checks.dead_letters({"visible": 0, "delayed": 0, "in progress": 2}).remedy
     assert not checks.dead_letters({"visible": 0, "delayed": 0, "in progress": 0}).remedy
 
 
-def test_what_may_not_be_looked_at_is_no_all_clear() -> None:
+def test_check_without_permission_needs_a_remedy() -> None:
     assert checks.unseen("bucket", PermissionError("AccessDenied")).remedy
 
 
-# --- What people are told of errors ----------------------------------------------------------------------
+# --- Errors ----------------------------------------------------------------------------------------------
 
 
 def client_error(code: str) -> ClientError:
@@ -863,21 +863,21 @@ def client_error(code: str) -> ClientError:
         (client_error("ThrottlingException"), "ThrottlingException", ""),
     ],
 )
-def test_errors_of_access_say_what_to_type(error: Exception, said: str, todo: str) -> None:
+def test_access_error_is_explained_with_what_to_type(error: Exception, said: str, todo: str) -> None:
     trouble = explained(error, "soc")
     assert trouble.status == Exit.NO_ACCESS
     assert said in str(trouble)
     assert todo in trouble.todo
 
 
-def test_error_behind_the_ledger_s_is_the_one_that_is_told() -> None:
+def test_cause_of_a_ledger_error_is_the_one_explained() -> None:
     wrapped = AwsUnavailable("could not read the ledger")
     wrapped.__cause__ = client_error("ExpiredToken")
     assert str(explained(wrapped)) == "The AWS credentials have expired."
     assert str(explained(AwsUnavailable("it kept changing"))) == "it kept changing"
 
 
-def test_trouble_stays_what_it_is() -> None:
+def test_explained_error_is_not_explained_again() -> None:
     trouble = Trouble(Exit.USAGE, "typo", "type it right")
     assert explained(trouble) is trouble
 
@@ -892,7 +892,7 @@ def test_trouble_stays_what_it_is() -> None:
         ([], ""),
     ],
 )
-def test_names_near_a_typo_are_told(known: list[str], said: str) -> None:
+def test_typo_is_answered_with_the_nearest_or_all_names(known: list[str], said: str) -> None:
     assert did_you_mean("securty-alert", known) == said
 
 
@@ -907,7 +907,7 @@ def test_names_near_a_typo_are_told(known: list[str], said: str) -> None:
         ("aws-us-gov", "us-gov-west-1", "https://us-gov-west-1.console.amazonaws-us-gov.com/"),
     ],
 )
-def test_links_are_those_of_the_partition(partition: str, region: str, host: str) -> None:
+def test_console_links_are_those_of_the_partition(partition: str, region: str, host: str) -> None:
     arn = f"arn:{partition}:cloudformation:{region}:123456789012:stack/s/1"
     links = Links.of(arn)
     secret = f"arn:{partition}:secretsmanager:{region}:123456789012:secret:soc/key-AbCdEf"

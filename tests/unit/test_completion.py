@@ -106,7 +106,7 @@ LATE = {"elapsed": 3600.0}
         (BASELINE, CONFIRMED | {"idle_for": 59.9}, "running"),
         (BASELINE, CONFIRMED, "NoNewResult"),
         (None, CONFIRMED, "NoNewResult"),
-        # A failure is confirmed by a further check, also after the deadline.
+        # A further check confirms a failure, even after the deadline.
         (BASELINE, OVERDUE | {"idle_for": 0.0}, "running"),
         (BASELINE, LATE, "running"),
         (BASELINE, LATE | {"idle_for": 60.0}, "NeverStarted"),

@@ -160,7 +160,7 @@ def test_spacing_counts_from_the_last_run_whatever_its_outcome(entry: Entry) -> 
     assert starts_at(waits, replace(PACE, spacing=300.0)) == 1200.0
 
 
-# --- By properties: whatever is recorded for a target of which nothing is known ---------------------------
+# --- By properties: any updates of a new target ----------------------------------------------------------
 
 seconds = st.integers(1000, 1300).map(float)
 whole = st.builds(lambda at: Update(TARGET, at, "upload"), seconds)

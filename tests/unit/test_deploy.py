@@ -46,7 +46,7 @@ def refused(**words: str) -> str:
 # --- Parameters ------------------------------------------------------------------------------------------
 
 
-def test_each_word_is_the_parameter_that_it_stands_for() -> None:
+def test_each_argument_sets_its_parameter() -> None:
     read_ = given(
         URL="https://soc.example.com:9666/arcanna", EMAIL="soc@example.com", BUCKET="training", STACK="a1-b"
     )
@@ -62,11 +62,11 @@ def test_each_word_is_the_parameter_that_it_stands_for() -> None:
     assert set(SHORTHANDS.values()) <= template()["Parameters"].keys()
 
 
-def test_nothing_given_overrides_nothing() -> None:
+def test_empty_arguments_override_nothing() -> None:
     assert given() == Given("arcanna-metrics", {}, None)
 
 
-def test_any_parameter_can_be_given_in_args_as_in_a_shell() -> None:
+def test_any_parameter_can_be_set_in_args_with_shell_quoting() -> None:
     args = "LogRetentionDays=30 NoProxy='arcanna.internal, .example.com' ObjectKeyPrefix="
     assert given(ARGS=args).overrides == {
         "LogRetentionDays": "30",
@@ -96,7 +96,7 @@ def test_any_parameter_can_be_given_in_args_as_in_a_shell() -> None:
         ("http://arcanna.example.com/api/v2", "plain http", "https://arcanna.example.com"),
     ],
 )
-def test_a_wrong_url_is_refused_with_the_right_one(url: str, why: str, instead: str) -> None:
+def test_wrong_url_is_refused_with_the_right_one(url: str, why: str, instead: str) -> None:
     said = refused(URL=url)
     assert why in said
     assert said.endswith(f"Type URL={instead}")
@@ -104,7 +104,7 @@ def test_a_wrong_url_is_refused_with_the_right_one(url: str, why: str, instead: 
     assert given(URL=instead).overrides == {"ArcannaBaseUrl": instead}
 
 
-def test_an_address_below_a_path_that_only_looks_like_the_apis_is_taken() -> None:
+def test_url_with_a_path_similar_to_the_apis_is_accepted() -> None:
     assert given(URL="https://soc.example.com/api").overrides["ArcannaBaseUrl"].endswith("/api")
 
 
@@ -117,12 +117,12 @@ def test_an_address_below_a_path_that_only_looks_like_the_apis_is_taken() -> Non
         ("ab", "name-of-a-bucket"),
     ],
 )
-def test_what_is_no_name_of_a_bucket_is_refused(bucket: str, instead: str) -> None:
+def test_invalid_bucket_name_is_refused(bucket: str, instead: str) -> None:
     assert f"Type BUCKET={instead}, or leave it out" in refused(BUCKET=bucket)
 
 
 @pytest.mark.parametrize("email", ["soc", "soc@", "a@b.c d@e.f", "soc@example"])
-def test_what_is_no_e_mail_address_is_refused(email: str) -> None:
+def test_invalid_email_address_is_refused(email: str) -> None:
     assert refused(EMAIL=email).endswith("one e-mail address. Type EMAIL=soc@example.com")
 
 
@@ -136,7 +136,7 @@ def test_what_is_no_e_mail_address_is_refused(email: str) -> None:
         ("x" * 129, "x" * 128),
     ],
 )
-def test_what_is_no_name_of_a_stack_is_refused(stack: str, instead: str) -> None:
+def test_invalid_stack_name_is_refused(stack: str, instead: str) -> None:
     assert refused(STACK=stack).endswith(f"Type STACK={instead}")
 
 
@@ -157,17 +157,17 @@ def test_what_is_no_name_of_a_stack_is_refused(stack: str, instead: str) -> None
         ("ArcannaBaseUrl=http://soc.example.com", "Type URL=https://soc.example.com"),
     ],
 )
-def test_a_wrong_parameter_is_refused(args: str, why: str) -> None:
+def test_wrong_parameter_is_refused(args: str, why: str) -> None:
     assert why in refused(ARGS=args)
 
 
-def test_a_parameter_that_is_given_twice_is_refused() -> None:
+def test_parameter_given_twice_is_refused() -> None:
     both = refused(URL="https://a.example.com", ARGS="ArcannaBaseUrl=https://b.example.com")
     assert "ArcannaBaseUrl is given twice" in both
     assert "LogRetentionDays is given twice" in refused(ARGS="LogRetentionDays=30 LogRetentionDays=60")
 
 
-def test_what_was_deployed_before_counts_where_parameters_depend_on_each_other() -> None:
+def test_deployed_values_count_for_parameters_that_depend_on_each_other() -> None:
     url = {"ArcannaBaseUrl": "https://a.example.com"}
     with pytest.raises(Wrong, match="SubnetIds needs SecurityGroupIds"):
         check_together(template(), url, {"SubnetIds": "subnet-0a1"})
@@ -181,7 +181,7 @@ def test_what_was_deployed_before_counts_where_parameters_depend_on_each_other()
 
 
 @any_of(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
-def test_a_value_reaches_the_template_as_it_was_given_or_is_refused(value: str) -> None:
+def test_value_reaches_the_template_unchanged_or_is_refused(value: str) -> None:
     try:
         word = as_override("Name", value)
     except Wrong:
@@ -200,7 +200,7 @@ def test_a_value_reaches_the_template_as_it_was_given_or_is_refused(value: str) 
         ("-----BEGIN CERTIFICATE-----\nMIIB\n", 'Name="-----BEGIN CERTIFICATE-----\nMIIB\n"'),
     ],
 )
-def test_a_value_is_quoted_only_where_sam_needs_it(value: str, word: str) -> None:
+def test_value_is_quoted_only_where_sam_needs_it(value: str, word: str) -> None:
     assert as_override("Name", value) == word
 
 
@@ -210,7 +210,7 @@ def test_a_value_is_quoted_only_where_sam_needs_it(value: str, word: str) -> Non
 @pytest.mark.parametrize(
     "content", [KEY, f"{KEY}\n", f"{KEY}\r\n", f"  {KEY} \n", f"\ufeff{KEY}", f'"{KEY}"']
 )
-def test_a_key_is_read_without_what_editors_put_around_it(tmp_path: Path, content: str) -> None:
+def test_key_is_read_without_the_characters_that_editors_add(tmp_path: Path, content: str) -> None:
     file = tmp_path / "key.txt"
     file.write_bytes(content.encode())
     assert given(KEY_FILE=str(file)).key == KEY
@@ -230,9 +230,7 @@ def test_a_key_is_read_without_what_editors_put_around_it(tmp_path: Path, conten
         (b"k" * (LARGEST_KEY + 1), "larger than a key"),
     ],
 )
-def test_a_file_that_holds_no_key_is_refused_and_never_quoted(
-    tmp_path: Path, content: bytes, why: str
-) -> None:
+def test_file_without_a_valid_key_is_refused_and_not_quoted(tmp_path: Path, content: bytes, why: str) -> None:
     file = tmp_path / "key.txt"
     file.write_bytes(content)
     said = refused(KEY_FILE=str(file))
@@ -241,19 +239,19 @@ def test_a_file_that_holds_no_key_is_refused_and_never_quoted(
     assert KEY not in said
 
 
-def test_a_file_is_found_below_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_below_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "key.txt").write_text(KEY)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert given(KEY_FILE="~/key.txt").key == KEY
 
 
 @pytest.mark.parametrize("where", ["missing.txt", ".", "with\0null"])
-def test_a_file_that_cannot_be_read_is_refused(where: str, tmp_path: Path) -> None:
+def test_unreadable_file_is_refused(where: str, tmp_path: Path) -> None:
     with pytest.raises(Wrong, match="KEY_FILE"):
         key_in(tmp_path / where)
 
 
-def test_without_a_terminal_nobody_is_asked_for_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_is_not_asked_for_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     with Path(os.devnull).open() as nothing:
         monkeypatch.setattr("sys.stdin", nothing)
         with pytest.raises(Wrong, match=r"no terminal to ask for it\. Type KEY_FILE=key\.txt"):
@@ -273,15 +271,15 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]
         yield type_
 
 
-def test_what_is_typed_is_the_key(terminal: Callable[[str], None]) -> None:
+def test_typed_line_is_the_key(terminal: Callable[[str], None]) -> None:
     terminal(KEY)
     assert asked_key() == KEY
 
 
 @pytest.mark.parametrize("typed", ["", "two words"])
-def test_what_is_typed_and_no_key_is_refused(terminal: Callable[[str], None], typed: str) -> None:
+def test_typed_line_that_is_not_a_key_is_refused(terminal: Callable[[str], None], typed: str) -> None:
     terminal(typed)
-    with pytest.raises(Wrong, match="The key is no key"):
+    with pytest.raises(Wrong, match="The key is not valid"):
         asked_key()
 
 
@@ -289,7 +287,7 @@ def test_what_is_typed_and_no_key_is_refused(terminal: Callable[[str], None], ty
 
 
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:8566", "http://localhost:4566", "https://[::1]:1"])
-def test_a_shell_of_the_local_stack_is_refused_unless_it_says_that_this_is_meant(
+def test_endpoint_on_this_machine_is_refused_unless_it_is_intended(
     endpoint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(LOOPBACK_CLOUD, raising=False)
@@ -300,7 +298,7 @@ def test_a_shell_of_the_local_stack_is_refused_unless_it_says_that_this_is_meant
     check_cloud(endpoint)
 
 
-def test_a_shell_of_aws_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shell_without_a_local_endpoint_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(LOOPBACK_CLOUD, raising=False)
     check_cloud("https://cloudformation.eu-central-1.amazonaws.com")
 
@@ -330,12 +328,12 @@ def account(status: str, parameters: Mapping[str, str] = OURS, **outputs: str) -
 
 
 @pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"])
-def test_a_stack_that_can_be_updated_is_described(status: str) -> None:
+def test_stack_that_can_be_updated_is_described(status: str) -> None:
     stack = account(status, LedgerTable="ledger").stack("metrics")
     assert (stack.parameters, stack.outputs, stack.is_new) == (OURS, {"LedgerTable": "ledger"}, False)
 
 
-def test_a_stack_of_which_there_is_only_a_change_set_counts_as_new() -> None:
+def test_stack_with_only_a_change_set_counts_as_new() -> None:
     assert account("REVIEW_IN_PROGRESS", {}).stack("metrics").is_new
 
 
@@ -348,7 +346,7 @@ def test_a_stack_of_which_there_is_only_a_change_set_counts_as_new() -> None:
         ("CREATE_COMPLETE", {"Other": "x"}, "Type another name: STACK=arcanna-metrics"),
     ],
 )
-def test_a_stack_that_cannot_be_deployed_to_is_refused(
+def test_stack_that_cannot_be_updated_is_refused(
     status: str, parameters: Mapping[str, str], instead: str
 ) -> None:
     with pytest.raises(Wrong, match=re.escape(instead)):

@@ -25,7 +25,7 @@ TASKS = {name: state for name, state in STATES.items() if state["Type"] == "Task
 
 
 def test_every_task_is_retried_after_every_error() -> None:
-    """Lambda.ResourceConflictException, of a function in a VPC that was idle for weeks, among them."""
+    """A function in a VPC that was idle for weeks raises Lambda.ResourceConflictException, for example."""
     assert len(TASKS) == 6
     for state in TASKS.values():
         (retry,) = state["Retry"]

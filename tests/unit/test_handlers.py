@@ -88,7 +88,7 @@ def test_check_status_names_each_missing_variable(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("event", [{}, {"run": RUN}, {"key1": "value1"}])
-def test_check_status_says_what_it_expects_to_whoever_calls_it_by_hand(event: dict[str, Any]) -> None:
+def test_check_status_invoked_by_hand_explains_the_expected_event(event: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match="run, check and execution"):
         check_status.handler(event, Invocation())
 

@@ -1,7 +1,7 @@
 """A hostile platform in front of the real client: any status, header bytes, body and transport error.
 
-Whatever comes, only the project's own errors are raised; each names what came and none the API key; a request
-that was answered with 2xx is made once; and what the client returns can be passed on as JSON.
+The client raises only the project's own errors. Each names the answer, and none contains the API key. A
+request that was answered with 2xx is sent once. Every result of the client can be written as JSON.
 """
 
 import json

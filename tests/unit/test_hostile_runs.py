@@ -25,7 +25,7 @@ from tests.support.runs import BUS, DEADLINE, EXECUTION, PACE, REQUESTED_AT, a_r
 from tests.unit.strategies import any_json, any_text
 
 APART = CONFIRMATION / 2
-"""Seconds that the truthful platform's flag and timestamp may change apart."""
+"""The most seconds between the changes of the truthful platform's flag and timestamp."""
 
 NO_TIMES = [
     "",

@@ -1,4 +1,4 @@
-"""What is printed where: results on standard output, all else on standard error; terminals and pipes."""
+"""Results go to standard output, everything else to standard error, on terminals and in pipes."""
 
 import io
 import json
@@ -30,7 +30,7 @@ def wait(out: Output, what: str) -> None:
 
 
 def told(stream: io.StringIO, count: int = 1) -> None:
-    """Waits until so many waits are explained on the stream."""
+    """Waits until the stream has that many announcements of slow work."""
     eventually("a word", lambda: stream.getvalue().count("...") >= count)
 
 
@@ -45,7 +45,7 @@ def test_result_goes_to_standard_output_and_the_rest_to_standard_error() -> None
     assert stderr.getvalue() == "progress\nSure? [y/N] "
 
 
-def test_with_json_only_the_document_is_on_standard_output() -> None:
+def test_json_output_has_only_the_document_on_standard_output() -> None:
     stdout = io.StringIO()
     out = Output(stdout, io.StringIO())
     out.json = True
@@ -56,23 +56,23 @@ def test_with_json_only_the_document_is_on_standard_output() -> None:
 
 
 @pytest.mark.parametrize("typed", ["\n", "n\n", "no\n", "yep\n"])
-def test_everything_but_yes_is_a_no(typed: str) -> None:
+def test_answer_other_than_yes_counts_as_no(typed: str) -> None:
     assert not Output(io.StringIO(), io.StringIO(), io.StringIO(typed)).ask("Sure?")
 
 
-def test_question_that_nobody_answers_ends_with_usage() -> None:
+def test_unanswered_question_exits_with_2() -> None:
     with pytest.raises(Trouble, match="nobody answered") as raised:
         Output(io.StringIO(), io.StringIO(), io.StringIO("")).ask("Sure?")
     assert (raised.value.status, raised.value.todo) == (Exit.USAGE, "Add --yes")
 
 
-def test_in_a_pipe_what_takes_long_is_said_in_a_line() -> None:
+def test_slow_work_is_announced_once_in_a_pipe() -> None:
     stderr = io.StringIO()
     wait(Output(io.StringIO(), stderr), "Reading the ledger")
     assert stderr.getvalue() == "Reading the ledger ...\n"
 
 
-def test_on_a_terminal_what_takes_long_is_shown_until_it_is_done() -> None:
+def test_slow_work_is_shown_on_a_terminal_until_it_is_done() -> None:
     stderr = Terminal()
     out = Output(io.StringIO(), stderr)
     wait(out, "Reading the ledger")
@@ -83,7 +83,7 @@ def test_on_a_terminal_what_takes_long_is_shown_until_it_is_done() -> None:
     )
 
 
-def test_outer_work_is_named_when_the_inner_one_is_done() -> None:
+def test_outer_work_is_announced_again_after_the_inner_work() -> None:
     stderr = io.StringIO()
     out = Output(io.StringIO(), stderr)
     with out.doing("Waiting for AWS"):
@@ -93,7 +93,7 @@ def test_outer_work_is_named_when_the_inner_one_is_done() -> None:
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-def test_silence_after_a_line_is_explained_again(stream: type[io.StringIO]) -> None:
+def test_slow_work_is_announced_again_after_a_line(stream: type[io.StringIO]) -> None:
     stderr = stream()
     out = Output(io.StringIO(), stderr)
     with out.doing("Waiting for AWS"):
@@ -104,7 +104,7 @@ def test_silence_after_a_line_is_explained_again(stream: type[io.StringIO]) -> N
     assert words == ["Waiting for AWS ...", "requested", "Waiting for AWS ...", ""]
 
 
-def test_nothing_is_printed_into_an_open_question() -> None:
+def test_slow_work_is_not_announced_during_a_question() -> None:
     class Slow(io.StringIO):
         def readline(self, *_: Any) -> str:  # type: ignore[override]
             time.sleep(0.2)
@@ -117,14 +117,14 @@ def test_nothing_is_printed_into_an_open_question() -> None:
     assert stderr.getvalue() == "Sure? [y/N] "
 
 
-def test_what_is_quick_is_not_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quick_work_is_not_announced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "PATIENCE", 60.0)
     stderr = io.StringIO()
     wait(Output(io.StringIO(), stderr), "Reading the ledger")
     assert stderr.getvalue() == ""
 
 
-def test_waiting_is_not_repeated_in_a_pipe() -> None:
+def test_countdown_is_not_printed_in_a_pipe() -> None:
     stderr = io.StringIO()
     out = Output(io.StringIO(), stderr)
     with out.doing("Following the run"):
@@ -134,7 +134,9 @@ def test_waiting_is_not_repeated_in_a_pipe() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
-def test_terminal_without_colours_gets_none(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_terminal_without_colours_gets_plain_text(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
     monkeypatch.setenv(name, value)
     stdout = Terminal()
     Output(stdout, Terminal()).show("bad", "red")
@@ -142,7 +144,7 @@ def test_terminal_without_colours_gets_none(monkeypatch: pytest.MonkeyPatch, nam
 
 
 @pytest.mark.parametrize("what", ["line", Text("text"), Table("heading")])
-def test_result_whose_reader_has_gone_raises_broken_pipe(what: Any) -> None:
+def test_result_to_a_closed_pipe_raises_broken_pipe(what: Any) -> None:
     class Closed(io.StringIO):
         def write(self, _: str) -> int:
             raise BrokenPipeError
@@ -151,7 +153,7 @@ def test_result_whose_reader_has_gone_raises_broken_pipe(what: Any) -> None:
         Output(Closed(), io.StringIO()).show(what)
 
 
-def test_long_line_is_not_wrapped_and_pipes_have_room_for_tables() -> None:
+def test_long_lines_and_wide_tables_are_not_wrapped_in_a_pipe() -> None:
     stdout = io.StringIO()
     out = Output(stdout, io.StringIO())
     out.show("x" * 500)

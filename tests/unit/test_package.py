@@ -54,7 +54,7 @@ def test_wheel_has_the_version_of_the_template_and_the_licence(wheel: zipfile.Zi
     assert any("LICENSE" in name for name in wheel.namelist())
 
 
-def test_version_stands_in_the_template_only() -> None:
+def test_version_is_written_only_in_the_template() -> None:
     assert "version" not in PROJECT["project"]
     assert PROJECT["project"]["dynamic"] == ["version"]
     assert PROJECT["tool"]["hatch"]["version"]["path"] == "template.yaml"
@@ -75,7 +75,7 @@ def test_command_needs_boto3_click_jinja2_and_rich_only() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_list_of_commands_says_what_the_command_s_own_help_says_and_help_loads_neither_boto3_nor_rich(
+def test_list_of_commands_repeats_their_own_help_and_loads_neither_boto3_nor_rich(
     name: str,
 ) -> None:
     command = cli.get_command(None, name)  # type: ignore[arg-type]  # it is not used

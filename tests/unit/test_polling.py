@@ -43,14 +43,14 @@ def test_order_of_the_history_does_not_matter(
     elapsed: float, orders: tuple[list[float], list[float]]
 ) -> None:
     history, other = orders
-    # Sums of floats depend on the order in their last digit, which may tip a comparison.
+    # The order changes the last digit of a sum of floats, and so may change a comparison.
     assert abs(next_wait(elapsed, history) - next_wait(elapsed, other)) <= 1
 
 
 @settings(max_examples=10)
 @given(st.floats(10.0, DAY))
 def test_run_without_history_has_bounded_checks_and_lag(duration: float) -> None:
-    """Its chances to end fall with the elapsed time, so that waits and checks both grow as its root."""
+    """The chance that it ends falls with the elapsed time, so waits and checks grow with its square root."""
     times = schedule([], duration)
     assert len(times) <= 3 + 0.9 * math.sqrt(duration)
     assert times[-1] - duration <= 60.0 + 3.0 * math.sqrt(duration)
@@ -109,13 +109,13 @@ def test_checks_cluster_at_both_usual_durations() -> None:
 
 
 @pytest.mark.parametrize("usual", [60.0, 120.0])
-def test_lone_straggler_does_not_put_off_the_checks_of_the_next_one(usual: float) -> None:
+def test_lone_slow_run_does_not_delay_the_checks_of_the_next_run(usual: float) -> None:
     steady = [usual * (0.95 + 0.0125 * number) for number in range(9)]
     times = schedule([*steady, 10 * usual], 3 * usual)
     assert times[-1] <= 5 * usual
 
 
-def test_several_slow_runs_that_are_alike_put_off_the_checks_before_them() -> None:
+def test_several_similar_slow_runs_delay_the_checks_before_their_usual_end() -> None:
     usual = [300.0 * (0.95 + 0.0125 * number) for number in range(7)]
     times = schedule([*usual, 2800.0, 3000.0, 3100.0], 3000.0)
     lone = schedule([*usual, 300.0, 300.0, 3000.0], 3000.0)
@@ -125,7 +125,7 @@ def test_several_slow_runs_that_are_alike_put_off_the_checks_before_them() -> No
 @pytest.mark.parametrize(
     "shape", [LogNormal(0.15), TwoKinds(0.12, math.log(6), 0.3), Straggling(0.15, 0.1, 1.2)], ids=repr
 )
-def test_drawn_durations_have_the_survival_and_density_that_are_calculated(shape: Shape) -> None:
+def test_drawn_durations_have_the_calculated_survival_and_density(shape: Shape) -> None:
     rng = random.Random(1)
     drawn = sorted(shape.draw(rng) for _ in range(10_000))
     for part in (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98):
@@ -136,7 +136,7 @@ def test_drawn_durations_have_the_survival_and_density_that_are_calculated(shape
         assert shape.likelihood([z]) - shape.likelihood([0.0]) == pytest.approx(math.log(density / middle))
 
 
-def test_who_knows_the_family_expects_durations_like_the_past_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_estimate_within_a_known_family_is_close_to_past_durations(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known_family, "DRAWS", 5_000)
     rng, times = random.Random(1), [0.0, 50.0, 100.0, 200.0, 400.0, 800.0]
     past = Steady(100.0, LogNormal(0.1)).draw(rng, 10)
@@ -154,8 +154,8 @@ def test_who_knows_the_family_expects_durations_like_the_past_ones(monkeypatch: 
     assert kinds[5] < 0.01 < known_family.expected(Straggling, slower, times, rng)[5]
 
 
-def test_optimal_schedule_costs_no_more_than_any_other() -> None:
-    """All schedules of a small world are tried."""
+def test_optimal_schedule_is_the_cheapest_of_all_schedules() -> None:
+    """Tries all schedules of a small world."""
     times = [0.0, 4.0, 8.0, 12.0, 16.0, 20.0, 24.0, 28.0]
     alive = [1.0, 0.9, 0.85, 0.4, 0.35, 0.3, 0.05, 0.0]
 
@@ -175,7 +175,7 @@ def test_optimal_schedule_costs_no_more_than_any_other() -> None:
         assert cost(schedule, price) == pytest.approx(min(cost(way, price) for way in ways))
 
 
-def test_expected_checks_and_lag_are_those_of_many_runs() -> None:
+def test_expected_checks_and_lag_equal_the_means_of_many_runs() -> None:
     distribution = Steady(100.0, LogNormal(0.2))
     future = benchmark.Future(distribution)
     schedule = [60.0, 90.0, 100.0, 120.0, 150.0, future.longest]
@@ -187,7 +187,7 @@ def test_expected_checks_and_lag_are_those_of_many_runs() -> None:
     assert lag == pytest.approx(expected_lag, rel=0.02)
 
 
-def test_no_peer_has_less_lag_at_as_many_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_peer_has_less_lag_at_the_same_number_of_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "PRICES", (PRICE,))
     short = benchmark.workload("short")
     _, (ratio, _, _) = benchmark.best_peer({"by_peer": benchmark.by_peer([benchmark.replicate(short, "1")])})

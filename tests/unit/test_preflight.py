@@ -162,13 +162,13 @@ def test_unknown_job_comes_with_the_ids_and_names_of_all_jobs() -> None:
 
 
 @pytest.mark.parametrize("resources", [answer(403), answer(503), answer(200, text="<html>")])
-def test_unknown_job_is_told_also_where_jobs_cannot_be_listed(resources: Answer) -> None:
+def test_unknown_job_is_reported_even_if_jobs_cannot_be_listed(resources: Answer) -> None:
     platform = ScriptedPlatform(job=answer(404), resources=resources)
     found = look_up(platform.client(), ACTIVE_TARGET)
     assert (found.unknown, list(found.known)) == ("job", [])
 
 
-def test_job_without_an_active_model_is_told_from_an_unknown_one() -> None:
+def test_job_without_an_active_model_is_distinguished_from_an_unknown_job() -> None:
     platform = ScriptedPlatform(job=answer(json={**JOB, "active_model_id": None}))
     found = look_up(platform.client(), ACTIVE_TARGET)
     assert (found.reason, found.unknown) == ("Rejected", "model")
@@ -178,13 +178,13 @@ def test_job_without_an_active_model_is_told_from_an_unknown_one() -> None:
 @pytest.mark.parametrize(
     ("metrics", "reason"), [(answer(503), "PlatformUnavailable"), (answer(401), "Unauthorised")]
 )
-def test_without_an_answer_nothing_is_said_of_the_target(metrics: Answer, reason: str) -> None:
+def test_target_is_not_judged_without_an_answer(metrics: Answer, reason: str) -> None:
     found = look_up(ScriptedPlatform(metrics=metrics).client(), TARGET)
     assert (found.reason, found.unknown, found.metrics) == (reason, None, None)
     gone = ScriptedPlatform(metrics=answer(404), job=metrics)
     assert look_up(gone.client(), TARGET).unknown is None
 
 
-def test_platform_that_stops_answering_leaves_open_which_part_is_unknown() -> None:
+def test_unknown_target_is_not_attributed_if_the_platform_stops_answering() -> None:
     platform = ScriptedPlatform(metrics=answer(404), job=answer(503))
     assert look_up(platform.client(), TARGET) == LookUp("Rejected", look_up(platform.client(), TARGET).detail)

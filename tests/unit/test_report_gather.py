@@ -100,7 +100,7 @@ def execution(status: str = "SUCCEEDED", **detail: Any) -> dict[str, Any]:
     }
 
 
-def test_what_the_last_completed_run_told_is_read_from_its_execution() -> None:
+def test_metrics_of_the_last_completed_run_are_read_from_its_execution() -> None:
     stack = Stack(completed())
     stack.executions["run-1", 0] = execution()
 
@@ -117,7 +117,7 @@ def test_what_the_last_completed_run_told_is_read_from_its_execution() -> None:
     assert stack.asked == {"run-1": 1}
 
 
-def test_a_run_that_was_resumed_is_told_by_the_execution_that_ended_it() -> None:
+def test_metrics_of_a_resumed_run_are_read_from_its_last_execution() -> None:
     stack = Stack(completed())
     stack.executions["run-1", 0] = execution("ABORTED")
     stack.executions["run-1", 1] = {"status": "SUCCEEDED", "output": "{}"}  # the next version replaced it
@@ -129,7 +129,7 @@ def test_a_run_that_was_resumed_is_told_by_the_execution_that_ended_it() -> None
     assert model.told.why == "told at last"
 
 
-def test_an_execution_that_is_gone_is_said_to_be_gone_and_not_asked_for_again() -> None:
+def test_missing_execution_is_reported_and_not_read_again() -> None:
     stack = Stack(completed())
     looks = gatherer(stack)
 
@@ -144,7 +144,7 @@ def test_an_execution_that_is_gone_is_said_to_be_gone_and_not_asked_for_again() 
     assert stack.asked == {"run-1": 1}
 
 
-def test_what_has_been_told_is_read_once_until_there_is_a_newer_run() -> None:
+def test_execution_is_read_once_until_there_is_a_newer_run() -> None:
     stack = Stack(completed())
     stack.executions["run-1", 0] = stack.executions["run-2", 0] = execution()
     looks = gatherer(stack)
@@ -159,7 +159,7 @@ def test_what_has_been_told_is_read_once_until_there_is_a_newer_run() -> None:
     assert stack.asked == {"run-1": 1, "run-2": 1}
 
 
-def test_a_call_that_fails_is_noted_and_made_again_by_the_next_look() -> None:
+def test_failed_call_is_reported_and_repeated_at_the_next_look() -> None:
     stack = Stack(completed())
     stack.executions["run-1", 0] = THROTTLED
     looks = gatherer(stack)
@@ -173,7 +173,7 @@ def test_a_call_that_fails_is_noted_and_made_again_by_the_next_look() -> None:
     assert second.notes == ()
 
 
-def test_of_many_models_only_so_many_executions_are_read_at_once(monkeypatch: Any) -> None:
+def test_executions_of_many_models_are_read_a_few_at_a_time(monkeypatch: Any) -> None:
     monkeypatch.setattr(gather, "MOST_TOLD", 2)
     stack = Stack(*(completed(f"run-{n}", Target(str(n), "m")) for n in range(5)))
     looks = gatherer(stack)
@@ -186,7 +186,7 @@ def test_of_many_models_only_so_many_executions_are_read_at_once(monkeypatch: An
     assert set(stack.asked.values()) == {1}
 
 
-def test_what_waits_and_what_runs_is_told_with_its_objects() -> None:
+def test_waiting_updates_and_runs_are_shown_with_their_objects() -> None:
     waiting = Entry(
         TARGET,
         waiting=Waiting(
@@ -211,7 +211,7 @@ def test_what_waits_and_what_runs_is_told_with_its_objects() -> None:
     assert (second.running_since, second.active, second.waiting) == (NOW - 20, "the-model", ())
 
 
-def test_a_failed_run_is_in_the_runs_and_the_model_has_failed() -> None:
+def test_failed_run_is_listed_and_makes_its_model_failed() -> None:
     failure: Failure = {
         "run_id": "run-2",
         "cause": "upload",
@@ -230,7 +230,7 @@ def test_a_failed_run_is_in_the_runs_and_the_model_has_failed() -> None:
     assert [run.result for run in model.runs] == ["improved", "NoNewResult"]
 
 
-def test_a_model_is_accepted_only_until_its_next_run() -> None:
+def test_model_counts_as_accepted_until_its_next_run() -> None:
     since, before = (
         replace(completed(), accepted={"model_id": "the-model", "at": to_iso(at), "by": "somebody"})
         for at in (NOW - 10, NOW - 700)
@@ -240,7 +240,7 @@ def test_a_model_is_accepted_only_until_its_next_run() -> None:
     assert look(Stack(before)).models[0].accepted == ""
 
 
-def test_a_job_is_shown_by_its_name_where_the_ledger_knows_it() -> None:
+def test_job_is_shown_by_its_name_if_the_ledger_knows_it() -> None:
     mailbox = Entry(Target("security-alerts", "the-model"), rev=1, name_of="1234")
 
     (model,) = look(Stack(completed(), mailbox)).models

@@ -1,15 +1,15 @@
-"""The environments in samconfig.toml fit the template."""
+"""The environments in samconfig.yaml fit the template."""
 
-import tomllib
 from typing import Any
 
 import pytest
+import yaml
 from samcli.cli.types import CfnParameterOverridesType  # type: ignore[import-untyped]
 
 from tests.support.deployment import ROOT, template
 from tests.support.parameters import parameter_values
 
-CONFIG: dict[str, Any] = tomllib.loads((ROOT / "samconfig.toml").read_text())
+CONFIG: dict[str, Any] = yaml.safe_load((ROOT / "samconfig.yaml").read_text())
 ENVIRONMENTS = {name: value for name, value in CONFIG.items() if name != "version"}
 
 

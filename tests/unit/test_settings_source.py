@@ -66,7 +66,7 @@ def counted(capsys: pytest.CaptureFixture[str]) -> Iterator[list[float]]:
     assert (json.loads(printed)["SettingsInvalid"] if printed else []) == values
 
 
-def test_edit_is_in_force_when_what_was_read_has_aged(stack: Stack) -> None:
+def test_edit_is_in_force_after_the_cache_has_expired(stack: Stack) -> None:
     stack.write_settings(slots(1))
     warm = Environment(stack)
     assert warm.slots() == 1
@@ -77,7 +77,7 @@ def test_edit_is_in_force_when_what_was_read_has_aged(stack: Stack) -> None:
     assert warm.slots() == 2
 
 
-def test_settings_of_a_job_are_those_that_are_in_force(stack: Stack) -> None:
+def test_settings_of_a_job_follow_the_version_in_force(stack: Stack) -> None:
     stack.write_settings({"jobs": {"7": {"pace": {"spacing_seconds": 60}}}})
     source = Environment(stack).source
     assert source().for_job("7").pace.spacing == 60
@@ -85,7 +85,7 @@ def test_settings_of_a_job_are_those_that_are_in_force(stack: Stack) -> None:
     assert source().for_job("8").pace.visibility_lag == 35
 
 
-def test_invalid_edit_leaves_the_last_valid_version_in_force_and_is_told_until_it_is_mended(
+def test_invalid_edit_leaves_the_last_valid_version_in_force_and_is_reported_until_corrected(
     stack: Stack, logs: Logs, counted: list[float]
 ) -> None:
     stack.write_settings(slots(1))
@@ -119,7 +119,7 @@ def test_warm_and_new_environments_agree_on_the_version_in_force(stack: Stack) -
     assert warm.slots_later() == Environment(stack).slots() == 2
 
 
-def test_settings_without_any_valid_version_are_told_every_time(stack: Stack) -> None:
+def test_settings_without_any_valid_version_are_reported_every_time(stack: Stack) -> None:
     stack.ssm.put_parameter(Name="never", Value=json.dumps(WRONG), Type="String")
     environment = Environment(stack, "never")
     for _ in range(2):
@@ -131,7 +131,7 @@ def test_version_that_is_in_force_outlives_the_history(stack: Stack) -> None:
     stack.write_settings(slots(1))
     warm = Environment(stack)
     warm.slots()
-    for _ in range(100):  # SSM keeps as many
+    for _ in range(100):  # as many as SSM keeps
         stack.write_settings(WRONG)
     assert warm.slots_later() == 1
     with pytest.raises(ConfigurationError):
@@ -139,7 +139,7 @@ def test_version_that_is_in_force_outlives_the_history(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("operation", ["GetParameter", "GetParameterHistory"])
-def test_settings_that_cannot_be_read_leave_those_before_in_force_and_are_told(
+def test_unreadable_settings_leave_the_last_ones_in_force_and_are_reported(
     stack: Stack, logs: Logs, counted: list[float], operation: str
 ) -> None:
     stack.write_settings(slots(1))
@@ -159,7 +159,7 @@ def test_settings_that_cannot_be_read_leave_those_before_in_force_and_are_told(
     assert warm.slots_later() == 2
 
 
-def test_settings_that_have_never_been_read_pass_by_themselves(
+def test_first_settings_that_cannot_be_read_are_a_temporary_error(
     stack: Stack, logs: Logs, counted: list[float]
 ) -> None:
     stack.write_settings(slots(1))
@@ -171,7 +171,7 @@ def test_settings_that_have_never_been_read_pass_by_themselves(
     counted.append(1.0)
 
 
-def test_parameter_that_is_not_there_passes_by_itself(stack: Stack) -> None:
+def test_missing_parameter_is_a_temporary_error(stack: Stack) -> None:
     new = Environment(stack, "other")
     with pytest.raises(AwsUnavailable, match="could not read the settings"):
         new.slots()

@@ -43,8 +43,8 @@ STATEFUL = {
 }
 ADMITTED = ("events", "cloudwatch", "s3", "sns")
 """Services that resource policies may admit."""
-ANY_RESOURCE = {"xray", "logs"}
-"""Services with actions without resources: traces, and Step Functions' log delivery."""
+ANY_RESOURCE = ("xray:", "logs:", "ec2:Describe")
+"""Actions without resource-level permissions: traces, log delivery, descriptions of a network."""
 
 OWN_ACCOUNT = {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
 
@@ -294,9 +294,10 @@ def of_the_functions(sid: str) -> dict[str, Any]:
 
 
 def test_roles_keep_the_permission_to_delete_network_interfaces() -> None:
-    """Lambda does that with the role's permissions, minutes after the function has left."""
+    """Lambda deletes them with the role's permissions, minutes after the function has left the VPC."""
     assert "Condition" not in resources()["FunctionsPolicy"]
-    assert set(of_the_functions("NetworkInterfaces")["Action"]) == OF_LAMBDA_IN_A_VPC
+    writing, reading = of_the_functions("NetworkInterfaces"), of_the_functions("DescribeNetwork")
+    assert {*writing["Action"], *reading["Action"]} == OF_LAMBDA_IN_A_VPC
     for function in of_type("AWS::Lambda::Function").values():
         assert function["Role"]["Fn::GetAtt"][0] in SHARED
         condition, _, otherwise = function["VpcConfig"]["Fn::If"]
@@ -318,7 +319,7 @@ OF_LAMBDA_IN_A_VPC = {
     "ec2:DescribeSubnets",
     "ec2:UnassignPrivateIpAddresses",
 }
-"""Those of AWS's own policy AWSLambdaVPCAccessExecutionRole, but for logs."""
+"""The actions of AWS's policy AWSLambdaVPCAccessExecutionRole, without those on logs."""
 
 
 def test_secret_with_another_key_account_or_region_can_be_decrypted() -> None:
@@ -354,10 +355,8 @@ def test_permission_for_every_resource_is_only_for_actions_without_resources() -
     for statement in role_statements():
         actions = listed(statement["Action"])
         assert not [action for action in actions if "*" in action]
-        # Lambda documents these, and the functions' code is denied them.
-        of_lambda = statement.get("Sid") == "NetworkInterfaces"
-        if "*" in listed(statement["Resource"]) and not of_lambda and "Condition" not in statement:
-            assert {action.partition(":")[0] for action in actions} <= ANY_RESOURCE
+        if "*" in listed(statement["Resource"]) and "Condition" not in statement:
+            assert all(action.startswith(ANY_RESOURCE) for action in actions)
 
 
 def test_each_role_is_assumed_by_one_service_for_this_account() -> None:
@@ -368,7 +367,7 @@ def test_each_role_is_assumed_by_one_service_for_this_account() -> None:
 
 
 def test_workflow_may_publish_on_the_old_and_the_new_bus() -> None:
-    """A run under way uses the old bus, and a check that is deployed later the new one."""
+    """A run that began earlier uses the old bus. A check with the new environment uses the new one."""
     statements_ = of_type("AWS::IAM::Role")["RecomputeWorkflowRole"]["Policies"][0]["PolicyDocument"][
         "Statement"
     ]
@@ -434,7 +433,7 @@ PORT = r"(?!443(?![0-9]))[1-9][0-9]{0,4}"
 DIRECT = rf"(?:{NAME}|{OCTET}(?:\.{OCTET}){{3}})(?::{PORT})?"
 
 
-def test_the_template_admits_what_both_http_clients_call_without_the_proxy() -> None:
+def test_no_proxy_accepts_only_hosts_that_both_http_clients_call_directly() -> None:
     """Names, addresses and ports. A last label without a letter is a part of an address, and never matches a
     host. No URL shows its port 443.
     """
@@ -523,7 +522,7 @@ LONGEST_NAMES = {
     "AWS::Logs::QueryDefinition": 255,
     "AWS::StepFunctions::StateMachine": 80,
 }
-"""Characters, as AWS documents them, of what the template names; all else CloudFormation names."""
+"""The most characters of each name that the template sets, as AWS documents them."""
 
 
 def test_two_stacks_share_no_resource_name() -> None:
@@ -561,7 +560,7 @@ def test_globally_unique_names_include_the_region() -> None:
 
 
 DEPLOYED = [
-    *("template.yaml", "samconfig.toml", "functions"),
+    *("template.yaml", "samconfig.yaml", "functions"),
     *("layers/arcanna_metrics/arcanna_metrics", "layers/arcanna_metrics/Makefile", "layers/dependencies"),
 ]
 SOMEWHERE = re.compile(
@@ -694,7 +693,7 @@ def test_log_groups_belong_to_the_stack_and_expire() -> None:
 
 
 LINE = "A" * 32 + "\r\n"
-"""The shortest line of a certificate that the template admits, of which all but the last are as long."""
+"""The shortest line of a certificate that the template admits. Only the last line may be shorter."""
 
 
 def longest(name: str) -> str:
@@ -709,7 +708,7 @@ def longest(name: str) -> str:
     return "x" * size
 
 
-def test_the_longest_certificates_as_json_are_what_the_template_admits() -> None:
+def test_longest_certificates_as_json_are_accepted() -> None:
     given = {"ArcannaBaseUrl": "https://arcanna.example", "CaBundle": longest("CaBundle")}
     assert parameter_values(template()["Parameters"], given)["CaBundle"] == longest("CaBundle")
 

@@ -1,4 +1,4 @@
-"""Which CAs TLS trusts, and what is not a list of CAs."""
+"""Which CAs TLS trusts, and which lists of CAs are refused."""
 
 import base64
 import ssl
@@ -106,7 +106,7 @@ def test_ca_file_of_the_layer_is_trusted_in_addition_to_the_bundle(ca_file: Path
     ("content", "says"),
     [
         (b"# to be filled in", "it contains no certificate"),
-        (bytes(range(256)), "it contains no certificate"),  # DER, which is no text
+        (bytes(range(256)), "it contains no certificate"),  # DER, which is not text
         (f"{CA}{KEY_BLOCK}".encode(), "such as a private key"),
         (CA[:200].encode(), "cut off"),
     ],
@@ -120,7 +120,7 @@ def test_error_in_the_ca_file_names_the_file(ca_file: Path, content: bytes, says
     assert "c2VjcmV0" not in str(raised.value)
 
 
-def test_expired_ca_does_not_keep_its_successor_out() -> None:
+def test_expired_ca_does_not_prevent_trust_in_its_successor() -> None:
     assert trusted(Authority("Old CA", expired=True).pem + CA) == {"One CA"}
 
 

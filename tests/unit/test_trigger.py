@@ -184,7 +184,7 @@ def test_unreachable_dead_letter_queue_is_called_a_few_times_for_all_messages(
     assert [line["message"] for line in lines] == ["unusable message stays in the queue"] * MOST_FAILURES
 
 
-def test_refused_dead_letter_holds_up_no_other(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_dead_letter_does_not_block_others(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     send = Queues.dead_letter
 
     def dead_letter(queues: Queues, body: str, error: BadInput) -> None:
@@ -262,7 +262,7 @@ def test_schedule_with_an_age_of_zero_needs_every_target_as_of_now(harness: Harn
     assert harness.entry(ACTIVE_TARGET).waiting.needed_as_of == harness.clock.now - 40
 
 
-def test_schedule_without_an_age_asks_by_what_the_settings_of_each_job_call_stale(harness: Harness) -> None:
+def test_schedule_without_an_age_uses_the_stale_age_of_each_jobs_settings(harness: Harness) -> None:
     harness.pace = replace(PACE, stale_after=600)
     harness.jobs = {"7": JobSettings(replace(PACE, stale_after=60), {})}
     for job_id in ("7", "8"):
@@ -321,7 +321,7 @@ def test_sweep_looks_despite_a_corrupt_entry(harness: Harness, looks: Looks, cor
 
 
 @pytest.mark.parametrize("due_in", [-5.0, 5.0])
-def test_sweep_corrects_the_others_and_looks_despite_an_entry_that_cannot_be_read(
+def test_sweep_with_an_unreadable_entry_corrects_the_others_and_looks(
     harness: Harness, looks: Looks, due_in: float
 ) -> None:
     now, corrupt = harness.clock.now, Target("7", "corrupt")

@@ -118,7 +118,7 @@ def _targets(arcanna: Arcanna, targets: Sequence[Target], remaining: Callable[[]
         except RetryLater as error:
             return [*wrong, _failed("targets", error, f"{target}: ")]
     return wrong or [
-        Finding("targets", None, f"Arcanna knows all {len(targets)} targets that the routes name")
+        Finding("targets", None, f"Arcanna knows every target that the routes name ({len(targets)})")
     ]
 
 

@@ -1,4 +1,4 @@
-"""Records every API request and applies faults, also at transport level."""
+"""Records every API request, and applies faults to answers and connections."""
 
 import asyncio
 import json

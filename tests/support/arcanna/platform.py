@@ -209,7 +209,7 @@ class Platform:
             found.active = None
 
     def set_behaviour(self, behaviour: Behaviour, model_id: str | None = None) -> None:
-        """Sets the behaviour of recomputes, also under way: of one model, or of all without their own."""
+        """Sets the behaviour of a model, or of all without their own, including recomputes under way."""
         if model_id is None:
             self._behaviour = behaviour
         else:

@@ -128,7 +128,7 @@ class ArcannaServer:
         self._on_loop(self._door.faults.clear)
 
     def set_behaviour(self, behaviour: Behaviour, model_id: str | None = None) -> None:
-        """Sets the behaviour of recomputes, also under way: of one model, or of all without their own."""
+        """Sets the behaviour of a model, or of all without their own, including recomputes under way."""
         self._on_loop(lambda: self._platform.set_behaviour(behaviour, model_id))
 
     def set_api_keys(self, keys: Mapping[str, KeyInfo]) -> None:

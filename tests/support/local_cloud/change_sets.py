@@ -1,8 +1,8 @@
 """CloudFormation's change sets, for `sam deploy` with templates that SAM has packaged.
 
-moto's own know no transform, create no outputs, and update nothing. Here, a template is translated, its
-parameters are judged, and the change set is executed by the same resource types as everything in this cloud.
-Unlike CloudFormation, an execution that fails leaves what it has created, and is called rolled back.
+moto's own change sets know no transform, create no outputs, and update nothing. Here, a template is
+translated, its parameters are validated, and the resource types of this cloud execute the change set. Unlike
+CloudFormation, a failed execution leaves the resources that it has created, and reports a rollback.
 """
 
 import json
@@ -114,7 +114,7 @@ def _execute(
             _apply(stack.resource_map, stack.template_dict, change_set.parameters)
         stack.output_map = stack._create_output_map()  # noqa: SLF001
         deployed(stack.name, checked(stack))
-    except Exception as error:  # noqa: BLE001 - whatever it is, whoever deploys is told
+    except Exception as error:  # noqa: BLE001 - the stack reports any error
         stack.status = "ROLLBACK_COMPLETE" if kind == "CREATE" else "UPDATE_ROLLBACK_COMPLETE"
         stack._add_stack_event(f"{kind}_FAILED", f"{type(error).__name__}: {error}")  # noqa: SLF001
     else:

@@ -7,10 +7,9 @@ from pathlib import Path
 
 
 class LogStreams:
-    """The streams of one function, each a file in a folder of theirs.
+    """The streams of one function. Each is a file in the folder.
 
-    One file for all would not do: processes write a line and its end one after the other, and so might write
-    two lines into one.
+    One file for all would mix lines, because a process writes a line and its end separately.
     """
 
     def __init__(self, folder: Path) -> None:

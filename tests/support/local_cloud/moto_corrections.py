@@ -226,7 +226,7 @@ def _put_on_default_bus(
             rule.send_to_targets(event)
 
 
-# --- Step Functions tells of an execution from its end on, if asked to -----------------------------------
+# --- Step Functions lists the events of an execution in reverse, on request ------------------------------
 
 _get_execution_history_by_moto = StepFunctionResponse.get_execution_history
 

@@ -2,8 +2,8 @@
 
 `python -m tests.tools.benchmarks.batch`: CPU time and peak memory of the function's process under AWS's
 runtime client, on the local cloud, beside the function's timeout and memory. A batch ends at 10,000
-messages or at Lambda's payload of 6 MB, whichever comes first: with what SQS adds to each message, that is
-the payload. Wall time is that of the local cloud, which answers much more slowly than AWS.
+messages or at Lambda's payload of 6 MB. The payload comes first, because SQS adds data to each message. Wall
+time is that of the local cloud, which answers much more slowly than AWS.
 """
 
 import json

@@ -1,11 +1,10 @@
 """Calculates what a recompute costs at AWS's prices, and what it would cost with other designs.
 
-`sensitivity` has the same for other rates of uploads and lengths of runs.
+`sensitivity` has the same for other rates of uploads and other durations of runs.
 
-Calls are those that `calls` counted, polls those of `polling`, seconds of the functions those of `startup`,
-all in this package: every invocation counts as a cold start, which is billed. Every
-design takes part in the same work; left out of all are logs, metrics, traces, the secret itself, storage and
-free tiers.
+Other benchmarks of this package provide the amounts: `calls` the calls, `polling` the polls, and `startup`
+the seconds of the functions. Every invocation counts as a cold start, which is billed. All designs do the
+same work. Logs, metrics, traces, the secret itself, storage and free tiers are left out of all.
 """
 
 from collections.abc import Mapping

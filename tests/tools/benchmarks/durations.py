@@ -1,7 +1,7 @@
-"""How long recomputes take: families of distributions, exactly as well as by chance.
+"""Durations of recomputes: families of distributions, to calculate with and to draw from.
 
-A family describes log(duration / middle). Its survival is known in closed form, so that what is to be
-expected of a schedule of checks is calculated, not drawn.
+A family describes log(duration / middle). Its survival has a closed form, so the expected checks and lag of a
+schedule are calculated, not estimated from samples.
 """
 
 import math
@@ -11,20 +11,20 @@ from typing import NamedTuple, Protocol, Self
 
 
 class Shape(Protocol):
-    """A member of a family. z stands for log(duration / middle)."""
+    """A member of a family. z is log(duration / middle)."""
 
     @classmethod
     def vague(cls, rng: Random) -> Self:
-        """Any member, drawn from a vague prior."""
+        """Draws a member from a vague prior."""
 
     def draw(self, rng: Random) -> float:
-        """The z of a run."""
+        """Draws the z of a run."""
 
     def likelihood(self, zs: Sequence[float]) -> float:
-        """The logarithm of the density of all these z together, but for a constant of the family."""
+        """The logarithm of the joint density of these z, up to a constant of the family."""
 
     def survival(self, z: float) -> float:
-        """The part of the runs whose z is greater."""
+        """The share of runs whose z is greater."""
 
 
 class LogNormal(NamedTuple):
@@ -49,11 +49,11 @@ class TwoKinds(NamedTuple):
     """Two kinds of runs, each log-normal."""
 
     spread: float
-    """Of both kinds."""
+    """Standard deviation of z, of both kinds."""
     slower: float
-    """By how much the z of the slower ones is greater."""
+    """How much greater z is for the slower kind."""
     part: float
-    """Of the slower ones."""
+    """The share of the slower kind."""
 
     @classmethod
     def vague(cls, rng: Random) -> Self:
@@ -73,14 +73,14 @@ class TwoKinds(NamedTuple):
 
 
 class Straggling(NamedTuple):
-    """Log-normal runs, of which some straggle: they take longer by a Pareto factor."""
+    """Log-normal runs. Some straggle: a Pareto factor makes them longer."""
 
     spread: float
-    """Of z without the factor."""
+    """Standard deviation of z without the factor."""
     part: float
-    """Of the stragglers."""
+    """The share of the stragglers."""
     alpha: float
-    """Of the Pareto distribution. The variance is infinite up to 2."""
+    """The index of the Pareto distribution. Its variance is infinite up to 2."""
 
     @classmethod
     def vague(cls, rng: Random) -> Self:
@@ -100,7 +100,7 @@ class Straggling(NamedTuple):
         return math.erfc(z / (self.spread * math.sqrt(2))) / 2 + self.part * self._added(z)
 
     def _added(self, z: float) -> float:
-        """What stragglers add to the survival: the factor's logarithm is exponential, added to a normal z."""
+        """The survival of a normal z plus the factor's logarithm, which is exponential, beyond that of z."""
         shift = self.alpha * self.spread
         power = min(self.alpha * (shift * self.spread / 2 - z), 700.0)  # erfc is 0 beyond that
         return math.exp(power) * math.erfc((shift - z / self.spread) / math.sqrt(2)) / 2
@@ -110,17 +110,17 @@ class Distribution(Protocol):
     """The durations of a target, in seconds."""
 
     def draw(self, rng: Random, size: int) -> list[float]:
-        """Successive runs, of at least a second."""
+        """Draws successive runs of at least a second."""
 
     def survival(self, t: float) -> float:
-        """The part of the runs that take longer than t seconds."""
+        """The share of runs that take longer than t seconds."""
 
 
 class Steady(NamedTuple):
     """All runs have the same distribution."""
 
     middle: float
-    """Of a run that is not slower than others and does not straggle."""
+    """Median seconds of the runs that are neither of the slower kind nor straggle."""
     shape: Shape
 
     def draw(self, rng: Random, size: int) -> list[float]:
@@ -131,7 +131,7 @@ class Steady(NamedTuple):
 
 
 class Retrained(NamedTuple):
-    """Every model differs a little from the one that it replaces. Models, and runs of one, are log-normal."""
+    """Every model differs a little from its predecessor. Models, and the runs of each, are log-normal."""
 
     middle: float
     spread: float
@@ -145,12 +145,12 @@ class Retrained(NamedTuple):
         return drawn[:size]
 
     def survival(self, t: float) -> float:
-        """Of a run of any model."""
+        """The share of runs of all models that take longer than t seconds."""
         return Steady(self.middle, LogNormal(self.spread * math.sqrt(2))).survival(t)
 
 
 class Mixed(NamedTuple):
-    """Runs of any of some distributions, each as often as its weight says."""
+    """Runs of several distributions, with the weight of each."""
 
     parts: Sequence[tuple[float, Distribution]]
 

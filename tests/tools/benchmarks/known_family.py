@@ -1,9 +1,9 @@
-"""What ten past runs can tell at best: to a statistician who knows the family of a workload's durations.
+"""The most that ten past runs reveal, if the family of a workload's durations is known.
 
-The statistician knows that the durations are log-normal, or of two kinds, or straggle, but none of the
-parameters, and weighs them by vague priors. What the next run takes is then given by Bayes' rule, here by
-importance sampling. A policy that learns from ten runs and knows no family may still do better on a workload
-that its constants happen to fit; for a whole family, no policy does.
+A statistician knows that the durations are log-normal, or of two kinds, or straggle. The parameters are
+unknown and have vague priors. Bayes' rule then gives the distribution of the next duration, here by
+importance sampling. On a single workload, a policy without this knowledge may still do better if its
+constants happen to fit. On average over a whole family, no policy does better.
 """
 
 import math
@@ -14,11 +14,11 @@ from tests.tools.benchmarks.durations import Shape
 
 DRAWS, KEPT = 20_000, 200
 ASIDE = 0.2
-"""Standard deviation of the middles that are tried, around the past runs."""
+"""Standard deviation of the middles to try, around the logarithms of the past runs."""
 
 
 def expected(family: type[Shape], past: Sequence[float], times: Sequence[float], rng: Random) -> list[float]:
-    """The part of the runs that take longer than each of the times, given the past runs."""
+    """The probability that the next run takes longer than each of the times, given the past runs."""
     logs = [math.log(duration) for duration in past]
     middles = [rng.gauss(rng.choice(logs), ASIDE) for _ in range(DRAWS)]
     shapes = [family.vague(rng) for _ in range(DRAWS)]
@@ -35,6 +35,6 @@ def expected(family: type[Shape], past: Sequence[float], times: Sequence[float],
 
 
 def _log_of_trying(middle: float, logs: Sequence[float]) -> float:
-    """The logarithm of the density with which a middle is tried, but for a constant."""
+    """The logarithm of the density from which middles are drawn, up to a constant."""
     narrow, exp = -0.5 / ASIDE**2, math.exp
     return math.log(sum([exp(narrow * (middle - log) ** 2) for log in logs]))

@@ -1,17 +1,17 @@
-"""How often each policy checks, and how late it sees the end of a run: as curves, from many checks to few.
+"""Compares polling policies: how often each checks, and how late it sees the end of a run.
 
-`python -m tests.tools.benchmarks.polling`: seeded workloads, each with several targets whose history begins
-empty, replayed through this project's policy, those of peers, and the optimum: the schedules that dynamic
-programming finds for the true distribution of the durations, swept over the price of a check, within the same
-bounds of 5 and 900 seconds. A peer's curve is swept over its own parameter; all policies see the same runs.
-A policy is as good as another where its lag is no longer at the same mean number of checks.
+`python -m tests.tools.benchmarks.polling` replays seeded workloads through this project's policy, the
+policies of peers, and the optimum. Each workload has several targets whose history begins empty. All policies
+see the same runs. Each has a curve of mean lag over mean number of checks: a peer's comes from its own
+parameter, the optimum's from the price of a check. A policy is as good as another if its lag is no longer
+with the same mean number of checks.
 
-What the optimum knows: where ten past runs are known, the distribution of each target. Where nothing is
-known, that of the first runs of all workloads together: that is all that a policy can be made for in advance.
-Nobody can learn a distribution from ten runs, so that a third policy stands between: that of `known_family`,
-which knows the family of the distribution and the same ten runs. Both are compared by what is to be expected
-of the next run after a history of ten, which is calculated. Figures are medians over replications, with
-their range.
+The optimum is the schedule that dynamic programming finds for the true distribution of the durations, within
+the same bounds of 5 and 900 seconds. With ten past runs, that is the distribution of each target. Without
+past runs, it is the distribution of the first runs of all workloads together, because a policy cannot know
+more in advance. Nobody can learn a distribution from ten runs. So `known_family` shows a policy in between,
+which knows the same ten runs and the family of the distribution. These comparisons use the expected checks
+and lag of the next run after a history of ten. Figures are medians over replications, with their range.
 """
 
 import json
@@ -47,21 +47,21 @@ from tests.tools.benchmarks.durations import (
 
 PICTURE = PROJECT / "tests" / "tools" / "benchmarks" / "polling.svg"
 RUNS = 40
-"""Runs of each target, the first ever included."""
+"""Runs of each target, including its very first."""
 RUNS_OF_A_MODEL = 3
-"""Where models are retrained: runs until a model is replaced."""
+"""Runs until a new model replaces the previous one, in the workload with retraining."""
 HISTORIES = 8
-"""Histories of ten runs of each target, in a replication."""
+"""Histories of ten runs for each target in a replication."""
 RARE = 1e-4
-"""The part of the runs, the longest ones, that is left out."""
+"""The share of the longest runs that is left out."""
 SHORTEST, LONGEST = 5.0, 900.0
-"""Seconds of a wait: the defaults."""
+"""Bounds of a wait in seconds: the defaults of the settings."""
 SCHEDULING = 5.0
-"""Seconds that Airflow's scheduler takes at most to see that a rescheduled sensor is due, by its default
-scheduler_heartbeat_sec; that a worker has to start is left out."""
+"""Most seconds until Airflow's scheduler sees that a rescheduled sensor is due: its default
+scheduler_heartbeat_sec. The start of a worker is left out."""
 
 Target = Sequence[Distribution]
-"""The distributions of a target's durations, one after the other: more than one is a change of regime."""
+"""The distributions of a target's durations, one after the other. More than one means a change of regime."""
 
 
 # --- Workloads ----------------------------------------------------------------------------------------------
@@ -96,14 +96,14 @@ WORKLOADS: Mapping[str, Sequence[Target]] = {
     "erratic": [[log_normal(m, 1.0)] for m in (120, 180, 240, 300)],
 }
 FAMILIES: Mapping[str, type[Shape]] = {"bimodal": TwoKinds, "heavy-tailed": Straggling}
-"""All others are log-normal."""
+"""The families of workloads. All others are log-normal."""
 
 
 # --- Policies -----------------------------------------------------------------------------------------------
 
 
 class Moment(NamedTuple):
-    """Where a run stands: elapsed seconds, the median of past durations if there are any, checks so far."""
+    """The state of a run: elapsed seconds, the median of past durations if there are any, checks so far."""
 
     elapsed: float
     usual: float | None
@@ -116,7 +116,7 @@ Policy = Callable[[Moment, Random], float]
 
 @dataclass(frozen=True)
 class Peer:
-    """A policy with the values of its parameter, of which `default` is what people get, if there is one."""
+    """A policy, the values of its parameter, and the default value if it has one."""
 
     policy: Callable[[float], Policy]
     values: Sequence[float] = field(default_factory=lambda: geometric(5, 900, 12))
@@ -124,7 +124,7 @@ class Peer:
 
 
 def geometric(first: float, last: float, number: int) -> list[float]:
-    """Numbers in a geometric progression, both ends included."""
+    """Numbers in a geometric progression, including both ends."""
     return [first * (last / first) ** (n / (number - 1)) for n in range(number)]
 
 
@@ -133,18 +133,18 @@ def fixed(interval: float) -> Policy:
 
 
 def exponential(initial: float) -> Policy:
-    """From the initial delay to 60 times as much, by factors of 1.5."""
+    """Grows by a factor of 1.5 from the initial delay to 60 times as much."""
     return lambda at, rng: initial * min(60.0, 1.5 ** min(at.checks, 20))
 
 
 def full_jitter(initial: float) -> Policy:
-    """The same, drawn between 0 and that, in whole seconds of at least one."""
+    """Exponential backoff with full jitter, in whole seconds of at least one."""
     most = exponential(initial)
     return lambda at, rng: max(1.0, float(round(rng.uniform(0.0, most(at, rng)))))
 
 
 def proportional(part: float) -> Policy:
-    """First at the median of the past, then after a part of the elapsed time, or SHORTEST."""
+    """Checks at the median of past durations, then after a part of the elapsed time, at least SHORTEST."""
 
     def wait(at: Moment, rng: Random) -> float:
         return at.usual if at.usual and not at.checks else max(SHORTEST, part * at.elapsed)
@@ -153,7 +153,7 @@ def proportional(part: float) -> Policy:
 
 
 def sensor(policy: Policy, scheduling: float = 0.0) -> Policy:
-    """Airflow's sensors look at once, then after each interval; others wait for the scheduler, too."""
+    """Airflow's sensors check at once, then after each interval. Rescheduled ones wait for the scheduler."""
 
     def wait(at: Moment, rng: Random) -> float:
         if not at.checks:
@@ -164,7 +164,7 @@ def sensor(policy: Policy, scheduling: float = 0.0) -> Policy:
 
 
 def doubling(interval: float) -> Policy:
-    """Airflow's exponential_backoff: between half the interval and all of it, then twice that, and so on."""
+    """Airflow's exponential_backoff: half the interval to the whole interval, then doubled for each check."""
 
     def wait(at: Moment, rng: Random) -> float:
         return max(1.0, interval * 2.0 ** (min(at.checks, 40) - 1)) * (1.0 + rng.random())
@@ -190,7 +190,7 @@ PRICES = (PRICE / 4, PRICE, 4 * PRICE)
 
 
 class Checked(NamedTuple):
-    """What a policy did in a run."""
+    """A policy's checks of a run, and its lag."""
 
     checks: int
     lag: float
@@ -209,14 +209,14 @@ def mean(points: Sequence[Checked] | Points) -> Point:
 
 
 class Run(NamedTuple):
-    """A run's duration, and those that the ledger knows when it begins."""
+    """A run's duration, and the past durations that the ledger knows when it begins."""
 
     duration: float
     known: Sequence[float]
 
 
 def draw(target: Target, rng: Random, memory: int = RUNS) -> list[Run]:
-    """The runs of a target, in order. `memory`: after how many of them all is forgotten."""
+    """Draws the runs of a target, in order. Their history is forgotten after every `memory` runs."""
     durations = [d for regime in target for d in regime.draw(rng, RUNS // len(target))]
     seen = [float(math.floor(d + rng.random())) for d in durations]  # between two whole seconds
     return [
@@ -226,7 +226,7 @@ def draw(target: Target, rng: Random, memory: int = RUNS) -> list[Run]:
 
 
 def replay(policy: Policy, runs: Sequence[Run], rng: Random) -> list[Checked]:
-    """What a peer does in the runs."""
+    """Replays the runs through a peer's policy."""
     return [_followed(policy, run.duration, median(run.known) if run.known else None, rng) for run in runs]
 
 
@@ -239,7 +239,7 @@ def _followed(policy: Policy, duration: float, usual: float | None, rng: Random)
 
 
 def learned(runs: Sequence[Run], price: float) -> list[Checked]:
-    """What this project does in the runs."""
+    """Replays the runs through this project's policy."""
     schedules = [schedule_of(run.known, run.duration, price) for run in runs]
     return [Checked(len(of), of[-1] - run.duration) for of, run in zip(schedules, runs, strict=True)]
 
@@ -253,7 +253,7 @@ def schedule_of(known: Sequence[float], until: float, price: float = PRICE) -> S
 
 
 def scheduled(schedule: Schedule, runs: Sequence[Run]) -> list[Checked]:
-    """The same checks in all runs; what outlasts them is taken to end with the last one."""
+    """Replays runs with the same times of checks. A run that is longer counts as ended at the last check."""
     seen = [min(bisect_left(schedule, run.duration), len(schedule) - 1) for run in runs]
     return [Checked(n + 1, max(schedule[n] - run.duration, 0.0)) for n, run in zip(seen, runs, strict=True)]
 
@@ -262,7 +262,7 @@ def scheduled(schedule: Schedule, runs: Sequence[Run]) -> list[Checked]:
 
 
 class Future:
-    """The runs to come of a distribution, without the rarest: what is to be expected of a schedule."""
+    """The future runs of a distribution, without the rarest. Calculates what to expect of a schedule."""
 
     def __init__(self, distribution: Distribution) -> None:
         self.distribution = distribution
@@ -270,17 +270,17 @@ class Future:
         """Seconds of the longest run."""
         self.times = _resolved(distribution, self.longest)
         self.alive = [*map(self.survival, self.times)]
-        """The part of the runs that take longer than each of the times."""
+        """The share of runs that take longer than each of the times."""
         waits = [later - time for time, later in pairwise(self.times)]
         living = [(one + other) / 2 for one, other in pairwise(self.alive)]
         self._mean = sum(map(mul, waits, living))
 
     def survival(self, t: float) -> float:
-        """The part of the runs that take longer than t seconds."""
+        """The share of runs that take longer than t seconds."""
         return max(0.0, (self.distribution.survival(t) - RARE) / (1 - RARE))
 
     def of(self, schedule: Schedule) -> Point:
-        """The expected checks and lag of a schedule that outlasts all runs."""
+        """The expected checks and lag of a schedule that is longer than all runs."""
         times = [0.0, *schedule]
         alive = [*map(self.survival, times[:-1])]
         waits = [later - time for time, later in pairwise(times)]
@@ -288,7 +288,7 @@ class Future:
 
 
 def _outlived_by(distribution: Distribution, part: float) -> float:
-    """The seconds that this part of the runs outlasts, by bisection."""
+    """The seconds that this share of runs exceeds, by bisection."""
     low, high = 0.0, 1.0
     while distribution.survival(high) > part:
         low, high = high, 2 * high
@@ -299,7 +299,7 @@ def _outlived_by(distribution: Distribution, part: float) -> float:
 
 
 def _resolved(distribution: Distribution, longest: float) -> list[float]:
-    """Times from 0 to the longest: by the second, or by 1/1000 of the common ones if they are longer."""
+    """Times from 0 to the longest duration, by the second, in at most 1000 steps to the 99th percentile."""
     common = _outlived_by(distribution, 0.01)
     cells = min(int(common), 1000)
     return [common * n / cells for n in range(cells)] + geometric(common, longest, 300)
@@ -308,15 +308,15 @@ def _resolved(distribution: Distribution, longest: float) -> list[float]:
 def optimal_schedule(times: Sequence[float], alive: Sequence[float], price: float) -> Schedule:
     """The checks that minimise E[lag] + price E[checks], by dynamic programming.
 
-    The part `alive[k]` of the runs takes longer than `times[k]`, and nearly none longer than the last one.
-    Checks are made at `times`, at least SHORTEST (but for the last one) and at most LONGEST apart. As in the
-    policy, what a schedule costs is the sum of alive (price + wait) over its times, but for a constant.
+    The share `alive[k]` of runs takes longer than `times[k]`, and nearly no run longer than the last time.
+    Checks are at `times`, at least SHORTEST (except for the last one) and at most LONGEST apart. As in the
+    policy, the cost of a schedule is the sum of alive (price + wait) over its times, up to a constant.
     """
     last = len(times) - 1
     costs, following = [0.0] * (last + 1), [last] * (last + 1)
     for k in reversed(range(last)):
         first = min(bisect_left(times, times[k] + SHORTEST), last)
-        # The fewer runs live, the later the next check pays: so it is not after that from the next time.
+        # Later, fewer runs are alive, and checks are rarer: the next one is not after that of times[k + 1].
         end = min(max(bisect_right(times, times[k] + LONGEST), first + 1), following[k + 1] + 1)
         ahead = [
             alive[k] * time + cost for time, cost in zip(times[first:end], costs[first:end], strict=True)
@@ -332,14 +332,14 @@ def optimal_schedule(times: Sequence[float], alive: Sequence[float], price: floa
 
 
 def optimal_schedules(future: Future) -> list[Schedule]:
-    """From many checks to few."""
+    """The optimal schedules, from many checks to few."""
     return [optimal_schedule(future.times, future.alive, price) for price in geometric(0.3, 100, 16)]
 
 
 def lag_at(checks: float, curve: Points) -> float:
-    """The lag of a curve at a mean number of checks: between two of its points, both are mixed.
+    """The lag of a curve at a mean number of checks, interpolated between its points.
 
-    Beyond its ends a curve is not extended; there its nearest end counts.
+    Beyond the ends of the curve, the nearest end counts.
     """
     ordered = sorted(curve)
     for (fewer, longer), (more, shorter) in pairwise(ordered):
@@ -352,7 +352,7 @@ def lag_at(checks: float, curve: Points) -> float:
 
 
 class Workload(NamedTuple):
-    """What is to come of each target of a workload, by regime, and the optimal schedules for it."""
+    """The future of each target of a workload, by regime, and the optimal schedules for it."""
 
     name: str
     futures: Sequence[Sequence[Future]]
@@ -365,7 +365,7 @@ def workload(name: str) -> Workload:
 
 
 def replicate(of: Workload, seed: str) -> dict[str, Any]:
-    """The curves of every policy, on the runs that the seed gives."""
+    """The curves of every policy on the runs of the seed."""
 
     def runs_of(memory: int = RUNS) -> list[list[Run]]:
         rng = Random(seed)
@@ -397,7 +397,7 @@ def replicate(of: Workload, seed: str) -> dict[str, Any]:
 
 
 def _split(runs: Sequence[Run], number: int) -> list[Sequence[Run]]:
-    """As many parts of the same length, in order."""
+    """That many parts of the same length, in order."""
     size = len(runs) // number
     return [runs[n * size : (n + 1) * size] for n in range(number)]
 
@@ -407,26 +407,26 @@ def _pooled(parts: Iterable[Sequence[Checked]]) -> Point:
 
 
 Informed = Callable[[Sequence[float], Future, Random], Schedule]
-"""The checks of who knows ten past runs, in a run to come."""
+"""A policy that knows ten past runs: its checks of a future run."""
 
 
 def informed(past: Sequence[float], future: Future, rng: Random) -> Schedule:
-    """This project."""
+    """This project's policy."""
     return schedule_of(past, future.longest)
 
 
 def knowing(family: type[Shape]) -> Informed:
-    """Who knows the family of the durations as well."""
+    """The policy that also knows the family of the durations."""
 
     def schedule(past: Sequence[float], future: Future, rng: Random) -> Schedule:
         alive = known_family.expected(family, past, future.times, rng)
-        return optimal_schedule(future.times, [*alive[:-1], 0.0], PRICE)  # what takes longer ends then
+        return optimal_schedule(future.times, [*alive[:-1], 0.0], PRICE)  # longer runs end at the last time
 
     return schedule
 
 
 def by_optimum(of: Workload, policy: Informed, seed: str) -> float:
-    """The lag to be expected where ten past runs are known, by the optimum's at as many checks."""
+    """The ratio of the expected lag after ten past runs to the optimum's at the same number of checks."""
     histories, rng = Random(f"{seed}, histories"), Random(f"{seed}, policy")
     points, best = [], []
     for regime, future, schedules in _regimes(of):
@@ -443,7 +443,7 @@ def _regimes(of: Workload) -> Iterator[tuple[Distribution, Future, Sequence[Sche
 
 
 def unknown() -> dict[str, float]:
-    """The first runs of all workloads, of which nothing is known: checks, lag, and that by the optimum's."""
+    """First runs of all workloads, without history: checks, lag, and the ratio of lag to the optimum's."""
     firsts = Future(
         Mixed(
             [
@@ -459,11 +459,11 @@ def unknown() -> dict[str, float]:
 
 
 def measure(seed: int = 1, replications: int = 3) -> dict[str, Any]:
-    """By workload: the curves, each policy's point by default, and how our lag compares.
+    """By workload: the curves, each policy's point with its default, and ratios of lags.
 
-    `by_peer` are ratios of our lag, all runs included, to each peer's at as many checks. `by_optimum` are
-    those of our lag, where ten past runs are known, to the optimum's; `known_family_by_optimum` those of the
-    lag of who knows the same runs, and the family of the distribution. Each is the median, with the extremes.
+    `by_peer` has the ratio of our lag to each peer's at the same number of checks, over all runs.
+    `by_optimum` has the ratio to the optimum's lag after ten past runs, and `known_family_by_optimum` the
+    same for `known_family`. Each is the median, with the extremes.
     """
     seeds = [f"{seed}, {replication}" for replication in range(replications)]
     with ProcessPoolExecutor() as pool:
@@ -486,7 +486,7 @@ def _measured(name: str, seeds: Sequence[str]) -> dict[str, Any]:
 
 
 def by_peer(results: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float, float]]:
-    """The ratios of our lag to that of each peer at as many checks."""
+    """The ratio of our lag to each peer's at the same number of checks."""
     return {
         name: _spread([_by_curve(r["defaults"][OURS], r["curves"][name]) for r in results])
         for name in results[0]["curves"]
@@ -539,7 +539,7 @@ def table(report: Mapping[str, Any]) -> Iterator[Table]:
 
 
 def best_peer(result: Mapping[str, Any]) -> tuple[str, tuple[float, float, float]]:
-    """The peer that comes nearest to us, or beats us most, and the ratio of our lag to its."""
+    """The peer with the shortest lag at our number of checks, and the ratio of our lag to its lag."""
     peers = {name: ratio for name, ratio in result["by_peer"].items() if name in PEERS}
     name = max(peers, key=lambda peer: peers[peer][0])
     return name, peers[name]

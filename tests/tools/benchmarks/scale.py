@@ -79,7 +79,7 @@ def recompute(targets: int) -> dict[str, float]:
 
 
 def nightly(targets: int, *, fresh: bool, slots: int = SLOTS) -> dict[str, float]:
-    """A schedule over all targets, none of which waits. `fresh`: somebody else has recomputed all.
+    """A schedule over all targets while no target waits. `fresh`: somebody else has recomputed all.
 
     The platform's polls are left out: they are those of `polling`.
     """

@@ -1,7 +1,7 @@
 """Measures reading, routing and recording a batch, compared with json.loads of the same bodies.
 
 `python -m tests.tools.benchmarks.throughput`: CPU time of 10,000 messages, SQS's largest batch, each an S3
-event by EventBridge; medians, with the spread (the inner half of the repeats). Calls of AWS are not in it.
+event by EventBridge; medians, with the spread (the inner half of the repeats). It excludes calls to AWS.
 """
 
 import json

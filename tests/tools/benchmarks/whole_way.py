@@ -2,7 +2,7 @@
 
 `python -m tests.tools.benchmarks.whole_way`: this project on the local cloud, which is slower than AWS.
 Beside it the usual sample architecture: one workflow for each upload, which requests a recompute at once and
-then asks every POLL seconds. It is played without AWS in between, so that nothing of its own delays it.
+then asks every POLL seconds. It runs without AWS in between, so that nothing else delays it.
 """
 
 import json

@@ -1,7 +1,7 @@
 """`make deploy URL=https://arcanna.example.com`: builds, deploys, stores the key, runs the doctor.
 
-The exit status is 0 when the stack is deployed, 1 when SAM could not build or deploy it, 2 when something
-that was given, or the shell's AWS credentials, are wrong: then nothing has been built or changed.
+Exits with 0 if the stack is deployed, 1 if SAM could not build or deploy it, and 2 if an argument or the
+shell's AWS credentials are wrong. With 2, nothing was built or changed.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Wrong, BotoCoreError, ClientError) as error:
         _say(f"✗ The stack is deployed, but: {error}. Type the same again.")
         return 1
-    _say("\nWhat keeps it from its work, if anything (make doctor):")
+    _say("\nWhat stops it from working, if anything (make doctor):")
     well = _doctor(account.region, given.stack)
     _tell_what_is_next(deployed, well=well)
     return 0
@@ -102,7 +102,17 @@ def _deploy(given: Given, region: str, template: Mapping[str, Any], values: Mapp
     build = [sam, "build"]
     if architecture != default:
         build += ["--parameter-overrides", as_override("Architecture", architecture)]
-    deploy = [sam, "deploy", "--stack-name", given.stack, "--region", region]
+    # Not samconfig.toml, where `sam deploy --guided` keeps the answers for one stack.
+    deploy = [
+        sam,
+        "deploy",
+        "--config-file",
+        "samconfig.yaml",
+        "--stack-name",
+        given.stack,
+        "--region",
+        region,
+    ]
     deploy += ["--no-confirm-changeset", "--no-fail-on-empty-changeset"]
     if given.overrides:
         deploy += ["--parameter-overrides", *(as_override(*item) for item in given.overrides.items())]
@@ -110,7 +120,7 @@ def _deploy(given: Given, region: str, template: Mapping[str, Any], values: Mapp
         _say(f"\n$ {shlex.join([_typed(command[0]), *command[1:]])}")
         if subprocess.run(command, env=_environment(region), check=False).returncode:  # noqa: S603
             raise Failed(
-                f"sam {command[1]} has failed and says why above. Type the same again when it is mended"
+                f"sam {command[1]} failed. Its message is above. Mend the cause, then type the same again"
             )
 
 
@@ -137,8 +147,10 @@ def _environment(region: str) -> dict[str, str]:
 
 def _tell_what_is_next(stack: Stack, *, well: bool) -> None:
     bucket = stack.outputs["TrainingDataBucket"]
-    _say(f"\n{stack.name} is deployed" + ("." if well else ", and the lines with ✗ are left to do."))
-    _say("Next, upload labelled alerts of a job (1234 is its id in Arcanna) and see its metrics get fresh:")
+    _say(f"\n{stack.name} is deployed" + ("." if well else ", but the lines with ✗ need your attention."))
+    _say(
+        "Next, upload labelled alerts of a job (1234 is its id in Arcanna) and see its metrics become fresh:"
+    )
     _say(f"  aws s3 cp alerts.csv s3://{bucket}/training-data/1234/")
     _say(f"  make status{'' if stack.name == 'arcanna-metrics' else f' STACK={stack.name}'}")
     _say("Links:")

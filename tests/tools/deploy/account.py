@@ -18,7 +18,7 @@ CAN_BE_UPDATED = {
 }
 
 LOOPBACK_CLOUD = "DEPLOY_TO_LOOPBACK"
-"""Set by tests, which do mean a cloud on this machine."""
+"""Set by tests, because they deploy to a cloud on this machine."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Account:
             ) from error
         except (ClientError, BotoCoreError) as error:
             raise Wrong(
-                f"AWS does not take the credentials: {error}. Type aws sts get-caller-identity to try others"
+                f"AWS refuses the credentials: {error}. Type aws sts get-caller-identity to try others"
             ) from error
         return cls(session, identity["Account"], region)
 
@@ -87,7 +87,7 @@ class Account:
         except ClientError as error:
             if "does not exist" in str(error):
                 return Stack(name)
-            raise Wrong(f"The stack {name} cannot be looked at: {error}") from error
+            raise Wrong(f"The stack {name} cannot be read: {error}") from error
         status = found["StackStatus"]
         if status == "REVIEW_IN_PROGRESS":  # a change set was created but never executed
             return Stack(name)
@@ -115,14 +115,14 @@ class Account:
 
     def check_bucket(self, name: str) -> None:
         """Raises Wrong unless the bucket exists in the region, because its events stay in its region."""
-        create = "leave BUCKET out to have one created"
+        create = "leave BUCKET out, and the stack creates one"
         try:
             region = self._client("s3").head_bucket(Bucket=name)["BucketRegion"]
         except ClientError as error:
             if error.response["Error"]["Code"] in ("404", "NoSuchBucket"):
                 why = f"There is no bucket {name}"
             else:
-                why = f"The bucket {name} cannot be looked at, and may be another account's: {error}"
+                why = f"The bucket {name} cannot be accessed, and may belong to another account: {error}"
             raise Wrong(f"{why}. Type BUCKET=... with one of aws s3 ls, or {create}") from error
         if region != self.region:
             raise Wrong(

@@ -140,7 +140,7 @@ def _wrong_url(url: str, parameter: Mapping[str, Any]) -> str:
     elif "://" not in url:
         why = f"URL={url} does not begin with https://"
     elif parts.scheme == "http":
-        why = f"URL={url} is plain http, so that everybody on the way could read the key"
+        why = f"URL={url} is plain http, so anybody on the network could read the key"
     else:
         why = f"URL={url} must be {parameter['ConstraintDescription']}"
     return f"{why}. Type URL={example}"
@@ -150,8 +150,8 @@ def _wrong_bucket(bucket: str, parameter: Mapping[str, Any]) -> str:
     name = re.sub(r"^(s3://|arn:[a-z\-]+:s3:::)", "", bucket).partition("/")[0]
     example = name if re.fullmatch(parameter["AllowedPattern"], name) else "name-of-a-bucket"
     return (
-        f"BUCKET={bucket} is not a bucket's name: 3 to 63 lower-case letters, digits, dots and hyphens."
-        f" Type BUCKET={example}, or leave it out to have a bucket created"
+        f"BUCKET={bucket} is not a bucket name: 3 to 63 lower-case letters, digits, dots and hyphens."
+        f" Type BUCKET={example}, or leave it out, and the stack creates a bucket"
     )
 
 
@@ -179,7 +179,7 @@ def _as_sam_reads(text: str) -> Mapping[str, str] | None:
 
 
 def key_in(file: Path) -> str:
-    """The key in a file, without what editors add. Raises Wrong, which never quotes the file."""
+    """The key in a file, without what editors add to it. Raises Wrong, which never quotes the file."""
     again = "Type KEY_FILE=key.txt, a file that holds Arcanna's management API key and nothing else"
     try:
         with file.expanduser().open("rb") as opened:  # some shells do not expand ~ within an argument
@@ -217,5 +217,5 @@ def _key(text: str, where: str, again: str) -> str:
     if wrong and re.search(r"[\r\n]", key):
         wrong = "it has a line break"
     if wrong:
-        raise Wrong(f"{where} is no key: {wrong}. {again}")
+        raise Wrong(f"{where} is not valid: {wrong}. {again}")
     return key

@@ -57,7 +57,7 @@ def command(
     file.write_text(text, encoding="utf-8")
     for note in facts.notes:
         given.out.say(note, "yellow")
-    given.out.show(f"Wrote {file}: {in_words(facts)}.")
+    given.out.show(f"Wrote {file} ({in_words(facts)}).")
     if to_open:
         click.launch(file.absolute().as_uri())
     return Answer(Exit.GOOD, {"file": str(file.absolute()), **counted(facts), "notes": list(facts.notes)})
@@ -104,4 +104,4 @@ def counted(facts: "Facts") -> dict[str, int]:
 def in_words(facts: "Facts") -> str:
     """The counts in one line."""
     words = {"regressed": "got worse", "dead_letters": "dead letters"}
-    return ", ".join(f"{number:,} {words.get(kind, kind)}" for kind, number in counted(facts).items())
+    return ", ".join(f"{words.get(kind, kind)}: {number:,}" for kind, number in counted(facts).items())
