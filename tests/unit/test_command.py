@@ -769,6 +769,33 @@ def test_run_of_an_earlier_request_does_not_count_as_started(
     assert recompute(stack, "--wait", "--timeout", "9").status == 6
 
 
+@pytest.mark.parametrize("known", [None, MODEL.job_id], ids=["unknown id", "known id"])
+def test_request_that_waits_under_a_name_is_followed_to_its_run_under_the_id(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, known: str | None
+) -> None:
+    # All slots are taken, so the request is forwarded later.
+    Ledgers(monkeypatch, NEEDED)
+    of_job, mailbox = Target(MODEL.job_id, None), replace(NEEDED, target=MAILBOX, name_of=known)
+    earlier = past(run_id="zero", requested_at=to_iso(ASKED - 600))
+    before = Entry(of_job, rev=1, fresh_as_of=ASKED - 600, history=(earlier,))
+    after = replace(ended_with("regressed"), target=of_job)
+    looks: dict[Target, list[Entry]] = {
+        MAILBOX: [mailbox] * 4 + [Entry(MAILBOX, rev=3, name_of=MODEL.job_id)],
+        of_job: [before] * 3 + [after],
+    }
+
+    def look(_: Deployed, target: Target) -> Entry:
+        found = looks[target]
+        return found.pop(0) if len(found) > 1 else found[0]
+
+    monkeypatch.setattr(Deployed, "entry", look)
+    deployed(stack)
+    ended = run("recompute", "--job", MAILBOX.job_id, "--wait", "--json")
+
+    assert (ended.status, ended.document["result"]) == (1, "regressed")
+    assert (ended.document["job_id"], ended.document["run"]["run_id"]) == (MODEL.job_id, "one")
+
+
 def test_recompute_without_wait_only_records_a_request(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     ledgers = Ledgers(monkeypatch, NEEDED)
     ended = recompute(stack, "--json")

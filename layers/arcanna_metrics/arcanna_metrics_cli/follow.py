@@ -45,12 +45,17 @@ def asked_as_of(entry: Entry) -> float:
     return needed if needed > NEVER else entry.watermark
 
 
+def is_forwarded(entry: Entry) -> bool:
+    """Whether what was recorded under a job's name is now recorded under its id."""
+    return entry.name_of is not None and not entry.dirty and entry.claim is None
+
+
 class Follower:
-    """Follows one target and prints what happens."""
+    """Follows one target and prints what happens. From a job's name, it moves on to the job's id."""
 
     def __init__(self, stack: Deployed, target: Target, asked: float, out: Output) -> None:
         self._stack = stack
-        self._target = target
+        self.target = target
         self._asked = asked
         self._out = out
         self._told: dict[str, tuple[str, float]] = {}
@@ -63,9 +68,12 @@ class Follower:
         """
         slack_ends = None
         while True:
-            entry = self._stack.entry(self._target)
+            entry = self._stack.entry(self.target)
             if run := answering(entry, self._asked):
                 return run
+            if is_forwarded(entry):
+                self.target = self._stack.home(self.target)
+                continue
             now = time.time()
             claim = entry.claim
             ours = claim is not None and claim.requested_at >= self._asked

@@ -74,13 +74,14 @@ def command(
         said = f"The request was not recorded. {answer.get('errorType')}: {answer.get('errorMessage')}"
         raise Trouble(Exit.NOT_STARTED, said, "arcanna-metrics doctor may show why")
     (recorded,) = answer["recorded"]
-    target = stack.home(Target(recorded["job_id"], recorded["model_id"]))
+    recorded_in = Target(recorded["job_id"], recorded["model_id"])
+    target = stack.home(recorded_in)
     out.say(f"{target}: requested.")
     if not wait:
         out.show(f"Requested. arcanna-metrics status --job {target.job_id} shows its progress.")
         return Answer(Exit.GOOD, _document(given, target, "requested", None, ""))
     try:
-        return _follow(given, target, began_at, timeout, allow_not_judged)
+        return _follow(given, recorded_in, began_at, timeout, allow_not_judged)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             "Stopped following. The recompute continues; arcanna-metrics status shows it."
@@ -148,15 +149,19 @@ def _follow(
     given: Given, target: "Target", began_at: float, timeout: float | None, allow_not_judged: bool
 ) -> Answer:
     from arcanna_metrics_cli import executions
-    from arcanna_metrics_cli.follow import Follower, Unfinished, asked_as_of
+    from arcanna_metrics_cli.follow import Follower, Unfinished, asked_as_of, is_forwarded
 
     stack, out = given.deployed, given.out
     entry = stack.entry(target)
+    if is_forwarded(entry):
+        target = stack.home(target)
+        entry = stack.entry(target)
     if not (entry.dirty or entry.run_id or entry.history or entry.last_failure):
         raise Trouble(Exit.NOT_STARTED, "The request is no longer in the ledger.", "arcanna-metrics status")
     follower = Follower(stack, target, asked_as_of(entry), out)
     with out.doing("Following the run"):
         run = follower.ending(began_at, timeout)
+    target = follower.target
     if isinstance(run, Unfinished):
         status, result = (Exit.TIMED_OUT, "timed_out") if run.began else (Exit.NOT_STARTED, "not_started")
         said = "The run has not ended in time. It continues." if run.began else "No run has started in time."
