@@ -23,6 +23,7 @@ from arcanna_metrics_cli.checks import Check
 from arcanna_metrics_cli.command_line import main
 from arcanna_metrics_cli.commands import doctor
 from arcanna_metrics_cli.deployed import Deployed, NotDeployed
+from arcanna_metrics_cli.exits import Trouble
 from arcanna_metrics_cli.follow import Follower
 from arcanna_metrics_cli.output import Output
 from tests.support import command
@@ -579,6 +580,26 @@ def test_entry_that_cannot_be_read_is_named(stack: Stack, arguments: tuple[str, 
 
     assert ended.status == 1
     assert f"job '9', model 'm' in the table {stack.ledger_table} cannot be read" in ended.stderr
+
+
+def test_command_about_an_entry_that_cannot_be_read_names_it(stack: Stack) -> None:
+    it = deployed(stack)
+    item: Any = to_item(Entry(TARGET, claim=Claim("one", ASKED), due_at=1.0), 1)
+    del item["requested_at"]
+    stack.dynamodb.put_item(TableName=stack.ledger_table, Item=item)
+    with pytest.raises(Trouble, match=f"of {TARGET} in the table {stack.ledger_table} cannot be read"):
+        it.entry(TARGET)
+    with pytest.raises(Trouble, match="cannot be read"):
+        it.apply(TARGET, lambda entry: entry)
+
+
+def test_status_is_shown_although_the_slots_cannot_be_read(stack: Stack) -> None:
+    deployed(stack)
+    stack.put(Entry(TARGET, fresh_as_of=1e9, history=(past(),)))
+    item: Any = {**SLOTS, "rev": {"N": "1"}, "takers": {"S": "junk"}}
+    stack.dynamodb.put_item(TableName=stack.ledger_table, Item=item)
+    stack.write_settings({"pace": {"slots": 1}})
+    assert "up to date" in run("status", width=250).stdout
 
 
 def test_status_of_a_job_by_its_name_is_that_of_its_id(stack: Stack) -> None:

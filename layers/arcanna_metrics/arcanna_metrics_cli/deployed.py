@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import takewhile
 from typing import Any
@@ -106,12 +107,17 @@ class Deployed:
         """All entries of the ledger. Raises Trouble if one cannot be read, because somebody has edited it."""
         pages = self._client("dynamodb").get_paginator("scan").paginate(TableName=self.output("LedgerTable"))
         items = [item for page in pages for item in page["Items"] if item["job_id"]["S"] != NO_JOB]
-        return [self._entry(item) for item in items]
+        entries = []
+        for item in items:
+            with self._readable(target := to_target(item)):
+                entries.append(to_entry(target, item))
+        return entries
 
-    def _entry(self, item: Mapping[str, Any]) -> Entry:
-        target = to_target(item)
+    @contextmanager
+    def _readable(self, target: Target) -> Iterator[None]:
+        """Raises Trouble if the target's item cannot be read, because somebody has edited it."""
         try:
-            return to_entry(target, item)
+            yield
         except UNREADABLE as error:
             raise Trouble(
                 Exit.WRONG,
@@ -120,16 +126,18 @@ class Deployed:
             ) from error
 
     def entry(self, target: Target) -> Entry:
-        """The target's entry, read consistently. Raises AwsUnavailable."""
-        return self._ledger.read(target)
+        """The target's entry, read consistently. Raises AwsUnavailable, and Trouble if it cannot be read."""
+        with self._readable(target):
+            return self._ledger.read(target)
 
     def home(self, target: Target) -> Target:
-        """The target under its job's id, if the ledger knows the job's name. Raises AwsUnavailable."""
+        """The target under its job's id, if the ledger knows the job's name. Raises as `entry` does."""
         return Target(self.entry(target).name_of or target.job_id, target.model_id)
 
     def apply(self, target: Target, transition: Transition) -> Entry | None:
-        """Applies the transition to the target's entry, see Ledger.apply. Raises AwsUnavailable."""
-        return self._ledger.apply(target, transition)
+        """Applies the transition to the target's entry, see Ledger.apply. Raises as `entry` does."""
+        with self._readable(target):
+            return self._ledger.apply(target, transition)
 
     def delete(self, entry: Entry) -> bool:
         """Deletes an entry. Returns False if it has changed since it was read. Raises AwsUnavailable."""
@@ -257,7 +265,7 @@ class Deployed:
         try:
             limit = parse_settings(self.settings()).shared.pace.slots
             return limit > 0 and slots.glance(limit).free == 0
-        except (BotoCoreError, ClientError, AwsUnavailable, ConfigurationError):  # only a hint
+        except (BotoCoreError, ClientError, AwsUnavailable, ConfigurationError, *UNREADABLE):  # only a hint
             return False
 
     def settings(self) -> str:
