@@ -582,6 +582,18 @@ def test_entry_that_cannot_be_read_is_named(stack: Stack, arguments: tuple[str, 
     assert f"job '9', model 'm' in the table {stack.ledger_table} cannot be read" in ended.stderr
 
 
+def test_status_shows_the_others_beside_an_entry_that_cannot_be_read(stack: Stack) -> None:
+    deployed(stack)
+    stack.put(Entry(TARGET, fresh_as_of=1e9, history=(past(),)))
+    item: Any = {**to_item(Entry(Target("9", "m"), due_at=1.0), 1), "batch": {"S": "junk"}}
+    stack.dynamodb.put_item(TableName=stack.ledger_table, Item=item)
+    ended = run("status", width=250)
+
+    assert "up to date" in ended.stdout
+    assert (ended.status, "job '9', model 'm'" in ended.stderr) == (1, True)
+    assert "cannot be read" in run("status", "--job", "9").stderr
+
+
 def test_command_about_an_entry_that_cannot_be_read_names_it(stack: Stack) -> None:
     it = deployed(stack)
     item: Any = to_item(Entry(TARGET, claim=Claim("one", ASKED), due_at=1.0), 1)

@@ -14,6 +14,7 @@ from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.updates import Example
 from arcanna_metrics_cli.deployed import Deployed
+from arcanna_metrics_cli.exits import Exit, Trouble
 from arcanna_metrics_cli.letters import DeadLetter
 from arcanna_metrics_cli.report import gather
 from arcanna_metrics_cli.report.facts import Facts
@@ -33,11 +34,12 @@ class Stack:
     def __init__(self, *known: Entry) -> None:
         self.known = list(known)
         self.executions: dict[tuple[str, int], dict[str, Any] | ClientError] = {}
+        self.unreadable: list[Trouble] = []
         self.letters: list[DeadLetter] = []
         self.asked: Counter[str] = Counter()
 
-    def entries(self) -> list[Entry]:
-        return self.known
+    def readable_entries(self) -> tuple[list[Entry], list[Trouble]]:
+        return self.known, self.unreadable
 
     def slots_taken(self) -> bool:
         return False
@@ -184,6 +186,13 @@ def test_executions_of_many_models_are_read_a_few_at_a_time(monkeypatch: Any) ->
     assert len([note for note in second.notes if "of 1 model were not read" in note]) == 1
     assert third.notes == ()
     assert set(stack.asked.values()) == {1}
+
+
+def test_entry_that_cannot_be_read_is_noted_beside_the_others() -> None:
+    stack = Stack(completed())
+    stack.unreadable = [Trouble(Exit.WRONG, "The item of job '9' cannot be read")]
+    facts = look(stack)
+    assert (len(facts.models), facts.notes) == (1, ("The item of job '9' cannot be read",))
 
 
 def test_waiting_updates_and_runs_are_shown_with_their_objects() -> None:

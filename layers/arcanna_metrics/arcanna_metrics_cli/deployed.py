@@ -105,13 +105,23 @@ class Deployed:
 
     def entries(self) -> list[Entry]:
         """All entries of the ledger. Raises Trouble if one cannot be read, because somebody has edited it."""
+        entries, troubles = self.readable_entries()
+        if troubles:
+            raise troubles[0]
+        return entries
+
+    def readable_entries(self) -> tuple[list[Entry], list[Trouble]]:
+        """The entries that can be read, and what is wrong with each of the others."""
         pages = self._client("dynamodb").get_paginator("scan").paginate(TableName=self.output("LedgerTable"))
         items = [item for page in pages for item in page["Items"] if item["job_id"]["S"] != NO_JOB]
-        entries = []
+        entries, troubles = [], []
         for item in items:
-            with self._readable(target := to_target(item)):
-                entries.append(to_entry(target, item))
-        return entries
+            try:
+                with self._readable(target := to_target(item)):
+                    entries.append(to_entry(target, item))
+            except Trouble as trouble:
+                troubles.append(trouble)
+        return entries, troubles
 
     @contextmanager
     def _readable(self, target: Target) -> Iterator[None]:

@@ -10,6 +10,7 @@ from arcanna_metrics_cli.command_line import JOB, TEXT, Answer, Given, operation
 from arcanna_metrics_cli.exits import Exit, Trouble
 
 if TYPE_CHECKING:
+    from arcanna_metrics.protocol.entry import Entry
     from arcanna_metrics_cli.deployed import Deployed
     from arcanna_metrics_cli.entries import PastRun, Standing
 
@@ -20,13 +21,15 @@ if TYPE_CHECKING:
 def command(given: Given, job: str | None, model: str | None) -> Answer:
     """Show how fresh the metrics of each model are, and why they are stale.
 
-    With --job or --model, it also shows the last runs and their outcomes.
+    With --job or --model, it also shows the last runs and their outcomes. Exits with 1 if an entry of the
+    ledger cannot be read, after it has shown the others.
     """
     stack, now, out = given.deployed, time.time(), given.out
     with out.doing("Reading the ledger"):
-        rows, every = _rows(stack, now, job, model)
+        every, unreadable = stack.readable_entries()
+        rows, known = _rows(stack, every, now, job, model)
     if not rows and (job or model):
-        raise _unknown(job, model, every)
+        raise unreadable[0] if unreadable else _unknown(job, model, known)
     with out.doing("Counting messages"):
         queue, dead = stack.messages("UpdatesQueueUrl"), sum(stack.messages("DeadLetterQueueUrl").values())
     narrowed = bool(job or model)
@@ -40,6 +43,8 @@ def command(given: Given, job: str | None, model: str | None) -> Answer:
                 "yellow",
             )
         out.show(f"Dashboard: {stack.output('DashboardLink')}", "dim")
+    if unreadable:
+        raise unreadable[0]
     document = {
         "targets": [_document(row, stack, with_runs=narrowed) for row in rows],
         "queue": {kind.replace(" ", "_"): number for kind, number in queue.items()},
@@ -53,13 +58,12 @@ def command(given: Given, job: str | None, model: str | None) -> Answer:
 
 
 def _rows(
-    stack: "Deployed", now: float, job: str | None, model: str | None
+    stack: "Deployed", every: list["Entry"], now: float, job: str | None, model: str | None
 ) -> tuple[list["Standing"], list[str]]:
     """The rows of the job or model, and the known names for a hint: of all jobs, or of the job's models."""
     from arcanna_metrics_cli import entries, executions
 
     lag = float(stack.parameters.get("VisibilityLagSeconds", 0))
-    every = stack.entries()
     rows, full = [], stack.slots_taken()
     for entry in entries.by_job(every):
         execution = stack.execution(entry.claim.run_id, entry.claim.number) if entry.claim else None

@@ -48,8 +48,8 @@ class Gatherer:
     def look(self, now: float) -> Facts:
         """The state of the stack. Raises NotDeployed, and botocore's errors if the ledger cannot be read."""
         stack = self._stack
-        notes: list[str] = []
-        every = stack.entries()
+        every, unreadable = stack.readable_entries()
+        notes = [str(trouble) for trouble in unreadable]
         listed = entries.by_job(every)
         names = {entry.name_of: entry.target.job_id for entry in every if entry.name_of}
         with ThreadPoolExecutor(AT_ONCE) as pool:
