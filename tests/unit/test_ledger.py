@@ -160,6 +160,11 @@ def test_waiting_and_running_targets_are_listed_for_the_gauges(ledger: Ledger, s
     ]
 
 
+def test_claim_with_held_set_to_false_is_not_held() -> None:
+    item = to_item(Entry(TARGET, claim=Claim("run-1", 1.0, held=True)), 1)
+    assert to_entry(TARGET, {**item, "held": {"BOOL": False}}).claim == Claim("run-1", 1.0)
+
+
 def test_read_all_returns_known_and_unknown_entries(ledger: Ledger, stack: Stack) -> None:
     stack.put(Entry(TARGET, claim=Claim("run-1", 1.0), rev=3))
     targets = [TARGET, OTHER, *(Target("1", str(number)) for number in range(150))]

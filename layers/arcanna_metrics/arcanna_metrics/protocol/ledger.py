@@ -244,7 +244,11 @@ def to_entry(target: Target, item: Mapping[str, Any]) -> Entry:
     def part(names: Iterable[str]) -> dict[str, Any]:
         return {name: values[name] for name in names if name in values}
 
-    claim = Claim(**part(Claim._fields), held="held" in item) if "run_id" in values else None
+    claim = (
+        Claim(**part(Claim._fields), held=item.get("held", {}).get("BOOL", False))
+        if "run_id" in values
+        else None
+    )
     return Entry(target, waiting=Waiting(**part(_OF_WAITING)), claim=claim, **part(_OF_ENTRY))
 
 
