@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from arcanna_metrics.errors import AwsUnavailable
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting
-from arcanna_metrics.protocol.ledger import CONTENTION, FORGET_AFTER, Ledger, key_of, to_entry, to_item
+from arcanna_metrics.protocol.ledger import FORGET_AFTER, MOST_TRIES, Ledger, key_of, to_entry, to_item
 from arcanna_metrics.targets import Target
 from arcanna_metrics.updates import Example
 from tests.support.doubles import ACTIVE_TARGET, TARGET, Clock, Stack
@@ -132,7 +132,7 @@ def test_apply_gives_up_on_an_entry_that_changes_all_the_time(ledger: Ledger) ->
 
     with pytest.raises(AwsUnavailable, match="kept changing"):
         ledger.apply(TARGET, transition)
-    assert ledger.read(TARGET).rev == CONTENTION
+    assert ledger.read(TARGET).rev == MOST_TRIES
 
 
 def test_due_targets_are_listed_by_due_time(ledger: Ledger, stack: Stack, clock: Clock) -> None:

@@ -46,9 +46,9 @@ Decision = Rest | Later | Start | CheckUp
 def decide(entry: Entry, now: float, pace: Pace) -> Decision:
     """What to do about the entry now."""
     if entry.claim is not None:
-        return (
-            Later(entry.due_at) if entry.due_at is not None and entry.due_at > now else CheckUp(entry.claim)
-        )
+        if entry.due_at is not None and entry.due_at > now:
+            return Later(entry.due_at)
+        return CheckUp(entry.claim)
     at = starts_at(entry, pace)
     if at is None:
         return Rest()

@@ -45,7 +45,8 @@ class Waiting:
     wanted_at: float = NEVER  # when the wish was made; a failure after that answers it
     batch: tuple[Element, ...] = ()  # updates that wait until they reach the threshold
 
-    since: float | None = None  # when the first update happened
+    # For people and for patience; no run is needed because of these.
+    since: float | None = None  # when the first of the updates that `needed_as_of` covers happened
     last_at: float = NEVER  # when the latest update happened
     updates: int = 0  # about how many there are
     cause: str = ""  # of the latest update

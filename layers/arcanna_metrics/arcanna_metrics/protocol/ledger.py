@@ -32,11 +32,11 @@ DUE_INDEX = "due"
 FORGET_AFTER = 400 * 86400
 """Seconds. DynamoDB deletes an entry this long after its last write, if nothing waits or runs."""
 
-CONTENTION = 20
+MOST_TRIES = 20
 """How often to try a write if other writers keep changing the item."""
 
-BATCH = 100
-"""Items, DynamoDB's own limit for one BatchGetItem."""
+MOST_KEYS = 100
+"""Keys in one BatchGetItem: DynamoDB's own limit."""
 
 UNREADABLE = (KeyError, ValueError, TypeError)
 """What reading an item raises that somebody has edited."""
@@ -62,8 +62,8 @@ class Ledger:
     def read_all(self, targets: list[Target]) -> dict[Target, Entry]:
         """The entries of the targets, read consistently, without those that could not be read."""
         found: dict[Target, Entry] = {}
-        for first in range(0, len(targets), BATCH):
-            keys: Any = [key_of(target) for target in targets[first : first + BATCH]]
+        for first in range(0, len(targets), MOST_KEYS):
+            keys: Any = [key_of(target) for target in targets[first : first + MOST_KEYS]]
             with aws_call("read the ledger"):
                 answer = self._dynamodb.batch_get_item(
                     RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}}
@@ -71,7 +71,7 @@ class Ledger:
             missed: Any = answer["UnprocessedKeys"].get(self._table, {})
             unread = [to_target(key) for key in missed.get("Keys", [])]
             read = {to_target(item): item for item in answer["Responses"].get(self._table, [])}
-            for target in targets[first : first + BATCH]:
+            for target in targets[first : first + MOST_KEYS]:
                 if target not in unread:
                     with suppress(*UNREADABLE):
                         found[target] = to_entry(target, read.get(target, {}))
@@ -92,7 +92,7 @@ class Ledger:
         Writes nothing if nothing changes by a millisecond or more. A `known` entry is read again only if it
         has changed since.
         """
-        for _ in range(CONTENTION):
+        for _ in range(MOST_TRIES):
             before, known = known or self.read(target), None
             after = transition(before)
             if after is None or after == before:
@@ -232,6 +232,7 @@ def to_entry(target: Target, item: Mapping[str, Any]) -> Entry:
     values |= {name: int(item[name]["N"]) for name in (*_NUMBERS, "rev") if name in item}
     values |= {name: item[name]["S"] for name in _TEXTS if name in item}
     values |= {name: json.loads(item[name]["S"]) for name in _DOCUMENTS if name in item}
+    values["held"] = item.get("held", {}).get("BOOL", False)
     if "batch" in values:
         values["batch"] = tuple(
             Element(i, from_iso(at), share, from_iso(until)) for i, at, share, until in values["batch"]
@@ -244,11 +245,7 @@ def to_entry(target: Target, item: Mapping[str, Any]) -> Entry:
     def part(names: Iterable[str]) -> dict[str, Any]:
         return {name: values[name] for name in names if name in values}
 
-    claim = (
-        Claim(**part(Claim._fields), held=item.get("held", {}).get("BOOL", False))
-        if "run_id" in values
-        else None
-    )
+    claim = Claim(**part(Claim._fields)) if "run_id" in values else None
     return Entry(target, waiting=Waiting(**part(_OF_WAITING)), claim=claim, **part(_OF_ENTRY))
 
 

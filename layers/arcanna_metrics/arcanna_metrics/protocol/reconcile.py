@@ -87,39 +87,41 @@ def _reconcile(services: Services, entry: Entry) -> Step:
         case CheckUp(claim):
             check_up_on(services, entry, claim)
             return "done"
-    right = transitions.settled(entry, services.pace(entry))
-    if right.due_at != entry.due_at:  # the pace has changed
-        services.ledger.swap(entry, right)
+    settled = transitions.settled(entry, services.pace(entry))
+    if settled.due_at != entry.due_at:  # the pace has changed
+        services.ledger.swap(entry, settled)
     return "done"
 
 
 def _start(services: Services, entry: Entry) -> Step:
     """Claims the target and makes the claim a run, or gives it back."""
     target, limit = entry.target, services.settings().shared.pace.slots
-    run = Claim(services.new_id(), services.clock())
-    claimed = transitions.claim(entry, run)
+    claim = Claim(services.new_id(), services.clock())
+    claimed = transitions.claim(entry, claim)
     if not services.ledger.swap(entry, claimed):
         return "done"  # somebody else was faster
-    with run_in_logs(run.run_id, *target, entry.waiting.cause, services.workflow.arn(run.run_id)):
+    with run_in_logs(claim.run_id, *target, entry.waiting.cause, services.workflow.arn(claim.run_id)):
         try:
-            if limit and not services.slots.take(limit, Taker(run.run_id, target)):
-                _give_back(services, claimed, run, None)
+            if limit and not services.slots.take(limit, Taker(claim.run_id, target)):
+                _give_back(services, claimed, claim, None)
                 return "no slot"
-            start(services, claimed, run)
+            start(services, claimed, claim)
         except RetryLater as error:
-            _give_back(services, claimed, run, error)
+            _give_back(services, claimed, claim, error)
             return _failed(error, target)
         except Exception as error:  # noqa: BLE001  # a bug must not keep the target or the slot
             logger.exception("run not started", extra=reason_and_detail(error))
             unknown = RetryLater(f"{type(error).__name__}: {error}", effect_unknown=True)
-            _give_back(services, claimed, run, unknown)
+            _give_back(services, claimed, claim, unknown)
     return "done"
 
 
-def _give_back(services: Services, claimed: Entry, run: Claim, error: RetryLater | None) -> None:
+def _give_back(services: Services, claimed: Entry, claim: Claim, error: RetryLater | None) -> None:
     """Undoes the claim, unless an execution holds the target after all."""
     again = services.postponement(claimed, error) if error else None
-    undo = partial(transitions.give_back, run_id=run.run_id, pace=services.pace(claimed), postponement=again)
+    undo = partial(
+        transitions.give_back, run_id=claim.run_id, pace=services.pace(claimed), postponement=again
+    )
     services.ledger.apply(claimed.target, undo)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from arcanna_metrics.aws import aws_call
 from arcanna_metrics.errors import AwsUnavailable
 from arcanna_metrics.protocol.entry import Entry
-from arcanna_metrics.protocol.ledger import CONTENTION, NO_JOB, Ledger, swap_item
+from arcanna_metrics.protocol.ledger import MOST_TRIES, NO_JOB, Ledger, swap_item
 from arcanna_metrics.targets import Target
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Slots:
 
     def take(self, limit: int, taker: Taker) -> bool:
         """Takes one of `limit` slots for a run that has claimed its target; False if none is free."""
-        for _ in range(CONTENTION):
+        for _ in range(MOST_TRIES):
             rev, takers = self._read()
             if len(takers) >= min(limit, MOST_UNREAD):  # so that ended runs do not fill the item
                 takers, _ = self._still_taken(takers)

@@ -141,9 +141,9 @@ def empty(mailbox: Entry, pace: Pace) -> Entry:
 # --- The run that holds the target -----------------------------------------------------------------------
 
 
-def claim(entry: Entry, run: Claim) -> Entry:
+def claim(entry: Entry, made: Claim) -> Entry:
     """Takes a free target for a run. If the invocation dies, a look takes the claim back."""
-    return replace(entry, claim=run, due_at=run.requested_at + CLAIM_LIFETIME)
+    return replace(entry, claim=made, due_at=made.requested_at + CLAIM_LIFETIME)
 
 
 def hold(entry: Entry, run_id: str, number: int, now: float) -> Entry | None:
@@ -192,9 +192,9 @@ def restore_due_at(entry: Entry, now: float, pace: Pace) -> Entry:
     """
     if entry.claim is not None:
         return entry
-    over = entry.attempts and max(entry.retry_at, entry.not_before) <= now
-    waiting = settled(replace(entry, retry_at=NEVER, not_before=NEVER) if over else entry, pace)
-    return entry if waiting.due_at == entry.due_at else waiting
+    is_over = entry.attempts and max(entry.retry_at, entry.not_before) <= now
+    restored = settled(replace(entry, retry_at=NEVER, not_before=NEVER) if is_over else entry, pace)
+    return entry if restored.due_at == entry.due_at else restored
 
 
 def satisfy(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | None:
