@@ -6,7 +6,7 @@ from arcanna_metrics.protocol.transitions import Postponement
 from arcanna_metrics.runs.limits import cut
 from arcanna_metrics.settings import Pace
 
-LONGEST_WISH = 3600.0
+LONGEST_RETRY_AFTER = 3600.0
 """The longest Retry-After that counts, in seconds. A mistake there must not stop the target for years."""
 
 LONGEST_ERROR = 200
@@ -31,7 +31,7 @@ def postponement(error: Exception | None, attempts: int, pace: Pace, now: float,
     firm = NEVER
     if isinstance(error, RetryLater):
         if error.retry_after is not None:
-            firm = now + min(error.retry_after, LONGEST_WISH)
+            firm = now + min(error.retry_after, LONGEST_RETRY_AFTER)
         if error.effect_unknown:
             firm = max(firm, now + pace.start_grace)
     last_error = cut(f"{type(error).__name__}: {error}", LONGEST_ERROR) if error else ""

@@ -33,7 +33,7 @@ FORGET_AFTER = 400 * 86400
 """Seconds. DynamoDB deletes an entry this long after its last write, if nothing waits or runs."""
 
 CONTENTION = 20
-"""How often to try a write if other writers keep changing the item."""
+"""How many times to try a write if other writers keep changing the item."""
 
 BATCH = 100
 """Items, DynamoDB's own limit for one BatchGetItem."""
@@ -89,8 +89,8 @@ class Ledger:
     def apply(self, target: Target, transition: Transition, known: Entry | None = None) -> Entry | None:
         """Applies the transition to the current entry and writes it; None if the transition refuses.
 
-        Writes nothing if nothing changes by a millisecond or more. A `known` entry is read again only if it
-        has changed since.
+        Times are stored in milliseconds; a smaller change is not written. A `known` entry is read again only
+        if it has changed since.
         """
         for _ in range(CONTENTION):
             before, known = known or self.read(target), None

@@ -1,8 +1,8 @@
 """Level-triggered, like a Kubernetes controller: read one entry, decide with a pure function, do one thing.
 
-It may be called at any time and any number of times, and does nothing if nothing is due. The trigger calls it
-after recording, at the end of a run, and in a sweep every minute. Without the other calls, the sweep
-does the same up to a minute later.
+`look` may be called at any time and any number of times, and does nothing if nothing is due. The trigger
+calls it after recording, at the end of a run, and in a sweep every minute. The sweep alone would be enough:
+the other calls save the wait for it.
 """
 
 from collections.abc import Callable, Iterable
@@ -96,30 +96,32 @@ def _reconcile(services: Services, entry: Entry) -> Step:
 def _start(services: Services, entry: Entry) -> Step:
     """Claims the target and makes the claim a run, or gives it back."""
     target, limit = entry.target, services.settings().shared.pace.slots
-    run = Claim(services.new_id(), services.clock())
-    claimed = transitions.claim(entry, run)
+    claim = Claim(services.new_id(), services.clock())
+    claimed = transitions.claim(entry, claim)
     if not services.ledger.swap(entry, claimed):
         return "done"  # somebody else was faster
-    with run_in_logs(run.run_id, *target, entry.waiting.cause, services.workflow.arn(run.run_id)):
+    with run_in_logs(claim.run_id, *target, entry.waiting.cause, services.workflow.arn(claim.run_id)):
         try:
-            if limit and not services.slots.take(limit, Taker(run.run_id, target)):
-                _give_back(services, claimed, run, None)
+            if limit and not services.slots.take(limit, Taker(claim.run_id, target)):
+                _give_back(services, claimed, claim, None)
                 return "no slot"
-            start(services, claimed, run)
+            start(services, claimed, claim)
         except RetryLater as error:
-            _give_back(services, claimed, run, error)
+            _give_back(services, claimed, claim, error)
             return _failed(error, target)
         except Exception as error:  # noqa: BLE001  # a bug must not keep the target or the slot
             logger.exception("run not started", extra=reason_and_detail(error))
             unknown = RetryLater(f"{type(error).__name__}: {error}", effect_unknown=True)
-            _give_back(services, claimed, run, unknown)
+            _give_back(services, claimed, claim, unknown)
     return "done"
 
 
-def _give_back(services: Services, claimed: Entry, run: Claim, error: RetryLater | None) -> None:
+def _give_back(services: Services, claimed: Entry, claim: Claim, error: RetryLater | None) -> None:
     """Undoes the claim, unless an execution holds the target after all."""
     again = services.postponement(claimed, error) if error else None
-    undo = partial(transitions.give_back, run_id=run.run_id, pace=services.pace(claimed), postponement=again)
+    undo = partial(
+        transitions.give_back, run_id=claim.run_id, pace=services.pace(claimed), postponement=again
+    )
     services.ledger.apply(claimed.target, undo)
 
 
