@@ -163,7 +163,7 @@ def _is_scheduled(item: Mapping[str, Any]) -> bool:
 def swap_item(dynamodb: "DynamoDBClient", table: str, item: dict[str, Any], rev: int) -> bool:
     """Writes an item if the stored one has this `rev`, or does not exist if it is 0; False otherwise.
 
-    botocore repeats a write whose response is lost. If the first write took effect, DynamoDB refuses the
+    boto3 repeats a write whose response is lost. If the first write took effect, DynamoDB refuses the
     second, and the stored item equals the new one. Then the write counts as made.
     """
     expected: dict[str, Any] = (
