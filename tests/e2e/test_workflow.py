@@ -101,7 +101,7 @@ def _start(scene: Scene, way: Way, faults: list[ApiFault]) -> str:
     )
     check = failed_at_start(run, "because", "of something", origin) if way.failed else first_check(run)
     if way.claimed:
-        scene.ledger.apply(scene.target, partial(claim, made=Claim(run_id, now)))
+        scene.ledger.apply(scene.target, partial(claim, by=Claim(run_id, now)))
     if way.broken:
         faults.append(way.broken.meets(refused(times=1000), scene))
     scene.recompute_by_somebody_else()  # the run is released already

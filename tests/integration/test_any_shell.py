@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.building import ARTIFACTS
 from tests.support.deployment import ROOT
 from tests.support.local_cloud.cloud import REGION
 from tests.support.local_cloud.packaging import package
@@ -49,7 +50,7 @@ def test_command_runs_from_any_shell_and_stops_at_once_on_interrupt(
 ) -> None:
     # The build downloads packages, which the proxies of that shell would prevent.
     given = {"ArcannaBaseUrl": "https://arcanna.example"}
-    package(ROOT / "template.yaml", given, REGION, ROOT / "build" / name / "artifacts")
+    package(ROOT / "template.yaml", given, REGION, ARTIFACTS)
     with subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", module, name],
         cwd=ROOT,

@@ -125,13 +125,6 @@ def test_check_status_loads_neither_boto3_nor_settings(start: Callable[[str, str
     assert not [name for name in loaded if re.match(r"arcanna_metrics\.(settings|intake)", name)]
 
 
-def test_trigger_builds_its_clients_without_boto3(start: Callable[[str, str], list[str]]) -> None:
-    loaded = start("TriggerRecomputeFunction", "import sys, app; app.trigger(); print(*sys.modules)")
-
-    assert "botocore.client" in loaded
-    assert not {"boto3", "s3transfer"} & set(loaded)
-
-
 def test_trigger_searches_only_the_folders_of_its_services(start: Callable[[str, str], list[str]]) -> None:
     searched = start(
         "TriggerRecomputeFunction",

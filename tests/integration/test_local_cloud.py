@@ -158,6 +158,23 @@ def test_second_cloud_in_one_process_is_refused(cloud: LocalCloud, directory: Pa
             },
             r"AWS::Events::Rule.Targets.Arn \(batch\)",
         ),
+        (
+            {
+                "Type": "AWS::Events::Rule",
+                "Properties": {
+                    "EventPattern": {"source": ["anything"]},
+                    "Targets": [
+                        {
+                            "Id": "it",
+                            "Arn": "arn:aws:states:eu-west-1:123456789012:stateMachine:it",
+                            "RoleArn": "arn:aws:iam::123456789012:role/role",
+                            "InputTransformer": {"InputTemplate": "{}"},
+                        }
+                    ],
+                },
+            },
+            r"AWS::Events::Rule.Targets.InputTransformer \(states\)",
+        ),
     ],
 )
 def test_template_with_unsupported_properties_is_refused(
@@ -448,6 +465,23 @@ def test_upload_is_reported_with_its_key_unchanged(cloud: LocalCloud) -> None:
         assert event["detail"]["reason"] == "PutObject"
 
     assert sequencers == sorted(set(sequencers))
+
+
+def test_rule_starts_an_execution_for_each_event_as_its_role(cloud: LocalCloud) -> None:
+    s3, bucket = cloud.client("s3"), cloud.physical_id("Bucket")
+    keys = ["start/a.csv", "start/b.csv"]
+    for key in keys:
+        s3.put_object(Bucket=bucket, Key=key, Body=b"12345")
+    queued = [
+        received(cloud, "Events", lambda e: e["detail"].get("object", {}).get("key") in keys) for _ in keys
+    ]
+    given = [json.loads(execution["input"]) for execution in cloud.executions()]
+    started = [event for event in given if event.get("source") == "aws.s3"]
+
+    account = cloud.physical_id("Workflow").split(":")[4]
+    assert started == [event | {"account": account} for event in queued]  # moto leaves it out for queues
+    starters = {call.role for call in cloud.calls if call.operation == "StartExecution"}
+    assert cloud.physical_id("StartRole") in starters
 
 
 def test_bucket_notification_configuration_shows_eventbridge(cloud: LocalCloud) -> None:

@@ -14,6 +14,7 @@ from samcli.lib.providers.sam_layer_provider import SamLayerProvider  # type: ig
 from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider  # type: ignore[import-untyped]
 
 from arcanna_metrics.platform import tls
+from tests.support import building
 from tests.support.certificates import Authority
 from tests.support.deployment import ROOT
 from tests.support.local_cloud.packaging import merged, package
@@ -32,6 +33,13 @@ def _built(cache: Path, _: int) -> tuple[frozenset[str], Path]:
 def test_concurrent_runs_share_the_first_build(tmp_path: Path) -> None:
     with ThreadPoolExecutor(RUNS) as pool:
         assert len(set(pool.map(partial(_built, tmp_path / "artifacts"), range(RUNS)))) == 1
+
+
+def test_what_was_built_ahead_is_not_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    building.main()
+    monkeypatch.setenv("PATH", "/no/make/here")
+    given = {"ArcannaBaseUrl": "https://arcanna.example"}
+    assert len(package(ROOT / "template.yaml", given, "eu-west-1", building.ARTIFACTS).folders) == 4
 
 
 def build(folder: Path, ca: str) -> tuple[Path, subprocess.CompletedProcess[str]]:

@@ -13,11 +13,10 @@ from arcanna_metrics.protocol.decide import Decision, decide
 from arcanna_metrics.protocol.entry import NEVER, Claim, Entry
 from arcanna_metrics.protocol.slots import Taker, still_taken
 from arcanna_metrics.protocol.transitions import Postponement, settled
-from arcanna_metrics.runs.run import Result, Run
+from arcanna_metrics.runs.run import Execution, Result, Run
 from arcanna_metrics.settings import Pace
 from arcanna_metrics.targets import Target
 from arcanna_metrics.updates import WHOLE, Update
-from arcanna_metrics.workflow import Execution
 from tests.simulation.small_steps import Code
 
 

@@ -28,13 +28,13 @@ from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots, Taker
 from arcanna_metrics.protocol.transitions import Postponement
 from arcanna_metrics.runs.completion import Judgement, judge
-from arcanna_metrics.runs.run import Check, Result, Run
+from arcanna_metrics.runs.run import Check, Execution, Result, Run
 from arcanna_metrics.settings import Pace
 from arcanna_metrics.targets import Model, Target
 from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics.trigger import Trigger
 from arcanna_metrics.updates import Update
-from arcanna_metrics.workflow import Execution, Workflow
+from arcanna_metrics.workflow import Workflow
 from tests.simulation.aws import Item
 from tests.simulation.stimuli import KINDS
 from tests.simulation.world import LAG, SETTLING, Protocol

@@ -19,8 +19,8 @@ from arcanna_metrics.protocol.decide import CheckUp, Decision, Start, decide
 from arcanna_metrics.protocol.entry import Claim, Entry
 from arcanna_metrics.protocol.slots import Taker, still_taken
 from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, Postponement
+from arcanna_metrics.runs.run import Execution as Described
 from arcanna_metrics.updates import WHOLE
-from arcanna_metrics.workflow import Execution as Described
 from tests.simulation.small_worlds import (
     FAR_AWAY,
     Execution,

@@ -12,12 +12,12 @@ from arcanna_metrics.protocol.reconcile import look
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.protocol.transitions import claim, hold, record
+from arcanna_metrics.runs.run import Execution
 from arcanna_metrics.settings import JobSettings, Settings, parse_settings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.trigger import Trigger
 from arcanna_metrics.updates import Update
-from arcanna_metrics.workflow import Execution
 from tests.support.doubles import PACE, TARGET, Clock, ScriptedPlatform, Stack, answer, metrics_body
 
 LONG = 100.0

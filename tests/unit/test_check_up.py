@@ -7,7 +7,7 @@ import pytest
 from arcanna_metrics.protocol.check_up import MOST_RESUMPTIONS, CheckUpAgain, Resume, TakeBack, check_up
 from arcanna_metrics.protocol.entry import Claim
 from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, CLAIM_LIFETIME
-from arcanna_metrics.workflow import Execution
+from arcanna_metrics.runs.run import Execution
 
 NOW = 1_000_000.0
 CLAIMED = Claim("run-1", NOW)

@@ -247,7 +247,7 @@ def test_files_are_utf_8_and_terminal_encoding_is_kept(project: Path) -> None:
 def test_users_pip_settings_are_ignored(project: Path) -> None:
     make(
         project,
-        "demo",
+        "load",
         environment={"PIP_USER": "1", "PIP_TARGET": "/elsewhere", "PIP_INDEX_URL": "https://i"},
     )
     ((_, environment),) = calls(project)

@@ -430,7 +430,18 @@ def test_claim_without_an_execution_is_taken_back_after_its_lifetime(harness: Ha
     assert harness.entry().run_id == "run-1"
     harness.clock.now += 1
     harness.look()
-    assert (harness.entry().run_id, harness.entry().attempts) == (None, 1)
+    entry = harness.entry()
+    assert (entry.run_id, entry.attempts, entry.last_error) == (None, 1, "its invocation died")
+
+
+def test_claim_taken_back_is_not_requested_again_while_its_request_may_be_queued(harness: Harness) -> None:
+    harness.update()
+    harness.look()
+    claimed_at = harness.clock.now
+    harness.executions.running.clear()
+    harness.clock.now += CLAIM_LIFETIME
+    harness.look()
+    assert harness.entry().due_at == claimed_at + PACE.start_grace
 
 
 def test_report_about_a_young_claim_changes_only_the_due_time(harness: Harness) -> None:

@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal, get_args
 
+import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, EndpointConnectionError
 from botocore.loaders import Loader
-from botocore.session import Session, get_session
+from botocore.session import get_session
 
 from arcanna_metrics.errors import NO_WAY, AwsUnavailable
 
@@ -24,16 +25,15 @@ Service = Literal["dynamodb", "sqs", "ssm", "stepfunctions"]
 
 @cache
 def client(service: Service) -> Any:
-    """A client of the service, the same as boto3's. The caller gives it a type."""
-    return _session().create_client(service, config=BOUNDED)
+    """A client of the service. The caller gives it a type."""
+    return _session().client(service, config=BOUNDED)
 
 
 @cache
-def _session() -> Session:
-    """botocore's session. boto3's would also load what S3 transfers need, at every start."""
+def _session() -> boto3.Session:
     session = get_session()
     session.register_component("data_loader", _Descriptions())
-    return session
+    return boto3.Session(botocore_session=session)
 
 
 class _Descriptions(Loader):

@@ -124,7 +124,7 @@ class Trigger:
     # --- What a batch says -------------------------------------------------------------------------------
 
     def _sort(self, occurrences: Iterable[Occurrence], intake: _Intake, message_id: str) -> None:
-        """Adds what a message says. If it raises, it adds nothing.
+        """Adds what a message says. If it raises, it adds no update.
 
         Raises BadInput, AwsUnavailable and ConfigurationError.
         """

@@ -1,20 +1,13 @@
 """The state machine whose executions follow the runs."""
 
 import json
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from arcanna_metrics.aws import aws_call
-from arcanna_metrics.runs.run import Check, Run
+from arcanna_metrics.runs.run import Check, Execution, Run
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
-
-
-class Execution(NamedTuple):
-    """An execution as Step Functions shows it, which is eventually consistent."""
-
-    running: bool
-    input: str
 
 
 class Workflow:

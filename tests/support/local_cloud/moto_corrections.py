@@ -8,6 +8,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from copy import copy
+from datetime import UTC, datetime
 from functools import cache, wraps
 from types import ModuleType
 from typing import Any
@@ -21,7 +23,7 @@ from moto.core.exceptions import JsonRESTError
 from moto.core.loaders import create_loader
 from moto.core.responses import ActionResult
 from moto.dynamodb.models import DynamoDBBackend
-from moto.events.models import events_backends
+from moto.events.models import Rule, events_backends
 from moto.iam.access_control import PermissionResult
 from moto.iam.aws_managed_policies import aws_managed_policies_data
 from moto.s3 import notifications
@@ -63,6 +65,7 @@ def corrected(functions: Functions, client: Callable[[str, str], Any]) -> Iterat
             enter(patch.object(module, "boto_client_for", _client_of(client)))
         enter(patch.object(notifications, "_send_event_bridge_message", _send_s3_event))
         enter(patch.object(notifications, "_invoke_awslambda", _notify_in(functions)))
+        enter(patch.object(Rule, "send_to_targets", _send_to_targets_with(client)))
         enter(patch.object(BaseExecutionWorkerCommunication, "terminated", _terminated))
         enter(patch.object(StepFunctionResponse, "get_execution_history", _get_execution_history))
         # moto would make an object of each of AWS's 1,600 managed policies, which takes a second.
@@ -224,6 +227,29 @@ def _put_on_default_bus(
     for rule in events_backends[account][region].event_buses["default"].rules.values():
         if rule.state == "ENABLED":
             rule.send_to_targets(event)
+
+
+# --- EventBridge starts executions, which moto refuses ------------------------------------------------------
+
+_send_to_targets_by_moto = Rule.send_to_targets
+
+
+def _send_to_targets_with(client: Callable[[str, str], Any]) -> Callable[..., None]:
+    # moto would raise an error at the first target that is a state machine.
+    def send_to_targets(rule: Rule, event: Any, transform_input: bool = True) -> None:
+        machines = [target for target in rule.targets if ":states:" in target["Arn"]]
+        others = copy(rule)
+        others.targets = [target for target in rule.targets if target not in machines]
+        _send_to_targets_by_moto(others, event, transform_input)
+        if machines and rule.event_pattern.matches_event(event):
+            at = datetime.fromtimestamp(event["time"], UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            sent = {name: value for name, value in event.items() if name != "ingestion-time"}
+            for target in machines:
+                states = client("stepfunctions", target["RoleArn"].rpartition("/")[2])
+                name, given = str(uuid.uuid4()), json.dumps(sent | {"time": at})
+                states.start_execution(stateMachineArn=target["Arn"], name=name, input=given)
+
+    return send_to_targets
 
 
 # --- Step Functions lists the events of an execution in reverse, on request ------------------------------

@@ -281,11 +281,13 @@ def _event_bus(r: Resource) -> Created:
 def _rule(r: Resource) -> Created:
     bus = {"EventBusName": r.properties.get("EventBusName", "default")}
     targets = r.take("Targets", [])
-    # moto delivers to no other targets, and supports no other input.
+    # The local cloud delivers to no other targets, and supports no other input.
     for target in targets:
         service = target["Arn"].split(":")[2]
-        r.dropped += [f"{r.type}.Targets.Arn ({service})"] if service not in ("sqs", "logs") else []
+        r.dropped += [f"{r.type}.Targets.Arn ({service})"] if service not in ("sqs", "logs", "states") else []
         r.dropped += [f"{r.type}.Targets.{k}" for k in ("Input", "InputPath") if k in target]
+        if service == "states" and "InputTransformer" in target:
+            r.dropped.append(f"{r.type}.Targets.InputTransformer (states)")
     arn = r.call("events", "put_rule", Name=r.name)["RuleArn"]
     r.call("events", "put_targets", Rule=r.name, Targets=targets, **bus)
     return r.name, {"Arn": arn}

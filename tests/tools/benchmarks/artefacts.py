@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.building import ARTIFACTS
 from tests.support.local_cloud.cloud import PROJECT, REGION
 from tests.support.local_cloud.packaging import package
 
@@ -18,6 +19,6 @@ class Artefact:
 
 def built() -> Mapping[str, Artefact]:
     """The functions and layers of the template, by logical id."""
-    cache = PROJECT / "build" / "artifacts"
-    made = package(PROJECT / "template.yaml", {"ArcannaBaseUrl": "https://arcanna.example"}, REGION, cache)
+    given = {"ArcannaBaseUrl": "https://arcanna.example"}
+    made = package(PROJECT / "template.yaml", given, REGION, ARTIFACTS)
     return {key.rpartition("-")[0]: Artefact(made.folders[key], made.files[key]) for key in made.folders}

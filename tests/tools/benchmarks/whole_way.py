@@ -1,96 +1,117 @@
-"""Measures end to end: last upload of a burst to request, and the recompute's end to event.
+"""Measures end to end: last upload of a burst to request, the recompute's end to event, and all between.
 
 `python -m tests.tools.benchmarks.whole_way`: this project on the local cloud, which is slower than AWS.
-Beside it the usual sample architecture: one workflow for each upload, which requests a recompute at once and
-then asks every POLL seconds. It runs without AWS in between, so that nothing else delays it.
+Beside it, on the same cloud and for the same platform, the usual sample architecture (sample/template.yaml):
+one workflow for each upload, which requests a recompute at once, checks every POLL seconds, and publishes an
+event at the end.
 """
 
 import json
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-import httpx
-
-from tests.support.arcanna.access import API_KEY, API_KEY_HEADER
 from tests.support.arcanna.platform import Behaviour, Job
-from tests.support.installation import PARAMETERS, Installation, installation
+from tests.support.installation import PARAMETERS, Installation, installation, installed
+from tests.support.local_cloud import LocalCloud
 from tests.support.waiting import eventually
 
+NAME = "bench-way"
+SAMPLE = Path(__file__).parent / "sample" / "template.yaml"
 BURSTS, UPLOADS = 5, 5
 """Bursts, and uploads of each."""
-JOB, DURATION, POLL = 1234, 4.0, 5.0
-WINDOW = 1.0
-"""Seconds of the batching window, as tests.support.installation sets it."""
-CONFIGURED = float(PARAMETERS["VisibilityLagSeconds"]) + WINDOW
-"""Seconds that an upload waits on purpose: until it is visible, and for others."""
+JOB, POLL = 1234, 5
+DURATIONS = tuple(4.0 + 1.2 * burst for burst in range(BURSTS))
+"""Seconds of a recompute, for each burst. So the ends spread over the time between two checks."""
+DELAY = 0.1
+"""Seconds from a request to the recompute's start."""
 ALERTS = "id,label,decision\n"
 
 
+class Configured(NamedTuple):
+    """Seconds that uploads wait on purpose: each until it is visible, and the first one for others."""
+
+    lag: float = 0.0
+    window: float = 0.0
+
+
+OURS = Configured(float(PARAMETERS["VisibilityLagSeconds"]), window=1.0)
+"""As tests.support.installation deploys this project."""
+
+
 class Way(NamedTuple):
-    """The waits of one burst in seconds, and the requests to the platform."""
+    """The waits of one burst in seconds, and what the platform did for it.
+
+    What is configured to wait is left out, and of `upload_to_event` also what one recompute takes.
+    """
 
     upload_to_request: float
     end_to_event: float
+    upload_to_event: float
     posts: int
+    recomputes: int
     requests: int
 
 
 def measure() -> dict[str, Any]:
     """The medians of both ways."""
     models = tuple(f"{kind}-{n}.hdf5" for kind in ("ours", "sample") for n in range(BURSTS))
-    behaviour = Behaviour(delay=0.1, duration=DURATION)
-    with installation({JOB: Job("security-alerts", models)}, behaviour, "bench-way") as here:
+    with (
+        installation({JOB: Job("security-alerts", models)}, Behaviour(delay=DELAY), NAME) as here,
+        _sample(here) as other,
+    ):
         here.cloud.invoke("TriggerRecomputeFunction", {"preflight": True})  # the sweep keeps it warm
-        ours = [_ours(here, model) for model in models[:BURSTS]]
-        sample = [_sample(here, model) for model in models[BURSTS:]]
-    return {
-        "configured": CONFIGURED,
-        "this project": _medians(ours),
-        "one workflow per upload": _medians(sample),
-    }
+        ours = [_burst(here, f"ours-{n}.hdf5", n, 1, OURS) for n in range(BURSTS)]
+        sample = [_burst(other, f"sample-{n}.hdf5", n, UPLOADS, Configured()) for n in range(BURSTS)]
+    return {"this project": _medians(ours), "one workflow per upload": _medians(sample)}
 
 
-def _ours(here: Installation, model: str) -> Way:
+@contextmanager
+def _sample(here: Installation) -> Iterator[Installation]:
+    """Deploys the sample architecture beside this project, for the same platform."""
+    given, wait = {"ArcannaBaseUrl": here.arcanna.url}, "Workflow.Definition.States.Wait.Seconds"
+    with LocalCloud(
+        given, Path("build") / NAME, SAMPLE, name="sample", beside=here.cloud, constants={wait: POLL}
+    ) as cloud:
+        yield installed(cloud, here.arcanna)
+
+
+def _burst(stack: Installation, model: str, number: int, events: int, configured: Configured) -> Way:
+    """Uploads burst `number`, and waits until the stack has published so many events."""
+    behaviour = Behaviour(delay=DELAY, duration=DURATIONS[number])
+    stack.arcanna.set_behaviour(behaviour, model)
+    first = time.time()
     for n in range(UPLOADS):
-        here.upload(f"training-data/{JOB}/{model}/{n}.csv", ALERTS)
         last = time.time()
-    events = eventually("the event", lambda: list(_events(here, model)), 90.0)
-    return _way(here, model, last, events[0])
+        stack.upload(f"training-data/{JOB}/{model}/{n}.csv", ALERTS)
+    due = max(first + configured.window, last) + configured.lag
+
+    def published() -> list[float] | None:
+        times = list(_published(stack, model))
+        return times if len(times) >= events else None
+
+    seen = max(eventually("the events", published, 90.0))
+    requests = [r for r in stack.arcanna.requests if r.query.get("model_id") == model]
+    posts = [r.at for r in requests if r.method == "POST"]
+    recomputes = stack.arcanna.recomputes(model)
+    ended = max(run.finished_at or 0.0 for run in recomputes)
+    return Way(
+        upload_to_request=posts[-1] - due,
+        end_to_event=seen - ended,
+        upload_to_event=seen - due - behaviour.delay - behaviour.duration,
+        posts=len(posts),
+        recomputes=len(recomputes),
+        requests=len(requests),
+    )
 
 
-def _events(here: Installation, model: str) -> Iterator[float]:
-    for call in here.cloud.calls:
+def _published(stack: Installation, model: str) -> Iterator[float]:
+    for call in stack.cloud.calls:
         if call.operation == "PutEvents" and model in json.dumps(call.parameters):
             yield call.time
-
-
-def _sample(here: Installation, model: str) -> Way:
-    with ThreadPoolExecutor(UPLOADS) as workflows:
-        ends = [workflows.submit(_workflow, here.arcanna.url, model) for _ in range(UPLOADS)]
-        last = time.time()
-        return _way(here, model, last, max(end.result() for end in ends))
-
-
-def _workflow(url: str, model: str) -> float:
-    """When one workflow of the sample sees that the recompute has ended (epoch seconds)."""
-    model_id = {"job_id": str(JOB), "model_id": model}
-    path = f"{url}/api/v2/metrics/model"
-    with httpx.Client(headers={API_KEY_HEADER: API_KEY}, params=model_id, timeout=30.0) as platform:
-        platform.post(f"{path}/request_recompute_metrics").raise_for_status()
-        while True:
-            time.sleep(POLL)
-            if not platform.get(path).raise_for_status().json()["is_recomputing_metrics"]:
-                return time.time()
-
-
-def _way(here: Installation, model: str, last: float, seen: float) -> Way:
-    requests = [r for r in here.arcanna.requests if r.query.get("model_id") == model]
-    posts = [r.at for r in requests if r.method == "POST"]
-    ended = max(run.finished_at or 0.0 for run in here.arcanna.recomputes(model))
-    return Way(posts[-1] - last, seen - ended, len(posts), len(requests))
 
 
 def _medians(ways: Sequence[Way]) -> dict[str, float]:

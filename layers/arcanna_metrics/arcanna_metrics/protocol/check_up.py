@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from arcanna_metrics.protocol.entry import Claim
 from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, CLAIM_LIFETIME
-from arcanna_metrics.workflow import Execution
+from arcanna_metrics.runs.run import Execution
 
 MOST_RESUMPTIONS = 3
 

@@ -1,5 +1,5 @@
-"""Decides what to do about an entry. Pure, total, and the only module that combines visibility lag, patience,
-thresholds, spacing and backoff.
+"""Decides what to do about an entry. Pure, total, and the only module that says when a run starts:
+visibility lag, patience, thresholds, spacing and backoff meet here.
 """
 
 from collections.abc import Sequence

@@ -57,8 +57,11 @@ def check_up_on(services: Services, entry: Entry, claim: Claim) -> None:
                 with run_in_logs(run_id, *entry.target, entry.waiting.cause, workflow.arn(run_id, number)):
                     logger.warning("run resumed", number=number)
         case TakeBack(why):
-            free = transitions.take_back(entry, services.pace(entry), services.postponement(entry))
-            if ledger.swap(entry, free):
+            pace, again = services.pace(entry), services.postponement(entry)._replace(last_error=why)
+            if not claim.held:
+                # Its request may be queued, which Arcanna does not show during the start grace.
+                again = again._replace(not_before=claim.requested_at + pace.start_grace)
+            if ledger.swap(entry, transitions.take_back(entry, pace, again)):
                 count("RunsTakenBack")
                 with run_in_logs(run_id, *entry.target, entry.waiting.cause, workflow.arn(run_id, number)):
                     logger.warning("run taken back", detail=why)

@@ -33,7 +33,7 @@ FORGET_AFTER = 400 * 86400
 """Seconds. DynamoDB deletes an entry this long after its last write, if nothing waits or runs."""
 
 MOST_TRIES = 20
-"""How often to try a write if other writers keep changing the item."""
+"""How many times to try a write if other writers keep changing the item."""
 
 MOST_KEYS = 100
 """Keys in one BatchGetItem: DynamoDB's own limit."""
@@ -89,8 +89,8 @@ class Ledger:
     def apply(self, target: Target, transition: Transition, known: Entry | None = None) -> Entry | None:
         """Applies the transition to the current entry and writes it; None if the transition refuses.
 
-        Writes nothing if nothing changes by a millisecond or more. A `known` entry is read again only if it
-        has changed since.
+        Times are stored in milliseconds; a smaller change is not written. A `known` entry is read again only
+        if it has changed since.
         """
         for _ in range(MOST_TRIES):
             before, known = known or self.read(target), None
@@ -163,7 +163,7 @@ def _is_scheduled(item: Mapping[str, Any]) -> bool:
 def swap_item(dynamodb: "DynamoDBClient", table: str, item: dict[str, Any], rev: int) -> bool:
     """Writes an item if the stored one has this `rev`, or does not exist if it is 0; False otherwise.
 
-    botocore repeats a write whose response is lost. If the first write took effect, DynamoDB refuses the
+    boto3 repeats a write whose response is lost. If the first write took effect, DynamoDB refuses the
     second, and the stored item equals the new one. Then the write counts as made.
     """
     expected: dict[str, Any] = (

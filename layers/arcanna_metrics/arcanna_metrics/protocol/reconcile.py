@@ -1,8 +1,8 @@
 """Level-triggered, like a Kubernetes controller: read one entry, decide with a pure function, do one thing.
 
-It may be called at any time and any number of times, and does nothing if nothing is due. The trigger calls it
-after recording, at the end of a run, and in a sweep every minute. Without the other calls, the sweep
-does the same up to a minute later.
+`look` may be called at any time and any number of times, and does nothing if nothing is due. The trigger
+calls it after recording, at the end of a run, and in a sweep every minute. The sweep alone would be enough:
+the other calls save the wait for it.
 """
 
 from collections.abc import Callable, Iterable

@@ -141,9 +141,9 @@ def empty(mailbox: Entry, pace: Pace) -> Entry:
 # --- The run that holds the target -----------------------------------------------------------------------
 
 
-def claim(entry: Entry, made: Claim) -> Entry:
+def claim(entry: Entry, by: Claim) -> Entry:
     """Takes a free target for a run. If the invocation dies, a look takes the claim back."""
-    return replace(entry, claim=made, due_at=made.requested_at + CLAIM_LIFETIME)
+    return replace(entry, claim=by, due_at=by.requested_at + CLAIM_LIFETIME)
 
 
 def hold(entry: Entry, run_id: str, number: int, now: float) -> Entry | None:
@@ -158,7 +158,7 @@ def hold(entry: Entry, run_id: str, number: int, now: float) -> Entry | None:
 
 
 def give_back(entry: Entry, run_id: str, pace: Pace, postponement: Postponement | None) -> Entry | None:
-    """Undoes a claim that did not become a run; None if its execution holds the target after all.
+    """Undoes a claim that did not become a run; None unless it is still only claimed.
 
     Without a postponement, for example if no slot was free, the target is due as before.
     """

@@ -61,7 +61,7 @@ def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
     """The run's status now, and when to check again; at its end, also its outcome.
 
     The rules are the same in the first execution and in one that resumes the run. Raises RetryLater if the
-    platform does not answer and does not say when to retry.
+    platform does not answer and does not say when to retry, or if the deadline has passed.
     """
     times = _Times.of(run, origin.now)
     checked: Check = {**last, "polls": last["polls"] + 1}

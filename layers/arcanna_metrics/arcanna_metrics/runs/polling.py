@@ -2,11 +2,11 @@
 
 Polling trades checks against lag, the time between the end of a run and the check that sees it. This is the
 inspection problem of reliability theory (Barlow, Hunter and Proschan, 1963), and PRICE is what a check may
-cost in lag. A schedule with checks at t1 < t2 < ... costs, but for a constant,
+cost in lag. A schedule with checks at t1 < t2 < ... costs, up to a constant,
 
     the sum of S(t) (PRICE + wait after t) over its times, 0 included,
 
-because a run that lives at t, with probability S(t), is waited for and checked once more. The cheapest
+because a run that still runs at t, with probability S(t), is waited for and checked once more. The cheapest
 schedule is found backwards over the times at which a check may pay: quantiles of what a run may take.
 
 **Survival.** S is estimated as a sum of log-logistic curves 1 / (1 + (t / median)^shape): one around each

@@ -10,7 +10,7 @@ are deployed then. So names must stay, and a later field is `NotRequired` and re
 The functions take this data as it is: an execution whose run the trigger did not make ends at its Hold.
 """
 
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from arcanna_metrics.runs.completion import Status
 from arcanna_metrics.runs.quality import Reference, Verdict
@@ -76,7 +76,7 @@ class PastRun(TypedDict):
     run_id: str
     cause: str  # kind of the latest update that led to the run
     requested_at: Time
-    duration_seconds: float  # from the request to the new metrics, with the time in the platform's queue
+    duration_seconds: float  # from the request to the new metrics, including the time in the platform's queue
     polls: int
     verdict: Verdict
     scores: dict[str, float | None]  # the overall ones after the run, by the API's names
@@ -147,3 +147,10 @@ class Run(TypedDict):
     gate: dict[str, Any]  # rules of the quality gate
     durations: list[Seconds]  # that past runs took, the oldest first
     reference: Reference | None  # what the gate compares with, null if there is nothing yet
+
+
+class Execution(NamedTuple):
+    """An execution as Step Functions shows it, which is eventually consistent."""
+
+    running: bool
+    input: str
