@@ -18,7 +18,7 @@ from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.transitions import CONSISTENT_AFTER
 from arcanna_metrics.settings import JobSettings
 from arcanna_metrics.targets import Target
-from arcanna_metrics.times import to_iso
+from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics.trigger import FOR_A_LETTER, NAP
 from tests.support.doubles import ACTIVE_TARGET, PACE, TARGET, Logs
 from tests.unit.harness import LONG, Harness
@@ -337,6 +337,20 @@ def test_sweep_with_an_unreadable_entry_corrects_the_others_and_looks(
 
     assert harness.entry().due_at == now - 600
     assert looks.targets == [[]]
+
+
+def test_sweep_corrects_the_others_beside_an_entry_of_the_year_9999(harness: Harness, looks: Looks) -> None:
+    now, last = harness.clock.now, from_iso("9999-12-31T23:59:59Z")
+    harness.pace = replace(harness.pace, spacing=600)
+    put_off = Entry(
+        TARGET, waiting=Waiting(needed_as_of=now - 600), attempts=3, retry_at=now - 1, due_at=now - 1
+    )
+    harness.stack.put(put_off)
+    beyond = replace(put_off, target=Target("7", None), retry_at=now - 2, due_at=now - 2)
+    harness.stack.put(replace(beyond, waiting=Waiting(needed_as_of=last + 0.5), fresh_as_of=last))
+    harness.deliver({"sweep": True})
+
+    assert harness.entry().due_at == now - 600
 
 
 def test_sweep_looks_although_its_own_work_fails(

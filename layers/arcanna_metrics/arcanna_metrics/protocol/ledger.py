@@ -38,8 +38,8 @@ MOST_TRIES = 20
 MOST_KEYS = 100
 """Keys in one BatchGetItem: DynamoDB's own limit."""
 
-UNREADABLE = (KeyError, ValueError, TypeError)
-"""What reading an item raises that somebody has edited."""
+UNREADABLE = (KeyError, ValueError, TypeError, OverflowError)
+"""What an item raises that somebody has edited, when it is read or written again."""
 
 DUE_PAGE = 25
 """Items of the index in one read. A look rarely needs more."""
