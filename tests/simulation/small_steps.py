@@ -463,8 +463,7 @@ class Steps:
                 row = self._row("take_back", k.target, k.seen, self.setting.pace, self._again(w))
                 yield f"take {k.run} back", self._write(w, k.target, row)
             case "raise":
-                claim = self._claim_of(k)._replace(number=k.number)
-                row = self._row("resume", k.target, k.seen, claim, 0.0)
+                row = self._row("resume", k.target, k.seen, self._claim_of(k), k.number, 0.0)
                 raised = self._write(w, k.target, row)
                 yield f"raise {k.run} to {k.number}", on("resume", raised, seen=Row(), stale=False)
             case _:

@@ -28,7 +28,6 @@ COMPLETED: Result = {
 
 
 FIRST = Claim("run-1", Clock.now, held=True)
-SECOND = FIRST._replace(number=1)
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +72,7 @@ def test_repeated_release_changes_nothing(harness: Harness) -> None:
 
 def test_late_release_of_an_aborted_execution_is_refused_after_a_resumption(harness: Harness) -> None:
     hold(harness.services, RUN, 0)
-    harness.ledger.apply(TARGET, lambda entry: resume(entry, SECOND, harness.clock.now))
+    harness.ledger.apply(TARGET, lambda entry: resume(entry, FIRST, 1, harness.clock.now))
     before = harness.entry()
     assert not release(harness.services, RUN, 0, COMPLETED)
     assert harness.entry() == before

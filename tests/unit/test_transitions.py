@@ -295,7 +295,9 @@ def test_report_and_resumption_change_only_number_and_due_time() -> None:
     assert report_end(HELD, "run-1", NOW) == replace(HELD, due_at=NOW + CONSISTENT_AFTER)
     assert report_end(HELD, "run-2", NOW) is None
     second = Claim("run-1", NOW, number=1, held=True)
-    assert resume(HELD, second, NOW + 9) == replace(HELD, claim=second, due_at=NOW + 9)
+    assert resume(HELD, Claim("run-1", NOW, held=True), 1, NOW + 9) == replace(
+        HELD, claim=second, due_at=NOW + 9
+    )
 
 
 # --- Release ---------------------------------------------------------------------------------------------
@@ -491,7 +493,7 @@ def stepped(entry: Entry, step: str, now: float) -> Entry | None:
         "postpone": lambda: postpone(entry, PACE, later),
         "back in line": lambda: restore_due_at(entry, now, PACE),
         "report": lambda: report_end(entry, run_id, now),
-        "resume": lambda: resume(entry, own._replace(number=number + 1), now) if own.held else None,
+        "resume": lambda: resume(entry, own, number + 1, now) if own.held else None,
         "satisfied": lambda: satisfy(entry, run_id, now - 30, PACE),
     }
     if step in transitions:

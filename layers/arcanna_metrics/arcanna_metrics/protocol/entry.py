@@ -13,7 +13,9 @@ from arcanna_metrics.targets import Target
 from arcanna_metrics.updates import Example
 
 NEVER = -inf
-"""The time of what has not happened: earlier than every other."""
+"""The time of what has not happened: earlier than every other, so that the latest of several is their max().
+
+Where the earliest of several counts, None stands for it instead."""
 
 
 class Element(NamedTuple):

@@ -32,8 +32,8 @@ def release(services: Services, run: Run, number: int, result: Result) -> bool:
     """
 
     def transition(entry: Entry) -> Entry | None:
-        again = services.postponement(entry)
-        return transitions.release(entry, run, number, result, services.pace(entry), again)
+        postponement = services.postponement(entry)
+        return transitions.release(entry, run, number, result, services.pace(entry), postponement)
 
     released = services.ledger.apply(target_of(run), transition) is not None
     with _in_logs(services, run, number):
@@ -52,16 +52,16 @@ def check_up_on(services: Services, entry: Entry, claim: Claim) -> None:
             ledger.swap(entry, transitions.postpone_check_up(entry, at))
         case Resume(number, given):
             at = services.postponement(entry).retry_at
-            if ledger.swap(entry, transitions.resume(entry, claim._replace(number=number), at)):
+            if ledger.swap(entry, transitions.resume(entry, claim, number, at)):
                 workflow.start(run_id, resumed_input(given, number), number)
                 with run_in_logs(run_id, *entry.target, entry.waiting.cause, workflow.arn(run_id, number)):
                     logger.warning("run resumed", number=number)
         case TakeBack(why):
-            pace, again = services.pace(entry), services.postponement(entry)._replace(last_error=why)
+            pace, postponement = services.pace(entry), services.postponement(entry)._replace(last_error=why)
             if not claim.held:
                 # Its request may be queued, which Arcanna does not show during the start grace.
-                again = again._replace(not_before=claim.requested_at + pace.start_grace)
-            if ledger.swap(entry, transitions.take_back(entry, pace, again)):
+                postponement = postponement._replace(not_before=claim.requested_at + pace.start_grace)
+            if ledger.swap(entry, transitions.take_back(entry, pace, postponement)):
                 count("RunsTakenBack")
                 with run_in_logs(run_id, *entry.target, entry.waiting.cause, workflow.arn(run_id, number)):
                     logger.warning("run taken back", detail=why)

@@ -118,9 +118,9 @@ def _start(services: Services, entry: Entry) -> Step:
 
 def _give_back(services: Services, claimed: Entry, claim: Claim, error: RetryLater | None) -> None:
     """Undoes the claim, unless an execution holds the target after all."""
-    again = services.postponement(claimed, error) if error else None
+    postponement = services.postponement(claimed, error) if error else None
     undo = partial(
-        transitions.give_back, run_id=claim.run_id, pace=services.pace(claimed), postponement=again
+        transitions.give_back, run_id=claim.run_id, pace=services.pace(claimed), postponement=postponement
     )
     services.ledger.apply(claimed.target, undo)
 
@@ -129,8 +129,8 @@ def _postpone(services: Services, target: Target, error: Exception) -> None:
     try:
         entry = services.ledger.read(target)
         if isinstance(_decide(services, entry), Start | CheckUp):  # unless somebody else has handled it
-            again = services.postponement(entry, error)
-            services.ledger.swap(entry, transitions.postpone(entry, services.pace(entry), again))
+            postponement = services.postponement(entry, error)
+            services.ledger.swap(entry, transitions.postpone(entry, services.pace(entry), postponement))
     except Exception as second:  # noqa: BLE001  # the entry stays due
         logger.error("entry not postponed", extra=target._asdict() | reason_and_detail(second))
 

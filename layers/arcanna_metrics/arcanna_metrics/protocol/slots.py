@@ -51,7 +51,7 @@ class Slots:
         _, takers = self._read()
         if len(takers) < limit:
             return Vacancy(limit - len(takers))
-        takers, entries = self._still_taken(takers)
+        takers, entries = self._read_entries(takers)
         return Vacancy(max(0, limit - len(takers)), entries)
 
     def take(self, limit: int, taker: Taker) -> bool:
@@ -59,14 +59,14 @@ class Slots:
         for _ in range(MOST_TRIES):
             rev, takers = self._read()
             if len(takers) >= min(limit, MOST_UNREAD):  # so that ended runs do not fill the item
-                takers, _ = self._still_taken(takers)
+                takers, _ = self._read_entries(takers)
             if len(takers) >= limit:
                 return False
             if self._swap(rev, [*takers, taker]):
                 return True
         raise AwsUnavailable("the slots kept changing")
 
-    def _still_taken(self, takers: Sequence[Taker]) -> tuple[list[Taker], list[Entry]]:
+    def _read_entries(self, takers: Sequence[Taker]) -> tuple[list[Taker], list[Entry]]:
         """The takers whose entries still have their run, and these entries."""
         entries = self._ledger.read_all(list(dict.fromkeys(taker.target for taker in takers)))
         still = still_taken(takers, entries)

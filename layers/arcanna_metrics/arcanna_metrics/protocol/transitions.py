@@ -148,8 +148,7 @@ def claim(entry: Entry, by: Claim) -> Entry:
 
 def hold(entry: Entry, run_id: str, number: int, now: float) -> Entry | None:
     """Confirms the claim for the execution; None if another run or execution has taken over."""
-    claim = entry.claim
-    if claim is None or (claim.run_id, claim.number) != (run_id, number):
+    if (claim := _claim_of(entry, run_id, number)) is None:
         return None
     # A late hold may follow the report of the execution's end. Then the entry stays due.
     reported = entry.due_at is not None and entry.due_at <= now + CONSISTENT_AFTER
@@ -174,7 +173,7 @@ def take_back(entry: Entry, pace: Pace, postponement: Postponement | None) -> En
 def postpone(entry: Entry, pace: Pace, postponement: Postponement) -> Entry:
     """Records that an attempt failed, and when the next one may be made."""
     retry_at, not_before, error = postponement
-    again = replace(
+    postponed = replace(
         entry,
         attempts=entry.attempts + 1,
         last_error=error,
@@ -182,7 +181,7 @@ def postpone(entry: Entry, pace: Pace, postponement: Postponement) -> Entry:
         not_before=max(not_before, entry.not_before),
         due_at=retry_at,
     )
-    return settled(again, pace)
+    return settled(postponed, pace)
 
 
 def restore_due_at(entry: Entry, now: float, pace: Pace) -> Entry:
@@ -223,9 +222,9 @@ def postpone_check_up(entry: Entry, at: float) -> Entry:
     return replace(entry, due_at=at)
 
 
-def resume(entry: Entry, claim: Claim, at: float) -> Entry:
-    """Makes the execution of the claim's number the one that follows the run. The next look is due `at`."""
-    return replace(entry, claim=claim, due_at=at)
+def resume(entry: Entry, claim: Claim, number: int, at: float) -> Entry:
+    """Makes the execution of that number the one that follows the run. The next look at it is due `at`."""
+    return replace(entry, claim=claim._replace(number=number), due_at=at)
 
 
 def release(
@@ -239,10 +238,9 @@ def release(
     In two cases no watermark moves: if another model has become active, because it has no new metrics yet;
     and if the run could not be checked, which counts as a failed attempt.
     """
-    claim, waiting = entry.claim, entry.waiting
-    if claim is None or (claim.run_id, claim.number) != (run["run_id"], number):
+    if (claim := _claim_of(entry, run["run_id"], number)) is None:
         return None
-    asked, outcome = claim.requested_at, result["outcome"]
+    waiting, asked, outcome = entry.waiting, claim.requested_at, result["outcome"]
     free = _remembering(replace(entry, claim=None), run, result)
     if outcome == "not_checked":
         return postpone(free, pace, postponement)
@@ -290,6 +288,12 @@ def _without_those_of(entry: Entry, run: Run) -> Entry:
     updates = max(waiting.updates - cause["updates"], len(waiting.batch), 1)
     examples = tuple(example for example in waiting.examples if tuple(example) not in shown)
     return replace(entry, waiting=replace(waiting, updates=updates, examples=examples))
+
+
+def _claim_of(entry: Entry, run_id: str, number: int) -> Claim | None:
+    """The claim, if the execution of that number follows the run that holds the target."""
+    claim = entry.claim
+    return claim if claim and (claim.run_id, claim.number) == (run_id, number) else None
 
 
 def _is_only_claimed(entry: Entry, run_id: str) -> bool:
