@@ -394,15 +394,16 @@ def _proof(history: History, completed: Event) -> Event | None:
 
 def _is_current(history: History, covered: Event) -> bool:
     """Whether the run's model is that of its target: for a job's active model, the active one when its
-    recompute had ended, or later."""
+    recompute had ended, or later; or none was active then, which is not another one."""
     job, _, of_target = covered.whom.partition("/")
     if of_target != "active":
         return True
     model, proof = _model(history, covered.details["run"]), _proof(history, covered)
-    trained = [event for event in history.journal.of("active") if JOB_OF[event.whom] == job]
+    events = [e for e in history.journal.of("active", "none active") if JOB_OF[e.whom] == job]
     return proof is not None and any(
-        event.whom == model and (following is None or following.time >= proof.time)
-        for event, following in zip(trained, [*trained[1:], None], strict=True)
+        (event.whom == model if event.what == "active" else event.time <= covered.time)
+        and (following is None or following.time >= proof.time)
+        for event, following in zip(events, [*events[1:], None], strict=True)
     )
 
 

@@ -95,6 +95,7 @@ class Platform:
             self._activate(model)
             return
         self._active[JOB_OF[model]] = None
+        self._journal.note("none active", model)
         self._after(self._random.uniform(10, 300), lambda: self._activate(model))
 
     def request(self, model: str, who: str, **details: object) -> None:
