@@ -203,10 +203,15 @@ def proven_end(history: History) -> Iterator[str]:
 
 def no_false_failure(history: History) -> Iterator[str]:
     """A run announced as failed had not completed. A run announced as timed out had not completed as far as
-    the platform showed it to the last check."""
+    the platform showed it to the last check. A request that takes effect only after the start grace may count
+    as never started."""
     done = {e.details["job"]: e.time for e in history.journal.of("job done")}
     shown = {e.details["job"]: e.time for e in history.journal.of("job shown")}
-    asked = {e.details["by"]: e.details["job"] for e in _requests(history)}
+    asked = {
+        e.details["by"]: e.details["job"]
+        for e in _requests(history)
+        if e.time <= e.details["asked_at"] + START_GRACE
+    }
     for event in history.journal.of("checked"):
         run, how = event.details["run"], event.details["how"]
         ended = {"failed": done, "timed_out": shown}.get(how.split()[0], {}).get(asked.get(run, ""))
