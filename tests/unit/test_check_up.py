@@ -21,7 +21,7 @@ def resumed(number: int) -> Claim:
 
 
 @pytest.mark.parametrize("claim", [CLAIMED, HELD, resumed(1)])
-def test_running_execution_is_checked_again_within_the_hour(claim: Claim) -> None:
+def test_running_execution_is_checked_again_in_an_hour(claim: Claim) -> None:
     assert check_up(claim, RUNNING, None, NOW) == CheckUpAgain(NOW + CHECK_UP_INTERVAL)
 
 

@@ -412,7 +412,7 @@ def test_dead_holder_of_the_last_slot_is_checked_although_no_slot_is_free(harnes
 # --- Looking after a run ---------------------------------------------------------------------------------
 
 
-def test_running_execution_is_checked_again_within_the_hour(harness: Harness) -> None:
+def test_running_execution_is_checked_again_in_an_hour(harness: Harness) -> None:
     run_id = harness.started()
     harness.until_due()
     harness.look()

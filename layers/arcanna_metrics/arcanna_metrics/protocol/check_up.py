@@ -1,7 +1,7 @@
 """Decides what to do about a run, given the state of its execution. Pure, so it is tested without AWS.
 
 claim      execution with the claim's number      then
-any        running                                look again within the hour
+any        running                                look again in an hour
 not held   does not exist, or ended               take back, once the claim's invocation is over
 held       ended                                  resume with the next number, or take back after a few
 held       does not exist, the one before does    resume with this number: its starter died
