@@ -53,8 +53,8 @@ def services() -> Services:
 def trigger() -> Trigger:
     """Built when a message or event first needs it. Raises ConfigurationError."""
     env = Environment(os.environ)
-    queues = Queues(client("sqs"), env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL"))
-    return Trigger(services(), queues, time.sleep)
+    updates, dead_letters = env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL")
+    return Trigger(services(), lambda: Queues(client("sqs"), updates, dead_letters), time.sleep)
 
 
 def settings_source(env: Environment) -> SettingsSource:

@@ -133,4 +133,4 @@ def test_trigger_searches_only_the_folders_of_its_services(start: Callable[[str,
     )
 
     services = {path.split("botocore/data/")[1] for path in searched if "botocore/data/" in path}
-    assert services == {"dynamodb", "sqs", "ssm", "stepfunctions"}
+    assert services == {"dynamodb", "ssm", "stepfunctions"}

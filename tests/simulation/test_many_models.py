@@ -134,11 +134,7 @@ class Town:
             new_id=lambda: f"run-{next(self._order)}",
         )
         queues = Queues(cast("Any", SqsClient(self._send, self)), UPDATES_URL, DEAD_LETTERS_URL)
-        return Trigger(
-            self.services,
-            queues,
-            self._sleep,
-        )
+        return Trigger(self.services, lambda: queues, self._sleep)
 
     # --- What happens ---------------------------------------------------------------------------------------
 

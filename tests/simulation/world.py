@@ -264,7 +264,7 @@ class World:
         )
         return Trigger(
             self._services,
-            Queues(cast("Any", SqsClient(self._send, self)), UPDATES_URL, DEAD_LETTERS_URL),
+            lambda: Queues(cast("Any", SqsClient(self._send, self)), UPDATES_URL, DEAD_LETTERS_URL),
             self.scheduler.pause,
         )
 

@@ -94,7 +94,7 @@ class Harness:
             new_id=lambda: f"run-{next(numbers)}",
         )
         queues = Queues(stack.sqs, stack.updates_url, stack.dead_letter_url)
-        self.trigger = Trigger(self.services, queues, self._sleep)
+        self.trigger = Trigger(self.services, lambda: queues, self._sleep)
 
     def settings(self) -> Settings:
         """The settings in force. A test changes `pace`, or replaces `jobs`."""

@@ -70,9 +70,10 @@ class Trigger:
     def __init__(
         self,
         services: Services,
-        queues: Queues,
+        queues: Callable[[], Queues],
         sleep: Callable[[float], None],
     ) -> None:
+        """`queues` is called when something is first sent: few invocations need SQS's client."""
         self._services = services
         self._settings = services.settings
         self._ledger = services.ledger
@@ -164,7 +165,7 @@ class Trigger:
         logger.info("schedule", targets=len(updates))
         if len(updates) <= FAN_OUT:
             return updates
-        self._queues.request_all(updates)
+        self._queues().request_all(updates)
         return []
 
     def _dead_letter_all(
@@ -182,7 +183,7 @@ class Trigger:
                 stay.append(message_id)
                 continue
             try:
-                self._queues.dead_letter(body, error)
+                self._queues().dead_letter(body, error)
             except AwsUnavailable as failure:
                 log_error("unusable message stays in the queue", failure, message_id=message_id)
                 stay.append(message_id)
