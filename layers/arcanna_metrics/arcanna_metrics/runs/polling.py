@@ -12,8 +12,8 @@ schedule is found backwards over the times at which a check may pay: quantiles o
 **Survival.** S is estimated as a sum of log-logistic curves 1 / (1 + (t / median)^shape): one around each
 past run, and a broad one for everything not seen so far. The broad curve alone guides the first run ever,
 hardly counts while past runs explain the elapsed time, and takes over when the run outlasts them. Past runs
-have the shape, of two, that predicts each of them better from the others (likelihood cross-validation; Duin,
-1976). As far as the others do not predict a run, it has the wider shape: a lone straggler says that runs
+have the shape, of three, that best predicts each of them from the others (likelihood cross-validation; Duin,
+1976). As far as the others do not predict a run, it has a wide shape: a lone straggler says that runs
 straggle, but hardly how long the next one takes (variable kernels; Breiman, Meisel and Purcell, 1977).
 """
 
@@ -22,10 +22,11 @@ from math import ceil, exp, log
 from typing import NamedTuple
 
 PRICE = 5.0  # seconds of lag that a check may cost
-ALIKE, UNLIKE = 16.0, 4.0  # shapes: half of all runs within 7 % of a past one, or within 30 %
+SHAPES = 2.5, 4.0, 16.0  # half of all runs within 55 %, 30 % or 7 % of a past one
+UNLIKE = 4.0  # the shape around a lone past run
 TYPICAL, BROAD = 150.0, 1.6  # seconds: the median of a run of which nothing is known; and its shape
 UNSEEN = 0.1  # the weight of a curve of that shape, around the median, in past runs
-LONE = 0.4  # a past run is half a lone one where the density of the others, over log(t), is this, in runs
+LONE = 0.2  # a past run is half a lone one where the density of the others, over log(t), is this, in runs
 LIVING = [(2 * n + 1) / 28 for n in range(14)]  # parts of the runs that live when a check may pay,
 # and of those that are unlike the past ones:
 UNSEEN_LIVING = [1 - 0.01 * 1.1**n for n in range(48)] + [0.08 * 0.8**n for n in range(20)]
@@ -100,6 +101,6 @@ def _alike(past: Sequence[float]) -> tuple[float, list[float]]:
     def likelihood(found: list[float]) -> float:
         return sum([log(density + UNSEEN) for density in found])
 
-    by_shape = {shape: densities(shape) for shape in (UNLIKE, ALIKE)}
+    by_shape = {shape: densities(shape) for shape in SHAPES}
     shape = max(by_shape, key=lambda shape: likelihood(by_shape[shape]))
     return shape, [LONE / (LONE + density) for density in by_shape[shape]]
