@@ -284,7 +284,7 @@ MORE_OUTPUTS = (
 
 # --- Accepting a model -----------------------------------------------------------------------------------
 
-REFERENCE = {"model_id": MODEL.model_id, "figures": {"overall_accuracy": [0.9, 100]}}
+REFERENCE: Any = {"model_id": MODEL.model_id, "figures": {"overall_accuracy": [0.9, 100]}}
 ACTIVE = Target(MODEL.job_id, None)
 ASKED = 1e9
 
@@ -366,7 +366,7 @@ def test_unconfirmed_model_is_not_accepted(
 def test_acceptance_leaves_the_reference_of_another_active_model_alone(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = {**REFERENCE, "model_id": "trained anew"}
+    other: Any = {**REFERENCE, "model_id": "trained anew"}
     stack.put(Entry(TARGET, quality_reference=REFERENCE))
     stack.put(Entry(ACTIVE, quality_reference=other))
     assert accept(stack, monkeypatch).status == 0

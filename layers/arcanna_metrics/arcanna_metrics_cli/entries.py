@@ -203,7 +203,8 @@ def _active(entry: Entry, run: UnderWay | None) -> str | None:
         return None
     if run and run.model_id:
         return run.model_id
-    return (entry.quality_reference or entry.accepted or {}).get("model_id")
+    judged = entry.quality_reference or entry.accepted
+    return judged["model_id"] if judged else None
 
 
 def _freshness(

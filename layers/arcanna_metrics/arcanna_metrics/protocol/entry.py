@@ -6,8 +6,9 @@ Two watermarks decide what waits: an update waits while `needed_as_of` is later 
 
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
+from arcanna_metrics.runs.quality import Reference
 from arcanna_metrics.runs.run import Failure, PastRun
 from arcanna_metrics.targets import Target
 from arcanna_metrics.updates import Example
@@ -28,6 +29,13 @@ class Element(NamedTuple):
     as_of: float
     share: int
     until: float
+
+
+class QualityReference(TypedDict):
+    """What the next metrics of a model are compared with."""
+
+    model_id: str
+    figures: Reference
 
 
 class Accepted(TypedDict):
@@ -86,7 +94,7 @@ class Entry:
     failed_as_of: float = NEVER  # requested_at of the last run that was reported as failed
 
     history: tuple[PastRun, ...] = ()  # the last completed runs, oldest first
-    quality_reference: dict[str, Any] | None = None  # {"model_id": ..., "figures": quality.Reference}
+    quality_reference: QualityReference | None = None  # of the target's last model that completed a run
     last_failure: Failure | None = None  # of the last run, if it failed
     accepted: Accepted | None = None  # who last accepted a model that got worse
     name_of: str | None = None  # if this target's job_id is a name: the id of that job
@@ -106,6 +114,11 @@ class Entry:
         """Whether anything waits."""
         waiting = self.waiting
         return max(waiting.needed_as_of, waiting.wanted_as_of) > NEVER or bool(waiting.batch)
+
+    def reference_of(self, model_id: str | None) -> Reference | None:
+        """What the model's next metrics are compared with; None if there is nothing yet."""
+        kept = self.quality_reference
+        return kept["figures"] if kept and kept["model_id"] == model_id else None
 
 
 def pruned(entry: Entry) -> Entry:

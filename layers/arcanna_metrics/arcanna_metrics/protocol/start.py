@@ -71,7 +71,7 @@ def start(services: Services, claimed: Entry, claim: Claim) -> None:
 def new_run(claimed: Entry, claim: Claim, model_id: str | None, settings: JobSettings) -> Run:
     """The run that has claimed the entry, before its baseline is read and its recompute is requested."""
     pace, gate = settings
-    asked, reference = claim.requested_at, claimed.quality_reference or {}
+    asked = claim.requested_at
     return {
         "run_id": claim.run_id,
         "target": {"job_id": claimed.target.job_id, "model_id": claimed.target.model_id},
@@ -92,7 +92,7 @@ def new_run(claimed: Entry, claim: Claim, model_id: str | None, settings: JobSet
         },
         "gate": gate,
         "durations": [past["duration_seconds"] for past in claimed.history],
-        "reference": reference.get("figures") if reference.get("model_id") == model_id else None,
+        "reference": claimed.reference_of(model_id),
     }
 
 

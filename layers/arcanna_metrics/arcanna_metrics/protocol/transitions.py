@@ -264,8 +264,7 @@ def accept(entry: Entry, by: Accepted) -> Entry | None:
     """
     if entry.claim is not None:
         return None
-    reference = entry.quality_reference or {}
-    if reference.get("model_id") != by["model_id"]:
+    if entry.reference_of(by["model_id"]) is None:
         return entry
     return replace(entry, quality_reference=None, accepted=by)
 
@@ -274,8 +273,8 @@ def _remembering(entry: Entry, run: Run, result: Result) -> Entry:
     past, reference = result["past_run"], result["reference"]
     if past:
         entry = replace(entry, history=(*entry.history, past)[-HISTORY_LENGTH:])
-    if reference is not None:
-        entry = replace(entry, quality_reference={"model_id": run["model_id"], "figures": reference})
+    if reference is not None and (model_id := run["model_id"]):
+        entry = replace(entry, quality_reference={"model_id": model_id, "figures": reference})
     return replace(entry, last_failure=result["failure"], name_of=run.get("platform_job_id") or entry.name_of)
 
 

@@ -37,7 +37,7 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
         found = _entries(given, job, model)
     if any(entry.run_id for entry in found):
         raise Trouble(Exit.NOT_STARTED, "A run of the model is under way.", "Try again when it has ended")
-    judged = [entry for entry in found if _reference(entry, model)]
+    judged = [entry for entry in found if entry.reference_of(model)]
     document: dict[str, Any] = {"job_id": found[0].target.job_id, "model_id": model, "done": False}
     if not judged:
         out.show("There is nothing to accept: the next run is compared with the metrics just before it.")
@@ -76,7 +76,7 @@ def _only_model(given: Given, job: str) -> str:
     stack = given.deployed
     active = stack.entry(stack.home(Target(job, None)))
     if judged := active.quality_reference or active.accepted:
-        return str(judged["model_id"])
+        return judged["model_id"]
     every = stack.entries()
     models = sorted(set(entries.names(every, job)))
     if len(models) == 1:
@@ -98,7 +98,7 @@ def _entries(given: Given, job: str, model: str) -> "list[Entry]":
     stack = given.deployed
     by_id, active = (stack.entry(stack.home(Target(job, each))) for each in (model, None))
     found = [by_id] if by_id.rev else []
-    if _reference(active, model) or (active.accepted and active.accepted["model_id"] == model):
+    if active.reference_of(model) or (active.accepted and active.accepted["model_id"] == model):
         found.append(active)
     if not found:
         every = stack.entries()
@@ -113,12 +113,6 @@ def _entries(given: Given, job: str, model: str) -> "list[Entry]":
     return found
 
 
-def _reference(entry: "Entry", model: str) -> dict[str, Any]:
-    """The figures of the model's reference; empty if it has none."""
-    reference = entry.quality_reference or {}
-    return dict(reference["figures"]) if reference.get("model_id") == model else {}
-
-
 def _figures(given: Given, entry: "Entry", model: str) -> "list[Figure]":
     """The figures of the reference with their current values, as far as Arcanna answers."""
     from arcanna_metrics.runs.quality import figures
@@ -131,4 +125,5 @@ def _figures(given: Given, entry: "Entry", model: str) -> "list[Figure]":
         why = answer.get("errorMessage") if failed else answer["detail"]
         given.out.say(f"Arcanna does not show the model's current figures: {why}", "yellow")
     now = {} if failed else figures(answer["metrics"])
-    return [Figure(name, before, now.get(name)) for name, (before, _) in _reference(entry, model).items()]
+    reference = entry.reference_of(model) or {}
+    return [Figure(name, before, now.get(name)) for name, (before, _) in reference.items()]
