@@ -23,7 +23,7 @@ from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.observability import count, log_error, logger, reason_and_detail
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.entry import Entry
-from arcanna_metrics.protocol.reconcile import MOST_FAILURES, RESERVE, look
+from arcanna_metrics.protocol.reconcile import RESERVE, look
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.sweep import Sweeper
 from arcanna_metrics.targets import Target
@@ -173,13 +173,11 @@ class Trigger:
     ) -> list[str]:
         """Moves messages, by their ids, to the dead-letter queue. Returns those that stay.
 
-        Comes last, so that a flood of them delays no run. After some failures in a row, which take time, all
-        others stay.
+        Comes last, so that a flood of them delays no run.
         """
         stay: list[str] = []
-        failures = 0
         for message_id, (body, error) in unusable.items():
-            if failures >= MOST_FAILURES or remaining() < FOR_A_LETTER:
+            if remaining() < FOR_A_LETTER:
                 stay.append(message_id)
                 continue
             try:
@@ -187,9 +185,7 @@ class Trigger:
             except AwsUnavailable as failure:
                 log_error("unusable message stays in the queue", failure, message_id=message_id)
                 stay.append(message_id)
-                failures += 1
             else:
-                failures = 0
                 count("UpdatesRejected")
                 logger.error("unusable message", message_id=message_id, extra=reason_and_detail(error))
         return stay
