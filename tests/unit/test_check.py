@@ -381,6 +381,12 @@ def test_wait_ends_by_the_deadline_unless_it_confirms_a_failure(
         assert shown["wait_seconds"] <= PACE["longest_poll"]
 
 
+def test_wait_for_the_first_check_ends_by_the_deadline() -> None:
+    assert first_check(a_run(durations=[3000.0] * 5))["wait_seconds"] > 120
+    short = a_run(durations=[3000.0] * 5, deadline_at=to_iso(REQUESTED_AT + 120))
+    assert first_check(short)["wait_seconds"] == 121
+
+
 def test_wait_for_a_confirmation_is_shorter_than_a_long_poll() -> None:
     follower = Follower(a_run(pace={**PACE, "shortest_poll": 500.0}))
     assert follower.look(100, **busy())["wait_seconds"] >= 500

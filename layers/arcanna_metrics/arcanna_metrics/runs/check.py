@@ -33,17 +33,16 @@ CONFIRMATION = 60.0
 
 def first_check(run: Run) -> Check:
     """The check of a run whose recompute is about to be requested."""
-    pace = run["pace"]
-    wait = next_wait(0.0, run["durations"], shortest=pace["shortest_poll"], longest=pace["longest_poll"])
-    return {
+    check: Check = {
         "status": "running",
         "detail": "requested",
-        "wait_seconds": wait,
+        "wait_seconds": 0,
         "polls": 0,
         "recomputing_at": None,
         "idle_since": None,
         "outcome": None,
     }
+    return {**check, "wait_seconds": _wait(run, check, _Times.of(run, from_iso(run["requested_at"])))}
 
 
 def failed_at_start(run: Run, reason: str, detail: str, origin: Origin) -> Check:
