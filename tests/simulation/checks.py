@@ -175,9 +175,8 @@ def no_more_often_than_allowed(history: History) -> Iterator[str]:
     asked: dict[tuple[str, str], Event] = {}  # by entry and model, the last request
     for event in history.journal.of("job requested", "freed"):
         name: str = event.details["by" if event.what == "job requested" else "run"]
-        if event.what == "freed" and event.details["how"] not in ("given back", "taken over", "not_checked"):
-            last[runs[name].entry] = runs[name].asked_at
         if event.what == "freed" and event.details["how"] not in ("given back", "taken over"):
+            last[runs[name].entry] = runs[name].asked_at
             asked = {key: before for key, before in asked.items() if before.details["by"] != name}
         elif event.what == "job requested" and name in runs and event.time < runs[name].freed_at:
             run = runs[name]

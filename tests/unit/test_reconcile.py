@@ -503,6 +503,18 @@ def test_held_run_without_any_execution_is_taken_back(harness: Harness) -> None:
     assert harness.entry().dirty
 
 
+def test_run_taken_back_is_followed_by_the_next_after_the_spacing(harness: Harness) -> None:
+    harness.pace = replace(PACE, spacing=2 * CHECK_UP_INTERVAL)
+    harness.started()
+    began = harness.clock.now
+    harness.executions.running.clear()
+    harness.until_due()
+    harness.look()
+
+    assert harness.entry().run_id is None
+    assert harness.entry().due_at == began + 2 * CHECK_UP_INTERVAL
+
+
 # --- Names of jobs ---------------------------------------------------------------------------------------
 
 

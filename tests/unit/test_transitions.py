@@ -328,6 +328,13 @@ def test_unchecked_run_counts_as_an_attempt() -> None:
     )
 
 
+def test_unchecked_run_is_followed_by_the_next_after_the_spacing() -> None:
+    spaced = replace(PACE, spacing=300.0)
+    after = release(HELD, a_run(), 0, a_result("not_checked"), spaced, LATER)
+    assert after is not None
+    assert after.due_at == NOW + 300
+
+
 def test_update_during_a_run_starts_exactly_one_more_run() -> None:
     after = released(recorded(update(NOW + 9, "b"), entry=HELD))
     assert (after.waiting.needed_as_of, after.due_at) == (NOW + 9 + LAG, NOW + 9 + LAG)

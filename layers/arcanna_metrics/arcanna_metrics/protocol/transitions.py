@@ -243,7 +243,7 @@ def release(
     waiting, asked, outcome = entry.waiting, claim.requested_at, result["outcome"]
     free = _remembering(replace(entry, claim=None), run, result)
     if outcome == "not_checked":
-        return postpone(free, pace, postponement)
+        return postpone(replace(free, not_before=asked + pace.spacing), pace, postponement)
     # Updates during the run share the next run, which waits until the last of them is visible.
     free = replace(free, attempts=0, last_error="", retry_at=waiting.needed_as_of, not_before=NEVER)
     if result["active_changed"]:
