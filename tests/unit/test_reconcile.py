@@ -542,6 +542,21 @@ def test_update_by_a_jobs_name_is_recorded_and_started_under_its_id(
     assert mailbox.due_at is None
 
 
+def test_update_by_name_waits_for_the_visibility_lag_of_its_job(
+    harness: Harness, with_names: dict[str, str]
+) -> None:
+    with_names["security-alerts"] = "1234"
+    shared = harness.settings().shared
+    harness.jobs["1234"] = shared._replace(pace=replace(PACE, visibility_lag=600.0))
+    harness.deliver(harness.upload(f"data/{NAMED.job_id}/{NAMED.model_id}/a.csv"))
+    assert harness.executions.inputs == {}
+    harness.clock.now += 600
+    harness.deliver({"sweep": True})
+
+    assert list(harness.executions.inputs) == ["run-1"]
+    assert not harness.entry(NAMED).dirty
+
+
 def test_updates_by_name_and_id_lead_to_one_request(harness: Harness, with_names: dict[str, str]) -> None:
     with_names["security-alerts"] = "1234"
     harness.update(NAMED)

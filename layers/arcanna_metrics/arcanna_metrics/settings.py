@@ -88,8 +88,14 @@ class Settings(NamedTuple):
     jobs: Mapping[str, JobSettings]
 
     def for_job(self, job_id: str) -> JobSettings:
-        """The settings of a job, by its id. A job's name gets those of all jobs."""
-        return self.jobs.get(job_id, self.shared)
+        """The settings of a job, by its id. A job's name gets those of all jobs.
+
+        It may be the name of any job, so its updates wait for the longest visibility lag that a job has.
+        """
+        if is_id(job_id):
+            return self.jobs.get(job_id, self.shared)
+        longest = max(each.pace.visibility_lag for each in (self.shared, *self.jobs.values()))
+        return self.shared._replace(pace=replace(self.shared.pace, visibility_lag=longest))
 
 
 def parse_settings(text: str, visibility_lag: float = DEFAULT_PACE.visibility_lag) -> Settings:
