@@ -196,6 +196,7 @@ def test_undefined_score_is_null_and_the_log_names_it(logs: Logs, number: str, n
     (line,) = logs.lines
     assert (line["level"], line["message"]) == ("WARNING", "undefined numbers")
     assert line["numbers"] == [named] * 3
+    assert sorted(line["fields"]) == ["confusion_matrix", "overall_precision", "recall"]
     assert line["call"] == "GET /api/v2/metrics/model"
 
 

@@ -25,6 +25,9 @@ from arcanna_metrics.observability import logger
 SHOWN = 300
 """Characters of a response that errors show."""
 
+_UNDEFINED = re.compile(r'"([^"\\]{1,100})": \[*(?:NaN|-?Infinity)')
+"""The name of a field whose value is not a JSON number, in JSON as Python writes it."""
+
 
 class Call(NamedTuple):
     """A call to Arcanna's API. `changes`: the call may have an effect there."""
@@ -84,12 +87,14 @@ class Answer:
         undefined: list[str] = []
         try:
             # Read twice, because Python also reads 1e999 as a number, and writes it as Infinity.
-            plain = json.dumps(json.loads(self.text), ensure_ascii=False).encode(errors="replace")
+            plain = json.dumps(json.loads(self.text), ensure_ascii=False).encode(errors="replace").decode()
             body = json.loads(plain, parse_constant=undefined.append)
         except (ValueError, RecursionError) as error:
             raise UndocumentedAnswer(f"{self}: not JSON") from error
         if undefined:
-            logger.warning("undefined numbers", extra={"call": str(self.call), "numbers": undefined[:20]})
+            fields = list(dict.fromkeys(_UNDEFINED.findall(plain)))
+            told = {"call": str(self.call), "numbers": undefined[:20], "fields": fields[:20]}
+            logger.warning("undefined numbers", extra=told)
         return body
 
     def json_object(self) -> dict[str, Any]:
