@@ -175,6 +175,10 @@ def test_read_all_returns_known_and_unknown_entries(ledger: Ledger, stack: Stack
     assert found[OTHER] == Entry(OTHER)
 
 
+def test_target_listed_twice_is_read_once(ledger: Ledger) -> None:
+    assert list(ledger.read_all([TARGET, OTHER, TARGET])) == [TARGET, OTHER]
+
+
 def test_entries_that_dynamodb_did_not_read_are_left_out(stack: Stack, clock: Clock) -> None:
     with Stubber(stack.dynamodb) as stub:
         unread: Any = {stack.ledger_table: {"Keys": [key_of(OTHER)]}}

@@ -61,6 +61,7 @@ class Ledger:
 
     def read_all(self, targets: list[Target]) -> dict[Target, Entry]:
         """The entries of the targets, read consistently, without those that could not be read."""
+        targets = list(dict.fromkeys(targets))  # DynamoDB refuses the same key twice
         found: dict[Target, Entry] = {}
         for first in range(0, len(targets), MOST_KEYS):
             keys: Any = [key_of(target) for target in targets[first : first + MOST_KEYS]]

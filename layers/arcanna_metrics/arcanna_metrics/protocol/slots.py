@@ -68,7 +68,7 @@ class Slots:
 
     def _read_entries(self, takers: Sequence[Taker]) -> tuple[list[Taker], list[Entry]]:
         """The takers whose entries still have their run, and these entries."""
-        entries = self._ledger.read_all(list(dict.fromkeys(taker.target for taker in takers)))
+        entries = self._ledger.read_all([taker.target for taker in takers])
         still = still_taken(takers, entries)
         return still, [entries[taker.target] for taker in still if taker.target in entries]
 
