@@ -300,6 +300,7 @@ def test_request_is_accepted_with_any_2xx_status(status: int) -> None:
         json.dumps({"status": ["queued"]}).encode(),
         json.dumps({"status": "OK", "reason": "", "reason_details": ""}).encode(),
         json.dumps({"status": "OK", "error": None, "error_message": "", "detail": []}).encode(),
+        json.dumps({"status": "queued", "detail": "The recompute has position 3 in the queue"}).encode(),
     ],
     ids=lambda body: str(body[:30]) if isinstance(body, bytes) else None,
 )

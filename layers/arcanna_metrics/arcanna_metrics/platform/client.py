@@ -214,13 +214,16 @@ class Arcanna:
 def _has_error(body: Mapping[str, Any], status: RequestStatus | None) -> bool:
     """Whether a body is an error, in one of the shapes that parts of the API send with a 200.
 
-    In `{"status", "reason", "reason_details"}`, the reasons are empty if there is no error.
+    In `{"status", "reason", "reason_details"}`, the reasons are empty if there is no error. Beside a
+    documented status, reasons and details only explain it.
     """
     if body.get("error") or body.get("error_message"):
         return True
+    if status is not None:
+        return False
     if isinstance(body.get("detail"), list | str) and body["detail"]:
         return True
-    return status is None and bool(body.get("reason") or body.get("reason_details"))
+    return bool(body.get("reason") or body.get("reason_details"))
 
 
 def _time(value: object) -> str | None:
