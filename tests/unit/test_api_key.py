@@ -236,6 +236,8 @@ WRAPPED = [
     " \ufeff first",
     '"fir\\st"',
     '"first',
+    "\ufeff \ufeff first",
+    "' " * 3000 + "first",
 ]
 
 

@@ -95,15 +95,16 @@ def _field(secret: str, name: str) -> str | None:
 
 def unwrapped(text: str) -> str:
     """The text without the blanks and quotes around it. A JSON string becomes its content."""
-    text = _stripped(text)
+    while (bare := _without_a_layer(text)) != text:
+        text = bare
+    return text
+
+
+def _without_a_layer(text: str) -> str:
+    """Without what editors, consoles and shells add: blanks, a byte order mark, and quotes."""
+    text = text.strip().strip("\ufeff")
     content = _json(text)
-    bare = content if isinstance(content, str) else text.strip("\"'")
-    return text if bare == text else unwrapped(bare)
-
-
-def _stripped(text: str) -> str:
-    """Without what editors, consoles and shells add: blanks, and a byte order mark."""
-    return text.strip().strip("\ufeff").strip()
+    return content if isinstance(content, str) else text.strip("\"'")
 
 
 def not_a_key(text: str) -> str | None:
