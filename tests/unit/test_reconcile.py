@@ -272,6 +272,21 @@ def test_busy_target_does_not_block_others(harness: Harness) -> None:
     assert len(harness.platform.asked) == len(OTHERS)
 
 
+def test_targets_of_a_job_that_the_key_may_not_read_do_not_block_others(harness: Harness) -> None:
+    def metrics(request: httpx.Request) -> httpx.Response:
+        allowed = request.url.params["job_id"] == TARGET.job_id
+        return (answer(json=metrics_body()) if allowed else answer(403))(request)
+
+    harness.platform.metrics = metrics
+    for target in OTHERS:
+        harness.update(target, age=3600)
+    harness.update()
+    harness.deliver({"sweep": True})
+
+    assert harness.entry().run_id
+    assert {harness.entry(target).attempts for target in OTHERS} == {1}
+
+
 def test_bug_during_a_start_postpones_only_that_entry_and_frees_its_slot(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

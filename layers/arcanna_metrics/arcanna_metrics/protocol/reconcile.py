@@ -10,7 +10,13 @@ from functools import partial
 from itertools import chain
 from typing import Literal
 
-from arcanna_metrics.errors import ActiveModelChanged, PlatformBusy, RetryLater, UndocumentedAnswer
+from arcanna_metrics.errors import (
+    ActiveModelChanged,
+    PlatformBusy,
+    RetryLater,
+    Unauthorised,
+    UndocumentedAnswer,
+)
 from arcanna_metrics.observability import log_retry, logger, reason_and_detail, run_in_logs
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.decide import CheckUp, Decision, Start, decide
@@ -30,8 +36,9 @@ MOST_FAILURES = 3
 
 Step = Literal["done", "failed", "no slot"]
 
-_OF_ONE_TARGET = (PlatformBusy, UndocumentedAnswer, ActiveModelChanged)
-"""Errors that concern one target only. The look continues with the next one."""
+_OF_ONE_TARGET = (PlatformBusy, UndocumentedAnswer, ActiveModelChanged, Unauthorised)
+"""Errors that may concern one target only, such as one of a job that the key may not read. The look continues
+with the next one."""
 
 
 def look(services: Services, remaining: Callable[[], float], recorded: Iterable[Target] = ()) -> None:
