@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from arcanna_metrics.protocol.entry import Entry
-from arcanna_metrics.runs.completion import is_newer
+from arcanna_metrics.runs.completion import evidence
 from arcanna_metrics.times import from_iso
 from tests.e2e.alone import BUILD, alone, own_installation
 from tests.e2e.fault_table import CELLS, TRIES, Cell, dead, told
@@ -217,9 +217,9 @@ def _violations(
     if two_at_once(here, seen.executions):
         yield "two runs at once"
     for detail in (e["detail"] for e in seen.events if e["detail-type"] == "Recompute Completed"):
-        stamps = [detail[when]["last_recomputed_timestamp"] for when in ("after", "before")]
+        after, before = (detail[when]["last_recomputed_timestamp"] for when in ("after", "before"))
         begun = [r for r in recomputes if (r.started_at or 0.0) >= from_iso(detail["requested_at"])]
-        if not is_newer(*stamps) or not any(r.state == "completed" for r in begun):
+        if evidence(after, before, None) != "proof" or not any(r.state == "completed" for r in begun):
             yield f"run {detail['run_id']} was announced as completed and was not"
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from arcanna_metrics.errors import Rejected, RetryLater
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.runs.check import CONFIRMATION, check, first_check
-from arcanna_metrics.runs.completion import CLOCK_MARGIN, is_newer
+from arcanna_metrics.runs.completion import CLOCK_MARGIN, evidence
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Check, Run
 from tests.support.doubles import BASELINE, MODEL, Answer, ScriptedPlatform, answer, metrics_body, no_answer
@@ -356,7 +356,9 @@ def test_run_never_completes_without_a_timestamp_other_than_the_baselines(
     before = metrics_body(last_recomputed_timestamp=baseline)
     run = accepted(a_run(baseline=before), requested_at)
     last, at = first_check(run), 0.0
-    kept = [body for body in shown if not is_newer(body["last_recomputed_timestamp"], None)] or [before]
+    kept = [body for body in shown if evidence(body["last_recomputed_timestamp"], None, None) == "none"] or [
+        before
+    ]
     for number, body in enumerate([*kept, before]):
         scripted.metrics = as_answer(body)
         at += last["wait_seconds"] + steps[number % len(steps)]

@@ -47,12 +47,6 @@ class _Shown(NamedTuple):
     has_offset: bool
 
 
-def is_newer(timestamp: object, baseline: object) -> bool:
-    """Whether `timestamp` is a time, and later than `baseline`, if that is one."""
-    now, before = _time(timestamp), _time(baseline)
-    return now is not None and (before is None or now.at > before.at)
-
-
 def evidence(
     timestamp: object, baseline: object, requested_at: object, recomputing_until: float | None = None
 ) -> Evidence:
@@ -72,7 +66,7 @@ def evidence(
     if ended is None or (before is not None and ended.at == before.at):
         return "none"
     if asked is None or not (asked.has_offset and ended.has_offset):
-        return "proof" if is_newer(timestamp, baseline) else "none"
+        return "proof" if before is None or ended.at > before.at else "none"
     earliest = asked.at if ended.at.microsecond else asked.at.replace(microsecond=0)
     if ended.at >= earliest:
         return "proof"
@@ -113,18 +107,17 @@ def judge(
         deadline: seconds that the whole run may take.
     """
     found = evidence(timestamp, baseline, requested_at, recomputing_until)
-    if not recomputing:
-        if found == "proof":
-            return Judgement("completed", "completed", f"The metrics were computed at {timestamp}")
-        if failure := _failure(recomputing_until, elapsed, start_grace):
-            return _confirmed(failure, found, timestamp) if idle_for >= confirmation else _CONFIRMING
-    if elapsed >= deadline and found == "proof":  # ours has ended; this is somebody else's recompute
-        return Judgement(
-            "completed",
-            "completed",
-            f"The metrics were computed at {timestamp}, and are being recomputed again",
-        )
+    if found == "proof" and not recomputing:
+        return _completed(timestamp)
+    if not recomputing and (failure := _failure(recomputing_until, elapsed, start_grace)):
+        if idle_for < confirmation:
+            return _CONFIRMING
+        if found == "none":
+            return failure
+        return _completed(timestamp, f", by Arcanna's clocks up to {CLOCK_MARGIN:.0f} s before the request")
     if elapsed >= deadline:
+        if found == "proof":  # ours has ended; this is somebody else's recompute
+            return _completed(timestamp, ", and are being recomputed again")
         return Judgement(
             "timed_out", "DeadlinePassed", f"The recompute was not finished after {elapsed:.0f} s"
         )
@@ -134,6 +127,10 @@ def judge(
 _CONFIRMING = Judgement(
     "running", "running", "idle without new metrics; the next check must confirm it", confirming=True
 )
+
+
+def _completed(timestamp: object, remark: str = "") -> Judgement:
+    return Judgement("completed", "completed", f"The metrics were computed at {timestamp}{remark}")
 
 
 def _failure(recomputing_until: float | None, elapsed: float, start_grace: float) -> Judgement | None:
@@ -152,17 +149,6 @@ def _failure(recomputing_until: float | None, elapsed: float, start_grace: float
             " did not start, or it failed between two checks. Check that Arcanna's workers are running.",
         )
     return None
-
-
-def _confirmed(failure: Judgement, found: Evidence, timestamp: object) -> Judgement:
-    if found == "none":
-        return failure
-    return Judgement(
-        "completed",
-        "completed",
-        f"The metrics were computed at {timestamp}, by Arcanna's clocks up to {CLOCK_MARGIN:.0f} s before the"
-        " request",
-    )
 
 
 def _time(text: object) -> _Shown | None:
