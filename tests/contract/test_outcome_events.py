@@ -53,10 +53,9 @@ OUTCOMES: dict[str, Outcome] = {
         RUN,
         ENDING,
         NewMetrics(180.0, REGRESSED | {"verdict": "unchanged"}, {}),
-        "The metrics are new",
         origin(400),
     ),
-    "regressed": completed(RUN, ENDING, NewMetrics(180.0, REGRESSED, {}), "The metrics are new", origin(400)),
+    "regressed": completed(RUN, ENDING, NewMetrics(180.0, REGRESSED, {}), origin(400)),
     "failed": failed(RUN, ENDING, Judgement("failed", "NoNewResult", "Look for the error."), origin(400)),
     "timed_out": failed(RUN, ENDING, Judgement("timed_out", "DeadlinePassed", "Too long."), origin(400)),
     "not_checked": failed(RUN, Ending(4), NOT_CHECKED, origin()),
@@ -183,7 +182,7 @@ def test_result_for_the_ledger_states_the_outcome(ending: str) -> None:
 def test_notification_subject_is_one_short_ascii_line(model_id: str | None) -> None:
     """SNS takes less than 100 characters. https://docs.aws.amazon.com/sns/latest/api/API_Publish.html"""
     for outcome in (
-        completed(a_run(model_id=model_id), ENDING, NewMetrics(1.0, REGRESSED, {}), "", origin()),
+        completed(a_run(model_id=model_id), ENDING, NewMetrics(1.0, REGRESSED, {}), origin()),
         failed(a_run(model_id=model_id), Ending(4), NOT_CHECKED, origin()),
     ):
         assert outcome["notification"] is not None
@@ -306,6 +305,6 @@ def follow(before: dict[str, Any], after: dict[str, Any]) -> tuple[Run, Check]:
     assert quality["verdict"] == "regressed"
     moved = next_reference(before, after, rules, run["reference"], quality["verdict"])
     ending = Ending(2000, active_changed=False, shown=after)
-    outcome = completed(run, ending, NewMetrics(3600.0, quality, moved), "The metrics are new", origin(400))
+    outcome = completed(run, ending, NewMetrics(3600.0, quality, moved), origin(400))
     check = first_check(run)
-    return run, {**check, "status": "completed", "detail": outcome["detail"], "outcome": outcome}
+    return run, {**check, "status": "completed", "detail": "The metrics are new", "outcome": outcome}

@@ -23,10 +23,9 @@ def ended(status: str, reason: str, told: str | None = None) -> dict[str, Any]:
     """The check of an ended run. `told` is the notification's subject."""
     return {
         "status": status,
+        "detail": f"the detail of {reason}",
         "wait_seconds": 0,
         "outcome": {
-            "reason": reason,
-            "detail": f"the detail of {reason}",
             "events": [
                 {
                     "Source": "arcanna.metrics",
@@ -36,7 +35,7 @@ def ended(status: str, reason: str, told: str | None = None) -> dict[str, Any]:
                 }
             ],
             "notification": told and {"subject": told, "message": f"{told}: text\nof two lines"},
-            "result": {"outcome": status},
+            "result": {"outcome": status, "failure": {"reason": reason}},
         },
     }
 

@@ -622,7 +622,8 @@ class World:
             began = self.scheduler.now
             run, origin = given["run"], Origin(given["execution"], "bus", self._clock())
             found = check(self._arcanna, run, given["check"], origin)
-            how = f"{found['status']} {found['outcome']['reason'] if found['outcome'] else ''}".strip()
+            failure = found["outcome"]["result"]["failure"] if found["outcome"] else None
+            how = f"{found['status']} {failure['reason'] if failure else ''}".strip()
             self.journal.note("checked", run["model_id"] or "", run=run["run_id"], how=how, began=began)
             return found
 

@@ -71,7 +71,8 @@ def outcome_of(check: Check) -> Outcome:
 
 
 def reason_of(check: Check) -> str:
-    return outcome_of(check)["reason"] if check["outcome"] else check["status"]
+    failure = outcome_of(check)["result"]["failure"] if check["outcome"] else None
+    return failure["reason"] if failure else check["status"]
 
 
 def told(check: Check) -> dict[str, dict[str, Any]]:

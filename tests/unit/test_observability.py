@@ -30,12 +30,12 @@ def judged(verdict: Verdict) -> Assessment:
 
 
 def ended(status: Any, outcome: Outcome) -> Check:
-    return {**RUNNING, "status": status, "detail": outcome["detail"], "polls": 4, "outcome": outcome}
+    return {**RUNNING, "status": status, "detail": "The detail", "polls": 4, "outcome": outcome}
 
 
 def completed_check(verdict: Verdict) -> Check:
     new = NewMetrics(180.0, judged(verdict), {})
-    return ended("completed", completed(RUN, ENDING, new, "The metrics are new", origin(200)))
+    return ended("completed", completed(RUN, ENDING, new, origin(200)))
 
 
 COMPLETED = completed_check("regressed")

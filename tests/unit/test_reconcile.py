@@ -125,7 +125,7 @@ def test_job_without_an_active_model_is_a_failed_run(harness: Harness) -> None:
     harness.look()
     check = harness.executions.inputs["run-1"]["check"]
 
-    assert (check["status"], check["outcome"]["reason"]) == ("failed", "Rejected")
+    assert (check["status"], check["outcome"]["result"]["failure"]["reason"]) == ("failed", "Rejected")
     assert harness.entry(ACTIVE_TARGET).run_id == "run-1"
 
 
@@ -163,7 +163,10 @@ def test_request_answered_with_status_failed_is_a_failed_run(harness: Harness) -
     harness.update()
     harness.look()
 
-    assert harness.executions.inputs["run-1"]["check"]["outcome"]["reason"] == "RequestFailed"
+    assert (
+        harness.executions.inputs["run-1"]["check"]["outcome"]["result"]["failure"]["reason"]
+        == "RequestFailed"
+    )
 
 
 # --- A run cannot be started -----------------------------------------------------------------------------

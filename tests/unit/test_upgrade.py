@@ -38,7 +38,7 @@ OF_VERSION_1 = {
     Object: {"bucket", "key", "version_id"},
     Pace: {"start_grace", "shortest_poll", "longest_poll"},
     Check: {"status", "detail", "wait_seconds", "polls", "recomputing_at", "idle_since", "outcome"},
-    Outcome: {"reason", "detail", "events", "notification", "result"},
+    Outcome: {"events", "notification", "result"},
     Event: {"Source", "DetailType", "EventBusName", "Detail"},
     Notification: {"subject", "message"},
     Result: {"outcome", "active_changed", "past_run", "reference", "failure"},

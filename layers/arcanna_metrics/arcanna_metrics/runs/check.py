@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from arcanna_metrics.errors import Rejected, RetryLater
 from arcanna_metrics.observability import log_retry
 from arcanna_metrics.platform.client import Arcanna, ModelMetrics
-from arcanna_metrics.runs.completion import CLOCK_MARGIN, Judgement, Status, judge
+from arcanna_metrics.runs.completion import CLOCK_MARGIN, Judgement, judge
 from arcanna_metrics.runs.limits import cut
 from arcanna_metrics.runs.outcome import (
     LONGEST_DETAIL,
@@ -47,13 +47,13 @@ def first_check(run: Run) -> Check:
 
 def failed_at_start(run: Run, reason: str, detail: str, origin: Origin) -> Check:
     """The check of a run whose recompute was rejected. Its workflow only reports the failure."""
-    outcome = failed(run, Ending(polls=0), Judgement("failed", reason, detail), origin)
-    return _ended(first_check(run), "failed", outcome)
+    judgement = Judgement("failed", reason, detail)
+    return _ended(first_check(run), judgement, failed(run, Ending(polls=0), judgement, origin))
 
 
 def not_checked(run: Run, last: Check, origin: Origin) -> Check:
     """The last check of a run whose status check failed on every retry of the workflow."""
-    return _ended(last, "failed", failed(run, Ending(last["polls"]), NOT_CHECKED, origin))
+    return _ended(last, NOT_CHECKED, failed(run, Ending(last["polls"]), NOT_CHECKED, origin))
 
 
 def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
@@ -86,11 +86,12 @@ def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
             return _put_off(run, checked, error, times)
         changed = True  # then the target stays due, which is safe whatever the active model is
     outcome = _outcome(run, checked, seen, judgement, active_changed=changed, origin=origin)
-    return _ended(checked, judgement.status, outcome)
+    return _ended(checked, judgement, outcome)
 
 
-def _ended(last: Check, status: Status, outcome: Outcome) -> Check:
-    return {**last, "status": status, "detail": outcome["detail"], "wait_seconds": 0, "outcome": outcome}
+def _ended(last: Check, judgement: Judgement, outcome: Outcome) -> Check:
+    detail = cut(judgement.detail, LONGEST_DETAIL)
+    return {**last, "status": judgement.status, "detail": detail, "wait_seconds": 0, "outcome": outcome}
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ def _outcome(
     moved = next_reference(before, seen.figures, rules, reference, quality["verdict"])
     elapsed = max(0.0, origin.now - from_iso(run["requested_at"]))
     duration = _duration(run["platform_requested_at"], seen.timestamp, elapsed)
-    return completed(run, ending, NewMetrics(duration, quality, moved), judgement.detail, origin)
+    return completed(run, ending, NewMetrics(duration, quality, moved), origin)
 
 
 def active_model_changed(arcanna: Arcanna, run: Run) -> bool:

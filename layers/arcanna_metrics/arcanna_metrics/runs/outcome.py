@@ -79,7 +79,7 @@ class NewMetrics(NamedTuple):
     reference: Reference  # what the next metrics are compared with
 
 
-def completed(run: Run, ending: Ending, new: NewMetrics, detail: str, origin: Origin) -> Outcome:
+def completed(run: Run, ending: Ending, new: NewMetrics, origin: Origin) -> Outcome:
     """The outcome of a run with new metrics."""
     quality = new.quality
     past: PastRun = {
@@ -113,8 +113,6 @@ def completed(run: Run, ending: Ending, new: NewMetrics, detail: str, origin: Or
         ]
         notification = _notification("metrics regressed", "a-model-got-worse", run, paragraphs, origin)
     return {
-        "reason": "completed",
-        "detail": cut(detail, LONGEST_DETAIL),
         "events": events,
         "notification": notification,
         "result": {
@@ -152,8 +150,6 @@ def failed(run: Run, ending: Ending, judgement: Judgement, origin: Origin) -> Ou
         + (_REQUEST_AGAIN if checked else "You do not have to request the recompute again."),
     ]
     return {
-        "reason": failure["reason"],
-        "detail": failure["detail"],
         "events": [_event("Recompute Failed", run, {**told, "before": run["baseline"]}, origin)],
         "notification": _notification("recompute failed", "runs-fail", run, paragraphs, origin),
         "result": {

@@ -109,8 +109,6 @@ class Result(TypedDict):
 class Outcome(TypedDict):
     """Everything that is reported about a run that has ended."""
 
-    reason: str  # a stable identifier for programs
-    detail: str  # a sentence for people
     events: list[Event]
     notification: Notification | None
     result: Result

@@ -11,9 +11,9 @@ from arcanna_metrics.times import from_iso
 def run_ended(check: Check) -> None:
     """Counts a run that has ended, by status; if it did not complete, also by reason."""
     count(_ENDS[check["status"]])
-    if check["status"] != "completed" and check["outcome"]:
+    if check["outcome"] and (failure := check["outcome"]["result"]["failure"]):
         by_reason = EphemeralMetrics()
-        by_reason.add_dimensions(service=logger.service, reason=_dimension(check["outcome"]["reason"]))
+        by_reason.add_dimensions(service=logger.service, reason=_dimension(failure["reason"]))
         by_reason.add_metric(name="RunsFailed", unit=MetricUnit.Count, value=1)
         by_reason.flush_metrics()
 
@@ -26,12 +26,13 @@ def model_judged(quality: Assessment) -> None:
 def report(run: Run, check: Check, now: float) -> None:
     """Logs what a status check found and, at the end of a run, emits its metrics."""
     outcome = check["outcome"]
+    failure = outcome["result"]["failure"] if outcome else None
     logger.info(
         "status checked",
         extra={
             "elapsed_seconds": now - from_iso(run["requested_at"]),
             "status": check["status"],
-            "reason": outcome["reason"] if outcome else check["status"],
+            "reason": failure["reason"] if failure else check["status"],
             "detail": check["detail"],
             "polls": check["polls"],
             "wait_seconds": check["wait_seconds"],
