@@ -311,9 +311,9 @@ def fails_without_a_further_check(**shown: Any) -> Judgement:
     return judge(**{**shown, "confirmation": 0.0})
 
 
-def confirms_within_the_grace(run: Run, checked: Check, seen: ModelMetrics, times: Any) -> Check:
+def confirms_within_the_grace(run: Run, checked: Check, seen: ModelMetrics, at: float) -> Check:
     """An idle model counts as failed while its request may be queued."""
-    now = to_iso(times.now)
+    now = to_iso(at)
     if seen.recomputing:
         return {**checked, "recomputing_at": now, "idle_since": None}
     return {**checked, "idle_since": checked["idle_since"] or now}

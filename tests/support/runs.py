@@ -25,7 +25,7 @@ CAUSE: Cause = {
     "last_at": to_iso(REQUESTED_AT - 30),
     "examples": [{"bucket": "training", "key": "1234/alerts.csv", "version_id": None}],
 }
-PACE: Pace = {"start_grace": 600.0, "shortest_poll": 5.0, "longest_poll": 900.0}
+PACE: Pace = {"deadline": DEADLINE, "start_grace": 600.0, "shortest_poll": 5.0, "longest_poll": 900.0}
 NO_RULES: dict[str, Any] = {"largest_drop": {}, "floor": {}, "minimum_samples": 1}
 GATE: dict[str, Any] = {"largest_drop": {"overall_accuracy": 0.02}, "floor": {}, "minimum_samples": 1}
 

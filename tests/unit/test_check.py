@@ -356,8 +356,8 @@ def test_week_long_run_stays_within_the_executions_event_limit(
     patience: str | None,
 ) -> None:
     week = 7 * 86400
-    hasty: Pace = {"start_grace": 600.0, "shortest_poll": 1.0, "longest_poll": 1.0}
-    follower = Follower(a_run(pace=hasty, deadline_at=to_iso(REQUESTED_AT + week)))
+    hasty: Pace = {**PACE, "deadline": week, "shortest_poll": 1.0, "longest_poll": 1.0}
+    follower = Follower(a_run(pace=hasty))
     elapsed = 0
     while elapsed < week - 3600:
         if patience:
@@ -384,7 +384,7 @@ def test_wait_ends_by_the_deadline_unless_it_confirms_a_failure(
 
 def test_wait_for_the_first_check_ends_by_the_deadline() -> None:
     assert first_check(a_run(durations=[3000.0] * 5))["wait_seconds"] > 120
-    short = a_run(durations=[3000.0] * 5, deadline_at=to_iso(REQUESTED_AT + 120))
+    short = a_run(durations=[3000.0] * 5, pace={**PACE, "deadline": 120.0})
     assert first_check(short)["wait_seconds"] == 121
 
 

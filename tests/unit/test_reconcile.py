@@ -105,9 +105,8 @@ def test_run_keeps_the_settings_it_began_with(harness: Harness) -> None:
     harness.started()
     run = harness.executions.inputs["run-1"]["run"]
 
-    assert run["pace"] == {"start_grace": 77, "shortest_poll": 7, "longest_poll": 70}
+    assert run["pace"] == {"deadline": 500, "start_grace": 77, "shortest_poll": 7, "longest_poll": 70}
     assert run["gate"]["largest_drop"] == {"overall_accuracy": 0.1}
-    assert run["deadline_at"] == to_iso(harness.clock.now + 500)
 
 
 def test_active_model_is_resolved_when_the_run_starts(harness: Harness) -> None:

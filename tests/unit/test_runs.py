@@ -63,7 +63,7 @@ def test_new_run_has_what_is_known_before_the_request() -> None:
     assert run["target"] == {"job_id": "1234", "model_id": None}
     assert (run["job_id"], run["model_id"]) == ("1234", "m.hdf5")
     assert run["requested_at"] == "2025-01-15T14:30:00.000Z"
-    assert run["deadline_at"] == to_iso(REQUESTED_AT + doubles.PACE.deadline)
+    assert run["pace"]["deadline"] == doubles.PACE.deadline
     assert (run["accepted_at"], run["platform_requested_at"], run["platform_job_id"]) == (None, None, None)
     assert run["baseline"] is None
     assert (run["durations"], run["reference"]) == ([0.0, 1.0, 2.0], reference["figures"])

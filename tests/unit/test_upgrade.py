@@ -21,7 +21,7 @@ from arcanna_metrics.runs.run import (
 
 OF_VERSION_1 = {
     Run: {
-        *("run_id", "target", "job_id", "model_id", "cause", "requested_at", "deadline_at", "accepted_at"),
+        *("run_id", "target", "job_id", "model_id", "cause", "requested_at", "accepted_at"),
         *(
             "platform_requested_at",
             "platform_job_id",
@@ -36,7 +36,7 @@ OF_VERSION_1 = {
     TargetKey: {"job_id", "model_id"},
     Cause: {"kind", "updates", "first_at", "last_at", "examples"},
     Object: {"bucket", "key", "version_id"},
-    Pace: {"start_grace", "shortest_poll", "longest_poll"},
+    Pace: {"deadline", "start_grace", "shortest_poll", "longest_poll"},
     Check: {"status", "detail", "wait_seconds", "polls", "recomputing_at", "idle_since", "outcome"},
     Outcome: {"events", "notification", "result"},
     Event: {"Source", "DetailType", "EventBusName", "Detail"},

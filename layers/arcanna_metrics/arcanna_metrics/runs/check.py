@@ -1,7 +1,5 @@
 """The status of a run: at its start, at every check that check_status makes, and at its end."""
 
-from dataclasses import dataclass
-
 from arcanna_metrics.errors import Rejected, RetryLater
 from arcanna_metrics.observability import log_retry
 from arcanna_metrics.platform.client import Arcanna, ModelMetrics
@@ -42,7 +40,7 @@ def first_check(run: Run) -> Check:
         "idle_since": None,
         "outcome": None,
     }
-    return {**check, "wait_seconds": _wait(run, check, _Times.of(run, from_iso(run["requested_at"])))}
+    return {**check, "wait_seconds": _wait(run, check, from_iso(run["requested_at"]))}
 
 
 def failed_at_start(run: Run, reason: str, detail: str, origin: Origin) -> Check:
@@ -62,7 +60,8 @@ def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
     The rules are the same in the first execution and in one that resumes the run. Raises RetryLater if the
     platform does not answer and does not say when to retry, or if the deadline has passed.
     """
-    times = _Times.of(run, origin.now)
+    now = origin.now
+    in_time = _elapsed(run, now) < run["pace"]["deadline"]
     checked: Check = {**last, "polls": last["polls"] + 1}
     seen = None
     try:
@@ -70,20 +69,20 @@ def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
     except Rejected as error:
         judgement = Judgement("failed", "Rejected", str(error))
     except RetryLater as error:
-        if error.retry_after is None or times.elapsed >= times.deadline:
+        if error.retry_after is None or not in_time:
             raise
-        return _put_off(run, checked, error, times)
+        return _put_off(run, checked, error, now)
     else:
-        checked = _with_what_was_seen(run, checked, seen, times)
-        judgement = _judge(run, checked, seen, times)
+        checked = _with_what_was_seen(run, checked, seen, now)
+        judgement = _judge(run, checked, seen, now)
     if judgement.status == "running":
-        wait = _wait(run, checked, times, confirming=judgement.confirming)
+        wait = _wait(run, checked, now, confirming=judgement.confirming)
         return {**checked, "detail": judgement.detail, "wait_seconds": wait}
     try:
         changed = active_model_changed(arcanna, run)
     except RetryLater as error:
-        if times.elapsed < times.deadline:
-            return _put_off(run, checked, error, times)
+        if in_time:
+            return _put_off(run, checked, error, now)
         changed = True  # then the target stays due, which is safe whatever the active model is
     outcome = _outcome(run, checked, seen, judgement, active_changed=changed, origin=origin)
     return _ended(checked, judgement, outcome)
@@ -94,47 +93,42 @@ def _ended(last: Check, judgement: Judgement, outcome: Outcome) -> Check:
     return {**last, "status": judgement.status, "detail": detail, "wait_seconds": 0, "outcome": outcome}
 
 
-@dataclass(frozen=True, slots=True)
-class _Times:
-    """The run's times, in seconds."""
-
-    now: float  # epoch
-    elapsed: float  # since the run began
-    deadline: float  # after it began
-    confirmation: float
-
-    @classmethod
-    def of(cls, run: Run, now: float) -> "_Times":
-        began = from_iso(run["requested_at"])
-        confirmation = max(1.0, min(CONFIRMATION, run["pace"]["start_grace"]))
-        return cls(now, max(0.0, now - began), from_iso(run["deadline_at"]) - began, confirmation)
-
-    def idle_for(self, checked: Check) -> float:
-        """Since the platform has been seen idle without a proof of new metrics."""
-        idle_since = checked["idle_since"]
-        return 0.0 if idle_since is None else max(0.0, self.now - from_iso(idle_since))
+def _elapsed(run: Run, now: float) -> float:
+    """Seconds since the run began."""
+    return max(0.0, now - from_iso(run["requested_at"]))
 
 
-def _with_what_was_seen(run: Run, checked: Check, seen: ModelMetrics, times: _Times) -> Check:
+def _idle_for(checked: Check, now: float) -> float:
+    """Seconds since the platform has been seen idle without a proof of new metrics."""
+    idle_since = checked["idle_since"]
+    return 0.0 if idle_since is None else max(0.0, now - from_iso(idle_since))
+
+
+def _confirmation(run: Run) -> float:
+    """Seconds until a further check may confirm a failure."""
+    return min(CONFIRMATION, run["pace"]["start_grace"])
+
+
+def _with_what_was_seen(run: Run, checked: Check, seen: ModelMetrics, now: float) -> Check:
     if seen.recomputing:
-        return {**checked, "recomputing_at": to_iso(times.now), "idle_since": None}
-    if checked["recomputing_at"] is None and times.elapsed < run["pace"]["start_grace"]:
+        return {**checked, "recomputing_at": to_iso(now), "idle_since": None}
+    if checked["recomputing_at"] is None and _elapsed(run, now) < run["pace"]["start_grace"]:
         return checked  # it may be queued: it may begin now and end before the next check
-    return {**checked, "idle_since": checked["idle_since"] or to_iso(times.now)}
+    return {**checked, "idle_since": checked["idle_since"] or to_iso(now)}
 
 
-def _judge(run: Run, checked: Check, seen: ModelMetrics, times: _Times) -> Judgement:
+def _judge(run: Run, checked: Check, seen: ModelMetrics, now: float) -> Judgement:
     return judge(
         baseline=(run["baseline"] or {}).get("last_recomputed_timestamp"),
         requested_at=run["platform_requested_at"],
         timestamp=seen.timestamp,
         recomputing=seen.recomputing,
         recomputing_until=_recomputing_until(run, checked),
-        idle_for=times.idle_for(checked),
-        elapsed=times.elapsed,
+        idle_for=_idle_for(checked, now),
+        elapsed=_elapsed(run, now),
         start_grace=run["pace"]["start_grace"],
-        confirmation=times.confirmation,
-        deadline=times.deadline,
+        confirmation=_confirmation(run),
+        deadline=run["pace"]["deadline"],
     )
 
 
@@ -162,8 +156,7 @@ def _outcome(
     quality = assess(before, seen.figures, rules, reference, cut_short=run["baseline_cut"])
     model_judged(quality)
     moved = next_reference(before, seen.figures, rules, reference, quality["verdict"])
-    elapsed = max(0.0, origin.now - from_iso(run["requested_at"]))
-    duration = _duration(run["platform_requested_at"], seen.timestamp, elapsed)
+    duration = _duration(run["platform_requested_at"], seen.timestamp, _elapsed(run, origin.now))
     return completed(run, ending, NewMetrics(duration, quality, moved), origin)
 
 
@@ -177,23 +170,22 @@ def active_model_changed(arcanna: Arcanna, run: Run) -> bool:
         return False  # the job is gone or has no active model, so there is no other model to recompute
 
 
-def _put_off(run: Run, checked: Check, error: RetryLater, times: _Times) -> Check:
+def _put_off(run: Run, checked: Check, error: RetryLater, now: float) -> Check:
     """Repeats the check later, when the platform asks for it or at the usual pace."""
     log_retry("status check failed", error)
-    wait = _wait(run, checked, times)
+    pace, wait = run["pace"], _wait(run, checked, now)
     if error.retry_after is not None:
-        pace = run["pace"]
         wish = min(max(error.retry_after, pace["shortest_poll"]), pace["longest_poll"])
-        wait = int(max(wish, times.deadline / MOST_CHECKS)) + 1
+        wait = int(max(wish, pace["deadline"] / MOST_CHECKS)) + 1
     return {**checked, "detail": cut(str(error), LONGEST_DETAIL), "wait_seconds": wait}
 
 
-def _wait(run: Run, checked: Check, times: _Times, *, confirming: bool = False) -> int:
+def _wait(run: Run, checked: Check, now: float, *, confirming: bool = False) -> int:
     """Seconds until the next check: as planned, but not after the deadline or the end of a confirmation."""
-    longest = max(run["pace"]["longest_poll"], times.deadline / MOST_CHECKS)
-    wait = next_wait(times.elapsed, run["durations"], shortest=run["pace"]["shortest_poll"], longest=longest)
-    confirmed_in = times.confirmation - times.idle_for(checked)
-    latest = confirmed_in if confirming else times.deadline - times.elapsed
+    pace, elapsed = run["pace"], _elapsed(run, now)
+    longest = max(pace["longest_poll"], pace["deadline"] / MOST_CHECKS)
+    wait = next_wait(elapsed, run["durations"], shortest=pace["shortest_poll"], longest=longest)
+    latest = _confirmation(run) - _idle_for(checked, now) if confirming else pace["deadline"] - elapsed
     return max(1, min(wait, int(latest) + 1))
 
 

@@ -47,8 +47,9 @@ class Cause(TypedDict):
 
 
 class Pace(TypedDict):
-    """How the run is polled, all in seconds."""
+    """How long the run may take and how it is polled, all in seconds."""
 
+    deadline: Seconds  # after requested_at
     start_grace: Seconds  # how long a request may stay queued
     shortest_poll: Seconds
     longest_poll: Seconds
@@ -135,7 +136,6 @@ class Run(TypedDict):
     model_id: str | None  # null only if the run failed at its start because the job has no active model
     cause: Cause
     requested_at: Time  # when the target was claimed, before the baseline was read
-    deadline_at: Time
     accepted_at: Time | None  # when the platform answered the request, by our clock; null before
     platform_requested_at: str | None  # the platform's own time of the request, if it told
     platform_job_id: str | None  # the job's id in the platform's answer, if it told
