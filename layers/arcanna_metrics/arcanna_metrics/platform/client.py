@@ -192,14 +192,8 @@ class Arcanna:
             "Content-Type": "application/json",
         }
         try:
-            # Redirects are not followed, because they would send the key elsewhere.
             response = self._http.request(
-                call.method,
-                call.path,
-                params=call.params,
-                json=call.json,
-                headers=headers,
-                follow_redirects=False,
+                call.method, call.path, params=call.params, json=call.json, headers=headers
             )
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the latter two of odd headers
             # Not `from error`: the transport's errors may quote the request, which contains the key.

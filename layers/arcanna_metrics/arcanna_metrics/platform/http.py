@@ -24,7 +24,8 @@ class BoundedClient(httpx.Client):
     """httpx's client with limits: a response beyond them raises httpx.ReadError.
 
     It requests responses without compression and never decompresses them, because a small response could
-    become a large one. It decodes only the headers that are read: gateways add headers in any encoding.
+    become a large one. It decodes only the headers that are read: gateways add headers in any encoding. It
+    follows no redirects, because they would send the API key elsewhere.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, **options: Any) -> None:
@@ -33,6 +34,7 @@ class BoundedClient(httpx.Client):
             headers={"Accept-Encoding": "identity"},
             cookies=_NoCookies(),
             event_hooks={"response": [_drop_location]},
+            follow_redirects=False,
             **options,
         )
         self._clock = clock
@@ -60,7 +62,7 @@ class BoundedClient(httpx.Client):
 
 
 def _drop_location(response: httpx.Response) -> None:
-    """Redirects are never followed. Without this header, httpx does not try to parse the new address."""
+    """Without this header, httpx does not try to parse the address that nobody follows."""
     response.headers.pop("Location", None)
 
 

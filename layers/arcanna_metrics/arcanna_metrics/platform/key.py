@@ -57,7 +57,6 @@ class SecretApiKey:
                     "X-Amz-Target": "secretsmanager.GetSecretValue",
                 },
                 auth=self._auth,
-                follow_redirects=False,
             )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:  # nothing was sent yet
             raise self._unavailable(f"{self._endpoint}: {type(error).__name__} {error}", NO_WAY) from None
