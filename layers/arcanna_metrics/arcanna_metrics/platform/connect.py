@@ -1,6 +1,6 @@
 """Builds the client of the platform that the environment names."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import httpx
 
@@ -27,16 +27,15 @@ def arcanna(env: Environment) -> Arcanna:
     return Arcanna(http, _api_key(env, http))
 
 
-def mounts(proxy: httpx.BaseTransport, direct: Iterable[str]) -> Mounts:
+def mounts(proxy: httpx.BaseTransport, direct: Collection[str]) -> Mounts:
     """Sends https through the proxy, except to the hosts of NO_PROXY, which botocore also calls directly.
 
     httpx could read the variables itself, but for httpx `.host` means the subdomains only. Plain http is
     loopback, and never uses the proxy.
     """
-    hosts = tuple(direct)
-    if "*" in hosts:
+    if "*" in direct:
         return {}
-    return {"https://": proxy, **{f"all://*{host}": None for host in hosts}}
+    return {"https://": proxy, **{f"all://*{host}": None for host in direct}}
 
 
 def _api_key(env: Environment, http: BoundedClient) -> SecretApiKey:

@@ -54,11 +54,9 @@ def context(env: Environment) -> ssl.SSLContext:
 def _public() -> ssl.SSLContext:
     file = Path(certifi.where())
     folder = file.parent / HASHED
-    return (
-        ssl.create_default_context(capath=folder)
-        if folder.is_dir()
-        else ssl.create_default_context(cafile=file)
-    )
+    if folder.is_dir():
+        return ssl.create_default_context(capath=folder)
+    return ssl.create_default_context(cafile=file)
 
 
 def advice(error: str) -> str:
