@@ -16,14 +16,14 @@ def load(text: str) -> object:
     """The value of a JSON text. Raises ConfigurationError.
 
     Refuses NaN, which Python reads but JSON does not have. Refuses duplicate keys, because Python would
-    silently ignore all but the last.
+    silently ignore all but the last. Reads 5.0 as 5, because they are the same number in JSON.
     """
     try:
         return json.loads(
             text.lstrip("\ufeff"),  # a byte order mark, as some editors write it
             object_pairs_hook=_without_duplicates,
             parse_constant=_refused,
-            parse_float=_finite,
+            parse_float=_number,
         )
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"the document is not valid JSON: {error}") from error
@@ -38,10 +38,11 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _finite(text: str) -> float:
-    if not isfinite(float(text)):
+def _number(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
         raise ValueError(f"{text[:20]} is too large a number")
-    return float(text)
+    return int(number) if number.is_integer() and abs(number) < 2**63 else number
 
 
 def _refused(constant: str) -> NoReturn:
@@ -96,10 +97,8 @@ class Node:
         return [Node(v, f"{self.path}[{n}]", self.problems) for n, v in enumerate(self.value)]
 
     def whole_number(self, least: int, most: int) -> int | None:
-        """A whole number, written as 5 or 5.0; None if it is wrong."""
+        """A whole number in the range; None if it is wrong."""
         number = self.value
-        if isinstance(number, float) and number.is_integer():
-            number = int(number)
         if isinstance(number, int) and not isinstance(number, bool) and least <= number <= most:
             return number
         self.must_be(f"a whole number from {least} to {most}")

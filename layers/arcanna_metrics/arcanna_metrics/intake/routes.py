@@ -170,11 +170,8 @@ def _template(node: Node) -> str:
 
 
 def _identifier(node: Node) -> str:
-    value = node.value
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # JSON does not distinguish 5 from 5.0
     try:
-        return identifier("it", value)
+        return identifier("it", node.value)
     except BadInput as error:
         node.must_be("an id or a name", str(error))
         return ""
