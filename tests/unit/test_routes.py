@@ -39,23 +39,23 @@ def by_key(pattern: str, target: str = "1234") -> Routes:
 
 @pytest.mark.parametrize("name", ["alerts.csv", "a+b.csv", "ä ö/%2B.csv", "with some spaces.csv", "a\nb", ""])
 def test_path_of_an_object_names_job_and_model(name: str) -> None:
-    assert parse(BY_PATH, BY_JOB).targets(f"training-data/1234/{MODEL}/{name}") == [Target("1234", MODEL)]
+    assert parse(BY_PATH, BY_JOB).match(f"training-data/1234/{MODEL}/{name}")[1] == [Target("1234", MODEL)]
 
 
 def test_path_without_a_model_leads_to_the_active_model() -> None:
-    assert parse(BY_PATH, BY_JOB).targets("training-data/security-alerts/a.csv") == [
+    assert parse(BY_PATH, BY_JOB).match("training-data/security-alerts/a.csv")[1] == [
         Target("security-alerts", None)
     ]
 
 
 def test_first_matching_route_counts() -> None:
     key = f"training-data/1234/{MODEL}/a.csv"
-    assert parse(BY_JOB, BY_PATH).targets(key) == [Target("1234", None)]
+    assert parse(BY_JOB, BY_PATH).match(key)[1] == [Target("1234", None)]
 
 
 @pytest.mark.parametrize("key", ["", "other/1234/a.csv", "training-data/1234", "x/training-data/1234/a.csv"])
 def test_key_without_a_matching_route_leads_nowhere(key: str) -> None:
-    assert parse(BY_PATH, BY_JOB).targets(key) == []
+    assert parse(BY_PATH, BY_JOB).match(key)[1] == []
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_key_without_a_matching_route_leads_nowhere(key: str) -> None:
     ],
 )
 def test_glob_matches_as_documented(pattern: str, key: str) -> None:
-    assert by_key(pattern).targets(key) == [Target("1234", None)]
+    assert by_key(pattern).match(key)[1] == [Target("1234", None)]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_glob_matches_as_documented(pattern: str, key: str) -> None:
     [("shared/*", "Shared/a"), ("*.csv", "a.csv.gz"), ("a.b", "axb"), ("labels-?", "labels-"), ("a", "a\n")],
 )
 def test_glob_matches_only_the_whole_key(pattern: str, key: str) -> None:
-    assert by_key(pattern).targets(key) == []
+    assert by_key(pattern).match(key)[1] == []
 
 
 @pytest.mark.parametrize(
@@ -92,19 +92,19 @@ def test_glob_matches_only_the_whole_key(pattern: str, key: str) -> None:
     ],
 )
 def test_placeholder_matches_within_one_path_segment(pattern: str, key: str, job_id: str) -> None:
-    assert by_key(pattern, "{job}").targets(key) == [Target(job_id, None)]
+    assert by_key(pattern, "{job}").match(key)[1] == [Target(job_id, None)]
 
 
 def test_route_may_lead_to_several_targets() -> None:
     targets = [{"job_id": "{job}", "model_id": "v-{job}"}, {"job_id": 7}]
-    found = parse({"keys": ["x/{job}", "y/{job}/*"], "targets": targets}).targets("y/12/z")
+    found = parse({"keys": ["x/{job}", "y/{job}/*"], "targets": targets}).match("y/12/z")[1]
     assert found == [Target("12", "v-12"), Target("7", None)]
 
 
 @pytest.mark.parametrize("job_id", [" ", "12\x00", "a" * 257])
 def test_key_with_an_invalid_id_is_bad_input(job_id: str) -> None:
     with pytest.raises(BadInput, match=r"^job_id "):
-        parse(BY_JOB).targets(f"training-data/{job_id}/a.csv")
+        parse(BY_JOB).match(f"training-data/{job_id}/a.csv")[1]
 
 
 PATTERNS = st.text("ab/*?", max_size=8) | st.from_regex(
@@ -117,7 +117,7 @@ def test_matching_equals_that_of_a_backtracking_matcher(pattern: str, key: str) 
     assume(pattern)
     meaning = {"*": ".*", "?": ".", "{x}": "[^/]+"}
     naive = "".join(meaning.get(token) or re.escape(token) for token in re.findall(r"\{x\}|.", pattern))
-    assert bool(by_key(pattern).targets(key)) == bool(re.fullmatch(naive, key))
+    assert bool(by_key(pattern).match(key)[1]) == bool(re.fullmatch(naive, key))
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_matching_equals_that_of_a_backtracking_matcher(pattern: str, key: str) 
 )
 def test_matching_time_is_bounded_for_any_key(pattern: str, letter: str) -> None:
     # It takes milliseconds; with backtracking, this test would not end.
-    assert by_key(pattern).targets(letter * 1024) == []
+    assert by_key(pattern).match(letter * 1024)[1] == []
 
 
 # --- Updates ---------------------------------------------------------------------------------------------

@@ -39,8 +39,8 @@ def test_empty_document_has_all_defaults() -> None:
     settings = parse({})
     assert settings.for_job("1234") == (Pace(), DEFAULT_GATE)
     assert settings.routes == parse({"routes": DEFAULT_ROUTES}).routes
-    assert settings.routes.targets("training-data/1234/m1/a.csv") == [Target("1234", "m1")]
-    assert settings.routes.targets("training-data/1234/a.csv") == [Target("1234", None)]
+    assert settings.routes.match("training-data/1234/m1/a.csv")[1] == [Target("1234", "m1")]
+    assert settings.routes.match("training-data/1234/a.csv")[1] == [Target("1234", None)]
 
 
 def test_given_fields_replace_the_defaults_one_by_one() -> None:

@@ -30,7 +30,7 @@ def lead(text: str, key: str) -> Lead | None:
     settings = parse_settings(text)
     for route, fields in zip(settings.routes.routes, _written(text), strict=True):
         try:
-            targets = Routes((route,)).targets(key)
+            _, targets = Routes((route,)).match(key)
         except BadInput as error:
             return Lead(route.name, [], str(error))
         if targets:

@@ -162,7 +162,7 @@ def attack_settings(text: str, key: str) -> None:
     """Reads the text as settings and uses them. Any error but RecomputeError is a bug."""
     settings = parse_settings(text)
     settings.for_job("1234")
-    settings.routes.targets(key)
+    settings.routes.match(key)
 
 
 MODEL = Model("1234", "generic-1-1234-model-1747385873.hdf5")

@@ -92,10 +92,6 @@ class Routes:
                     return route, [_fill(target, match) for target in route.targets]
         return None, []
 
-    def targets(self, key: str) -> list[Target]:
-        """The object's targets; empty if no route matches the key. Raises BadInput."""
-        return self.match(key)[1]
-
     def updates(self, created: ObjectCreated) -> list[Update]:
         """The updates that an object causes; empty if no route matches its key. Raises BadInput."""
         route, targets = self.match(created.key)
