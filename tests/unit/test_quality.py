@@ -245,6 +245,12 @@ def test_improved_figures_become_the_reference() -> None:
     assert story(escalating(0.8), escalating(0.9), escalating(0.85)) == ["improved", "regressed"]
 
 
+def test_reference_is_the_same_in_any_json() -> None:
+    """Lambda's runtime writes a named tuple as an object, unlike the standard library."""
+    kept = next_reference(None, BEFORE, RULES, None, "not_judged")
+    assert {type(figure) for figure in kept.values()} == {tuple}
+
+
 def test_improvement_does_not_raise_the_reference_while_another_figure_regresses() -> None:
     one, other = shown(0.9, Escalate=decision(900, 100)), shown(0.99, Escalate=decision(600, 400))
     assert story(one, other, one) == ["regressed", "unchanged"]

@@ -35,7 +35,7 @@ _SHARE_OF = {
 """The counts that add up to the alerts that a decision's figure is based on."""
 
 _LARGEST_SCORE = 1e9
-"""Scores are from 0 to 1, or percentages."""
+"""Scores are from 0 to 1, or percentages. Differences of much larger numbers may not be finite."""
 
 _LARGEST_COUNT = 10**12
 """Alerts. A larger number is not a count, and sums of larger numbers would not fit into 64 bits."""
@@ -167,11 +167,7 @@ def assess(
     old, new = _figures(_object(before)), _figures(after)
     standard = _standard(reference, old, rules)
     names = _ranked({*old, *new, *standard, *rules.named}, rules)
-    findings = [
-        found
-        for n in names
-        if (found := _find(n, old.get(n), standard.get(n), new.get(n), rules)) is not None
-    ]
+    findings = [f for n in names if (f := _find(n, old.get(n), standard.get(n), new.get(n), rules))]
     verdict, why = _verdict(findings, compared=bool(standard) or not rules.largest_drop, cut_short=cut_short)
     differences = [d for n in names if (d := _difference(n, old.get(n), new.get(n)))]
     return {
@@ -202,6 +198,7 @@ def next_reference(
             if _solid(new, rules) and (not _solid(kept, rules) or _change(kept, new) > drop):
                 kept = new
             if _solid(kept, rules):
+                # A plain pair: Lambda's runtime would write a named tuple as a JSON object.
                 moved.append((name, (kept.value, kept.samples)))
     return dict(as_many_as_fit(moved, LARGEST_REFERENCE))
 
@@ -253,11 +250,7 @@ def _verdict(findings: Sequence[_Judged], *, compared: bool, cut_short: bool) ->
 
 
 def _find(
-    name: str,
-    before: _Figure | None,
-    old: _Figure | None,
-    new: _Figure | None,
-    rules: Rules,
+    name: str, before: _Figure | None, old: _Figure | None, new: _Figure | None, rules: Rules
 ) -> _Judged | None:
     """What the rules say about a figure, compared with the `old` one; None if there is no rule for it."""
     drop, floor = _rule_for(name, rules.largest_drop), _rule_for(name, rules.floor)
@@ -329,14 +322,13 @@ def _object(value: object) -> dict[str, Any]:
 
 def _count(value: object) -> int:
     """A number of alerts, 0 if the value is not one. 95 and 95.0 are the same number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LARGEST_COUNT:
-        return 0
-    return int(value) if value == int(value) else 0
+    number = _number(value, _LARGEST_COUNT)
+    return int(number) if number is not None and number.is_integer() and number > 0 else 0
 
 
-def _number(value: object) -> float | None:
-    """A score, None if the value is not one. Differences of larger numbers may not be finite."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST_SCORE:
+def _number(value: object, largest: float = _LARGEST_SCORE) -> float | None:
+    """A number up to `largest` either way, by default a score; None if the value is not one."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= largest:
         return None
     return float(value)
 
