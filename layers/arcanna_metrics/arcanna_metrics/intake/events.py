@@ -151,8 +151,6 @@ def _other(event: Mapping[str, object], received_at: float) -> Occurrence:
 
 def _event_bridge(source: object, detail_type: object, event: object, received_at: float) -> Occurrence:
     match source, detail_type:
-        case "aws.s3", "Object Created":
-            return _s3_event(event, received_at)
         case (("aws.s3" | "aws.s3express"), "AWS API Call via CloudTrail"):
             return _s3_call(event, received_at)
         case "aws.s3", str(name):

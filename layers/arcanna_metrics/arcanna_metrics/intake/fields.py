@@ -77,11 +77,9 @@ def time(event: object, path: str, latest: float) -> float:
     value = at(event, path)
     if value is None:
         return latest
-    if not isinstance(value, str):
-        raise BadInput(f"{path} must be an ISO 8601 time, not {shown(value)}")
     try:
         claimed = from_iso(value)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:  # TypeError: it is no text
         raise BadInput(f"{path} must be an ISO 8601 time, not {shown(value)}") from error
     return claimed if EARLIEST <= claimed <= latest else latest
 
