@@ -65,6 +65,10 @@ def _part(amount: int, enough: int) -> int:
     return min(-(-WHOLE * amount // enough), WHOLE)
 
 
+EVERY_OBJECT = Threshold(objects=1, bytes=None, max_wait=0.0)
+"""The threshold of a route that has none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One route: compiled key patterns, the targets of each matching key, and the threshold."""
@@ -72,7 +76,7 @@ class Route:
     name: str
     keys: tuple[re.Pattern[str], ...]
     targets: tuple[Target, ...]
-    threshold: Threshold | None = None
+    threshold: Threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +99,9 @@ class Routes:
     def updates(self, created: ObjectCreated) -> list[Update]:
         """The updates that an object causes; empty if no route matches its key. Raises BadInput."""
         route, targets = self.match(created.key)
-        threshold = route.threshold if route else None
-        share, max_wait = (threshold.share(created.size), threshold.max_wait) if threshold else (WHOLE, 0.0)
+        if route is None:
+            return []
+        share, max_wait = route.threshold.share(created.size), route.threshold.max_wait
         example = Example(created.bucket, created.key, created.version_id)
         return [Update(target, created.happened_at, "upload", example, share, max_wait) for target in targets]
 
@@ -139,7 +144,8 @@ def _route(number: int, node: Node) -> Route:
     if wanted and not keys:
         node.wrong(f'has no "keys", so {{{min(wanted)}}} has no value')
     patterns = tuple(_pattern(key, wanted) for key in keys)
-    return Route(name, patterns, targets, _threshold(fields["threshold"]) if "threshold" in fields else None)
+    threshold = _threshold(fields["threshold"]) if "threshold" in fields else EVERY_OBJECT
+    return Route(name, patterns, targets, threshold)
 
 
 def _threshold(node: Node) -> Threshold:
