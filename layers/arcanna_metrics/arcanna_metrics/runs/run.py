@@ -71,27 +71,28 @@ class Notification(TypedDict):
     message: str
 
 
-class PastRun(TypedDict):
-    """A completed run, as the ledger remembers it, for people and for the pace of polling."""
+class EndedRun(TypedDict):
+    """A run that has ended, as the ledger remembers it."""
 
     run_id: str
     cause: str  # kind of the latest update that led to the run
     requested_at: Time
-    duration_seconds: float  # from the request to the new metrics, including the time in the platform's queue
     polls: int
+
+
+class PastRun(EndedRun):
+    """A completed run, for people and for the pace of polling."""
+
+    duration_seconds: float  # from the request to the new metrics, including the time in the platform's queue
     verdict: Verdict
     scores: dict[str, float | None]  # the overall ones after the run, by the API's names
     why: NotRequired[str]  # the reasons for the verdict, unless it is unchanged
 
 
-class Failure(TypedDict):
-    """A run that did not complete, as the ledger remembers it for people."""
+class Failure(EndedRun):
+    """A run that did not complete, for people."""
 
-    run_id: str
-    cause: str
-    requested_at: Time
     ended_at: Time
-    polls: int
     status: Status
     reason: str
     detail: str
