@@ -51,8 +51,6 @@ class Pace:
     longest_backoff: float = 300
 
 
-DEFAULT_PACE = Pace()
-
 _Limits = Mapping[str, tuple[int, int]]
 
 
@@ -98,7 +96,7 @@ class Settings(NamedTuple):
         return self.shared._replace(pace=replace(self.shared.pace, visibility_lag=longest))
 
 
-def parse_settings(text: str, visibility_lag: float = DEFAULT_PACE.visibility_lag) -> Settings:
+def parse_settings(text: str, visibility_lag: float = Pace().visibility_lag) -> Settings:
     """The settings of a JSON document. `visibility_lag` (seconds) applies if the document has none.
 
     Raises ConfigurationError with all problems of the document.
@@ -112,9 +110,7 @@ def parse_settings(text: str, visibility_lag: float = DEFAULT_PACE.visibility_la
     if "$schema" in fields and not isinstance(fields["$schema"].value, str):
         fields["$schema"].must_be("a string")
     routes = read_routes(fields.get("routes", Node(DEFAULT_ROUTES)))
-    shared = _merged(
-        JobSettings(replace(DEFAULT_PACE, visibility_lag=visibility_lag), DEFAULT_GATE), fields, _PACE
-    )
+    shared = _merged(JobSettings(Pace(visibility_lag=visibility_lag), DEFAULT_GATE), fields, _PACE)
     settings = Settings(routes, shared, _jobs(fields["jobs"], shared) if "jobs" in fields else {})
     if document.problems:
         raise ConfigurationError(*document.problems)

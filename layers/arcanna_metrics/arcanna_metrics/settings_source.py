@@ -49,7 +49,8 @@ class SettingsSource:
     def newest(self) -> Settings:
         """The settings as stored now. Raises AwsUnavailable and ConfigurationError."""
         with aws_call("read the settings"):
-            return self._parsed(self._ssm.get_parameter(Name=self._parameter)["Parameter"]["Value"])
+            text = self._ssm.get_parameter(Name=self._parameter)["Parameter"]["Value"]
+        return parse_settings(text, self._visibility_lag)
 
     def _latest(self) -> Settings:
         try:
@@ -73,7 +74,7 @@ class SettingsSource:
             versions = {v["Version"]: v["Value"] for page in pages for v in page["Parameters"]}
         for version in sorted(versions, reverse=True):
             try:
-                found = self._parsed(versions[version])
+                found = parse_settings(versions[version], self._visibility_lag)
             except ConfigurationError:
                 continue
             logger.warning("earlier settings are in force", version=version)
@@ -81,6 +82,3 @@ class SettingsSource:
         if self._in_force is None:
             raise error
         return self._in_force
-
-    def _parsed(self, text: str) -> Settings:
-        return parse_settings(text, self._visibility_lag)

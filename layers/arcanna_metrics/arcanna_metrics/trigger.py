@@ -68,10 +68,7 @@ class Trigger:
     """Built once per execution environment."""
 
     def __init__(
-        self,
-        services: Services,
-        queues: Callable[[], Queues],
-        sleep: Callable[[float], None],
+        self, services: Services, queues: Callable[[], Queues], sleep: Callable[[float], None]
     ) -> None:
         """`queues` is called when something is first sent: few invocations need SQS's client."""
         self._services = services
