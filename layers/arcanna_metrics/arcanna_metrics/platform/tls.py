@@ -40,14 +40,11 @@ def context(env: Environment) -> ssl.SSLContext:
     Raises ConfigurationError, which never quotes the certificates.
     """
     made = _public()
-    bundles = list(_bundles(env))
-    for name, bundle in bundles:
+    for name, bundle in _bundles(env):
         _add(made, name, bundle)
-    if not bundles:
-        return made
-    # Python 3.13 also requires the form of RFC 5280, such as critical basic constraints. The CAs of many
-    # companies do not have it. Chain, host name and dates are still verified.
-    made.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        # Python 3.13 also requires the form of RFC 5280, such as critical basic constraints. The CAs of many
+        # companies do not have it. Chain, host name and dates are still verified.
+        made.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return made
 
 
