@@ -84,7 +84,11 @@ def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
         if in_time:
             return _put_off(run, checked, error, now)
         changed = True  # then the target stays due, which is safe whatever the active model is
-    outcome = _outcome(run, checked, seen, judgement, active_changed=changed, origin=origin)
+    ending = Ending(checked["polls"], changed, seen.as_dict() if seen else None)
+    if seen and judgement.status == "completed":
+        outcome = completed(run, ending, _new_metrics(run, seen, now), origin)
+    else:
+        outcome = failed(run, ending, judgement, origin)
     return _ended(checked, judgement, outcome)
 
 
@@ -134,30 +138,20 @@ def _judge(run: Run, checked: Check, seen: ModelMetrics, now: float) -> Judgemen
 
 def _recomputing_until(run: Run, checked: Check) -> float | None:
     """Seconds after the request when a check last saw it recompute; 0.0 if unknown, None if never."""
-    recomputing_at, accepted_at = checked["recomputing_at"], run["accepted_at"]
+    recomputing_at = checked["recomputing_at"]
     if recomputing_at is None:
         return None
-    return 0.0 if accepted_at is None else from_iso(recomputing_at) - from_iso(accepted_at)
+    return from_iso(recomputing_at) - from_iso(run["accepted_at"] or recomputing_at)
 
 
-def _outcome(
-    run: Run,
-    checked: Check,
-    seen: ModelMetrics | None,
-    judgement: Judgement,
-    *,
-    active_changed: bool,
-    origin: Origin,
-) -> Outcome:
-    ending = Ending(checked["polls"], active_changed, seen.as_dict() if seen else None)
-    if seen is None or judgement.status != "completed":
-        return failed(run, ending, judgement, origin)
+def _new_metrics(run: Run, seen: ModelMetrics, now: float) -> NewMetrics:
+    """What the metrics that the platform shows mean, by the quality gate that the run began with."""
     before, reference, rules = run["baseline"], run["reference"], Rules.of(run["gate"])
     quality = assess(before, seen.figures, rules, reference, cut_short=run["baseline_cut"])
     model_judged(quality)
     moved = next_reference(before, seen.figures, rules, reference, quality["verdict"])
-    duration = _duration(run["platform_requested_at"], seen.timestamp, _elapsed(run, origin.now))
-    return completed(run, ending, NewMetrics(duration, quality, moved), origin)
+    duration = _duration(run["platform_requested_at"], seen.timestamp, _elapsed(run, now))
+    return NewMetrics(duration, quality, moved)
 
 
 def active_model_changed(arcanna: Arcanna, run: Run) -> bool:
