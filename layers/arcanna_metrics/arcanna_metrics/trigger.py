@@ -58,7 +58,6 @@ class _Intake:
     """What a batch of messages says, sorted by what to do about it."""
 
     updates: dict[Target, list[Update]] = field(default_factory=lambda: defaultdict(list))
-    messages: dict[Target, list[str]] = field(default_factory=lambda: defaultdict(list))
     recorded: dict[Target, Entry] = field(default_factory=dict)
     ended: list[RunEnded] = field(default_factory=list)
     sweep: bool = False
@@ -86,33 +85,33 @@ class Trigger:
         """
         self._settings()
         intake = _Intake()
+        messages: dict[Target, list[str]] = defaultdict(list)  # the ids of those about each target
         again: list[str] = []
         unusable: dict[str, tuple[str, BadInput]] = {}
         for message in records:
             message_id = message["messageId"]
             try:
                 sent_at = int(message["attributes"]["SentTimestamp"]) / 1000
-                self._sort(read_json(message["body"], sent_at), intake, message_id)
+                for update in self._sort(read_json(message["body"], sent_at), intake):
+                    messages[update.target].append(message_id)
             except BadInput as error:
                 unusable[message_id] = message["body"], error
             except Exception as error:  # noqa: BLE001  # a bug in handling one message must not stop the others
                 log_error("message stays in the queue", error, message_id=message_id)
                 again.append(message_id)
         for target in self._record_all(intake, remaining):
-            again += intake.messages[target]
+            again += messages[target]
         self._reconcile(intake, remaining)
         return again + self._dead_letter_all(unusable, remaining)
 
     def handle_event(self, event: object, remaining: Callable[[], float]) -> list[Recorded]:
         """Handles an event of a direct invocation. Raises BadInput, ConfigurationError and AwsUnavailable."""
         intake = _Intake()
-        self._sort(read(event, self._services.clock()), intake, "")
+        self._sort(read(event, self._services.clock()), intake)
         if errors := self._record_all(intake, remaining):
             raise next(iter(errors.values()))
         self._reconcile(intake, remaining)
-        return [
-            _recorded(self._ledger.read(target), len(intake.updates[target])) for target in intake.updates
-        ]
+        return [_recorded(self._ledger.read(target), len(new)) for target, new in intake.updates.items()]
 
     def look(self, remaining: Callable[[], float], recorded: Iterable[Target]) -> None:
         """Does what is due. Never raises, because the caller's own work is done."""
@@ -121,8 +120,8 @@ class Trigger:
 
     # --- What a batch says -------------------------------------------------------------------------------
 
-    def _sort(self, occurrences: Iterable[Occurrence], intake: _Intake, message_id: str) -> None:
-        """Adds what a message says. If it raises, it adds no update.
+    def _sort(self, occurrences: Iterable[Occurrence], intake: _Intake) -> list[Update]:
+        """Adds what a message says. Returns its updates. If it raises, it adds none of them.
 
         Raises BadInput, AwsUnavailable and ConfigurationError.
         """
@@ -145,7 +144,7 @@ class Trigger:
             count("UpdatesReceived", len(updates))
         for update in updates:
             intake.updates[update.target].append(update)
-            intake.messages[update.target].append(message_id)
+        return updates
 
     def _routed(self, created: ObjectCreated) -> list[Update]:
         updates = self._settings().routes.updates(created)

@@ -65,7 +65,7 @@ def _part(amount: int, enough: int) -> int:
     return min(-(-WHOLE * amount // enough), WHOLE)
 
 
-EVERY_OBJECT = Threshold(objects=1, bytes=None, max_wait=0.0)
+_EVERY_OBJECT = Threshold(objects=1, bytes=None, max_wait=0.0)
 """The threshold of a route that has none."""
 
 
@@ -144,7 +144,7 @@ def _route(number: int, node: Node) -> Route:
     if wanted and not keys:
         node.wrong(f'has no "keys", so {{{min(wanted)}}} has no value')
     patterns = tuple(_pattern(key, wanted) for key in keys)
-    threshold = _threshold(fields["threshold"]) if "threshold" in fields else EVERY_OBJECT
+    threshold = _threshold(fields["threshold"]) if "threshold" in fields else _EVERY_OBJECT
     return Route(name, patterns, targets, threshold)
 
 
