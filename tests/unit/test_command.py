@@ -888,6 +888,26 @@ def test_typo_is_compared_with_the_ledgers_jobs_if_arcanna_lists_none(
     assert "To do" not in ended.stderr
 
 
+def test_entry_that_cannot_be_read_never_exits_as_a_model_that_regressed(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item: Any = {**to_item(Entry(TARGET, due_at=1.0), 1), "batch": {"S": "junk"}}
+    stack.dynamodb.put_item(TableName=stack.ledger_table, Item=item)
+    looked_up(monkeypatch, recorded=[TARGET._asdict()])
+    ended = recompute(stack, "--wait")
+    assert (ended.status, "cannot be read" in ended.stderr) == (7, True)
+
+
+def test_typo_is_explained_beside_an_entry_that_cannot_be_read(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item: Any = {**to_item(Entry(Target("9", "m"), due_at=1.0), 1), "batch": {"S": "junk"}}
+    stack.dynamodb.put_item(TableName=stack.ledger_table, Item=item)
+    looked_up(monkeypatch, reason="Rejected", detail="404: no such job", unknown="job")
+    ended = recompute(stack)
+    assert (ended.status, "Arcanna's answer: 404: no such job." in ended.stderr) == (2, True)
+
+
 def test_timeout_counts_from_the_start_of_the_command(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     ledgers = Ledgers(monkeypatch, NEEDED)
     looked = Deployed.invoke_trigger

@@ -25,7 +25,7 @@ MEANINGS = {
     Exit.FAILED: "the recompute failed",
     Exit.TIMED_OUT: "the recompute did not end in time",
     Exit.NOT_STARTED: "the target is busy, or no run started in time",
-    Exit.NO_ACCESS: "AWS or Arcanna cannot be reached, or the stack does not exist",
+    Exit.NO_ACCESS: "AWS or Arcanna cannot be reached, no stack exists, or its ledger cannot be read",
 }
 """The meanings in --help."""
 

@@ -58,7 +58,7 @@ def command(
       4  the recompute failed
       5  the run did not end in time: by --timeout, or by its own deadline
       6  no run started in time: target or Arcanna busy, or no slot free
-      7  AWS or Arcanna cannot be reached, or the stack does not exist
+      7  AWS or Arcanna cannot be reached, no stack exists, or its ledger cannot be read
     Without --wait, 0 means that the request is recorded.
     """
     from arcanna_metrics.targets import Target
@@ -112,7 +112,7 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
     if answer["reason"] == "Rejected":
         typed = model if answer["unknown"] == "model" and model else job
         what = f"{answer['unknown'] or 'target'} {typed!r}"
-        known = answer["known"] or entries.names(stack.entries(), job if typed == model else None)
+        known = answer["known"] or entries.names(stack.readable_entries()[0], job if typed == model else None)
         said = f"Arcanna does not take the {what}. {did_you_mean(typed, known)}".rstrip()
         raise Trouble(Exit.USAGE, f"{said} Arcanna's answer: {answer['detail'].rstrip('.')}.")
     if answer["reason"] in _KEY:
