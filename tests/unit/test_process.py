@@ -232,7 +232,7 @@ def test_unknown_encoding_is_treated_as_ascii(monkeypatch: pytest.MonkeyPatch) -
     assert stdout.buffer.getvalue() == b"ok \\xe9\n"
 
 
-def test_missing_output_streams_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("stdout", "stderr"):
-        monkeypatch.setattr(sys, name, None)
-    fit_output()
+def test_closed_streams_give_and_take_nothing() -> None:
+    program = IMPORTS + "run(lambda: print(sys.stdin.read()) or sys.stderr.write('error') - 2)"
+    closed = ["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', sys.executable, "-c", program]
+    assert subprocess.run(closed, env=ENVIRONMENT, check=False).returncode == 3  # noqa: S603

@@ -29,6 +29,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
     If the command raises KeyboardInterrupt with a message, that message is the last line.
     """
+    _open_closed_streams()
     fit_output()
     interrupt = _Interrupt()
     try:
@@ -78,6 +79,13 @@ class _Interrupt:
         with suppress(OSError):
             os.write(self._stderr, f"{words}\n".encode() if words else b"")
         os._exit(128 + self.number)
+
+
+def _open_closed_streams() -> None:
+    """Gives /dev/null to the streams that are closed, such as by `2>&-`: Python has None for them."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def fit_output() -> None:
