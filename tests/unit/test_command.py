@@ -1,5 +1,6 @@
 """The commands on a stack in moto: their effects, exit statuses and documents."""
 
+import errno
 import io
 import json
 import time
@@ -1006,6 +1007,27 @@ def test_result_that_cannot_be_printed_never_exits_as_a_better_one(
     assert main((*OF_MODEL, "--wait", *options, "--stack", NAME), out) in statuses
     deaf = Output(Gone(), Gone(), io.StringIO(), 80)
     assert main((*OF_MODEL, "--wait", *options, "--stack", NAME), deaf) == 141
+
+
+class Full(io.StringIO):
+    """A file on a disk that is full."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_result_on_a_full_disk_is_an_error_and_no_verdict(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("os.dup2", lambda *_: 0)  # pytest's own standard output stays
+    Ledgers(monkeypatch, NEEDED, ended_with("improved"))
+    deployed(stack)
+    stderr = io.StringIO()
+    given = (*OF_MODEL, "--wait", *options, "--stack", NAME)
+    assert main(given, Output(Full(), stderr, io.StringIO(), 80)) == 2
+    assert "No space left on device" in stderr.getvalue()
+    assert main(given, Output(Full(), Full(), io.StringIO(), 80)) == 2
 
 
 def test_earlier_run_does_not_answer_the_request(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,9 +163,14 @@ def _run(path: str, given: Given, function: Callable[[], Answer]) -> int:
         head = {"version": VERSION, "command": path, "stack": given.stack, "exit_status": int(answer.status)}
         out.document(head | answer.document)
         out.flush()
-    except BrokenPipeError:  # the reader has enough, such as `head`
+    except OSError as error:  # of the output
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # such as a full disk
+            with suppress(OSError):
+                out.say(f"✗ The output cannot be written: {error.strerror}.", "red")
+            return int(Exit.USAGE)
+        # The reader has enough, such as `head`.
         # A pipeline must not take a result that it never got for a good one.
         return int(answer.status) if answer else _READER_GONE if path == "recompute" else int(Exit.GOOD)
     return int(answer.status)
