@@ -629,6 +629,15 @@ def test_status_of_a_job_by_its_name_is_that_of_its_id(stack: Stack) -> None:
     assert "Did you mean security-alerts?" in ended.stderr
 
 
+def test_mistyped_model_is_answered_with_models_and_not_with_jobs(stack: Stack) -> None:
+    deployed(stack)
+    stack.put(Entry(TARGET, fresh_as_of=1e9))
+    active = {"model_id": "the-active-one", "figures": {}}
+    stack.put(Entry(Target("77", None), fresh_as_of=1e9, quality_reference=active))
+    assert f"There are {MODEL.model_id}, the-active-one." in run("status", "--model", MODEL.job_id).stderr
+    assert "Did you mean the-active-one?" in run("status", "--job", "77", "--model", "active-one").stderr
+
+
 def test_status_with_reasons_fits_into_80_columns(stack: Stack) -> None:
     deployed(stack)
     worse = past(verdict="regressed", why="Escalate.recall 0.74 -> 0.61", scores={"overall_accuracy": 0.9})

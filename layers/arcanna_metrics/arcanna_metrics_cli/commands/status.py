@@ -60,7 +60,7 @@ def command(given: Given, job: str | None, model: str | None) -> Answer:
 def _rows(
     stack: "Deployed", every: list["Entry"], now: float, job: str | None, model: str | None
 ) -> tuple[list["Standing"], list[str]]:
-    """The rows of the job or model, and the known names for a hint: of all jobs, or of the job's models."""
+    """The rows of the job or model, and the known names for a hint: of models or of all jobs."""
     from arcanna_metrics_cli import entries, executions
 
     lag = float(stack.parameters.get("VisibilityLagSeconds", 0))
@@ -71,13 +71,11 @@ def _rows(
         rows.append(entries.standing(entry, now, lag, run, slots_taken=full))
     ids = {entry.target.job_id: entry.name_of for entry in every if entry.name_of}
     wanted = ids.get(job or "", job)
-    known = entries.names(every, job if job and model else None)
-    return [
-        row
-        for row in entries.agreeing(rows)
-        if wanted in (None, row.entry.target.job_id, row.entry.name_of)
-        if model in (None, row.model_id, row.active)
-    ], known
+    of_job = [
+        row for row in entries.agreeing(rows) if wanted in (None, row.entry.target.job_id, row.entry.name_of)
+    ]
+    known = [row.model for row in of_job if row.model] if model else entries.names(every)
+    return [row for row in of_job if model in (None, row.model_id, row.active)], known
 
 
 def _unknown(job: str | None, model: str | None, known: Iterable[str]) -> Trouble:
