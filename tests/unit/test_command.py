@@ -120,6 +120,26 @@ def test_unknown_stack_or_stack_without_the_outputs_is_not_deployed(stack: Stack
     assert raised.value.todo.startswith("Did you mean the-stack? --stack NAME")
 
 
+@pytest.mark.parametrize("address", ["localhost:4566", "http://[::1"])
+def test_endpoint_that_is_no_address_exits_with_7(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setattr(boto3, "Session", boto3.session.Session)  # shared ones have their clients already
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    ended = run("status")
+    assert ended.status == 7
+    assert "✗ AWS's client for cloudformation cannot be set up: " in ended.stderr
+    assert "To do: Check AWS_ENDPOINT_URL" in ended.stderr
+
+
+def test_region_that_is_none_exits_with_7() -> None:
+    ended = run("status", "--region", "eu west")
+    assert (ended.status, "To do: Add --region eu-west-1" in ended.stderr) == (7, True)
+
+
+def test_name_that_is_not_utf_8_exits_with_2(stack: Stack) -> None:
+    ended = command.run("status", "--stack", "\udcff")
+    assert (ended.status, "'\\udcff'" in ended.stderr) == (2, True)
+
+
 def test_redrive_deletes_sweeps(stack: Stack) -> None:
     fill(stack, 1)
     stack.sqs.send_message(QueueUrl=stack.dead_letter_url, MessageBody='{"sweep": true}')

@@ -182,7 +182,7 @@ def _troubled(error: Exception, given: Given) -> Answer:
 
     aws = type(error).__module__.startswith(("botocore.", "boto3."))
     if isinstance(error, BrokenPipeError) or not (
-        aws or isinstance(error, Trouble | RecomputeError | OSError | UnicodeDecodeError)
+        aws or isinstance(error, Trouble | RecomputeError | OSError | UnicodeError)
     ):
         raise error
     trouble = explained(error, given.profile)

@@ -324,5 +324,14 @@ class Deployed:
 
     def _client(self, service: str) -> Any:
         if service not in self._clients:
-            self._clients[service] = self._session.client(service, config=BOUNDED)
+            try:
+                self._clients[service] = self._session.client(service, config=BOUNDED)
+            except BotoCoreError:  # some are ValueErrors
+                raise
+            except ValueError as error:  # such as for an endpoint without http://
+                raise Trouble(
+                    Exit.NO_ACCESS,
+                    f"AWS's client for {service} cannot be set up: {error}.",
+                    "Check AWS_ENDPOINT_URL, the other AWS_ variables, and ~/.aws/config",
+                ) from error
         return self._clients[service]
