@@ -840,7 +840,7 @@ def test_request_that_waits_under_a_name_is_followed_to_its_run_under_the_id(
     Ledgers(monkeypatch, NEEDED)
     of_job, mailbox = Target(MODEL.job_id, None), replace(NEEDED, target=MAILBOX, name_of=known)
     earlier = past(run_id="zero", requested_at=to_iso(ASKED - 600))
-    before = Entry(of_job, rev=1, fresh_as_of=ASKED - 600, history=(earlier,))
+    before = replace(NEEDED, target=of_job, fresh_as_of=ASKED - 600, history=(earlier,))
     after = replace(ended_with("regressed"), target=of_job)
     looks: dict[Target, list[Entry]] = {
         MAILBOX: [mailbox] * 4 + [Entry(MAILBOX, rev=3, name_of=MODEL.job_id)],
@@ -1083,6 +1083,15 @@ def test_request_that_starts_no_run_is_waited_for_a_limited_time(
     assert all(line.startswith("Still: ") for line in told[1:])
     assert 16 <= len(told) - 1 <= 21  # twice a minute, for the logs of pipelines
     assert "The update is not lost" in ended.stdout
+
+
+def test_request_that_is_forgotten_while_it_waits_is_not_waited_for(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledgers = Ledgers(monkeypatch, NEEDED, NEEDED, RUNNING, Entry(TARGET))
+    ended = recompute(stack, "--wait", "--timeout", "1h")
+    assert (ended.status, "The request is no longer in the ledger." in ended.stderr) == (6, True)
+    assert ledgers.now < ASKED + 60
 
 
 def test_resumed_run_is_followed_into_its_next_execution(

@@ -18,6 +18,7 @@ from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics_cli import executions
 from arcanna_metrics_cli.deployed import Deployed
 from arcanna_metrics_cli.entries import PastRun, answering, span, was_not_checked
+from arcanna_metrics_cli.exits import Exit, Trouble
 from arcanna_metrics_cli.output import Output
 
 LOOK = 2.0
@@ -34,6 +35,15 @@ class Unfinished(NamedTuple):
     """The time is up. `began` is whether a run that answers the request is under way."""
 
     began: bool
+
+
+class NotInLedger(Trouble):
+    """The request is gone, such as by `forget`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            Exit.NOT_STARTED, "The request is no longer in the ledger.", "arcanna-metrics status"
+        )
 
 
 def asked_as_of(entry: Entry) -> float:
@@ -64,7 +74,8 @@ class Follower:
     def ending(self, began_at: float, timeout: float | None = None) -> PastRun | Unfinished:
         """Waits for the end of the run, until `timeout` seconds after `began_at` (epoch seconds).
 
-        Without a timeout, waits SLACK seconds for the run to start, and for its end without a limit.
+        Without a timeout, waits SLACK seconds for the run to start, and for its end without a limit. Raises
+        NotInLedger.
         """
         slack_ends = None
         while True:
@@ -74,6 +85,8 @@ class Follower:
             if is_forwarded(entry):
                 self.target = self._stack.home(self.target)
                 continue
+            if not (entry.dirty or entry.claim):
+                raise NotInLedger
             now = time.time()
             claim = entry.claim
             ours = claim is not None and claim.requested_at >= self._asked

@@ -149,7 +149,7 @@ def _follow(
     given: Given, target: "Target", began_at: float, timeout: float | None, allow_not_judged: bool
 ) -> Answer:
     from arcanna_metrics_cli import executions
-    from arcanna_metrics_cli.follow import Follower, Unfinished, asked_as_of, is_forwarded
+    from arcanna_metrics_cli.follow import Follower, NotInLedger, Unfinished, asked_as_of, is_forwarded
 
     stack, out = given.deployed, given.out
     entry = stack.entry(target)
@@ -157,7 +157,7 @@ def _follow(
         target = stack.home(target)
         entry = stack.entry(target)
     if not (entry.dirty or entry.run_id or entry.history or entry.last_failure):
-        raise Trouble(Exit.NOT_STARTED, "The request is no longer in the ledger.", "arcanna-metrics status")
+        raise NotInLedger
     follower = Follower(stack, target, asked_as_of(entry), out)
     with out.doing("Following the run"):
         run = follower.ending(began_at, timeout)
