@@ -162,6 +162,30 @@ def test_unconfirmed_redrive_sends_and_hides_nothing(stack: Stack) -> None:
     assert (len(listed["dead_letters"]), listed["done"]) == (3, False)
 
 
+@pytest.mark.parametrize("arguments", [("redrive",), ("discard", "--reason", "PlatformUnavailable")])
+def test_dead_letters_stay_hidden_from_other_readers_while_somebody_decides(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    # SQS deletes a message only by its latest handle, which each reader makes anew.
+    monkeypatch.setattr("arcanna_metrics_cli.deployed.PEEK", 1)
+    fill(stack, 2)
+    it = deployed(stack)
+
+    others: list[Ended] = []
+
+    def ponder(_: Output, __: str) -> bool:
+        later = int(time.time() + 600) * 1000
+        monkeypatch.setattr("moto.sqs.models.unix_time_millis", lambda: later)
+        others.append(run("redrive", "--list"))
+        return True
+
+    monkeypatch.setattr(Output, "ask", ponder)
+    run(*arguments)
+    assert "2 messages are hidden" in others[0].stderr
+    assert it.messages("DeadLetterQueueUrl") == {"visible": 0, "delayed": 0, "in progress": 0}
+    assert "hidden" not in run("redrive", "--list").stderr
+
+
 @pytest.mark.parametrize("arguments", [("redrive", "--list"), ("discard",)])
 def test_control_characters_of_a_dead_letter_are_escaped(stack: Stack, arguments: tuple[str, ...]) -> None:
     deployed(stack)

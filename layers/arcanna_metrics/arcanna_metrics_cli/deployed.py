@@ -30,6 +30,9 @@ INVOCATION = 150
 """Seconds to wait for the trigger's answer: longer than its timeout, or boto3 would invoke it twice."""
 PEEK = 30
 """Seconds for which messages are hidden while they are read."""
+DECISION = 3600
+"""Seconds for which they are hidden while somebody decides about them. If another reader, such as a report,
+received one meanwhile, SQS would say that it deletes it for us, and keep it."""
 BOUNDED = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
 """For every call, so that people do not wait for minutes if AWS cannot be reached."""
 
@@ -232,12 +235,16 @@ class Deployed:
 
     def put_back(self, letters: Sequence[DeadLetter]) -> None:
         """Makes dead letters visible at once, unless they already are."""
+        self.hide(letters, 0)
+
+    def hide(self, letters: Sequence[DeadLetter], seconds: int = DECISION) -> None:
+        """Hides dead letters for so many seconds from now, unless they are visible already."""
         for n in range(0, len(letters), 10):
             # SQS refuses only messages that are visible already. It reports these, and nothing is to be done.
             self._client("sqs").change_message_visibility_batch(
                 QueueUrl=self.output("DeadLetterQueueUrl"),
                 Entries=[
-                    {"Id": str(number), "ReceiptHandle": letter.handle, "VisibilityTimeout": 0}
+                    {"Id": str(number), "ReceiptHandle": letter.handle, "VisibilityTimeout": seconds}
                     for number, letter in enumerate(letters[n : n + 10])
                 ],
             )

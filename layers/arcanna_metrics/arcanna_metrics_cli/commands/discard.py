@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operation
-from arcanna_metrics_cli.commands.redrive import as_document, messages, show
+from arcanna_metrics_cli.commands.redrive import as_document, messages, read, show
 from arcanna_metrics_cli.exits import Exit
 
 if TYPE_CHECKING:
@@ -30,8 +30,7 @@ def command(given: Given, reason: str | None, letter_id: str | None, yes: bool) 
     if one_by_one and (yes or out.json):
         raise click.UsageError("--yes and --json need --reason or --id.")
     stack = given.deployed
-    with out.doing("Reading the dead letters"):
-        found = stack.dead_letters()
+    found = read(given)
     deleted: list[DeadLetter] = []
     try:
         matching = [
@@ -42,6 +41,7 @@ def command(given: Given, reason: str | None, letter_id: str | None, yes: bool) 
             out.show(f"There is no dead letter with the id {letter_id}.")
         else:
             show(given, matching, reason)
+        stack.hide(matching)
         if one_by_one:
             chosen = [letter for letter in matching if _is_to_go(given, letter)]
         elif matching and (yes or (not out.json and out.ask(f"Delete {messages(len(matching))} for good?"))):

@@ -24,8 +24,7 @@ def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Ans
     minute.
     """
     stack, out, moved = given.deployed, given.out, 0
-    with out.doing("Reading the dead letters"):
-        found = stack.dead_letters()
+    found = read(given)
     chosen = [letter for letter in found if reason in (None, letter.reason)]
     left = [letter for letter in found if letter not in chosen]
     try:
@@ -33,6 +32,7 @@ def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Ans
         document: dict[str, Any] = {"dead_letters": list(map(as_document, chosen)), "done": False, "sent": 0}
         if only_list or not chosen:
             return Answer(Exit.GOOD, document)
+        stack.hide(chosen)
         if not yes and (out.json or not out.ask(f"Send {messages(len(chosen))} to the updates queue again?")):
             out.say("Nothing was sent." + (" Add --yes to send them, or --list." if out.json else ""))
             return Answer(Exit.USAGE if out.json else Exit.GOOD, document)
@@ -46,6 +46,18 @@ def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Ans
         return Answer(Exit.GOOD, document | {"done": True, "sent": moved - sweeps})
     finally:
         stack.put_back([*left, *chosen[moved:]])
+
+
+def read(given: Given) -> "list[DeadLetter]":
+    """All dead letters. Says so if another reader hides some."""
+    stack = given.deployed
+    with given.out.doing("Reading the dead letters"):
+        found = stack.dead_letters()
+        hidden = 0 if found else stack.messages("DeadLetterQueueUrl")["in progress"]
+    if hidden:
+        are = "message is" if hidden == 1 else "messages are"
+        given.out.say(f"{hidden} {are} hidden while another command reads them. Try again later.", "yellow")
+    return found
 
 
 def show(given: Given, chosen: "Sequence[DeadLetter]", reason: str | None) -> None:
