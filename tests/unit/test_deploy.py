@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from hypothesis import given as any_of
 from hypothesis import strategies as st
@@ -301,6 +302,13 @@ def test_endpoint_on_this_machine_is_refused_unless_it_is_intended(
 def test_shell_without_a_local_endpoint_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(LOOPBACK_CLOUD, raising=False)
     check_cloud("https://cloudformation.eu-central-1.amazonaws.com")
+
+
+def test_endpoint_that_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boto3, "Session", boto3.session.Session)  # shared ones have their clients already
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:4566")
+    with pytest.raises(Wrong, match="AWS cannot be called: Invalid endpoint: localhost:4566"):
+        Account.of_the_shell()
 
 
 class CloudFormation:

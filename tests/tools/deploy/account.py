@@ -74,9 +74,14 @@ class Account:
             raise Wrong(
                 f"{error}. Type AWS_PROFILE=NAME make deploy ..., with a name of aws configure list-profiles"
             ) from error
-        except (ClientError, BotoCoreError) as error:
+        except ClientError as error:
             raise Wrong(
                 f"AWS refuses the credentials: {error}. Type aws sts get-caller-identity to try others"
+            ) from error
+        except (BotoCoreError, ValueError) as error:  # such as an AWS_ENDPOINT_URL without http://
+            raise Wrong(
+                f"AWS cannot be called: {error}. Type aws sts get-caller-identity to try the network and the"
+                " shell's AWS_ variables"
             ) from error
         return cls(session, identity["Account"], region)
 
