@@ -374,6 +374,11 @@ def test_request_is_answered_by_a_failed_run() -> None:
     assert (run.outcome, run.result) == ("failed", "NoNewResult")
 
 
+def test_failure_that_a_run_of_another_active_model_has_replaced_answers_nothing() -> None:
+    # Such a run moves no watermark, and only the last failure is kept. A later run will answer.
+    assert entries.answering(waiting(failed_as_of=NOW - 100), NOW - 200) is None
+
+
 def test_request_is_as_of_the_ledgers_need_or_else_the_last_run() -> None:
     assert follow.asked_as_of(waiting()) == NOW - 25
     assert follow.asked_as_of(completed()) == NOW - 500

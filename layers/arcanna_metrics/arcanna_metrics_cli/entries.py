@@ -320,11 +320,15 @@ def runs(entry: Entry) -> list[PastRun]:
 
 
 def answering(entry: Entry, asked: float) -> PastRun | None:
-    """The run that was requested at `asked` (epoch seconds) or later and has ended; None if there is none."""
+    """The run that was requested at `asked` (epoch seconds) or later and has ended; None if there is none.
+
+    None also if it failed, and the entry no longer has its failure.
+    """
     fresh = entry.fresh_as_of >= asked
     if not fresh and entry.failed_as_of < asked:
         return None
-    return [run for run in runs(entry) if (run.outcome == "completed") == fresh][-1]
+    ended = [run for run in runs(entry) if (run.outcome == "completed") == fresh]
+    return ended[-1] if ended else None
 
 
 def named(entries: Iterable[Entry], job: str, model_id: str | None) -> list[Entry]:
