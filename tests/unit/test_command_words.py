@@ -829,7 +829,11 @@ def test_dead_letters_that_are_being_read_are_counted_too() -> None:
 
 
 def test_check_without_permission_needs_a_remedy() -> None:
-    assert checks.unseen("bucket", PermissionError("AccessDenied")).remedy
+    assert "credentials" in checks.unseen("bucket", client_error("AccessDenied")).remedy
+
+
+def test_check_of_a_missing_part_does_not_ask_for_other_credentials() -> None:
+    assert "deploy again" in checks.unseen("index", client_error("ResourceNotFoundException")).remedy
 
 
 # --- Errors ----------------------------------------------------------------------------------------------
@@ -865,6 +869,8 @@ def client_error(code: str) -> ClientError:
         (client_error("ExpiredToken"), "The AWS credentials have expired.", "aws sso login --profile soc"),
         (client_error("UnrecognizedClientException"), "AWS refuses the credentials", "get-caller-identity"),
         (client_error("AccessDeniedException"), "may not do this", "--profile NAME"),
+        (client_error("ResourceNotFoundException"), "A part of the stack is missing", "metrics doctor"),
+        (client_error("AWS.SimpleQueueService.NonExistentQueue"), "is missing", "is being deleted"),
         (client_error("ThrottlingException"), "ThrottlingException", ""),
     ],
 )

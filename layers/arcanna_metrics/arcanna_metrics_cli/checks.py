@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED
+from arcanna_metrics_cli.troubles import is_missing
 
 GOOD = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}
 USABLE = {"UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"}
@@ -226,7 +227,8 @@ def dead_letters(messages: Mapping[str, int]) -> Check:
 
 
 def unseen(what: str, error: Exception) -> Check:
-    """A check that failed: the operator's credentials do not allow it, or AWS does not answer."""
-    return Check(
-        what, f"It could not be checked: {error}", "Use credentials that may read it, or try again later"
-    )
+    """A check that failed: the part is missing, the operator may not read it, or AWS does not answer."""
+    remedy = "Use credentials that may read it, or try again later"
+    if is_missing(error):
+        remedy = "Restore it, or deploy again, unless the stack is being deleted"
+    return Check(what, f"It could not be checked: {error}", remedy)

@@ -16,6 +16,14 @@ _REFUSED = {
     "UnrecognizedClientException",
 }
 _DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation", "403"}
+_MISSING = {
+    "404",
+    "AWS.SimpleQueueService.NonExistentQueue",
+    "NotFound",
+    "ParameterNotFound",
+    "ResourceNotFoundException",
+    "StateMachineDoesNotExist",
+}
 _WHO = "aws sts get-caller-identity shows whose credentials are in use; --profile NAME uses others"
 
 
@@ -37,18 +45,29 @@ def explained(error: Exception, profile: str | None = None) -> Trouble:
     return Trouble(Exit.USAGE if mistyped else Exit.NO_ACCESS, str(error))
 
 
+def is_missing(error: Exception) -> bool:
+    """Whether AWS says that the resource does not exist."""
+    return _code(error) in _MISSING
+
+
+def _code(error: Exception) -> str:
+    """The code of botocore's ClientError; empty for other errors."""
+    response = getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
 def _by_code(error: Exception, profile: str | None) -> Trouble | None:
     """Explains botocore's ClientError by its code; None if the code is another one."""
-    response = getattr(error, "response", None)
-    if not isinstance(response, dict):
-        return None
-    code = str(response.get("Error", {}).get("Code", ""))
+    code = _code(error)
     if code in _EXPIRED:
         return Trouble(Exit.NO_ACCESS, "The AWS credentials have expired.", _sign_in(profile))
     if code in _REFUSED:
         return Trouble(Exit.NO_ACCESS, f"AWS refuses the credentials: {error}", _WHO)
     if code in _DENIED:
         return Trouble(Exit.NO_ACCESS, f"The AWS credentials may not do this: {error}", _WHO)
+    if is_missing(error):
+        todo = "arcanna-metrics doctor shows more, such as that the stack is being deleted"
+        return Trouble(Exit.NO_ACCESS, f"A part of the stack is missing: {error}", todo)
     return None
 
 
