@@ -639,6 +639,33 @@ def test_status_shows_the_others_beside_an_entry_that_cannot_be_read(stack: Stac
     assert "cannot be read" in run("status", "--job", "9").stderr
 
 
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"history": [1]},
+        {"history": [past(requested_at="yesterday")]},
+        {"last_failure": {"reason": "NoNewResult"}},
+        {"batch": [["one", to_iso(ASKED), "all", to_iso(ASKED)]]},
+    ],
+    ids=lambda edited: next(iter(edited)),
+)
+def test_entry_with_json_of_another_form_is_named_beside_the_others(
+    stack: Stack, tmp_path: Path, edited: dict[str, Any]
+) -> None:
+    deployed(stack)
+    stack.put(Entry(TARGET, fresh_as_of=1e9, history=(past(),)))
+    documents = {name: {"S": json.dumps(value)} for name, value in edited.items()}
+    item: Any = to_item(Entry(Target("9", None), due_at=1.0), 1) | documents
+    stack.dynamodb.put_item(TableName=stack.ledger_table, Item=item)
+    said = f"job '9', active model in the table {stack.ledger_table} cannot be read: "
+
+    listed = run("status", width=250)
+    assert (listed.status, "up to date" in listed.stdout, said in listed.stderr) == (1, True, True)
+    report = run("report", "--output", str(tmp_path / "page.html"), "--json").document
+    assert (report["models"], said in report["notes"][0]) == (1, True)
+    assert said in run("accept", "--job", "9", "--yes").stderr
+
+
 def test_command_about_an_entry_that_cannot_be_read_names_it(stack: Stack) -> None:
     it = deployed(stack)
     item: Any = to_item(Entry(TARGET, claim=Claim("one", ASKED), due_at=1.0), 1)
@@ -676,8 +703,8 @@ def test_status_of_a_job_by_its_name_is_that_of_its_id(stack: Stack) -> None:
 def test_mistyped_model_is_answered_with_models_and_not_with_jobs(stack: Stack) -> None:
     deployed(stack)
     stack.put(Entry(TARGET, fresh_as_of=1e9))
-    active = {"model_id": "the-active-one", "figures": {}}
-    stack.put(Entry(Target("77", None), fresh_as_of=1e9, quality_reference=active))
+    active = Entry(Target("77", None), quality_reference={"model_id": "the-active-one", "figures": {}})
+    stack.put(replace(active, fresh_as_of=1e9))
     assert f"There are {MODEL.model_id}, the-active-one." in run("status", "--model", MODEL.job_id).stderr
     assert "Did you mean the-active-one?" in run("status", "--job", "77", "--model", "active-one").stderr
 

@@ -21,6 +21,7 @@ from arcanna_metrics.protocol.transitions import Transition
 from arcanna_metrics.settings import parse_settings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.workflow import Workflow
+from arcanna_metrics_cli.entries import standing
 from arcanna_metrics_cli.exits import Exit, Trouble
 from arcanna_metrics_cli.letters import DeadLetter, dead_letter
 from arcanna_metrics_cli.links import Links
@@ -121,7 +122,7 @@ class Deployed:
         for item in items:
             try:
                 with self._readable(target := to_target(item)):
-                    entries.append(to_entry(target, item))
+                    entries.append(_understood(to_entry(target, item)))
             except Trouble as trouble:
                 troubles.append(trouble)
         return entries, troubles
@@ -131,7 +132,7 @@ class Deployed:
         """Raises Trouble if the target's item cannot be read, because somebody has edited it."""
         try:
             yield
-        except UNREADABLE as error:
+        except (*UNREADABLE, AttributeError) as error:
             raise Trouble(
                 Exit.WRONG,
                 f"The item of {target} in the table {self.output('LedgerTable')} cannot be read: {error}.",
@@ -141,7 +142,7 @@ class Deployed:
     def entry(self, target: Target) -> Entry:
         """The target's entry, read consistently. Raises AwsUnavailable, and Trouble if it cannot be read."""
         with self._readable(target):
-            return self._ledger.read(target)
+            return _understood(self._ledger.read(target))
 
     def home(self, target: Target) -> Target:
         """The target under its job's id, if the ledger knows the job's name. Raises as `entry` does."""
@@ -342,3 +343,9 @@ class Deployed:
                     "Check AWS_ENDPOINT_URL, the other AWS_ variables, and ~/.aws/config",
                 ) from error
         return self._clients[service]
+
+
+def _understood(entry: Entry) -> Entry:
+    """The entry, if its state can be told. Otherwise raises one of many errors."""
+    standing(entry, now=0.0, visibility_lag=0.0)
+    return entry
