@@ -87,6 +87,8 @@ class Platform:
             case "GET", "/api/v2/resources":
                 jobs = [{"id": int(job), "title": name} for job, name in NAMES.items()]
                 return httpx.Response(200, json=[job for job in jobs if job["title"] == params["title"]])
+            case "GET", "/api/v2/token/scopes":
+                return httpx.Response(200, json=["execute:recompute_model_metrics", "read:job_metrics"])
         raise NotImplementedError(f"{method} {path}")
 
     def train(self, model: str) -> None:

@@ -256,13 +256,23 @@ def test_request_that_never_arrived_is_repeated_soon(harness: Harness) -> None:
     assert harness.entry().due_at == harness.clock.now + 2.5
 
 
-def test_unavailable_platform_is_called_a_few_times_per_look(harness: Harness) -> None:
-    harness.platform.metrics = answer(503)
+@pytest.mark.parametrize("status", [401, 503])
+def test_unavailable_platform_is_called_a_few_times_per_look(harness: Harness, status: int) -> None:
+    harness.platform.metrics = harness.platform.scopes = answer(status)
     for target in OTHERS:
         harness.update(target)
     harness.look()
 
-    assert len(harness.platform.asked) == MOST_FAILURES
+    assert harness.platform.asked == ["metrics"] * MOST_FAILURES + ["scopes"]
+
+
+def test_look_without_time_does_not_ask_whether_the_platform_is_up(harness: Harness) -> None:
+    harness.platform.metrics = answer(503)
+    for target in OTHERS:
+        harness.update(target)
+    reconcile.look(harness.services, iter([99.0] * MOST_FAILURES + [RESERVE - 1]).__next__)
+
+    assert harness.platform.asked == ["metrics"] * MOST_FAILURES
 
 
 def test_busy_target_does_not_block_others(harness: Harness) -> None:
@@ -271,15 +281,18 @@ def test_busy_target_does_not_block_others(harness: Harness) -> None:
         harness.update(target)
     harness.look()
 
-    assert len(harness.platform.asked) == len(OTHERS)
+    assert harness.platform.asked.count("metrics") == len(OTHERS)
 
 
-def test_targets_of_a_job_that_the_key_may_not_read_do_not_block_others(harness: Harness) -> None:
+@pytest.mark.parametrize("status", [403, 500, 502])
+@pytest.mark.parametrize("scopes", [200, 404])
+def test_failures_of_some_targets_do_not_block_others(harness: Harness, status: int, scopes: int) -> None:
     def metrics(request: httpx.Request) -> httpx.Response:
-        allowed = request.url.params["job_id"] == TARGET.job_id
-        return (answer(json=metrics_body()) if allowed else answer(403))(request)
+        works = request.url.params["job_id"] == TARGET.job_id
+        return (answer(json=metrics_body()) if works else answer(status))(request)
 
     harness.platform.metrics = metrics
+    harness.platform.scopes = answer(scopes, json=[])
     for target in OTHERS:
         harness.update(target, age=3600)
     harness.update()

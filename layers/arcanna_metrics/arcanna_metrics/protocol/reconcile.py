@@ -10,14 +10,9 @@ from functools import partial
 from itertools import chain
 from typing import Literal
 
-from arcanna_metrics.errors import (
-    ActiveModelChanged,
-    PlatformBusy,
-    RetryLater,
-    Unauthorised,
-    UndocumentedAnswer,
-)
+from arcanna_metrics.errors import Rejected, RetryLater, UndocumentedAnswer
 from arcanna_metrics.observability import log_retry, logger, reason_and_detail, run_in_logs
+from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.decide import CheckUp, Decision, Start, decide
 from arcanna_metrics.protocol.entry import Claim, Entry
@@ -32,13 +27,9 @@ RESERVE = 50.0
 """Seconds kept for the last run that is started, because its calls to the platform may time out."""
 
 MOST_FAILURES = 3
-"""A look ends after this number of failed attempts in a row, because the platform is probably down."""
+"""After this number of failed attempts in a row, a look continues only if the platform is up."""
 
 Step = Literal["done", "failed", "no slot"]
-
-_OF_ONE_TARGET = (PlatformBusy, UndocumentedAnswer, ActiveModelChanged, Unauthorised)
-"""Errors that may concern one target only, such as one of a job that the key may not read. The look continues
-with the next one."""
 
 
 def look(services: Services, remaining: Callable[[], float], recorded: Iterable[Target] = ()) -> None:
@@ -63,13 +54,31 @@ def _reconcile_all(services: Services, targets: Iterable[Target], remaining: Cal
     for target in targets:
         if target in seen:
             continue
-        if remaining() < RESERVE or failures >= MOST_FAILURES:
+        if remaining() < RESERVE:
             return
         seen.add(target)
         step = reconcile(services, target)
         if step == "no slot":
             return
         failures = failures + 1 if step == "failed" else 0
+        if failures == MOST_FAILURES:
+            if remaining() < RESERVE or not _is_up(services.arcanna):
+                return
+            failures = 0
+
+
+def _is_up(arcanna: Arcanna) -> bool:
+    """Whether the platform answers and accepts the key, in a call that concerns no target.
+
+    If it does, the failures concern their targets only, such as those of a job that the key may not read.
+    """
+    try:
+        arcanna.scopes()
+    except (Rejected, UndocumentedAnswer):
+        return True  # an answer, though not the documented one
+    except RetryLater:
+        return False
+    return True
 
 
 def reconcile(services: Services, target: Target) -> Step:
@@ -78,7 +87,8 @@ def reconcile(services: Services, target: Target) -> Step:
         return _reconcile(services, services.ledger.read(target))
     except RetryLater as error:
         _postpone(services, target, error)
-        return _failed(error, target)
+        log_retry("attempt failed", error, target)
+        return "failed"
     except Exception as error:  # noqa: BLE001  # a bug with one entry must not stop the others
         logger.exception("entry postponed", extra=target._asdict())
         _postpone(services, target, error)
@@ -115,7 +125,8 @@ def _start(services: Services, entry: Entry) -> Step:
             start(services, claimed, claim)
         except RetryLater as error:
             _give_back(services, claimed, claim, error)
-            return _failed(error, target)
+            log_retry("attempt failed", error, target)
+            return "failed"
         except Exception as error:  # noqa: BLE001  # a bug must not keep the target or the slot
             logger.exception("run not started", extra=reason_and_detail(error))
             unknown = RetryLater(f"{type(error).__name__}: {error}", effect_unknown=True)
@@ -140,11 +151,6 @@ def _postpone(services: Services, target: Target, error: Exception) -> None:
             services.ledger.swap(entry, transitions.postpone(entry, services.pace(entry), postponement))
     except Exception as second:  # noqa: BLE001  # the entry stays due
         logger.error("entry not postponed", extra=target._asdict() | reason_and_detail(second))
-
-
-def _failed(error: RetryLater, target: Target) -> Step:
-    log_retry("attempt failed", error, target)
-    return "done" if isinstance(error, _OF_ONE_TARGET) else "failed"
 
 
 def _decide(services: Services, entry: Entry) -> Decision:
