@@ -131,9 +131,8 @@ class Harness:
     def update(self, target: Target = TARGET, age: float = 60.0, **fields: Any) -> Entry:
         """Records an update that happened `age` seconds ago."""
         update = Update(target, self.clock.now - age, fields.pop("cause", "upload"), **fields)
-        entry = self.ledger.apply(target, lambda entry: record(entry, [update], self.pace))
-        assert entry
-        return entry
+        self.ledger.apply(target, lambda entry: record(entry, [update], self.pace))
+        return self.entry(target)
 
     def look(self, remaining: Callable[[], float] = lambda: LONG) -> None:
         """Reconciles what is due."""

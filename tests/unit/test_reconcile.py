@@ -13,7 +13,7 @@ from arcanna_metrics.protocol.check_up import MOST_RESUMPTIONS
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry
 from arcanna_metrics.protocol.reconcile import MOST_FAILURES, RESERVE
 from arcanna_metrics.protocol.services import Services
-from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, CLAIM_LIFETIME, hold
+from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, CLAIM_LIFETIME, claim, hold
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.workflow import Workflow
@@ -300,6 +300,22 @@ def test_failures_of_some_targets_do_not_block_others(harness: Harness, status: 
 
     assert harness.entry().run_id
     assert {harness.entry(target).attempts for target in OTHERS} == {1}
+
+
+def test_target_that_another_look_has_claimed_is_not_postponed(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.update()
+
+    def fail_meanwhile(services: Services, entry: Entry) -> None:
+        services.ledger.apply(TARGET, lambda entry: claim(entry, Claim("run-2", harness.clock.now)))
+        raise AwsUnavailable("could not read the ledger")
+
+    monkeypatch.setattr(reconcile, "forward", fail_meanwhile)
+    harness.look()
+
+    assert (harness.entry().run_id, harness.entry().attempts) == ("run-2", 0)
+    assert harness.entry().due_at == harness.clock.now + CLAIM_LIFETIME
 
 
 def test_bug_during_a_start_postpones_only_that_entry_and_frees_its_slot(

@@ -7,7 +7,7 @@ item has the constant `due` exactly if it has `due_at`.
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from arcanna_metrics.aws import aws_call
@@ -79,30 +79,27 @@ class Ledger:
         return found
 
     def swap(self, before: Entry, after: Entry) -> bool:
-        """Writes `after` if the entry is still `before`; False if it has changed."""
-        return self._put(to_item(after, before.rev + 1), before.rev)
+        """Writes `after` if the entry is still `before`; False if it has changed.
 
-    def _put(self, item: dict[str, Any], rev: int) -> bool:
-        if "due" not in item:
+        Times are stored in milliseconds; a smaller change is not written.
+        """
+        item = to_item(after, before.rev + 1)
+        if item == to_item(before, before.rev + 1):
+            return True
+        if after.due_at is None:
             item["expires_at"] = {"N": str(int(self._clock()) + FORGET_AFTER)}
-        return swap_item(self._dynamodb, self._table, item, rev)
+        return swap_item(self._dynamodb, self._table, item, before.rev)
 
     def apply(self, target: Target, transition: Transition, known: Entry | None = None) -> Entry | None:
-        """Applies the transition to the current entry and writes it; None if the transition refuses.
+        """Swaps the current entry for what the transition makes of it; None if the transition refuses.
 
-        Times are stored in milliseconds; a smaller change is not written. A `known` entry is read again only
-        if it has changed since.
+        Returns the entry without its new `rev`. A `known` entry is read again only if it has changed since.
         """
         for _ in range(MOST_TRIES):
             before, known = known or self.read(target), None
             after = transition(before)
-            if after is None or after == before:
+            if after is None or self.swap(before, after):
                 return after
-            item = to_item(after, before.rev + 1)
-            if item == to_item(before, before.rev + 1):
-                return after
-            if self._put(item, before.rev):
-                return replace(after, rev=before.rev + 1)
         raise AwsUnavailable(f"the ledger's entry of {target} kept changing")
 
     def due(self, now: float) -> Iterator[Target]:
