@@ -42,11 +42,10 @@ def services() -> Services:
     Raises ConfigurationError.
     """
     env = Environment(os.environ)
-    dynamodb, table = client("dynamodb"), env.text("LEDGER_TABLE")
-    ledger = Ledger(dynamodb, table, time.time)
+    ledger = Ledger(client("dynamodb"), env.text("LEDGER_TABLE"), time.time)
     workflow = Workflow(client("stepfunctions"), env.text("WORKFLOW_ARN"))
-    slots, bus = Slots(dynamodb, table, ledger), env.text("EVENT_BUS_NAME")
-    return Services(ledger, slots, workflow, arcanna(env), settings_source(env), bus, time.time)
+    settings, bus = settings_source(env), env.text("EVENT_BUS_NAME")
+    return Services(ledger, Slots(ledger), workflow, arcanna(env), settings, bus, time.time)
 
 
 @cache

@@ -124,7 +124,7 @@ class Town:
         states = StatesClient(self._start, self._describe, self)
         self.services = Services(
             ledger,
-            Slots(dynamodb, "ledger", ledger),
+            Slots(ledger),
             Workflow(cast("Any", states), STATE_MACHINE),
             arcanna,
             lambda: settings,

@@ -253,7 +253,7 @@ class World:
         ledger = Ledger(dynamodb, "ledger", self._clock)
         self._services = Services(
             ledger,
-            Slots(dynamodb, "ledger", ledger),
+            Slots(ledger),
             Workflow(cast("Any", states), STATE_MACHINE),
             self._arcanna,
             lambda: self.settings,

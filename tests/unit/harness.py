@@ -80,7 +80,7 @@ class Harness:
         self.routes = parse_settings(ROUTES).routes
         self.slept: list[float] = []
         self.ledger = Ledger(stack.dynamodb, stack.ledger_table, self.clock)
-        self.slots = Slots(stack.dynamodb, stack.ledger_table, self.ledger)
+        self.slots = Slots(self.ledger)
         numbers = count(1)
         self.services = Services(
             self.ledger,

@@ -279,10 +279,9 @@ class Deployed:
 
     def slots_taken(self) -> bool:
         """Whether all slots are known to be taken."""
-        slots = Slots(self._client("dynamodb"), self.output("LedgerTable"), self._ledger)
         try:
             limit = parse_settings(self.settings()).shared.pace.slots
-            return limit > 0 and slots.glance(limit).free == 0
+            return limit > 0 and Slots(self._ledger).glance(limit).free == 0
         except (BotoCoreError, ClientError, AwsUnavailable, ConfigurationError, *UNREADABLE):  # only a hint
             return False
 

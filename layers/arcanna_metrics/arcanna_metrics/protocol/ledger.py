@@ -55,9 +55,7 @@ class Ledger:
 
     def read(self, target: Target) -> Entry:
         """The target's entry, read consistently."""
-        with aws_call("read the ledger"):
-            answer = self._dynamodb.get_item(TableName=self._table, Key=key_of(target), ConsistentRead=True)
-        return to_entry(target, answer.get("Item", {}))
+        return to_entry(target, self.read_item(key_of(target)))
 
     def read_all(self, targets: list[Target]) -> dict[Target, Entry]:
         """The entries of the targets, read consistently, without those that could not be read."""
@@ -88,7 +86,7 @@ class Ledger:
             return True
         if after.due_at is None:
             item["expires_at"] = {"N": str(int(self._clock()) + FORGET_AFTER)}
-        return swap_item(self._dynamodb, self._table, item, before.rev)
+        return self.swap_item(item, before.rev)
 
     def apply(self, target: Target, transition: Transition, known: Entry | None = None) -> Entry | None:
         """Swaps the current entry for what the transition makes of it; None if the transition refuses.
@@ -151,32 +149,40 @@ class Ledger:
                 if item["job_id"]["S"] != NO_JOB and _is_scheduled(item)
             }
 
+    def read_item(self, key: dict[str, Any]) -> Mapping[str, Any]:
+        """The item with this key, read consistently; empty if there is none."""
+        with aws_call("read the ledger"):
+            answer = self._dynamodb.get_item(TableName=self._table, Key=key, ConsistentRead=True)
+        return answer.get("Item", {})
+
+    def swap_item(self, item: dict[str, Any], rev: int) -> bool:
+        """Writes an item if the stored one has this `rev`, or does not exist if it is 0; False otherwise.
+
+        boto3 repeats a write whose response is lost. If the first write took effect, DynamoDB refuses the
+        second, and the stored item equals the new one. Then the write counts as made.
+        """
+        expected: dict[str, Any] = (
+            {"ConditionExpression": "rev = :rev", "ExpressionAttributeValues": {":rev": {"N": str(rev)}}}
+            if rev
+            else {"ConditionExpression": "attribute_not_exists(rev)"}
+        )
+        with aws_call("write to the ledger"):
+            try:
+                self._dynamodb.put_item(
+                    TableName=self._table,
+                    Item=item,
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                    **expected,
+                )
+            except self._dynamodb.exceptions.ConditionalCheckFailedException as refused:
+                return refused.response.get("Item") == item
+        return True
+
 
 def _is_scheduled(item: Mapping[str, Any]) -> bool:
     if not is_id(item["job_id"]["S"]):
         return "fresh_as_of" in item and "name_of" not in item
     return "fresh_as_of" in item or "failed_as_of" not in item
-
-
-def swap_item(dynamodb: "DynamoDBClient", table: str, item: dict[str, Any], rev: int) -> bool:
-    """Writes an item if the stored one has this `rev`, or does not exist if it is 0; False otherwise.
-
-    boto3 repeats a write whose response is lost. If the first write took effect, DynamoDB refuses the
-    second, and the stored item equals the new one. Then the write counts as made.
-    """
-    expected: dict[str, Any] = (
-        {"ConditionExpression": "rev = :rev", "ExpressionAttributeValues": {":rev": {"N": str(rev)}}}
-        if rev
-        else {"ConditionExpression": "attribute_not_exists(rev)"}
-    )
-    with aws_call("write to the ledger"):
-        try:
-            dynamodb.put_item(
-                TableName=table, Item=item, ReturnValuesOnConditionCheckFailure="ALL_OLD", **expected
-            )
-        except dynamodb.exceptions.ConditionalCheckFailedException as refused:
-            return refused.response.get("Item") == item
-    return True
 
 
 # --- Entries as items ------------------------------------------------------------------------------------

@@ -7,16 +7,12 @@ short runs free their slots immediately, and a crash leaves nothing behind.
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
-from arcanna_metrics.aws import aws_call
 from arcanna_metrics.errors import AwsUnavailable
 from arcanna_metrics.protocol.entry import Entry
-from arcanna_metrics.protocol.ledger import MOST_TRIES, NO_JOB, Ledger, swap_item
+from arcanna_metrics.protocol.ledger import MOST_TRIES, NO_JOB, Ledger
 from arcanna_metrics.targets import Target
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
 
 MOST_UNREAD = 100
 """When the list has this many takers, those whose runs have ended are removed. An item may have 400 KB."""
@@ -38,52 +34,51 @@ class Vacancy(NamedTuple):
     taken_by: Sequence[Entry] = ()
 
 
-class Slots:
-    """The slots of one platform. Every method raises AwsUnavailable."""
+class _Taken(NamedTuple):
+    """The slots' item: its takers, and their entries if they were read."""
 
-    def __init__(self, dynamodb: "DynamoDBClient", table: str, ledger: Ledger) -> None:
-        self._dynamodb = dynamodb
-        self._table = table
+    rev: int
+    takers: Sequence[Taker]
+    entries: Sequence[Entry] = ()
+
+
+class Slots:
+    """The slots of one platform, an item in the ledger's table. Every method raises AwsUnavailable."""
+
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
     def glance(self, limit: int) -> Vacancy:
         """How many of `limit` slots are free. Takes none."""
-        _, takers = self._read()
-        if len(takers) < limit:
-            return Vacancy(limit - len(takers))
-        takers, entries = self._read_entries(takers)
+        _, takers, entries = self._read(limit)
         return Vacancy(max(0, limit - len(takers)), entries)
 
     def take(self, limit: int, taker: Taker) -> bool:
         """Takes one of `limit` slots for a run that has claimed its target; False if none is free."""
         for _ in range(MOST_TRIES):
-            rev, takers = self._read()
-            if len(takers) >= min(limit, MOST_UNREAD):  # so that ended runs do not fill the item
-                takers, _ = self._read_entries(takers)
+            rev, takers, _ = self._read(min(limit, MOST_UNREAD))  # so that ended runs do not fill the item
             if len(takers) >= limit:
                 return False
             if self._swap(rev, [*takers, taker]):
                 return True
         raise AwsUnavailable("the slots kept changing")
 
-    def _read_entries(self, takers: Sequence[Taker]) -> tuple[list[Taker], list[Entry]]:
-        """The takers whose entries still have their run, and these entries."""
+    def _read(self, most: int) -> _Taken:
+        """The slots. If `most` are taken, leaves out the takers whose runs have ended."""
+        item = self._ledger.read_item(KEY)
+        if not item:
+            return _Taken(0, ())
+        rev, listed = int(item["rev"]["N"]), json.loads(item["takers"]["S"])
+        takers = [Taker(run_id, Target(*target)) for run_id, target in listed]
+        if len(takers) < most:
+            return _Taken(rev, takers)
         entries = self._ledger.read_all([taker.target for taker in takers])
         still = still_taken(takers, entries)
-        return still, [entries[taker.target] for taker in still if taker.target in entries]
-
-    def _read(self) -> tuple[int, list[Taker]]:
-        with aws_call("read the slots"):
-            answer = self._dynamodb.get_item(TableName=self._table, Key=KEY, ConsistentRead=True)
-        if not (item := answer.get("Item")):
-            return 0, []
-        listed = json.loads(item["takers"]["S"])
-        return int(item["rev"]["N"]), [Taker(run_id, Target(*target)) for run_id, target in listed]
+        return _Taken(rev, still, [entries[each.target] for each in still if each.target in entries])
 
     def _swap(self, rev: int, takers: Sequence[Taker]) -> bool:
         listed = json.dumps(takers, separators=(",", ":"), ensure_ascii=False)
-        item: dict[str, Any] = {**KEY, "rev": {"N": str(rev + 1)}, "takers": {"S": listed}}
-        return swap_item(self._dynamodb, self._table, item, rev)
+        return self._ledger.swap_item({**KEY, "rev": {"N": str(rev + 1)}, "takers": {"S": listed}}, rev)
 
 
 def still_taken(takers: Sequence[Taker], entries: Mapping[Target, Entry]) -> list[Taker]:
