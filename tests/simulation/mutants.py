@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from arcanna_metrics.protocol import transitions
-from arcanna_metrics.protocol.check_up import Action, CheckUpAgain, Resume, TakeBack, check_up
-from arcanna_metrics.protocol.decide import Decision, decide
+from arcanna_metrics.protocol.check_up import Action, Resume, TakeBack, check_up
+from arcanna_metrics.protocol.decide import Decision, Later, decide
 from arcanna_metrics.protocol.entry import NEVER, Claim, Entry
 from arcanna_metrics.protocol.slots import Taker, still_taken
 from arcanna_metrics.protocol.transitions import Postponement, settled
@@ -167,19 +167,19 @@ def release_unchecked_as_failed(
 
 def leave_dead_claims(claim: Claim, own: Execution | None, before: Execution | None, now: float) -> Action:
     finding = check_up(claim, own, before, now)
-    return CheckUpAgain(now + 1) if isinstance(finding, TakeBack) and not claim.held else finding
+    return Later(now + 1) if isinstance(finding, TakeBack) and not claim.held else finding
 
 
 def leave_dead_runs(claim: Claim, own: Execution | None, before: Execution | None, now: float) -> Action:
     finding = check_up(claim, own, before, now)
-    return CheckUpAgain(now + 1) if own and isinstance(finding, Resume) else finding
+    return Later(now + 1) if own and isinstance(finding, Resume) else finding
 
 
 def leave_missing_resumptions(
     claim: Claim, own: Execution | None, before: Execution | None, now: float
 ) -> Action:
     finding = check_up(claim, own, before, now)
-    return CheckUpAgain(now + 1) if not own and isinstance(finding, Resume) else finding
+    return Later(now + 1) if not own and isinstance(finding, Resume) else finding
 
 
 def take_young_claims_back(

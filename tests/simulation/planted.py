@@ -21,8 +21,8 @@ from arcanna_metrics.protocol import (
     start,
     transitions,
 )
-from arcanna_metrics.protocol.check_up import Action, CheckUpAgain, Resume, TakeBack
-from arcanna_metrics.protocol.decide import Decision
+from arcanna_metrics.protocol.check_up import Action, Resume, TakeBack
+from arcanna_metrics.protocol.decide import Decision, Later
 from arcanna_metrics.protocol.entry import NEVER, Claim, Entry
 from arcanna_metrics.protocol.ledger import NO_JOB
 from arcanna_metrics.protocol.services import Services
@@ -218,7 +218,7 @@ def leaves_dead_claims(
     """A claim of a dead invocation is never taken back."""
     found = check_up.check_up(claim, execution, previous, now)
     dead = isinstance(found, TakeBack) and not claim.held
-    return CheckUpAgain(now + 300.0) if dead else found
+    return Later(now + 300.0) if dead else found
 
 
 def resumes_nothing(
@@ -226,7 +226,7 @@ def resumes_nothing(
 ) -> Action:
     """A run whose execution ended early is never resumed."""
     found = check_up.check_up(claim, execution, previous, now)
-    return CheckUpAgain(now + 300.0) if isinstance(found, Resume) else found
+    return Later(now + 300.0) if isinstance(found, Resume) else found
 
 
 def starts_no_missing_resumption(
@@ -235,7 +235,7 @@ def starts_no_missing_resumption(
     """The look that wrote the number is assumed to have started the execution."""
     found = check_up.check_up(claim, execution, previous, now)
     missing = isinstance(found, Resume) and found.number == claim.number
-    return CheckUpAgain(now + 300.0) if missing else found
+    return Later(now + 300.0) if missing else found
 
 
 _starts = Workflow.start

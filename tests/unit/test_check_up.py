@@ -4,7 +4,8 @@ from itertools import product
 
 import pytest
 
-from arcanna_metrics.protocol.check_up import MOST_RESUMPTIONS, CheckUpAgain, Resume, TakeBack, check_up
+from arcanna_metrics.protocol.check_up import MOST_RESUMPTIONS, Resume, TakeBack, check_up
+from arcanna_metrics.protocol.decide import Later
 from arcanna_metrics.protocol.entry import Claim
 from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, CLAIM_LIFETIME
 from arcanna_metrics.runs.run import Execution
@@ -22,13 +23,13 @@ def resumed(number: int) -> Claim:
 
 @pytest.mark.parametrize("claim", [CLAIMED, HELD, resumed(1)])
 def test_running_execution_is_checked_again_in_an_hour(claim: Claim) -> None:
-    assert check_up(claim, RUNNING, None, NOW) == CheckUpAgain(NOW + CHECK_UP_INTERVAL)
+    assert check_up(claim, RUNNING, None, NOW) == Later(NOW + CHECK_UP_INTERVAL)
 
 
 @pytest.mark.parametrize("execution", [None, ENDED])
 def test_unheld_claim_is_left_alone_during_its_lifetime(execution: Execution | None) -> None:
     until = NOW + CLAIM_LIFETIME
-    assert check_up(CLAIMED, execution, None, until - 0.001) == CheckUpAgain(until)
+    assert check_up(CLAIMED, execution, None, until - 0.001) == Later(until)
 
 
 @pytest.mark.parametrize("execution", [None, ENDED])
@@ -65,7 +66,7 @@ def test_every_combination_of_claim_execution_and_time_keeps_the_rules() -> None
         finding = check_up(claim, own, before, now)
         running = own is not None and own.running
         match finding:
-            case CheckUpAgain(at):
+            case Later(at):
                 assert at > now
                 assert running or (not claim.held and now < NOW + CLAIM_LIFETIME)
             case Resume(number, _):

@@ -10,18 +10,12 @@ held       neither exists                         take back: it was deleted
 
 from dataclasses import dataclass
 
+from arcanna_metrics.protocol.decide import Later
 from arcanna_metrics.protocol.entry import Claim
 from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, CLAIM_LIFETIME
 from arcanna_metrics.runs.run import Execution
 
 MOST_RESUMPTIONS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class CheckUpAgain:
-    """Check up again at `at`."""
-
-    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +33,7 @@ class TakeBack:
     why: str
 
 
-Action = CheckUpAgain | Resume | TakeBack
+Action = Later | Resume | TakeBack
 
 
 def check_up(claim: Claim, execution: Execution | None, before: Execution | None, now: float) -> Action:
@@ -49,11 +43,11 @@ def check_up(claim: Claim, execution: Execution | None, before: Execution | None
     `execution` does not exist.
     """
     if execution and execution.running:
-        return CheckUpAgain(now + CHECK_UP_INTERVAL)  # Step Functions is eventually consistent
+        return Later(now + CHECK_UP_INTERVAL)  # Step Functions is eventually consistent
     if not claim.held:
         claimed_until = claim.requested_at + CLAIM_LIFETIME
         if now < claimed_until:  # its invocation may still be about to start one
-            return CheckUpAgain(claimed_until)
+            return Later(claimed_until)
         return TakeBack("its invocation died")
     if execution and claim.number >= MOST_RESUMPTIONS:
         return TakeBack(f"{claim.number + 1} executions ended without releasing it")

@@ -5,7 +5,8 @@ from functools import partial
 
 from arcanna_metrics.observability import count, logger, run_in_logs
 from arcanna_metrics.protocol import transitions
-from arcanna_metrics.protocol.check_up import CheckUpAgain, Resume, TakeBack, check_up
+from arcanna_metrics.protocol.check_up import Resume, TakeBack, check_up
+from arcanna_metrics.protocol.decide import Later
 from arcanna_metrics.protocol.entry import Claim, Entry
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.runs.run import Result, Run
@@ -48,7 +49,7 @@ def check_up_on(services: Services, entry: Entry, claim: Claim) -> None:
     execution = workflow.describe(run_id, number)
     before = workflow.describe(run_id, number - 1) if number and not execution else None
     match check_up(claim, execution, before, now):
-        case CheckUpAgain(at):
+        case Later(at):
             ledger.swap(entry, transitions.postpone_check_up(entry, at))
         case Resume(number, given):
             at = services.postponement(entry).retry_at
