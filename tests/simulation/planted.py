@@ -204,9 +204,9 @@ class _Unbusy:
 _start = start.start
 
 
-def asks_while_others_recompute(services: Services, claimed: Entry, claim: Claim) -> None:
+def asks_while_others_recompute(services: Services, before: Entry, claim: Claim) -> None:
     """The platform's flag is ignored."""
-    _start(replace(services, arcanna=cast("Arcanna", _Unbusy(services.arcanna))), claimed, claim)
+    _start(replace(services, arcanna=cast("Arcanna", _Unbusy(services.arcanna))), before, claim)
 
 
 # --- Looking after runs ----------------------------------------------------------------------------------
@@ -334,12 +334,12 @@ def takes_the_active_model_for_granted(arcanna: Arcanna, run: Run) -> bool:
 
 
 def is_satisfied_by_any_metrics(
-    services: Services, claimed: Entry, claim: Claim, timestamp: str | None
+    services: Services, before: Entry, claim: Claim, timestamp: str | None
 ) -> bool:
     """Any metrics of the platform satisfy a wish."""
-    pace, made = services.pace(claimed), claimed.waiting.wanted_as_of
+    pace, made = services.pace(before), before.waiting.wanted_as_of
     give_back = partial(transitions.satisfy, run_id=claim.run_id, timestamp=made, pace=pace)
-    services.ledger.apply(claimed.target, give_back)
+    services.ledger.apply(before.target, give_back)
     return True
 
 

@@ -114,33 +114,32 @@ def _start(services: Services, entry: Entry) -> Step:
     """Claims the target and makes the claim a run, or gives it back."""
     target, limit = entry.target, services.settings().shared.pace.slots
     claim = Claim(services.new_id(), services.clock())
-    claimed = transitions.claim(entry, claim)
-    if not services.ledger.swap(entry, claimed):
+    if not services.ledger.swap(entry, transitions.claim(entry, claim)):
         return "done"  # somebody else was faster
     with run_in_logs(claim.run_id, *target, entry.waiting.cause, services.workflow.arn(claim.run_id)):
         try:
             if limit and not services.slots.take(limit, Taker(claim.run_id, target)):
-                _give_back(services, claimed, claim, None)
+                _give_back(services, entry, claim, None)
                 return "no slot"
-            start(services, claimed, claim)
+            start(services, entry, claim)
         except RetryLater as error:
-            _give_back(services, claimed, claim, error)
+            _give_back(services, entry, claim, error)
             log_retry("attempt failed", error, target)
             return "failed"
         except Exception as error:  # noqa: BLE001  # a bug must not keep the target or the slot
             logger.exception("run not started", extra=reason_and_detail(error))
             unknown = RetryLater(f"{type(error).__name__}: {error}", effect_unknown=True)
-            _give_back(services, claimed, claim, unknown)
+            _give_back(services, entry, claim, unknown)
     return "done"
 
 
-def _give_back(services: Services, claimed: Entry, claim: Claim, error: RetryLater | None) -> None:
+def _give_back(services: Services, entry: Entry, claim: Claim, error: RetryLater | None) -> None:
     """Undoes the claim, unless an execution holds the target after all."""
-    postponement = services.postponement(claimed, error) if error else None
+    postponement = services.postponement(entry, error) if error else None
     undo = partial(
-        transitions.give_back, run_id=claim.run_id, pace=services.pace(claimed), postponement=postponement
+        transitions.give_back, run_id=claim.run_id, pace=services.pace(entry), postponement=postponement
     )
-    services.ledger.apply(claimed.target, undo)
+    services.ledger.apply(entry.target, undo)
 
 
 def _postpone(services: Services, target: Target, error: Exception) -> None:

@@ -25,21 +25,22 @@ LARGEST_EXAMPLES = 6 * 1024
 """Bytes of JSON. A key and a version may have 1,024 bytes each, and usually have a tenth of that."""
 
 
-def start(services: Services, claimed: Entry, claim: Claim) -> None:
+def start(services: Services, entry: Entry, claim: Claim) -> None:
     """Turns the claim into a run, or gives it back if the platform's metrics already satisfy a wish.
 
-    Everything that the workflow needs is built before the request, so that every request is followed. If the
-    platform rejects the request, the run has failed. The workflow then reports it and releases the target, as
-    for every run. Raises RetryLater; the caller then gives the claim back.
+    `entry` is the entry as it was claimed. Everything that the workflow needs is built before the request, so
+    that every request is followed. If the platform rejects the request, the run has failed. The workflow then
+    reports it and releases the target, as for every run. Raises RetryLater; the caller then gives the claim
+    back.
     """
-    arcanna, (job_id, model_id) = services.arcanna, claimed.target
+    arcanna, (job_id, model_id) = services.arcanna, entry.target
     settings = services.settings().for_job(job_id)
-    run = new_run(claimed, claim, model_id, settings)
+    run = new_run(entry, claim, model_id, settings)
     try:
         model = Model(job_id, model_id or arcanna.active_model(job_id))
-        run = new_run(claimed, claim, model.model_id, settings)
+        run = new_run(entry, claim, model.model_id, settings)
         baseline = arcanna.metrics(model)
-        if _is_only_wanted(claimed) and _give_back_if_satisfied(services, claimed, claim, baseline.timestamp):
+        if _is_only_wanted(entry) and _give_back_if_satisfied(services, entry, claim, baseline.timestamp):
             return
         if baseline.recomputing:
             # It may use older data than ours, and its end could be mistaken for the end of ours.
@@ -68,16 +69,16 @@ def start(services: Services, claimed: Entry, claim: Claim) -> None:
         run_ended(check)
 
 
-def new_run(claimed: Entry, claim: Claim, model_id: str | None, settings: JobSettings) -> Run:
-    """The run that has claimed the entry, before its baseline is read and its recompute is requested."""
+def new_run(entry: Entry, claim: Claim, model_id: str | None, settings: JobSettings) -> Run:
+    """The run that claims the entry, before its baseline is read and its recompute is requested."""
     pace, gate = settings
     asked = claim.requested_at
     return {
         "run_id": claim.run_id,
-        "target": {"job_id": claimed.target.job_id, "model_id": claimed.target.model_id},
-        "job_id": claimed.target.job_id,
+        "target": {"job_id": entry.target.job_id, "model_id": entry.target.model_id},
+        "job_id": entry.target.job_id,
         "model_id": model_id,
-        "cause": _cause_of(claimed.waiting, asked, pace),
+        "cause": _cause_of(entry.waiting, asked, pace),
         "requested_at": to_iso(asked),
         "accepted_at": None,
         "platform_requested_at": None,
@@ -91,8 +92,8 @@ def new_run(claimed: Entry, claim: Claim, model_id: str | None, settings: JobSet
             "longest_poll": pace.longest_poll,
         },
         "gate": gate,
-        "durations": [past["duration_seconds"] for past in claimed.history],
-        "reference": claimed.reference_of(model_id),
+        "durations": [past["duration_seconds"] for past in entry.history],
+        "reference": entry.reference_of(model_id),
     }
 
 
@@ -134,16 +135,16 @@ def _failed(services: Services, run: Run, reason: str, detail: str) -> Check:
     return failed_at_start(run, reason, detail, Origin(execution, services.event_bus, services.clock()))
 
 
-def _give_back_if_satisfied(services: Services, claimed: Entry, claim: Claim, timestamp: str | None) -> bool:
+def _give_back_if_satisfied(services: Services, entry: Entry, claim: Claim, timestamp: str | None) -> bool:
     """Gives the claim back, and returns True, if the platform's metrics satisfy the wish."""
     try:
         made = from_iso(timestamp or "")
     except ValueError:
         return False  # no time, or an unreadable one: no proof of freshness
-    if not claimed.waiting.wanted_as_of <= made <= services.clock() + LARGEST_CLOCK_LEAD:
+    if not entry.waiting.wanted_as_of <= made <= services.clock() + LARGEST_CLOCK_LEAD:
         return False
-    undo = partial(satisfy, run_id=claim.run_id, timestamp=made, pace=services.pace(claimed))
-    services.ledger.apply(claimed.target, undo)
+    undo = partial(satisfy, run_id=claim.run_id, timestamp=made, pace=services.pace(entry))
+    services.ledger.apply(entry.target, undo)
     return True
 
 
