@@ -100,11 +100,10 @@ def give_back_what_is_held(
     return transitions.give_back(replace(entry, claim=claimed), run_id, pace, postponement)
 
 
-def take_back_what_waits(entry: Entry, pace: Pace, postponement: Postponement | None) -> Entry:
+def take_back_what_waits(entry: Entry, claim: Claim, pace: Pace, postponement: Postponement) -> Entry:
     """Updates that the run was for are forgotten."""
-    return transitions.take_back(
-        replace(entry, waiting=replace(entry.waiting, needed_as_of=NEVER)), pace, postponement
-    )
+    forgotten = replace(entry, waiting=replace(entry.waiting, needed_as_of=NEVER))
+    return transitions.take_back(forgotten, claim, pace, postponement)
 
 
 def release_without_due(

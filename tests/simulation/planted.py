@@ -130,11 +130,15 @@ def holds_what_was_taken_over(before: Entry, run_id: str, number: int, now: floa
     return replace(before, claim=held, due_at=now + transitions.CHECK_UP_INTERVAL)
 
 
+_give_back = transitions.give_back
+
+
 def gives_back_what_is_held(
     before: Entry, run_id: str, pace: Pace, postponement: Postponement | None
 ) -> Entry | None:
     """A claim is given back although its execution has begun."""
-    return transitions.take_back(before, pace, postponement) if before.run_id == run_id else None
+    claimed = before.claim and before.claim._replace(held=False)
+    return _give_back(replace(before, claim=claimed), run_id, pace, postponement)
 
 
 _release = transitions.release

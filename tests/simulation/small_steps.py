@@ -460,7 +460,9 @@ class Steps:
             case "describe":
                 yield self._describe(w, k, on)
             case "take back":
-                row = self._row("take_back", k.target, k.seen, self.setting.pace, self._again(w))
+                row = self._row(
+                    "take_back", k.target, k.seen, self._claim_of(k), self.setting.pace, self._again(w)
+                )
                 yield f"take {k.run} back", self._write(w, k.target, row)
             case "raise":
                 row = self._row("resume", k.target, k.seen, self._claim_of(k), k.number, 0.0)

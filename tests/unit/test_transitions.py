@@ -53,7 +53,8 @@ def recorded(*updates: Update, entry: Entry = CLEAN) -> Entry:
 
 
 DIRTY = recorded(update(NOW - 60, "a"))
-HELD = claim(DIRTY, Claim("run-1", NOW, held=True))
+HOLDING = Claim("run-1", NOW, held=True)
+HELD = claim(DIRTY, HOLDING)
 
 
 def a_run(asked: float = NOW, **changes: Any) -> Any:
@@ -275,9 +276,17 @@ def test_error_of_the_last_failed_attempt_is_kept_until_a_run_is_released() -> N
 
 
 def test_run_taken_back_leaves_waiting_updates() -> None:
-    after = take_back(HELD, PACE, LATER)
+    after = take_back(HELD, HOLDING, PACE, LATER)
     assert (after.claim, after.attempts, after.due_at) == (None, 1, LATER.retry_at)
     assert after.waiting == HELD.waiting
+
+
+def test_next_run_waits_for_the_spacing_or_where_the_claim_was_not_held_for_the_start_grace() -> None:
+    pace = replace(PACE, spacing=70, start_grace=300)
+    claimed = Claim("run-1", NOW - 20)
+
+    assert take_back(HELD, HOLDING, pace, LATER).due_at == NOW + 70
+    assert take_back(claim(DIRTY, claimed), claimed, pace, LATER).due_at == NOW - 20 + 300
 
 
 def test_satisfied_wish_is_cleared_unless_it_was_raised_since() -> None:
@@ -496,7 +505,7 @@ def stepped(entry: Entry, step: str, now: float) -> Entry | None:
         "claim": lambda: claim(entry, Claim(f"run-{now}", now)) if entry.dirty else None,
         "hold": lambda: hold(entry, run_id, number, now),
         "give back": lambda: give_back(entry, run_id, PACE, None),
-        "take back": lambda: take_back(entry, PACE, later) if held_by else None,
+        "take back": lambda: take_back(entry, own, PACE, later) if held_by else None,
         "postpone": lambda: postpone(entry, PACE, later),
         "back in line": lambda: restore_due_at(entry, now, PACE),
         "report": lambda: report_end(entry, run_id, now),

@@ -58,12 +58,8 @@ def check_up_on(services: Services, entry: Entry, claim: Claim) -> None:
                 with run_in_logs(run_id, *entry.target, entry.waiting.cause, workflow.arn(run_id, number)):
                     logger.warning("run resumed", number=number)
         case TakeBack(why):
-            pace = services.pace(entry)
-            # No watermark counts the spacing. If the claim was not held, its request may be queued, which
-            # Arcanna does not show during the start grace.
-            not_before = claim.requested_at + (pace.spacing if claim.held else pace.start_grace)
-            postponement = services.postponement(entry)._replace(not_before=not_before, last_error=why)
-            if ledger.swap(entry, transitions.take_back(entry, pace, postponement)):
+            postponement = services.postponement(entry)._replace(last_error=why)
+            if ledger.swap(entry, transitions.take_back(entry, claim, services.pace(entry), postponement)):
                 count("RunsTakenBack")
                 with run_in_logs(run_id, *entry.target, entry.waiting.cause, workflow.arn(run_id, number)):
                     logger.warning("run taken back", detail=why)

@@ -161,13 +161,21 @@ def give_back(entry: Entry, run_id: str, pace: Pace, postponement: Postponement 
 
     Without a postponement, for example if no slot was free, the target is due as before.
     """
-    return take_back(entry, pace, postponement) if _is_only_claimed(entry, run_id) else None
-
-
-def take_back(entry: Entry, pace: Pace, postponement: Postponement | None) -> Entry:
-    """Frees a target whose run has no execution that will release it."""
+    if not _is_only_claimed(entry, run_id):
+        return None
     free = replace(entry, claim=None)
     return settled(free, pace) if postponement is None else postpone(free, pace, postponement)
+
+
+def take_back(entry: Entry, claim: Claim, pace: Pace, postponement: Postponement) -> Entry:
+    """Frees a target whose run has no execution that will release it.
+
+    No watermark counts the spacing. If the claim was not held, its request may be queued, which Arcanna does
+    not show during the start grace.
+    """
+    not_before = claim.requested_at + (pace.spacing if claim.held else pace.start_grace)
+    free = replace(entry, claim=None, not_before=max(not_before, entry.not_before))
+    return postpone(free, pace, postponement)
 
 
 def postpone(entry: Entry, pace: Pace, postponement: Postponement) -> Entry:
