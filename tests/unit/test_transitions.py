@@ -19,6 +19,7 @@ from arcanna_metrics.protocol.transitions import (
     MOST_ELEMENTS,
     Postponement,
     claim,
+    correct_due_at,
     empty,
     give_back,
     hold,
@@ -27,7 +28,6 @@ from arcanna_metrics.protocol.transitions import (
     record,
     release,
     report_end,
-    restore_due_at,
     resume,
     satisfy,
     settled,
@@ -482,7 +482,7 @@ def test_update_by_name_that_the_job_has_covered_does_not_wait_again() -> None:
 
 def test_place_in_line_is_not_written_if_it_is_the_same() -> None:
     entry = replace(recorded(update(NOW)), attempts=1, retry_at=NOW - 9)
-    assert restore_due_at(entry, NOW, PACE) == entry
+    assert correct_due_at(entry, NOW, PACE) == entry
 
 
 # --- Any sequence of transitions -------------------------------------------------------------------------
@@ -507,7 +507,7 @@ def stepped(entry: Entry, step: str, now: float) -> Entry | None:
         "give back": lambda: give_back(entry, run_id, PACE, None),
         "take back": lambda: take_back(entry, own, PACE, later) if held_by else None,
         "postpone": lambda: postpone(entry, PACE, later),
-        "back in line": lambda: restore_due_at(entry, now, PACE),
+        "back in line": lambda: correct_due_at(entry, now, PACE),
         "report": lambda: report_end(entry, run_id, now),
         "resume": lambda: resume(entry, own, number + 1, now) if own.held else None,
         "satisfied": lambda: satisfy(entry, run_id, now - 30, PACE),

@@ -103,10 +103,9 @@ def _reconcile(services: Services, entry: Entry) -> Step:
             return _start(services, entry)
         case CheckUp(claim):
             check_up_on(services, entry, claim)
-            return "done"
-    settled = transitions.settled(entry, services.pace(entry))
-    if settled.due_at != entry.due_at:  # the pace has changed
-        services.ledger.swap(entry, settled)
+        case _:
+            corrected = transitions.correct_due_at(entry, services.clock(), services.pace(entry))
+            services.ledger.swap(entry, corrected)
     return "done"
 
 

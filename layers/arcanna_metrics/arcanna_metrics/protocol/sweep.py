@@ -56,9 +56,9 @@ class Sweeper:
             if remaining() < RESERVE + FOR_THE_LOOK:
                 return
             pace = services.settings().for_job(target.job_id).pace
-            restore = partial(transitions.restore_due_at, now=now, pace=pace)
+            correct = partial(transitions.correct_due_at, now=now, pace=pace)
             try:
-                services.ledger.apply(target, restore, known.get(target))
+                services.ledger.apply(target, correct, known.get(target))
             except UNREADABLE as error:  # it holds no other back
                 log_error("due time not corrected", error, **target._asdict())
         self._applied = settings

@@ -192,16 +192,17 @@ def postpone(entry: Entry, pace: Pace, postponement: Postponement) -> Entry:
     return settled(postponed, pace)
 
 
-def restore_due_at(entry: Entry, now: float, pace: Pace) -> Entry:
-    """After the backoff, restores the due time that the target had before its failed attempts.
+def correct_due_at(entry: Entry, now: float, pace: Pace) -> Entry:
+    """Corrects when a free target is due, after a change of the pace and after the backoff.
 
-    So an outage does not change the order, and the update that has waited longest is recomputed first.
+    The backoff's end restores the due time from before the failed attempts. So an outage does not change the
+    order, and the update that has waited longest is recomputed first.
     """
     if entry.claim is not None:
         return entry
     is_over = entry.attempts and max(entry.retry_at, entry.not_before) <= now
-    restored = settled(replace(entry, retry_at=NEVER, not_before=NEVER) if is_over else entry, pace)
-    return entry if restored.due_at == entry.due_at else restored
+    corrected = settled(replace(entry, retry_at=NEVER, not_before=NEVER) if is_over else entry, pace)
+    return entry if corrected.due_at == entry.due_at else corrected
 
 
 def satisfy(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | None:
@@ -219,10 +220,9 @@ def report_end(entry: Entry, run_id: str, now: float) -> Entry | None:
 
     It is due when all responses of Step Functions show the end. An earlier due time stays.
     """
-    if entry.claim is None or entry.claim.run_id != run_id:
+    if entry.run_id != run_id:
         return None
-    at = now + CONSISTENT_AFTER
-    return postpone_check_up(entry, at if entry.due_at is None else min(at, entry.due_at))
+    return replace(entry, due_at=earliest(entry.due_at, now + CONSISTENT_AFTER))
 
 
 def postpone_check_up(entry: Entry, at: float) -> Entry:
