@@ -1,6 +1,7 @@
 """The state machine whose executions follow the runs."""
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from arcanna_metrics.aws import aws_call
@@ -23,13 +24,8 @@ class Workflow:
 
     def start(self, run_id: str, given: str, number: int = 0) -> None:
         """Starts the execution with this input. Does nothing if it was started before."""
-        with aws_call("start the workflow"):
-            try:
-                self._states.start_execution(
-                    stateMachineArn=self._arn, name=_name(run_id, number), input=given
-                )
-            except self._states.exceptions.ExecutionAlreadyExists:
-                return
+        with aws_call("start the workflow"), suppress(self._states.exceptions.ExecutionAlreadyExists):
+            self._states.start_execution(stateMachineArn=self._arn, name=_name(run_id, number), input=given)
 
     def describe(self, run_id: str, number: int) -> Execution | None:
         """The execution as it is now; None if it does not exist."""

@@ -73,4 +73,4 @@ def _in_logs(services: Services, run: Run, number: int) -> AbstractContextManage
 
 def target_of(run: Run) -> Target:
     """The ledger's key of a run."""
-    return Target(run["target"]["job_id"], run["target"]["model_id"])
+    return Target(**run["target"])

@@ -33,9 +33,9 @@ class Sweeper:
             return False
         running = sum(entry.claim is not None for entry in listed)
         waiting = [(entry, entry.due_at) for entry in listed if entry.claim is None and entry.due_at]
-        due = [(entry, at) for entry, at in waiting if at <= now]
+        due = [at for _, at in waiting if at <= now]
         ages = [now - entry.waiting.since for entry in listed if entry.waiting.since is not None]
-        ages += [now - at for _, at in due]  # for a batch: since it reached its threshold
+        ages += [now - at for at in due]  # for a batch: since it reached its threshold
         gauges(due=len(due), oldest=max(ages, default=0.0), running=running)
         self._correct(waiting, now, remaining)
         return True

@@ -23,7 +23,7 @@ from arcanna_metrics.protocol.decide import starts_at
 from arcanna_metrics.protocol.entry import NEVER, Accepted, Claim, Element, Entry, Waiting, earliest, pruned
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import Pace
-from arcanna_metrics.updates import WHOLE, Update
+from arcanna_metrics.updates import WHOLE, Example, Update
 
 EXAMPLES = 5
 HISTORY_LENGTH = 10
@@ -291,9 +291,9 @@ def _without_those_of(entry: Entry, run: Run) -> Entry:
     if not entry.dirty:
         return entry
     waiting, cause = entry.waiting, run["cause"]
-    shown = [tuple(example.values()) for example in cause["examples"]]
+    of_run = {Example(**example) for example in cause["examples"]}
     updates = max(waiting.updates - cause["updates"], len(waiting.batch), 1)
-    examples = tuple(example for example in waiting.examples if tuple(example) not in shown)
+    examples = tuple(example for example in waiting.examples if example not in of_run)
     return replace(entry, waiting=replace(waiting, updates=updates, examples=examples))
 
 
