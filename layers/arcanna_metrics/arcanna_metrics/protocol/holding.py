@@ -44,10 +44,10 @@ def release(services: Services, run: Run, number: int, result: Result) -> bool:
 
 def check_up_on(services: Services, entry: Entry, claim: Claim) -> None:
     """Makes sure that an execution follows the run that holds the entry, or takes the target back."""
-    ledger, workflow, now = services.ledger, services.workflow, services.clock()
-    run_id, number = claim.run_id, claim.number
-    execution = workflow.describe(run_id, number)
-    before = workflow.describe(run_id, number - 1) if number and not execution else None
+    ledger, workflow, run_id = services.ledger, services.workflow, claim.run_id
+    now = services.clock()  # first, because an execution may begin until the claim's lifetime is over
+    execution = workflow.describe(run_id, claim.number)
+    before = workflow.describe(run_id, claim.number - 1) if claim.number and not execution else None
     match check_up(claim, execution, before, now):
         case Later(at):
             ledger.swap(entry, transitions.postpone_check_up(entry, at))
@@ -61,7 +61,8 @@ def check_up_on(services: Services, entry: Entry, claim: Claim) -> None:
             postponement = services.postponement(entry)._replace(last_error=why)
             if ledger.swap(entry, transitions.take_back(entry, claim, services.pace(entry), postponement)):
                 count("RunsTakenBack")
-                with run_in_logs(run_id, *entry.target, entry.waiting.cause, workflow.arn(run_id, number)):
+                last = workflow.arn(run_id, claim.number)
+                with run_in_logs(run_id, *entry.target, entry.waiting.cause, last):
                     logger.warning("run taken back", detail=why)
 
 
