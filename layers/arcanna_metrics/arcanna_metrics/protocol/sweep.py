@@ -44,21 +44,21 @@ class Sweeper:
         self, waiting: list[tuple[Entry, float]], now: float, remaining: Callable[[], float]
     ) -> None:
         """Corrects when targets are due, as far as there is time. Reads only those that may be wrong."""
-        services, settings = self._services, self._services.settings()
+        ledger, settings = self._services.ledger, self._services.settings()
         changed = settings != self._applied
         targets = [
             entry.target
             for entry, at in waiting
             if (changed and at > now) or (at <= now and _was_postponed(entry))
         ]
-        known = services.ledger.read_all(targets)
+        known = ledger.read_all(targets)
         for target in targets:
             if remaining() < RESERVE + FOR_THE_LOOK:
                 return
-            pace = services.settings().for_job(target.job_id).pace
+            pace = settings.for_job(target.job_id).pace
             correct = partial(transitions.correct_due_at, now=now, pace=pace)
             try:
-                services.ledger.apply(target, correct, known.get(target))
+                ledger.apply(target, correct, known.get(target))
             except UNREADABLE as error:  # it holds no other back
                 log_error("due time not corrected", error, **target._asdict())
         self._applied = settings
