@@ -237,14 +237,10 @@ def to_entry(target: Target, item: Mapping[str, Any]) -> Entry:
     values |= {name: item[name]["S"] for name in _TEXTS if name in item}
     values |= {name: json.loads(item[name]["S"]) for name in _DOCUMENTS if name in item}
     values["held"] = item.get("held", {}).get("BOOL", False)
-    if "batch" in values:
-        values["batch"] = tuple(
-            Element(i, from_iso(at), share, from_iso(until)) for i, at, share, until in values["batch"]
-        )
-    if "examples" in values:
-        values["examples"] = tuple(Example(*example) for example in values["examples"])
-    if "history" in values:
-        values["history"] = tuple(values["history"])
+    batch, examples = values.get("batch", ()), values.get("examples", ())
+    values["batch"] = tuple(Element(i, from_iso(at), share, from_iso(until)) for i, at, share, until in batch)
+    values["examples"] = tuple(Example(*example) for example in examples)
+    values["history"] = tuple(values.get("history", ()))
 
     def part(names: Iterable[str]) -> dict[str, Any]:
         return {name: values[name] for name in names if name in values}
