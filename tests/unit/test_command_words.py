@@ -16,6 +16,7 @@ from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, AwsUnavailable, Configur
 from arcanna_metrics.intake.events import read_json
 from arcanna_metrics.protocol.entry import NEVER, Accepted, Claim, Element, Entry, Waiting
 from arcanna_metrics.protocol.transitions import accept
+from arcanna_metrics.runs.limits import cut
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.updates import WHOLE
@@ -138,6 +139,20 @@ def test_unchecked_run_is_distinguished_from_one_that_did_not_start() -> None:
     assert row.why == "the last run could not be checked; will be retried"
     assert row.last
     assert (row.last.in_words(), row.last.ended_at) == ("failed: NotChecked", None)
+
+
+def test_attempt_that_failed_after_an_unchecked_run_is_shown_with_its_own_reason() -> None:
+    unchecked = failure(NOW - 300, reason="NotChecked", ended_at=None, polls=None)
+    refused = waiting(attempts=2, last_failure=unchecked, last_error="Unauthorised: 401.", due_at=NOW + 9)
+    assert standing(refused).why == "failed to start: Unauthorised: 401; will be retried"
+    said = follow.state(refused, NOW - 400, NOW)
+    assert said.startswith("2 attempts failed (Unauthorised: 401). The next")
+
+
+def test_reason_that_was_cut_keeps_its_dots() -> None:
+    stuck = waiting(attempts=1, last_error=cut("PlatformBusy: " + "x" * 99, 20), due_at=NOW + 9)
+    assert standing(stuck).why == "failed to start: PlatformBusy: xxx...; will be retried"
+    assert "(PlatformBusy: xxx...)" in follow.state(stuck, NOW - 25, NOW)
 
 
 def test_metrics_after_a_failed_run_are_stale_with_the_earlier_scores() -> None:

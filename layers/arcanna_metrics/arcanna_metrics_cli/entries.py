@@ -231,7 +231,7 @@ def _why_stale(waits: Entry) -> str:
     if was_not_checked(waits):
         return "the last run could not be checked; will be retried"
     if waits.attempts:
-        why = f": {waits.last_error.rstrip('.')}" if waits.last_error else ""
+        why = f": {without_stop(waits.last_error)}" if waits.last_error else ""
         return f"failed to start{why}; will be retried"
     if waits.waiting.needed_as_of > NEVER:
         return "updates wait for the next run"
@@ -239,8 +239,14 @@ def _why_stale(waits: Entry) -> str:
 
 
 def was_not_checked(entry: Entry) -> bool:
-    """Whether the last attempt was a run that could not be checked."""
-    return bool(entry.attempts and entry.last_failure and entry.last_failure["reason"] == "NotChecked")
+    """Whether the last attempt was a run that could not be checked. Every other one leaves a `last_error`."""
+    failure = entry.last_failure
+    return bool(entry.attempts and not entry.last_error and failure and failure["reason"] == "NotChecked")
+
+
+def without_stop(error: str) -> str:
+    """The error for the middle of a sentence, without its full stop. The dots of one that was cut stay."""
+    return error if error.endswith("...") else error.removesuffix(".")
 
 
 def _waiting(

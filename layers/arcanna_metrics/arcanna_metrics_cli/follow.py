@@ -17,7 +17,7 @@ from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics_cli import executions
 from arcanna_metrics_cli.deployed import Deployed
-from arcanna_metrics_cli.entries import PastRun, answering, span, was_not_checked
+from arcanna_metrics_cli.entries import PastRun, answering, span, was_not_checked, without_stop
 from arcanna_metrics_cli.exits import Exit, Trouble
 from arcanna_metrics_cli.output import Output
 
@@ -153,11 +153,10 @@ def state(entry: Entry, asked: float, now: float, *, slots_taken: bool = False) 
     if any(from_iso(past["requested_at"]) >= asked for past in entry.history):
         return f"The job has another active model now. Its run starts {at}."
     if was_not_checked(entry):
-        why = f" ({entry.last_error.rstrip('.')})" if entry.last_error else ""
-        return f"The run could not be checked{why}. The next one starts {at}."
+        return f"The run could not be checked. The next one starts {at}."
     if entry.attempts:
         failed = "1 attempt" if entry.attempts == 1 else f"{entry.attempts} attempts"
-        why = entry.last_error.rstrip(".") or "arcanna-metrics doctor may show why"
+        why = without_stop(entry.last_error) or "arcanna-metrics doctor may show why"
         return f"{failed} failed ({why}). The next one starts {at}."
     if due_at <= now:
         what = "a free slot: all are taken" if slots_taken else "the next look at what is due (once a minute)"

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from arcanna_metrics.runs.quality import OVERALL
 from arcanna_metrics.times import to_iso
-from arcanna_metrics_cli.entries import PastRun
+from arcanna_metrics_cli.entries import PastRun, without_stop
 from arcanna_metrics_cli.report import charts
 from arcanna_metrics_cli.report.facts import Facts, Model
 from arcanna_metrics_cli.report.markup import counted, visible
@@ -280,7 +280,7 @@ def _first(items: Sequence[Item]) -> list[Item]:
 
 
 def _why_stuck(row: Row) -> str:
-    why = f": {row.model.last_error.rstrip('.')}" if row.model.last_error else ""
+    why = f": {without_stop(row.model.last_error)}" if row.model.last_error else ""
     return f"{counted(row.model.attempts, 'attempt')} to start a run failed{why}; the next one is automatic"
 
 
