@@ -24,8 +24,8 @@ MEANINGS = {
     Exit.NOT_JUDGED: "metrics are fresh, but could not be compared",
     Exit.FAILED: "the recompute failed",
     Exit.TIMED_OUT: "the recompute did not end in time",
-    Exit.NOT_STARTED: "the target is busy, or no run started in time",
-    Exit.NO_ACCESS: "AWS or Arcanna cannot be reached, no stack exists, or its ledger cannot be read",
+    Exit.NOT_STARTED: "no run started in time, the target is busy, or Arcanna does not answer",
+    Exit.NO_ACCESS: "no access to AWS, the stack or its ledger, or Arcanna refuses the key",
 }
 """The meanings in --help."""
 

@@ -57,8 +57,8 @@ def command(
       3  metrics are fresh, but could not be compared (0 with --allow-not-judged)
       4  the recompute failed
       5  the run did not end in time: by --timeout, or by its own deadline
-      6  no run started in time: target or Arcanna busy, or no slot free
-      7  AWS or Arcanna cannot be reached, no stack exists, or its ledger cannot be read
+      6  no run started in time: target or Arcanna busy, no answer, no slot free
+      7  no access to AWS, the stack or its ledger, or Arcanna refuses the key
     Without --wait, 0 means that the request is recorded.
     """
     from arcanna_metrics.targets import Target
