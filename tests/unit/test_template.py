@@ -20,7 +20,7 @@ from tests.support.deployment import ROOT, resource, template
 from tests.support.due_index import PROJECTED
 from tests.support.local_cloud.resources import NAME_PROPERTIES
 from tests.support.parameters import assert_rules, parameter_values
-from tests.support.readme import anchor_of, runbook
+from tests.support.readme import anchor_of, runbook, section
 
 KEPT = {
     "TrainingDataBucket": ("RetainExceptOnCreate", "Retain"),
@@ -878,6 +878,16 @@ def test_alarms_and_dashboard_show_exactly_the_functions_metrics() -> None:
 
 WITHOUT_ALARM = {"A model got worse", "Uploads do not start a recompute"}
 """People learn of the first from a notification. Nothing can detect the second."""
+
+
+@pytest.mark.parametrize("title", RUNBOOK)
+def test_section_of_the_runbook_names_exactly_its_alarms(title: str) -> None:
+    leading = {
+        alarm
+        for alarm in of_type("AWS::CloudWatch::Alarm")
+        if described(alarm).partition("RUNBOOK.md#")[2].split(" ")[0] == anchor_of(title)
+    }
+    assert set(re.findall(r"`(\w+Alarm)`", section(title))) == leading
 
 
 def test_every_runbook_section_has_an_alarm_or_is_listed_as_without() -> None:
