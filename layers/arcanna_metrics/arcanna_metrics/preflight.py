@@ -15,7 +15,7 @@ RESERVE = 45.0
 
 
 class Finding(NamedTuple):
-    """The result of one check. `reason` is None if it passed, otherwise a reason from the runbook."""
+    """One check's result. `reason` is None if it passed, or an error's name, ScopesMissing or OutOfTime."""
 
     check: str
     reason: str | None
