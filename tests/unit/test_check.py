@@ -377,7 +377,7 @@ def test_wait_ends_by_the_deadline_unless_it_confirms_a_failure(
 ) -> None:
     shown = Follower(a_run(durations=durations)).look(elapsed, **(busy() if recomputing else idle()))
     if shown["status"] == "running":
-        latest = CONFIRMATION if "confirm" in shown["detail"] else DEADLINE - max(0, elapsed)
+        latest = CONFIRMATION if "if that lasts" in shown["detail"] else DEADLINE - max(0, elapsed)
         assert 1 <= shown["wait_seconds"] <= max(1, latest + 1)
         assert shown["wait_seconds"] <= PACE["longest_poll"]
 

@@ -212,6 +212,12 @@ def test_failure_needs_a_confirmation(look: dict[str, Any]) -> None:
     assert judge(**look | {"idle_for": 0.0}).status != "failed"
 
 
+@pytest.mark.parametrize("idle_for", [0.0, 1.0, 59.0])
+def test_every_check_before_a_failure_is_confirmed_says_when_it_will_be(idle_for: float) -> None:
+    judgement = judged(BASELINE, recomputing_until=10.0, idle_for=idle_for)
+    assert judgement.detail == "idle without new metrics; if that lasts 60 s, the run has failed"
+
+
 # --- What a timestamp proves -----------------------------------------------------------------------------
 
 

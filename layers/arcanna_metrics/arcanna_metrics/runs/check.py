@@ -109,7 +109,7 @@ def _idle_for(checked: Check, now: float) -> float:
 
 
 def _confirmation(run: Run) -> float:
-    """Seconds until a further check may confirm a failure."""
+    """Seconds until a later check may confirm a failure."""
     return min(CONFIRMATION, run["pace"]["start_grace"])
 
 

@@ -37,7 +37,7 @@ class Judgement:
     status: Status
     reason: str  # a stable identifier for programs
     detail: str  # a sentence for people
-    confirming: bool = False  # it looks like a failure, which a further check has to confirm
+    confirming: bool = False  # it looks like a failure, which a later check has to confirm
 
 
 class _Shown(NamedTuple):
@@ -90,7 +90,7 @@ def judge(
 ) -> Judgement:
     """The completion rule, applied to what one check of the platform shows.
 
-    Until the deadline, a proof counts once the platform is idle. A second check must confirm a failure, even
+    Until the deadline, a proof counts once the platform is idle. A later check must confirm a failure, even
     after the deadline, because the platform's flag and timestamp may not change at the same moment. If the
     timestamp is ambiguous then, the run counts as completed instead of failed.
 
@@ -111,7 +111,7 @@ def judge(
         return _completed(timestamp)
     if not recomputing and (failure := _failure(recomputing_until, elapsed, start_grace)):
         if idle_for < confirmation:
-            return _CONFIRMING
+            return _unconfirmed(confirmation)
         if found == "none":
             return failure
         return _completed(timestamp, f", by Arcanna's clocks up to {CLOCK_MARGIN:.0f} s before the request")
@@ -124,9 +124,9 @@ def judge(
     return Judgement("running", "running", "recomputing" if recomputing else "queued")
 
 
-_CONFIRMING = Judgement(
-    "running", "running", "idle without new metrics; the next check must confirm it", confirming=True
-)
+def _unconfirmed(confirmation: float) -> Judgement:
+    detail = f"idle without new metrics; if that lasts {confirmation:.0f} s, the run has failed"
+    return Judgement("running", "running", detail, confirming=True)
 
 
 def _completed(timestamp: object, remark: str = "") -> Judgement:

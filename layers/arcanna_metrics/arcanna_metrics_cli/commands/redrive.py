@@ -42,7 +42,7 @@ def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Ans
         sweeps = sum(letter.is_sweep for letter in chosen)
         if sweeps:
             out.show(f"{messages(sweeps)} deleted: sweeps; a new one comes every minute.")
-        out.show(f"{messages(moved - sweeps)} sent again: arcanna-metrics status shows their progress.")
+        out.show(f"{messages(moved - sweeps)} sent again. arcanna-metrics status shows the progress.")
         return Answer(Exit.GOOD, document | {"done": True, "sent": moved - sweeps})
     finally:
         stack.put_back([*left, *chosen[moved:]])
