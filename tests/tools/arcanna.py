@@ -34,7 +34,10 @@ JOBS = {
     77: Job(name="phishing-triage", models=("generic-1-77-model-1751030400.hdf5",)),
 }
 JOB = "1234"
-"""The default job and model for uploads."""
+"""The default job for uploads."""
+
+MALFORMED = '{"jobid": 1234}'
+"""A message for the updates queue with a mistake in it."""
 
 NEW_KEY = "rotated-key"
 WELL = {"delay": 0.5, "duration": 3.0}
@@ -67,7 +70,7 @@ HOWS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command. Returns the exit status."""
+    """Runs the command. Raises SystemExit if it cannot."""
     given = _arguments(arguments)
     if ARCANNA not in os.environ:
         sys.exit("Which Arcanna? Keep make local up, and type this first: . build/local.env")
@@ -78,6 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif given.command == "secret":
         _put_secret(given.key)
         print("The secret holds the key now.")
+    elif given.command == "malformed":
+        _send(MALFORMED)
+        print(f"Sent {MALFORMED} to the updates queue. arcanna-metrics redrive shows what became of it.")
     else:
         become(HOWS[given.command], os.environ[ARCANNA])
         print(f"Arcanna: {HOWS[given.command].says}")
@@ -120,9 +126,17 @@ def _upload(job: str, model: str, *, worse: bool) -> str:
 
 
 def _put_secret(key: str) -> None:
+    boto3.client("secretsmanager").put_secret_value(SecretId=_output("ApiKeySecretArn"), SecretString=key)
+
+
+def _send(message: str) -> None:
+    boto3.client("sqs").send_message(QueueUrl=_output("UpdatesQueueUrl"), MessageBody=message)
+
+
+def _output(name: str) -> str:
+    """An output of the stack."""
     stack = boto3.client("cloudformation").describe_stacks(StackName=os.environ["STACK"])["Stacks"][0]
-    arn = next(o["OutputValue"] for o in stack["Outputs"] if o["OutputKey"] == "ApiKeySecretArn")
-    boto3.client("secretsmanager").put_secret_value(SecretId=arn, SecretString=key)
+    return next(str(o["OutputValue"]) for o in stack["Outputs"] if o["OutputKey"] == name)
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -132,11 +146,18 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         commands.add_parser(name, help=how.says)
     upload = commands.add_parser("upload", help="new training data: a recompute follows")
     upload.add_argument("job", nargs="?", default=JOB)
-    upload.add_argument("model", nargs="?", default=JOBS[int(JOB)].models[0])
+    upload.add_argument("model", nargs="?", help="the job's own by default")
     upload.add_argument("--worse", action="store_true", help="it makes the model worse")
     secret = commands.add_parser("secret", help="put a key into the stack's secret")
     secret.add_argument("key")
-    return parser.parse_args(arguments)
+    commands.add_parser("malformed", help="a message that becomes a dead letter (Dead letters)")
+    given = parser.parse_args(arguments)
+    if given.command == "upload" and given.model is None:
+        models = {str(number): job.models[0] for number, job in JOBS.items()}
+        if given.job not in models:
+            upload.error(f"Arcanna has the jobs {', '.join(models)}. For another one, name a model, too")
+        given.model = models[given.job]
+    return given
 
 
 if __name__ == "__main__":

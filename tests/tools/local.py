@@ -117,12 +117,13 @@ In another shell:
   . {file}
 
   make status             how fresh each model is; or arcanna-metrics status, recompute, redrive, accept ...
-  arcanna upload          new training data: a recompute follows
+  arcanna upload          new training data of job 1234: a recompute follows; or arcanna upload 77
   arcanna upload --worse  training data that makes the model worse
 
 Break Arcanna, watch the report, and try the remedies of functions/RUNBOOK.md:
 
 {hows}
+  arcanna malformed       a message that becomes a dead letter (Dead letters)
 
 After arcanna slow, Arcanna stays busy with the long recompute until arcanna well.
 The logs are in {file.with_suffix("") / "logs"}. Links to the AWS console lead nowhere here.
