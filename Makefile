@@ -5,8 +5,9 @@ SEEDS ?= 2000
 SECONDS ?= 60
 ARCH ?= arm64
 
-# What people give is data. make would expand it whenever it uses it or hands it over, and run a $(shell ...) in it.
-# So each value is taken as it is, and commands read it from their environment, where no shell expands it either.
+# Values on the command line are data. make would expand a value whenever it uses it or passes it on, and run a
+# $(shell ...) in it. So each value is taken unexpanded, and commands read it from their environment, where no shell
+# expands it either.
 GIVEN := STACK URL EMAIL BUCKET KEY_FILE ARGS JOB MODEL KEY FILE REASON ID TIMEOUT YES FORCE SEEDS SECONDS ARCH COVERAGE STRICT PYTHON
 ON_COMMAND_LINE := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 $(foreach name,$(GIVEN) $(ON_COMMAND_LINE),$(eval override $(name) := $$(value $(name))))
@@ -22,20 +23,20 @@ BIN := $(VENV)/bin
 LAMBDA_ENV := build/lambda-env
 SOURCES := functions layers/arcanna_metrics tests
 BESIDE := --dist loadfile --no-loadscope-reorder -n
-# In the shell's stead, so that a signal to make's child is one to the command.
+# exec replaces the shell, so that a signal to make's child reaches the command.
 OPERATE := exec $(BIN)/python -m arcanna_metrics_cli
 CONFIRMED = $(if $(filter-out 0 no,$(YES)),--yes)
-# It would look for the profile, also where it calls nothing of AWS.
+# The SAM CLI would look for the AWS profile even if it calls nothing in AWS.
 SAM := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE SAM_CLI_TELEMETRY=0 $(BIN)/sam
 
 export PYTHONPATH := layers/arcanna_metrics
 # The project's files are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
-# Many containers set it: each process would compile all that it imports anew.
+# Many containers set it. Then each process would compile every module that it imports again.
 export PYTHONDONTWRITEBYTECODE :=
 # A company's proxy signs with a CA that only the system knows.
 export UV_SYSTEM_CERTS := 1
-# Where pip installs is said here, not by the user's settings.
+# This Makefile decides where pip installs, not the user's settings.
 unexport PIP_USER PIP_TARGET PIP_PREFIX PYTHONHOME
 
 .DEFAULT_GOAL := help
@@ -48,7 +49,7 @@ help:  ## Show this list
 
 ##@ Try it
 
-# What the demo deploys is built while it starts. It reports itself what cannot be built.
+# What the demo deploys is built while the demo starts. The demo itself reports a build that fails.
 demo: install  ## See the main job work here: uploads, recomputes, fresh metrics
 	@$(BIN)/python -m tests.support.building >/dev/null 2>&1 & exec $(BIN)/python -m tests.tools.demo
 
@@ -66,8 +67,8 @@ check: $(VENV)/.installed  ## While working: style, types, and the fast tests
 	wait $$mypy; types=$$?; cat build/mypy.txt; \
 	test $$style -eq 0 -a $$tests -eq 0 -a $$types -eq 0
 
-# The end-to-end tests mostly wait, so others run beside them. Coverage doubles the time of the others; what only
-# the simulation ran would be a line that no test tells the purpose of.
+# The end-to-end tests mostly wait, so the others run beside them. Coverage doubles the time of the others. It leaves
+# out the simulation: a line that only the simulation runs has no test that says what it is for.
 test: lint  ## Before a commit: lint, and all but the long tests; COVERAGE=1
 	@rm -f .coverage .coverage.*
 	@$(BIN)/pytest tests/e2e tests/simulation -m 'not long' $(BESIDE) 3 >build/e2e.txt 2>&1 & e2e=$$!; \
@@ -76,7 +77,7 @@ test: lint  ## Before a commit: lint, and all but the long tests; COVERAGE=1
 	wait $$e2e; e2e=$$?; echo "--- End to end, and simulation:"; cat build/e2e.txt; \
 	test $$others -eq 0 -a $$e2e -eq 0
 
-# Most files have an installation of their own, and mostly wait.
+# Most test files have an installation of their own, and mostly wait.
 long: install  ## Faults, load, permissions, runbook, deployments, networks
 	$(BIN)/pytest tests/e2e tests/simulation -m long $(BESIDE) 2
 
@@ -103,7 +104,7 @@ explore: install  ## Explore every order of events on the real transitions; long
 load: install  ## 10,000 updates over 100 models, with faults and garbage
 	$(BIN)/python -m tests.e2e.load
 
-# A shell may count in SECONDS.
+# bash changes SECONDS itself, so the value has another name in the environment.
 fuzz: export FUZZ_SECONDS := $(SECONDS)
 fuzz: install  ## Feed random input to everything that reads input: SECONDS=600
 	exec $(BIN)/python -m tests.tools.fuzz --seconds="$$FUZZ_SECONDS"
@@ -114,14 +115,14 @@ bench: install build/bench/lambda-env/.installed  ## Measure speed, size and cos
 picture: install  ## Draw the picture of the report in the README again
 	@$(BIN)/python -m tests.tools.picture
 
-# The marks first: what is half removed is not installed.
+# Removes the marks first, so that an interrupted clean does not look installed.
 clean:  ## Remove everything that make has made
 	@rm -f $(VENV)/.installed build/*/.installed build/bench/lambda-env/.installed
 	rm -rf $(VENV) build .aws-sam .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 
 ##@ Deploy and operate the stack STACK=...
 
-# What is typed on a terminal is in its own encoding.
+# Text from a terminal is in the terminal's encoding.
 deploy status report recompute accept redrive discard route settings forget doctor: export PYTHONUTF8 :=
 
 deploy: $(VENV)/.installed  ## Deploy or update: URL= KEY_FILE= EMAIL= BUCKET= ARGS=
@@ -177,14 +178,14 @@ lock: install  ## Pin the newest versions of all requirements, with hashes
 audit: install build/audit/.installed  ## Look up all pinned packages in PyPI's advisory database
 	@$(BIN)/python -m tests.tools.audit
 
-# --- What the targets stand on: made once, and again only when the requirements change --------------------
+# --- What the targets need: installed once, and again only when the requirements change -------------------
 
 INSTALL := @exec "$$PYTHON" tests/tools/install.py
 
 .PHONY: install again
 install: $(VENV)/.installed $(LAMBDA_ENV)/.installed build/command/.installed
 
-# A system whose Python was replaced leaves an environment without one.
+# If the system's Python was replaced, the environment has no Python any more.
 $(VENV)/.installed: tests/bootstrap.txt tests/requirements.txt $(if $(realpath $(BIN)/python),,again)
 	$(INSTALL) tools
 
