@@ -20,7 +20,7 @@ from arcanna_metrics.runs.run import Event, Failure, Notification, Outcome, Outc
 from arcanna_metrics.times import to_iso
 
 SOURCE = "arcanna.metrics"
-VERSION = "2"
+VERSION = "1"
 """Version of the events' details. It grows when consumers have to change."""
 
 LARGEST_METRICS = 48 * 1024
