@@ -266,6 +266,16 @@ def test_unavailable_platform_is_called_a_few_times_per_look(harness: Harness, s
     assert harness.platform.asked == ["metrics"] * MOST_FAILURES + ["scopes"]
 
 
+def test_look_ends_if_aws_fails_because_requests_without_executions_would_add_up(harness: Harness) -> None:
+    harness.executions.fails = AwsUnavailable("throttled")
+    for target in OTHERS:
+        harness.update(target)
+    harness.look()
+
+    assert harness.platform.asked.count("request") == MOST_FAILURES
+    assert "scopes" not in harness.platform.asked
+
+
 def test_look_without_time_does_not_ask_whether_the_platform_is_up(harness: Harness) -> None:
     harness.platform.metrics = answer(503)
     for target in OTHERS:

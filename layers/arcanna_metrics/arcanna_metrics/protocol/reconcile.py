@@ -10,7 +10,7 @@ from functools import partial
 from itertools import chain
 from typing import Literal
 
-from arcanna_metrics.errors import Rejected, RetryLater, UndocumentedAnswer
+from arcanna_metrics.errors import AwsUnavailable, Rejected, RetryLater, UndocumentedAnswer
 from arcanna_metrics.observability import log_retry, logger, reason_and_detail, run_in_logs
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.protocol import transitions
@@ -27,9 +27,9 @@ RESERVE = 50.0
 """Seconds kept for the last run that is started, because its calls to the platform may time out."""
 
 MOST_FAILURES = 3
-"""After this number of failed attempts in a row, a look continues only if the platform is up."""
+"""After this number of failed attempts in a row, a look continues only if AWS and the platform are up."""
 
-Step = Literal["done", "failed", "no slot"]
+Step = Literal["done", "failed", "aws failed", "no slot"]
 
 
 def look(services: Services, remaining: Callable[[], float], recorded: Iterable[Target] = ()) -> None:
@@ -60,9 +60,9 @@ def _reconcile_all(services: Services, targets: Iterable[Target], remaining: Cal
         step = reconcile(services, target)
         if step == "no slot":
             return
-        failures = failures + 1 if step == "failed" else 0
+        failures = failures + 1 if step in ("failed", "aws failed") else 0
         if failures == MOST_FAILURES:
-            if remaining() < RESERVE or not _is_up(services.arcanna):
+            if step == "aws failed" or remaining() < RESERVE or not _is_up(services.arcanna):
                 return
             failures = 0
 
@@ -87,8 +87,7 @@ def reconcile(services: Services, target: Target) -> Step:
         return _reconcile(services, services.ledger.read(target))
     except RetryLater as error:
         _postpone(services, target, error)
-        log_retry("attempt failed", error, target)
-        return "failed"
+        return _failed(error, target)
     except Exception as error:  # noqa: BLE001  # a bug with one entry must not stop the others
         logger.exception("entry postponed", extra=target._asdict())
         _postpone(services, target, error)
@@ -123,8 +122,7 @@ def _start(services: Services, entry: Entry) -> Step:
             start(services, entry, claim)
         except RetryLater as error:
             _give_back(services, entry, claim, error)
-            log_retry("attempt failed", error, target)
-            return "failed"
+            return _failed(error, target)
         except Exception as error:  # noqa: BLE001  # a bug must not keep the target or the slot
             logger.exception("run not started", extra=reason_and_detail(error))
             unknown = RetryLater(f"{type(error).__name__}: {error}", effect_unknown=True)
@@ -149,6 +147,11 @@ def _postpone(services: Services, target: Target, error: Exception) -> None:
             services.ledger.swap(entry, transitions.postpone(entry, services.pace(entry), postponement))
     except Exception as second:  # noqa: BLE001  # the entry stays due
         logger.error("entry not postponed", extra=target._asdict() | reason_and_detail(second))
+
+
+def _failed(error: RetryLater, target: Target) -> Step:
+    log_retry("attempt failed", error, target)
+    return "aws failed" if isinstance(error, AwsUnavailable) else "failed"
 
 
 def _decide(services: Services, entry: Entry) -> Decision:
