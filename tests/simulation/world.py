@@ -684,7 +684,8 @@ class World:
             by, ended = process.releases
             held = old.claim is not None and old.claim.held
             released = by == old.run_id and held and (not new.attempts or ended == "not_checked")
-            how = ended if released else "taken over" if new.run_id else "given back"
+            undone = "taken back" if held else "given back"
+            how = ended if released else "taken over" if new.run_id else undone
             execution = process.execution if by == old.run_id else ""
             self._note(new, "freed", run=old.run_id, how=how, execution=execution, due=_shown(new.due_at))
         if new.run_id and new.run_id != old.run_id:

@@ -281,12 +281,14 @@ def test_run_taken_back_leaves_waiting_updates() -> None:
     assert after.waiting == HELD.waiting
 
 
-def test_next_run_waits_for_the_spacing_or_where_the_claim_was_not_held_for_the_start_grace() -> None:
-    pace = replace(PACE, spacing=70, start_grace=300)
-    claimed = Claim("run-1", NOW - 20)
+def test_target_taken_back_waits_for_the_spacing() -> None:
+    assert take_back(HELD, HOLDING, replace(PACE, spacing=70, start_grace=300), LATER).due_at == NOW + 70
 
-    assert take_back(HELD, HOLDING, pace, LATER).due_at == NOW + 70
-    assert take_back(claim(DIRTY, claimed), claimed, pace, LATER).due_at == NOW - 20 + 300
+
+@pytest.mark.parametrize(("spacing", "waits"), [(70, 300), (900, 900)])
+def test_claim_taken_back_waits_for_the_start_grace_too(spacing: int, waits: int) -> None:
+    claimed, pace = Claim("run-1", NOW - 20), replace(PACE, spacing=spacing, start_grace=300)
+    assert take_back(claim(DIRTY, claimed), claimed, pace, LATER).due_at == NOW - 20 + waits
 
 
 def test_satisfied_wish_is_cleared_unless_it_was_raised_since() -> None:
@@ -480,7 +482,7 @@ def test_update_by_name_that_the_job_has_covered_does_not_wait_again() -> None:
     assert receive(fresh, recorded(update(NOW, "a")).waiting, PACE) is fresh
 
 
-def test_place_in_line_is_not_written_if_it_is_the_same() -> None:
+def test_due_time_is_not_written_if_it_is_right() -> None:
     entry = replace(recorded(update(NOW)), attempts=1, retry_at=NOW - 9)
     assert correct_due_at(entry, NOW, PACE) == entry
 
@@ -507,7 +509,7 @@ def stepped(entry: Entry, step: str, now: float) -> Entry | None:
         "give back": lambda: give_back(entry, run_id, PACE, None),
         "take back": lambda: take_back(entry, own, PACE, later) if held_by else None,
         "postpone": lambda: postpone(entry, PACE, later),
-        "back in line": lambda: correct_due_at(entry, now, PACE),
+        "correct due time": lambda: correct_due_at(entry, now, PACE),
         "report": lambda: report_end(entry, run_id, now),
         "resume": lambda: resume(entry, own, number + 1, now) if own.held else None,
         "satisfied": lambda: satisfy(entry, run_id, now - 30, PACE),
@@ -521,7 +523,7 @@ def stepped(entry: Entry, step: str, now: float) -> Entry | None:
 
 STEPS = [
     "update", "late update", "by hand", "share", "wish", "claim", "hold", "give back", "take back",
-    "postpone", "back in line",
+    "postpone", "correct due time",
     "report", "resume", "satisfied", "release completed", "release failed", "release not_checked",
 ]  # fmt: skip
 

@@ -170,10 +170,10 @@ def give_back(entry: Entry, run_id: str, pace: Pace, postponement: Postponement 
 def take_back(entry: Entry, claim: Claim, pace: Pace, postponement: Postponement) -> Entry:
     """Frees a target whose run has no execution that will release it.
 
-    No watermark counts the spacing. If the claim was not held, its request may be queued, which Arcanna does
-    not show during the start grace.
+    It keeps the spacing, which no watermark counts. If the claim was not held, its request may be queued,
+    which Arcanna does not show during the start grace.
     """
-    not_before = claim.requested_at + (pace.spacing if claim.held else pace.start_grace)
+    not_before = claim.requested_at + max(pace.spacing, 0.0 if claim.held else pace.start_grace)
     free = replace(entry, claim=None, not_before=max(not_before, entry.not_before))
     return postpone(free, pace, postponement)
 
