@@ -121,7 +121,7 @@ def test_unknown_stack_or_stack_without_the_outputs_is_not_deployed(stack: Stack
 
 
 @pytest.mark.parametrize("address", ["localhost:4566", "http://[::1"])
-def test_endpoint_that_is_no_address_exits_with_7(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+def test_invalid_endpoint_exits_with_7(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setattr(boto3, "Session", boto3.session.Session)  # shared ones have their clients already
     monkeypatch.setenv("AWS_ENDPOINT_URL", address)
     ended = run("status")
@@ -130,7 +130,7 @@ def test_endpoint_that_is_no_address_exits_with_7(monkeypatch: pytest.MonkeyPatc
     assert "To do: Check AWS_ENDPOINT_URL" in ended.stderr
 
 
-def test_region_that_is_none_exits_with_7() -> None:
+def test_invalid_region_exits_with_7() -> None:
     ended = run("status", "--region", "eu west")
     assert (ended.status, "To do: Add --region eu-west-1" in ended.stderr) == (7, True)
 

@@ -304,7 +304,7 @@ def test_shell_without_a_local_endpoint_is_accepted(monkeypatch: pytest.MonkeyPa
     check_cloud("https://cloudformation.eu-central-1.amazonaws.com")
 
 
-def test_endpoint_that_is_no_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_endpoint_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boto3, "Session", boto3.session.Session)  # shared ones have their clients already
     monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:4566")
     with pytest.raises(Wrong, match="AWS cannot be called: Invalid endpoint: localhost:4566"):

@@ -79,7 +79,7 @@ class Ledger:
     def swap(self, before: Entry, after: Entry) -> bool:
         """Writes `after` if the entry is still `before`; False if it has changed.
 
-        Times are stored in milliseconds; a smaller change is not written.
+        If nothing changes, writes nothing and returns True. Times are stored in milliseconds.
         """
         item = to_item(after, before.rev + 1)
         if item == to_item(before, before.rev + 1):

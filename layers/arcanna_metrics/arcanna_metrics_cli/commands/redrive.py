@@ -49,7 +49,7 @@ def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Ans
 
 
 def read(given: Given) -> "list[DeadLetter]":
-    """All dead letters. Says so if another reader hides some."""
+    """All dead letters. If there are none, says whether another reader hides some."""
     stack = given.deployed
     with given.out.doing("Reading the dead letters"):
         found = stack.dead_letters()
