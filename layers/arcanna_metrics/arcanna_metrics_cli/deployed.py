@@ -216,14 +216,14 @@ class Deployed:
         kinds = {"visible": "", "delayed": "Delayed", "in progress": "NotVisible"}
         return {kind: int(counts[f"ApproximateNumberOfMessages{name}"]) for kind, name in kinds.items()}
 
-    def dead_letters(self) -> list[DeadLetter]:
-        """All dead letters. They stay in their queue, hidden for PEEK seconds or until `put_back`."""
+    def dead_letters(self, hidden: int = PEEK) -> list[DeadLetter]:
+        """All dead letters. They stay in their queue, hidden for so many seconds or until `put_back`."""
         sqs, url = self._client("sqs"), self.output("DeadLetterQueueUrl")
         found: dict[str, DeadLetter] = {}
         while received := sqs.receive_message(
             QueueUrl=url,
             MaxNumberOfMessages=10,
-            VisibilityTimeout=PEEK,
+            VisibilityTimeout=hidden,
             WaitTimeSeconds=1,  # asks all of SQS's servers, so an empty answer means an empty queue
             MessageAttributeNames=["All"],
             MessageSystemAttributeNames=["All"],
@@ -236,16 +236,12 @@ class Deployed:
 
     def put_back(self, letters: Sequence[DeadLetter]) -> None:
         """Makes dead letters visible at once, unless they already are."""
-        self.hide(letters, 0)
-
-    def hide(self, letters: Sequence[DeadLetter], seconds: int = DECISION) -> None:
-        """Hides dead letters for so many seconds from now, unless they are visible already."""
         for n in range(0, len(letters), 10):
             # SQS refuses only messages that are visible already. It reports these, and nothing is to be done.
             self._client("sqs").change_message_visibility_batch(
                 QueueUrl=self.output("DeadLetterQueueUrl"),
                 Entries=[
-                    {"Id": str(number), "ReceiptHandle": letter.handle, "VisibilityTimeout": seconds}
+                    {"Id": str(number), "ReceiptHandle": letter.handle, "VisibilityTimeout": 0}
                     for number, letter in enumerate(letters[n : n + 10])
                 ],
             )

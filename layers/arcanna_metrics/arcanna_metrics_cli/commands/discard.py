@@ -41,7 +41,6 @@ def command(given: Given, reason: str | None, letter_id: str | None, yes: bool) 
             out.show(f"There is no dead letter with the id {letter_id}.")
         else:
             show(given, matching, reason)
-        stack.hide(matching)
         if one_by_one:
             chosen = [letter for letter in matching if _is_to_go(given, letter)]
         elif matching and (yes or (not out.json and out.ask(f"Delete {messages(len(matching))} for good?"))):

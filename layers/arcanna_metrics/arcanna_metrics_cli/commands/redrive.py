@@ -32,7 +32,6 @@ def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Ans
         document: dict[str, Any] = {"dead_letters": list(map(as_document, chosen)), "done": False, "sent": 0}
         if only_list or not chosen:
             return Answer(Exit.GOOD, document)
-        stack.hide(chosen)
         if not yes and (out.json or not out.ask(f"Send {messages(len(chosen))} to the updates queue again?")):
             out.say("Nothing was sent." + (" Add --yes to send them, or --list." if out.json else ""))
             return Answer(Exit.USAGE if out.json else Exit.GOOD, document)
@@ -49,10 +48,12 @@ def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Ans
 
 
 def read(given: Given) -> "list[DeadLetter]":
-    """All dead letters. If there are none, says whether another reader hides some."""
+    """All dead letters, to decide about them. If there are none, says whether another reader hides some."""
+    from arcanna_metrics_cli.deployed import DECISION
+
     stack = given.deployed
     with given.out.doing("Reading the dead letters"):
-        found = stack.dead_letters()
+        found = stack.dead_letters(DECISION)
         hidden = 0 if found else stack.messages("DeadLetterQueueUrl")["in progress"]
     if hidden:
         are = "message is" if hidden == 1 else "messages are"
