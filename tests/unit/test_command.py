@@ -1136,10 +1136,11 @@ def test_request_that_starts_no_run_is_waited_for_a_limited_time(
     assert "The update is not lost" in ended.stdout
 
 
+@pytest.mark.parametrize("before", [(), (NEEDED, NEEDED, RUNNING)])
 def test_request_that_is_forgotten_while_it_waits_is_not_waited_for(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, before: tuple[Entry, ...]
 ) -> None:
-    ledgers = Ledgers(monkeypatch, NEEDED, NEEDED, RUNNING, Entry(TARGET))
+    ledgers = Ledgers(monkeypatch, *before, Entry(TARGET))
     ended = recompute(stack, "--wait", "--timeout", "1h")
     assert (ended.status, "The request is no longer in the ledger." in ended.stderr) == (6, True)
     assert ledgers.now < ASKED + 60

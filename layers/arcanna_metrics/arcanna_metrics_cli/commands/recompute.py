@@ -149,15 +149,13 @@ def _follow(
     given: Given, target: "Target", began_at: float, timeout: float | None, allow_not_judged: bool
 ) -> Answer:
     from arcanna_metrics_cli import executions
-    from arcanna_metrics_cli.follow import Follower, NotInLedger, Unfinished, asked_as_of, is_forwarded
+    from arcanna_metrics_cli.follow import Follower, Unfinished, asked_as_of, is_forwarded
 
     stack, out = given.deployed, given.out
     entry = stack.entry(target)
     if is_forwarded(entry):
         target = stack.home(target)
         entry = stack.entry(target)
-    if not (entry.dirty or entry.run_id or entry.history or entry.last_failure):
-        raise NotInLedger
     follower = Follower(stack, target, asked_as_of(entry), out)
     with out.doing("Following the run"):
         run = follower.ending(began_at, timeout)
