@@ -182,6 +182,13 @@ def claims_after_the_request(
     return _release(before, run, number, result, pace, postponement)
 
 
+def forgets_requests_without_result(before: Entry, *given: Any) -> Entry | None:
+    """Spacing counts only from runs that completed or failed."""
+    after = _release(before, *given)
+    pace = given[3]
+    return after and transitions.settled(replace(after, last_requested_at=after.watermark), pace)
+
+
 _request = start._request  # noqa: SLF001
 
 
@@ -562,6 +569,12 @@ OTHERS = {
         rates=LOST,
     ),
     "no spacing": _planted("3", patches={f"{RECONCILE}.decide": ignores_spacing}, spacing=(400.0,)),
+    "no spacing after a run without a result": _planted(
+        "3",
+        patches={f"{TRANSITIONS}.release": forgets_requests_without_result},
+        kinds=TRAINED,
+        spacing=(400.0,),
+    ),
     "mailbox empty of what has come since": _planted(
         "1",
         patches={f"{RECONCILE}.forward": _forwards(_empties_whatever_has_come)},

@@ -88,6 +88,7 @@ class Row(NamedTuple):
     number: int = 0
     fresh: int = 0
     failed: int = 0
+    last: int = 0  # when a recompute was last requested; only where runs are spaced
 
     @property
     def dirty(self) -> bool:
@@ -200,6 +201,7 @@ def to_entry(row: Row, target: int, setting: Setting) -> Entry:
         retry_at=_time(row.retry),
         not_before=_time(row.not_before),
         due_at=0.0 if row.due else None,
+        last_requested_at=_time(row.last),
         fresh_as_of=_time(row.fresh),
         failed_as_of=_time(row.failed),
     )
@@ -223,6 +225,7 @@ def to_row(entry: Entry, setting: Setting) -> Row:
         number=claim.number if claim else 0,
         fresh=_small(entry.fresh_as_of),
         failed=_small(entry.failed_as_of),
+        last=_small(entry.last_requested_at) if setting.spacing else 0,
     )
 
 
@@ -338,7 +341,7 @@ def _times(w: World) -> set[int]:
 def _times_of(row: Row) -> tuple[int, ...]:
     times = (
         row.needed, row.since, row.retry, row.not_before, row.wanted, row.wanted_at, row.requested, row.fresh,
-        row.failed,
+        row.failed, row.last,
     )  # fmt: skip
     return (*times, *(at for at, _ in row.batch)) if row.batch else times
 
@@ -366,7 +369,7 @@ def _with_numbers(w: World, t: Mapping[int, int], r: Mapping[int, int]) -> World
         return Row(
             t[x.needed], t[x.since], t[x.retry], t[x.not_before], t[x.wanted], t[x.wanted_at],
             tuple((t[at], share) for at, share in x.batch), x.due, r[x.run], t[x.requested], x.held,
-            x.number, t[x.fresh], t[x.failed],
+            x.number, t[x.fresh], t[x.failed], t[x.last],
         )  # fmt: skip
 
     def look(x: Look) -> Look:

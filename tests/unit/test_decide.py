@@ -33,7 +33,7 @@ def grid() -> Iterator[Entry]:
     wishes = [(NEVER, NEVER), (500.0, 1000.0)]
     claims = [None, Claim("run", 1000.0), Claim("run", 1000.0, held=True)]
     floors = [(NEVER, NEVER), (1100.0, NEVER), (NEVER, 1200.0)]
-    marks = [(NEVER, NEVER), (900.0, NEVER), (NEVER, 900.0), (2000.0, NEVER)]
+    marks = [(NEVER, NEVER, NEVER), (900.0, NEVER, 900.0), (NEVER, 900.0, 950.0), (2000.0, NEVER, 2000.0)]
     batches = [(), NEVER_ENOUGH, ENOUGH]
     for need, wish, batch, claim, floor, mark, due in product(
         needs, wishes, batches, claims, floors, marks, (None, 1050.0)
@@ -48,6 +48,7 @@ def grid() -> Iterator[Entry]:
             not_before=floor[1],
             fresh_as_of=mark[0],
             failed_as_of=mark[1],
+            last_requested_at=mark[2],
             due_at=due,
         )
 
@@ -81,7 +82,7 @@ def test_run_never_starts_within_backoff_or_spacing_or_without_updates(pace: Pac
         if at is None:
             continue
         assert at >= max(entry.retry_at, entry.not_before)
-        assert at >= entry.watermark + pace.spacing
+        assert at >= entry.last_requested_at + pace.spacing
         left = pruned(replace(entry, fresh_as_of=at, failed_as_of=at))  # the state that a started run leaves
         before = pruned(entry)
         assert left != before
@@ -154,9 +155,8 @@ def test_wish_is_due_at_once() -> None:
     assert at(wanted_as_of=100.0, wanted_at=1000.0) == 1000.0
 
 
-@pytest.mark.parametrize("entry", [Entry(TARGET, fresh_as_of=900.0), Entry(TARGET, failed_as_of=900.0)])
-def test_spacing_counts_from_the_last_run_whatever_its_outcome(entry: Entry) -> None:
-    waits = replace(entry, waiting=Waiting(needed_as_of=1000.0, since=965.0))
+def test_spacing_counts_from_the_last_request() -> None:
+    waits = Entry(TARGET, waiting=Waiting(needed_as_of=1000.0, since=965.0), last_requested_at=900.0)
     assert starts_at(waits, replace(PACE, spacing=300.0)) == 1200.0
 
 

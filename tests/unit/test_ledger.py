@@ -43,6 +43,7 @@ entries = st.builds(
     due_at=st.none() | moments,
     retry_at=times,
     not_before=times,
+    last_requested_at=times,
     attempts=st.integers(0, 99),
     last_error=texts,
     fresh_as_of=times,

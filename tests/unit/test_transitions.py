@@ -285,6 +285,25 @@ def test_target_taken_back_waits_for_the_spacing() -> None:
     assert take_back(HELD, HOLDING, replace(PACE, spacing=70, start_grace=300), LATER).due_at == NOW + 70
 
 
+def test_claim_given_back_does_not_wait_for_the_spacing() -> None:
+    after = give_back(claim(DIRTY, Claim("run-1", NOW)), "run-1", replace(PACE, spacing=900), LATER)
+    assert after is not None
+    assert after.due_at == LATER.retry_at
+
+
+def test_run_without_a_result_does_not_change_the_order_after_the_backoff() -> None:
+    for after in (take_back(HELD, HOLDING, PACE, LATER), released(result=a_result("not_checked"))):
+        over = correct_due_at(after, LATER.retry_at, PACE)
+        assert over.due_at == DIRTY.due_at
+
+
+@pytest.mark.parametrize("outcome", ["completed", "failed", "timed_out", "not_checked"])
+def test_spacing_that_is_changed_later_counts_from_the_last_run_too(outcome: str) -> None:
+    again = recorded(update(NOW + 9), entry=released(result=a_result(outcome)))
+    assert again.last_requested_at == NOW
+    assert correct_due_at(again, NOW + 9, replace(PACE, spacing=900)).due_at == NOW + 900
+
+
 @pytest.mark.parametrize(("spacing", "waits"), [(70, 300), (900, 900)])
 def test_claim_taken_back_waits_for_the_start_grace_too(spacing: int, waits: int) -> None:
     claimed, pace = Claim("run-1", NOW - 20), replace(PACE, spacing=spacing, start_grace=300)

@@ -338,7 +338,9 @@ def test_sweep_corrects_the_others_beside_an_entry_of_the_year_9999(harness: Har
     )
     harness.stack.put(put_off)
     beyond = replace(put_off, target=Target("7", None), retry_at=now - 2, due_at=now - 2)
-    harness.stack.put(replace(beyond, waiting=Waiting(needed_as_of=last + 0.5), fresh_as_of=last))
+    harness.stack.put(
+        replace(beyond, waiting=Waiting(needed_as_of=last + 0.5), fresh_as_of=last, last_requested_at=last)
+    )
     harness.deliver({"sweep": True})
 
     assert harness.entry().due_at == now - 600
@@ -368,11 +370,14 @@ def test_report_about_a_corrupt_entry_returns_no_message(harness: Harness, looks
 
 def test_lower_spacing_applies_to_waiting_updates(harness: Harness) -> None:
     now = harness.clock.now
-    waiting = Entry(TARGET, waiting=Waiting(needed_as_of=now - 60, since=now - 95), fresh_as_of=now - 900)
+    harness.pace = replace(harness.pace, spacing=860)
+    waiting = Entry(
+        TARGET, waiting=Waiting(needed_as_of=now - 60, since=now - 95), last_requested_at=now - 900
+    )
     harness.stack.put(replace(waiting, due_at=now + 7 * 86400))  # with a spacing of a week
     harness.deliver({"sweep": True})
 
-    assert harness.entry().due_at == now - 60
+    assert harness.entry().due_at == now - 40
 
 
 def test_age_of_a_batch_counts_from_when_it_was_enough(harness: Harness) -> None:

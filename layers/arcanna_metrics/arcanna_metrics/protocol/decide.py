@@ -65,7 +65,9 @@ def starts_at(entry: Entry, pace: Pace) -> float | None:
     ready = _ready_at(entry.waiting, pace)
     if ready is None:
         return None
-    return max(ready, entry.watermark + pace.spacing, entry.retry_at, entry.not_before)
+    # Without a spacing, a run without a result must not change the order in which targets are due.
+    spaced = entry.last_requested_at + pace.spacing if pace.spacing else NEVER
+    return max(ready, spaced, entry.retry_at, entry.not_before)
 
 
 def _ready_at(waiting: Waiting, pace: Pace) -> float | None:

@@ -86,10 +86,11 @@ class Entry:
     # No run starts before: the end of the backoff, or when the last update during a run is visible. A request
     # by hand overrides it.
     retry_at: float = NEVER
-    not_before: float = NEVER  # not even by hand: Retry-After, spacing, a request of unknown effect
+    not_before: float = NEVER  # not even by hand: Retry-After, the start grace of a request of unknown effect
     attempts: int = 0  # failed attempts since the last run
     last_error: str = ""  # why the last attempt failed, such as "PlatformBusy: ..."
 
+    last_requested_at: float = NEVER  # requested_at of the last run, whatever became of it; for the spacing
     fresh_as_of: float = NEVER  # requested_at of the last completed run
     failed_as_of: float = NEVER  # requested_at of the last run that was reported as failed
 

@@ -201,7 +201,7 @@ def to_target(item: Mapping[str, Any]) -> Target:
 
 _TIMES = (
     "needed_as_of", "wanted_as_of", "wanted_at", "since", "last_at", "due_at",
-    "retry_at", "not_before", "requested_at", "fresh_as_of", "failed_as_of",
+    "retry_at", "not_before", "requested_at", "last_requested_at", "fresh_as_of", "failed_as_of",
 )  # fmt: skip
 _NUMBERS = ("updates", "attempts", "number")
 _TEXTS = ("cause", "last_error", "run_id", "name_of")

@@ -170,11 +170,12 @@ def give_back(entry: Entry, run_id: str, pace: Pace, postponement: Postponement 
 def take_back(entry: Entry, claim: Claim, pace: Pace, postponement: Postponement) -> Entry:
     """Frees a target whose run has no execution that will release it.
 
-    It keeps the spacing, which no watermark counts. If the claim was not held, its request may be queued,
-    which Arcanna does not show during the start grace.
+    If the claim was not held, its request may be queued, which Arcanna does not show during the start grace.
     """
-    not_before = claim.requested_at + max(pace.spacing, 0.0 if claim.held else pace.start_grace)
-    free = replace(entry, claim=None, not_before=max(not_before, entry.not_before))
+    asked = claim.requested_at
+    free = replace(entry, claim=None, last_requested_at=max(asked, entry.last_requested_at))
+    if not claim.held:
+        free = replace(free, not_before=max(asked + pace.start_grace, entry.not_before))
     return postpone(free, pace, postponement)
 
 
@@ -249,13 +250,14 @@ def release(
     if (claim := _claim_of(entry, run["run_id"], number)) is None:
         return None
     waiting, asked, outcome = entry.waiting, claim.requested_at, result["outcome"]
-    free = _remembering(replace(entry, claim=None), run, result)
+    free = replace(entry, claim=None, last_requested_at=max(asked, entry.last_requested_at))
+    free = _remembering(free, run, result)
     if outcome == "not_checked":
-        return postpone(replace(free, not_before=asked + pace.spacing), pace, postponement)
+        return postpone(free, pace, postponement)
     # Updates during the run share the next run, which waits until the last of them is visible.
     free = replace(free, attempts=0, last_error="", retry_at=waiting.needed_as_of, not_before=NEVER)
     if result["active_changed"]:
-        return settled(replace(free, not_before=asked + pace.spacing), pace)
+        return settled(free, pace)
     if waiting.since is not None:
         free = replace(free, waiting=replace(waiting, since=max(waiting.since, asked)))
     if outcome == "completed":
