@@ -10,11 +10,12 @@ because a run that still runs at t, with probability S(t), is waited for and che
 schedule is found backwards over the times at which a check may pay: quantiles of what a run may take.
 
 **Survival.** S is estimated as a sum of log-logistic curves 1 / (1 + (t / median)^shape): one around each
-past run, and a broad one for everything not seen so far. The broad curve alone guides the first run ever,
-hardly counts while past runs explain the elapsed time, and takes over when the run outlasts them. Past runs
-have the shape, of three, that best predicts each of them from the others (likelihood cross-validation; Duin,
-1976). As far as the others do not predict a run, it has a wide shape: a lone straggler says that runs
-straggle, but hardly how long the next one takes (variable kernels; Breiman, Meisel and Purcell, 1977).
+past run, and a broad one for everything not seen so far. The broad curve alone guides the first run ever.
+Beside n past runs, it counts as an nth of one: it doubts what a few runs say, hardly counts while many
+explain the elapsed time, and matters again when the run outlasts them. Past runs have the shape, of three,
+that best predicts each of them from the others (likelihood cross-validation; Duin, 1976). As far as the
+others do not predict a run, its curve is broader: a lone straggler says that runs straggle, but less about
+how long the next one takes (variable kernels; Breiman, Meisel and Purcell, 1977).
 """
 
 from collections.abc import Sequence
@@ -22,10 +23,9 @@ from math import ceil, exp, log
 from typing import NamedTuple
 
 PRICE = 5.0  # seconds of lag that a check may cost
-SHAPES = 2.5, 4.0, 16.0  # half of all runs within 55 %, 30 % or 7 % of a past one
-UNLIKE = 4.0  # the shape around a lone past run
+SHAPES = 16.0, 4.0, 2.5  # half of all runs within 7 %, 30 % or 55 % of a past one; the first if n is 1
+BROADER = 2.0  # how many times as broad, over log(t), the curve of a lone past run is
 TYPICAL, BROAD = 150.0, 1.6  # seconds: the median of a run of which nothing is known; and its shape
-UNSEEN = 0.1  # the weight of a curve of that shape, around the median, in past runs
 LONE = 0.2  # a past run is half a lone one where the density of the others, over log(t), is this, in runs
 LIVING = [(2 * n + 1) / 28 for n in range(14)]  # parts of the runs that live when a check may pay,
 # and of those that are unlike the past ones:
@@ -65,11 +65,11 @@ def next_wait(
     """
     # The platform's timestamps have whole seconds, so that a run may seem to have taken none.
     past = [max(duration, 1.0) for duration in history]
-    unseen = _curve(sorted(past)[len(past) // 2] if past else TYPICAL, BROAD, UNSEEN)
+    unseen = _curve(sorted(past)[len(past) // 2] if past else TYPICAL, BROAD, 1 / max(len(past), 1))
     curves, times = [unseen], [unseen.time(elapsed, living) for living in UNSEEN_LIVING]
     shape, lone = _alike(past)
     for duration, part in zip(past, lone, strict=True):
-        alike, unlike = _curve(duration, shape, 1 - part), _curve(duration, UNLIKE, part)
+        alike, unlike = _curve(duration, shape, 1 - part), _curve(duration, shape / BROADER, part)
         curves += [alike, unlike]
         times += [(unlike if part > 0.5 else alike).time(elapsed, living) for living in LIVING]
     waits = [0, *sorted({max(ceil(time - elapsed), ceil(shortest)) for time in times})]
@@ -99,7 +99,7 @@ def _alike(past: Sequence[float]) -> tuple[float, list[float]]:
         return [sum([shape * o / (1 + o) ** 2 for o in of]) - shape / 4 for of in odds]  # without its own
 
     def likelihood(found: list[float]) -> float:
-        return sum([log(density + UNSEEN) for density in found])
+        return sum([log(density + 1 / len(past)) for density in found])
 
     by_shape = {shape: densities(shape) for shape in SHAPES}
     shape = max(by_shape, key=lambda shape: likelihood(by_shape[shape]))
