@@ -182,10 +182,11 @@ def claims_after_the_request(
     return _release(before, run, number, result, pace, postponement)
 
 
-def forgets_requests_without_result(before: Entry, *given: Any) -> Entry | None:
+def forgets_runs_without_result(
+    before: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
+) -> Entry | None:
     """Spacing counts only from runs that completed or failed."""
-    after = _release(before, *given)
-    pace = given[3]
+    after = _release(before, run, number, result, pace, postponement)
     return after and transitions.settled(replace(after, last_requested_at=after.watermark), pace)
 
 
@@ -571,7 +572,7 @@ OTHERS = {
     "no spacing": _planted("3", patches={f"{RECONCILE}.decide": ignores_spacing}, spacing=(400.0,)),
     "no spacing after a run without a result": _planted(
         "3",
-        patches={f"{TRANSITIONS}.release": forgets_requests_without_result},
+        patches={f"{TRANSITIONS}.release": forgets_runs_without_result},
         kinds=TRAINED,
         spacing=(400.0,),
     ),

@@ -88,7 +88,7 @@ class Row(NamedTuple):
     number: int = 0
     fresh: int = 0
     failed: int = 0
-    last: int = 0  # when a recompute was last requested; only where runs are spaced
+    last: int = 0  # when the last run claimed the target; only where runs are spaced
 
     @property
     def dirty(self) -> bool:

@@ -51,7 +51,7 @@ RUNS = 40
 RUNS_OF_A_MODEL = 3
 """Runs until a new model replaces the previous one, in the workload with retraining."""
 HISTORIES = 8
-"""Histories of ten runs for each target in a replication."""
+"""Histories of past runs for each target in a replication."""
 RARE = 1e-4
 """The share of the longest runs that is left out."""
 SHORTEST, LONGEST = 5.0, 900.0

@@ -172,10 +172,9 @@ def take_back(entry: Entry, claim: Claim, pace: Pace, postponement: Postponement
 
     If the claim was not held, its request may be queued, which Arcanna does not show during the start grace.
     """
-    asked = claim.requested_at
-    free = replace(entry, claim=None, last_requested_at=max(asked, entry.last_requested_at))
+    free = _after_run(entry, claim)
     if not claim.held:
-        free = replace(free, not_before=max(asked + pace.start_grace, entry.not_before))
+        free = replace(free, not_before=max(claim.requested_at + pace.start_grace, entry.not_before))
     return postpone(free, pace, postponement)
 
 
@@ -250,8 +249,7 @@ def release(
     if (claim := _claim_of(entry, run["run_id"], number)) is None:
         return None
     waiting, asked, outcome = entry.waiting, claim.requested_at, result["outcome"]
-    free = replace(entry, claim=None, last_requested_at=max(asked, entry.last_requested_at))
-    free = _remembering(free, run, result)
+    free = _remembering(_after_run(entry, claim), run, result)
     if outcome == "not_checked":
         return postpone(free, pace, postponement)
     # Updates during the run share the next run, which waits until the last of them is visible.
@@ -277,6 +275,11 @@ def accept(entry: Entry, by: Accepted) -> Entry | None:
     if entry.reference_of(by["model_id"]) is None:
         return entry
     return replace(entry, quality_reference=None, accepted=by)
+
+
+def _after_run(entry: Entry, claim: Claim) -> Entry:
+    """Frees the target. The spacing counts from this run, whatever became of it."""
+    return replace(entry, claim=None, last_requested_at=max(claim.requested_at, entry.last_requested_at))
 
 
 def _remembering(entry: Entry, run: Run, result: Result) -> Entry:

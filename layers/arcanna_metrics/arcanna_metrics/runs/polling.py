@@ -65,9 +65,10 @@ def next_wait(
     """
     # The platform's timestamps have whole seconds, so that a run may seem to have taken none.
     past = [max(duration, 1.0) for duration in history]
-    unseen = _curve(sorted(past)[len(past) // 2] if past else TYPICAL, BROAD, 1 / max(len(past), 1))
+    weight = 1 / max(len(past), 1)  # of everything not seen so far, in past runs
+    unseen = _curve(sorted(past)[len(past) // 2] if past else TYPICAL, BROAD, weight)
     curves, times = [unseen], [unseen.time(elapsed, living) for living in UNSEEN_LIVING]
-    shape, lone = _alike(past)
+    shape, lone = _alike(past, weight)
     for duration, part in zip(past, lone, strict=True):
         alike, unlike = _curve(duration, shape, 1 - part), _curve(duration, shape / BROADER, part)
         curves += [alike, unlike]
@@ -89,8 +90,11 @@ def _curve(middle: float, shape: float, weight: float) -> Curve:
     return Curve(middle**shape, shape, weight)
 
 
-def _alike(past: Sequence[float]) -> tuple[float, list[float]]:
-    """The shape that predicts the past runs best, and which part of each run the others do not predict."""
+def _alike(past: Sequence[float], unseen: float) -> tuple[float, list[float]]:
+    """The shape that predicts the past runs best, and which part of each run the others do not predict.
+
+    `unseen` is the weight of everything not seen so far, in past runs.
+    """
     logs = [log(duration) for duration in past]
 
     def densities(shape: float) -> list[float]:
@@ -99,7 +103,7 @@ def _alike(past: Sequence[float]) -> tuple[float, list[float]]:
         return [sum([shape * o / (1 + o) ** 2 for o in of]) - shape / 4 for of in odds]  # without its own
 
     def likelihood(found: list[float]) -> float:
-        return sum([log(density + 1 / len(past)) for density in found])
+        return sum([log(density + unseen) for density in found])
 
     by_shape = {shape: densities(shape) for shape in SHAPES}
     shape = max(by_shape, key=lambda shape: likelihood(by_shape[shape]))
