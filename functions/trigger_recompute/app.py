@@ -31,6 +31,11 @@ from arcanna_metrics.workflow import Workflow
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+# Built now, because Lambda gives a start a whole vCPU, and an invocation less than a third of one.
+client("dynamodb")
+client("stepfunctions")
+client("ssm")
+
 gc.freeze()
 gc.enable()
 

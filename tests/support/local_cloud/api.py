@@ -137,7 +137,6 @@ class Api:
 
 
 class _RequestHandler(MotoRequestHandler):
-    protocol_version = "HTTP/1.1"  # connections are kept
     disable_nagle_algorithm = True  # headers and body are sent separately, and must not wait for each other
 
     def log_request(self, *_: object) -> None:

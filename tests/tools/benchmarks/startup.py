@@ -3,7 +3,8 @@
 `python -m tests.tools.benchmarks.startup`: each function as it is built, the same without byte code (which
 is what `sam build` by itself makes of it), a quick-start function of the same libraries, and an empty
 handler. As in Lambda nothing of it can be written, so that no byte code is left for the next start. The
-runtime's own packages, boto3 among them, have byte code in every case.
+runtime's own packages, boto3 among them, have byte code in every case. AWS and Arcanna speak TLS, because
+reading CAs takes a good part of a start.
 
 Variants take turns, so that what slows the machine slows all, and ratios are taken within a turn. CPU time
 is there beside wall time because it hardly depends on what else the machine does. By CPU time, `by_memory`
@@ -14,21 +15,26 @@ import json
 import resource
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import certifi
+
 from arcanna_metrics.runs.check import first_check
 from arcanna_metrics.targets import Target
 from tests.support.arcanna.platform import Behaviour, Job
+from tests.support.certificates import Authority
 from tests.support.installation import Installation, installation
 from tests.support.local_cloud import ApiFault
 from tests.support.local_cloud.cloud import PROJECT, REGION
 from tests.support.local_cloud.execution_environment import ExecutionEnvironment, Function
 from tests.support.local_cloud.log_streams import LogStreams
 from tests.support.runs import a_new_run
+from tests.support.tls_front import tls_front
 from tests.tools.benchmarks.spread import Spread, spread
 
 PYTHON = PROJECT / "build" / "bench" / "lambda-env" / "bin" / "python"
@@ -55,10 +61,10 @@ class Sample(NamedTuple):
     cpu: float
 
 
-def start(function: Function, variables: Mapping[str, str], event: Mapping[str, Any]) -> Sample:
+def start(function: Function, event: Mapping[str, Any]) -> Sample:
     """Starts an execution environment, has it answer one event, and ends it."""
     used, began = _children_cpu(), time.perf_counter()
-    environment = ExecutionEnvironment(function, PYTHON, variables)
+    environment = ExecutionEnvironment(function, PYTHON, {})
     try:
         outcome = environment.invoke(json.dumps(event).encode(), "Root=1-0-0")
         wall = time.perf_counter() - began
@@ -84,21 +90,40 @@ def measure(turns: int = TURNS) -> dict[str, Any]:
             "stepfunctions", "StartExecution", "ExecutionAlreadyExists", 400, times=4 * turns + 4
         )
         here.cloud.inject(started)
-        variables = {
-            "AWS_REGION": REGION,
-            "AWS_DEFAULT_REGION": REGION,
-            "AWS_ENDPOINT_URL": here.cloud.url,
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
         functions = _variants(here, next(models), Path(scratch))
         samples: dict[str, list[Sample]] = {name: [] for name in functions}
-        for turn in range(1 + turns):
-            for name, function in functions.items():
-                event = _request(next(models)) if TRIGGER in name else _check(job.models[0])
-                sample = start(function, variables, event)
-                if turn:  # the first start fills the page cache
-                    samples[name].append(sample)
+        with _over_tls(here, Path(scratch)) as variables:
+            for turn in range(1 + turns):
+                for name, function in functions.items():
+                    event = _request(next(models)) if TRIGGER in name else _check(job.models[0])
+                    environment = {**function.environment, **variables}
+                    sample = start(replace(function, environment=environment), event)
+                    if turn:  # the first start fills the page cache
+                        samples[name].append(sample)
     return _report(samples)
+
+
+@contextmanager
+def _over_tls(here: Installation, folder: Path) -> Iterator[Mapping[str, str]]:
+    """The variables by which functions reach the installation over TLS, until the block ends.
+
+    Its CA is private. So each client gets a file of all public CAs and this one, and this project's client of
+    Arcanna only this one, as it always has the public ones.
+    """
+    authority, bundle = Authority(), folder / "ca.pem"
+    bundle.write_text(Path(certifi.where()).read_text() + authority.pem)
+    certificate = authority.issue(folder, "127.0.0.1")
+    with tls_front(here.cloud.url, certificate) as aws, tls_front(here.arcanna.url, certificate) as arcanna:
+        yield {
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ENDPOINT_URL": aws,
+            "AWS_CA_BUNDLE": str(bundle),
+            "ARCANNA_BASE_URL": arcanna,
+            "ARCANNA_CA_BUNDLE": authority.pem,
+            "SSL_CERT_FILE": str(bundle),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
 
 
 def _variants(here: Installation, model: str, scratch: Path) -> dict[str, Function]:
