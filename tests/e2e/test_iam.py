@@ -45,7 +45,6 @@ ACTIONS = {"lambda:Invoke": "lambda:InvokeFunction", "sqs:SendMessageBatch": "sq
 
 BY_AWS_ITSELF = {
     "logs": "the runtime writes the logs, and Step Functions delivers its own",
-    "xray": "the runtime and Step Functions send the traces",
     "kms": "SNS and Secrets Manager use keys in the name of who calls them",
     "ec2": "Lambda makes the network interfaces in a VPC",
 }

@@ -24,6 +24,7 @@ from tests.support.readme import anchor_of, runbook, section
 
 KEPT = {
     "TrainingDataBucket": ("RetainExceptOnCreate", "Retain"),
+    "TrainingDataBucketPolicy": ("RetainExceptOnCreate", "Retain"),
     "Ledger": ("RetainExceptOnCreate", "Retain"),
     "UpdatesQueue": ("Delete", "Retain"),
     "DeadLetterQueue": ("Delete", "Retain"),
@@ -40,11 +41,12 @@ UNLESS_STATED = ("Delete", "Delete")
 STATEFUL = {
     *("AWS::S3::Bucket", "AWS::DynamoDB::Table", "AWS::SQS::Queue", "AWS::SecretsManager::Secret"),
     *("AWS::SSM::Parameter", "AWS::SNS::Topic", "AWS::KMS::Key", "AWS::Logs::LogGroup"),
+    "AWS::S3::BucketPolicy",
 }
 ADMITTED = ("events", "cloudwatch", "s3", "sns")
 """Services that resource policies may admit."""
-ANY_RESOURCE = ("xray:", "logs:", "ec2:Describe")
-"""Actions without resource-level permissions: traces, log delivery, descriptions of a network."""
+ANY_RESOURCE = ("logs:", "ec2:Describe")
+"""Actions without resource-level permissions: log delivery, descriptions of a network."""
 
 OWN_ACCOUNT = {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
 

@@ -4,7 +4,7 @@
 
 Other benchmarks of this package provide the amounts: `calls` the calls, `polling` the polls, and `startup`
 the seconds of the functions. Every invocation counts as a cold start, which is billed. All designs do the
-same work. Logs, metrics, traces, the secret itself, storage and free tiers are left out of all.
+same work. Logs, metrics, the secret itself, storage and free tiers are left out of all.
 """
 
 from collections.abc import Mapping
