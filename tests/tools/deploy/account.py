@@ -13,7 +13,7 @@ from arcanna_metrics_cli.endpoint import LOOPBACK
 from tests.tools.deploy.given import Wrong
 
 CAN_BE_UPDATED = {
-    *("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"),
+    *("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_FAILED"),
     *("IMPORT_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"),
 }
 
@@ -99,6 +99,12 @@ class Account:
         if status.endswith("_IN_PROGRESS"):
             raise Wrong(
                 f"The stack {name} is being changed ({status}). Type the same again when that is over"
+            )
+        if status == "UPDATE_ROLLBACK_FAILED":
+            raise Wrong(
+                f"The update of the stack {name} failed, and so did its rollback. The stack's events say why."
+                f" Type aws cloudformation continue-update-rollback --stack-name {name}"
+                f" --region {self.region}, and then the same again"
             )
         if status not in CAN_BE_UPDATED:
             raise Wrong(
