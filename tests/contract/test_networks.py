@@ -362,7 +362,7 @@ def test_plain_http_to_loopback_bypasses_the_proxy(client: Client) -> None:
 def test_secret_is_read_through_the_proxy(client: Client) -> None:
     with ConnectProxy(403) as proxy:
         behind = client("https://arcanna.internal", HTTPS_PROXY=proxy.url, AWS_ENDPOINT_URL="")
-        with pytest.raises(ApiKeyUnavailable, match="ProxyError"):
+        with pytest.raises(AwsUnavailable, match="ProxyError"):
             behind.active_model("1234")
         assert [tunnel.to for tunnel in proxy.tunnels] == ["secretsmanager.eu-west-1.amazonaws.com:443"]
 
@@ -372,7 +372,7 @@ def test_secret_in_another_region_is_read_from_that_region(client: Client) -> No
     with ConnectProxy(403) as proxy:
         settings = {"AWS_ENDPOINT_URL": "", "ARCANNA_API_KEY_SECRET_ARN": arn}
         behind = client("https://arcanna.internal", HTTPS_PROXY=proxy.url, **settings)
-        with pytest.raises(ApiKeyUnavailable, match="ProxyError"):
+        with pytest.raises(AwsUnavailable, match="ProxyError"):
             behind.active_model("1234")
         assert [tunnel.to for tunnel in proxy.tunnels] == ["secretsmanager.us-east-2.amazonaws.com:443"]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from moto import mock_aws
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, ApiKeyMissing, ApiKeyUnavailable
+from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, ApiKeyMissing, ApiKeyUnavailable, AwsUnavailable
 from arcanna_metrics.platform.key import SecretApiKey
 from arcanna_metrics.platform.sigv4 import SigV4
 from tests.support.deployment import resource
@@ -109,7 +109,7 @@ def test_deleted_secret_is_named(secret: Secret) -> None:
     ],
 )
 def test_failed_read_names_the_secret_and_not_its_value(failure: Answer) -> None:
-    with pytest.raises(ApiKeyUnavailable, match="my-arn could not be read") as raised:
+    with pytest.raises((ApiKeyUnavailable, AwsUnavailable), match="my-arn could not be read") as raised:
         api_key(httpx.MockTransport(failure), "my-arn")(False)
     assert "hidden" not in "".join(traceback.format_exception(raised.value))
 
@@ -135,7 +135,7 @@ def test_error_response_in_any_charset_is_reported_with_its_status(charset: str)
             503, content=b"oops\xff", headers=[(n.encode(), v.encode("latin-1")) for n, v in headers.items()]
         )
     )
-    with pytest.raises(ApiKeyUnavailable, match="Secrets Manager answered with 503: oops"):
+    with pytest.raises(AwsUnavailable, match="Secrets Manager answered with 503: oops"):
         api_key(transport, "arn")(False)
 
 
@@ -164,15 +164,22 @@ def test_denied_read_names_the_policies_to_check(body: dict[str, str]) -> None:
     [httpx.ConnectTimeout("timed out"), httpx.ConnectError("no address"), httpx.ProxyError("403 Forbidden")],
 )
 def test_unreachable_secrets_manager_is_reported_with_advice(error: httpx.TransportError) -> None:
-    with pytest.raises(ApiKeyUnavailable, match=f"{ENDPOINT}: {type(error).__name__} {error}. {NO_WAY}"):
+    with pytest.raises(AwsUnavailable, match=f"{ENDPOINT}: {type(error).__name__} {error}. {NO_WAY}"):
         api_key(httpx.MockTransport(no_answer(error)), "my-arn")(False)
 
 
-@pytest.mark.parametrize("failure", [answer(500, text="oops"), no_answer(httpx.ReadTimeout("slow"))])
-def test_transient_failure_is_reported_without_a_remedy(failure: Answer) -> None:
+@pytest.mark.parametrize(
+    "failure",
+    [
+        answer(500, text="oops"),
+        answer(400, json={"__type": "ThrottlingException"}),
+        no_answer(httpx.ReadTimeout("slow")),
+    ],
+)
+def test_temporary_failure_does_not_count_as_a_wrong_key(failure: Answer) -> None:
     with pytest.raises(
-        ApiKeyUnavailable,
-        match=r"my-arn could not be read: (Secrets Manager answered with 500: oops|ReadTimeout)\.$",
+        AwsUnavailable,
+        match=r"my-arn could not be read: (Secrets Manager answered with (500: oops|400: .*)|ReadTimeout)\.$",
     ):
         api_key(httpx.MockTransport(failure), "my-arn")(False)
 

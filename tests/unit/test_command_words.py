@@ -650,6 +650,7 @@ def test_stack_under_deployment_needs_patience() -> None:
     ("check", "reason", "names"),
     [
         ("key", "ApiKeyUnavailable", "arn:of:the:secret"),
+        ("key", "AwsUnavailable", "again later"),
         ("key", "Unauthorised", "arn:of:the:secret"),
         ("scopes", "ScopesMissing", "arn:of:the:secret"),
         ("platform", "PlatformUnavailable", "https://arcanna.example"),

@@ -73,6 +73,14 @@ def test_secret_without_a_key_is_a_finding_about_the_key() -> None:
     assert (key.check, key.reason) == ("key", "ApiKeyUnavailable")
 
 
+def test_secrets_manager_that_does_not_answer_is_a_finding_about_the_key() -> None:
+    def away(_: bool) -> str:
+        raise AwsUnavailable("the secret could not be read: ReadTimeout")
+
+    (key, _) = preflight(ScriptedPlatform().client(away), NIGHTLY, lambda: 100.0)
+    assert (key.check, key.reason) == ("key", "AwsUnavailable")
+
+
 @pytest.mark.parametrize("lacking", BOTH)
 def test_missing_scope_is_named(lacking: str) -> None:
     platform = ScriptedPlatform(scopes=answer(json=[scope for scope in BOTH if scope != lacking]))

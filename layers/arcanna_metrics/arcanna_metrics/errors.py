@@ -7,7 +7,7 @@ RecomputeError
 │   ├── ActiveModelChanged   the job's active model changed while a run was being started
 │   ├── UndocumentedAnswer   an undocumented response, or a 2xx with an error in it
 │   ├── Unauthorised         the API key was refused (401, 403), even after it was read again
-│   ├── ApiKeyUnavailable    the secret is unreadable or does not hold an API key
+│   ├── ApiKeyUnavailable    the secret may not be read, or does not hold an API key
 │   │   └── ApiKeyMissing    nothing has been put into the secret yet
 │   └── AwsUnavailable       an AWS call failed
 ├── Rejected                 the platform will never accept this (404, 422): no retry
@@ -69,7 +69,7 @@ class Unauthorised(RetryLater):
 
 
 class ApiKeyUnavailable(RetryLater):
-    """The secret cannot be read, or holds no usable API key."""
+    """The secret may not be read, does not exist, or holds no usable API key."""
 
 
 class ApiKeyMissing(ApiKeyUnavailable):

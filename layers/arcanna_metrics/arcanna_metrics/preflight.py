@@ -4,7 +4,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
-from arcanna_metrics.errors import ApiKeyUnavailable, RecomputeError, Rejected, RetryLater, Unauthorised
+from arcanna_metrics.errors import (
+    ApiKeyUnavailable,
+    AwsUnavailable,
+    RecomputeError,
+    Rejected,
+    RetryLater,
+    Unauthorised,
+)
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.settings import Settings
 from arcanna_metrics.targets import Model, Target
@@ -88,7 +95,7 @@ def _platform(arcanna: Arcanna) -> list[Finding]:
     """One call proves that the platform answers and accepts the key, and lists the key's scopes."""
     try:
         scopes = {":".join(scope.split(":")[:2]) for scope in arcanna.scopes()}  # without their narrowing
-    except (ApiKeyUnavailable, Unauthorised) as error:
+    except (ApiKeyUnavailable, AwsUnavailable, Unauthorised) as error:
         return [_failed("key", error)]
     except (RetryLater, Rejected) as error:
         return [_failed("platform", error)]

@@ -101,12 +101,14 @@ def _by_reason(check: str, reason: str, known: Known) -> str:
     match check, reason:
         case "key", "ApiKeyUnavailable" | "ApiKeyMissing":
             return f"Put the key into the secret: {put}"
+        case "key", "AwsUnavailable":
+            return "Try again later: Secrets Manager does not answer"
         case ("key" | "scopes", _) | (_, "Unauthorised"):
             return f"Create a key with both scopes in Arcanna, and put it into the secret: {put}"
         case "settings", "ConfigurationError":
             return f"Correct the SSM parameter {known.settings_parameter}; its last valid version is in force"
         case "settings", _:
-            return "Does the function's role still allow ssm:GetParameter? Deploy again"
+            return "Try again later, or restore ssm:GetParameter in the role of the trigger"
         case "targets", "Rejected":
             return f"Correct the route in the SSM parameter {known.settings_parameter}, or train the job"
         case "targets", "OutOfTime":

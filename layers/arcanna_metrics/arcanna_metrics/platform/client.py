@@ -80,8 +80,8 @@ class RecomputeRequest:
 class Arcanna:
     """A client for one platform. Safe for several threads; keeps its connections.
 
-    Every method raises PlatformUnavailable, UndocumentedAnswer, Unauthorised, ApiKeyUnavailable (all
-    RetryLater) or Rejected.
+    Every method raises PlatformUnavailable, UndocumentedAnswer, Unauthorised, ApiKeyUnavailable,
+    AwsUnavailable (all RetryLater) or Rejected.
     """
 
     def __init__(self, http: httpx.Client, api_key: ApiKey) -> None:

@@ -5,7 +5,7 @@ from unicodedata import category
 
 import httpx
 
-from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, ApiKeyMissing, ApiKeyUnavailable
+from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, ApiKeyMissing, ApiKeyUnavailable, AwsUnavailable
 
 
 class SecretApiKey:
@@ -26,7 +26,7 @@ class SecretApiKey:
         self._key: str | None = None
 
     def __call__(self, read_again: bool) -> str:
-        """The key. Raises ApiKeyUnavailable, which never quotes the secret."""
+        """The key. Raises ApiKeyUnavailable and AwsUnavailable, which never quote the secret."""
         if self._key is None or read_again:
             self._key = self._read()
         return self._key
@@ -59,20 +59,22 @@ class SecretApiKey:
                 auth=self._auth,
             )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:  # nothing was sent yet
-            raise self._unavailable(f"{self._endpoint}: {type(error).__name__} {error}", NO_WAY) from None
+            why = f"{self._endpoint}: {type(error).__name__} {error}. {NO_WAY}"
+            raise AwsUnavailable(self._not_read(why)) from None
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            raise self._unavailable(type(error).__name__) from None  # which may quote what it could not read
+            # Without its text, which may quote what could not be read.
+            raise AwsUnavailable(self._not_read(f"{type(error).__name__}.")) from None
         if not answer.is_success:
             said = answer.content.decode(errors="replace")[:300]  # an error holds no secret
             if "secret value for staging label" in said:
                 raise ApiKeyMissing(f"the secret {self._secret_arn} is empty. {self._put()}")
-            raise self._unavailable(
-                f"Secrets Manager answered with {answer.status_code}: {said}", self._remedy(said)
-            )
+            why = f"Secrets Manager answered with {answer.status_code}: {said}. {self._remedy(said)}".strip()
+            temporary = answer.is_server_error or "Throttling" in said
+            raise (AwsUnavailable if temporary else ApiKeyUnavailable)(self._not_read(why))
         body = _json(answer.content)
         secret = body.get("SecretString", "") if isinstance(body, dict) else None  # a binary one is not here
         if not isinstance(secret, str):
-            raise self._unavailable("unexpected response from Secrets Manager")
+            raise ApiKeyUnavailable(self._not_read("unexpected response from Secrets Manager."))
         return secret
 
     def _remedy(self, said: str) -> str:
@@ -81,8 +83,8 @@ class SecretApiKey:
             return NOT_ALLOWED
         return self._put() if "ResourceNotFound" in said else ""
 
-    def _unavailable(self, why: str, remedy: str = "") -> ApiKeyUnavailable:
-        return ApiKeyUnavailable(f"the secret {self._secret_arn} could not be read: {why}. {remedy}".strip())
+    def _not_read(self, why: str) -> str:
+        return f"the secret {self._secret_arn} could not be read: {why}"
 
 
 def _field(secret: str, name: str) -> str | None:
