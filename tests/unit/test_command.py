@@ -1272,3 +1272,14 @@ def test_settings_are_stored_only_if_valid_and_confirmed(routed: Stack, tmp_path
     assert run("settings", "put", str(file), "--yes", "--json").document["done"]
     assert run("settings", "show", "--json").document["settings"] == {"pace": {"slots": 3}}
     assert not run("settings", "put", str(file), "--yes", "--json").document["done"]
+
+
+def test_settings_are_stored_in_a_tier_that_takes_the_longest_document(routed: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text('{"pace": {"slots": 3}}')
+    assert run("settings", "put", str(file), "--yes").status == 0
+
+    (stored,) = routed.ssm.describe_parameters(
+        ParameterFilters=[{"Key": "Name", "Values": [routed.settings_parameter]}]
+    )["Parameters"]
+    assert stored["Tier"] == "Intelligent-Tiering"

@@ -288,7 +288,12 @@ class Deployed:
 
     def put_settings(self, text: str) -> None:
         """Replaces the document."""
-        self._client("ssm").put_parameter(Name=self.settings_parameter, Value=text, Overwrite=True)
+        self._client("ssm").put_parameter(
+            Name=self.settings_parameter,
+            Value=text,
+            Overwrite=True,
+            Tier="Intelligent-Tiering",  # the default may be the standard tier, which takes 4 KB only
+        )
 
     def bucket_region(self) -> str:
         """The region of the bucket with the training data."""
