@@ -33,6 +33,7 @@ from tests.e2e.scene import (
     restart,
     send,
     settle,
+    unreadable_entry,
     write_settings,
 )
 from tests.e2e.steps import (
@@ -220,6 +221,7 @@ def missing_permission_is_restored(desk: Desk) -> None:
         scene.request()
         waits(desk, scene, "AwsUnavailable", "AccessDeniedException")
         shows(desk.lines("attempt failed", scene.model)[0]["detail"], "StartExecution")
+        assert desk.emitted("AwsUnavailable")
     desk.recomputed(scene)
 
 
@@ -584,6 +586,17 @@ def bucket_without_notifications_is_connected(desk: Desk) -> None:
     )
     shows(desk.make("doctor")[1], "✓ bucket")
     scene.upload()
+    desk.recomputed(scene)
+
+
+@exercises((FUNCTIONS, "another reason"), one_by_one=True)
+def edited_entry_is_deleted(desk: Desk) -> None:
+    scene = desk.scene()
+    with unreadable_entry(scene):
+        scene.request()
+        (line, *_) = eventually("the error", lambda: desk.lines("updates stay in the queue", scene.model))
+        assert line["reason"] == "ValueError"
+        eventually("its metric", lambda: desk.emitted("UnexpectedErrors"))
     desk.recomputed(scene)
 
 

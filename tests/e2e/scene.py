@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from arcanna_metrics.protocol.entry import Entry
-from arcanna_metrics.protocol.ledger import Ledger
+from arcanna_metrics.protocol.ledger import Ledger, key_of
 from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso
@@ -328,6 +328,18 @@ def is_quiet(here: Installation) -> bool:
 def settle(here: Installation, seconds: float = PATIENCE) -> None:
     """Waits until the installation is quiet."""
     eventually("quiet", lambda: is_quiet(here), seconds)
+
+
+@contextmanager
+def unreadable_entry(scene: Scene) -> Iterator[None]:
+    """Until the block ends, the target's entry is as if somebody had edited it badly. Then it is deleted."""
+    table, dynamodb = scene.here.cloud.outputs["LedgerTable"], scene.here.cloud.client("dynamodb")
+    key = key_of(scene.target)
+    dynamodb.put_item(TableName=table, Item={**key, "rev": {"N": "1"}, "needed_as_of": {"S": "yesterday"}})
+    try:
+        yield
+    finally:
+        dynamodb.delete_item(TableName=table, Key=key)
 
 
 def restart(here: Installation, function: str = TRIGGER) -> None:

@@ -29,6 +29,7 @@ from tests.e2e.scene import (
     edited_settings,
     send,
     settle,
+    unreadable_entry,
 )
 from tests.e2e.steps import CLAIM, DENIED, KILLED_AFTER, SLOT, refused
 from tests.support.arcanna.alerts import TYPICAL_ACCURACY, labelled_alerts
@@ -122,6 +123,9 @@ def _let_everything_go_wrong(here: Installation, new_scene: NewScene) -> None:
     slow.invoke()
     slow.until_waiting()
     slow.behaves(SHORT)
+    edited = new_scene()
+    with unreadable_entry(edited):  # UnexpectedErrors
+        edited.try_to_invoke()
     _let_old_runs_be_checked(here, new_scene)
     _let_the_active_model_change(here)
 

@@ -803,7 +803,9 @@ def test_disabled_sweep_needs_a_remedy() -> None:
     assert "failed attempts are not retried" in checks.sweep("DISABLED").said
 
 
-@pytest.mark.parametrize(("status", "remedy"), [("ACTIVE", ""), ("CREATING", "Wait"), (None, "Deploy again")])
+@pytest.mark.parametrize(
+    ("status", "remedy"), [("ACTIVE", ""), ("CREATING", "Wait"), (None, "Create the index")]
+)
 def test_index_that_is_not_active_needs_a_remedy(status: str | None, remedy: str) -> None:
     assert checks.index(status).remedy.startswith(remedy)
     assert bool(checks.index(status).remedy) == bool(remedy)
@@ -849,7 +851,7 @@ def test_check_without_permission_needs_a_remedy() -> None:
 
 
 def test_check_of_a_missing_part_does_not_ask_for_other_credentials() -> None:
-    assert "deploy again" in checks.unseen("index", client_error("ResourceNotFoundException")).remedy
+    assert "Restore it" in checks.unseen("index", client_error("ResourceNotFoundException")).remedy
 
 
 # --- Errors ----------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Checks the translated template for what a policy scanner looks for, and its alarms against the runbook."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -828,6 +829,19 @@ def test_missing_sweeps_raise_an_alarm() -> None:
     assert alarm["TreatMissingData"] == "breaching"
 
 
+def test_message_that_cannot_be_recorded_raises_an_alarm_before_it_is_a_dead_letter() -> None:
+    """Its invocation does not fail. The error is counted whenever the queue delivers it again."""
+    alarm = of_type("AWS::CloudWatch::Alarm")["FunctionsAlarm"]
+    stats = [m["MetricStat"] for m in alarm["Metrics"] if "MetricStat" in m]
+    named = {(stat["Metric"]["Namespace"], stat["Metric"]["MetricName"]) for stat in stats}
+    assert {("ArcannaMetrics", "AwsUnavailable"), ("ArcannaMetrics", "UnexpectedErrors")} <= named
+
+    again = of_type("AWS::SQS::Queue")["UpdatesQueue"]["VisibilityTimeout"]
+    periods = math.ceil(again / min(stat["Period"] for stat in stats)) + 1
+    assert alarm["DatapointsToAlarm"] == 2
+    assert alarm["EvaluationPeriods"] >= periods
+
+
 def test_missing_data_raises_no_other_alarm() -> None:
     missing = {name: a["TreatMissingData"] for name, a in of_type("AWS::CloudWatch::Alarm").items()}
     assert {name for name, treated in missing.items() if treated != "notBreaching"} == {"SweepAlarm"}
@@ -850,6 +864,7 @@ OF_THE_FUNCTIONS = {
     *("OverallAccuracy", "OverallF1Score", "OverallPrecision", "OverallRecall", "SettingsInvalid"),
     *(error.__name__ for error in RetryLater.__subclasses__()),
     ApiKeyMissing.__name__,
+    "UnexpectedErrors",
 }
 """Their metrics, which events/README.md documents."""
 

@@ -133,7 +133,17 @@ def test_all_messages_come_again_if_the_ledger_cannot_be_read(
         raise AwsUnavailable("throttled")
 
     monkeypatch.setattr(harness.ledger, "read_all", away)
+    metrics.clear_metrics()
     assert harness.deliver({"job_id": "9"}, REQUEST) == ["0", "1"]
+    assert metrics.metric_set["AwsUnavailable"]["Value"] == [1.0]
+
+
+def test_message_of_an_edited_entry_returns_and_is_counted(harness: Harness) -> None:
+    item: Any = {**to_item(Entry(TARGET), 1), "needed_as_of": {"S": "yesterday"}}
+    harness.stack.dynamodb.put_item(TableName=harness.stack.ledger_table, Item=item)
+    metrics.clear_metrics()
+    assert harness.deliver(REQUEST, {"job_id": "9"}) == ["0"]
+    assert metrics.metric_set["UnexpectedErrors"]["Value"] == [1.0]
 
 
 def test_entry_changed_between_read_and_write_is_read_again(
@@ -162,11 +172,12 @@ def test_bug_in_one_message_does_not_block_others(harness: Harness, monkeypatch:
     assert harness.entry().dirty
 
 
-def test_messages_return_if_no_time_is_left(harness: Harness) -> None:
+def test_messages_return_if_no_time_is_left(harness: Harness, logs: Logs) -> None:
     metrics.clear_metrics()
-    assert harness.deliver(REQUEST, remaining=RESERVE - 1) == ["0"]
+    assert harness.deliver(REQUEST, {"job_id": "9"}, remaining=RESERVE - 1) == ["0", "1"]
     assert metrics.metric_set.keys() == {"UpdatesReceived"}
     assert not harness.entry().dirty
+    assert [(line["level"], line["targets"]) for line in logs.lines] == [("WARNING", 2)]
 
 
 def test_message_stays_in_the_queue_if_its_dead_letter_cannot_be_sent(harness: Harness) -> None:

@@ -40,10 +40,9 @@ def reason_and_detail(error: Exception) -> dict[str, str]:
 
 
 def log_error(message: str, error: Exception, **extra: object) -> None:
-    """Logs an error with its traceback. RetryLater is also counted, by its reason."""
+    """Logs an error with its traceback, and counts it: RetryLater by its reason, all others together."""
     logger.error(message, exc_info=error, extra=reason_and_detail(error) | extra)
-    if isinstance(error, RetryLater):
-        count(type(error).__name__)
+    count(type(error).__name__ if isinstance(error, RetryLater) else "UnexpectedErrors")
 
 
 def run_in_logs(

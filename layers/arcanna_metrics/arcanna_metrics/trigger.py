@@ -197,8 +197,11 @@ class Trigger:
             log_error("updates stay in the queue", error)
             return dict.fromkeys(intake.updates, error)
         for target, updates in intake.updates.items():
+            if remaining() < RESERVE:
+                left = [each for each in intake.updates if each not in intake.recorded.keys() | errors.keys()]
+                logger.warning("no time is left, so updates stay in the queue", targets=len(left))
+                return errors | dict.fromkeys(left, TimeoutError("no time is left in this invocation"))
             try:
-                _assert_time(remaining)
                 pace = self._settings().for_job(target.job_id).pace
                 record = partial(transitions.record, updates=updates, pace=pace)
                 if entry := self._ledger.apply(target, record, entries.get(target)):
@@ -241,11 +244,6 @@ def _best_effort(failure: str) -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001
         log_error(failure, error)
-
-
-def _assert_time(remaining: Callable[[], float]) -> None:
-    if remaining() < RESERVE:
-        raise TimeoutError("no time is left in this invocation")
 
 
 def _recorded(entry: Entry, updates: int) -> Recorded:

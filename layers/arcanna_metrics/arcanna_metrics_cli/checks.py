@@ -164,7 +164,7 @@ def queue(states: Sequence[str]) -> Check:
     if states == ["Enabled"]:
         return Check("queue", "The updates queue invokes the trigger")
     said = f"The updates queue does not invoke the trigger ({', '.join(states) or 'no mapping'})"
-    return Check("queue", said, "Lambda console, the trigger, Triggers: enable it, or deploy again")
+    return Check("queue", said, "Lambda console, the trigger, Triggers: enable it")
 
 
 def schedule(state: str) -> Check:
@@ -183,7 +183,7 @@ def sweep(state: str) -> Check:
     if state == "ENABLED":
         return Check("sweep", "The sweep looks at what is due every minute")
     said = f"The sweep is {state}: failed attempts are not retried, and dead runs are not resumed"
-    return Check("sweep", said, "Enable its schedule in the console, or deploy again")
+    return Check("sweep", said, "Enable its schedule in the console")
 
 
 def index(status: str | None) -> Check:
@@ -192,7 +192,7 @@ def index(status: str | None) -> Check:
         return Check("index", "The ledger's index of what is due can be read")
     if status is None:
         said = "The ledger has no index of what is due, so waiting updates are not found"
-        return Check("index", said, "Deploy again")
+        return Check("index", said, "Create the index again, as template.yaml describes it")
     return Check("index", f"The ledger's index of what is due is {status}", "Wait until it is ACTIVE")
 
 
@@ -232,5 +232,5 @@ def unseen(what: str, error: Exception) -> Check:
     """A check that failed: the part is missing, the operator may not read it, or AWS does not answer."""
     remedy = "Use credentials that may read it, or try again later"
     if is_missing(error):
-        remedy = "Restore it, or deploy again, unless the stack is being deleted"
+        remedy = "Restore it, unless the stack is being deleted"
     return Check(what, f"It could not be checked: {error}", remedy)

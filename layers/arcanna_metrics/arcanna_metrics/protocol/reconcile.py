@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Literal
 
 from arcanna_metrics.errors import AwsUnavailable, Rejected, RetryLater, UndocumentedAnswer
-from arcanna_metrics.observability import log_retry, logger, reason_and_detail, run_in_logs
+from arcanna_metrics.observability import log_error, log_retry, run_in_logs
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.decide import CheckUp, Decision, Start, decide
@@ -89,7 +89,7 @@ def reconcile(services: Services, target: Target) -> Step:
         _postpone(services, target, error)
         return _failed(error, target)
     except Exception as error:  # noqa: BLE001  # a bug with one entry must not stop the others
-        logger.exception("entry postponed", extra=target._asdict())
+        log_error("entry postponed", error, **target._asdict())
         _postpone(services, target, error)
         return "done"
 
@@ -124,7 +124,7 @@ def _start(services: Services, entry: Entry) -> Step:
             _give_back(services, entry, claim, error)
             return _failed(error, target)
         except Exception as error:  # noqa: BLE001  # a bug must not keep the target or the slot
-            logger.exception("run not started", extra=reason_and_detail(error))
+            log_error("run not started", error)
             unknown = RetryLater(f"{type(error).__name__}: {error}", effect_unknown=True)
             _give_back(services, entry, claim, unknown)
     return "done"
@@ -146,7 +146,7 @@ def _postpone(services: Services, target: Target, error: Exception) -> None:
             postponement = services.postponement(entry, error)
             services.ledger.swap(entry, transitions.postpone(entry, services.pace(entry), postponement))
     except Exception as second:  # noqa: BLE001  # the entry stays due
-        logger.error("entry not postponed", extra=target._asdict() | reason_and_detail(second))
+        log_error("entry not postponed", second, **target._asdict())
 
 
 def _failed(error: RetryLater, target: Target) -> Step:
