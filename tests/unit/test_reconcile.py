@@ -73,6 +73,41 @@ def test_metrics_too_large_for_the_workflow_are_compared_all_the_same(harness: H
     assert run["reference"] == {"overall_accuracy": [0.75, 20000]}
 
 
+def compared_with(harness: Harness, target: Target = TARGET) -> Any:
+    """The reference of a run of the target that starts now."""
+    run_id = harness.started(target)
+    return harness.executions.inputs[run_id]["run"]["reference"]
+
+
+BETTER: Any = {"model_id": MODEL.model_id, "figures": {"overall_accuracy": [0.95, 100]}}
+WORSE: Any = {"model_id": MODEL.model_id, "figures": {"overall_accuracy": [0.75, 100]}}
+
+
+@pytest.mark.parametrize(("target", "other"), [(TARGET, ACTIVE_TARGET), (ACTIVE_TARGET, TARGET)])
+@pytest.mark.parametrize("own", [None, WORSE])
+def test_active_model_is_compared_with_its_reference_after_the_last_run_by_its_id_and_vice_versa(
+    harness: Harness, target: Target, other: Target, own: Any
+) -> None:
+    last = harness.clock.now - 900
+    harness.stack.put(Entry(other, quality_reference=BETTER, fresh_as_of=last))
+    if own:
+        harness.stack.put(Entry(target, quality_reference=own, fresh_as_of=last - 900))
+    assert compared_with(harness, target) == BETTER["figures"]
+
+
+def test_reference_of_an_earlier_run_of_the_same_model_does_not_count(harness: Harness) -> None:
+    last = harness.clock.now - 900
+    harness.stack.put(Entry(ACTIVE_TARGET, quality_reference=BETTER, fresh_as_of=last - 900))
+    harness.stack.put(Entry(TARGET, quality_reference=WORSE, fresh_as_of=last))
+    assert compared_with(harness) == WORSE["figures"]
+
+
+def test_reference_of_another_active_model_does_not_count(harness: Harness) -> None:
+    other: Any = {**BETTER, "model_id": "trained anew"}
+    harness.stack.put(Entry(ACTIVE_TARGET, quality_reference=other, fresh_as_of=harness.clock.now))
+    assert compared_with(harness) == {"overall_accuracy": [0.75, 4]}
+
+
 def test_update_not_yet_visible_starts_and_writes_nothing(harness: Harness) -> None:
     entry = harness.update(age=1.0)
     harness.look()

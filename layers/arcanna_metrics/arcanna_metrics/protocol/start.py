@@ -1,5 +1,6 @@
 """Turns a claim into a run that its workflow follows."""
 
+from dataclasses import replace
 from functools import partial
 
 from arcanna_metrics.errors import ActiveModelChanged, AwsUnavailable, PlatformBusy, Rejected
@@ -14,7 +15,7 @@ from arcanna_metrics.runs.quality import reference_before
 from arcanna_metrics.runs.run import Cause, Check, Object, Run
 from arcanna_metrics.runs.telemetry import run_ended
 from arcanna_metrics.settings import JobSettings, Pace
-from arcanna_metrics.targets import Model, is_id
+from arcanna_metrics.targets import Model, Target, is_id
 from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics.workflow import input_of
 
@@ -38,7 +39,7 @@ def start(services: Services, entry: Entry, claim: Claim) -> None:
     run = new_run(entry, claim, model_id, settings)
     try:
         model = Model(job_id, model_id or arcanna.active_model(job_id))
-        run = new_run(entry, claim, model.model_id, settings)
+        run = new_run(_with_latest_reference(services, entry, model), claim, model.model_id, settings)
         baseline = arcanna.metrics(model)
         if _is_only_wanted(entry) and _give_back_if_satisfied(services, entry, claim, baseline.timestamp):
             return
@@ -95,6 +96,21 @@ def new_run(entry: Entry, claim: Claim, model_id: str | None, settings: JobSetti
         "durations": [past["duration_seconds"] for past in entry.history],
         "reference": entry.reference_of(model_id),
     }
+
+
+def _with_latest_reference(services: Services, entry: Entry, model: Model) -> Entry:
+    """The entry, with the model's reference after its last run.
+
+    A job's active model has two entries: as the active one, and by its id. Runs of both compare the same
+    metrics, so a model that got worse in a run of one is worse in a run of the other, too.
+    """
+    target = Target(model.job_id, model.model_id if entry.target.model_id is None else None)
+    other = services.ledger.read_all([target]).get(target)
+    if other is None or other.reference_of(model.model_id) is None:
+        return entry
+    if entry.reference_of(model.model_id) is not None and entry.fresh_as_of >= other.fresh_as_of:
+        return entry
+    return replace(entry, quality_reference=other.quality_reference)
 
 
 def _cause_of(waiting: Waiting, asked: float, pace: Pace) -> Cause:
