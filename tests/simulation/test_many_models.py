@@ -369,6 +369,34 @@ def test_after_an_outage_the_updates_that_have_waited_longest_are_recomputed_fir
     assert sum(apart) / targets < 4  # 20 would be random order; a few targets back off when the outage ends
 
 
+class PartlyHanging(Town):
+    """A town whose platform answers for some targets only after the client's time-out of 10 seconds."""
+
+    def __init__(self, *, hanging: int, targets: int) -> None:
+        self._hanging = hanging
+        super().__init__(targets=targets, slots=10)
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        model = request.url.params.get("model_id")
+        if model is None:
+            return httpx.Response(200, json=[])  # the key's scopes
+        if int(model.removeprefix("model-")) < self._hanging:
+            self.now += 10.0
+            raise httpx.ReadTimeout("no answer")
+        return super()._answer(request)
+
+
+def test_targets_for_which_the_platform_hangs_do_not_starve_the_others() -> None:
+    hanging, healthy = 40, 5
+    town = PartlyHanging(hanging=hanging, targets=hanging + healthy)
+    for number in range(hanging + healthy):
+        at = START if number < hanging else START + 600.0
+        town.send({"job_id": str(number % 100), "model_id": f"model-{number}"}, at)
+    with unobserved():
+        town.play(until=START + 6 * 3600.0)
+    assert town.completed.keys() == {f"model-{number}" for number in range(hanging, hanging + healthy)}
+
+
 @pytest.mark.long
 def test_week_without_the_platform_loses_no_update() -> None:
     targets, slots, back = 200, 10, START + 7 * DAY

@@ -7,7 +7,7 @@ the other calls save the wait for it.
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import Literal
 
 from arcanna_metrics.errors import AwsUnavailable, Rejected, RetryLater, UndocumentedAnswer
@@ -29,6 +29,9 @@ RESERVE = 50.0
 MOST_FAILURES = 3
 """After this number of failed attempts in a row, a look continues only if AWS and the platform are up."""
 
+MOST_MIXED = 1000
+"""Due targets that a look reads then, to continue in random order. Reading takes a second."""
+
 Step = Literal["done", "failed", "aws failed", "no slot"]
 
 
@@ -48,10 +51,14 @@ def look(services: Services, remaining: Callable[[], float], recorded: Iterable[
 
 
 def _reconcile_all(services: Services, targets: Iterable[Target], remaining: Callable[[], float]) -> None:
-    """Reconciles each target once, until no slot is free, time is up, or the platform is down."""
+    """Reconciles each target once, until no slot is free, time is up, or the platform is down.
+
+    If targets keep failing although the platform is up, the rest follows in random order. Otherwise, slow
+    failures of those that are due for longest could take up all the time of every look.
+    """
     seen: set[Target] = set()
     failures = 0
-    for target in targets:
+    for target in (queue := iter(targets)):
         if target in seen:
             continue
         if remaining() < RESERVE:
@@ -64,7 +71,9 @@ def _reconcile_all(services: Services, targets: Iterable[Target], remaining: Cal
         if failures == MOST_FAILURES:
             if step == "aws failed" or remaining() < RESERVE or not _is_up(services.arcanna):
                 return
-            failures = 0
+            rest = sorted(islice(queue, MOST_MIXED), key=lambda _: services.draw())
+            _reconcile_all(services, rest, remaining)
+            return
 
 
 def _is_up(arcanna: Arcanna) -> bool:
