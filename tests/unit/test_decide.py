@@ -155,6 +155,21 @@ def test_wish_is_due_at_once() -> None:
     assert at(wanted_as_of=100.0, wanted_at=1000.0) == 1000.0
 
 
+def test_wish_waits_until_a_recorded_update_is_visible() -> None:
+    assert at(wanted_as_of=100.0, wanted_at=1000.0, needed_as_of=1034.0, since=999.0) == 1034.0
+    assert at(wanted_as_of=100.0, wanted_at=1000.0, batch=(Element("a", 1034.0, 1, 9000.0),)) == 1034.0
+
+
+def test_batch_at_its_maximum_wait_waits_until_a_recorded_update_is_visible() -> None:
+    batch = (Element("a", 500.0, 1, 1000.0),)
+    assert at(batch=batch, needed_as_of=1034.0, since=999.0) == 1034.0
+
+
+def test_wish_waits_two_lags_at_most() -> None:
+    due = at(wanted_as_of=100.0, wanted_at=1000.0, needed_as_of=5000.0, since=4965.0)
+    assert due == 1000.0 + PATIENCE * LAG
+
+
 def test_spacing_counts_from_the_last_request() -> None:
     waits = Entry(TARGET, waiting=Waiting(needed_as_of=1000.0, since=965.0), last_requested_at=900.0)
     assert starts_at(waits, replace(PACE, spacing=300.0)) == 1200.0

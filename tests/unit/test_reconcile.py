@@ -454,6 +454,18 @@ def test_wish_for_old_or_undated_metrics_starts_a_run(harness: Harness, timestam
     assert harness.platform.asked == ["metrics", "request"]
 
 
+def test_satisfied_wish_starts_no_run_for_a_batch_that_is_not_enough(harness: Harness) -> None:
+    harness.update(age=100, share=10_000, max_wait=86400.0)
+    harness.update(age=0, older_than=3600.0)
+    harness.platform.metrics = answer(
+        json=metrics_body(last_recomputed_timestamp=to_iso(harness.clock.now - 600))
+    )
+    harness.look()
+    assert harness.platform.asked == ["metrics"]
+    assert (harness.entry().run_id, len(harness.entry().waiting.batch)) == (None, 1)
+    assert harness.entry().waiting.wanted_at == NEVER
+
+
 def test_update_with_a_satisfied_wish_still_starts_a_run(harness: Harness) -> None:
     harness.platform.metrics = answer(
         json=metrics_body(last_recomputed_timestamp=to_iso(harness.clock.now - 50))

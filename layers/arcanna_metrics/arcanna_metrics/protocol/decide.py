@@ -71,20 +71,20 @@ def starts_at(entry: Entry, pace: Pace) -> float | None:
 
 
 def _ready_at(waiting: Waiting, pace: Pace) -> float | None:
-    """When a run can cover what waits, and is worth it."""
-    times = []
+    """When a run is worth it, and can cover everything that is recorded.
+
+    Waits until the last update is visible, or until the first reason for a run has waited long enough.
+    """
+    reasons = []
     if (needed := waiting.needed_as_of) > NEVER:
-        first = needed if waiting.since is None else min(needed, waiting.since + pace.visibility_lag)
-        times.append(_patient(first, needed, pace))
+        reasons.append(needed if waiting.since is None else min(needed, waiting.since + pace.visibility_lag))
     if waiting.batch:
-        times.append(_patient(_full_at(waiting.batch), max(e.as_of for e in waiting.batch), pace))
+        reasons.append(_full_at(waiting.batch))
     if waiting.wanted_as_of > NEVER:
-        times.append(max(waiting.wanted_as_of, waiting.wanted_at))
-    return min(times, default=None)
-
-
-def _patient(first: float, last: float, pace: Pace) -> float:
-    """When the last update is visible, or when the first has waited long enough for others."""
+        reasons.append(max(waiting.wanted_as_of, waiting.wanted_at))
+    if not reasons:
+        return None
+    first, last = min(reasons), max([needed, *(element.as_of for element in waiting.batch)])
     return max(first, min(last, first + PATIENCE * pace.visibility_lag))
 
 

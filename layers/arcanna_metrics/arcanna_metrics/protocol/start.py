@@ -5,6 +5,7 @@ from functools import partial
 
 from arcanna_metrics.errors import ActiveModelChanged, AwsUnavailable, PlatformBusy, Rejected
 from arcanna_metrics.observability import count, logger
+from arcanna_metrics.protocol.decide import starts_at
 from arcanna_metrics.protocol.entry import NEVER, Claim, Entry, Waiting, earliest
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.transitions import satisfy
@@ -41,7 +42,9 @@ def start(services: Services, entry: Entry, claim: Claim) -> None:
         model = Model(job_id, model_id or arcanna.active_model(job_id))
         run = new_run(_with_latest_reference(services, entry, model), claim, model.model_id, settings)
         baseline = arcanna.metrics(model)
-        if _is_only_wanted(entry) and _give_back_if_satisfied(services, entry, claim, baseline.timestamp):
+        if _is_only_wanted(services, entry) and _give_back_if_satisfied(
+            services, entry, claim, baseline.timestamp
+        ):
             return
         if baseline.recomputing:
             # It may use older data than ours, and its end could be mistaken for the end of ours.
@@ -164,5 +167,8 @@ def _give_back_if_satisfied(services: Services, entry: Entry, claim: Claim, time
     return True
 
 
-def _is_only_wanted(entry: Entry) -> bool:
-    return entry.waiting.needed_as_of == NEVER and not entry.waiting.batch
+def _is_only_wanted(services: Services, entry: Entry) -> bool:
+    """Whether the run would not start now without the wish."""
+    without = replace(entry, waiting=replace(entry.waiting, wanted_as_of=NEVER, wanted_at=NEVER))
+    at = starts_at(without, services.pace(entry))
+    return at is None or at > services.clock()
