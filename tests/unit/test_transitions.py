@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arcanna_metrics.protocol.backoff import delay
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting
 from arcanna_metrics.protocol.transitions import (
     CHECK_UP_INTERVAL,
@@ -129,6 +130,15 @@ def test_request_by_hand_clears_backoff_but_not_retry_after() -> None:
     waiting = replace(DIRTY, retry_at=NOW + 90, not_before=NOW + 50, attempts=3)
     hurried = recorded(update(by_hand=True), entry=waiting)
     assert (hurried.retry_at, hurried.not_before, hurried.due_at) == (NEVER, NOW + 50, NOW + 50)
+
+
+def test_request_by_hand_that_a_run_has_covered_does_not_end_the_backoff() -> None:
+    waiting = replace(recorded(update(NOW)), fresh_as_of=NOW - 90, retry_at=NOW + 90, attempts=3)
+    assert recorded(update(NOW - 95, by_hand=True), entry=waiting) is waiting
+
+
+def test_long_outage_makes_no_wait_longer_than_the_longest_backoff() -> None:
+    assert delay(5000, PACE, 1.0) == PACE.longest_backoff
 
 
 def test_request_by_hand_hurries_what_already_waits() -> None:
@@ -376,6 +386,24 @@ def test_update_during_a_run_starts_exactly_one_more_run() -> None:
     assert not again.dirty
 
 
+def test_update_after_a_run_for_a_batch_waits_until_it_is_visible() -> None:
+    batch = recorded(update(NOW - 60, "a", share=1, max_wait=60.0))
+    during = recorded(update(NOW + 9, "b"), entry=claim(batch, HOLDING))
+    assert recorded(update(NOW + 20, "c"), entry=released(during)).due_at == NOW + 20 + LAG
+
+
+def test_update_beside_a_batch_waits_from_its_own_time_after_the_need_before_it_was_covered() -> None:
+    both = recorded(update(NOW - 900, "a"), update(NOW + 9, "b", share=1, max_wait=9000.0))
+    covered = settled(replace(both, fresh_as_of=NOW), PACE)
+    assert covered.waiting.since is None
+    assert recorded(update(NOW + 30, "c"), entry=covered).due_at == NOW + 30 + LAG
+
+
+def test_run_after_failed_attempts_ends_their_count_though_updates_came_during_it() -> None:
+    after = released(recorded(update(NOW + 9, "b"), entry=replace(HELD, attempts=3, last_error="away")))
+    assert (after.dirty, after.attempts, after.last_error) == (True, 0, "")
+
+
 def test_update_not_visible_at_the_request_waits_from_the_request_on() -> None:
     entry = recorded(update(NOW + 900, "b"), entry=HELD)
     assert released(entry).waiting.since == NOW
@@ -474,6 +502,11 @@ def test_entry_of_a_name_learns_the_jobs_id() -> None:
     assert released(run=a_run(platform_job_id="1234")).name_of == "1234"
 
 
+def test_entry_of_a_name_keeps_the_jobs_id_if_an_answer_lacks_it() -> None:
+    known = replace(HELD, name_of="1234")
+    assert released(known, run=a_run(platform_job_id=None)).name_of == "1234"
+
+
 # --- Jobs by name ----------------------------------------------------------------------------------------
 
 
@@ -499,6 +532,12 @@ def test_share_by_name_beyond_the_jobs_batch_is_needed_at_once() -> None:
 def test_update_by_name_that_the_job_has_covered_does_not_wait_again() -> None:
     fresh = replace(CLEAN, fresh_as_of=NOW + LAG)
     assert receive(fresh, recorded(update(NOW, "a")).waiting, PACE) is fresh
+
+
+def test_covered_update_by_name_does_not_hurry_a_later_one() -> None:
+    job = recorded(update(NOW), entry=replace(CLEAN, fresh_as_of=NOW - 100))
+    mailbox = recorded(update(NOW - 300), update(NOW - 1, "a", share=1, max_wait=9000.0))
+    assert receive(job, mailbox.waiting, PACE).due_at == NOW + LAG
 
 
 def test_due_time_is_not_written_if_it_is_right() -> None:

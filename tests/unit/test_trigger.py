@@ -11,10 +11,11 @@ from arcanna_metrics.errors import AwsUnavailable, BadInput
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.intake.routes import Routes
 from arcanna_metrics.observability import metrics
-from arcanna_metrics.protocol.entry import Claim, Entry, Waiting
+from arcanna_metrics.protocol.entry import NEVER, Claim, Entry, Waiting
 from arcanna_metrics.protocol.ledger import Ledger, to_item
 from arcanna_metrics.protocol.reconcile import RESERVE
 from arcanna_metrics.protocol.services import Services
+from arcanna_metrics.protocol.sweep import FOR_THE_LOOK
 from arcanna_metrics.protocol.transitions import CONSISTENT_AFTER
 from arcanna_metrics.settings import JobSettings
 from arcanna_metrics.targets import Target
@@ -391,6 +392,19 @@ def test_lower_spacing_applies_to_waiting_updates(harness: Harness) -> None:
     assert harness.entry().due_at == now - 40
 
 
+def test_changed_spacing_that_one_sweep_has_no_time_for_is_applied_by_the_next(harness: Harness) -> None:
+    now = harness.clock.now
+    targets = [TARGET, ACTIVE_TARGET]
+    for target in targets:
+        waiting = Waiting(needed_as_of=now + 60, since=now + 25)
+        harness.stack.put(Entry(target, waiting=waiting, due_at=now + 7 * 86400))
+    harness.deliver({"sweep": True}, remaining=RESERVE + FOR_THE_LOOK - 1)
+    assert {harness.entry(target).due_at for target in targets} == {now + 7 * 86400}
+
+    harness.deliver({"sweep": True})
+    assert {harness.entry(target).due_at for target in targets} == {now + 60}
+
+
 def test_age_of_a_batch_counts_from_when_it_was_enough(harness: Harness) -> None:
     metrics.clear_metrics()
     harness.stack.put(Entry(TARGET, due_at=harness.clock.now - 30))
@@ -399,10 +413,14 @@ def test_age_of_a_batch_counts_from_when_it_was_enough(harness: Harness) -> None
     assert metrics.metric_set["OldestUpdateAge"]["Value"] == [30.0]
 
 
-def test_target_put_off_by_failed_attempts_gets_its_place_back_after_the_backoff(harness: Harness) -> None:
+@pytest.mark.parametrize(("retry_after", "retry_at"), [(NEVER, -5.0), (-5.0, -9.0)])
+def test_target_put_off_by_failed_attempts_gets_its_place_back_after_the_backoff(
+    harness: Harness, retry_after: float, retry_at: float
+) -> None:
     now = harness.clock.now
     waiting = Entry(TARGET, waiting=Waiting(needed_as_of=now - 600, since=now - 635), attempts=3)
-    harness.stack.put(replace(waiting, retry_at=now - 5, due_at=now - 5))
+    put_off = replace(waiting, retry_at=now + retry_at, not_before=now + retry_after, due_at=now - 5)
+    harness.stack.put(put_off)
     harness.deliver({"sweep": True})
     assert (harness.entry().due_at, harness.entry().attempts) == (now - 600, 3)
 

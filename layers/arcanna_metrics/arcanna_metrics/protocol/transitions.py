@@ -110,6 +110,7 @@ def _is_granted(entry: Entry, as_of: float, at: float) -> bool:
 
 def receive(entry: Entry, arrived: Waiting, pace: Pace) -> Entry:
     """Adds what has arrived: new updates of the target, or those recorded under its job's name."""
+    arrived = pruned(replace(entry, waiting=arrived)).waiting
     new = settled(replace(entry, waiting=merged(entry.waiting, arrived)), pace)
     return entry if _needs(new.waiting) == _needs(entry.waiting) else new
 
