@@ -1,16 +1,20 @@
 # `make demo` and `make test` need nothing but Python 3.11+ and make.
-PYTHON ?= python3
+DEFAULT_PYTHON := python3
+DEFAULT_SEEDS := 2000
+DEFAULT_SECONDS := 60
+DEFAULT_ARCH := arm64
 STACK ?= arcanna-metrics
-SEEDS ?= 2000
-SECONDS ?= 60
-ARCH ?= arm64
 
+# Only STACK may also come from the environment, such as from build/local.env. A shell's EMAIL, BUCKET or YES may be meant
+# for another program.
+#
 # Values on the command line are data. make would expand a value whenever it uses it or passes it on, and run a
 # $(shell ...) in it. So each value is taken unexpanded, and commands read it from their environment, where no shell
 # expands it either.
 GIVEN := STACK URL EMAIL BUCKET KEY_FILE ARGS JOB MODEL KEY FILE REASON ID TIMEOUT YES FORCE SEEDS SECONDS ARCH COVERAGE STRICT PYTHON
 ON_COMMAND_LINE := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
-$(foreach name,$(GIVEN) $(ON_COMMAND_LINE),$(eval override $(name) := $$(value $(name))))
+$(foreach name,STACK $(ON_COMMAND_LINE),$(eval override $(name) := $$(value $(name))))
+$(foreach name,$(filter-out STACK $(ON_COMMAND_LINE),$(GIVEN)),$(eval override $(name) := $$(DEFAULT_$(name))))
 export $(GIVEN)
 override MAKEOVERRIDES := # another make, started from here, would expand them
 UNKNOWN := $(firstword $(filter-out $(GIVEN),$(ON_COMMAND_LINE)))

@@ -116,6 +116,12 @@ def operated(project: Path) -> dict[str, list[str]]:
     return {arguments[3]: arguments[4:] for arguments in found}
 
 
+def deployed(project: Path) -> list[str]:
+    """The options of the deployment that was called."""
+    (found,) = (words for words, _ in calls(project) if words[1:3] == ["-m", "tests.tools.deploy"])
+    return found[3:]
+
+
 def expected(value: str) -> dict[str, list[str]]:
     stack = f"--stack={value}"
     target = [stack, f"--job={value}", f"--model={value}"]
@@ -136,15 +142,11 @@ def expected(value: str) -> dict[str, list[str]]:
 # --- Values ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["argument", "environment"])
 @pytest.mark.parametrize("value", HOSTILE)
-def test_values_reach_every_target_unchanged(project: Path, value: str, how: str) -> None:
+def test_values_reach_every_target_unchanged(project: Path, value: str) -> None:
     given = dict.fromkeys(GIVEN, value)
     targets = [target for target in TARGETS if target != "clean"]
-    if how == "argument":
-        done = make(project, "-k", *targets, *(f"{name}={text}" for name, text in given.items()))
-    else:
-        done = make(project, "-k", *targets, environment=given)
+    done = make(project, "-k", *targets, *(f"{name}={text}" for name, text in given.items()))
 
     assert done.returncode == 0, done.stderr
     assert not list(project.rglob("canary"))
@@ -160,9 +162,50 @@ def test_values_reach_every_target_unchanged(project: Path, value: str, how: str
         assert {name: variables[name] for name in given} == {**given, "SECONDS": variables["SECONDS"]}
 
 
+@pytest.mark.parametrize("value", HOSTILE)
+def test_stack_from_the_environment_reaches_its_targets_unchanged(project: Path, value: str) -> None:
+    make(project, "status", "deploy", environment={"STACK": value})
+    assert operated(project)["status"][0] == f"--stack={value}"
+    assert f"--stack={value}" in deployed(project)
+    assert not list(project.rglob("canary"))
+
+
 def test_blanks_around_a_value_from_the_environment_are_kept(project: Path) -> None:
-    make(project, "route", environment={"KEY": " \ta b "})  # as an argument, make drops those at its start
-    assert operated(project)["route"][-1] == " \ta b "
+    make(project, "status", environment={"STACK": " \ta b "})  # as an argument, make drops those at its start
+    assert operated(project)["status"][0] == "--stack= \ta b "
+
+
+@pytest.mark.parametrize("flags", ["", "e"])  # e: the environment overrides makefiles
+def test_other_variables_of_the_shell_are_ignored(project: Path, flags: str) -> None:
+    shell = {**dict.fromkeys(GIVEN, "of another program"), "STACK": "mine", "MAKEFLAGS": flags}
+    (project / ".venv" / ".installed").unlink()
+    (project / "python3").write_text(STUB)
+    (project / "python3").chmod(0o755)
+    environment = {**shell, "PATH": f"{project}:{os.environ['PATH']}"}
+    done = make(project, "-k", *(t for t in TARGETS if t != "clean"), environment=environment)
+
+    assert done.returncode == 0, done.stderr
+    empty = ("url", "email", "bucket", "key-file", "args")
+    assert deployed(project) == ["--stack=mine", *(f"--{word}=" for word in empty)]
+    assert operated(project) == {
+        "status": ["--stack=mine", "--job=", "--model="],
+        "recompute": ["--stack=mine", "--job=", "--model=", "--wait", "--timeout="],
+        "accept": ["--stack=mine", "--job=", "--model="],
+        "redrive": ["--stack=mine", "--reason="],
+        "discard": ["--stack=mine", "--reason=", "--id="],
+        "report": ["--stack=mine", "--watch"],
+        "route": ["--stack=mine", "--settings-file=", "--", ""],
+        "settings": ["show", "--stack=mine"],
+        "forget": ["--stack=mine", "--job=", "--model="],
+        "doctor": ["--stack=mine"],
+    }
+    called = [arguments for arguments, _ in calls(project)]
+    assert ["python3", "tests/tools/install.py", "tools"] in called
+    assert ["python", "-m", "tests.simulation", "--seeds=2000"] in called
+    assert ["python", "-m", "tests.tools.fuzz", "--seconds=60"] in called
+    assert ["sam", "build", "--parameter-overrides", "Architecture=arm64"] in called
+    assert not any("--cov" in arguments for arguments in called)
+    assert not any(variables["STRICT"] for _, variables in calls(project))
 
 
 @pytest.mark.parametrize("value", HOSTILE)
