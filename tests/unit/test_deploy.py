@@ -162,6 +162,14 @@ def test_wrong_parameter_is_refused(args: str, why: str) -> None:
     assert why in refused(ARGS=args)
 
 
+def test_value_that_sam_cannot_be_given_is_refused_before_anything_is_built() -> None:
+    said = refused(ARGS="""ObjectKeyPrefix='a\\"b'""", STACK="metrics")
+    assert "SAM CLI cannot be given this value of ObjectKeyPrefix" in said
+    assert said.endswith(
+        ".venv/bin/sam deploy --stack-name metrics --parameter-overrides file://parameters.yaml"
+    )
+
+
 def test_parameter_given_twice_is_refused() -> None:
     both = refused(URL="https://a.example.com", ARGS="ArcannaBaseUrl=https://b.example.com")
     assert "ArcannaBaseUrl is given twice" in both
@@ -185,7 +193,7 @@ def test_deployed_values_count_for_parameters_that_depend_on_each_other() -> Non
 def test_value_reaches_the_template_unchanged_or_is_refused(value: str) -> None:
     try:
         word = as_override("Name", value)
-    except Wrong:
+    except ValueError:
         assert re.search(r"[\\\"'\n]", value) or value != value.strip()
     else:
         assert _as_sam_reads(word) == {"Name": value}

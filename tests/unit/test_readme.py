@@ -51,7 +51,7 @@ def test_services_listed_for_a_vpc_are_those_that_the_roles_allow() -> None:
 
 def test_documented_sam_command_passes_the_ca_bundle_unchanged() -> None:
     pem = Authority().pem.rstrip("\n")  # as the shell's $(...) has it
-    command = re.search(r'sam deploy --parameter-overrides "(CaBundle=.*)"\n', section("Networks"))
+    command = re.search(r'sam deploy .*--parameter-overrides "(CaBundle=.*)"\n', section("Networks"))
     assert command
     argument = command[1].replace('\\"', '"').replace("$(cat ca.pem)", pem)
 
@@ -73,3 +73,15 @@ def test_every_make_target_and_link_in_a_page_exists(page: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
             assert anchor in map(anchor_of, headings), anchor
+
+
+STACK_COMMANDS = r"(\S*)sam ((?:delete|logs|remote invoke|deploy (?=--(?!guided)))[^`\n]*)"
+"""Commands of the SAM CLI to type that work on one stack. samconfig.yaml names only the default one."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_sam_commands_to_type_name_the_programs_folder_and_the_stack(page: Path) -> None:
+    for folder, command in re.findall(STACK_COMMANDS, page.read_text()):
+        assert folder.lstrip("`(") == ".venv/bin/", command
+        assert "--stack-name arcanna-metrics" in command
+    assert not re.findall(r"^ *sam .*", page.read_text(), re.MULTILINE)

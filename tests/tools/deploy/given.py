@@ -61,6 +61,7 @@ def read(words: Mapping[str, str], template: Mapping[str, Any]) -> Given:
         overrides[name] = value
     for name, value in overrides.items():
         _check(name, value, declared)
+        _check_notation(name, value, words["STACK"])
     key = key_in(Path(words["KEY_FILE"])) if words["KEY_FILE"] else None
     return Given(words["STACK"], overrides, key)
 
@@ -156,15 +157,23 @@ def _wrong_bucket(bucket: str, parameter: Mapping[str, Any]) -> str:
 
 
 def as_override(name: str, value: str) -> str:
-    """The parameter as a word for `--parameter-overrides`. Raises Wrong if SAM has no notation for it."""
+    """The parameter as a word for `--parameter-overrides`. Raises ValueError if it has no notation."""
     escaped = value.replace('"', '\\"')
     for text in (f"{name}={value}", f'{name}="{escaped}"', f"{name}='{value}'"):
         if _as_sam_reads(text) == {name: value}:
             return text
-    raise Wrong(
-        f"The SAM CLI cannot be given this value of {name}. Write it into a file, as `{name}: ...` in YAML,"
-        " and type sam deploy --parameter-overrides file://parameters.yaml"
-    )
+    raise ValueError(f"the SAM CLI has no notation for this value of {name}")
+
+
+def _check_notation(name: str, value: str, stack: str) -> None:
+    try:
+        as_override(name, value)
+    except ValueError as error:
+        raise Wrong(
+            f"The SAM CLI cannot be given this value of {name}. Write it into a file, as `{name}: ...` in"
+            f" YAML, and type make build, and then .venv/bin/sam deploy --stack-name {stack}"
+            " --parameter-overrides file://parameters.yaml"
+        ) from error
 
 
 def _as_sam_reads(text: str) -> Mapping[str, str] | None:
