@@ -43,7 +43,7 @@ def test_every_example_is_named_in_the_readme() -> None:
         (0, 0, ""),
         (1, 1, "::error::The model regressed: "),
         (2, 2, "::error::"),
-        (3, 0, "::warning::Not judged: "),
+        (3, 3, "::error::Not judged: "),
         (4, 4, "::error::"),
         (5, 5, "::error::No result in time."),
         (6, 6, "::error::No result in time."),
