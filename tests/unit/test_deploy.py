@@ -6,10 +6,18 @@ import pty
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import (
+    ClientError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ProfileNotFound,
+    UnauthorizedSSOTokenError,
+)
 from hypothesis import given as any_of
 from hypothesis import strategies as st
 
@@ -317,6 +325,57 @@ def test_invalid_endpoint_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:4566")
     with pytest.raises(Wrong, match="AWS cannot be called: Invalid endpoint: localhost:4566"):
         Account.of_the_shell()
+
+
+class Refusing:
+    """A session whose calls fail with an error."""
+
+    region_name = "eu-central-1"
+    meta = SimpleNamespace(endpoint_url="https://cloudformation.eu-central-1.amazonaws.com")
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __call__(self, **_: str) -> "Refusing":
+        return self
+
+    def client(self, _: str) -> "Refusing":
+        return self
+
+    def get_caller_identity(self) -> None:
+        raise self._error
+
+
+def refusal(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "No."}}, "GetCallerIdentity")
+
+
+SIGN_IN = "aws configure; or aws sso login --profile NAME, and then AWS_PROFILE=NAME make deploy ..."
+PROFILES = "AWS_PROFILE=NAME make deploy ..., with a name of aws configure list-profiles"
+NETWORK = "aws sts get-caller-identity to try the network and the shell's AWS_ variables"
+
+
+@pytest.mark.parametrize(
+    ("error", "says", "instead"),
+    [
+        (refusal("ExpiredToken"), "The AWS credentials have expired", SIGN_IN),
+        (refusal("InvalidClientTokenId"), "AWS refuses the credentials: An error occurred", SIGN_IN),
+        (NoCredentialsError(), "There are no AWS credentials", SIGN_IN),
+        (UnauthorizedSSOTokenError(), "The AWS credentials cannot be used: The SSO session", SIGN_IN),
+        (ProfileNotFound(profile="soc"), "The config profile (soc) could not be found", PROFILES),
+        (EndpointConnectionError(endpoint_url="https://sts"), "AWS cannot be called: Could not", NETWORK),
+    ],
+)
+def test_unusable_credentials_are_refused_with_what_to_type(
+    error: Exception, says: str, instead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boto3, "Session", Refusing(error))
+    with pytest.raises(Wrong) as caught:
+        Account.of_the_shell()
+    said = str(caught.value)
+    assert said.startswith(says)
+    assert said.endswith(f". Type {instead}")
+    assert ".." not in said.removesuffix(instead)
 
 
 class CloudFormation:

@@ -10,6 +10,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ProfileNotFound
 
 from arcanna_metrics_cli.endpoint import LOOPBACK
+from arcanna_metrics_cli.troubles import explained
 from tests.tools.deploy.given import Wrong
 
 CAN_BE_UPDATED = {
@@ -44,6 +45,25 @@ def check_cloud(endpoint: str) -> None:
         )
 
 
+def _explained(error: Exception) -> str:
+    """What is wrong, in the words of the command, and what to type to make, which has not its options."""
+    trouble = explained(error)
+    said = str(trouble).rstrip(".")
+    if isinstance(error, ProfileNotFound):
+        return f"{said}. Type AWS_PROFILE=NAME make deploy ..., with a name of aws configure list-profiles"
+    # Everybody may ask who they are, so AWS refuses only the credentials.
+    if isinstance(error, ClientError) or trouble.todo == explained(NoCredentialsError()).todo:
+        return (
+            f"{said}. Type aws configure; or aws sso login --profile NAME, and then"
+            " AWS_PROFILE=NAME make deploy ..."
+        )
+    why = str(error).rstrip(".")
+    return (
+        f"AWS cannot be called: {why}. Type aws sts get-caller-identity to try the network and the shell's"
+        " AWS_ variables"
+    )
+
+
 class Account:
     """The calls to AWS before and after the deployment. Every method may raise Wrong."""
 
@@ -65,24 +85,8 @@ class Account:
             session = boto3.Session(region_name=region)
             check_cloud(session.client("cloudformation").meta.endpoint_url)
             identity = session.client("sts").get_caller_identity()
-        except NoCredentialsError as error:
-            raise Wrong(
-                "There are no AWS credentials. Type aws configure; or aws sso login --profile NAME, and then"
-                " AWS_PROFILE=NAME make deploy ..."
-            ) from error
-        except ProfileNotFound as error:
-            raise Wrong(
-                f"{error}. Type AWS_PROFILE=NAME make deploy ..., with a name of aws configure list-profiles"
-            ) from error
-        except ClientError as error:
-            raise Wrong(
-                f"AWS refuses the credentials: {error}. Type aws sts get-caller-identity to try others"
-            ) from error
-        except (BotoCoreError, ValueError) as error:  # such as an AWS_ENDPOINT_URL without http://
-            raise Wrong(
-                f"AWS cannot be called: {error}. Type aws sts get-caller-identity to try the network and the"
-                " shell's AWS_ variables"
-            ) from error
+        except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: an endpoint without http://
+            raise Wrong(_explained(error)) from error
         return cls(session, identity["Account"], region)
 
     def stack(self, name: str) -> Stack:
