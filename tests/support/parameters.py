@@ -32,7 +32,7 @@ def _problem(parameter: Mapping[str, Any], value: str) -> str | None:
         return f"not one of {', '.join(map(str, allowed))}"
     members = value.split(",") if parameter["Type"] == "CommaDelimitedList" else [value]
     if (pattern := parameter.get("AllowedPattern")) and not all(re.fullmatch(pattern, m) for m in members):
-        return str(parameter.get("ConstraintDescription", f"does not match {pattern}"))
+        return f"it {parameter.get('ConstraintDescription', f'does not match {pattern}')}"
     if not parameter.get("MinLength", 0) <= len(value) <= parameter.get("MaxLength", len(value)):
         return "too short or too long"
     if parameter["Type"] == "Number" and not re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", value):

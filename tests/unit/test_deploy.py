@@ -96,8 +96,12 @@ def test_any_parameter_can_be_set_in_args_with_shell_quoting() -> None:
         ("soc:hunter2@arcanna.example.com", "credentials", "https://arcanna.example.com"),
         ("ftp://arcanna.example.com", "must be an https URL", "https://arcanna.example.com"),
         ("https://", "must be", "https://arcanna.example.com"),
-        ("https://[::1", "not an address", "https://arcanna.example.com"),
-        ("https://arcanna example com", "must be", "https://arcanna.example.com"),
+        ("https://[::1", "URL is not an address: it must be an https URL", "https://arcanna.example.com"),
+        (
+            "https://arcanna example com",
+            "https://arcanna example com must be an https URL",
+            "https://arcanna.example.com",
+        ),
         ("$(touch canary)", "does not begin", "https://arcanna.example.com"),
         ("https://arcanna.example.com/api/v2", "appends itself", "https://arcanna.example.com"),
         ("https://soc.example.com:9666/x/api/v2/", "appends itself", "https://soc.example.com:9666/x"),
@@ -132,7 +136,10 @@ def test_invalid_bucket_name_is_refused(bucket: str, instead: str) -> None:
 
 @pytest.mark.parametrize("email", ["soc", "soc@", "a@b.c d@e.f", "soc@example"])
 def test_invalid_email_address_is_refused(email: str) -> None:
-    assert refused(EMAIL=email).endswith("one e-mail address. Type EMAIL=soc@example.com")
+    assert refused(EMAIL=email) == (
+        f"The parameter NotificationEmail is {email!r}: it must be empty, or one e-mail address. Type"
+        " EMAIL=soc@example.com"
+    )
 
 
 @pytest.mark.parametrize(

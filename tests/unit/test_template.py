@@ -711,6 +711,14 @@ def longest(name: str) -> str:
     return "x" * size
 
 
+def test_constraints_continue_the_sentence_of_cloudformation() -> None:
+    """It writes: Parameter ... failed to satisfy constraint: must be ..."""
+    described = [
+        p["ConstraintDescription"] for p in template()["Parameters"].values() if "AllowedPattern" in p
+    ]
+    assert [text for text in described if not text.startswith("must be ") or text.endswith(".")] == []
+
+
 def test_longest_certificates_as_json_are_accepted() -> None:
     given = {"ArcannaBaseUrl": "https://arcanna.example", "CaBundle": longest("CaBundle")}
     assert parameter_values(template()["Parameters"], given)["CaBundle"] == longest("CaBundle")

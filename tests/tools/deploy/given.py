@@ -131,7 +131,7 @@ def _wrong_url(url: str, parameter: Mapping[str, Any]) -> str:
         parts = urlsplit(url if "://" in url else f"https://{url}")
         host, path = parts.netloc.rpartition("@")[2], _without_api(parts.path).rstrip("/")
     except ValueError:  # for example, brackets without an IPv6 address
-        return f"URL is not an address: {parameter['ConstraintDescription']}. Type URL=https://arcanna.example.com"
+        return f"URL is not an address: it {parameter['ConstraintDescription']}. Type URL=https://arcanna.example.com"
     instead = f"https://{host}{path}"
     example = instead if re.fullmatch(parameter["AllowedPattern"], instead) else "https://arcanna.example.com"
     if "@" in parts.netloc:
@@ -143,7 +143,7 @@ def _wrong_url(url: str, parameter: Mapping[str, Any]) -> str:
     elif parts.scheme == "http":
         why = f"URL={url} is plain http, so anybody on the network could read the key"
     else:
-        why = f"URL={url} must be {parameter['ConstraintDescription']}"
+        why = f"URL={url} {parameter['ConstraintDescription']}"
     return f"{why}. Type URL={example}"
 
 
