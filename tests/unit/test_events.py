@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
@@ -24,6 +25,7 @@ from arcanna_metrics.intake.events import (
     read_json,
 )
 from arcanna_metrics.intake.fields import EARLIEST, TEXT_LENGTH
+from arcanna_metrics.settings import Pace
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso
 from arcanna_metrics.updates import Update
@@ -95,6 +97,12 @@ def test_messages_of_sample_batch_are_read_except_the_unusable_one() -> None:
     ]
     with pytest.raises(BadInput, match=r"^the message is not JSON"):
         read_json(unusable, RECEIVED_AT)
+
+
+def test_sample_run_has_the_default_pace() -> None:
+    run = json.loads(SAMPLES["run-ended.json"]["detail"]["input"])["run"]
+    defaults = asdict(Pace())
+    assert run["pace"] == {name: defaults[name] for name in run["pace"]}
 
 
 # --- What AWS sends, in every wrapping -------------------------------------------------------------------

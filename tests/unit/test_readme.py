@@ -85,3 +85,8 @@ def test_sam_commands_to_type_name_the_programs_folder_and_the_stack(page: Path)
         assert folder.lstrip("`(") == ".venv/bin/", command
         assert "--stack-name arcanna-metrics" in command
     assert not re.findall(r"^ *sam .*", page.read_text(), re.MULTILINE)
+
+
+def test_every_sample_event_is_described() -> None:
+    named = set(re.findall(r"`([\w.-]+\.json)`", section("What it understands")))
+    assert {path.name for path in (ROOT / "events").glob("*.json")} <= named
