@@ -35,7 +35,7 @@ class Pace:
     visibility_lag: float = 35
     """How long an update may take from S3 to the platform, including clock differences."""
     spacing: float = 0
-    """The shortest time between two recomputes of a target."""
+    """The shortest time from the start of one run of a target to the start of the next."""
     slots: int = 10
     """How many recomputes may run at once, for all jobs together; 0: no limit."""
     start_grace: float = 600
