@@ -115,7 +115,15 @@ RANGE = "must be a whole number from"
         ({"pace": {"deadline_seconds": 10**30}}, f"pace.deadline_seconds {RANGE} 10 to 604800, not 1000"),
         (
             {"pace": {"shortest_poll_seconds": 60, "longest_poll_seconds": 30}},
-            "pace has a shortest_poll_secon",
+            "pace has a shortest_poll_seconds of 60, which must be at most its longest_poll_seconds, 30",
+        ),
+        (
+            {"pace": {"first_backoff_seconds": 100, "longest_backoff_seconds": 50}},
+            "pace has a first_backoff_seconds of 100, which must be at most its longest_backoff_seconds, 50",
+        ),
+        (
+            {"jobs": {"7": {"pace": {"longest_backoff_seconds": 4}}}},
+            "jobs.7.pace has a first_backoff_seconds of 5, which must be at most its longest_backoff_seconds",
         ),
         ({"quality_gate": []}, "quality_gate must be an object, not an empty list"),
         (
@@ -238,7 +246,7 @@ def ecma_pattern(validator: Any, pattern: str, instance: object, schema: object)
 VALIDATOR = validators.extend(Draft202012Validator, {"pattern": ecma_pattern})(SCHEMA)
 
 BEYOND_THE_SCHEMA = re.compile(
-    r"(shortest_poll_seconds of|has a brace|placeholder twice|is ambiguous|lacks \{"
+    r"(has a (shortest_poll|first_backoff)_seconds of|has a brace|placeholder twice|is ambiguous|lacks \{"
     r"|has no value)"
 )
 """Rules that relate several fields or need a grammar. A schema cannot express them."""
@@ -314,7 +322,9 @@ THRESHOLD = SCHEMA["$defs"]["route"]["properties"]["threshold"]["properties"]
 
 
 def _with_pace(name: str, value: object) -> Any:
-    return {"pace": {"shortest_poll_seconds": 1, "longest_poll_seconds": 3600, name: value}}
+    shortest = {"shortest_poll_seconds": 1, "first_backoff_seconds": 1}
+    longest = {"longest_poll_seconds": 3600, "longest_backoff_seconds": 900}
+    return {"pace": {**shortest, **longest, name: value}}
 
 
 def _with_pace_of_a_job(name: str, value: object) -> Any:

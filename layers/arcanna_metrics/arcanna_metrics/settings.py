@@ -144,9 +144,10 @@ def _pace(under: Pace, node: Node, limits: _Limits) -> Pace:
         if (number := field.whole_number(*limits[name])) is not None:
             given[name.removesuffix("_seconds")] = number
     pace = replace(under, **given)
-    if pace.shortest_poll > pace.longest_poll and given.keys() & {"shortest_poll", "longest_poll"}:
-        node.wrong(
-            f"has a shortest_poll_seconds of {pace.shortest_poll:g}, which must be at most its"
-            f" longest_poll_seconds, {pace.longest_poll:g}"
-        )
+    for first, longest in (("shortest_poll", "longest_poll"), ("first_backoff", "longest_backoff")):
+        least, most = getattr(pace, first), getattr(pace, longest)
+        if least > most and given.keys() & {first, longest}:
+            node.wrong(
+                f"has a {first}_seconds of {least:g}, which must be at most its {longest}_seconds, {most:g}"
+            )
     return pace
