@@ -65,6 +65,19 @@ def test_upload_for_an_unknown_job_needs_a_model(aws: Aws, capsys: pytest.Captur
     assert aws.sent[0]["Key"].startswith("training-data/78/any-model/")
 
 
+def test_upload_with_an_empty_model_is_of_the_jobs_model(aws: Aws) -> None:
+    arcanna.main(["upload", "77", ""])
+
+    assert aws.sent[0]["Key"].startswith(f"training-data/77/{arcanna.JOBS[77].models[0]}/")
+
+
+def test_empty_key_is_refused(aws: Aws, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        arcanna.main(["secret", ""])
+    assert "the key is empty" in capsys.readouterr().err
+    assert aws.sent == []
+
+
 def test_malformed_message_is_one_that_the_trigger_rejects(aws: Aws) -> None:
     arcanna.main(["malformed"])
 

@@ -152,11 +152,13 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     secret.add_argument("key")
     commands.add_parser("malformed", help="a message that becomes a dead letter (Dead letters)")
     given = parser.parse_args(arguments)
-    if given.command == "upload" and given.model is None:
+    if given.command == "upload" and not given.model:
         models = {str(number): job.models[0] for number, job in JOBS.items()}
         if given.job not in models:
             upload.error(f"Arcanna has the jobs {', '.join(models)}. For another one, name a model, too")
         given.model = models[given.job]
+    if given.command == "secret" and not given.key:
+        secret.error("the key is empty")
     return given
 
 
