@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from arcanna_metrics import documents
 from arcanna_metrics.errors import BadInput
 from arcanna_metrics.times import from_iso
 
@@ -24,11 +25,15 @@ def assert_only(event: Mapping[str, object], known: Collection[str], what: str) 
 
 
 def at(event: object, path: str) -> Any:
-    """The value at the path; None if there is no value."""
+    """The value at the path; None if there is no value. Raises BadInput if one above it has no fields."""
+    above = ""
     for name in path.split("."):
         if not isinstance(event, dict):
-            return None
-        event = event.get(name)
+            if event is None or not above:
+                return None
+            what = "a string" if isinstance(event, str) else shown(event)
+            raise BadInput(f"{above} must be an object, not {what}")
+        event, above = event.get(name), f"{above}.{name}".lstrip(".")
     return event
 
 
@@ -92,13 +97,15 @@ def whole_number(event: object, path: str) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise BadInput(f"{path} must be a whole number, not {shown(value)}")
+        raise BadInput(f"{path} must be a whole number of at least 0, not {shown(value)}")
     return value
 
 
 def shown(value: object) -> str:
     """A value as error messages show it: short, never nested."""
-    return repr(value[:64]) if isinstance(value, str) else f"a value of type {type(value).__name__}"
+    if isinstance(value, str):
+        return repr(value[:64])
+    return "a very large number" if isinstance(value, int) and abs(value) >= 2**63 else documents.shown(value)
 
 
 def listed(names: Iterable[object]) -> str:
