@@ -13,6 +13,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.client import BaseClient
+from botocore.exceptions import ClientError
 
 from arcanna_metrics.protocol.entry import Claim, Entry, Waiting
 from arcanna_metrics.protocol.ledger import to_item
@@ -497,6 +498,66 @@ def test_job_id_with_leading_zeros_is_the_job_without_them(stack: Stack, command
     assert ended.status == 0
     assert MODEL.job_id in ended.stdout
     assert f"00{MODEL.job_id}" not in ended.stdout
+
+
+@pytest.mark.parametrize("options", [(), ("--yes",), ("--yes", "--json")])
+@pytest.mark.parametrize(
+    ("found", "status"),
+    [
+        ({"reason": "PlatformUnavailable", "detail": "no answer", "metrics": None}, 6),
+        ({"reason": "Unauthorised", "detail": "401", "metrics": None}, 7),
+        ({"reason": "Rejected", "detail": "404", "metrics": None}, 2),
+        ({"errorType": "Sandbox.Timedout", "errorMessage": "timed out"}, 6),
+    ],
+)
+def test_model_whose_figures_arcanna_does_not_show_is_not_accepted(
+    stack: Stack,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    found: dict[str, Any],
+    status: int,
+) -> None:
+    stack.put(Entry(TARGET, quality_reference=REFERENCE))
+    deployed(stack)
+    looked_up(monkeypatch, **found)
+    ended = run("accept", "--job", MODEL.job_id, "--model", MODEL.model_id, *options, typed="y\n")
+    assert ended.status == status
+    assert "Arcanna does not show the model's current figures: " in ended.stderr
+    assert stack.entry(TARGET).quality_reference == REFERENCE
+
+
+def test_unknown_model_is_answered_with_models_of_its_own_job_only(stack: Stack) -> None:
+    reference: Any = {"model_id": "z-of-77", "figures": {}}
+    stack.put(Entry(Target("77", None), rev=1, quality_reference=reference))
+    another: Any = {"model_id": "y-of-1234", "figures": {}}
+    stack.put(Entry(ACTIVE, rev=1, quality_reference=another))
+    deployed(stack)
+    ended = run("accept", "--job", "77", "--model", "z-of-7")
+    assert (ended.status, "Did you mean z-of-77?" in ended.stderr) == (2, True)
+    ended = run("accept", "--job", "77", "--model", "y-of-1234")
+    assert (ended.status, "There is only z-of-77." in ended.stderr) == (2, True)
+    ended = run("accept", "--job", "1243", "--model", "y-of-1234")
+    assert (ended.status, "Did you mean 1234?" in ended.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("command", [("recompute",), ("accept", "--yes"), ("settings", "show")])
+def test_unknown_name_exits_with_2_although_the_ledger_cannot_be_searched_for_a_similar_one(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    stack.put(Entry(TARGET, rev=1))
+    deployed(stack)
+    looked_up(monkeypatch, reason="Rejected", detail="404: no such job", unknown="job")
+    answered: Any = vars(BaseClient)["_make_api_call"]
+
+    def only_get(client: BaseClient, operation: str, given: Any) -> Any:
+        if operation == "Scan":
+            raise ClientError({"Error": {"Code": "AccessDeniedException"}}, operation)
+        return answered(client, operation, given)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", only_get)
+    model = () if command[0] == "settings" else ("--model", "m")
+    ended = run(*command, "--job", "phishing", *model)
+    assert (ended.status, "phishing" in ended.stderr) == (2, True)
 
 
 def test_model_without_a_reference_needs_no_acceptance(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1223,6 +1284,17 @@ def test_settings_are_shown_as_stored_and_as_in_force_for_a_job(routed: Stack) -
     ended = run("settings", "show", "--json")
     assert (ended.status, ended.document["valid"]) == (1, False)
     assert "The last valid version stays in force." in run("settings", "show").stderr
+
+
+def test_settings_of_a_job_are_found_by_a_known_name_and_refused_for_an_unknown_one(routed: Stack) -> None:
+    routed.put(Entry(Target("phishing", None), rev=1, name_of="77"))
+    routed.write_settings({"jobs": {"77": {"pace": {"spacing_seconds": 60}}}})
+    document = run("settings", "show", "--job", "phishing", "--json").document
+    assert (document["job_id"], document["in_force"]["pace"]["spacing_seconds"]) == ("77", 60)
+    ended = run("settings", "show", "--job", "fishing")
+    assert ended.status == 2
+    assert "The ledger does not know which id the job 'fishing' has. Did you mean phishing?" in ended.stderr
+    assert "To do: Name the job by its id." in ended.stderr
 
 
 def test_deployed_settings_are_shown_on_indented_lines_whatever_their_layout(routed: Stack) -> None:

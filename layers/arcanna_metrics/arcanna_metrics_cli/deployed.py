@@ -127,6 +127,13 @@ class Deployed:
                 troubles.append(trouble)
         return entries, troubles
 
+    def hints(self) -> list[Entry]:
+        """The entries that can be read, to suggest names: none if the caller may not search the ledger."""
+        try:
+            return self.readable_entries()[0]
+        except (BotoCoreError, ClientError):
+            return []
+
     @contextmanager
     def _readable(self, target: Target) -> Iterator[None]:
         """Raises Trouble if the target's item cannot be read, because somebody has edited it."""

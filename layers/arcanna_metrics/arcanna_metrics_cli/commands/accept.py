@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from arcanna_metrics_cli.command_line import JOB, TEXT, Answer, Given, operation
+from arcanna_metrics_cli.commands.recompute import KEY
 from arcanna_metrics_cli.exits import Exit, Trouble
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ MOST_SHOWN = 12
 def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
     """Accept a model that got worse as the new reference.
 
-    Shows the model's reference and its current figures, and asks. The next run is then compared with the
-    figures just before it. The ledger records who accepted the model, and when.
+    Shows the model's reference and its current figures, and asks. Accepts nothing if Arcanna does not show
+    them. The run after the acceptance is compared with the figures just before it. The ledger records who
+    accepted the model, and when.
     """
     from arcanna_metrics.protocol import transitions
     from arcanna_metrics.times import to_iso
@@ -101,10 +103,12 @@ def _entries(given: Given, job: str, model: str) -> "list[Entry]":
     if active.reference_of(model) or (active.accepted and active.accepted["model_id"] == model):
         found.append(active)
     if not found:
-        every = stack.entries()
-        known = entries.names(every, job) or entries.names(every)
-        known += [e.quality_reference["model_id"] for e in every if e.quality_reference]
-        hint = did_you_mean(model, known)
+        every = stack.hints()
+        of_job = entries.names(every, job)
+        of_job += [
+            e.quality_reference["model_id"] for e in entries.named(every, job, None) if e.quality_reference
+        ]
+        hint = did_you_mean(model, of_job) if of_job else did_you_mean(job, entries.names(every))
         raise Trouble(
             Exit.USAGE,
             f"The ledger does not know the model {model!r} of job {job!r}. {hint}".rstrip(),
@@ -114,7 +118,7 @@ def _entries(given: Given, job: str, model: str) -> "list[Entry]":
 
 
 def _figures(given: Given, entry: "Entry", model: str) -> "list[Figure]":
-    """The figures of the reference with their current values, as far as Arcanna answers."""
+    """The figures of the reference with their current values. Raises Trouble if Arcanna shows none."""
     from arcanna_metrics.runs.quality import figures
     from arcanna_metrics_cli.view import Figure
 
@@ -123,7 +127,11 @@ def _figures(given: Given, entry: "Entry", model: str) -> "list[Figure]":
         answer, failed = given.deployed.invoke_trigger({"preflight": target})
     if failed or answer["reason"]:
         why = answer.get("errorMessage") if failed else answer["detail"]
-        given.out.say(f"Arcanna does not show the model's current figures: {why}", "yellow")
-    now = {} if failed else figures(answer["metrics"])
+        status = Exit.NO_ACCESS if answer.get("reason") in KEY else Exit.NOT_STARTED
+        if answer.get("reason") == "Rejected":
+            status = Exit.USAGE
+        said = f"Arcanna does not show the model's current figures: {why}"
+        raise Trouble(status, said, "arcanna-metrics doctor may show why; then try again")
+    now = figures(answer["metrics"])
     reference = entry.reference_of(model) or {}
     return [Figure(name, before, now.get(name)) for name, (before, _) in reference.items()]

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from arcanna_metrics_cli.deployed import Deployed
     from arcanna_metrics_cli.entries import PastRun
 
-_KEY = {"Unauthorised", "ApiKeyUnavailable", "ApiKeyMissing"}
+KEY = {"Unauthorised", "ApiKeyUnavailable", "ApiKeyMissing"}
+"""Reasons of an answer of the trigger that are about Arcanna's key."""
+
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -112,10 +114,10 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
     if answer["reason"] == "Rejected":
         typed = model if answer["unknown"] == "model" and model else job
         what = f"{answer['unknown'] or 'target'} {typed!r}"
-        known = answer["known"] or entries.names(stack.readable_entries()[0], job if typed == model else None)
+        known = answer["known"] or entries.names(stack.hints(), job if typed == model else None)
         said = f"Arcanna does not take the {what}. {did_you_mean(typed, known)}".rstrip()
         raise Trouble(Exit.USAGE, f"{said} Arcanna's answer: {answer['detail'].rstrip('.')}.")
-    if answer["reason"] in _KEY:
+    if answer["reason"] in KEY:
         raise Trouble(
             Exit.NO_ACCESS, answer["detail"], "arcanna-metrics doctor shows what is wrong with the key"
         )

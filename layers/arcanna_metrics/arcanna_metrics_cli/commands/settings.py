@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from arcanna_metrics_cli.command_line import JOB, TEXT, Answer, Given, Helpful, operations
-from arcanna_metrics_cli.exits import Exit
+from arcanna_metrics_cli.exits import Exit, Trouble
 
 
 @click.group("settings", cls=Helpful, no_args_is_help=False)
@@ -24,7 +24,9 @@ def command() -> None:
 )
 def show(given: Given, job: str | None) -> Answer:
     """Show the deployed document. Exits with 1 if it is not valid."""
-    from arcanna_metrics.targets import Target
+    from arcanna_metrics.targets import Target, is_id
+    from arcanna_metrics_cli import entries
+    from arcanna_metrics_cli.names import did_you_mean
 
     stack, out = given.deployed, given.out
     with out.doing("Reading the settings"):
@@ -38,6 +40,10 @@ def show(given: Given, job: str | None) -> Answer:
             out.say("The last valid version stays in force.", "yellow")
         return Answer(Exit.WRONG if problems else Exit.GOOD, document)
     job_id = stack.home(Target(job, None)).job_id
+    if not is_id(job_id):
+        hint = did_you_mean(job, entries.names(stack.hints()))
+        said = f"The ledger does not know which id the job {job!r} has. {hint}".rstrip()
+        raise Trouble(Exit.USAGE, said, "Name the job by its id")
     in_force = _in_force(text, float(stack.parameters.get("VisibilityLagSeconds", 35)), job_id)
     out.show(json.dumps(in_force, indent=2, ensure_ascii=False))
     return Answer(Exit.GOOD, document | {"job_id": job_id, "in_force": in_force})
