@@ -1250,14 +1250,31 @@ def test_key_is_looked_up_in_a_file_without_a_stack(tmp_path: Path) -> None:
 
 
 def test_settings_file_that_cannot_be_read_exits_with_2(tmp_path: Path) -> None:
-    file = tmp_path / "settings.json"
-    file.write_bytes("{é".encode("latin-1"))
-    for arguments in (("route", "a", "--settings-file", str(file)), ("settings", "validate", str(file))):
-        ended = command.run(*arguments)
-        assert ended.status == 2
-        assert "utf-8" in ended.stderr
     ended = command.run("settings", "validate", str(tmp_path / "gone"))
     assert (ended.status, ended.stderr) == (2, f"✗ {tmp_path / 'gone'}: No such file or directory.\n")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_settings_file_that_is_not_utf_8_exits_with_1_and_is_named(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "settings.json"
+    file.write_bytes("{é".encode(encoding))
+    for arguments in (("route", "a", "--settings-file", str(file)), ("settings", "validate", str(file))):
+        ended = command.run(*arguments)
+        assert ended.status == 1
+        assert ended.stderr == f"✗ {file} is not UTF-8 text.\n  To do: Save it as UTF-8.\n"
+
+
+@pytest.mark.parametrize("arguments", [("settings", "validate", "-"), ("route", "a", "--settings-file", "-")])
+def test_settings_are_read_from_standard_input_for_a_dash(
+    monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    for text, status in ((b'{"routes": [{"keys": ["a"], "targets": [{"job_id": 7}]}]}', 0), (b"\xff", 1)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+        ended = command.run(*arguments)
+        assert (ended.status, ended.stderr) == (
+            status,
+            "✗ Standard input is not UTF-8 text.\n  To do: Save it as UTF-8.\n" if status else "",
+        )
 
 
 def test_settings_file_is_validated_without_a_stack(tmp_path: Path) -> None:

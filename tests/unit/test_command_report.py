@@ -67,6 +67,24 @@ def test_report_prints_the_written_file_and_the_problems(stack: Stack, tmp_path:
     )
 
 
+def test_report_to_a_dash_is_the_page_on_standard_output_and_no_file(
+    stack: Stack,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    deployed(stack)
+    put(stack, ENTRY)
+    monkeypatch.chdir(tmp_path)
+
+    ended = run("report", "-o", "-")
+
+    assert (ended.status, ended.stdout) == (0, "")
+    assert "Wrote the page (models: 1" in ended.stderr
+    assert str(TARGET.model_id) in parse(capfdbinary.readouterr().out.decode("utf-8")).text
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_report_that_cannot_be_written_exits_with_an_explanation(stack: Stack, tmp_path: Path) -> None:
     deployed(stack)
 
@@ -77,7 +95,16 @@ def test_report_that_cannot_be_written_exits_with_an_explanation(stack: Stack, t
 
 
 @pytest.mark.parametrize(
-    "options", [["--watch", "-o", "a.html"], ["--port", "80"], ["--refresh", "5"], ["--refresh", "0"]]
+    "options",
+    [
+        ["--watch", "-o", "a.html"],
+        ["--watch", "--json"],
+        ["-o", "-", "--json"],
+        ["-o", "-", "--open"],
+        ["--port", "80"],
+        ["--refresh", "5"],
+        ["--refresh", "0"],
+    ],
 )
 def test_contradictory_options_exit_with_2(options: list[str]) -> None:
     assert run("report", *options).status == 2
@@ -91,7 +118,7 @@ def test_port_in_use_exits_with_2_and_says_what_to_do(stack: Stack, monkeypatch:
 
     monkeypatch.setattr("arcanna_metrics_cli.report.watch.Watch", taken)
 
-    ended = run("report", "--watch", "--port", "8765", "--json")
+    ended = run("report", "--watch", "--port", "8765")
 
     assert ended.status == 2
-    assert ended.document["error"]["message"] == "Port 8765 cannot be used: Address already in use."
+    assert "✗ Port 8765 cannot be used: Address already in use.\n  To do: leave out --port" in ended.stderr

@@ -226,6 +226,28 @@ def test_text_that_is_not_a_json_object_is_refused(text: str, complaint: str) ->
         parse_settings(text)
 
 
+NO_COMMENTS = "JSON has no comments and no trailing commas"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_explained"),
+    [
+        ("// comment\n{}", True),
+        ("# comment\n{}", True),
+        ('{"pace": {} /* comment */}', True),
+        ("{} // comment", True),
+        ('{"pace": {},}', True),
+        ('{"routes": [1, ]}', True),
+        ("{'pace': {}}", False),
+        ("", False),
+    ],
+)
+def test_comment_or_trailing_comma_is_refused_with_the_reason(text: str, is_explained: bool) -> None:
+    with pytest.raises(ConfigurationError, match="line") as refused:
+        parse_settings(text)
+    assert (NO_COMMENTS in str(refused.value)) is is_explained
+
+
 @given(st.text(max_size=200) | any_json.map(json.dumps))
 def test_any_text_is_settings_or_a_configuration_error_with_problems(text: str) -> None:
     try:

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 from arcanna_metrics.errors import ConfigurationError
 
 _PLAIN = re.compile(r"[\w$.*\-]{1,64}")
+_JSON_WITH_MORE = re.compile(r",?\s*[/#\]}]")
+"""The rest of a text from where it is no JSON, if it has a comment or a trailing comma there."""
 
 
 def load(text: str) -> object:
@@ -26,7 +28,10 @@ def load(text: str) -> object:
             parse_float=_number,
         )
     except (ValueError, RecursionError) as error:
-        raise ConfigurationError(f"the document is not valid JSON: {error}") from error
+        why = f"the document is not valid JSON: {error}"
+        if isinstance(error, json.JSONDecodeError) and _JSON_WITH_MORE.match(error.doc, error.pos):
+            why += "; JSON has no comments and no trailing commas"
+        raise ConfigurationError(why) from error
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

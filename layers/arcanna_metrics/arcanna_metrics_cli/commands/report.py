@@ -20,8 +20,8 @@ FILE = "arcanna-metrics.html"
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help=f"File to write.  [default: {FILE}]",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    help=f"File to write; - is standard output.  [default: {FILE}]",
 )
 @click.option("--open", "to_open", is_flag=True, help="Open the page in the browser.")
 @click.option("--watch", is_flag=True, help="Serve the page on this machine instead, and keep it up to date.")
@@ -44,6 +44,11 @@ def command(
     """
     if watch and output is not None:
         raise click.UsageError("--watch writes no file: leave out --output.")
+    if watch and given.out.json:
+        raise click.UsageError("--watch prints no document: leave out --json.")
+    to_stdout = output == Path("-")
+    if to_stdout and (to_open or given.out.json):
+        raise click.UsageError("With --output -, the page is the output: leave out --open and --json.")
     if not watch and (port is not None or refresh is not None):
         raise click.UsageError("--port and --refresh are for --watch.")
     if watch:
@@ -53,10 +58,14 @@ def command(
     with given.out.doing("Looking at the ledger, the executions and the queues"):
         facts = Gatherer(given.deployed).look(time.time())
         text = build(facts)
-    file = output or Path(FILE)
-    file.write_text(text, encoding="utf-8")
     for note in facts.notes:
         given.out.say(note, "yellow")
+    if to_stdout:
+        click.echo(text.encode(), nl=False)
+        given.out.say(f"Wrote the page ({in_words(facts)}).")
+        return Answer(Exit.GOOD, {})
+    file = output or Path(FILE)
+    file.write_text(text, encoding="utf-8")
     given.out.show(f"Wrote {file} ({in_words(facts)}).")
     if to_open:
         click.launch(file.absolute().as_uri())

@@ -1,11 +1,11 @@
 """The command `arcanna-metrics route`."""
 
 import re
-from pathlib import Path
 
 import click
 
 from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operation
+from arcanna_metrics_cli.commands.settings import read
 from arcanna_metrics_cli.exits import Exit
 
 
@@ -24,7 +24,7 @@ def command(given: Given, key: str, settings_file: str | None) -> Answer:
     out, prefix = given.out, ""
     key = re.sub("^s3://[^/]+/", "", key)
     if settings_file:
-        text = Path(settings_file).read_text(encoding="utf-8")
+        text = read(settings_file)
     else:
         with out.doing("Reading the settings"):
             text, prefix = given.deployed.settings(), given.deployed.parameters.get("ObjectKeyPrefix", "")

@@ -52,15 +52,15 @@ def show(given: Given, job: str | None) -> Answer:
 @operations("validate")
 @click.argument("file", type=TEXT)
 def validate(given: Given, file: str) -> Answer:
-    """Check the document in FILE.
+    """Check the document in FILE, or in standard input if it is -.
 
     Shows every problem with its place. Needs no stack. Exits with 1 if the document is not valid.
     """
-    text = _read(file)
+    text = read(file)
     problems = _problems(text)
     _tell(given, problems)
     if not problems:
-        given.out.show(f"✓ {file} is valid.", "green")
+        given.out.show(f"✓ {'The document' if file == '-' else file} is valid.", "green")
     status = Exit.WRONG if problems else Exit.GOOD
     return Answer(status, _document(text, problems))
 
@@ -69,12 +69,12 @@ def validate(given: Given, file: str) -> Answer:
 @click.argument("file", type=TEXT)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def put(given: Given, file: str, yes: bool) -> Answer:
-    """Replace the deployed document with the one in FILE.
+    """Replace the deployed document with the one in FILE, or in standard input if it is -.
 
     Shows what changes, and asks. Exits with 1, and changes nothing, if the document is not valid.
     """
     stack, out = given.deployed, given.out
-    text = _read(file)
+    text = read(file)
     problems = _problems(text)
     document = _document(text, problems) | {"done": False}
     if problems:
@@ -100,8 +100,14 @@ for _subcommand in (show, validate, put):
     command.add_command(_subcommand)
 
 
-def _read(file: str) -> str:
-    return Path(file).read_text(encoding="utf-8-sig")
+def read(file: str) -> str:
+    """The text of a document, from standard input if the file is `-`. Raises OSError and Trouble."""
+    data = click.get_binary_stream("stdin").read() if file == "-" else Path(file).read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        name = "Standard input" if file == "-" else file
+        raise Trouble(Exit.WRONG, f"{name} is not UTF-8 text.", "Save it as UTF-8") from error
 
 
 def _problems(text: str) -> list[str]:
