@@ -787,9 +787,9 @@ def test_doctor_of_a_working_stack_finds_no_fault(stack: Stack) -> None:
         code, printed = stack.run("doctor")
         states = [check["state"] for check in stack.document(0, "doctor")["checks"]]
     assert code == 0, printed
-    assert sorted(states) == ["good"] * 12 + ["warning"]
+    assert sorted(states) == ["good"] * 13 + ["warning"]
     marks = [line.split()[0] for line in printed.splitlines() if line.startswith("  ")]
-    assert sorted(marks) == ["!"] + ["✓"] * 12
+    assert sorted(marks) == ["!"] + ["✓"] * 13
     assert line_of(printed, "! notifications", "To do: make deploy STACK=local EMAIL=you@example.com")
     assert line_of(printed, "targets", "Arcanna knows every target that the routes name (1)")
     assert line_of(printed, "✓ sweep", "every minute")

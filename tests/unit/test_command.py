@@ -248,13 +248,25 @@ def test_doctor_exits_with_1_only_if_something_is_wrong(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, check: Check, mark: str, status: int
 ) -> None:
     deployed(stack, ApiKeySecretArn="arn:aws:secretsmanager:eu-central-1:1:secret:key-a1b2c3")
-    monkeypatch.setattr(doctor, "_looks", lambda _: {"bucket": lambda: [check]})
+    monkeypatch.setattr(doctor, "looks", lambda _: {"bucket": lambda: [check]})
     printed, told = run("doctor"), run("doctor", "--json")
 
     assert (printed.status, told.status) == (status, status)
     assert printed.stdout.split()[:2] == [mark, "bucket"]
     assert ("To do" in printed.stdout) == bool(check.remedy)
     assert [each["state"] for each in told.document["checks"]] == [check.state]
+
+
+def test_doctor_warns_of_routes_that_ignore_uploads_unless_the_settings_are_invalid(stack: Stack) -> None:
+    it = deployed(stack, **dict.fromkeys(MORE_OUTPUTS, "arn:aws:any:eu-central-1:1:any:any"))
+    look = doctor.looks(it)["routes"]
+    stack.write_settings({})
+    assert [check.state for check in look()] == ["good"]
+    stack.write_settings({"routes": []})
+    (check,) = look()
+    assert (check.state, NO_KEYS in check.said) == ("warning", True)
+    stack.write_settings({"routes": {}})
+    assert look() == []  # the trigger's own check says so
 
 
 def test_index_of_due_targets_is_found_with_its_status(stack: Stack) -> None:
@@ -1286,6 +1298,47 @@ def test_settings_file_is_validated_without_a_stack(tmp_path: Path) -> None:
     assert ended.status == 1
     (problem,) = ended.document["problems"]
     assert problem.startswith("pace.slots must be")
+
+
+NO_KEYS = "no route has keys, so every upload is ignored"
+
+
+def test_settings_that_ignore_uploads_are_valid_and_stored_with_a_warning(
+    routed: Stack, tmp_path: Path
+) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text('{"routes": []}')
+    for given in (("validate", str(file)), ("put", str(file), "--yes"), ("show",)):
+        ended = run("settings", *given)
+        assert (ended.status, f"! {NO_KEYS}" in ended.stderr) == (0, True)
+        assert run("settings", *given, "--json").document["warnings"] == [NO_KEYS]
+    assert json.loads(Deployed(NAME).settings()) == {"routes": []}
+    file.write_text('{"routes": {}}')
+    assert run("settings", "validate", str(file), "--json").document["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("s3://another/t/7/a.csv", "The stack's bucket is 'ours'. Objects of 'another' "),
+        ("t/7/", "An object whose key ends in / is a folder, and no update unless it has content"),
+    ],
+)
+def test_key_that_may_start_nothing_is_answered_with_a_warning(routed: Stack, key: str, words: str) -> None:
+    client("cloudformation").delete_stack(StackName=NAME)
+    deployed(routed, SettingsParameter=routed.settings_parameter, TrainingDataBucket="ours")
+    ended = run("route", key)
+    assert (ended.status, f"! {words}" in ended.stderr) == (0, True)
+    (warning,) = run("route", key, "--json").document["warnings"]
+    assert warning.startswith(words)
+    assert run("route", "s3://ours/t/7/a.csv", "--json").document["warnings"] == []
+
+
+def test_bucket_of_a_key_is_not_compared_without_a_stack(tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text("{}")
+    ended = command.run("route", "s3://any/training-data/7/a", "--settings-file", str(file))
+    assert (ended.status, "The bucket 'any' is not compared with a stack's" in ended.stderr) == (0, True)
 
 
 def test_unknown_subcommand_is_answered_with_the_known_ones() -> None:

@@ -614,6 +614,48 @@ def test_invalid_route_is_named_by_its_position() -> None:
         routing.lead('{"routes": [{"targets": [{"job_id": 1}]}, {"targets": []}]}', "a")
 
 
+def route(*keys: str, name: str = "first") -> dict[str, Any]:
+    return {"name": name, "keys": list(keys), "targets": [{"job_id": 1}]}
+
+
+def warned(*listed: dict[str, Any]) -> list[str]:
+    return routing.warnings(json.dumps({"routes": listed}))
+
+
+def test_routes_that_can_all_match_cause_no_warning() -> None:
+    assert routing.warnings("{}") == routing.warnings(ROUTES) == []
+    assert warned(route("t/{job}/a.csv", "t/?/*", "*.csv"), route("t/{job}/*", name="second")) == []
+    assert warned(route("t/{job}/{model}/*"), route("t/{job}/*", name="second")) == []
+    assert warned(route("t/x*"), route("t/*", "t/?", name="second")) == []
+
+
+@pytest.mark.parametrize("listed", [[], [{"targets": [{"job_id": 1}]}]])
+def test_routes_without_keys_cause_a_warning(listed: list[dict[str, Any]]) -> None:
+    assert warned(*listed) == ["no route has keys, so every upload is ignored"]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ("x/*", "x/y/*"),
+        ("t/{job}/*", "t/{job}/{model}/*"),
+        ("a*", "a?c"),
+        ("t/{job}/*", "t/{job}/*.csv"),
+        ("t/*", "t/{job}"),
+    ],
+)
+def test_route_whose_keys_an_earlier_one_takes_causes_a_warning(earlier: str, later: str) -> None:
+    assert warned(route(earlier), route(later, "other/*", name="second")) == [
+        f"{later!r} of route second never applies, because route first takes all its keys"
+    ]
+
+
+@pytest.mark.parametrize("key", ["s3://bucket/a/*", "/a/*"])
+def test_key_pattern_with_a_bucket_or_a_leading_slash_causes_a_warning(key: str) -> None:
+    (said,) = warned(route(key))
+    assert said == f"{key!r} of route first: an object's key has no bucket, and seldom a leading slash"
+
+
 # --- The checks of the doctor ----------------------------------------------------------------------------
 
 KNOWN = checks.Known(

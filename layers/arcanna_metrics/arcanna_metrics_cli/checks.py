@@ -159,6 +159,14 @@ def _arn_like(arn: str, pattern: str) -> bool:
     return pattern == "*" or (same_form and all(map(fnmatchcase, parts, patterns)))
 
 
+def routes(warnings: Sequence[str], known: Known) -> Check:
+    """Checks the routes of valid settings. `warnings` are the probable mistakes in them."""
+    if not warnings:
+        return Check("routes", "Uploads can match every key pattern of the routes")
+    remedy = f"Correct the routes in the SSM parameter {known.settings_parameter}"
+    return Check("routes", "; ".join(warnings), remedy, warning=True)
+
+
 def queue(states: Sequence[str]) -> Check:
     """Checks the states of the trigger's event source mappings."""
     if states == ["Enabled"]:

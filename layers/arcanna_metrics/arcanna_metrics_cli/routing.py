@@ -1,6 +1,7 @@
 """The models that an object's key belongs to, by the routes of a settings document."""
 
 import json
+import re
 from typing import Any, NamedTuple
 
 from arcanna_metrics.errors import BadInput
@@ -46,6 +47,29 @@ def patterns(text: str) -> list[tuple[str, str]]:
         for number, fields in enumerate(_written(text), 1)
         for pattern in fields.get("keys", [])
     ]
+
+
+def warnings(text: str) -> list[str]:
+    """What is probably a mistake in the routes of valid settings."""
+    routes = parse_settings(text).routes.routes
+    found = [] if any(route.keys for route in routes) else ["no route has keys, so every upload is ignored"]
+    for number, (route, fields) in enumerate(zip(routes, _written(text), strict=True)):
+        for pattern in fields.get("keys", []):
+            what = f"{pattern!r} of route {route.name}"
+            if pattern.startswith(("s3://", "/")):
+                found.append(f"{what}: an object's key has no bucket, and seldom a leading slash")
+            found += [
+                f"{what} never applies, because route {earlier.name} takes all its keys"
+                for earlier in routes[:number]
+                if all(any(key.fullmatch(sample) for key in earlier.keys) for sample in _samples(pattern))
+            ][:1]
+    return found
+
+
+def _samples(pattern: str) -> list[str]:
+    """Keys that the pattern matches, with nothing, a name and a path for each `*`."""
+    plain = re.sub(r"\{\w+\}", "~sample~", pattern.replace("?", "~"))
+    return [plain.replace("*", each) for each in ("", "~", "~/~")]
 
 
 def _written(text: str) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ def command(given: Given) -> Answer:
     stack, out = given.deployed, given.out
     links = _links(stack)
     found: list[Check] = []
-    for what, look in _looks(stack).items():
+    for what, look in looks(stack).items():
         try:
             with out.doing(f"Looking at the {what}"):
                 seen = look()
@@ -53,8 +53,15 @@ def command(given: Given) -> Answer:
     return Answer(Exit.WRONG if wrong else Exit.GOOD, document)
 
 
-def _looks(stack: "Deployed") -> dict[str, Callable[[], list["Check"]]]:
-    from arcanna_metrics_cli import checks
+def looks(stack: "Deployed") -> dict[str, Callable[[], list["Check"]]]:
+    from arcanna_metrics.errors import ConfigurationError
+    from arcanna_metrics_cli import checks, routing
+
+    def routes() -> list["Check"]:
+        try:
+            return [checks.routes(routing.warnings(stack.settings()), known)]
+        except ConfigurationError:  # the preflight says so
+            return []
 
     known = checks.Known(
         base_url=stack.parameters.get("ArcannaBaseUrl", "ArcannaBaseUrl"),
@@ -74,6 +81,7 @@ def _looks(stack: "Deployed") -> dict[str, Callable[[], list["Check"]]]:
     return {
         "stack": lambda: [checks.stack(stack.name, stack.status)],
         "functions": lambda: checks.preflight(*stack.invoke_trigger({"preflight": True}), known),
+        "routes": routes,
         "bucket": lambda: [
             checks.bucket(
                 stack.output("TrainingDataBucket"), stack.bucket_region(), stack.bucket_notifications(), into
@@ -106,6 +114,7 @@ def _links(stack: "Deployed") -> dict[str, str]:
         "key": secret,
         "scopes": secret,
         "settings": links.parameter(stack.settings_parameter),
+        "routes": links.parameter(stack.settings_parameter),
         "targets": log,
     }
 

@@ -21,13 +21,17 @@ def command(given: Given, key: str, settings_file: str | None) -> Answer:
     """
     from arcanna_metrics_cli import routing
 
-    out, prefix = given.out, ""
-    key = re.sub("^s3://[^/]+/", "", key)
+    out, prefix, ours = given.out, "", None
+    bucket, key = re.findall("^(?:s3://([^/]+)/)?(.*)", key, re.DOTALL)[0]
     if settings_file:
         text = read(settings_file)
     else:
         with out.doing("Reading the settings"):
             text, prefix = given.deployed.settings(), given.deployed.parameters.get("ObjectKeyPrefix", "")
+        ours = given.deployed.output("TrainingDataBucket") if bucket else None
+    warnings = _warnings(bucket, key, ours)
+    for warning in warnings:
+        out.say(f"! {warning}.", "yellow")
     lead = routing.lead(text, key)
     document = {
         "key": key,
@@ -35,6 +39,7 @@ def command(given: Given, key: str, settings_file: str | None) -> Answer:
         "targets": [target._asdict() for target in lead.targets] if lead else [],
         "threshold": lead.threshold if lead else "",
         "problem": lead.problem if lead else "no route matches this key",
+        "warnings": warnings,
     }
     if not key.startswith(prefix):
         problem = f"The key causes no event: it does not start with ObjectKeyPrefix, which is {prefix!r}."
@@ -57,3 +62,21 @@ def command(given: Given, key: str, settings_file: str | None) -> Answer:
     if lead.threshold:
         out.show(f"  when this threshold is reached: {lead.threshold}")
     return Answer(Exit.GOOD, document)
+
+
+def _warnings(bucket: str, key: str, ours: str | None) -> list[str]:
+    """What may keep the object from being an update. `ours` is the stack's bucket, None without a stack.
+
+    `bucket` is empty if only a key was given.
+    """
+    found = []
+    if bucket and ours is None:
+        found.append(f"The bucket {bucket!r} is not compared with a stack's")
+    elif bucket and bucket != ours:
+        found.append(
+            f"The stack's bucket is {ours!r}. Objects of {bucket!r} are updates only if it notifies the"
+            " updates queue (events/README.md, Other buckets)"
+        )
+    if key.endswith("/"):
+        found.append("An object whose key ends in / is a folder, and no update unless it has content")
+    return found

@@ -35,7 +35,7 @@ def show(given: Given, job: str | None) -> Answer:
     document = _document(text, problems) | {"link": stack.links.parameter(stack.settings_parameter)}
     if job is None or problems:
         out.show(_pretty(text))
-        _tell(given, problems)
+        _tell(given, document)
         if problems:
             out.say("The last valid version stays in force.", "yellow")
         return Answer(Exit.WRONG if problems else Exit.GOOD, document)
@@ -58,11 +58,11 @@ def validate(given: Given, file: str) -> Answer:
     """
     text = read(file)
     problems = _problems(text)
-    _tell(given, problems)
+    document = _document(text, problems)
+    _tell(given, document)
     if not problems:
         given.out.show(f"✓ {'The document' if file == '-' else file} is valid.", "green")
-    status = Exit.WRONG if problems else Exit.GOOD
-    return Answer(status, _document(text, problems))
+    return Answer(Exit.WRONG if problems else Exit.GOOD, document)
 
 
 @operations("put")
@@ -77,8 +77,8 @@ def put(given: Given, file: str, yes: bool) -> Answer:
     text = read(file)
     problems = _problems(text)
     document = _document(text, problems) | {"done": False}
+    _tell(given, document)
     if problems:
-        _tell(given, problems)
         return Answer(Exit.WRONG, document)
     with out.doing("Reading the settings"):
         before = stack.settings()
@@ -124,9 +124,12 @@ def _problems(text: str) -> list[str]:
 
 def _document(text: str, problems: list[str]) -> dict[str, Any]:
     """The fields for programs. `settings` is None if the text is not a JSON object."""
+    from arcanna_metrics_cli import routing
+
     value = _parsed(text)
     settings = value if isinstance(value, dict) else None
-    return {"settings": settings, "valid": not problems, "problems": problems}
+    warnings = [] if problems else routing.warnings(text)
+    return {"settings": settings, "valid": not problems, "problems": problems, "warnings": warnings}
 
 
 def _pretty(text: str) -> str:
@@ -146,9 +149,11 @@ def _parsed(text: str) -> Any:
         return None
 
 
-def _tell(given: Given, problems: list[str]) -> None:
-    for problem in problems:
+def _tell(given: Given, document: dict[str, Any]) -> None:
+    for problem in document["problems"]:
         given.out.show(f"✗ {problem}", "red")
+    for warning in document["warnings"]:
+        given.out.say(f"! {warning}", "yellow")
 
 
 def _in_force(text: str, visibility_lag: float, job: str) -> dict[str, Any]:
