@@ -26,10 +26,11 @@ from arcanna_metrics_cli.command_line import main
 from arcanna_metrics_cli.commands import doctor
 from arcanna_metrics_cli.deployed import Deployed, NotDeployed
 from arcanna_metrics_cli.exits import Trouble
-from arcanna_metrics_cli.follow import Follower
+from arcanna_metrics_cli.follow import SLACK, Follower
 from arcanna_metrics_cli.output import Output
 from tests.support import command
 from tests.support.command import Ended, Terminal
+from tests.support.deployment import ROOT
 from tests.support.doubles import MODEL, TARGET, Stack, client, metrics_body
 from tests.support.waiting import eventually
 
@@ -949,6 +950,26 @@ def test_timeout_exits_with_5_during_a_run_and_with_6_before_it(
     assert 90 <= ledgers.now - ASKED <= 92
 
 
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        (replace(NEEDED, due_at=ASKED + 99), "runs of the target have a minimum interval"),
+        (
+            replace(NEEDED, attempts=1, last_error="PlatformBusy: busy"),
+            "1 attempt failed (PlatformBusy: busy)",
+        ),
+    ],
+)
+def test_request_without_a_run_in_time_has_what_it_waits_for_in_its_document(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, entry: Entry, why: str
+) -> None:
+    Ledgers(monkeypatch, entry)
+    ended = recompute(stack, "--wait", "--timeout", "8", "--json")
+    assert (ended.status, ended.document["result"]) == (6, "not_started")
+    assert ended.document["why"].startswith("No run has started in time. ")
+    assert why in ended.document["why"]
+
+
 def test_run_of_an_earlier_request_does_not_count_as_started(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1192,6 +1213,16 @@ def test_earlier_run_does_not_answer_the_request(stack: Stack, monkeypatch: pyte
     assert ended.status == 0
     assert "Waiting for run zero" in ended.stderr
     assert "runs of the target have a minimum interval" in ended.stderr
+
+
+def test_limit_of_a_wait_without_a_timeout_is_in_the_help_and_for_pipelines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    limit = f"{SLACK / 60:g} minutes"
+    command.run("recompute", "--help")
+    assert limit in " ".join(capsys.readouterr().out.split())
+    pipelines = (ROOT / "events/README.md").read_text(encoding="utf-8").partition("## For pipelines")[2]
+    assert limit in " ".join(pipelines.partition("\n## ")[0].split())
 
 
 def test_request_that_starts_no_run_is_waited_for_a_limited_time(

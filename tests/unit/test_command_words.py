@@ -114,6 +114,13 @@ def test_due_update_starts_at_the_next_look_or_when_a_slot_is_free() -> None:
     assert full.waiting[1] == "starts when a slot is free, 2 failed so far"
 
 
+def test_update_that_waits_for_the_minimum_interval_is_shown_with_its_setting() -> None:
+    row = standing(waiting(last_requested_at=NOW - 16, due_at=NOW + 74))
+    assert row.waiting[1] == "next run in 74 seconds, the minimum interval (pace.spacing_seconds)"
+    visible = standing(waiting(needed_as_of=NOW + 20, due_at=NOW + 20))
+    assert visible.waiting[1] == "next attempt in 20 seconds"
+
+
 def test_failed_attempt_is_shown_with_the_time_of_the_next_one() -> None:
     row = standing(waiting(attempts=2, retry_at=NOW + 90, due_at=NOW + 90))
     assert (row.why, row.last_error) == ("failed to start; will be retried", "")
@@ -406,7 +413,14 @@ def test_request_is_as_of_the_ledgers_need_or_else_the_last_run() -> None:
         (waiting(claim=Claim("two", NOW - 9)), "The run two is being started."),
         (waiting(claim=Claim("one", NOW - 99, held=True)), "Waiting for run one"),
         (waiting(), "Waiting for the next look at what is due"),
-        (waiting(due_at=NOW + 60), "Waiting until 2025-06-15T15:07:40Z: runs of the target have a minimum"),
+        (
+            waiting(due_at=NOW + 60),
+            "Waiting until 2025-06-15T15:07:40Z: runs of the target have a minimum interval (pace.spacing_",
+        ),
+        (
+            waiting(needed_as_of=NOW + 60, due_at=NOW + 60),
+            "Waiting until 2025-06-15T15:07:40Z: the last update is visible at Arcanna then.",
+        ),
         (
             waiting(due_at=NOW + 60, attempts=1),
             "1 attempt failed (arcanna-metrics doctor may show why). The next one starts at 2025-06-15T15:07",

@@ -244,6 +244,15 @@ def was_not_checked(entry: Entry) -> bool:
     return bool(entry.attempts and not entry.last_error and failure and failure["reason"] == "NotChecked")
 
 
+def waits_for_interval(entry: Entry) -> bool:
+    """Whether a free target that waits is due later than its updates and backoff need: by its spacing."""
+    waiting = entry.waiting
+    ready = max(
+        waiting.needed_as_of, waiting.wanted_as_of, waiting.wanted_at, entry.retry_at, entry.not_before
+    )
+    return not entry.attempts and (entry.due_at or 0.0) > ready
+
+
 def without_stop(error: str) -> str:
     """The error for the middle of a sentence, without its full stop. The dots of one that was cut stay."""
     return error if error.endswith("...") else error.removesuffix(".")
@@ -278,6 +287,8 @@ def _next_attempt(waits: Entry, now: float, *, slots_taken: bool) -> str:
     """When the next run of a free target starts."""
     due_in = (waits.due_at or 0.0) - now
     after = f", {waits.attempts} failed so far" if waits.attempts else ""
+    if due_in > 0 and waits_for_interval(waits):
+        return f"next run in {span(due_in)}, the minimum interval (pace.spacing_seconds)"
     if due_in > 0:
         return f"next attempt in {span(due_in)}{after}"
     if slots_taken:

@@ -17,7 +17,14 @@ from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics_cli import executions
 from arcanna_metrics_cli.deployed import Deployed
-from arcanna_metrics_cli.entries import PastRun, answering, span, was_not_checked, without_stop
+from arcanna_metrics_cli.entries import (
+    PastRun,
+    answering,
+    span,
+    waits_for_interval,
+    was_not_checked,
+    without_stop,
+)
 from arcanna_metrics_cli.exits import Exit, Trouble
 from arcanna_metrics_cli.output import Output
 
@@ -32,9 +39,13 @@ _NUMBERS = re.compile(r"[0-9]+")
 
 
 class Unfinished(NamedTuple):
-    """The time is up. `began` is whether a run that answers the request is under way."""
+    """The time is up. `began` is whether a run that answers the request is under way.
+
+    `state` is what the target waited for at the last look.
+    """
 
     began: bool
+    state: str
 
 
 class NotInLedger(Trouble):
@@ -92,14 +103,15 @@ class Follower:
             ours = claim is not None and claim.requested_at >= self._asked
             due = claim is None and (entry.due_at or 0.0) <= now
             slots_taken = due and self._stack.slots_taken()
-            self._tell("state", state(entry, self._asked, now, slots_taken=slots_taken))
+            waits_for = state(entry, self._asked, now, slots_taken=slots_taken)
+            self._tell("state", waits_for)
             if claim and ours:
                 self._tell_checks(claim.run_id, claim.number)
             held = claim is not None and claim.held
             if slack_ends is None or held:  # a run ends by its own deadline
                 slack_ends = max(now, 0.0 if held else (entry.due_at or 0.0)) + SLACK
             if now > (slack_ends if timeout is None else began_at + timeout):
-                return Unfinished(ours)
+                return Unfinished(ours, waits_for)
             left = LOOK if timeout is None else min(LOOK, began_at + timeout - now + 0.01)
             self._out.waiting(f"waiting for {span(now - began_at)} ...")
             time.sleep(left)
@@ -161,4 +173,7 @@ def state(entry: Entry, asked: float, now: float, *, slots_taken: bool = False) 
     if due_at <= now:
         what = "a free slot: all are taken" if slots_taken else "the next look at what is due (once a minute)"
         return f"Waiting for {what}."
-    return f"Waiting until {at[3:]}: runs of the target have a minimum interval."
+    why = "the last update is visible at Arcanna then"
+    if waits_for_interval(entry):
+        why = "runs of the target have a minimum interval (pace.spacing_seconds)"
+    return f"Waiting until {at[3:]}: {why}."

@@ -41,7 +41,11 @@ class Duration(click.ParamType):
 @click.option("--model", type=TEXT, help="The model; without it, the job's active one.")
 @click.option("--wait", is_flag=True, help="Follow the run, and exit with a status for its outcome.")
 @click.option(
-    "--timeout", type=Duration(), metavar="TIME", help="With --wait: how long to wait, such as 30m."
+    "--timeout",
+    type=Duration(),
+    metavar="TIME",
+    help="With --wait: how long to wait, such as 30m. Without it, until the run ends, but only 10 minutes for"
+    " a run to start, from when it is due.",
 )
 @click.option("--allow-not-judged", is_flag=True, help="With --wait: exit with 0 instead of 3.")
 def command(
@@ -166,7 +170,8 @@ def _follow(
         status, result = (Exit.TIMED_OUT, "timed_out") if run.began else (Exit.NOT_STARTED, "not_started")
         said = "The run has not ended in time. It continues." if run.began else "No run has started in time."
         out.show(f"✗ {said} The update is not lost: see arcanna-metrics status --job {target.job_id}.", "red")
-        return Answer(status, _document(given, target, result, None, said))
+        why = said if run.began else f"{said} {run.state}"
+        return Answer(status, _document(given, target, result, None, why))
     execution = follower.tell_last_checks(run)
     why = (executions.judgement(execution) if execution else "") or run.why or run.detail
     status, result = _status(run, allow_not_judged)
