@@ -137,6 +137,40 @@ def test_invalid_region_exits_with_7() -> None:
     assert (ended.status, "To do: Add --region eu-west-1" in ended.stderr) == (7, True)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "todo"),
+    [
+        (("recompute", "--wait", "--job"), "arcanna-metrics recompute --help"),
+        (("recompute", "--wait"), "arcanna-metrics recompute --help"),
+        (("status", "--job=1", "--watch=5"), "arcanna-metrics status --help"),
+        (("settings", "show", "--job"), "arcanna-metrics settings show --help"),
+    ],
+)
+def test_wrong_option_is_answered_with_the_help_of_its_command(arguments: tuple[str, ...], todo: str) -> None:
+    ended = command.run(*arguments)
+    assert (ended.status, ended.stderr.splitlines()[-1]) == (2, f"  To do: type {todo}.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("--region", "us-west-2", "status"),
+            "--region comes after the command: arcanna-metrics status --region",
+        ),
+        (("--json", "status"), "--json comes after the command: arcanna-metrics status --json"),
+        (
+            ("settings", "--stack=s", "show"),
+            "--stack comes after the command: arcanna-metrics settings show --st",
+        ),
+        (("--verison",), "No such option: --verison Did you mean --version?"),
+    ],
+)
+def test_option_before_its_command_is_answered_with_its_place(arguments: tuple[str, ...], said: str) -> None:
+    ended = command.run(*arguments)
+    assert (ended.status, ended.stderr.startswith(f"✗ {said}")) == (2, True)
+
+
 def test_name_that_is_not_utf_8_exits_with_2(stack: Stack) -> None:
     ended = command.run("status", "--stack", "\udcff")
     assert (ended.status, "'\\udcff'" in ended.stderr) == (2, True)

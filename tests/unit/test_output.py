@@ -3,7 +3,9 @@
 import io
 import json
 import time
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from rich.table import Table
@@ -11,7 +13,7 @@ from rich.text import Text
 
 from arcanna_metrics_cli import output
 from arcanna_metrics_cli.exits import Exit, Trouble
-from arcanna_metrics_cli.output import Output
+from arcanna_metrics_cli.output import Output, Unwritable
 from tests.support.command import ERASE, Terminal
 from tests.support.waiting import eventually
 
@@ -151,6 +153,13 @@ def test_result_to_a_closed_pipe_raises_broken_pipe(what: Any) -> None:
 
     with pytest.raises(BrokenPipeError):
         Output(Closed(), io.StringIO()).show(what)
+
+
+def test_page_on_a_full_disk_is_told_from_errors_of_other_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        monkeypatch.setattr("sys.stdout", mock.Mock(buffer=full))
+        with pytest.raises(Unwritable, match="No space left on device"):
+            Output().send(b"page")
 
 
 def test_long_lines_and_wide_tables_are_not_wrapped_in_a_pipe() -> None:

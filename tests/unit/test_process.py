@@ -1,6 +1,7 @@
 """Interrupted commands print one line. Output uses only characters that the terminal can show."""
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -158,6 +159,31 @@ def test_bug_prints_a_traceback() -> None:
 
     assert process.returncode == 1
     assert "ZeroDivisionError" in err
+
+
+@pytest.mark.parametrize("buffered", ["", "1"])
+@pytest.mark.parametrize("arguments", ["--version", "", "status --help", "route a --settings-file -"])
+def test_output_to_a_full_disk_is_one_line_on_standard_error(arguments: str, buffered: str) -> None:
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", FULL, *arguments.split()],
+        env={**ENVIRONMENT, "PYTHONUNBUFFERED": buffered},
+        input=json.dumps({"routes": [{"keys": ["a"], "targets": [{"job_id": 7}]}]}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "✗ The output cannot be written: No space left on device.\n",
+    )
+
+
+FULL = """
+import os
+from arcanna_metrics_cli.__main__ import start
+os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+start()
+"""
 
 
 def test_closed_output_pipe_is_no_error() -> None:

@@ -19,7 +19,7 @@ import click
 from arcanna_metrics.targets import canonical
 from arcanna_metrics_cli.exits import MEANINGS, Exit, Trouble
 from arcanna_metrics_cli.names import did_you_mean
-from arcanna_metrics_cli.output import Output
+from arcanna_metrics_cli.output import Output, Unwritable
 
 if TYPE_CHECKING:
     from arcanna_metrics_cli.deployed import Deployed
@@ -137,7 +137,7 @@ def operations(name: str) -> Callable[[Callable[..., Answer]], click.Command]:
         for option in reversed(_COMMON):
             option(call)
         call.__click_params__ += own_params  # type: ignore[attr-defined]  # click shows the last ones first
-        return click.command(name, help=function.__doc__, context_settings=_CONTEXT)(call)
+        return click.command(name, Helped, help=function.__doc__, context_settings=_CONTEXT)(call)
 
     return made
 
@@ -164,16 +164,27 @@ def _run(path: str, given: Given, function: Callable[[], Answer]) -> int:
         out.document(head | answer.document)
         out.flush()
     except OSError as error:  # of the output
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):  # such as a full disk
-            with suppress(OSError):
-                out.say(f"✗ The output cannot be written: {error.strerror}.", "red")
-            return int(Exit.USAGE)
+            return _unwritten(error, out)
+        _stop_writing()
         # The reader has enough, such as `head`.
         # A pipeline must not take a result that it never got for a good one.
         return int(answer.status) if answer else _READER_GONE if path == "recompute" else int(Exit.GOOD)
     return int(answer.status)
+
+
+def _unwritten(error: OSError, out: Output) -> int:
+    """Explains an error of standard output, and returns the exit status."""
+    _stop_writing()
+    with suppress(OSError):
+        out.say(f"✗ The output cannot be written: {error.strerror}.", "red")
+    return int(Exit.USAGE)
+
+
+def _stop_writing() -> None:
+    """Makes the rest of the output vanish, because Python writes it again at its exit."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _troubled(error: Exception, given: Given) -> Answer:
@@ -181,7 +192,7 @@ def _troubled(error: Exception, given: Given) -> Answer:
     from arcanna_metrics_cli.troubles import explained
 
     aws = type(error).__module__.startswith(("botocore.", "boto3."))
-    if isinstance(error, BrokenPipeError) or not (
+    if isinstance(error, BrokenPipeError | Unwritable) or not (
         aws or isinstance(error, Trouble | RecomputeError | OSError | UnicodeError)
     ):
         raise error
@@ -193,11 +204,37 @@ def _troubled(error: Exception, given: Given) -> Answer:
     return Answer(trouble.status, {"error": {"message": str(trouble), "todo": trouble.todo}})
 
 
+_AFTER_THE_COMMAND = ("--stack", "--region", "--profile", "--json", "--job", "--model")
+
+
 # --- The commands ----------------------------------------------------------------------------------------
 
 
-class Helpful(click.Group):
-    """Lists commands in the order they were added, and answers a mistyped one with the nearest known ones."""
+class Helped(click.Command):
+    """Has its own help named after every wrong option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
+
+class Helpful(Helped, click.Group):
+    """Lists commands in the order they were added. Answers a mistyped one with the nearest known ones, and an
+    option before a command with its place.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            option, first = error.option_name, self.list_commands(ctx)[0]
+            if option not in _AFTER_THE_COMMAND:
+                raise
+            said = f"{option} comes after the command: {ctx.command_path} {first} {option}."
+            raise click.UsageError(said, ctx) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -293,6 +330,8 @@ def main(arguments: Sequence[str] | None = None, out: Output | None = None) -> i
         )
     except click.ClickException as error:
         return _misused(error, sys.argv[1:] if arguments is None else arguments, out)
+    except OSError as error:  # of a help text
+        return _unwritten(error, out)
     except click.Abort as error:  # click raises it for an interrupt
         raise error.__cause__ or error from None
     return int(status or 0)

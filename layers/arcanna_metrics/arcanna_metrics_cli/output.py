@@ -32,6 +32,10 @@ _OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Control characters, except line feeds and tabs, and characters that change the direction of writing."""
 
 
+class Unwritable(OSError):
+    """Standard output cannot be written, such as on a full disk."""
+
+
 class Output:
     """The streams of one command. `answers` is what people type into, by default standard input.
 
@@ -62,17 +66,25 @@ class Output:
     def show(self, what: "RenderableType", style: str = "", *, indent: int = 0) -> None:
         """Prints a part of the result for people; nothing with --json.
 
-        A text is printed on one line, however long. Rich lays out everything else.
+        A text is printed on one line, however long. Rich lays out everything else. Raises Unwritable, and
+        BrokenPipeError if the reader has gone.
         """
         if self.json:
             return
-        with self._lock:
+        with self._lock, _to_stdout():
             self._end_silence()
             if isinstance(what, str):
                 self._write(self._stdout, " " * indent + what, style)
             else:
                 self.console.print(_Harmless(what), soft_wrap=not hasattr(what, "columns"))
                 self._silent_since = time.monotonic()
+
+    def send(self, data: bytes) -> None:
+        """Writes a file to standard output. Raises as `show` does."""
+        with self._lock, _to_stdout():
+            self._end_silence()
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
 
     def document(self, document: dict[str, Any]) -> None:
         """Prints the result for programs; nothing without --json."""
@@ -186,6 +198,17 @@ class Output:
         text = harmless(text)
         coloured = style and _is_terminal(stream) and "NO_COLOR" not in os.environ
         print(f"{_COLOURS[style]}{text}{_PLAIN}" if coloured else text, file=stream, flush=True)
+
+
+@contextmanager
+def _to_stdout() -> Iterator[None]:
+    """Tells an error of standard output from those of other files. A reader that has gone is none."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Unwritable(error.errno, error.strerror) from error
 
 
 def harmless(text: str) -> str:

@@ -61,7 +61,7 @@ def command(
     for note in facts.notes:
         given.out.say(note, "yellow")
     if to_stdout:
-        click.echo(text.encode(), nl=False)
+        given.out.send(text.encode())
         given.out.say(f"Wrote the page ({in_words(facts)}).")
         return Answer(Exit.GOOD, {})
     file = output or Path(FILE)
