@@ -114,6 +114,27 @@ def test_redrive_by_reason_sends_only_its_dead_letters_again(stack: Stack) -> No
     assert left.update == "something else"
 
 
+@pytest.mark.parametrize("name", ["redrive", "discard"])
+def test_reason_without_dead_letters_is_answered_with_those_that_have_some(stack: Stack, name: str) -> None:
+    deployed(stack)
+    assert "There are no dead letters with the reason Any.\n" in run(name, "--reason", "Any").stdout
+    fill(stack, 1)
+    stack.sqs.send_message(QueueUrl=stack.dead_letter_url, MessageBody="something else")
+    found = run(name, "--reason", "PlatformUnreachable")
+    assert (
+        "There are no dead letters with the reason PlatformUnreachable. Did you mean PlatformUnavailable?"
+        in found.stdout
+    )
+
+
+@pytest.mark.parametrize("name", ["redrive", "discard"])
+def test_reason_is_found_in_any_case(stack: Stack, name: str) -> None:
+    deployed(stack)
+    fill(stack, 2)
+    assert run(name, "--reason", "platformunavailable", "--yes").status == 0
+    assert stack.dead_letters() == []
+
+
 def test_unknown_stack_or_stack_without_the_outputs_is_not_deployed(stack: Stack) -> None:
     with pytest.raises(NotDeployed, match="no output ApiKeySecretArn"):
         deployed(stack).output("ApiKeySecretArn")
@@ -828,6 +849,18 @@ def test_status_with_reasons_fits_into_80_columns(stack: Stack) -> None:
     for listed in (run("status"), waits):
         assert max(len(line) for line in listed.stdout.splitlines() if "https://" not in line) <= 80
     assert MODEL.model_id in run("status", width=200).stdout
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_ids_are_shown_in_full_in_the_status_of_a_narrow_terminal(stack: Stack, width: int) -> None:
+    deployed(stack)
+    stack.put(Entry(TARGET, fresh_as_of=ASKED))
+    stack.put(Entry(Target("a-job-with-a-long-name-" * 4, None), fresh_as_of=ASKED, history=(past(),)))
+    table = run("status", width=width).stdout.partition("Updates queue")[0]
+    column = "".join(line.split("  ")[0].strip() for line in table.splitlines())
+    assert MODEL.model_id in column
+    assert "a-job-with-a-long-name-" * 4 in column
+    assert max(map(len, table.splitlines())) <= max(width, 66)
 
 
 def test_update_waits_for_a_slot_in_the_status_if_all_are_taken(stack: Stack) -> None:

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from rich.table import Table
 
 from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, AwsUnavailable, ConfigurationError
 from arcanna_metrics.intake.events import read_json
@@ -260,12 +261,23 @@ def test_age_is_written_in_its_natural_unit(seconds: float, words: str) -> None:
     assert entries.span(seconds) == words
 
 
-@given(st.text(min_size=1, max_size=60), st.integers(3, 40))
-def test_long_name_is_shortened_in_the_middle(name: str, width: int) -> None:
-    short = view.shortened(name, width)
-    assert len(short) == min(len(name), width)
-    assert (short == name) == (len(name) <= width)
-    assert (short[0], short[-1]) == (name[0], name[-1])
+LONG = "training-data/" + "a-long-key-" * 9
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        view.dead_letters([letters.Group("BadInput", 1, NOW, NOW, LONG)], NOW),
+        view.history(entries.runs(Entry(TARGET, last_failure=failure(NOW, detail=LONG)))),
+        view.figures([view.Figure(LONG, 0.5, 0.4)]),
+    ],
+    ids=["dead letters", "history", "figures"],
+)
+def test_long_words_are_shown_in_full_in_a_narrow_table(table: Table) -> None:
+    printed = io.StringIO()
+    Console(file=printed, width=80).print(table)
+    assert "…" not in printed.getvalue()
+    assert max(map(len, printed.getvalue().splitlines())) <= 80
 
 
 # --- One model, two rows ---------------------------------------------------------------------------------

@@ -23,20 +23,25 @@ def standings(rows: Iterable[Standing], now: float, width: int, runs: Mapping[st
     metrics = min(48, max(24, (width - _FRAME) * 32 // 100))
     last = min(48, max(24, (width - _FRAME) * 34 // 100))
     model = max(12, min(max(longest, 12), width - _FRAME - metrics - last))
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = _table()
     for heading, most in (("Model", model), ("Metrics", metrics), ("Last run", last)):
-        table.add_column(heading, width=most)
+        table.add_column(heading, width=most, overflow="fold")
     for row in listed:
         link = runs.get(row.entry.run_id or "", "")
-        table.add_row(_names(row, model), _freshness(row, now, link), _last(row, now))
+        table.add_row(_names(row), _freshness(row, now, link), _last(row, now))
     return table
 
 
-def _names(row: Standing, width: int) -> Text:
-    model = Text().append(shortened(row.model or "active model", width), "bold")
+def _table() -> Table:
+    """A table without columns. Its columns must fold long words: an id or a key that is cut is of no use."""
+    return Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+
+
+def _names(row: Standing) -> Text:
+    model = Text().append(row.model or "active model", "bold")
     if row.model_id is None and row.active:
         model.append("\nactive model", style="dim")
-    return model.append(f"\n{shortened(f'job {row.job}', width)}", style="dim")
+    return model.append(f"\njob {row.job}", style="dim")
 
 
 def _freshness(row: Standing, now: float, link: str) -> Text:
@@ -76,9 +81,9 @@ def in_words(scores: Mapping[str, float | None]) -> str:
 
 def history(runs: Iterable[PastRun]) -> Table:
     """The last runs of a target, the newest first."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = _table()
     for heading, width in (("Requested", 20), ("Cause", 9), ("Took", 11), ("Outcome", None)):
-        table.add_column(heading, min_width=width or 0)
+        table.add_column(heading, min_width=width or 0, overflow="fold")
     for run in sorted(runs, key=lambda run: -run.requested_at):
         outcome = Text().append(run.in_words(), "green" if run.is_good else "red")
         if run.detail:
@@ -97,9 +102,9 @@ def history(runs: Iterable[PastRun]) -> Table:
 
 def dead_letters(groups: Iterable[Group], now: float) -> Table:
     """Dead letters by reason and detail. Each reason is named once."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = _table()
     for heading in ("Reason", "Messages", "Age", "Detail"):
-        table.add_column(heading, justify="right" if heading == "Messages" else "left")
+        table.add_column(heading, justify="right" if heading == "Messages" else "left", overflow="fold")
     named = None
     for group in groups:
         newest, oldest = span(now - group.newest_at), span(now - group.oldest_at)
@@ -127,9 +132,9 @@ class Figure(NamedTuple):
 
 def figures(listed: Iterable[Figure]) -> Table:
     """Figures with their references and changes."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = _table()
     for heading in ("Figure", "Reference", "Now", "Change"):
-        table.add_column(heading, justify="left" if heading == "Figure" else "right")
+        table.add_column(heading, justify="left" if heading == "Figure" else "right", overflow="fold")
     for each in listed:
         worse = (each.change or 0.0) < 0
         change = "" if each.change is None else f"{each.change:+.3f}"
@@ -137,14 +142,6 @@ def figures(listed: Iterable[Figure]) -> Table:
             Text(each.name), _score(each.before), _score(each.after), Text(change, "red" if worse else "")
         )
     return table
-
-
-def shortened(name: str, width: int) -> str:
-    """The name, with its middle cut out if it is longer than `width`: both its ends tell names apart."""
-    if len(name) <= width:
-        return name
-    end = (width - 1) // 2
-    return f"{name[: width - 1 - end]}…{name[len(name) - end :]}"
 
 
 def _score(value: float | None) -> str:

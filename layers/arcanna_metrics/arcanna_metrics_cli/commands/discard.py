@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operation
-from arcanna_metrics_cli.commands.redrive import as_document, messages, read, show
+from arcanna_metrics_cli.commands.redrive import as_document, having, messages, read, show
 from arcanna_metrics_cli.exits import Exit
 
 if TYPE_CHECKING:
@@ -33,14 +33,12 @@ def command(given: Given, reason: str | None, letter_id: str | None, yes: bool) 
     found = read(given)
     deleted: list[DeadLetter] = []
     try:
-        matching = [
-            letter for letter in found if reason in (None, letter.reason) and letter_id in (None, letter.id)
-        ]
+        matching = [letter for letter in having(found, reason) if letter_id in (None, letter.id)]
         document: dict[str, Any] = {"dead_letters": list(map(as_document, matching)), "done": False}
         if letter_id and not matching:
             out.show(f"There is no dead letter with the id {letter_id}.")
         else:
-            show(given, matching, reason)
+            show(given, matching, reason, found)
         if one_by_one:
             chosen = [letter for letter in matching if _is_to_go(given, letter)]
         elif matching and (yes or (not out.json and out.ask(f"Delete {messages(len(matching))} for good?"))):

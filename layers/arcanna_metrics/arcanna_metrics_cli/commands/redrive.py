@@ -8,6 +8,7 @@ import click
 
 from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operation
 from arcanna_metrics_cli.exits import Exit
+from arcanna_metrics_cli.names import did_you_mean
 
 if TYPE_CHECKING:
     from arcanna_metrics_cli.letters import DeadLetter
@@ -25,10 +26,10 @@ def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Ans
     """
     stack, out, moved = given.deployed, given.out, 0
     found = read(given)
-    chosen = [letter for letter in found if reason in (None, letter.reason)]
+    chosen = having(found, reason)
     left = [letter for letter in found if letter not in chosen]
     try:
-        show(given, chosen, reason)
+        show(given, chosen, reason, found)
         document: dict[str, Any] = {"dead_letters": list(map(as_document, chosen)), "done": False, "sent": 0}
         if only_list or not chosen:
             return Answer(Exit.GOOD, document)
@@ -61,13 +62,22 @@ def read(given: Given) -> "list[DeadLetter]":
     return found
 
 
-def show(given: Given, chosen: "Sequence[DeadLetter]", reason: str | None) -> None:
-    """Prints a table of dead letters by reason and detail."""
+def having(found: "Sequence[DeadLetter]", reason: str | None) -> "list[DeadLetter]":
+    """Those with the reason, in upper or lower case; all if it is None."""
+    return [each for each in found if reason is None or each.reason.casefold() == reason.casefold()]
+
+
+def show(
+    given: Given, chosen: "Sequence[DeadLetter]", reason: str | None, found: "Sequence[DeadLetter]"
+) -> None:
+    """Prints a table of the chosen dead letters by reason and detail, or else the reasons of all."""
     out = given.out
     if out.json:
         return
     if not chosen:
-        out.show("There are no dead letters" + (f" with the reason {reason}." if reason else "."))
+        what = f" with the reason {reason}" if reason else ""
+        hint = did_you_mean(reason, [letter.reason for letter in found]) if reason else ""
+        out.show(f"There are no dead letters{what}. {hint}".rstrip())
         return
     from arcanna_metrics_cli import letters, view
 
