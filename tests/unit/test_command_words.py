@@ -120,6 +120,8 @@ def test_update_that_waits_for_the_minimum_interval_is_shown_with_its_setting() 
     assert row.waiting[1] == "next run in 74 seconds, the minimum interval (pace.spacing_seconds)"
     visible = standing(waiting(needed_as_of=NOW + 20, due_at=NOW + 20))
     assert visible.waiting[1] == "next attempt in 20 seconds"
+    batch = (Element("e", NOW + 20, 1, NOW + 999),)
+    assert standing(waiting(batch=batch, due_at=NOW + 20)).waiting[-1] == "next attempt in 20 seconds"
 
 
 def test_failed_attempt_is_shown_with_the_time_of_the_next_one() -> None:

@@ -204,10 +204,11 @@ def _troubled(error: Exception, given: Given) -> Answer:
     return Answer(trouble.status, {"error": {"message": str(trouble), "todo": trouble.todo}})
 
 
-_AFTER_THE_COMMAND = ("--stack", "--region", "--profile", "--json", "--job", "--model")
-
-
 # --- The commands ----------------------------------------------------------------------------------------
+
+
+_AFTER_THE_COMMAND = ("--stack", "--region", "--profile", "--json", "--job", "--model")
+"""Options that people type before the command, as other tools want them."""
 
 
 class Helped(click.Command):

@@ -245,11 +245,10 @@ def was_not_checked(entry: Entry) -> bool:
 
 
 def waits_for_interval(entry: Entry) -> bool:
-    """Whether a free target that waits is due later than its updates and backoff need: by its spacing."""
+    """Whether the spacing delays the run of a free target, rather than its updates or a failed attempt."""
     waiting = entry.waiting
-    ready = max(
-        waiting.needed_as_of, waiting.wanted_as_of, waiting.wanted_at, entry.retry_at, entry.not_before
-    )
+    visible = max([waiting.needed_as_of, *(element.as_of for element in waiting.batch)])
+    ready = max(visible, waiting.wanted_as_of, waiting.wanted_at, entry.retry_at, entry.not_before)
     return not entry.attempts and (entry.due_at or 0.0) > ready
 
 
