@@ -634,6 +634,14 @@ def test_model_without_a_reference_needs_no_acceptance(stack: Stack, monkeypatch
     assert (ended.status, ended.document["done"]) == (0, False)
 
 
+def test_active_model_without_figures_needs_no_acceptance(stack: Stack) -> None:
+    reference: Any = {"model_id": MODEL.model_id, "figures": {}}
+    stack.put(Entry(ACTIVE, rev=1, quality_reference=reference))
+    deployed(stack)
+    ended = run("accept", "--job", MODEL.job_id, "--yes", "--json")
+    assert (ended.status, ended.document["done"]) == (0, False)
+
+
 # --- Forgetting targets ----------------------------------------------------------------------------------
 
 MAILBOX = Target("security-alerts", None)

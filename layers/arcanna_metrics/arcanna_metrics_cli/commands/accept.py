@@ -100,7 +100,7 @@ def _entries(given: Given, job: str, model: str) -> "list[Entry]":
     stack = given.deployed
     by_id, active = (stack.entry(stack.home(Target(job, each))) for each in (model, None))
     found = [by_id] if by_id.rev else []
-    if active.reference_of(model) or (active.accepted and active.accepted["model_id"] == model):
+    if active.reference_of(model) is not None or (active.accepted and active.accepted["model_id"] == model):
         found.append(active)
     if not found:
         every = stack.hints()
