@@ -505,6 +505,34 @@ def test_model_with_a_run_under_way_cannot_be_accepted(
     assert stack.entry(target).quality_reference == REFERENCE
 
 
+def test_model_cannot_be_accepted_while_a_run_of_the_active_model_may_have_its_reference(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.put(Entry(TARGET, quality_reference=REFERENCE))
+    stack.put(Entry(ACTIVE, claim=Claim("two", 1e9), due_at=2e9))
+    assert accept(stack, monkeypatch).status == 6
+    assert stack.entry(TARGET).quality_reference == REFERENCE
+
+
+def test_reference_after_the_models_last_run_is_shown_before_it_is_accepted(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later: Any = {**REFERENCE, "figures": {"overall_accuracy": [0.95, 100]}}
+    stack.put(Entry(TARGET, quality_reference=REFERENCE, fresh_as_of=1e9))
+    stack.put(Entry(ACTIVE, quality_reference=later, fresh_as_of=2e9))
+    assert "0.950" in accept(stack, monkeypatch).stdout
+
+
+def test_figures_that_arcanna_does_not_show_are_not_accepted(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other: Any = {**REFERENCE, "figures": {"Drop.recall": [0.9, 100]}}
+    stack.put(Entry(TARGET, quality_reference=other))
+    looked_up(monkeypatch)
+    assert accept(stack, monkeypatch, "--yes").status == 6
+    assert stack.entry(TARGET).quality_reference == other
+
+
 def test_model_whose_run_begins_after_the_question_is_not_accepted(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:

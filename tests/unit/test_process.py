@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -161,6 +162,7 @@ def test_bug_prints_a_traceback() -> None:
     assert "ZeroDivisionError" in err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 @pytest.mark.parametrize("buffered", ["", "1"])
 @pytest.mark.parametrize("arguments", ["--version", "", "status --help", "route a --settings-file -"])
 def test_output_to_a_full_disk_is_one_line_on_standard_error(arguments: str, buffered: str) -> None:

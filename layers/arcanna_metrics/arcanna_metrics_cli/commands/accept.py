@@ -2,6 +2,7 @@
 
 import time
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -44,7 +45,7 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
     if not judged:
         out.show("There is nothing to accept: the next run is compared with the metrics just before it.")
         return Answer(Exit.GOOD, document | {"figures": [], "accepted": None})
-    figures = _figures(given, judged[0], model)
+    figures = _figures(given, max(judged, key=attrgetter("fresh_as_of")), model)
     document["figures"] = [figure._asdict() | {"change": figure.change} for figure in figures]
     document["accepted"] = None
     if not out.json:
@@ -92,7 +93,10 @@ def _only_model(given: Given, job: str) -> str:
 
 
 def _entries(given: Given, job: str, model: str) -> "list[Entry]":
-    """The model's entries: by its id, and as its job's active model. Raises Trouble if there are none."""
+    """The model's entries: by its id, and as its job's active model. Raises Trouble if there are none.
+
+    A run of the active model may be of this model, and have begun with the reference under its id.
+    """
     from arcanna_metrics.targets import Target
     from arcanna_metrics_cli import entries
     from arcanna_metrics_cli.names import did_you_mean
@@ -100,7 +104,10 @@ def _entries(given: Given, job: str, model: str) -> "list[Entry]":
     stack = given.deployed
     by_id, active = (stack.entry(stack.home(Target(job, each))) for each in (model, None))
     found = [by_id] if by_id.rev else []
-    if active.reference_of(model) is not None or (active.accepted and active.accepted["model_id"] == model):
+    is_active = active.reference_of(model) is not None or (
+        active.accepted and active.accepted["model_id"] == model
+    )
+    if is_active or (found and active.run_id):
         found.append(active)
     if not found:
         every = stack.hints()
@@ -132,6 +139,7 @@ def _figures(given: Given, entry: "Entry", model: str) -> "list[Figure]":
             status = Exit.USAGE
         said = f"Arcanna does not show the model's current figures: {why}"
         raise Trouble(status, said, "arcanna-metrics doctor may show why; then try again")
-    now = figures(answer["metrics"])
-    reference = entry.reference_of(model) or {}
+    now, reference = figures(answer["metrics"]), entry.reference_of(model) or {}
+    if reference and not now.keys() & reference.keys():
+        raise Trouble(Exit.NOT_STARTED, "Arcanna shows none of the figures.", "Try again after its next run")
     return [Figure(name, before, now.get(name)) for name, (before, _) in reference.items()]
