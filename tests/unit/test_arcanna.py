@@ -19,7 +19,7 @@ from arcanna_metrics.errors import (
     Unauthorised,
     UndocumentedAnswer,
 )
-from arcanna_metrics.platform.answers import retry_after
+from arcanna_metrics.platform.answers import MOST_LEVELS, retry_after
 from arcanna_metrics.platform.client import REQUEST_STATUSES, Arcanna, ModelMetrics, RecomputeRequest
 from arcanna_metrics.targets import Model
 from tests.support.doubles import (
@@ -246,6 +246,22 @@ def test_deeply_nested_answer_is_refused() -> None:
         scripted(answer(content=b"[" * 100_000)).client().metrics(MODEL)
 
 
+@pytest.mark.parametrize("levels", [MOST_LEVELS - 1, MOST_LEVELS])
+@pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"a":', "}")])
+def test_answer_with_more_levels_than_any_documented_one_is_refused(
+    levels: int, begin: str, end: str
+) -> None:
+    """The object around the field is a level, too. Brackets in a text and values side by side are not."""
+    deep = begin * levels + '"[[["' + end * levels
+    body = json.dumps(metrics_body(confusion_matrix="X", buckets_in_kb=[[]] * 500)).replace('"X"', deep)
+    platform = ScriptedPlatform(metrics=answer(content=body.encode()))
+    if levels < MOST_LEVELS:
+        assert platform.client().metrics(MODEL).figures["confusion_matrix"]
+    else:
+        with pytest.raises(UndocumentedAnswer, match="nested too deeply"):
+            platform.client().metrics(MODEL)
+
+
 def test_answer_becomes_model_metrics() -> None:
     platform = ScriptedPlatform(metrics=answer(json=metrics_body(is_recomputing_metrics=True)))
     seen = platform.client().metrics(MODEL)
@@ -283,6 +299,7 @@ def test_request_is_accepted_with_any_2xx_status(status: int) -> None:
         b"[]",
         b"{}",
         b"[" * 100_000,
+        b'{"status": "queued", "job_id": ' + b"[" * MOST_LEVELS + b"]" * MOST_LEVELS + b"}",
         b"9" * 5_000,
         b'{"status": "queued"',
         b'"queued"',

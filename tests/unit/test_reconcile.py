@@ -1,5 +1,6 @@
 """Reconcile reads an entry, decides, and does one thing. The ledger is in moto, the platform is scripted."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -52,6 +53,20 @@ def test_visible_update_starts_a_run_that_the_workflow_follows(harness: Harness)
     assert run["cause"]["kind"] == "upload"
     assert harness.executions.inputs["run-1"]["check"]["status"] == "running"
     assert harness.executions.inputs["run-1"]["number"] == 0
+
+
+@pytest.mark.parametrize("levels", [99, 100, 9_981, 9_982])
+def test_every_request_is_followed_however_deeply_the_metrics_are_nested(
+    harness: Harness, levels: int
+) -> None:
+    """Python 3.13 reads JSON with 9,982 levels, but cannot write it as a part of the workflow's input."""
+    deep = json.dumps(metrics_body(confusion_matrix="X")).replace('"X"', "[" * levels + "]" * levels)
+    harness.platform.metrics = answer(content=deep.encode())
+    harness.update()
+    for _ in range(3):
+        harness.look()
+        harness.until_due()
+    assert harness.platform.asked.count("request") == len(harness.executions.inputs) == (levels < 100)
 
 
 def test_metrics_too_large_for_the_workflow_become_a_baseline_of_overall_scores(harness: Harness) -> None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from itertools import chain
 from typing import Any, NamedTuple, Self
 
 import httpx
@@ -24,6 +25,10 @@ from arcanna_metrics.observability import logger
 
 SHOWN = 300
 """Characters of a response that errors show."""
+
+MOST_LEVELS = 100
+"""Levels of arrays and objects in a response; the documented ones have three. Python may read thousands, and
+then not be able to write them as a part of the workflow's input."""
 
 _UNDEFINED = re.compile(r'"([^"\\]{1,100})": \[*(?:NaN|-?Infinity)')
 """The name of a field whose value is not a JSON number, in JSON as Python writes it."""
@@ -91,6 +96,8 @@ class Answer:
             body = json.loads(plain, parse_constant=undefined.append)
         except (ValueError, RecursionError) as error:
             raise UndocumentedAnswer(f"{self}: not JSON") from error
+        if _is_too_deep(body):
+            raise UndocumentedAnswer(f"{self}: nested too deeply")
         if undefined:
             fields = list(dict.fromkeys(_UNDEFINED.findall(plain)))
             told = {"call": str(self.call), "numbers": undefined[:20], "fields": fields[:20]}
@@ -112,6 +119,15 @@ class Answer:
         if value is not None and not isinstance(value, kind):
             raise UndocumentedAnswer(f"{self}: {name} is {value!r:.100}, not a {kind.__name__} or null")
         return value
+
+
+def _is_too_deep(body: object) -> bool:
+    """Whether arrays and objects are nested in more than MOST_LEVELS levels."""
+    nested: list[Any] = [[body]]
+    for _ in range(MOST_LEVELS + 1):
+        members = chain.from_iterable(v.values() if isinstance(v, dict) else v for v in nested)
+        nested = [member for member in members if isinstance(member, dict | list)]
+    return bool(nested)
 
 
 def without_key(text: str, key: str) -> str:
