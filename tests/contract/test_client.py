@@ -15,8 +15,9 @@ from arcanna_metrics.errors import (
     Unauthorised,
     UndocumentedAnswer,
 )
-from arcanna_metrics.platform.client import REQUEST_STATUSES, Arcanna, ModelMetrics, RecomputeRequest
+from arcanna_metrics.platform.client import REQUEST_STATUSES, Arcanna, RecomputeRequest
 from arcanna_metrics.platform.http import BoundedClient
+from arcanna_metrics.platform.model_metrics import ModelMetrics
 from arcanna_metrics.targets import Model
 from tests.support.arcanna import (
     API_KEY,

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, cast
 
 from arcanna_metrics.errors import BadInput, RetryLater
 from arcanna_metrics.intake.events import Occurrence, read_json
-from arcanna_metrics.platform.client import Arcanna, ModelMetrics
+from arcanna_metrics.platform.client import Arcanna
+from arcanna_metrics.platform.model_metrics import ModelMetrics
 from arcanna_metrics.protocol import (
     backoff,
     check_up,
@@ -308,21 +309,16 @@ def writes_what_changes_nothing(self: ledger.Ledger, before: Entry, after: Entry
 # --- What counts as an end -------------------------------------------------------------------------------
 
 
-def believes_the_flag(**shown: Any) -> Judgement:
+def believes_the_flag(run: Run, checked: Check, seen: ModelMetrics, now: float) -> Judgement:
     """An idle model counts as completed."""
-    if not shown["recomputing"]:
+    if not seen.recomputing:
         return Judgement("completed", "completed", "idle")
-    return judge(**shown)
+    return judge(run, checked, seen, now)
 
 
-def believes_any_timestamp(**shown: Any) -> Judgement:
+def believes_any_timestamp(run: Run, checked: Check, seen: ModelMetrics, now: float) -> Judgement:
     """A timestamp from before the request counts if the baseline did not show it."""
-    return judge(**{**shown, "requested_at": None})
-
-
-def fails_without_a_further_check(**shown: Any) -> Judgement:
-    """Flag and timestamp are assumed to change at the same time."""
-    return judge(**{**shown, "confirmation": 0.0})
+    return judge({**run, "platform_requested_at": None}, checked, seen, now)
 
 
 def confirms_within_the_grace(run: Run, checked: Check, seen: ModelMetrics, at: float) -> Check:
@@ -333,10 +329,10 @@ def confirms_within_the_grace(run: Run, checked: Check, seen: ModelMetrics, at: 
     return {**checked, "idle_since": checked["idle_since"] or now}
 
 
-def gives_up_what_is_recomputed_again(**shown: Any) -> Judgement:
+def gives_up_what_is_recomputed_again(run: Run, checked: Check, seen: ModelMetrics, now: float) -> Judgement:
     """A run times out while somebody else recomputes, although its own recompute has ended."""
-    found = judge(**shown)
-    late = found.status == "completed" and shown["recomputing"]
+    found = judge(run, checked, seen, now)
+    late = found.status == "completed" and seen.recomputing
     return Judgement("timed_out", "DeadlinePassed", "not finished") if late else found
 
 
@@ -542,7 +538,7 @@ OTHERS = {
         "4", patches={"arcanna_metrics.runs.check.judge": believes_any_timestamp}, rates=APART
     ),
     "failed without a further check": _planted(
-        "4", patches={"arcanna_metrics.runs.check.judge": fails_without_a_further_check}, rates=APART
+        "4", patches={"arcanna_metrics.runs.completion.CONFIRMATION": 0.0}, rates=APART
     ),
     "active model not looked up again": _planted(
         "1",

@@ -20,7 +20,7 @@ from tests.simulation.scheduler import Scheduler
 from tests.simulation.stimuli import JOB_OF, NAMES, id_of
 
 APART = 30.0
-"""Most seconds between the changes of flag and timestamp. Less than check.CONFIRMATION."""
+"""Most seconds between the changes of flag and timestamp. Less than completion.CONFIRMATION."""
 
 
 @dataclass

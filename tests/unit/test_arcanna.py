@@ -20,7 +20,8 @@ from arcanna_metrics.errors import (
     UndocumentedAnswer,
 )
 from arcanna_metrics.platform.answers import MOST_LEVELS, retry_after
-from arcanna_metrics.platform.client import REQUEST_STATUSES, Arcanna, ModelMetrics, RecomputeRequest
+from arcanna_metrics.platform.client import REQUEST_STATUSES, Arcanna, RecomputeRequest
+from arcanna_metrics.platform.model_metrics import ModelMetrics
 from arcanna_metrics.targets import Model
 from tests.support.doubles import (
     API_KEY,

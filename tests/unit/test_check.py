@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from arcanna_metrics.errors import PlatformUnavailable, RetryLater, Unauthorised, UndocumentedAnswer
 from arcanna_metrics.platform.client import FIGURES
-from arcanna_metrics.runs.check import CONFIRMATION, check, first_check
+from arcanna_metrics.runs.check import check, first_check
+from arcanna_metrics.runs.completion import CONFIRMATION
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Check, Outcome, Pace, Run
 from arcanna_metrics.times import to_iso

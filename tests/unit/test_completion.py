@@ -8,7 +8,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from arcanna_metrics.runs.completion import CLOCK_MARGIN, Judgement, evidence, judge
+from arcanna_metrics.platform.model_metrics import ModelMetrics
+from arcanna_metrics.runs.check import first_check
+from arcanna_metrics.runs.completion import CLOCK_MARGIN, CONFIRMATION, Judgement, evidence, judge
+from arcanna_metrics.runs.run import Check, Run
+from arcanna_metrics.times import to_iso
+from tests.support.runs import PACE, REQUESTED_AT, a_run
 from tests.unit.strategies import any_json
 
 BASELINE = "2025-01-15T14:00:00Z"
@@ -30,7 +35,12 @@ NO_TIMES: list[Any] = [
     {},
 ]
 
-seconds = st.floats(0, 1e6)
+ACCEPTED_AT = REQUESTED_AT + 1.0
+RUN: Run = {**a_run(), "accepted_at": to_iso(ACCEPTED_AT)}
+FIRST = first_check(RUN)
+
+# Eighths of a second are exact in floats and in written times, so that both sides of a boundary are drawn.
+seconds = (st.integers(0, 800) | st.integers(0, 8_000_000)).map(lambda eighths: eighths / 8)
 offsets = st.integers(-14, 14).map(lambda hours: timezone(timedelta(hours=hours)))
 moments = st.datetimes(min_value=datetime(1971, 1, 1), max_value=datetime(9999, 12, 30), timezones=offsets)  # noqa: DTZ001  # the offset is drawn
 shown = (
@@ -45,14 +55,36 @@ looks = st.fixed_dictionaries(
         "requested_at": shown,
         "timestamp": shown,
         "recomputing": st.booleans(),
-        "recomputing_until": st.none() | st.floats(-10, 1e6),
-        "idle_for": seconds,
+        "recomputing_until": st.none() | seconds.map(lambda after: after - 10.0),
+        "idle_for": st.none() | seconds,
         "elapsed": seconds,
         "start_grace": seconds,
-        "confirmation": seconds,
         "deadline": seconds,
     }
 )
+
+
+def judge_look(look: dict[str, Any]) -> Judgement:
+    """What a check of a run means.
+
+    `baseline` and `timestamp` are the platform's `last_recomputed_timestamp` before the request and now, and
+    `requested_at` is its own time of the request. `elapsed` is the run's age in seconds. The platform has
+    been seen recomputing until `recomputing_until` seconds after it accepted the request, or never (None),
+    and idle without a proof for `idle_for` seconds, or not at all.
+    """
+    now, until, idle_for = REQUESTED_AT + look["elapsed"], look["recomputing_until"], look["idle_for"]
+    run: Run = {
+        **RUN,
+        "baseline": {"last_recomputed_timestamp": look["baseline"]},
+        "platform_requested_at": look["requested_at"],
+        "pace": {**PACE, "start_grace": look["start_grace"], "deadline": look["deadline"]},
+    }
+    checked: Check = {
+        **FIRST,
+        "recomputing_at": None if until is None else to_iso(ACCEPTED_AT + until),
+        "idle_since": None if idle_for is None else to_iso(now - idle_for),
+    }
+    return judge(run, checked, ModelMetrics(look["recomputing"], look["timestamp"], {}), now)
 
 
 def judged(timestamp: str | None, **changes: Any) -> Judgement:
@@ -63,13 +95,12 @@ def judged(timestamp: str | None, **changes: Any) -> Judgement:
         "timestamp": timestamp,
         "recomputing": False,
         "recomputing_until": None,
-        "idle_for": 0.0,
+        "idle_for": None,
         "elapsed": 300.0,
         "start_grace": 600.0,
-        "confirmation": 60.0,
         "deadline": 3600.0,
     }
-    return judge(**look | changes)
+    return judge_look(look | changes)
 
 
 # --- The rule --------------------------------------------------------------------------------------------
@@ -106,6 +137,9 @@ LATE = {"elapsed": 3600.0}
         (BASELINE, CONFIRMED | {"idle_for": 59.9}, "running"),
         (BASELINE, CONFIRMED, "NoNewResult"),
         (None, CONFIRMED, "NoNewResult"),
+        # The confirmation takes no longer than the start grace.
+        (BASELINE, CONFIRMED | {"start_grace": 30.0, "idle_for": 29.9}, "running"),
+        (BASELINE, CONFIRMED | {"start_grace": 30.0, "idle_for": 30.0}, "NoNewResult"),
         # A further check confirms a failure, even after the deadline.
         (BASELINE, OVERDUE | {"idle_for": 0.0}, "running"),
         (BASELINE, LATE, "running"),
@@ -125,8 +159,9 @@ LATE = {"elapsed": 3600.0}
         (JUST_BEFORE, OVERDUE, "completed"),
         (JUST_BEFORE, {"recomputing_until": 1.0}, "running"),
         (JUST_BEFORE, {"recomputing_until": 1.0, "idle_for": 60.0}, "completed"),
+        (JUST_BEFORE, {"recomputing_until": 3.0, "idle_for": 60.0}, "completed"),
         # Unless a check saw the platform recompute after that time.
-        (JUST_BEFORE, {"recomputing_until": 4.0, "idle_for": 60.0}, "NoNewResult"),
+        (JUST_BEFORE, {"recomputing_until": 3.1, "idle_for": 60.0}, "NoNewResult"),
         (JUST_BEFORE, CONFIRMED, "NoNewResult"),
     ],
 )
@@ -170,7 +205,7 @@ def test_earlier_timestamp_proves_nothing_if_the_request_time_is_unknown() -> No
 @given(looks)
 def test_proven_run_completes_when_idle_or_at_the_deadline(look: dict[str, Any]) -> None:
     found = evidence(look["timestamp"], look["baseline"], look["requested_at"], look["recomputing_until"])
-    status = judge(**look).status
+    status = judge_look(look).status
     ended = not look["recomputing"] or look["elapsed"] >= look["deadline"]
     if found == "proof":
         assert (status == "completed") == ended
@@ -180,9 +215,9 @@ def test_proven_run_completes_when_idle_or_at_the_deadline(look: dict[str, Any])
 
 @given(looks)
 def test_ambiguous_timestamp_only_turns_a_failure_into_a_completion(look: dict[str, Any]) -> None:
-    before = judge(**look | {"timestamp": look["baseline"]})
+    before = judge_look(look | {"timestamp": look["baseline"]})
     if evidence(look["timestamp"], look["baseline"], look["requested_at"]) == "ambiguous":
-        now = judge(**look)
+        now = judge_look(look)
         assert now.status == before.status or (before.status, now.status) == ("failed", "completed")
 
 
@@ -190,26 +225,42 @@ def test_ambiguous_timestamp_only_turns_a_failure_into_a_completion(look: dict[s
 def test_queued_recompute_never_completes(look: dict[str, Any], times: list[float]) -> None:
     unchanged = look | {"timestamp": look["baseline"], "recomputing": False, "recomputing_until": None}
     for elapsed in times:
-        assert judge(**unchanged | {"elapsed": elapsed}).status != "completed"
+        assert judge_look(unchanged | {"elapsed": elapsed}).status != "completed"
 
 
 @given(looks)
 def test_run_never_fails_while_the_platform_recomputes(look: dict[str, Any]) -> None:
-    assert judge(**look | {"recomputing": True}).status != "failed"
+    assert judge_look(look | {"recomputing": True}).status != "failed"
 
 
 @given(looks)
 def test_run_goes_on_after_its_deadline_only_to_confirm_a_failure(look: dict[str, Any]) -> None:
-    judgement = judge(**look | {"elapsed": look["deadline"]})
-    assert judgement.status != "running" or judgement.confirming
-    confirmed = judge(**look | {"elapsed": look["deadline"], "idle_for": look["confirmation"]})
+    judgement = judge_look(look | {"elapsed": look["deadline"]})
+    assert judgement.status != "running" or judgement.confirmed_in is not None
+    confirmed = judge_look(look | {"elapsed": look["deadline"], "idle_for": CONFIRMATION})
     assert confirmed.status != "running"
 
 
 @given(looks)
 def test_failure_needs_a_confirmation(look: dict[str, Any]) -> None:
-    assume(look["confirmation"] > 0)
-    assert judge(**look | {"idle_for": 0.0}).status != "failed"
+    assume(look["start_grace"] > 0)
+    assert judge_look(look | {"idle_for": 0.0}).status != "failed"
+
+
+@given(looks, st.integers(1, 480).map(lambda eighths: eighths / 8))
+def test_failure_is_confirmed_by_a_check_at_the_announced_time_and_by_none_before(
+    look: dict[str, Any], earlier: float
+) -> None:
+    def judged_after(wait: float) -> Judgement:
+        idle_for = (look["idle_for"] or 0.0) + wait
+        return judge_look(look | {"elapsed": look["elapsed"] + wait, "idle_for": idle_for})
+
+    left = judge_look(look).confirmed_in
+    if left is not None:
+        assert 0 < left <= CONFIRMATION
+        assert judged_after(left).status in ("failed", "completed")
+        if earlier < left:
+            assert judged_after(left - earlier).confirmed_in == earlier
 
 
 @pytest.mark.parametrize("idle_for", [0.0, 1.0, 59.0])

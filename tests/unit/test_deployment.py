@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from arcanna_metrics.observability import metrics
-from arcanna_metrics.runs.completion import Status
-from arcanna_metrics.runs.run import Check, Notification, Outcome
+from arcanna_metrics.runs.run import Check, Notification, Outcome, Status
 from tests.support.deployment import (
     ROOT,
     actions_of,

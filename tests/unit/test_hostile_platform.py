@@ -17,8 +17,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from arcanna_metrics.errors import PlatformUnavailable, RecomputeError, Rejected, RetryLater
-from arcanna_metrics.platform.client import REQUEST_STATUSES, Arcanna, ModelMetrics, RecomputeRequest
+from arcanna_metrics.platform.client import REQUEST_STATUSES, Arcanna, RecomputeRequest
 from arcanna_metrics.platform.http import BoundedClient
+from arcanna_metrics.platform.model_metrics import ModelMetrics
 from arcanna_metrics.times import from_iso
 from tests.support.doubles import API_KEY, BASE_URL, MODEL, metrics_body, request_body
 from tests.unit.strategies import any_json

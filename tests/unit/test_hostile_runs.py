@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from arcanna_metrics.errors import Rejected, RetryLater
 from arcanna_metrics.platform.client import Arcanna
-from arcanna_metrics.runs.check import CONFIRMATION, check, first_check
-from arcanna_metrics.runs.completion import CLOCK_MARGIN, evidence
+from arcanna_metrics.runs.check import check, first_check
+from arcanna_metrics.runs.completion import CLOCK_MARGIN, CONFIRMATION, evidence
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Check, Run
 from tests.support.doubles import BASELINE, MODEL, Answer, ScriptedPlatform, answer, metrics_body, no_answer

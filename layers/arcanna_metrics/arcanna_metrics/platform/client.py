@@ -16,6 +16,7 @@ from arcanna_metrics.errors import (
 )
 from arcanna_metrics.observability import logger
 from arcanna_metrics.platform.answers import SHOWN, Answer, Call, without_key
+from arcanna_metrics.platform.model_metrics import ModelMetrics
 from arcanna_metrics.platform.tls import advice
 from arcanna_metrics.targets import Model, canonical, identifier, is_id
 from arcanna_metrics.times import from_iso
@@ -46,22 +47,6 @@ _NOTHING_SENT = (
     httpx.UnsupportedProtocol,
 )
 """Errors of the transport before it sends a request."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelMetrics:
-    """What the platform shows about a model. `figures` holds the scores under their documented names.
-
-    `timestamp` is the end of the last recompute as the platform writes it; None if it is null or empty.
-    """
-
-    recomputing: bool
-    timestamp: str | None
-    figures: dict[str, Any]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For workflow data and outcome events."""
-        return {"last_recomputed_timestamp": self.timestamp, **self.figures}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 from arcanna_metrics.errors import Rejected, RetryLater
 from arcanna_metrics.observability import log_retry
-from arcanna_metrics.platform.client import Arcanna, ModelMetrics
-from arcanna_metrics.runs.completion import CLOCK_MARGIN, Judgement, judge
+from arcanna_metrics.platform.client import Arcanna
+from arcanna_metrics.platform.model_metrics import ModelMetrics
+from arcanna_metrics.runs.completion import CLOCK_MARGIN, Judgement, elapsed_of, judge
 from arcanna_metrics.runs.limits import cut
 from arcanna_metrics.runs.outcome import (
     LONGEST_DETAIL,
@@ -25,22 +26,18 @@ MOST_CHECKS = 2000
 """About the most checks of a run: its longest wait is at least its deadline divided by this. A check takes
 nine of the 25,000 events of an execution."""
 
-CONFIRMATION = 60.0
-"""Seconds that may pass between the changes of the platform's flag and timestamp, before a run has failed."""
-
 
 def first_check(run: Run) -> Check:
     """The check of a run whose recompute is about to be requested."""
-    check: Check = {
+    return {
         "status": "running",
         "detail": "requested",
-        "wait_seconds": 0,
+        "wait_seconds": _wait(run, from_iso(run["requested_at"])),
         "polls": 0,
         "recomputing_at": None,
         "idle_since": None,
         "outcome": None,
     }
-    return {**check, "wait_seconds": _wait(run, check, from_iso(run["requested_at"]))}
 
 
 def failed_at_start(run: Run, reason: str, detail: str, origin: Origin) -> Check:
@@ -61,7 +58,7 @@ def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
     platform does not answer and does not say when to retry, or if the deadline has passed.
     """
     now = origin.now
-    in_time = _elapsed(run, now) < run["pace"]["deadline"]
+    in_time = elapsed_of(run, now) < run["pace"]["deadline"]
     checked: Check = {**last, "polls": last["polls"] + 1}
     seen = None
     try:
@@ -74,9 +71,9 @@ def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
         return _put_off(run, checked, error, now)
     else:
         checked = _with_what_was_seen(run, checked, seen, now)
-        judgement = _judge(run, checked, seen, now)
+        judgement = judge(run, checked, seen, now)
     if judgement.status == "running":
-        wait = _wait(run, checked, now, confirming=judgement.confirming)
+        wait = _wait(run, now, judgement.confirmed_in)
         return {**checked, "detail": judgement.detail, "wait_seconds": wait}
     try:
         changed = active_model_changed(arcanna, run)
@@ -97,51 +94,12 @@ def _ended(last: Check, judgement: Judgement, outcome: Outcome) -> Check:
     return {**last, "status": judgement.status, "detail": detail, "wait_seconds": 0, "outcome": outcome}
 
 
-def _elapsed(run: Run, now: float) -> float:
-    """Seconds since the run began."""
-    return max(0.0, now - from_iso(run["requested_at"]))
-
-
-def _idle_for(checked: Check, now: float) -> float:
-    """Seconds since the platform has been seen idle without a proof of new metrics."""
-    idle_since = checked["idle_since"]
-    return 0.0 if idle_since is None else max(0.0, now - from_iso(idle_since))
-
-
-def _confirmation(run: Run) -> float:
-    """Seconds until a later check may confirm a failure."""
-    return min(CONFIRMATION, run["pace"]["start_grace"])
-
-
 def _with_what_was_seen(run: Run, checked: Check, seen: ModelMetrics, now: float) -> Check:
     if seen.recomputing:
         return {**checked, "recomputing_at": to_iso(now), "idle_since": None}
-    if checked["recomputing_at"] is None and _elapsed(run, now) < run["pace"]["start_grace"]:
+    if checked["recomputing_at"] is None and elapsed_of(run, now) < run["pace"]["start_grace"]:
         return checked  # it may be queued: it may begin now and end before the next check
     return {**checked, "idle_since": checked["idle_since"] or to_iso(now)}
-
-
-def _judge(run: Run, checked: Check, seen: ModelMetrics, now: float) -> Judgement:
-    return judge(
-        baseline=(run["baseline"] or {}).get("last_recomputed_timestamp"),
-        requested_at=run["platform_requested_at"],
-        timestamp=seen.timestamp,
-        recomputing=seen.recomputing,
-        recomputing_until=_recomputing_until(run, checked),
-        idle_for=_idle_for(checked, now),
-        elapsed=_elapsed(run, now),
-        start_grace=run["pace"]["start_grace"],
-        confirmation=_confirmation(run),
-        deadline=run["pace"]["deadline"],
-    )
-
-
-def _recomputing_until(run: Run, checked: Check) -> float | None:
-    """Seconds after the request when a check last saw it recompute; 0.0 if unknown, None if never."""
-    recomputing_at = checked["recomputing_at"]
-    if recomputing_at is None:
-        return None
-    return from_iso(recomputing_at) - from_iso(run["accepted_at"] or recomputing_at)
 
 
 def _new_metrics(run: Run, seen: ModelMetrics, now: float) -> NewMetrics:
@@ -150,7 +108,7 @@ def _new_metrics(run: Run, seen: ModelMetrics, now: float) -> NewMetrics:
     quality = assess(before, seen.figures, rules, reference, cut_short=run["baseline_cut"])
     model_judged(quality)
     moved = next_reference(before, seen.figures, rules, reference, quality["verdict"])
-    duration = _duration(run["platform_requested_at"], seen.timestamp, _elapsed(run, now))
+    duration = _duration(run["platform_requested_at"], seen.timestamp, elapsed_of(run, now))
     return NewMetrics(duration, quality, moved)
 
 
@@ -167,19 +125,19 @@ def active_model_changed(arcanna: Arcanna, run: Run) -> bool:
 def _put_off(run: Run, checked: Check, error: RetryLater, now: float) -> Check:
     """Repeats the check later, when the platform asks for it or at the usual pace."""
     log_retry("status check failed", error)
-    pace, wait = run["pace"], _wait(run, checked, now)
+    pace, wait = run["pace"], _wait(run, now)
     if error.retry_after is not None:
         wish = min(max(error.retry_after, pace["shortest_poll"]), pace["longest_poll"])
         wait = int(max(wish, pace["deadline"] / MOST_CHECKS)) + 1
     return {**checked, "detail": cut(str(error), LONGEST_DETAIL), "wait_seconds": wait}
 
 
-def _wait(run: Run, checked: Check, now: float, *, confirming: bool = False) -> int:
-    """Seconds until the next check: as planned, but not after the deadline or the end of a confirmation."""
-    pace, elapsed = run["pace"], _elapsed(run, now)
+def _wait(run: Run, now: float, latest: float | None = None) -> int:
+    """Seconds until the next check: as planned, but at most `latest`, by default until the deadline."""
+    pace, elapsed = run["pace"], elapsed_of(run, now)
     longest = max(pace["longest_poll"], pace["deadline"] / MOST_CHECKS)
     wait = next_wait(elapsed, run["durations"], shortest=pace["shortest_poll"], longest=longest)
-    latest = _confirmation(run) - _idle_for(checked, now) if confirming else pace["deadline"] - elapsed
+    latest = pace["deadline"] - elapsed if latest is None else latest
     return max(1, min(wait, int(latest) + 1))
 
 

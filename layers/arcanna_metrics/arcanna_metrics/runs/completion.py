@@ -20,8 +20,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 
-Status = Literal["running", "completed", "failed", "timed_out"]
+from arcanna_metrics.platform.model_metrics import ModelMetrics
+from arcanna_metrics.runs.run import Check, Run, Status
+from arcanna_metrics.times import from_iso
+
 Evidence = Literal["none", "ambiguous", "proof"]
+
+CONFIRMATION = 60.0
+"""Seconds that may pass between the changes of the platform's flag and timestamp, before a run has failed."""
 
 CLOCK_MARGIN = 5.0
 """Seconds by which the clocks of the platform's API and workers may differ."""
@@ -37,7 +43,7 @@ class Judgement:
     status: Status
     reason: str  # a stable identifier for programs
     detail: str  # a sentence for people
-    confirming: bool = False  # it looks like a failure, which a later check has to confirm
+    confirmed_in: float | None = None  # seconds until a check confirms what looks like a failure
 
 
 class _Shown(NamedTuple):
@@ -75,62 +81,57 @@ def evidence(
     return "ambiguous" if ambiguous else "none"
 
 
-def judge(
-    *,
-    baseline: object,
-    requested_at: object,
-    timestamp: object,
-    recomputing: bool,
-    recomputing_until: float | None,
-    idle_for: float,
-    elapsed: float,
-    start_grace: float,
-    confirmation: float,
-    deadline: float,
-) -> Judgement:
-    """The completion rule, applied to what one check of the platform shows.
+def judge(run: Run, checked: Check, seen: ModelMetrics, now: float) -> Judgement:
+    """The completion rule, applied to what one check has `seen` at `now`, in epoch seconds.
 
-    Until the deadline, a proof counts once the platform is idle. A later check must confirm a failure, even
-    after the deadline, because the platform's flag and timestamp may not change at the same moment. If the
-    timestamp is ambiguous then, the run counts as completed instead of failed.
-
-    Args:
-        baseline: `last_recomputed_timestamp` before the request, None if there was none.
-        requested_at: the platform's own time of the request, None if it did not give one.
-        timestamp: `last_recomputed_timestamp` now.
-        recomputing: `is_recomputing_metrics` now.
-        recomputing_until: seconds after the request when a check last saw it recompute, None if never.
-        idle_for: seconds since the platform has been seen idle without a proof, 0.0 if not before.
-        elapsed: seconds since the run began.
-        start_grace: seconds that a request may stay queued.
-        confirmation: seconds that may pass between the changes of flag and timestamp.
-        deadline: seconds that the whole run may take.
+    `checked` says what the platform has shown until then, including this check. Until the deadline, a proof
+    counts once the platform is idle. A later check must confirm a failure, even after the deadline, because
+    the platform's flag and timestamp may not change at the same moment. If the timestamp is ambiguous then,
+    the run counts as completed instead of failed.
     """
-    found = evidence(timestamp, baseline, requested_at, recomputing_until)
-    if found == "proof" and not recomputing:
-        return _completed(timestamp)
-    if not recomputing and (failure := _failure(recomputing_until, elapsed, start_grace)):
-        if idle_for < confirmation:
-            return _unconfirmed(confirmation)
+    pace, elapsed, until = run["pace"], elapsed_of(run, now), _recomputing_until(run, checked)
+    baseline = (run["baseline"] or {}).get("last_recomputed_timestamp")
+    found = evidence(seen.timestamp, baseline, run["platform_requested_at"], until)
+    if found == "proof" and not seen.recomputing:
+        return _completed(seen)
+    if not seen.recomputing and (failure := _failure(until, elapsed, pace["start_grace"])):
+        confirmation = min(CONFIRMATION, pace["start_grace"])
+        if (left := confirmation - _idle_for(checked, now)) > 0:
+            detail = f"idle without new metrics; if that lasts {confirmation:.0f} s, the run has failed"
+            return Judgement("running", "running", detail, confirmed_in=left)
         if found == "none":
             return failure
-        return _completed(timestamp, f", by Arcanna's clocks up to {CLOCK_MARGIN:.0f} s before the request")
-    if elapsed >= deadline:
+        return _completed(seen, f", by Arcanna's clocks up to {CLOCK_MARGIN:.0f} s before the request")
+    if elapsed >= pace["deadline"]:
         if found == "proof":  # ours has ended; this is somebody else's recompute
-            return _completed(timestamp, ", and are being recomputed again")
+            return _completed(seen, ", and are being recomputed again")
         return Judgement(
             "timed_out", "DeadlinePassed", f"The recompute was not finished after {elapsed:.0f} s"
         )
-    return Judgement("running", "running", "recomputing" if recomputing else "queued")
+    return Judgement("running", "running", "recomputing" if seen.recomputing else "queued")
 
 
-def _unconfirmed(confirmation: float) -> Judgement:
-    detail = f"idle without new metrics; if that lasts {confirmation:.0f} s, the run has failed"
-    return Judgement("running", "running", detail, confirming=True)
+def elapsed_of(run: Run, now: float) -> float:
+    """Seconds since the run began."""
+    return max(0.0, now - from_iso(run["requested_at"]))
 
 
-def _completed(timestamp: object, remark: str = "") -> Judgement:
-    return Judgement("completed", "completed", f"The metrics were computed at {timestamp}{remark}")
+def _idle_for(checked: Check, now: float) -> float:
+    """Seconds since the platform has been seen idle without a proof of new metrics."""
+    idle_since = checked["idle_since"]
+    return 0.0 if idle_since is None else max(0.0, now - from_iso(idle_since))
+
+
+def _recomputing_until(run: Run, checked: Check) -> float | None:
+    """Seconds after the request when a check last saw it recompute; 0.0 if unknown, None if never."""
+    recomputing_at = checked["recomputing_at"]
+    if recomputing_at is None:
+        return None
+    return from_iso(recomputing_at) - from_iso(run["accepted_at"] or recomputing_at)
+
+
+def _completed(seen: ModelMetrics, remark: str = "") -> Judgement:
+    return Judgement("completed", "completed", f"The metrics were computed at {seen.timestamp}{remark}")
 
 
 def _failure(recomputing_until: float | None, elapsed: float, start_grace: float) -> Judgement | None:

@@ -12,12 +12,12 @@ The functions take this data as it is: an execution whose run the trigger did no
 
 from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
-from arcanna_metrics.runs.completion import Status
 from arcanna_metrics.runs.quality import Reference, Verdict
 
 Time = str  # ISO 8601
 Seconds = float
 
+Status = Literal["running", "completed", "failed", "timed_out"]
 OutcomeName = Literal["completed", "failed", "timed_out", "not_checked"]
 
 
