@@ -267,9 +267,9 @@ def test_requested_recompute_ends_with_new_metrics(server: ArcannaServer, arcann
     assert accepted.status == "queued"
     assert accepted.requested_at
     after = eventually("new metrics", lambda: metrics_newer_than(before, arcanna))
-    assert 0 < after.figures["overall_accuracy"] <= 1
-    assert len(after.figures["confusion_matrix"]) == 3
-    assert None not in after.figures.values()
+    assert 0 < after.fields["overall_accuracy"] <= 1
+    assert len(after.fields["confusion_matrix"]) == 3
+    assert None not in after.fields.values()
 
 
 def test_job_can_be_addressed_by_name(server: ArcannaServer, arcanna: Arcanna) -> None:
@@ -299,8 +299,8 @@ def test_odd_answers_seen_in_the_field_are_understood(
     assert (accepted.status in ("queued", "in_progress"), accepted.job_id) == (True, "1234")
     before = arcanna.metrics(MODEL)
     after = eventually("new metrics", lambda: metrics_newer_than(before, arcanna))
-    assert after.figures["overall_accuracy"] > 0
-    counts = after.figures["metrics_per_decision"]["Drop"]["true_positives"]
+    assert after.fields["overall_accuracy"] > 0
+    counts = after.fields["metrics_per_decision"]["Drop"]["true_positives"]
     assert (type(counts), counts % 1) == (float, 0)
     assert arcanna.active_model("security-alerts") == MODEL.model_id
     assert arcanna.job_id_of("security-alerts") == "1234"

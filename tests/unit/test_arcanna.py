@@ -131,7 +131,7 @@ def test_active_model_id_in_any_script_is_taken_as_it_is() -> None:
 def test_lone_surrogate_is_replaced_because_aws_refuses_it() -> None:
     body = metrics_body(metrics_per_decision={"a\udfff\U0001f600": {"recall": 1.0}})
     platform = ScriptedPlatform(metrics=answer(content=json.dumps(body).encode()))
-    assert platform.client().metrics(MODEL).figures["metrics_per_decision"] == {
+    assert platform.client().metrics(MODEL).fields["metrics_per_decision"] == {
         "a?\U0001f600": {"recall": 1.0}
     }
 
@@ -191,9 +191,9 @@ def test_undefined_score_is_null_and_the_log_names_it(logs: Logs, number: str, n
         metrics_body(overall_precision="X", metrics_per_decision=per_decision, confusion_matrix=[["X"]])
     )
     content = body.replace('"X"', number).encode()
-    figures = ScriptedPlatform(metrics=answer(content=content)).client().metrics(MODEL).figures
-    assert (figures["overall_precision"], figures["overall_recall"]) == (None, 0.8)
-    assert figures["metrics_per_decision"] == {"Drop": {"recall": None, "precision": 0.5}}
+    fields = ScriptedPlatform(metrics=answer(content=content)).client().metrics(MODEL).fields
+    assert (fields["overall_precision"], fields["overall_recall"]) == (None, 0.8)
+    assert fields["metrics_per_decision"] == {"Drop": {"recall": None, "precision": 0.5}}
     (line,) = logs.lines
     assert (line["level"], line["message"]) == ("WARNING", "undefined numbers")
     assert line["numbers"] == [named] * 3
@@ -204,10 +204,10 @@ def test_undefined_score_is_null_and_the_log_names_it(logs: Logs, number: str, n
 def test_count_written_as_a_float_stays_a_number() -> None:
     per_decision = {"Drop": {"true_positives": 95.0, "recall": 1}}
     body = metrics_body(metrics_per_decision=per_decision, confusion_matrix=[[95.0]], buckets_in_kb=2.0)
-    figures = ScriptedPlatform(metrics=answer(json=body)).client().metrics(MODEL).figures
+    fields = ScriptedPlatform(metrics=answer(json=body)).client().metrics(MODEL).fields
 
-    assert json.dumps(figures["metrics_per_decision"]) == '{"Drop": {"true_positives": 95.0, "recall": 1}}'
-    assert (figures["confusion_matrix"], figures["buckets_in_kb"]) == ([[95]], 2)
+    assert json.dumps(fields["metrics_per_decision"]) == '{"Drop": {"true_positives": 95.0, "recall": 1}}'
+    assert (fields["confusion_matrix"], fields["buckets_in_kb"]) == ([[95]], 2)
 
 
 @pytest.mark.parametrize("unset", ["", " ", "\n"])
@@ -257,7 +257,7 @@ def test_answer_with_more_levels_than_any_documented_one_is_refused(
     body = json.dumps(metrics_body(confusion_matrix="X", buckets_in_kb=[[]] * 500)).replace('"X"', deep)
     platform = ScriptedPlatform(metrics=answer(content=body.encode()))
     if levels < MOST_LEVELS:
-        assert platform.client().metrics(MODEL).figures["confusion_matrix"]
+        assert platform.client().metrics(MODEL).fields["confusion_matrix"]
     else:
         with pytest.raises(UndocumentedAnswer, match="nested too deeply"):
             platform.client().metrics(MODEL)
@@ -266,12 +266,12 @@ def test_answer_with_more_levels_than_any_documented_one_is_refused(
 def test_answer_becomes_model_metrics() -> None:
     platform = ScriptedPlatform(metrics=answer(json=metrics_body(is_recomputing_metrics=True)))
     seen = platform.client().metrics(MODEL)
-    figures = metrics_body()
+    fields = metrics_body()
     for name in ("model_id", "is_recomputing_metrics", "last_recomputed_timestamp"):
-        del figures[name]
+        del fields[name]
 
-    assert seen == ModelMetrics(True, "2025-01-15T14:00:00Z", figures)
-    assert seen.as_dict() == {"last_recomputed_timestamp": "2025-01-15T14:00:00Z", **figures}
+    assert seen == ModelMetrics(True, "2025-01-15T14:00:00Z", fields)
+    assert seen.as_dict() == {"last_recomputed_timestamp": "2025-01-15T14:00:00Z", **fields}
 
 
 # --- The answer to a request -------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcanna_metrics.errors import PlatformUnavailable, RetryLater, Unauthorised, UndocumentedAnswer
-from arcanna_metrics.platform.client import FIGURES
+from arcanna_metrics.platform.model_metrics import FIELDS
 from arcanna_metrics.runs.check import check, first_check
 from arcanna_metrics.runs.completion import CONFIRMATION
 from arcanna_metrics.runs.outcome import Origin
@@ -29,7 +29,7 @@ from tests.support.outcome_events import validate_entry
 from tests.support.runs import BUS, DEADLINE, EXECUTION, GATE, PACE, REQUESTED_AT, a_run
 
 DONE = "2025-01-15T14:33:00Z"
-RUN = a_run(baseline={"last_recomputed_timestamp": BASELINE, **dict.fromkeys(FIGURES)})
+RUN = a_run(baseline={"last_recomputed_timestamp": BASELINE, **dict.fromkeys(FIELDS)})
 FIRST = first_check(RUN)
 
 

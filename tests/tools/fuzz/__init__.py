@@ -204,7 +204,7 @@ def attack_answers(status: int, headers: dict[str, str], body: bytes) -> None:
     http = httpx.Client(base_url="https://arcanna.example", transport=httpx.MockTransport(answer))
     client, accepted = Arcanna(http, lambda read_again: "key"), 0
     calls: tuple[Callable[[], object], ...] = (
-        lambda: in_words(client.metrics(MODEL).figures),
+        lambda: in_words(client.metrics(MODEL).fields),
         lambda: client.request_recompute(MODEL),
         lambda: client.active_model(MODEL.job_id),
         client.scopes,

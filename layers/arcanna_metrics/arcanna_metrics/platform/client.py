@@ -16,23 +16,13 @@ from arcanna_metrics.errors import (
 )
 from arcanna_metrics.observability import logger
 from arcanna_metrics.platform.answers import SHOWN, Answer, Call, without_key
-from arcanna_metrics.platform.model_metrics import ModelMetrics
+from arcanna_metrics.platform.model_metrics import FIELDS, ModelMetrics
 from arcanna_metrics.platform.tls import advice
 from arcanna_metrics.targets import Model, canonical, identifier, is_id
 from arcanna_metrics.times import from_iso
 
 RequestStatus = Literal["queued", "in_progress", "completed", "failed"]
 REQUEST_STATUSES: tuple[RequestStatus, ...] = get_args(RequestStatus)
-FIGURES = (
-    "overall_accuracy",
-    "overall_f1_score",
-    "overall_recall",
-    "overall_precision",
-    "confusion_matrix",
-    "metrics_per_decision",
-    "kb_count_per_decision",
-    "buckets_in_kb",
-)
 LONGEST_TIME = 64
 """Characters of a time that is passed on."""
 
@@ -83,7 +73,7 @@ class Arcanna:
         return ModelMetrics(
             recomputing=bool(answer.field(body, "is_recomputing_metrics", bool)),
             timestamp=(timestamp or "").strip() or None,
-            figures={name: body.get(name) for name in FIGURES},
+            fields={name: body.get(name) for name in FIELDS},
         )
 
     def request_recompute(self, model: Model) -> RecomputeRequest:

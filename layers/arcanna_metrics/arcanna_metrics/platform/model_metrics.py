@@ -1,20 +1,32 @@
-"""What the platform shows about a model."""
+"""What the platform shows about a model. A plain type, so that pure code need not know the client."""
 
 from dataclasses import dataclass
 from typing import Any
 
+FIELDS = (
+    "overall_accuracy",
+    "overall_f1_score",
+    "overall_recall",
+    "overall_precision",
+    "confusion_matrix",
+    "metrics_per_decision",
+    "kb_count_per_decision",
+    "buckets_in_kb",
+)
+"""The fields of an answer that are passed on as they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelMetrics:
-    """What the platform shows about a model. `figures` holds the scores under their documented names.
+    """What the platform shows about a model. `fields` has all FIELDS; None if missing.
 
     `timestamp` is the end of the last recompute as the platform writes it; None if it is null or empty.
     """
 
     recomputing: bool
     timestamp: str | None
-    figures: dict[str, Any]
+    fields: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
         """For workflow data and outcome events."""
-        return {"last_recomputed_timestamp": self.timestamp, **self.figures}
+        return {"last_recomputed_timestamp": self.timestamp, **self.fields}

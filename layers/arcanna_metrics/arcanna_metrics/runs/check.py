@@ -105,9 +105,9 @@ def _with_what_was_seen(run: Run, checked: Check, seen: ModelMetrics, now: float
 def _new_metrics(run: Run, seen: ModelMetrics, now: float) -> NewMetrics:
     """What the metrics that the platform shows mean, by the quality gate that the run began with."""
     before, reference, rules = run["baseline"], run["reference"], Rules.of(run["gate"])
-    quality = assess(before, seen.figures, rules, reference, cut_short=run["baseline_cut"])
+    quality = assess(before, seen.fields, rules, reference, cut_short=run["baseline_cut"])
     model_judged(quality)
-    moved = next_reference(before, seen.figures, rules, reference, quality["verdict"])
+    moved = next_reference(before, seen.fields, rules, reference, quality["verdict"])
     duration = _duration(run["platform_requested_at"], seen.timestamp, elapsed_of(run, now))
     return NewMetrics(duration, quality, moved)
 
