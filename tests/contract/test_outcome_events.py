@@ -58,7 +58,7 @@ OUTCOMES: dict[str, Outcome] = {
     "regressed": completed(RUN, ENDING, NewMetrics(180.0, REGRESSED, {}), origin(400)),
     "failed": failed(RUN, ENDING, Judgement("failed", "NoNewResult", "Look for the error."), origin(400)),
     "timed_out": failed(RUN, ENDING, Judgement("timed_out", "DeadlinePassed", "Too long."), origin(400)),
-    "not_checked": failed(RUN, Ending(4), NOT_CHECKED, origin()),
+    "not_checked": failed(RUN, Ending(4, {}), NOT_CHECKED, origin()),
 }
 
 
@@ -183,7 +183,7 @@ def test_notification_subject_is_one_short_ascii_line(model_id: str | None) -> N
     """SNS takes less than 100 characters. https://docs.aws.amazon.com/sns/latest/api/API_Publish.html"""
     for outcome in (
         completed(a_run(model_id=model_id), ENDING, NewMetrics(1.0, REGRESSED, {}), origin()),
-        failed(a_run(model_id=model_id), Ending(4), NOT_CHECKED, origin()),
+        failed(a_run(model_id=model_id), Ending(4, {}), NOT_CHECKED, origin()),
     ):
         assert outcome["notification"] is not None
         subject = outcome["notification"]["subject"]
@@ -206,39 +206,15 @@ def test_notification_names_an_existing_runbook_section(ending: str) -> None:
 
 def test_metrics_that_fit_are_unchanged() -> None:
     assert fitting(AFTER) == AFTER
-    assert fitting(None) is None
 
 
 def test_metrics_that_do_not_fit_keep_the_overall_scores() -> None:
     large = {**AFTER, "buckets_in_kb": "b" * LARGEST_METRICS}
     kept = fitting(large)
-    assert kept is not None
     assert kept["overall_accuracy"] == 0.7
     assert kept["last_recomputed_timestamp"] == "2025-01-15T14:33:00Z"
     assert kept["metrics_per_decision"] is None
     assert kept.keys() == AFTER.keys()
-
-
-def test_numbers_that_eventbridge_refuses_become_null() -> None:
-    """https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html"""
-    odd = metrics_body(buckets_in_kb=2**63, confusion_matrix=[[-(2**63), 2**63 - 1], [float("nan"), 1e308]])
-    kept = fitting(odd)
-
-    assert kept is not None
-    assert (kept["buckets_in_kb"], kept["confusion_matrix"]) == (
-        None,
-        [[-(2**63), 2**63 - 1], [None, 1e308]],
-    )
-
-
-def test_too_deeply_nested_metrics_are_left_out() -> None:
-    nested: list[Any] = []
-    for _ in range(100_000):
-        nested = [nested]
-    kept = fitting(metrics_body(confusion_matrix=nested))
-
-    assert kept is not None
-    assert (kept["confusion_matrix"], kept["overall_accuracy"]) == (None, 0.75)
 
 
 def large_metrics(name: str, number: int, score: float) -> dict[str, Any]:

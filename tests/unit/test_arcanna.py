@@ -210,6 +210,15 @@ def test_count_written_as_a_float_stays_a_number() -> None:
     assert (fields["confusion_matrix"], fields["buckets_in_kb"]) == ([[95]], 2)
 
 
+def test_whole_number_of_more_than_64_bits_is_null_because_eventbridge_refuses_it() -> None:
+    """https://docs.aws.amazon.com/eventbridge/latest/APIReference/API_PutEvents.html"""
+    body = metrics_body(buckets_in_kb=2**63, confusion_matrix=[[-(2**63), 2**63 - 1], [-(2**63) - 1, 1e308]])
+    fields = ScriptedPlatform(metrics=answer(json=body)).client().metrics(MODEL).fields
+
+    assert fields["buckets_in_kb"] is None
+    assert fields["confusion_matrix"] == [[-(2**63), 2**63 - 1], [None, 1e308]]
+
+
 @pytest.mark.parametrize("unset", ["", " ", "\n"])
 def test_empty_timestamp_is_none(unset: str) -> None:
     body = metrics_body(last_recomputed_timestamp=unset)

@@ -145,7 +145,9 @@ def assert_can_be_passed_on(value: object) -> None:
             assert len(value.requested_at) <= 64
             from_iso(value.requested_at)
         value = [value.status, value.requested_at, value.job_id]
-    assert len(json.dumps(value, allow_nan=False, ensure_ascii=False).encode()) < 64 * 1024
+    text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+    assert len(text.encode()) < 64 * 1024
+    json.loads(text, parse_int=lambda digits: int(digits).to_bytes(8, signed=True))
 
 
 @every_call

@@ -88,6 +88,16 @@ def test_metrics_too_large_for_the_workflow_are_compared_all_the_same(harness: H
     assert run["reference"] == {"overall_accuracy": [0.75, 20000]}
 
 
+def test_number_that_is_left_out_does_not_count_as_metrics_too_large_to_compare(harness: Harness) -> None:
+    decisions = {"Drop": {"recall": 0.9, "true_positives": 2**63}}
+    harness.platform.metrics = answer(json=metrics_body(metrics_per_decision=decisions))
+    harness.update()
+    harness.look()
+    run = harness.executions.inputs["run-1"]["run"]
+    assert run["baseline"]["metrics_per_decision"] == {"Drop": {"recall": 0.9, "true_positives": None}}
+    assert not run["baseline_cut"]
+
+
 def compared_with(harness: Harness, target: Target = TARGET) -> Any:
     """The reference of a run of the target that starts now."""
     run_id = harness.started(target)

@@ -87,13 +87,14 @@ class Answer:
         """The body as JSON. Raises UndocumentedAnswer.
 
         Numbers that JSON does not know (NaN, Infinity) are undefined scores: they become null and are logged.
-        Half a surrogate pair, which AWS's APIs refuse, becomes a question mark.
+        What AWS's APIs refuse is replaced: whole numbers of more than 64 bits by null, and half a surrogate
+        pair by a question mark.
         """
         undefined: list[str] = []
         try:
             # Read twice, because Python also reads 1e999 as a number, and writes it as Infinity.
             plain = json.dumps(json.loads(self.text), ensure_ascii=False).encode(errors="replace").decode()
-            body = json.loads(plain, parse_constant=undefined.append)
+            body = json.loads(plain, parse_constant=undefined.append, parse_int=_integer)
         except (ValueError, RecursionError) as error:
             raise UndocumentedAnswer(f"{self}: not JSON") from error
         if _is_too_deep(body):
@@ -119,6 +120,11 @@ class Answer:
         if value is not None and not isinstance(value, kind):
             raise UndocumentedAnswer(f"{self}: {name} is {value!r:.100}, not a {kind.__name__} or null")
         return value
+
+
+def _integer(digits: str) -> int | None:
+    number = int(digits)
+    return number if -(2**63) <= number < 2**63 else None
 
 
 def _is_too_deep(body: object) -> bool:

@@ -53,7 +53,7 @@ def start(services: Services, entry: Entry, claim: Claim) -> None:
         # The reference first, because a large baseline is cut for the workflow.
         reference = reference_before(shown, settings.gate, run["reference"])
         kept = fitting(shown)
-        cut = kept is None or kept["metrics_per_decision"] != shown["metrics_per_decision"]
+        cut = kept["metrics_per_decision"] != shown["metrics_per_decision"]
         run = {**run, "baseline": kept, "baseline_cut": cut, "reference": reference}
         run, check = _request(services, run, model)
     except Rejected as error:

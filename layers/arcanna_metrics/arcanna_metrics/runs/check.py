@@ -43,12 +43,12 @@ def first_check(run: Run) -> Check:
 def failed_at_start(run: Run, reason: str, detail: str, origin: Origin) -> Check:
     """The check of a run whose recompute was rejected. Its workflow only reports the failure."""
     judgement = Judgement("failed", reason, detail)
-    return _ended(first_check(run), judgement, failed(run, Ending(polls=0), judgement, origin))
+    return _ended(first_check(run), judgement, failed(run, Ending(0, {}), judgement, origin))
 
 
 def not_checked(run: Run, last: Check, origin: Origin) -> Check:
     """The last check of a run whose status check failed on every retry of the workflow."""
-    return _ended(last, NOT_CHECKED, failed(run, Ending(last["polls"]), NOT_CHECKED, origin))
+    return _ended(last, NOT_CHECKED, failed(run, Ending(last["polls"], {}), NOT_CHECKED, origin))
 
 
 def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
@@ -81,7 +81,7 @@ def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
         if in_time:
             return _put_off(run, checked, error, now)
         changed = True  # then the target stays due, which is safe whatever the active model is
-    ending = Ending(checked["polls"], changed, seen.as_dict() if seen else None)
+    ending = Ending(checked["polls"], seen.as_dict() if seen else {}, changed)
     if seen and judgement.status == "completed":
         outcome = completed(run, ending, _new_metrics(run, seen, now), origin)
     else:

@@ -67,8 +67,8 @@ class Ending(NamedTuple):
     """What the last check of a run found."""
 
     polls: int  # status checks so far
+    shown: dict[str, Any]  # the metrics that the platform shows; empty if it shows none
     active_changed: bool = False  # as Result has it
-    shown: Mapping[str, Any] | None = None  # the metrics that the platform shows; None if it shows none
 
 
 class NewMetrics(NamedTuple):
@@ -145,7 +145,7 @@ def failed(run: Run, ending: Ending, judgement: Judgement, origin: Origin) -> Ou
         if checked
         else f"It is not known whether the metrics of {_model(run)} were recomputed.",
         f"Why: {failure['reason']}\n{failure['detail']}",
-        f"Scores that Arcanna shows: {in_words(run['baseline'] if ending.shown is None else ending.shown)}",
+        f"Scores that Arcanna shows: {in_words(ending.shown or run['baseline'])}",
         f"What to do: Look up {failure['reason']} in the runbook. "
         + (_REQUEST_AGAIN if checked else "You do not have to request the recompute again."),
     ]
@@ -162,33 +162,20 @@ def failed(run: Run, ending: Ending, judgement: Judgement, origin: Origin) -> Ou
     }
 
 
-def fitting(metrics: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def fitting(metrics: dict[str, Any]) -> dict[str, Any]:
     """The metrics as workflow data and events can hold them.
 
-    If they are larger than LARGEST_METRICS, only the overall scores are kept, and the rest is null. Numbers
-    that are not JSON become null, and so do whole numbers of more than 64 bits, which PutEvents refuses.
+    If they are larger than LARGEST_METRICS, only the overall scores are kept, and the rest is null.
     """
-    if metrics is None:
-        return None
-    try:
-        text = json.dumps(metrics)
-        held: dict[str, Any] = json.loads(text, parse_int=_integer, parse_constant=lambda name: None)
-        if size_of(_text(held)) <= LARGEST_METRICS:  # as a part of a text, whose quotes are escaped
-            return held
-    except (RecursionError, ValueError):
-        pass  # nested too deeply, or not text
-    timestamp = metrics.get("last_recomputed_timestamp")
-    known = {"last_recomputed_timestamp": cut(timestamp, 64) if isinstance(timestamp, str) else None}
+    if size_of(_text(metrics)) <= LARGEST_METRICS:  # as a part of a text, whose quotes are escaped
+        return metrics
+    timestamp = metrics["last_recomputed_timestamp"]
+    known = {"last_recomputed_timestamp": timestamp and cut(timestamp, 64)}
     return {**dict.fromkeys(metrics), **known, **scores(metrics)}
 
 
 def _text(value: Mapping[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def _integer(digits: str) -> int | None:
-    number = int(digits)
-    return number if -(2**63) <= number < 2**63 else None
 
 
 def _event(detail_type: str, run: Run, told: Mapping[str, Any], origin: Origin) -> Event:
