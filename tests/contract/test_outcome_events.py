@@ -272,15 +272,15 @@ def follow(before: dict[str, Any], after: dict[str, Any]) -> tuple[Run, Check]:
         history=({"duration_seconds": 1234.567},) * HISTORY_LENGTH,  # type: ignore[arg-type]  # all that counts
         quality_reference={
             "model_id": longest,
-            "figures": next_reference(None, before, rules, None, "not_judged"),
+            "figures": next_reference(None, before, rules, None),
         },
     )
     run = new_run(claimed, Claim("r" * 80, REQUESTED_AT), longest, JobSettings(doubles.PACE, gate))
     run = {**run, "baseline": fitting(before)}
     quality = assess(before, after, rules, run["reference"])
     assert quality["verdict"] == "regressed"
-    moved = next_reference(before, after, rules, run["reference"], quality["verdict"])
+    reference = next_reference(before, {}, rules, run["reference"])
     ending = Ending(2000, active_changed=False, shown=after)
-    outcome = completed(run, ending, NewMetrics(3600.0, quality, moved), origin(400))
+    outcome = completed(run, ending, NewMetrics(3600.0, quality, reference), origin(400))
     check = first_check(run)
     return run, {**check, "status": "completed", "detail": "The metrics are new", "outcome": outcome}

@@ -462,6 +462,22 @@ def test_model_stays_regressed_until_it_is_as_good_as_before() -> None:
     assert verdicts == ["unchanged", "regressed", "regressed", "regressed", "unchanged", "improved"]
 
 
+@pytest.mark.parametrize(("accuracy", "recall"), [(0.9, 0.7), (0.8, 0.5)])
+def test_improvement_raises_the_reference_unless_another_figure_regresses(
+    accuracy: float, recall: float
+) -> None:
+    gate = {**GATE, "largest_drop": {"overall_accuracy": 0.02, "overall_recall": 0.02}}
+    reference = {"overall_accuracy": [0.9, 4], "overall_recall": [0.5, 4]}
+    follower = Follower(a_run(baseline=metrics_body(), gate=gate, reference=reference))
+    done = follower.look(400, **idle(DONE), overall_accuracy=accuracy, overall_recall=0.7)
+    kept = outcome_of(done)["result"]["reference"]
+    assert kept is not None
+    assert {name: value for name, (value, _) in kept.items()} == {
+        "overall_accuracy": 0.9,
+        "overall_recall": recall,
+    }
+
+
 def test_run_is_judged_by_the_quality_gate_it_began_with() -> None:
     run = a_run(
         baseline=metrics_body(), gate={**GATE, "largest_drop": {}, "floor": {"overall_accuracy": 0.9}}

@@ -20,7 +20,6 @@ from arcanna_metrics.runs.quality import (
     assess,
     in_words,
     next_reference,
-    reference_before,
     scores,
 )
 from arcanna_metrics.settings import parse_settings
@@ -186,8 +185,10 @@ def story(*runs: dict[str, Any], rules: Rules = RULES) -> list[str]:
     reference: Reference | None = None
     verdicts: list[str] = []
     for before, after in itertools.pairwise(runs):
+        reference = next_reference(before, {}, rules, reference)
         found = assess(before, after, rules, reference)
-        reference = next_reference(before, after, rules, reference, found["verdict"])
+        if found["verdict"] != "regressed":
+            reference = next_reference(before, after, rules, reference)
         reference = json.loads(json.dumps(reference))  # as it comes out of the ledger
         verdicts.append(found["verdict"])
     return verdicts
@@ -210,13 +211,13 @@ MANY: Any = {f"Decision {number}": decision(90, 10) for number in range(300)}
 
 @pytest.mark.parametrize(("worse", "verdict"), [(0, "regressed"), (299, "not_judged"), (None, "not_judged")])
 def test_model_too_large_for_the_workflow_never_passes_unseen(worse: int | None, verdict: str) -> None:
-    gate = {"largest_drop": {"*.recall": 0.05}, "floor": {}, "minimum_samples": 30}
+    rules = Rules({"*.recall": 0.05}, {}, 30)
     before, after = shown(**MANY), dict(MANY)
     if worse is not None:
         after[sorted(MANY, key="{}.recall".format)[worse]] = decision(10, 90)
     cut = {**before, "confusion_matrix": None, "metrics_per_decision": None}
-    reference = reference_before(before, gate, None)
-    found = assess(cut, shown(**after), Rules.of(gate), reference, cut_short=True)
+    reference = next_reference(before, {}, rules, None)
+    found = assess(cut, shown(**after), rules, reference, cut_short=True)
     assert found["verdict"] == verdict
 
 
@@ -224,16 +225,14 @@ def test_model_too_large_for_the_workflow_never_passes_unseen(worse: int | None,
 def test_reference_made_before_the_run_changes_no_verdict(data: st.DataObject) -> None:
     figures = st.builds(decision, st.integers(0, 50), st.integers(0, 50))
     metrics = st.dictionaries(st.sampled_from(["Drop", "Escalate", "Other"]), figures, min_size=1)
-    gate = {"largest_drop": {"overall_accuracy": 0.02, "*.recall": 0.05}, "floor": {}, "minimum_samples": 30}
+    rules = Rules({"overall_accuracy": 0.02, "*.recall": 0.05}, {}, 30)
     drawn: list[Any] = [data.draw(metrics) for _ in range(2)]
     before, after = (shown(**decisions) for decisions in drawn)
-    reference, rules = next_reference(shown(), {}, Rules.of(gate), None, "unchanged"), Rules.of(gate)
-    kept = data.draw(st.sampled_from([None, reference]))
-    made = reference_before(before, gate, kept)
+    kept = data.draw(st.sampled_from([None, next_reference(shown(), {}, rules, None)]))
+    made = next_reference(before, {}, rules, kept)
     assert assess(before, after, rules, made) == assess(before, after, rules, kept)
-    for verdict in ("improved", "regressed"):
-        both = [next_reference(before, after, rules, each, verdict) for each in (made, kept)]
-        assert both[0] == both[1]
+    assert next_reference(before, after, rules, made) == next_reference(before, after, rules, kept)
+    assert next_reference(before, {}, rules, made) == made
 
 
 def test_slow_decline_over_several_runs_is_a_regression() -> None:
@@ -247,7 +246,7 @@ def test_improved_figures_become_the_reference() -> None:
 
 def test_reference_is_the_same_in_any_json() -> None:
     """Lambda's runtime writes a named tuple as an object, unlike the standard library."""
-    kept = next_reference(None, BEFORE, RULES, None, "not_judged")
+    kept = next_reference(None, BEFORE, RULES, None)
     assert {type(figure) for figure in kept.values()} == {tuple}
 
 
@@ -258,7 +257,7 @@ def test_improvement_does_not_raise_the_reference_while_another_figure_regresses
 
 def test_figures_with_too_few_alerts_are_no_reference() -> None:
     thin, thick = shown(Escalate=decision(10, 0)), shown(Escalate=decision(80, 20))
-    assert next_reference(thin, thin, RULES, None, "not_judged").keys() == {"overall_accuracy"}
+    assert next_reference(thin, thin, RULES, None).keys() == {"overall_accuracy"}
     assert story(thin, thick, thick) == ["not_judged", "unchanged"]
 
 
@@ -273,7 +272,7 @@ def test_missing_or_thin_figure_is_noticed_under_a_rule_for_all_decisions() -> N
 def test_reference_has_only_compared_figures_and_a_bounded_size() -> None:
     decisions: dict[str, Any] = {f"Decision {number}": decision(90, 10) for number in range(1000)}
     decisions["Escalate"] = decision(90, 10)
-    kept = next_reference(None, shown(**decisions), RULES, None, "not_judged")
+    kept = next_reference(None, shown(**decisions), RULES, None)
 
     assert "Escalate.recall" in kept  # which a rule names
     assert {name.rpartition(".")[2] for name in kept} == {"overall_accuracy", "recall"}
@@ -283,7 +282,7 @@ def test_reference_has_only_compared_figures_and_a_bounded_size() -> None:
 
 def test_figures_with_too_few_alerts_are_not_kept_as_reference() -> None:
     thin: dict[str, Any] = {f"thin-{number:03}": decision(1, 0) for number in range(250)}
-    kept = next_reference(None, shown(**thin, zz=decision(900, 100)), RULES, None, "not_judged")
+    kept = next_reference(None, shown(**thin, zz=decision(900, 100)), RULES, None)
     assert kept.keys() == {"overall_accuracy", "zz.recall"}
 
 
@@ -417,7 +416,7 @@ def test_verdict_for_any_metrics_matches_the_events_schema(
 ) -> None:
     found = assess(before, after, rules)
     validate(json.loads(json.dumps(found, allow_nan=False)), ASSESSMENT)
-    kept = next_reference(before, after, rules, None, found["verdict"])
+    kept = next_reference(before, {} if found["verdict"] == "regressed" else after, rules, None)
     again = assess(before, after, rules, json.loads(json.dumps(kept, allow_nan=False)))
 
     assert again["verdict"] == found["verdict"] or found["verdict"] in ("improved", "not_judged")

@@ -12,7 +12,7 @@ from arcanna_metrics.protocol.transitions import satisfy
 from arcanna_metrics.runs.check import active_model_changed, failed_at_start, first_check
 from arcanna_metrics.runs.limits import as_many_as_fit
 from arcanna_metrics.runs.outcome import Origin, fitting
-from arcanna_metrics.runs.quality import reference_before
+from arcanna_metrics.runs.quality import Rules, next_reference
 from arcanna_metrics.runs.run import Cause, Check, Object, Run
 from arcanna_metrics.runs.telemetry import run_ended
 from arcanna_metrics.settings import JobSettings, Pace
@@ -51,7 +51,7 @@ def start(services: Services, entry: Entry, claim: Claim) -> None:
             raise PlatformBusy(f"Arcanna is recomputing {model.model_id!r} for somebody else")
         shown = baseline.as_dict()
         # The reference first, because a large baseline is cut for the workflow.
-        reference = reference_before(shown, settings.gate, run["reference"])
+        reference = next_reference(shown, {}, Rules(**settings.gate), run["reference"])
         kept = fitting(shown)
         cut = kept["metrics_per_decision"] != shown["metrics_per_decision"]
         run = {**run, "baseline": kept, "baseline_cut": cut, "reference": reference}

@@ -104,12 +104,13 @@ def _with_what_was_seen(run: Run, checked: Check, seen: ModelMetrics, now: float
 
 def _new_metrics(run: Run, seen: ModelMetrics, now: float) -> NewMetrics:
     """What the metrics that the platform shows mean, by the quality gate that the run began with."""
-    before, reference, rules = run["baseline"], run["reference"], Rules.of(run["gate"])
+    before, reference, rules = run["baseline"], run["reference"] or {}, Rules(**run["gate"])
     quality = assess(before, seen.fields, rules, reference, cut_short=run["baseline_cut"])
     model_judged(quality)
-    moved = next_reference(before, seen.fields, rules, reference, quality["verdict"])
+    if quality["verdict"] != "regressed":
+        reference = next_reference(before, seen.fields, rules, reference)
     duration = _duration(run["platform_requested_at"], seen.timestamp, elapsed_of(run, now))
-    return NewMetrics(duration, quality, moved)
+    return NewMetrics(duration, quality, reference)
 
 
 def active_model_changed(arcanna: Arcanna, run: Run) -> bool:

@@ -100,11 +100,6 @@ class Rules:
     floor: dict[str, float]
     minimum_samples: int
 
-    @classmethod
-    def of(cls, gate: Mapping[str, Any]) -> "Rules":
-        """The rules of a run's quality gate, which is complete."""
-        return cls(gate["largest_drop"], gate["floor"], gate["minimum_samples"])
-
     @property
     def named(self) -> list[str]:
         """The figures that rules name in full. The model cannot be judged without them."""
@@ -182,15 +177,14 @@ def next_reference(
     after: Mapping[str, Any],
     rules: Rules,
     reference: Mapping[str, Sequence[float]] | None,
-    verdict: Verdict,
 ) -> Reference:
     """What the model's next metrics are compared with: the figures that have a largest drop.
 
-    A figure's reference moves only when the figure improves, and only in a run that did not regress. So the
-    gate detects a model that stays bad, and a model that loses a little each time.
+    A figure's reference moves only when the figure improves, and a model that regressed keeps its reference.
+    So the gate detects a model that stays bad, and a model that loses a little each time. With an empty
+    `after`, the result is what a run itself is compared with.
     """
-    old = _standard(reference, _figures(_object(before)), rules)
-    found = {} if verdict == "regressed" else _figures(after)
+    old, found = _standard(reference, _figures(_object(before)), rules), _figures(after)
     moved: list[tuple[str, tuple[float, float]]] = []
     for name in _ranked({*old, *found}, rules):
         if (drop := _rule_for(name, rules.largest_drop)) is not None:
@@ -201,13 +195,6 @@ def next_reference(
                 # A plain pair: Lambda's runtime would write a named tuple as a JSON object.
                 moved.append((name, (kept.value, kept.samples)))
     return dict(as_many_as_fit(moved, LARGEST_REFERENCE))
-
-
-def reference_before(
-    metrics: Mapping[str, Any], gate: Mapping[str, Any], reference: Mapping[str, Sequence[float]] | None
-) -> Reference:
-    """What a run is compared with, made from the metrics before it and the reference so far."""
-    return next_reference(metrics, {}, Rules.of(gate), reference, "unchanged")
 
 
 def _ranked(names: Iterable[str], rules: Rules) -> list[str]:
