@@ -270,16 +270,12 @@ def follow(before: dict[str, Any], after: dict[str, Any]) -> tuple[Run, Check]:
         Target(longest, None),
         waiting=Waiting(cause="к" * ID_LENGTH, updates=10**6, examples=tuple(examples)),
         history=({"duration_seconds": 1234.567},) * HISTORY_LENGTH,  # type: ignore[arg-type]  # all that counts
-        quality_reference={
-            "model_id": longest,
-            "figures": next_reference(None, before, rules, None),
-        },
     )
-    run = new_run(claimed, Claim("r" * 80, REQUESTED_AT), longest, JobSettings(doubles.PACE, gate))
-    run = {**run, "baseline": fitting(before)}
-    quality = assess(before, after, rules, run["reference"])
+    reference = next_reference(before, {}, rules, None)
+    run = new_run(claimed, Claim("r" * 80, REQUESTED_AT), JobSettings(doubles.PACE, gate))
+    run = {**run, "model_id": longest, "baseline": fitting(before), "reference": reference}
+    quality = assess(before, after, rules, reference)
     assert quality["verdict"] == "regressed"
-    reference = next_reference(before, {}, rules, run["reference"])
     ending = Ending(2000, active_changed=False, shown=after)
     outcome = completed(run, ending, NewMetrics(3600.0, quality, reference), origin(400))
     check = first_check(run)

@@ -47,7 +47,8 @@ def a_new_run(
     """A run that is not requested yet, of a target that was claimed on request by hand."""
     given = replace(doubles.PACE, deadline=DEADLINE, **pace)  # type: ignore[arg-type]  # slots is none of them
     claimed = Entry(target, waiting=Waiting(cause="manual"))
-    return new_run(claimed, Claim(run_id, requested_at), model_id, JobSettings(given, dict(gate or NO_RULES)))
+    run = new_run(claimed, Claim(run_id, requested_at), JobSettings(given, dict(gate or NO_RULES)))
+    return {**run, "model_id": model_id}
 
 
 def a_run(*, active: bool = False, baseline: Mapping[str, Any] | None = None, **changes: object) -> Run:

@@ -127,10 +127,11 @@ def test_reference_of_an_earlier_run_of_the_same_model_does_not_count(harness: H
     assert compared_with(harness) == WORSE["figures"]
 
 
-def test_reference_of_another_active_model_does_not_count(harness: Harness) -> None:
+@pytest.mark.parametrize("target", [TARGET, ACTIVE_TARGET])
+def test_reference_of_another_active_model_does_not_count(harness: Harness, target: Target) -> None:
     other: Any = {**BETTER, "model_id": "trained anew"}
-    harness.stack.put(Entry(ACTIVE_TARGET, quality_reference=other, fresh_as_of=harness.clock.now))
-    assert compared_with(harness) == {"overall_accuracy": [0.75, 4]}
+    harness.stack.put(Entry(ACTIVE_TARGET, quality_reference=other, fresh_as_of=harness.clock.now - 900))
+    assert compared_with(harness, target) == {"overall_accuracy": [0.75, 4]}
 
 
 def test_update_not_yet_visible_starts_and_writes_nothing(harness: Harness) -> None:

@@ -35,7 +35,7 @@ UPLOADS = Waiting(cause="upload", updates=7)
 def built(waiting: Waiting = UPLOADS, **fields: Any) -> Run:
     claimed = Entry(Target("1234", None), waiting=waiting, **fields)
     settings = JobSettings(doubles.PACE, GATE)
-    return new_run(claimed, Claim("run-1", REQUESTED_AT), "m.hdf5", settings)
+    return new_run(claimed, Claim("run-1", REQUESTED_AT), settings)
 
 
 def test_cause_summarises_all_updates() -> None:
@@ -56,22 +56,17 @@ def test_cause_has_as_many_examples_as_fit() -> None:
     assert shown == [OBJECT._asdict(), long._asdict()]
 
 
-def test_new_run_has_what_is_known_before_the_request() -> None:
+def test_new_run_has_what_is_known_without_asking_the_platform() -> None:
     history: Any = [{"duration_seconds": float(number)} for number in range(3)]
-    reference = {"model_id": "m.hdf5", "figures": {"overall_accuracy": [0.9, 100]}}
-    run = built(history=tuple(history), quality_reference=reference)
+    run = built(history=tuple(history))
     assert run["target"] == {"job_id": "1234", "model_id": None}
-    assert (run["job_id"], run["model_id"]) == ("1234", "m.hdf5")
+    assert (run["job_id"], run["model_id"]) == ("1234", None)
     assert run["requested_at"] == "2025-01-15T14:30:00.000Z"
     assert run["pace"]["deadline"] == doubles.PACE.deadline
     assert (run["accepted_at"], run["platform_requested_at"], run["platform_job_id"]) == (None, None, None)
-    assert run["baseline"] is None
-    assert (run["durations"], run["reference"]) == ([0.0, 1.0, 2.0], reference["figures"])
+    assert (run["baseline"], run["reference"]) == (None, None)
+    assert run["durations"] == [0.0, 1.0, 2.0]
     assert json.loads(json.dumps(run)) == run
-
-
-def test_run_of_another_model_has_no_reference() -> None:
-    assert built(quality_reference={"model_id": "other", "figures": {}})["reference"] is None
 
 
 def test_run_begins_with_its_first_wait() -> None:

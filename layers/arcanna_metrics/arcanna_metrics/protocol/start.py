@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 
 from arcanna_metrics.errors import ActiveModelChanged, AwsUnavailable, PlatformBusy, Rejected
 from arcanna_metrics.observability import count, logger
@@ -12,7 +13,7 @@ from arcanna_metrics.protocol.transitions import satisfy
 from arcanna_metrics.runs.check import active_model_changed, failed_at_start, first_check
 from arcanna_metrics.runs.limits import as_many_as_fit
 from arcanna_metrics.runs.outcome import Origin, fitting
-from arcanna_metrics.runs.quality import Rules, next_reference
+from arcanna_metrics.runs.quality import Reference, Rules, next_reference
 from arcanna_metrics.runs.run import Cause, Check, Object, Run
 from arcanna_metrics.runs.telemetry import run_ended
 from arcanna_metrics.settings import JobSettings, Pace
@@ -37,10 +38,10 @@ def start(services: Services, entry: Entry, claim: Claim) -> None:
     """
     arcanna, (job_id, model_id) = services.arcanna, entry.target
     settings = services.settings().for_job(job_id)
-    run = new_run(entry, claim, model_id, settings)
+    run = new_run(entry, claim, settings)
     try:
         model = Model(job_id, model_id or arcanna.active_model(job_id))
-        run = new_run(_with_latest_reference(services, entry, model), claim, model.model_id, settings)
+        run = {**run, "model_id": model.model_id, "reference": _last_reference(services, entry, model)}
         baseline = arcanna.metrics(model)
         if _is_only_wanted(services, entry) and _give_back_if_satisfied(
             services, entry, claim, baseline.timestamp
@@ -64,7 +65,8 @@ def start(services: Services, entry: Entry, claim: Claim) -> None:
         services.workflow.start(run["run_id"], input_of(run, check))
     except AwsUnavailable as error:
         # If the request was accepted, the recompute may be queued: treat it as a request of unknown effect.
-        raise AwsUnavailable(str(error), effect_unknown=run["accepted_at"] is not None) from error
+        error.effect_unknown = run["accepted_at"] is not None
+        raise
     told = {"model_id": run["model_id"], "status": check["status"], "updates": run["cause"]}
     logger.info("run started", extra=told)
     if check["status"] == "running":
@@ -73,14 +75,13 @@ def start(services: Services, entry: Entry, claim: Claim) -> None:
         run_ended(check)
 
 
-def new_run(entry: Entry, claim: Claim, model_id: str | None, settings: JobSettings) -> Run:
-    """The run that claims the entry, before its baseline is read and its recompute is requested."""
-    pace, gate = settings
-    asked = claim.requested_at
+def new_run(entry: Entry, claim: Claim, settings: JobSettings) -> Run:
+    """The run that claims the entry, as far as it is known without asking the platform."""
+    (job_id, model_id), (pace, gate), asked = entry.target, settings, claim.requested_at
     return {
         "run_id": claim.run_id,
-        "target": {"job_id": entry.target.job_id, "model_id": entry.target.model_id},
-        "job_id": entry.target.job_id,
+        "target": {"job_id": job_id, "model_id": model_id},
+        "job_id": job_id,
         "model_id": model_id,
         "cause": _cause_of(entry.waiting, asked, pace),
         "requested_at": to_iso(asked),
@@ -97,33 +98,27 @@ def new_run(entry: Entry, claim: Claim, model_id: str | None, settings: JobSetti
         },
         "gate": gate,
         "durations": [past["duration_seconds"] for past in entry.history],
-        "reference": entry.reference_of(model_id),
+        "reference": None,
     }
 
 
-def _with_latest_reference(services: Services, entry: Entry, model: Model) -> Entry:
-    """The entry, with the model's reference after its last run.
+def _last_reference(services: Services, entry: Entry, model: Model) -> Reference | None:
+    """The model's reference after its last run, None if there is none.
 
     A job's active model has two entries: as the active one, and by its id. Runs of both compare the same
     metrics, so a model that got worse in a run of one is worse in a run of the other, too.
     """
-    target = Target(model.job_id, model.model_id if entry.target.model_id is None else None)
-    other = services.ledger.read_all([target]).get(target)
-    if other is None or other.reference_of(model.model_id) is None:
-        return entry
-    if entry.reference_of(model.model_id) is not None and entry.fresh_as_of >= other.fresh_as_of:
-        return entry
-    return replace(entry, quality_reference=other.quality_reference)
+    other = Target(model.job_id, model.model_id if entry.target.model_id is None else None)
+    entries = [entry, *services.ledger.read_all([other]).values()]
+    judged = [each for each in entries if each.reference_of(model.model_id) is not None]
+    return max(judged, key=attrgetter("fresh_as_of"), default=entry).reference_of(model.model_id)
 
 
 def _cause_of(waiting: Waiting, asked: float, pace: Pace) -> Cause:
     """The updates that led to the run that claimed the target then, for people."""
     shares = (element.as_of - pace.visibility_lag for element in waiting.batch)
     first_at = earliest(waiting.since, waiting.wanted_at, *shares) or asked
-    examples: list[Object] = [
-        {"bucket": bucket, "key": key, "version_id": version_id}
-        for bucket, key, version_id in waiting.examples
-    ]
+    examples = [Object(bucket=bucket, key=key, version_id=v) for bucket, key, v in waiting.examples]
     return {
         "kind": waiting.cause,
         "updates": max(waiting.updates, 1),
