@@ -187,7 +187,7 @@ def test_template_with_unsupported_properties_is_refused(
 @pytest.mark.parametrize(
     ("parameters", "problem"),
     [
-        ({"Greeting": "Hi!"}, "Greeting is 'Hi!': lower case"),
+        ({"Greeting": "Hi!"}, "Greeting is 'Hi!': it must be lower case"),
         ({"Window": "301"}, "Window is '301': more than 300"),
         ({"Colour": "red"}, "no parameters .*Colour"),
     ],

@@ -102,13 +102,23 @@ def calls_of(stack: Stack) -> Iterator[list[int]]:
     [
         Update(TARGET, AT, "schedule", older_than=3600.0),
         Update(ACTIVE_TARGET, AT, "schedule", older_than=0.5e9),
-        Update(TARGET, AT, "schedule", by_hand=True),
+        Update(TARGET, AT, "schedule"),
     ],
 )
 def test_requested_update_is_read_back_unchanged(stack: Stack, queues: Queues, update: Update) -> None:
     queues.request_all([update])
     (body,) = stack.waiting()
     assert read_json(json.dumps(body), AT) == [update]
+
+
+def test_duplicate_of_a_request_whatever_the_age_of_the_metrics_has_the_same_time(
+    stack: Stack, queues: Queues
+) -> None:
+    queues.request_all([Update(TARGET, AT, "schedule", by_hand=True)])
+    (body,) = stack.waiting()
+    (update,) = read_json(json.dumps(body), AT + 900)
+    assert isinstance(update, Update)
+    assert update.happened_at == AT
 
 
 def test_unreachable_updates_queue_means_aws_unavailable(stack: Stack) -> None:

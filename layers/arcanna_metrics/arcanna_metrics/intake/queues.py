@@ -62,15 +62,11 @@ class Queues:
 
 
 def _request(update: Update) -> str:
-    """The public request for the update. Without a time it is a request by hand, made when it is sent."""
-    job_id, model_id = update.target
-    seldom = {
-        "model_id": model_id,
-        "older_than_seconds": update.older_than,
-        "happened_at": None if update.by_hand else to_iso(update.happened_at),
-    }
+    """The public request for the update. Its time makes duplicates free."""
+    (job_id, model_id), at = update.target, to_iso(update.happened_at)
+    seldom = {"model_id": model_id, "older_than_seconds": update.older_than}
     given = {name: value for name, value in seldom.items() if value is not None}
-    return json.dumps({"job_id": job_id, "cause": update.cause, **given})
+    return json.dumps({"job_id": job_id, "cause": update.cause, "happened_at": at, **given})
 
 
 def _cut(body: str) -> str:
