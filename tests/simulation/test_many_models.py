@@ -386,6 +386,50 @@ class PartlyHanging(Town):
         return super()._answer(request)
 
 
+class PartlyBusy(Town):
+    """A town whose platform is recomputing some targets for somebody else all the time."""
+
+    def __init__(self, *, busy: int, targets: int, slots: int) -> None:
+        self._busy = busy
+        self.asked: list[tuple[float, str]] = []
+        self.started: list[int] = []
+        super().__init__(targets=targets, slots=slots)
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        model = request.url.params.get("model_id")
+        if model is None:
+            return httpx.Response(200, json=[])  # the key's scopes
+        if int(model.removeprefix("model-")) < self._busy:
+            self.asked.append((self.now, model))
+            shown = {"is_recomputing_metrics": True, "last_recomputed_timestamp": None}
+            return httpx.Response(200, json=shown)
+        return super()._answer(request)
+
+    def _start(self, name: str, given: str) -> None:
+        self.started.append(int(json.loads(given)["run"]["model_id"].removeprefix("model-")))
+        super()._start(name, given)
+
+
+def test_targets_that_keep_failing_change_nothing_in_the_order_of_the_others() -> None:
+    busy, targets = 10, 60
+    town = PartlyBusy(busy=busy, targets=targets, slots=2)
+    for number in range(targets):
+        at = START + (number if number < busy else 30.0 * number)
+        town.send({"job_id": str(number % 100), "model_id": f"model-{number}"}, at)
+    with unobserved():
+        town.play(until=START + 2 * 3600.0)
+    assert town.started == list(range(busy, targets))
+
+
+def test_look_tries_a_target_once_though_several_in_a_row_fail() -> None:
+    town = PartlyBusy(busy=6, targets=6, slots=10)
+    for number in range(6):
+        town.send({"job_id": str(number), "model_id": f"model-{number}"}, START)
+    with unobserved():
+        town.play(until=START + 1.0)
+    assert sorted(model for _, model in town.asked) == [f"model-{number}" for number in range(6)]
+
+
 def test_targets_for_which_the_platform_hangs_do_not_starve_the_others() -> None:
     hanging, healthy = 40, 5
     town = PartlyHanging(hanging=hanging, targets=hanging + healthy)

@@ -29,8 +29,8 @@ RESERVE = 50.0
 MOST_FAILURES = 3
 """After this number of failed attempts in a row, a look continues only if AWS and the platform are up."""
 
-MOST_MIXED = 1000
-"""Due targets that a look reads then, to continue in random order. Reading takes a second."""
+MOST_SORTED = 1000
+"""Due targets that such a look reads, to continue with those that have not failed. That takes a second."""
 
 Step = Literal["done", "failed", "aws failed", "no slot"]
 
@@ -53,12 +53,12 @@ def look(services: Services, remaining: Callable[[], float], recorded: Iterable[
 def _reconcile_all(services: Services, targets: Iterable[Target], remaining: Callable[[], float]) -> None:
     """Reconciles each target once, until no slot is free, time is up, or the platform is down.
 
-    If targets keep failing although the platform is up, the rest follows in random order. Otherwise, slow
-    failures of those that are due for longest could take up all the time of every look.
+    If targets keep failing although the platform is up, those that have not failed so far come next, and the
+    others in random order. Otherwise, slow failures could take up all the time of every look.
     """
     seen: set[Target] = set()
-    failures = 0
-    for target in (queue := iter(targets)):
+    failures, queue, is_sorted = 0, iter(targets), False
+    while target := next(queue, None):
         if target in seen:
             continue
         if remaining() < RESERVE:
@@ -71,9 +71,17 @@ def _reconcile_all(services: Services, targets: Iterable[Target], remaining: Cal
         if failures == MOST_FAILURES:
             if step == "aws failed" or remaining() < RESERVE or not _is_up(services.arcanna):
                 return
-            rest = sorted(islice(queue, MOST_MIXED), key=lambda _: services.draw())
-            _reconcile_all(services, rest, remaining)
-            return
+            failures = 0
+            if not is_sorted:
+                queue = iter(_those_that_failed_last(services, list(islice(queue, MOST_SORTED))))
+                is_sorted = True
+
+
+def _those_that_failed_last(services: Services, targets: list[Target]) -> list[Target]:
+    """The targets, those with failed attempts at the end, in random order. Raises AwsUnavailable."""
+    entries = services.ledger.read_all(targets)
+    well = {target for target, entry in entries.items() if not entry.attempts}
+    return sorted(targets, key=lambda target: -1.0 if target in well else services.draw())
 
 
 def _is_up(arcanna: Arcanna) -> bool:
