@@ -157,7 +157,14 @@ def test_wish_is_due_at_once() -> None:
 
 def test_wish_waits_until_a_recorded_update_is_visible() -> None:
     assert at(wanted_as_of=100.0, wanted_at=1000.0, needed_as_of=1034.0, since=999.0) == 1034.0
-    assert at(wanted_as_of=100.0, wanted_at=1000.0, batch=(Element("a", 1034.0, 1, 9000.0),)) == 1034.0
+    full = (Element("a", 1034.0, WHOLE, 9000.0),)
+    assert at(wanted_as_of=100.0, wanted_at=1000.0, batch=full) == 1034.0
+
+
+def test_batch_that_is_not_enough_delays_neither_a_wish_nor_a_request_by_hand() -> None:
+    batch = (Element("a", 1034.0, 1, 9000.0),)
+    assert at(wanted_as_of=100.0, wanted_at=1000.0, batch=batch) == 1000.0
+    assert at(needed_as_of=1000.0, since=1000.0, batch=batch) == 1000.0
 
 
 def test_batch_at_its_maximum_wait_waits_until_a_recorded_update_is_visible() -> None:

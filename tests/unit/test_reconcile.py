@@ -489,6 +489,7 @@ def test_satisfied_wish_starts_no_run_for_a_batch_that_is_not_enough(harness: Ha
     harness.look()
     assert harness.platform.asked == ["metrics"]
     assert (harness.entry().run_id, len(harness.entry().waiting.batch)) == (None, 1)
+    assert harness.entry().waiting.updates == 1
     assert harness.entry().waiting.wanted_at == NEVER
 
 

@@ -4,6 +4,7 @@ visibility lag, patience, thresholds, spacing and backoff meet here.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from operator import attrgetter
 
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting, pruned
@@ -71,25 +72,31 @@ def starts_at(entry: Entry, pace: Pace) -> float | None:
 
 
 def _ready_at(waiting: Waiting, pace: Pace) -> float | None:
-    """When a run is worth it, and can cover everything that is recorded.
+    """When a run is worth it, and covers what would soon be a reason for another one.
 
     Waits until the last update is visible, or until the first reason for a run has waited long enough.
     """
-    reasons = []
+    reasons, full_at = [], _full_at(waiting.batch)
     if (needed := waiting.needed_as_of) > NEVER:
         reasons.append(needed if waiting.since is None else min(needed, waiting.since + pace.visibility_lag))
     if waiting.batch:
-        reasons.append(_full_at(waiting.batch))
+        reasons.append(full_at)
     if waiting.wanted_as_of > NEVER:
         reasons.append(max(waiting.wanted_as_of, waiting.wanted_at))
     if not reasons:
         return None
-    first, last = min(reasons), max([needed, *(element.as_of for element in waiting.batch)])
-    return max(first, min(last, first + PATIENCE * pace.visibility_lag))
+    latest = min(reasons) + PATIENCE * pace.visibility_lag
+    covered = [element.as_of for element in waiting.batch] if full_at <= latest else []
+    return max(min(reasons), min(latest, max([needed, *covered])))
 
 
 def _full_at(batch: Sequence[Element]) -> float:
-    """When the batch is worth a recompute: its shares reach the whole, or the wait of one element ends."""
+    """When the batch is worth a recompute: its shares reach the whole, or the wait of one element ends.
+
+    An empty batch never is.
+    """
+    if not batch:
+        return inf
     ordered = sorted(batch, key=attrgetter("as_of"))
     waited = max(ordered[0].as_of, min(element.until for element in ordered))
     total = 0

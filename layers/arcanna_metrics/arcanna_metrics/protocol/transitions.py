@@ -212,7 +212,9 @@ def satisfy(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | 
         return None
     free = replace(entry, claim=None, attempts=0, last_error="", retry_at=NEVER)
     if entry.waiting.wanted_as_of <= timestamp:
-        free = replace(free, waiting=replace(entry.waiting, wanted_as_of=NEVER, wanted_at=NEVER))
+        updates = max(entry.waiting.updates - 1, len(entry.waiting.batch))  # a wish counts as one
+        granted = replace(entry.waiting, wanted_as_of=NEVER, wanted_at=NEVER, updates=updates)
+        free = replace(free, waiting=granted)
     return settled(free, pace)
 
 
