@@ -11,7 +11,7 @@ from arcanna_metrics.errors import ConfigurationError
 
 _PLAIN = re.compile(r"[\w$.*\-]{1,64}")
 _JSON_WITH_MORE = re.compile(r",?\s*[/#\]}]")
-"""The rest of a text from where it is no JSON, if it has a comment or a trailing comma there."""
+"""What is left of a text where it stops being JSON, if there is a comment or a trailing comma."""
 
 
 def load(text: str) -> object:

@@ -76,7 +76,7 @@ def preflight(answer: Mapping[str, Any], failed: bool, known: Known) -> list[Che
     if failed:
         said = f"{answer.get('errorType')}: {answer.get('errorMessage')}"
         return [
-            Check("functions", said, "See its log (sam logs --name TriggerRecomputeFunction), deploy again")
+            Check("functions", said, "See the log of the trigger, and functions/RUNBOOK.md, Functions fail")
         ]
     if "findings" not in answer:
         return [Check("functions", "The functions do not support the preflight", "Deploy this version")]

@@ -202,7 +202,7 @@ class Output:
 
 @contextmanager
 def _to_stdout() -> Iterator[None]:
-    """Tells an error of standard output from those of other files. A reader that has gone is none."""
+    """Tells an error of standard output from those of other files. A reader that has gone is not an error."""
     try:
         yield
     except BrokenPipeError:

@@ -46,7 +46,7 @@ def check_cloud(endpoint: str) -> None:
 
 
 def _explained(error: Exception) -> str:
-    """What is wrong, in the words of the command, and what to type to make, which has not its options."""
+    """What is wrong, in the words of the command, and what to type. make lacks the command's options."""
     trouble = explained(error)
     said = str(trouble).rstrip(".")
     if isinstance(error, ProfileNotFound):

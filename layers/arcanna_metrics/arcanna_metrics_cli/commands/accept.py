@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from arcanna_metrics_cli.command_line import JOB, TEXT, Answer, Given, operation
-from arcanna_metrics_cli.commands.recompute import KEY
+from arcanna_metrics_cli.commands.recompute import KEY, own_run
 from arcanna_metrics_cli.exits import Exit, Trouble
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _only_model(given: Given, job: str) -> str:
 def _entries(given: Given, job: str, model: str) -> "list[Entry]":
     """The model's entries: by its id, and as its job's active model. Raises Trouble if there are none.
 
-    A run of the active model may be of this model, and have begun with the reference under its id.
+    A run of the active model may be of this model. Then it has begun with the reference under its id.
     """
     from arcanna_metrics.targets import Target
     from arcanna_metrics_cli import entries
@@ -107,7 +107,7 @@ def _entries(given: Given, job: str, model: str) -> "list[Entry]":
     is_active = active.reference_of(model) is not None or (
         active.accepted and active.accepted["model_id"] == model
     )
-    if is_active or (found and active.run_id):
+    if is_active or (found and own_run(stack, job, model)):
         found.append(active)
     if not found:
         every = stack.hints()

@@ -111,7 +111,7 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
         )
     if answer["reason"] is None:
         if answer["recomputing"]:
-            run_id = _own_run(stack, job, answer["model_id"])
+            run_id = own_run(stack, job, answer["model_id"])
             whose = f"The run {run_id} of this stack" if run_id else "A recompute for somebody else"
             out.say(f"{whose} is under way. The next run starts after that.")
         return
@@ -135,7 +135,7 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
     )
 
 
-def _own_run(stack: "Deployed", job: str, model: str) -> str | None:
+def own_run(stack: "Deployed", job: str, model: str) -> str | None:
     """The id of this stack's run of the model that is under way; None if there is none."""
     from arcanna_metrics.targets import Target
     from arcanna_metrics_cli import executions
