@@ -5,6 +5,7 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from itertools import count
+from math import inf
 from typing import Any, NamedTuple, cast
 
 from arcanna_metrics.errors import BadInput, RetryLater
@@ -290,7 +291,7 @@ def ignores_spacing(before: Entry, now: float, pace: Pace) -> Decision:
 
 def waits_for_no_threshold(batch: Sequence[entry.Element]) -> float:
     """Every update reaches its threshold alone."""
-    return min(element.as_of for element in batch)
+    return min((element.as_of for element in batch), default=inf)
 
 
 def finds_nothing_due(*given: Any) -> bool:
