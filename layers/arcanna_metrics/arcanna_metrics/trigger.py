@@ -198,7 +198,8 @@ class Trigger:
             return dict.fromkeys(intake.updates, error)
         for target, updates in intake.updates.items():
             if remaining() < RESERVE:
-                left = [each for each in intake.updates if each not in intake.recorded.keys() | errors.keys()]
+                done = intake.recorded.keys() | errors.keys()
+                left = [each for each in intake.updates if each not in done]
                 logger.warning("no time is left, so updates stay in the queue", targets=len(left))
                 return errors | dict.fromkeys(left, TimeoutError("no time is left in this invocation"))
             try:

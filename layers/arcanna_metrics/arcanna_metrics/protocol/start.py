@@ -41,7 +41,7 @@ def start(services: Services, entry: Entry, claim: Claim) -> None:
     run = new_run(entry, claim, settings)
     try:
         model = Model(job_id, model_id or arcanna.active_model(job_id))
-        run = {**run, "model_id": model.model_id, "reference": _last_reference(services, entry, model)}
+        run = {**run, "model_id": model.model_id}
         baseline = arcanna.metrics(model)
         if _is_only_wanted(services, entry) and _give_back_if_satisfied(
             services, entry, claim, baseline.timestamp
@@ -52,7 +52,8 @@ def start(services: Services, entry: Entry, claim: Claim) -> None:
             raise PlatformBusy(f"Arcanna is recomputing {model.model_id!r} for somebody else")
         shown = baseline.as_dict()
         # The reference first, because a large baseline is cut for the workflow.
-        reference = next_reference(shown, {}, Rules(**settings.gate), run["reference"])
+        last = _last_reference(services, entry, model)
+        reference = next_reference(shown, {}, Rules(**settings.gate), last)
         kept = fitting(shown)
         cut = kept["metrics_per_decision"] != shown["metrics_per_decision"]
         run = {**run, "baseline": kept, "baseline_cut": cut, "reference": reference}
