@@ -219,7 +219,8 @@ class Town:
         self.now += TAKES[False]
         if self._away <= self.now < self._back:
             raise httpx.ConnectError("nobody is there")
-        model = request.url.params["model_id"]
+        if (model := request.url.params.get("model_id")) is None:
+            return httpx.Response(200, json=[])  # the key's scopes
         if request.method == "POST":
             self.recomputing.add(model)
             self.most = max(self.most, len(self.recomputing))
@@ -378,9 +379,7 @@ class PartlyHanging(Town):
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         model = request.url.params.get("model_id")
-        if model is None:
-            return httpx.Response(200, json=[])  # the key's scopes
-        if int(model.removeprefix("model-")) < self._hanging:
+        if model and int(model.removeprefix("model-")) < self._hanging:
             self.now += 10.0
             raise httpx.ReadTimeout("no answer")
         return super()._answer(request)
@@ -397,9 +396,7 @@ class PartlyBusy(Town):
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         model = request.url.params.get("model_id")
-        if model is None:
-            return httpx.Response(200, json=[])  # the key's scopes
-        if int(model.removeprefix("model-")) < self._busy:
+        if model and int(model.removeprefix("model-")) < self._busy:
             self.asked.append((self.now, model))
             shown = {"is_recomputing_metrics": True, "last_recomputed_timestamp": None}
             return httpx.Response(200, json=shown)

@@ -1,13 +1,14 @@
 """An outbound proxy on 127.0.0.1, such as companies use. It opens tunnels (CONNECT) or refuses them."""
 
 import socket
-import ssl
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
+
+from tests.support.serving import over_tls
 
 
 @dataclass
@@ -35,11 +36,7 @@ class ConnectProxy:
         self._server.tunnels, self._server.refusal = self.tunnels, self._refusal
         scheme = "http"
         if self._certificate:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*self._certificate)
-            self._server.socket = context.wrap_socket(
-                self._server.socket, server_side=True, do_handshake_on_connect=False
-            )
+            over_tls(self._server, self._certificate)
             scheme = "https"
         self.url = f"{scheme}://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))

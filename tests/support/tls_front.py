@@ -1,6 +1,5 @@
 """A TLS server on 127.0.0.1 in front of one that speaks plain http. It keeps connections, as AWS does."""
 
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -8,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.support.serving import serving
+from tests.support.serving import over_tls, serving
 
 _OF_THE_CONNECTION = {"connection", "content-length", "transfer-encoding", "date", "server"}
 
@@ -19,11 +18,9 @@ def tls_front(url: str, certificate: tuple[Path, Path]) -> Iterator[str]:
 
     `certificate`: PEM files of the server's certificate for 127.0.0.1, and of its key.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*certificate)
     server = _Server(("127.0.0.1", 0), _Handler)
     server.behind = urlsplit(url).netloc
-    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    over_tls(server, certificate)
     with serving(server):
         yield f"https://127.0.0.1:{server.server_port}"
 
