@@ -24,7 +24,7 @@ from arcanna_metrics_cli import executions, output
 from arcanna_metrics_cli.checks import Check
 from arcanna_metrics_cli.command_line import main
 from arcanna_metrics_cli.commands import doctor
-from arcanna_metrics_cli.deployed import Deployed, NotDeployed
+from arcanna_metrics_cli.deployed import Deployed, NotDeployed, session
 from arcanna_metrics_cli.exits import Trouble
 from arcanna_metrics_cli.follow import SLACK, Follower
 from arcanna_metrics_cli.output import Output
@@ -141,6 +141,27 @@ def test_unknown_stack_or_stack_without_the_outputs_is_not_deployed(stack: Stack
     with pytest.raises(NotDeployed, match="no stack 'the-stock'") as raised:
         Deployed("the-stock")
     assert raised.value.todo.startswith("Did you mean the-stack? --stack NAME")
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"AWS_REGION": "eu-west-1"}, "eu-west-1"),
+        ({"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "eu-central-1"}, "eu-central-1"),
+        ({}, None),
+    ],
+)
+def test_region_is_that_of_the_shell(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str], expected: str | None
+) -> None:
+    monkeypatch.setattr(boto3, "Session", boto3.session.Session)  # shared ones have their region already
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert session().region_name == expected
+    assert session("eu-north-1").region_name == "eu-north-1"
 
 
 @pytest.mark.parametrize("address", ["localhost:4566", "http://[::1"])

@@ -1,6 +1,7 @@
 """A deployed stack, found by its name, with the credentials, the region and the endpoint that boto3 finds."""
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,14 @@ BOUNDED = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard"
 """For every call, so that people do not wait for minutes if AWS cannot be reached."""
 
 
+def session(region: str | None = None, profile: str | None = None) -> boto3.Session:
+    """A session in the given region, in the one that boto3 finds, or in AWS_REGION, which boto3 ignores."""
+    found = boto3.Session(region_name=region, profile_name=profile)
+    if found.region_name or not (region := os.environ.get("AWS_REGION")):
+        return found
+    return boto3.Session(region_name=region, profile_name=profile)
+
+
 class NotDeployed(Trouble):
     """There is no such stack, or it belongs to another application."""
 
@@ -51,7 +60,7 @@ class Deployed:
     def __init__(self, name: str, region: str | None = None, profile: str | None = None) -> None:
         """Raises NotDeployed."""
         self.name = name
-        self._session: Any = boto3.Session(region_name=region, profile_name=profile)
+        self._session: Any = session(region, profile)
         self._clients: dict[str, Any] = {}
         self.region = str(self._session.region_name)
         try:

@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ProfileNotFound
 
+from arcanna_metrics_cli.deployed import session
 from arcanna_metrics_cli.endpoint import LOOPBACK
 from arcanna_metrics_cli.troubles import explained
 from tests.tools.deploy.given import Wrong
 
 CAN_BE_UPDATED = {
-    *("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_FAILED"),
+    *("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"),
     *("IMPORT_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"),
 }
 
@@ -76,18 +76,16 @@ class Account:
     def of_the_shell(cls) -> Self:
         """Raises Wrong if the shell names no region, or if AWS does not accept its credentials."""
         try:
-            session = boto3.Session()
-            region = session.region_name or os.environ.get("AWS_REGION")
-            if not region:
+            of_shell = session()
+            if not of_shell.region_name:
                 raise Wrong(
                     "Which region? Type AWS_DEFAULT_REGION=eu-central-1 make deploy ..., or aws configure"
                 )
-            session = boto3.Session(region_name=region)
-            check_cloud(session.client("cloudformation").meta.endpoint_url)
-            identity = session.client("sts").get_caller_identity()
+            check_cloud(of_shell.client("cloudformation").meta.endpoint_url)
+            identity = of_shell.client("sts").get_caller_identity()
         except (BotoCoreError, ClientError, ValueError) as error:  # ValueError: an endpoint without http://
             raise Wrong(_explained(error)) from error
-        return cls(session, identity["Account"], region)
+        return cls(of_shell, identity["Account"], of_shell.region_name)
 
     def stack(self, name: str) -> Stack:
         """The stack of that name. Raises Wrong if it cannot be updated or belongs to another application."""
@@ -103,6 +101,12 @@ class Account:
         if status.endswith("_IN_PROGRESS"):
             raise Wrong(
                 f"The stack {name} is being changed ({status}). Type the same again when that is over"
+            )
+        if status == "UPDATE_FAILED":  # after a deployment that was told not to roll back
+            raise Wrong(
+                f"The update of the stack {name} failed and was not rolled back. The stack's events say why."
+                f" Type aws cloudformation rollback-stack --stack-name {name} --region {self.region},"
+                " and then the same again"
             )
         if status == "UPDATE_ROLLBACK_FAILED":
             raise Wrong(
