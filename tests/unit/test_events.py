@@ -380,12 +380,10 @@ def test_request_without_a_time_is_by_hand_and_with_one_a_report() -> None:
     assert read(report, RECEIVED_AT) == [Update(MODEL, HALF_PAST_TWO, "import")]
 
 
-def test_request_with_an_age_is_a_wish_and_not_by_hand() -> None:
-    wish = {"job_id": 1234, "model_id": MODEL_ID, "older_than_seconds": 3600}
-    assert read(wish, RECEIVED_AT) == [Update(MODEL, RECEIVED_AT, "manual", older_than=3600.0)]
-    assert read({**wish, "older_than_seconds": 0}, RECEIVED_AT) == [
-        Update(MODEL, RECEIVED_AT, "manual", by_hand=True)
-    ]
+@pytest.mark.parametrize("age", [0, 3600])
+def test_request_with_an_age_is_a_wish_and_not_by_hand(age: int) -> None:
+    wish = {"job_id": 1234, "model_id": MODEL_ID, "older_than_seconds": age}
+    assert read(wish, RECEIVED_AT) == [Update(MODEL, RECEIVED_AT, "manual", older_than=float(age))]
 
 
 @pytest.mark.parametrize(

@@ -190,16 +190,17 @@ def test_entries_that_dynamodb_did_not_read_are_left_out(stack: Stack, clock: Cl
     assert list(found) == [TARGET]
 
 
-def test_known_jobs_exclude_mistyped_ones_names_and_slots(ledger: Ledger, stack: Stack) -> None:
+def test_known_jobs_are_those_with_an_id_or_a_name_that_proved_right(ledger: Ledger, stack: Stack) -> None:
     stack.put(Entry(Target("1", "completed"), fresh_as_of=1.0, failed_as_of=2.0))
     stack.put(Entry(Target("2", None), waiting=Waiting(needed_as_of=1.0), due_at=1.0))
     stack.put(Entry(Target("3", "mistyped"), failed_as_of=2.0))
     stack.put(Entry(Target("a name that was looked up", None)))
-    stack.put(Entry(Target("a name whose id is known", None), fresh_as_of=1.0, name_of="1"))
+    stack.put(Entry(Target("a name whose id is known", None), fresh_as_of=1.0, name_of="4"))
+    stack.put(Entry(Target("a name whose run failed", None), failed_as_of=1.0, name_of="5"))
     stack.put(Entry(Target("a name that only the platform knows", None), fresh_as_of=1.0))
     stack.put(Entry(Target(" ", "slots")))
 
-    assert ledger.jobs() == {"1", "2", "a name that only the platform knows"}
+    assert ledger.jobs() == {"1", "2", "4", "a name that only the platform knows"}
 
 
 def test_only_clean_and_free_entries_expire(ledger: Ledger, stack: Stack, clock: Clock) -> None:

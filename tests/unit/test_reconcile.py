@@ -14,7 +14,14 @@ from arcanna_metrics.protocol.check_up import MOST_RESUMPTIONS
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry
 from arcanna_metrics.protocol.reconcile import MOST_FAILURES, RESERVE
 from arcanna_metrics.protocol.services import Services
-from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, CLAIM_LIFETIME, claim, hold
+from arcanna_metrics.protocol.transitions import (
+    CHECK_UP_INTERVAL,
+    CLAIM_LIFETIME,
+    Postponement,
+    claim,
+    hold,
+    postpone,
+)
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.workflow import Workflow
@@ -731,12 +738,68 @@ def test_learned_id_unknown_to_the_platform_is_learned_again(
     harness: Harness, with_names: dict[str, str]
 ) -> None:
     harness.update(NAMED)
-    harness.ledger.apply(NAMED, lambda entry: replace(entry, name_of="1234"))
+    harness.ledger.apply(NAMED, lambda entry: replace(entry, name_of="1234", fresh_as_of=1.0))
     failure: Any = {"reason": "Rejected"}
-    harness.ledger.apply(TARGET, lambda entry: replace(entry, last_failure=failure))
+    harness.ledger.apply(TARGET, lambda entry: replace(entry, last_failure=failure, failed_as_of=2.0))
     harness.look()
 
     assert harness.executions.inputs["run-1"]["run"]["job_id"] == "security-alerts"
+
+
+def test_learned_id_that_the_platform_has_named_again_since_it_rejected_it_counts(
+    harness: Harness, with_names: dict[str, str]
+) -> None:
+    harness.update(NAMED)
+    harness.ledger.apply(NAMED, lambda entry: replace(entry, name_of="1234", fresh_as_of=2.0))
+    failure: Any = {"reason": "Rejected"}
+    harness.ledger.apply(TARGET, lambda entry: replace(entry, last_failure=failure, failed_as_of=1.0))
+    harness.look()
+
+    assert harness.executions.inputs["run-1"]["run"]["job_id"] == "1234"
+
+
+def test_what_runs_of_a_name_learned_is_handed_over_to_the_first_run_of_the_id(
+    harness: Harness, with_names: dict[str, str]
+) -> None:
+    with_names["security-alerts"] = "1234"
+    past: Any = {"run_id": "run-0", "duration_seconds": 90.0}
+    learned = {"history": (past,), "quality_reference": BETTER, "name_of": "1234"}
+    harness.ledger.apply(NAMED, lambda entry: replace(entry, **learned))
+    harness.update(NAMED)
+    harness.look()
+
+    run = harness.executions.inputs["run-1"]["run"]
+    assert (run["job_id"], run["durations"]) == ("1234", [90.0])
+    assert run["reference"] == BETTER["figures"]
+
+
+def test_what_runs_of_a_name_learned_about_another_job_is_not_handed_over(
+    harness: Harness, with_names: dict[str, str]
+) -> None:
+    with_names["security-alerts"] = "1234"  # the name of job 77 before
+    learned: Any = {"history": ({"run_id": "run-0", "duration_seconds": 90.0},), "name_of": "77"}
+    harness.ledger.apply(NAMED, lambda entry: replace(entry, quality_reference=BETTER, **learned))
+    harness.update(NAMED)
+    harness.look()
+
+    assert harness.executions.inputs["run-1"]["run"]["durations"] == []
+    assert harness.entry().quality_reference is None
+
+
+@pytest.mark.parametrize("target", [NAMED, TARGET])
+def test_request_by_hand_ends_the_backoff_of_the_job_also_by_its_name(
+    harness: Harness, with_names: dict[str, str], target: Target
+) -> None:
+    with_names["security-alerts"] = "1234"
+    harness.update()
+    later = Postponement(harness.clock.now + 290)
+    harness.ledger.apply(TARGET, lambda entry: postpone(entry, harness.pace, later))
+    harness.update(target)
+    harness.look()
+    assert harness.entry().run_id is None
+    harness.update(target, age=0.0, by_hand=True)
+    harness.look()
+    assert harness.entry().run_id == "run-1"
 
 
 def test_batch_under_a_name_is_recorded_under_the_id_once(

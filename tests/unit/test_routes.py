@@ -147,8 +147,8 @@ def test_schedule_asks_once_for_every_fully_named_target() -> None:
         AllTargets(100.0, 0.0), set(), lambda job_id: 60.0
     )
     assert asked == [
-        Update(Target("security-alerts", None), 100.0, "schedule", by_hand=True),
-        Update(Target("1234", MODEL), 100.0, "schedule", by_hand=True),
+        Update(Target("security-alerts", None), 100.0, "schedule", older_than=0.0),
+        Update(Target("1234", MODEL), 100.0, "schedule", older_than=0.0),
     ]
 
 
@@ -161,15 +161,15 @@ def test_schedule_asks_for_the_active_model_of_every_other_known_job() -> None:
 
 @pytest.mark.parametrize(
     ("age", "stale_after", "wished"),
-    [(3600.0, 60.0, 3600.0), (None, 60.0, 60.0), (0.0, 60.0, None), (None, 0.0, None)],
+    [(3600.0, 60.0, 3600.0), (None, 60.0, 60.0), (0.0, 60.0, 0.0), (None, 0.0, 0.0)],
 )
-def test_schedule_with_an_age_is_a_wish_and_without_one_by_hand(
-    age: float | None, stale_after: float, wished: float | None
+def test_schedule_wishes_for_metrics_of_its_own_age_or_of_the_jobs(
+    age: float | None, stale_after: float, wished: float
 ) -> None:
     updates = list(parse(NIGHTLY).scheduled(AllTargets(100.0, age), {"7"}, lambda job_id: stale_after))
 
     assert updates
-    assert {(update.older_than, update.by_hand) for update in updates} == {(wished, wished is None)}
+    assert {(update.older_than, update.by_hand) for update in updates} == {(wished, False)}
 
 
 # --- How much is worth a recompute -----------------------------------------------------------------------

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcanna_metrics.protocol.backoff import delay
+from arcanna_metrics.protocol.decide import PATIENCE
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting
 from arcanna_metrics.protocol.transitions import (
     CHECK_UP_INTERVAL,
@@ -143,7 +144,20 @@ def test_long_outage_makes_no_wait_longer_than_the_longest_backoff() -> None:
 
 def test_request_by_hand_hurries_what_already_waits() -> None:
     waiting = settled(replace(recorded(update(NOW)), retry_at=NOW + 90), PACE)
-    assert recorded(update(NOW + 1, by_hand=True), entry=waiting).due_at == NOW + LAG
+    assert recorded(update(NOW + 1, by_hand=True), entry=waiting).due_at == NOW + 1
+
+
+def test_request_by_hand_ends_the_backoff_once() -> None:
+    asked = recorded(update(NOW, by_hand=True))
+    failed = postpone(asked, PACE, Postponement(NOW + 90))
+    assert recorded(update(NOW, by_hand=True), entry=failed) is failed
+    assert recorded(update(NOW + 1, by_hand=True), entry=failed).due_at == NOW + 1
+
+
+def test_run_by_hand_leaves_an_update_that_is_not_visible_yet_to_the_next_run() -> None:
+    asked = recorded(update(NOW + 1, by_hand=True), entry=recorded(update(NOW)))
+    after = released(replace(asked, claim=Claim("run-1", NOW + 2, held=True)))
+    assert (after.waiting.asked_at, after.waiting.needed_as_of, after.due_at) == (NEVER, NOW + LAG, NOW + LAG)
 
 
 def test_share_of_a_threshold_waits_in_the_batch() -> None:
@@ -451,6 +465,12 @@ def test_no_watermark_moves_if_another_model_became_active(outcome: str) -> None
     assert after.due_at == NOW + 900 + LAG
 
 
+def test_target_whose_active_model_changes_in_every_run_comes_after_others_that_are_due() -> None:
+    entry = replace(HELD, target=ACTIVE_TARGET, claim=Claim("run-1", NOW + 900, held=True))
+    assert entry.waiting.needed_as_of < NOW + 900
+    assert released(entry, result=a_result(active_changed=True)).due_at == NOW + 900
+
+
 @pytest.mark.parametrize(
     "result",
     [a_result("not_checked"), a_result(active_changed=True), a_result("failed", active_changed=True)],
@@ -518,6 +538,15 @@ def test_updates_by_name_are_recorded_for_the_job_once() -> None:
     assert receive(job, mailbox.waiting, PACE) is job
     assert not empty(mailbox, PACE).dirty
     assert empty(mailbox, PACE).due_at is None
+
+
+def test_endless_shares_beyond_the_bound_do_not_postpone_the_run() -> None:
+    entry = recorded(*(update(NOW, str(n), share=1, max_wait=86400.0) for n in range(MOST_ELEMENTS)))
+    for number in range(9):
+        at = NOW + 20 * number
+        entry = recorded(update(at, f"b{number}", share=1, max_wait=86400.0), entry=entry)
+    assert entry.waiting.since == NOW + LAG
+    assert (entry.due_at or inf) <= NOW + (2 + PATIENCE) * LAG
 
 
 def test_share_by_name_beyond_the_jobs_batch_is_needed_at_once() -> None:

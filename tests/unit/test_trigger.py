@@ -18,6 +18,7 @@ from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.sweep import FOR_THE_LOOK
 from arcanna_metrics.protocol.transitions import CONSISTENT_AFTER
 from arcanna_metrics.settings import JobSettings
+from arcanna_metrics.settings_source import MAX_AGE
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics.trigger import FOR_A_LETTER, NAP
@@ -259,10 +260,19 @@ def test_large_schedule_sends_one_request_per_target(
     assert harness.entry(Target("0", None)).waiting.wanted_as_of == harness.clock.now - 40 - 3600
 
 
-def test_schedule_with_an_age_of_zero_needs_every_target_as_of_now(harness: Harness) -> None:
-    harness.stack.put(Entry(TARGET, fresh_as_of=1.0))
+@pytest.mark.parametrize("jobs", [3, 4])
+def test_schedule_with_an_age_of_zero_wants_every_target_as_of_now(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, jobs: int
+) -> None:
+    monkeypatch.setattr("arcanna_metrics.trigger.FAN_OUT", 3)
+    at = harness.clock.now - 40
+    for number in range(jobs):
+        harness.stack.put(Entry(Target(str(number), "m"), fresh_as_of=1.0))
     harness.deliver({"models": "all", "older_than_seconds": 0})
-    assert harness.entry(ACTIVE_TARGET).waiting.needed_as_of == harness.clock.now - 40
+    harness.clock.now += 60
+    harness.deliver(*harness.stack.waiting())
+    wishes = {harness.entry(Target(str(number), None)).waiting.wanted_as_of for number in range(jobs)}
+    assert wishes == {at}
 
 
 def test_schedule_without_an_age_uses_the_stale_age_of_each_jobs_settings(harness: Harness) -> None:
@@ -403,6 +413,31 @@ def test_changed_spacing_that_one_sweep_has_no_time_for_is_applied_by_the_next(h
 
     harness.deliver({"sweep": True})
     assert {harness.entry(target).due_at for target in targets} == {now + 60}
+
+
+def test_changed_spacing_applies_also_to_what_others_recorded_by_the_earlier_one(harness: Harness) -> None:
+    """An execution environment may use earlier settings for a minute."""
+    other, now = Entry(Target("9", None), waiting=Waiting(needed_as_of=harness.clock.now)), harness.clock.now
+    harness.stack.put(replace(other, due_at=now))
+    harness.deliver({"sweep": True})
+    harness.clock.now += MAX_AGE
+    waiting = Waiting(needed_as_of=now + 600, since=now + 565, last_at=now + 565)
+    harness.stack.put(Entry(TARGET, waiting=waiting, due_at=now + 7 * 86400))  # with a spacing of a week
+    harness.clock.now += 1
+    harness.deliver({"sweep": True})
+
+    assert harness.entry().due_at == now + 600
+
+
+def test_shorter_visibility_lag_applies_to_what_waits_by_a_longer_one(harness: Harness) -> None:
+    lag = harness.pace.visibility_lag
+    harness.pace = replace(harness.pace, visibility_lag=86400.0)
+    harness.update(age=0.0)
+    at = harness.clock.now
+    harness.pace = replace(harness.pace, visibility_lag=lag)
+    harness.deliver({"sweep": True})
+
+    assert (harness.entry().waiting.needed_as_of, harness.entry().due_at) == (at + lag, at + lag)
 
 
 def test_age_of_a_batch_counts_from_when_it_was_enough(harness: Harness) -> None:

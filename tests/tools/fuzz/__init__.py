@@ -146,7 +146,7 @@ def assert_recordable(update: Update) -> None:
     assert EARLIEST <= update.happened_at <= RECEIVED_AT, update
     assert 1 <= update.share <= WHOLE, update
     assert 0 <= update.max_wait <= 30 * 86400, update
-    assert update.older_than is None or (update.older_than > 0 and not update.by_hand), update
+    assert update.older_than is None or (update.older_than >= 0 and not update.by_hand), update
     json.dumps(update.example, ensure_ascii=False).encode()
 
 

@@ -256,8 +256,7 @@ def _run_ended(event: object) -> RunEnded | Ignored:
 
 def _request(event: Mapping[str, object], received_at: float) -> Update:
     fields.assert_only(event, _REQUEST, "a request")
-    older_than = _age(event) or None  # 0: any age
-    cause = event.get("cause")
+    older_than, cause = _age(event), event.get("cause")
     return Update(
         _target(event),
         fields.time(event, "happened_at", received_at),

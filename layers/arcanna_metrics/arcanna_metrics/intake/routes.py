@@ -112,16 +112,14 @@ class Routes:
         for the active model of every other job in `jobs`.
 
         These are wishes for metrics that are no older than the schedule's age, or the job's `stale_after`
-        (seconds) if it has none. With an age of 0 they are requests by hand.
+        (seconds) if it has none.
         """
         fixed = self.fixed_targets()
         others = sorted(jobs - {target.job_id for target in fixed})
         updates = []
         for target in [*fixed, *(Target(job_id, None) for job_id in others)]:
             age = stale_after(target.job_id) if schedule.older_than is None else schedule.older_than
-            updates.append(
-                Update(target, schedule.happened_at, "schedule", older_than=age or None, by_hand=not age)
-            )
+            updates.append(Update(target, schedule.happened_at, "schedule", older_than=age))
         return updates
 
     def fixed_targets(self) -> list[Target]:

@@ -74,7 +74,8 @@ def starts_at(entry: Entry, pace: Pace) -> float | None:
 def _ready_at(waiting: Waiting, pace: Pace) -> float | None:
     """When a run is worth it, and covers what would soon be a reason for another one.
 
-    Waits until the last update is visible, or until the first reason for a run has waited long enough.
+    Waits until the last update is visible, or until the first reason for a run has waited long enough. A
+    request by hand does not wait: whoever asks says that the data is visible.
     """
     reasons, full_at = [], _full_at(waiting.batch)
     if (needed := waiting.needed_as_of) > NEVER:
@@ -87,7 +88,8 @@ def _ready_at(waiting: Waiting, pace: Pace) -> float | None:
         return None
     latest = min(reasons) + PATIENCE * pace.visibility_lag
     covered = [element.as_of for element in waiting.batch] if full_at <= latest else []
-    return max(min(reasons), min(latest, max([needed, *covered])))
+    ready = max(min(reasons), min(latest, max([needed, *covered])))
+    return ready if waiting.asked_at == NEVER else min(ready, waiting.asked_at)
 
 
 def _full_at(batch: Sequence[Element]) -> float:

@@ -53,6 +53,7 @@ class Waiting:
     needed_as_of: float = NEVER  # metrics must come from a recompute requested then or later
     wanted_as_of: float = NEVER  # a wish: metrics from before this time are too old
     wanted_at: float = NEVER  # when the wish was made; a failure after that answers it
+    asked_at: float = NEVER  # when somebody last asked by hand: a run starts at once
     batch: tuple[Element, ...] = ()  # updates that wait until they reach the threshold
 
     # For people and for patience; no run is needed because of these.
@@ -127,6 +128,8 @@ def pruned(entry: Entry) -> Entry:
     waiting, mark = entry.waiting, entry.watermark
     batch = tuple(element for element in waiting.batch if element.as_of > mark)
     kept = replace(waiting, batch=batch)
+    if waiting.asked_at <= mark:
+        kept = replace(kept, asked_at=NEVER)
     if waiting.needed_as_of <= mark:
         kept = replace(kept, needed_as_of=NEVER, since=None)
     if waiting.wanted_as_of <= entry.fresh_as_of or waiting.wanted_at <= entry.failed_as_of:

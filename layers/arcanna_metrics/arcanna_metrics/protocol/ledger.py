@@ -135,19 +135,14 @@ class Ledger:
     def jobs(self) -> set[str]:
         """The jobs that a schedule covers.
 
-        Leaves out a job whose runs have all failed, because it was probably mistyped. Leaves out a name,
-        unless its job's id is unknown and a run of the name has completed.
+        Leaves out a job whose runs have all failed, because it was probably mistyped. A name stands for its
+        job if a run of the name has completed.
         """
         with aws_call("read the ledger"):
             pages = self._dynamodb.get_paginator("scan").paginate(
                 TableName=self._table, ProjectionExpression="job_id, fresh_as_of, failed_as_of, name_of"
             )
-            return {
-                item["job_id"]["S"]
-                for page in pages
-                for item in page["Items"]
-                if item["job_id"]["S"] != NO_JOB and _is_scheduled(item)
-            }
+            return {job for page in pages for item in page["Items"] if (job := _scheduled_job(item))}
 
     def read_item(self, key: dict[str, Any]) -> Mapping[str, Any]:
         """The item with this key, read consistently; empty if there is none."""
@@ -179,10 +174,12 @@ class Ledger:
         return True
 
 
-def _is_scheduled(item: Mapping[str, Any]) -> bool:
-    if not is_id(item["job_id"]["S"]):
-        return "fresh_as_of" in item and "name_of" not in item
-    return "fresh_as_of" in item or "failed_as_of" not in item
+def _scheduled_job(item: Mapping[str, Any]) -> str | None:
+    """The job that a schedule covers because of the item; None if there is none."""
+    job_id, is_fresh = item["job_id"]["S"], "fresh_as_of" in item
+    if is_id(job_id):
+        return job_id if is_fresh or "failed_as_of" not in item else None
+    return item.get("name_of", item["job_id"])["S"] if is_fresh else None
 
 
 # --- Entries as items ------------------------------------------------------------------------------------
@@ -200,7 +197,7 @@ def to_target(item: Mapping[str, Any]) -> Target:
 
 
 _TIMES = (
-    "needed_as_of", "wanted_as_of", "wanted_at", "since", "last_at", "due_at",
+    "needed_as_of", "wanted_as_of", "wanted_at", "asked_at", "since", "last_at", "due_at",
     "retry_at", "not_before", "requested_at", "last_requested_at", "fresh_as_of", "failed_as_of",
 )  # fmt: skip
 _NUMBERS = ("updates", "attempts", "number")

@@ -24,14 +24,15 @@ def forward(services: Services, mailbox: Entry) -> Target | None:
     if job_id is None:
         return None
     target, pace = Target(job_id, model_id), services.settings().for_job(job_id).pace
-    services.ledger.apply(target, partial(transitions.receive, arrived=mailbox.waiting, pace=pace))
+    services.ledger.apply(target, partial(transitions.forwarded, mailbox=mailbox, pace=pace))
     services.ledger.swap(mailbox, replace(transitions.empty(mailbox, pace), name_of=job_id))
     return target
 
 
 def _learned_id(services: Services, mailbox: Entry) -> str | None:
-    """The id in the platform's last answer, unless the platform no longer knows that job."""
+    """The id in the platform's last answer, unless the platform has rejected that job since."""
     if mailbox.name_of is None:
         return None
-    failure = services.ledger.read(Target(mailbox.name_of, mailbox.target.model_id)).last_failure
-    return None if failure and failure["reason"] == Rejected.__name__ else mailbox.name_of
+    job = services.ledger.read(Target(mailbox.name_of, mailbox.target.model_id))
+    is_rejected = job.last_failure is not None and job.last_failure["reason"] == Rejected.__name__
+    return None if is_rejected and job.failed_as_of > mailbox.fresh_as_of else mailbox.name_of

@@ -5,11 +5,12 @@ from functools import partial
 
 from arcanna_metrics.observability import gauges, log_error
 from arcanna_metrics.protocol import transitions
-from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.entry import NEVER, Entry
 from arcanna_metrics.protocol.ledger import UNREADABLE
 from arcanna_metrics.protocol.reconcile import RESERVE
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.settings import Settings
+from arcanna_metrics.settings_source import MAX_AGE
 
 FOR_THE_LOOK = 30.0
 """Seconds that the corrections leave to the look after them."""
@@ -21,6 +22,8 @@ class Sweeper:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._applied: Settings | None = None  # to the targets that wait
+        self._seen: Settings | None = None
+        self._seen_at = NEVER
 
     def sweep(self, remaining: Callable[[], float]) -> bool:
         """Emits the gauges that alarms watch; False if nothing waits or runs. Raises AwsUnavailable.
@@ -45,6 +48,8 @@ class Sweeper:
     ) -> None:
         """Corrects when targets are due, as far as there is time. Reads only those that may be wrong."""
         ledger, settings = self._services.ledger, self._services.settings()
+        if settings != self._seen:
+            self._seen, self._seen_at = settings, now
         changed = settings != self._applied
         targets = [
             entry.target
@@ -61,7 +66,8 @@ class Sweeper:
                 ledger.apply(target, correct, known.get(target))
             except UNREADABLE as error:  # it holds no other back
                 log_error("due time not corrected", error, **target._asdict())
-        self._applied = settings
+        if now > self._seen_at + MAX_AGE:  # until then, others may record by earlier settings
+            self._applied = settings
 
 
 def _was_postponed(entry: Entry) -> bool:

@@ -60,20 +60,14 @@ def settled(entry: Entry, pace: Pace) -> Entry:
 
 
 def record(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
-    """Records updates and wishes of the target. Those that are covered or known change nothing.
-
-    A request by hand ends the backoff.
-    """
-    overrides = any(update.by_hand and update.happened_at > entry.watermark for update in updates)
-    if overrides and entry.retry_at > NEVER:
-        entry = settled(replace(entry, retry_at=NEVER), pace)
+    """Records updates and wishes of the target. Those that are covered or known change nothing."""
     return receive(entry, _news(entry, updates, pace), pace)
 
 
 def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Waiting:
     """The updates that are neither covered nor known."""
-    known = {element.identity for element in entry.waiting.batch}
-    waits_until = max(entry.watermark, entry.waiting.needed_as_of)
+    waiting, mark = entry.waiting, entry.watermark
+    known = {element.identity for element in waiting.batch}
     needs: list[tuple[float, Update]] = []
     batch: dict[str, tuple[Element, Update]] = {}
     wishes: list[tuple[float, Update]] = []
@@ -83,16 +77,17 @@ def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Waiting:
             if not _is_granted(entry, at - update.older_than, at):
                 wishes.append((at - update.older_than, update))
         elif update.share < WHOLE:
-            if as_of > entry.watermark and (identity := _identity(update)) not in known:
+            if as_of > mark and (identity := _identity(update)) not in known:
                 element = Element(identity, as_of, update.share, at + update.max_wait)
                 batch.setdefault(identity, (element, update))
-        elif as_of > waits_until:
+        elif as_of > max(mark, waiting.asked_at if update.by_hand else waiting.needed_as_of):
             needs.append((as_of, update))
     news = [update for _, update in (*needs, *wishes, *batch.values())]
     return Waiting(
         needed_as_of=max((as_of for as_of, _ in needs), default=NEVER),
         wanted_as_of=max((as_of for as_of, _ in wishes), default=NEVER),
         wanted_at=max((update.happened_at for _, update in wishes), default=NEVER),
+        asked_at=max((as_of for as_of, update in needs if update.by_hand), default=NEVER),
         batch=tuple(element for element, _ in batch.values()),
         since=min((update.happened_at for _, update in needs), default=None),
         last_at=max((update.happened_at for update in news), default=NEVER),
@@ -109,8 +104,13 @@ def _is_granted(entry: Entry, as_of: float, at: float) -> bool:
 
 
 def receive(entry: Entry, arrived: Waiting, pace: Pace) -> Entry:
-    """Adds what has arrived: new updates of the target, or those recorded under its job's name."""
+    """Adds what has arrived: new updates of the target, or those recorded under its job's name.
+
+    A request by hand ends the backoff.
+    """
     arrived = pruned(replace(entry, waiting=arrived)).waiting
+    if arrived.asked_at > entry.waiting.asked_at:
+        entry = replace(entry, retry_at=NEVER)
     new = settled(replace(entry, waiting=merged(entry.waiting, arrived)), pace)
     return entry if _needs(new.waiting) == _needs(entry.waiting) else new
 
@@ -119,19 +119,31 @@ def merged(first: Waiting, second: Waiting) -> Waiting:
     """What waits in either. Elements for which the batch has no room are needed at once."""
     known = {element.identity for element in first.batch}
     batch = (*first.batch, *(element for element in second.batch if element.identity not in known))
-    beyond = (element.as_of for element in batch[MOST_ELEMENTS:])
+    beyond = [element.as_of for element in batch[MOST_ELEMENTS:]]
     is_latest = second.last_at >= first.last_at
     return Waiting(
         needed_as_of=max(first.needed_as_of, second.needed_as_of, *beyond),
         wanted_as_of=max(first.wanted_as_of, second.wanted_as_of),
         wanted_at=max(first.wanted_at, second.wanted_at),
+        asked_at=max(first.asked_at, second.asked_at),
         batch=batch[:MOST_ELEMENTS],
-        since=earliest(first.since, second.since),
+        since=earliest(first.since, second.since, *beyond),
         last_at=max(first.last_at, second.last_at),
         updates=first.updates + second.updates,
         cause=(is_latest and second.cause) or first.cause or second.cause,
         examples=tuple(dict.fromkeys((*first.examples, *second.examples)))[:EXAMPLES],
     )
+
+
+def forwarded(entry: Entry, mailbox: Entry, pace: Pace) -> Entry:
+    """Adds what has arrived under the job's name, and what runs under the name have learned about the job.
+
+    The job had such runs as long as its id was unknown.
+    """
+    if mailbox.name_of == entry.target.job_id and not entry.history:
+        reference = entry.quality_reference or mailbox.quality_reference
+        entry = replace(entry, history=mailbox.history, quality_reference=reference)
+    return receive(entry, mailbox.waiting, pace)
 
 
 def empty(mailbox: Entry, pace: Pace) -> Entry:
@@ -201,6 +213,11 @@ def correct_due_at(entry: Entry, now: float, pace: Pace) -> Entry:
     """
     if entry.claim is not None:
         return entry
+    if (
+        visible_at := entry.waiting.last_at + pace.visibility_lag
+    ) > NEVER:  # also with a lag that is shorter now
+        needed_as_of = min(entry.waiting.needed_as_of, visible_at)
+        entry = replace(entry, waiting=replace(entry.waiting, needed_as_of=needed_as_of))
     is_over = entry.attempts and max(entry.retry_at, entry.not_before) <= now
     corrected = settled(replace(entry, retry_at=NEVER, not_before=NEVER) if is_over else entry, pace)
     return entry if corrected.due_at == entry.due_at else corrected
@@ -257,8 +274,8 @@ def release(
         return postpone(free, pace, postponement)
     # Updates during the run share the next run, which waits until the last of them is visible.
     free = replace(free, attempts=0, last_error="", retry_at=waiting.needed_as_of, not_before=NEVER)
-    if result["active_changed"]:
-        return settled(free, pace)
+    if result["active_changed"]:  # the new model gets its run after the targets that are due by now
+        return settled(replace(free, retry_at=max(waiting.needed_as_of, asked)), pace)
     if waiting.since is not None:
         free = replace(free, waiting=replace(waiting, since=max(waiting.since, asked)))
     if outcome == "completed":
@@ -324,4 +341,4 @@ def _identity(update: Update) -> str:
 
 def _needs(waiting: Waiting) -> tuple[object, ...]:
     """What a run is needed for, without what is only for people and patience."""
-    return waiting.needed_as_of, waiting.wanted_as_of, waiting.wanted_at, waiting.batch
+    return waiting.needed_as_of, waiting.wanted_as_of, waiting.wanted_at, waiting.asked_at, waiting.batch
