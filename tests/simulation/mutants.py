@@ -83,14 +83,14 @@ def postpone_without_due(entry: Entry, pace: Pace, postponement: Postponement) -
 # --- The run that holds the target -----------------------------------------------------------------------
 
 
-def hold_whoever_has_it(entry: Entry, run_id: str, number: int, now: float) -> Entry | None:
-    requested_at = entry.claim.requested_at if entry.claim else now
+def hold_whoever_has_it(entry: Entry, run_id: str, number: int) -> Entry | None:
+    requested_at = entry.claim.requested_at if entry.claim else 0.0
     own = replace(entry, claim=Claim(run_id, requested_at, number))
-    return transitions.hold(own, run_id, number, now)
+    return transitions.hold(own, run_id, number)
 
 
-def hold_whatever_the_number(entry: Entry, run_id: str, number: int, now: float) -> Entry | None:
-    return transitions.hold(entry, run_id, entry.claim.number if entry.claim else number, now)
+def hold_whatever_the_number(entry: Entry, run_id: str, number: int) -> Entry | None:
+    return transitions.hold(entry, run_id, entry.claim.number if entry.claim else number)
 
 
 def give_back_what_is_held(

@@ -125,11 +125,10 @@ def writes_slots_whatever_is_there(request: Request, before: Item) -> Request:
 # --- Claim, hold, give back, release ---------------------------------------------------------------------
 
 
-def holds_what_was_taken_over(before: Entry, run_id: str, number: int, now: float) -> Entry:
+def holds_what_was_taken_over(before: Entry, run_id: str, number: int) -> Entry:
     """A late execution takes the target from the run that holds it."""
-    requested_at = before.claim.requested_at if before.claim else now
-    held = Claim(run_id, requested_at, number, held=True)
-    return replace(before, claim=held, due_at=now + transitions.CHECK_UP_INTERVAL)
+    requested_at = before.claim.requested_at if before.claim else 0.0
+    return replace(before, claim=Claim(run_id, requested_at, number, held=True))
 
 
 _give_back = transitions.give_back

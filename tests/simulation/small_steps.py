@@ -545,7 +545,7 @@ class Steps:
                 yield f"the end of {name} is reported", on("dead", self._write_news(w, e.target, row))
 
     def _hold(self, w: World, e: Execution, on: On, name: str) -> Step:
-        row = self._changed("hold", e.target, w.rows[e.target], run_id(e.run), e.number, 0.0)
+        row = self._changed("hold", e.target, w.rows[e.target], run_id(e.run), e.number)
         if row is None:
             return f"{name} is superseded", on("dead")
         held = self._write(w, e.target, row)
@@ -626,7 +626,7 @@ class Steps:
             case "dead":
                 return e.run not in runs
             case "on its way" | "hold" | "late hold":
-                refused = self._changed("hold", e.target, row, run_id(e.run), e.number, 0.0) is None
+                refused = self._changed("hold", e.target, row, run_id(e.run), e.number) is None
                 return refused and (row.run != e.run or e.step == "late hold")
             case "late release":
                 return self._let_go(w, e) is None

@@ -144,13 +144,13 @@ class Harness:
         self.look()
         run_id = self.entry(target).run_id
         assert run_id
-        self.ledger.apply(target, lambda entry: hold(entry, run_id, 0, self.clock.now))
+        self.ledger.apply(target, lambda entry: hold(entry, run_id, 0))
         return run_id
 
     def held(self, target: Target = TARGET) -> None:
         """Has the run `run-1` hold the target, without asking the platform."""
         self.ledger.apply(target, lambda entry: claim(entry, Claim("run-1", self.clock.now)))
-        self.ledger.apply(target, lambda entry: hold(entry, "run-1", 0, self.clock.now))
+        self.ledger.apply(target, lambda entry: hold(entry, "run-1", 0))
 
     def number_of(self, run_id: str, target: Target = TARGET) -> int:
         """The number of the execution that follows the run, which has to hold the target."""

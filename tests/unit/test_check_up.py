@@ -4,10 +4,10 @@ from itertools import product
 
 import pytest
 
-from arcanna_metrics.protocol.check_up import MOST_RESUMPTIONS, Resume, TakeBack, check_up
+from arcanna_metrics.protocol.check_up import CHECK_UP_INTERVAL, MOST_RESUMPTIONS, Resume, TakeBack, check_up
 from arcanna_metrics.protocol.decide import Later
 from arcanna_metrics.protocol.entry import Claim
-from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, CLAIM_LIFETIME
+from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME
 from arcanna_metrics.runs.run import Execution
 
 NOW = 1_000_000.0

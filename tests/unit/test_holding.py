@@ -9,7 +9,7 @@ import pytest
 from arcanna_metrics.protocol.check_up import MOST_RESUMPTIONS
 from arcanna_metrics.protocol.entry import Claim, Waiting
 from arcanna_metrics.protocol.holding import check_up_on, hold, release
-from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, claim, resume
+from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, claim, resume
 from arcanna_metrics.runs.run import Result, Run
 from tests.support.doubles import TARGET, Clock, Logs
 from tests.support.runs import a_new_run
@@ -45,7 +45,7 @@ def test_execution_holds_the_target_that_its_run_has_claimed(harness: Harness) -
     assert hold(harness.services, RUN, 0)
     assert hold(harness.services, RUN, 0)  # repeated, because its answer was lost
     assert harness.entry().claim == Claim("run-1", harness.clock.now, held=True)
-    assert harness.entry().due_at == harness.clock.now + CHECK_UP_INTERVAL
+    assert harness.entry().due_at == harness.clock.now + CLAIM_LIFETIME
 
 
 @pytest.mark.parametrize(("run_id", "number"), [("run-2", 0), ("run-1", 1)])

@@ -10,18 +10,11 @@ import pytest
 from arcanna_metrics.errors import AwsUnavailable
 from arcanna_metrics.protocol import reconcile
 from arcanna_metrics.protocol import start as protocol_start
-from arcanna_metrics.protocol.check_up import MOST_RESUMPTIONS
+from arcanna_metrics.protocol.check_up import CHECK_UP_INTERVAL, MOST_RESUMPTIONS
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry
 from arcanna_metrics.protocol.reconcile import MOST_FAILURES, RESERVE
 from arcanna_metrics.protocol.services import Services
-from arcanna_metrics.protocol.transitions import (
-    CHECK_UP_INTERVAL,
-    CLAIM_LIFETIME,
-    Postponement,
-    claim,
-    hold,
-    postpone,
-)
+from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, Postponement, claim, hold, postpone
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.workflow import Workflow
@@ -453,7 +446,7 @@ def test_claim_held_by_its_execution_is_not_given_back(harness: Harness) -> None
 
     def start_late(run_id: str, given: str, number: int = 0) -> None:
         start(run_id, given, number)
-        harness.ledger.apply(TARGET, lambda entry: hold(entry, run_id, 0, harness.clock.now))
+        harness.ledger.apply(TARGET, lambda entry: hold(entry, run_id, 0))
         raise AwsUnavailable("no answer")
 
     harness.executions.start = start_late  # type: ignore[method-assign]

@@ -13,7 +13,6 @@ from arcanna_metrics.protocol.backoff import delay
 from arcanna_metrics.protocol.decide import PATIENCE
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting
 from arcanna_metrics.protocol.transitions import (
-    CHECK_UP_INTERVAL,
     CLAIM_LIFETIME,
     CONSISTENT_AFTER,
     EXAMPLES,
@@ -252,20 +251,20 @@ def test_claim_leaves_waiting_updates_in_place() -> None:
 
 def test_hold_succeeds_only_for_the_entrys_run_and_number() -> None:
     claimed = claim(DIRTY, Claim("run-1", NOW))
-    held = hold(claimed, "run-1", 0, NOW)
+    held = hold(claimed, "run-1", 0)
 
     assert held is not None
-    assert (held.claim, held.due_at) == (Claim("run-1", NOW, held=True), NOW + CHECK_UP_INTERVAL)
-    assert hold(held, "run-1", 0, NOW) == held
-    assert hold(claimed, "run-2", 0, NOW) is None
-    assert hold(claimed, "run-1", 1, NOW) is None
-    assert hold(DIRTY, "run-1", 0, NOW) is None
+    assert (held.claim, held.due_at) == (Claim("run-1", NOW, held=True), claimed.due_at)
+    assert hold(held, "run-1", 0) == held
+    assert hold(claimed, "run-2", 0) is None
+    assert hold(claimed, "run-1", 1) is None
+    assert hold(DIRTY, "run-1", 0) is None
 
 
 def test_hold_after_the_report_of_an_end_leaves_the_check_up_due() -> None:
     reported = report_end(claim(DIRTY, Claim("run-1", NOW)), "run-1", NOW)
     assert reported is not None
-    held = hold(reported, "run-1", 0, NOW + 1)
+    held = hold(reported, "run-1", 0)
     assert held is not None
     assert (held.claim, held.due_at) == (Claim("run-1", NOW, held=True), reported.due_at)
 
@@ -292,7 +291,7 @@ def test_latest_retry_after_is_kept() -> None:
 def test_error_of_the_last_failed_attempt_is_kept_until_a_run_is_released() -> None:
     first = postpone(DIRTY, PACE, Postponement(NOW + 5, last_error="PlatformUnavailable: no answer"))
     second = postpone(first, PACE, Postponement(NOW + 7, last_error="PlatformBusy: it recomputes"))
-    held = hold(claim(second, Claim("run-1", NOW)), "run-1", 0, NOW)
+    held = hold(claim(second, Claim("run-1", NOW)), "run-1", 0)
     assert held is not None
 
     assert second.last_error == held.last_error == "PlatformBusy: it recomputes"
@@ -592,7 +591,7 @@ def stepped(entry: Entry, step: str, now: float) -> Entry | None:
         "share": lambda: record(entry, [update(now, "a", share=400_000, max_wait=300.0)], PACE),
         "wish": lambda: record(entry, [update(now, older_than=60.0)], PACE),
         "claim": lambda: claim(entry, Claim(f"run-{now}", now)) if entry.dirty else None,
-        "hold": lambda: hold(entry, run_id, number, now),
+        "hold": lambda: hold(entry, run_id, number),
         "give back": lambda: give_back(entry, run_id, PACE, None),
         "take back": lambda: take_back(entry, own, PACE, later) if held_by else None,
         "postpone": lambda: postpone(entry, PACE, later),

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 
 from arcanna_metrics.protocol.decide import Later
 from arcanna_metrics.protocol.entry import Claim
-from arcanna_metrics.protocol.transitions import CHECK_UP_INTERVAL, CLAIM_LIFETIME
+from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME
 from arcanna_metrics.runs.run import Execution
 
 MOST_RESUMPTIONS = 3
+
+CHECK_UP_INTERVAL = 3600.0
+"""Seconds between two check-ups of an execution whose end is not reported."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,7 @@ from arcanna_metrics.workflow import resumed_input
 
 def hold(services: Services, run: Run, number: int) -> bool:
     """Whether the run's execution of that number may continue. Raises AwsUnavailable."""
-    run_id, now = run["run_id"], services.clock()
-    transition = partial(transitions.hold, run_id=run_id, number=number, now=now)
+    transition = partial(transitions.hold, run_id=run["run_id"], number=number)
     held = services.ledger.apply(target_of(run), transition) is not None
     if not held:
         with _in_logs(services, run, number):

@@ -33,9 +33,6 @@ MOST_ELEMENTS = 1000
 CLAIM_LIFETIME = 300.0
 """Seconds: longer than an invocation can live and its StartExecution can take."""
 
-CHECK_UP_INTERVAL = 3600.0
-"""Seconds between two check-ups of an execution whose end is not reported."""
-
 CONSISTENT_AFTER = 10.0
 """Seconds after an execution's end until all responses of Step Functions show it."""
 
@@ -159,14 +156,13 @@ def claim(entry: Entry, by: Claim) -> Entry:
     return replace(entry, claim=by, due_at=by.requested_at + CLAIM_LIFETIME)
 
 
-def hold(entry: Entry, run_id: str, number: int, now: float) -> Entry | None:
-    """Confirms the claim for the execution; None if another run or execution has taken over."""
-    if (claim := _claim_of(entry, run_id, number)) is None:
-        return None
-    # A late hold may follow the report of the execution's end. Then the entry stays due.
-    reported = entry.due_at is not None and entry.due_at <= now + CONSISTENT_AFTER
-    due_at = entry.due_at if reported else now + CHECK_UP_INTERVAL
-    return replace(entry, claim=claim._replace(held=True), due_at=due_at)
+def hold(entry: Entry, run_id: str, number: int) -> Entry | None:
+    """Confirms the claim for the execution; None if another run or execution has taken over.
+
+    The next look stays due as it is: at the end of the claim's lifetime, or after the report of an end.
+    """
+    claim = _claim_of(entry, run_id, number)
+    return claim and replace(entry, claim=claim._replace(held=True))
 
 
 def give_back(entry: Entry, run_id: str, pace: Pace, postponement: Postponement | None) -> Entry | None:
