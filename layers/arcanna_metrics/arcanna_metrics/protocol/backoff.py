@@ -28,11 +28,12 @@ def postponement(error: Exception | None, attempts: int, pace: Pace, now: float,
     A Retry-After is honoured. After a request whose effect is unknown, the recompute may be queued. Arcanna
     does not show that during the start grace, so the next attempt waits for that long.
     """
-    firm = NEVER
+    firm, effect_unknown = NEVER, error is not None  # a bug may have come after a request
     if isinstance(error, RetryLater):
+        effect_unknown = error.effect_unknown
         if error.retry_after is not None:
             firm = now + min(error.retry_after, LONGEST_RETRY_AFTER)
-        if error.effect_unknown:
-            firm = max(firm, now + pace.start_grace)
+    if effect_unknown:
+        firm = max(firm, now + pace.start_grace)
     last_error = cut(f"{type(error).__name__}: {error}", LONGEST_ERROR) if error else ""
     return Postponement(now + delay(attempts, pace, draw), firm, last_error)

@@ -102,13 +102,10 @@ def reconcile(services: Services, target: Target) -> Step:
     """Does the one thing that is due for the target, if any. Logs an error, and postpones the target."""
     try:
         return _reconcile(services, services.ledger.read(target))
-    except RetryLater as error:
-        _postpone(services, target, error)
-        return _failed(error, target)
     except Exception as error:  # noqa: BLE001  # a bug with one entry must not stop the others
-        log_error("entry postponed", error, **target._asdict())
+        step = _failed(error, target)
         _postpone(services, target, error)
-        return "done"
+        return step
 
 
 def _reconcile(services: Services, entry: Entry) -> Step:
@@ -134,20 +131,17 @@ def _start(services: Services, entry: Entry) -> Step:
     with run_in_logs(claim.run_id, *target, entry.waiting.cause, services.workflow.arn(claim.run_id)):
         try:
             if limit and not services.slots.take(limit, Taker(claim.run_id, target)):
-                _give_back(services, entry, claim, None)
+                _give_back(services, entry, claim)
                 return "no slot"
             start(services, entry, claim)
-        except RetryLater as error:
-            _give_back(services, entry, claim, error)
-            return _failed(error, target)
         except Exception as error:  # noqa: BLE001  # a bug must not keep the target or the slot
-            log_error("run not started", error)
-            unknown = RetryLater(f"{type(error).__name__}: {error}", effect_unknown=True)
-            _give_back(services, entry, claim, unknown)
+            step = _failed(error, target)
+            _give_back(services, entry, claim, error)
+            return step
     return "done"
 
 
-def _give_back(services: Services, entry: Entry, claim: Claim, error: RetryLater | None) -> None:
+def _give_back(services: Services, entry: Entry, claim: Claim, error: Exception | None = None) -> None:
     """Undoes the claim, unless an execution holds the target after all."""
     postponement = services.postponement(entry, error) if error else None
     undo = partial(
@@ -166,7 +160,11 @@ def _postpone(services: Services, target: Target, error: Exception) -> None:
         log_error("entry not postponed", second, **target._asdict())
 
 
-def _failed(error: RetryLater, target: Target) -> Step:
+def _failed(error: Exception, target: Target) -> Step:
+    """Logs why an attempt failed. A bug counts as done, because it says nothing about the platform."""
+    if not isinstance(error, RetryLater):
+        log_error("attempt failed", error, **target._asdict())
+        return "done"
     log_retry("attempt failed", error, target)
     return "aws failed" if isinstance(error, AwsUnavailable) else "failed"
 
