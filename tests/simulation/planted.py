@@ -341,14 +341,14 @@ def takes_the_active_model_for_granted(arcanna: Arcanna, run: Run) -> bool:
     return False
 
 
+_give_back_if_satisfied = start.give_back_if_satisfied
+
+
 def is_satisfied_by_any_metrics(
     services: Services, before: Entry, claim: Claim, timestamp: str | None
 ) -> bool:
     """Any metrics of the platform satisfy a wish."""
-    pace, made = services.pace(before), before.waiting.wanted_as_of
-    give_back = partial(transitions.satisfy, run_id=claim.run_id, timestamp=made, pace=pace)
-    services.ledger.apply(before.target, give_back)
-    return True
+    return _give_back_if_satisfied(services, before, claim, to_iso(services.clock()))
 
 
 def satisfies_whatever_was_wished_since(
@@ -546,7 +546,7 @@ OTHERS = {
         kinds=TRAINED,
     ),
     "wish met by any metrics": _planted(
-        "1", patches={f"{START}._give_back_if_satisfied": is_satisfied_by_any_metrics}, kinds=WISHES
+        "1", patches={f"{START}.give_back_if_satisfied": is_satisfied_by_any_metrics}, kinds=WISHES
     ),
     "wish cleared though it was raised": _planted(
         "1", patches={f"{START}.satisfy": satisfies_whatever_was_wished_since}, kinds=WISHES, rates=SLOW

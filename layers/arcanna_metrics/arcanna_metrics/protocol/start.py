@@ -3,10 +3,11 @@
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
+from typing import Any
 
 from arcanna_metrics.errors import ActiveModelChanged, AwsUnavailable, PlatformBusy, Rejected
 from arcanna_metrics.observability import count, logger
-from arcanna_metrics.protocol.decide import starts_at
+from arcanna_metrics.protocol.decide import Start, decide
 from arcanna_metrics.protocol.entry import NEVER, Claim, Entry, Waiting, earliest
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.transitions import satisfy
@@ -37,26 +38,17 @@ def start(services: Services, entry: Entry, claim: Claim) -> None:
     back.
     """
     arcanna, (job_id, model_id) = services.arcanna, entry.target
-    settings = services.settings().for_job(job_id)
-    run = new_run(entry, claim, settings)
+    run = new_run(entry, claim, services.settings().for_job(job_id))
     try:
         model = Model(job_id, model_id or arcanna.active_model(job_id))
         run = {**run, "model_id": model.model_id}
-        baseline = arcanna.metrics(model)
-        if _is_only_wanted(services, entry) and _give_back_if_satisfied(
-            services, entry, claim, baseline.timestamp
-        ):
+        shown = arcanna.metrics(model)
+        if give_back_if_satisfied(services, entry, claim, shown.timestamp):
             return
-        if baseline.recomputing:
+        if shown.recomputing:
             # It may use older data than ours, and its end could be mistaken for the end of ours.
             raise PlatformBusy(f"Arcanna is recomputing {model.model_id!r} for somebody else")
-        shown = baseline.as_dict()
-        # The reference first, because a large baseline is cut for the workflow.
-        last = _last_reference(services, entry, model)
-        reference = next_reference(shown, {}, Rules(**settings.gate), last)
-        kept = fitting(shown)
-        cut = kept["metrics_per_decision"] != shown["metrics_per_decision"]
-        run = {**run, "baseline": kept, "baseline_cut": cut, "reference": reference}
+        run = _with_baseline(run, shown.as_dict(), _last_reference(services, entry, model))
         run, check = _request(services, run, model)
     except Rejected as error:
         if run["model_id"] is not None and active_model_changed(arcanna, run):
@@ -101,6 +93,14 @@ def new_run(entry: Entry, claim: Claim, settings: JobSettings) -> Run:
         "durations": [past["duration_seconds"] for past in entry.history],
         "reference": None,
     }
+
+
+def _with_baseline(run: Run, shown: dict[str, Any], last: Reference | None) -> Run:
+    """The run with what its new metrics are compared with, given the model's `last` reference."""
+    # The reference is of all metrics shown. For the workflow, a large baseline is cut.
+    reference, kept = next_reference(shown, {}, Rules(**run["gate"]), last), fitting(shown)
+    cut = kept["metrics_per_decision"] != shown["metrics_per_decision"]
+    return {**run, "baseline": kept, "baseline_cut": cut, "reference": reference}
 
 
 def _last_reference(services: Services, entry: Entry, model: Model) -> Reference | None:
@@ -150,21 +150,18 @@ def _failed(services: Services, run: Run, reason: str, detail: str) -> Check:
     return failed_at_start(run, reason, detail, Origin(execution, services.event_bus, services.clock()))
 
 
-def _give_back_if_satisfied(services: Services, entry: Entry, claim: Claim, timestamp: str | None) -> bool:
-    """Gives the claim back, and returns True, if the platform's metrics satisfy the wish."""
+def give_back_if_satisfied(services: Services, entry: Entry, claim: Claim, timestamp: str | None) -> bool:
+    """Gives the claim back, and returns True, if it is for a wish only, and the metrics satisfy it."""
+    now, pace = services.clock(), services.pace(entry)
+    without_wish = replace(entry.waiting, wanted_as_of=NEVER, wanted_at=NEVER)
+    if isinstance(decide(replace(entry, waiting=without_wish), now, pace), Start):
+        return False
     try:
         made = from_iso(timestamp or "")
     except ValueError:
         return False  # no time, or an unreadable one: no proof of freshness
-    if not entry.waiting.wanted_as_of <= made <= services.clock() + LARGEST_CLOCK_LEAD:
+    if not entry.waiting.wanted_as_of <= made <= now + LARGEST_CLOCK_LEAD:
         return False
-    undo = partial(satisfy, run_id=claim.run_id, timestamp=made, pace=services.pace(entry))
+    undo = partial(satisfy, run_id=claim.run_id, timestamp=made, pace=pace)
     services.ledger.apply(entry.target, undo)
     return True
-
-
-def _is_only_wanted(services: Services, entry: Entry) -> bool:
-    """Whether the run would not start now without the wish."""
-    without = replace(entry, waiting=replace(entry.waiting, wanted_as_of=NEVER, wanted_at=NEVER))
-    at = starts_at(without, services.pace(entry))
-    return at is None or at > services.clock()
