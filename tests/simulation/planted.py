@@ -268,8 +268,8 @@ def counts_unread_takers_as_free(takers: Sequence[Taker], entries: Mapping[Targe
 
 
 def takes_no_slot(self: Slots, limit: int, taker: Taker) -> bool:
-    """The slots are assumed to be unchanged since the glance."""
-    return self.glance(limit).free > 0
+    """The slots are assumed to be unchanged since the look at them."""
+    return len(self.taken(limit).takers) < limit
 
 
 # --- When, and how often ---------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from arcanna_metrics.protocol.entry import Claim, Entry
-from arcanna_metrics.protocol.slots import Taker, Vacancy
+from arcanna_metrics.protocol.slots import Taker
 from arcanna_metrics.targets import Target
 from tests.unit.harness import Harness
 
@@ -42,22 +42,23 @@ def test_slot_is_free_when_another_run_has_claimed_the_target(harness: Harness) 
 def test_claim_without_a_slot_leaves_the_taken_slots_alone(harness: Harness) -> None:
     assert harness.slots.take(1, claimed(harness, 0))
     claimed(harness, 1)
-    assert harness.slots.glance(1).free == 0
+    assert len(harness.slots.taken(1).takers) == 1
 
 
-def test_glance_takes_nothing(harness: Harness) -> None:
-    harness.slots.take(3, claimed(harness, 0))
-    assert harness.slots.glance(3) == harness.slots.glance(3) == Vacancy(2)
+def test_look_at_the_slots_takes_none(harness: Harness) -> None:
+    taker = claimed(harness, 0)
+    harness.slots.take(3, taker)
+    assert harness.slots.taken(3) == harness.slots.taken(3) == (1, [taker], ())
 
 
-def test_glance_at_full_slots_shows_the_entries_that_hold_them(harness: Harness) -> None:
+def test_look_at_full_slots_shows_the_entries_that_hold_them(harness: Harness) -> None:
     harness.slots.take(2, claimed(harness, 0))
     harness.slots.take(2, claimed(harness, 1))
     release(harness, 1)
-    vacancy = harness.slots.glance(2)
+    taken = harness.slots.taken(2)
 
-    assert vacancy.free == 1
-    assert [entry.target for entry in vacancy.taken_by] == [TARGETS[0]]
+    assert len(taken.takers) == 1
+    assert [entry.target for entry in taken.entries] == [TARGETS[0]]
 
 
 def test_lowered_limit_grants_no_slot_until_runs_have_ended(harness: Harness) -> None:
@@ -79,7 +80,7 @@ def test_unreadable_entry_counts_as_holding_its_slot(
         return {}
 
     monkeypatch.setattr(harness.ledger, "read_all", reads_nothing)
-    assert harness.slots.glance(1).free == 0
+    assert len(harness.slots.taken(1).takers) == 1
     assert not harness.slots.take(1, claimed(harness, 1))
 
 
@@ -90,7 +91,7 @@ def test_former_holders_are_removed_from_the_item(harness: Harness, monkeypatch:
         harness.ledger.apply(target, lambda entry: replace(entry, claim=Claim("run", 1.0), due_at=1.0))
         assert harness.slots.take(1000, Taker("run", target))
         harness.ledger.apply(target, lambda entry: replace(entry, claim=None))
-    assert harness.slots.glance(1000).free >= 1000 - 5
+    assert len(harness.slots.taken(1000).takers) <= 5
 
 
 def test_one_of_two_concurrent_runs_gets_the_last_slot(

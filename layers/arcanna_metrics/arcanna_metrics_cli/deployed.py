@@ -293,7 +293,7 @@ class Deployed:
         """Whether all slots are known to be taken."""
         try:
             limit = parse_settings(self.settings()).shared.pace.slots
-            return limit > 0 and Slots(self._ledger).glance(limit).free == 0
+            return limit > 0 and len(Slots(self._ledger).taken(limit).takers) >= limit
         except (BotoCoreError, ClientError, AwsUnavailable, ConfigurationError, *UNREADABLE):  # only a hint
             return False
 

@@ -42,10 +42,11 @@ def look(services: Services, remaining: Callable[[], float], recorded: Iterable[
     before the index shows them. Raises AwsUnavailable if the index cannot be read.
     """
     if limit := services.settings().shared.pace.slots:
-        free, takers = services.slots.glance(limit)
-        due = [entry.target for entry in takers if isinstance(_decide(services, entry), CheckUp)]
-        _reconcile_all(services, due, remaining)  # dead runs must not keep their slots
-        if not free and not (due and services.slots.glance(limit).free):
+        taken = services.slots.taken(limit)
+        if due := [entry.target for entry in taken.entries if isinstance(_decide(services, entry), CheckUp)]:
+            _reconcile_all(services, due, remaining)  # dead runs must not keep their slots
+            taken = services.slots.taken(limit)
+        if len(taken.takers) >= limit:
             return
     _reconcile_all(services, chain(services.ledger.due(services.clock()), recorded), remaining)
 

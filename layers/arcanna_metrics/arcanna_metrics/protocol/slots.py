@@ -27,15 +27,8 @@ class Taker(NamedTuple):
     target: Target
 
 
-class Vacancy(NamedTuple):
-    """How many slots are free, and the entries of the takers of the others, if they were read."""
-
-    free: int
-    taken_by: Sequence[Entry] = ()
-
-
-class _Taken(NamedTuple):
-    """The slots' item: its takers, and their entries if they were read."""
+class Taken(NamedTuple):
+    """The slots that are taken: the item's rev, its takers, and their entries if they were read."""
 
     rev: int
     takers: Sequence[Taker]
@@ -48,33 +41,28 @@ class Slots:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def glance(self, limit: int) -> Vacancy:
-        """How many of `limit` slots are free. Takes none."""
-        _, takers, entries = self._read(limit)
-        return Vacancy(max(0, limit - len(takers)), entries)
-
     def take(self, limit: int, taker: Taker) -> bool:
         """Takes one of `limit` slots for a run that has claimed its target; False if none is free."""
         for _ in range(MOST_TRIES):
-            rev, takers, _ = self._read(min(limit, MOST_UNREAD))  # so that ended runs do not fill the item
+            rev, takers, _ = self.taken(min(limit, MOST_UNREAD))  # so that ended runs do not fill the item
             if len(takers) >= limit:
                 return False
             if self._swap(rev, [*takers, taker]):
                 return True
         raise AwsUnavailable("the slots kept changing")
 
-    def _read(self, most: int) -> _Taken:
-        """The slots. If `most` are taken, leaves out the takers whose runs have ended."""
+    def taken(self, most: int) -> Taken:
+        """The slots that are taken. If `most` seem to be, leaves out the takers whose runs have ended."""
         item = self._ledger.read_item(KEY)
         if not item:
-            return _Taken(0, ())
+            return Taken(0, ())
         rev, listed = int(item["rev"]["N"]), json.loads(item["takers"]["S"])
         takers = [Taker(run_id, Target(*target)) for run_id, target in listed]
         if len(takers) < most:
-            return _Taken(rev, takers)
+            return Taken(rev, takers)
         entries = self._ledger.read_all([taker.target for taker in takers])
         still = still_taken(takers, entries)
-        return _Taken(rev, still, [entries[each.target] for each in still if each.target in entries])
+        return Taken(rev, still, [entries[each.target] for each in still if each.target in entries])
 
     def _swap(self, rev: int, takers: Sequence[Taker]) -> bool:
         listed = json.dumps(takers, separators=(",", ":"), ensure_ascii=False)
