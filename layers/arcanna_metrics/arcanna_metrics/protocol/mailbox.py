@@ -24,7 +24,7 @@ def forward(services: Services, mailbox: Entry) -> Target | None:
     if job_id is None:
         return None
     target, pace = Target(job_id, model_id), services.settings().for_job(job_id).pace
-    services.ledger.apply(target, partial(transitions.forwarded, mailbox=mailbox, pace=pace))
+    services.ledger.apply(target, partial(transitions.receive, mailbox=mailbox, pace=pace))
     services.ledger.swap(mailbox, replace(transitions.empty(mailbox, pace), name_of=job_id))
     return target
 

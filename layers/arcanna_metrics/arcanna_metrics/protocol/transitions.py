@@ -13,8 +13,9 @@ Each transition is a pure function of the entry that was read. It returns the en
 if nothing changes, or None if the entry is not in the state that the caller expects.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 from operator import attrgetter
 from typing import NamedTuple
@@ -58,40 +59,28 @@ def settled(entry: Entry, pace: Pace) -> Entry:
 
 def record(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
     """Records updates and wishes of the target. Those that are covered or known change nothing."""
-    return receive(entry, _news(entry, updates, pace), pace)
+    return _adding(entry, _news(entry, updates, pace), pace)
 
 
-def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Waiting:
-    """The updates that are neither covered nor known."""
+def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Iterator[Waiting]:
+    """What waits because of each update that is neither covered nor known."""
     waiting, mark = entry.waiting, entry.watermark
     known = {element.identity for element in waiting.batch}
-    needs: list[tuple[float, Update]] = []
-    batch: dict[str, tuple[Element, Update]] = {}
-    wishes: list[tuple[float, Update]] = []
-    for update in updates:
+    for update in dict.fromkeys(updates):
         at, as_of = update.happened_at, update.happened_at + (0.0 if update.by_hand else pace.visibility_lag)
+        examples = (update.example,) if update.example else ()
+        news = partial(Waiting, last_at=at, updates=1, cause=update.cause, examples=examples)
         if update.older_than is not None:
             if not _is_granted(entry, at - update.older_than, at):
-                wishes.append((at - update.older_than, update))
+                yield news(wanted_as_of=at - update.older_than, wanted_at=at)
         elif update.share < WHOLE:
             if as_of > mark and (identity := _identity(update)) not in known:
-                element = Element(identity, as_of, update.share, at + update.max_wait)
-                batch.setdefault(identity, (element, update))
-        elif as_of > max(mark, waiting.asked_at if update.by_hand else waiting.needed_as_of):
-            needs.append((as_of, update))
-    news = [update for _, update in (*needs, *wishes, *batch.values())]
-    return Waiting(
-        needed_as_of=max((as_of for as_of, _ in needs), default=NEVER),
-        wanted_as_of=max((as_of for as_of, _ in wishes), default=NEVER),
-        wanted_at=max((update.happened_at for _, update in wishes), default=NEVER),
-        asked_at=max((as_of for as_of, update in needs if update.by_hand), default=NEVER),
-        batch=tuple(element for element, _ in batch.values()),
-        since=min((update.happened_at for _, update in needs), default=None),
-        last_at=max((update.happened_at for update in news), default=NEVER),
-        updates=len({(update.happened_at, update.example) for update in news}),
-        cause=max(news, key=attrgetter("happened_at")).cause if news else "",
-        examples=tuple(dict.fromkeys(update.example for update in news if update.example)),
-    )
+                yield news(batch=(Element(identity, as_of, update.share, at + update.max_wait),))
+        elif update.by_hand:
+            if at > max(mark, waiting.asked_at):
+                yield news(needed_as_of=at, since=at, asked_at=at)
+        elif as_of > max(mark, waiting.needed_as_of):
+            yield news(needed_as_of=as_of, since=at)
 
 
 def _is_granted(entry: Entry, as_of: float, at: float) -> bool:
@@ -100,39 +89,35 @@ def _is_granted(entry: Entry, as_of: float, at: float) -> bool:
     return met or (as_of <= entry.waiting.wanted_as_of and at <= entry.waiting.wanted_at)
 
 
-def receive(entry: Entry, arrived: Waiting, pace: Pace) -> Entry:
-    """Adds what has arrived: new updates of the target, or those recorded under its job's name.
-
-    A request by hand ends the backoff.
-    """
-    arrived = pruned(replace(entry, waiting=arrived)).waiting
-    if arrived.asked_at > entry.waiting.asked_at:
-        entry = replace(entry, retry_at=NEVER)
-    new = settled(replace(entry, waiting=merged(entry.waiting, arrived)), pace)
-    return entry if _needs(new.waiting) == _needs(entry.waiting) else new
+def _adding(entry: Entry, arrived: Iterable[Waiting], pace: Pace) -> Entry:
+    """Adds what has arrived. A request by hand ends the backoff."""
+    waiting = merged(entry.waiting, *arrived)
+    if _needs(waiting) == _needs(entry.waiting):
+        return entry
+    asked = waiting.asked_at > entry.waiting.asked_at
+    return settled(replace(entry, waiting=waiting, retry_at=NEVER if asked else entry.retry_at), pace)
 
 
-def merged(first: Waiting, second: Waiting) -> Waiting:
-    """What waits in either. Elements for which the batch has no room are needed at once."""
-    known = {element.identity for element in first.batch}
-    batch = (*first.batch, *(element for element in second.batch if element.identity not in known))
+def merged(*parts: Waiting) -> Waiting:
+    """What waits in any of the parts. Elements for which the batch has no room are needed at once."""
+    batch = tuple({element.identity: element for part in parts for element in part.batch}.values())
     beyond = [element.as_of for element in batch[MOST_ELEMENTS:]]
-    is_latest = second.last_at >= first.last_at
+    latest = max(parts, key=attrgetter("last_at"))
     return Waiting(
-        needed_as_of=max(first.needed_as_of, second.needed_as_of, *beyond),
-        wanted_as_of=max(first.wanted_as_of, second.wanted_as_of),
-        wanted_at=max(first.wanted_at, second.wanted_at),
-        asked_at=max(first.asked_at, second.asked_at),
+        needed_as_of=max([*(part.needed_as_of for part in parts), *beyond]),
+        wanted_as_of=max(part.wanted_as_of for part in parts),
+        wanted_at=max(part.wanted_at for part in parts),
+        asked_at=max(part.asked_at for part in parts),
         batch=batch[:MOST_ELEMENTS],
-        since=earliest(first.since, second.since, *beyond),
-        last_at=max(first.last_at, second.last_at),
-        updates=first.updates + second.updates,
-        cause=(is_latest and second.cause) or first.cause or second.cause,
-        examples=tuple(dict.fromkeys((*first.examples, *second.examples)))[:EXAMPLES],
+        since=earliest(*(part.since for part in parts), *beyond),
+        last_at=latest.last_at,
+        updates=sum(part.updates for part in parts),
+        cause=latest.cause,
+        examples=tuple(dict.fromkeys(one for part in parts for one in part.examples))[:EXAMPLES],
     )
 
 
-def forwarded(entry: Entry, mailbox: Entry, pace: Pace) -> Entry:
+def receive(entry: Entry, mailbox: Entry, pace: Pace) -> Entry:
     """Adds what has arrived under the job's name, and what runs under the name have learned about the job.
 
     The job had such runs as long as its id was unknown.
@@ -140,7 +125,7 @@ def forwarded(entry: Entry, mailbox: Entry, pace: Pace) -> Entry:
     if mailbox.name_of == entry.target.job_id and not entry.history:
         reference = entry.quality_reference or mailbox.quality_reference
         entry = replace(entry, history=mailbox.history, quality_reference=reference)
-    return receive(entry, mailbox.waiting, pace)
+    return _adding(entry, [pruned(replace(entry, waiting=mailbox.waiting)).waiting], pace)
 
 
 def empty(mailbox: Entry, pace: Pace) -> Entry:
