@@ -370,7 +370,7 @@ class _Forwarding(NamedTuple):
     pace: Pace
 
     def receive(self) -> None:
-        received = partial(transitions.receive, arrived=self.mailbox.waiting, pace=self.pace)
+        received = partial(transitions.receive, mailbox=self.mailbox, pace=self.pace)
         self.services.ledger.apply(self.target, received)
 
     def empty(self) -> None:

@@ -443,7 +443,7 @@ class Steps:
                 if w.unknown:
                     yield "nobody knows the name", on("claim", w._replace(unknown=w.unknown - 1))
             case "receive":
-                row = self._row("receive", 1, w.rows[1], self._entry(0, k.seen).waiting, self.setting.pace)
+                row = self._row("receive", 1, w.rows[1], self._entry(0, k.seen), self.setting.pace)
                 received = self._write_news(w, 1, row)
                 yield "receive", on("empty", received) if receives_first else received
             case _:

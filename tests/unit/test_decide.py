@@ -29,7 +29,10 @@ NOWS = [0.0, 999.9, 1000.0, 1035.0, 1070.0, 1100.0, 1500.0, 9000.0, 1e9]
 
 def grid() -> Iterator[Entry]:
     """Every combination of what waits, what delays a run, and who holds the target."""
-    needs = [(NEVER, None), (1000.0, 965.0), (1400.0, 965.0), (1000.0, 1000.0)]
+    needs = [
+        *((NEVER, None, NEVER), (1000.0, 965.0, NEVER), (1400.0, 965.0, NEVER)),
+        *((1000.0, 1000.0, 1000.0), (1400.0, 965.0, 990.0)),
+    ]
     wishes = [(NEVER, NEVER), (500.0, 1000.0)]
     claims = [None, Claim("run", 1000.0), Claim("run", 1000.0, held=True)]
     floors = [(NEVER, NEVER), (1100.0, NEVER), (NEVER, 1200.0)]
@@ -41,7 +44,12 @@ def grid() -> Iterator[Entry]:
         yield Entry(
             TARGET,
             waiting=Waiting(
-                needed_as_of=need[0], since=need[1], wanted_as_of=wish[0], wanted_at=wish[1], batch=batch
+                needed_as_of=need[0],
+                since=need[1],
+                asked_at=need[2],
+                wanted_as_of=wish[0],
+                wanted_at=wish[1],
+                batch=batch,
             ),
             claim=claim,
             retry_at=floor[0],
@@ -121,6 +129,10 @@ def test_several_updates_start_a_run_when_the_last_is_visible() -> None:
 
 def test_endless_updates_start_a_run_when_the_first_has_waited_two_more_lags() -> None:
     assert at(needed_as_of=5000.0, since=965.0) == 1000.0 + PATIENCE * LAG
+
+
+def test_request_by_hand_does_not_wait_for_an_update_that_is_not_visible_yet() -> None:
+    assert at(needed_as_of=5000.0, since=965.0, asked_at=970.0) == 970.0
 
 
 def test_request_by_hand_starts_a_run_at_once() -> None:

@@ -531,10 +531,10 @@ def test_entry_of_a_name_keeps_the_jobs_id_if_an_answer_lacks_it() -> None:
 
 def test_updates_by_name_are_recorded_for_the_job_once() -> None:
     mailbox = recorded(update(NOW, "a"), update(NOW, "b", share=1, max_wait=9.0), update(older_than=10.0))
-    job = receive(CLEAN, mailbox.waiting, PACE)
+    job = receive(CLEAN, mailbox, PACE)
 
     assert (job.waiting, job.due_at) == (mailbox.waiting, mailbox.due_at)
-    assert receive(job, mailbox.waiting, PACE) is job
+    assert receive(job, mailbox, PACE) is job
     assert not empty(mailbox, PACE).dirty
     assert empty(mailbox, PACE).due_at is None
 
@@ -551,7 +551,9 @@ def test_endless_shares_beyond_the_bound_do_not_postpone_the_run() -> None:
 def test_share_by_name_beyond_the_jobs_batch_is_needed_at_once() -> None:
     full = tuple(Element(f"a{n}", NOW, 1, NOW + 9) for n in range(MOST_ELEMENTS))
     more = tuple(Element(f"b{n}", NOW + n, 1, NOW + 9) for n in range(3))
-    job = receive(replace(CLEAN, waiting=Waiting(batch=full)), Waiting(batch=more), PACE)
+    job = receive(
+        replace(CLEAN, waiting=Waiting(batch=full)), replace(CLEAN, waiting=Waiting(batch=more)), PACE
+    )
 
     assert len(job.waiting.batch) == MOST_ELEMENTS
     assert job.waiting.needed_as_of == NOW + 2
@@ -559,13 +561,13 @@ def test_share_by_name_beyond_the_jobs_batch_is_needed_at_once() -> None:
 
 def test_update_by_name_that_the_job_has_covered_does_not_wait_again() -> None:
     fresh = replace(CLEAN, fresh_as_of=NOW + LAG)
-    assert receive(fresh, recorded(update(NOW, "a")).waiting, PACE) is fresh
+    assert receive(fresh, recorded(update(NOW, "a")), PACE) is fresh
 
 
 def test_covered_update_by_name_does_not_hurry_a_later_one() -> None:
     job = recorded(update(NOW), entry=replace(CLEAN, fresh_as_of=NOW - 100))
     mailbox = recorded(update(NOW - 300), update(NOW - 1, "a", share=1, max_wait=9000.0))
-    assert receive(job, mailbox.waiting, PACE).due_at == NOW + LAG
+    assert receive(job, mailbox, PACE).due_at == NOW + LAG
 
 
 def test_due_time_is_not_written_if_it_is_right() -> None:

@@ -192,16 +192,13 @@ class Trigger:
         """Records what has happened, with one write for each target. Returns the errors."""
         errors: dict[Target, Exception] = {}
         try:
-            entries = self._ledger.read_all(list(intake.updates))
+            entries = self._ledger.read_all(intake.updates)
         except AwsUnavailable as error:
             log_error("updates stay in the queue", error)
             return dict.fromkeys(intake.updates, error)
         for target, updates in intake.updates.items():
             if remaining() < RESERVE:
-                done = intake.recorded.keys() | errors.keys()
-                left = [each for each in intake.updates if each not in done]
-                logger.warning("no time is left, so updates stay in the queue", targets=len(left))
-                return errors | dict.fromkeys(left, TimeoutError("no time is left in this invocation"))
+                break
             try:
                 pace = self._settings().for_job(target.job_id).pace
                 record = partial(transitions.record, updates=updates, pace=pace)
@@ -211,6 +208,10 @@ class Trigger:
             except Exception as error:  # noqa: BLE001  # a bug with one target must not stop the others
                 log_error("updates stay in the queue", error, **target._asdict())
                 errors[target] = error
+        done = intake.recorded.keys() | errors.keys()
+        if left := [target for target in intake.updates if target not in done]:
+            logger.warning("no time is left, so updates stay in the queue", targets=len(left))
+            errors |= dict.fromkeys(left, TimeoutError("no time is left in this invocation"))
         return errors
 
     def _reconcile(self, intake: _Intake, remaining: Callable[[], float]) -> None:

@@ -57,23 +57,21 @@ class Ledger:
         """The target's entry, read consistently."""
         return to_entry(target, self.read_item(key_of(target)))
 
-    def read_all(self, targets: list[Target]) -> dict[Target, Entry]:
+    def read_all(self, targets: Iterable[Target]) -> dict[Target, Entry]:
         """The entries of the targets, read consistently, without those that could not be read."""
-        targets = list(dict.fromkeys(targets))  # DynamoDB refuses the same key twice
+        each_once = list(dict.fromkeys(targets))  # DynamoDB refuses the same key twice
         found: dict[Target, Entry] = {}
-        for first in range(0, len(targets), MOST_KEYS):
-            keys: Any = [key_of(target) for target in targets[first : first + MOST_KEYS]]
+        for first in range(0, len(each_once), MOST_KEYS):
+            some = each_once[first : first + MOST_KEYS]
+            asked: Any = {"Keys": [key_of(target) for target in some], "ConsistentRead": True}
             with aws_call("read the ledger"):
-                answer = self._dynamodb.batch_get_item(
-                    RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}}
-                )
+                answer = self._dynamodb.batch_get_item(RequestItems={self._table: asked})
             missed: Any = answer["UnprocessedKeys"].get(self._table, {})
-            unread = [to_target(key) for key in missed.get("Keys", [])]
-            read = {to_target(item): item for item in answer["Responses"].get(self._table, [])}
-            for target in targets[first : first + MOST_KEYS]:
-                if target not in unread:
-                    with suppress(*UNREADABLE):
-                        found[target] = to_entry(target, read.get(target, {}))
+            items = {to_target(item): item for item in answer["Responses"].get(self._table, [])}
+            for target in some:
+                with suppress(*UNREADABLE):
+                    if key_of(target) not in missed.get("Keys", []):
+                        found[target] = to_entry(target, items.get(target, {}))
         return found
 
     def swap(self, before: Entry, after: Entry) -> bool:

@@ -60,7 +60,7 @@ class Slots:
         takers = [Taker(run_id, Target(*target)) for run_id, target in listed]
         if len(takers) < most:
             return Taken(rev, takers)
-        entries = self._ledger.read_all([taker.target for taker in takers])
+        entries = self._ledger.read_all(taker.target for taker in takers)
         still = still_taken(takers, entries)
         return Taken(rev, still, [entries[each.target] for each in still if each.target in entries])
 

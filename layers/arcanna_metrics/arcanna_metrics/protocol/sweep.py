@@ -34,28 +34,21 @@ class Sweeper:
         listed, now = self._services.ledger.waiting_or_running(), self._services.clock()
         if not listed:
             return False
-        running = sum(entry.claim is not None for entry in listed)
-        waiting = [(entry, entry.due_at) for entry in listed if entry.claim is None and entry.due_at]
-        due = [at for _, at in waiting if at <= now]
-        ages = [now - entry.waiting.since for entry in listed if entry.waiting.since is not None]
-        ages += [now - at for at in due]  # for a batch: since it reached its threshold
-        gauges(due=len(due), oldest=max(ages, default=0.0), running=running)
-        self._correct(waiting, now, remaining)
+        free = [entry for entry in listed if entry.claim is None]
+        late = [now - at for entry in free if (at := entry.due_at) is not None and at <= now]
+        ages = [now - since for entry in listed if (since := entry.waiting.since) is not None]
+        # A batch has no `since`, so it is as old as its due time, when it reached its threshold.
+        gauges(due=len(late), oldest=max([*ages, *late], default=0.0), running=len(listed) - len(free))
+        self._correct(free, now, remaining)
         return True
 
-    def _correct(
-        self, waiting: list[tuple[Entry, float]], now: float, remaining: Callable[[], float]
-    ) -> None:
+    def _correct(self, free: list[Entry], now: float, remaining: Callable[[], float]) -> None:
         """Corrects when targets are due, as far as there is time. Reads only those that may be wrong."""
         ledger, settings = self._services.ledger, self._services.settings()
         if settings != self._seen:
             self._seen, self._seen_at = settings, now
         changed = settings != self._applied
-        targets = [
-            entry.target
-            for entry, at in waiting
-            if (changed and at > now) or (at <= now and _was_postponed(entry))
-        ]
+        targets = [entry.target for entry in free if _may_be_wrong(entry, now, changed=changed)]
         known = ledger.read_all(targets)
         for target in targets:
             if remaining() < RESERVE + FOR_THE_LOOK:
@@ -70,6 +63,8 @@ class Sweeper:
             self._applied = settings
 
 
-def _was_postponed(entry: Entry) -> bool:
-    """Whether the entry is due at the end of a backoff instead of at its earlier due time."""
+def _may_be_wrong(entry: Entry, now: float, *, changed: bool) -> bool:
+    """Whether the settings have `changed`, or the entry is due at the end of a backoff that is over."""
+    if (entry.due_at or now) > now:
+        return changed
     return entry.attempts > 0 and entry.due_at in (entry.retry_at, entry.not_before)
