@@ -751,32 +751,18 @@ def test_learned_id_that_the_platform_has_named_again_since_it_rejected_it_count
     assert harness.executions.inputs["run-1"]["run"]["job_id"] == "1234"
 
 
-def test_what_runs_of_a_name_learned_is_handed_over_to_the_first_run_of_the_id(
-    harness: Harness, with_names: dict[str, str]
+@pytest.mark.parametrize(("job_id", "figures"), [("1234", BETTER["figures"]), ("77", None)])
+def test_first_run_of_an_id_is_compared_with_the_reference_of_the_runs_by_its_name(
+    harness: Harness, with_names: dict[str, str], job_id: str, figures: Any
 ) -> None:
-    with_names["security-alerts"] = "1234"
-    past: Any = {"run_id": "run-0", "duration_seconds": 90.0}
-    learned = {"history": (past,), "quality_reference": BETTER, "name_of": "1234"}
+    with_names["security-alerts"] = "1234"  # it may have been the name of another job before
+    learned: Any = {"quality_reference": BETTER, "name_of": job_id}
     harness.ledger.apply(NAMED, lambda entry: replace(entry, **learned))
     harness.update(NAMED)
     harness.look()
 
-    run = harness.executions.inputs["run-1"]["run"]
-    assert (run["job_id"], run["durations"]) == ("1234", [90.0])
-    assert run["reference"] == BETTER["figures"]
-
-
-def test_what_runs_of_a_name_learned_about_another_job_is_not_handed_over(
-    harness: Harness, with_names: dict[str, str]
-) -> None:
-    with_names["security-alerts"] = "1234"  # the name of job 77 before
-    learned: Any = {"history": ({"run_id": "run-0", "duration_seconds": 90.0},), "name_of": "77"}
-    harness.ledger.apply(NAMED, lambda entry: replace(entry, quality_reference=BETTER, **learned))
-    harness.update(NAMED)
-    harness.look()
-
-    assert harness.executions.inputs["run-1"]["run"]["durations"] == []
-    assert harness.entry().quality_reference is None
+    assert harness.executions.inputs["run-1"]["run"]["job_id"] == "1234"
+    assert harness.entry().reference_of(MODEL.model_id) == figures
 
 
 @pytest.mark.parametrize("target", [NAMED, TARGET])

@@ -118,13 +118,12 @@ def merged(*parts: Waiting) -> Waiting:
 
 
 def receive(entry: Entry, mailbox: Entry, pace: Pace) -> Entry:
-    """Adds what has arrived under the job's name, and what runs under the name have learned about the job.
+    """Adds what has arrived under the job's name, and the reference of the name's own runs.
 
-    The job had such runs as long as its id was unknown.
+    The name had runs of its own as long as the job's id was unknown.
     """
     if mailbox.name_of == entry.target.job_id and not entry.history:
-        reference = entry.quality_reference or mailbox.quality_reference
-        entry = replace(entry, history=mailbox.history, quality_reference=reference)
+        entry = replace(entry, quality_reference=mailbox.quality_reference)
     return _adding(entry, [pruned(replace(entry, waiting=mailbox.waiting)).waiting], pace)
 
 
