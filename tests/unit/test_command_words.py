@@ -15,7 +15,7 @@ from rich.table import Table
 
 from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, AwsUnavailable, ConfigurationError
 from arcanna_metrics.intake.events import read_json
-from arcanna_metrics.protocol.entry import NEVER, Accepted, Claim, Element, Entry, Waiting
+from arcanna_metrics.protocol.entry import NEVER, Accepted, Claim, Element, Entry, QualityReference, Waiting
 from arcanna_metrics.protocol.transitions import accept
 from arcanna_metrics.runs.limits import cut
 from arcanna_metrics.targets import Target
@@ -379,7 +379,7 @@ def test_entries_of_a_job_are_found_by_its_id_or_name() -> None:
 
 # --- Accepting a model -----------------------------------------------------------------------------------
 
-REFERENCE = {"model_id": "m", "figures": {"overall_accuracy": [0.9, 100]}}
+REFERENCE: QualityReference = {"model_id": "m", "figures": {"overall_accuracy": (0.9, 100)}}
 BY: Accepted = {"model_id": "m", "by": "arn:aws:iam::123456789012:user/ana", "at": to_iso(NOW)}
 
 
@@ -387,6 +387,12 @@ def test_accepted_model_loses_only_its_reference() -> None:
     entry = completed(quality_reference=REFERENCE)
     assert accept(entry, BY) == completed(accepted=BY)
     assert accept(entry, {**BY, "model_id": "another"}) == entry
+
+
+def test_accepted_earlier_model_leaves_the_reference_of_the_last_one() -> None:
+    last: QualityReference = {**REFERENCE, "model_id": "the last one"}
+    entry = completed(quality_reference=last, earlier_references=(REFERENCE,))
+    assert accept(entry, BY) == completed(quality_reference=last, accepted=BY)
 
 
 def test_model_cannot_be_accepted_during_a_run_that_would_restore_its_reference() -> None:

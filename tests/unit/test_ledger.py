@@ -51,6 +51,7 @@ entries = st.builds(
     history=st.just(()) | st.just(({"run_id": "past", "duration_seconds": 1.5},)),
     quality_reference=st.none() | st.just({"model_id": "m", "figures": {"overall_recall": [0.5, 9]}}),
     last_failure=st.none() | st.just({"reason": "NeverStarted"}),
+    earlier_references=st.sampled_from([(), ({"model_id": "n", "figures": {"overall_recall": [0.5, 9]}},)]),
     name_of=st.none() | st.just("1234"),
 )
 

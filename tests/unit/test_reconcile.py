@@ -127,6 +127,22 @@ def test_reference_of_an_earlier_run_of_the_same_model_does_not_count(harness: H
     assert compared_with(harness) == WORSE["figures"]
 
 
+def test_model_that_is_active_again_is_compared_with_its_own_earlier_reference(harness: Harness) -> None:
+    now, other = harness.clock.now, WORSE | {"model_id": "trained anew"}
+    harness.stack.put(
+        Entry(ACTIVE_TARGET, quality_reference=other, earlier_references=(BETTER,), fresh_as_of=now - 900)
+    )
+    assert compared_with(harness, ACTIVE_TARGET) == BETTER["figures"]
+
+
+def test_reference_under_the_models_id_counts_before_one_of_an_earlier_active_model(harness: Harness) -> None:
+    now, other = harness.clock.now, WORSE | {"model_id": "trained anew"}
+    active = Entry(ACTIVE_TARGET, quality_reference=other, earlier_references=(WORSE,), fresh_as_of=now - 900)
+    harness.stack.put(active)
+    harness.stack.put(Entry(TARGET, quality_reference=BETTER, fresh_as_of=now - 1800))
+    assert compared_with(harness, ACTIVE_TARGET) == BETTER["figures"]
+
+
 @pytest.mark.parametrize("target", [TARGET, ACTIVE_TARGET])
 def test_reference_of_another_active_model_does_not_count(harness: Harness, target: Target) -> None:
     other: Any = {**BETTER, "model_id": "trained anew"}

@@ -17,6 +17,7 @@ from arcanna_metrics.protocol.transitions import (
     CONSISTENT_AFTER,
     EXAMPLES,
     HISTORY_LENGTH,
+    MOST_EARLIER,
     MOST_ELEMENTS,
     Postponement,
     claim,
@@ -515,6 +516,19 @@ def test_quality_reference_bears_the_models_id() -> None:
     assert after.quality_reference == {"model_id": MODEL.model_id, "figures": {"overall_recall": (0.5, 30)}}
     kept = replace(HELD, quality_reference=after.quality_reference)
     assert released(kept).quality_reference == after.quality_reference
+
+
+def test_references_of_the_last_models_are_kept_for_when_one_is_active_again() -> None:
+    entry = HELD
+    models = [str(number) for number in range(MOST_EARLIER + 2)]
+    for model in [*models, models[-2]]:
+        result = a_result(reference={"overall_recall": (float(model), 30)})
+        entry = replace(released(entry, a_run(model_id=model), result), claim=HELD.claim)
+    assert entry.quality_reference is not None
+    kept = [each["model_id"] for each in (*entry.earlier_references, entry.quality_reference)]
+    assert kept == [*models[1:-2], models[-1], models[-2]]
+    assert entry.reference_of(models[1]) == {"overall_recall": (1.0, 30)}
+    assert entry.reference_of(models[0]) is None
 
 
 def test_entry_of_a_name_learns_the_jobs_id() -> None:

@@ -97,6 +97,9 @@ class Entry:
 
     history: tuple[PastRun, ...] = ()  # the last completed runs, oldest first
     quality_reference: QualityReference | None = None  # of the target's last model that completed a run
+    earlier_references: tuple[
+        QualityReference, ...
+    ] = ()  # of models before it, which may become active again
     last_failure: Failure | None = None  # of the last run, if it failed
     accepted: Accepted | None = None  # who last accepted a model that got worse
     name_of: str | None = None  # if this target's job_id is a name: the id of that job
@@ -119,8 +122,10 @@ class Entry:
 
     def reference_of(self, model_id: str | None) -> Reference | None:
         """What the model's next metrics are compared with; None if there is nothing yet."""
-        kept = self.quality_reference
-        return kept["figures"] if kept and kept["model_id"] == model_id else None
+        for kept in (self.quality_reference, *self.earlier_references):
+            if kept and kept["model_id"] == model_id:
+                return kept["figures"]
+        return None
 
 
 def pruned(entry: Entry) -> Entry:

@@ -200,7 +200,9 @@ _TIMES = (
 )  # fmt: skip
 _NUMBERS = ("updates", "attempts", "number")
 _TEXTS = ("cause", "last_error", "run_id", "name_of")
-_DOCUMENTS = ("batch", "examples", "history", "quality_reference", "last_failure", "accepted")
+_DOCUMENTS = (
+    "batch", "examples", "history", "quality_reference", "earlier_references", "last_failure", "accepted",
+)  # fmt: skip
 _OF_ENTRY, _OF_WAITING = ([field.name for field in fields(record)] for record in (Entry, Waiting))
 
 
@@ -235,7 +237,7 @@ def to_entry(target: Target, item: Mapping[str, Any]) -> Entry:
     batch, examples = values.get("batch", ()), values.get("examples", ())
     values["batch"] = tuple(Element(i, from_iso(at), share, from_iso(until)) for i, at, share, until in batch)
     values["examples"] = tuple(Example(*example) for example in examples)
-    values["history"] = tuple(values.get("history", ()))
+    values |= {name: tuple(values.get(name, ())) for name in ("history", "earlier_references")}
 
     def part(names: Iterable[str]) -> dict[str, Any]:
         return {name: values[name] for name in names if name in values}

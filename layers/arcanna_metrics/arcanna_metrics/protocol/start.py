@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 from arcanna_metrics.errors import ActiveModelChanged, AwsUnavailable, PlatformBusy, Rejected
@@ -109,10 +108,15 @@ def _last_reference(services: Services, entry: Entry, model: Model) -> Reference
     A job's active model has two entries: as the active one, and by its id. Runs of both compare the same
     metrics, so a model that got worse in a run of one is worse in a run of the other, too.
     """
+
+    def last_run_of_it(judged: Entry) -> tuple[bool, float]:
+        last = judged.quality_reference
+        return last is not None and last["model_id"] == model.model_id, judged.fresh_as_of
+
     other = Target(model.job_id, model.model_id if entry.target.model_id is None else None)
     entries = [entry, *services.ledger.read_all([other]).values()]
     judged = [each for each in entries if each.reference_of(model.model_id) is not None]
-    return max(judged, key=attrgetter("fresh_as_of"), default=entry).reference_of(model.model_id)
+    return max(judged, key=last_run_of_it, default=entry).reference_of(model.model_id)
 
 
 def _cause_of(waiting: Waiting, asked: float, pace: Pace) -> Cause:

@@ -21,13 +21,26 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from arcanna_metrics.protocol.decide import starts_at
-from arcanna_metrics.protocol.entry import NEVER, Accepted, Claim, Element, Entry, Waiting, earliest, pruned
+from arcanna_metrics.protocol.entry import (
+    NEVER,
+    Accepted,
+    Claim,
+    Element,
+    Entry,
+    QualityReference,
+    Waiting,
+    earliest,
+    pruned,
+)
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import Pace
 from arcanna_metrics.updates import WHOLE, Example, Update
 
 EXAMPLES = 5
 HISTORY_LENGTH = 10
+MOST_EARLIER = 3
+"""References of models that were active before the last one, in case a job returns to one of them."""
+
 MOST_ELEMENTS = 1000
 """Updates in a batch: about 60 KB of the 400 KB that an item may have. A further one is needed at once."""
 
@@ -274,7 +287,13 @@ def accept(entry: Entry, by: Accepted) -> Entry | None:
         return None
     if entry.reference_of(by["model_id"]) is None:
         return entry
-    return replace(entry, quality_reference=None, accepted=by)
+    last, model_id = entry.quality_reference, by["model_id"]
+    return replace(
+        entry,
+        quality_reference=None if last and last["model_id"] == model_id else last,
+        earlier_references=_of_others(model_id, *entry.earlier_references),
+        accepted=by,
+    )
 
 
 def _after_run(entry: Entry, claim: Claim) -> Entry:
@@ -287,8 +306,15 @@ def _remembering(entry: Entry, run: Run, result: Result) -> Entry:
     if past:
         entry = replace(entry, history=(*entry.history, past)[-HISTORY_LENGTH:])
     if reference is not None and (model_id := run["model_id"]):
-        entry = replace(entry, quality_reference={"model_id": model_id, "figures": reference})
+        earlier = _of_others(model_id, *entry.earlier_references, entry.quality_reference)[-MOST_EARLIER:]
+        new: QualityReference = {"model_id": model_id, "figures": reference}
+        entry = replace(entry, quality_reference=new, earlier_references=earlier)
     return replace(entry, last_failure=result["failure"], name_of=run.get("platform_job_id") or entry.name_of)
+
+
+def _of_others(model_id: str, *references: QualityReference | None) -> tuple[QualityReference, ...]:
+    """The references of other models."""
+    return tuple(kept for kept in references if kept and kept["model_id"] != model_id)
 
 
 def _without_those_of(entry: Entry, run: Run) -> Entry:
