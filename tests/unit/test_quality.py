@@ -349,26 +349,51 @@ def test_samples_of_a_figure_are_the_alerts_in_its_denominator() -> None:
     }
 
 
-def as_floats(value: Any) -> Any:
-    """The metrics with all numbers as floats, as the vendor's own client declares them."""
+def with_numbers_as(kind: type, value: Any) -> Any:
+    """The metrics with all numbers as floats, as the vendor's own client declares them, or as texts."""
     if isinstance(value, dict):
-        return {name: as_floats(each) for name, each in value.items()}
+        return {name: with_numbers_as(kind, each) for name, each in value.items()}
     if isinstance(value, list):
-        return [as_floats(each) for each in value]
-    return float(value) if isinstance(value, int) else value
+        return [with_numbers_as(kind, each) for each in value]
+    return kind(value)
 
 
-def test_counts_are_read_as_integers_or_floats() -> None:
+@pytest.mark.parametrize("kind", [float, str])
+def test_numbers_are_read_as_integers_floats_or_decimal_texts(kind: type) -> None:
     after = shown(Drop=decision(855, 45), Escalate=decision(50, 50))
     found = assess(BEFORE, after, RULES)
 
     assert found["verdict"] == "regressed"
-    assert assess(as_floats(BEFORE), as_floats(after), RULES) == found
-    assert assess(BEFORE, as_floats(after), RULES) == found
+    assert assess(with_numbers_as(kind, BEFORE), with_numbers_as(kind, after), RULES) == found
+    assert assess(BEFORE, with_numbers_as(kind, after), RULES) == found
 
 
 @pytest.mark.parametrize(
-    "odd", [95.5, -95, -95.0, True, "95", None, float("nan"), float("inf"), 1e300, 10**30]
+    ("text", "score"),
+    [
+        ("0.5", 0.5),
+        ("1", 1.0),
+        ("5e-05", 0.00005),
+        ("-0.25", -0.25),
+        ("", None),
+        ("n/a", None),
+        ("nan", None),
+        ("inf", None),
+        ("1e999", None),
+        (" 0.5 ", None),
+        ("0_5", None),
+        (".5", None),
+        ("0,5", None),
+        ("50%", None),
+        ("\u0663", None),
+    ],
+)
+def test_text_is_a_score_only_if_it_is_a_finite_decimal(text: str, score: float | None) -> None:
+    assert scores({"overall_accuracy": text})["overall_accuracy"] == score
+
+
+@pytest.mark.parametrize(
+    "odd", [95.5, -95, -95.0, True, "-95", "95.5", "many", None, float("nan"), float("inf"), 1e300, 10**30]
 )
 def test_value_that_is_not_a_count_adds_no_samples(odd: Any) -> None:
     after = shown(Drop=decision(855, 45), Escalate=decision(95, 5) | {"true_positives": odd})

@@ -40,6 +40,9 @@ _LARGEST_SCORE = 1e9
 _LARGEST_COUNT = 10**12
 """Alerts. A larger number is not a count, and sums of larger numbers would not fit into 64 bits."""
 
+_DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+"""A number that a platform shows as a text. float() would also read "nan", "1_000" and blanks."""
+
 _RULE_NAME = re.compile(rf"{'|'.join(OVERALL)}|.+\.(?:{'|'.join(_SHARE_OF)})", re.DOTALL)
 
 _OF_DECISIONS = f"<Decision>.<{'|'.join(_SHARE_OF)}>, where * stands for every decision"
@@ -314,7 +317,9 @@ def _count(value: object) -> int:
 
 
 def _number(value: object, largest: float = _LARGEST_SCORE) -> float | None:
-    """A number up to `largest` either way, by default a score; None if the value is not one."""
+    """A number or its decimal text, up to `largest` either way, by default a score; None for all else."""
+    if isinstance(value, str) and _DECIMAL.fullmatch(value):
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= largest:
         return None
     return float(value)
