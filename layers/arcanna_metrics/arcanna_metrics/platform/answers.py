@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import chain
 from typing import Any, NamedTuple, Self
@@ -147,10 +148,11 @@ def without_key(text: str, key: str) -> str:
 def retry_after(headers: httpx.Headers) -> float | None:
     """Seconds that `Retry-After` asks to wait, as a number or a date; None if there is no such header.
 
-    If a gateway added a second header, the longer wait counts.
+    If a gateway added a second header, the longer wait counts. A proxy may have joined them with a comma.
     """
     date = next(iter(headers.get_list("Date")), "")
-    waits = [_wait(value.strip(), date) for value in headers.get_list("Retry-After")]
+    # This also splits a date behind the day of the week, which the rest does not need.
+    waits = [_wait(value.strip(), date) for value in headers.get_list("Retry-After", split_commas=True)]
     return max((wait for wait in waits if wait is not None), default=None)
 
 
@@ -159,9 +161,15 @@ def _wait(value: str, date: str) -> float | None:
         return min(float(value), 1e9)
     try:
         # Compared with the clock that wrote it.
-        return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(date)).total_seconds())
+        return max(0.0, (_date(value) - _date(date)).total_seconds())
     except (ValueError, TypeError, OverflowError):
         return None
+
+
+def _date(value: str) -> datetime:
+    """The oldest form of a date in HTTP, asctime's, has no time zone and is UTC (RFC 9110, 5.6.7)."""
+    date = parsedate_to_datetime(value)
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _unescaped(text: str) -> str:
