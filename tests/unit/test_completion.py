@@ -182,6 +182,20 @@ def test_invalid_timestamp_never_completes_a_run(timestamp: Any, look: dict[str,
     assert judged(timestamp, **look | {"requested_at": None}).status == "failed"
 
 
+@pytest.mark.parametrize(
+    "timestamp", ["Wed, 15 Jan 2025 14:30:00 GMT", "2025-01-15 14:30:00 UTC", "1736951400", "never"]
+)
+@pytest.mark.parametrize("look", [OVERDUE, CONFIRMED])
+def test_failure_names_a_timestamp_that_is_not_a_time(timestamp: str, look: dict[str, Any]) -> None:
+    said = f"Arcanna shows last_recomputed_timestamp {timestamp!r}, which is not an ISO 8601 time."
+    assert judged(timestamp, **look).detail.endswith(said)
+
+
+@pytest.mark.parametrize("timestamp", [None, "", " ", BASELINE, "0001-01-01T00:00:00Z"])
+def test_failure_does_not_mention_a_timestamp_that_is_a_time_or_empty(timestamp: str | None) -> None:
+    assert "last_recomputed_timestamp" not in judged(timestamp, **CONFIRMED).detail
+
+
 @pytest.mark.parametrize("baseline", NO_TIMES)
 def test_first_timestamp_ever_completes_a_run(baseline: Any) -> None:
     assert judged(LATER, baseline=baseline).status == "completed"
@@ -297,6 +311,8 @@ def test_same_moment_in_another_notation_proves_nothing(
         ("2025-01-15T14:00:00.000001Z", BASELINE, True),
         ("2025-01-15T15:30:00+01:00", BASELINE, True),
         ("2025-01-15T15:00:00+01:00", BASELINE, False),
+        ("2025-01-15t14:30:00z", "2025-01-15t14:00:00z", True),
+        ("2025-01-15t14:00:00z", BASELINE, False),
         ("a week ago", "a week ago", False),
         ("just now", "a week ago", False),
         (BASELINE, "a week ago", True),

@@ -21,6 +21,7 @@ def test_time_is_written_with_milliseconds_in_utc() -> None:
         ("2023-11-14T22:13:20.250000+00:00", 1700000000.25),
         ("2023-11-15T00:13:20+02:00", 1700000000),
         ("2023-11-14T22:13:20", 1700000000),
+        ("2023-11-14t22:13:20z", 1700000000),
     ],
 )
 def test_time_is_read_with_and_without_fraction_and_offset(text: str, seconds: float) -> None:

@@ -15,12 +15,20 @@ def to_iso(seconds: float) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def parsed(text: str) -> datetime:
+    """An ISO 8601 time, with its offset if it has one. RFC 3339 allows t and z in lower case.
+
+    Raises ValueError if `text` is not such a time.
+    """
+    return datetime.fromisoformat(text.upper())
+
+
 def from_iso(text: str) -> float:
     """Epoch seconds of an ISO 8601 time, which is UTC if it has no offset.
 
     Raises ValueError if `text` is not such a time.
     """
-    moment = datetime.fromisoformat(text)
+    moment = parsed(text)
     try:
         return (moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except OverflowError as error:

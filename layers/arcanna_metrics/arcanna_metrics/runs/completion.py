@@ -16,13 +16,14 @@ What a timestamp proves, see `evidence`:
         earlier                       ->  nothing: it may come from a replica that lags behind
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 
 from arcanna_metrics.platform.model_metrics import ModelMetrics
+from arcanna_metrics.runs.limits import cut
 from arcanna_metrics.runs.run import Check, Run, Status
-from arcanna_metrics.times import from_iso
+from arcanna_metrics.times import from_iso, parsed
 
 Evidence = Literal["none", "ambiguous", "proof"]
 
@@ -100,7 +101,7 @@ def judge(run: Run, checked: Check, seen: ModelMetrics, now: float) -> Judgement
             detail = f"idle without new metrics; if that lasts {confirmation:.0f} s, the run has failed"
             return Judgement("running", "running", detail, confirmed_in=left)
         if found == "none":
-            return failure
+            return _with_unreadable_time(failure, seen.timestamp)
         return _completed(seen, f", by Arcanna's clocks up to {CLOCK_MARGIN:.0f} s before the request")
     if elapsed >= pace["deadline"]:
         if found == "proof":  # ours has ended; this is somebody else's recompute
@@ -152,12 +153,24 @@ def _failure(recomputing_until: float | None, elapsed: float, start_grace: float
     return None
 
 
+def _with_unreadable_time(failure: Judgement, timestamp: object) -> Judgement:
+    """The failure, which names a timestamp that is not a time: it may be the only reason."""
+    if not isinstance(timestamp, str) or not timestamp.strip():
+        return failure
+    try:
+        from_iso(timestamp)
+    except ValueError:
+        shown = f"Arcanna shows last_recomputed_timestamp {cut(timestamp, 64)!r}"
+        return replace(failure, detail=f"{failure.detail} {shown}, which is not an ISO 8601 time.")
+    return failure
+
+
 def _time(text: object) -> _Shown | None:
     """The time in a field of the platform; None for null, a text that is not a time, and a zero time."""
     if not isinstance(text, str):
         return None
     try:
-        read = datetime.fromisoformat(text)
+        read = parsed(text)
         at = read.astimezone(UTC) if read.tzinfo else read.replace(tzinfo=UTC)
     except (ValueError, OverflowError):  # the latter before the year 1 or after 9999 in UTC
         return None
