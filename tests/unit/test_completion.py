@@ -209,6 +209,24 @@ def test_baseline_in_the_future_does_not_prevent_completion(baseline: str) -> No
     assert judged(OF_ANOTHER, baseline=baseline, **CONFIRMED).status == "failed"
 
 
+@pytest.mark.parametrize("baseline", ["2036-02-07T06:28:16", "2025-01-16T14:10:01"])
+@pytest.mark.parametrize("requested_at", ["2025-01-15T14:10:00", REQUESTED])
+def test_baseline_in_the_future_without_an_offset_does_not_prevent_completion(
+    baseline: str, requested_at: str
+) -> None:
+    def found(timestamp: str) -> str:
+        return evidence(timestamp, baseline, requested_at)
+
+    assert found("2025-01-15T14:30:00") == "proof"
+    assert found("2025-01-15T04:30:00") == "proof"  # perhaps after the request, in UTC-10:00
+    assert found("2025-01-14T14:10:00") == "none"
+    assert found(baseline) == "none"
+
+
+def test_baseline_less_than_a_day_after_the_request_may_be_of_another_time_zone() -> None:
+    assert evidence("2025-01-16T14:09:59", "2025-01-16T14:10:00", REQUESTED) == "none"
+
+
 def test_earlier_timestamp_proves_nothing_if_the_request_time_is_unknown() -> None:
     """It may come from a replica of the platform's database that lags behind."""
     earlier = "2025-01-15T13:00:00Z"

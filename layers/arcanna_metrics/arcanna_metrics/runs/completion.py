@@ -36,6 +36,9 @@ CLOCK_MARGIN = 5.0
 _FIRST_REAL_TIME = datetime(1970, 1, 2, tzinfo=UTC)
 """Earlier times are the zero of Go (year 1) or Unix (1970, in any time zone): a time that is not set."""
 
+_MORE_THAN_AN_OFFSET = timedelta(days=1)
+"""A time without an offset is read as UTC, and so is wrong by less than this."""
+
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
@@ -61,6 +64,8 @@ def evidence(
 
     `requested_at` is the platform's own time of the request. It counts as known if both it and the timestamp
     have an offset from UTC. If the timestamp has whole seconds only, both are compared in whole seconds.
+    Otherwise only the baseline counts, but not one of more than a day after the request: a wrong clock wrote
+    it. Then any later timestamp than a day before the request is a proof.
     `recomputing_until`: seconds after the request when a check last saw the platform recompute, or None.
 
     A timestamp from before the request usually proves nothing: it may belong to somebody else's recompute,
@@ -73,6 +78,8 @@ def evidence(
     if ended is None or (before is not None and ended.at == before.at):
         return "none"
     if asked is None or not (asked.has_offset and ended.has_offset):
+        if before and asked and before.at - asked.at > _MORE_THAN_AN_OFFSET:  # of a wrong clock
+            before = _Shown(asked.at - _MORE_THAN_AN_OFFSET, before.has_offset)
         return "proof" if before is None or ended.at > before.at else "none"
     earliest = asked.at if ended.at.microsecond else asked.at.replace(microsecond=0)
     if ended.at >= earliest:
