@@ -155,7 +155,10 @@ def api_call(name: str, source: str = "aws.s3", **more: Any) -> dict[str, Any]:
             "awsRegion": "eu-central-1",
             "requestParameters": {"bucketName": BUCKET, "Host": f"{BUCKET}.s3.amazonaws.com", "key": KEY},
             "responseElements": None,
-            "additionalEventData": {"SignatureVersion": "SigV4", "bytesTransferredIn": 0},
+            "additionalEventData": {
+                "SignatureVersion": "SigV4",
+                "bytesTransferredIn": 1024 if name in ("PutObject", "PostObject", "UploadPart") else 0,
+            },
             "readOnly": False,
             "eventType": "AwsApiCall",
             **more,

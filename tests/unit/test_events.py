@@ -169,6 +169,18 @@ def test_api_call_that_creates_no_object_is_ignored(name: str, wrap: Callable[[A
     assert read(wrap(aws.api_call(name)), RECEIVED_AT) == [Ignored(name, aws.KEY)]
 
 
+@pytest.mark.parametrize("sent", [0, 0.0])
+def test_put_of_an_empty_object_reported_as_api_call_is_ignored(sent: float) -> None:
+    event = aws.api_call("PutObject", additionalEventData={"bytesTransferredIn": sent})
+    assert read(event, RECEIVED_AT) == [Ignored("empty", aws.KEY)]
+
+
+@pytest.mark.parametrize("more", [{}, None, {"bytesTransferredIn": None}])
+def test_put_of_unknown_size_is_an_upload(more: Any) -> None:
+    event = aws.api_call("PutObject", additionalEventData=more)
+    assert read(event, RECEIVED_AT) == [NEW_OBJECT._replace(size=None)]
+
+
 def test_api_call_that_failed_is_ignored() -> None:
     event = aws.api_call("PutObject", errorCode="AccessDenied", errorMessage="Access Denied")
     assert read(event, RECEIVED_AT) == [Ignored("PutObject failed: AccessDenied", aws.KEY)]

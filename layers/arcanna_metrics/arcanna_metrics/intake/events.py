@@ -185,18 +185,23 @@ def _s3_event(event: object, received_at: float) -> ObjectCreated | Ignored:
 
 
 def _s3_call(event: object, received_at: float) -> ObjectCreated | Ignored:
-    """A call of S3's API, reported by CloudTrail. It does not contain the object's size."""
+    """A call of S3's API, reported by CloudTrail. It does not contain the object's size.
+
+    But a PutObject that sent no bytes made an empty object. A CopyObject, for example, never sends any.
+    """
     name = fields.text(event, "detail.eventName")
     error = fields.optional_text(event, "detail.errorCode")
     if error or name not in _CREATING_CALLS:
         reason = f"{name} failed: {error}" if error else name
         return Ignored(reason, fields.optional_text(event, "detail.requestParameters.key"))
+    sent = fields.at(event, "detail.additionalEventData.bytesTransferredIn") if name == "PutObject" else None
     return _unless_empty(
         ObjectCreated(
             fields.text(event, "detail.requestParameters.bucketName"),
             fields.text(event, "detail.requestParameters.key"),
             fields.optional_text(event, "detail.responseElements.x-amz-version-id"),
             fields.time(event, "time", received_at),
+            0 if sent == 0 else None,
         )
     )
 
