@@ -43,10 +43,13 @@ class Model(NamedTuple):
 def identifier(name: str, value: object) -> str:
     """A job or model id in its string form, as the API accepts it.
 
-    Integers are ids too (Arcanna's API documentation: "integer or string"). Raises BadInput.
+    Integers are ids too (Arcanna's API documentation: "integer or string"). So is 1234.0, which is the same
+    number in JSON. Raises BadInput.
     """
     if value is None:
         raise BadInput(f"{name} is missing")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
         value = str(value)
     if not isinstance(value, str):
