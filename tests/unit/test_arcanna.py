@@ -136,10 +136,17 @@ def test_lone_surrogate_is_replaced_because_aws_refuses_it() -> None:
     }
 
 
-def test_metrics_of_another_model_are_refused_with_its_id() -> None:
-    platform = ScriptedPlatform(metrics=answer(json=metrics_body(model_id="other.hdf5")))
-    with pytest.raises(UndocumentedAnswer, match=r"the metrics of another model, 'other\.hdf5'"):
+@pytest.mark.parametrize("model_id", ["other.hdf5", 5, 0, False])
+def test_metrics_of_another_model_are_refused_with_its_id(model_id: object) -> None:
+    platform = ScriptedPlatform(metrics=answer(json=metrics_body(model_id=model_id)))
+    with pytest.raises(UndocumentedAnswer, match=rf"the metrics of another model, {model_id!r}$"):
         platform.client().metrics(MODEL)
+
+
+@pytest.mark.parametrize("model_id", ["5", 5, "", None])
+def test_metrics_of_a_model_with_a_number_as_its_id_are_taken(model_id: object) -> None:
+    platform = ScriptedPlatform(metrics=answer(json=metrics_body(model_id=model_id)))
+    assert platform.client().metrics(Model("1234", "5")).timestamp
 
 
 def test_long_transport_error_is_shortened() -> None:

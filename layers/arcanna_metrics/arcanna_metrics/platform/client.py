@@ -68,7 +68,7 @@ class Arcanna:
         answer = self._call(Call("GET", "/api/v2/metrics/model", model._asdict()))
         body = answer.json_object()
         timestamp = answer.field(body, "last_recomputed_timestamp", str)
-        if (shown := body.get("model_id")) not in (None, "", model.model_id):
+        if (shown := body.get("model_id")) not in (None, "") and str(shown) != model.model_id:
             raise UndocumentedAnswer(f"{answer}: the metrics of another model, {shown!r:.300}")
         return ModelMetrics(
             recomputing=bool(answer.field(body, "is_recomputing_metrics", bool)),
