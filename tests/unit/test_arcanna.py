@@ -1,5 +1,6 @@
 """Any arguments and any answer lead to the same URLs and to project errors without the key."""
 
+import gzip
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -186,6 +187,28 @@ def test_body_that_does_not_match_its_content_encoding_is_an_error(encoding: str
 
     with pytest.raises((PlatformUnavailable, UndocumentedAnswer)):
         scripted(garbled).client().metrics(MODEL)
+
+
+@pytest.mark.parametrize("status", [200, 404, 503])
+def test_compressed_answer_is_named_and_not_quoted(status: int) -> None:
+    packed = gzip.compress(json.dumps(metrics_body()).encode())
+
+    def gateway(_: httpx.Request) -> httpx.Response:
+        headers = {"Content-Encoding": "gzip"}
+        return httpx.Response(status, headers=headers, stream=httpx.ByteStream(packed))
+
+    with pytest.raises(RecomputeError) as error:
+        ScriptedPlatform(metrics=gateway).client().metrics(MODEL)
+    said = "'(The response is compressed, though no compression was asked for. A gateway may do that.)'"
+    assert f"with {status}: {said}" in str(error.value)
+
+
+def test_answer_that_only_claims_to_be_compressed_is_read() -> None:
+    content = httpx.ByteStream(json.dumps(metrics_body()).encode())
+    platform = ScriptedPlatform(
+        metrics=lambda _: httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=content)
+    )
+    assert platform.client().metrics(MODEL).fields["overall_recall"] == 0.8
 
 
 @pytest.mark.parametrize(

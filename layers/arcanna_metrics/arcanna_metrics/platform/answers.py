@@ -31,6 +31,9 @@ MOST_LEVELS = 100
 """Levels of arrays and objects in a response; the documented ones have three. Python may read thousands, and
 then not be able to write them as a part of the workflow's input."""
 
+_GZIP = b"\x1f\x8b"
+"""How compressed content begins. The header Content-Encoding proves nothing: some gateways set it wrong."""
+
 _UNDEFINED = re.compile(r'"([^"\\]{1,100})": \[*(?:NaN|-?Infinity)')
 """The name of a field whose value is not a JSON number, in JSON as Python writes it."""
 
@@ -62,6 +65,8 @@ class Answer:
         """The answer in `response`, without `key`, the API key."""
         # JSON is UTF-8, whatever charset the response claims. Some services add a byte order mark.
         text = response.content.decode("utf-8-sig", errors="replace")
+        if response.content.startswith(_GZIP):
+            text = "(The response is compressed, though no compression was asked for. A gateway may do that.)"
         return cls(call, response.status_code, without_key(text, key), response.headers)
 
     def __str__(self) -> str:
