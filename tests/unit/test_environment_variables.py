@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import ConfigurationError
-from arcanna_metrics.platform.connect import mounts
+from arcanna_metrics.platform.connect import arcanna, mounts
 from tests.support.deployment import template
 
 PROXY_URL, NO_PROXY = (template()["Parameters"][name]["AllowedPattern"] for name in ("ProxyUrl", "NoProxy"))
@@ -233,9 +233,34 @@ def test_both_http_clients_call_the_same_hosts_directly(value: str, url: str) ->
         assert (http.get(url).status_code == 200) == should_bypass_proxies(url)
 
 
-@pytest.mark.parametrize("host", ["internal", "b.internal", "10.0.0.7", "localhost:9666"])
+@pytest.mark.parametrize(
+    "host",
+    ["internal", "b.internal", "10.0.0.7", "localhost:9666", "xn--zrich-kva.ch", "xn--zrich-kva.ch:9666"],
+)
 def test_accepted_host_is_called_directly(host: str) -> None:
     by_proxy = mounts(httpx.MockTransport(lambda _: httpx.Response(502)), Environment({"N": host}).hosts("N"))
     with httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200)), mounts=by_proxy) as http:
         assert http.get(f"https://{host}/").status_code == 200
+        assert host[0].isdigit() or http.get(f"https://b.{host}/").status_code == 200
         assert http.get("https://elsewhere.example/").status_code == 502
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        (
+            {"HTTPS_PROXY": "http://999.1.1.1:80"},
+            r"^'999\.1\.1\.1:80' in the parameter ProxyUrl is not a host: ",
+        ),
+        ({"HTTPS_PROXY": "http://xn--a:80"}, r"^'xn--a:80' in the parameter ProxyUrl is not a host: "),
+        ({"NO_PROXY": "internal,xn--a"}, r"^'xn--a' in the parameter NoProxy is not a host: "),
+    ],
+)
+def test_invalid_host_that_the_template_accepts_is_refused_with_its_parameter(
+    variables: dict[str, str], said: str
+) -> None:
+    given = {"ARCANNA_BASE_URL": "https://a", "HTTPS_PROXY": "http://proxy:3128", **variables}
+    assert re.fullmatch(PROXY_URL, given["HTTPS_PROXY"])
+    assert re.fullmatch(NO_PROXY, given.get("NO_PROXY", ""))
+    with pytest.raises(ConfigurationError, match=said):
+        arcanna(Environment(given))

@@ -5,6 +5,7 @@ from collections.abc import Collection
 import httpx
 
 from arcanna_metrics.environment import Environment
+from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.http import BoundedClient
@@ -20,7 +21,7 @@ def arcanna(env: Environment) -> Arcanna:
     base_url, context = env.base_url("ARCANNA_BASE_URL"), tls.context(env)
     by_proxy: Mounts = {}
     if proxy := env.optional("HTTPS_PROXY"):
-        transport = httpx.HTTPTransport(verify=context, trust_env=False, proxy=proxy)
+        transport = httpx.HTTPTransport(verify=context, trust_env=False, proxy=_valid("ProxyUrl", proxy))
         by_proxy = mounts(transport, env.hosts("NO_PROXY"))
     # One client for Arcanna and Secrets Manager, because building a TLS context is slow.
     http = BoundedClient(base_url=base_url, verify=context, trust_env=False, mounts=by_proxy)
@@ -31,11 +32,23 @@ def mounts(proxy: httpx.BaseTransport, direct: Collection[str]) -> Mounts:
     """Sends https through the proxy, except to the hosts of NO_PROXY, which botocore also calls directly.
 
     httpx could read the variables itself, but for httpx `.host` means the subdomains only. Plain http is
-    loopback, and never uses the proxy.
+    loopback, and never uses the proxy. Raises ConfigurationError.
     """
     if "*" in direct:
         return {}
-    return {"https://": proxy, **{f"all://*{host}": None for host in direct}}
+    # httpx decodes hosts that begin with "xn--", but not in a pattern with "*", which includes subdomains.
+    patterns = [_valid("NoProxy", f"all://{start}{host}") for host in direct for start in ("", "*")]
+    return {"https://": proxy, **dict.fromkeys(patterns)}
+
+
+def _valid(parameter: str, url: str) -> str:
+    """The URL, if httpx can read its host, which the template's pattern cannot tell."""
+    try:
+        _ = httpx.URL(url).host
+    except (httpx.InvalidURL, UnicodeError) as error:  # UnicodeError: the host begins with xn--
+        host = url.partition("//")[2]
+        raise ConfigurationError(f"{host!r} in the parameter {parameter} is not a host: {error}") from error
+    return url
 
 
 def _api_key(env: Environment, http: BoundedClient) -> SecretApiKey:
