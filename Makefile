@@ -40,8 +40,8 @@ export PYTHONUTF8 := 1
 export PYTHONDONTWRITEBYTECODE :=
 # A company's proxy signs with a CA that only the system knows.
 export UV_SYSTEM_CERTS := 1
-# This Makefile decides where pip installs, not the user's settings.
-unexport PIP_USER PIP_TARGET PIP_PREFIX PYTHONHOME
+# This Makefile decides where pip installs and where Python finds modules, not the user's settings.
+unexport PIP_USER PIP_TARGET PIP_PREFIX PYTHONHOME PYTHONSAFEPATH
 
 .DEFAULT_GOAL := help
 .PHONY: help demo local check test long lint unit e2e simulate explore load fuzz bench picture clean

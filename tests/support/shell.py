@@ -1,4 +1,4 @@
-"""A shell with variables that would redirect a command: proxies, AWS settings, a locale."""
+"""A shell with variables that would redirect a command: proxies, settings of AWS and moto, a locale."""
 
 import os
 import subprocess
@@ -22,6 +22,8 @@ SHELL = {
     "AWS_DEFAULTS_MODE": "unheard-of",
     "AWS_MAX_ATTEMPTS": "many",
     "AWS_ENDPOINT_URL": NOBODY,
+    "MOTO_ACCOUNT_ID": "111122223333",
+    "INITIAL_NO_AUTH_ACTION_COUNT": "0",
     "LC_ALL": "C",
     "PYTHONPATH": "layers/arcanna_metrics",
 }

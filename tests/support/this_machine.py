@@ -11,6 +11,8 @@ from pathlib import Path
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_SETTINGS = ("AWS_", "MOTO_", "INITIAL_NO_AUTH_ACTION_COUNT")
+"""How the names of boto3's and moto's settings begin. moto's may name an account, or ask for credentials."""
 _KEPT = "TESTS_PROXIES"
 """Holds the proxies as JSON, for child processes."""
 
@@ -26,7 +28,7 @@ def _keep_to_this_machine() -> None:
     for name in list(os.environ):
         if name.lower() in _PROXIES:
             kept[name] = os.environ.pop(name)
-        elif name.startswith("AWS_") or (name in _CERTIFICATES and not Path(os.environ[name]).exists()):
+        elif name.startswith(_SETTINGS) or (name in _CERTIFICATES and not Path(os.environ[name]).exists()):
             del os.environ[name]
     os.environ.update(
         {

@@ -10,7 +10,7 @@ from arcanna_metrics_cli.endpoint import reach_loopback_directly
 from tests.support.shell import NOBODY, PROXIES, python
 
 
-def test_local_processes_get_no_proxies_but_know_them_for_downloads() -> None:
+def test_local_processes_get_no_settings_or_proxies_but_know_these_for_downloads() -> None:
     program = """
 import json, os, subprocess, sys
 from tests.support.this_machine import proxies
@@ -24,6 +24,7 @@ assert json.loads(known.stdout) == proxies()
 print(json.dumps([dict(os.environ), proxies()]))
 """
     environment, kept = json.loads(python("-c", program))
+    assert not {"MOTO_ACCOUNT_ID", "INITIAL_NO_AUTH_ACTION_COUNT"} & environment.keys()
     assert not {name for name in environment if "proxy" in name.lower() or name == "SSL_CERT_FILE"}
     assert {name: kept[name] for name in PROXIES} == PROXIES
 

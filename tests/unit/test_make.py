@@ -287,14 +287,11 @@ def test_files_are_utf_8_and_terminal_encoding_is_kept(project: Path) -> None:
     assert utf_8["-m", "arcanna_metrics_cli"] == utf_8["-m", "tests.tools.deploy"] == ""
 
 
-def test_users_pip_settings_are_ignored(project: Path) -> None:
-    make(
-        project,
-        "load",
-        environment={"PIP_USER": "1", "PIP_TARGET": "/elsewhere", "PIP_INDEX_URL": "https://i"},
-    )
+def test_users_settings_of_pip_and_of_pythons_path_are_ignored(project: Path) -> None:
+    ignored = {"PIP_USER": "1", "PIP_TARGET": "/elsewhere", "PYTHONSAFEPATH": "1"}
+    make(project, "load", environment={**ignored, "PIP_INDEX_URL": "https://i"})
     ((_, environment),) = calls(project)
-    assert not {"PIP_USER", "PIP_TARGET"} & environment.keys()
+    assert not ignored.keys() & environment.keys()
     assert environment["PIP_INDEX_URL"] == "https://i"
 
 
