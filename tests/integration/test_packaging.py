@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from tests.support.certificates import Authority
 from tests.support.deployment import ROOT
 from tests.support.local_cloud.packaging import merged, package
 from tests.support.this_machine import proxies
+from tests.support.waiting import eventually
 
 STACK = Path(__file__).parent / "local_cloud_stack" / "template.yaml"
 RUNS = 8
@@ -40,6 +42,24 @@ def test_what_was_built_ahead_is_not_built_again(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PATH", "/no/make/here")
     given = {"ArcannaBaseUrl": "https://arcanna.example"}
     assert len(package(ROOT / "template.yaml", given, "eu-west-1", building.ARTIFACTS).folders) == 4
+
+
+def test_interrupt_ends_the_build_that_a_shell_started_in_the_background() -> None:
+    def interrupt_has_ended(process: subprocess.Popen[bytes]) -> bool:
+        process.send_signal(signal.SIGINT)
+        return process.poll() is not None
+
+    with (
+        building.alone_in(building.ARTIFACTS),  # so that the build waits
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.support.building"],
+            cwd=ROOT,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as a shell does
+        ) as process,
+    ):
+        eventually("the end of the build", lambda: interrupt_has_ended(process))
+    assert process.returncode == -signal.SIGINT
 
 
 def build(folder: Path, ca: str) -> tuple[Path, subprocess.CompletedProcess[str]]:

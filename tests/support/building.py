@@ -4,6 +4,12 @@
 build/artifacts, under names with a digest of the content, so that unchanged folders are not built again.
 """
 
+import signal
+
+if __name__ == "__main__":  # a shell lets commands that it starts with & ignore Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+
 import fcntl
 import hashlib
 import os
