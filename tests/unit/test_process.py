@@ -133,6 +133,20 @@ def test_interrupt_during_loading_prints_no_traceback() -> None:
     assert interrupted(program, signal.SIGINT) == (-signal.SIGINT, "", "Stopped.\n")
 
 
+def test_interrupt_during_loading_of_the_operators_command_prints_nothing() -> None:
+    program = """
+from arcanna_metrics_cli.__main__ import start
+class Slow:
+    def find_spec(self, name, *_):
+        if name == "arcanna_metrics_cli.command_line":
+            print("begun", flush=True)
+            time.sleep(60)
+sys.meta_path.insert(0, Slow())
+start()
+"""
+    assert interrupted(program, signal.SIGINT) == (-signal.SIGINT, "", "")
+
+
 def test_ignored_signals_stay_ignored() -> None:
     program = """
 import signal
