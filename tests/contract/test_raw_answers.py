@@ -59,7 +59,7 @@ def test_accepted_request_is_sent_once_whatever_the_answers_headers(
     gateway: Gateway, arcanna: Arcanna, name: bytes, owner: bytes
 ) -> None:
     gateway.answers(b"202 Z\xfcrich", [(name, owner), (name, owner)], json.dumps(request_body()).encode())
-    assert arcanna.request_recompute(MODEL) == RecomputeRequest("queued", "2025-01-15T14:30:00Z", "1234")
+    assert arcanna.request_recompute(MODEL) == RecomputeRequest(False, "2025-01-15T14:30:00Z", "1234")
     assert len(gateway.heads) == 1
 
     gateway.answers(b"200 OK", [(name, owner)], json.dumps(metrics_body()).encode())

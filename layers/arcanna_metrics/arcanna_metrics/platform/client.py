@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import httpx
 
@@ -21,8 +21,7 @@ from arcanna_metrics.platform.tls import advice
 from arcanna_metrics.targets import Model, canonical, identifier, is_id
 from arcanna_metrics.times import from_iso
 
-RequestStatus = Literal["queued", "in_progress", "completed", "failed"]
-REQUEST_STATUSES: tuple[RequestStatus, ...] = get_args(RequestStatus)
+REQUEST_STATUSES = ("queued", "in_progress", "completed", "failed")
 LONGEST_TIME = 64
 """Characters of a time that is passed on."""
 
@@ -41,13 +40,13 @@ _NOTHING_SENT = (
 
 @dataclass(frozen=True, slots=True)
 class RecomputeRequest:
-    """The platform's answer to a request that it accepted, or that it reports as failed.
+    """The platform's answer to a request that it accepted, or that it reports as `failed`.
 
     `requested_at` is the platform's own time of the request, in ISO 8601. `job_id` is the job's integer id,
     even if the request gave the job's name. Both are None if the answer does not contain them.
     """
 
-    status: RequestStatus
+    failed: bool
     requested_at: str | None
     job_id: str | None = None
 
@@ -90,13 +89,11 @@ class Arcanna:
         except UndocumentedAnswer as error:
             logger.warning("undocumented answer to a request, treated as accepted", detail=str(error))
             body = {}
-        word = str(body.get("status")).strip().lower()
-        status = next((known for known in REQUEST_STATUSES if known == word), None)
-        if status != "failed" and (word == "error" or _has_error(body, status)):
+        status = str(body.get("status")).strip().lower()
+        if status != "failed" and (status == "error" or _has_error(body, status)):
             raise UndocumentedAnswer(f"{answer}: an error")
-        return RecomputeRequest(
-            status or "queued", _time(body.get("requested_at")), _job_id(body.get("job_id"))
-        )
+        requested_at, job_id = _time(body.get("requested_at")), _job_id(body.get("job_id"))
+        return RecomputeRequest(status == "failed", requested_at, job_id)
 
     def active_model(self, job_id: str) -> str:
         """The id of the model that the job uses now."""
@@ -180,7 +177,7 @@ class Arcanna:
         return Answer.of(call, response, key)
 
 
-def _has_error(body: Mapping[str, Any], status: RequestStatus | None) -> bool:
+def _has_error(body: Mapping[str, Any], status: str) -> bool:
     """Whether a body is an error, in one of the shapes that parts of the API send with a 200.
 
     In `{"status", "reason", "reason_details"}`, the reasons are empty if there is no error. Beside a
@@ -188,7 +185,7 @@ def _has_error(body: Mapping[str, Any], status: RequestStatus | None) -> bool:
     """
     if body.get("error") or body.get("error_message"):
         return True
-    if status is not None:
+    if status in REQUEST_STATUSES:
         return False
     if isinstance(body.get("detail"), list | str) and body["detail"]:
         return True

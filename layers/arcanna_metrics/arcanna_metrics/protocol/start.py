@@ -143,7 +143,7 @@ def _request(services: Services, run: Run, model: Model) -> tuple[Run, Check]:
         "platform_requested_at": answered.requested_at,
         "platform_job_id": None if is_id(model.job_id) else answered.job_id,
     }
-    if answered.status == "failed":
+    if answered.failed:
         detail = "Arcanna answered the request itself with the status failed"
         check = _failed(services, run, "RequestFailed", detail)
     return run, check
