@@ -20,7 +20,7 @@ def parsed(text: str) -> datetime:
 
     Raises ValueError if `text` is not such a time.
     """
-    return datetime.fromisoformat(text.upper())
+    return datetime.fromisoformat(str.upper(text))  # a TypeError if it is not a text
 
 
 def from_iso(text: str) -> float:

@@ -84,7 +84,7 @@ def time(event: object, path: str, latest: float) -> float:
         return latest
     try:
         claimed = from_iso(value)
-    except (AttributeError, ValueError) as error:  # AttributeError: it is not a text
+    except (TypeError, ValueError) as error:  # TypeError: it is not a text
         raise BadInput(f"{path} must be an ISO 8601 time, not {shown(value)}") from error
     return claimed if EARLIEST <= claimed <= latest else latest
 
