@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from moto.moto_api._internal import mock_random
-
 from arcanna_metrics_cli.deployed import Deployed
 from arcanna_metrics_cli.process import run
 from arcanna_metrics_cli.report import Gatherer, build
@@ -35,6 +33,8 @@ REFRESH = 2.0
 
 def main(name: str) -> None:
     """Runs until interrupted. Logs are in build/`name`, variables in build/`name`.env."""
+    from moto.moto_api._internal import mock_random  # after tests.support.this_machine
+
     logging.getLogger("moto").setLevel(logging.CRITICAL)  # moto's interpreter logs every Choice as an error
     mock_random.seed(name)  # moto's names of resources, such as the bucket's, are random
     file = Path("build", f"{name}.env")
