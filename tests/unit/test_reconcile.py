@@ -743,28 +743,19 @@ def test_update_by_name_is_forwarded_after_the_id_was_learned(
     assert harness.entry().run_id == "run-1"
 
 
-def test_learned_id_unknown_to_the_platform_is_learned_again(
-    harness: Harness, with_names: dict[str, str]
+@pytest.mark.parametrize(
+    ("named_at", "rejected_at", "runs"), [(1.0, 2.0, "security-alerts"), (2.0, 1.0, "1234")]
+)
+def test_learned_id_counts_until_the_platform_rejects_it(
+    harness: Harness, with_names: dict[str, str], named_at: float, rejected_at: float, runs: str
 ) -> None:
     harness.update(NAMED)
-    harness.ledger.apply(NAMED, lambda entry: replace(entry, name_of="1234", fresh_as_of=1.0))
+    harness.ledger.apply(NAMED, lambda entry: replace(entry, name_of="1234", fresh_as_of=named_at))
     failure: Any = {"reason": "Rejected"}
-    harness.ledger.apply(TARGET, lambda entry: replace(entry, last_failure=failure, failed_as_of=2.0))
+    harness.ledger.apply(TARGET, lambda entry: replace(entry, last_failure=failure, failed_as_of=rejected_at))
     harness.look()
 
-    assert harness.executions.inputs["run-1"]["run"]["job_id"] == "security-alerts"
-
-
-def test_learned_id_that_the_platform_has_named_again_since_it_rejected_it_counts(
-    harness: Harness, with_names: dict[str, str]
-) -> None:
-    harness.update(NAMED)
-    harness.ledger.apply(NAMED, lambda entry: replace(entry, name_of="1234", fresh_as_of=2.0))
-    failure: Any = {"reason": "Rejected"}
-    harness.ledger.apply(TARGET, lambda entry: replace(entry, last_failure=failure, failed_as_of=1.0))
-    harness.look()
-
-    assert harness.executions.inputs["run-1"]["run"]["job_id"] == "1234"
+    assert harness.executions.inputs["run-1"]["run"]["job_id"] == runs
 
 
 @pytest.mark.parametrize(("job_id", "figures"), [("1234", BETTER["figures"]), ("77", None)])
