@@ -4,6 +4,7 @@ Two watermarks decide what waits: an update waits while `needed_as_of` is later 
 `failed_as_of`. So a claim moves nothing, and nothing has to be put back.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import inf
 from typing import NamedTuple, TypedDict
@@ -126,6 +127,20 @@ class Entry:
             if kept and kept["model_id"] == model_id:
                 return kept["figures"]
         return None
+
+
+def last_reference(entries: Iterable[Entry], model_id: str) -> Reference | None:
+    """The model's reference after its last run, which may have been of any of the entries.
+
+    An entry whose last run was of another model has an earlier one.
+    """
+
+    def last_run_of_it(entry: Entry) -> tuple[bool, float]:
+        last = entry.quality_reference
+        return last is not None and last["model_id"] == model_id, entry.fresh_as_of
+
+    judged = [entry for entry in entries if entry.reference_of(model_id) is not None]
+    return max(judged, key=last_run_of_it).reference_of(model_id) if judged else None
 
 
 def pruned(entry: Entry) -> Entry:

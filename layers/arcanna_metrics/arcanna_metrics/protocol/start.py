@@ -7,7 +7,7 @@ from typing import Any
 from arcanna_metrics.errors import ActiveModelChanged, AwsUnavailable, PlatformBusy, Rejected
 from arcanna_metrics.observability import count, logger
 from arcanna_metrics.protocol.decide import Start, decide
-from arcanna_metrics.protocol.entry import NEVER, Claim, Entry, Waiting, earliest
+from arcanna_metrics.protocol.entry import NEVER, Claim, Entry, Waiting, earliest, last_reference
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.transitions import satisfy
 from arcanna_metrics.runs.check import active_model_changed, failed_at_start, first_check
@@ -103,20 +103,13 @@ def _with_baseline(run: Run, shown: dict[str, Any], last: Reference | None) -> R
 
 
 def _last_reference(services: Services, entry: Entry, model: Model) -> Reference | None:
-    """The model's reference after its last run, None if there is none.
+    """The model's reference after its last run; None if there is none.
 
     A job's active model has two entries: as the active one, and by its id. Runs of both compare the same
     metrics, so a model that got worse in a run of one is worse in a run of the other, too.
     """
-
-    def last_run_of_it(judged: Entry) -> tuple[bool, float]:
-        last = judged.quality_reference
-        return last is not None and last["model_id"] == model.model_id, judged.fresh_as_of
-
     other = Target(model.job_id, model.model_id if entry.target.model_id is None else None)
-    entries = [entry, *services.ledger.read_all([other]).values()]
-    judged = [each for each in entries if each.reference_of(model.model_id) is not None]
-    return max(judged, key=last_run_of_it, default=entry).reference_of(model.model_id)
+    return last_reference([entry, *services.ledger.read_all([other]).values()], model.model_id)
 
 
 def _cause_of(waiting: Waiting, asked: float, pace: Pace) -> Cause:

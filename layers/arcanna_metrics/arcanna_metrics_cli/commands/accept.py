@@ -2,7 +2,6 @@
 
 import time
 from functools import partial
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -45,7 +44,7 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
     if not judged:
         out.show("There is nothing to accept: the next run is compared with the metrics just before it.")
         return Answer(Exit.GOOD, document | {"figures": [], "accepted": None})
-    figures = _figures(given, max(judged, key=attrgetter("fresh_as_of")), model)
+    figures = _figures(given, judged, model)
     document["figures"] = [figure._asdict() | {"change": figure.change} for figure in figures]
     document["accepted"] = None
     if not out.json:
@@ -124,13 +123,14 @@ def _entries(given: Given, job: str, model: str) -> "list[Entry]":
     return found
 
 
-def _figures(given: Given, entry: "Entry", model: str) -> "list[Figure]":
+def _figures(given: Given, judged: "list[Entry]", model: str) -> "list[Figure]":
     """The figures of the reference with their current values. Raises Trouble if Arcanna shows none."""
+    from arcanna_metrics.protocol.entry import last_reference
     from arcanna_metrics.runs.quality import figures
     from arcanna_metrics_cli.view import Figure
 
     with given.out.doing("Asking Arcanna for the metrics"):
-        target = {"job_id": entry.target.job_id, "model_id": model}
+        target = {"job_id": judged[0].target.job_id, "model_id": model}
         answer, failed = given.deployed.invoke_trigger({"preflight": target})
     if failed or answer["reason"]:
         why = answer.get("errorMessage") if failed else answer["detail"]
@@ -139,7 +139,7 @@ def _figures(given: Given, entry: "Entry", model: str) -> "list[Figure]":
             status = Exit.USAGE
         said = f"Arcanna does not show the model's current figures: {why}"
         raise Trouble(status, said, "arcanna-metrics doctor may show why; then try again")
-    now, reference = figures(answer["metrics"]), entry.reference_of(model) or {}
+    now, reference = figures(answer["metrics"]), last_reference(judged, model) or {}
     if reference and not now.keys() & reference.keys():
         raise Trouble(Exit.NOT_STARTED, "Arcanna shows none of the figures.", "Try again after its next run")
     return [Figure(name, before, now.get(name)) for name, (before, _) in reference.items()]
