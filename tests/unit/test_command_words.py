@@ -421,7 +421,8 @@ def test_failure_that_a_run_of_another_active_model_has_replaced_answers_nothing
     assert entries.answering(waiting(failed_as_of=NOW - 100), NOW - 200) is None
 
 
-def test_request_is_as_of_the_ledgers_need_or_else_the_last_run() -> None:
+def test_request_is_as_of_when_it_was_made_or_the_ledgers_need_or_else_the_last_run() -> None:
+    assert follow.asked_as_of(waiting(needed_as_of=NOW + 3000, asked_at=NOW - 9)) == NOW - 9
     assert follow.asked_as_of(waiting()) == NOW - 25
     assert follow.asked_as_of(completed()) == NOW - 500
 
@@ -435,6 +436,10 @@ def test_request_is_as_of_the_ledgers_need_or_else_the_last_run() -> None:
         (waiting(), "Waiting for the next look at what is due"),
         (
             waiting(due_at=NOW + 60),
+            "Waiting until 2025-06-15T15:07:40Z: runs of the target have a minimum interval (pace.spacing_",
+        ),
+        (
+            waiting(needed_as_of=NOW + 60, asked_at=NOW - 9, due_at=NOW + 60),
             "Waiting until 2025-06-15T15:07:40Z: runs of the target have a minimum interval (pace.spacing_",
         ),
         (

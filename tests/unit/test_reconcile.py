@@ -772,6 +772,20 @@ def test_first_run_of_an_id_is_compared_with_the_reference_of_the_runs_by_its_na
     assert harness.entry().reference_of(MODEL.model_id) == figures
 
 
+def test_reference_of_the_job_that_had_the_name_before_is_dropped(
+    harness: Harness, with_names: dict[str, str]
+) -> None:
+    with_names["security-alerts"] = "1234"
+    learned: Any = {"quality_reference": BETTER, "name_of": "77"}
+    harness.ledger.apply(NAMED, lambda entry: replace(entry, **learned))
+    for _ in range(2):
+        harness.update(NAMED)
+        harness.look()
+        harness.clock.now += 60
+
+    assert harness.entry().reference_of(MODEL.model_id) is None
+
+
 @pytest.mark.parametrize("target", [NAMED, TARGET])
 def test_request_by_hand_ends_the_backoff_of_the_job_also_by_its_name(
     harness: Harness, with_names: dict[str, str], target: Target

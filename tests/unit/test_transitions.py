@@ -20,6 +20,7 @@ from arcanna_metrics.protocol.transitions import (
     MOST_EARLIER,
     MOST_ELEMENTS,
     Postponement,
+    accept,
     claim,
     correct_due_at,
     empty,
@@ -347,6 +348,10 @@ def test_satisfied_wish_is_cleared_unless_it_was_raised_since() -> None:
 
 def test_report_and_resumption_change_only_number_and_due_time() -> None:
     assert report_end(HELD, "run-1", NOW) == replace(HELD, due_at=NOW + CONSISTENT_AFTER)
+    soon = replace(HELD, due_at=NOW + 1)  # when Step Functions may not show the end yet
+    assert report_end(soon, "run-1", NOW) == replace(HELD, due_at=NOW + CONSISTENT_AFTER)
+    due = replace(HELD, due_at=NOW)
+    assert report_end(due, "run-1", NOW) is due
     assert report_end(HELD, "run-2", NOW) is None
     second = Claim("run-1", NOW, number=1, held=True)
     assert resume(HELD, Claim("run-1", NOW, held=True), 1, NOW + 9) == replace(
@@ -441,6 +446,11 @@ def test_request_by_hand_after_a_run_does_not_wait_for_what_came_during_it() -> 
     after = released(recorded(update(NOW + 900, "b"), entry=HELD))
     hurried = recorded(update(NOW + 910, by_hand=True), entry=after)
     assert (hurried.due_at or inf) <= NOW + 910
+
+
+def test_request_by_hand_during_a_run_starts_the_next_one_at_once() -> None:
+    during = recorded(update(NOW + 1, "x"), update(NOW + 2, by_hand=True), entry=HELD)
+    assert (released(during).due_at or inf) <= NOW + 2
 
 
 def test_run_without_updates_does_not_delay_a_later_one() -> None:
@@ -571,6 +581,23 @@ def test_share_by_name_beyond_the_jobs_batch_is_needed_at_once() -> None:
 
     assert len(job.waiting.batch) == MOST_ELEMENTS
     assert job.waiting.needed_as_of == NOW + 2
+
+
+def test_accepted_model_stays_accepted_although_more_arrives_by_name() -> None:
+    reference: Any = {"model_id": MODEL.model_id, "figures": {"overall_recall": (0.9, 30)}}
+    by: Any = {"model_id": MODEL.model_id, "by": "ana", "at": to_iso(NOW)}
+    mailbox = recorded(update(NOW, "a"), entry=replace(CLEAN, quality_reference=reference, name_of="1234"))
+    job = accept(receive(CLEAN, mailbox, PACE), by)
+    assert job is not None
+    job = receive(job, recorded(update(NOW + 1, "b"), entry=empty(mailbox, PACE)), PACE)
+    assert job.reference_of(MODEL.model_id) is None
+
+
+def test_shorter_visibility_lag_also_hurries_what_came_during_a_run() -> None:
+    long = replace(PACE, visibility_lag=86400.0)
+    after = release(record(HELD, [update(NOW + 1, "b")], long), a_run(), 0, a_result(), long, LATER)
+    assert after is not None
+    assert correct_due_at(after, NOW + 60, PACE).due_at == NOW + 1 + LAG
 
 
 def test_update_by_name_that_the_job_has_covered_does_not_wait_again() -> None:

@@ -429,6 +429,21 @@ def test_changed_spacing_applies_also_to_what_others_recorded_by_the_earlier_one
     assert harness.entry().due_at == now + 600
 
 
+@pytest.mark.parametrize("after", [30, MAX_AGE + 30])
+def test_spacing_that_is_changed_and_changed_back_applies_as_it_is_then(
+    harness: Harness, after: float
+) -> None:
+    now, pace = harness.clock.now, harness.pace
+    waiting = Waiting(needed_as_of=now + 600, since=now + 565, last_at=now + 565)
+    harness.stack.put(Entry(TARGET, waiting=waiting, due_at=now + 600, last_requested_at=now - 10))
+    for spacing, seconds in ((pace.spacing, MAX_AGE + 10), (7 * 86400.0, after), (pace.spacing, 60)):
+        harness.pace = replace(pace, spacing=spacing)
+        harness.deliver({"sweep": True})
+        harness.clock.now += seconds
+
+    assert harness.entry().due_at == now + 600
+
+
 def test_shorter_visibility_lag_applies_to_what_waits_by_a_longer_one(harness: Harness) -> None:
     lag = harness.pace.visibility_lag
     harness.pace = replace(harness.pace, visibility_lag=86400.0)

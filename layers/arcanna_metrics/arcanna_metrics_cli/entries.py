@@ -248,6 +248,8 @@ def waits_for_interval(entry: Entry) -> bool:
     """Whether the spacing delays the run of a free target, rather than its updates or a failed attempt."""
     waiting = entry.waiting
     visible = max([waiting.needed_as_of, *(element.as_of for element in waiting.batch)])
+    if waiting.asked_at > NEVER:
+        visible = waiting.asked_at
     ready = max(visible, waiting.wanted_as_of, waiting.wanted_at, entry.retry_at, entry.not_before)
     return not entry.attempts and (entry.due_at or 0.0) > ready
 

@@ -62,8 +62,8 @@ def asked_as_of(entry: Entry) -> float:
 
     It is the ledger's time, not this machine's. If nothing is needed any more, a run has already answered.
     """
-    needed = entry.waiting.needed_as_of
-    return needed if needed > NEVER else entry.watermark
+    asked, needed = entry.waiting.asked_at, entry.waiting.needed_as_of
+    return next((at for at in (asked, needed) if at > NEVER), entry.watermark)
 
 
 def is_forwarded(entry: Entry) -> bool:

@@ -21,9 +21,9 @@ class Sweeper:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._applied: Settings | None = None  # to the targets that wait
-        self._seen: Settings | None = None
-        self._seen_at = NEVER
+        self._settings: Settings | None = None
+        self._settings_at = NEVER  # when they were first seen here
+        self._are_applied = False  # to the targets that wait
 
     def sweep(self, remaining: Callable[[], float]) -> bool:
         """Emits the gauges that alarms watch; False if nothing waits or runs. Raises AwsUnavailable.
@@ -45,9 +45,9 @@ class Sweeper:
     def _correct(self, free: list[Entry], now: float, remaining: Callable[[], float]) -> None:
         """Corrects when targets are due, as far as there is time. Reads only those that may be wrong."""
         ledger, settings = self._services.ledger, self._services.settings()
-        if settings != self._seen:
-            self._seen, self._seen_at = settings, now
-        changed = settings != self._applied
+        if settings != self._settings:
+            self._settings, self._settings_at, self._are_applied = settings, now, False
+        changed = not self._are_applied
         targets = [entry.target for entry in free if _may_be_wrong(entry, now, changed=changed)]
         known = ledger.read_all(targets)
         for target in targets:
@@ -59,8 +59,7 @@ class Sweeper:
                 ledger.apply(target, correct, known.get(target))
             except UNREADABLE as error:  # it holds no other back
                 log_error("due time not corrected", error, **target._asdict())
-        if now > self._seen_at + MAX_AGE:  # until then, others may record by earlier settings
-            self._applied = settings
+        self._are_applied = now > self._settings_at + MAX_AGE  # until then, others may record by earlier ones
 
 
 def _may_be_wrong(entry: Entry, now: float, *, changed: bool) -> bool:

@@ -141,8 +141,8 @@ def receive(entry: Entry, mailbox: Entry, pace: Pace) -> Entry:
 
 
 def empty(mailbox: Entry, pace: Pace) -> Entry:
-    """Empties the entry of a name after its updates were recorded under the job's id."""
-    return settled(replace(mailbox, waiting=Waiting()), pace)
+    """Empties the entry of a name after the job's id has received its updates and its reference."""
+    return settled(replace(mailbox, waiting=Waiting(), quality_reference=None), pace)
 
 
 # --- The run that holds the target -----------------------------------------------------------------------
@@ -206,11 +206,10 @@ def correct_due_at(entry: Entry, now: float, pace: Pace) -> Entry:
     """
     if entry.claim is not None:
         return entry
-    if (
-        visible_at := entry.waiting.last_at + pace.visibility_lag
-    ) > NEVER:  # also with a lag that is shorter now
-        needed_as_of = min(entry.waiting.needed_as_of, visible_at)
-        entry = replace(entry, waiting=replace(entry.waiting, needed_as_of=needed_as_of))
+    waiting, visible_at = entry.waiting, entry.waiting.last_at + pace.visibility_lag
+    if waiting.needed_as_of > visible_at > NEVER:  # the lag is shorter now
+        retry_at = entry.retry_at if entry.attempts else min(entry.retry_at, visible_at)
+        entry = replace(entry, waiting=replace(waiting, needed_as_of=visible_at), retry_at=retry_at)
     is_over = entry.attempts and max(entry.retry_at, entry.not_before) <= now
     corrected = settled(replace(entry, retry_at=NEVER, not_before=NEVER) if is_over else entry, pace)
     return entry if corrected.due_at == entry.due_at else corrected
@@ -231,11 +230,12 @@ def satisfy(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | 
 def report_end(entry: Entry, run_id: str, now: float) -> Entry | None:
     """Makes a check-up due after the run's execution was reported to have ended.
 
-    It is due when all responses of Step Functions show the end. An earlier due time stays.
+    It is due when all responses of Step Functions show the end, unless it is due already.
     """
     if entry.run_id != run_id:
         return None
-    return replace(entry, due_at=earliest(entry.due_at, now + CONSISTENT_AFTER))
+    is_due = entry.due_at is not None and entry.due_at <= now
+    return entry if is_due else replace(entry, due_at=now + CONSISTENT_AFTER)
 
 
 def postpone_check_up(entry: Entry, at: float) -> Entry:
@@ -265,10 +265,12 @@ def release(
     free = _remembering(_after_run(entry, claim), run, result)
     if outcome == "not_checked":
         return postpone(free, pace, postponement)
-    # Updates during the run share the next run, which waits until the last of them is visible.
-    free = replace(free, attempts=0, last_error="", retry_at=waiting.needed_as_of, not_before=NEVER)
-    if result["active_changed"]:  # the new model gets its run after the targets that are due by now
-        return settled(replace(free, retry_at=max(waiting.needed_as_of, asked)), pace)
+    # Updates during the run share the next run, which waits until the last of them is visible. It does not
+    # wait if somebody has asked for it by hand.
+    next_at = NEVER if waiting.asked_at > asked else waiting.needed_as_of
+    free = replace(free, attempts=0, last_error="", retry_at=next_at, not_before=NEVER)
+    if result["active_changed"]:  # the new model's run comes after targets that were due at this run's start
+        return settled(replace(free, retry_at=max(next_at, asked)), pace)
     if waiting.since is not None:
         free = replace(free, waiting=replace(waiting, since=max(waiting.since, asked)))
     if outcome == "completed":
