@@ -717,6 +717,7 @@ def _waiting(entry: Entry) -> tuple[object, ...]:
         entry.waiting.needed_as_of,
         entry.waiting.wanted_as_of,
         entry.waiting.wanted_at,
+        entry.waiting.asked_at,
         entry.waiting.batch,
     )
 
