@@ -192,8 +192,8 @@ def update_waits_until_somebody_elses_recompute_has_ended(desk: Desk) -> None:
     scene.recompute_by_somebody_else()
     eventually("theirs", lambda: scene.served()["is_recomputing_metrics"])
     scene.request()
-    waits(desk, scene, "PlatformBusy", "for somebody else")
-    desk.until_status(scene, "failed to start", "1 update waits")
+    waits(desk, scene, "PlatformBusy", "no run here follows that")
+    desk.until_status(scene, "the last attempt failed", "1 update waits")
 
     scene.behaves(SHORT)
     desk.recomputed(scene)
@@ -405,7 +405,7 @@ def outage_ends(desk: Desk, reason: str, outage: Fault, quoted: str, remedy: str
     desk.here.arcanna.add_fault(outage)
     scene.request()
     waits(desk, scene, reason, quoted)
-    desk.until_status(scene, "failed to start", "1 update waits")
+    desk.until_status(scene, "the last attempt failed", "1 update waits")
     shows(desk.make("doctor")[1], "✗ platform", remedy)
 
     desk.here.arcanna.remove_fault(outage)

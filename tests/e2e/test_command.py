@@ -321,7 +321,7 @@ def test_request_during_somebody_elses_recompute_waits_and_exits_with_6_at_the_t
     wanted = ("recompute", "--job", OTHER_JOB, "--model", OTHER_MODEL, "--wait", "--allow-not-judged")
     code, printed = stack.run(*wanted, "--timeout", "5")
     assert code == 6
-    assert line_of(printed, "A recompute for somebody else is under way.")
+    assert line_of(printed, "A recompute that no run of this stack follows is under way.")
     assert line_of(printed, "✗ No run has started in time. The update is not lost")
     process = stack.start(*wanted)
 

@@ -67,7 +67,7 @@ def _model(number: int, runs: int, chance: random.Random) -> Model:
         past.append(PastRun(f"{job}-f", "upload", asked, 900.0, 7, "failed", "NoNewResult", detail, {}))
     whys = {
         "waits": "updates wait for the next run",
-        "stuck": "failed to start: PlatformBusy: Arcanna recomputes the model already; will be retried",
+        "stuck": "the last attempt failed: PlatformBusy: Arcanna recomputes the model; will be retried",
         "runs": "a run is under way",
         "failed": "the last run failed: NoNewResult",
     }
@@ -88,7 +88,7 @@ def _model(number: int, runs: int, chance: random.Random) -> Model:
         waits_since=since,
         waiting_objects=(f"{bucket}/feedback/{job}/late.csv",) if waiting else (),
         attempts=6 if fate == "stuck" else 0,
-        last_error="PlatformBusy: Arcanna recomputes the model already" if fate == "stuck" else "",
+        last_error="PlatformBusy: Arcanna recomputes the model" if fate == "stuck" else "",
         runs=tuple(past),
         told=told,
     )

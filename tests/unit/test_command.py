@@ -1242,7 +1242,7 @@ def test_recompute_for_somebody_else_is_announced(stack: Stack, monkeypatch: pyt
     Ledgers(monkeypatch, NEEDED, ended_with("unchanged"), recomputing=True)
     ended = recompute(stack)
     assert ended.status == 0
-    assert "A recompute for somebody else is under way." in ended.stderr
+    assert "A recompute that no run of this stack follows is under way." in ended.stderr
 
 
 def test_recompute_by_a_run_of_this_stack_is_announced_as_that_run(

@@ -126,7 +126,7 @@ def test_update_that_waits_for_the_minimum_interval_is_shown_with_its_setting() 
 
 def test_failed_attempt_is_shown_with_the_time_of_the_next_one() -> None:
     row = standing(waiting(attempts=2, retry_at=NOW + 90, due_at=NOW + 90))
-    assert (row.why, row.last_error) == ("failed to start; will be retried", "")
+    assert (row.why, row.last_error) == ("the last attempt failed; will be retried", "")
     assert row.waiting[1] == "next attempt in 90 seconds, 2 failed so far"
 
 
@@ -135,7 +135,7 @@ def test_reason_of_a_failed_attempt_is_shown_until_a_run_is_under_way() -> None:
         attempts=1, last_error="PlatformBusy: Arcanna recomputes the model already.", due_at=NOW + 9
     )
     assert standing(stuck).why == (
-        "failed to start: PlatformBusy: Arcanna recomputes the model already; will be retried"
+        "the last attempt failed: PlatformBusy: Arcanna recomputes the model already; will be retried"
     )
     assert standing(stuck).last_error == stuck.last_error
     assert standing(replace(stuck, claim=Claim("two", NOW, held=True))).last_error == ""
@@ -154,14 +154,14 @@ def test_unchecked_run_is_distinguished_from_one_that_did_not_start() -> None:
 def test_attempt_that_failed_after_an_unchecked_run_is_shown_with_its_own_reason() -> None:
     unchecked = failure(NOW - 300, reason="NotChecked", ended_at=None, polls=None)
     refused = waiting(attempts=2, last_failure=unchecked, last_error="Unauthorised: 401.", due_at=NOW + 9)
-    assert standing(refused).why == "failed to start: Unauthorised: 401; will be retried"
+    assert standing(refused).why == "the last attempt failed: Unauthorised: 401; will be retried"
     said = follow.state(refused, NOW - 400, NOW)
     assert said.startswith("2 attempts failed (Unauthorised: 401). The next")
 
 
 def test_reason_that_was_cut_keeps_its_dots() -> None:
     stuck = waiting(attempts=1, last_error=cut("PlatformBusy: " + "x" * 99, 20), due_at=NOW + 9)
-    assert standing(stuck).why == "failed to start: PlatformBusy: xxx...; will be retried"
+    assert standing(stuck).why == "the last attempt failed: PlatformBusy: xxx...; will be retried"
     assert "(PlatformBusy: xxx...)" in follow.state(stuck, NOW - 25, NOW)
 
 

@@ -232,7 +232,7 @@ def _why_stale(waits: Entry) -> str:
         return "the last run could not be checked; will be retried"
     if waits.attempts:
         why = f": {without_stop(waits.last_error)}" if waits.last_error else ""
-        return f"failed to start{why}; will be retried"
+        return f"the last attempt failed{why}; will be retried"
     if waits.waiting.needed_as_of > NEVER:
         return "updates wait for the next run"
     return "updates wait for their threshold" if waits.waiting.batch else "a schedule wants newer metrics"

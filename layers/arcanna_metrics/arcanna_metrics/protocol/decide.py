@@ -72,7 +72,7 @@ def starts_at(entry: Entry, pace: Pace) -> float | None:
 
 
 def _ready_at(waiting: Waiting, pace: Pace) -> float | None:
-    """When a run is worth it, and covers what would soon be a reason for another one.
+    """When to start: late enough to cover what would soon need another run.
 
     Waits until the last update is visible, or until the first reason for a run has waited long enough. A
     request by hand does not wait: whoever asks says that the data is visible.

@@ -66,7 +66,7 @@ class Waiting:
 
 
 class Claim(NamedTuple):
-    """The run that holds a target."""
+    """The run that has claimed a target."""
 
     run_id: str
     requested_at: float  # when it claimed the target, before the platform was read

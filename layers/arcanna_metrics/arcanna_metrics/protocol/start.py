@@ -46,7 +46,7 @@ def start(services: Services, entry: Entry, claim: Claim) -> None:
             return
         if shown.recomputing:
             # It may use older data than ours, and its end could be mistaken for the end of ours.
-            raise PlatformBusy(f"Arcanna is recomputing {model.model_id!r} for somebody else")
+            raise PlatformBusy(f"Arcanna is recomputing {model.model_id!r}, and no run here follows that")
         run = _with_baseline(run, shown.as_dict(), _last_reference(services, entry, model))
         run, check = _request(services, run, model)
     except Rejected as error:
@@ -95,7 +95,7 @@ def new_run(entry: Entry, claim: Claim, settings: JobSettings) -> Run:
 
 
 def _with_baseline(run: Run, shown: dict[str, Any], last: Reference | None) -> Run:
-    """The run with what its new metrics are compared with, given the model's `last` reference."""
+    """The run with its baseline and its reference, given the model's `last` reference."""
     # The reference is of all metrics shown. For the workflow, a large baseline is cut.
     reference, kept = next_reference(shown, {}, Rules(**run["gate"]), last), fitting(shown)
     cut = kept["metrics_per_decision"] != shown["metrics_per_decision"]
@@ -113,7 +113,7 @@ def _last_reference(services: Services, entry: Entry, model: Model) -> Reference
 
 
 def _cause_of(waiting: Waiting, asked: float, pace: Pace) -> Cause:
-    """The updates that led to the run that claimed the target then, for people."""
+    """For people: the updates that led to the run that claimed the target then."""
     shares = (element.as_of - pace.visibility_lag for element in waiting.batch)
     first_at = earliest(waiting.since, waiting.wanted_at, *shares) or asked
     examples = [Object(bucket=bucket, key=key, version_id=v) for bucket, key, v in waiting.examples]

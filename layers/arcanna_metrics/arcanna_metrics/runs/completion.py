@@ -28,7 +28,7 @@ from arcanna_metrics.times import from_iso, parsed
 Evidence = Literal["none", "ambiguous", "proof"]
 
 CONFIRMATION = 60.0
-"""Seconds that may pass between the changes of the platform's flag and timestamp, before a run has failed."""
+"""Seconds that the platform must stay idle without new metrics before a run has failed."""
 
 CLOCK_MARGIN = 5.0
 """Seconds by which the clocks of the platform's API and workers may differ."""

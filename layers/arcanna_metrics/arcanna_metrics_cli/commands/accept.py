@@ -62,8 +62,7 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
     if None in changed:
         raise Trouble(Exit.NOT_STARTED, "A run of the model has begun.", "Try again when it has ended")
     out.show(
-        f"✓ Accepted by {by['by']}. The next run is compared with the metrics that the model has just"
-        " before it.",
+        f"✓ Accepted by {by['by']}. The next run is compared with the metrics just before it.",
         "green",
     )
     return Answer(Exit.GOOD, document | {"done": True, "accepted": {"by": by["by"], "at": by["at"]}})

@@ -112,7 +112,11 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
     if answer["reason"] is None:
         if answer["recomputing"]:
             run_id = own_run(stack, job, answer["model_id"])
-            whose = f"The run {run_id} of this stack" if run_id else "A recompute for somebody else"
+            whose = (
+                f"The run {run_id} of this stack"
+                if run_id
+                else "A recompute that no run of this stack follows"
+            )
             out.say(f"{whose} is under way. The next run starts after that.")
         return
     if answer["reason"] == "Rejected":

@@ -118,11 +118,11 @@ def _show(given: Given, rows: list["Standing"], now: float, narrowed: tuple[str 
 def _queue(counts: dict[str, int]) -> str:
     words = {
         "visible": "ready",
-        "delayed": "waiting for the visibility lag",
-        "in progress": "being recorded",
+        "delayed": "delayed",
+        "in progress": "in progress",
     }
     told = [f"{counts[kind]} {word}" for kind, word in words.items() if counts[kind]]
-    what = f"{', '.join(told)} (messages, the sweep's included)" if told else "empty"
+    what = f"{', '.join(told)} (messages; a sweep is one each minute)" if told else "empty"
     return f"Updates queue: {what}."
 
 
