@@ -92,7 +92,8 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
 
 def outcome(name: str, requested_at: float, **detail: Any) -> dict[str, Any]:
     """An entry for PutEvents."""
-    told = {"job_id": "1234", "model_id": "m", "requested_at": to_iso(requested_at), "why": "why", **detail}
+    told = {"job_id": "1234", "model_id": "m", "active_model": True, "why": "why", **detail}
+    told["requested_at"] = to_iso(requested_at)
     return {"Source": "arcanna.metrics", "DetailType": name, "Detail": json.dumps(told)}
 
 
@@ -178,6 +179,16 @@ def test_earlier_run_and_other_model_do_not_answer(gate: Gate) -> None:
         outcome("Recompute Completed", now, verdict="improved", model_id="another"),
         outcome("Recompute Completed", now, verdict="improved", job_id="77"),
         outcome("Model Metrics Regressed", now, verdict="improved"),
+        outcome("Recompute Completed", now, verdict="regressed"),
+    )
+    assert gate.ended() == ("FAILED", "Regressed")
+
+
+def test_run_of_another_model_does_not_answer_for_the_active_one(gate: Gate) -> None:
+    gate.start()
+    now = time.time() + 1
+    gate.tell(
+        outcome("Recompute Completed", now, verdict="unchanged", model_id="another", active_model=False),
         outcome("Recompute Completed", now, verdict="regressed"),
     )
     assert gate.ended() == ("FAILED", "Regressed")

@@ -255,11 +255,14 @@ def test_ended_run_of_the_active_model_says_whether_the_model_changed(
             ended = follower.look(300)
     assert ended["status"] == ("completed" if ending == "completed" else "failed")
     assert outcome_of(ended)["result"]["active_changed"] is changed
+    assert {event["active_model"] for event in told(ended).values()} == {not changed}
 
 
 def test_run_of_a_named_model_does_not_look_up_the_active_model(follower: Follower) -> None:
     follower.platform.job = answer(json={"active_model_id": "another"})
-    assert not outcome_of(follower.look(60, **idle(DONE)))["result"]["active_changed"]
+    done = follower.look(60, **idle(DONE))
+    assert not outcome_of(done)["result"]["active_changed"]
+    assert not told(done)["Recompute Completed"]["active_model"]
     assert "job" not in follower.platform.asked
 
 

@@ -419,7 +419,11 @@ MORE_OUTPUTS = (
 
 # --- Accepting a model -----------------------------------------------------------------------------------
 
-REFERENCE: Any = {"model_id": MODEL.model_id, "figures": {"overall_accuracy": [0.9, 100]}}
+REFERENCE: Any = {
+    "model_id": MODEL.model_id,
+    "figures": {"overall_accuracy": [0.9, 100]},
+    "as_of": "2025-01-15T14:00:00.000Z",
+}
 ACTIVE = Target(MODEL.job_id, None)
 ASKED = 1e9
 
@@ -538,9 +542,13 @@ def test_model_cannot_be_accepted_while_a_run_of_the_active_model_may_have_its_r
 def test_reference_after_the_models_last_run_is_shown_before_it_is_accepted(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    later: Any = {**REFERENCE, "figures": {"overall_accuracy": [0.95, 100]}}
-    stack.put(Entry(TARGET, quality_reference=REFERENCE, fresh_as_of=1e9))
-    stack.put(Entry(ACTIVE, quality_reference=later, fresh_as_of=2e9))
+    later: Any = {
+        **REFERENCE,
+        "figures": {"overall_accuracy": [0.95, 100]},
+        "as_of": "2025-01-15T15:00:00.000Z",
+    }
+    stack.put(Entry(TARGET, quality_reference=REFERENCE))
+    stack.put(Entry(ACTIVE, quality_reference=later))
     assert "0.950" in accept(stack, monkeypatch).stdout
 
 
@@ -644,9 +652,9 @@ def test_model_whose_figures_arcanna_does_not_show_is_not_accepted(
 
 
 def test_unknown_model_is_answered_with_models_of_its_own_job_only(stack: Stack) -> None:
-    reference: Any = {"model_id": "z-of-77", "figures": {}}
+    reference: Any = {"model_id": "z-of-77", "figures": {}, "as_of": "2025-01-15T14:00:00.000Z"}
     stack.put(Entry(Target("77", None), rev=1, quality_reference=reference))
-    another: Any = {"model_id": "y-of-1234", "figures": {}}
+    another: Any = {"model_id": "y-of-1234", "figures": {}, "as_of": "2025-01-15T14:00:00.000Z"}
     stack.put(Entry(ACTIVE, rev=1, quality_reference=another))
     deployed(stack)
     ended = run("accept", "--job", "77", "--model", "z-of-7")
@@ -684,7 +692,7 @@ def test_model_without_a_reference_needs_no_acceptance(stack: Stack, monkeypatch
 
 
 def test_active_model_without_figures_needs_no_acceptance(stack: Stack) -> None:
-    reference: Any = {"model_id": MODEL.model_id, "figures": {}}
+    reference: Any = {"model_id": MODEL.model_id, "figures": {}, "as_of": "2025-01-15T14:00:00.000Z"}
     stack.put(Entry(ACTIVE, rev=1, quality_reference=reference))
     deployed(stack)
     ended = run("accept", "--job", MODEL.job_id, "--yes", "--json")
@@ -889,7 +897,10 @@ def test_status_of_a_job_by_its_name_is_that_of_its_id(stack: Stack) -> None:
 def test_mistyped_model_is_answered_with_models_and_not_with_jobs(stack: Stack) -> None:
     deployed(stack)
     stack.put(Entry(TARGET, fresh_as_of=1e9))
-    active = Entry(Target("77", None), quality_reference={"model_id": "the-active-one", "figures": {}})
+    active = Entry(
+        Target("77", None),
+        quality_reference={"model_id": "the-active-one", "figures": {}, "as_of": "2025-01-15T14:00:00.000Z"},
+    )
     stack.put(replace(active, fresh_as_of=1e9))
     assert f"There are {MODEL.model_id}, the-active-one." in run("status", "--model", MODEL.job_id).stderr
     assert "Did you mean the-active-one?" in run("status", "--job", "77", "--model", "active-one").stderr

@@ -202,11 +202,19 @@ def test_target_without_a_recompute_is_not_fresh() -> None:
 
 
 def test_active_model_is_the_one_of_the_run_under_way_or_of_the_reference() -> None:
-    active = completed(target=Target("1234", None), quality_reference={"model_id": "m", "figures": {}})
+    active = completed(
+        target=Target("1234", None),
+        quality_reference={"model_id": "m", "figures": {}, "as_of": "2025-01-15T14:00:00.000Z"},
+    )
     assert (standing(active).model_id, standing(active).active) == (None, "m")
     held = replace(active, claim=Claim("two", NOW - 3, held=True))
     assert standing(held, UnderWay("trained anew", NOW - 9, 1)).active == "trained anew"
-    assert standing(completed(quality_reference={"model_id": "m", "figures": {}})).active is None
+    assert (
+        standing(
+            completed(quality_reference={"model_id": "m", "figures": {}, "as_of": "2025-01-15T14:00:00.000Z"})
+        ).active
+        is None
+    )
 
 
 def test_runs_are_listed_in_order_including_the_failed_one() -> None:
@@ -285,7 +293,7 @@ def test_long_words_are_shown_in_full_in_a_narrow_table(table: Table) -> None:
 # --- One model, two rows ---------------------------------------------------------------------------------
 
 ACTIVE = Target("1234", None)
-OF_M = {"model_id": "m", "figures": {}}
+OF_M = {"model_id": "m", "figures": {}, "as_of": "2025-01-15T14:00:00.000Z"}
 
 
 def rows(*listed: Entry) -> list[tuple[bool, str]]:
@@ -379,7 +387,11 @@ def test_entries_of_a_job_are_found_by_its_id_or_name() -> None:
 
 # --- Accepting a model -----------------------------------------------------------------------------------
 
-REFERENCE: QualityReference = {"model_id": "m", "figures": {"overall_accuracy": (0.9, 100)}}
+REFERENCE: QualityReference = {
+    "model_id": "m",
+    "figures": {"overall_accuracy": (0.9, 100)},
+    "as_of": "2025-01-15T14:00:00.000Z",
+}
 BY: Accepted = {"model_id": "m", "by": "arn:aws:iam::123456789012:user/ana", "at": to_iso(NOW)}
 
 
@@ -392,7 +404,7 @@ def test_accepted_model_loses_only_its_reference() -> None:
 def test_accepted_earlier_model_leaves_the_reference_of_the_last_one() -> None:
     last: QualityReference = {**REFERENCE, "model_id": "the last one"}
     entry = completed(quality_reference=last, earlier_references=(REFERENCE,))
-    assert accept(entry, BY) == completed(quality_reference=last, accepted=BY)
+    assert accept(entry, BY) == completed(quality_reference=last)
 
 
 def test_model_cannot_be_accepted_during_a_run_that_would_restore_its_reference() -> None:

@@ -2,7 +2,8 @@
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -180,15 +181,19 @@ def test_missing_figure_with_a_floor_is_not_judged() -> None:
 # --- The reference ---------------------------------------------------------------------------------------
 
 
-def story(*runs: dict[str, Any], rules: Rules = RULES) -> list[str]:
-    """The verdicts of successive runs. The first metrics are those before all runs."""
+def story(*runs: dict[str, Any], rules: Rules | Sequence[Rules] = RULES) -> list[str]:
+    """The verdicts of successive runs by the same rules, or each by its own.
+
+    The first metrics are those before all runs.
+    """
     reference: Reference | None = None
     verdicts: list[str] = []
-    for before, after in itertools.pairwise(runs):
-        reference = next_reference(before, {}, rules, reference)
-        found = assess(before, after, rules, reference)
+    by_run = itertools.repeat(rules) if isinstance(rules, Rules) else rules
+    for (before, after), by in zip(itertools.pairwise(runs), by_run, strict=False):
+        reference = next_reference(before, {}, by, reference)
+        found = assess(before, after, by, reference)
         if found["verdict"] != "regressed":
-            reference = next_reference(before, after, rules, reference)
+            reference = next_reference(before, after, by, reference)
         reference = json.loads(json.dumps(reference))  # as it comes out of the ledger
         verdicts.append(found["verdict"])
     return verdicts
@@ -253,6 +258,21 @@ def test_reference_is_the_same_in_any_json() -> None:
 def test_improvement_does_not_raise_the_reference_while_another_figure_regresses() -> None:
     one, other = shown(0.9, Escalate=decision(900, 100)), shown(0.99, Escalate=decision(600, 400))
     assert story(one, other, one) == ["regressed", "unchanged"]
+
+
+@pytest.mark.parametrize(
+    ("other", "verdict"),
+    [(Rules({"*.recall": 0.05}, {}, 30), "unchanged"), (replace(RULES, minimum_samples=5000), "not_judged")],
+)
+def test_regression_outlives_rules_that_do_not_judge_it(other: Rules, verdict: str) -> None:
+    bad = shown(0.7)
+    assert story(BEFORE, bad, bad, bad, rules=[RULES, other, RULES]) == ["regressed", verdict, "regressed"]
+
+
+def test_decision_that_has_only_a_floor_for_all_is_missed_for_good() -> None:
+    gone = shown(Drop=decision(855, 45))
+    by_floor = Rules({}, {"*.recall": 0.7}, 30)
+    assert story(BEFORE, gone, gone, BEFORE, rules=by_floor) == ["not_judged", "not_judged", "unchanged"]
 
 
 def test_figures_with_too_few_alerts_are_no_reference() -> None:

@@ -104,49 +104,57 @@ def compared_with(harness: Harness, target: Target = TARGET) -> Any:
     return harness.executions.inputs[run_id]["run"]["reference"]
 
 
-BETTER: Any = {"model_id": MODEL.model_id, "figures": {"overall_accuracy": [0.95, 100]}}
-WORSE: Any = {"model_id": MODEL.model_id, "figures": {"overall_accuracy": [0.75, 100]}}
+def reference(accuracy: float, as_of: float = 0.0, model_id: str = MODEL.model_id) -> Any:
+    return {"model_id": model_id, "figures": {"overall_accuracy": [accuracy, 100]}, "as_of": to_iso(as_of)}
+
+
+BETTER, WORSE = {"overall_accuracy": [0.95, 100]}, {"overall_accuracy": [0.75, 100]}
 
 
 @pytest.mark.parametrize(("target", "other"), [(TARGET, ACTIVE_TARGET), (ACTIVE_TARGET, TARGET)])
-@pytest.mark.parametrize("own", [None, WORSE])
-def test_active_model_is_compared_with_its_reference_after_the_last_run_by_its_id_and_vice_versa(
-    harness: Harness, target: Target, other: Target, own: Any
+@pytest.mark.parametrize(("own_at", "figures"), [(None, BETTER), (1.0, BETTER), (3.0, WORSE)])
+def test_model_is_compared_with_its_reference_after_the_last_run_by_its_id_or_as_the_active_one(
+    harness: Harness, target: Target, other: Target, own_at: float | None, figures: Any
 ) -> None:
-    last = harness.clock.now - 900
-    harness.stack.put(Entry(other, quality_reference=BETTER, fresh_as_of=last))
-    if own:
-        harness.stack.put(Entry(target, quality_reference=own, fresh_as_of=last - 900))
-    assert compared_with(harness, target) == BETTER["figures"]
+    harness.stack.put(Entry(other, quality_reference=reference(0.95, 2.0)))
+    if own_at is not None:
+        harness.stack.put(Entry(target, quality_reference=reference(0.75, own_at)))
+    assert compared_with(harness, target) == figures
 
 
-def test_reference_of_an_earlier_run_of_the_same_model_does_not_count(harness: Harness) -> None:
-    last = harness.clock.now - 900
-    harness.stack.put(Entry(ACTIVE_TARGET, quality_reference=BETTER, fresh_as_of=last - 900))
-    harness.stack.put(Entry(TARGET, quality_reference=WORSE, fresh_as_of=last))
-    assert compared_with(harness) == WORSE["figures"]
+@pytest.mark.parametrize(("by_id_at", "figures"), [(1.0, BETTER), (3.0, WORSE)])
+def test_model_that_is_active_again_is_compared_with_its_own_last_reference(
+    harness: Harness, by_id_at: float, figures: Any
+) -> None:
+    last, earlier = reference(0.5, 9.0, "trained anew"), (reference(0.95, 2.0),)
+    harness.stack.put(Entry(ACTIVE_TARGET, quality_reference=last, earlier_references=earlier))
+    harness.stack.put(Entry(TARGET, quality_reference=reference(0.75, by_id_at)))
+    assert compared_with(harness, ACTIVE_TARGET) == figures
 
 
-def test_model_that_is_active_again_is_compared_with_its_own_earlier_reference(harness: Harness) -> None:
-    now, other = harness.clock.now, WORSE | {"model_id": "trained anew"}
-    harness.stack.put(
-        Entry(ACTIVE_TARGET, quality_reference=other, earlier_references=(BETTER,), fresh_as_of=now - 900)
-    )
-    assert compared_with(harness, ACTIVE_TARGET) == BETTER["figures"]
+@pytest.mark.parametrize(("target", "other"), [(TARGET, ACTIVE_TARGET), (ACTIVE_TARGET, TARGET)])
+def test_model_waits_for_the_end_of_its_run_by_its_id_or_as_the_active_one(
+    harness: Harness, target: Target, other: Target
+) -> None:
+    run_id = harness.started(other)
+    harness.update(target)
+    harness.look()
+    entry = harness.entry(target)
+    assert (entry.run_id, entry.attempts) == (None, 1)
+    assert entry.last_error == f"PlatformBusy: the run {run_id} of {MODEL.model_id!r} is under way"
 
 
-def test_reference_under_the_models_id_counts_before_one_of_an_earlier_active_model(harness: Harness) -> None:
-    now, other = harness.clock.now, WORSE | {"model_id": "trained anew"}
-    active = Entry(ACTIVE_TARGET, quality_reference=other, earlier_references=(WORSE,), fresh_as_of=now - 900)
-    harness.stack.put(active)
-    harness.stack.put(Entry(TARGET, quality_reference=BETTER, fresh_as_of=now - 1800))
-    assert compared_with(harness, ACTIVE_TARGET) == BETTER["figures"]
+def test_model_does_not_wait_for_a_run_of_another_active_one(harness: Harness) -> None:
+    harness.platform.job = answer(json={"active_model_id": "another"})
+    harness.started(ACTIVE_TARGET)
+    harness.update(TARGET)
+    harness.look()
+    assert harness.entry(TARGET).run_id == "run-2"
 
 
 @pytest.mark.parametrize("target", [TARGET, ACTIVE_TARGET])
 def test_reference_of_another_active_model_does_not_count(harness: Harness, target: Target) -> None:
-    other: Any = {**BETTER, "model_id": "trained anew"}
-    harness.stack.put(Entry(ACTIVE_TARGET, quality_reference=other, fresh_as_of=harness.clock.now - 900))
+    harness.stack.put(Entry(ACTIVE_TARGET, quality_reference=reference(0.95, model_id="trained anew")))
     assert compared_with(harness, target) == {"overall_accuracy": [0.75, 4]}
 
 
@@ -758,12 +766,12 @@ def test_learned_id_counts_until_the_platform_rejects_it(
     assert harness.executions.inputs["run-1"]["run"]["job_id"] == runs
 
 
-@pytest.mark.parametrize(("job_id", "figures"), [("1234", BETTER["figures"]), ("77", None)])
+@pytest.mark.parametrize(("job_id", "figures"), [("1234", BETTER), ("77", None)])
 def test_first_run_of_an_id_is_compared_with_the_reference_of_the_runs_by_its_name(
     harness: Harness, with_names: dict[str, str], job_id: str, figures: Any
 ) -> None:
     with_names["security-alerts"] = "1234"  # it may have been the name of another job before
-    learned: Any = {"quality_reference": BETTER, "name_of": job_id}
+    learned: Any = {"quality_reference": reference(0.95), "name_of": job_id}
     harness.ledger.apply(NAMED, lambda entry: replace(entry, **learned))
     harness.update(NAMED)
     harness.look()
@@ -776,7 +784,7 @@ def test_reference_of_the_job_that_had_the_name_before_is_dropped(
     harness: Harness, with_names: dict[str, str]
 ) -> None:
     with_names["security-alerts"] = "1234"
-    learned: Any = {"quality_reference": BETTER, "name_of": "77"}
+    learned: Any = {"quality_reference": reference(0.95), "name_of": "77"}
     harness.ledger.apply(NAMED, lambda entry: replace(entry, **learned))
     for _ in range(2):
         harness.update(NAMED)

@@ -523,7 +523,11 @@ def test_only_the_last_runs_are_remembered() -> None:
 
 def test_quality_reference_bears_the_models_id() -> None:
     after = released(result=a_result(reference={"overall_recall": (0.5, 30)}))
-    assert after.quality_reference == {"model_id": MODEL.model_id, "figures": {"overall_recall": (0.5, 30)}}
+    assert after.quality_reference == {
+        "model_id": MODEL.model_id,
+        "figures": {"overall_recall": (0.5, 30)},
+        "as_of": to_iso(NOW),
+    }
     kept = replace(HELD, quality_reference=after.quality_reference)
     assert released(kept).quality_reference == after.quality_reference
 
@@ -584,7 +588,11 @@ def test_share_by_name_beyond_the_jobs_batch_is_needed_at_once() -> None:
 
 
 def test_accepted_model_stays_accepted_although_more_arrives_by_name() -> None:
-    reference: Any = {"model_id": MODEL.model_id, "figures": {"overall_recall": (0.9, 30)}}
+    reference: Any = {
+        "model_id": MODEL.model_id,
+        "figures": {"overall_recall": (0.9, 30)},
+        "as_of": to_iso(NOW),
+    }
     by: Any = {"model_id": MODEL.model_id, "by": "ana", "at": to_iso(NOW)}
     mailbox = recorded(update(NOW, "a"), entry=replace(CLEAN, quality_reference=reference, name_of="1234"))
     job = accept(receive(CLEAN, mailbox, PACE), by)

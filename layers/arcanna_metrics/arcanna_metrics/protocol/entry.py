@@ -7,6 +7,7 @@ Two watermarks decide what waits: an update waits while `needed_as_of` is later 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import inf
+from operator import itemgetter
 from typing import NamedTuple, TypedDict
 
 from arcanna_metrics.runs.quality import Reference
@@ -37,6 +38,7 @@ class QualityReference(TypedDict):
 
     model_id: str
     figures: Reference
+    as_of: str  # requested_at of the run, ISO 8601
 
 
 class Accepted(TypedDict):
@@ -123,24 +125,14 @@ class Entry:
 
     def reference_of(self, model_id: str | None) -> Reference | None:
         """What the model's next metrics are compared with; None if there is nothing yet."""
-        for kept in (self.quality_reference, *self.earlier_references):
-            if kept and kept["model_id"] == model_id:
-                return kept["figures"]
-        return None
+        return last_reference([self], model_id)
 
 
-def last_reference(entries: Iterable[Entry], model_id: str) -> Reference | None:
-    """The model's reference after its last run, which may have been of any of the entries.
-
-    An entry whose last run was of another model has an earlier one.
-    """
-
-    def last_run_of_it(entry: Entry) -> tuple[bool, float]:
-        last = entry.quality_reference
-        return last is not None and last["model_id"] == model_id, entry.fresh_as_of
-
-    judged = [entry for entry in entries if entry.reference_of(model_id) is not None]
-    return max(judged, key=last_run_of_it).reference_of(model_id) if judged else None
+def last_reference(entries: Iterable[Entry], model_id: str | None) -> Reference | None:
+    """What the model's next metrics are compared with, after its last run of any of the entries."""
+    references = (kept for entry in entries for kept in (entry.quality_reference, *entry.earlier_references))
+    own = [kept for kept in references if kept and kept["model_id"] == model_id]
+    return max(own, key=itemgetter("as_of"))["figures"] if own else None
 
 
 def pruned(entry: Entry) -> Entry:

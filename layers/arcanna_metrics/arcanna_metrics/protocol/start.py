@@ -1,5 +1,6 @@
 """Turns a claim into a run that its workflow follows."""
 
+import json
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -106,10 +107,23 @@ def _last_reference(services: Services, entry: Entry, model: Model) -> Reference
     """The model's reference after its last run; None if there is none.
 
     A job's active model has two entries: as the active one, and by its id. Runs of both compare the same
-    metrics, so a model that got worse in a run of one is worse in a run of the other, too.
+    metrics, so a model that got worse in a run of one is worse in a run of the other, too. Raises
+    PlatformBusy during a run of the other, whose result is not known yet.
     """
-    other = Target(model.job_id, model.model_id if entry.target.model_id is None else None)
-    return last_reference([entry, *services.ledger.read_all([other]).values()], model.model_id)
+    other = services.ledger.read(
+        Target(model.job_id, model.model_id if entry.target.model_id is None else None)
+    )
+    if other.claim and _may_be_of(services, other.target, other.claim, model):
+        raise PlatformBusy(f"the run {other.claim.run_id} of {model.model_id!r} is under way")
+    return last_reference([entry, other], model.model_id)
+
+
+def _may_be_of(services: Services, target: Target, claim: Claim, model: Model) -> bool:
+    """Whether a target's run is of the model, as far as that is known."""
+    if target.model_id is not None:
+        return True
+    execution = services.workflow.describe(claim.run_id, claim.number)
+    return execution is None or json.loads(execution.input)["run"]["model_id"] in (None, model.model_id)
 
 
 def _cause_of(waiting: Waiting, asked: float, pace: Pace) -> Cause:

@@ -289,13 +289,10 @@ def accept(entry: Entry, by: Accepted) -> Entry | None:
         return None
     if entry.reference_of(by["model_id"]) is None:
         return entry
-    last, model_id = entry.quality_reference, by["model_id"]
-    return replace(
-        entry,
-        quality_reference=None if last and last["model_id"] == model_id else last,
-        earlier_references=_of_others(model_id, *entry.earlier_references),
-        accepted=by,
-    )
+    last, earlier = entry.quality_reference, _of_others(by["model_id"], *entry.earlier_references)
+    if last and last["model_id"] == by["model_id"]:
+        return replace(entry, quality_reference=None, earlier_references=earlier, accepted=by)
+    return replace(entry, earlier_references=earlier)
 
 
 def _after_run(entry: Entry, claim: Claim) -> Entry:
@@ -309,7 +306,7 @@ def _remembering(entry: Entry, run: Run, result: Result) -> Entry:
         entry = replace(entry, history=(*entry.history, past)[-HISTORY_LENGTH:])
     if reference is not None and (model_id := run["model_id"]):
         earlier = _of_others(model_id, *entry.earlier_references, entry.quality_reference)[-MOST_EARLIER:]
-        new: QualityReference = {"model_id": model_id, "figures": reference}
+        new: QualityReference = {"model_id": model_id, "figures": reference, "as_of": run["requested_at"]}
         entry = replace(entry, quality_reference=new, earlier_references=earlier)
     return replace(entry, last_failure=result["failure"], name_of=run.get("platform_job_id") or entry.name_of)
 

@@ -102,9 +102,9 @@ def completed(run: Run, ending: Ending, new: NewMetrics, origin: Origin) -> Outc
         "after": fitting(ending.shown),
         **judged,
     }
-    events, notification = [_event("Recompute Completed", run, told, origin)], None
+    events, notification = [_event("Recompute Completed", run, ending, told, origin)], None
     if quality["verdict"] == "regressed":
-        events.append(_event("Model Metrics Regressed", run, judged, origin))
+        events.append(_event("Model Metrics Regressed", run, ending, judged, origin))
         paragraphs = [
             f"The metrics of {_model(run)} got worse.",
             f"Why: {quality['why']}",
@@ -150,7 +150,7 @@ def failed(run: Run, ending: Ending, judgement: Judgement, origin: Origin) -> Ou
         + (_REQUEST_AGAIN if checked else "You do not have to request the recompute again."),
     ]
     return {
-        "events": [_event("Recompute Failed", run, {**told, "before": run["baseline"]}, origin)],
+        "events": [_event("Recompute Failed", run, ending, {**told, "before": run["baseline"]}, origin)],
         "notification": _notification("recompute failed", "runs-fail", run, paragraphs, origin),
         "result": {
             "outcome": ended if checked else "not_checked",
@@ -178,11 +178,12 @@ def _text(value: Mapping[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _event(detail_type: str, run: Run, told: Mapping[str, Any], origin: Origin) -> Event:
+def _event(detail_type: str, run: Run, ending: Ending, told: Mapping[str, Any], origin: Origin) -> Event:
     """An event with the common fields and its own."""
     detail = {
         "version": VERSION,
         **{name: run[name] for name in ("run_id", "job_id", "model_id", "cause", "requested_at")},
+        "active_model": run["target"]["model_id"] is None and not ending.active_changed,
         "execution": origin.execution,
         "ended_at": to_iso(origin.now),
         **told,

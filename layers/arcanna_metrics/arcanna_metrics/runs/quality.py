@@ -163,7 +163,7 @@ def assess(
     floor of its own. Otherwise one figure that improved makes the model improved.
     """
     old, new = _figures(_object(before)), _figures(after)
-    standard = _standard(reference, old, rules)
+    standard = _standard(_referred(reference), old, rules)
     names = _ranked({*old, *new, *standard, *rules.named}, rules)
     findings = [f for n in names if (f := _find(n, old.get(n), standard.get(n), new.get(n), rules))]
     verdict, why = _verdict(findings, compared=bool(standard) or not rules.largest_drop, cut_short=cut_short)
@@ -184,20 +184,28 @@ def next_reference(
     """What the model's next metrics are compared with: the figures that have a largest drop.
 
     A figure's reference moves only when the figure improves, and a model that regressed keeps its reference.
-    So the gate detects a model that stays bad, and a model that loses a little each time. With an empty
-    `after`, the result is what a run itself is compared with.
+    So the gate detects a model that stays bad, and a model that loses a little each time. Figures that the
+    rules do not judge now are kept for later rules. With an empty `after`, the result is what a run itself is
+    compared with.
     """
-    old, found = _standard(reference, _figures(_object(before)), rules), _figures(after)
-    moved: list[tuple[str, tuple[float, float]]] = []
+    last, found = _referred(reference), _figures(after)
+    old = _standard(last, _figures(_object(before)), rules)
+    kept: dict[str, _Figure] = {}
     for name in _ranked({*old, *found}, rules):
-        if (drop := _rule_for(name, rules.largest_drop)) is not None:
-            kept, new = old.get(name), found.get(name)
-            if _solid(new, rules) and (not _solid(kept, rules) or _change(kept, new) > drop):
-                kept = new
-            if _solid(kept, rules):
-                # A plain pair: Lambda's runtime would write a named tuple as a JSON object.
-                moved.append((name, (kept.value, kept.samples)))
-    return dict(as_many_as_fit(moved, LARGEST_REFERENCE))
+        drop, floor = _rule_for(name, rules.largest_drop), _rule_for(name, rules.floor)
+        if drop is None and floor is None:
+            continue
+        figure, new = old.get(name), found.get(name)
+        if _solid(new, rules) and (
+            not _solid(figure, rules) or (drop is not None and _change(figure, new) > drop)
+        ):
+            figure = new
+        if _solid(figure, rules):
+            kept[name] = figure
+    kept |= {name: figure for name, figure in last.items() if name not in kept}
+    # Plain pairs: Lambda's runtime would write a named tuple as a JSON object.
+    pairs = [(name, (figure.value, figure.samples)) for name, figure in kept.items()]
+    return dict(as_many_as_fit(pairs, LARGEST_REFERENCE))
 
 
 def _ranked(names: Iterable[str], rules: Rules) -> list[str]:
@@ -205,12 +213,15 @@ def _ranked(names: Iterable[str], rules: Rules) -> list[str]:
     return sorted(names, key=lambda name: (name not in rules.named, name in OVERALL, name))
 
 
+def _referred(reference: Mapping[str, Sequence[float]] | None) -> dict[str, _Figure]:
+    return {name: _Figure(value, int(samples)) for name, (value, samples) in (reference or {}).items()}
+
+
 def _standard(
-    reference: Mapping[str, Sequence[float]] | None, before: Mapping[str, _Figure], rules: Rules
+    reference: Mapping[str, _Figure], before: Mapping[str, _Figure], rules: Rules
 ) -> dict[str, _Figure]:
     """What new figures are compared with: the reference, or the figures before if it has too few alerts."""
-    kept = {name: _Figure(value, int(samples)) for name, (value, samples) in (reference or {}).items()}
-    return {**before, **{name: figure for name, figure in kept.items() if _solid(figure, rules)}}
+    return {**before, **{name: figure for name, figure in reference.items() if _solid(figure, rules)}}
 
 
 def _solid(figure: _Figure | None, rules: Rules) -> TypeGuard[_Figure]:
