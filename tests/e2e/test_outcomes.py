@@ -17,10 +17,12 @@ MISSES_ESCALATIONS = {**GOOD, "Escalate": 0.4}
 
 @pytest.fixture(scope="module")
 def gate(here: Installation) -> Mailbox:
-    """The documented rule of a deployment gate."""
+    """The documented rule of a deployment gate, for models by their ids."""
     _, _, example = section("Gate a deployment").partition("```yaml\n")
-    rule = yaml.safe_load(example.partition("```")[0])
-    return Mailbox(here, "gate").with_events(rule["EventPattern"])
+    pattern = yaml.safe_load(example.partition("```")[0])["EventPattern"]
+    assert pattern["detail"]["active_model"] == [True]
+    pattern["detail"]["active_model"] = [False]
+    return Mailbox(here, "gate").with_events(pattern)
 
 
 @pytest.fixture(scope="module")
