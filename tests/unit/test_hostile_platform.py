@@ -155,6 +155,7 @@ def assert_can_be_passed_on(value: object) -> None:
 @example(status=200, given_headers=[], body=json.dumps(metrics_body(last_recomputed_timestamp="")).encode())
 @example(status=202, given_headers=[(b"X-Owner", b"Z\xfcrich")], body=json.dumps(request_body()).encode())
 @example(status=503, given_headers=[(b"X-Owner", b"Z\xfcrich"), (b"Retry-After", b"7")], body=b"")
+@example(status=502, given_headers=[], body=b"\x1f\x8b\x08")
 def test_any_answer_is_understood_or_an_error_that_names_the_call(
     name: str, status: int, given_headers: list[tuple[bytes, bytes]], body: bytes
 ) -> None:
@@ -165,7 +166,9 @@ def test_any_answer_is_understood_or_an_error_that_names_the_call(
         assert 200 <= status < 300 or name == "resources"
         assert_can_be_passed_on(found)
     elif not (isinstance(found, Rejected) and "has no active model" in str(found)):
-        assert f" with {status}: {body.decode('utf-8-sig', errors='replace')[:300]!r}" in str(found)
+        is_gzip = body.startswith(b"\x1f\x8b")
+        shown = "(The response is compressed" if is_gzip else body.decode("utf-8-sig", errors="replace")[:300]
+        assert f" with {status}: {repr(shown)[:-1]}" in str(found)
         assert not isinstance(found, RetryLater) or found.retry_after is None or found.retry_after >= 0
 
 
