@@ -192,7 +192,7 @@ def update_waits_until_somebody_elses_recompute_has_ended(desk: Desk) -> None:
     scene.recompute_by_somebody_else()
     eventually("theirs", lambda: scene.served()["is_recomputing_metrics"])
     scene.request()
-    waits(desk, scene, "PlatformBusy", "no run here follows that")
+    waits(desk, scene, "PlatformBusy", "Arcanna is recomputing")
     desk.until_status(scene, "the last attempt failed", "1 update waits")
 
     scene.behaves(SHORT)

@@ -404,7 +404,9 @@ def test_accepted_model_loses_only_its_reference() -> None:
 def test_accepted_earlier_model_leaves_the_reference_of_the_last_one() -> None:
     last: QualityReference = {**REFERENCE, "model_id": "the last one"}
     entry = completed(quality_reference=last, earlier_references=(REFERENCE,))
-    assert accept(entry, BY) == completed(quality_reference=last)
+    assert accept(entry, BY) == completed(quality_reference=last, accepted=BY)
+    both = accept(accept(entry, {**BY, "model_id": "the last one"}) or entry, BY)
+    assert both == completed(accepted={**BY, "model_id": "the last one"})
 
 
 def test_model_cannot_be_accepted_during_a_run_that_would_restore_its_reference() -> None:

@@ -269,6 +269,22 @@ def test_regression_outlives_rules_that_do_not_judge_it(other: Rules, verdict: s
     assert story(BEFORE, bad, bad, bad, rules=[RULES, other, RULES]) == ["regressed", verdict, "regressed"]
 
 
+@pytest.mark.parametrize(
+    "other", [Rules({"*.recall": 0.05}, {}, 30), Rules({}, {"overall_accuracy": 0.1}, 30)]
+)
+def test_reference_rises_under_rules_that_do_not_compare_it(other: Rules) -> None:
+    good, best, bad = shown(0.7), shown(0.95), shown(0.72)
+    assert story(good, good, best, bad, rules=[RULES, other, RULES])[-1] == "regressed"
+
+
+def test_compared_figures_come_first_in_a_reference() -> None:
+    decisions: dict[str, Any] = {f"Decision {number}": decision(90, 10, 10) for number in range(120)}
+    by_all = Rules({"*.recall": 0.05}, {"*.precision": 0.1, "*.f1_score": 0.1}, 30)
+    kept = next_reference(None, shown(**decisions), by_all, None)
+    assert {f"{name}.recall" for name in decisions} <= kept.keys()
+    assert len(kept) < 3 * len(decisions)
+
+
 def test_decision_that_has_only_a_floor_for_all_is_missed_for_good() -> None:
     gone = shown(Drop=decision(855, 45))
     by_floor = Rules({}, {"*.recall": 0.7}, 30)

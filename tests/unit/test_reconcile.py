@@ -141,7 +141,10 @@ def test_model_waits_for_the_end_of_its_run_by_its_id_or_as_the_active_one(
     harness.look()
     entry = harness.entry(target)
     assert (entry.run_id, entry.attempts) == (None, 1)
-    assert entry.last_error == f"PlatformBusy: the run {run_id} of {MODEL.model_id!r} is under way"
+    assert (
+        entry.last_error
+        == f"PlatformBusy: the run {run_id}, which may be of {MODEL.model_id!r}, is under way"
+    )
 
 
 def test_model_does_not_wait_for_a_run_of_another_active_one(harness: Harness) -> None:

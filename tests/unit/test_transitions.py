@@ -601,6 +601,18 @@ def test_accepted_model_stays_accepted_although_more_arrives_by_name() -> None:
     assert job.reference_of(MODEL.model_id) is None
 
 
+def test_reference_of_a_name_survives_more_updates_by_name() -> None:
+    reference: Any = {
+        "model_id": MODEL.model_id,
+        "figures": {"overall_recall": (0.9, 30)},
+        "as_of": to_iso(NOW),
+    }
+    mailbox = recorded(update(NOW, "a"), entry=replace(CLEAN, quality_reference=reference, name_of="1234"))
+    job = receive(CLEAN, mailbox, PACE)
+    job = receive(job, recorded(update(NOW + 1, "b"), entry=empty(mailbox, PACE)), PACE)
+    assert job.quality_reference == reference
+
+
 def test_shorter_visibility_lag_also_hurries_what_came_during_a_run() -> None:
     long = replace(PACE, visibility_lag=86400.0)
     after = release(record(HELD, [update(NOW + 1, "b")], long), a_run(), 0, a_result(), long, LATER)

@@ -3,7 +3,7 @@
 RecomputeError
 ├── RetryLater               temporary: the target stays due, or the workflow retries
 │   ├── PlatformUnavailable  no answer, or a temporary one (time-out, connection, 429, 5xx)
-│   ├── PlatformBusy         the platform is recomputing, and no run here follows that
+│   ├── PlatformBusy         the platform is recomputing the model already
 │   ├── ActiveModelChanged   the job's active model changed while a run was being started
 │   ├── UndocumentedAnswer   an undocumented response, or a 2xx with an error in it
 │   ├── Unauthorised         the API key was refused (401, 403), even after it was read again
@@ -53,7 +53,7 @@ class PlatformUnavailable(RetryLater):
 
 
 class PlatformBusy(RetryLater):
-    """The platform is recomputing this model, perhaps from older data, and no run here follows that."""
+    """The platform is recomputing this model already, perhaps from older data, or another run of it may."""
 
 
 class ActiveModelChanged(RetryLater):

@@ -47,7 +47,7 @@ def start(services: Services, entry: Entry, claim: Claim) -> None:
             return
         if shown.recomputing:
             # It may use older data than ours, and its end could be mistaken for the end of ours.
-            raise PlatformBusy(f"Arcanna is recomputing {model.model_id!r}, and no run here follows that")
+            raise PlatformBusy(f"Arcanna is recomputing {model.model_id!r} already")
         run = _with_baseline(run, shown.as_dict(), _last_reference(services, entry, model))
         run, check = _request(services, run, model)
     except Rejected as error:
@@ -114,7 +114,7 @@ def _last_reference(services: Services, entry: Entry, model: Model) -> Reference
         Target(model.job_id, model.model_id if entry.target.model_id is None else None)
     )
     if other.claim and _may_be_of(services, other.target, other.claim, model):
-        raise PlatformBusy(f"the run {other.claim.run_id} of {model.model_id!r} is under way")
+        raise PlatformBusy(f"the run {other.claim.run_id}, which may be of {model.model_id!r}, is under way")
     return last_reference([entry, other], model.model_id)
 
 

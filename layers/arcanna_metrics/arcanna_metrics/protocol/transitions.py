@@ -135,7 +135,7 @@ def receive(entry: Entry, mailbox: Entry, pace: Pace) -> Entry:
 
     The name had runs of its own as long as the job's id was unknown.
     """
-    if mailbox.name_of == entry.target.job_id and not entry.history:
+    if mailbox.quality_reference and mailbox.name_of == entry.target.job_id and not entry.history:
         entry = replace(entry, quality_reference=mailbox.quality_reference)
     return _adding(entry, [pruned(replace(entry, waiting=mailbox.waiting)).waiting], pace)
 
@@ -292,7 +292,8 @@ def accept(entry: Entry, by: Accepted) -> Entry | None:
     last, earlier = entry.quality_reference, _of_others(by["model_id"], *entry.earlier_references)
     if last and last["model_id"] == by["model_id"]:
         return replace(entry, quality_reference=None, earlier_references=earlier, accepted=by)
-    return replace(entry, earlier_references=earlier)
+    # If there is no last one, `accepted` says which model that was.
+    return replace(entry, earlier_references=earlier, accepted=by if last else entry.accepted)
 
 
 def _after_run(entry: Entry, claim: Claim) -> Entry:

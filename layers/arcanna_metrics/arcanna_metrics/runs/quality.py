@@ -181,30 +181,30 @@ def next_reference(
     rules: Rules,
     reference: Mapping[str, Sequence[float]] | None,
 ) -> Reference:
-    """What the model's next metrics are compared with: the figures that have a largest drop.
+    """What the model's next metrics are compared with: figures that rules name, or have named before.
 
     A figure's reference moves only when the figure improves, and a model that regressed keeps its reference.
     So the gate detects a model that stays bad, and a model that loses a little each time. Figures that the
-    rules do not judge now are kept for later rules. With an empty `after`, the result is what a run itself is
-    compared with.
+    rules do not compare now are kept at their best for later rules. With an empty `after`, the result is what
+    a run itself is compared with.
     """
     last, found = _referred(reference), _figures(after)
     old = _standard(last, _figures(_object(before)), rules)
     kept: dict[str, _Figure] = {}
-    for name in _ranked({*old, *found}, rules):
-        drop, floor = _rule_for(name, rules.largest_drop), _rule_for(name, rules.floor)
-        if drop is None and floor is None:
+    for name in _ranked({*last, *old, *found}, rules):
+        drop = _rule_for(name, rules.largest_drop)
+        if drop is None and _rule_for(name, rules.floor) is None and name not in last:
             continue
         figure, new = old.get(name), found.get(name)
-        if _solid(new, rules) and (
-            not _solid(figure, rules) or (drop is not None and _change(figure, new) > drop)
-        ):
+        if _solid(new, rules) and (not _solid(figure, rules) or _change(figure, new) > (drop or 0.0)):
             figure = new
-        if _solid(figure, rules):
+        if not _solid(figure, rules):
+            figure = last.get(name)
+        if figure is not None:
             kept[name] = figure
-    kept |= {name: figure for name, figure in last.items() if name not in kept}
     # Plain pairs: Lambda's runtime would write a named tuple as a JSON object.
     pairs = [(name, (figure.value, figure.samples)) for name, figure in kept.items()]
+    pairs.sort(key=lambda pair: pair[0] not in rules.named and _rule_for(pair[0], rules.largest_drop) is None)
     return dict(as_many_as_fit(pairs, LARGEST_REFERENCE))
 
 
