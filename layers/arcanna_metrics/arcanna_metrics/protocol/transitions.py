@@ -107,8 +107,8 @@ def _adding(entry: Entry, arrived: Iterable[Waiting], pace: Pace) -> Entry:
     waiting = merged(entry.waiting, *arrived)
     if _needs(waiting) == _needs(entry.waiting):
         return entry
-    asked = waiting.asked_at > entry.waiting.asked_at
-    return settled(replace(entry, waiting=waiting, retry_at=NEVER if asked else entry.retry_at), pace)
+    retry_at = NEVER if waiting.asked_at > entry.waiting.asked_at else entry.retry_at
+    return settled(replace(entry, waiting=waiting, retry_at=retry_at), pace)
 
 
 def merged(*parts: Waiting) -> Waiting:
