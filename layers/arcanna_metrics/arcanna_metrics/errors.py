@@ -53,7 +53,7 @@ class PlatformUnavailable(RetryLater):
 
 
 class PlatformBusy(RetryLater):
-    """The platform is recomputing this model already, perhaps from older data, or another run of it may."""
+    """The model is being recomputed already: by the platform, perhaps from older data, or by another run."""
 
 
 class ActiveModelChanged(RetryLater):

@@ -6,12 +6,13 @@ from typing import Any
 
 from arcanna_metrics.runs.quality import in_words, scores
 from arcanna_metrics.times import from_iso
+from arcanna_metrics.workflow import run_of
 from arcanna_metrics_cli.entries import UnderWay
 
 
 def under_way(execution: Mapping[str, Any]) -> UnderWay:
     """The run in an execution's input."""
-    run = json.loads(execution["input"])["run"]
+    run = run_of(execution["input"])
     return UnderWay(run["model_id"], from_iso(run["cause"]["first_at"]), run["cause"]["updates"])
 
 

@@ -100,9 +100,7 @@ class Entry:
 
     history: tuple[PastRun, ...] = ()  # the last completed runs, oldest first
     quality_reference: QualityReference | None = None  # of the target's last model that completed a run
-    earlier_references: tuple[
-        QualityReference, ...
-    ] = ()  # of models before it, which may become active again
+    earlier_references: tuple[QualityReference, ...] = ()  # of models that were active before it
     last_failure: Failure | None = None  # of the last run, if it failed
     accepted: Accepted | None = None  # who last accepted a model that got worse
     name_of: str | None = None  # if this target's job_id is a name: the id of that job

@@ -67,10 +67,11 @@ class Ledger:
             with aws_call("read the ledger"):
                 answer = self._dynamodb.batch_get_item(RequestItems={self._table: asked})
             missed: Any = answer["UnprocessedKeys"].get(self._table, {})
+            unread = [to_target(key) for key in missed.get("Keys", [])]
             items = {to_target(item): item for item in answer["Responses"].get(self._table, [])}
             for target in some:
-                with suppress(*UNREADABLE):
-                    if key_of(target) not in missed.get("Keys", []):
+                if target not in unread:
+                    with suppress(*UNREADABLE):
                         found[target] = to_entry(target, items.get(target, {}))
         return found
 

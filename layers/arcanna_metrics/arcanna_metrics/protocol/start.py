@@ -1,6 +1,5 @@
 """Turns a claim into a run that its workflow follows."""
 
-import json
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,7 +19,7 @@ from arcanna_metrics.runs.telemetry import run_ended
 from arcanna_metrics.settings import JobSettings, Pace
 from arcanna_metrics.targets import Model, Target, is_id
 from arcanna_metrics.times import from_iso, to_iso
-from arcanna_metrics.workflow import input_of
+from arcanna_metrics.workflow import input_of, run_of
 
 LARGEST_CLOCK_LEAD = 3600.0
 """Seconds that the platform's clock may be ahead. A later timestamp does not prove fresh metrics."""
@@ -123,7 +122,7 @@ def _may_be_of(services: Services, target: Target, claim: Claim, model: Model) -
     if target.model_id is not None:
         return True
     execution = services.workflow.describe(claim.run_id, claim.number)
-    return execution is None or json.loads(execution.input)["run"]["model_id"] in (None, model.model_id)
+    return execution is None or run_of(execution.input)["model_id"] in (None, model.model_id)
 
 
 def _cause_of(waiting: Waiting, asked: float, pace: Pace) -> Cause:

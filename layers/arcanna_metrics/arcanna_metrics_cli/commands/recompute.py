@@ -1,6 +1,5 @@
 """The command `arcanna-metrics recompute`."""
 
-import json
 import re
 import time
 from shlex import quote
@@ -213,11 +212,12 @@ def _document(
     why: str,
     execution: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
+    from arcanna_metrics.workflow import run_of
     from arcanna_metrics_cli.commands.status import run_document
 
     model_id = target.model_id
     if execution:
-        model_id = json.loads(execution["input"])["run"]["model_id"]
+        model_id = run_of(execution["input"])["model_id"]
     return {
         "job_id": target.job_id,
         "model_id": model_id,
