@@ -80,7 +80,7 @@ def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Iterator[Waiti
     waiting, mark = entry.waiting, entry.watermark
     known = {element.identity for element in waiting.batch}
     for update in dict.fromkeys(updates):
-        at, as_of = update.happened_at, update.happened_at + (0.0 if update.by_hand else pace.visibility_lag)
+        at, as_of = update.happened_at, update.happened_at + pace.visibility_lag
         examples = (update.example,) if update.example else ()
         news = partial(Waiting, last_at=at, updates=1, cause=update.cause, examples=examples)
         if update.older_than is not None:

@@ -190,7 +190,7 @@ def next_reference(
     """
     last, found = _referred(reference), _figures(after)
     old = _standard(last, _figures(_object(before)), rules)
-    kept: dict[str, _Figure] = {}
+    kept: list[tuple[str, tuple[float, float]]] = []
     for name in _ranked({*last, *old, *found}, rules):
         drop = _rule_for(name, rules.largest_drop)
         if drop is None and _rule_for(name, rules.floor) is None and name not in last:
@@ -201,11 +201,10 @@ def next_reference(
         if not _solid(figure, rules):
             figure = last.get(name)
         if figure is not None:
-            kept[name] = figure
-    # Plain pairs: Lambda's runtime would write a named tuple as a JSON object.
-    pairs = [(name, (figure.value, figure.samples)) for name, figure in kept.items()]
-    pairs.sort(key=lambda pair: pair[0] not in rules.named and _rule_for(pair[0], rules.largest_drop) is None)
-    return dict(as_many_as_fit(pairs, LARGEST_REFERENCE))
+            # A plain pair: Lambda's runtime would write a named tuple as a JSON object.
+            kept.append((name, (figure.value, figure.samples)))
+    kept.sort(key=lambda one: one[0] not in rules.named and _rule_for(one[0], rules.largest_drop) is None)
+    return dict(as_many_as_fit(kept, LARGEST_REFERENCE))
 
 
 def _ranked(names: Iterable[str], rules: Rules) -> list[str]:
