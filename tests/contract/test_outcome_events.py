@@ -23,7 +23,7 @@ from arcanna_metrics.runs.outcome import (
     failed,
     fitting,
 )
-from arcanna_metrics.runs.quality import Assessment, Difference, Rules, Verdict, assess, next_reference
+from arcanna_metrics.runs.quality import Assessment, Difference, Rules, Verdict, assess, learned, measured
 from arcanna_metrics.runs.run import Cause, Check, Object, Outcome, Run
 from arcanna_metrics.settings import LARGEST, JobSettings
 from arcanna_metrics.targets import ID_LENGTH, Target
@@ -271,12 +271,12 @@ def follow(before: dict[str, Any], after: dict[str, Any]) -> tuple[Run, Check]:
         waiting=Waiting(cause="к" * ID_LENGTH, updates=10**6, examples=tuple(examples)),
         history=({"duration_seconds": 1234.567},) * HISTORY_LENGTH,  # type: ignore[arg-type]  # all that counts
     )
-    reference = next_reference(before, {}, rules, None)
+    reference = learned(None, measured(before, rules), rules)
     run = new_run(claimed, Claim("r" * 80, REQUESTED_AT), JobSettings(doubles.PACE, gate))
     run = {**run, "model_id": longest, "baseline": fitting(before), "reference": reference}
     quality = assess(before, after, rules, reference)
     assert quality["verdict"] == "regressed"
     ending = Ending(2000, active_changed=False, shown=after)
-    outcome = completed(run, ending, NewMetrics(3600.0, quality, reference), origin(400))
+    outcome = completed(run, ending, NewMetrics(3600.0, quality, measured(after, rules)), origin(400))
     check = first_check(run)
     return run, {**check, "status": "completed", "detail": "The metrics are new", "outcome": outcome}

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from arcanna_metrics.protocol.transitions import CONSISTENT_AFTER
 from arcanna_metrics.runs.completion import CLOCK_MARGIN
-from arcanna_metrics.targets import is_id
 from arcanna_metrics.times import from_iso
 from arcanna_metrics.updates import WHOLE, Update
 from tests.simulation.journal import Event
@@ -32,7 +31,6 @@ def violations(history: History) -> list[str]:
             no_lost_update,
             no_wish_forgotten,
             single_flight,
-            one_run_of_a_model,
             no_request_while_recomputing,
             no_more_than_needed,
             no_more_often_than_allowed,
@@ -119,24 +117,6 @@ def single_flight(history: History) -> Iterator[str]:
             of_entry.add(execution)
         else:
             of_entry.discard(execution)
-
-
-def one_run_of_a_model(history: History) -> Iterator[str]:
-    """No request is made for a model whose run, by its id or as its job's active one, still has its target.
-
-    A job by its name is another job for as long as its id is not known.
-    """
-    runs = _runs(history)
-    asked = [(event, runs[event.details["by"]]) for event in _requests(history)]
-    of_ids = [
-        (event, run)
-        for event, run in asked
-        if is_id(run.entry.partition("/")[0]) and event.time < run.freed_at  # or it was given back meanwhile
-    ]
-    for event, run in of_ids:
-        for earlier, other in of_ids:
-            if earlier.whom == event.whom and earlier.time < event.time < other.freed_at and run != other:
-                yield f"2. Single flight: {run.name} asked for {event.whom} during {other.name}"
 
 
 def no_request_while_recomputing(history: History) -> Iterator[str]:

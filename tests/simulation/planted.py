@@ -341,11 +341,6 @@ def takes_the_active_model_for_granted(arcanna: Arcanna, run: Run) -> bool:
     return False
 
 
-def ignores_the_models_other_run(services: Services, target: Target, claim: Claim, model: Model) -> bool:
-    """A model gets a run by its id during its run as the active one, and vice versa."""
-    return False
-
-
 _give_back_if_satisfied = start.give_back_if_satisfied
 
 
@@ -549,9 +544,6 @@ OTHERS = {
         "1",
         patches={"arcanna_metrics.runs.check.active_model_changed": takes_the_active_model_for_granted},
         kinds=TRAINED,
-    ),
-    "run during the model's run of its other entry": _planted(
-        "2", patches={f"{START}._may_be_of": ignores_the_models_other_run}
     ),
     "wish met by any metrics": _planted(
         "1", patches={f"{START}.give_back_if_satisfied": is_satisfied_by_any_metrics}, kinds=WISHES

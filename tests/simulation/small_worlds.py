@@ -260,7 +260,7 @@ def to_result(execution: Execution) -> Result:
         "outcome": cast("Any", execution.outcome),
         "active_changed": execution.changed,
         "past_run": None,
-        "reference": None,
+        "figures": None,
         "failure": None,
     }
 

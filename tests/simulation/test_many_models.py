@@ -53,7 +53,7 @@ COMPLETED: Result = {
     "outcome": "completed",
     "active_changed": False,
     "past_run": None,
-    "reference": None,
+    "figures": None,
     "failure": None,
 }
 

@@ -677,7 +677,8 @@ class World:
     def _note_changes(self, old: Entry, new: Entry) -> None:
         process = self.scheduler.process
         due = old.due_at is not None and old.due_at <= self.scheduler.now + 2 * SKEW
-        received = _waiting(old) != _waiting(new) or old.quality_reference != new.quality_reference  # by name
+        # Updates by a name, or the reference of the model whose run as the active one begins.
+        received = _waiting(old) != _waiting(new) or old.quality_reference != new.quality_reference
         looked = process.only_looks and not received and old.run_id != process.claimed
         if looked and not due and not self._met_fault(process) and not self.journal.of("settings"):
             self._note(new, "broken", rule="A look that writes what was not due")

@@ -13,6 +13,7 @@ from arcanna_metrics.platform.model_metrics import FIELDS
 from arcanna_metrics.runs.check import check, first_check
 from arcanna_metrics.runs.completion import CONFIRMATION
 from arcanna_metrics.runs.outcome import Origin
+from arcanna_metrics.runs.quality import Reference, Rules, learned, measured
 from arcanna_metrics.runs.run import Check, Outcome, Pace, Run
 from arcanna_metrics.times import to_iso
 from tests.support.doubles import (
@@ -413,6 +414,7 @@ def test_completed_run_leaves_a_past_run(follower: Follower) -> None:
     assert result["failure"] is None
     assert result["past_run"] == {
         "run_id": "run-1",
+        "model_id": RUN["model_id"],
         "cause": "upload",
         "requested_at": RUN["requested_at"],
         "duration_seconds": 180.0,
@@ -453,14 +455,26 @@ def test_completed_run_is_judged_against_its_baseline(accuracy: float, verdict: 
         assert "accuracy 0.800 -> 0.750" in notification["message"]
 
 
+RULES = Rules(**GATE)
+
+
+def figures_of(done: Check) -> Reference:
+    figures = outcome_of(done)["result"]["figures"]
+    assert figures is not None
+    return figures
+
+
 def test_model_stays_regressed_until_it_is_as_good_as_before() -> None:
     """Each run's baseline is the previous run's result. The reference is passed from run to run."""
-    verdicts, reference, before = [], None, metrics_body(overall_accuracy=0.80)
+    verdicts: list[str] = []
+    reference: Reference | None = None
+    before = metrics_body(overall_accuracy=0.80)
     for accuracy in (0.80, 0.70, 0.70, 0.69, 0.79, 0.85):
+        reference = learned(reference, measured(before, RULES), RULES)
         follower = Follower(a_run(baseline=before, reference=reference))
         done = follower.look(400, **idle(DONE), overall_accuracy=accuracy)
         verdicts.append(told(done)["Recompute Completed"]["verdict"])
-        reference = outcome_of(done)["result"]["reference"]
+        reference = learned(reference, figures_of(done), RULES)
         before = metrics_body(overall_accuracy=accuracy)
     assert verdicts == ["unchanged", "regressed", "regressed", "regressed", "unchanged", "improved"]
 
@@ -470,11 +484,11 @@ def test_improvement_raises_the_reference_unless_another_figure_regresses(
     accuracy: float, recall: float
 ) -> None:
     gate = {**GATE, "largest_drop": {"overall_accuracy": 0.02, "overall_recall": 0.02}}
+    rules = Rules(**gate)
     reference = {"overall_accuracy": [0.9, 4], "overall_recall": [0.5, 4]}
     follower = Follower(a_run(baseline=metrics_body(), gate=gate, reference=reference))
     done = follower.look(400, **idle(DONE), overall_accuracy=accuracy, overall_recall=0.7)
-    kept = outcome_of(done)["result"]["reference"]
-    assert kept is not None
+    kept = learned(reference, figures_of(done), rules)
     assert {name: value for name, (value, _) in kept.items()} == {
         "overall_accuracy": 0.9,
         "overall_recall": recall,

@@ -419,19 +419,16 @@ MORE_OUTPUTS = (
 
 # --- Accepting a model -----------------------------------------------------------------------------------
 
-REFERENCE: Any = {
-    "model_id": MODEL.model_id,
-    "figures": {"overall_accuracy": [0.9, 100]},
-    "as_of": "2025-01-15T14:00:00.000Z",
-}
+REFERENCE: Any = {"overall_accuracy": [0.9, 100]}
+NOW_SHOWN: Any = {"overall_accuracy": [0.75, 4]}
 ACTIVE = Target(MODEL.job_id, None)
 ASKED = 1e9
 
 
 def past(**changes: Any) -> Any:
     """A completed run that was requested at ASKED."""
-    run = {"run_id": "one", "cause": "upload", "requested_at": to_iso(ASKED), "duration_seconds": 9.5}
-    return {**run, "polls": 3, "verdict": "unchanged", "scores": {}, **changes}
+    run = {"run_id": "one", "model_id": MODEL.model_id, "cause": "upload", "requested_at": to_iso(ASKED)}
+    return {**run, "duration_seconds": 9.5, "polls": 3, "verdict": "unchanged", "scores": {}, **changes}
 
 
 def looked_up(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[Mapping[str, Any]]:
@@ -464,22 +461,20 @@ def accept(
     return run("accept", "--job", job, "--model", MODEL.model_id, *options, typed=typed)
 
 
-def test_accepted_model_has_no_reference_also_as_the_active_model(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stack.put(Entry(TARGET, quality_reference=REFERENCE, history=(past(),)))
-    stack.put(Entry(ACTIVE, quality_reference=REFERENCE))
+def test_accepted_figures_become_the_reference(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    reference: Any = {**REFERENCE, "Gone.recall": [0.9, 100]}
+    stack.put(Entry(TARGET, quality_reference=reference, history=(past(),)))
     ended = accept(stack, monkeypatch)
     assert ended.status == 0
-    assert stack.entry(TARGET).quality_reference is None
+    assert stack.entry(TARGET).quality_reference == NOW_SHOWN
     assert stack.entry(TARGET).history == (past(),)
-    assert stack.entry(ACTIVE).quality_reference is None
     row = next(line for line in ended.stdout.splitlines() if "overall_accuracy" in line)
     assert row.split() == ["overall_accuracy", "0.900", "0.750", "-0.150"]
 
 
 def test_acceptance_is_kept_with_its_author_and_time(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     stack.put(Entry(TARGET, quality_reference=REFERENCE))
+    stack.put(Entry(ACTIVE, history=(past(),)))
     document = accept(stack, monkeypatch, "--json", "--yes").document
     accepted = stack.entry(TARGET).accepted
     assert accepted is not None
@@ -502,78 +497,29 @@ def test_unconfirmed_model_is_not_accepted(
     assert stack.entry(TARGET).quality_reference == REFERENCE
 
 
-def test_acceptance_leaves_the_reference_of_another_active_model_alone(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other: Any = {**REFERENCE, "model_id": "trained anew"}
+def test_active_model_is_accepted_by_its_jobs_name(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack.put(Entry(Target("security-alerts", MODEL.model_id), name_of=MODEL.job_id))
     stack.put(Entry(TARGET, quality_reference=REFERENCE))
-    stack.put(Entry(ACTIVE, quality_reference=other))
-    assert accept(stack, monkeypatch).status == 0
-    assert stack.entry(ACTIVE).quality_reference == other
-
-
-def test_model_known_only_as_the_active_one_can_be_accepted_by_its_jobs_name(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stack.put(Entry(Target("security-alerts", None), name_of=MODEL.job_id))
-    stack.put(Entry(ACTIVE, quality_reference=REFERENCE))
     assert accept(stack, monkeypatch, job="security-alerts").status == 0
-    assert stack.entry(ACTIVE).quality_reference is None
+    assert stack.entry(TARGET).quality_reference == NOW_SHOWN
 
 
-@pytest.mark.parametrize("target", [TARGET, ACTIVE])
-def test_model_with_a_run_under_way_cannot_be_accepted(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch, target: Target
-) -> None:
-    stack.put(Entry(target, claim=Claim("two", 1e9), quality_reference=REFERENCE, due_at=2e9))
-    assert accept(stack, monkeypatch).status == 6
-    assert stack.entry(target).quality_reference == REFERENCE
-
-
-def test_model_cannot_be_accepted_while_a_run_of_the_active_model_may_have_its_reference(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stack.put(Entry(TARGET, quality_reference=REFERENCE))
-    stack.put(Entry(ACTIVE, claim=Claim("two", 1e9), due_at=2e9))
-    assert accept(stack, monkeypatch).status == 6
-    assert stack.entry(TARGET).quality_reference == REFERENCE
-
-
-def test_reference_after_the_models_last_run_is_shown_before_it_is_accepted(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    later: Any = {
-        **REFERENCE,
-        "figures": {"overall_accuracy": [0.95, 100]},
-        "as_of": "2025-01-15T15:00:00.000Z",
-    }
-    stack.put(Entry(TARGET, quality_reference=REFERENCE))
-    stack.put(Entry(ACTIVE, quality_reference=later))
-    assert "0.950" in accept(stack, monkeypatch).stdout
+def test_model_can_be_accepted_during_a_run(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = Claim("two", 1e9)
+    stack.put(Entry(TARGET, claim=claim, quality_reference=REFERENCE, due_at=2e9))
+    assert accept(stack, monkeypatch).status == 0
+    entry = stack.entry(TARGET)
+    assert (entry.claim, entry.quality_reference) == (claim, NOW_SHOWN)
 
 
 def test_figures_that_arcanna_does_not_show_are_not_accepted(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other: Any = {**REFERENCE, "figures": {"Drop.recall": [0.9, 100]}}
+    other: Any = {"Drop.recall": [0.9, 100]}
     stack.put(Entry(TARGET, quality_reference=other))
     looked_up(monkeypatch)
     assert accept(stack, monkeypatch, "--yes").status == 6
     assert stack.entry(TARGET).quality_reference == other
-
-
-def test_model_whose_run_begins_after_the_question_is_not_accepted(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stack.put(Entry(TARGET, quality_reference=REFERENCE))
-
-    def begins(_: Deployed) -> str:
-        stack.put(Entry(TARGET, claim=Claim("two", 1e9), rev=9, quality_reference=REFERENCE, due_at=2e9))
-        return "arn"
-
-    monkeypatch.setattr(Deployed, "caller", begins)
-    assert accept(stack, monkeypatch).status == 6
-    assert stack.entry(TARGET).quality_reference == REFERENCE
 
 
 def test_unknown_model_cannot_be_accepted(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -585,22 +531,19 @@ def test_unknown_model_cannot_be_accepted(stack: Stack, monkeypatch: pytest.Monk
     assert f"Did you mean {known}?" in ended.stderr
 
 
-@pytest.mark.parametrize(
-    "known",
-    [
-        Entry(ACTIVE, quality_reference=REFERENCE),
-        Entry(TARGET, quality_reference=REFERENCE),
-    ],
-)
+@pytest.mark.parametrize("other", [None, Entry(Target(MODEL.job_id, "another"), rev=1)])
 def test_acceptance_without_a_model_is_for_the_active_or_only_one(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch, known: Entry
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, other: Entry | None
 ) -> None:
-    stack.put(known)
+    stack.put(Entry(TARGET, quality_reference=REFERENCE))
+    if other:
+        stack.put(other)
+        stack.put(Entry(ACTIVE, history=(past(),)))
     deployed(stack)
     looked_up(monkeypatch)
     ended = run("accept", "--job", MODEL.job_id, "--yes", "--json")
     assert (ended.status, ended.document["model_id"]) == (0, MODEL.model_id)
-    assert stack.entry(known.target).quality_reference is None
+    assert stack.entry(TARGET).quality_reference != REFERENCE
 
 
 def test_acceptance_without_a_model_is_refused_for_a_job_with_several(stack: Stack) -> None:
@@ -652,10 +595,8 @@ def test_model_whose_figures_arcanna_does_not_show_is_not_accepted(
 
 
 def test_unknown_model_is_answered_with_models_of_its_own_job_only(stack: Stack) -> None:
-    reference: Any = {"model_id": "z-of-77", "figures": {}, "as_of": "2025-01-15T14:00:00.000Z"}
-    stack.put(Entry(Target("77", None), rev=1, quality_reference=reference))
-    another: Any = {"model_id": "y-of-1234", "figures": {}, "as_of": "2025-01-15T14:00:00.000Z"}
-    stack.put(Entry(ACTIVE, rev=1, quality_reference=another))
+    stack.put(Entry(Target("77", "z-of-77"), rev=1))
+    stack.put(Entry(Target(MODEL.job_id, "y-of-1234"), rev=1))
     deployed(stack)
     ended = run("accept", "--job", "77", "--model", "z-of-7")
     assert (ended.status, "Did you mean z-of-77?" in ended.stderr) == (2, True)
@@ -688,14 +629,6 @@ def test_unknown_name_exits_with_2_although_the_ledger_cannot_be_searched_for_a_
 def test_model_without_a_reference_needs_no_acceptance(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     stack.put(Entry(TARGET, rev=1, history=(past(),)))
     ended = accept(stack, monkeypatch, "--json")
-    assert (ended.status, ended.document["done"]) == (0, False)
-
-
-def test_active_model_without_figures_needs_no_acceptance(stack: Stack) -> None:
-    reference: Any = {"model_id": MODEL.model_id, "figures": {}, "as_of": "2025-01-15T14:00:00.000Z"}
-    stack.put(Entry(ACTIVE, rev=1, quality_reference=reference))
-    deployed(stack)
-    ended = run("accept", "--job", MODEL.job_id, "--yes", "--json")
     assert (ended.status, ended.document["done"]) == (0, False)
 
 
@@ -897,11 +830,7 @@ def test_status_of_a_job_by_its_name_is_that_of_its_id(stack: Stack) -> None:
 def test_mistyped_model_is_answered_with_models_and_not_with_jobs(stack: Stack) -> None:
     deployed(stack)
     stack.put(Entry(TARGET, fresh_as_of=1e9))
-    active = Entry(
-        Target("77", None),
-        quality_reference={"model_id": "the-active-one", "figures": {}, "as_of": "2025-01-15T14:00:00.000Z"},
-    )
-    stack.put(replace(active, fresh_as_of=1e9))
+    stack.put(Entry(Target("77", None), fresh_as_of=1e9, history=(past(model_id="the-active-one"),)))
     assert f"There are {MODEL.model_id}, the-active-one." in run("status", "--model", MODEL.job_id).stderr
     assert "Did you mean the-active-one?" in run("status", "--job", "77", "--model", "active-one").stderr
 

@@ -19,6 +19,7 @@ ENTRY = Entry(
     history=(
         {
             "run_id": "run-1",
+            "model_id": TARGET.model_id,
             "cause": "upload",
             "requested_at": to_iso(AT),
             "duration_seconds": 60.0,

@@ -15,9 +15,9 @@ from rich.table import Table
 
 from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, AwsUnavailable, ConfigurationError
 from arcanna_metrics.intake.events import read_json
-from arcanna_metrics.protocol.entry import NEVER, Accepted, Claim, Element, Entry, QualityReference, Waiting
-from arcanna_metrics.protocol.transitions import accept
+from arcanna_metrics.protocol.entry import NEVER, Accepted, Claim, Element, Entry, Waiting
 from arcanna_metrics.runs.limits import cut
+from arcanna_metrics.runs.quality import Reference
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.updates import WHOLE
@@ -38,6 +38,7 @@ TARGET = Target("1234", "m")
 def past(requested_at: float, verdict: str = "improved") -> Any:
     return {
         "run_id": f"run-of-{requested_at}",
+        "model_id": "m",
         "cause": "upload",
         "requested_at": to_iso(requested_at),
         "duration_seconds": 100.0,
@@ -50,6 +51,7 @@ def past(requested_at: float, verdict: str = "improved") -> Any:
 def failure(requested_at: float, **changes: Any) -> Any:
     return {
         "run_id": f"run-of-{requested_at}",
+        "model_id": "m",
         "cause": "schedule",
         "requested_at": to_iso(requested_at),
         "ended_at": to_iso(requested_at + 60),
@@ -201,20 +203,15 @@ def test_target_without_a_recompute_is_not_fresh() -> None:
     assert (row.last, row.scores) == (None, {})
 
 
-def test_active_model_is_the_one_of_the_run_under_way_or_of_the_reference() -> None:
-    active = completed(
-        target=Target("1234", None),
-        quality_reference={"model_id": "m", "figures": {}, "as_of": "2025-01-15T14:00:00.000Z"},
-    )
+def test_active_model_is_the_one_of_the_run_under_way_or_of_the_last_run() -> None:
+    active = completed(target=ACTIVE)
     assert (standing(active).model_id, standing(active).active) == (None, "m")
+    without_active_model = failure(NOW - 1, model_id=None)
+    none = replace(active, last_failure=without_active_model)
+    assert standing(none).active == "m"
     held = replace(active, claim=Claim("two", NOW - 3, held=True))
     assert standing(held, UnderWay("trained anew", NOW - 9, 1)).active == "trained anew"
-    assert (
-        standing(
-            completed(quality_reference={"model_id": "m", "figures": {}, "as_of": "2025-01-15T14:00:00.000Z"})
-        ).active
-        is None
-    )
+    assert standing(completed()).active is None
 
 
 def test_runs_are_listed_in_order_including_the_failed_one() -> None:
@@ -293,7 +290,10 @@ def test_long_words_are_shown_in_full_in_a_narrow_table(table: Table) -> None:
 # --- One model, two rows ---------------------------------------------------------------------------------
 
 ACTIVE = Target("1234", None)
-OF_M = {"model_id": "m", "figures": {}, "as_of": "2025-01-15T14:00:00.000Z"}
+
+
+REFERENCE: Reference = {"overall_accuracy": (0.9, 100)}
+BY: Accepted = {"by": "arn:aws:iam::123456789012:user/ana", "at": to_iso(NOW)}
 
 
 def rows(*listed: Entry) -> list[tuple[bool, str]]:
@@ -301,7 +301,7 @@ def rows(*listed: Entry) -> list[tuple[bool, str]]:
 
 
 def test_active_model_with_an_update_waiting_by_its_id_is_not_fresh() -> None:
-    active = completed(target=ACTIVE, quality_reference=OF_M)
+    active = completed(target=ACTIVE)
     assert rows(active, waiting()) == [
         (False, "by its id: updates wait for the next run"),
         (False, "updates wait for the next run"),
@@ -310,12 +310,19 @@ def test_active_model_with_an_update_waiting_by_its_id_is_not_fresh() -> None:
 
 def test_failed_model_recomputed_later_as_the_active_one_is_fresh() -> None:
     failed = completed(fresh_as_of=NEVER, failed_as_of=NOW - 900, last_failure=failure(NOW - 900), history=())
-    active = completed(target=ACTIVE, quality_reference=OF_M)
+    active = completed(target=ACTIVE)
     assert rows(active, failed)[1] == (True, "as the active model: up to date with every known upload")
 
 
+def test_entry_that_only_has_the_active_models_reference_has_no_row_but_says_who_accepted_it() -> None:
+    active, by_id = completed(target=ACTIVE), Entry(TARGET, rev=1, quality_reference=REFERENCE)
+    (row,) = entries.agreeing(map(standing, (active, replace(by_id, accepted=BY))))
+    assert (row.model_id, row.fresh, row.accepted) == (None, True, BY)
+    assert len(rows(active, replace(by_id, history=completed().history))) == 2
+
+
 def test_model_of_another_job_or_unknown_active_model_is_not_compared() -> None:
-    assert rows(completed(target=ACTIVE), waiting())[0][0]
+    assert rows(completed(target=ACTIVE, history=()), waiting())[0][0]
     other = completed(target=Target("77", "m"))
     assert rows(other, waiting())[0][0]
 
@@ -383,34 +390,6 @@ def test_entries_of_a_job_are_found_by_its_id_or_name() -> None:
     assert entries.named(every, "1234", "another") == []
     assert entries.names(every) == ["1234", "security-alerts", "77"]
     assert entries.names(every, "77") == ["m"]
-
-
-# --- Accepting a model -----------------------------------------------------------------------------------
-
-REFERENCE: QualityReference = {
-    "model_id": "m",
-    "figures": {"overall_accuracy": (0.9, 100)},
-    "as_of": "2025-01-15T14:00:00.000Z",
-}
-BY: Accepted = {"model_id": "m", "by": "arn:aws:iam::123456789012:user/ana", "at": to_iso(NOW)}
-
-
-def test_accepted_model_loses_only_its_reference() -> None:
-    entry = completed(quality_reference=REFERENCE)
-    assert accept(entry, BY) == completed(accepted=BY)
-    assert accept(entry, {**BY, "model_id": "another"}) == entry
-
-
-def test_accepted_earlier_model_leaves_the_reference_of_the_last_one() -> None:
-    last: QualityReference = {**REFERENCE, "model_id": "the last one"}
-    entry = completed(quality_reference=last, earlier_references=(REFERENCE,))
-    assert accept(entry, BY) == completed(quality_reference=last, accepted=BY)
-    both = accept(accept(entry, {**BY, "model_id": "the last one"}) or entry, BY)
-    assert both == completed(accepted={**BY, "model_id": "the last one"})
-
-
-def test_model_cannot_be_accepted_during_a_run_that_would_restore_its_reference() -> None:
-    assert accept(completed(quality_reference=REFERENCE, claim=Claim("two", NOW)), BY) is None
 
 
 # --- Following a request ---------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ COMPLETED: Result = {
     "outcome": "completed",
     "active_changed": False,
     "past_run": cast("Any", {"run_id": "run-1", "duration_seconds": 9.0}),
-    "reference": None,
+    "figures": None,
     "failure": None,
 }
 

@@ -49,23 +49,8 @@ entries = st.builds(
     fresh_as_of=times,
     failed_as_of=times,
     history=st.just(()) | st.just(({"run_id": "past", "duration_seconds": 1.5},)),
-    quality_reference=st.none()
-    | st.just(
-        {"model_id": "m", "figures": {"overall_recall": [0.5, 9]}, "as_of": "2025-01-15T14:00:00.000Z"}
-    ),
     last_failure=st.none() | st.just({"reason": "NeverStarted"}),
-    earlier_references=st.sampled_from(
-        [
-            (),
-            (
-                {
-                    "model_id": "n",
-                    "figures": {"overall_recall": [0.5, 9]},
-                    "as_of": "2025-01-15T14:00:00.000Z",
-                },
-            ),
-        ]
-    ),
+    quality_reference=st.none() | st.just({"overall_recall": [0.5, 9]}),
     name_of=st.none() | st.just("1234"),
 )
 

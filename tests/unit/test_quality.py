@@ -20,7 +20,8 @@ from arcanna_metrics.runs.quality import (
     Rules,
     assess,
     in_words,
-    next_reference,
+    learned,
+    measured,
     scores,
 )
 from arcanna_metrics.settings import parse_settings
@@ -190,10 +191,9 @@ def story(*runs: dict[str, Any], rules: Rules | Sequence[Rules] = RULES) -> list
     verdicts: list[str] = []
     by_run = itertools.repeat(rules) if isinstance(rules, Rules) else rules
     for (before, after), by in zip(itertools.pairwise(runs), by_run, strict=False):
-        reference = next_reference(before, {}, by, reference)
+        reference = learned(reference, measured(before, by), by)
         found = assess(before, after, by, reference)
-        if found["verdict"] != "regressed":
-            reference = next_reference(before, after, by, reference)
+        reference = learned(reference, measured(after, by), by)
         reference = json.loads(json.dumps(reference))  # as it comes out of the ledger
         verdicts.append(found["verdict"])
     return verdicts
@@ -221,7 +221,7 @@ def test_model_too_large_for_the_workflow_never_passes_unseen(worse: int | None,
     if worse is not None:
         after[sorted(MANY, key="{}.recall".format)[worse]] = decision(10, 90)
     cut = {**before, "confusion_matrix": None, "metrics_per_decision": None}
-    reference = next_reference(before, {}, rules, None)
+    reference = learned(None, measured(before, rules), rules)
     found = assess(cut, shown(**after), rules, reference, cut_short=True)
     assert found["verdict"] == verdict
 
@@ -233,11 +233,11 @@ def test_reference_made_before_the_run_changes_no_verdict(data: st.DataObject) -
     rules = Rules({"overall_accuracy": 0.02, "*.recall": 0.05}, {}, 30)
     drawn: list[Any] = [data.draw(metrics) for _ in range(2)]
     before, after = (shown(**decisions) for decisions in drawn)
-    kept = data.draw(st.sampled_from([None, next_reference(shown(), {}, rules, None)]))
-    made = next_reference(before, {}, rules, kept)
-    assert assess(before, after, rules, made) == assess(before, after, rules, kept)
-    assert next_reference(before, after, rules, made) == next_reference(before, after, rules, kept)
-    assert next_reference(before, {}, rules, made) == made
+    made = learned(None, measured(before, rules), rules)
+    assert assess(before, after, rules, made) == assess(before, after, rules)
+    assert learned(made, measured(before, rules), rules) == made
+    once = learned(made, measured(after, rules), rules)
+    assert learned(once, measured(after, rules), rules) == once
 
 
 def test_slow_decline_over_several_runs_is_a_regression() -> None:
@@ -251,7 +251,7 @@ def test_improved_figures_become_the_reference() -> None:
 
 def test_reference_is_the_same_in_any_json() -> None:
     """Lambda's runtime writes a named tuple as an object, unlike the standard library."""
-    kept = next_reference(None, BEFORE, RULES, None)
+    kept = learned(None, measured(BEFORE, RULES), RULES)
     assert {type(figure) for figure in kept.values()} == {tuple}
 
 
@@ -280,7 +280,7 @@ def test_reference_rises_under_rules_that_do_not_compare_it(other: Rules) -> Non
 def test_compared_figures_come_first_in_a_reference() -> None:
     decisions: dict[str, Any] = {f"Decision {number}": decision(90, 10, 10) for number in range(120)}
     by_all = Rules({"*.recall": 0.05}, {"*.precision": 0.1, "*.f1_score": 0.1}, 30)
-    kept = next_reference(None, shown(**decisions), by_all, None)
+    kept = learned(None, measured(shown(**decisions), by_all), by_all)
     assert {f"{name}.recall" for name in decisions} <= kept.keys()
     assert len(kept) < 3 * len(decisions)
 
@@ -293,7 +293,7 @@ def test_decision_that_has_only_a_floor_for_all_is_missed_for_good() -> None:
 
 def test_figures_with_too_few_alerts_are_no_reference() -> None:
     thin, thick = shown(Escalate=decision(10, 0)), shown(Escalate=decision(80, 20))
-    assert next_reference(thin, thin, RULES, None).keys() == {"overall_accuracy"}
+    assert learned(None, measured(thin, RULES), RULES).keys() == {"overall_accuracy"}
     assert story(thin, thick, thick) == ["not_judged", "unchanged"]
 
 
@@ -308,7 +308,7 @@ def test_missing_or_thin_figure_is_noticed_under_a_rule_for_all_decisions() -> N
 def test_reference_has_only_compared_figures_and_a_bounded_size() -> None:
     decisions: dict[str, Any] = {f"Decision {number}": decision(90, 10) for number in range(1000)}
     decisions["Escalate"] = decision(90, 10)
-    kept = next_reference(None, shown(**decisions), RULES, None)
+    kept = learned(None, measured(shown(**decisions), RULES), RULES)
 
     assert "Escalate.recall" in kept  # which a rule names
     assert {name.rpartition(".")[2] for name in kept} == {"overall_accuracy", "recall"}
@@ -317,8 +317,8 @@ def test_reference_has_only_compared_figures_and_a_bounded_size() -> None:
 
 
 def test_figures_with_too_few_alerts_are_not_kept_as_reference() -> None:
-    thin: dict[str, Any] = {f"thin-{number:03}": decision(1, 0) for number in range(250)}
-    kept = next_reference(None, shown(**thin, zz=decision(900, 100)), RULES, None)
+    thin: dict[str, Any] = {f"thin-{number:03}": decision(1, 0) for number in range(450)}
+    kept = learned(None, measured(shown(**thin, zz=decision(900, 100)), RULES), RULES)
     assert kept.keys() == {"overall_accuracy", "zz.recall"}
 
 
@@ -477,7 +477,7 @@ def test_verdict_for_any_metrics_matches_the_events_schema(
 ) -> None:
     found = assess(before, after, rules)
     validate(json.loads(json.dumps(found, allow_nan=False)), ASSESSMENT)
-    kept = next_reference(before, {} if found["verdict"] == "regressed" else after, rules, None)
+    kept = learned(learned(None, measured(before or {}, rules), rules), measured(after, rules), rules)
     again = assess(before, after, rules, json.loads(json.dumps(kept, allow_nan=False)))
 
     assert again["verdict"] == found["verdict"] or found["verdict"] in ("improved", "not_judged")

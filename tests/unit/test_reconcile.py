@@ -12,9 +12,12 @@ from arcanna_metrics.protocol import reconcile
 from arcanna_metrics.protocol import start as protocol_start
 from arcanna_metrics.protocol.check_up import CHECK_UP_INTERVAL, MOST_RESUMPTIONS
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry
+from arcanna_metrics.protocol.holding import release
 from arcanna_metrics.protocol.reconcile import MOST_FAILURES, RESERVE
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, Postponement, claim, hold, postpone
+from arcanna_metrics.runs.quality import Reference
+from arcanna_metrics.runs.run import Result
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.workflow import Workflow
@@ -104,61 +107,43 @@ def compared_with(harness: Harness, target: Target = TARGET) -> Any:
     return harness.executions.inputs[run_id]["run"]["reference"]
 
 
-def reference(accuracy: float, as_of: float = 0.0, model_id: str = MODEL.model_id) -> Any:
-    return {"model_id": model_id, "figures": {"overall_accuracy": [accuracy, 100]}, "as_of": to_iso(as_of)}
+def reference(accuracy: float) -> Reference:
+    return {"overall_accuracy": (accuracy, 100)}
 
 
-BETTER, WORSE = {"overall_accuracy": [0.95, 100]}, {"overall_accuracy": [0.75, 100]}
+BOTH = pytest.mark.parametrize("target", [TARGET, ACTIVE_TARGET])
 
 
-@pytest.mark.parametrize(("target", "other"), [(TARGET, ACTIVE_TARGET), (ACTIVE_TARGET, TARGET)])
-@pytest.mark.parametrize(("own_at", "figures"), [(None, BETTER), (1.0, BETTER), (3.0, WORSE)])
-def test_model_is_compared_with_its_reference_after_the_last_run_by_its_id_or_as_the_active_one(
-    harness: Harness, target: Target, other: Target, own_at: float | None, figures: Any
-) -> None:
-    harness.stack.put(Entry(other, quality_reference=reference(0.95, 2.0)))
-    if own_at is not None:
-        harness.stack.put(Entry(target, quality_reference=reference(0.75, own_at)))
-    assert compared_with(harness, target) == figures
+@BOTH
+def test_model_has_one_reference_by_its_id_and_as_the_active_one(harness: Harness, target: Target) -> None:
+    harness.stack.put(Entry(TARGET, quality_reference=reference(0.95)))
+    assert compared_with(harness, target) == {"overall_accuracy": [0.95, 100]}
 
 
-@pytest.mark.parametrize(("by_id_at", "figures"), [(1.0, BETTER), (3.0, WORSE)])
-def test_model_that_is_active_again_is_compared_with_its_own_last_reference(
-    harness: Harness, by_id_at: float, figures: Any
-) -> None:
-    last, earlier = reference(0.5, 9.0, "trained anew"), (reference(0.95, 2.0),)
-    harness.stack.put(Entry(ACTIVE_TARGET, quality_reference=last, earlier_references=earlier))
-    harness.stack.put(Entry(TARGET, quality_reference=reference(0.75, by_id_at)))
-    assert compared_with(harness, ACTIVE_TARGET) == figures
+@BOTH
+def test_reference_of_another_active_model_does_not_count(harness: Harness, target: Target) -> None:
+    harness.stack.put(Entry(Target(TARGET.job_id, "trained anew"), quality_reference=reference(0.95)))
+    assert compared_with(harness, target) == {"overall_accuracy": [0.75, 4]}
 
 
 @pytest.mark.parametrize(("target", "other"), [(TARGET, ACTIVE_TARGET), (ACTIVE_TARGET, TARGET)])
-def test_model_waits_for_the_end_of_its_run_by_its_id_or_as_the_active_one(
+def test_model_that_gets_worse_during_its_first_run_is_worse_in_a_run_by_its_other_target_too(
     harness: Harness, target: Target, other: Target
 ) -> None:
-    run_id = harness.started(other)
-    harness.update(target)
-    harness.look()
-    entry = harness.entry(target)
-    assert (entry.run_id, entry.attempts) == (None, 1)
-    assert (
-        entry.last_error
-        == f"PlatformBusy: the run {run_id}, which may be of {MODEL.model_id!r}, is under way"
-    )
+    harness.platform.metrics = answer(json=metrics_body(overall_accuracy=0.95))
+    assert compared_with(harness, target) == {"overall_accuracy": [0.95, 4]}
+    harness.platform.metrics = answer(json=metrics_body(overall_accuracy=0.75))
+    assert compared_with(harness, other) == {"overall_accuracy": [0.95, 4]}
 
 
-def test_model_does_not_wait_for_a_run_of_another_active_one(harness: Harness) -> None:
-    harness.platform.job = answer(json={"active_model_id": "another"})
-    harness.started(ACTIVE_TARGET)
-    harness.update(TARGET)
-    harness.look()
-    assert harness.entry(TARGET).run_id == "run-2"
-
-
-@pytest.mark.parametrize("target", [TARGET, ACTIVE_TARGET])
-def test_reference_of_another_active_model_does_not_count(harness: Harness, target: Target) -> None:
-    harness.stack.put(Entry(ACTIVE_TARGET, quality_reference=reference(0.95, model_id="trained anew")))
-    assert compared_with(harness, target) == {"overall_accuracy": [0.75, 4]}
+@BOTH
+def test_baseline_that_somebody_elses_recompute_improved_raises_the_reference(
+    harness: Harness, target: Target
+) -> None:
+    harness.stack.put(Entry(TARGET, quality_reference=reference(0.5)))
+    compared = compared_with(harness, target)
+    assert compared == {"overall_accuracy": [0.75, 4]}
+    assert harness.entry(TARGET).quality_reference == compared
 
 
 def test_update_not_yet_visible_starts_and_writes_nothing(harness: Harness) -> None:
@@ -769,32 +754,25 @@ def test_learned_id_counts_until_the_platform_rejects_it(
     assert harness.executions.inputs["run-1"]["run"]["job_id"] == runs
 
 
-@pytest.mark.parametrize(("job_id", "figures"), [("1234", BETTER), ("77", None)])
-def test_first_run_of_an_id_is_compared_with_the_reference_of_the_runs_by_its_name(
-    harness: Harness, with_names: dict[str, str], job_id: str, figures: Any
-) -> None:
-    with_names["security-alerts"] = "1234"  # it may have been the name of another job before
-    learned: Any = {"quality_reference": reference(0.95), "name_of": job_id}
-    harness.ledger.apply(NAMED, lambda entry: replace(entry, **learned))
-    harness.update(NAMED)
-    harness.look()
-
-    assert harness.executions.inputs["run-1"]["run"]["job_id"] == "1234"
-    assert harness.entry().reference_of(MODEL.model_id) == figures
+TIMED_OUT: Result = {
+    "outcome": "timed_out",
+    "active_changed": False,
+    "past_run": None,
+    "figures": None,
+    "failure": None,
+}
 
 
-def test_reference_of_the_job_that_had_the_name_before_is_dropped(
+def test_first_run_by_an_id_is_compared_with_the_reference_of_the_run_by_its_name(
     harness: Harness, with_names: dict[str, str]
 ) -> None:
-    with_names["security-alerts"] = "1234"
-    learned: Any = {"quality_reference": reference(0.95), "name_of": "77"}
-    harness.ledger.apply(NAMED, lambda entry: replace(entry, **learned))
-    for _ in range(2):
-        harness.update(NAMED)
-        harness.look()
-        harness.clock.now += 60
+    harness.platform.metrics = answer(json=metrics_body(overall_accuracy=0.95))
+    run = harness.executions.inputs[harness.started(NAMED)]["run"]
+    assert (run["job_id"], run["platform_job_id"]) == ("security-alerts", "1234")
+    harness.platform.metrics = answer(json=metrics_body(overall_accuracy=0.75))
+    release(harness.services, run, 0, TIMED_OUT)
 
-    assert harness.entry().reference_of(MODEL.model_id) is None
+    assert compared_with(harness) == {"overall_accuracy": [0.95, 4]}
 
 
 @pytest.mark.parametrize("target", [NAMED, TARGET])

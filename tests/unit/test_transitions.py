@@ -17,7 +17,6 @@ from arcanna_metrics.protocol.transitions import (
     CONSISTENT_AFTER,
     EXAMPLES,
     HISTORY_LENGTH,
-    MOST_EARLIER,
     MOST_ELEMENTS,
     Postponement,
     accept,
@@ -26,6 +25,7 @@ from arcanna_metrics.protocol.transitions import (
     empty,
     give_back,
     hold,
+    learn,
     postpone,
     receive,
     record,
@@ -36,6 +36,7 @@ from arcanna_metrics.protocol.transitions import (
     settled,
     take_back,
 )
+from arcanna_metrics.runs.quality import Reference, Rules
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.updates import WHOLE, Example, Update
 from tests.support.doubles import ACTIVE_TARGET, MODEL, PACE, TARGET
@@ -75,7 +76,7 @@ def a_result(outcome: str = "completed", **changes: Any) -> Any:
         "outcome": outcome,
         "active_changed": False,
         "past_run": {"run_id": "run-1"} if outcome == "completed" else None,
-        "reference": None,
+        "figures": None,
         "failure": None if outcome == "completed" else {"reason": "NeverStarted"},
         **changes,
     }
@@ -521,28 +522,23 @@ def test_only_the_last_runs_are_remembered() -> None:
     ]
 
 
-def test_quality_reference_bears_the_models_id() -> None:
-    after = released(result=a_result(reference={"overall_recall": (0.5, 30)}))
-    assert after.quality_reference == {
-        "model_id": MODEL.model_id,
-        "figures": {"overall_recall": (0.5, 30)},
-        "as_of": to_iso(NOW),
-    }
-    kept = replace(HELD, quality_reference=after.quality_reference)
-    assert released(kept).quality_reference == after.quality_reference
+def test_release_leaves_the_reference_alone() -> None:
+    kept = replace(HELD, quality_reference={"overall_recall": (0.5, 30)})
+    assert released(kept).quality_reference == kept.quality_reference
 
 
-def test_references_of_the_last_models_are_kept_for_when_one_is_active_again() -> None:
-    entry = HELD
-    models = [str(number) for number in range(MOST_EARLIER + 2)]
-    for model in [*models, models[-2]]:
-        result = a_result(reference={"overall_recall": (float(model), 30)})
-        entry = replace(released(entry, a_run(model_id=model), result), claim=HELD.claim)
-    assert entry.quality_reference is not None
-    kept = [each["model_id"] for each in (*entry.earlier_references, entry.quality_reference)]
-    assert kept == [*models[1:-2], models[-1], models[-2]]
-    assert entry.reference_of(models[1]) == {"overall_recall": (1.0, 30)}
-    assert entry.reference_of(models[0]) is None
+def test_reference_is_learned_from_all_that_was_seen_in_order() -> None:
+    rules = Rules({"overall_recall": 0.02}, {}, 30)
+    seen: list[Reference] = [{"overall_recall": (0.9, 30)}, {"overall_recall": (0.8, 30)}]
+    assert learn(HELD, seen, rules) == replace(HELD, quality_reference=seen[0])
+    assert learn(HELD, seen[::-1], rules) == replace(HELD, quality_reference=seen[0])
+
+
+def test_accepted_figures_become_the_reference() -> None:
+    by: Any = {"by": "ana", "at": to_iso(NOW)}
+    now: Reference = {"overall_recall": (0.5, 30)}
+    entry = replace(HELD, quality_reference={"overall_recall": (0.9, 30)})
+    assert accept(entry, now, by) == replace(HELD, quality_reference=now, accepted=by)
 
 
 def test_entry_of_a_name_learns_the_jobs_id() -> None:
@@ -585,32 +581,6 @@ def test_share_by_name_beyond_the_jobs_batch_is_needed_at_once() -> None:
 
     assert len(job.waiting.batch) == MOST_ELEMENTS
     assert job.waiting.needed_as_of == NOW + 2
-
-
-def test_accepted_model_stays_accepted_although_more_arrives_by_name() -> None:
-    reference: Any = {
-        "model_id": MODEL.model_id,
-        "figures": {"overall_recall": (0.9, 30)},
-        "as_of": to_iso(NOW),
-    }
-    by: Any = {"model_id": MODEL.model_id, "by": "ana", "at": to_iso(NOW)}
-    mailbox = recorded(update(NOW, "a"), entry=replace(CLEAN, quality_reference=reference, name_of="1234"))
-    job = accept(receive(CLEAN, mailbox, PACE), by)
-    assert job is not None
-    job = receive(job, recorded(update(NOW + 1, "b"), entry=empty(mailbox, PACE)), PACE)
-    assert job.reference_of(MODEL.model_id) is None
-
-
-def test_reference_of_a_name_survives_more_updates_by_name() -> None:
-    reference: Any = {
-        "model_id": MODEL.model_id,
-        "figures": {"overall_recall": (0.9, 30)},
-        "as_of": to_iso(NOW),
-    }
-    mailbox = recorded(update(NOW, "a"), entry=replace(CLEAN, quality_reference=reference, name_of="1234"))
-    job = receive(CLEAN, mailbox, PACE)
-    job = receive(job, recorded(update(NOW + 1, "b"), entry=empty(mailbox, PACE)), PACE)
-    assert job.quality_reference == reference
 
 
 def test_shorter_visibility_lag_also_hurries_what_came_during_a_run() -> None:

@@ -116,7 +116,7 @@ def test_only_messages_that_could_not_be_recorded_return(
 ) -> None:
     apply = harness.ledger.apply
 
-    def fails_for_one(target: Target, transition: Any, known: Entry | None) -> Entry | None:
+    def fails_for_one(target: Target, transition: Any, known: Entry | None) -> Any:
         if target == TARGET:
             raise AwsUnavailable("throttled")
         return apply(target, transition, known)

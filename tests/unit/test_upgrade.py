@@ -41,9 +41,28 @@ OF_VERSION_1 = {
     Outcome: {"events", "notification", "result"},
     Event: {"Source", "DetailType", "EventBusName", "Detail"},
     Notification: {"subject", "message"},
-    Result: {"outcome", "active_changed", "past_run", "reference", "failure"},
-    PastRun: {"run_id", "cause", "requested_at", "duration_seconds", "polls", "verdict", "scores"},
-    Failure: {"run_id", "cause", "requested_at", "ended_at", "polls", "status", "reason", "detail"},
+    Result: {"outcome", "active_changed", "past_run", "figures", "failure"},
+    PastRun: {
+        "run_id",
+        "model_id",
+        "cause",
+        "requested_at",
+        "duration_seconds",
+        "polls",
+        "verdict",
+        "scores",
+    },
+    Failure: {
+        "run_id",
+        "model_id",
+        "cause",
+        "requested_at",
+        "ended_at",
+        "polls",
+        "status",
+        "reason",
+        "detail",
+    },
 }
 """The fields of an execution that version 1.0.0 has started. Never add any."""
 

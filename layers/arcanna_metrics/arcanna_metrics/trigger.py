@@ -202,8 +202,7 @@ class Trigger:
             try:
                 pace = self._settings().for_job(target.job_id).pace
                 record = partial(transitions.record, updates=updates, pace=pace)
-                if entry := self._ledger.apply(target, record, entries.get(target)):
-                    intake.recorded[target] = entry
+                intake.recorded[target] = self._ledger.apply(target, record, entries.get(target))
                 logger.info("updates recorded", updates=len(updates), extra=target._asdict())
             except Exception as error:  # noqa: BLE001  # a bug with one target must not stop the others
                 log_error("updates stay in the queue", error, **target._asdict())

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import takewhile
@@ -18,7 +18,6 @@ from arcanna_metrics.errors import AwsUnavailable, ConfigurationError
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import DUE_INDEX, NO_JOB, UNREADABLE, Ledger, key_of, to_entry, to_target
 from arcanna_metrics.protocol.slots import Slots
-from arcanna_metrics.protocol.transitions import Transition
 from arcanna_metrics.settings import parse_settings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.workflow import Workflow
@@ -164,7 +163,7 @@ class Deployed:
         """The target under its job's id, if the ledger knows the job's name. Raises as `entry` does."""
         return Target(self.entry(target).name_of or target.job_id, target.model_id)
 
-    def apply(self, target: Target, transition: Transition) -> Entry | None:
+    def apply(self, target: Target, transition: Callable[[Entry], Entry]) -> Entry:
         """Applies the transition to the target's entry, see Ledger.apply. Raises as `entry` does."""
         with self._readable(target):
             return self._ledger.apply(target, transition)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import NamedTuple
 
-from arcanna_metrics.protocol.entry import NEVER, Entry, earliest, pruned
+from arcanna_metrics.protocol.entry import NEVER, Accepted, Entry, earliest, pruned
 from arcanna_metrics.protocol.transitions import merged
 from arcanna_metrics.targets import Target, is_id
 from arcanna_metrics.times import from_iso
@@ -30,6 +30,7 @@ class PastRun(NamedTuple):
     detail: str
     scores: Mapping[str, float | None]
     why: str = ""
+    model_id: str | None = None
 
     @property
     def ended_at(self) -> float | None:
@@ -55,6 +56,7 @@ class Standing(NamedTuple):
     `model_id` is None for a job's active model. `active` is then the id of that model at its last run, if it
     is known. The metrics are fresh or stale since `since`, because of `why`. `waiting` has a line for each
     thing that waits. `last` is the run that ended last. `scores` are those of the last completed run.
+    `accepted` says who last accepted the model although it got worse.
     """
 
     job: str
@@ -67,6 +69,7 @@ class Standing(NamedTuple):
     last: PastRun | None
     scores: Mapping[str, float | None]
     entry: Entry
+    accepted: Accepted | None
 
     @property
     def last_error(self) -> str:
@@ -113,7 +116,7 @@ def standing(
     return Standing(
         job=entry.target.job_id + (f" ({entry.name_of})" if entry.name_of else ""),
         model_id=entry.target.model_id,
-        active=_active(entry, run),
+        active=None if entry.target.model_id else (run and run.model_id) or last_model(entry),
         fresh=fresh,
         since=since,
         why=why,
@@ -121,24 +124,32 @@ def standing(
         last=past[-1] if past else None,
         scores=scores[-1] if scores else {},
         entry=entry,
+        accepted=entry.accepted,
     )
 
 
 def agreeing(rows: Iterable[Standing]) -> list[Standing]:
-    """The rows, with the same state in all rows of one model.
+    """The rows, with the same state in all rows of one model, and without those that have nothing to show.
 
     A model may have an entry by its id and another as its job's active model, but it has one set of metrics.
     So the entry with an update that waits or a run under way decides for both, or else the one with the last
-    run.
+    run. If there was no run by the id, its entry only holds the reference.
     """
     listed = list(rows)
     of_model: dict[tuple[str, str | None], list[Standing]] = {}
     for row in listed:
         of_model.setdefault((row.entry.target.job_id, row.model), []).append(row)
-    return [_agreeing(row, of_model[row.entry.target.job_id, row.model]) for row in listed]
+    return [
+        _agreeing(row, of_model[row.entry.target.job_id, row.model])
+        for row in listed
+        if row.model_id is None
+        or not _is_quiet(row.entry)
+        or not (row.entry.quality_reference or row.accepted)
+    ]
 
 
 def _agreeing(row: Standing, same: list[Standing]) -> Standing:
+    row = row._replace(accepted=next((each.accepted for each in same if each.accepted), None))
     leading = max(same, key=_decisive)
     if row.model is None or row.fresh == leading.fresh:
         return row
@@ -175,9 +186,14 @@ def by_job(entries: Iterable[Entry]) -> list[Entry]:
         home = Target(entry.name_of or "", target.model_id)
         if home in known:
             known[home] = _together(known[home], entry)
-        if home in known or not (entry.dirty or entry.run_id or entry.history or entry.last_failure):
+        if home in known or _is_quiet(entry):
             del known[target]
     return [known[target] for target in sorted(known, key=lambda t: (t.job_id, t.model_id or ""))]
+
+
+def _is_quiet(entry: Entry) -> bool:
+    """Whether nothing waits in the entry, and no run of it is known."""
+    return not (entry.dirty or entry.run_id or entry.history or entry.last_failure)
 
 
 def _together(entry: Entry, mailbox: Entry) -> Entry:
@@ -197,14 +213,9 @@ def _together(entry: Entry, mailbox: Entry) -> Entry:
     )
 
 
-def _active(entry: Entry, run: UnderWay | None) -> str | None:
-    """The id of the job's active model, as of the run under way or the last judged run."""
-    if entry.target.model_id is not None:
-        return None
-    if run and run.model_id:
-        return run.model_id
-    judged = entry.quality_reference or entry.accepted
-    return judged["model_id"] if judged else None
+def last_model(entry: Entry) -> str | None:
+    """The id of the model of the last run; None if it is not known."""
+    return next((run.model_id for run in reversed(runs(entry)) if run.model_id), None)
 
 
 def _freshness(
@@ -307,6 +318,7 @@ def runs(entry: Entry) -> list[PastRun]:
     found = [
         PastRun(
             run_id=past["run_id"],
+            model_id=past["model_id"],
             cause=past["cause"],
             requested_at=from_iso(past["requested_at"]),
             seconds=past["duration_seconds"],
@@ -324,6 +336,7 @@ def runs(entry: Entry) -> list[PastRun]:
         found.append(
             PastRun(
                 run_id=failure["run_id"],
+                model_id=failure["model_id"],
                 cause=failure["cause"],
                 requested_at=requested_at,
                 seconds=None if ended_at is None else from_iso(ended_at) - requested_at,

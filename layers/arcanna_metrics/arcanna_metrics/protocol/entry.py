@@ -4,10 +4,8 @@ Two watermarks decide what waits: an update waits while `needed_as_of` is later 
 `failed_as_of`. So a claim moves nothing, and nothing has to be put back.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import inf
-from operator import itemgetter
 from typing import NamedTuple, TypedDict
 
 from arcanna_metrics.runs.quality import Reference
@@ -33,18 +31,9 @@ class Element(NamedTuple):
     until: float
 
 
-class QualityReference(TypedDict):
-    """What the next metrics of a model are compared with."""
-
-    model_id: str
-    figures: Reference
-    as_of: str  # requested_at of the run, ISO 8601
-
-
 class Accepted(TypedDict):
     """An operator's decision that a model is good enough as it is."""
 
-    model_id: str
     by: str  # ARN of the operator
     at: str  # ISO 8601
 
@@ -99,11 +88,12 @@ class Entry:
     failed_as_of: float = NEVER  # requested_at of the last run that was reported as failed
 
     history: tuple[PastRun, ...] = ()  # the last completed runs, oldest first
-    quality_reference: QualityReference | None = None  # of the target's last model that completed a run
-    earlier_references: tuple[QualityReference, ...] = ()  # of models that were active before it
     last_failure: Failure | None = None  # of the last run, if it failed
-    accepted: Accepted | None = None  # who last accepted a model that got worse
     name_of: str | None = None  # if this target's job_id is a name: the id of that job
+
+    # Only of targets with a model id, also for runs of the job's active model.
+    quality_reference: Reference | None = None  # what the model's next metrics are compared with
+    accepted: Accepted | None = None  # who last accepted the model although it got worse
 
     @property
     def run_id(self) -> str | None:
@@ -120,17 +110,6 @@ class Entry:
         """Whether anything waits."""
         waiting = self.waiting
         return max(waiting.needed_as_of, waiting.wanted_as_of) > NEVER or bool(waiting.batch)
-
-    def reference_of(self, model_id: str | None) -> Reference | None:
-        """What the model's next metrics are compared with; None if there is nothing yet."""
-        return last_reference([self], model_id)
-
-
-def last_reference(entries: Iterable[Entry], model_id: str | None) -> Reference | None:
-    """What the model's next metrics are compared with, after its last run of any of the entries."""
-    references = (kept for entry in entries for kept in (entry.quality_reference, *entry.earlier_references))
-    own = [kept for kept in references if kept and kept["model_id"] == model_id]
-    return max(own, key=itemgetter("as_of"))["figures"] if own else None
 
 
 def pruned(entry: Entry) -> Entry:

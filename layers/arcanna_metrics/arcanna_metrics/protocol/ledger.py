@@ -8,18 +8,19 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from arcanna_metrics.aws import aws_call
 from arcanna_metrics.errors import AwsUnavailable
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting
-from arcanna_metrics.protocol.transitions import Transition
 from arcanna_metrics.targets import Target, is_id
 from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics.updates import Example
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+E = TypeVar("E", Entry, Entry | None)
 
 ACTIVE = " "
 """Stands for a job's active model in the key. An id is never blank."""
@@ -87,7 +88,7 @@ class Ledger:
             item["expires_at"] = {"N": str(int(self._clock()) + FORGET_AFTER)}
         return self.swap_item(item, before.rev)
 
-    def apply(self, target: Target, transition: Transition, known: Entry | None = None) -> Entry | None:
+    def apply(self, target: Target, transition: Callable[[Entry], E], known: Entry | None = None) -> E:
         """Swaps the current entry for what the transition makes of it; None if the transition refuses.
 
         Returns the entry without its new `rev`. A `known` entry is read again only if it has changed since.
@@ -202,7 +203,7 @@ _TIMES = (
 _NUMBERS = ("updates", "attempts", "number")
 _TEXTS = ("cause", "last_error", "run_id", "name_of")
 _DOCUMENTS = (
-    "batch", "examples", "history", "quality_reference", "earlier_references", "last_failure", "accepted",
+    "batch", "examples", "history", "last_failure", "quality_reference", "accepted",
 )  # fmt: skip
 _OF_ENTRY, _OF_WAITING = ([field.name for field in fields(record)] for record in (Entry, Waiting))
 
@@ -238,7 +239,7 @@ def to_entry(target: Target, item: Mapping[str, Any]) -> Entry:
     batch, examples = values.get("batch", ()), values.get("examples", ())
     values["batch"] = tuple(Element(i, from_iso(at), share, from_iso(until)) for i, at, share, until in batch)
     values["examples"] = tuple(Example(*example) for example in examples)
-    values |= {name: tuple(values.get(name, ())) for name in ("history", "earlier_references")}
+    values["history"] = tuple(values.get("history", ()))
 
     def part(names: Iterable[str]) -> dict[str, Any]:
         return {name: values[name] for name in names if name in values}

@@ -7,19 +7,20 @@ from typing import Any
 from arcanna_metrics.errors import ActiveModelChanged, AwsUnavailable, PlatformBusy, Rejected
 from arcanna_metrics.observability import count, logger
 from arcanna_metrics.protocol.decide import Start, decide
-from arcanna_metrics.protocol.entry import NEVER, Claim, Entry, Waiting, earliest, last_reference
+from arcanna_metrics.protocol.entry import NEVER, Claim, Entry, Waiting, earliest
+from arcanna_metrics.protocol.reference import learn
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.transitions import satisfy
 from arcanna_metrics.runs.check import active_model_changed, failed_at_start, first_check
 from arcanna_metrics.runs.limits import as_many_as_fit
 from arcanna_metrics.runs.outcome import Origin, fitting
-from arcanna_metrics.runs.quality import Reference, Rules, next_reference
+from arcanna_metrics.runs.quality import Rules, measured
 from arcanna_metrics.runs.run import Cause, Check, Object, Run
 from arcanna_metrics.runs.telemetry import run_ended
 from arcanna_metrics.settings import JobSettings, Pace
 from arcanna_metrics.targets import Model, Target, is_id
 from arcanna_metrics.times import from_iso, to_iso
-from arcanna_metrics.workflow import input_of, run_of
+from arcanna_metrics.workflow import input_of
 
 LARGEST_CLOCK_LEAD = 3600.0
 """Seconds that the platform's clock may be ahead. A later timestamp does not prove fresh metrics."""
@@ -47,7 +48,7 @@ def start(services: Services, entry: Entry, claim: Claim) -> None:
         if shown.recomputing:
             # It may use older data than ours, and its end could be mistaken for the end of ours.
             raise PlatformBusy(f"Arcanna is recomputing {model.model_id!r} already")
-        run = _with_baseline(run, shown.as_dict(), _last_reference(services, entry, model))
+        run = _with_baseline(services, run, model, shown.as_dict())
         run, check = _request(services, run, model)
     except Rejected as error:
         if run["model_id"] is not None and active_model_changed(arcanna, run):
@@ -94,35 +95,15 @@ def new_run(entry: Entry, claim: Claim, settings: JobSettings) -> Run:
     }
 
 
-def _with_baseline(run: Run, shown: dict[str, Any], last: Reference | None) -> Run:
-    """The run with its baseline and its reference, given the model's `last` reference."""
-    # The reference is of all metrics shown. For the workflow, a large baseline is cut.
-    reference, kept = next_reference(shown, {}, Rules(**run["gate"]), last), fitting(shown)
-    cut = kept["metrics_per_decision"] != shown["metrics_per_decision"]
-    return {**run, "baseline": kept, "baseline_cut": cut, "reference": reference}
+def _with_baseline(services: Services, run: Run, model: Model, shown: dict[str, Any]) -> Run:
+    """The run with its baseline, and with the model's reference, which is written first.
 
-
-def _last_reference(services: Services, entry: Entry, model: Model) -> Reference | None:
-    """The model's reference after its last run; None if there is none.
-
-    A job's active model has two entries: as the active one, and by its id. Runs of both compare the same
-    metrics, so a model that got worse in a run of one is worse in a run of the other, too. Raises
-    PlatformBusy during a run of the other, whose result is not known yet.
+    So a run of the same model by its id, or as the active one, is compared with this baseline, too.
     """
-    other = services.ledger.read(
-        Target(model.job_id, model.model_id if entry.target.model_id is None else None)
-    )
-    if other.claim and _may_be_of(services, other.target, other.claim, model):
-        raise PlatformBusy(f"the run {other.claim.run_id}, which may be of {model.model_id!r}, is under way")
-    return last_reference([entry, other], model.model_id)
-
-
-def _may_be_of(services: Services, target: Target, claim: Claim, model: Model) -> bool:
-    """Whether a target's run is of the model, as far as that is known."""
-    if target.model_id is not None:
-        return True
-    execution = services.workflow.describe(claim.run_id, claim.number)
-    return execution is None or run_of(execution.input)["model_id"] in (None, model.model_id)
+    rules, kept = Rules(**run["gate"]), fitting(shown)
+    cut = kept["metrics_per_decision"] != shown["metrics_per_decision"]  # large ones, only for the workflow
+    reference = learn(services.ledger, Target(*model), [measured(shown, rules)], rules)
+    return {**run, "baseline": kept, "baseline_cut": cut, "reference": reference}
 
 
 def _cause_of(waiting: Waiting, asked: float, pace: Pace) -> Cause:

@@ -13,9 +13,9 @@ Each transition is a pure function of the entry that was read. It returns the en
 if nothing changes, or None if the entry is not in the state that the caller expects.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 from hashlib import blake2b
 from operator import attrgetter
 from typing import NamedTuple
@@ -27,20 +27,17 @@ from arcanna_metrics.protocol.entry import (
     Claim,
     Element,
     Entry,
-    QualityReference,
     Waiting,
     earliest,
     pruned,
 )
+from arcanna_metrics.runs.quality import Reference, Rules, learned
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import Pace
 from arcanna_metrics.updates import WHOLE, Example, Update
 
 EXAMPLES = 5
 HISTORY_LENGTH = 10
-MOST_EARLIER = 3
-"""References of models that were active before the last one, in case a job returns to one of them."""
-
 MOST_ELEMENTS = 1000
 """Updates in a batch: about 60 KB of the 400 KB that an item may have. A further one is needed at once."""
 
@@ -49,8 +46,6 @@ CLAIM_LIFETIME = 300.0
 
 CONSISTENT_AFTER = 10.0
 """Seconds after an execution's end until all responses of Step Functions show it."""
-
-Transition = Callable[[Entry], Entry | None]
 
 
 class Postponement(NamedTuple):
@@ -131,18 +126,27 @@ def merged(*parts: Waiting) -> Waiting:
 
 
 def receive(entry: Entry, mailbox: Entry, pace: Pace) -> Entry:
-    """Adds what has arrived under the job's name, and the reference of the name's own runs.
-
-    The name had runs of its own as long as the job's id was unknown.
-    """
-    if mailbox.quality_reference and mailbox.name_of == entry.target.job_id and not entry.history:
-        entry = replace(entry, quality_reference=mailbox.quality_reference)
+    """Adds what has arrived under the job's name."""
     return _adding(entry, [pruned(replace(entry, waiting=mailbox.waiting)).waiting], pace)
 
 
 def empty(mailbox: Entry, pace: Pace) -> Entry:
-    """Empties the entry of a name after the job's id has received its updates and its reference."""
-    return settled(replace(mailbox, waiting=Waiting(), quality_reference=None), pace)
+    """Empties the entry of a name after the job's id has received its updates."""
+    return settled(replace(mailbox, waiting=Waiting()), pace)
+
+
+# --- The model's reference -------------------------------------------------------------------------------
+
+
+def learn(entry: Entry, seen: Sequence[Reference], rules: Rules) -> Entry:
+    """Updates the model's reference after its metrics had these figures."""
+    reference = reduce(partial(learned, rules=rules), seen, entry.quality_reference or {})
+    return replace(entry, quality_reference=reference)
+
+
+def accept(entry: Entry, figures: Reference, by: Accepted) -> Entry:
+    """Makes the figures that somebody has accepted the model's reference."""
+    return replace(entry, quality_reference=figures, accepted=by)
 
 
 # --- The run that holds the target -----------------------------------------------------------------------
@@ -280,41 +284,15 @@ def release(
     return _without_those_of(settled(free, pace), run)
 
 
-def accept(entry: Entry, by: Accepted) -> Entry | None:
-    """Removes the model's reference, so that the next run is compared with the metrics just before it.
-
-    None while a run holds the target: it began with the old reference, and would write it again.
-    """
-    if entry.claim is not None:
-        return None
-    if entry.reference_of(by["model_id"]) is None:
-        return entry
-    last, earlier = entry.quality_reference, _of_others(by["model_id"], *entry.earlier_references)
-    if last and last["model_id"] == by["model_id"]:
-        return replace(entry, quality_reference=None, earlier_references=earlier, accepted=by)
-    # If there is no last one, `accepted` says which model that was.
-    return replace(entry, earlier_references=earlier, accepted=by if last else entry.accepted)
-
-
 def _after_run(entry: Entry, claim: Claim) -> Entry:
     """Frees the target. The spacing counts from this run, whatever became of it."""
     return replace(entry, claim=None, last_requested_at=max(claim.requested_at, entry.last_requested_at))
 
 
 def _remembering(entry: Entry, run: Run, result: Result) -> Entry:
-    past, reference = result["past_run"], result["reference"]
-    if past:
+    if past := result["past_run"]:
         entry = replace(entry, history=(*entry.history, past)[-HISTORY_LENGTH:])
-    if reference is not None and (model_id := run["model_id"]):
-        earlier = _of_others(model_id, *entry.earlier_references, entry.quality_reference)[-MOST_EARLIER:]
-        new: QualityReference = {"model_id": model_id, "figures": reference, "as_of": run["requested_at"]}
-        entry = replace(entry, quality_reference=new, earlier_references=earlier)
     return replace(entry, last_failure=result["failure"], name_of=run.get("platform_job_id") or entry.name_of)
-
-
-def _of_others(model_id: str, *references: QualityReference | None) -> tuple[QualityReference, ...]:
-    """The references of other models."""
-    return tuple(kept for kept in references if kept and kept["model_id"] != model_id)
 
 
 def _without_those_of(entry: Entry, run: Run) -> Entry:

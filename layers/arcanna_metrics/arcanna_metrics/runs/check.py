@@ -16,7 +16,7 @@ from arcanna_metrics.runs.outcome import (
     failed,
 )
 from arcanna_metrics.runs.polling import next_wait
-from arcanna_metrics.runs.quality import Rules, assess, next_reference
+from arcanna_metrics.runs.quality import Rules, assess, measured
 from arcanna_metrics.runs.run import Check, Outcome, Run
 from arcanna_metrics.runs.telemetry import model_judged
 from arcanna_metrics.targets import Model
@@ -104,13 +104,11 @@ def _with_what_was_seen(run: Run, checked: Check, seen: ModelMetrics, now: float
 
 def _new_metrics(run: Run, seen: ModelMetrics, now: float) -> NewMetrics:
     """What the metrics that the platform shows mean, by the quality gate that the run began with."""
-    before, reference, rules = run["baseline"], run["reference"] or {}, Rules(**run["gate"])
-    quality = assess(before, seen.fields, rules, reference, cut_short=run["baseline_cut"])
+    rules = Rules(**run["gate"])
+    quality = assess(run["baseline"], seen.fields, rules, run["reference"], cut_short=run["baseline_cut"])
     model_judged(quality)
-    if quality["verdict"] != "regressed":
-        reference = next_reference(before, seen.fields, rules, reference)
     duration = _duration(run["platform_requested_at"], seen.timestamp, elapsed_of(run, now))
-    return NewMetrics(duration, quality, reference)
+    return NewMetrics(duration, quality, measured(seen.fields, rules))
 
 
 def active_model_changed(arcanna: Arcanna, run: Run) -> bool:

@@ -76,7 +76,7 @@ class NewMetrics(NamedTuple):
 
     duration_seconds: float  # from the request to the new metrics
     quality: Assessment
-    reference: Reference  # what the next metrics are compared with
+    figures: Reference  # for the model's reference
 
 
 def completed(run: Run, ending: Ending, new: NewMetrics, origin: Origin) -> Outcome:
@@ -84,6 +84,7 @@ def completed(run: Run, ending: Ending, new: NewMetrics, origin: Origin) -> Outc
     quality = new.quality
     past: PastRun = {
         "run_id": run["run_id"],
+        "model_id": run["model_id"],
         "cause": run["cause"]["kind"],
         "requested_at": run["requested_at"],
         "duration_seconds": new.duration_seconds,
@@ -119,7 +120,7 @@ def completed(run: Run, ending: Ending, new: NewMetrics, origin: Origin) -> Outc
             "outcome": "completed",
             "active_changed": ending.active_changed,
             "past_run": past,
-            "reference": new.reference,
+            "figures": new.figures,
             "failure": None,
         },
     }
@@ -131,6 +132,7 @@ def failed(run: Run, ending: Ending, judgement: Judgement, origin: Origin) -> Ou
     ended: OutcomeName = "timed_out" if judgement.status == "timed_out" else "failed"
     failure: Failure = {
         "run_id": run["run_id"],
+        "model_id": run["model_id"],
         "cause": run["cause"]["kind"],
         "requested_at": run["requested_at"],
         "ended_at": to_iso(origin.now),
@@ -156,7 +158,7 @@ def failed(run: Run, ending: Ending, judgement: Judgement, origin: Origin) -> Ou
             "outcome": ended if checked else "not_checked",
             "active_changed": ending.active_changed,
             "past_run": None,
-            "reference": None,
+            "figures": None,
             "failure": failure,
         },
     }

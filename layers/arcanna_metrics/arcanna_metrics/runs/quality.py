@@ -154,7 +154,7 @@ def assess(
     `cut_short` says that the metrics before were too large for the workflow's data. Then the reference may
     show that the model regressed, but nothing shows that it did not.
 
-    Figures that `reference` (see `next_reference`) does not have are compared with those before. The
+    Figures that `reference` (see `learned`) does not have are compared with those before. The
     differences are always those between before and after.
 
     One figure that regressed makes the model regressed. Otherwise the model is not judged if there is nothing
@@ -175,36 +175,43 @@ def assess(
     }
 
 
-def next_reference(
-    before: Mapping[str, Any] | None,
-    after: Mapping[str, Any],
-    rules: Rules,
-    reference: Mapping[str, Sequence[float]] | None,
-) -> Reference:
-    """What the model's next metrics are compared with: figures that rules name, or have named before.
+def measured(metrics: Mapping[str, Any], rules: Rules) -> Reference:
+    """The figures of the metrics, as the API serves them, that are based on enough alerts."""
+    return _fitting({n: figure for n, figure in _figures(metrics).items() if _solid(figure, rules)}, rules)
 
-    A figure's reference moves only when the figure improves, and a model that regressed keeps its reference.
-    So the gate detects a model that stays bad, and a model that loses a little each time. Figures that the
-    rules do not compare now are kept at their best for later rules. With an empty `after`, the result is what
-    a run itself is compared with.
+
+def learned(
+    reference: Mapping[str, Sequence[float]] | None, seen: Mapping[str, Sequence[float]], rules: Rules
+) -> Reference:
+    """The model's reference after its metrics had the `seen` figures.
+
+    It has the figures that rules name, or have named before. A figure's reference moves only when the figure
+    improves, and not at all if the model is worse than its reference. So the gate detects a model that stays
+    bad, and a model that loses a little each time. Figures that the rules do not compare now are kept at
+    their best for later rules. To learn the same figures twice changes nothing more.
     """
-    last, found = _referred(reference), _figures(after)
-    old = _standard(last, _figures(_object(before)), rules)
-    kept: list[tuple[str, tuple[float, float]]] = []
-    for name in _ranked({*last, *old, *found}, rules):
-        drop = _rule_for(name, rules.largest_drop)
-        if drop is None and _rule_for(name, rules.floor) is None and name not in last:
+    kept, new = _referred(reference), _referred(seen)
+    found = [_find(name, None, kept.get(name), figure, rules) for name, figure in new.items()]
+    worse = any(judged and judged.verdict == "regressed" for judged in found)
+    for name, figure in new.items():
+        old, drop = kept.get(name), _rule_for(name, rules.largest_drop) or 0.0
+        if not _solid(figure, rules) or (old is None and not _is_ruled(name, rules)):
             continue
-        figure, new = old.get(name), found.get(name)
-        if _solid(new, rules) and (not _solid(figure, rules) or _change(figure, new) > (drop or 0.0)):
-            figure = new
-        if not _solid(figure, rules):
-            figure = last.get(name)
-        if figure is not None:
-            # A plain pair: Lambda's runtime would write a named tuple as a JSON object.
-            kept.append((name, (figure.value, figure.samples)))
-    kept.sort(key=lambda one: one[0] not in rules.named and _rule_for(one[0], rules.largest_drop) is None)
-    return dict(as_many_as_fit(kept, LARGEST_REFERENCE))
+        if not _solid(old, rules) or (_change(old, figure) > drop and not worse):
+            kept[name] = figure
+    return _fitting(kept, rules)
+
+
+def _fitting(figures: Mapping[str, _Figure], rules: Rules) -> Reference:
+    """As many of the figures as a reference may have, those that rules name first."""
+    # Plain pairs: Lambda's runtime would write named tuples as JSON objects.
+    pairs = [(name, (figures[name].value, figures[name].samples)) for name in _ranked(figures, rules)]
+    pairs.sort(key=lambda one: one[0] not in rules.named and _rule_for(one[0], rules.largest_drop) is None)
+    return dict(as_many_as_fit(pairs, LARGEST_REFERENCE))
+
+
+def _is_ruled(name: str, rules: Rules) -> bool:
+    return any(_rule_for(name, limits) is not None for limits in (rules.largest_drop, rules.floor))
 
 
 def _ranked(names: Iterable[str], rules: Rules) -> list[str]:
@@ -335,9 +342,10 @@ def _number(value: object, largest: float = _LARGEST_SCORE) -> float | None:
     return float(value)
 
 
-def figures(metrics: Mapping[str, Any] | None) -> dict[str, float]:
-    """All numeric figures of a model, by name."""
-    return {name: figure.value for name, figure in _figures(_object(metrics)).items()}
+def current(reference: Reference, metrics: Mapping[str, Any] | None) -> Reference:
+    """The reference's figures as the metrics have them, without those that they lack."""
+    found = _figures(_object(metrics))
+    return {name: (found[name].value, found[name].samples) for name in reference if name in found}
 
 
 def scores(metrics: Mapping[str, Any] | None) -> dict[str, float | None]:

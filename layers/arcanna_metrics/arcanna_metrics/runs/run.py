@@ -75,6 +75,7 @@ class EndedRun(TypedDict):
     """A run that has ended, as the ledger remembers it."""
 
     run_id: str
+    model_id: str | None  # null only if the job had no active model
     cause: str  # kind of the latest update that led to the run
     requested_at: Time
     polls: int
@@ -104,7 +105,7 @@ class Result(TypedDict):
     outcome: OutcomeName
     active_changed: bool  # the target is the active model, and the active model has or may have changed
     past_run: PastRun | None  # null unless the run completed
-    reference: Reference | None  # what the model's next metrics are compared with; null unless completed
+    figures: Reference | None  # of the new metrics, for the model's reference; null unless completed
     failure: Failure | None  # null if the run completed
 
 

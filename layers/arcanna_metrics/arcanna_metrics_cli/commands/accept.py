@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from arcanna_metrics_cli.command_line import JOB, TEXT, Answer, Given, operation
-from arcanna_metrics_cli.commands.recompute import KEY, own_run
+from arcanna_metrics_cli.commands.recompute import KEY
 from arcanna_metrics_cli.exits import Exit, Trouble
 
 if TYPE_CHECKING:
     from arcanna_metrics.protocol.entry import Entry
-    from arcanna_metrics_cli.view import Figure
+    from arcanna_metrics.runs.quality import Reference
+    from arcanna_metrics.targets import Target
 
 MOST_SHOWN = 12
 """Figures shown to people. The JSON document has all."""
@@ -26,30 +27,33 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
     """Accept a model that got worse as the new reference.
 
     Shows the model's reference and its current figures, and asks. Accepts nothing if Arcanna does not show
-    them. The run after the acceptance is compared with the figures just before it. The ledger records who
-    accepted the model, and when.
+    them. The next run is compared with the accepted figures; a run that is under way still with the old
+    reference. The ledger records who accepted the model, and when.
     """
     from arcanna_metrics.protocol import transitions
     from arcanna_metrics.times import to_iso
     from arcanna_metrics_cli import view
+    from arcanna_metrics_cli.view import Figure
 
     stack, out = given.deployed, given.out
     with out.doing("Reading the ledger"):
         model = model or _only_model(given, job)
-        found = _entries(given, job, model)
-    if any(entry.run_id for entry in found):
-        raise Trouble(Exit.NOT_STARTED, "A run of the model is under way.", "Try again when it has ended")
-    judged = [entry for entry in found if entry.reference_of(model)]
-    document: dict[str, Any] = {"job_id": found[0].target.job_id, "model_id": model, "done": False}
-    if not judged:
+        entry = _entry(given, job, model)
+    target = entry.target
+    document: dict[str, Any] = {"job_id": target.job_id, "model_id": model, "done": False}
+    if not entry.quality_reference:
         out.show("There is nothing to accept: the next run is compared with the metrics just before it.")
         return Answer(Exit.GOOD, document | {"figures": [], "accepted": None})
-    figures = _figures(given, judged, model)
+    before = entry.quality_reference
+    now = _current(given, target, before)
+    figures = [
+        Figure(name, value, now[name][0] if name in now else None) for name, (value, _) in before.items()
+    ]
     document["figures"] = [figure._asdict() | {"change": figure.change} for figure in figures]
     document["accepted"] = None
     if not out.json:
         worst = sorted(figures, key=lambda figure: figure.change or 0.0)[:MOST_SHOWN]
-        out.show(f"Model {model} of job {found[0].target.job_id}:")
+        out.show(f"Model {model} of job {target.job_id}:")
         out.show(view.figures(worst))
         if len(figures) > len(worst):
             out.show(f"and {len(figures) - len(worst)} figures that changed less")
@@ -57,15 +61,13 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
         out.say("Nothing was changed." + (" Add --yes to accept it." if out.json else ""))
         return Answer(Exit.USAGE if out.json else Exit.GOOD, document)
     with out.doing("Writing to the ledger"):
-        by: Any = {"model_id": model, "by": stack.caller(), "at": to_iso(time.time())}
-        changed = [stack.apply(e.target, partial(transitions.accept, by=by)) for e in judged]
-    if None in changed:
-        raise Trouble(Exit.NOT_STARTED, "A run of the model has begun.", "Try again when it has ended")
+        by: Any = {"by": stack.caller(), "at": to_iso(time.time())}
+        stack.apply(target, partial(transitions.accept, figures=now, by=by))
     out.show(
-        f"✓ Accepted by {by['by']}. The next run is compared with the metrics just before it.",
+        f"✓ Accepted by {by['by']}. The next run is compared with these figures.",
         "green",
     )
-    return Answer(Exit.GOOD, document | {"done": True, "accepted": {"by": by["by"], "at": by["at"]}})
+    return Answer(Exit.GOOD, document | {"done": True, "accepted": by})
 
 
 def _only_model(given: Given, job: str) -> str:
@@ -75,9 +77,8 @@ def _only_model(given: Given, job: str) -> str:
     from arcanna_metrics_cli.names import did_you_mean
 
     stack = given.deployed
-    active = stack.entry(stack.home(Target(job, None)))
-    if judged := active.quality_reference or active.accepted:
-        return judged["model_id"]
+    if active := entries.last_model(stack.entry(stack.home(Target(job, None)))):
+        return active
     every = stack.entries()
     models = sorted(set(entries.names(every, job)))
     if len(models) == 1:
@@ -90,47 +91,32 @@ def _only_model(given: Given, job: str) -> str:
     raise Trouble(Exit.USAGE, said, "arcanna-metrics status lists the jobs and models that it knows")
 
 
-def _entries(given: Given, job: str, model: str) -> "list[Entry]":
-    """The model's entries: by its id, and as its job's active model. Raises Trouble if there are none.
-
-    A run of the active model may be of this model. Then it has begun with the reference under its id.
-    """
+def _entry(given: Given, job: str, model: str) -> "Entry":
+    """The entry of the model, which has its reference. Raises Trouble if there is none."""
     from arcanna_metrics.targets import Target
     from arcanna_metrics_cli import entries
     from arcanna_metrics_cli.names import did_you_mean
 
     stack = given.deployed
-    by_id, active = (stack.entry(stack.home(Target(job, each))) for each in (model, None))
-    found = [by_id] if by_id.rev else []
-    is_active = active.reference_of(model) is not None or (
-        active.accepted and active.accepted["model_id"] == model
+    entry = stack.entry(stack.home(Target(job, model)))
+    if entry.rev:
+        return entry
+    every = stack.hints()
+    of_job = entries.names(every, job)
+    hint = did_you_mean(model, of_job) if of_job else did_you_mean(job, entries.names(every))
+    raise Trouble(
+        Exit.USAGE,
+        f"The ledger does not know the model {model!r} of job {job!r}. {hint}".rstrip(),
+        "arcanna-metrics status lists those that it knows",
     )
-    if is_active or (found and own_run(stack, job, model)):
-        found.append(active)
-    if not found:
-        every = stack.hints()
-        of_job = entries.names(every, job)
-        of_job += [
-            e.quality_reference["model_id"] for e in entries.named(every, job, None) if e.quality_reference
-        ]
-        hint = did_you_mean(model, of_job) if of_job else did_you_mean(job, entries.names(every))
-        raise Trouble(
-            Exit.USAGE,
-            f"The ledger does not know the model {model!r} of job {job!r}. {hint}".rstrip(),
-            "arcanna-metrics status lists those that it knows",
-        )
-    return found
 
 
-def _figures(given: Given, judged: "list[Entry]", model: str) -> "list[Figure]":
-    """The figures of the reference with their current values. Raises Trouble if Arcanna shows none."""
-    from arcanna_metrics.protocol.entry import last_reference
-    from arcanna_metrics.runs.quality import figures
-    from arcanna_metrics_cli.view import Figure
+def _current(given: Given, target: "Target", reference: "Reference") -> "Reference":
+    """The current figures of the reference. Raises Trouble if Arcanna shows none."""
+    from arcanna_metrics.runs.quality import current
 
     with given.out.doing("Asking Arcanna for the metrics"):
-        target = {"job_id": judged[0].target.job_id, "model_id": model}
-        answer, failed = given.deployed.invoke_trigger({"preflight": target})
+        answer, failed = given.deployed.invoke_trigger({"preflight": target._asdict()})
     if failed or answer["reason"]:
         why = answer.get("errorMessage") if failed else answer["detail"]
         status = Exit.NO_ACCESS if answer.get("reason") in KEY else Exit.NOT_STARTED
@@ -138,7 +124,7 @@ def _figures(given: Given, judged: "list[Entry]", model: str) -> "list[Figure]":
             status = Exit.USAGE
         said = f"Arcanna does not show the model's current figures: {why}"
         raise Trouble(status, said, "arcanna-metrics doctor may show why; then try again")
-    now, reference = figures(answer["metrics"]), last_reference(judged, model) or {}
-    if reference and not now.keys() & reference.keys():
+    now = current(reference, answer["metrics"])
+    if not now:
         raise Trouble(Exit.NOT_STARTED, "Arcanna shows none of the figures.", "Try again after its next run")
-    return [Figure(name, before, now.get(name)) for name, (before, _) in reference.items()]
+    return now

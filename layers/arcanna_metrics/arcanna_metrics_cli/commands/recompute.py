@@ -182,9 +182,7 @@ def _follow(
     out.show(f"{'✓' if status == Exit.GOOD else '✗'} {end}", "green" if status == Exit.GOOD else "red")
     document = _document(given, target, result, run, why, execution)
     if status == Exit.WRONG:
-        reference = stack.entry(target).quality_reference
-        model = document["model_id"] or (reference and reference["model_id"])
-        named = f" --model {quote(model)}" if model else ""
+        named = f" --model {quote(run.model_id)}" if run.model_id else ""
         accept = f"arcanna-metrics accept --job {quote(target.job_id)}{named}"
         out.say(f"Do not deploy the model. To keep it as it is: {accept}", "yellow")
     return Answer(status, document)

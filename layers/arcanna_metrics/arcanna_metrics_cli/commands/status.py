@@ -107,10 +107,8 @@ def _show(given: Given, rows: list["Standing"], now: float, narrowed: tuple[str 
         out.show(f"Last runs of {row.model_id or 'the active model'}, job {row.job}:")
         past = entries.runs(row.entry)
         out.show(view.history(past) if past else "  none yet")
-        if accepted := row.entry.accepted:
-            out.show(
-                f"Accepted as it was at {accepted['at'][:19]}Z by {accepted['by']}: {accepted['model_id']}."
-            )
+        if accepted := row.accepted:
+            out.show(f"{row.model} was accepted at {accepted['at'][:19]}Z by {accepted['by']}.")
         if past:
             out.show(f"Last run: {stack.links.execution(stack.execution_arn(past[-1].run_id))}", "dim")
 
@@ -150,7 +148,7 @@ def _document(row: "Standing", stack: "Deployed", *, with_runs: bool) -> dict[st
         "running": running,
         "last_run": run_document(row.last, stack),
         "scores": dict(row.scores),
-        "accepted": entry.accepted,
+        "accepted": row.accepted,
     }
     if with_runs:
         document["runs"] = [run_document(run, stack) for run in entries.runs(entry)]

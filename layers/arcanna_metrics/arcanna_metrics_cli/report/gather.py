@@ -106,7 +106,7 @@ class Gatherer:
             runs=past,
             told=story.told,
             untold=story.untold,
-            accepted=_accepted(entry),
+            accepted=_is_accepted(standing),
         )
 
     def _under_way(self, entry: Entry) -> entries.UnderWay | None:
@@ -197,12 +197,10 @@ def _run_of(entry: Entry) -> tuple[object, str | None]:
     return entry.target, entry.run_id
 
 
-def _accepted(entry: Entry) -> str:
-    """Who accepted the model since its last run, and when; empty if nobody did."""
-    given = entry.accepted
-    if given is None or from_iso(given["at"]) < entry.fresh_as_of:
-        return ""
-    return f"{given['model_id']}, by {given['by']}, {given['at'][:19]}Z"
+def _is_accepted(standing: entries.Standing) -> bool:
+    """Whether somebody has accepted the model since its last run."""
+    accepted = standing.accepted
+    return accepted is not None and from_iso(accepted["at"]) >= standing.entry.fresh_as_of
 
 
 def _last_completed(entry: Entry) -> str | None:
