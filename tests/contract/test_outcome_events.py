@@ -277,6 +277,8 @@ def follow(before: dict[str, Any], after: dict[str, Any]) -> tuple[Run, Check]:
     quality = assess(before, after, rules, reference)
     assert quality["verdict"] == "regressed"
     ending = Ending(2000, active_changed=False, shown=after)
-    outcome = completed(run, ending, NewMetrics(3600.0, quality, measured(after, rules)), origin(400))
+    outcome = completed(
+        run, ending, NewMetrics(3600.0, quality, learned({}, measured(after, rules), rules)), origin(400)
+    )
     check = first_check(run)
     return run, {**check, "status": "completed", "detail": "The metrics are new", "outcome": outcome}

@@ -498,10 +498,21 @@ def test_unconfirmed_model_is_not_accepted(
 
 
 def test_active_model_is_accepted_by_its_jobs_name(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    stack.put(Entry(Target("security-alerts", MODEL.model_id), name_of=MODEL.job_id))
+    stack.put(Entry(Target("security-alerts", None), name_of=MODEL.job_id))
     stack.put(Entry(TARGET, quality_reference=REFERENCE))
     assert accept(stack, monkeypatch, job="security-alerts").status == 0
     assert stack.entry(TARGET).quality_reference == NOW_SHOWN
+
+
+def test_model_that_is_not_active_any_more_is_shown_if_it_is_named(stack: Stack) -> None:
+    stack.put(Entry(TARGET, quality_reference=REFERENCE))
+    stack.put(Entry(ACTIVE, fresh_as_of=ASKED, history=(past(model_id="trained anew"),)))
+    deployed(stack)
+    assert MODEL.model_id not in run("status", "--job", MODEL.job_id).stdout
+    shown = run("status", "--model", MODEL.model_id, "--json").document["targets"]
+    assert [(row["model_id"], row["why"]) for row in shown] == [
+        (MODEL.model_id, "not the active model any more")
+    ]
 
 
 def test_model_can_be_accepted_during_a_run(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

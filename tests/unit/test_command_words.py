@@ -314,11 +314,13 @@ def test_failed_model_recomputed_later_as_the_active_one_is_fresh() -> None:
     assert rows(active, failed)[1] == (True, "as the active model: up to date with every known upload")
 
 
-def test_entry_that_only_has_the_active_models_reference_has_no_row_but_says_who_accepted_it() -> None:
+def test_entry_that_only_has_the_active_models_reference_says_who_accepted_the_model() -> None:
     active, by_id = completed(target=ACTIVE), Entry(TARGET, rev=1, quality_reference=REFERENCE)
-    (row,) = entries.agreeing(map(standing, (active, replace(by_id, accepted=BY))))
-    assert (row.model_id, row.fresh, row.accepted) == (None, True, BY)
-    assert len(rows(active, replace(by_id, history=completed().history))) == 2
+    row, other = entries.agreeing(map(standing, (active, replace(by_id, accepted=BY))))
+    assert (row.fresh, row.accepted, row.is_of_reference, other.is_of_reference) == (True, BY, False, True)
+    assert not standing(replace(by_id, history=completed().history)).is_of_reference
+    by_name = replace(active, target=Target("security-alerts", None), name_of="1234")
+    assert entries.agreeing(map(standing, (by_name, replace(by_id, accepted=BY))))[0].accepted == BY
 
 
 def test_model_of_another_job_or_unknown_active_model_is_not_compared() -> None:

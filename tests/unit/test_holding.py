@@ -7,11 +7,12 @@ from typing import Any, cast
 import pytest
 
 from arcanna_metrics.protocol.check_up import MOST_RESUMPTIONS
-from arcanna_metrics.protocol.entry import Claim, Waiting
+from arcanna_metrics.protocol.entry import Claim, Entry, Waiting
 from arcanna_metrics.protocol.holding import check_up_on, hold, release
+from arcanna_metrics.protocol.ledger import key_of
 from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, claim, resume
 from arcanna_metrics.runs.run import Result, Run
-from tests.support.doubles import TARGET, Clock, Logs
+from tests.support.doubles import ACTIVE_TARGET, TARGET, Clock, Logs
 from tests.support.runs import a_new_run
 from tests.unit.harness import Harness
 
@@ -77,6 +78,31 @@ def test_late_release_of_an_aborted_execution_is_refused_after_a_resumption(harn
     assert not release(harness.services, RUN, 0, COMPLETED)
     assert harness.entry() == before
     assert release(harness.services, RUN, 1, COMPLETED)
+
+
+def test_run_that_does_not_hold_its_target_any_more_changes_no_reference(harness: Harness) -> None:
+    seen: Result = {**COMPLETED, "figures": {"overall_accuracy": (0.9, 100)}}
+    hold(harness.services, RUN, 0)
+    harness.stack.dynamodb.delete_item(TableName=harness.stack.ledger_table, Key=key_of(TARGET))
+    assert not release(harness.services, RUN, 0, seen)
+    assert harness.entry().rev == 0
+
+
+def test_target_is_released_although_somebody_has_edited_the_entry_of_its_model(
+    harness: Harness, logs: Logs
+) -> None:
+    seen: Result = {**COMPLETED, "figures": {"overall_accuracy": (0.9, 100)}}
+    wrong: Any = {"overall_accuracy": 0.9}
+    harness.stack.put(Entry(TARGET, quality_reference=wrong))
+    harness.ledger.apply(ACTIVE_TARGET, lambda entry: claim(entry, Claim("run-1", harness.clock.now)))
+    of_active = cast("Run", {**RUN, "target": ACTIVE_TARGET._asdict()})
+    hold(harness.services, of_active, 0)
+    assert release(harness.services, of_active, 0, seen)
+    told = line(logs, "reference not updated")
+    assert (told["model_id"], f"the entry of {TARGET} cannot be read" in told["detail"]) == (
+        TARGET.model_id,
+        True,
+    )
 
 
 # --- What is logged of a run, as events/README.md promises ------------------------------------------------

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from arcanna_metrics.errors import AwsUnavailable
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting
-from arcanna_metrics.protocol.ledger import FORGET_AFTER, MOST_TRIES, Ledger, key_of, to_entry, to_item
+from arcanna_metrics.protocol.ledger import (
+    FORGET_AFTER,
+    MOST_TRIES,
+    RENEW_AFTER,
+    Ledger,
+    key_of,
+    to_entry,
+    to_item,
+)
 from arcanna_metrics.targets import Target
 from arcanna_metrics.updates import Example
 from tests.support.doubles import ACTIVE_TARGET, TARGET, Clock, Stack
@@ -194,6 +202,8 @@ def test_known_jobs_are_those_with_an_id_or_a_name_that_proved_right(ledger: Led
     stack.put(Entry(Target("1", "completed"), fresh_as_of=1.0, failed_as_of=2.0))
     stack.put(Entry(Target("2", None), waiting=Waiting(needed_as_of=1.0), due_at=1.0))
     stack.put(Entry(Target("3", "mistyped"), failed_as_of=2.0))
+    stack.put(Entry(Target("6", None), failed_as_of=2.0))
+    stack.put(Entry(Target("6", "active"), quality_reference={"overall_accuracy": (0.9, 100)}))
     stack.put(Entry(Target("a name that was looked up", None)))
     stack.put(Entry(Target("a name whose id is known", None), fresh_as_of=1.0, name_of="4"))
     stack.put(Entry(Target("a name whose run failed", None), failed_as_of=1.0, name_of="5"))
@@ -217,7 +227,17 @@ def test_only_clean_and_free_entries_expire(ledger: Ledger, stack: Stack, clock:
     ledger.apply(
         TARGET, lambda entry: replace(entry, waiting=replace(entry.waiting, needed_as_of=NEVER), due_at=None)
     )
-    assert item()["expires_at"] == {"N": str(int(clock()) + FORGET_AFTER)}
+    expires_at = int(item()["expires_at"]["N"])
+    assert 0 <= expires_at - clock() - FORGET_AFTER <= RENEW_AFTER
+
+
+def test_entry_that_is_used_does_not_expire_although_nothing_changes(ledger: Ledger, clock: Clock) -> None:
+    ledger.apply(TARGET, lambda entry: replace(entry, fresh_as_of=1.0))
+    for _ in range(30):
+        clock.now += 20 * 86400
+        used = ledger.apply(TARGET, lambda entry: entry)
+        assert used.expires_at >= clock() + FORGET_AFTER - 20 * 86400
+    assert ledger.read(TARGET).rev == 1 + 600 * 86400 // RENEW_AFTER
 
 
 @pytest.mark.parametrize("call", ["GetItem", "PutItem", "Query", "Scan", "BatchGetItem"])

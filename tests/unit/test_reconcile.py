@@ -773,6 +773,7 @@ def test_first_run_by_an_id_is_compared_with_the_reference_of_the_run_by_its_nam
     release(harness.services, run, 0, TIMED_OUT)
 
     assert compared_with(harness) == {"overall_accuracy": [0.95, 4]}
+    assert harness.entry(NAMED).quality_reference is None
 
 
 @pytest.mark.parametrize("target", [NAMED, TARGET])

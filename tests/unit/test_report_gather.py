@@ -246,8 +246,19 @@ def test_model_counts_as_accepted_until_its_next_run() -> None:
         replace(completed(), accepted={"at": to_iso(at), "by": "somebody"}) for at in (NOW - 10, NOW - 700)
     )
 
-    assert look(Stack(since)).models[0].accepted
-    assert not look(Stack(before)).models[0].accepted
+    assert look(Stack(since)).models[0].accepted.startswith("by somebody, 2026-")
+    assert look(Stack(before)).models[0].accepted == ""
+
+
+def test_acceptance_during_a_run_does_not_cover_the_runs_result() -> None:
+    during = replace(completed(), accepted={"at": to_iso(NOW - 570), "by": "somebody"})
+    assert look(Stack(during)).models[0].accepted == ""
+
+
+def test_entry_that_only_has_a_reference_has_no_row() -> None:
+    active = completed(target=Target(TARGET.job_id, None))
+    by_id = Entry(TARGET, rev=1, quality_reference={"overall_accuracy": (0.9, 100)})
+    assert [model.model_id for model in look(Stack(active, by_id)).models] == [None]
 
 
 def test_job_is_shown_by_its_name_if_the_ledger_knows_it() -> None:

@@ -527,11 +527,28 @@ def test_release_leaves_the_reference_alone() -> None:
     assert released(kept).quality_reference == kept.quality_reference
 
 
-def test_reference_is_learned_from_all_that_was_seen_in_order() -> None:
-    rules = Rules({"overall_recall": 0.02}, {}, 30)
-    seen: list[Reference] = [{"overall_recall": (0.9, 30)}, {"overall_recall": (0.8, 30)}]
-    assert learn(HELD, seen, rules) == replace(HELD, quality_reference=seen[0])
-    assert learn(HELD, seen[::-1], rules) == replace(HELD, quality_reference=seen[0])
+RECALL_RULES = Rules({"overall_recall": 0.02}, {}, 30)
+
+
+def recall(value: float) -> Reference:
+    return {"overall_recall": (value, 30)}
+
+
+@pytest.mark.parametrize(("seen", "kept"), [(0.95, 0.95), (0.8, 0.9)])
+def test_better_figures_become_the_reference(seen: float, kept: float) -> None:
+    entry = replace(HELD, quality_reference=recall(0.9))
+    assert learn(entry, recall(seen), RECALL_RULES, to_iso(NOW)) == replace(
+        HELD, quality_reference=recall(kept)
+    )
+
+
+@pytest.mark.parametrize(("requested_at", "kept"), [(NOW - 1, 0.8), (NOW, 0.95)])
+def test_what_somebody_has_accepted_counts_more_than_a_run_that_was_requested_before(
+    requested_at: float, kept: float
+) -> None:
+    accepted = accept(HELD, recall(0.8), {"by": "ana", "at": to_iso(NOW)})
+    after = learn(accepted, recall(0.95), RECALL_RULES, to_iso(requested_at))
+    assert after.quality_reference == recall(kept)
 
 
 def test_accepted_figures_become_the_reference() -> None:

@@ -19,7 +19,7 @@ from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import DUE_INDEX, NO_JOB, UNREADABLE, Ledger, key_of, to_entry, to_target
 from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.settings import parse_settings
-from arcanna_metrics.targets import Target
+from arcanna_metrics.targets import Target, is_id
 from arcanna_metrics.workflow import Workflow
 from arcanna_metrics_cli.entries import standing
 from arcanna_metrics_cli.exits import Exit, Trouble
@@ -161,7 +161,11 @@ class Deployed:
 
     def home(self, target: Target) -> Target:
         """The target under its job's id, if the ledger knows the job's name. Raises as `entry` does."""
-        return Target(self.entry(target).name_of or target.job_id, target.model_id)
+        job_id, model_id = target
+        known = (
+            None if is_id(job_id) else self.entry(target).name_of or self.entry(Target(job_id, None)).name_of
+        )
+        return Target(known or job_id, model_id)
 
     def apply(self, target: Target, transition: Callable[[Entry], Entry]) -> Entry:
         """Applies the transition to the target's entry, see Ledger.apply. Raises as `entry` does."""

@@ -87,6 +87,11 @@ class Standing(NamedTuple):
         """The id of the target's model, if it is known."""
         return self.model_id or self.active
 
+    @property
+    def is_of_reference(self) -> bool:
+        """Whether the entry only has the reference of a model that was recomputed as the job's active one."""
+        return _is_quiet(self.entry) and self.entry.quality_reference is not None
+
 
 class UnderWay(NamedTuple):
     """What the execution of a run under way knows: its model, its first update, and how many updates."""
@@ -129,23 +134,21 @@ def standing(
 
 
 def agreeing(rows: Iterable[Standing]) -> list[Standing]:
-    """The rows, with the same state in all rows of one model, and without those that have nothing to show.
+    """The rows, with the same state in all rows of one model.
 
     A model may have an entry by its id and another as its job's active model, but it has one set of metrics.
     So the entry with an update that waits or a run under way decides for both, or else the one with the last
-    run. If there was no run by the id, its entry only holds the reference.
+    run.
     """
     listed = list(rows)
     of_model: dict[tuple[str, str | None], list[Standing]] = {}
     for row in listed:
-        of_model.setdefault((row.entry.target.job_id, row.model), []).append(row)
-    return [
-        _agreeing(row, of_model[row.entry.target.job_id, row.model])
-        for row in listed
-        if row.model_id is None
-        or not _is_quiet(row.entry)
-        or not (row.entry.quality_reference or row.accepted)
-    ]
+        of_model.setdefault(_model_of(row), []).append(row)
+    return [_agreeing(row, of_model[_model_of(row)]) for row in listed]
+
+
+def _model_of(row: Standing) -> tuple[str, str | None]:
+    return row.entry.name_of or row.entry.target.job_id, row.model
 
 
 def _agreeing(row: Standing, same: list[Standing]) -> Standing:
@@ -231,6 +234,8 @@ def _freshness(
     if entry.failed_as_of > entry.fresh_as_of:
         reason = f": {entry.last_failure['reason']}" if entry.last_failure else ""
         return False, entry.failed_as_of, f"the last run failed{reason}"
+    if entry.fresh_as_of == NEVER and entry.quality_reference:
+        return False, None, "not the active model any more"
     if entry.fresh_as_of == NEVER:
         return False, None, "not recomputed by this application yet"
     completed = [run for run in past if run.outcome == "completed"]

@@ -90,6 +90,7 @@ class Entry:
     history: tuple[PastRun, ...] = ()  # the last completed runs, oldest first
     last_failure: Failure | None = None  # of the last run, if it failed
     name_of: str | None = None  # if this target's job_id is a name: the id of that job
+    expires_at: int = 0  # when DynamoDB may delete the entry; 0 while anything waits or runs
 
     # Only of targets with a model id, also for runs of the job's active model.
     quality_reference: Reference | None = None  # what the model's next metrics are compared with

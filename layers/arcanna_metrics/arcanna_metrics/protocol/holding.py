@@ -8,7 +8,7 @@ from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.check_up import Resume, TakeBack, check_up
 from arcanna_metrics.protocol.decide import Later
 from arcanna_metrics.protocol.entry import Claim, Entry
-from arcanna_metrics.protocol.reference import learn_from
+from arcanna_metrics.protocol.reference import learn
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.targets import Target
@@ -36,8 +36,10 @@ def release(services: Services, run: Run, number: int, result: Result) -> bool:
         postponement = services.postponement(entry)
         return transitions.release(entry, run, number, result, services.pace(entry), postponement)
 
-    learn_from(services.ledger, run, result)
-    released = services.ledger.apply(target_of(run), transition) is not None
+    entry = services.ledger.read(target_of(run))
+    if transition(entry):  # the target is still the run's
+        learn(services.ledger, run, result)
+    released = services.ledger.apply(entry.target, transition, entry) is not None
     with _in_logs(services, run, number):
         logger.info("run released" if released else "run was already released", outcome=result["outcome"])
     return released

@@ -7,7 +7,7 @@ item has the constant `due` exactly if it has `due_at`.
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from arcanna_metrics.aws import aws_call
@@ -31,7 +31,10 @@ NO_JOB = " "
 DUE_INDEX = "due"
 
 FORGET_AFTER = 400 * 86400
-"""Seconds. DynamoDB deletes an entry this long after its last write, if nothing waits or runs."""
+"""Seconds. DynamoDB deletes an entry at least this long after its last use, if nothing waits or runs."""
+
+RENEW_AFTER = 100 * 86400
+"""Seconds. In each such period, an entry that is used but does not change is written once."""
 
 MOST_TRIES = 20
 """How many times to try a write if other writers keep changing the item."""
@@ -81,12 +84,11 @@ class Ledger:
 
         If nothing changes, writes nothing and returns True. Times are stored in milliseconds.
         """
-        item = to_item(after, before.rev + 1)
-        if item == to_item(before, before.rev + 1):
+        period = int(self._clock()) // RENEW_AFTER + 1
+        expires_at = period * RENEW_AFTER + FORGET_AFTER if after.due_at is None else 0
+        if to_item(after, before.rev) == to_item(before, before.rev) and before.expires_at in (0, expires_at):
             return True
-        if after.due_at is None:
-            item["expires_at"] = {"N": str(int(self._clock()) + FORGET_AFTER)}
-        return self.swap_item(item, before.rev)
+        return self.swap_item(to_item(replace(after, expires_at=expires_at), before.rev + 1), before.rev)
 
     def apply(self, target: Target, transition: Callable[[Entry], E], known: Entry | None = None) -> E:
         """Swaps the current entry for what the transition makes of it; None if the transition refuses.
@@ -138,9 +140,10 @@ class Ledger:
         Leaves out a job whose runs have all failed, because it was probably mistyped. A name stands for its
         job if a run of the name has completed.
         """
+        attributes = "job_id, fresh_as_of, failed_as_of, quality_reference, name_of"
         with aws_call("read the ledger"):
             pages = self._dynamodb.get_paginator("scan").paginate(
-                TableName=self._table, ProjectionExpression="job_id, fresh_as_of, failed_as_of, name_of"
+                TableName=self._table, ProjectionExpression=attributes
             )
             return {job for page in pages for item in page["Items"] if (job := _scheduled_job(item))}
 
@@ -177,8 +180,9 @@ class Ledger:
 def _scheduled_job(item: Mapping[str, Any]) -> str | None:
     """The job that a schedule covers because of the item; None if there is none."""
     job_id, is_fresh = item["job_id"]["S"], "fresh_as_of" in item
-    if is_id(job_id):
-        return job_id if is_fresh or "failed_as_of" not in item else None
+    if is_id(job_id):  # an entry with a reference only is of a run of the job's active model
+        has_failed = "failed_as_of" in item or "quality_reference" in item
+        return job_id if is_fresh or not has_failed else None
     return item.get("name_of", item["job_id"])["S"] if is_fresh else None
 
 
@@ -200,7 +204,7 @@ _TIMES = (
     "needed_as_of", "wanted_as_of", "wanted_at", "asked_at", "since", "last_at", "due_at",
     "retry_at", "not_before", "requested_at", "last_requested_at", "fresh_as_of", "failed_as_of",
 )  # fmt: skip
-_NUMBERS = ("updates", "attempts", "number")
+_NUMBERS = ("updates", "attempts", "number", "expires_at")
 _TEXTS = ("cause", "last_error", "run_id", "name_of")
 _DOCUMENTS = (
     "batch", "examples", "history", "last_failure", "quality_reference", "accepted",

@@ -4,26 +4,47 @@ A model may be recomputed by its id and as its job's active model, but it has on
 one reference, in the entry of its id.
 """
 
-from collections.abc import Sequence
 from functools import partial
 
+from arcanna_metrics.observability import log_error
 from arcanna_metrics.protocol import transitions
-from arcanna_metrics.protocol.ledger import Ledger
-from arcanna_metrics.runs.quality import Reference, Rules
+from arcanna_metrics.protocol.ledger import UNREADABLE, Ledger
+from arcanna_metrics.runs.quality import Reference, Rules, learned
 from arcanna_metrics.runs.run import Result, Run
-from arcanna_metrics.targets import Target
+from arcanna_metrics.targets import Model, Target, is_id
 
 
-def learn(ledger: Ledger, model: Target, seen: Sequence[Reference], rules: Rules) -> Reference:
-    """The model's reference after its metrics had these figures. Raises AwsUnavailable."""
-    return ledger.apply(model, partial(transitions.learn, seen=seen, rules=rules)).quality_reference or {}
+def of_baseline(ledger: Ledger, run: Run, model: Model, baseline: Reference) -> Reference:
+    """What the run compares the new metrics with: the model's reference, after it has learned the baseline.
+
+    It is written before the request, so that a run that overlaps with this one, of the same model by its id
+    or as the active one, is compared with this baseline, too. Raises AwsUnavailable, and ValueError if the
+    model's entry cannot be read.
+    """
+    target = Target(*model)
+    if not is_id(model.job_id):  # the answer to the request will tell under which id the reference is kept
+        return learned(ledger.read(target).quality_reference, baseline, Rules(**run["gate"]))
+    return _learn(ledger, target, run, baseline)
 
 
-def learn_from(ledger: Ledger, run: Run, result: Result) -> None:
+def learn(ledger: Ledger, run: Run, result: Result) -> None:
     """Updates the model's reference at the end of a run. Raises AwsUnavailable."""
-    job_id = run.get("platform_job_id") or run["job_id"]
-    # Arcanna's answer to a run by the job's name has told the id. From now on, the reference is under the id.
-    known = run["reference"] if job_id != run["job_id"] else None
-    seen = [figures for figures in (known, result["figures"]) if figures]
-    if run["model_id"] and seen:
-        learn(ledger, Target(job_id, run["model_id"]), seen, Rules(**run["gate"]))
+    job_id, model_id = run.get("platform_job_id") or run["job_id"], run["model_id"]
+    if model_id is None:
+        return
+    known = {} if is_id(run["job_id"]) else run["reference"]  # not written yet
+    target = Target(job_id, model_id)
+    try:
+        for seen in (known, result["figures"]):
+            if seen:
+                _learn(ledger, target, run, seen)
+    except ValueError as error:  # the run's own target must be released all the same
+        log_error("reference not updated", error, **target._asdict())
+
+
+def _learn(ledger: Ledger, target: Target, run: Run, seen: Reference) -> Reference:
+    transition = partial(transitions.learn, seen=seen, rules=Rules(**run["gate"]), as_of=run["requested_at"])
+    try:
+        return ledger.apply(target, transition).quality_reference or {}
+    except UNREADABLE as error:
+        raise ValueError(f"the entry of {target} cannot be read: {error!r}") from error

@@ -15,7 +15,7 @@ if nothing changes, or None if the entry is not in the state that the caller exp
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial, reduce
+from functools import partial
 from hashlib import blake2b
 from operator import attrgetter
 from typing import NamedTuple
@@ -138,10 +138,14 @@ def empty(mailbox: Entry, pace: Pace) -> Entry:
 # --- The model's reference -------------------------------------------------------------------------------
 
 
-def learn(entry: Entry, seen: Sequence[Reference], rules: Rules) -> Entry:
-    """Updates the model's reference after its metrics had these figures."""
-    reference = reduce(partial(learned, rules=rules), seen, entry.quality_reference or {})
-    return replace(entry, quality_reference=reference)
+def learn(entry: Entry, seen: Reference, rules: Rules, as_of: str) -> Entry:
+    """Updates the model's reference after its metrics had these figures in a run.
+
+    What somebody has accepted since the run was requested, `as_of` (ISO 8601), counts more.
+    """
+    if entry.accepted and entry.accepted["at"] > as_of:
+        return entry
+    return replace(entry, quality_reference=learned(entry.quality_reference, seen, rules))
 
 
 def accept(entry: Entry, figures: Reference, by: Accepted) -> Entry:

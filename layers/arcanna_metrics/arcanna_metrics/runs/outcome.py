@@ -76,7 +76,7 @@ class NewMetrics(NamedTuple):
 
     duration_seconds: float  # from the request to the new metrics
     quality: Assessment
-    figures: Reference  # for the model's reference
+    figures: Reference  # for the model's reference; empty if the model regressed
 
 
 def completed(run: Run, ending: Ending, new: NewMetrics, origin: Origin) -> Outcome:

@@ -177,7 +177,7 @@ def assess(
 
 def measured(metrics: Mapping[str, Any], rules: Rules) -> Reference:
     """The figures of the metrics, as the API serves them, that are based on enough alerts."""
-    return _fitting({n: figure for n, figure in _figures(metrics).items() if _solid(figure, rules)}, rules)
+    return {name: (f.value, f.samples) for name, f in _figures(metrics).items() if _solid(f, rules)}
 
 
 def learned(

@@ -105,7 +105,7 @@ class Result(TypedDict):
     outcome: OutcomeName
     active_changed: bool  # the target is the active model, and the active model has or may have changed
     past_run: PastRun | None  # null unless the run completed
-    figures: Reference | None  # of the new metrics, for the model's reference; null unless completed
+    figures: Reference | None  # of the new metrics, for the model's reference; null or empty if for nothing
     failure: Failure | None  # null if the run completed
 
 

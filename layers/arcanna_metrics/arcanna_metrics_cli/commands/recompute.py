@@ -110,7 +110,7 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
         )
     if answer["reason"] is None:
         if answer["recomputing"]:
-            run_id = own_run(stack, job, answer["model_id"])
+            run_id = _own_run(stack, job, answer["model_id"])
             whose = (
                 f"The run {run_id} of this stack"
                 if run_id
@@ -138,7 +138,7 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
     )
 
 
-def own_run(stack: "Deployed", job: str, model: str) -> str | None:
+def _own_run(stack: "Deployed", job: str, model: str) -> str | None:
     """The id of this stack's run of the model that is under way; None if there is none."""
     from arcanna_metrics.targets import Target
     from arcanna_metrics_cli import executions

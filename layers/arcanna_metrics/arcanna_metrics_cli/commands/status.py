@@ -75,7 +75,10 @@ def _rows(
         row for row in entries.agreeing(rows) if wanted in (None, row.entry.target.job_id, row.entry.name_of)
     ]
     known = [row.model for row in of_job if row.model] if model else entries.names(every)
-    return [row for row in of_job if model in (None, row.model_id, row.active)], known
+    if model is None:
+        return [row for row in of_job if not row.is_of_reference], known
+    of_model = [row for row in of_job if row.model == model]
+    return [row for row in of_model if not row.is_of_reference] or of_model, known
 
 
 def _unknown(job: str | None, model: str | None, known: Iterable[str]) -> Trouble:

@@ -33,7 +33,7 @@ class Model:
     The metrics are fresh or stale since `since`, because of `why`. `waiting` has a line for each thing that
     waits since `waits_since`, and `waiting_objects` are a few of its objects. `attempts` to start a run have
     failed, the last one because of `last_error`. `told` is from the last completed run; if it is None,
-    `untold` says why. `accepted` is whether somebody accepted the model after its last run.
+    `untold` says why. `accepted` says who accepted the model and when, if that was after its last run.
     """
 
     job: str
@@ -52,7 +52,7 @@ class Model:
     runs: tuple[PastRun, ...] = ()
     told: Told | None = None
     untold: str = ""
-    accepted: bool = False
+    accepted: str = ""
 
     @property
     def completed(self) -> list[PastRun]:

@@ -1,7 +1,7 @@
 """Reads the facts of a deployed stack from its ledger, its executions and its queues."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -71,6 +71,7 @@ class Gatherer:
                     entries.standing(entry, now, lag, running[_run_of(entry)], slots_taken=full)
                     for entry in listed
                 )
+                if not standing.is_of_reference
             ),
             dead=dead,
             letters=letters,
@@ -106,7 +107,7 @@ class Gatherer:
             runs=past,
             told=story.told,
             untold=story.untold,
-            accepted=_is_accepted(standing),
+            accepted=_accepted(standing, past),
         )
 
     def _under_way(self, entry: Entry) -> entries.UnderWay | None:
@@ -197,10 +198,13 @@ def _run_of(entry: Entry) -> tuple[object, str | None]:
     return entry.target, entry.run_id
 
 
-def _is_accepted(standing: entries.Standing) -> bool:
-    """Whether somebody has accepted the model since its last run."""
-    accepted = standing.accepted
-    return accepted is not None and from_iso(accepted["at"]) >= standing.entry.fresh_as_of
+def _accepted(standing: entries.Standing, past: Sequence[entries.PastRun]) -> str:
+    """Who accepted the model since the end of its last completed run, and when; empty if nobody did."""
+    ends = [run.ended_at for run in past if run.outcome == "completed" and run.ended_at]
+    given = standing.accepted
+    if given is None or from_iso(given["at"]) < max(ends, default=0.0):
+        return ""
+    return f"by {given['by']}, {given['at'][:19]}Z"
 
 
 def _last_completed(entry: Entry) -> str | None:
