@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from arcanna_metrics.protocol.transitions import CONSISTENT_AFTER
 from arcanna_metrics.runs.completion import CLOCK_MARGIN
+from arcanna_metrics.targets import is_id
 from arcanna_metrics.times import from_iso
 from arcanna_metrics.updates import WHOLE, Update
 from tests.simulation.journal import Event
@@ -41,6 +42,7 @@ def violations(history: History) -> list[str]:
             first_come_first_served,
             prompt,
             promptly_resumed,
+            no_worse_model_passes,
             invariants,
         )
         for violation in check(history)
@@ -331,6 +333,42 @@ def invariants(history: History) -> Iterator[str]:
     """The invariants hold after every write, and no unexpected error occurs."""
     for event in history.journal.of("broken"):
         yield f"8. {event.details['rule']} ({event.whom})"
+
+
+# --- 9. The quality gate ---------------------------------------------------------------------------------
+
+
+def no_worse_model_passes(history: History) -> Iterator[str]:
+    """A model that passes is as good as any run saw it that ended, or had requested, before this run began.
+
+    A job by its name is another job for as long as its id is not known.
+    """
+    runs = _runs(history)
+    requested = {e.details["by"]: e.time for e in _requests(history)}
+    freed = history.journal.of("freed")
+    released = {e.details["run"]: e.time for e in freed if e.details["how"] in _WITH_METRICS}
+    told = [
+        (runs[e.details["run"]], e)
+        for e in history.journal.of("completed told", "failed told")
+        if is_id(runs[e.details["run"]].entry.partition("/")[0])
+    ]
+    seen = [  # model, accuracy, when it was seen, by which run; of a run that is told twice, the last counts
+        (event.details["model"], event.details[what], at, run.name)
+        for run, event in {run.name: (run, event) for run, event in told}.values()
+        for what, times in (("before", requested), ("after", released))
+        if event.details[what] is not None and (at := times.get(run.name))
+    ]
+    for run, event in told:
+        if event.details["verdict"] not in ("improved", "unchanged"):
+            continue
+        model, after = event.details["model"], event.details["after"]
+        for of_model, accuracy, at, by in seen:
+            if of_model == model and accuracy > after and at < run.claimed_at:
+                yield f"9. Quality gate: {run.name} passes {model} with {after}, but {by} saw {accuracy}"
+
+
+_WITH_METRICS = ("completed", "active changed")
+"""Ends of runs that may have new metrics."""
 
 
 # --- Questions to the journal ----------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from arcanna_metrics.protocol import (
     entry,
     ledger,
     mailbox,
+    reference,
     slots,
     start,
     transitions,
@@ -26,11 +27,12 @@ from arcanna_metrics.protocol import (
 from arcanna_metrics.protocol.check_up import Action, Resume, TakeBack
 from arcanna_metrics.protocol.decide import Decision, Later
 from arcanna_metrics.protocol.entry import NEVER, Claim, Entry
-from arcanna_metrics.protocol.ledger import NO_JOB
+from arcanna_metrics.protocol.ledger import NO_JOB, Ledger
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots, Taker
 from arcanna_metrics.protocol.transitions import Postponement
 from arcanna_metrics.runs.completion import Judgement, judge
+from arcanna_metrics.runs.quality import Reference, Rules, learned
 from arcanna_metrics.runs.run import Check, Execution, Result, Run
 from arcanna_metrics.settings import Pace
 from arcanna_metrics.targets import Model, Target
@@ -48,6 +50,7 @@ RECONCILE = "arcanna_metrics.protocol.reconcile"
 TRANSITIONS = "arcanna_metrics.protocol.transitions"
 START = "arcanna_metrics.protocol.start"
 HOLDING = "arcanna_metrics.protocol.holding"
+REFERENCE = "arcanna_metrics.protocol.reference"
 SERVICES = "arcanna_metrics.protocol.services"
 SWEEP = "arcanna_metrics.protocol.sweep.Sweeper"
 TRIGGER = "arcanna_metrics.trigger.Trigger"
@@ -341,6 +344,31 @@ def takes_the_active_model_for_granted(arcanna: Arcanna, run: Run) -> bool:
     return False
 
 
+def forgets_what_was_seen(entry: Entry, **_: object) -> Entry:
+    """A model has no reference, so its metrics are compared with those just before."""
+    return entry
+
+
+def compares_with_the_run_before(_: Reference, seen: Reference, rules: Rules) -> Reference:
+    """The last figures that were seen become the reference, so a model that stays bad passes."""
+    return learned({}, seen, rules)
+
+
+def keeps_the_baseline_for_itself(ledger: Ledger, run: Run, model: Model, baseline: Reference) -> Reference:
+    """A run does not write the reference before its request."""
+    entry = ledger.read(Target(*model))
+    return learned(entry.quality_reference, baseline, Rules(**run["gate"]))
+
+
+_learn = vars(reference)["_learn"]
+
+
+def learns_for_the_target(ledger: Ledger, target: Target, run: Run, seen: Reference) -> Reference:
+    """The active model has a reference of its own, beside that of the same model by its id."""
+    found: Reference = _learn(ledger, Target(**run["target"]), run, seen)
+    return found
+
+
 _give_back_if_satisfied = start.give_back_if_satisfied
 
 
@@ -544,6 +572,16 @@ OTHERS = {
         "1",
         patches={"arcanna_metrics.runs.check.active_model_changed": takes_the_active_model_for_granted},
         kinds=TRAINED,
+    ),
+    "model without a reference": _planted("9", patches={f"{TRANSITIONS}.learn": forgets_what_was_seen}),
+    "compared with the run before": _planted(
+        "9", patches={f"{TRANSITIONS}.learned": compares_with_the_run_before}
+    ),
+    "reference not written before the request": _planted(
+        "9", patches={f"{START}.of_baseline": keeps_the_baseline_for_itself}
+    ),
+    "reference of a target rather than of its model": _planted(
+        "9", patches={f"{REFERENCE}._learn": learns_for_the_target}
     ),
     "wish met by any metrics": _planted(
         "1", patches={f"{START}.give_back_if_satisfied": is_satisfied_by_any_metrics}, kinds=WISHES

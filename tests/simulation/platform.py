@@ -22,6 +22,9 @@ from tests.simulation.stimuli import JOB_OF, NAMES, id_of
 APART = 30.0
 """Most seconds between the changes of flag and timestamp. Less than completion.CONFIRMATION."""
 
+ACCURACIES = (0.6, 0.7, 0.8, 0.9)
+"""Of models. They differ by more than the quality gate's limit, so each is clearly better than the next."""
+
 
 @dataclass
 class _Shown:
@@ -29,6 +32,7 @@ class _Shown:
 
     recomputing_since: float | None = None
     timestamp: str | None = None
+    accuracy: float | None = None
     busy: bool = False
     waiting: list[str] = field(default_factory=list)
 
@@ -38,6 +42,7 @@ class Platform:
 
     def __init__(self, seed: int, scheduler: Scheduler, faults: Faults, journal: Journal) -> None:
         self._random = Random(f"{seed}/platform")
+        self._training = Random(f"{seed}/accuracies")
         self._scheduler = scheduler
         self._faults = faults
         self._journal = journal
@@ -124,6 +129,8 @@ class Platform:
                 "model_id": model,
                 "is_recomputing_metrics": shown.recomputing_since is not None,
                 "last_recomputed_timestamp": shown.timestamp,
+                "overall_accuracy": shown.accuracy,
+                "confusion_matrix": [[100]],
             },
         )
 
@@ -170,6 +177,7 @@ class Platform:
 
         def show_timestamp() -> None:
             shown.timestamp = max(ended, shown.timestamp or "")
+            shown.accuracy = self._training.choice(ACCURACIES)
             self._journal.note("timestamp shown", model, timestamp=ended)
             if flag_first:
                 self._journal.note("job shown", model, job=name)
@@ -185,7 +193,9 @@ class Platform:
     def _shown(self, model: str) -> _Shown:
         if model not in self._models:
             recomputed = to_iso(self._scheduler.now + self._skew - 86400)
-            self._models[model] = _Shown(timestamp=self._random.choice([None, recomputed]))
+            timestamp = self._random.choice([None, recomputed])
+            accuracy = None if timestamp is None else self._training.choice(ACCURACIES)
+            self._models[model] = _Shown(timestamp=timestamp, accuracy=accuracy)
         return self._models[model]
 
     def _strikes(self, what: str, kind: str) -> bool:

@@ -67,7 +67,7 @@ from tests.simulation.stimuli import (
 )
 from tests.simulation.workflow import Ending, Interpreter, StateError
 from tests.support import deployment
-from tests.support.runs import NO_RULES
+from tests.support.runs import GATE
 
 T = TypeVar("T")
 
@@ -208,7 +208,7 @@ class World:
             first_backoff=5.0,
             longest_backoff=300.0,
         )
-        self.settings = Settings(ROUTES, JobSettings(pace, NO_RULES), {})
+        self.settings = Settings(ROUTES, JobSettings(pace, GATE), {})
         self._arcanna = Arcanna(
             cast("Any", HttpClient(self._platform, self.scheduler, self)), lambda read_again: "key"
         )
@@ -244,8 +244,8 @@ class World:
         """
         spacing = min(each.spacing for each in (pace, *own.values()))
         self.journal.note("settings", "*", spacing=spacing, slots=pace.slots)
-        jobs = {job_id: JobSettings(each, NO_RULES) for job_id, each in own.items()}
-        self.settings = Settings(ROUTES, JobSettings(pace, NO_RULES), jobs)
+        jobs = {job_id: JobSettings(each, GATE) for job_id, each in own.items()}
+        self.settings = Settings(ROUTES, JobSettings(pace, GATE), jobs)
 
     def _new_trigger(self) -> Trigger:
         dynamodb = cast("Any", DynamoDbClient(self._table, self))
@@ -633,20 +633,22 @@ class World:
         for entry in parameters["Entries"]:
             detail = json.loads(entry["Detail"])
             kind = entry["DetailType"].split()[-1].lower()
-            self._tell(f"{kind} told", detail["run_id"], detail["model_id"], detail.get("reason", ""))
+            shown = {name: (detail.get(name) or {}).get("overall_accuracy") for name in ("before", "after")}
+            told = {"reason": detail.get("reason", ""), "verdict": detail.get("verdict"), **shown}
+            self._tell(f"{kind} told", detail["run_id"], detail["model_id"], **told)
         return {}
 
     def _publish(self, parameters: dict[str, Any]) -> dict[str, Any]:
         run = json.loads(self._executions[self.scheduler.process.execution].given)["run"]
-        self._tell("notified", run["run_id"], run["model_id"], parameters["Subject"])
+        self._tell("notified", run["run_id"], run["model_id"], reason=parameters["Subject"])
         return {}
 
-    def _tell(self, what: str, run: str, model: str | None, reason: str) -> None:
+    def _tell(self, what: str, run: str, model: str | None, **told: object) -> None:
         name = self.scheduler.process.execution
         target = Target(*json.loads(self._executions[name].given)["run"]["target"].values())
         self(
             what,
-            lambda: self.journal.note(what, whom(target), run=run, model=model, reason=reason),
+            lambda: self.journal.note(what, whom(target), run=run, model=model, **told),
             lambda effect: StateError("EventBridge.InternalException", "trouble"),
         )
         if name in self._abort_when_told:
