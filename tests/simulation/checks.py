@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from arcanna_metrics.protocol.reconcile import MOST_FAILURES
 from arcanna_metrics.protocol.transitions import CONSISTENT_AFTER
 from arcanna_metrics.runs.completion import CLOCK_MARGIN
 from arcanna_metrics.targets import is_id
@@ -267,10 +268,11 @@ def first_come_first_served(history: History) -> Iterator[str]:
     """A target that gets a slot was due before all others that wait for one.
 
     This is checked if the invocation met no fault, and if both have been due and unchanged long enough for
-    the index to show it.
+    the index to show it. After some failures in a row, targets that have failed come in random order.
     """
     if not history.pace.slots:
         return
+    claims: dict[str, int] = defaultdict(int)  # of each invocation
     faulty = {fault.partition(":")[0] for fault in history.faults}
     began = {e.details["of"]: e.time for e in history.journal.of("invocation")}
     waiting: dict[str, Event] = {}  # by entry, the last write that left it free and dirty
@@ -283,11 +285,14 @@ def first_come_first_served(history: History) -> Iterator[str]:
                 waiting[entry] = event
             if entry != event.whom:
                 named[event.whom] = event.time
-        elif by in began and by not in faulty and named.get(event.whom, 0.0) < began[by]:
+            continue
+        at_random = claims[by or ""] >= MOST_FAILURES
+        claims[by or ""] += 1
+        if by in began and by not in faulty and named.get(event.whom, 0.0) < began[by]:
             settled = {
                 other: left.details["due_at"]
                 for other, left in waiting.items()
-                if left.time + SHOWS < began[by]
+                if left.time + SHOWS < began[by] and not (at_random and left.details["failed"])
             }
             due_at = settled.pop(entry, float("-inf"))
             for other, before in settled.items():

@@ -674,7 +674,8 @@ class World:
             rule = "The index shows what is due, and only the others are forgotten"
             self.journal.note("broken", whom(target), rule=rule)
         self._note_changes(old, new)
-        self._note(new, "written", due_at=new.due_at, free=new.run_id is None, dirty=waits)
+        free, failed = new.run_id is None, new.attempts > 0
+        self._note(new, "written", due_at=new.due_at, free=free, dirty=waits, failed=failed)
 
     def _note_changes(self, old: Entry, new: Entry) -> None:
         process = self.scheduler.process
