@@ -149,13 +149,13 @@ def execution_starts_late(scene: Scene, told: Mailbox) -> None:
 
 
 def hold_fails_for_good(scene: Scene, told: Mailbox) -> None:
-    """The claim is taken back, and the update gets another run."""
+    """The run is resumed in another execution, which holds the target."""
     fault = INVOKE_HOLD.meets(refused(TRIES), scene)
     scene.try_to_invoke()
     until_struck(fault, TRIES)
     until_failed(scene)
-    scene.let_claim_expire()
-    ends_fresh(scene, told, posts=2)
+    scene.let_check_up_come()
+    ends_fresh(scene, told, posts=1)
 
 
 # --- The execution ---------------------------------------------------------------------------------------

@@ -85,18 +85,14 @@ def postpone_without_due(entry: Entry, pace: Pace, postponement: Postponement) -
 
 def hold_whoever_has_it(entry: Entry, run_id: str, number: int) -> Entry | None:
     requested_at = entry.claim.requested_at if entry.claim else 0.0
-    own = replace(entry, claim=Claim(run_id, requested_at, number))
+    own = replace(entry, claim=Claim(run_id, requested_at))
     return transitions.hold(own, run_id, number)
-
-
-def hold_whatever_the_number(entry: Entry, run_id: str, number: int) -> Entry | None:
-    return transitions.hold(entry, run_id, entry.claim.number if entry.claim else number)
 
 
 def give_back_what_is_held(
     entry: Entry, run_id: str, pace: Pace, postponement: Postponement | None
 ) -> Entry | None:
-    claimed = entry.claim and entry.claim._replace(held=False)
+    claimed = entry.claim and entry.claim._replace(number=None)
     return transitions.give_back(replace(entry, claim=claimed), run_id, pace, postponement)
 
 
@@ -143,7 +139,7 @@ def release_whatever_the_number(
     entry: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
 ) -> Entry | None:
     return transitions.release(
-        entry, run, entry.claim.number if entry.claim else number, result, pace, postponement
+        entry, run, entry.claim.number or 0 if entry.claim else number, result, pace, postponement
     )
 
 
@@ -164,38 +160,31 @@ def release_unchecked_as_failed(
 # --- Checking up -----------------------------------------------------------------------------------------
 
 
-def leave_dead_claims(claim: Claim, own: Execution | None, before: Execution | None, now: float) -> Action:
-    finding = check_up(claim, own, before, now)
-    return Later(now + 1) if isinstance(finding, TakeBack) and not claim.held else finding
+def leave_dead_claims(claim: Claim, executions: Sequence[Execution], now: float) -> Action:
+    finding = check_up(claim, executions, now)
+    return Later(now + 1) if isinstance(finding, TakeBack) and not executions else finding
 
 
-def leave_dead_runs(claim: Claim, own: Execution | None, before: Execution | None, now: float) -> Action:
-    finding = check_up(claim, own, before, now)
-    return Later(now + 1) if own and isinstance(finding, Resume) else finding
+def leave_dead_runs(claim: Claim, executions: Sequence[Execution], now: float) -> Action:
+    finding = check_up(claim, executions, now)
+    return Later(now + 1) if isinstance(finding, Resume) else finding
 
 
-def leave_missing_resumptions(
-    claim: Claim, own: Execution | None, before: Execution | None, now: float
-) -> Action:
-    finding = check_up(claim, own, before, now)
-    return Later(now + 1) if not own and isinstance(finding, Resume) else finding
+def take_young_claims_back(claim: Claim, executions: Sequence[Execution], now: float) -> Action:
+    return check_up(claim, executions, now + 1e6)
 
 
-def take_young_claims_back(
-    claim: Claim, own: Execution | None, before: Execution | None, now: float
-) -> Action:
-    return check_up(claim, own, before, now + 1e6)
-
-
-def resume_what_is_running(
-    claim: Claim, own: Execution | None, before: Execution | None, now: float
-) -> Action:
-    return check_up(claim, own and own._replace(running=False), before, now)
+def resume_what_is_running(claim: Claim, executions: Sequence[Execution], now: float) -> Action:
+    return check_up(claim, [execution._replace(running=False) for execution in executions], now)
 
 
 def only_held_slots(takers: Sequence[Taker], entries: Mapping[Target, Entry]) -> list[Taker]:
     """A slot counts as free until the run's execution has begun."""
-    return [t for t in still_taken(takers, entries) if (claim := entries[t.target].claim) and claim.held]
+    return [
+        t
+        for t in still_taken(takers, entries)
+        if (claim := entries[t.target].claim) and claim.number is not None
+    ]
 
 
 MUTANTS = [
@@ -229,11 +218,6 @@ MUTANTS = [
     Mutant("a dead run is left alone", "one update, one death", Code(check_up=leave_dead_runs)),
     Mutant(
         "a resumption has a name of its own each time", "one update, one death", Code(names_by_number=False)
-    ),
-    Mutant(
-        "a missing resumption is left alone",
-        "one update, two deaths",
-        Code(check_up=leave_missing_resumptions),
     ),
     # Slots.
     Mutant("slots are written whatever is there by now", "two targets, one slot", Code(swaps_slots=False)),

@@ -131,7 +131,7 @@ def writes_slots_whatever_is_there(request: Request, before: Item) -> Request:
 def holds_what_was_taken_over(before: Entry, run_id: str, number: int) -> Entry:
     """A late execution takes the target from the run that holds it."""
     requested_at = before.claim.requested_at if before.claim else 0.0
-    return replace(before, claim=Claim(run_id, requested_at, number, held=True))
+    return replace(before, claim=Claim(run_id, requested_at, number))
 
 
 _give_back = transitions.give_back
@@ -141,7 +141,7 @@ def gives_back_what_is_held(
     before: Entry, run_id: str, pace: Pace, postponement: Postponement | None
 ) -> Entry | None:
     """A claim is given back although its execution has begun."""
-    claimed = before.claim and before.claim._replace(held=False)
+    claimed = before.claim and before.claim._replace(number=None)
     return _give_back(replace(before, claim=claimed), run_id, pace, postponement)
 
 
@@ -166,7 +166,9 @@ def releases_what_is_resumed(
     before: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
 ) -> Entry | None:
     """A late release of an aborted execution ends the run that another execution follows."""
-    return _release(before, run, before.claim.number if before.claim else number, result, pace, postponement)
+    return _release(
+        before, run, before.claim.number or 0 if before.claim else number, result, pace, postponement
+    )
 
 
 def covers_after_a_failure(
@@ -228,30 +230,16 @@ def asks_while_others_recompute(services: Services, before: Entry, claim: Claim)
 # --- Looking after runs ----------------------------------------------------------------------------------
 
 
-def leaves_dead_claims(
-    claim: Claim, execution: Execution | None, previous: Execution | None, now: float
-) -> Action:
+def leaves_dead_claims(claim: Claim, executions: Sequence[Execution], now: float) -> Action:
     """A claim of a dead invocation is never taken back."""
-    found = check_up.check_up(claim, execution, previous, now)
-    dead = isinstance(found, TakeBack) and not claim.held
-    return Later(now + 300.0) if dead else found
+    found = check_up.check_up(claim, executions, now)
+    return Later(now + 300.0) if isinstance(found, TakeBack) and not executions else found
 
 
-def resumes_nothing(
-    claim: Claim, execution: Execution | None, previous: Execution | None, now: float
-) -> Action:
+def resumes_nothing(claim: Claim, executions: Sequence[Execution], now: float) -> Action:
     """A run whose execution ended early is never resumed."""
-    found = check_up.check_up(claim, execution, previous, now)
+    found = check_up.check_up(claim, executions, now)
     return Later(now + 300.0) if isinstance(found, Resume) else found
-
-
-def starts_no_missing_resumption(
-    claim: Claim, execution: Execution | None, previous: Execution | None, now: float
-) -> Action:
-    """The look that wrote the number is assumed to have started the execution."""
-    found = check_up.check_up(claim, execution, previous, now)
-    missing = isinstance(found, Resume) and found.number == claim.number
-    return Later(now + 300.0) if missing else found
 
 
 _starts = Workflow.start
@@ -509,11 +497,6 @@ OF_THE_MODEL = {
         "2",
         patches={"arcanna_metrics.workflow.Workflow.start": starts_under_new_names},
         rates=ABORTED_AND_LATE,
-    ),
-    "missing resumptions are not started": _planted(
-        "8",
-        patches={f"{HOLDING}.check_up": starts_no_missing_resumption},
-        rates={**ABORTED, **DIES},
     ),
 }
 

@@ -11,10 +11,11 @@ steps. A sweep stands for every hint, because each hint leads to the same look.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from typing import Any
 
 from arcanna_metrics.protocol import transitions
-from arcanna_metrics.protocol.check_up import Action, Resume, TakeBack, check_up
+from arcanna_metrics.protocol.check_up import MOST_EXECUTIONS, Action, Resume, TakeBack, check_up
 from arcanna_metrics.protocol.decide import CheckUp, Decision, Start, decide
 from arcanna_metrics.protocol.entry import Claim, Entry
 from arcanna_metrics.protocol.slots import Taker, still_taken
@@ -56,7 +57,6 @@ class Code:
     postpone: Callable[..., Entry] = transitions.postpone
     report_end: Callable[..., Entry | None] = transitions.report_end
     postpone_check_up: Callable[..., Entry] = transitions.postpone_check_up
-    resume: Callable[..., Entry] = transitions.resume
     satisfy: Callable[..., Entry | None] = transitions.satisfy
     release: Callable[..., Entry | None] = transitions.release
     decide: Callable[..., Decision] = decide
@@ -80,10 +80,10 @@ Step = tuple[str, World]
 On = Callable[..., World]
 """The world with the look or execution at another step, and with changes of it."""
 
-READ = frozenset(("claim", "describe", "take back", "raise", "forward", "receive", "empty"))
+READ = frozenset(("claim", "describe", "take back", "resume", "forward", "receive", "empty"))
 """Steps of a look that goes by the entry that it has read."""
 
-SWAPS = frozenset(("claim", "describe", "take back", "raise"))
+SWAPS = frozenset(("claim", "describe", "take back", "resume"))
 """Those at which it can do nothing any more if the entry is another by now."""
 
 HAS_SLOT = frozenset(("resolve", "baseline", "satisfied", "request", "look up", "start"))
@@ -464,10 +464,10 @@ class Steps:
                     "take_back", k.target, k.seen, self._claim_of(k), self.setting.pace, self._again(w)
                 )
                 yield f"take {k.run} back", self._write(w, k.target, row)
-            case "raise":
-                row = self._row("resume", k.target, k.seen, self._claim_of(k), k.number, 0.0)
-                raised = self._write(w, k.target, row)
-                yield f"raise {k.run} to {k.number}", on("resume", raised, seen=Row(), stale=False)
+            case "resume":
+                row = self._row("postpone_check_up", k.target, k.seen, 0.0)
+                left = self._write(w, k.target, row)
+                yield f"{k.run} is to go on as {k.number}", on("start again", left, seen=Row(), stale=False)
             case _:
                 name = f"resume {k.run} as {k.number}"
                 yield name, self._resumed(w, k, "hold")
@@ -483,20 +483,19 @@ class Steps:
 
     def _describe(self, w: World, k: Look, on: On) -> Step:
         """Describes the run that was read earlier, and decides what to do about it."""
-        run, number = k.seen.run, k.seen.number
+        run = k.seen.run
         shown = {
             e.number: Described(e.step != "dead", "")
             for e in w.executions
             if e.run == run and (e.step in FOLLOWS or e.step in ("hold", "dead"))
         }
-        own = shown.get(number)
-        before = None if own else shown.get(number - 1)
+        executions = [shown[number] for number in takewhile(shown.__contains__, range(MOST_EXECUTIONS))]
         # An invocation that has claimed the target lives no longer than its claim.
         claiming = any(other.run == run and other.step in HAS_CLAIM for other in w.looks)
         now = k.seen.requested + (0 if claiming else CLAIM_LIFETIME)
-        match self.code.check_up(self._claim_of(k), own, before, now):
-            case Resume(number=next_number):
-                return f"{run} has ended", on("raise", run=run, number=next_number)
+        match self.code.check_up(self._claim_of(k), executions, now):
+            case Resume():
+                return f"{run} has ended", on("resume", run=run, number=len(executions))
             case TakeBack():
                 return f"nothing follows {run}", on("take back", run=run)
             case later:

@@ -84,8 +84,7 @@ class Row(NamedTuple):
     due: bool = False  # whether there is a due_at
     run: int = 0
     requested: int = 0
-    held: bool = False
-    number: int = 0
+    begun: int = 0  # executions: one more than the number of the last
     fresh: int = 0
     failed: int = 0
     last: int = 0  # when the last run claimed the target; only where runs are spaced
@@ -197,7 +196,9 @@ def to_entry(row: Row, target: int, setting: Setting) -> Entry:
             wanted_at=_time(row.wanted_at),
             batch=tuple(_element(Message(at, target, share), setting) for at, share in row.batch),
         ),
-        claim=Claim(run_id(row.run), float(row.requested), row.number, row.held) if row.run else None,
+        claim=Claim(run_id(row.run), float(row.requested), row.begun - 1 if row.begun else None)
+        if row.run
+        else None,
         retry_at=_time(row.retry),
         not_before=_time(row.not_before),
         due_at=0.0 if row.due else None,
@@ -221,8 +222,7 @@ def to_row(entry: Entry, setting: Setting) -> Row:
         due=entry.due_at is not None,
         run=int(claim.run_id.removeprefix("run-")) if claim else 0,
         requested=int(claim.requested_at) if claim else 0,
-        held=claim.held if claim else False,
-        number=claim.number if claim else 0,
+        begun=claim.number + 1 if claim and claim.number is not None else 0,
         fresh=_small(entry.fresh_as_of),
         failed=_small(entry.failed_as_of),
         last=_small(entry.last_requested_at) if setting.spacing else 0,
@@ -368,8 +368,8 @@ def _with_numbers(w: World, t: Mapping[int, int], r: Mapping[int, int]) -> World
     def row(x: Row) -> Row:
         return Row(
             t[x.needed], t[x.since], t[x.retry], t[x.not_before], t[x.wanted], t[x.wanted_at],
-            tuple((t[at], share) for at, share in x.batch), x.due, r[x.run], t[x.requested], x.held,
-            x.number, t[x.fresh], t[x.failed], t[x.last],
+            tuple((t[at], share) for at, share in x.batch), x.due, r[x.run], t[x.requested], x.begun,
+            t[x.fresh], t[x.failed], t[x.last],
         )  # fmt: skip
 
     def look(x: Look) -> Look:

@@ -687,7 +687,7 @@ class World:
             self._note(new, "broken", rule="A look that writes what was not due")
         if old.run_id and new.run_id != old.run_id:
             by, ended = process.releases
-            held = old.claim is not None and old.claim.held
+            held = old.claim is not None and old.claim.number is not None
             released = by == old.run_id and held and (not new.attempts or ended == "not_checked")
             undone = "taken back" if held else "given back"
             how = ended if released else "taken over" if new.run_id else undone
@@ -698,9 +698,8 @@ class World:
             asked_at = new.claim.requested_at if new.claim else None
             claimed = {"run": new.run_id, "by": process.name, "asked_at": asked_at}
             self._note(new, "claimed", **claimed, was_due=old.due_at)
-        elif new.claim and new.claim.held and old.claim != new.claim:
-            resumed = old.claim is not None and old.claim.held
-            what = "resumed" if resumed else "held"
+        elif new.claim and old.claim != new.claim:
+            what = "resumed" if new.claim.number else "held"
             self._note(new, what, run=new.run_id, number=new.claim.number)
         elif old.run_id == new.run_id:
             what = "put off" if _waiting(old) == _waiting(new) else "recorded"

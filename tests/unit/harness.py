@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from itertools import count
+from itertools import count, takewhile
 from typing import Any
 
 from arcanna_metrics.intake.queues import Queues
@@ -53,11 +53,9 @@ class Executions:
         self.inputs.setdefault(_name(run_id, number), json.loads(given))
         self.running.setdefault(_name(run_id, number), True)
 
-    def describe(self, run_id: str, number: int) -> Execution | None:
-        name = _name(run_id, number)
-        if name not in self.running:
-            return None
-        return Execution(self.running[name], json.dumps(self.inputs[name]))
+    def executions(self, run_id: str, most: int) -> list[Execution]:
+        names = takewhile(self.running.__contains__, (_name(run_id, number) for number in range(most)))
+        return [Execution(self.running[name], json.dumps(self.inputs[name])) for name in names]
 
     def end(self, run_id: str, number: int = 0) -> None:
         self.running[_name(run_id, number)] = False
@@ -156,7 +154,8 @@ class Harness:
         """The number of the execution that follows the run, which has to hold the target."""
         claim = self.entry(target).claim
         assert claim
-        assert (claim.run_id, claim.held) == (run_id, True)
+        assert claim.run_id == run_id
+        assert claim.number is not None
         return claim.number
 
     def until_due(self, target: Target = TARGET) -> None:

@@ -700,7 +700,7 @@ def test_unknown_target_to_forget_is_refused_with_the_nearest_known_one(stack: S
 
 def test_target_with_a_run_under_way_is_forgotten_only_by_force(stack: Stack) -> None:
     running = Target("7", None)
-    stack.put(Entry(running, claim=Claim("one", 1e9, held=True), rev=1, due_at=2e9))
+    stack.put(Entry(running, claim=Claim("one", 1e9, number=0), rev=1, due_at=2e9))
     deployed(stack)
     ended = run("forget", "--job", "7", "--yes", "--json")
     assert (ended.status, ended.document["error"]["message"]) == (6, "A run is under way.")
@@ -874,7 +874,7 @@ def test_ids_are_shown_in_full_in_the_status_of_a_narrow_terminal(stack: Stack, 
 def test_update_waits_for_a_slot_in_the_status_if_all_are_taken(stack: Stack) -> None:
     deployed(stack)
     stack.put(Entry(TARGET, waiting=Waiting(needed_as_of=ASKED, updates=1), due_at=ASKED))
-    stack.put(Entry(Target("77", None), claim=Claim("two", 1e9, held=True), due_at=2e9))
+    stack.put(Entry(Target("77", None), claim=Claim("two", 1e9, number=0), due_at=2e9))
     stack.write_settings({"pace": {"slots": 1}})
     assert "next attempt now, at the next look" in waiting_lines()
     takers = json.dumps([["two", ["77", None]]])
@@ -936,7 +936,7 @@ class Ledgers:
 
 
 NEEDED = Entry(TARGET, waiting=Waiting(needed_as_of=ASKED, updates=1), rev=1, due_at=ASKED)
-RUNNING = replace(NEEDED, claim=Claim("one", ASKED, held=True))
+RUNNING = replace(NEEDED, claim=Claim("one", ASKED, number=0))
 OF_MODEL = ("recompute", "--job", MODEL.job_id, "--model", MODEL.model_id)
 
 
@@ -1048,7 +1048,7 @@ def test_request_without_a_run_in_time_has_what_it_waits_for_in_its_document(
 def test_run_of_an_earlier_request_does_not_count_as_started(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Ledgers(monkeypatch, replace(NEEDED, claim=Claim("zero", ASKED - 60, held=True)))
+    Ledgers(monkeypatch, replace(NEEDED, claim=Claim("zero", ASKED - 60, number=0)))
     assert recompute(stack, "--wait", "--timeout", "9").status == 6
 
 
@@ -1208,7 +1208,7 @@ def test_run_of_the_active_model_is_announced_only_if_it_is_the_same_model(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, model_id: str, is_told: bool
 ) -> None:
     stack.put(
-        Entry(ACTIVE, waiting=Waiting(needed_as_of=ASKED), claim=Claim("two", ASKED, held=True), due_at=2e9)
+        Entry(ACTIVE, waiting=Waiting(needed_as_of=ASKED), claim=Claim("two", ASKED, number=0), due_at=2e9)
     )
     cause = {"first_at": to_iso(ASKED), "updates": 1}
     given = json.dumps({"run": {"model_id": model_id, "cause": cause}})
@@ -1280,7 +1280,7 @@ def test_result_on_a_full_disk_is_an_error_and_no_verdict(
 
 
 def test_earlier_run_does_not_answer_the_request(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    earlier = replace(NEEDED, claim=Claim("zero", ASKED - 60, held=True))
+    earlier = replace(NEEDED, claim=Claim("zero", ASKED - 60, number=0))
     released = replace(NEEDED, fresh_as_of=ASKED - 60, due_at=ASKED + 3)
     ours = past(requested_at=to_iso(ASKED + 9))
     Ledgers(monkeypatch, earlier, released, Entry(TARGET, rev=5, fresh_as_of=ASKED + 9, history=(ours,)))
@@ -1331,7 +1331,7 @@ def test_resumed_run_is_followed_into_its_next_execution(
     for name in ("one", "one-1"):
         given = json.dumps({"run": {"model_id": "the model"}})
         stack.states.start_execution(stateMachineArn=stack.workflow_arn, name=name, input=given)
-    resumed = replace(RUNNING, claim=Claim("one", ASKED, number=1, held=True))
+    resumed = replace(RUNNING, claim=Claim("one", ASKED, number=1))
     Ledgers(monkeypatch, NEEDED, resumed, ended_with("unchanged"))
     monkeypatch.setattr(executions, "judgement", lambda execution: execution["name"])
     ended = recompute(stack)

@@ -92,7 +92,7 @@ def test_metrics_after_a_completed_run_are_fresh_since_its_end() -> None:
 
 
 def test_metrics_during_a_run_are_stale_since_its_first_update() -> None:
-    held = waiting(claim=Claim("two", NOW - 20, held=True))
+    held = waiting(claim=Claim("two", NOW - 20, number=0))
     row = standing(held, UnderWay("m", NOW - 90, 4))
     assert (row.fresh, row.since, row.why) == (False, NOW - 90, "a run is under way")
     assert (row.running_since, row.waiting) == (NOW - 20, [])
@@ -105,7 +105,7 @@ def test_claim_that_is_not_held_is_shown_as_a_run_being_started() -> None:
 
 
 def test_update_during_a_run_is_shown_as_waiting() -> None:
-    held = waiting(claim=Claim("two", NOW - 50, held=True), updates=6, since=NOW - 90)
+    held = waiting(claim=Claim("two", NOW - 50, number=0), updates=6, since=NOW - 90)
     assert standing(held, UnderWay("m", NOW - 90, 4)).waiting == ["2 updates wait, for 50 seconds"]
 
 
@@ -140,7 +140,7 @@ def test_reason_of_a_failed_attempt_is_shown_until_a_run_is_under_way() -> None:
         "the last attempt failed: PlatformBusy: Arcanna recomputes the model already; will be retried"
     )
     assert standing(stuck).last_error == stuck.last_error
-    assert standing(replace(stuck, claim=Claim("two", NOW, held=True))).last_error == ""
+    assert standing(replace(stuck, claim=Claim("two", NOW, number=0))).last_error == ""
     said = follow.state(stuck, NOW - 25, NOW)
     assert said.startswith("1 attempt failed (PlatformBusy: Arcanna recomputes the model already). The next")
 
@@ -209,7 +209,7 @@ def test_active_model_is_the_one_of_the_run_under_way_or_of_the_last_run() -> No
     without_active_model = failure(NOW - 1, model_id=None)
     none = replace(active, last_failure=without_active_model)
     assert standing(none).active == "m"
-    held = replace(active, claim=Claim("two", NOW - 3, held=True))
+    held = replace(active, claim=Claim("two", NOW - 3, number=0))
     assert standing(held, UnderWay("trained anew", NOW - 9, 1)).active == "trained anew"
     assert standing(completed()).active is None
 
@@ -331,7 +331,7 @@ def test_model_of_another_job_or_unknown_active_model_is_not_compared() -> None:
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_run_under_way_is_a_link_on_a_terminal_and_plain_in_a_pipe(terminal: bool) -> None:
-    row = standing(waiting(claim=Claim("two", NOW - 20, held=True)))
+    row = standing(waiting(claim=Claim("two", NOW - 20, number=0)))
     printed = io.StringIO()
     table = view.standings([row], NOW, 80, {"two": "https://console"})
     Console(file=printed, force_terminal=terminal, width=80).print(table)
@@ -371,7 +371,7 @@ def test_updates_and_runs_under_a_jobs_name_are_shown_in_the_row_of_its_id() -> 
 
 
 def test_run_under_a_jobs_name_is_shown_in_the_row_of_its_id() -> None:
-    mailbox = Entry(NAME, claim=Claim("two", NOW - 9, held=True), name_of="1234")
+    mailbox = Entry(NAME, claim=Claim("two", NOW - 9, number=0), name_of="1234")
     (entry,) = entries.by_job([completed(), mailbox])
     assert (entry.run_id, standing(entry).why) == ("two", "a run is under way")
 
@@ -425,9 +425,9 @@ def test_request_is_as_of_when_it_was_made_or_the_ledgers_need_or_else_the_last_
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        (waiting(claim=Claim("two", NOW - 9, held=True)), "The run two is under way."),
+        (waiting(claim=Claim("two", NOW - 9, number=0)), "The run two is under way."),
         (waiting(claim=Claim("two", NOW - 9)), "The run two is being started."),
-        (waiting(claim=Claim("one", NOW - 99, held=True)), "Waiting for run one"),
+        (waiting(claim=Claim("one", NOW - 99, number=0)), "Waiting for run one"),
         (waiting(), "Waiting for the next look at what is due"),
         (
             waiting(due_at=NOW + 60),

@@ -34,7 +34,7 @@ def grid() -> Iterator[Entry]:
         *((1000.0, 1000.0, 1000.0), (1400.0, 965.0, 990.0)),
     ]
     wishes = [(NEVER, NEVER), (500.0, 1000.0)]
-    claims = [None, Claim("run", 1000.0), Claim("run", 1000.0, held=True)]
+    claims = [None, Claim("run", 1000.0), Claim("run", 1000.0, number=0)]
     floors = [(NEVER, NEVER), (1100.0, NEVER), (NEVER, 1200.0)]
     marks = [(NEVER, NEVER, NEVER), (900.0, NEVER, 900.0), (NEVER, 900.0, 950.0), (2000.0, NEVER, 2000.0)]
     batches = [(), NEVER_ENOUGH, ENOUGH]

@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import pytest
 
-from arcanna_metrics.protocol.check_up import MOST_RESUMPTIONS
+from arcanna_metrics.protocol.check_up import MOST_EXECUTIONS
 from arcanna_metrics.protocol.entry import Claim, Entry, Waiting
 from arcanna_metrics.protocol.holding import check_up_on, hold, release
 from arcanna_metrics.protocol.ledger import key_of
-from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, claim, resume
+from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, claim
 from arcanna_metrics.runs.run import Result, Run
 from tests.support.doubles import ACTIVE_TARGET, TARGET, Clock, Logs
 from tests.support.runs import a_new_run
@@ -28,7 +28,7 @@ COMPLETED: Result = {
 }
 
 
-FIRST = Claim("run-1", Clock.now, held=True)
+FIRST = Claim("run-1", Clock.now, number=0)
 
 
 @pytest.fixture(autouse=True)
@@ -45,14 +45,17 @@ def _claimed(harness: Harness) -> None:
 def test_execution_holds_the_target_that_its_run_has_claimed(harness: Harness) -> None:
     assert hold(harness.services, RUN, 0)
     assert hold(harness.services, RUN, 0)  # repeated, because its answer was lost
-    assert harness.entry().claim == Claim("run-1", harness.clock.now, held=True)
+    assert harness.entry().claim == Claim("run-1", harness.clock.now, number=0)
     assert harness.entry().due_at == harness.clock.now + CLAIM_LIFETIME
 
 
-@pytest.mark.parametrize(("run_id", "number"), [("run-2", 0), ("run-1", 1)])
-def test_hold_is_refused_for_another_run_or_number(harness: Harness, run_id: str, number: int) -> None:
+@pytest.mark.parametrize(("run_id", "number"), [("run-2", 0), ("run-1", 0)])
+def test_hold_is_refused_for_another_run_or_earlier_execution(
+    harness: Harness, run_id: str, number: int
+) -> None:
+    hold(harness.services, RUN, 1)
     assert not hold(harness.services, cast("Run", {**RUN, "run_id": run_id}), number)
-    assert harness.entry().claim == Claim("run-1", harness.clock.now)
+    assert harness.entry().claim == FIRST._replace(number=1)
 
 
 def test_release_stores_the_result(harness: Harness) -> None:
@@ -73,7 +76,7 @@ def test_repeated_release_changes_nothing(harness: Harness) -> None:
 
 def test_late_release_of_an_aborted_execution_is_refused_after_a_resumption(harness: Harness) -> None:
     hold(harness.services, RUN, 0)
-    harness.ledger.apply(TARGET, lambda entry: resume(entry, FIRST, 1, harness.clock.now))
+    hold(harness.services, RUN, 1)
     before = harness.entry()
     assert not release(harness.services, RUN, 0, COMPLETED)
     assert harness.entry() == before
@@ -121,7 +124,8 @@ def test_log_line_of_a_release_names_its_run(harness: Harness, logs: Logs) -> No
 
 def test_log_line_of_a_superseded_execution_names_its_run(harness: Harness, logs: Logs) -> None:
     hold(harness.services, RUN, 1)
-    assert line(logs, "run superseded").items() >= (OF_RUN | {"execution": f"{EXECUTION}-1"}).items()
+    hold(harness.services, RUN, 0)
+    assert line(logs, "run superseded").items() >= (OF_RUN | {"execution": EXECUTION}).items()
 
 
 def test_log_line_of_a_resumption_names_its_run_and_the_new_execution(harness: Harness, logs: Logs) -> None:
@@ -133,10 +137,9 @@ def test_log_line_of_a_resumption_names_its_run_and_the_new_execution(harness: H
 
 def test_log_line_of_a_run_taken_back_names_its_run(harness: Harness, logs: Logs) -> None:
     hold(harness.services, RUN, 0)
-    harness.executions.start("run-1", "{}", MOST_RESUMPTIONS)
-    harness.executions.end("run-1", MOST_RESUMPTIONS)
-    claim = FIRST._replace(number=MOST_RESUMPTIONS)
-    harness.ledger.apply(TARGET, lambda entry: replace(entry, claim=claim))
-    check_up_on(harness.services, harness.entry(), claim)
-    last = f"{EXECUTION}-{MOST_RESUMPTIONS}"
+    for number in range(MOST_EXECUTIONS):
+        harness.executions.start("run-1", "{}", number)
+        harness.executions.end("run-1", number)
+    check_up_on(harness.services, harness.entry(), FIRST)
+    last = f"{EXECUTION}-{MOST_EXECUTIONS - 1}"
     assert line(logs, "run taken back").items() >= (OF_RUN | {"execution": last}).items()

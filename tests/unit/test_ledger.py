@@ -47,7 +47,7 @@ entries = st.builds(
         cause=texts,
         examples=st.lists(examples, max_size=3).map(tuple),
     ),
-    claim=st.none() | st.builds(Claim, st.just("run-1"), moments, st.integers(0, 3), st.booleans()),
+    claim=st.none() | st.builds(Claim, st.just("run-1"), moments, st.none() | st.integers(0, 3)),
     due_at=st.none() | moments,
     retry_at=times,
     not_before=times,
@@ -167,11 +167,6 @@ def test_waiting_and_running_targets_are_listed_for_the_gauges(ledger: Ledger, s
         Entry(ACTIVE_TARGET, claim=Claim("run-1", 1.0), due_at=4.0),
         put_off,
     ]
-
-
-def test_claim_with_held_set_to_false_is_not_held() -> None:
-    item = to_item(Entry(TARGET, claim=Claim("run-1", 1.0, held=True)), 1)
-    assert to_entry(TARGET, {**item, "held": {"BOOL": False}}).claim == Claim("run-1", 1.0)
 
 
 def test_read_all_returns_known_and_unknown_entries(ledger: Ledger, stack: Stack) -> None:

@@ -10,7 +10,7 @@ import pytest
 from arcanna_metrics.errors import AwsUnavailable
 from arcanna_metrics.protocol import reconcile
 from arcanna_metrics.protocol import start as protocol_start
-from arcanna_metrics.protocol.check_up import CHECK_UP_INTERVAL, MOST_RESUMPTIONS
+from arcanna_metrics.protocol.check_up import CHECK_UP_INTERVAL, MOST_EXECUTIONS
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry
 from arcanna_metrics.protocol.holding import release
 from arcanna_metrics.protocol.reconcile import MOST_FAILURES, RESERVE
@@ -465,7 +465,7 @@ def test_claim_held_by_its_execution_is_not_given_back(harness: Harness) -> None
     harness.look()
     claim = harness.entry().claim
     assert claim
-    assert (claim.run_id, claim.held) == ("run-1", True)
+    assert (claim.run_id, claim.number) == ("run-1", 0)
 
 
 # --- Wishes ----------------------------------------------------------------------------------------------
@@ -573,7 +573,7 @@ def test_claim_without_an_execution_is_taken_back_after_its_lifetime(harness: Ha
     harness.clock.now += 1
     harness.look()
     entry = harness.entry()
-    assert (entry.run_id, entry.attempts, entry.last_error) == (None, 1, "its invocation died")
+    assert (entry.run_id, entry.attempts, entry.last_error) == (None, 1, "it has no execution")
 
 
 def test_claim_taken_back_is_not_requested_again_while_its_request_may_be_queued(harness: Harness) -> None:
@@ -586,10 +586,10 @@ def test_claim_taken_back_is_not_requested_again_while_its_request_may_be_queued
     assert harness.entry().due_at == claimed_at + PACE.start_grace
 
 
-def test_report_about_a_young_claim_changes_only_the_due_time(harness: Harness) -> None:
+def test_report_about_a_young_claim_without_an_execution_changes_only_the_due_time(harness: Harness) -> None:
     harness.update()
     harness.look()
-    harness.executions.end("run-1")
+    harness.executions.running.clear()
     harness.ledger.apply(TARGET, lambda entry: replace(entry, due_at=harness.clock.now))
     harness.look()
 
@@ -597,12 +597,23 @@ def test_report_about_a_young_claim_changes_only_the_due_time(harness: Harness) 
     assert harness.entry().due_at == harness.clock.now + CLAIM_LIFETIME
 
 
+def test_run_whose_execution_ended_before_its_hold_is_resumed(harness: Harness) -> None:
+    harness.update()
+    harness.look()
+    harness.executions.end("run-1")
+    harness.until_due()
+    harness.look()
+
+    assert harness.entry().run_id == "run-1"
+    assert harness.executions.inputs["run-1-1"]["number"] == 1
+
+
 def test_run_is_resumed_after_its_execution_ended_early(harness: Harness) -> None:
     run_id = harness.started()
     harness.executions.end(run_id)
     harness.until_due()
     harness.look()
-    assert harness.number_of(run_id) == 1
+    assert harness.number_of(run_id) == 0  # until the execution begins
     first, again = harness.executions.inputs[run_id], harness.executions.inputs[f"{run_id}-1"]
     assert again == {**first, "number": 1}
     assert harness.platform.asked.count("request") == 1
@@ -614,18 +625,17 @@ def test_resumption_is_started_by_the_next_look_if_the_first_died(harness: Harne
     harness.executions.fails = AwsUnavailable("throttled")
     harness.until_due()
     harness.look()
-    assert (harness.number_of(run_id), f"{run_id}-1" in harness.executions.inputs) == (1, False)
+    assert f"{run_id}-1" not in harness.executions.inputs
     harness.executions.fails = None
     harness.until_due()
     harness.look()
-    assert harness.number_of(run_id) == 1
     assert harness.executions.inputs[f"{run_id}-1"]["number"] == 1
 
 
 def test_run_is_taken_back_after_three_ended_resumptions(harness: Harness) -> None:
     run_id = harness.started()
-    for _ in range(MOST_RESUMPTIONS + 1):
-        harness.executions.end(run_id, harness.number_of(run_id))
+    for number in range(MOST_EXECUTIONS):
+        harness.executions.end(run_id, number)
         harness.until_due()
         harness.look()
     entry = harness.entry()
@@ -815,7 +825,5 @@ def test_execution_is_named_by_run_and_number(stack: Stack) -> None:
     workflow.start("run-1", "{}", 1)
     workflow.start("run-1", "{}", 1)
     assert set(stack.executions()) == {"run-1", "run-1-1"}
-    assert workflow.describe("run-1", 2) is None
-    found = workflow.describe("run-1", 1)
-    assert found
-    assert found.input == "{}"
+    assert [found.input for found in workflow.executions("run-1", 4)] == ["{}", "{}"]
+    assert len(workflow.executions("run-1", 1)) == 1

@@ -208,7 +208,7 @@ def test_waiting_updates_and_runs_are_shown_with_their_objects() -> None:
         due_at=NOW + 9,
     )
     running = Entry(
-        Target("77", None), waiting=Waiting(since=NOW - 90), claim=Claim("run-7", NOW - 20, held=True), rev=1
+        Target("77", None), waiting=Waiting(since=NOW - 90), claim=Claim("run-7", NOW - 20, number=0), rev=1
     )
     stack = Stack(waiting, running)
     stack.executions["run-7", 0] = execution()

@@ -27,11 +27,11 @@ from arcanna_metrics.protocol.transitions import (
     hold,
     learn,
     postpone,
+    postpone_check_up,
     receive,
     record,
     release,
     report_end,
-    resume,
     satisfy,
     settled,
     take_back,
@@ -57,7 +57,7 @@ def recorded(*updates: Update, entry: Entry = CLEAN) -> Entry:
 
 
 DIRTY = recorded(update(NOW - 60, "a"))
-HOLDING = Claim("run-1", NOW, held=True)
+HOLDING = Claim("run-1", NOW, number=0)
 HELD = claim(DIRTY, HOLDING)
 
 
@@ -83,9 +83,8 @@ def a_result(outcome: str = "completed", **changes: Any) -> Any:
 
 
 def released(entry: Entry = HELD, run: Any = None, result: Any = None) -> Entry:
-    after = release(
-        entry, run or a_run(), entry.claim.number if entry.claim else 0, result or a_result(), PACE, LATER
-    )
+    number = entry.claim.number or 0 if entry.claim else 0
+    after = release(entry, run or a_run(), number, result or a_result(), PACE, LATER)
     assert after is not None
     return after
 
@@ -158,7 +157,7 @@ def test_request_by_hand_ends_the_backoff_once() -> None:
 
 def test_run_by_hand_leaves_an_update_that_is_not_visible_yet_to_the_next_run() -> None:
     asked = recorded(update(NOW + 1, by_hand=True), entry=recorded(update(NOW)))
-    after = released(replace(asked, claim=Claim("run-1", NOW + 2, held=True)))
+    after = released(replace(asked, claim=Claim("run-1", NOW + 2, number=0)))
     assert (after.waiting.asked_at, after.waiting.needed_as_of, after.due_at) == (NEVER, NOW + LAG, NOW + LAG)
 
 
@@ -252,15 +251,17 @@ def test_claim_leaves_waiting_updates_in_place() -> None:
     assert entry.due_at == NOW + CLAIM_LIFETIME
 
 
-def test_hold_succeeds_only_for_the_entrys_run_and_number() -> None:
+def test_hold_succeeds_only_for_the_entrys_run_and_its_last_execution() -> None:
     claimed = claim(DIRTY, Claim("run-1", NOW))
     held = hold(claimed, "run-1", 0)
 
     assert held is not None
-    assert (held.claim, held.due_at) == (Claim("run-1", NOW, held=True), claimed.due_at)
+    assert (held.claim, held.due_at) == (Claim("run-1", NOW, number=0), claimed.due_at)
     assert hold(held, "run-1", 0) == held
     assert hold(claimed, "run-2", 0) is None
-    assert hold(claimed, "run-1", 1) is None
+    resumed = hold(held, "run-1", 1)
+    assert resumed == replace(held, claim=Claim("run-1", NOW, number=1))
+    assert hold(resumed, "run-1", 0) is None
     assert hold(DIRTY, "run-1", 0) is None
 
 
@@ -269,7 +270,7 @@ def test_hold_after_the_report_of_an_end_leaves_the_check_up_due() -> None:
     assert reported is not None
     held = hold(reported, "run-1", 0)
     assert held is not None
-    assert (held.claim, held.due_at) == (Claim("run-1", NOW, held=True), reported.due_at)
+    assert (held.claim, held.due_at) == (Claim("run-1", NOW, number=0), reported.due_at)
 
 
 def test_claim_given_back_is_due_as_before_or_later() -> None:
@@ -347,17 +348,14 @@ def test_satisfied_wish_is_cleared_unless_it_was_raised_since() -> None:
     assert satisfy(HELD, "run-1", NOW, PACE) is None
 
 
-def test_report_and_resumption_change_only_number_and_due_time() -> None:
+def test_report_and_check_up_change_only_the_due_time() -> None:
     assert report_end(HELD, "run-1", NOW) == replace(HELD, due_at=NOW + CONSISTENT_AFTER)
     soon = replace(HELD, due_at=NOW + 1)  # when Step Functions may not show the end yet
     assert report_end(soon, "run-1", NOW) == replace(HELD, due_at=NOW + CONSISTENT_AFTER)
     due = replace(HELD, due_at=NOW)
     assert report_end(due, "run-1", NOW) is due
     assert report_end(HELD, "run-2", NOW) is None
-    second = Claim("run-1", NOW, number=1, held=True)
-    assert resume(HELD, Claim("run-1", NOW, held=True), 1, NOW + 9) == replace(
-        HELD, claim=second, due_at=NOW + 9
-    )
+    assert postpone_check_up(HELD, NOW + 9) == replace(HELD, due_at=NOW + 9)
 
 
 # --- Release ---------------------------------------------------------------------------------------------
@@ -400,7 +398,7 @@ def test_update_during_a_run_starts_exactly_one_more_run() -> None:
     assert (after.waiting.needed_as_of, after.due_at) == (NOW + 9 + LAG, NOW + 9 + LAG)
     assert (after.waiting.updates, [example.key for example in after.waiting.examples]) == (1, ["b"])
     again = released(
-        claim(after, Claim("run-1", NOW + 90, held=True)),
+        claim(after, Claim("run-1", NOW + 90, number=0)),
         a_run(NOW + 90),
     )
     assert not again.dirty
@@ -434,7 +432,7 @@ def test_updates_during_a_run_share_one_more_run_that_covers_the_last(outcome: s
     entry = recorded(update(NOW + 9, "b"), update(NOW + 900, "c"), entry=HELD)
     after = released(entry, result=a_result(outcome))
     assert after.due_at == NOW + 900 + LAG  # a run that starts sooner cannot see the last, so another follows
-    again = claim(after, Claim("run-1", NOW + 900 + LAG, held=True))
+    again = claim(after, Claim("run-1", NOW + 900 + LAG, number=0))
     assert not released(again, a_run(NOW + 900 + LAG)).dirty
 
 
@@ -477,7 +475,7 @@ def test_no_watermark_moves_if_another_model_became_active(outcome: str) -> None
 
 
 def test_target_whose_active_model_changes_in_every_run_comes_after_others_that_are_due() -> None:
-    entry = replace(HELD, target=ACTIVE_TARGET, claim=Claim("run-1", NOW + 900, held=True))
+    entry = replace(HELD, target=ACTIVE_TARGET, claim=Claim("run-1", NOW + 900, number=0))
     assert entry.waiting.needed_as_of < NOW + 900
     assert released(entry, result=a_result(active_changed=True)).due_at == NOW + 900
 
@@ -632,7 +630,7 @@ def stepped(entry: Entry, step: str, now: float) -> Entry | None:
     if held_by and step in ("claim", "postpone"):
         return None
     own = held_by or Claim("none", now)
-    run_id, number = own.run_id, own.number
+    run_id, number = own.run_id, own.number or 0
     outcome = step.removeprefix("release ")
     transitions: dict[str, Callable[[], Entry | None]] = {
         "update": lambda: record(entry, [update(now)], PACE),
@@ -647,20 +645,21 @@ def stepped(entry: Entry, step: str, now: float) -> Entry | None:
         "postpone": lambda: postpone(entry, PACE, later),
         "correct due time": lambda: correct_due_at(entry, now, PACE),
         "report": lambda: report_end(entry, run_id, now),
-        "resume": lambda: resume(entry, own, number + 1, now) if own.held else None,
+        "check up": lambda: postpone_check_up(entry, now + 5.0) if held_by else None,
+        "resume": lambda: hold(entry, run_id, number + 1),
         "satisfied": lambda: satisfy(entry, run_id, now - 30, PACE),
     }
     if step in transitions:
         return transitions[step]()
     run = a_run(own.requested_at, run_id=run_id)
     result = a_result(outcome, active_changed=now % 2 == 0)
-    return release(entry, run, number, result, PACE, later) if own.held else None
+    return release(entry, run, number, result, PACE, later) if own.number is not None else None
 
 
 STEPS = [
     "update", "late update", "by hand", "share", "wish", "claim", "hold", "give back", "take back",
     "postpone", "correct due time",
-    "report", "resume", "satisfied", "release completed", "release failed", "release not_checked",
+    "report", "check up", "resume", "satisfied", "release completed", "release failed", "release not_checked",
 ]  # fmt: skip
 
 

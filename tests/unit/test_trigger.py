@@ -302,7 +302,7 @@ def test_sweep_emits_gauges_while_anything_waits_or_runs_and_looks(harness: Harn
     metrics.clear_metrics()
     now = harness.clock.now
     harness.stack.put(Entry(TARGET, waiting=Waiting(needed_as_of=now - 70, since=now - 105), due_at=now - 70))
-    harness.stack.put(Entry(ACTIVE_TARGET, claim=Claim("run-1", now, held=True), due_at=now + 9))
+    harness.stack.put(Entry(ACTIVE_TARGET, claim=Claim("run-1", now, number=0), due_at=now + 9))
     harness.deliver({"sweep": True}, {"sweep": True})
 
     assert {name: metric["Value"] for name, metric in metrics.metric_set.items()} == {
@@ -510,7 +510,7 @@ def test_reported_status_changes_only_the_due_time(harness: Harness, status: str
 
 
 def test_reported_end_does_not_postpone_an_overdue_look(harness: Harness) -> None:
-    overdue = Entry(TARGET, claim=Claim("run-1", 1.0, held=True), due_at=harness.clock.now - 30)
+    overdue = Entry(TARGET, claim=Claim("run-1", 1.0, number=0), due_at=harness.clock.now - 30)
     harness.stack.put(overdue)
     harness.deliver(ended("FAILED"), ended("FAILED"))
     assert harness.entry().due_at == harness.clock.now - 30

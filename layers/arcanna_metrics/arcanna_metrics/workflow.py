@@ -27,14 +27,15 @@ class Workflow:
         with aws_call("start the workflow"), suppress(self._states.exceptions.ExecutionAlreadyExists):
             self._states.start_execution(stateMachineArn=self._arn, name=_name(run_id, number), input=given)
 
-    def describe(self, run_id: str, number: int) -> Execution | None:
-        """The execution as it is now; None if it does not exist."""
-        with aws_call("describe an execution"):
-            try:
-                found = self._states.describe_execution(executionArn=self.arn(run_id, number))
-            except self._states.exceptions.ExecutionDoesNotExist:
-                return None
-        return Execution(found["status"] in ("RUNNING", "PENDING_REDRIVE"), found.get("input", ""))
+    def executions(self, run_id: str, most: int) -> list[Execution]:
+        """The executions of a run as they are now, the first one first."""
+        found: list[Execution] = []
+        with aws_call("describe an execution"), suppress(self._states.exceptions.ExecutionDoesNotExist):
+            for number in range(most):
+                shown = self._states.describe_execution(executionArn=self.arn(run_id, number))
+                is_running = shown["status"] in ("RUNNING", "PENDING_REDRIVE")
+                found.append(Execution(is_running, shown.get("input", "")))
+        return found
 
 
 def input_of(run: Run, check: Check) -> str:

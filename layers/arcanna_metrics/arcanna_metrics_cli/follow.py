@@ -106,7 +106,7 @@ class Follower:
             waits_for = state(entry, self._asked, now, slots_taken=slots_taken)
             self._tell("state", waits_for)
             if claim and ours:
-                self._tell_checks(claim.run_id, claim.number)
+                self._tell_checks(claim.run_id, claim.number or 0)
             held = claim is not None and claim.held
             if slack_ends is None or held:  # a run ends by its own deadline
                 slack_ends = max(now, 0.0 if held else (entry.due_at or 0.0)) + SLACK

@@ -1,13 +1,12 @@
-"""Decides what to do about a run, given the state of its execution. Pure, so it is tested without AWS.
+"""Decides what to do about a run, given the state of its executions. Pure, so it is tested without AWS.
 
-claim      execution with the claim's number      then
-any        running                                look again in an hour
-not held   does not exist, or ended               take back, once the claim's invocation is over
-held       ended                                  resume with the next number, or take back after a few
-held       does not exist, the one before does    resume with this number: its starter died
-held       neither exists                         take back: it was deleted
+its executions             then
+the last one runs          look again in an hour
+the last one has ended     resume in another, or take back after a few
+there is none              take back, once the claim's invocation is over
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from arcanna_metrics.protocol.decide import Later
@@ -15,7 +14,7 @@ from arcanna_metrics.protocol.entry import Claim
 from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME
 from arcanna_metrics.runs.run import Execution
 
-MOST_RESUMPTIONS = 3
+MOST_EXECUTIONS = 4
 
 CHECK_UP_INTERVAL = 3600.0
 """Seconds between two check-ups of an execution whose end is not reported."""
@@ -23,10 +22,7 @@ CHECK_UP_INTERVAL = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Continue the run in the execution of this number, with this input."""
-
-    number: int
-    given: str
+    """Continue the run in another execution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +35,15 @@ class TakeBack:
 Action = Later | Resume | TakeBack
 
 
-def check_up(claim: Claim, execution: Execution | None, before: Execution | None, now: float) -> Action:
-    """Decides about the run that holds the target.
-
-    `execution` has the claim's number, and `before` the number before it. `before` matters only if
-    `execution` does not exist.
-    """
-    if execution and execution.running:
-        return Later(now + CHECK_UP_INTERVAL)  # Step Functions is eventually consistent
-    if not claim.held:
+def check_up(claim: Claim, executions: Sequence[Execution], now: float) -> Action:
+    """Decides about the run that holds the target, given its executions, the first one first."""
+    if not executions:
         claimed_until = claim.requested_at + CLAIM_LIFETIME
         if now < claimed_until:  # its invocation may still be about to start one
             return Later(claimed_until)
-        return TakeBack("its invocation died")
-    if execution and claim.number >= MOST_RESUMPTIONS:
-        return TakeBack(f"{claim.number + 1} executions ended without releasing it")
-    if execution:
-        return Resume(claim.number + 1, execution.input)
-    if before:
-        return Resume(claim.number, before.input)
-    return TakeBack("its execution no longer exists")
+        return TakeBack("it has no execution")
+    if executions[-1].running:
+        return Later(now + CHECK_UP_INTERVAL)  # Step Functions is eventually consistent
+    if len(executions) >= MOST_EXECUTIONS:
+        return TakeBack(f"{len(executions)} executions ended without releasing it")
+    return Resume()

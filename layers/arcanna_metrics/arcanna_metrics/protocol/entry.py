@@ -61,8 +61,12 @@ class Claim(NamedTuple):
 
     run_id: str
     requested_at: float  # when it claimed the target, before the platform was read
-    number: int = 0  # of the execution that follows the run; 0 is the first
-    held: bool = False  # the execution has begun
+    number: int | None = None  # of the last execution that has begun; 0 is the first
+
+    @property
+    def held(self) -> bool:
+        """Whether an execution has begun."""
+        return self.number is not None
 
 
 @dataclass(frozen=True, slots=True)

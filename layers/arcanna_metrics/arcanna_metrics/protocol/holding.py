@@ -5,7 +5,7 @@ from functools import partial
 
 from arcanna_metrics.observability import count, logger, run_in_logs
 from arcanna_metrics.protocol import transitions
-from arcanna_metrics.protocol.check_up import Resume, TakeBack, check_up
+from arcanna_metrics.protocol.check_up import MOST_EXECUTIONS, Resume, TakeBack, check_up
 from arcanna_metrics.protocol.decide import Later
 from arcanna_metrics.protocol.entry import Claim, Entry
 from arcanna_metrics.protocol.reference import learn
@@ -49,22 +49,22 @@ def check_up_on(services: Services, entry: Entry, claim: Claim) -> None:
     """Makes sure that an execution follows the run that holds the entry, or takes the target back."""
     ledger, workflow, run_id = services.ledger, services.workflow, claim.run_id
     now = services.clock()  # first, because an execution may begin until the claim's lifetime is over
-    execution = workflow.describe(run_id, claim.number)
-    before = workflow.describe(run_id, claim.number - 1) if claim.number and not execution else None
-    match check_up(claim, execution, before, now):
+    executions = workflow.executions(run_id, MOST_EXECUTIONS)
+    number = len(executions)
+    match check_up(claim, executions, now):
         case Later(at):
             ledger.swap(entry, transitions.postpone_check_up(entry, at))
-        case Resume(number, given):
+        case Resume():
             at = services.postponement(entry).retry_at
-            if ledger.swap(entry, transitions.resume(entry, claim, number, at)):
-                workflow.start(run_id, resumed_input(given, number), number)
+            if ledger.swap(entry, transitions.postpone_check_up(entry, at)):
+                workflow.start(run_id, resumed_input(executions[-1].input, number), number)
                 with run_in_logs(run_id, *entry.target, entry.waiting.cause, workflow.arn(run_id, number)):
                     logger.warning("run resumed", number=number)
         case TakeBack(why):
             postponement = services.postponement(entry)._replace(last_error=why)
             if ledger.swap(entry, transitions.take_back(entry, claim, services.pace(entry), postponement)):
                 count("RunsTakenBack")
-                last = workflow.arn(run_id, claim.number)
+                last = workflow.arn(run_id, max(number - 1, 0))
                 with run_in_logs(run_id, *entry.target, entry.waiting.cause, last):
                     logger.warning("run taken back", detail=why)
 

@@ -204,7 +204,7 @@ _TIMES = (
     "needed_as_of", "wanted_as_of", "wanted_at", "asked_at", "since", "last_at", "due_at",
     "retry_at", "not_before", "requested_at", "last_requested_at", "fresh_as_of", "failed_as_of",
 )  # fmt: skip
-_NUMBERS = ("updates", "attempts", "number", "expires_at")
+_NUMBERS = ("updates", "attempts", "expires_at")
 _TEXTS = ("cause", "last_error", "run_id", "name_of")
 _DOCUMENTS = (
     "batch", "examples", "history", "last_failure", "quality_reference", "accepted",
@@ -226,8 +226,8 @@ def to_item(entry: Entry, rev: int) -> dict[str, Any]:
     item |= {name: {"N": str(number)} for name in _NUMBERS if (number := values.get(name))}
     item |= {name: {"S": text} for name in _TEXTS if (text := values.get(name))}
     item |= {name: {"S": _json(value)} for name in _DOCUMENTS if (value := values[name])}
-    if values.get("held"):
-        item["held"] = {"BOOL": True}
+    if (number := values.get("number")) is not None:
+        item["number"] = {"N": str(number)}
     if entry.due_at is not None:
         item["due"] = {"S": DUE_INDEX}
     return item
@@ -236,10 +236,9 @@ def to_item(entry: Entry, rev: int) -> dict[str, Any]:
 def to_entry(target: Target, item: Mapping[str, Any]) -> Entry:
     """The entry of an item. An empty item gives an entry with all defaults."""
     values: dict[str, Any] = {name: from_iso(item[name]["S"]) for name in _TIMES if name in item}
-    values |= {name: int(item[name]["N"]) for name in (*_NUMBERS, "rev") if name in item}
+    values |= {name: int(item[name]["N"]) for name in (*_NUMBERS, "number", "rev") if name in item}
     values |= {name: item[name]["S"] for name in _TEXTS if name in item}
     values |= {name: json.loads(item[name]["S"]) for name in _DOCUMENTS if name in item}
-    values["held"] = item.get("held", {}).get("BOOL", False)
     batch, examples = values.get("batch", ()), values.get("examples", ())
     values["batch"] = tuple(Element(i, from_iso(at), share, from_iso(until)) for i, at, share, until in batch)
     values["examples"] = tuple(Example(*example) for example in examples)

@@ -2,8 +2,8 @@
 
                  record                claim                hold
     free, clean ---------> free, dirty -------> claimed ----------> held --+
-         ^                    ^                  |                  | ^    | resume: another
-         |                    |                  |                  | +----+ execution follows
+         ^                    ^                  |                  | ^    | hold: by the execution
+         |                    |                  |                  | +----+ that resumes the run
          |                    +-- give_back -----+                  |
          |                    +-- take_back -----+------------------+
          |                    +-- release, if anything waits -------+
@@ -162,12 +162,14 @@ def claim(entry: Entry, by: Claim) -> Entry:
 
 
 def hold(entry: Entry, run_id: str, number: int) -> Entry | None:
-    """Confirms the claim for the execution; None if another run or execution has taken over.
+    """Confirms the claim for the execution; None if another run or a later execution has taken over.
 
     The next look stays due as it is: at the end of the claim's lifetime, or after the report of an end.
     """
-    claim = _claim_of(entry, run_id, number)
-    return claim and replace(entry, claim=claim._replace(held=True))
+    claim = entry.claim
+    if claim is None or claim.run_id != run_id or number < (claim.number or 0):
+        return None
+    return replace(entry, claim=claim._replace(number=number))
 
 
 def give_back(entry: Entry, run_id: str, pace: Pace, postponement: Postponement | None) -> Entry | None:
@@ -251,23 +253,19 @@ def postpone_check_up(entry: Entry, at: float) -> Entry:
     return replace(entry, due_at=at)
 
 
-def resume(entry: Entry, claim: Claim, number: int, at: float) -> Entry:
-    """Makes the execution of that number the one that follows the run. The next look at it is due `at`."""
-    return replace(entry, claim=claim._replace(number=number), due_at=at)
-
-
 def release(
     entry: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
 ) -> Entry | None:
     """Frees the target at the end of its run, and records the result; None if the run was taken over.
 
-    Only the execution of the entry's number may release. A release of an aborted execution may arrive late.
+    Only the last execution that has begun may release. A release of an aborted execution may arrive late.
     It must not free the target of the execution that has replaced it.
 
     In two cases no watermark moves: if another model has become active, because it has no new metrics yet;
     and if the run could not be checked, which counts as a failed attempt.
     """
-    if (claim := _claim_of(entry, run["run_id"], number)) is None:
+    claim = entry.claim
+    if claim is None or (claim.run_id, claim.number) != (run["run_id"], number):
         return None
     waiting, asked, outcome = entry.waiting, claim.requested_at, result["outcome"]
     free = _remembering(_after_run(entry, claim), run, result)
@@ -310,15 +308,9 @@ def _without_those_of(entry: Entry, run: Run) -> Entry:
     return replace(entry, waiting=replace(waiting, updates=updates, examples=examples))
 
 
-def _claim_of(entry: Entry, run_id: str, number: int) -> Claim | None:
-    """The claim, if the execution of that number follows the run that holds the target."""
-    claim = entry.claim
-    return claim if claim and (claim.run_id, claim.number) == (run_id, number) else None
-
-
 def _is_only_claimed(entry: Entry, run_id: str) -> bool:
     """Whether the run has claimed the target, and no execution of it has begun."""
-    return entry.claim is not None and entry.claim.run_id == run_id and not entry.claim.held
+    return entry.claim is not None and (entry.claim.run_id, entry.claim.number) == (run_id, None)
 
 
 def _identity(update: Update) -> str:

@@ -147,7 +147,7 @@ def _own_run(stack: "Deployed", job: str, model: str) -> str | None:
         entry = stack.entry(stack.home(Target(job, model_id)))
         if (claim := entry.claim) is None:
             continue
-        execution = None if model_id else stack.execution(claim.run_id, claim.number)
+        execution = None if model_id else stack.execution(claim.run_id, claim.number or 0)
         of = executions.under_way(execution).model_id if execution else None
         if of in (None, model):  # None: the run is being started
             return claim.run_id

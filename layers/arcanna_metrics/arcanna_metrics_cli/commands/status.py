@@ -66,7 +66,7 @@ def _rows(
     lag = float(stack.parameters.get("VisibilityLagSeconds", 0))
     rows, full = [], stack.slots_taken()
     for entry in entries.by_job(every):
-        execution = stack.execution(entry.claim.run_id, entry.claim.number) if entry.claim else None
+        execution = stack.execution(entry.claim.run_id, entry.claim.number or 0) if entry.claim else None
         run = executions.under_way(execution) if execution else None
         rows.append(entries.standing(entry, now, lag, run, slots_taken=full))
     ids = {entry.target.job_id: entry.name_of for entry in every if entry.name_of}
@@ -96,7 +96,7 @@ def _show(given: Given, rows: list["Standing"], now: float, narrowed: tuple[str 
     stack, out = given.deployed, given.out
     if rows:
         links = {
-            claim.run_id: stack.links.execution(stack.execution_arn(claim.run_id, claim.number))
+            claim.run_id: stack.links.execution(stack.execution_arn(claim.run_id, claim.number or 0))
             for row in rows
             if (claim := row.entry.claim)
         }
@@ -136,7 +136,7 @@ def _document(row: "Standing", stack: "Deployed", *, with_runs: bool) -> dict[st
         running = {
             "run_id": claim.run_id,
             "requested_at": to_iso(claim.requested_at),
-            "link": stack.links.execution(stack.execution_arn(claim.run_id, claim.number)),
+            "link": stack.links.execution(stack.execution_arn(claim.run_id, claim.number or 0)),
         }
     document: dict[str, Any] = {
         "job_id": entry.target.job_id,

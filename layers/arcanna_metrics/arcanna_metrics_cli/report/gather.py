@@ -113,7 +113,7 @@ class Gatherer:
     def _under_way(self, entry: Entry) -> entries.UnderWay | None:
         if entry.claim is None:
             return None
-        execution = self._stack.execution(entry.claim.run_id, entry.claim.number)
+        execution = self._stack.execution(entry.claim.run_id, entry.claim.number or 0)
         return executions.under_way(execution) if execution else None
 
     # --- What the last completed run of each told ----------------------------------------------------------
