@@ -177,7 +177,7 @@ def give_back(entry: Entry, run_id: str, pace: Pace, postponement: Postponement 
 
     Without a postponement, for example if no slot was free, the target is due as before.
     """
-    if not _is_only_claimed(entry, run_id):
+    if entry.run_id != run_id or (entry.claim and entry.claim.held):
         return None
     free = replace(entry, claim=None)
     return settled(free, pace) if postponement is None else postpone(free, pace, postponement)
@@ -227,14 +227,12 @@ def correct_due_at(entry: Entry, now: float, pace: Pace) -> Entry:
 
 def satisfy(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | None:
     """Undoes the claim for a wish that metrics of this time satisfy, unless a newer wish has arrived."""
-    if not _is_only_claimed(entry, run_id):
-        return None
-    free = replace(entry, claim=None, attempts=0, last_error="", retry_at=NEVER)
-    if entry.waiting.wanted_as_of <= timestamp:
-        updates = max(entry.waiting.updates - 1, len(entry.waiting.batch))  # a wish counts as one
-        granted = replace(entry.waiting, wanted_as_of=NEVER, wanted_at=NEVER, updates=updates)
-        free = replace(free, waiting=granted)
-    return settled(free, pace)
+    waiting = entry.waiting
+    if waiting.wanted_as_of <= timestamp:
+        updates = max(waiting.updates - 1, len(waiting.batch))  # a wish counts as one
+        waiting = replace(waiting, wanted_as_of=NEVER, wanted_at=NEVER, updates=updates)
+    granted = replace(entry, waiting=waiting, attempts=0, last_error="", retry_at=NEVER)
+    return give_back(granted, run_id, pace, None)
 
 
 def report_end(entry: Entry, run_id: str, now: float) -> Entry | None:
@@ -306,11 +304,6 @@ def _without_those_of(entry: Entry, run: Run) -> Entry:
     updates = max(waiting.updates - cause["updates"], len(waiting.batch), 1)
     examples = tuple(example for example in waiting.examples if example not in of_run)
     return replace(entry, waiting=replace(waiting, updates=updates, examples=examples))
-
-
-def _is_only_claimed(entry: Entry, run_id: str) -> bool:
-    """Whether the run has claimed the target, and no execution of it has begun."""
-    return entry.claim is not None and (entry.claim.run_id, entry.claim.number) == (run_id, None)
 
 
 def _identity(update: Update) -> str:
