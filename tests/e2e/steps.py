@@ -73,7 +73,7 @@ def _is_record(call: Call) -> bool:
 
 
 def _is_claim(call: Call) -> bool:
-    return "run_id" in _item(call) and "held" not in _item(call)
+    return "run_id" in _item(call) and "number" not in _item(call)
 
 
 def _is_give_back(call: Call) -> bool:
@@ -99,7 +99,7 @@ CLAIM = _writes(_is_claim)
 SLOT = _writes(lambda call: "takers" in _item(call))
 START = Step(TRIGGER_ROLE, "stepfunctions", "StartExecution")
 GIVE_BACK = _writes(_is_give_back)
-HOLD = _writes(lambda call: "held" in _item(call))
+HOLD = _writes(lambda call: "number" in _item(call))
 RELEASE = _writes(_is_release)
 LETTER = Step(TRIGGER_ROLE, "sqs", "SendMessage")
 

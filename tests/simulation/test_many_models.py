@@ -298,10 +298,10 @@ def _calls_of_a_look(targets: int, slots: int, free: int) -> Counter[str]:
 
 def _release(town: Town, number: int) -> None:
     """Releases that many runs, without a look."""
-    held = [item for item in town.table.items() if "held" in item]
+    held = [item for item in town.table.items() if "number" in item]
     for item in held[:number]:
         freed = {
-            name: value for name, value in item.items() if name not in ("run_id", "held", "due_at", "due")
+            name: value for name, value in item.items() if name not in ("run_id", "number", "due_at", "due")
         }
         request = {
             "TableName": "ledger",
