@@ -264,7 +264,7 @@ def _of_the_trigger() -> Iterator[Cell]:
                 *place, asks=ASKS.get(place, (1,)), aws=((step, how),), claim_expires=place in ABANDONED
             )
     at_all_tries = refused(TRIES)
-    yield Cell("refused at all tries", "hold", aws=((HOLD, at_all_tries),), claim_expires=True)
+    yield Cell("refused at all tries", "hold", aws=((HOLD, at_all_tries),))
     yield Cell("refused at all tries", "release", aws=((RELEASE, at_all_tries),))
     outage = Fault(endpoint="metrics", status=503)
     yield Cell(

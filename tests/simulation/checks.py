@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from math import inf
 from typing import NamedTuple
 
 from arcanna_metrics.protocol.reconcile import MOST_FAILURES
@@ -43,6 +44,7 @@ def violations(history: History) -> list[str]:
             first_come_first_served,
             prompt,
             promptly_resumed,
+            released,
             no_worse_model_passes,
             invariants,
         )
@@ -332,6 +334,17 @@ def promptly_resumed(history: History) -> Iterator[str]:
             e.details["run"] == run and e.time - event.time < PROMPT + CONSISTENT_AFTER for e in goes_on
         ):
             yield f"7. Prompt: {run} of {event.whom} did not go on after {event.details['execution']}"
+
+
+def released(history: History) -> Iterator[str]:
+    """An execution that has followed a run and ends in success leaves its target free of that run."""
+    follows = {e.details["execution"] for e in history.journal.of("follows")}
+    freed = {e.details["run"]: e.time for e in reversed(history.journal.of("freed"))}
+    for event in history.journal.of("execution ended"):
+        run, execution = event.details["run"], event.details["execution"]
+        succeeded = event.details["status"].startswith("SUCCEEDED") and execution in follows
+        if succeeded and freed.get(run, inf) > event.time:
+            yield f"7. Prompt: {execution} ended, but {run} still holds {event.whom}"
 
 
 def invariants(history: History) -> Iterator[str]:

@@ -134,6 +134,15 @@ def holds_what_was_taken_over(before: Entry, run_id: str, number: int) -> Entry:
     return replace(before, claim=Claim(run_id, requested_at, number))
 
 
+_hold = transitions.hold
+
+
+def holds_for_an_earlier_execution(before: Entry, run_id: str, number: int) -> Entry | None:
+    """An execution that a later one has replaced takes the run back, so that the later one cannot release."""
+    claim = before.claim and before.claim._replace(number=None)
+    return _hold(replace(before, claim=claim), run_id, number)
+
+
 _give_back = transitions.give_back
 
 
@@ -479,6 +488,12 @@ OF_THE_MODEL = {
     "written whatever was read": _planted("1", "2", "3", "8", write=writes_whatever_is_there, rates=SLOW),
     "held by an execution whose claim was taken over": _planted(
         "2", patches={f"{TRANSITIONS}.hold": holds_what_was_taken_over}, rates=LATE
+    ),
+    "held by an execution that was replaced": _planted(
+        "7",
+        patches={f"{TRANSITIONS}.hold": holds_for_an_earlier_execution},
+        kinds=UPLOADS,
+        rates={**ABORTED_AND_LATE, **SLOW},
     ),
     "given back while it is held": _planted(
         "2", patches={f"{TRANSITIONS}.give_back": gives_back_what_is_held}, rates=LOST

@@ -510,9 +510,7 @@ def test_model_that_is_not_active_any_more_is_shown_if_it_is_named(stack: Stack)
     deployed(stack)
     assert MODEL.model_id not in run("status", "--job", MODEL.job_id).stdout
     shown = run("status", "--model", MODEL.model_id, "--json").document["targets"]
-    assert [(row["model_id"], row["why"]) for row in shown] == [
-        (MODEL.model_id, "not the active model any more")
-    ]
+    assert [(row["model_id"], row["why"]) for row in shown] == [(MODEL.model_id, "no run by its id yet")]
 
 
 def test_model_can_be_accepted_during_a_run(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

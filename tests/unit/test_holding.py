@@ -49,7 +49,7 @@ def test_execution_holds_the_target_that_its_run_has_claimed(harness: Harness) -
     assert harness.entry().due_at == harness.clock.now + CLAIM_LIFETIME
 
 
-@pytest.mark.parametrize(("run_id", "number"), [("run-2", 0), ("run-1", 0)])
+@pytest.mark.parametrize(("run_id", "number"), [("run-2", 1), ("run-1", 0)])
 def test_hold_is_refused_for_another_run_or_earlier_execution(
     harness: Harness, run_id: str, number: int
 ) -> None:

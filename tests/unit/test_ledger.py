@@ -198,6 +198,7 @@ def test_known_jobs_are_those_with_an_id_or_a_name_that_proved_right(ledger: Led
     stack.put(Entry(Target("2", None), waiting=Waiting(needed_as_of=1.0), due_at=1.0))
     stack.put(Entry(Target("3", "mistyped"), failed_as_of=2.0))
     stack.put(Entry(Target("6", None), failed_as_of=2.0))
+    stack.put(Entry(Target("8", "running"), quality_reference={"overall_accuracy": (0.9, 100)}))
     stack.put(Entry(Target("6", "active"), quality_reference={"overall_accuracy": (0.9, 100)}))
     stack.put(Entry(Target("a name that was looked up", None)))
     stack.put(Entry(Target("a name whose id is known", None), fresh_as_of=1.0, name_of="4"))
@@ -205,7 +206,7 @@ def test_known_jobs_are_those_with_an_id_or_a_name_that_proved_right(ledger: Led
     stack.put(Entry(Target("a name that only the platform knows", None), fresh_as_of=1.0))
     stack.put(Entry(Target(" ", "slots")))
 
-    assert ledger.jobs() == {"1", "2", "4", "a name that only the platform knows"}
+    assert ledger.jobs() == {"1", "2", "4", "8", "a name that only the platform knows"}
 
 
 def test_only_clean_and_free_entries_expire(ledger: Ledger, stack: Stack, clock: Clock) -> None:

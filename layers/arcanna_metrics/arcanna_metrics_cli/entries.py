@@ -1,6 +1,6 @@
 """The state of each target and its last runs, derived from the ledger's entries."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import NamedTuple
@@ -89,7 +89,7 @@ class Standing(NamedTuple):
 
     @property
     def is_of_reference(self) -> bool:
-        """Whether the entry only has the reference of a model that was recomputed as the job's active one."""
+        """Whether the entry only has a model's reference, as for runs of the job's active model."""
         return _is_quiet(self.entry) and self.entry.quality_reference is not None
 
 
@@ -145,6 +145,12 @@ def agreeing(rows: Iterable[Standing]) -> list[Standing]:
     for row in listed:
         of_model.setdefault(_model_of(row), []).append(row)
     return [_agreeing(row, of_model[_model_of(row)]) for row in listed]
+
+
+def without_references(rows: Sequence[Standing]) -> list[Standing]:
+    """The rows without those that only have the reference for runs of their job's active model."""
+    of_active = {_model_of(row)[0] for row in rows if row.model_id is None}
+    return [row for row in rows if not (row.is_of_reference and _model_of(row)[0] in of_active)]
 
 
 def _model_of(row: Standing) -> tuple[str, str | None]:
@@ -235,7 +241,7 @@ def _freshness(
         reason = f": {entry.last_failure['reason']}" if entry.last_failure else ""
         return False, entry.failed_as_of, f"the last run failed{reason}"
     if entry.fresh_as_of == NEVER and entry.quality_reference:
-        return False, None, "not the active model any more"
+        return False, None, "no run by its id yet"
     if entry.fresh_as_of == NEVER:
         return False, None, "not recomputed by this application yet"
     completed = [run for run in past if run.outcome == "completed"]

@@ -82,7 +82,8 @@ class Ledger:
     def swap(self, before: Entry, after: Entry) -> bool:
         """Writes `after` if the entry is still `before`; False if it has changed.
 
-        If nothing changes, writes nothing and returns True. Times are stored in milliseconds.
+        If nothing changes, writes nothing and returns True, but renews an entry that nothing waits or runs
+        for. Times are stored in milliseconds.
         """
         period = int(self._clock()) // RENEW_AFTER + 1
         expires_at = period * RENEW_AFTER + FORGET_AFTER if after.due_at is None else 0
@@ -140,12 +141,14 @@ class Ledger:
         Leaves out a job whose runs have all failed, because it was probably mistyped. A name stands for its
         job if a run of the name has completed.
         """
-        attributes = "job_id, fresh_as_of, failed_as_of, quality_reference, name_of"
         with aws_call("read the ledger"):
             pages = self._dynamodb.get_paginator("scan").paginate(
-                TableName=self._table, ProjectionExpression=attributes
+                TableName=self._table, ProjectionExpression="job_id, fresh_as_of, failed_as_of, name_of"
             )
-            return {job for page in pages for item in page["Items"] if (job := _scheduled_job(item))}
+            items = [item for page in pages for item in page["Items"]]
+        fresh = {item.get("name_of", item["job_id"])["S"] for item in items if "fresh_as_of" in item}
+        failed = {item["job_id"]["S"] for item in items if "failed_as_of" in item}
+        return fresh | {job_id for item in items if is_id(job_id := item["job_id"]["S"])} - failed
 
     def read_item(self, key: dict[str, Any]) -> Mapping[str, Any]:
         """The item with this key, read consistently; empty if there is none."""
@@ -175,15 +178,6 @@ class Ledger:
             except self._dynamodb.exceptions.ConditionalCheckFailedException as refused:
                 return refused.response.get("Item") == item
         return True
-
-
-def _scheduled_job(item: Mapping[str, Any]) -> str | None:
-    """The job that a schedule covers because of the item; None if there is none."""
-    job_id, is_fresh = item["job_id"]["S"], "fresh_as_of" in item
-    if is_id(job_id):  # an entry with a reference only is of a run of the job's active model
-        has_failed = "failed_as_of" in item or "quality_reference" in item
-        return job_id if is_fresh or not has_failed else None
-    return item.get("name_of", item["job_id"])["S"] if is_fresh else None
 
 
 # --- Entries as items ------------------------------------------------------------------------------------

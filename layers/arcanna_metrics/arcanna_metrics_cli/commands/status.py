@@ -76,9 +76,9 @@ def _rows(
     ]
     known = [row.model for row in of_job if row.model] if model else entries.names(every)
     if model is None:
-        return [row for row in of_job if not row.is_of_reference], known
+        return entries.without_references(of_job), known
     of_model = [row for row in of_job if row.model == model]
-    return [row for row in of_model if not row.is_of_reference] or of_model, known
+    return entries.without_references(of_model) or of_model, known
 
 
 def _unknown(job: str | None, model: str | None, known: Iterable[str]) -> Trouble:

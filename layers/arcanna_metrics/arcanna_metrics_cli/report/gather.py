@@ -59,6 +59,9 @@ class Gatherer:
             notes += self._read_stories(listed, pool)
         full = stack.slots_taken()
         lag = float(stack.parameters.get("VisibilityLagSeconds", 0))
+        rows = [
+            entries.standing(entry, now, lag, running[_run_of(entry)], slots_taken=full) for entry in listed
+        ]
         dead, letters = self._dead_letters(notes)
         objective = stack.parameters.get("FreshnessObjectiveSeconds")
         return Facts(
@@ -67,11 +70,7 @@ class Gatherer:
             at=now,
             models=tuple(
                 self._model(standing, names.get(standing.entry.target.job_id))
-                for standing in entries.agreeing(
-                    entries.standing(entry, now, lag, running[_run_of(entry)], slots_taken=full)
-                    for entry in listed
-                )
-                if not standing.is_of_reference
+                for standing in entries.without_references(entries.agreeing(rows))
             ),
             dead=dead,
             letters=letters,
