@@ -364,7 +364,7 @@ def no_worse_model_passes(history: History) -> Iterator[str]:
     runs = _runs(history)
     requested = {e.details["by"]: e.time for e in _requests(history)}
     freed = history.journal.of("freed")
-    released = {e.details["run"]: e.time for e in freed if e.details["how"] in _WITH_METRICS}
+    ended = {e.details["run"]: e.time for e in freed if e.details["how"] in _WITH_METRICS}
     told = [
         (runs[e.details["run"]], e)
         for e in history.journal.of("completed told", "failed told")
@@ -373,7 +373,7 @@ def no_worse_model_passes(history: History) -> Iterator[str]:
     seen = [  # model, accuracy, when it was seen, by which run; of a run that is told twice, the last counts
         (event.details["model"], event.details[what], at, run.name)
         for run, event in {run.name: (run, event) for run, event in told}.values()
-        for what, times in (("before", requested), ("after", released))
+        for what, times in (("before", requested), ("after", ended))
         if event.details[what] is not None and (at := times.get(run.name))
     ]
     for run, event in told:

@@ -576,7 +576,7 @@ OTHERS = {
         "9", patches={f"{TRANSITIONS}.learned": compares_with_the_run_before}
     ),
     "reference not written before the request": _planted(
-        "9", patches={f"{START}.of_baseline": keeps_the_baseline_for_itself}
+        "9", patches={f"{START}.learn_baseline": keeps_the_baseline_for_itself}
     ),
     "reference of a target rather than of its model": _planted(
         "9", patches={f"{REFERENCE}._learn": learns_for_the_target}

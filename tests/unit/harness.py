@@ -151,7 +151,7 @@ class Harness:
         self.ledger.apply(target, lambda entry: hold(entry, "run-1", 0))
 
     def number_of(self, run_id: str, target: Target = TARGET) -> int:
-        """The number of the execution that follows the run, which has to hold the target."""
+        """The number of the last execution that has begun. The run has to hold the target."""
         claim = self.entry(target).claim
         assert claim
         assert claim.run_id == run_id

@@ -495,6 +495,12 @@ def test_improvement_raises_the_reference_unless_another_figure_regresses(
     }
 
 
+def test_figure_that_rules_named_before_is_kept_at_its_best() -> None:
+    run = a_run(baseline=metrics_body(), reference={"overall_recall": [0.5, 4]})
+    done = Follower(run).look(400, **idle(DONE), overall_recall=0.8)
+    assert figures_of(done)["overall_recall"] == (0.8, 4)
+
+
 def test_run_is_judged_by_the_quality_gate_it_began_with() -> None:
     run = a_run(
         baseline=metrics_body(), gate={**GATE, "largest_drop": {}, "floor": {"overall_accuracy": 0.9}}

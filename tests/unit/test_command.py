@@ -497,7 +497,7 @@ def test_unconfirmed_model_is_not_accepted(
     assert stack.entry(TARGET).quality_reference == REFERENCE
 
 
-def test_active_model_is_accepted_by_its_jobs_name(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_is_accepted_by_its_jobs_name(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     stack.put(Entry(Target("security-alerts", None), name_of=MODEL.job_id))
     stack.put(Entry(TARGET, quality_reference=REFERENCE))
     assert accept(stack, monkeypatch, job="security-alerts").status == 0
@@ -552,7 +552,7 @@ def test_acceptance_without_a_model_is_for_the_active_or_only_one(
     looked_up(monkeypatch)
     ended = run("accept", "--job", MODEL.job_id, "--yes", "--json")
     assert (ended.status, ended.document["model_id"]) == (0, MODEL.model_id)
-    assert stack.entry(TARGET).quality_reference != REFERENCE
+    assert stack.entry(TARGET).quality_reference == NOW_SHOWN
 
 
 def test_acceptance_without_a_model_is_refused_for_a_job_with_several(stack: Stack) -> None:

@@ -314,7 +314,7 @@ def test_failed_model_recomputed_later_as_the_active_one_is_fresh() -> None:
     assert rows(active, failed)[1] == (True, "as the active model: up to date with every known upload")
 
 
-def test_entry_that_only_has_the_active_models_reference_says_who_accepted_the_model() -> None:
+def test_row_of_the_active_model_says_who_accepted_it() -> None:
     active, by_id = completed(target=ACTIVE), Entry(TARGET, rev=1, quality_reference=REFERENCE)
     row, other = entries.agreeing(map(standing, (active, replace(by_id, accepted=BY))))
     assert (row.fresh, row.accepted, row.is_of_reference, other.is_of_reference) == (True, BY, False, True)

@@ -59,6 +59,8 @@ entries = st.builds(
     history=st.just(()) | st.just(({"run_id": "past", "duration_seconds": 1.5},)),
     last_failure=st.none() | st.just({"reason": "NeverStarted"}),
     quality_reference=st.none() | st.just({"overall_recall": [0.5, 9]}),
+    accepted=st.none() | st.just({"by": "ana", "at": "2025-01-15T14:00:00.000Z"}),
+    expires_at=st.integers(0, 2**40),
     name_of=st.none() | st.just("1234"),
 )
 
@@ -203,6 +205,7 @@ def test_known_jobs_are_those_with_an_id_or_a_name_that_proved_right(ledger: Led
     stack.put(Entry(Target("a name that was looked up", None)))
     stack.put(Entry(Target("a name whose id is known", None), fresh_as_of=1.0, name_of="4"))
     stack.put(Entry(Target("a name whose run failed", None), failed_as_of=1.0, name_of="5"))
+    stack.put(Entry(Target("5", "m"), quality_reference={"overall_accuracy": (0.9, 100)}))
     stack.put(Entry(Target("a name that only the platform knows", None), fresh_as_of=1.0))
     stack.put(Entry(Target(" ", "slots")))
 

@@ -121,7 +121,7 @@ def test_model_has_one_reference_by_its_id_and_as_the_active_one(harness: Harnes
 
 
 @BOTH
-def test_reference_of_another_active_model_does_not_count(harness: Harness, target: Target) -> None:
+def test_reference_of_another_model_does_not_count(harness: Harness, target: Target) -> None:
     harness.stack.put(Entry(Target(TARGET.job_id, "trained anew"), quality_reference=reference(0.95)))
     assert compared_with(harness, target) == {"overall_accuracy": [0.75, 4]}
 
@@ -573,7 +573,7 @@ def test_claim_without_an_execution_is_taken_back_after_its_lifetime(harness: Ha
     harness.clock.now += 1
     harness.look()
     entry = harness.entry()
-    assert (entry.run_id, entry.attempts, entry.last_error) == (None, 1, "it has no execution")
+    assert (entry.run_id, entry.attempts, entry.last_error) == (None, 1, "the run has no execution")
 
 
 def test_claim_taken_back_is_not_requested_again_while_its_request_may_be_queued(harness: Harness) -> None:
@@ -819,7 +819,7 @@ def test_batch_under_a_name_is_recorded_under_the_id_once(
     assert harness.entry().waiting.batch == (element,)
 
 
-def test_execution_is_named_by_run_and_number(stack: Stack) -> None:
+def test_executions_of_a_run_are_named_by_number_and_listed_in_order(stack: Stack) -> None:
     workflow = Workflow(stack.states, stack.workflow_arn)
     workflow.start("run-1", "{}")
     workflow.start("run-1", "{}", 1)

@@ -255,6 +255,16 @@ def test_acceptance_during_a_run_does_not_cover_the_runs_result() -> None:
     assert look(Stack(during)).models[0].accepted == ""
 
 
+def test_acceptance_does_not_cover_a_later_run_of_the_model_by_its_other_target() -> None:
+    by_id = replace(completed(), accepted={"at": to_iso(NOW - 700), "by": "somebody"})
+    active = replace(
+        completed(target=Target(TARGET.job_id, None)),
+        fresh_as_of=NOW - 900,
+        history=(past("earlier", NOW - 900),),
+    )
+    assert [model.accepted for model in look(Stack(active, by_id)).models] == ["", ""]
+
+
 def test_entry_that_only_has_a_reference_has_no_row() -> None:
     active = completed(target=Target(TARGET.job_id, None))
     by_id = Entry(TARGET, rev=1, quality_reference={"overall_accuracy": (0.9, 100)})

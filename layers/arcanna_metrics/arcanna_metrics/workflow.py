@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Workflow:
-    """Starts and describes executions, by run and number. Every method raises AwsUnavailable."""
+    """Starts the executions of runs, and describes them. Every method raises AwsUnavailable."""
 
     def __init__(self, states: "SFNClient", state_machine_arn: str) -> None:
         self._states = states
@@ -28,7 +28,7 @@ class Workflow:
             self._states.start_execution(stateMachineArn=self._arn, name=_name(run_id, number), input=given)
 
     def executions(self, run_id: str, most: int) -> list[Execution]:
-        """The executions of a run as they are now, the first one first."""
+        """The executions of a run as they are now, the first one first, at most `most`."""
         found: list[Execution] = []
         with aws_call("describe an execution"), suppress(self._states.exceptions.ExecutionDoesNotExist):
             for number in range(most):

@@ -191,8 +191,8 @@ class Deployed:
     def _ledger(self) -> Ledger:
         return Ledger(self._client("dynamodb"), self.output("LedgerTable"), time.time)
 
-    def execution(self, run_id: str, number: int = 0) -> dict[str, Any] | None:
-        """A run's execution with this number; None if it does not exist, or no longer does."""
+    def execution(self, run_id: str, number: int | None = None) -> dict[str, Any] | None:
+        """A run's execution with this number, by default the first; None if there is none, or no longer."""
         states = self._client("stepfunctions")
         try:
             return dict(states.describe_execution(executionArn=self.execution_arn(run_id, number)))
@@ -211,10 +211,10 @@ class Deployed:
         except states.exceptions.ExecutionDoesNotExist:
             return []
 
-    def execution_arn(self, run_id: str, number: int = 0) -> str:
-        """The ARN of a run's execution with this number."""
+    def execution_arn(self, run_id: str, number: int | None = None) -> str:
+        """The ARN of a run's execution with this number, by default of the first."""
         return Workflow(self._client("stepfunctions"), self.output("RecomputeWorkflowArn")).arn(
-            run_id, number
+            run_id, number or 0
         )
 
     def invoke_trigger(self, event: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:

@@ -56,7 +56,8 @@ class Standing(NamedTuple):
     `model_id` is None for a job's active model. `active` is then the id of that model at its last run, if it
     is known. The metrics are fresh or stale since `since`, because of `why`. `waiting` has a line for each
     thing that waits. `last` is the run that ended last. `scores` are those of the last completed run.
-    `accepted` says who last accepted the model although it got worse.
+    `accepted` says who last accepted the model although it got worse. `completed_at` is when its last
+    completed run ended.
     """
 
     job: str
@@ -70,6 +71,7 @@ class Standing(NamedTuple):
     scores: Mapping[str, float | None]
     entry: Entry
     accepted: Accepted | None
+    completed_at: float | None
 
     @property
     def last_error(self) -> str:
@@ -130,6 +132,7 @@ def standing(
         scores=scores[-1] if scores else {},
         entry=entry,
         accepted=entry.accepted,
+        completed_at=latest([run.ended_at for run in past if run.outcome == "completed"]),
     )
 
 
@@ -158,7 +161,10 @@ def _model_of(row: Standing) -> tuple[str, str | None]:
 
 
 def _agreeing(row: Standing, same: list[Standing]) -> Standing:
-    row = row._replace(accepted=next((each.accepted for each in same if each.accepted), None))
+    row = row._replace(
+        accepted=next((each.accepted for each in same if each.accepted), None),
+        completed_at=latest(each.completed_at for each in same),
+    )
     leading = max(same, key=_decisive)
     if row.model is None or row.fresh == leading.fresh:
         return row
@@ -223,7 +229,7 @@ def _together(entry: Entry, mailbox: Entry) -> Entry:
 
 
 def last_model(entry: Entry) -> str | None:
-    """The id of the model of the last run; None if it is not known."""
+    """The id of the model of the last run whose model is known; None if there is none."""
     return next((run.model_id for run in reversed(runs(entry)) if run.model_id), None)
 
 
@@ -390,6 +396,11 @@ def names(entries: Iterable[Entry], job: str | None = None) -> list[str]:
     if job is not None:
         return [e.target.model_id for e in named(entries, job, None) if e.target.model_id]
     return [entry.target.job_id for entry in entries]
+
+
+def latest(times: Iterable[float | None]) -> float | None:
+    """The latest of the times; None if there is none."""
+    return max((at for at in times if at is not None), default=None)
 
 
 def span(seconds: float) -> str:

@@ -41,9 +41,9 @@ def check_up(claim: Claim, executions: Sequence[Execution], now: float) -> Actio
         claimed_until = claim.requested_at + CLAIM_LIFETIME
         if now < claimed_until:  # its invocation may still be about to start one
             return Later(claimed_until)
-        return TakeBack("it has no execution")
+        return TakeBack("the run has no execution")
     if executions[-1].running:
         return Later(now + CHECK_UP_INTERVAL)  # Step Functions is eventually consistent
     if len(executions) >= MOST_EXECUTIONS:
-        return TakeBack(f"{len(executions)} executions ended without releasing it")
+        return TakeBack(f"{len(executions)} executions of the run ended without releasing the target")
     return Resume()

@@ -36,7 +36,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class CheckUp:
-    """A run holds the target. Look at its execution."""
+    """A run holds the target. Look at its executions."""
 
     claim: Claim
 

@@ -94,7 +94,8 @@ class Ledger:
     def apply(self, target: Target, transition: Callable[[Entry], E], known: Entry | None = None) -> E:
         """Swaps the current entry for what the transition makes of it; None if the transition refuses.
 
-        Returns the entry without its new `rev`. A `known` entry is read again only if it has changed since.
+        Returns the entry without its new `rev` and `expires_at`. A `known` entry is read again only if it has
+        changed since.
         """
         for _ in range(MOST_TRIES):
             before, known = known or self.read(target), None
@@ -146,8 +147,8 @@ class Ledger:
                 TableName=self._table, ProjectionExpression="job_id, fresh_as_of, failed_as_of, name_of"
             )
             items = [item for page in pages for item in page["Items"]]
-        fresh = {item.get("name_of", item["job_id"])["S"] for item in items if "fresh_as_of" in item}
-        failed = {item["job_id"]["S"] for item in items if "failed_as_of" in item}
+        fresh = {_job_of(item) for item in items if "fresh_as_of" in item}
+        failed = {_job_of(item) for item in items if "failed_as_of" in item}
         return fresh | {job_id for item in items if is_id(job_id := item["job_id"]["S"])} - failed
 
     def read_item(self, key: dict[str, Any]) -> Mapping[str, Any]:
@@ -178,6 +179,11 @@ class Ledger:
             except self._dynamodb.exceptions.ConditionalCheckFailedException as refused:
                 return refused.response.get("Item") == item
         return True
+
+
+def _job_of(item: Mapping[str, Any]) -> str:
+    """The job's id, also if the item is of the job's name and the id is known."""
+    return str(item.get("name_of", item["job_id"])["S"])
 
 
 # --- Entries as items ------------------------------------------------------------------------------------

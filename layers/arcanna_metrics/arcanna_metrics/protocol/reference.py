@@ -14,12 +14,12 @@ from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.targets import Model, Target, is_id
 
 
-def of_baseline(ledger: Ledger, run: Run, model: Model, baseline: Reference) -> Reference:
-    """What the run compares the new metrics with: the model's reference, after it has learned the baseline.
+def learn_baseline(ledger: Ledger, run: Run, model: Model, baseline: Reference) -> Reference:
+    """Updates the model's reference with a run's baseline. Returns what the run compares new metrics with.
 
     It is written before the request, so that a run that overlaps with this one, of the same model by its id
-    or as the active one, is compared with this baseline, too. Raises AwsUnavailable, and ValueError if the
-    model's entry cannot be read.
+    or as the active one, is compared with this baseline, too. Raises AwsUnavailable, and one of UNREADABLE if
+    the model's entry cannot be read.
     """
     target = Target(*model)
     if not is_id(model.job_id):  # the answer to the request will tell under which id the reference is kept

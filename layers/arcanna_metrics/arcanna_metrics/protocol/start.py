@@ -8,7 +8,7 @@ from arcanna_metrics.errors import ActiveModelChanged, AwsUnavailable, PlatformB
 from arcanna_metrics.observability import count, logger
 from arcanna_metrics.protocol.decide import Start, decide
 from arcanna_metrics.protocol.entry import NEVER, Claim, Entry, Waiting, earliest
-from arcanna_metrics.protocol.reference import of_baseline
+from arcanna_metrics.protocol.reference import learn_baseline
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.transitions import satisfy
 from arcanna_metrics.runs.check import active_model_changed, failed_at_start, first_check
@@ -98,7 +98,7 @@ def new_run(entry: Entry, claim: Claim, settings: JobSettings) -> Run:
 def _with_baseline(services: Services, run: Run, model: Model, shown: dict[str, Any]) -> Run:
     """The run with its baseline and its reference."""
     # The reference is of all metrics shown. For the workflow, a large baseline is cut.
-    reference = of_baseline(services.ledger, run, model, measured(shown, Rules(**run["gate"])))
+    reference = learn_baseline(services.ledger, run, model, measured(shown, Rules(**run["gate"])))
     kept = fitting(shown)
     cut = kept["metrics_per_decision"] != shown["metrics_per_decision"]
     return {**run, "baseline": kept, "baseline_cut": cut, "reference": reference}

@@ -247,7 +247,7 @@ def report_end(entry: Entry, run_id: str, now: float) -> Entry | None:
 
 
 def postpone_check_up(entry: Entry, at: float) -> Entry:
-    """Makes the next look at the run's execution due at that time."""
+    """Makes the next look at the run's executions due at that time."""
     return replace(entry, due_at=at)
 
 

@@ -16,7 +16,7 @@ from arcanna_metrics.runs.outcome import (
     failed,
 )
 from arcanna_metrics.runs.polling import next_wait
-from arcanna_metrics.runs.quality import Rules, assess, learned, measured
+from arcanna_metrics.runs.quality import Reference, Rules, assess, current, learned, measured
 from arcanna_metrics.runs.run import Check, Outcome, Run
 from arcanna_metrics.runs.telemetry import model_judged
 from arcanna_metrics.targets import Model
@@ -108,8 +108,11 @@ def _new_metrics(run: Run, seen: ModelMetrics, now: float) -> NewMetrics:
     quality = assess(run["baseline"], seen.fields, rules, run["reference"], cut_short=run["baseline_cut"])
     model_judged(quality)
     duration = _duration(run["platform_requested_at"], seen.timestamp, elapsed_of(run, now))
-    figures = {} if quality["verdict"] == "regressed" else measured(seen.fields, rules)
-    return NewMetrics(duration, quality, learned({}, figures, rules))
+    figures: Reference = {}
+    if quality["verdict"] != "regressed":  # as many as a reference has, because workflow data is limited
+        known = current(run["reference"] or {}, seen.fields)
+        figures = learned(known, measured(seen.fields, rules), rules)
+    return NewMetrics(duration, quality, figures)
 
 
 def active_model_changed(arcanna: Arcanna, run: Run) -> bool:

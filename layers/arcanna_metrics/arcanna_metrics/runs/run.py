@@ -105,7 +105,7 @@ class Result(TypedDict):
     outcome: OutcomeName
     active_changed: bool  # the target is the active model, and the active model has or may have changed
     past_run: PastRun | None  # null unless the run completed
-    figures: Reference | None  # of the new metrics, for the model's reference; null or empty if for nothing
+    figures: Reference | None  # for the model's reference; empty if it regressed, null unless completed
     failure: Failure | None  # null if the run completed
 
 
@@ -146,7 +146,7 @@ class Run(TypedDict):
     pace: Pace
     gate: dict[str, Any]  # rules of the quality gate
     durations: list[Seconds]  # that past runs took, the oldest first
-    reference: Reference | None  # what the gate compares with, null if there is nothing yet
+    reference: Reference | None  # what the gate compares with; null if the baseline could not be read
 
 
 class Execution(NamedTuple):

@@ -27,8 +27,9 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
     """Accept a model that got worse as the new reference.
 
     Shows the model's reference and its current figures, and asks. Accepts nothing if Arcanna does not show
-    them. The next run is compared with the accepted figures; a run that is under way still with the old
-    reference. The ledger records who accepted the model, and when.
+    them. The next run is compared with the accepted figures. A run that is under way is still compared with
+    the old reference, and its result does not change the new one. The ledger records who accepted the model,
+    and when.
     """
     from arcanna_metrics.protocol import transitions
     from arcanna_metrics.times import to_iso
@@ -41,10 +42,9 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
         entry = _entry(given, job, model)
     target = entry.target
     document: dict[str, Any] = {"job_id": target.job_id, "model_id": model, "done": False}
-    if not entry.quality_reference:
+    if not (before := entry.quality_reference):
         out.show("There is nothing to accept: the next run is compared with the metrics just before it.")
         return Answer(Exit.GOOD, document | {"figures": [], "accepted": None})
-    before = entry.quality_reference
     now = _current(given, target, before)
     figures = [
         Figure(name, value, now[name][0] if name in now else None) for name, (value, _) in before.items()
@@ -63,10 +63,7 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
     with out.doing("Writing to the ledger"):
         by: Any = {"by": stack.caller(), "at": to_iso(time.time())}
         stack.apply(target, partial(transitions.accept, figures=now, by=by))
-    out.show(
-        f"✓ Accepted by {by['by']}. The next run is compared with these figures.",
-        "green",
-    )
+    out.show(f"✓ Accepted by {by['by']}. The next run is compared with these figures.", "green")
     return Answer(Exit.GOOD, document | {"done": True, "accepted": by})
 
 

@@ -147,7 +147,7 @@ def _own_run(stack: "Deployed", job: str, model: str) -> str | None:
         entry = stack.entry(stack.home(Target(job, model_id)))
         if (claim := entry.claim) is None:
             continue
-        execution = None if model_id else stack.execution(claim.run_id, claim.number or 0)
+        execution = None if model_id else stack.execution(claim.run_id, claim.number)
         of = executions.under_way(execution).model_id if execution else None
         if of in (None, model):  # None: the run is being started
             return claim.run_id
@@ -180,7 +180,7 @@ def _follow(
     status, result = _status(run, allow_not_judged)
     end = f"{run.outcome}, {run.result}".replace("_", " ") + (f": {why}" if why else "")
     out.show(f"{'✓' if status == Exit.GOOD else '✗'} {end}", "green" if status == Exit.GOOD else "red")
-    document = _document(given, target, result, run, why, execution)
+    document = _document(given, target, result, run, why)
     if status == Exit.WRONG:
         named = f" --model {quote(run.model_id)}" if run.model_id else ""
         accept = f"arcanna-metrics accept --job {quote(target.job_id)}{named}"
@@ -208,17 +208,12 @@ def _document(
     result: str,
     run: "PastRun | None",
     why: str,
-    execution: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    from arcanna_metrics.workflow import run_of
     from arcanna_metrics_cli.commands.status import run_document
 
-    model_id = target.model_id
-    if execution:
-        model_id = run_of(execution["input"])["model_id"]
     return {
         "job_id": target.job_id,
-        "model_id": model_id,
+        "model_id": run.model_id if run else target.model_id,
         "result": result,
         "why": why,
         "run": run_document(run, given.deployed),

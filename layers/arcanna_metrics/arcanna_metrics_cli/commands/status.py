@@ -66,7 +66,7 @@ def _rows(
     lag = float(stack.parameters.get("VisibilityLagSeconds", 0))
     rows, full = [], stack.slots_taken()
     for entry in entries.by_job(every):
-        execution = stack.execution(entry.claim.run_id, entry.claim.number or 0) if entry.claim else None
+        execution = stack.execution(entry.claim.run_id, entry.claim.number) if entry.claim else None
         run = executions.under_way(execution) if execution else None
         rows.append(entries.standing(entry, now, lag, run, slots_taken=full))
     ids = {entry.target.job_id: entry.name_of for entry in every if entry.name_of}
@@ -75,10 +75,8 @@ def _rows(
         row for row in entries.agreeing(rows) if wanted in (None, row.entry.target.job_id, row.entry.name_of)
     ]
     known = [row.model for row in of_job if row.model] if model else entries.names(every)
-    if model is None:
-        return entries.without_references(of_job), known
-    of_model = [row for row in of_job if row.model == model]
-    return entries.without_references(of_model) or of_model, known
+    of_model = [row for row in of_job if model in (None, row.model)]
+    return entries.without_references(of_model), known
 
 
 def _unknown(job: str | None, model: str | None, known: Iterable[str]) -> Trouble:
@@ -96,7 +94,7 @@ def _show(given: Given, rows: list["Standing"], now: float, narrowed: tuple[str 
     stack, out = given.deployed, given.out
     if rows:
         links = {
-            claim.run_id: stack.links.execution(stack.execution_arn(claim.run_id, claim.number or 0))
+            claim.run_id: stack.links.execution(stack.execution_arn(claim.run_id, claim.number))
             for row in rows
             if (claim := row.entry.claim)
         }
@@ -136,7 +134,7 @@ def _document(row: "Standing", stack: "Deployed", *, with_runs: bool) -> dict[st
         running = {
             "run_id": claim.run_id,
             "requested_at": to_iso(claim.requested_at),
-            "link": stack.links.execution(stack.execution_arn(claim.run_id, claim.number or 0)),
+            "link": stack.links.execution(stack.execution_arn(claim.run_id, claim.number)),
         }
     document: dict[str, Any] = {
         "job_id": entry.target.job_id,

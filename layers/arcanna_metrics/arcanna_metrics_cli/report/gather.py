@@ -1,13 +1,14 @@
 """Reads the facts of a deployed stack from its ledger, its executions and its queues."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from arcanna_metrics.protocol.check_up import MOST_EXECUTIONS
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.targets import is_id
 from arcanna_metrics.times import from_iso
@@ -24,9 +25,6 @@ MOST_TOLD = 200
 
 AT_ONCE = 8
 """Concurrent calls."""
-
-RESUMPTIONS = 3
-"""Further executions that may follow a run."""
 
 
 class _Story(NamedTuple):
@@ -106,13 +104,13 @@ class Gatherer:
             runs=past,
             told=story.told,
             untold=story.untold,
-            accepted=_accepted(standing, past),
+            accepted=_accepted(standing),
         )
 
     def _under_way(self, entry: Entry) -> entries.UnderWay | None:
         if entry.claim is None:
             return None
-        execution = self._stack.execution(entry.claim.run_id, entry.claim.number or 0)
+        execution = self._stack.execution(entry.claim.run_id, entry.claim.number)
         return executions.under_way(execution) if execution else None
 
     # --- What the last completed run of each told ----------------------------------------------------------
@@ -141,7 +139,7 @@ class Gatherer:
 
     def _story(self, run_id: str) -> _Story:
         """The outcome of a run, from the execution that ended it."""
-        for number in range(RESUMPTIONS + 1):
+        for number in range(MOST_EXECUTIONS):
             execution = self._stack.execution(run_id, number)
             if execution is None:
                 break
@@ -197,11 +195,10 @@ def _run_of(entry: Entry) -> tuple[object, str | None]:
     return entry.target, entry.run_id
 
 
-def _accepted(standing: entries.Standing, past: Sequence[entries.PastRun]) -> str:
+def _accepted(standing: entries.Standing) -> str:
     """Who accepted the model since the end of its last completed run, and when; empty if nobody did."""
-    ends = [run.ended_at for run in past if run.outcome == "completed" and run.ended_at]
     given = standing.accepted
-    if given is None or from_iso(given["at"]) < max(ends, default=0.0):
+    if given is None or from_iso(given["at"]) < (standing.completed_at or 0.0):
         return ""
     return f"by {given['by']}, {given['at'][:19]}Z"
 
