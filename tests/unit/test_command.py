@@ -540,14 +540,11 @@ def test_unknown_model_cannot_be_accepted(stack: Stack, monkeypatch: pytest.Monk
     assert f"Did you mean {known}?" in ended.stderr
 
 
-@pytest.mark.parametrize("other", [None, Entry(Target(MODEL.job_id, "another"), rev=1)])
-def test_acceptance_without_a_model_is_for_the_active_or_only_one(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch, other: Entry | None
+def test_acceptance_without_a_model_is_for_the_active_one_as_arcanna_shows_it(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stack.put(Entry(TARGET, quality_reference=REFERENCE))
-    if other:
-        stack.put(other)
-        stack.put(Entry(ACTIVE, history=(past(),)))
+    stack.put(Entry(ACTIVE, history=(past(model_id="active before"),)))
     deployed(stack)
     looked_up(monkeypatch)
     ended = run("accept", "--job", MODEL.job_id, "--yes", "--json")
@@ -555,22 +552,25 @@ def test_acceptance_without_a_model_is_for_the_active_or_only_one(
     assert stack.entry(TARGET).quality_reference == NOW_SHOWN
 
 
-def test_acceptance_without_a_model_is_refused_for_a_job_with_several(stack: Stack) -> None:
-    stack.put(Entry(TARGET, rev=1))
-    stack.put(Entry(Target(MODEL.job_id, "another"), rev=1))
+def test_acceptance_without_a_model_is_refused_for_a_job_without_an_active_one(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.put(Entry(TARGET, quality_reference=REFERENCE))
     deployed(stack)
+    asked = looked_up(monkeypatch, reason="Rejected", detail="Job '1234' has no active model", metrics=None)
     ended = run("accept", "--job", MODEL.job_id, "--yes")
-    assert ended.status == 2
-    assert f"knows 2 models of job '1234': another, {MODEL.model_id}." in ended.stderr
-    ended = run("accept", "--job", "1243", "--yes")
-    assert ended.status == 2
-    assert "knows no model of job '1243'. Did you mean 1234?" in ended.stderr
+    assert (ended.status, "has no active model" in ended.stderr) == (2, True)
+    assert asked == [{"preflight": ACTIVE._asdict()}]
+    assert stack.entry(TARGET).quality_reference == REFERENCE
 
 
 @pytest.mark.parametrize("command", [("status",), ("accept", "--yes"), ("forget", "--yes")])
-def test_job_id_with_leading_zeros_is_the_job_without_them(stack: Stack, command: tuple[str, ...]) -> None:
+def test_job_id_with_leading_zeros_is_the_job_without_them(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
     stack.put(Entry(TARGET, rev=1, history=(past(),)))
     deployed(stack)
+    looked_up(monkeypatch)
     ended = run(*command, "--job", f"00{MODEL.job_id}", "--json")
     assert ended.status == 0
     assert MODEL.job_id in ended.stdout
@@ -799,7 +799,7 @@ def test_entry_with_json_of_another_form_is_named_beside_the_others(
     assert (listed.status, "up to date" in listed.stdout, said in listed.stderr) == (1, True, True)
     report = run("report", "--output", str(tmp_path / "page.html"), "--json").document
     assert (report["models"], said in report["notes"][0]) == (1, True)
-    assert said in run("accept", "--job", "9", "--yes").stderr
+    assert said in run("forget", "--job", "9", "--yes").stderr
 
 
 def test_command_about_an_entry_that_cannot_be_read_names_it(stack: Stack) -> None:
@@ -832,7 +832,7 @@ def test_status_of_a_job_by_its_name_is_that_of_its_id(stack: Stack) -> None:
     assert "job 77" not in printed
     ended = run("status", "--job", "security-alert")
     assert ended.status == 2
-    assert "The ledger does not know job 'security-alert': no update" in ended.stderr
+    assert "The ledger does not know job 'security-alert': it knows no update" in ended.stderr
     assert "Did you mean security-alerts?" in ended.stderr
 
 
@@ -874,7 +874,7 @@ def test_update_waits_for_a_slot_in_the_status_if_all_are_taken(stack: Stack) ->
     stack.put(Entry(TARGET, waiting=Waiting(needed_as_of=ASKED, updates=1), due_at=ASKED))
     stack.put(Entry(Target("77", None), claim=Claim("two", 1e9, number=0), due_at=2e9))
     stack.write_settings({"pace": {"slots": 1}})
-    assert "next attempt now, at the next look" in waiting_lines()
+    assert "next attempt within a minute" in waiting_lines()
     takers = json.dumps([["two", ["77", None]]])
     item: Any = {**SLOTS, "rev": {"N": "1"}, "takers": {"S": takers}}
     stack.dynamodb.put_item(TableName=stack.ledger_table, Item=item)
@@ -1109,7 +1109,7 @@ def recompute_usage(*options: str) -> int:
         (
             {"reason": "PlatformUnavailable"},
             6,
-            "Arcanna cannot be queried now, and this model never had a run",
+            "Arcanna cannot be queried now, and no run of it has completed",
         ),
         ({"errorType": "BadInput", "errorMessage": "job_id is empty"}, 2, "BadInput: job_id is empty"),
         ({"errorType": "ConfigurationError", "errorMessage": "wrong"}, 6, "ConfigurationError: wrong"),

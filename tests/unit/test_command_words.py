@@ -112,7 +112,7 @@ def test_update_during_a_run_is_shown_as_waiting() -> None:
 def test_due_update_starts_at_the_next_look_or_when_a_slot_is_free() -> None:
     row = standing(waiting())
     assert (row.fresh, row.since, row.why) == (False, NOW - 60, "updates wait for the next run")
-    assert row.waiting == ["1 update waits, for 60 seconds", "next attempt now, at the next look"]
+    assert row.waiting == ["1 update waits, for 60 seconds", "next attempt within a minute"]
     full = entries.standing(waiting(attempts=2), NOW, LAG, slots_taken=True)
     assert full.waiting[1] == "starts when a slot is free, 2 failed so far"
 
@@ -190,7 +190,7 @@ def test_batch_is_shown_with_its_share_of_the_threshold_and_the_end_of_its_wait(
 def test_unsatisfied_wish_makes_the_metrics_stale() -> None:
     row = standing(completed(wanted_as_of=NOW - 400, wanted_at=NOW - 10, updates=1, due_at=NOW - 10))
     assert (row.fresh, row.since, row.why) == (False, NOW - 10, "a schedule wants newer metrics")
-    assert row.waiting == ["a schedule's request, for 10 seconds", "next attempt now, at the next look"]
+    assert row.waiting == ["a schedule's request, for 10 seconds", "next attempt within a minute"]
 
 
 def test_update_that_a_watermark_has_passed_does_not_wait() -> None:
@@ -308,6 +308,20 @@ def test_active_model_with_an_update_waiting_by_its_id_is_not_fresh() -> None:
     ]
 
 
+def test_model_has_one_history_by_its_id_and_as_the_active_one() -> None:
+    active = completed(target=ACTIVE, fresh_as_of=NOW - 50, history=(past(NOW - 50, "unchanged"),))
+    by_id = completed(history=(past(NOW - 500, "regressed"),))
+    for row in entries.agreeing(map(standing, (active, by_id))):
+        assert [run.result for run in row.runs] == ["regressed", "unchanged"]
+        assert row.last == row.runs[-1]
+
+
+def test_runs_of_an_earlier_active_model_are_not_those_of_the_model_whose_run_is_under_way() -> None:
+    held = completed(target=ACTIVE, claim=Claim("two", NOW - 3, number=0))
+    row = standing(held, UnderWay("trained anew", NOW - 9, 1))
+    assert (row.active, row.runs, row.last, row.scores) == ("trained anew", [], None, {})
+
+
 def test_failed_model_recomputed_later_as_the_active_one_is_fresh() -> None:
     failed = completed(fresh_as_of=NEVER, failed_as_of=NOW - 900, last_failure=failure(NOW - 900), history=())
     active = completed(target=ACTIVE)
@@ -366,7 +380,7 @@ def test_updates_and_runs_under_a_jobs_name_are_shown_in_the_row_of_its_id() -> 
     )
     (entry,) = entries.by_job([completed(), mailbox])
     assert entry.target == TARGET
-    assert standing(entry).waiting == ["2 updates wait, for 40 seconds", "next attempt now, at the next look"]
+    assert standing(entry).waiting == ["2 updates wait, for 40 seconds", "next attempt within a minute"]
     assert [run.requested_at for run in entries.runs(entry)] == [NOW - 900, NOW - 500]
 
 
@@ -447,7 +461,7 @@ def test_request_is_as_of_when_it_was_made_or_the_ledgers_need_or_else_the_last_
         ),
         (
             waiting(due_at=NOW - 60, attempts=1),
-            "1 attempt failed (arcanna-metrics doctor may show why). The next one starts now, at the next",
+            "1 attempt failed (arcanna-metrics doctor may show why). The next one starts within a minute",
         ),
         (waiting(history=(past(NOW - 20),)), "The job has another active model now"),
     ],

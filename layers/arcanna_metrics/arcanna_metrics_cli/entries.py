@@ -55,9 +55,8 @@ class Standing(NamedTuple):
 
     `model_id` is None for a job's active model. `active` is then the id of that model at its last run, if it
     is known. The metrics are fresh or stale since `since`, because of `why`. `waiting` has a line for each
-    thing that waits. `last` is the run that ended last. `scores` are those of the last completed run.
-    `accepted` says who last accepted the model although it got worse. `completed_at` is when its last
-    completed run ended.
+    thing that waits. `runs` are the model's last runs, oldest first. `accepted` says who last accepted the
+    model although it got worse.
     """
 
     job: str
@@ -67,11 +66,30 @@ class Standing(NamedTuple):
     since: float | None
     why: str
     waiting: list[str]
-    last: PastRun | None
-    scores: Mapping[str, float | None]
+    runs: Sequence[PastRun]
     entry: Entry
     accepted: Accepted | None
-    completed_at: float | None
+
+    @property
+    def last(self) -> PastRun | None:
+        """The model's last run."""
+        return self.runs[-1] if self.runs else None
+
+    @property
+    def last_completed(self) -> PastRun | None:
+        """The model's last run that completed."""
+        return next((run for run in reversed(self.runs) if run.outcome == "completed"), None)
+
+    @property
+    def scores(self) -> Mapping[str, float | None]:
+        """The scores after the last completed run."""
+        return self.last_completed.scores if self.last_completed else {}
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether somebody has accepted the model since its last completed run ended."""
+        ended_at = self.last_completed.ended_at if self.last_completed else None
+        return self.accepted is not None and from_iso(self.accepted["at"]) >= (ended_at or 0.0)
 
     @property
     def last_error(self) -> str:
@@ -118,30 +136,28 @@ def standing(
     """
     rest = left_over(entry)
     past = runs(entry)
-    scores = [run.scores for run in past if run.outcome == "completed"]
+    active = None if entry.target.model_id else (run and run.model_id) or last_model(entry)
     fresh, since, why = _freshness(entry, past, visibility_lag, run)
     return Standing(
         job=entry.target.job_id + (f" ({entry.name_of})" if entry.name_of else ""),
         model_id=entry.target.model_id,
-        active=None if entry.target.model_id else (run and run.model_id) or last_model(entry),
+        active=active,
         fresh=fresh,
         since=since,
         why=why,
         waiting=_waiting(rest, now, visibility_lag, run, slots_taken=slots_taken),
-        last=past[-1] if past else None,
-        scores=scores[-1] if scores else {},
+        runs=[each for each in past if active is None or each.model_id in (None, active)],
         entry=entry,
         accepted=entry.accepted,
-        completed_at=latest([run.ended_at for run in past if run.outcome == "completed"]),
     )
 
 
 def agreeing(rows: Iterable[Standing]) -> list[Standing]:
-    """The rows, with the same state in all rows of one model.
+    """The rows, with the same state and the same runs in all rows of one model.
 
     A model may have an entry by its id and another as its job's active model, but it has one set of metrics.
-    So the entry with an update that waits or a run under way decides for both, or else the one with the last
-    run.
+    So the entry with an update that waits or a run under way decides whether they are fresh, or else the one
+    with the last run.
     """
     listed = list(rows)
     of_model: dict[tuple[str, str | None], list[Standing]] = {}
@@ -163,7 +179,7 @@ def _model_of(row: Standing) -> tuple[str, str | None]:
 def _agreeing(row: Standing, same: list[Standing]) -> Standing:
     row = row._replace(
         accepted=next((each.accepted for each in same if each.accepted), None),
-        completed_at=latest(each.completed_at for each in same),
+        runs=sorted((run for each in same for run in each.runs), key=attrgetter("requested_at")),
     )
     leading = max(same, key=_decisive)
     if row.model is None or row.fresh == leading.fresh:
@@ -322,7 +338,7 @@ def _next_attempt(waits: Entry, now: float, *, slots_taken: bool) -> str:
         return f"next attempt in {span(due_in)}{after}"
     if slots_taken:
         return f"starts when a slot is free{after}"
-    return f"next attempt now, at the next look{after}"
+    return f"next attempt within a minute{after}"
 
 
 def _waiting_since(waits: Entry, visibility_lag: float) -> float | None:
@@ -396,11 +412,6 @@ def names(entries: Iterable[Entry], job: str | None = None) -> list[str]:
     if job is not None:
         return [e.target.model_id for e in named(entries, job, None) if e.target.model_id]
     return [entry.target.job_id for entry in entries]
-
-
-def latest(times: Iterable[float | None]) -> float | None:
-    """The latest of the times; None if there is none."""
-    return max((at for at in times if at is not None), default=None)
 
 
 def span(seconds: float) -> str:

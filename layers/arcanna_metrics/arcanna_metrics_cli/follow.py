@@ -161,7 +161,7 @@ def state(entry: Entry, asked: float, now: float, *, slots_taken: bool = False) 
     due_at = entry.due_at or 0.0
     at = f"at {to_iso(due_at)[:19]}Z"
     if due_at <= now:
-        at = "when a slot is free" if slots_taken else "now, at the next look"
+        at = "when a slot is free" if slots_taken else "within a minute"
     if any(from_iso(past["requested_at"]) >= asked for past in entry.history):
         return f"The job has another active model now. Its run starts {at}."
     if was_not_checked(entry):

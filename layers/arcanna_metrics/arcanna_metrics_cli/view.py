@@ -63,6 +63,8 @@ def _last(row: Standing, now: float) -> Text:
     if row.last is None:
         return Text("none yet", style="dim")
     text = Text().append(row.last.in_words(), "green" if row.last.is_good else "red")
+    if row.is_accepted:
+        text.append("\naccepted since")
     if row.last.ended_at is not None:
         text.append(f"\n{span(now - row.last.ended_at)} ago", style="dim")
     if _has_any(row.scores):

@@ -21,7 +21,7 @@ MOST_SHOWN = 12
 
 @operation
 @click.option("--job", type=JOB, required=True, help="The job, by id or name.")
-@click.option("--model", type=TEXT, help="The model; without it, the job's active or only one.")
+@click.option("--model", type=TEXT, help="The model; without it, the job's active one.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
     """Accept a model that got worse as the new reference.
@@ -32,13 +32,15 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
     and when.
     """
     from arcanna_metrics.protocol import transitions
+    from arcanna_metrics.targets import Target
     from arcanna_metrics.times import to_iso
     from arcanna_metrics_cli import view
     from arcanna_metrics_cli.view import Figure
 
     stack, out = given.deployed, given.out
+    if model is None:
+        model = str(_shown(given, Target(job, None))["model_id"])
     with out.doing("Reading the ledger"):
-        model = model or _only_model(given, job)
         entry = _entry(given, job, model)
     target = entry.target
     document: dict[str, Any] = {"job_id": target.job_id, "model_id": model, "done": False}
@@ -64,28 +66,9 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
         by: Any = {"by": stack.caller(), "at": to_iso(time.time())}
         stack.apply(target, partial(transitions.accept, figures=now, by=by))
     out.show(f"✓ Accepted by {by['by']}. The next run is compared with these figures.", "green")
+    if entry.run_id or stack.entry(target._replace(model_id=None)).run_id:
+        out.show("The run that is under way is still compared with the old reference.")
     return Answer(Exit.GOOD, document | {"done": True, "accepted": by})
-
-
-def _only_model(given: Given, job: str) -> str:
-    """The job's active model as of its last run, or else its only model in the ledger. Raises Trouble."""
-    from arcanna_metrics.targets import Target
-    from arcanna_metrics_cli import entries
-    from arcanna_metrics_cli.names import did_you_mean
-
-    stack = given.deployed
-    if active := entries.last_model(stack.entry(stack.home(Target(job, None)))):
-        return active
-    every = stack.entries()
-    models = sorted(set(entries.names(every, job)))
-    if len(models) == 1:
-        return models[0]
-    if models:
-        said = f"The ledger knows {len(models)} models of job {job!r}: {', '.join(models)}."
-        raise Trouble(Exit.USAGE, said, "Name one of them with --model")
-    hint = did_you_mean(job, entries.names(every)) if not entries.named(every, job, None) else ""
-    said = f"The ledger knows no model of job {job!r}. {hint}".rstrip()
-    raise Trouble(Exit.USAGE, said, "arcanna-metrics status lists the jobs and models that it knows")
 
 
 def _entry(given: Given, job: str, model: str) -> "Entry":
@@ -112,6 +95,14 @@ def _current(given: Given, target: "Target", reference: "Reference") -> "Referen
     """The current figures of the reference. Raises Trouble if Arcanna shows none."""
     from arcanna_metrics.runs.quality import current
 
+    now = current(reference, _shown(given, target)["metrics"])
+    if not now:
+        raise Trouble(Exit.NOT_STARTED, "Arcanna shows none of the figures.", "Try again after its next run")
+    return now
+
+
+def _shown(given: Given, target: "Target") -> dict[str, Any]:
+    """What Arcanna shows of the target: its model and metrics. Raises Trouble if it shows nothing."""
     with given.out.doing("Asking Arcanna for the metrics"):
         answer, failed = given.deployed.invoke_trigger({"preflight": target._asdict()})
     if failed or answer["reason"]:
@@ -121,7 +112,4 @@ def _current(given: Given, target: "Target", reference: "Reference") -> "Referen
             status = Exit.USAGE
         said = f"Arcanna does not show the model's current figures: {why}"
         raise Trouble(status, said, "arcanna-metrics doctor may show why; then try again")
-    now = current(reference, answer["metrics"])
-    if not now:
-        raise Trouble(Exit.NOT_STARTED, "Arcanna shows none of the figures.", "Try again after its next run")
-    return now
+    return answer

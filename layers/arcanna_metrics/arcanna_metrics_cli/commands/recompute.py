@@ -119,6 +119,8 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
             out.say(f"{whose} is under way. The next run starts after that.")
         return
     if answer["reason"] == "Rejected":
+        if answer["unknown"] == "model" and not model:
+            raise Trouble(Exit.USAGE, f"Arcanna shows no active model of job {job!r}: {answer['detail']}")
         typed = model if answer["unknown"] == "model" and model else job
         what = f"{answer['unknown'] or 'target'} {typed!r}"
         known = answer["known"] or entries.names(stack.hints(), job if typed == model else None)
@@ -133,8 +135,8 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
         return
     raise Trouble(
         Exit.NOT_STARTED,
-        f"Arcanna cannot be queried now, and this model never had a run: {answer['detail']}",
-        "try again later; arcanna-metrics doctor shows what is wrong",
+        f"Arcanna cannot be queried now, and no run of it has completed: {answer['detail']}",
+        "nothing was requested; try again later; arcanna-metrics doctor shows what is wrong",
     )
 
 

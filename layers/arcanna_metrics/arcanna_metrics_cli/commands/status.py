@@ -84,12 +84,12 @@ def _unknown(job: str | None, model: str | None, known: Iterable[str]) -> Troubl
 
     what = " of ".join([*([f"model {model!r}"] if model else []), *([f"job {job!r}"] if job else [])])
     hint = did_you_mean(model or job or "", known)
-    said = f"The ledger does not know {what}: no update has been recorded yet. {hint}".rstrip()
+    said = f"The ledger does not know {what}: it knows no update under this id or name. {hint}".rstrip()
     return Trouble(Exit.USAGE, said, "arcanna-metrics status lists what it knows")
 
 
 def _show(given: Given, rows: list["Standing"], now: float, narrowed: tuple[str | None, ...]) -> None:
-    from arcanna_metrics_cli import entries, view
+    from arcanna_metrics_cli import view
 
     stack, out = given.deployed, given.out
     if rows:
@@ -106,12 +106,11 @@ def _show(given: Given, rows: list["Standing"], now: float, narrowed: tuple[str 
     for row in rows:
         out.show("")
         out.show(f"Last runs of {row.model_id or 'the active model'}, job {row.job}:")
-        past = entries.runs(row.entry)
-        out.show(view.history(past) if past else "  none yet")
+        out.show(view.history(row.runs) if row.runs else "  none yet")
         if accepted := row.accepted:
             out.show(f"{row.model} was accepted at {accepted['at'][:19]}Z by {accepted['by']}.")
-        if past:
-            out.show(f"Last run: {stack.links.execution(stack.execution_arn(past[-1].run_id))}", "dim")
+        if row.last:
+            out.show(f"Last run: {stack.links.execution(stack.execution_arn(row.last.run_id))}", "dim")
 
 
 def _queue(counts: dict[str, int]) -> str:
@@ -127,7 +126,6 @@ def _queue(counts: dict[str, int]) -> str:
 
 def _document(row: "Standing", stack: "Deployed", *, with_runs: bool) -> dict[str, Any]:
     from arcanna_metrics.times import to_iso
-    from arcanna_metrics_cli import entries
 
     entry, running = row.entry, None
     if claim := entry.claim:
@@ -152,7 +150,7 @@ def _document(row: "Standing", stack: "Deployed", *, with_runs: bool) -> dict[st
         "accepted": row.accepted,
     }
     if with_runs:
-        document["runs"] = [run_document(run, stack) for run in entries.runs(entry)]
+        document["runs"] = [run_document(run, stack) for run in row.runs]
     return document
 
 

@@ -82,9 +82,9 @@ class Gatherer:
     def _model(self, standing: entries.Standing, job_name: str | None) -> Model:
         entry = standing.entry
         rest = entries.left_over(entry)
-        past = tuple(entries.runs(entry))
-        last = _last_completed(entry)
-        story = self._stories.get(last, _Story(None, "It has not been read yet")) if last else _Story(None)
+        story, last = _Story(None), standing.last_completed
+        if last:
+            story = self._stories.get(last.run_id, _Story(None, "It has not been read yet"))
         target = entry.target
         named = None if is_id(target.job_id) else target.job_id
         return Model(
@@ -101,7 +101,7 @@ class Gatherer:
             waiting_objects=tuple(_object(*example[:2]) for example in rest.waiting.examples),
             attempts=rest.attempts,
             last_error=standing.last_error,
-            runs=past,
+            runs=tuple(standing.runs),
             told=story.told,
             untold=story.untold,
             accepted=_accepted(standing),
@@ -197,10 +197,8 @@ def _run_of(entry: Entry) -> tuple[object, str | None]:
 
 def _accepted(standing: entries.Standing) -> str:
     """Who accepted the model since the end of its last completed run, and when; empty if nobody did."""
-    given = standing.accepted
-    if given is None or from_iso(given["at"]) < (standing.completed_at or 0.0):
-        return ""
-    return f"by {given['by']}, {given['at'][:19]}Z"
+    given = standing.accepted if standing.is_accepted else None
+    return f"by {given['by']}, {given['at'][:19]}Z" if given else ""
 
 
 def _last_completed(entry: Entry) -> str | None:
