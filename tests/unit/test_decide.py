@@ -71,7 +71,7 @@ def test_grid_has_more_than_60000_combinations() -> None:
 @pytest.mark.parametrize("pace", PACES, ids=["no lag", "no lag, spaced", "lag", "lag, spaced"])
 def test_every_entry_has_exactly_one_decision_at_every_time(pace: Pace) -> None:
     for entry, now in product(GRID, NOWS):
-        decision, at = decide(entry, now, pace), starts_at(entry, pace)
+        decision, at = decide(entry, now, pace), starts_at(pruned(entry), pace)
         if entry.claim is not None:
             held_until = entry.due_at if entry.due_at is not None and entry.due_at > now else None
             assert decision == (CheckUp(entry.claim) if held_until is None else Later(held_until))
@@ -86,7 +86,7 @@ def test_every_entry_has_exactly_one_decision_at_every_time(pace: Pace) -> None:
 @pytest.mark.parametrize("pace", PACES, ids=["no lag", "no lag, spaced", "lag", "lag, spaced"])
 def test_run_never_starts_within_backoff_or_spacing_or_without_updates(pace: Pace) -> None:
     for entry in GRID:
-        at = starts_at(entry, pace)
+        at = starts_at(pruned(entry), pace)
         if at is None:
             continue
         assert at >= max(entry.retry_at, entry.not_before)
@@ -104,7 +104,7 @@ def test_entry_is_due_whenever_it_is_dirty_or_held(pace: Pace) -> None:
         assert settled(written, pace) == written
         if entry.run_id is None:
             assert (written.due_at is not None) == written.dirty
-            assert written.due_at == starts_at(entry, pace)
+            assert written.due_at == starts_at(pruned(entry), pace)
         else:
             assert written.due_at == entry.due_at
 
@@ -116,7 +116,7 @@ UNKNOWN = Entry(TARGET)
 
 
 def at(entry: Entry = UNKNOWN, **waiting: Any) -> float | None:
-    return starts_at(replace(entry, waiting=Waiting(**waiting)), PACE)
+    return starts_at(pruned(replace(entry, waiting=Waiting(**waiting))), PACE)
 
 
 def test_single_update_starts_a_run_when_it_is_visible() -> None:

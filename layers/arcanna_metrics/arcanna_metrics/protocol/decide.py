@@ -50,19 +50,18 @@ def decide(entry: Entry, now: float, pace: Pace) -> Decision:
         if entry.due_at is not None and entry.due_at > now:
             return Later(entry.due_at)
         return CheckUp(entry.claim)
-    at = starts_at(entry, pace)
+    at = starts_at(pruned(entry), pace)
     if at is None:
         return Rest()
     return Later(at) if at > now else Start()
 
 
 def starts_at(entry: Entry, pace: Pace) -> float | None:
-    """When to start a run of the target if it is free; None if nothing waits.
+    """When to start a run of the target if it is free; None if nothing waits. The entry has to be pruned.
 
     A run starts when the waiting updates are ready, and both the spacing after the last run and the backoff
     are over. The outcome of the last run does not matter.
     """
-    entry = pruned(entry)
     ready = _ready_at(entry.waiting, pace)
     if ready is None:
         return None

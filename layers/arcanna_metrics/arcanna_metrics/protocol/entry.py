@@ -6,7 +6,7 @@ Two watermarks decide what waits: an update waits while `needed_as_of` is later 
 
 from dataclasses import dataclass, replace
 from math import inf
-from typing import NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from arcanna_metrics.runs.quality import Reference
 from arcanna_metrics.runs.run import Failure, PastRun
@@ -120,15 +120,14 @@ class Entry:
 def pruned(entry: Entry) -> Entry:
     """The entry without updates and wishes that a watermark has passed."""
     waiting, mark = entry.waiting, entry.watermark
-    batch = tuple(element for element in waiting.batch if element.as_of > mark)
-    kept = replace(waiting, batch=batch)
+    changes: dict[str, Any] = {"batch": tuple(element for element in waiting.batch if element.as_of > mark)}
     if waiting.asked_at <= mark:
-        kept = replace(kept, asked_at=NEVER)
+        changes |= {"asked_at": NEVER}
     if waiting.needed_as_of <= mark:
-        kept = replace(kept, needed_as_of=NEVER, since=None)
+        changes |= {"needed_as_of": NEVER, "since": None}
     if waiting.wanted_as_of <= entry.fresh_as_of or waiting.wanted_at <= entry.failed_as_of:
-        kept = replace(kept, wanted_as_of=NEVER, wanted_at=NEVER)
-    after = replace(entry, waiting=kept)
+        changes |= {"wanted_as_of": NEVER, "wanted_at": NEVER}
+    after = replace(entry, waiting=replace(waiting, **changes))
     if after.dirty:
         return after
     return replace(entry, waiting=Waiting(), retry_at=NEVER, attempts=0, last_error="")

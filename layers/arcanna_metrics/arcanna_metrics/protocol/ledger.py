@@ -7,7 +7,7 @@ item has the constant `due` exactly if it has `due_at`.
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from arcanna_metrics.aws import aws_call
@@ -87,9 +87,13 @@ class Ledger:
         """
         period = int(self._clock()) // RENEW_AFTER + 1
         expires_at = period * RENEW_AFTER + FORGET_AFTER if after.due_at is None else 0
-        if to_item(after, before.rev) == to_item(before, before.rev) and before.expires_at in (0, expires_at):
+        item = to_item(after, before.rev + 1)
+        if item == to_item(before, before.rev + 1) and before.expires_at in (0, expires_at):
             return True
-        return self.swap_item(to_item(replace(after, expires_at=expires_at), before.rev + 1), before.rev)
+        item.pop("expires_at", None)
+        if expires_at:
+            item["expires_at"] = {"N": str(expires_at)}
+        return self.swap_item(item, before.rev)
 
     def apply(self, target: Target, transition: Callable[[Entry], E], known: Entry | None = None) -> E:
         """Swaps the current entry for what the transition makes of it; None if the transition refuses.
