@@ -127,7 +127,7 @@ class Scene:
 
         def older(entry: Entry) -> Entry | None:
             claim = entry.claim
-            if claim is None or claim.number is not None:
+            if claim is None or claim.held:
                 return None
             long_ago = claim.requested_at - CLAIM_LIFETIME
             return replace(entry, claim=claim._replace(requested_at=long_ago), due_at=claim.requested_at)
@@ -204,7 +204,7 @@ class Scene:
 
     def until_held(self) -> Entry:
         """Waits until an execution holds the target."""
-        return self.until("the hold", lambda entry: entry.claim and entry.claim.number is not None)
+        return self.until("the hold", lambda entry: entry.claim and entry.claim.held)
 
     def until_waiting(self, updates: int = 1) -> Entry:
         """Waits until that many updates wait."""

@@ -180,11 +180,7 @@ def resume_what_is_running(claim: Claim, executions: Sequence[Execution], now: f
 
 def only_held_slots(takers: Sequence[Taker], entries: Mapping[Target, Entry]) -> list[Taker]:
     """A slot counts as free until the run's execution has begun."""
-    return [
-        t
-        for t in still_taken(takers, entries)
-        if (claim := entries[t.target].claim) and claim.number is not None
-    ]
+    return [t for t in still_taken(takers, entries) if (claim := entries[t.target].claim) and claim.held]
 
 
 MUTANTS = [

@@ -21,16 +21,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from arcanna_metrics.protocol.decide import starts_at
-from arcanna_metrics.protocol.entry import (
-    NEVER,
-    Accepted,
-    Claim,
-    Element,
-    Entry,
-    Waiting,
-    earliest,
-    pruned,
-)
+from arcanna_metrics.protocol.entry import NEVER, Accepted, Claim, Element, Entry, Waiting, earliest, pruned
 from arcanna_metrics.runs.quality import Reference, Rules, learned
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import Pace
