@@ -181,7 +181,10 @@ def test_updates_during_a_broken_version_are_recomputed_by_the_next_good_one(
 
 CHOICES = {
     "ApiKeySecretField": "management-key",
-    "SenderArns": "arn:aws:s3:::customer-*,arn:aws:sns:eu-west-1:123456789012:uploads",
+    "SenderArns": (
+        "arn:aws:s3:::customer-*,arn:aws:sns:eu-west-1:123456789012:uploads,"
+        "arn:aws:events:eu-west-1:123456789012:rule/nightly"
+    ),
     "VisibilityLagSeconds": "30",
 }
 
@@ -205,7 +208,7 @@ def _run_with_choices() -> tuple[tuple[bool, bool], set[str]]:
         return at_once, {arn for condition in conditions for arn in condition}
 
 
-SENDERS = ("Buckets", "Topics")
+SENDERS = ("Buckets", "TopicsAndRules")
 
 
 def test_request_by_hand_starts_at_once_and_an_update_after_the_visibility_lag() -> None:

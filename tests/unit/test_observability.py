@@ -130,7 +130,7 @@ def test_completed_run_emits_lag_duration_accuracy_and_verdict(
         "RunDuration": [180.0],
         "OverallAccuracy": [0.9],
         "QualityVerdict": [-1.0],
-        "dimensions": [["service"], ["service", "job_id"]],
+        "dimensions": [["job_id", "service"]],
         "units": {
             "FreshnessLag": "Seconds",
             "RunDuration": "Seconds",
@@ -147,7 +147,7 @@ def test_failed_start_is_counted_by_reason(capsys: pytest.CaptureFixture[str]) -
         "service": "tests",
         "reason": "NeverStarted",
         "RunsFailed": [1.0],
-        "dimensions": [["service"], ["service", "reason"]],
+        "dimensions": [["reason", "service"]],
         "units": {"RunsFailed": "Count"},
     }
 

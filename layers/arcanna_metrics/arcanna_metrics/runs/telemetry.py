@@ -13,7 +13,7 @@ def run_ended(check: Check) -> None:
     count(_ENDS[check["status"]])
     if check["outcome"] and (failure := check["outcome"]["result"]["failure"]):
         by_reason = EphemeralMetrics()
-        by_reason.add_dimensions(service=logger.service, reason=_dimension(failure["reason"]))
+        by_reason.add_dimension("reason", _dimension(failure["reason"]))
         by_reason.add_metric(name="RunsFailed", unit=MetricUnit.Count, value=1)
         by_reason.flush_metrics()
 
@@ -49,7 +49,7 @@ def report(run: Run, check: Check, now: float) -> None:
 
 def _report_new_metrics(run: Run, past: PastRun, now: float) -> None:
     of_job = EphemeralMetrics()
-    of_job.add_dimensions(service=logger.service, job_id=_dimension(run["job_id"]))
+    of_job.add_dimension("job_id", _dimension(run["job_id"]))
     lag = now - from_iso(run["cause"]["first_at"])
     of_job.add_metric(name="FreshnessLag", unit=MetricUnit.Seconds, value=lag)
     of_job.add_metric(name="RunDuration", unit=MetricUnit.Seconds, value=past["duration_seconds"])
