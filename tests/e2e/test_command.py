@@ -266,7 +266,7 @@ def test_failed_recompute_exits_with_4_and_stays_in_the_status(stack: Stack) -> 
     stack.behaves(OTHER_MODEL, SHORT)
 
     assert code == 4
-    assert line_of(printed, "✗ failed, NoNewResult: Arcanna recomputed, but the metrics did not change")
+    assert line_of(printed, "✗ failed, NoNewResult: Arcanna recomputed, but there are no new metrics")
     after = stack.status("--job", OTHER_JOB, "--model", OTHER_MODEL)
     assert "stale for" in after
     assert "the last run failed" in after

@@ -57,6 +57,10 @@ def answer(status: int = 200, **content: Any) -> Answer:
     return lambda request: httpx.Response(status, **content)
 
 
+NOT_FOUND = answer(404, json={"error": "Model not found", "details": "Model not found for the job"})
+"""The documented answer about a job or a model that Arcanna does not know."""
+
+
 def no_answer(error: httpx.HTTPError) -> Answer:
     def fail(request: httpx.Request) -> httpx.Response:
         raise error

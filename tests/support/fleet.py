@@ -62,7 +62,7 @@ def _model(number: int, runs: int, chance: random.Random) -> Model:
         after=figures[-1],
     )
     if fate == "failed":
-        detail = "Arcanna recomputed, but the metrics did not change"
+        detail = "Arcanna recomputed, but there are no new metrics"
         asked = NOW - 4000 - number
         past.append(PastRun(f"{job}-f", "upload", asked, 900.0, 7, "failed", "NoNewResult", detail, {}))
     whys = {

@@ -593,6 +593,18 @@ def test_unanswered_look_up_of_a_name_is_retried_later(failure: Answer) -> None:
         ScriptedPlatform(resources=failure).client().job_id_of(NAME)
 
 
+def test_error_beside_the_documented_fields_is_no_answer() -> None:
+    """Parts of the API answer 200 with an error_message beside their own fields, which are null then."""
+    error = {"error_message": "Elasticsearch is away"}
+    nothing = answer(json={**dict.fromkeys(metrics_body()), **error})
+    no_model = answer(json={"active_model_id": None, **error})
+    arcanna = ScriptedPlatform(metrics=nothing, job=no_model).client()
+    with pytest.raises(UndocumentedAnswer, match="Elasticsearch"):
+        arcanna.metrics(MODEL)
+    with pytest.raises(UndocumentedAnswer, match="Elasticsearch"):
+        arcanna.active_model("1234")
+
+
 # --- The scopes --------------------------------------------------------------------------------------------
 
 
@@ -715,6 +727,8 @@ def test_echo_of_the_api_key_is_in_no_error(status: int, echo: Callable[[str], d
         r'{"error": "ab\/cd+ef==hidden"}',
         r'{"error": "\u0061b/cd+ef==\u0068idden"}',
         "<p>ab&#x2F;cd+ef&#61;=hidden</p>",
+        "X-Arcanna-Api-Key=ab%2Fcd%2Bef%3D%3Dhidden",
+        "\0".join("the key ab/cd+ef==hidden is wrong"),  # as UTF-16 reads when it is taken for UTF-8
     ],
 )
 def test_escaped_echo_of_the_api_key_is_in_no_error(status: int, echoed: str) -> None:

@@ -19,6 +19,7 @@ from arcanna_metrics.times import to_iso
 from tests.support.doubles import (
     BASELINE,
     MODEL,
+    NOT_FOUND,
     Answer,
     Logs,
     ScriptedPlatform,
@@ -202,7 +203,7 @@ def test_run_times_out_at_its_deadline(follower: Follower) -> None:
 
 def test_deleted_model_fails_the_run(follower: Follower) -> None:
     follower.look(10, **busy())
-    follower.platform.metrics = answer(404, json={"error": "Model not found", "details": ""})
+    follower.platform.metrics = NOT_FOUND
     failed = follower.look(20)
 
     assert (failed["status"], reason_of(failed), failed["polls"]) == ("failed", "Rejected", 2)
@@ -248,7 +249,7 @@ def test_ended_run_of_the_active_model_says_whether_the_model_changed(
     follower.look(10, **busy())
     assert follower.platform.asked == ["metrics"]
     if ending == "gone":
-        follower.platform.metrics = answer(404, json={"error": "Model not found"})
+        follower.platform.metrics = NOT_FOUND
         ended = follower.look(20)
     else:
         ended = follower.look(60, **idle(DONE if ending == "completed" else BASELINE))
@@ -259,6 +260,41 @@ def test_ended_run_of_the_active_model_says_whether_the_model_changed(
     assert {event["active_model"] for event in told(ended).values()} == {not changed}
 
 
+GATEWAY_404 = answer(404, content=b"404 page not found\n")
+"""What a gateway answers while no Arcanna is behind it."""
+
+ERROR_IN_200 = answer(json={**dict.fromkeys(metrics_body()), "error_message": "Elasticsearch is away"})
+"""An error in one of the shapes that the API sends with a 200, beside the endpoint's own fields."""
+
+
+@pytest.mark.parametrize("given_answer", [GATEWAY_404, ERROR_IN_200])
+def test_answer_without_metrics_does_not_end_a_run(follower: Follower, given_answer: Answer) -> None:
+    follower.look(10, **busy())
+    follower.platform.metrics = given_answer
+    for at in (100, 165):
+        with pytest.raises(UndocumentedAnswer):
+            follower.look(at)
+    follower.platform.metrics = NOT_FOUND
+    assert follower.look(200)["status"] == "failed"
+
+
+def test_gateway_does_not_say_that_the_active_model_is_the_same() -> None:
+    follower = Follower(OF_ACTIVE)
+    follower.platform.job = GATEWAY_404
+    assert follower.look(60, **idle(DONE))["status"] == "running"
+
+
+def test_job_by_name_may_be_renamed_during_its_run() -> None:
+    def shown(request: httpx.Request) -> httpx.Response:
+        known = request.url.params["job_id"] == "1234"
+        return answer(json=metrics_body(**idle(DONE)))(request) if known else NOT_FOUND(request)
+
+    target = {"job_id": "security-alerts", "model_id": RUN["model_id"]}
+    follower = Follower(a_run(job_id="security-alerts", target=target, platform_job_id="1234"))
+    follower.platform.metrics = shown
+    assert follower.look(300)["status"] == "completed"
+
+
 def test_run_of_a_named_model_does_not_look_up_the_active_model(follower: Follower) -> None:
     follower.platform.job = answer(json={"active_model_id": "another"})
     done = follower.look(60, **idle(DONE))
@@ -267,7 +303,7 @@ def test_run_of_a_named_model_does_not_look_up_the_active_model(follower: Follow
     assert "job" not in follower.platform.asked
 
 
-@pytest.mark.parametrize("shown", [answer(404), answer(json={"active_model_id": None})])
+@pytest.mark.parametrize("shown", [NOT_FOUND, answer(json={"active_model_id": None})])
 def test_missing_job_or_active_model_does_not_count_as_changed(shown: Answer) -> None:
     follower = Follower(OF_ACTIVE)
     follower.platform.job = shown
@@ -285,7 +321,7 @@ def test_outcome_is_announced_once_the_active_model_is_known(
     follower = Follower(OF_ACTIVE)
     follower.platform.job = given_answer
     if ending == "gone":
-        follower.platform.metrics = answer(404, json={"error": "Model not found"})
+        follower.platform.metrics = NOT_FOUND
     waiting = follower.look(60, **(idle(DONE) if ending == "completed" else {}))
     assert (waiting["status"], waiting["outcome"], waiting["polls"]) == ("running", None, 1)
     assert PACE["shortest_poll"] <= waiting["wait_seconds"] <= PACE["longest_poll"]

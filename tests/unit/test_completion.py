@@ -191,8 +191,13 @@ def test_failure_names_a_timestamp_that_is_not_a_time(timestamp: str, look: dict
     assert judged(timestamp, **look).detail.endswith(said)
 
 
+def test_failure_names_a_timestamp_of_another_recompute() -> None:
+    said = f"last_recomputed_timestamp {OF_ANOTHER!r}, which is too early to be of this recompute."
+    assert judged(OF_ANOTHER, **CONFIRMED).detail.endswith(said)
+
+
 @pytest.mark.parametrize("timestamp", [None, "", " ", BASELINE, "0001-01-01T00:00:00Z"])
-def test_failure_does_not_mention_a_timestamp_that_is_a_time_or_empty(timestamp: str | None) -> None:
+def test_failure_does_not_mention_a_timestamp_that_is_the_baseline_or_empty(timestamp: str | None) -> None:
     assert "last_recomputed_timestamp" not in judged(timestamp, **CONFIRMED).detail
 
 

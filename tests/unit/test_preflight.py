@@ -13,6 +13,7 @@ from arcanna_metrics.settings import Settings, parse_settings
 from tests.support.doubles import (
     ACTIVE_TARGET,
     MODEL,
+    NOT_FOUND,
     TARGET,
     Answer,
     ScriptedPlatform,
@@ -56,7 +57,8 @@ def test_preflight_without_problems_only_reads() -> None:
         (answer(503), {"platform": "PlatformUnavailable"}),
         (no_answer(httpx.ConnectError("certificate verify failed")), {"platform": "PlatformUnavailable"}),
         (answer(200, text="<html>"), {"platform": "UndocumentedAnswer"}),
-        (answer(404), {"platform": "Rejected"}),
+        (NOT_FOUND, {"platform": "Rejected"}),
+        (answer(404), {"platform": "UndocumentedAnswer"}),
     ],
 )
 def test_failed_first_call_ends_the_platform_checks(scopes: Answer, reason: dict[str, str]) -> None:
@@ -118,7 +120,7 @@ def test_routes_without_a_full_target_have_no_targets_finding() -> None:
 def test_every_unknown_target_is_named() -> None:
     def only_77(request: httpx.Request) -> httpx.Response:
         known = request.url.params["job_id"] == "77"
-        return answer(json={"active_model_id": MODEL.model_id})(request) if known else answer(404)(request)
+        return answer(json={"active_model_id": MODEL.model_id})(request) if known else NOT_FOUND(request)
 
     unknown = routes_to({"job_id": "unknown"}, {"job_id": 77}, {"job_id": "gone"})
     found = preflight(ScriptedPlatform(job=only_77).client(), unknown, lambda: 100.0)
@@ -157,13 +159,13 @@ def test_active_model_is_resolved() -> None:
 
 
 def test_unknown_model_comes_with_those_of_its_job() -> None:
-    platform = ScriptedPlatform(metrics=answer(404), job=answer(json=JOB))
+    platform = ScriptedPlatform(metrics=NOT_FOUND, job=answer(json=JOB))
     found = look_up(platform.client(), TARGET)
     assert (found.reason, found.unknown, found.known) == ("Rejected", "model", [OTHER, MODEL.model_id])
 
 
 def test_unknown_job_comes_with_the_ids_and_names_of_all_jobs() -> None:
-    platform = ScriptedPlatform(metrics=answer(404), job=answer(404), resources=answer(json=JOBS))
+    platform = ScriptedPlatform(metrics=NOT_FOUND, job=NOT_FOUND, resources=answer(json=JOBS))
     found = look_up(platform.client(), TARGET)
     assert (found.reason, found.unknown) == ("Rejected", "job")
     assert found.known == ["1234", "security-alerts", "77", "phishing-triage"]
@@ -171,7 +173,7 @@ def test_unknown_job_comes_with_the_ids_and_names_of_all_jobs() -> None:
 
 @pytest.mark.parametrize("resources", [answer(403), answer(503), answer(200, text="<html>")])
 def test_unknown_job_is_reported_even_if_jobs_cannot_be_listed(resources: Answer) -> None:
-    platform = ScriptedPlatform(job=answer(404), resources=resources)
+    platform = ScriptedPlatform(job=NOT_FOUND, resources=resources)
     found = look_up(platform.client(), ACTIVE_TARGET)
     assert (found.unknown, list(found.known)) == ("job", [])
 
@@ -189,10 +191,10 @@ def test_job_without_an_active_model_is_distinguished_from_an_unknown_job() -> N
 def test_target_is_not_judged_without_an_answer(metrics: Answer, reason: str) -> None:
     found = look_up(ScriptedPlatform(metrics=metrics).client(), TARGET)
     assert (found.reason, found.unknown, found.metrics) == (reason, None, None)
-    gone = ScriptedPlatform(metrics=answer(404), job=metrics)
+    gone = ScriptedPlatform(metrics=NOT_FOUND, job=metrics)
     assert look_up(gone.client(), TARGET).unknown is None
 
 
 def test_unknown_target_is_not_attributed_if_the_platform_stops_answering() -> None:
-    platform = ScriptedPlatform(metrics=answer(404), job=answer(503))
+    platform = ScriptedPlatform(metrics=NOT_FOUND, job=answer(503))
     assert look_up(platform.client(), TARGET) == LookUp("Rejected", look_up(platform.client(), TARGET).detail)

@@ -119,8 +119,24 @@ def test_every_regression_is_named() -> None:
     assert verdict == "regressed"
     assert why.split("; ") == [
         "overall_accuracy 0.9 -> 0.8",
-        "Drop.recall 0.95 -> 0.778",
+        "Drop.recall 0.95 -> 0.777778",
     ]
+
+
+def test_reason_shows_on_which_side_of_a_limit_a_figure_is() -> None:
+    just_below = shown(Escalate={**decision(90, 10), "recall": 0.8996})
+    assert judged(just_below, Rules({}, {"Escalate.recall": 0.9}, 30)) == (
+        "regressed",
+        "Escalate.recall 0.8996, floor 0.9",
+    )
+
+
+@pytest.mark.parametrize("recall", [42.0, 1.001, -1.0, "42"])
+def test_figure_outside_0_to_1_is_not_judged_by_limits_from_0_to_1(recall: object) -> None:
+    """A percentage would always be above its floor, and -1 may stand for an undefined score."""
+    strange = shown(Escalate={**decision(90, 10), "recall": recall})
+    for before in (BEFORE, strange):
+        assert assess(before, strange, Rules({}, {"Escalate.recall": 0.9}, 30))["verdict"] == "not_judged"
 
 
 def test_better_escalation_recall_is_an_improvement() -> None:
@@ -410,7 +426,7 @@ def test_numbers_are_read_as_integers_floats_or_decimal_texts(kind: type) -> Non
         ("0.5", 0.5),
         ("1", 1.0),
         ("5e-05", 0.00005),
-        ("-0.25", -0.25),
+        ("-0.25", None),
         ("", None),
         ("n/a", None),
         ("nan", None),

@@ -25,6 +25,7 @@ from tests.support.doubles import (
     ACTIVE_TARGET,
     BASELINE,
     MODEL,
+    NOT_FOUND,
     PACE,
     TARGET,
     Answer,
@@ -202,7 +203,7 @@ def test_job_without_an_active_model_is_a_failed_run(harness: Harness) -> None:
 
 
 def test_active_model_replaced_during_the_start_is_retried(harness: Harness) -> None:
-    harness.platform.metrics = answer(404, json={"error": "Model not found"})
+    harness.platform.metrics = NOT_FOUND
     active = iter(["an old model", "a new model"])
     harness.platform.job = lambda request: httpx.Response(200, json={"active_model_id": next(active)})
     harness.update(ACTIVE_TARGET)
@@ -218,6 +219,20 @@ def test_retry_after_of_years_is_capped_at_an_hour(harness: Harness) -> None:
     harness.look()
 
     assert harness.entry().due_at == harness.clock.now + 3600
+
+
+@pytest.mark.parametrize("call", ["metrics", "request", "job"])
+def test_update_waits_while_a_gateway_has_no_arcanna_behind_it(harness: Harness, call: str) -> None:
+    working = {name: getattr(harness.platform, name) for name in ("metrics", "request", "job")}
+    setattr(harness.platform, call, answer(404, content=b"404 page not found"))
+    harness.update(ACTIVE_TARGET)
+    harness.look()
+
+    assert not harness.executions.inputs
+    setattr(harness.platform, call, working[call])
+    harness.clock.now += 7200
+    harness.look()
+    assert harness.executions.inputs["run-2"]["check"]["status"] == "running"
 
 
 @pytest.mark.parametrize("status", [404, 422])

@@ -81,13 +81,20 @@ class Answer:
                 f"{self}. Put a valid key with the scopes execute:recompute_model_metrics and"
                 " read:job_metrics into the secret."
             )
-        if self.status in (404, 422):
+        if self.status in (404, 422) and self._is_of_arcanna():  # else a gateway's, while Arcanna is away
             return Rejected(str(self))
         if self.status in (408, 429) or self.status >= 500:
             # The sender, perhaps a gateway, may not know whether the request took effect.
             unknown = self.call.changes and self.status != 429
             return PlatformUnavailable(str(self), retry_after(self.headers), effect_unknown=unknown)
         return UndocumentedAnswer(str(self))
+
+    def _is_of_arcanna(self) -> bool:
+        """Whether the body of an error has a documented shape."""
+        try:
+            return bool(self.json_object().keys() & {"error", "detail"})
+        except UndocumentedAnswer:
+            return False
 
     def json(self) -> Any:
         """The body as JSON. Raises UndocumentedAnswer.
@@ -145,7 +152,7 @@ def _is_too_deep(body: object) -> bool:
 def without_key(text: str, key: str) -> str:
     """The text without the API key, in case a server or gateway echoes it."""
     text = text.replace(key, "[API key]")
-    if ("\\" in text or "&" in text) and key.replace("\\", "") in _unescaped(text):
+    if key.replace("\\", "") in _unescaped(text):
         return "(It quotes the API key, and so is not shown.)"
     return text
 
@@ -178,9 +185,11 @@ def _date(value: str) -> datetime:
 
 
 def _unescaped(text: str) -> str:
-    """Without the escapes of JSON and HTML, and without backslashes."""
+    """Without the escapes of JSON, HTML and URLs, and without backslashes and the zeros of UTF-16."""
+    if not set("\\&%\0") & set(text):
+        return text
     from html import unescape  # imported here because start-up is billed, and this is rarely needed
+    from urllib.parse import unquote
 
-    return unescape(
-        re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), text).replace("\\", "")
-    )
+    plain = re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), text)
+    return unquote(unescape(plain.replace("\\", "").replace("\0", "")))

@@ -65,7 +65,7 @@ class Arcanna:
     def metrics(self, model: Model) -> ModelMetrics:
         """The model's metrics and whether they are being recomputed."""
         answer = self._call(Call("GET", "/api/v2/metrics/model", model._asdict()))
-        body = answer.json_object()
+        body = _without_error(answer)
         timestamp = answer.field(body, "last_recomputed_timestamp", str)
         if (shown := body.get("model_id")) not in (None, "") and str(shown) != model.model_id:
             raise UndocumentedAnswer(f"{answer}: the metrics of another model, {shown!r:.300}")
@@ -90,7 +90,7 @@ class Arcanna:
             logger.warning("undocumented answer to a request, treated as accepted", detail=str(error))
             body = {}
         status = str(body.get("status")).strip().lower()
-        if status != "failed" and (status == "error" or _has_error(body, status)):
+        if status != "failed" and (status == "error" or _error_in(body, status)):
             raise UndocumentedAnswer(f"{answer}: an error")
         requested_at, job_id = _time(body.get("requested_at")), _job_id(body.get("job_id"))
         return RecomputeRequest(status == "failed", requested_at, job_id)
@@ -98,7 +98,7 @@ class Arcanna:
     def active_model(self, job_id: str) -> str:
         """The id of the model that the job uses now."""
         answer = self._job(job_id)
-        model_id: str | None = answer.field(answer.json_object(), "active_model_id", str)
+        model_id: str | None = answer.field(_without_error(answer), "active_model_id", str)
         if not model_id:
             raise Rejected(f"Job {job_id!r} has no active model. Train it, or name a model_id in its route.")
         try:
@@ -177,19 +177,27 @@ class Arcanna:
         return Answer.of(call, response, key)
 
 
-def _has_error(body: Mapping[str, Any], status: str) -> bool:
-    """Whether a body is an error, in one of the shapes that parts of the API send with a 200.
+def _without_error(answer: Answer) -> dict[str, Any]:
+    """The body of an answer that shows something. An error may come with its fields, which are null then."""
+    body = answer.json_object()
+    if error := _error_in(body, ""):
+        raise UndocumentedAnswer(f"{answer}: an error, {error!r:.300}")
+    return body
+
+
+def _error_in(body: Mapping[str, Any], status: str) -> object:
+    """The error in a body, in one of the shapes that parts of the API send with a 200; None if it has none.
 
     In `{"status", "reason", "reason_details"}`, the reasons are empty if there is no error. Beside a
     documented status, reasons and details only explain it.
     """
-    if body.get("error") or body.get("error_message"):
-        return True
+    if error := body.get("error") or body.get("error_message"):
+        return error
     if status in REQUEST_STATUSES:
-        return False
-    if isinstance(body.get("detail"), list | str) and body["detail"]:
-        return True
-    return bool(body.get("reason") or body.get("reason_details"))
+        return None
+    if isinstance(detail := body.get("detail"), list | str) and detail:
+        return detail
+    return body.get("reason") or body.get("reason_details")
 
 
 def _time(value: object) -> str | None:

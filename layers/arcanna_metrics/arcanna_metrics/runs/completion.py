@@ -108,7 +108,7 @@ def judge(run: Run, checked: Check, seen: ModelMetrics, now: float) -> Judgement
             detail = f"idle without new metrics; if that lasts {confirmation:.0f} s, the run has failed"
             return Judgement("running", "running", detail, confirmed_in=left)
         if found == "none":
-            return _with_unreadable_time(failure, seen.timestamp)
+            return _with_unusable_time(failure, seen.timestamp, baseline)
         return _completed(seen, f", by Arcanna's clocks up to {CLOCK_MARGIN:.0f} s before the request")
     if elapsed >= pace["deadline"]:
         if found == "proof":  # ours has ended; this is somebody else's recompute
@@ -148,7 +148,7 @@ def _failure(recomputing_until: float | None, elapsed: float, start_grace: float
         return Judgement(
             "failed",
             "NoNewResult",
-            "Arcanna recomputed, but the metrics did not change. Look for the error in Arcanna.",
+            "Arcanna recomputed, but there are no new metrics. Look for the error in Arcanna.",
         )
     if elapsed >= start_grace:
         return Judgement(
@@ -160,16 +160,20 @@ def _failure(recomputing_until: float | None, elapsed: float, start_grace: float
     return None
 
 
-def _with_unreadable_time(failure: Judgement, timestamp: object) -> Judgement:
-    """The failure, which names a timestamp that is not a time: it may be the only reason."""
+def _with_unusable_time(failure: Judgement, timestamp: object, baseline: object) -> Judgement:
+    """The failure, which names a timestamp that proves nothing: it may be the only reason."""
     if not isinstance(timestamp, str) or not timestamp.strip():
         return failure
+    why, ended, before = "is too early to be of this recompute", _time(timestamp), _time(baseline)
     try:
         from_iso(timestamp)
     except ValueError:
-        shown = f"Arcanna shows last_recomputed_timestamp {cut(timestamp, 64)!r}"
-        return replace(failure, detail=f"{failure.detail} {shown}, which is not an ISO 8601 time.")
-    return failure
+        why = "is not an ISO 8601 time"
+    else:
+        if ended is None or (before is not None and ended.at == before.at):
+            return failure
+    shown = f"Arcanna shows last_recomputed_timestamp {cut(timestamp, 64)!r}, which {why}."
+    return replace(failure, detail=f"{failure.detail} {shown}")
 
 
 def _time(text: object) -> _Shown | None:

@@ -34,13 +34,14 @@ _SHARE_OF = {
 }
 """The counts that add up to the alerts that a decision's figure is based on."""
 
-_LARGEST_SCORE = 1e9
-"""Scores are from 0 to 1, or percentages. Differences of much larger numbers may not be finite."""
+_LARGEST_SCORE = 1 + 1e-9
+"""Scores are from 0 to 1, as the limits of the rules are, and may be rounded. By those limits, a percentage
+would always be above its floor."""
 
 _LARGEST_COUNT = 10**12
 """Alerts. A larger number is not a count, and sums of larger numbers would not fit into 64 bits."""
 
-_DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+_DECIMAL = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 """A number that a platform shows as a text. float() would also read "nan", "1_000" and blanks."""
 
 _RULE_NAME = re.compile(rf"{'|'.join(OVERALL)}|.+\.(?:{'|'.join(_SHARE_OF)})", re.DOTALL)
@@ -268,13 +269,13 @@ def _find(
         needed = known or _solid(old, rules) or name in rules.floor
         return _Judged(None, _shortage(name, new, rules), needed)
     if floor is not None and new.value < floor:
-        return _Judged("regressed", f"{name} {new.value:.3g}, floor {floor:g}")
+        return _Judged("regressed", f"{name} {new.value:g}, floor {floor:g}")
     if drop is None:
         return _Judged("unchanged")
     if not _solid(old, rules):
         return _Judged(None, f"{_shortage(name, old, rules)} before", name in rules.named)
     reference = "" if before and before.value == old.value else " (reference)"
-    change, why = _change(old, new), f"{name} {old.value:.3g}{reference} -> {new.value:.3g}"
+    change, why = _change(old, new), f"{name} {old.value:g}{reference} -> {new.value:g}"
     if abs(change) <= drop:
         return _Judged("unchanged")
     return _Judged("improved" if change > 0 else "regressed", why)
@@ -307,7 +308,7 @@ def _change(old: _Figure, new: _Figure) -> float:
 
 
 def _figures(metrics: Mapping[str, Any]) -> dict[str, _Figure]:
-    """The figures that are numbers."""
+    """The figures that are numbers from 0 to 1."""
     matrix = metrics.get("confusion_matrix")
     rows = [row for row in matrix if isinstance(row, list)] if isinstance(matrix, list) else []
     total = sum(_count(cell) for row in rows for cell in row)
@@ -330,14 +331,14 @@ def _object(value: object) -> dict[str, Any]:
 def _count(value: object) -> int:
     """A number of alerts, 0 if the value is not one. 95 and 95.0 are the same number."""
     number = _number(value, _LARGEST_COUNT)
-    return int(number) if number is not None and number.is_integer() and number > 0 else 0
+    return int(number) if number is not None and number.is_integer() else 0
 
 
 def _number(value: object, largest: float = _LARGEST_SCORE) -> float | None:
-    """A number or its decimal text, up to `largest` either way, by default a score; None for all else."""
+    """A number or its decimal text, from 0 to `largest`, by default a score; None for all else."""
     if isinstance(value, str) and _DECIMAL.fullmatch(value):
         value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= largest:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= largest:
         return None
     return float(value)
 
@@ -349,7 +350,7 @@ def current(reference: Reference, metrics: Mapping[str, Any] | None) -> Referenc
 
 
 def scores(metrics: Mapping[str, Any] | None) -> dict[str, float | None]:
-    """The overall scores by the API's names; None if the value is not a number."""
+    """The overall scores by the API's names; None if the value is not a number from 0 to 1."""
     return {name: _number(_object(metrics).get(name)) for name in OVERALL}
 
 

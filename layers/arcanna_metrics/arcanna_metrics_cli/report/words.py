@@ -36,10 +36,8 @@ def ended_at(run: PastRun, now: float) -> float:
 
 
 def score(value: float | None) -> str:
-    """A score with three decimals; a larger number, such as a percentage, with four digits."""
-    if value is None:
-        return "none"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
+    """A score with three decimals."""
+    return "none" if value is None else f"{value:.3f}"
 
 
 def change(before: float | None, after: float | None) -> str:
