@@ -205,8 +205,6 @@ def correct_due_at(entry: Entry, now: float, pace: Pace) -> Entry:
     The backoff's end restores the due time from before the failed attempts. So an outage does not change the
     order, and the update that has waited longest is recomputed first.
     """
-    if entry.claim is not None:
-        return entry
     waiting, visible_at = entry.waiting, entry.waiting.last_at + pace.visibility_lag
     if waiting.needed_as_of > visible_at > NEVER:  # the lag is shorter now
         retry_at = entry.retry_at if entry.attempts else min(entry.retry_at, visible_at)
