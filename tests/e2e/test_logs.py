@@ -55,14 +55,12 @@ def _answers(scene: Scene) -> None:
     """Makes the platform answer with hostile text and the key, to the trigger and to status checks."""
     scene.behaves(FOR_EVER)
 
-    def answer(status: int) -> None:
-        scene.meets(Fault("metrics", status=status, body=f"{HOSTILE} {API_KEY}"))
-
-    answer(503)
+    hostile = f"{HOSTILE} {API_KEY}"
+    scene.meets(Fault("metrics", status=503, body=hostile))
     scene.upload(body=alerts() + f"{CONTENT},Drop,Drop\n")
     scene.until_requested()
-    answer(503)
-    answer(404)
+    scene.meets(Fault("metrics", status=503, body=hostile))
+    scene.meets(Fault("metrics", status=404, body=json.dumps({"error": hostile})))
     scene.ended(1)
 
 
