@@ -84,12 +84,12 @@ class Entry:
     # by hand overrides it.
     retry_at: float = NEVER
     not_before: float = NEVER  # not even by hand: Retry-After, the start grace of a request of unknown effect
-    attempts: int = 0  # failed attempts since the last run
+    attempts: int = 0  # failed attempts since the last run with a known result
     last_error: str = ""  # why the last attempt failed, such as "PlatformBusy: ..."
 
     last_requested_at: float = NEVER  # requested_at of the last run, whatever became of it; for the spacing
     fresh_as_of: float = NEVER  # requested_at of the last completed run
-    failed_as_of: float = NEVER  # requested_at of the last run that was reported as failed
+    failed_as_of: float = NEVER  # requested_at of the last run that failed or timed out
 
     history: tuple[PastRun, ...] = ()  # the last completed runs, oldest first
     last_failure: Failure | None = None  # of the last run, if it failed

@@ -16,7 +16,10 @@ from arcanna_metrics.workflow import resumed_input
 
 
 def hold(services: Services, run: Run, number: int) -> bool:
-    """Whether the run's execution of that number may continue. Raises AwsUnavailable."""
+    """Makes the claim that of the run's execution of that number; False if the execution may not continue.
+
+    Raises AwsUnavailable.
+    """
     transition = partial(transitions.hold, run_id=run["run_id"], number=number)
     held = services.ledger.apply(target_of(run), transition) is not None
     if not held:
