@@ -1529,3 +1529,58 @@ def test_settings_are_stored_in_a_tier_that_takes_the_longest_document(routed: S
         ParameterFilters=[{"Key": "Name", "Values": [routed.settings_parameter]}]
     )["Parameters"]
     assert stored["Tier"] == "Intelligent-Tiering"
+
+
+# --- What an operator must not misread -------------------------------------------------------------------
+
+
+def test_time_out_while_attempts_fail_says_that_no_run_has_started(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attempt claims the target for as long as Arcanna takes to time out."""
+    trying = replace(
+        NEEDED, claim=Claim("one", ASKED), attempts=3, last_error="PlatformUnavailable: no answer"
+    )
+    Ledgers(monkeypatch, trying)
+    ended = recompute(stack, "--wait", "--timeout", "9", "--json")
+    assert (ended.status, ended.document["result"]) == (6, "not_started")
+
+
+def test_model_that_was_replaced_keeps_its_runs(stack: Stack) -> None:
+    deployed(stack)
+    regressed = past(run_id="a", verdict="regressed")
+    newer = past(run_id="b", model_id="newer", requested_at=to_iso(1e9 + 9))
+    stack.put(Entry(ACTIVE, fresh_as_of=1e9 + 9, history=(regressed, newer)))
+    stack.put(Entry(TARGET, quality_reference=REFERENCE))
+    (row,) = run("status", "--model", MODEL.model_id, "--json").document["targets"]
+    assert row["last_run"]["verdict"] == "regressed"
+
+
+def test_rows_of_one_model_have_one_age(stack: Stack) -> None:
+    deployed(stack)
+    later = past(run_id="b", requested_at=to_iso(1e9 + 9999))
+    stack.put(Entry(ACTIVE, fresh_as_of=1e9 + 9999, history=(later,)))
+    stack.put(Entry(TARGET, fresh_as_of=1e9, history=(past(run_id="a", requested_at=to_iso(1e9)),)))
+    one, two = run("status", "--json").document["targets"]
+    assert (one["last_run"], one["since"]) == (two["last_run"], two["since"])
+
+
+@pytest.mark.parametrize("job", ["phishing", "77"])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_status_of_a_job_shows_what_waits_under_its_name(stack: Stack, job: str, is_known: bool) -> None:
+    """Another entry of the name has learned the id."""
+    deployed(stack)
+    by_name = Entry(Target("phishing", "m"), name_of="77", fresh_as_of=1e9, history=(past(model_id="m"),))
+    stack.put(by_name)
+    if is_known:
+        stack.put(Entry(Target("77", None), fresh_as_of=1e9, history=(past(model_id="n"),)))
+    waiting = Waiting(needed_as_of=2e9, since=2e9, updates=1)
+    stack.put(Entry(Target("phishing", None), waiting=waiting, due_at=2e9))
+    assert any(row["waiting"] for row in run("status", "--job", job, "--json").document["targets"])
+
+
+def test_name_is_not_suggested_to_whoever_typed_it(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack.put(Entry(ACTIVE, rev=1, history=(past(),)))
+    deployed(stack)
+    looked_up(monkeypatch, reason="Rejected", detail="404", unknown="job", known=[])
+    assert f"Did you mean {MODEL.job_id}?" not in run("recompute", "--job", MODEL.job_id).stderr

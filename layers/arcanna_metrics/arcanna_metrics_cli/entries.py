@@ -161,9 +161,11 @@ def agreeing(rows: Iterable[Standing]) -> list[Standing]:
     """
     listed = list(rows)
     of_model: dict[tuple[str, str | None], list[Standing]] = {}
+    of_job: dict[str, list[PastRun]] = {}
     for row in listed:
         of_model.setdefault(_model_of(row), []).append(row)
-    return [_agreeing(row, of_model[_model_of(row)]) for row in listed]
+        of_job.setdefault(_model_of(row)[0], []).extend(runs(row.entry))
+    return [_agreeing(row, of_model[_model_of(row)], of_job[_model_of(row)[0]]) for row in listed]
 
 
 def without_references(rows: Sequence[Standing]) -> list[Standing]:
@@ -176,14 +178,18 @@ def _model_of(row: Standing) -> tuple[str, str | None]:
     return row.entry.name_of or row.entry.target.job_id, row.model
 
 
-def _agreeing(row: Standing, same: list[Standing]) -> Standing:
+def _agreeing(row: Standing, same: list[Standing], of_job: list[PastRun]) -> Standing:
     row = row._replace(
         accepted=next((each.accepted for each in same if each.accepted), None),
-        runs=sorted((run for each in same for run in each.runs), key=attrgetter("requested_at")),
+        # also those as the active model, which may be another one now
+        runs=sorted(
+            (run for run in of_job if run in row.runs or (row.model and run.model_id == row.model)),
+            key=attrgetter("requested_at"),
+        ),
     )
     leading = max(same, key=_decisive)
     if row.model is None or row.fresh == leading.fresh:
-        return row
+        return row._replace(since=leading.since) if row.model and row.fresh else row
     how = "by its id" if leading.model_id else "as the active model"
     return row._replace(fresh=leading.fresh, since=leading.since, why=f"{how}: {leading.why}")
 
@@ -211,9 +217,11 @@ def by_job(entries: Iterable[Entry]) -> list[Entry]:
     entry of the job's id, if that is known and has one.
     """
     known = {entry.target: entry for entry in entries}
+    ids = {target.job_id: entry.name_of for target, entry in known.items() if entry.name_of}
     for target, entry in list(known.items()):
         if is_id(target.job_id):
             continue
+        entry = known[target] = replace(entry, name_of=ids.get(target.job_id))
         home = Target(entry.name_of or "", target.model_id)
         if home in known:
             known[home] = _together(known[home], entry)

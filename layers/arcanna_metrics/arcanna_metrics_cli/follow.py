@@ -100,16 +100,16 @@ class Follower:
                 raise NotInLedger
             now = time.time()
             claim = entry.claim
-            ours = claim is not None and claim.requested_at >= self._asked
+            began = claim if claim and claim.held else None  # a claim may still be given back
+            ours = began is not None and began.requested_at >= self._asked
             due = claim is None and (entry.due_at or 0.0) <= now
             slots_taken = due and self._stack.slots_taken()
             waits_for = state(entry, self._asked, now, slots_taken=slots_taken)
             self._tell("state", waits_for)
-            if claim and ours:
-                self._tell_checks(claim.run_id, claim.number or 0)
-            held = claim is not None and claim.held
-            if slack_ends is None or held:  # a run ends by its own deadline
-                slack_ends = max(now, 0.0 if held else (entry.due_at or 0.0)) + SLACK
+            if began and ours:
+                self._tell_checks(began.run_id, began.number or 0)
+            if slack_ends is None or began:  # a run ends by its own deadline
+                slack_ends = max(now, 0.0 if began else (entry.due_at or 0.0)) + SLACK
             if now > (slack_ends if timeout is None else began_at + timeout):
                 return Unfinished(ours, waits_for)
             left = LOOK if timeout is None else min(LOOK, began_at + timeout - now + 0.01)
