@@ -223,13 +223,13 @@ def test_retry_after_of_years_is_capped_at_an_hour(harness: Harness) -> None:
 
 @pytest.mark.parametrize("call", ["metrics", "request", "job"])
 def test_update_waits_while_a_gateway_has_no_arcanna_behind_it(harness: Harness, call: str) -> None:
-    working = {name: getattr(harness.platform, name) for name in ("metrics", "request", "job")}
+    working = getattr(harness.platform, call)
     setattr(harness.platform, call, answer(404, content=b"404 page not found"))
     harness.update(ACTIVE_TARGET)
     harness.look()
 
     assert not harness.executions.inputs
-    setattr(harness.platform, call, working[call])
+    setattr(harness.platform, call, working)
     harness.clock.now += 7200
     harness.look()
     assert harness.executions.inputs["run-2"]["check"]["status"] == "running"

@@ -164,34 +164,39 @@ def agreeing(rows: Iterable[Standing]) -> list[Standing]:
     of_job: dict[str, list[PastRun]] = {}
     for row in listed:
         of_model.setdefault(_model_of(row), []).append(row)
-        of_job.setdefault(_model_of(row)[0], []).extend(runs(row.entry))
-    return [_agreeing(row, of_model[_model_of(row)], of_job[_model_of(row)[0]]) for row in listed]
+        of_job.setdefault(_job_of(row), []).extend(runs(row.entry))
+    return [_agreeing(row, of_model[_model_of(row)], of_job[_job_of(row)]) for row in listed]
 
 
 def without_references(rows: Sequence[Standing]) -> list[Standing]:
     """The rows without those that only have the reference for runs of their job's active model."""
-    of_active = {_model_of(row)[0] for row in rows if row.model_id is None}
-    return [row for row in rows if not (row.is_of_reference and _model_of(row)[0] in of_active)]
+    of_active = {_job_of(row) for row in rows if row.model_id is None}
+    return [row for row in rows if not (row.is_of_reference and _job_of(row) in of_active)]
+
+
+def _job_of(row: Standing) -> str:
+    return row.entry.name_of or row.entry.target.job_id
 
 
 def _model_of(row: Standing) -> tuple[str, str | None]:
-    return row.entry.name_of or row.entry.target.job_id, row.model
+    return _job_of(row), row.model
 
 
 def _agreeing(row: Standing, same: list[Standing], of_job: list[PastRun]) -> Standing:
-    row = row._replace(
-        accepted=next((each.accepted for each in same if each.accepted), None),
-        # also those as the active model, which may be another one now
-        runs=sorted(
-            (run for run in of_job if run in row.runs or (row.model and run.model_id == row.model)),
-            key=attrgetter("requested_at"),
-        ),
-    )
+    """The row with the state of the `same` model's rows, and the model's runs among those `of_job`.
+
+    These include its runs as the active model, which may be another one now.
+    """
+    accepted = next((each.accepted for each in same if each.accepted), None)
+    of_model = [run for run in of_job if run in row.runs or (row.model and run.model_id == row.model)]
+    row = row._replace(accepted=accepted, runs=sorted(of_model, key=attrgetter("requested_at")))
     leading = max(same, key=_decisive)
-    if row.model is None or row.fresh == leading.fresh:
-        return row._replace(since=leading.since) if row.model and row.fresh else row
-    how = "by its id" if leading.model_id else "as the active model"
-    return row._replace(fresh=leading.fresh, since=leading.since, why=f"{how}: {leading.why}")
+    if row.model is None:
+        return row
+    if row.fresh != leading.fresh:
+        how = "by its id" if leading.model_id else "as the active model"
+        return row._replace(fresh=leading.fresh, since=leading.since, why=f"{how}: {leading.why}")
+    return row._replace(since=leading.since) if row.fresh else row
 
 
 def _decisive(row: Standing) -> tuple[bool, float]:

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 
 
 def did_you_mean(typed: str, known: Iterable[str]) -> str:
-    """A sentence with the nearest known names, or with the first five. Empty if no names are known."""
+    """A sentence with the nearest other names, or with the first five. Empty if no others are known."""
     names = [name for name in dict.fromkeys(known) if name != typed]
     if near := get_close_matches(typed, names, n=3, cutoff=0.6):
         return f"Did you mean {' or '.join(near)}?"

@@ -164,7 +164,7 @@ def _with_unusable_time(failure: Judgement, timestamp: object, baseline: object)
     """The failure, which names a timestamp that proves nothing: it may be the only reason."""
     if not isinstance(timestamp, str) or not timestamp.strip():
         return failure
-    why, ended, before = "is too early to be of this recompute", _time(timestamp), _time(baseline)
+    ended, before = _time(timestamp), _time(baseline)
     try:
         from_iso(timestamp)
     except ValueError:
@@ -172,6 +172,7 @@ def _with_unusable_time(failure: Judgement, timestamp: object, baseline: object)
     else:
         if ended is None or (before is not None and ended.at == before.at):
             return failure
+        why = "is too early to be of this recompute"
     shown = f"Arcanna shows last_recomputed_timestamp {cut(timestamp, 64)!r}, which {why}."
     return replace(failure, detail=f"{failure.detail} {shown}")
 
