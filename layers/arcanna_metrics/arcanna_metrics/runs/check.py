@@ -55,7 +55,7 @@ def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
     """The run's status now, and when to check again; at its end, also its outcome.
 
     The rules are the same in the first execution and in one that resumes the run. Raises RetryLater if the
-    platform does not answer and does not say when to retry, or if the deadline has passed.
+    platform does not answer and the deadline has passed.
     """
     now = origin.now
     in_time = elapsed_of(run, now) < run["pace"]["deadline"]
@@ -66,7 +66,7 @@ def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
     except Rejected as error:
         judgement = Judgement("failed", "Rejected", str(error))
     except RetryLater as error:
-        if error.retry_after is None or not in_time:
+        if not in_time:
             raise
         return _put_off(run, checked, error, now)
     else:
