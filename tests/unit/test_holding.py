@@ -13,7 +13,7 @@ from arcanna_metrics.protocol.ledger import key_of
 from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, claim
 from arcanna_metrics.runs.run import Result, Run
 from tests.support.doubles import ACTIVE_TARGET, TARGET, Clock, Logs
-from tests.support.runs import a_new_run
+from tests.support.runs import GATE, a_new_run
 from tests.unit.harness import Harness
 
 EXECUTION = "arn:aws:states:eu-central-1:123456789012:execution:recompute:run-1"
@@ -84,10 +84,11 @@ def test_late_release_of_an_aborted_execution_is_refused_after_a_resumption(harn
 
 
 def test_run_that_does_not_hold_its_target_any_more_changes_no_reference(harness: Harness) -> None:
+    judged: Run = {**RUN, "gate": GATE}
     seen: Result = {**COMPLETED, "figures": {"overall_accuracy": (0.9, 100)}}
     hold(harness.services, RUN, 0)
     harness.stack.dynamodb.delete_item(TableName=harness.stack.ledger_table, Key=key_of(TARGET))
-    assert not release(harness.services, RUN, 0, seen)
+    assert not release(harness.services, judged, 0, seen)
     assert harness.entry().rev == 0
 
 

@@ -150,13 +150,13 @@ def test_due_targets_are_listed_by_due_time(ledger: Ledger, stack: Stack, clock:
     for number, due_at in enumerate((3.0, 1.0, 2.0, 9.0)):
         stack.put(Entry(Target("1", f"model-{number}"), due_at=due_at))
     stack.put(Entry(Target("1", "clean")))
-    assert [target.model_id for target in ledger.due(5.0)] == ["model-1", "model-2", "model-0"]
+    assert [entry.target.model_id for entry in ledger.due(5.0)] == ["model-1", "model-2", "model-0"]
 
 
 def test_due_targets_beyond_one_page_are_listed_too(ledger: Ledger, stack: Stack) -> None:
     for number in range(60):
         stack.put(Entry(Target("1", f"{number:02}"), due_at=float(number)))
-    assert [target.model_id for target in ledger.due(100.0)] == [f"{number:02}" for number in range(60)]
+    assert [entry.target.model_id for entry in ledger.due(100.0)] == [f"{number:02}" for number in range(60)]
 
 
 def test_waiting_and_running_targets_are_listed_for_the_gauges(ledger: Ledger, stack: Stack) -> None:
@@ -169,6 +169,14 @@ def test_waiting_and_running_targets_are_listed_for_the_gauges(ledger: Ledger, s
         Entry(ACTIVE_TARGET, claim=Claim("run-1", 1.0), due_at=4.0),
         put_off,
     ]
+
+
+def test_target_of_an_item_that_cannot_be_read_is_listed_all_the_same(ledger: Ledger, stack: Stack) -> None:
+    item = to_item(Entry(TARGET, waiting=Waiting(since=1.0), due_at=2.0), 1) | {"since": {"S": "yesterday"}}
+    stack.dynamodb.put_item(TableName=stack.ledger_table, Item=item)
+    stack.put(Entry(OTHER, due_at=3.0))
+
+    assert list(ledger.due(5.0)) == ledger.waiting_or_running() == [Entry(TARGET), Entry(OTHER, due_at=3.0)]
 
 
 def test_read_all_returns_known_and_unknown_entries(ledger: Ledger, stack: Stack) -> None:

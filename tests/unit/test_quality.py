@@ -573,3 +573,40 @@ def test_default_gate_watches_escalations() -> None:
 def test_invalid_rules_are_refused_with_what_they_should_be(gate: object, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         rules_of(gate)
+
+
+# --- References ------------------------------------------------------------------------------------------
+
+
+def test_reference_does_not_follow_a_rise_within_the_limit() -> None:
+    kept = learned({"overall_accuracy": (0.9, 100)}, {"overall_accuracy": (0.91, 100)}, RULES)
+    assert kept == {"overall_accuracy": (0.9, 100)}
+
+
+def test_figure_whose_rule_was_removed_is_kept_at_its_best() -> None:
+    kept = learned({"Drop.f1_score": (0.8, 100)}, {"Drop.f1_score": (0.9, 100)}, RULES)
+    assert kept == {"Drop.f1_score": (0.9, 100)}
+
+
+def test_figure_on_too_few_alerts_is_not_learned() -> None:
+    assert learned({}, {"overall_accuracy": (0.9, 29)}, RULES) == {}
+
+
+def test_reference_on_fewer_alerts_than_are_needed_now_does_not_count() -> None:
+    thin = {"overall_accuracy": (0.5, 10)}
+    assert assess(shown(0.9), shown(0.8), RULES, thin)["verdict"] == "regressed"
+
+
+THIN = decision(8, 2)
+"""Figures on ten alerts, of thirty that RULES need."""
+
+
+@pytest.mark.parametrize(("before", "after"), [(THIN, THIN), (THIN, None), (None, THIN)])
+def test_model_is_not_judged_while_a_figure_that_a_rule_names_has_too_few_alerts(
+    before: dict[str, Any] | None, after: dict[str, Any] | None
+) -> None:
+    drop = decision(855, 45)
+    then, now = (
+        shown(Drop=drop, Escalate=figures) if figures else shown(Drop=drop) for figures in (before, after)
+    )
+    assert assess(then, now, RULES)["verdict"] == "not_judged"

@@ -1,6 +1,7 @@
 """Reconcile reads an entry, decides, and does one thing. The ledger is in moto, the platform is scripted."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,7 @@ import httpx
 import pytest
 
 from arcanna_metrics.errors import AwsUnavailable
+from arcanna_metrics.observability import metrics
 from arcanna_metrics.protocol import reconcile
 from arcanna_metrics.protocol import start as protocol_start
 from arcanna_metrics.protocol.check_up import CHECK_UP_INTERVAL, MOST_EXECUTIONS
@@ -842,3 +844,97 @@ def test_executions_of_a_run_are_named_by_number_and_listed_in_order(stack: Stac
     assert set(stack.executions()) == {"run-1", "run-1-1"}
     assert [found.input for found in workflow.executions("run-1", 4)] == ["{}", "{}"]
     assert len(workflow.executions("run-1", 1)) == 1
+
+
+# --- What a look leaves as it should be ------------------------------------------------------------------
+
+
+def test_check_up_that_fails_is_repeated_after_a_backoff(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.started()
+    harness.until_due()
+    monkeypatch.setattr(harness.executions, "executions", fails_with(AwsUnavailable("throttled")))
+    harness.look()
+
+    assert harness.entry().due_at == harness.clock.now + PACE.first_backoff * 0.5
+
+
+def test_target_whose_name_cannot_be_looked_up_is_postponed(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.update()
+    monkeypatch.setattr(reconcile, "forward", fails_with(AwsUnavailable("could not read the ledger")))
+    harness.look()
+
+    assert harness.entry().attempts == 1
+    assert (harness.entry().due_at or 0.0) > harness.clock.now
+
+
+def test_bug_counts_as_an_unexpected_error(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness.update()
+    monkeypatch.setattr(reconcile, "start", fails_with(ZeroDivisionError()))
+    metrics.clear_metrics()
+    harness.look()
+
+    assert metrics.metric_set["UnexpectedErrors"]["Value"] == [1.0]
+
+
+def test_answer_that_is_not_documented_shows_that_the_platform_is_up(harness: Harness) -> None:
+    harness.platform.metrics = answer(500)
+    harness.platform.scopes = answer(json={"status": "error", "error_message": "no"})
+    for target in OTHERS:
+        harness.update(target)
+    harness.look()
+
+    assert harness.platform.asked.count("metrics") == len(OTHERS)
+
+
+def test_look_corrects_the_due_time_after_the_spacing_was_raised(harness: Harness) -> None:
+    harness.ledger.apply(TARGET, lambda entry: replace(entry, last_requested_at=harness.clock.now - 100))
+    harness.update()
+    harness.pace = replace(PACE, spacing=600)
+    harness.look()
+
+    assert harness.entry().due_at == harness.clock.now + 500
+
+
+def test_target_for_which_others_left_no_slot_stays_due_and_requests_nothing(harness: Harness) -> None:
+    harness.pace = replace(PACE, slots=1)
+    harness.update(OTHERS[0], age=90)
+    waiting = harness.update(OTHERS[1])
+    harness.look()
+
+    assert replace(harness.entry(OTHERS[1]), rev=waiting.rev) == waiting
+    assert harness.platform.asked.count("request") == len(harness.executions.inputs) == 1
+
+
+def test_run_has_the_platforms_own_time_of_the_request(harness: Harness) -> None:
+    run_id = harness.started()
+    assert harness.executions.inputs[run_id]["run"]["platform_requested_at"] == request_body()["requested_at"]
+
+
+def test_metrics_of_a_platform_whose_clock_is_ahead_satisfy_a_wish(harness: Harness) -> None:
+    ahead = to_iso(harness.clock.now + 60)
+    harness.platform.metrics = answer(json=metrics_body(last_recomputed_timestamp=ahead))
+    harness.update(cause="schedule", older_than=3600)
+    harness.look()
+
+    assert harness.platform.asked == ["metrics"]
+
+
+def test_entry_of_a_name_learns_the_id_that_was_looked_up(harness: Harness) -> None:
+    named = TARGET._replace(job_id="security-alerts")
+    harness.update(named)
+    harness.look()
+
+    assert harness.entry(named).name_of == TARGET.job_id
+
+
+def fails_with(error: Exception) -> Callable[..., None]:
+    """A function that raises the error whatever it is given."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail

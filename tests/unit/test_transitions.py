@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcanna_metrics.protocol.backoff import delay
+from arcanna_metrics.errors import PlatformUnavailable
+from arcanna_metrics.protocol.backoff import delay, postponement
 from arcanna_metrics.protocol.decide import PATIENCE
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting
+from arcanna_metrics.protocol.start import new_run
 from arcanna_metrics.protocol.transitions import (
     CLAIM_LIFETIME,
     CONSISTENT_AFTER,
@@ -37,6 +39,7 @@ from arcanna_metrics.protocol.transitions import (
     take_back,
 )
 from arcanna_metrics.runs.quality import Reference, Rules
+from arcanna_metrics.settings import JobSettings
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.updates import WHOLE, Example, Update
 from tests.support.doubles import ACTIVE_TARGET, MODEL, PACE, TARGET
@@ -684,3 +687,40 @@ def test_entry_is_due_while_dirty_or_held_whatever_happens(steps: list[tuple[str
                 entry.waiting.wanted_as_of,
             )
         entry = after
+
+
+# --- What a transition leaves as it is -------------------------------------------------------------------
+
+
+def test_correction_after_the_backoff_keeps_a_later_retry_after() -> None:
+    entry = postpone(DIRTY, PACE, Postponement(NOW + 5, not_before=NOW + 120))
+    assert correct_due_at(entry, NOW + 60, PACE) == entry
+
+
+def test_request_by_hand_waits_since_it_was_made() -> None:
+    assert recorded(update(by_hand=True)).waiting.since == NOW
+
+
+def test_first_update_of_a_batch_is_the_one_that_happened_first() -> None:
+    entry = recorded(*(update(NOW - n, str(n), share=1, max_wait=0.0) for n in range(3)))
+    run = new_run(entry, Claim("run-1", NOW + 60), JobSettings(PACE, {}))
+    assert (run["cause"]["first_at"], run["cause"]["last_at"]) == (to_iso(NOW - 2), to_iso(NOW))
+
+
+def test_updates_during_a_run_are_counted_without_those_of_the_run() -> None:
+    during = record(HELD, [update(NOW + n, str(n)) for n in range(1, 4)], PACE)
+    released = release(during, a_run(), 0, a_result(), PACE, LATER)
+    assert released
+    assert released.waiting.updates == 3
+
+
+def test_failed_run_answers_the_wish_it_was_for() -> None:
+    wish = claim(recorded(update(cause="schedule", older_than=0.0)), HOLDING)
+    released = release(wish, a_run(), 0, a_result("failed"), PACE, LATER)
+    assert released
+    assert not released.dirty
+
+
+def test_retry_after_counts_also_after_a_request_of_unknown_effect() -> None:
+    error = PlatformUnavailable("503", 3000.0, effect_unknown=True)
+    assert postponement(error, 0, PACE, NOW, 0.5).not_before == NOW + 3000

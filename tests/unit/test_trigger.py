@@ -313,6 +313,20 @@ def test_sweep_emits_gauges_while_anything_waits_or_runs_and_looks(harness: Harn
     assert looks.targets == [[]]
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_targets_that_wait_for_their_time_and_those_that_run_are_not_due(
+    harness: Harness, waits: bool
+) -> None:
+    harness.held()
+    if waits:
+        harness.update(Target("7", "model-1"), age=0)  # not visible yet
+    metrics.clear_metrics()
+    harness.deliver({"sweep": True})
+
+    shown = {name: metrics.metric_set[name]["Value"] for name in ("TargetsDue", "SlotsTaken")}
+    assert shown == {"TargetsDue": [0.0], "SlotsTaken": [1.0]}
+
+
 def test_sweep_emits_gauges_beside_other_messages(harness: Harness) -> None:
     metrics.clear_metrics()
     harness.stack.put(

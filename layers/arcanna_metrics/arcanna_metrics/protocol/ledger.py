@@ -7,12 +7,13 @@ item has the constant `due` exactly if it has `due_at`.
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import fields, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from arcanna_metrics.aws import aws_call
 from arcanna_metrics.errors import AwsUnavailable
-from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting
+from arcanna_metrics.protocol.entry import Claim, Element, Entry, Waiting
 from arcanna_metrics.targets import Target, is_id
 from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics.updates import Example
@@ -88,13 +89,9 @@ class Ledger:
         """
         period = int(self._clock()) // RENEW_AFTER + 1
         expires_at = period * RENEW_AFTER + FORGET_AFTER if after.due_at is None else 0
-        item = to_item(after, before.rev + 1)
-        if item == to_item(before, before.rev + 1) and before.expires_at in (0, expires_at):
-            return True
-        item.pop("expires_at", None)
-        if expires_at:
-            item["expires_at"] = {"N": str(expires_at)}
-        return self.swap_item(item, before.rev)
+        item = to_item(replace(after, expires_at=expires_at), before.rev + 1)
+        unchanged = replace(before, expires_at=before.expires_at or expires_at)
+        return item == to_item(unchanged, before.rev + 1) or self.swap_item(item, before.rev)
 
     def apply(self, target: Target, transition: Callable[[Entry], E], known: Entry | None = None) -> E:
         """Swaps the current entry for what the transition makes of it; None if the transition refuses.
@@ -109,37 +106,33 @@ class Ledger:
                 return after
         raise AwsUnavailable(f"the ledger's entry of {target} kept changing")
 
-    def due(self, now: float) -> Iterator[Target]:
-        """Targets that are due, the longest due first. Reads pages of the index as needed."""
-        condition = "due = :due AND due_at <= :now"
-        for item in self._index(condition, {":now": {"S": to_iso(now)}}, page=DUE_PAGE):
-            yield to_target(item)
+    def due(self, now: float) -> Iterator[Entry]:
+        """Entries that are due, the longest due first. Reads pages of the index as needed."""
+        return self._index("due = :due AND due_at <= :now", {":now": {"S": to_iso(now)}}, page_size=DUE_PAGE)
 
     def waiting_or_running(self) -> list[Entry]:
-        """All entries for which anything waits or runs, the next due first.
+        """All entries for which anything waits or runs, the next due first."""
+        return list(self._index("due = :due", {}))
 
-        The index, eventually consistent, has only their target, due_at, since, run_id, requested_at,
-        attempts, retry_at and not_before.
+    def _index(self, condition: str, values: dict[str, Any], page_size: int | None = None) -> Iterator[Entry]:
+        """Entries of the index, which is eventually consistent.
+
+        It has only their target, due_at, since, run_id, requested_at, attempts, retry_at and not_before, and
+        only the target if another attribute is unreadable.
         """
-        found = []
-        for item in self._index("due = :due", {}):
-            with suppress(*UNREADABLE):
-                found.append(to_entry(to_target(item), item))
-        return found
-
-    def _index(
-        self, condition: str, values: dict[str, Any], page: int | None = None
-    ) -> Iterator[Mapping[str, Any]]:
         with aws_call("read what is due"):
             pages = self._dynamodb.get_paginator("query").paginate(
                 TableName=self._table,
                 IndexName=DUE_INDEX,
                 KeyConditionExpression=condition,
                 ExpressionAttributeValues={":due": {"S": DUE_INDEX}, **values},
-                PaginationConfig={"PageSize": page} if page else {},
+                PaginationConfig={"PageSize": page_size} if page_size else {},
             )
-            for found in pages:
-                yield from found["Items"]
+            for item in (item for page in pages for item in page["Items"]):
+                entry = Entry(to_target(item))
+                with suppress(*UNREADABLE):
+                    entry = to_entry(entry.target, item)
+                yield entry
 
     def jobs(self) -> set[str]:
         """The jobs that a schedule covers.
@@ -205,56 +198,58 @@ def to_target(item: Mapping[str, Any]) -> Target:
     return Target(item["job_id"]["S"], None if model_id == ACTIVE else model_id)
 
 
-_TIMES = (
-    "needed_as_of", "wanted_as_of", "wanted_at", "asked_at", "since", "last_at", "due_at",
-    "retry_at", "not_before", "requested_at", "last_requested_at", "fresh_as_of", "failed_as_of",
-)  # fmt: skip
-_NUMBERS = ("updates", "attempts", "expires_at")
-_TEXTS = ("cause", "last_error", "run_id", "name_of")
-_DOCUMENTS = (
-    "batch", "examples", "history", "last_failure", "quality_reference", "accepted",
-)  # fmt: skip
+class _Kind(NamedTuple):
+    """How values of a kind are stored: DynamoDB's type, and the functions to and from its text."""
+
+    type: str
+    write: Callable[[Any], str]
+    read: Callable[[str], Any]
+
+
+_json = partial(json.dumps, separators=(",", ":"))
+_KINDS = {
+    **dict.fromkeys((
+        "needed_as_of", "wanted_as_of", "wanted_at", "asked_at", "since", "last_at", "due_at",
+        "retry_at", "not_before", "requested_at", "last_requested_at", "fresh_as_of", "failed_as_of",
+    ), _Kind("S", to_iso, from_iso)),
+    **dict.fromkeys(("rev", "updates", "attempts", "number", "expires_at"), _Kind("N", str, int)),
+    **dict.fromkeys(("cause", "last_error", "run_id", "name_of"), _Kind("S", str, str)),
+    **dict.fromkeys(("last_failure", "quality_reference", "accepted"), _Kind("S", _json, json.loads)),
+    "history": _Kind("S", _json, lambda text: tuple(json.loads(text))),
+    "examples": _Kind("S", _json, lambda text: tuple(Example(*each) for each in json.loads(text))),
+    "batch": _Kind(
+        "S",
+        lambda batch: _json([(e.identity, to_iso(e.as_of), e.share, to_iso(e.until)) for e in batch]),
+        lambda text: tuple(Element(i, from_iso(a), s, from_iso(u)) for i, a, s, u in json.loads(text)),
+    ),
+}  # fmt: skip
 _OF_ENTRY, _OF_WAITING = ([field.name for field in fields(record)] for record in (Entry, Waiting))
 
 
-def to_item(entry: Entry, rev: int) -> dict[str, Any]:
-    """The entry as DynamoDB's item, without empty attributes."""
+def _values(entry: Entry) -> dict[str, Any]:
     values = {name: getattr(entry, name) for name in _OF_ENTRY}
     values |= {name: getattr(entry.waiting, name) for name in _OF_WAITING}
-    values |= entry.claim._asdict() if entry.claim else {}
-    values["batch"] = [[e.identity, to_iso(e.as_of), e.share, to_iso(e.until)] for e in entry.waiting.batch]
+    return values | (entry.claim._asdict() if entry.claim else {})
 
-    item: dict[str, Any] = {**key_of(entry.target), "rev": {"N": str(rev)}}
-    item |= {
-        name: {"S": to_iso(at)} for name in _TIMES if (at := values.get(name, NEVER)) not in (None, NEVER)
-    }
-    item |= {name: {"N": str(number)} for name in _NUMBERS if (number := values.get(name))}
-    item |= {name: {"S": text} for name in _TEXTS if (text := values.get(name))}
-    item |= {name: {"S": _json(value)} for name in _DOCUMENTS if (value := values[name])}
-    if (number := values.get("number")) is not None:
-        item["number"] = {"N": str(number)}
-    if entry.due_at is not None:
-        item["due"] = {"S": DUE_INDEX}
+
+_DEFAULTS = _values(Entry(Target("", None)))
+
+
+def to_item(entry: Entry, rev: int) -> dict[str, Any]:
+    """The entry as DynamoDB's item, without the attributes that have their defaults."""
+    item = key_of(entry.target) | ({} if entry.due_at is None else {"due": {"S": DUE_INDEX}})
+    for name, value in (_values(entry) | {"rev": rev}).items():
+        if name in _KINDS and value != _DEFAULTS.get(name):
+            item[name] = {_KINDS[name].type: _KINDS[name].write(value)}
     return item
 
 
 def to_entry(target: Target, item: Mapping[str, Any]) -> Entry:
     """The entry of an item. An empty item gives an entry with all defaults."""
-    values: dict[str, Any] = {name: from_iso(item[name]["S"]) for name in _TIMES if name in item}
-    values |= {name: int(item[name]["N"]) for name in (*_NUMBERS, "number", "rev") if name in item}
-    values |= {name: item[name]["S"] for name in _TEXTS if name in item}
-    values |= {name: json.loads(item[name]["S"]) for name in _DOCUMENTS if name in item}
-    batch, examples = values.get("batch", ()), values.get("examples", ())
-    values["batch"] = tuple(Element(i, from_iso(at), share, from_iso(until)) for i, at, share, until in batch)
-    values["examples"] = tuple(Example(*example) for example in examples)
-    values["history"] = tuple(values.get("history", ()))
+    values = {name: kind.read(value[kind.type]) for name, value in item.items() if (kind := _KINDS.get(name))}
 
     def part(names: Iterable[str]) -> dict[str, Any]:
         return {name: values[name] for name in names if name in values}
 
     claim = Claim(**part(Claim._fields)) if "run_id" in values else None
     return Entry(target, waiting=Waiting(**part(_OF_WAITING)), claim=claim, **part(_OF_ENTRY))
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"))

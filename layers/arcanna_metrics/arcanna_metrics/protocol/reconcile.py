@@ -30,7 +30,7 @@ MOST_FAILURES = 3
 """After this number of failed attempts in a row, a look continues only if AWS and the platform are up."""
 
 MOST_SORTED = 1000
-"""Due targets that such a look reads, to continue with those that have not failed. That takes a second."""
+"""Due targets among which such a look finds those that have not failed."""
 
 Step = Literal["done", "failed", "aws failed", "no slot"]
 
@@ -43,46 +43,37 @@ def look(services: Services, remaining: Callable[[], float], recorded: Iterable[
     """
     if limit := services.settings().shared.pace.slots:
         taken = services.slots.taken(limit)
-        if due := [entry.target for entry in taken.entries if isinstance(_decide(services, entry), CheckUp)]:
+        if due := [entry for entry in taken.entries if isinstance(_decide(services, entry), CheckUp)]:
             _reconcile_all(services, due, remaining)  # dead runs must not keep their slots
             taken = services.slots.taken(limit)
         if len(taken.takers) >= limit:
             return
-    _reconcile_all(services, chain(services.ledger.due(services.clock()), recorded), remaining)
+    _reconcile_all(services, chain(services.ledger.due(services.clock()), map(Entry, recorded)), remaining)
 
 
-def _reconcile_all(services: Services, targets: Iterable[Target], remaining: Callable[[], float]) -> None:
+def _reconcile_all(services: Services, entries: Iterable[Entry], remaining: Callable[[], float]) -> None:
     """Reconciles each target once, until no slot is free, time is up, or the platform is down.
 
     If targets keep failing although the platform is up, those that have not failed so far come next, and the
     others in random order. Otherwise, slow failures could take up all the time of every look.
     """
     seen: set[Target] = set()
-    failures, queue, is_sorted = 0, iter(targets), False
-    while target := next(queue, None):
-        if target in seen:
+    failures, queue = 0, iter(entries)
+    while entry := next(queue, None):
+        if entry.target in seen:
             continue
         if remaining() < RESERVE:
             return
-        seen.add(target)
-        step = reconcile(services, target)
+        seen.add(entry.target)
+        step = reconcile(services, entry.target)
         if step == "no slot":
             return
         failures = failures + 1 if step in ("failed", "aws failed") else 0
         if failures == MOST_FAILURES:
             if step == "aws failed" or remaining() < RESERVE or not _is_up(services.arcanna):
                 return
-            failures = 0
-            if not is_sorted:
-                queue = iter(_those_that_failed_last(services, list(islice(queue, MOST_SORTED))))
-                is_sorted = True
-
-
-def _those_that_failed_last(services: Services, targets: list[Target]) -> list[Target]:
-    """The targets, those with failed attempts at the end, in random order. Raises AwsUnavailable."""
-    entries = services.ledger.read_all(targets)
-    well = {target for target, entry in entries.items() if not entry.attempts}
-    return sorted(targets, key=lambda target: -1.0 if target in well else services.draw())
+            failures, next_ones = 0, islice(queue, MOST_SORTED)
+            queue = iter(sorted(next_ones, key=lambda entry: services.draw() if entry.attempts else -1.0))
 
 
 def _is_up(arcanna: Arcanna) -> bool:

@@ -30,8 +30,6 @@ def learn_baseline(ledger: Ledger, run: Run, model: Model, baseline: Reference) 
 def learn(ledger: Ledger, run: Run, result: Result) -> None:
     """Updates the model's reference at the end of a run. Raises AwsUnavailable."""
     job_id, model_id = run.get("platform_job_id") or run["job_id"], run["model_id"]
-    if model_id is None:
-        return
     known = {} if is_id(run["job_id"]) else run["reference"]  # not written yet
     target = Target(job_id, model_id)
     try:

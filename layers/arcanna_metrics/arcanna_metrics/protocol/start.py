@@ -142,7 +142,7 @@ def _failed(services: Services, run: Run, reason: str, detail: str) -> Check:
 def give_back_if_satisfied(services: Services, entry: Entry, claim: Claim, timestamp: str | None) -> bool:
     """Gives the claim back, and returns True, if it is for a wish only, and the metrics satisfy it."""
     now, pace = services.clock(), services.pace(entry)
-    without_wish = replace(entry.waiting, wanted_as_of=NEVER, wanted_at=NEVER)
+    without_wish = replace(entry.waiting, wanted_as_of=NEVER)
     if isinstance(decide(replace(entry, waiting=without_wish), now, pace), Start):
         return False
     try:

@@ -70,7 +70,7 @@ def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Iterator[Waiti
         examples = (update.example,) if update.example else ()
         news = partial(Waiting, last_at=at, updates=1, cause=update.cause, examples=examples)
         if update.older_than is not None:
-            if not _is_granted(entry, at - update.older_than, at):
+            if at - update.older_than > entry.fresh_as_of and at > entry.failed_as_of:
                 yield news(wanted_as_of=at - update.older_than, wanted_at=at)
         elif update.share < WHOLE:
             if as_of > mark and (identity := _identity(update)) not in known:
@@ -80,12 +80,6 @@ def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Iterator[Waiti
                 yield news(needed_as_of=at, since=at, asked_at=at)
         elif as_of > max(mark, waiting.needed_as_of):
             yield news(needed_as_of=as_of, since=at)
-
-
-def _is_granted(entry: Entry, as_of: float, at: float) -> bool:
-    """Whether a run has answered the wish, or the wish already waits."""
-    met = as_of <= entry.fresh_as_of or at <= entry.failed_as_of
-    return met or (as_of <= entry.waiting.wanted_as_of and at <= entry.waiting.wanted_at)
 
 
 def _adding(entry: Entry, arrived: Iterable[Waiting], pace: Pace) -> Entry:
@@ -136,7 +130,7 @@ def learn(entry: Entry, seen: Reference, rules: Rules, as_of: str) -> Entry:
     """
     if entry.accepted and entry.accepted["at"] > as_of:
         return entry
-    return replace(entry, quality_reference=learned(entry.quality_reference, seen, rules))
+    return replace(entry, quality_reference=learned(entry.quality_reference, seen, rules) or None)
 
 
 def accept(entry: Entry, figures: Reference, by: Accepted) -> Entry:
@@ -181,7 +175,7 @@ def take_back(entry: Entry, claim: Claim, pace: Pace, postponement: Postponement
     """
     free = _after_run(entry, claim)
     if not claim.held:
-        free = replace(free, not_before=max(claim.requested_at + pace.start_grace, entry.not_before))
+        free = replace(free, not_before=claim.requested_at + pace.start_grace)
     return postpone(free, pace, postponement)
 
 
@@ -219,7 +213,7 @@ def satisfy(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | 
     waiting = entry.waiting
     if waiting.wanted_as_of <= timestamp:
         updates = max(waiting.updates - 1, len(waiting.batch))  # a wish counts as one
-        waiting = replace(waiting, wanted_as_of=NEVER, wanted_at=NEVER, updates=updates)
+        waiting = replace(waiting, wanted_as_of=NEVER, updates=updates)
     granted = replace(entry, waiting=waiting, attempts=0, last_error="", retry_at=NEVER)
     return give_back(granted, run_id, pace, None)
 
