@@ -16,7 +16,7 @@ from arcanna_metrics.errors import NO_WAY, AwsUnavailable
 BOUNDED = Config(connect_timeout=3, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 3})
 """For every client. If a service cannot be reached or does not answer, a call fails after three tries of 3
 seconds, and up to 3 seconds between them. Three such calls in a row take no more than the trigger's RESERVE.
-If nothing lets us connect to an interface endpoint, each of its addresses takes 3 seconds of a try. With
+If an interface endpoint lets nobody connect, each of its addresses takes 3 seconds of a try. With
 botocore's defaults, a single call would take longer than the function's time-out."""
 
 

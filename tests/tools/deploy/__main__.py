@@ -88,10 +88,10 @@ def _key(given: Given, account: Account, stack: Stack, values: Mapping[str, str]
                 f" {values['ApiKeySecretField']}. Put the key there yourself, and leave KEY_FILE out"
             )
         return None
-    if given.key:
+    if given.key or values["ApiKeySecretArn"]:  # of another region or account, perhaps; the doctor looks
         return given.key
     # The stack's own secret is empty at first.
-    own = values["ApiKeySecretArn"] or stack.outputs.get("ApiKeySecretArn")
+    own = None if stack.parameters.get("ApiKeySecretArn") else stack.outputs.get("ApiKeySecretArn")
     return asked_key() if own is None or account.is_empty(own) else None
 
 
@@ -149,7 +149,8 @@ def _tell_what_is_next(stack: Stack, *, well: bool) -> None:
     bucket = stack.outputs["TrainingDataBucket"]
     _say(f"\n{stack.name} is deployed" + ("." if well else ", but the lines with ✗ need your attention."))
     _say(
-        "Next, upload labelled alerts of a job (1234 is its id in Arcanna) and see its metrics become fresh:"
+        "Next, upload labelled alerts of a job (1234 is its id in Arcanna) and see its metrics become fresh."
+        " S3 may not report what is uploaded in the first five minutes of a new bucket:"
     )
     _say(f"  aws s3 cp alerts.csv s3://{bucket}/training-data/1234/")
     _say(f"  make status{'' if stack.name == 'arcanna-metrics' else f' STACK={stack.name}'}")

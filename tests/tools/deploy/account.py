@@ -157,8 +157,9 @@ class Account:
         ]
 
     def put_key(self, secret_arn: str, key: str) -> None:
-        """Puts the key into the secret, as plain text."""
-        self._client("secretsmanager").put_secret_value(SecretId=secret_arn, SecretString=key)
+        """Puts the key into the secret, as plain text. It may be in another region than the stack."""
+        secrets = self._session.client("secretsmanager", region_name=secret_arn.split(":")[3])
+        secrets.put_secret_value(SecretId=secret_arn, SecretString=key)
 
     def _client(self, service: str) -> Any:
         return self._session.client(service)
