@@ -288,9 +288,9 @@ def ignores_spacing(before: Entry, now: float, pace: Pace) -> Decision:
     return decide.decide(before, now, replace(pace, spacing=0.0))
 
 
-def waits_for_no_threshold(batch: Sequence[entry.Element]) -> float:
+def waits_for_no_threshold(batch: Sequence[entry.Element]) -> float | None:
     """Every update reaches its threshold alone."""
-    return min((element.as_of for element in batch), default=inf)
+    return min((element.as_of for element in batch), default=None)
 
 
 def finds_nothing_due(*given: Any) -> bool:
@@ -380,7 +380,7 @@ def satisfies_whatever_was_wished_since(
     before: Entry, run_id: str, timestamp: float, pace: Pace
 ) -> Entry | None:
     """A wish is cleared although it was raised after the metrics were read."""
-    return transitions.satisfy(before, run_id, float("inf"), pace)
+    return transitions.satisfy(before, run_id, inf, pace)
 
 
 # --- Mailboxes -------------------------------------------------------------------------------------------

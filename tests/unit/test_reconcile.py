@@ -22,6 +22,7 @@ from arcanna_metrics.runs.quality import Reference
 from arcanna_metrics.runs.run import Result
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
+from arcanna_metrics.updates import WHOLE
 from arcanna_metrics.workflow import Workflow
 from tests.support.doubles import (
     ACTIVE_TARGET,
@@ -304,6 +305,18 @@ def test_backoff_doubles_up_to_its_maximum(harness: Harness) -> None:
         harness.until_due()
 
     assert waits == [2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 150.0, 150.0, 150.0]
+
+
+@pytest.mark.parametrize("waits", [{}, {"share": WHOLE - 1}, {"older_than": 60.0}])
+def test_age_of_what_waits_grows_during_an_outage(harness: Harness, waits: dict[str, Any]) -> None:
+    metrics.clear_metrics()
+    harness.platform.metrics = answer(503)
+    harness.update(**waits)
+    for _ in range(60):
+        harness.deliver({"sweep": True})
+        harness.clock.now += 60
+
+    assert max(metrics.metric_set["OldestUpdateAge"]["Value"]) > 3000
 
 
 def test_retry_after_of_the_platform_is_honoured(harness: Harness) -> None:

@@ -327,6 +327,15 @@ def test_targets_that_wait_for_their_time_and_those_that_run_are_not_due(
     assert shown == {"TargetsDue": [0.0], "SlotsTaken": [1.0]}
 
 
+def test_what_waits_is_at_least_as_old_as_the_run_for_it(harness: Harness) -> None:
+    metrics.clear_metrics()
+    now = harness.clock.now
+    harness.stack.put(Entry(TARGET, claim=Claim("run-1", now - 14_400, number=0), due_at=now + 9))
+    harness.deliver({"sweep": True})
+
+    assert metrics.metric_set["OldestUpdateAge"]["Value"] == [14_400.0]
+
+
 def test_sweep_emits_gauges_beside_other_messages(harness: Harness) -> None:
     metrics.clear_metrics()
     harness.stack.put(

@@ -4,10 +4,9 @@ visibility lag, patience, thresholds, spacing and backoff meet here.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
 from operator import attrgetter
 
-from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting, pruned
+from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting, earliest, pruned
 from arcanna_metrics.settings import Pace
 from arcanna_metrics.updates import WHOLE
 
@@ -76,28 +75,26 @@ def _ready_at(waiting: Waiting, pace: Pace) -> float | None:
     Waits until the last update is visible, or until the first reason for a run has waited long enough. A
     request by hand does not wait: whoever asks says that the data is visible.
     """
-    reasons, full_at = [], _full_at(waiting.batch)
-    if (needed := waiting.needed_as_of) > NEVER:
-        reasons.append(needed if waiting.since is None else min(needed, waiting.since + pace.visibility_lag))
-    if waiting.batch:
-        reasons.append(full_at)
-    if waiting.wanted_as_of > NEVER:
-        reasons.append(max(waiting.wanted_as_of, waiting.wanted_at))
-    if not reasons:
+    needed, full_at = waiting.needed_as_of, _full_at(waiting.batch)
+    first_visible_at = None if waiting.since is None else waiting.since + pace.visibility_lag
+    first = earliest(needed, first_visible_at, full_at, waiting.wanted_at)
+    if first is None:
         return None
-    latest = min(reasons) + PATIENCE * pace.visibility_lag
-    covered = [element.as_of for element in waiting.batch] if full_at <= latest else []
-    ready = max(min(reasons), min(latest, max([needed, *covered])))
+    latest = first + PATIENCE * pace.visibility_lag
+    covered = (
+        [element.as_of for element in waiting.batch] if full_at is not None and full_at <= latest else []
+    )
+    ready = max(first, min(latest, max([needed, *covered])))
     return ready if waiting.asked_at == NEVER else min(ready, waiting.asked_at)
 
 
-def _full_at(batch: Sequence[Element]) -> float:
+def _full_at(batch: Sequence[Element]) -> float | None:
     """When the batch is worth a recompute: its shares reach the whole, or the wait of one element ends.
 
-    An empty batch never is.
+    None if the batch is empty.
     """
     if not batch:
-        return inf
+        return None
     ordered = sorted(batch, key=attrgetter("as_of"))
     waited = max(ordered[0].as_of, min(element.until for element in ordered))
     total = 0

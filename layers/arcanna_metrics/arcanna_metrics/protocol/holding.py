@@ -16,7 +16,7 @@ from arcanna_metrics.workflow import resumed_input
 
 
 def hold(services: Services, run: Run, number: int) -> bool:
-    """Makes the claim that of the run's execution of that number; False if the execution may not continue.
+    """Confirms the claim for the run's execution of that number; False if the execution must stop.
 
     Raises AwsUnavailable.
     """

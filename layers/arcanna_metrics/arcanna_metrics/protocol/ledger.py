@@ -51,8 +51,8 @@ DUE_PAGE = 25
 
 
 class Ledger:
-    """Reads and swaps entries. Every method raises AwsUnavailable, and one of UNREADABLE for such an entry,
-    which `read_all` and the index leave out."""
+    """Reads and swaps entries. Every method raises AwsUnavailable, and one of UNREADABLE for an entry that
+    somebody has edited. `read_all` leaves such an entry out."""
 
     def __init__(self, dynamodb: "DynamoDBClient", table: str, clock: Callable[[], float]) -> None:
         self._dynamodb = dynamodb

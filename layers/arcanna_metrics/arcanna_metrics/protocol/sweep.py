@@ -1,6 +1,6 @@
 """The sweep, every minute: emits the gauges, and updates when waiting targets are due."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from arcanna_metrics.observability import gauges, log_error
@@ -11,6 +11,7 @@ from arcanna_metrics.protocol.reconcile import RESERVE
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.settings import Settings
 from arcanna_metrics.settings_source import MAX_AGE
+from arcanna_metrics.targets import Target
 
 FOR_THE_LOOK = 30.0
 """Seconds that the corrections leave to the look after them."""
@@ -31,24 +32,23 @@ class Sweeper:
         Applies changed settings, such as a lower spacing, to targets that already wait. Restores the earlier
         due time of targets whose backoff is over.
         """
-        listed, now = self._services.ledger.waiting_or_running(), self._services.clock()
-        if not listed:
+        now = self._services.clock()
+        entries = {entry.target: entry for entry in self._services.ledger.waiting_or_running()}
+        if not entries:
             return False
-        free = [entry for entry in listed if entry.claim is None]
-        late = [now - at for entry in free if (at := entry.due_at) is not None and at <= now]
-        ages = [now - since for entry in listed if (since := entry.waiting.since) is not None]
-        # A batch has no `since`, so it is as old as its due time, when it reached its threshold.
-        gauges(due=len(late), oldest=max([*ages, *late], default=0.0), running=len(listed) - len(free))
-        self._correct(free, now, remaining)
+        try:
+            self._correct(entries, now, remaining)
+        finally:
+            _emit(entries.values(), now)
         return True
 
-    def _correct(self, free: list[Entry], now: float, remaining: Callable[[], float]) -> None:
+    def _correct(self, entries: dict[Target, Entry], now: float, remaining: Callable[[], float]) -> None:
         """Corrects when targets are due, as far as there is time. Reads only those that may be wrong."""
         ledger, settings = self._services.ledger, self._services.settings()
         if settings != self._settings:
             self._settings, self._settings_at, self._are_applied = settings, now, False
         changed = not self._are_applied
-        targets = [entry.target for entry in free if _may_be_wrong(entry, now, changed=changed)]
+        targets = [target for target, entry in entries.items() if _may_be_wrong(entry, now, changed=changed)]
         known = ledger.read_all(targets)
         for target in targets:
             if remaining() < RESERVE + FOR_THE_LOOK:
@@ -56,14 +56,26 @@ class Sweeper:
             pace = settings.for_job(target.job_id).pace
             correct = partial(transitions.correct_due_at, now=now, pace=pace)
             try:
-                ledger.apply(target, correct, known.get(target))
+                entries[target] = ledger.apply(target, correct, known.get(target))
             except UNREADABLE as error:  # it holds no other back
                 log_error("due time not corrected", error, **target._asdict())
         self._are_applied = now > self._settings_at + MAX_AGE  # until then, others may record by earlier ones
 
 
+def _emit(entries: Iterable[Entry], now: float) -> None:
+    """Emits the gauges."""
+    running = [now - entry.claim.requested_at for entry in entries if entry.claim is not None]
+    due = [entry.due_at for entry in entries if entry.claim is None and entry.due_at is not None]
+    late = [now - due_at for due_at in due if due_at <= now]
+    ages = [now - entry.waiting.since for entry in entries if entry.waiting.since is not None]
+    # A batch and a wish have no `since`. They are as old as their due time, or at least as their run.
+    gauges(due=len(late), oldest=max([*ages, *late, *running], default=0.0), running=len(running))
+
+
 def _may_be_wrong(entry: Entry, now: float, *, changed: bool) -> bool:
     """Whether the settings have `changed`, or the entry is due at the end of a backoff that is over."""
+    if entry.claim is not None:
+        return False
     if (entry.due_at or now) > now:
         return changed
     return entry.attempts > 0 and entry.due_at in (entry.retry_at, entry.not_before)

@@ -64,8 +64,8 @@ def evidence(
 
     `requested_at` is the platform's own time of the request. It counts as known if both it and the timestamp
     have an offset from UTC. If the timestamp has whole seconds only, both are compared in whole seconds.
-    Otherwise only the baseline counts, but not one of more than a day after the request: a wrong clock wrote
-    it. Then any later timestamp than a day before the request is a proof.
+    Otherwise only the baseline counts. If it is over a day after the request, a wrong clock wrote it, and any
+    timestamp later than a day before the request is a proof.
     `recomputing_until`: seconds after the request when a check last saw the platform recompute, or None.
 
     A timestamp from before the request usually proves nothing: it may belong to somebody else's recompute,

@@ -74,16 +74,12 @@ def next_wait(
         curves += [alike, unlike]
         times += [(unlike if part > 0.5 else alike).time(elapsed, living) for living in LIVING]
     waits = [0, *sorted({max(ceil(time - elapsed), ceil(shortest)) for time in times})]
-    alive = [sum([curve.survival(elapsed + wait) for curve in curves]) for wait in waits]
-    best, costs = 0, [0.0]  # the costs from each wait on, from the last one backwards
-    for n in range(len(waits) - 2, -1, -1):
-        following = [
-            alive[n] * wait + cost for wait, cost in zip(waits[n + 1 :], reversed(costs), strict=True)
-        ]
-        cheapest = min(following)
-        best = n + 1 + following.index(cheapest)
-        costs.append(cheapest + alive[n] * (price - waits[n]))
-    return min(waits[best], int(longest))
+    best, costs = waits[-1], {waits[-1]: 0.0}  # the costs from each wait on, from the last one backwards
+    for wait in reversed(waits[:-1]):
+        alive = sum([curve.survival(elapsed + wait) for curve in curves])
+        cheapest, best = min([(alive * later + cost, later) for later, cost in costs.items()])
+        costs[wait] = cheapest + alive * (price - wait)
+    return min(best, int(longest))
 
 
 def _curve(middle: float, shape: float, weight: float) -> Curve:
