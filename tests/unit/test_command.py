@@ -531,6 +531,26 @@ def test_figures_that_arcanna_does_not_show_are_not_accepted(
     assert stack.entry(TARGET).quality_reference == other
 
 
+def test_active_model_without_a_reference_has_nothing_to_accept(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.put(Entry(ACTIVE, fresh_as_of=1e9, history=(past(model_id=MODEL.model_id),)))
+    ended = accept(stack, monkeypatch)
+    assert ended.status == 0
+    assert "There is nothing to accept" in ended.stdout
+
+
+def test_model_that_arcanna_does_not_know_is_no_reason_to_try_again(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed(stack)
+    unknown = {"reason": "Rejected", "detail": "404 no such job"}
+    monkeypatch.setattr(Deployed, "invoke_trigger", lambda *_: (unknown, False))
+    ended = run("accept", "--job", "security-alert")
+    assert (ended.status, "try again" in ended.stderr) == (2, False)
+    assert "404 no such job" in ended.stderr
+
+
 def test_unknown_model_cannot_be_accepted(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     known = MODEL.model_id.replace("1747385873", "1747385874")
     stack.put(Entry(Target(MODEL.job_id, known), rev=1))
@@ -656,7 +676,7 @@ def forget(stack: Stack, *options: str, typed: str = "y\n") -> Ended:
 
 
 def left(stack: Stack) -> set[Target]:
-    return {entry.target for entry in Deployed(NAME).entries()}
+    return {entry.target for entry in Deployed(NAME).readable_entries()[0]}
 
 
 @pytest.mark.parametrize("job", [MODEL.job_id, "security-alerts"])
@@ -686,6 +706,7 @@ def test_end_of_standard_input_at_a_question_changes_nothing(stack: Stack) -> No
     assert len(left(stack)) == 4
     fill(stack, 2)
     assert run("redrive").status == run("discard").status == 2
+    assert "To do: Add --reason or --id, and --yes." in run("discard").stderr
     assert Deployed(NAME).messages("DeadLetterQueueUrl")["visible"] == 2
 
 
@@ -710,8 +731,8 @@ def test_target_with_a_run_under_way_is_forgotten_only_by_force(stack: Stack) ->
 def test_entry_that_changes_after_the_question_is_kept(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     stack.put(Entry(ACTIVE, rev=1))
     deployed(stack)
-    stale = [replace(entry, rev=entry.rev - 1) for entry in Deployed(NAME).entries()]
-    monkeypatch.setattr(Deployed, "entries", lambda _: stale)
+    stale = [replace(entry, rev=entry.rev - 1) for entry in Deployed(NAME).readable_entries()[0]]
+    monkeypatch.setattr(Deployed, "readable_entries", lambda _: (stale, []))
     ended = run("forget", "--job", MODEL.job_id, "--yes")
     assert ended.status == 6
     assert "so nothing of it was deleted" in ended.stderr
@@ -773,6 +794,10 @@ def test_status_shows_the_others_beside_an_entry_that_cannot_be_read(stack: Stac
     assert "up to date" in ended.stdout
     assert (ended.status, "job '9', model 'm'" in ended.stderr) == (1, True)
     assert "cannot be read" in run("status", "--job", "9").stderr
+    document = run("status", "--json").document
+    assert [target["model_id"] for target in document["targets"]] == [MODEL.model_id]
+    assert "job '9', model 'm'" in document["unreadable"][0]
+    assert run("forget", "--job", MODEL.job_id, "--yes").status == 0
 
 
 @pytest.mark.parametrize(

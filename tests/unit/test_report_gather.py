@@ -171,7 +171,7 @@ def test_failed_call_is_reported_and_repeated_at_the_next_look() -> None:
     second = looks.look(NOW)
 
     assert "Rate exceeded" in first.notes[0]
-    assert first.models[0].untold == "It has not been read yet"
+    assert first.models[0].untold == "It has not been read"
     assert second.models[0].told is not None
     assert second.notes == ()
 
@@ -187,6 +187,16 @@ def test_executions_of_many_models_are_read_a_few_at_a_time(monkeypatch: Any) ->
     assert len([note for note in second.notes if "of 1 model were not read" in note]) == 1
     assert third.notes == ()
     assert set(stack.asked.values()) == {1}
+
+
+def test_outcomes_of_models_that_got_worse_are_read_first(monkeypatch: Any) -> None:
+    monkeypatch.setattr(gather, "MOST_TOLD", 1)
+    worse = completed("run-0", Target("0", "m"))
+    worse = replace(worse, history=({**worse.history[-1], "verdict": "regressed"},), fresh_as_of=1.0)
+    stack = Stack(*(completed(f"run-{n}", Target(str(n), "m")) for n in range(1, 4)), worse)
+    gatherer(stack).look(NOW)
+
+    assert stack.asked == {"run-0": 1}
 
 
 def test_entry_that_cannot_be_read_is_noted_beside_the_others() -> None:

@@ -197,10 +197,7 @@ def _troubled(error: Exception, given: Given) -> Answer:
     ):
         raise error
     trouble = explained(error, given.profile)
-    out = given.out
-    out.say(f"✗ {trouble}", "red")
-    if trouble.todo:
-        out.say(f"  To do: {trouble.todo.rstrip('.')}.", "yellow")
+    given.out.explain(trouble)
     return Answer(trouble.status, {"error": {"message": str(trouble), "todo": trouble.todo}})
 
 

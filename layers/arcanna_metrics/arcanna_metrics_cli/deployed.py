@@ -115,13 +115,6 @@ class Deployed:
 
     # --- The ledger and the runs ---------------------------------------------------------------------------
 
-    def entries(self) -> list[Entry]:
-        """All entries of the ledger. Raises Trouble if one cannot be read, because somebody has edited it."""
-        entries, troubles = self.readable_entries()
-        if troubles:
-            raise troubles[0]
-        return entries
-
     def readable_entries(self) -> tuple[list[Entry], list[Trouble]]:
         """The entries that can be read, and what is wrong with each of the others."""
         pages = self._client("dynamodb").get_paginator("scan").paginate(TableName=self.output("LedgerTable"))

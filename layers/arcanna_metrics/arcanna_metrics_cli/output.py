@@ -116,10 +116,16 @@ class Output:
             self._end_silence()
             self._write(self._stderr, text, style)
 
-    def ask(self, question: str) -> bool:
+    def explain(self, trouble: Trouble) -> None:
+        """Prints what is wrong, and what to do about it."""
+        self.say(f"✗ {trouble}", "red")
+        if trouble.todo:
+            self.say(f"  To do: {trouble.todo.rstrip('.')}.", "yellow")
+
+    def ask(self, question: str, todo: str = "Add --yes") -> bool:
         """Asks a question. Returns whether the answer is yes; an empty line means no.
 
-        Raises Trouble if standard input has ended, as in a pipeline.
+        Raises Trouble, which says what `todo`, if standard input has ended, as in a pipeline.
         """
         with self._lock:
             self._end_silence()
@@ -135,7 +141,7 @@ class Output:
             self._write(self._stderr, "", "")
         if not answer:
             said = "Nothing was done: nobody answered the question, as standard input is at its end."
-            raise Trouble(Exit.USAGE, said, "Add --yes")
+            raise Trouble(Exit.USAGE, said, todo)
         return answer.strip().lower() in ("y", "yes")
 
     @contextmanager

@@ -78,10 +78,9 @@ def _entry(given: Given, job: str, model: str) -> "Entry":
     from arcanna_metrics_cli.names import did_you_mean
 
     stack = given.deployed
-    entry = stack.entry(stack.home(Target(job, model)))
-    if entry.rev:
+    entry, every = stack.entry(stack.home(Target(job, model))), stack.hints()
+    if entry.rev or model in map(entries.last_model, entries.named(every, job, None)):
         return entry
-    every = stack.hints()
     of_job = entries.names(every, job)
     hint = did_you_mean(model, of_job) if of_job else did_you_mean(job, entries.names(every))
     raise Trouble(
@@ -107,9 +106,9 @@ def _shown(given: Given, target: "Target") -> dict[str, Any]:
         answer, failed = given.deployed.invoke_trigger({"preflight": target._asdict()})
     if failed or answer["reason"]:
         why = answer.get("errorMessage") if failed else answer["detail"]
-        status = Exit.NO_ACCESS if answer.get("reason") in KEY else Exit.NOT_STARTED
-        if answer.get("reason") == "Rejected":
-            status = Exit.USAGE
         said = f"Arcanna does not show the model's current figures: {why}"
+        if answer.get("reason") == "Rejected":
+            raise Trouble(Exit.USAGE, said, "arcanna-metrics status lists the known jobs and models")
+        status = Exit.NO_ACCESS if answer.get("reason") in KEY else Exit.NOT_STARTED
         raise Trouble(status, said, "arcanna-metrics doctor may show why; then try again")
     return answer

@@ -61,4 +61,4 @@ def command(given: Given, reason: str | None, letter_id: str | None, yes: bool) 
 def _is_to_go(given: Given, letter: "DeadLetter") -> bool:
     given.out.show(f"{letter.reason}: {letter.detail}")
     given.out.show(f"  {letter.update}")
-    return given.out.ask("Delete this message for good?")
+    return given.out.ask("Delete this message for good?", "Add --reason or --id, and --yes")

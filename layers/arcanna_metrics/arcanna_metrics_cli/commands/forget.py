@@ -54,9 +54,11 @@ def _entries(given: Given, job: str, model: str | None) -> "Sequence[Entry]":
     from arcanna_metrics_cli import entries
     from arcanna_metrics_cli.names import did_you_mean
 
-    every = given.deployed.entries()
+    every, unreadable = given.deployed.readable_entries()
     if found := entries.named(every, job, model):
         return found
+    if unreadable:
+        raise unreadable[0]
     of_job = entries.names(every, job)
     hint = did_you_mean(model, of_job) if model and of_job else did_you_mean(job, entries.names(every))
     what = f"model {model!r} of job {job!r}" if model else f"job {job!r}"

@@ -43,18 +43,19 @@ def command(given: Given, job: str | None, model: str | None) -> Answer:
                 "yellow",
             )
         out.show(f"Dashboard: {stack.output('DashboardLink')}", "dim")
-    if unreadable:
-        raise unreadable[0]
-    document = {
+    document: dict[str, Any] = {
         "targets": [_document(row, stack, with_runs=narrowed) for row in rows],
         "queue": {kind.replace(" ", "_"): number for kind, number in queue.items()},
         "dead_letters": dead,
+        "unreadable": [str(trouble) for trouble in unreadable],
         "links": {
             "dashboard": stack.output("DashboardLink"),
             "logs": stack.links.logs(stack.log_group("trigger-recompute")),
         },
     }
-    return Answer(Exit.GOOD, document)
+    for trouble in unreadable:
+        out.explain(trouble)
+    return Answer(unreadable[0].status if unreadable else Exit.GOOD, document)
 
 
 def _rows(

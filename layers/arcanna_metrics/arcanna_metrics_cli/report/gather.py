@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from arcanna_metrics.protocol.check_up import MOST_EXECUTIONS
 from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.runs.run import PastRun
 from arcanna_metrics.targets import is_id
 from arcanna_metrics.times import from_iso
 from arcanna_metrics_cli import entries, executions
@@ -84,7 +85,7 @@ class Gatherer:
         rest = entries.left_over(entry)
         story, last = _Story(None), standing.last_completed
         if last:
-            story = self._stories.get(last.run_id, _Story(None, "It has not been read yet"))
+            story = self._stories.get(last.run_id, _Story(None, "It has not been read"))
         target = entry.target
         named = None if is_id(target.job_id) else target.job_id
         return Model(
@@ -116,11 +117,11 @@ class Gatherer:
     # --- What the last completed run of each told ----------------------------------------------------------
 
     def _read_stories(self, listed: Iterable[Entry], pool: ThreadPoolExecutor) -> list[str]:
-        """Reads the outcomes that have not been read yet, the latest first. Returns notes."""
-        completed = {run_id: entry for entry in listed if (run_id := _last_completed(entry))}
+        """Reads the outcomes that were not read before, first those of worse models. Returns notes."""
+        completed = {last["run_id"]: entry for entry in listed if (last := _last_completed(entry))}
         unread = sorted(
             completed.keys() - self._stories.keys(),
-            key=lambda run_id: completed[run_id].fresh_as_of,
+            key=lambda run_id: (_got_worse(completed[run_id]), completed[run_id].fresh_as_of),
             reverse=True,
         )
         stories = dict(
@@ -201,11 +202,14 @@ def _accepted(standing: entries.Standing) -> str:
     return f"by {given['by']}, {given['at'][:19]}Z" if given else ""
 
 
-def _last_completed(entry: Entry) -> str | None:
-    """The id of the last completed run."""
-    if not entry.history:
-        return None
-    return max(entry.history, key=lambda past: past["requested_at"])["run_id"]
+def _last_completed(entry: Entry) -> PastRun | None:
+    """The last completed run."""
+    return max(entry.history, key=lambda past: past["requested_at"], default=None)
+
+
+def _got_worse(entry: Entry) -> bool:
+    last = _last_completed(entry)
+    return last is not None and last["verdict"] == "regressed"
 
 
 def _attempt(call: Callable[[str], _Story], run_id: str) -> _Story | str:
