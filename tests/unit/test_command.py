@@ -1051,7 +1051,7 @@ def test_timeout_exits_with_5_during_a_run_and_with_6_before_it(
 @pytest.mark.parametrize(
     ("entry", "why"),
     [
-        (replace(NEEDED, due_at=ASKED + 99), "runs of the target have a minimum interval"),
+        (replace(NEEDED, due_at=ASKED + 99), "the spacing after the last run"),
         (
             replace(NEEDED, attempts=1, last_error="PlatformBusy: busy"),
             "1 attempt failed (PlatformBusy: busy)",
@@ -1310,7 +1310,7 @@ def test_earlier_run_does_not_answer_the_request(stack: Stack, monkeypatch: pyte
     ended = recompute(stack)
     assert ended.status == 0
     assert "Waiting for run zero" in ended.stderr
-    assert "runs of the target have a minimum interval" in ended.stderr
+    assert "the spacing after the last run" in ended.stderr
 
 
 def test_limit_of_a_wait_without_a_timeout_is_in_the_help_and_for_pipelines(

@@ -119,7 +119,7 @@ def test_due_update_starts_at_the_next_look_or_when_a_slot_is_free() -> None:
 
 def test_update_that_waits_for_the_minimum_interval_is_shown_with_its_setting() -> None:
     row = standing(waiting(last_requested_at=NOW - 16, due_at=NOW + 74))
-    assert row.waiting[1] == "next run in 74 seconds, the minimum interval (pace.spacing_seconds)"
+    assert row.waiting[1] == "next run in 74 seconds: the spacing (pace.spacing_seconds)"
     visible = standing(waiting(needed_as_of=NOW + 20, due_at=NOW + 20))
     assert visible.waiting[1] == "next attempt in 20 seconds"
     batch = (Element("e", NOW + 20, 1, NOW + 999),)
@@ -445,11 +445,11 @@ def test_request_is_as_of_when_it_was_made_or_the_ledgers_need_or_else_the_last_
         (waiting(), "Waiting for the next look at what is due"),
         (
             waiting(due_at=NOW + 60),
-            "Waiting until 2025-06-15T15:07:40Z: runs of the target have a minimum interval (pace.spacing_",
+            "Waiting until 2025-06-15T15:07:40Z: the spacing after the last run (pace.spacing_",
         ),
         (
             waiting(needed_as_of=NOW + 60, asked_at=NOW - 9, due_at=NOW + 60),
-            "Waiting until 2025-06-15T15:07:40Z: runs of the target have a minimum interval (pace.spacing_",
+            "Waiting until 2025-06-15T15:07:40Z: the spacing after the last run (pace.spacing_",
         ),
         (
             waiting(needed_as_of=NOW + 60, due_at=NOW + 60),

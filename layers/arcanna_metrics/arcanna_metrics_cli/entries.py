@@ -301,7 +301,7 @@ def was_not_checked(entry: Entry) -> bool:
     return bool(entry.attempts and not entry.last_error and failure and failure["reason"] == "NotChecked")
 
 
-def waits_for_interval(entry: Entry) -> bool:
+def waits_for_spacing(entry: Entry) -> bool:
     """Whether the spacing delays the run of a free target, rather than its updates or a failed attempt."""
     waiting = entry.waiting
     visible = max([waiting.needed_as_of, *(element.as_of for element in waiting.batch)])
@@ -345,8 +345,8 @@ def _next_attempt(waits: Entry, now: float, *, slots_taken: bool) -> str:
     """When the next run of a free target starts."""
     due_in = (waits.due_at or 0.0) - now
     after = f", {waits.attempts} failed so far" if waits.attempts else ""
-    if due_in > 0 and waits_for_interval(waits):
-        return f"next run in {span(due_in)}, the minimum interval (pace.spacing_seconds)"
+    if due_in > 0 and waits_for_spacing(waits):
+        return f"next run in {span(due_in)}: the spacing (pace.spacing_seconds)"
     if due_in > 0:
         return f"next attempt in {span(due_in)}{after}"
     if slots_taken:

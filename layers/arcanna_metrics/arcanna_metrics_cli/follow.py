@@ -21,7 +21,7 @@ from arcanna_metrics_cli.entries import (
     PastRun,
     answering,
     span,
-    waits_for_interval,
+    waits_for_spacing,
     was_not_checked,
     without_stop,
 )
@@ -174,6 +174,6 @@ def state(entry: Entry, asked: float, now: float, *, slots_taken: bool = False) 
         what = "a free slot: all are taken" if slots_taken else "the next look at what is due (once a minute)"
         return f"Waiting for {what}."
     why = "the last update is visible at Arcanna then"
-    if waits_for_interval(entry):
-        why = "runs of the target have a minimum interval (pace.spacing_seconds)"
+    if waits_for_spacing(entry):
+        why = "the spacing after the last run (pace.spacing_seconds)"
     return f"Waiting until {at[3:]}: {why}."

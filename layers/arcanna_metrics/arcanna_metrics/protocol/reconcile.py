@@ -95,7 +95,7 @@ def reconcile(services: Services, target: Target) -> Step:
     try:
         return _reconcile(services, services.ledger.read(target))
     except Exception as error:  # noqa: BLE001  # a bug with one entry must not stop the others
-        step = _failed(error, target)
+        step = _log_failure(error, target)
         _postpone(services, target, error)
         return step
 
@@ -127,7 +127,7 @@ def _start(services: Services, entry: Entry) -> Step:
                 return "no slot"
             start(services, entry, claim)
         except Exception as error:  # noqa: BLE001  # a bug must not keep the target or the slot
-            step = _failed(error, target)
+            step = _log_failure(error, target)
             _give_back(services, entry, claim, error)
             return step
     return "done"
@@ -152,7 +152,7 @@ def _postpone(services: Services, target: Target, error: Exception) -> None:
         log_error("entry not postponed", second, **target._asdict())
 
 
-def _failed(error: Exception, target: Target) -> Step:
+def _log_failure(error: Exception, target: Target) -> Step:
     """Logs why an attempt failed. A bug counts as done, because it says nothing about the platform."""
     if not isinstance(error, RetryLater):
         log_error("attempt failed", error, **target._asdict())
