@@ -344,7 +344,8 @@ class World:
             self.journal.note("broken", "*", rule=f"Unexpected error: {error!r}")
 
     def _clock(self) -> float:
-        return self.scheduler.now + self.scheduler.process.skew
+        process = self.scheduler.running  # none while the trigger is built
+        return self.scheduler.now + (process.skew if process else 0.0)
 
     def _draw(self) -> float:
         return self.scheduler.process.random.random()

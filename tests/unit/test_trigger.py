@@ -15,7 +15,7 @@ from arcanna_metrics.protocol.entry import NEVER, Claim, Entry, Waiting
 from arcanna_metrics.protocol.ledger import Ledger, to_item
 from arcanna_metrics.protocol.reconcile import RESERVE
 from arcanna_metrics.protocol.services import Services
-from arcanna_metrics.protocol.sweep import FOR_THE_LOOK
+from arcanna_metrics.protocol.sweep import FOR_THE_LOOK, SWEEP_OVERDUE
 from arcanna_metrics.protocol.transitions import CONSISTENT_AFTER
 from arcanna_metrics.settings import JobSettings
 from arcanna_metrics.settings_source import MAX_AGE
@@ -325,6 +325,15 @@ def test_targets_that_wait_for_their_time_and_those_that_run_are_not_due(
 
     shown = {name: metrics.metric_set[name]["Value"] for name in ("TargetsDue", "SlotsTaken")}
     assert shown == {"TargetsDue": [0.0], "SlotsTaken": [1.0]}
+
+
+def test_other_messages_cause_a_sweep_if_sweeps_do_not_come(harness: Harness, looks: Looks) -> None:
+    harness.stack.put(Entry(TARGET, waiting=Waiting(needed_as_of=1.0, since=1.0), due_at=1.0))
+    for wait, sweeps in ((SWEEP_OVERDUE - 1, False), (1, True), (SWEEP_OVERDUE - 1, False), (1, True)):
+        harness.clock.now += wait
+        metrics.clear_metrics()
+        harness.deliver({"job_id": "8"})
+        assert ("OldestUpdateAge" in metrics.metric_set) is sweeps
 
 
 def test_what_waits_is_at_least_as_old_as_the_run_for_it(harness: Harness) -> None:

@@ -219,8 +219,9 @@ class Trigger:
             report = partial(transitions.report_end, run_id=ended.run_id, now=self._services.clock())
             with _best_effort("report not recorded"):
                 self._ledger.apply(ended.target, report)
-        waits = intake.sweep  # if the sweep fails, look all the same
-        if intake.sweep:  # also with other messages: alarms need the gauges most while updates keep coming
+        # Also with other messages: alarms need the gauges most while updates keep coming.
+        waits = sweeps = intake.sweep or self._sweeper.is_overdue()
+        if sweeps:  # if the sweep fails, look all the same
             with _best_effort("sweep ended early"):
                 waits = self._sweeper.sweep(remaining)
         if intake.recorded or waits:

@@ -13,6 +13,10 @@ from arcanna_metrics.settings import Settings
 from arcanna_metrics.settings_source import MAX_AGE
 from arcanna_metrics.targets import Target
 
+SWEEP_OVERDUE = 300.0
+"""Seconds without a sweep, after which any message causes one: while messages come, no alarm tells that the
+schedule is lost."""
+
 FOR_THE_LOOK = 30.0
 """Seconds that the corrections leave to the look after them."""
 
@@ -22,9 +26,14 @@ class Sweeper:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._swept_at = services.clock()
         self._settings: Settings | None = None
         self._settings_at = NEVER  # when they were first seen here
         self._are_applied = False  # to the targets that wait
+
+    def is_overdue(self) -> bool:
+        """Whether this environment has handled no sweep for a while."""
+        return self._services.clock() - self._swept_at >= SWEEP_OVERDUE
 
     def sweep(self, remaining: Callable[[], float]) -> bool:
         """Emits the gauges that alarms watch; False if nothing waits or runs. Raises AwsUnavailable.
@@ -32,7 +41,7 @@ class Sweeper:
         Applies changed settings, such as a lower spacing, to targets that already wait. Restores the earlier
         due time of targets whose backoff is over.
         """
-        now = self._services.clock()
+        now = self._swept_at = self._services.clock()
         entries = {entry.target: entry for entry in self._services.ledger.waiting_or_running()}
         if not entries:
             return False
