@@ -896,7 +896,7 @@ def test_ids_are_shown_in_full_in_the_status_of_a_narrow_terminal(stack: Stack, 
 
 def test_update_waits_for_a_slot_in_the_status_if_all_are_taken(stack: Stack) -> None:
     deployed(stack)
-    stack.put(Entry(TARGET, waiting=Waiting(needed_as_of=ASKED, updates=1), due_at=ASKED))
+    stack.put(Entry(TARGET, waiting=Waiting(needed_as_of=ASKED, updates=1), due_at=time.time()))
     stack.put(Entry(Target("77", None), claim=Claim("two", 1e9, number=0), due_at=2e9))
     stack.write_settings({"pace": {"slots": 1}})
     assert "next attempt within a minute" in waiting_lines()

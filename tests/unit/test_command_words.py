@@ -1043,3 +1043,10 @@ def test_console_links_are_those_of_the_partition(partition: str, region: str, h
     )
     assert made[1].endswith("#logsV2:log-groups/log-group/$252Faws$252Flambda$252Fs-trigger-recompute")
     assert "name=soc%2Fkey&" in made[2]
+
+
+def test_target_that_looks_pass_over_does_not_seem_to_be_next() -> None:
+    (_, line) = standing(waiting(due_at=NOW - 7200, attempts=0)).waiting
+    assert line.startswith("due for 2 hours")
+    (_, line) = standing(waiting(due_at=NOW - 7200, attempts=3)).waiting
+    assert line.startswith("next attempt within a minute")

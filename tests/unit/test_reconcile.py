@@ -319,6 +319,18 @@ def test_age_of_what_waits_grows_during_an_outage(harness: Harness, waits: dict[
     assert max(metrics.metric_set["OldestUpdateAge"]["Value"]) > 3000
 
 
+@pytest.mark.parametrize("waits", [{}, {"share": WHOLE - 1}, {"older_than": 60.0}])
+def test_long_retry_after_does_not_hide_the_age(harness: Harness, waits: dict[str, Any]) -> None:
+    harness.platform.metrics = answer(503, headers={"Retry-After": "3600"})
+    harness.update(**waits)
+    harness.look()
+    harness.clock.now += 1800
+    metrics.clear_metrics()
+    harness.deliver({"sweep": True})
+
+    assert metrics.metric_set["OldestUpdateAge"]["Value"][0] > 1700
+
+
 def test_retry_after_of_the_platform_is_honoured(harness: Harness) -> None:
     harness.platform.metrics = answer(429, headers={"Retry-After": "120"})
     harness.update()

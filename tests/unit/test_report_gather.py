@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from botocore.exceptions import ClientError
 
-from arcanna_metrics.protocol.entry import Claim, Entry, Waiting
+from arcanna_metrics.protocol.entry import Claim, Element, Entry, Waiting
 from arcanna_metrics.runs.run import Failure, PastRun
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
@@ -229,6 +229,26 @@ def test_waiting_updates_and_runs_are_shown_with_their_objects() -> None:
     assert first.last_error == "PlatformBusy: as before"
     assert first.waiting_objects == ("s3://b/late.csv",)
     assert (second.running_since, second.active, second.waiting) == (NOW - 20, "the-model", ())
+
+
+def test_batch_below_its_threshold_is_not_overdue_and_a_long_run_is() -> None:
+    element = Element("a", NOW - 9000, 10_000, NOW + 70_000)
+    batch = Entry(TARGET, waiting=Waiting(batch=(element,)), rev=1, due_at=NOW + 70_000)
+    run = Entry(Target("77", None), claim=Claim("run-7", NOW - 9000, number=0), rev=1, due_at=NOW + 9)
+
+    first, second = look(Stack(batch, run)).models
+
+    assert (first.overdue_since or NOW) >= NOW
+    assert second.overdue_since == NOW - 9000
+
+
+def test_run_under_way_has_no_failed_attempts() -> None:
+    waiting = Waiting(needed_as_of=NOW - 5, since=NOW - 40, updates=2)
+    run = Entry(TARGET, waiting=waiting, claim=Claim("run-7", NOW - 20, number=0), attempts=3, rev=1)
+
+    (model,) = look(Stack(run)).models
+
+    assert (model.attempts, model.has_failed) == (0, False)
 
 
 def test_failed_run_is_listed_and_makes_its_model_failed() -> None:

@@ -318,7 +318,9 @@ def test_recovered_model_is_neither_worse_nor_failed() -> None:
 
 
 def test_update_waiting_longer_than_the_objective_is_late() -> None:
-    waits = model("waits", fresh=False, why="updates wait", waiting=("1 update waits",), waits_since=NOW - 61)
+    waits = model(
+        "waits", fresh=False, why="updates wait", waiting=("1 update waits",), overdue_since=NOW - 61
+    )
 
     late = parsed(stack(waits, objective=60.0))
     in_time = parsed(stack(waits, objective=62.0))

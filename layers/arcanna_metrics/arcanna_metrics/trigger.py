@@ -140,8 +140,6 @@ class Trigger:
                     intake.ended.append(occurrence)
                 case Sweep():
                     intake.sweep = True
-        if updates:
-            count("UpdatesReceived", len(updates))
         for update in updates:
             intake.updates[update.target].append(update)
         return updates
@@ -203,6 +201,7 @@ class Trigger:
                 pace = self._settings().for_job(target.job_id).pace
                 record = partial(transitions.record, updates=updates, pace=pace)
                 intake.recorded[target] = self._ledger.apply(target, record, entries.get(target))
+                count("UpdatesReceived", len(updates))  # not before, or those that stay are counted again
                 logger.info("updates recorded", updates=len(updates), extra=target._asdict())
             except Exception as error:  # noqa: BLE001  # a bug with one target must not stop the others
                 log_error("updates stay in the queue", error, **target._asdict())

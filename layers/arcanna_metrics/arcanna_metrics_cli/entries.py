@@ -11,6 +11,9 @@ from arcanna_metrics.targets import Target, is_id
 from arcanna_metrics.times import from_iso
 from arcanna_metrics.updates import WHOLE
 
+PASSED_OVER = 600.0
+"""Seconds after which a due target should have been tried: there is a look every minute."""
+
 
 class PastRun(NamedTuple):
     """A run that has ended.
@@ -249,6 +252,7 @@ def _together(entry: Entry, mailbox: Entry) -> Entry:
         claim=entry.claim or mailbox.claim,
         due_at=earliest(entry.due_at, mailbox.due_at),
         attempts=max(entry.attempts, mailbox.attempts),
+        failing_since=earliest(entry.failing_since, mailbox.failing_since),
         last_error=max(entry, mailbox, key=attrgetter("attempts")).last_error,
         fresh_as_of=max(entry.fresh_as_of, mailbox.fresh_as_of),
         failed_as_of=max(entry.failed_as_of, mailbox.failed_as_of),
@@ -311,6 +315,11 @@ def waits_for_spacing(entry: Entry) -> bool:
     return not entry.attempts and (entry.due_at or 0.0) > ready
 
 
+def is_passed_over(entry: Entry, now: float) -> bool:
+    """Whether a free target has long been due without an attempt: looks end while Arcanna is away."""
+    return not entry.attempts and entry.due_at is not None and now > entry.due_at + PASSED_OVER
+
+
 def without_stop(error: str) -> str:
     """The error for the middle of a sentence, without its full stop. The dots of one that was cut stay."""
     return error if error.endswith("...") else error.removesuffix(".")
@@ -351,6 +360,8 @@ def _next_attempt(waits: Entry, now: float, *, slots_taken: bool) -> str:
         return f"next attempt in {span(due_in)}{after}"
     if slots_taken:
         return f"starts when a slot is free{after}"
+    if is_passed_over(waits, now):
+        return f"due for {span(-due_in)}, but looks end before it; arcanna-metrics doctor may show why"
     return f"next attempt within a minute{after}"
 
 

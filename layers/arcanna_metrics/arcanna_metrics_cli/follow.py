@@ -20,6 +20,7 @@ from arcanna_metrics_cli.deployed import Deployed
 from arcanna_metrics_cli.entries import (
     PastRun,
     answering,
+    is_passed_over,
     span,
     waits_for_spacing,
     was_not_checked,
@@ -170,6 +171,8 @@ def state(entry: Entry, asked: float, now: float, *, slots_taken: bool = False) 
         failed = "1 attempt" if entry.attempts == 1 else f"{entry.attempts} attempts"
         why = without_stop(entry.last_error) or "arcanna-metrics doctor may show why"
         return f"{failed} failed ({why}). The next one starts {at}."
+    if is_passed_over(entry, now) and not slots_taken:
+        return f"Due for {span(now - due_at)}, but looks end before it; arcanna-metrics doctor may show why."
     if due_at <= now:
         what = "a free slot: all are taken" if slots_taken else "the next look at what is due (once a minute)"
         return f"Waiting for {what}."

@@ -85,6 +85,7 @@ class Entry:
     retry_at: float = NEVER
     not_before: float = NEVER  # not even by hand: Retry-After, the start grace of a request of unknown effect
     attempts: int = 0  # failed attempts since the last run with a known result
+    failing_since: float | None = None  # when the first of these attempts began
     last_error: str = ""  # why the last attempt failed, such as "PlatformBusy: ..."
 
     last_requested_at: float = NEVER  # requested_at of the last run, whatever became of it; for the spacing
@@ -104,6 +105,16 @@ class Entry:
     def run_id(self) -> str | None:
         """The run that holds the target; None if the target is free."""
         return self.claim.run_id if self.claim else None
+
+    @property
+    def overdue_since(self) -> float | None:
+        """Since when something has needed a run, for the age that alarms watch; None if nothing does.
+
+        A batch or a wish counts from the time when it was due, which is later than now if it is not due yet.
+        """
+        asked = self.claim.requested_at if self.claim else None
+        known = earliest(self.waiting.since, self.failing_since, asked)
+        return self.due_at if known is None else known
 
     @property
     def watermark(self) -> float:
@@ -130,7 +141,12 @@ def pruned(entry: Entry) -> Entry:
     after = replace(entry, waiting=replace(waiting, **changes))
     if after.dirty:
         return after
-    return replace(entry, waiting=Waiting(), retry_at=NEVER, attempts=0, last_error="")
+    return replace(without_attempts(entry), waiting=Waiting(), retry_at=NEVER)
+
+
+def without_attempts(entry: Entry) -> Entry:
+    """The entry after its run had a result, or if nothing is left to try."""
+    return replace(entry, attempts=0, last_error="", failing_since=None)
 
 
 def earliest(*times: float | None) -> float | None:

@@ -117,8 +117,8 @@ class Ledger:
     def _index(self, condition: str, values: dict[str, Any], page_size: int | None = None) -> Iterator[Entry]:
         """Entries of the index, which is eventually consistent.
 
-        It has only their target, due_at, since, run_id, requested_at, attempts, retry_at and not_before, and
-        only the target if another attribute is unreadable.
+        It has only their target, due_at, since, failing_since, run_id, requested_at, attempts, retry_at and
+        not_before, and only the target if another attribute is unreadable.
         """
         with aws_call("read what is due"):
             pages = self._dynamodb.get_paginator("query").paginate(
@@ -210,7 +210,8 @@ _json = partial(json.dumps, separators=(",", ":"))
 _KINDS = {
     **dict.fromkeys((
         "needed_as_of", "wanted_as_of", "wanted_at", "asked_at", "since", "last_at", "due_at",
-        "retry_at", "not_before", "requested_at", "last_requested_at", "fresh_as_of", "failed_as_of",
+        "failing_since", "retry_at", "not_before", "requested_at", "last_requested_at", "fresh_as_of",
+        "failed_as_of",
     ), _Kind("S", to_iso, from_iso)),
     **dict.fromkeys(("rev", "updates", "attempts", "number", "expires_at"), _Kind("N", str, int)),
     **dict.fromkeys(("cause", "last_error", "run_id", "name_of"), _Kind("S", str, str)),

@@ -1,6 +1,6 @@
 """The sweep, every minute: emits the gauges, and updates when waiting targets are due."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 
 from arcanna_metrics.observability import gauges, log_error
@@ -11,7 +11,6 @@ from arcanna_metrics.protocol.reconcile import RESERVE
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.settings import Settings
 from arcanna_metrics.settings_source import MAX_AGE
-from arcanna_metrics.targets import Target
 
 SWEEP_OVERDUE = 300.0
 """Seconds without a sweep, after which any message causes one: while messages come, no alarm tells that the
@@ -41,23 +40,24 @@ class Sweeper:
         Applies changed settings, such as a lower spacing, to targets that already wait. Restores the earlier
         due time of targets whose backoff is over.
         """
-        now = self._swept_at = self._services.clock()
-        entries = {entry.target: entry for entry in self._services.ledger.waiting_or_running()}
-        if not entries:
+        listed, now = self._services.ledger.waiting_or_running(), self._services.clock()
+        self._swept_at = now
+        if not listed:
             return False
-        try:
-            self._correct(entries, now, remaining)
-        finally:
-            _emit(entries.values(), now)
+        free = [entry for entry in listed if entry.claim is None]
+        late = [entry for entry in free if entry.due_at is not None and entry.due_at <= now]
+        ages = [now - since for entry in listed if (since := entry.overdue_since) is not None]
+        gauges(due=len(late), oldest=max([0.0, *ages]), running=len(listed) - len(free))
+        self._correct(free, now, remaining)
         return True
 
-    def _correct(self, entries: dict[Target, Entry], now: float, remaining: Callable[[], float]) -> None:
+    def _correct(self, free: list[Entry], now: float, remaining: Callable[[], float]) -> None:
         """Corrects when targets are due, as far as there is time. Reads only those that may be wrong."""
         ledger, settings = self._services.ledger, self._services.settings()
         if settings != self._settings:
             self._settings, self._settings_at, self._are_applied = settings, now, False
         changed = not self._are_applied
-        targets = [target for target, entry in entries.items() if _may_be_wrong(entry, now, changed=changed)]
+        targets = [entry.target for entry in free if _may_be_wrong(entry, now, changed=changed)]
         known = ledger.read_all(targets)
         for target in targets:
             if remaining() < RESERVE + FOR_THE_LOOK:
@@ -65,26 +65,14 @@ class Sweeper:
             pace = settings.for_job(target.job_id).pace
             correct = partial(transitions.correct_due_at, now=now, pace=pace)
             try:
-                entries[target] = ledger.apply(target, correct, known.get(target))
+                ledger.apply(target, correct, known.get(target))
             except UNREADABLE as error:  # it holds no other back
                 log_error("due time not corrected", error, **target._asdict())
         self._are_applied = now > self._settings_at + MAX_AGE  # until then, others may record by earlier ones
 
 
-def _emit(entries: Iterable[Entry], now: float) -> None:
-    """Emits the gauges."""
-    running = [now - entry.claim.requested_at for entry in entries if entry.claim is not None]
-    due = [entry.due_at for entry in entries if entry.claim is None and entry.due_at is not None]
-    late = [now - due_at for due_at in due if due_at <= now]
-    ages = [now - entry.waiting.since for entry in entries if entry.waiting.since is not None]
-    # A batch and a wish have no `since`. They are as old as their due time, or at least as their run.
-    gauges(due=len(late), oldest=max([*ages, *late, *running], default=0.0), running=len(running))
-
-
 def _may_be_wrong(entry: Entry, now: float, *, changed: bool) -> bool:
     """Whether the settings have `changed`, or the entry is due at the end of a backoff that is over."""
-    if entry.claim is not None:
-        return False
     if (entry.due_at or now) > now:
         return changed
     return entry.attempts > 0 and entry.due_at in (entry.retry_at, entry.not_before)

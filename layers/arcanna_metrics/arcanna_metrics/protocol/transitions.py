@@ -21,7 +21,17 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from arcanna_metrics.protocol.decide import starts_at
-from arcanna_metrics.protocol.entry import NEVER, Accepted, Claim, Element, Entry, Waiting, earliest, pruned
+from arcanna_metrics.protocol.entry import (
+    NEVER,
+    Accepted,
+    Claim,
+    Element,
+    Entry,
+    Waiting,
+    earliest,
+    pruned,
+    without_attempts,
+)
 from arcanna_metrics.runs.quality import Reference, Rules, learned
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import Pace
@@ -162,10 +172,10 @@ def give_back(entry: Entry, run_id: str, pace: Pace, postponement: Postponement 
 
     Without a postponement, for example if no slot was free, the target is due as before.
     """
-    if entry.run_id != run_id or (entry.claim and entry.claim.held):
+    claim, free = entry.claim, replace(entry, claim=None)
+    if claim is None or claim.run_id != run_id or claim.held:
         return None
-    free = replace(entry, claim=None)
-    return settled(free, pace) if postponement is None else postpone(free, pace, postponement)
+    return settled(free, pace) if postponement is None else postpone(free, pace, postponement, claim)
 
 
 def take_back(entry: Entry, claim: Claim, pace: Pace, postponement: Postponement) -> Entry:
@@ -176,15 +186,16 @@ def take_back(entry: Entry, claim: Claim, pace: Pace, postponement: Postponement
     free = _after_run(entry, claim)
     if not claim.held:
         free = replace(free, not_before=claim.requested_at + pace.start_grace)
-    return postpone(free, pace, postponement)
+    return postpone(free, pace, postponement, claim)
 
 
-def postpone(entry: Entry, pace: Pace, postponement: Postponement) -> Entry:
-    """Records that an attempt failed, and when the next one may be made."""
+def postpone(entry: Entry, pace: Pace, postponement: Postponement, claim: Claim | None = None) -> Entry:
+    """Records that an attempt, perhaps with this claim, failed, and when the next one may be made."""
     retry_at, not_before, error = postponement
     postponed = replace(
         entry,
         attempts=entry.attempts + 1,
+        failing_since=earliest(entry.failing_since, claim.requested_at if claim else entry.due_at),
         last_error=error,
         retry_at=retry_at,
         not_before=max(not_before, entry.not_before),
@@ -214,7 +225,7 @@ def satisfy(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | 
     if waiting.wanted_as_of <= timestamp:
         updates = max(waiting.updates - 1, len(waiting.batch))  # a wish counts as one
         waiting = replace(waiting, wanted_as_of=NEVER, updates=updates)
-    granted = replace(entry, waiting=waiting, attempts=0, last_error="", retry_at=NEVER)
+    granted = replace(without_attempts(entry), waiting=waiting, retry_at=NEVER)
     return give_back(granted, run_id, pace, None)
 
 
@@ -251,11 +262,11 @@ def release(
     waiting, asked, outcome = entry.waiting, claim.requested_at, result["outcome"]
     free = _remembering(_after_run(entry, claim), run, result)
     if outcome == "not_checked":
-        return postpone(free, pace, postponement)
+        return postpone(free, pace, postponement, claim)
     # Updates during the run share the next run, which waits until the last of them is visible. It does not
     # wait if somebody has asked for it by hand.
     next_at = NEVER if waiting.asked_at > asked else waiting.needed_as_of
-    free = replace(free, attempts=0, last_error="", retry_at=next_at, not_before=NEVER)
+    free = replace(without_attempts(free), retry_at=next_at, not_before=NEVER)
     if result["active_changed"]:  # the new model's run comes after targets that were due at this run's start
         return settled(replace(free, retry_at=max(next_at, asked)), pace)
     if waiting.since is not None:

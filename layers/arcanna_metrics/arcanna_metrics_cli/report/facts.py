@@ -31,9 +31,10 @@ class Model:
     """One target. `model_id` is None for a job's active model, whose id is then `active` if it is known.
 
     The metrics are fresh or stale since `since`, because of `why`. `waiting` has a line for each thing that
-    waits since `waits_since`, and `waiting_objects` are a few of its objects. `attempts` to start a run have
-    failed, the last one because of `last_error`. `told` is from the last completed run; if it is None,
-    `untold` says why. `accepted` says who accepted the model and when, if that was after its last run.
+    waits since `waits_since`, and `waiting_objects` are a few of its objects. `overdue_since` is from when
+    on the objective counts, as for the alarm: not while a batch waits for its threshold. `attempts` to start
+    a run have failed, the last one because of `last_error`. `told` is from the last completed run; if it is
+    None, `untold` says why. `accepted` says who accepted the model and when, if that was after its last run.
     """
 
     job: str
@@ -46,6 +47,7 @@ class Model:
     running_since: float | None = None
     waiting: tuple[str, ...] = ()
     waits_since: float | None = None
+    overdue_since: float | None = None
     waiting_objects: tuple[str, ...] = ()
     attempts: int = 0
     last_error: str = ""

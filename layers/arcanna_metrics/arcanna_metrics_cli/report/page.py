@@ -114,8 +114,8 @@ class Row:
         self.last_failed = self.last is not None and self.last.outcome != "completed"
         self.late = (
             facts.objective is not None
-            and model.waits_since is not None
-            and facts.at - model.waits_since > facts.objective
+            and model.overdue_since is not None
+            and facts.at - model.overdue_since > facts.objective
         )
         self.kinds = [
             kind
@@ -264,8 +264,8 @@ def _items(facts: Facts, rows: Sequence[Row]) -> list[Item]:
     if facts.dead and not letters:
         letters = [Item("letters", "Dead letters", None, "", None, counted(facts.dead, "message"))]
     late = [
-        Item("waits", "Late", row, row.model.why, row.model.waits_since)
-        for row in sorted(rows, key=lambda row: row.model.waits_since or 0)
+        Item("waits", "Late", row, row.model.why, row.model.overdue_since)
+        for row in sorted(rows, key=lambda row: row.model.overdue_since or 0)
         if row.late and not row.model.attempts
     ]
     return [item for kind in (worse, failed, stuck, letters, late) for item in _first(kind)]
