@@ -266,7 +266,7 @@ MUTANTS = [
     ),
     Mutant(
         "a run after a run starts before its update is visible",
-        "a visibility lag, two updates",
+        "a visibility lag, three updates",
         Code(release=release_without_waiting),
     ),
     # Names.

@@ -105,7 +105,7 @@ def test_claim_that_is_not_held_is_shown_as_a_run_being_started() -> None:
 
 
 def test_update_during_a_run_is_shown_as_waiting() -> None:
-    held = waiting(claim=Claim("two", NOW - 50, number=0), updates=6, since=NOW - 90)
+    held = waiting(claim=Claim("two", NOW - 70, number=0), updates=6, since=NOW - 90, next_since=NOW - 50)
     assert standing(held, UnderWay("m", NOW - 90, 4)).waiting == ["2 updates wait, for 50 seconds"]
 
 

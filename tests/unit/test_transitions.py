@@ -425,9 +425,14 @@ def test_run_after_failed_attempts_ends_their_count_though_updates_came_during_i
     assert (after.dirty, after.attempts, after.last_error) == (True, 0, "")
 
 
+def test_update_during_a_run_waits_since_it_happened() -> None:
+    entry = recorded(update(NOW + 900, "b"), update(NOW + 950, "c"), entry=HELD)
+    assert released(entry).waiting.since == NOW + 900
+
+
 def test_update_not_visible_at_the_request_waits_from_the_request_on() -> None:
-    entry = recorded(update(NOW + 900, "b"), entry=HELD)
-    assert released(entry).waiting.since == NOW
+    entry = claim(recorded(update(NOW - 1, "b"), entry=DIRTY), HOLDING)
+    assert released(recorded(update(NOW + 900, "c"), entry=entry)).waiting.since == NOW
 
 
 @pytest.mark.parametrize("outcome", ["completed", "failed"])
@@ -439,9 +444,10 @@ def test_updates_during_a_run_share_one_more_run_that_covers_the_last(outcome: s
     assert not released(again, a_run(NOW + 900 + LAG)).dirty
 
 
-def test_endless_updates_after_a_run_do_not_postpone_those_during_it() -> None:
+def test_endless_updates_after_a_run_postpone_those_during_it_by_the_patience() -> None:
     after = released(recorded(update(NOW + 900, "b"), entry=HELD))
-    assert recorded(update(NOW + 901, "c"), update(NOW + 990, "d"), entry=after).due_at == NOW + 900 + LAG
+    endless = [update(NOW + 900 + n * LAG, str(n)) for n in range(1, 9)]
+    assert recorded(*endless, entry=after).due_at == NOW + 900 + LAG + PATIENCE * LAG
 
 
 def test_request_by_hand_after_a_run_does_not_wait_for_what_came_during_it() -> None:

@@ -207,15 +207,11 @@ def _decisive(row: Standing) -> tuple[bool, float]:
 
 
 def left_over(entry: Entry) -> Entry:
-    """The entry without the updates that the run under way covers.
-
-    Of the others, the ledger knows only that they came after the run was requested.
-    """
+    """The entry without the updates that the run under way covers."""
     if entry.claim is None:
         return pruned(entry)
-    asked = entry.claim.requested_at
-    waiting = replace(entry.waiting, since=max(asked, entry.waiting.since or asked))
-    return pruned(replace(entry, waiting=waiting, fresh_as_of=asked))
+    waiting = replace(entry.waiting, since=entry.waiting.next_since)
+    return pruned(replace(entry, waiting=waiting, fresh_as_of=entry.claim.requested_at))
 
 
 def by_job(entries: Iterable[Entry]) -> list[Entry]:

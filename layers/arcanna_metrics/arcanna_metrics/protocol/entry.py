@@ -50,6 +50,7 @@ class Waiting:
 
     # For people and for patience; no run is needed because of these.
     since: float | None = None  # when the first of the updates that `needed_as_of` covers happened
+    next_since: float | None = None  # the same of those that the run under way does not cover
     last_at: float = NEVER  # when the latest update happened
     updates: int = 0  # about how many there are
     cause: str = ""  # of the latest update
@@ -135,7 +136,7 @@ def pruned(entry: Entry) -> Entry:
     if waiting.asked_at <= mark:
         changes |= {"asked_at": NEVER}
     if waiting.needed_as_of <= mark:
-        changes |= {"needed_as_of": NEVER, "since": None}
+        changes |= {"needed_as_of": NEVER, "since": None, "next_since": None}
     if waiting.wanted_as_of <= entry.fresh_as_of or waiting.wanted_at <= entry.failed_as_of:
         changes |= {"wanted_as_of": NEVER, "wanted_at": NEVER}
     after = replace(entry, waiting=replace(waiting, **changes))

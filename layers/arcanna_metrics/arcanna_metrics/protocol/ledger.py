@@ -209,7 +209,7 @@ class _Kind(NamedTuple):
 _json = partial(json.dumps, separators=(",", ":"))
 _KINDS = {
     **dict.fromkeys((
-        "needed_as_of", "wanted_as_of", "wanted_at", "asked_at", "since", "last_at", "due_at",
+        "needed_as_of", "wanted_as_of", "wanted_at", "asked_at", "since", "next_since", "last_at", "due_at",
         "failing_since", "retry_at", "not_before", "requested_at", "last_requested_at", "fresh_as_of",
         "failed_as_of",
     ), _Kind("S", to_iso, from_iso)),

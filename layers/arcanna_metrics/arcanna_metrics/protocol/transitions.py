@@ -94,6 +94,8 @@ def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Iterator[Waiti
 
 def _adding(entry: Entry, arrived: Iterable[Waiting], pace: Pace) -> Entry:
     """Adds what has arrived. A request by hand ends the backoff."""
+    if entry.claim is not None:
+        arrived = [replace(part, next_since=part.since) for part in arrived]
     waiting = merged(entry.waiting, *arrived)
     if _needs(waiting) == _needs(entry.waiting):
         return entry
@@ -113,6 +115,7 @@ def merged(*parts: Waiting) -> Waiting:
         asked_at=max(part.asked_at for part in parts),
         batch=batch[:MOST_ELEMENTS],
         since=earliest(*(part.since for part in parts), *beyond),
+        next_since=earliest(*(part.next_since for part in parts)),
         last_at=latest.last_at,
         updates=sum(part.updates for part in parts),
         cause=latest.cause,
@@ -153,7 +156,10 @@ def accept(entry: Entry, figures: Reference, by: Accepted) -> Entry:
 
 def claim(entry: Entry, by: Claim) -> Entry:
     """Takes a free target for a run. If the invocation dies, a look takes the claim back."""
-    return replace(entry, claim=by, due_at=by.requested_at + CLAIM_LIFETIME)
+    asked = by.requested_at
+    next_since = asked if entry.waiting.needed_as_of > asked else None
+    waiting = replace(entry.waiting, next_since=next_since)
+    return replace(entry, waiting=waiting, claim=by, due_at=asked + CLAIM_LIFETIME)
 
 
 def hold(entry: Entry, run_id: str, number: int) -> Entry | None:
@@ -269,8 +275,7 @@ def release(
     free = replace(without_attempts(free), retry_at=next_at, not_before=NEVER)
     if result["active_changed"]:  # the new model's run comes after targets that were due at this run's start
         return settled(replace(free, retry_at=max(next_at, asked)), pace)
-    if waiting.since is not None:
-        free = replace(free, waiting=replace(waiting, since=max(waiting.since, asked)))
+    free = replace(free, waiting=replace(waiting, since=waiting.next_since))
     if outcome == "completed":
         free = replace(free, fresh_as_of=max(asked, entry.fresh_as_of))
     else:
