@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from arcanna_metrics.errors import PlatformUnavailable
 from arcanna_metrics.protocol.backoff import delay, postponement
 from arcanna_metrics.protocol.decide import PATIENCE
-from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting
+from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting, pruned
 from arcanna_metrics.protocol.start import new_run
 from arcanna_metrics.protocol.transitions import (
     CLAIM_LIFETIME,
@@ -202,6 +202,19 @@ def test_wish_waits_unless_a_run_has_satisfied_or_answered_it() -> None:
     failed = replace(CLEAN, failed_as_of=NOW)
     assert recorded(wish, entry=failed) is failed
     assert recorded(wish, entry=replace(CLEAN, failed_as_of=NOW - 1)).dirty
+
+
+def test_schedules_next_wish_does_not_take_away_the_place_of_one_that_waits() -> None:
+    first, later = (update(NOW + at, older_than=100.0, cause="schedule") for at in (0, 3600))
+    entry = recorded(later, entry=recorded(first))
+    assert (entry.waiting.wanted_as_of, entry.due_at) == (NOW + 3500, NOW)
+
+
+def test_wish_made_during_a_run_outlasts_its_failure() -> None:
+    asked = HOLDING.requested_at
+    before, during = (update(asked + at, older_than=100.0, cause="schedule") for at in (-1, 1))
+    waits = recorded(during, entry=recorded(before, entry=HELD))
+    assert pruned(replace(waits, claim=None, failed_as_of=asked)).waiting.wanted_at == asked + 1
 
 
 def test_update_during_a_run_waits_and_leaves_the_run_alone() -> None:

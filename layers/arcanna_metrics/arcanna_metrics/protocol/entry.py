@@ -44,7 +44,7 @@ class Waiting:
 
     needed_as_of: float = NEVER  # metrics must come from a recompute requested then or later
     wanted_as_of: float = NEVER  # a wish: metrics from before this time are too old
-    wanted_at: float = NEVER  # when the wish was made; a failure after that answers it
+    wanted_at: float = NEVER  # when the first that waits was made; a failure after that answers it
     asked_at: float = NEVER  # when somebody last asked by hand: a run starts at once
     batch: tuple[Element, ...] = ()  # updates that wait until they reach the threshold
 

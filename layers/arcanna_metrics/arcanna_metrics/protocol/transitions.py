@@ -96,22 +96,29 @@ def _adding(entry: Entry, arrived: Iterable[Waiting], pace: Pace) -> Entry:
     """Adds what has arrived. A request by hand ends the backoff."""
     if entry.claim is not None:
         arrived = [replace(part, next_since=part.since) for part in arrived]
-    waiting = merged(entry.waiting, *arrived)
+    # A schedule's next wish does not change when the first one is due. A failure of the run in progress
+    # answers the wishes before it, but not those since then.
+    answered = entry.claim.requested_at if entry.claim else NEVER
+    waiting = merged(entry.waiting, *arrived, answered=answered)
     if _needs(waiting) == _needs(entry.waiting):
         return entry
     retry_at = NEVER if waiting.asked_at > entry.waiting.asked_at else entry.retry_at
     return settled(replace(entry, waiting=waiting, retry_at=retry_at), pace)
 
 
-def merged(*parts: Waiting) -> Waiting:
-    """What waits in any of the parts. Elements for which the batch has no room are needed at once."""
+def merged(*parts: Waiting, answered: float = NEVER) -> Waiting:
+    """What waits in any of the parts. Elements for which the batch has no room are needed at once.
+
+    Of the wishes, the first one made after `answered` counts, or else the last one.
+    """
+    wishes = [part.wanted_at for part in parts]
     batch = tuple({element.identity: element for part in parts for element in part.batch}.values())
     beyond = [element.as_of for element in batch[MOST_ELEMENTS:]]
     latest = max(parts, key=attrgetter("last_at"))
     return Waiting(
         needed_as_of=max([*(part.needed_as_of for part in parts), *beyond]),
         wanted_as_of=max(part.wanted_as_of for part in parts),
-        wanted_at=max(part.wanted_at for part in parts),
+        wanted_at=min((at for at in wishes if at > answered), default=max(wishes)),
         asked_at=max(part.asked_at for part in parts),
         batch=batch[:MOST_ELEMENTS],
         since=earliest(*(part.since for part in parts), *beyond),
