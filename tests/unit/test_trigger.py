@@ -340,9 +340,11 @@ def test_what_waits_is_at_least_as_old_as_the_run_for_it(harness: Harness) -> No
     metrics.clear_metrics()
     now = harness.clock.now
     harness.stack.put(Entry(TARGET, claim=Claim("run-1", now - 14_400, number=0), due_at=now + 9))
+    harness.stack.put(Entry(ACTIVE_TARGET, claim=Claim("run-2", now, number=0), due_at=now - 9))
     harness.deliver({"sweep": True})
 
     assert metrics.metric_set["OldestUpdateAge"]["Value"] == [14_400.0]
+    assert metrics.metric_set["TargetsDue"]["Value"] == [0.0]  # a check-up is due, no run
 
 
 def test_sweep_emits_gauges_beside_other_messages(harness: Harness) -> None:
