@@ -728,6 +728,16 @@ def test_target_with_a_run_under_way_is_forgotten_only_by_force(stack: Stack) ->
     assert left(stack) == set()
 
 
+def test_entry_that_cannot_be_read_is_named_when_others_of_its_job_are_forgotten(stack: Stack) -> None:
+    deployed(stack)
+    stack.put(Entry(ACTIVE, rev=1))
+    item: Any = {**to_item(Entry(TARGET, due_at=1.0), 1), "batch": {"S": "junk"}}
+    stack.dynamodb.put_item(TableName=stack.ledger_table, Item=item)
+    ended = run("forget", "--job", MODEL.job_id, "--yes")
+    assert (ended.status, "Deleted 1 entry" in ended.stdout) == (0, True)
+    assert "cannot be read" in ended.stderr
+
+
 def test_entry_that_changes_after_the_question_is_kept(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     stack.put(Entry(ACTIVE, rev=1))
     deployed(stack)

@@ -109,6 +109,14 @@ def test_update_during_a_run_is_shown_as_waiting() -> None:
     assert standing(held, UnderWay("m", NOW - 90, 4)).waiting == ["2 updates wait, for 50 seconds"]
 
 
+def test_wish_that_waits_is_shown_beside_one_under_the_name_that_was_answered() -> None:
+    wish = Entry(TARGET, failed_as_of=100.0, waiting=Waiting(wanted_as_of=140.0, wanted_at=150.0), rev=1)
+    answered = Waiting(wanted_as_of=80.0, wanted_at=90.0)
+    named = Entry(Target("alerts", TARGET.model_id), waiting=answered, name_of=TARGET.job_id, rev=1)
+    (merged,) = entries.by_job([wish, named])
+    assert standing(merged).waiting
+
+
 def test_due_update_starts_at_the_next_look_or_when_a_slot_is_free() -> None:
     row = standing(waiting())
     assert (row.fresh, row.since, row.why) == (False, NOW - 60, "updates wait for the next run")

@@ -463,6 +463,42 @@ def test_endless_updates_after_a_run_postpone_those_during_it_by_the_patience() 
     assert recorded(*endless, entry=after).due_at == NOW + 900 + LAG + PATIENCE * LAG
 
 
+def test_late_delivery_during_a_run_of_what_the_run_covers_does_not_age_the_next_one() -> None:
+    covered = replace(DIRTY, waiting=replace(DIRTY.waiting, needed_as_of=NOW - 5000))
+    entry = recorded(update(NOW - LAG - 100, "late"), update(NOW + 900, "b"), entry=claim(covered, HOLDING))
+    assert released(entry).waiting.since == NOW + 900
+
+
+def test_batch_that_overflows_during_a_run_waits_since_the_run_at_most() -> None:
+    parts = [update(NOW + n, str(n), share=1, max_wait=1e6) for n in range(1, MOST_ELEMENTS + 3)]
+    assert released(recorded(*parts, entry=HELD)).waiting.since == NOW
+
+
+def test_nothing_is_left_to_wait_since_a_run_that_covered_all() -> None:
+    during = recorded(update(NOW + 1, "b", share=1, max_wait=900.0), entry=HELD)
+    assert (released(during).waiting.since, released(during).waiting.next_since) == (None, None)
+
+
+def test_failed_attempt_keeps_the_age_of_a_batch_that_was_due_before() -> None:
+    due = recorded(update(NOW, "a", share=WHOLE - 1, max_wait=100.0))
+    failed = give_back(claim(due, Claim("run-1", NOW + 3700)), "run-1", PACE, Postponement(NOW + 3710))
+    assert failed
+    assert failed.overdue_since == due.due_at
+
+
+def test_run_that_could_not_be_checked_keeps_the_age() -> None:
+    held = Claim("run-1", NOW + 200, number=0)
+    batch = claim(recorded(update(NOW, "a", share=WHOLE - 1, max_wait=100.0)), held)
+    after = released(batch, result=a_result("not_checked"))
+    assert after.overdue_since == NOW + 200
+
+
+def test_result_ends_the_count_of_failures_and_their_age() -> None:
+    failed = postpone(DIRTY, PACE, Postponement(NOW + 5, last_error="busy"))
+    during = recorded(update(NOW + 900, "b"), entry=claim(failed, HOLDING))
+    assert (failed.failing_since, released(during).failing_since) == (DIRTY.due_at, None)
+
+
 def test_request_by_hand_after_a_run_does_not_wait_for_what_came_during_it() -> None:
     after = released(recorded(update(NOW + 900, "b"), entry=HELD))
     hurried = recorded(update(NOW + 910, by_hand=True), entry=after)

@@ -1,7 +1,7 @@
 """What can go wrong, named for what the caller does about it.
 
 RecomputeError
-├── RetryLater               temporary: the target stays due, or the workflow retries
+├── RetryLater               temporary: the target stays due, or the check is repeated
 │   ├── PlatformUnavailable  no answer, or a temporary one (time-out, connection, 429, 5xx)
 │   ├── PlatformBusy         the platform is recomputing the model already
 │   ├── ActiveModelChanged   the job's active model changed while a run was being started

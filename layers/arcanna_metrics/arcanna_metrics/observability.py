@@ -55,7 +55,7 @@ def run_in_logs(
 
 
 def gauges(*, due: int, oldest: float, running: int) -> None:
-    """How many targets are due, the age of the oldest waiting update in seconds, the number of runs."""
+    """How many targets are due, the age in seconds of the oldest update or run, the number of runs."""
     count("TargetsDue", due)
     count("SlotsTaken", running)
     metrics.add_metric(name="OldestUpdateAge", unit=MetricUnit.Seconds, value=oldest)

@@ -210,8 +210,9 @@ def left_over(entry: Entry) -> Entry:
     """The entry without the updates that the run under way covers."""
     if entry.claim is None:
         return pruned(entry)
-    waiting = replace(entry.waiting, since=entry.waiting.next_since)
-    return pruned(replace(entry, waiting=waiting, fresh_as_of=entry.claim.requested_at))
+    asked, since = entry.claim.requested_at, entry.waiting.next_since
+    waiting = replace(entry.waiting, since=asked if since is None else since)
+    return pruned(replace(entry, waiting=waiting, fresh_as_of=asked))
 
 
 def by_job(entries: Iterable[Entry]) -> list[Entry]:
@@ -244,7 +245,9 @@ def _together(entry: Entry, mailbox: Entry) -> Entry:
     last = max(entry, mailbox, key=attrgetter("watermark"))
     return replace(
         entry,
-        waiting=merged(entry.waiting, mailbox.waiting),
+        waiting=merged(
+            entry.waiting, mailbox.waiting, answered=max(entry.failed_as_of, mailbox.failed_as_of)
+        ),
         claim=entry.claim or mailbox.claim,
         due_at=earliest(entry.due_at, mailbox.due_at),
         attempts=max(entry.attempts, mailbox.attempts),

@@ -50,7 +50,7 @@ class Waiting:
 
     # For people and for patience; no run is needed because of these.
     since: float | None = None  # when the first of the updates that `needed_as_of` covers happened
-    next_since: float | None = None  # the same of those that the run under way does not cover
+    next_since: float | None = None  # of those that the run under way does not cover, or its request
     last_at: float = NEVER  # when the latest update happened
     updates: int = 0  # about how many there are
     cause: str = ""  # of the latest update
@@ -86,7 +86,7 @@ class Entry:
     retry_at: float = NEVER
     not_before: float = NEVER  # not even by hand: Retry-After, the start grace of a request of unknown effect
     attempts: int = 0  # failed attempts since the last run with a known result
-    failing_since: float | None = None  # when the first of these attempts began
+    failing_since: float | None = None  # when what they are for was due, or claimed
     last_error: str = ""  # why the last attempt failed, such as "PlatformBusy: ..."
 
     last_requested_at: float = NEVER  # requested_at of the last run, whatever became of it; for the spacing

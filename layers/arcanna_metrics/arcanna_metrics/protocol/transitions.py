@@ -94,11 +94,13 @@ def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Iterator[Waiti
 
 def _adding(entry: Entry, arrived: Iterable[Waiting], pace: Pace) -> Entry:
     """Adds what has arrived. A request by hand ends the backoff."""
-    if entry.claim is not None:
-        arrived = [replace(part, next_since=part.since) for part in arrived]
     # A schedule's next wish does not change when the first one is due. A failure of the run in progress
     # answers the wishes before it, but not those since then.
     answered = entry.claim.requested_at if entry.claim else NEVER
+    if entry.claim is not None:
+        arrived = [
+            replace(part, next_since=part.since) if part.needed_as_of > answered else part for part in arrived
+        ]
     waiting = merged(entry.waiting, *arrived, answered=answered)
     if _needs(waiting) == _needs(entry.waiting):
         return entry
@@ -185,10 +187,10 @@ def give_back(entry: Entry, run_id: str, pace: Pace, postponement: Postponement 
 
     Without a postponement, for example if no slot was free, the target is due as before.
     """
-    claim, free = entry.claim, replace(entry, claim=None)
-    if claim is None or claim.run_id != run_id or claim.held:
+    if entry.claim is None or entry.claim.run_id != run_id or entry.claim.held:
         return None
-    return settled(free, pace) if postponement is None else postpone(free, pace, postponement, claim)
+    free = settled(replace(entry, claim=None), pace)
+    return free if postponement is None else postpone(free, pace, postponement)
 
 
 def take_back(entry: Entry, claim: Claim, pace: Pace, postponement: Postponement) -> Entry:
@@ -282,7 +284,8 @@ def release(
     free = replace(without_attempts(free), retry_at=next_at, not_before=NEVER)
     if result["active_changed"]:  # the new model's run comes after targets that were due at this run's start
         return settled(replace(free, retry_at=max(next_at, asked)), pace)
-    free = replace(free, waiting=replace(waiting, since=waiting.next_since))
+    since = asked if waiting.next_since is None else waiting.next_since
+    free = replace(free, waiting=replace(waiting, since=since))
     if outcome == "completed":
         free = replace(free, fresh_as_of=max(asked, entry.fresh_as_of))
     else:

@@ -25,7 +25,7 @@ def command(given: Given, job: str, model: str | None, force: bool, yes: bool) -
     """
     stack, out = given.deployed, given.out
     with out.doing("Reading the ledger"):
-        found = _entries(given, job, model)
+        found, unreadable = _entries(given, job, model)
     document: dict[str, Any] = {"targets": [entry.target._asdict() for entry in found], "done": False}
     for entry in found:
         out.show(f"{entry.target}: {_what(entry)}")
@@ -46,17 +46,20 @@ def command(given: Given, job: str, model: str | None, force: bool, yes: bool) -
             f"{', '.join(map(str, kept))} changed meanwhile, so nothing of it was deleted.",
             "Look at arcanna-metrics status, and try again",
         )
+    for trouble in unreadable:  # perhaps of this job, too
+        out.explain(trouble)
     out.show(f"✓ Deleted {len(found)} {'entry' if len(found) == 1 else 'entries'} of the ledger.", "green")
     return Answer(Exit.GOOD, document | {"done": True})
 
 
-def _entries(given: Given, job: str, model: str | None) -> "Sequence[Entry]":
+def _entries(given: Given, job: str, model: str | None) -> tuple["Sequence[Entry]", Sequence[Trouble]]:
+    """The entries to forget, and what is wrong with each that cannot be read. Raises Trouble."""
     from arcanna_metrics_cli import entries
     from arcanna_metrics_cli.names import did_you_mean
 
     every, unreadable = given.deployed.readable_entries()
     if found := entries.named(every, job, model):
-        return found
+        return found, unreadable
     if unreadable:
         raise unreadable[0]
     of_job = entries.names(every, job)
