@@ -119,14 +119,6 @@ def release_all_that_waits(
     )
 
 
-def release_without_waiting(
-    entry: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
-) -> Entry | None:
-    """A run starts before the updates during the previous run are visible."""
-    after = transitions.release(entry, run, number, result, pace, postponement)
-    return after and settled(replace(after, retry_at=NEVER), pace)
-
-
 def release_whoever_has_it(
     entry: Entry, run: Run, number: int, result: Result, pace: Pace, postponement: Postponement
 ) -> Entry | None:
@@ -263,11 +255,6 @@ MUTANTS = [
         "runs are not spaced",
         "a visibility lag and spacing, two updates",
         Code(decide=decide_without_spacing),
-    ),
-    Mutant(
-        "a run after a run starts before its update is visible",
-        "a visibility lag, three updates",
-        Code(release=release_without_waiting),
     ),
     # Names.
     Mutant("a mailbox is empty of what came since", "two updates under a name", Code(swaps_mailbox=False)),
