@@ -219,8 +219,8 @@ class Trigger:
             with _best_effort("report not recorded"):
                 self._ledger.apply(ended.target, report)
         # Also with other messages: alarms need the gauges most while updates keep coming.
-        waits = sweeps = intake.sweep or self._sweeper.is_overdue()
-        if sweeps:  # if the sweep fails, look all the same
+        waits = intake.sweep or self._sweeper.is_overdue()
+        if waits:  # if the sweep fails, look all the same
             with _best_effort("sweep ended early"):
                 waits = self._sweeper.sweep(remaining)
         if intake.recorded or waits:

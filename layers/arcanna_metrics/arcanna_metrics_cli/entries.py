@@ -5,7 +5,7 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import NamedTuple
 
-from arcanna_metrics.protocol.entry import NEVER, Accepted, Entry, earliest, pruned
+from arcanna_metrics.protocol.entry import NEVER, Accepted, Entry, after_run, earliest, pruned
 from arcanna_metrics.protocol.transitions import merged
 from arcanna_metrics.targets import Target, is_id
 from arcanna_metrics.times import from_iso
@@ -210,9 +210,8 @@ def left_over(entry: Entry) -> Entry:
     """The entry without the updates that the run under way covers."""
     if entry.claim is None:
         return pruned(entry)
-    asked, since = entry.claim.requested_at, entry.waiting.next_since
-    waiting = replace(entry.waiting, since=asked if since is None else since)
-    return pruned(replace(entry, waiting=waiting, fresh_as_of=asked))
+    asked = entry.claim.requested_at
+    return pruned(replace(entry, waiting=after_run(entry.waiting, asked), fresh_as_of=asked))
 
 
 def by_job(entries: Iterable[Entry]) -> list[Entry]:

@@ -145,6 +145,11 @@ def pruned(entry: Entry) -> Entry:
     return replace(without_attempts(entry), waiting=Waiting(), retry_at=NEVER)
 
 
+def after_run(waiting: Waiting, asked: float) -> Waiting:
+    """The same, since the first update that a run does not cover that was requested at `asked`."""
+    return replace(waiting, since=asked if waiting.next_since is None else waiting.next_since)
+
+
 def without_attempts(entry: Entry) -> Entry:
     """The entry after its run had a result, or if nothing is left to try."""
     return replace(entry, attempts=0, last_error="", failing_since=None)

@@ -10,7 +10,7 @@ from arcanna_metrics.observability import log_error
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.ledger import UNREADABLE, Ledger
 from arcanna_metrics.runs.quality import Reference, Rules, learned
-from arcanna_metrics.runs.run import Result, Run
+from arcanna_metrics.runs.run import Result, Run, job_of
 from arcanna_metrics.targets import Model, Target, is_id
 
 
@@ -29,9 +29,8 @@ def learn_baseline(ledger: Ledger, run: Run, model: Model, baseline: Reference) 
 
 def learn(ledger: Ledger, run: Run, result: Result) -> None:
     """Updates the model's reference at the end of a run. Raises AwsUnavailable."""
-    job_id, model_id = run.get("platform_job_id") or run["job_id"], run["model_id"]
     known = {} if is_id(run["job_id"]) else run["reference"]  # not written yet
-    target = Target(job_id, model_id)
+    target = Target(job_of(run), run["model_id"])
     try:
         for seen in (known, result["figures"]):
             if seen:

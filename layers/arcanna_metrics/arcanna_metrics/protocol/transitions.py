@@ -28,6 +28,7 @@ from arcanna_metrics.protocol.entry import (
     Element,
     Entry,
     Waiting,
+    after_run,
     earliest,
     pruned,
     without_attempts,
@@ -284,8 +285,7 @@ def release(
     free = replace(without_attempts(free), retry_at=next_at, not_before=NEVER)
     if result["active_changed"]:  # the new model's run comes after targets that were due at this run's start
         return settled(replace(free, retry_at=max(next_at, asked)), pace)
-    since = asked if waiting.next_since is None else waiting.next_since
-    free = replace(free, waiting=replace(waiting, since=since))
+    free = replace(free, waiting=after_run(waiting, asked))
     if outcome == "completed":
         free = replace(free, fresh_as_of=max(asked, entry.fresh_as_of))
     else:

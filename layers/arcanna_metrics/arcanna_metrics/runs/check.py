@@ -17,7 +17,7 @@ from arcanna_metrics.runs.outcome import (
 )
 from arcanna_metrics.runs.polling import next_wait
 from arcanna_metrics.runs.quality import Reference, Rules, assess, current, learned, measured
-from arcanna_metrics.runs.run import Check, Outcome, Run
+from arcanna_metrics.runs.run import Check, Outcome, Run, job_of
 from arcanna_metrics.runs.telemetry import model_judged
 from arcanna_metrics.targets import Model
 from arcanna_metrics.times import from_iso, to_iso
@@ -62,7 +62,7 @@ def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
     checked: Check = {**last, "polls": last["polls"] + 1}
     seen = None
     try:
-        seen = arcanna.metrics(Model(_job_of(run), run["model_id"] or ""))
+        seen = arcanna.metrics(Model(job_of(run), run["model_id"] or ""))
     except Rejected as error:
         judgement = Judgement("failed", "Rejected", str(error))
     except RetryLater as error:
@@ -120,14 +120,9 @@ def active_model_changed(arcanna: Arcanna, run: Run) -> bool:
     if run["target"]["model_id"] is not None:
         return False
     try:
-        return arcanna.active_model(_job_of(run)) != run["model_id"]
+        return arcanna.active_model(job_of(run)) != run["model_id"]
     except Rejected:
         return False  # the job is gone or has no active model, so there is no other model to recompute
-
-
-def _job_of(run: Run) -> str:
-    """The job's id if the platform has told it: a job may be renamed during a run."""
-    return run["platform_job_id"] or run["job_id"]
 
 
 def _put_off(run: Run, checked: Check, error: RetryLater, now: float) -> Check:

@@ -154,3 +154,8 @@ class Execution(NamedTuple):
 
     running: bool
     input: str
+
+
+def job_of(run: Run) -> str:
+    """The job's id if the platform has told it: a job may be renamed during a run."""
+    return run["platform_job_id"] or run["job_id"]

@@ -78,8 +78,11 @@ def _entry(given: Given, job: str, model: str) -> "Entry":
     from arcanna_metrics_cli.names import did_you_mean
 
     stack = given.deployed
-    entry, every = stack.entry(stack.home(Target(job, model))), stack.hints()
-    if entry.rev or model in map(entries.last_model, entries.named(every, job, None)):
+    entry = stack.entry(stack.home(Target(job, model)))
+    if entry.rev:
+        return entry
+    every = stack.hints()
+    if model in map(entries.last_model, entries.named(every, job, None)):  # known as the active model
         return entry
     of_job = entries.names(every, job)
     hint = did_you_mean(model, of_job) if of_job else did_you_mean(job, entries.names(every))

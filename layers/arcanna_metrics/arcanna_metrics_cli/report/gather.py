@@ -119,10 +119,13 @@ class Gatherer:
 
     def _read_stories(self, listed: Iterable[Entry], pool: ThreadPoolExecutor) -> list[str]:
         """Reads the outcomes that were not read before, first those of worse models. Returns notes."""
-        completed = {last["run_id"]: entry for entry in listed if (last := _last_completed(entry))}
+        completed = {last["run_id"]: last for entry in listed if (last := _last_completed(entry))}
         unread = sorted(
             completed.keys() - self._stories.keys(),
-            key=lambda run_id: (_got_worse(completed[run_id]), completed[run_id].fresh_as_of),
+            key=lambda run_id: (
+                completed[run_id]["verdict"] == "regressed",
+                completed[run_id]["requested_at"],
+            ),
             reverse=True,
         )
         stories = dict(
@@ -206,11 +209,6 @@ def _accepted(standing: entries.Standing) -> str:
 def _last_completed(entry: Entry) -> PastRun | None:
     """The last completed run."""
     return max(entry.history, key=lambda past: past["requested_at"], default=None)
-
-
-def _got_worse(entry: Entry) -> bool:
-    last = _last_completed(entry)
-    return last is not None and last["verdict"] == "regressed"
 
 
 def _attempt(call: Callable[[str], _Story], run_id: str) -> _Story | str:
