@@ -109,7 +109,8 @@ def _run_first_deployment_and_updates() -> None:
         assert build == ".venv/bin/sam build"
         assert deploy == (
             ".venv/bin/sam deploy --config-file samconfig.yaml --stack-name arcanna-metrics"
-            f" --region {REGION} --no-confirm-changeset --no-fail-on-empty-changeset"
+            f" --s3-prefix arcanna-metrics --region {REGION}"
+            " --no-confirm-changeset --no-fail-on-empty-changeset"
             f" --parameter-overrides ArcannaBaseUrl={url} {PACE}"
         )
         assert "✗" not in said
@@ -123,6 +124,10 @@ def _run_first_deployment_and_updates() -> None:
         holding = [call.operation for call in here.cloud.calls if API_KEY in str(call.parameters)]
         assert holding == ["PutSecretValue"]
         assert here.parameters()["ArcannaBaseUrl"] == url
+
+        artifacts = {call.parameters["Key"] for call in here.cloud.calls if call.operation == "PutObject"}
+        assert artifacts
+        assert all(key.startswith("arcanna-metrics/") for key in artifacts), artifacts
 
         first_upload = re.findall(r"^  aws s3 cp alerts\.csv s3://([^/]+)/training-data/1234/$", said, re.M)
         assert first_upload == [outputs["TrainingDataBucket"]]

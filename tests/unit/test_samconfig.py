@@ -31,6 +31,11 @@ def test_default_dev_and_prod_have_stacks_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_stack_has_artifacts_of_its_own_so_that_its_removal_leaves_those_of_others(name: str) -> None:
+    assert deploy(name)["s3_prefix"] == ENVIRONMENTS[name]["global"]["parameters"]["stack_name"]
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_environment_sets_only_parameters_of_the_template(name: str) -> None:
     given = {"ArcannaBaseUrl": "https://arcanna.example.com", **parameters(name)}
     values = parameter_values(template()["Parameters"], given)

@@ -110,6 +110,8 @@ def _deploy(given: Given, region: str, template: Mapping[str, Any], values: Mapp
         "samconfig.yaml",
         "--stack-name",
         given.stack,
+        "--s3-prefix",  # without it, `sam delete` would also delete the artifacts of other stacks
+        given.stack,
         "--region",
         region,
     ]
