@@ -766,6 +766,13 @@ def test_finding_has_a_remedy_that_names_the_part_at_fault(check: str, reason: s
     assert names in found(check, reason).remedy
 
 
+def test_key_goes_into_the_secrets_region_also_if_the_stack_is_in_another() -> None:
+    answer = {"findings": [{"check": "key", "reason": "ApiKeyMissing", "detail": "detail"}]}
+    secret = "arn:aws:secretsmanager:us-east-1:1:secret:arcanna-AbCdEf"  # noqa: S105  # an ARN
+    (line,) = checks.preflight(answer, False, KNOWN._replace(secret_arn=secret))
+    assert f"put-secret-value --region us-east-1 --secret-id {secret} " in line.remedy
+
+
 def test_key_in_a_field_of_the_secret_is_not_replaced_by_plain_text() -> None:
     answer = {"findings": [{"check": "key", "reason": "ApiKeyUnavailable", "detail": "detail"}]}
     known = KNOWN._replace(secret_field="arcanna_key")  # noqa: S106  # a name

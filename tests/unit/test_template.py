@@ -617,7 +617,7 @@ PARTITIONS = {
 LINKED = {
     "DashboardLink": "metrics-dashboard",
     "ExecutionsLink": "arn:workflow",
-    "ApiKeySecretLink": "arn:secret",
+    "ApiKeySecretLink": ":secret:arcanna",
     "SettingsLink": "CFN-settings",
     "DeadLettersLink": "letters",
 }
@@ -634,7 +634,7 @@ def test_console_links_use_the_stacks_partition_and_region(name: str, partition:
         "AWS_URLSuffix": suffix,
         "Dashboard": "metrics-dashboard",
         "RecomputeWorkflow": "arn:workflow",
-        "ApiKeySecret": "arn:secret",
+        "ApiKeySecret": f"arn:{partition}:secretsmanager:{region}:123456789012:secret:arcanna",
         "SettingsParameter": "CFN-settings",
         "DeadLetterQueue.QueueName": "letters",
     }
@@ -644,6 +644,16 @@ def test_console_links_use_the_stacks_partition_and_region(name: str, partition:
     assert LINKED[name] in link.geturl()
     if name == "DeadLettersLink":
         assert f"https://sqs.{region}.{suffix}/123456789012/letters" in unquote(link.fragment)
+
+
+def test_link_to_a_secret_leads_to_the_secrets_region() -> None:
+    given = {
+        "AWS_Region": "eu-west-1",
+        "ApiKeySecret": "arn:aws:secretsmanager:us-east-1:1:secret:arcanna-AbCdEf",
+    }
+    link = urlsplit(evaluated(template()["Outputs"]["ApiKeySecretLink"]["Value"], **given))
+    assert link.netloc == "us-east-1.console.aws.amazon.com"
+    assert parse_qs(link.query)["region"] == ["us-east-1"]
 
 
 def test_outputs_are_console_links_or_names_for_commands() -> None:

@@ -95,7 +95,10 @@ def _by_words(detail: str) -> str | None:
 
 
 def _by_reason(check: str, reason: str, known: Known) -> str:
-    put = f"aws secretsmanager put-secret-value --secret-id {known.secret_arn} --secret-string file://key.txt"
+    put = (
+        f"aws secretsmanager put-secret-value --region {known.secret_arn.split(':')[3]}"
+        f" --secret-id {known.secret_arn} --secret-string file://key.txt"
+    )
     if known.secret_field:
         put = f"the field {known.secret_field} of {known.secret_arn}"
     match check, reason:

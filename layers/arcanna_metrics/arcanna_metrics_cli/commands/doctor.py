@@ -102,11 +102,11 @@ def looks(stack: "Deployed") -> dict[str, Callable[[], list["Check"]]]:
 
 def _links(stack: "Deployed") -> dict[str, str]:
     """The console's pages, by the name of the check that they help with."""
-    links = stack.links
-    log, secret = (
-        links.logs(stack.log_group("trigger-recompute")),
-        links.secret(stack.output("ApiKeySecretArn")),
-    )
+    from arcanna_metrics_cli.links import Links
+
+    links, secret_arn = stack.links, stack.output("ApiKeySecretArn")
+    log = links.logs(stack.log_group("trigger-recompute"))
+    secret = Links.of(secret_arn).secret(secret_arn)  # it may be in another region than the stack
     return {
         "stack": links.stack(stack.id),
         "functions": log,
