@@ -90,7 +90,10 @@ def no_lost_update(history: History) -> Iterator[str]:
 
 def no_wish_forgotten(history: History) -> Iterator[str]:
     """A wish for metrics of at most some age is met by a run, by a failure since, or by the platform's own
-    timestamp, by whatever clock."""
+    timestamp, by whatever clock.
+
+    For a job's active model, a run counts only if its model was the active one at the wish or later.
+    """
     runs = _runs(history)
     excused = history.journal.of("caller told")
     for event in history.journal.of("update"):
@@ -100,7 +103,9 @@ def no_wish_forgotten(history: History) -> Iterator[str]:
         as_of = update.happened_at - update.older_than - SLACK
         ends = [e for e in history.journal.of("covered", "given up") if e.whom == event.whom]
         met = any(
-            runs[e.details["run"]].claimed_at >= (as_of if e.what == "covered" else event.time - SLACK - 1)
+            runs[e.details["run"]].claimed_at >= as_of and _is_active_since(history, e, event.time)
+            if e.what == "covered"
+            else runs[e.details["run"]].claimed_at >= event.time - SLACK - 1
             for e in ends
         )
         shown = history.journal.of("timestamp shown")
@@ -453,16 +458,24 @@ def _proof(history: History, completed: Event) -> Event | None:
 
 
 def _is_current(history: History, covered: Event) -> bool:
-    """Whether the run's model is that of its target: for a job's active model, the active one when its
-    recompute had ended, or later; or none was active then, which is not another one."""
+    """Whether the run's model was that of its target when its recompute had ended, or later."""
+    if not covered.whom.endswith("/active"):
+        return True
+    proof = _proof(history, covered)
+    return proof is not None and _is_active_since(history, covered, proof.time)
+
+
+def _is_active_since(history: History, covered: Event, time: float) -> bool:
+    """Whether the run's model is that of its target: for a job's active model, the active one at that time
+    or later; or none was active then, which is not another one."""
     job, _, of_target = covered.whom.partition("/")
     if of_target != "active":
         return True
-    model, proof = _model(history, covered.details["run"]), _proof(history, covered)
+    model = _model(history, covered.details["run"])
     events = [e for e in history.journal.of("active", "none active") if JOB_OF[e.whom] == job]
-    return proof is not None and any(
+    return any(
         (event.whom == model if event.what == "active" else event.time <= covered.time)
-        and (following is None or following.time >= proof.time)
+        and (following is None or following.time >= time)
         for event, following in zip(events, [*events[1:], None], strict=True)
     )
 

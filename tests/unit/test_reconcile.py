@@ -534,6 +534,15 @@ def test_wish_for_old_or_undated_metrics_starts_a_run(harness: Harness, timestam
     assert harness.platform.asked == ["metrics", "request"]
 
 
+def test_schedule_recomputes_a_model_that_became_active_after_the_jobs_last_run(harness: Harness) -> None:
+    harness.ledger.apply(ACTIVE_TARGET, lambda e: replace(e, fresh_as_of=harness.clock.now - 50))
+    harness.platform.metrics = answer(json=metrics_body(model_id=None, last_recomputed_timestamp=None))
+    harness.update(ACTIVE_TARGET, age=0.0, older_than=100.0)
+    harness.look()
+
+    assert harness.entry(ACTIVE_TARGET).run_id == "run-1"
+
+
 def test_satisfied_wish_starts_no_run_for_a_batch_that_is_not_enough(harness: Harness) -> None:
     harness.update(age=100, share=10_000, max_wait=86400.0)
     harness.update(age=0, older_than=3600.0)

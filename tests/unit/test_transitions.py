@@ -204,6 +204,15 @@ def test_wish_waits_unless_a_run_has_satisfied_or_answered_it() -> None:
     assert recorded(wish, entry=replace(CLEAN, failed_as_of=NOW - 1)).dirty
 
 
+def test_wish_for_a_jobs_active_model_waits_until_its_own_metrics_satisfy_it() -> None:
+    """The run before may have been of the model that was active then."""
+    fresh = Entry(ACTIVE_TARGET, fresh_as_of=NOW - 10)
+    wish = Update(ACTIVE_TARGET, NOW, "schedule", older_than=100.0)
+    assert record(fresh, [wish], PACE).waiting.wanted_as_of == NOW - 100
+    run_since = replace(fresh, fresh_as_of=NOW)
+    assert record(run_since, [wish], PACE) is run_since
+
+
 def test_schedules_next_wish_does_not_take_away_the_place_of_one_that_waits() -> None:
     first, later = (update(NOW + at, older_than=100.0, cause="schedule") for at in (0, 3600))
     entry = recorded(later, entry=recorded(first))

@@ -123,6 +123,14 @@ class Entry:
         return max(self.fresh_as_of, self.failed_as_of)
 
     @property
+    def metrics_as_of(self) -> float:
+        """The ledger knows that the metrics are at least this new. Arcanna's own timestamp may be newer.
+
+        A job may have another active model by now, whose metrics nobody has recomputed yet.
+        """
+        return NEVER if self.target.model_id is None else self.fresh_as_of
+
+    @property
     def dirty(self) -> bool:
         """Whether anything waits."""
         waiting = self.waiting
@@ -137,7 +145,7 @@ def pruned(entry: Entry) -> Entry:
         changes |= {"asked_at": NEVER}
     if waiting.needed_as_of <= mark:
         changes |= {"needed_as_of": NEVER, "since": None, "next_since": None}
-    if waiting.wanted_as_of <= entry.fresh_as_of or waiting.wanted_at <= entry.failed_as_of:
+    if waiting.wanted_as_of <= entry.metrics_as_of or waiting.wanted_at <= mark:
         changes |= {"wanted_as_of": NEVER, "wanted_at": NEVER}
     after = replace(entry, waiting=replace(waiting, **changes))
     if after.dirty:

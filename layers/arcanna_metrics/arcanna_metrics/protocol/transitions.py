@@ -81,7 +81,7 @@ def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Iterator[Waiti
         examples = (update.example,) if update.example else ()
         news = partial(Waiting, last_at=at, updates=1, cause=update.cause, examples=examples)
         if update.older_than is not None:
-            if at - update.older_than > entry.fresh_as_of and at > entry.failed_as_of:
+            if at - update.older_than > entry.metrics_as_of and at > mark:
                 yield news(wanted_as_of=at - update.older_than, wanted_at=at)
         elif update.share < WHOLE:
             if as_of > mark and (identity := _identity(update)) not in known:
