@@ -800,19 +800,29 @@ def test_update_by_name_is_forwarded_after_the_id_was_learned(
     assert harness.entry().run_id == "run-1"
 
 
-@pytest.mark.parametrize(
-    ("named_at", "rejected_at", "runs"), [(1.0, 2.0, "security-alerts"), (2.0, 1.0, "1234")]
-)
-def test_learned_id_counts_until_the_platform_rejects_it(
-    harness: Harness, with_names: dict[str, str], named_at: float, rejected_at: float, runs: str
+@pytest.mark.parametrize(("job", "runs"), [(NOT_FOUND, "security-alerts"), (answer(json={}), "1234")])
+def test_learned_id_counts_until_the_platform_does_not_know_the_job(
+    harness: Harness, with_names: dict[str, str], job: Answer, runs: str
 ) -> None:
     harness.update(NAMED)
-    harness.ledger.apply(NAMED, lambda entry: replace(entry, name_of="1234", fresh_as_of=named_at))
-    failure: Any = {"reason": "Rejected"}
-    harness.ledger.apply(TARGET, lambda entry: replace(entry, last_failure=failure, failed_as_of=rejected_at))
+    harness.ledger.apply(NAMED, lambda entry: replace(entry, name_of="1234"))
+    failure: Any = {"reason": "Rejected"}  # such as a job without an active model
+    harness.ledger.apply(TARGET, lambda entry: replace(entry, last_failure=failure, failed_as_of=1.0))
+    harness.platform.job = job
     harness.look()
 
     assert harness.executions.inputs["run-1"]["run"]["job_id"] == runs
+
+
+def test_id_that_a_run_by_name_taught_counts_for_the_jobs_other_models(
+    harness: Harness, with_names: dict[str, str]
+) -> None:
+    run = harness.executions.inputs[harness.started(NAMED)]["run"]
+    release(harness.services, run, 0, TIMED_OUT)
+    harness.update(Target(NAMED.job_id, "model-2"))
+    harness.look()
+
+    assert harness.executions.inputs["run-2"]["run"]["target"] == {"job_id": "1234", "model_id": "model-2"}
 
 
 TIMED_OUT: Result = {

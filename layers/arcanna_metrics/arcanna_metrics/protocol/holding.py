@@ -8,6 +8,7 @@ from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.check_up import MOST_EXECUTIONS, Resume, TakeBack, check_up
 from arcanna_metrics.protocol.decide import Later
 from arcanna_metrics.protocol.entry import Claim, Entry
+from arcanna_metrics.protocol.mailbox import learn_id
 from arcanna_metrics.protocol.reference import learn
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.runs.run import Result, Run
@@ -42,6 +43,7 @@ def release(services: Services, run: Run, number: int, result: Result) -> bool:
     entry = services.ledger.read(target_of(run))
     if transition(entry):  # the target is still the run's
         learn(services.ledger, run, result)
+        learn_id(services, run)
     released = services.ledger.apply(entry.target, transition, entry) is not None
     with _in_logs(services, run, number):
         logger.info("run released" if released else "run was already released", outcome=result["outcome"])

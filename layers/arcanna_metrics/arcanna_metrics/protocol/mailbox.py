@@ -1,5 +1,6 @@
 """Jobs by name: updates under a job's name are recorded under its id, so each job has one entry."""
 
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -7,6 +8,7 @@ from arcanna_metrics.errors import Rejected
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.services import Services
+from arcanna_metrics.runs.run import Run
 from arcanna_metrics.targets import Target, is_id
 
 
@@ -29,10 +31,20 @@ def forward(services: Services, mailbox: Entry) -> Target | None:
     return target
 
 
+def learn_id(services: Services, run: Run) -> None:
+    """Remembers the id in the platform's answer to a run by a name, for all models of the job.
+
+    The run's own entry remembers it when the run is released.
+    """
+    if (job_id := run["platform_job_id"]) and run["target"]["model_id"] is not None:
+        services.ledger.apply(Target(run["job_id"], None), partial(replace, name_of=job_id))
+
+
 def _learned_id(services: Services, mailbox: Entry) -> str | None:
-    """The id in the platform's last answer, unless the platform has rejected that job since."""
-    if mailbox.name_of is None:
-        return None
-    job = services.ledger.read(Target(mailbox.name_of, mailbox.target.model_id))
-    is_rejected = job.last_failure is not None and job.last_failure["reason"] == Rejected.__name__
-    return None if is_rejected and job.failed_as_of > mailbox.fresh_as_of else mailbox.name_of
+    """The id in the platform's last answer to a run by the name, if the platform still knows that job."""
+    job_id = mailbox.name_of or services.ledger.read(Target(mailbox.target.job_id, None)).name_of
+    if job_id is not None:
+        with suppress(Rejected):
+            services.arcanna.models(job_id)
+            return job_id
+    return None
