@@ -329,6 +329,10 @@ def test_outcome_is_announced_once_the_active_model_is_known(
     ended = follower.look(90)
     assert ended["status"] == ("completed" if ending == "completed" else "failed")
     assert outcome_of(ended)["result"]["active_changed"]
+    if ending == "gone":  # the new model's run follows by itself
+        told = outcome_of(ended)["notification"]
+        assert told
+        assert "not have to request the recompute again" in told["message"]
 
 
 @pytest.mark.parametrize("given_answer", UNKNOWN)

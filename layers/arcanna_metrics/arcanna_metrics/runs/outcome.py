@@ -149,7 +149,7 @@ def failed(run: Run, ending: Ending, judgement: Judgement, origin: Origin) -> Ou
         f"Why: {failure['reason']}\n{failure['detail']}",
         f"Scores that Arcanna shows: {in_words(ending.shown or run['baseline'])}",
         f"What to do: Look up {failure['reason']} in the runbook. "
-        + (_REQUEST_AGAIN if checked else "You do not have to request the recompute again."),
+        + (_REQUEST_AGAIN if checked and not ending.active_changed else _FOLLOWS),
     ]
     return {
         "events": [_event("Recompute Failed", run, ending, {**told, "before": run["baseline"]}, origin)],
@@ -237,6 +237,7 @@ _REQUEST_AGAIN = (
     "Remove the cause, then request the recompute again: upload the data again, or run arcanna-metrics"
     " recompute."
 )
+_FOLLOWS = "You do not have to request the recompute again."
 _CORRECT_OR_ACCEPT = (
     "Do not deploy the model. Look at the training data that came last, correct wrong labels and upload the"
     " corrections. The metrics are then recomputed. To keep the model as it is, accept it: see the runbook."
