@@ -345,7 +345,7 @@ THRESHOLD = SCHEMA["$defs"]["route"]["properties"]["threshold"]["properties"]
 
 def _with_pace(name: str, value: object) -> Any:
     shortest = {"shortest_poll_seconds": 1, "first_backoff_seconds": 1}
-    longest = {"longest_poll_seconds": 3600, "longest_backoff_seconds": 900}
+    longest = {"longest_poll_seconds": 900, "longest_backoff_seconds": 900}
     return {"pace": {**shortest, **longest, name: value}}
 
 

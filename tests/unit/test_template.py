@@ -882,9 +882,12 @@ def test_missing_data_raises_no_other_alarm() -> None:
 
 @pytest.mark.parametrize(("name", "longest_gap"), [("UnauthorisedAlarm", 900 + 60), ("UpdatesLateAlarm", 60)])
 def test_gauge_alarm_does_not_flap_between_measurements(name: str, longest_gap: int) -> None:
-    """Failed attempts are at most the longest backoff and a sweep apart, gauges one sweep."""
+    """Failed attempts are at most the longest backoff and a sweep apart, failed checks the longest wait, and
+    gauges one sweep."""
     alarm = of_type("AWS::CloudWatch::Alarm")[name]
-    assert SETTINGS["pace"]["properties"]["longest_backoff_seconds"]["maximum"] == 900
+    pace = SETTINGS["pace"]["properties"]
+    longest = [pace[name]["maximum"] for name in ("longest_backoff_seconds", "longest_poll_seconds")]
+    assert max(longest) == 900
     periods = {m["MetricStat"]["Period"] for m in alarm["Metrics"] if "MetricStat" in m}
     assert alarm["DatapointsToAlarm"] == 1
     assert (alarm["EvaluationPeriods"] - 1) * min(periods) >= longest_gap - min(periods)

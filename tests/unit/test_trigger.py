@@ -336,6 +336,18 @@ def test_other_messages_cause_a_sweep_if_sweeps_do_not_come(harness: Harness, lo
         assert ("OldestUpdateAge" in metrics.metric_set) is sweeps
 
 
+def test_end_of_a_run_causes_a_sweep_if_neither_sweeps_nor_other_messages_come(
+    harness: Harness, looks: Looks
+) -> None:
+    harness.stack.put(Entry(TARGET, waiting=Waiting(needed_as_of=1.0, since=1.0), due_at=1.0))
+    for wait, sweeps in ((SWEEP_OVERDUE - 1, False), (1, True)):
+        harness.clock.now += wait
+        metrics.clear_metrics()
+        harness.trigger.look(lambda: 900.0, [])
+        assert ("OldestUpdateAge" in metrics.metric_set) is sweeps
+    assert len(looks.targets) == 2
+
+
 def test_what_waits_is_at_least_as_old_as_the_run_for_it(harness: Harness) -> None:
     metrics.clear_metrics()
     now = harness.clock.now

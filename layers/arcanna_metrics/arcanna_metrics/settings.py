@@ -61,7 +61,7 @@ _PACE = {
     "start_grace_seconds": (1, DAY),
     "deadline_seconds": (10, 7 * DAY),
     "shortest_poll_seconds": (1, 300),
-    "longest_poll_seconds": (1, 3600),
+    "longest_poll_seconds": (1, 900),
     "stale_after_seconds": (0, 365 * DAY),
     "first_backoff_seconds": (1, 300),
     "longest_backoff_seconds": (1, 900),

@@ -115,6 +115,8 @@ class Trigger:
 
     def look(self, remaining: Callable[[], float], recorded: Iterable[Target]) -> None:
         """Does what is due. Never raises, because the caller's own work is done."""
+        if self._sweeper.is_overdue():
+            self._sweep(remaining)
         with _best_effort("look ended early"):
             look(self._services, remaining, recorded)
 
@@ -219,15 +221,18 @@ class Trigger:
             with _best_effort("report not recorded"):
                 self._ledger.apply(ended.target, report)
         # Also with other messages: alarms need the gauges most while updates keep coming.
-        waits = intake.sweep or self._sweeper.is_overdue()
-        if waits:  # if the sweep fails, look all the same
-            with _best_effort("sweep ended early"):
-                waits = self._sweeper.sweep(remaining)
+        waits = (intake.sweep or self._sweeper.is_overdue()) and self._sweep(remaining)
         if intake.recorded or waits:
             self._nap(intake.recorded.values())
             now = self._services.clock()
             due = [target for target, entry in intake.recorded.items() if (entry.due_at or inf) <= now]
             self.look(remaining, due)
+
+    def _sweep(self, remaining: Callable[[], float]) -> bool:
+        """Whether anything waits or runs, as far as is known."""
+        with _best_effort("sweep ended early"):
+            return self._sweeper.sweep(remaining)
+        return True
 
     def _nap(self, entries: Iterable[Entry]) -> None:
         """Waits for targets that are due in a few seconds, because the next sweep may be a minute away."""

@@ -31,7 +31,7 @@ class Sweeper:
         self._are_applied = False  # to the targets that wait
 
     def is_overdue(self) -> bool:
-        """Whether this environment has handled no sweep for a while."""
+        """Whether this environment has tried no sweep for a while."""
         return self._services.clock() - self._swept_at >= SWEEP_OVERDUE
 
     def sweep(self, remaining: Callable[[], float]) -> bool:
@@ -40,8 +40,8 @@ class Sweeper:
         Applies changed settings, such as a lower spacing, to targets that already wait. Restores the earlier
         due time of targets whose backoff is over.
         """
-        listed, now = self._services.ledger.waiting_or_running(), self._services.clock()
-        self._swept_at = now
+        self._swept_at = now = self._services.clock()  # also if it fails, or each message would try again
+        listed = self._services.ledger.waiting_or_running()
         if not listed:
             return False
         free = [entry for entry in listed if entry.claim is None]
