@@ -41,11 +41,11 @@ def release(services: Services, run: Run, number: int, result: Result) -> bool:
         return transitions.release(entry, run, number, result, services.pace(entry), postponement)
 
     entry = services.ledger.read(target_of(run))
-    if transition(entry):  # the target is still the run's
-        learn(services.ledger, run, result)
-        learn_id(services, run)
-    released = services.ledger.apply(entry.target, transition, entry) is not None
     with _in_logs(services, run, number):
+        if transition(entry):  # the target is still the run's
+            learn(services.ledger, run, result)
+            learn_id(services, run)
+        released = services.ledger.apply(entry.target, transition, entry) is not None
         logger.info("run released" if released else "run was already released", outcome=result["outcome"])
     return released
 
