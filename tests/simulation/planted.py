@@ -545,7 +545,7 @@ OTHERS = {
     ),
     "settling does not count": _planted("1", lag=LAG - SETTLING),
     "dead letters that could be understood": _planted(
-        "5", patches={"arcanna_metrics.trigger.read_json": dead_letters_what_could_be_recorded_later}
+        "5", patches={"arcanna_metrics.intake.events.read_json": dead_letters_what_could_be_recorded_later}
     ),
     "slots written whatever was read": _planted("6", write=writes_slots_whatever_is_there, slots=(1, 2)),
     "slots taken at a glance": _planted(

@@ -9,16 +9,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from arcanna_metrics.errors import AwsUnavailable, BadInput
-from arcanna_metrics.intake.events import (
-    AllTargets,
-    Ignored,
-    ObjectCreated,
-    Occurrence,
-    RunEnded,
-    Sweep,
-    read,
-    read_json,
-)
+from arcanna_metrics.intake import events
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.observability import count, log_error, logger, reason_and_detail
 from arcanna_metrics.protocol import transitions
@@ -59,7 +50,7 @@ class _Intake:
 
     updates: dict[Target, list[Update]] = field(default_factory=lambda: defaultdict(list))
     recorded: dict[Target, Entry] = field(default_factory=dict)
-    ended: list[RunEnded] = field(default_factory=list)
+    ended: list[events.RunEnded] = field(default_factory=list)
     sweep: bool = False
 
 
@@ -92,7 +83,7 @@ class Trigger:
             message_id = message["messageId"]
             try:
                 sent_at = int(message["attributes"]["SentTimestamp"]) / 1000
-                for update in self._sort(read_json(message["body"], sent_at), intake):
+                for update in self._sort(events.read_json(message["body"], sent_at), intake):
                     messages[update.target].append(message_id)
             except BadInput as error:
                 unusable[message_id] = message["body"], error
@@ -107,7 +98,7 @@ class Trigger:
     def handle_event(self, event: object, remaining: Callable[[], float]) -> list[Recorded]:
         """Handles an event of a direct invocation. Raises BadInput, ConfigurationError and AwsUnavailable."""
         intake = _Intake()
-        self._sort(read(event, self._services.clock()), intake)
+        self._sort(events.read(event, self._services.clock()), intake)
         if errors := self._record_all(intake, remaining):
             raise next(iter(errors.values()))
         self._reconcile(intake, remaining)
@@ -122,7 +113,7 @@ class Trigger:
 
     # --- What a batch says -------------------------------------------------------------------------------
 
-    def _sort(self, occurrences: Iterable[Occurrence], intake: _Intake) -> list[Update]:
+    def _sort(self, occurrences: Iterable[events.Occurrence], intake: _Intake) -> list[Update]:
         """Adds what a message says. Returns its updates. If it raises, it adds none of them.
 
         Raises BadInput, AwsUnavailable and ConfigurationError.
@@ -132,27 +123,27 @@ class Trigger:
             match occurrence:
                 case Update():
                     updates.append(occurrence)
-                case ObjectCreated():
+                case events.ObjectCreated():
                     updates += self._routed(occurrence)
-                case Ignored():
+                case events.Ignored():
                     _ignored("no training data", occurrence)
-                case AllTargets():
+                case events.AllTargets():
                     updates += self._scheduled(occurrence)
-                case RunEnded():
+                case events.RunEnded():
                     intake.ended.append(occurrence)
-                case Sweep():
+                case events.Sweep():
                     intake.sweep = True
         for update in updates:
             intake.updates[update.target].append(update)
         return updates
 
-    def _routed(self, created: ObjectCreated) -> list[Update]:
+    def _routed(self, created: events.ObjectCreated) -> list[Update]:
         updates = self._settings().routes.updates(created)
         if not updates:
             _ignored("no route", created)
         return updates
 
-    def _scheduled(self, schedule: AllTargets) -> list[Update]:
+    def _scheduled(self, schedule: events.AllTargets) -> list[Update]:
         """The updates that a schedule asks for. If there are many, it sends each to the queue instead."""
         settings = self._settings()
         updates = settings.routes.scheduled(
@@ -256,6 +247,6 @@ def _recorded(entry: Entry, updates: int) -> Recorded:
     return Recorded(*entry.target, updates, entry.run_id, due_at)
 
 
-def _ignored(why: str, what: ObjectCreated | Ignored) -> None:
+def _ignored(why: str, what: events.ObjectCreated | events.Ignored) -> None:
     count("UpdatesIgnored")
     logger.info(why, extra=what._asdict())
