@@ -173,14 +173,12 @@ def _s3_event(event: object, received_at: float) -> ObjectCreated | Ignored:
 
     (Powertools' data class decodes it, so "a+b.csv" would become "a b.csv".)
     """
-    return _unless_empty(
-        ObjectCreated(
-            fields.text(event, "detail.bucket.name"),
-            fields.text(event, "detail.object.key"),
-            fields.optional_text(event, "detail.object.version-id"),
-            fields.time(event, "time", received_at),
-            fields.whole_number(event, "detail.object.size"),
-        )
+    return _created(
+        fields.text(event, "detail.bucket.name"),
+        fields.text(event, "detail.object.key"),
+        fields.optional_text(event, "detail.object.version-id"),
+        fields.time(event, "time", received_at),
+        fields.whole_number(event, "detail.object.size"),
     )
 
 
@@ -195,14 +193,12 @@ def _s3_call(event: object, received_at: float) -> ObjectCreated | Ignored:
         reason = f"{name} failed: {error}" if error else name
         return Ignored(reason, fields.optional_text(event, "detail.requestParameters.key"))
     sent = fields.at(event, "detail.additionalEventData.bytesTransferredIn") if name == "PutObject" else None
-    return _unless_empty(
-        ObjectCreated(
-            fields.text(event, "detail.requestParameters.bucketName"),
-            fields.text(event, "detail.requestParameters.key"),
-            fields.optional_text(event, "detail.responseElements.x-amz-version-id"),
-            fields.time(event, "time", received_at),
-            0 if sent == 0 else None,
-        )
+    return _created(
+        fields.text(event, "detail.requestParameters.bucketName"),
+        fields.text(event, "detail.requestParameters.key"),
+        fields.optional_text(event, "detail.responseElements.x-amz-version-id"),
+        fields.time(event, "time", received_at),
+        0 if sent == 0 else None,
     )
 
 
@@ -213,14 +209,12 @@ def _s3_record(record: object, received_at: float) -> ObjectCreated | Ignored:
     key = fields.checked("s3.object.key", unquote_plus(encoded) if isinstance(encoded, str) else encoded)
     if not _is_creation(name := fields.text(record, "eventName")):
         return Ignored(name, key)
-    return _unless_empty(
-        ObjectCreated(
-            fields.text(record, "s3.bucket.name"),
-            key,
-            fields.optional_text(record, "s3.object.versionId"),
-            fields.time(record, "eventTime", received_at),
-            fields.whole_number(record, "s3.object.size"),
-        )
+    return _created(
+        fields.text(record, "s3.bucket.name"),
+        key,
+        fields.optional_text(record, "s3.object.versionId"),
+        fields.time(record, "eventTime", received_at),
+        fields.whole_number(record, "s3.object.size"),
     )
 
 
@@ -238,14 +232,16 @@ def _is_creation(name: str) -> bool:
     return False
 
 
-def _unless_empty(created: ObjectCreated) -> ObjectCreated | Ignored:
-    """Empty objects hold no training data. They are markers such as _SUCCESS, or folders in a console.
+def _created(
+    bucket: str, key: str, version_id: str | None, happened_at: float, size: int | None
+) -> ObjectCreated | Ignored:
+    """The new object, unless it is empty: a marker such as _SUCCESS, or a folder in a console.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-folders.html
     """
-    if created.size or (created.size is None and not created.key.endswith("/")):
-        return created
-    return Ignored("folder" if created.key.endswith("/") else "empty", created.key)
+    if size or (size is None and not key.endswith("/")):
+        return ObjectCreated(bucket, key, version_id, happened_at, size)
+    return Ignored("folder" if key.endswith("/") else "empty", key)
 
 
 def _run_ended(event: object) -> RunEnded | Ignored:
