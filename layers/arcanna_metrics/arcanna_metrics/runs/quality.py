@@ -164,7 +164,8 @@ def assess(
     floor of its own. Otherwise one figure that improved makes the model improved.
     """
     old, new = _figures(_object(before)), _figures(after)
-    standard = _standard(_referred(reference), old, rules)
+    # New figures are compared with the reference, or with those before if it has too few alerts.
+    standard = old | {name: f for name, f in _referred(reference).items() if _solid(f, rules)}
     names = _ranked({*old, *new, *standard, *rules.named}, rules)
     findings = [f for n in names if (f := _find(n, old.get(n), standard.get(n), new.get(n), rules))]
     verdict, why = _verdict(findings, compared=bool(standard) or not rules.largest_drop, cut_short=cut_short)
@@ -192,11 +193,11 @@ def learned(
     their best for later rules. To learn the same figures twice changes nothing more.
     """
     kept, new = _referred(reference), _referred(seen)
-    found = [_find(name, None, kept.get(name), figure, rules) for name, figure in new.items()]
-    worse = any(judged and judged.verdict == "regressed" for judged in found)
+    found = {name: _find(name, None, kept.get(name), figure, rules) for name, figure in new.items()}
+    worse = any(judged and judged.verdict == "regressed" for judged in found.values())
     for name, figure in new.items():
         old, drop = kept.get(name), _rule_for(name, rules.largest_drop) or 0.0
-        if not _solid(figure, rules) or (old is None and not _is_ruled(name, rules)):
+        if not _solid(figure, rules) or (old is None and found[name] is None):  # None: no rule for it
             continue
         if not _solid(old, rules) or (_change(old, figure) > drop and not worse):
             kept[name] = figure
@@ -211,10 +212,6 @@ def _fitting(figures: Mapping[str, _Figure], rules: Rules) -> Reference:
     return dict(as_many_as_fit(pairs, LARGEST_REFERENCE))
 
 
-def _is_ruled(name: str, rules: Rules) -> bool:
-    return any(_rule_for(name, limits) is not None for limits in (rules.largest_drop, rules.floor))
-
-
 def _ranked(names: Iterable[str], rules: Rules) -> list[str]:
     """Figures that rules name first, and those of decisions before the overall ones, which hide too much."""
     return sorted(names, key=lambda name: (name not in rules.named, name in OVERALL, name))
@@ -222,13 +219,6 @@ def _ranked(names: Iterable[str], rules: Rules) -> list[str]:
 
 def _referred(reference: Mapping[str, Sequence[float]] | None) -> dict[str, _Figure]:
     return {name: _Figure(value, int(samples)) for name, (value, samples) in (reference or {}).items()}
-
-
-def _standard(
-    reference: Mapping[str, _Figure], before: Mapping[str, _Figure], rules: Rules
-) -> dict[str, _Figure]:
-    """What new figures are compared with: the reference, or the figures before if it has too few alerts."""
-    return {**before, **{name: figure for name, figure in reference.items() if _solid(figure, rules)}}
 
 
 def _solid(figure: _Figure | None, rules: Rules) -> TypeGuard[_Figure]:
