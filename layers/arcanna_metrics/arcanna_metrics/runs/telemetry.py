@@ -1,6 +1,6 @@
 """Logs and metrics of runs: each status check, and how a run ended."""
 
-from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit, single_metric
 
 from arcanna_metrics.observability import count, logger
 from arcanna_metrics.runs.quality import Assessment
@@ -12,10 +12,8 @@ def run_ended(check: Check) -> None:
     """Counts a run that has ended, by status; if it did not complete, also by reason."""
     count(_ENDS[check["status"]])
     if check["outcome"] and (failure := check["outcome"]["result"]["failure"]):
-        by_reason = EphemeralMetrics()
-        by_reason.add_dimension("reason", _dimension(failure["reason"]))
-        by_reason.add_metric(name="RunsFailed", unit=MetricUnit.Count, value=1)
-        by_reason.flush_metrics()
+        with single_metric(name="RunsFailed", unit=MetricUnit.Count, value=1) as by_reason:
+            by_reason.add_dimension("reason", _dimension(failure["reason"]))
 
 
 def model_judged(quality: Assessment) -> None:
