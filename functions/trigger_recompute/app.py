@@ -6,7 +6,6 @@ gc.disable()  # modules that load are not garbage, and collecting would take a t
 
 import os
 import time
-from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from arcanna_metrics.environment import Environment
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.observability import logger, metrics
 from arcanna_metrics.platform.connect import arcanna
-from arcanna_metrics.preflight import Finding, LookUp, look_up, preflight
+from arcanna_metrics.preflight import look_up, preflight
 from arcanna_metrics.protocol.holding import hold, release, target_of
 from arcanna_metrics.protocol.ledger import Ledger
 from arcanna_metrics.protocol.services import Services
@@ -67,20 +66,6 @@ def settings_source(env: Environment) -> SettingsSource:
     return SettingsSource(ssm, env.text("SETTINGS_PARAMETER"), lag, time.time)
 
 
-def run_preflight(remaining: Callable[[], float]) -> list[Finding]:
-    """Finds what stops this function from working. Nothing is cached, so the next call sees every fix.
-
-    Raises ConfigurationError.
-    """
-    env = Environment(os.environ)
-    return preflight(arcanna(env), settings_source(env).newest, remaining)
-
-
-def look_up_target(job_id: object, model_id: object) -> LookUp:
-    """What Arcanna knows about a target, by the key as it is now. Raises BadInput and ConfigurationError."""
-    return look_up(arcanna(Environment(os.environ)), Target.of(job_id, model_id))
-
-
 @logger.inject_lambda_context(clear_state=True)
 @metrics.log_metrics
 def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
@@ -108,9 +93,13 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
             released = release(services(), run, number, result)
             trigger().look(remaining, [target_of(run)])  # so that the next target gets the slot
             return {"released": released}
+        # Nothing is cached for these two, so the next call sees every fix.
         case {"preflight": True}:
-            return {"findings": [finding._asdict() for finding in run_preflight(remaining)]}
+            env = Environment(os.environ)
+            findings = preflight(arcanna(env), settings_source(env).newest, remaining)
+            return {"findings": [finding._asdict() for finding in findings]}
         case {"preflight": {"job_id": job_id, **rest}}:
-            return look_up_target(job_id, rest.get("model_id"))._asdict()
+            target = Target.of(job_id, rest.get("model_id"))
+            return look_up(arcanna(Environment(os.environ)), target)._asdict()
         case _:
             return {"recorded": [each._asdict() for each in trigger().handle_event(event, remaining)]}
