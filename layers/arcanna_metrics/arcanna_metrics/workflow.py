@@ -43,12 +43,6 @@ def input_of(run: Run, check: Check) -> str:
     return json.dumps({"run": run, "check": check, "number": 0}, ensure_ascii=False)
 
 
-def run_of(given: str) -> Run:
-    """The run in the input of an execution."""
-    run: Run = json.loads(given)["run"]
-    return run
-
-
 def resumed_input(given: str, number: int) -> str:
     """The input of the execution of that number, from the input of one before it."""
     return json.dumps({**json.loads(given), "number": number}, ensure_ascii=False)

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from arcanna_metrics.runs.quality import in_words, scores
+from arcanna_metrics.runs.run import Run
 from arcanna_metrics.times import from_iso
-from arcanna_metrics.workflow import run_of
 from arcanna_metrics_cli.entries import UnderWay
 
 
 def under_way(execution: Mapping[str, Any]) -> UnderWay:
     """The run in an execution's input."""
-    run = run_of(execution["input"])
+    run: Run = json.loads(execution["input"])["run"]
     return UnderWay(run["model_id"], from_iso(run["cause"]["first_at"]), run["cause"]["updates"])
 
 
