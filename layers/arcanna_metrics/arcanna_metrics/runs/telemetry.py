@@ -25,17 +25,10 @@ def report(run: Run, check: Check, now: float) -> None:
     """Logs what a status check found and, at the end of a run, emits its metrics."""
     outcome = check["outcome"]
     failure = outcome["result"]["failure"] if outcome else None
-    logger.info(
-        "status checked",
-        extra={
-            "elapsed_seconds": now - from_iso(run["requested_at"]),
-            "status": check["status"],
-            "reason": failure["reason"] if failure else check["status"],
-            "detail": check["detail"],
-            "polls": check["polls"],
-            "wait_seconds": check["wait_seconds"],
-        },
-    )
+    reason = failure["reason"] if failure else check["status"]
+    found = {key: check[key] for key in ("status", "detail", "polls", "wait_seconds")}
+    elapsed = now - from_iso(run["requested_at"])
+    logger.info("status checked", reason=reason, elapsed_seconds=elapsed, extra=found)
     count("StatusChecks")
     if outcome is None:
         return
