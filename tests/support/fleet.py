@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from arcanna_metrics.runs.quality import OVERALL
+from arcanna_metrics.platform.model_metrics import OVERALL
 from arcanna_metrics_cli.entries import PastRun
 from arcanna_metrics_cli.letters import Group
 from arcanna_metrics_cli.report.facts import Facts, Model, Told

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcanna_metrics.errors import ConfigurationError
+from arcanna_metrics.platform.model_metrics import OVERALL
 from arcanna_metrics.runs.quality import (
     DEFAULT_GATE,
     LARGEST_DIFFERENCES,
     LARGEST_REFERENCE,
-    OVERALL,
     Reference,
     Rules,
     assess,

@@ -7,7 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from arcanna_metrics.runs.quality import OVERALL
+from arcanna_metrics.platform.model_metrics import OVERALL
 from arcanna_metrics.times import to_iso
 from arcanna_metrics_cli.entries import PastRun, Standing, span
 from arcanna_metrics_cli.letters import Group

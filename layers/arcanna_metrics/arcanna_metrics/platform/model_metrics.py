@@ -3,16 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
-FIELDS = (
-    "overall_accuracy",
-    "overall_f1_score",
-    "overall_recall",
-    "overall_precision",
-    "confusion_matrix",
-    "metrics_per_decision",
-    "kb_count_per_decision",
-    "buckets_in_kb",
-)
+OVERALL = {
+    "overall_accuracy": "accuracy",
+    "overall_f1_score": "F1",
+    "overall_recall": "recall",
+    "overall_precision": "precision",
+}
+"""The overall scores by the API's names, with their names for people."""
+
+FIELDS = (*OVERALL, "confusion_matrix", "metrics_per_decision", "kb_count_per_decision", "buckets_in_kb")
 """The fields of an answer that are passed on as they are."""
 
 

@@ -17,15 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict, TypeGuard
 
 from arcanna_metrics.documents import Node
+from arcanna_metrics.platform.model_metrics import OVERALL
 from arcanna_metrics.runs.limits import as_many_as_fit, cut
-
-OVERALL = {
-    "overall_accuracy": "accuracy",
-    "overall_f1_score": "F1",
-    "overall_recall": "recall",
-    "overall_precision": "precision",
-}
-"""The overall scores by the API's names, with their names for people."""
 
 _SHARE_OF = {
     "recall": ("true_positives", "false_negatives"),

@@ -7,7 +7,7 @@ from math import ceil, floor, log10
 
 from markupsafe import Markup
 
-from arcanna_metrics.runs.quality import OVERALL
+from arcanna_metrics.platform.model_metrics import OVERALL
 from arcanna_metrics_cli.entries import PastRun
 from arcanna_metrics_cli.report.facts import Model
 from arcanna_metrics_cli.report.markup import counted, element, join

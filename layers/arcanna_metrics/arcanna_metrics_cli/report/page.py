@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from arcanna_metrics.runs.quality import OVERALL
+from arcanna_metrics.platform.model_metrics import OVERALL
 from arcanna_metrics.times import to_iso
 from arcanna_metrics_cli.entries import PastRun, without_stop
 from arcanna_metrics_cli.report import charts
