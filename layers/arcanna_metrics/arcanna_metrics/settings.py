@@ -9,6 +9,7 @@ Every field has a default, so `{}` is valid. A job's own fields replace those of
 events/schemas/settings.schema.json describes them for editors.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -25,6 +26,11 @@ LARGEST = 8 * 1024
 DAY = 86_400
 
 
+def _seconds(default: int, *, least: int, most: int) -> Any:
+    """A field in seconds, with the least and the largest value that the document may give it."""
+    return dataclasses.field(default=default, metadata={"limits": (least, most)})
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """How soon and how often recomputes are requested and checked; in seconds, except `slots`.
@@ -32,43 +38,32 @@ class Pace:
     In the document, the names of the fields in seconds end in `_seconds`.
     """
 
-    visibility_lag: float = 35
+    visibility_lag: float = _seconds(35, least=1, most=DAY)
     """How long an update may take from S3 to the platform, including clock differences."""
-    spacing: float = 0
+    spacing: float = _seconds(0, least=0, most=7 * DAY)
     """The shortest time from the start of one run of a target to the start of the next."""
     slots: int = 10
     """How many recomputes may run at once, for all jobs together; 0: no limit."""
-    start_grace: float = 600
+    start_grace: float = _seconds(600, least=1, most=DAY)
     """How long a recompute may stay queued at the platform."""
-    deadline: float = 21_600
+    deadline: float = _seconds(21_600, least=10, most=7 * DAY)
     """How long a whole run may take."""
-    shortest_poll: float = 5
-    longest_poll: float = 900
-    stale_after: float = 43_200
+    shortest_poll: float = _seconds(5, least=1, most=300)
+    longest_poll: float = _seconds(900, least=1, most=900)
+    stale_after: float = _seconds(43_200, least=0, most=365 * DAY)
     """How old metrics must be for the schedule to recompute them; 0: any age."""
-    first_backoff: float = 5
+    first_backoff: float = _seconds(5, least=1, most=300)
     """The wait before the first retry; it doubles with every attempt."""
-    longest_backoff: float = 300
+    longest_backoff: float = _seconds(300, least=1, most=900)
 
 
 _Limits = Mapping[str, tuple[int, int]]
+"""Fields of the document, with the least and the largest value of each."""
 
-
-_PACE = {
-    "visibility_lag_seconds": (1, DAY),
-    "spacing_seconds": (0, 7 * DAY),
-    "slots": (0, 1000),
-    "start_grace_seconds": (1, DAY),
-    "deadline_seconds": (10, 7 * DAY),
-    "shortest_poll_seconds": (1, 300),
-    "longest_poll_seconds": (1, 900),
-    "stale_after_seconds": (0, 365 * DAY),
-    "first_backoff_seconds": (1, 300),
-    "longest_backoff_seconds": (1, 900),
+_PACE_OF_A_JOB: _Limits = {
+    f"{each.name}_seconds": each.metadata["limits"] for each in dataclasses.fields(Pace) if each.metadata
 }
-"""The fields of the document, with the least and the largest value of each."""
-
-_PACE_OF_A_JOB = {name: limits for name, limits in _PACE.items() if name != "slots"}
+_PACE: _Limits = {**_PACE_OF_A_JOB, "slots": (0, 1000)}
 
 
 class JobSettings(NamedTuple):
