@@ -1,7 +1,8 @@
 """An HTTP client that limits how long a response may take and how large it may be."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import closing
 from http.cookiejar import CookieJar
 from typing import Any
 
@@ -42,23 +43,16 @@ class BoundedClient(httpx.Client):
     def send(self, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:
         """The response, with its whole content."""
         deadline = self._clock() + LONGEST_ANSWER
-        answer = super().send(request, stream=True, **options)
-        try:
-            content = b"".join(self._pieces(answer, deadline))
-        finally:
-            answer.close()
+        content = bytearray()
+        with closing(super().send(request, stream=True, **options)) as answer:
+            for piece in answer.iter_raw():
+                content += piece
+                if len(content) > LARGEST_ANSWER:
+                    raise httpx.ReadError(f"the response has more than {LARGEST_ANSWER} bytes")
+                if self._clock() > deadline:
+                    raise httpx.ReadError(f"the response was not complete after {LONGEST_ANSWER:g} seconds")
         headers = [(k, v) for k, v in answer.headers.raw if k.lower() not in _OF_THE_TRANSFER]
-        return httpx.Response(answer.status_code, headers=headers, content=content, request=request)
-
-    def _pieces(self, answer: httpx.Response, deadline: float) -> Iterator[bytes]:
-        size = 0
-        for piece in answer.iter_raw():
-            size += len(piece)
-            if size > LARGEST_ANSWER:
-                raise httpx.ReadError(f"the response has more than {LARGEST_ANSWER} bytes")
-            if self._clock() > deadline:
-                raise httpx.ReadError(f"the response was not complete after {LONGEST_ANSWER:g} seconds")
-            yield piece
+        return httpx.Response(answer.status_code, headers=headers, content=bytes(content), request=request)
 
 
 def _drop_location(response: httpx.Response) -> None:
