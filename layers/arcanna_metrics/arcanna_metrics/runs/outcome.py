@@ -94,16 +94,11 @@ def completed(run: Run, ending: Ending, new: NewMetrics, origin: Origin) -> Outc
     }
     if quality["verdict"] != "unchanged":
         past["why"] = cut(quality["why"], LONGEST_REASON)
-    judged = {"why": quality["why"], "differences": quality["differences"]}
-    told = {
-        "duration_seconds": new.duration_seconds,
-        "polls": ending.polls,
-        "verdict": quality["verdict"],
-        "before": run["baseline"],
-        "after": fitting(ending.shown),
-        **judged,
-    }
-    events, notification = [_event("Recompute Completed", run, ending, told, origin)], None
+    told = {name: past[name] for name in ("duration_seconds", "polls", "verdict")}
+    shown = {"before": run["baseline"], "after": fitting(ending.shown)}
+    judged = {name: quality[name] for name in ("why", "differences")}
+    events = [_event("Recompute Completed", run, ending, told | shown | judged, origin)]
+    notification = None
     if quality["verdict"] == "regressed":
         events.append(_event("Model Metrics Regressed", run, ending, judged, origin))
         paragraphs = [
