@@ -1,6 +1,7 @@
 """The settings in an SSM parameter: its last valid version is in force."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,14 @@ class SettingsSource:
         """
         now = self._clock()
         if self._in_force is None or now - self._read_at >= MAX_AGE:
-            self._in_force = self._latest()
+            try:
+                self._in_force = self._last_valid()
+            except (AwsUnavailable, ConfigurationError) as error:
+                if isinstance(error, AwsUnavailable):
+                    count("SettingsInvalid")
+                    logger.error("the settings cannot be read", detail=str(error))
+                if self._in_force is None:
+                    raise
             self._read_at = now
         return self._in_force
 
@@ -52,33 +60,22 @@ class SettingsSource:
             text = self._ssm.get_parameter(Name=self._parameter)["Parameter"]["Value"]
         return parse_settings(text, self._visibility_lag)
 
-    def _latest(self) -> Settings:
-        try:
-            try:
-                return self.newest()
-            except ConfigurationError as error:
-                count("SettingsInvalid")
-                logger.error("the settings are wrong", detail=str(error))
-                return self._last_valid(error)
-        except AwsUnavailable as error:
-            count("SettingsInvalid")
-            logger.error("the settings cannot be read", detail=str(error))
-            if self._in_force is None:
-                raise
-            return self._in_force
+    def _last_valid(self) -> Settings:
+        """The last valid version, after a report of a newer one that is wrong.
 
-    def _last_valid(self, error: ConfigurationError) -> Settings:
-        """The last valid version before the newest one."""
-        with aws_call("read the history of the settings"):
-            pages = self._ssm.get_paginator("get_parameter_history").paginate(Name=self._parameter)
-            versions = {v["Version"]: v["Value"] for page in pages for v in page["Parameters"]}
-        for version in sorted(versions, reverse=True):
-            try:
-                found = parse_settings(versions[version], self._visibility_lag)
-            except ConfigurationError:
-                continue
-            logger.warning("earlier settings are in force", version=version)
-            return found
-        if self._in_force is None:
-            raise error
-        return self._in_force
+        Raises AwsUnavailable, and ConfigurationError if SSM keeps no valid version.
+        """
+        try:
+            return self.newest()
+        except ConfigurationError as error:
+            count("SettingsInvalid")
+            logger.error("the settings are wrong", detail=str(error))
+            with aws_call("read the history of the settings"):
+                pages = self._ssm.get_paginator("get_parameter_history").paginate(Name=self._parameter)
+                versions = {v["Version"]: v["Value"] for page in pages for v in page["Parameters"]}
+            for version in sorted(versions, reverse=True):
+                with suppress(ConfigurationError):
+                    found = parse_settings(versions[version], self._visibility_lag)
+                    logger.warning("earlier settings are in force", version=version)
+                    return found
+            raise
