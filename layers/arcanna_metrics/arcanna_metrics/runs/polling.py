@@ -33,20 +33,20 @@ UNSEEN_LIVING = [1 - 0.01 * 1.1**n for n in range(48)] + [0.08 * 0.8**n for n in
 
 
 class Curve(NamedTuple):
-    """1 / (1 + (t / median)^shape), as often as `weight` says; `scale` is median^shape."""
+    """1 / (1 + (t / median)^shape), as often as `weight` says."""
 
-    scale: float
+    median: float
     shape: float
     weight: float
 
     def survival(self, t: float) -> float:
         """The part of the runs that take longer than t seconds."""
-        return self.weight * self.scale / (self.scale + float(t**self.shape))
+        return self.weight / (1 + float((t / self.median) ** self.shape))
 
     def time(self, elapsed: float, living: float) -> float:
         """The time until which this part lives of the runs that live at `elapsed`."""
-        power = (self.scale + elapsed**self.shape) / living - self.scale
-        return float(power ** (1 / self.shape))
+        power = (1 + (elapsed / self.median) ** self.shape) / living - 1
+        return self.median * float(power ** (1 / self.shape))
 
 
 def next_wait(
@@ -66,11 +66,11 @@ def next_wait(
     # The platform's timestamps have whole seconds, so that a run may seem to have taken none.
     past = [max(duration, 1.0) for duration in history]
     weight = 1 / max(len(past), 1)  # of everything not seen so far, in past runs
-    unseen = _curve(sorted(past)[len(past) // 2] if past else TYPICAL, BROAD, weight)
+    unseen = Curve(sorted(past)[len(past) // 2] if past else TYPICAL, BROAD, weight)
     curves, times = [unseen], [unseen.time(elapsed, living) for living in UNSEEN_LIVING]
     shape, lone = _alike(past, weight)
     for duration, part in zip(past, lone, strict=True):
-        alike, unlike = _curve(duration, shape, 1 - part), _curve(duration, shape / BROADER, part)
+        alike, unlike = Curve(duration, shape, 1 - part), Curve(duration, shape / BROADER, part)
         curves += [alike, unlike]
         times += [(unlike if part > 0.5 else alike).time(elapsed, living) for living in LIVING]
     waits = [0, *sorted({max(ceil(time - elapsed), ceil(shortest)) for time in times})]
@@ -80,10 +80,6 @@ def next_wait(
         cheapest, best = min([(alive * later + cost, later) for later, cost in costs.items()])
         costs[wait] = cheapest + alive * (price - wait)
     return min(best, int(longest))
-
-
-def _curve(middle: float, shape: float, weight: float) -> Curve:
-    return Curve(middle**shape, shape, weight)
 
 
 def _alike(past: Sequence[float], unseen: float) -> tuple[float, list[float]]:
