@@ -13,7 +13,7 @@ from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import BadInput, RetryLater
 from arcanna_metrics.observability import log_retry, logger, metrics, run_in_logs
 from arcanna_metrics.platform.client import Arcanna
-from arcanna_metrics.platform.connect import arcanna
+from arcanna_metrics.platform.connect import arcanna, http_client
 from arcanna_metrics.runs.check import check
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Check
@@ -33,7 +33,7 @@ def platform() -> tuple[Arcanna, str]:
     Raises ConfigurationError.
     """
     env = Environment(os.environ)
-    return arcanna(env), env.text("EVENT_BUS_NAME")
+    return arcanna(env, http_client(env)), env.text("EVENT_BUS_NAME")
 
 
 @logger.inject_lambda_context(clear_state=True)

@@ -13,7 +13,8 @@ from arcanna_metrics.aws import client
 from arcanna_metrics.environment import Environment
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.observability import logger, metrics
-from arcanna_metrics.platform.connect import arcanna
+from arcanna_metrics.platform.connect import arcanna, http_client, parameters
+from arcanna_metrics.platform.http import BoundedClient
 from arcanna_metrics.preflight import look_up, preflight
 from arcanna_metrics.protocol.holding import hold, release, target_of
 from arcanna_metrics.protocol.ledger import Ledger
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 # Built now, because Lambda gives a start a whole vCPU, and an invocation less than a third of one.
 client("dynamodb")
 client("stepfunctions")
-client("ssm")
 
 gc.freeze()
 gc.enable()
@@ -48,8 +48,9 @@ def services() -> Services:
     env = Environment(os.environ)
     ledger = Ledger(client("dynamodb"), env.text("LEDGER_TABLE"), time.time)
     workflow = Workflow(client("stepfunctions"), env.text("WORKFLOW_ARN"))
-    settings, bus = settings_source(env), env.text("EVENT_BUS_NAME")
-    return Services(ledger, Slots(ledger), workflow, arcanna(env), settings, bus, time.time)
+    http, bus = http_client(env), env.text("EVENT_BUS_NAME")
+    settings = settings_source(env, http)
+    return Services(ledger, Slots(ledger), workflow, arcanna(env, http), settings, bus, time.time)
 
 
 @cache
@@ -60,9 +61,9 @@ def trigger() -> Trigger:
     return Trigger(services(), lambda: Queues(client("sqs"), updates, dead_letters), time.sleep)
 
 
-def settings_source(env: Environment) -> SettingsSource:
+def settings_source(env: Environment, http: BoundedClient) -> SettingsSource:
     """The settings of the stack's SSM parameter. Raises ConfigurationError."""
-    ssm, lag = client("ssm"), float(env.text("VISIBILITY_LAG_SECONDS"))
+    ssm, lag = parameters(env, http), float(env.text("VISIBILITY_LAG_SECONDS"))
     return SettingsSource(ssm, env.text("SETTINGS_PARAMETER"), lag, time.time)
 
 
@@ -96,10 +97,11 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
         # Nothing is cached for these two, so the next call sees every fix.
         case {"preflight": True}:
             env = Environment(os.environ)
-            findings = preflight(arcanna(env), settings_source(env).newest, remaining)
+            http = http_client(env)
+            findings = preflight(arcanna(env, http), settings_source(env, http).newest, remaining)
             return {"findings": [finding._asdict() for finding in findings]}
         case {"preflight": {"job_id": job_id, **rest}}:
-            target = Target.of(job_id, rest.get("model_id"))
-            return look_up(arcanna(Environment(os.environ)), target)._asdict()
+            target, env = Target.of(job_id, rest.get("model_id")), Environment(os.environ)
+            return look_up(arcanna(env, http_client(env)), target)._asdict()
         case _:
             return {"recorded": [each._asdict() for each in trigger().handle_event(event, remaining)]}

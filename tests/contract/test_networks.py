@@ -29,7 +29,7 @@ from arcanna_metrics.errors import (
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.client import Arcanna
-from arcanna_metrics.platform.connect import arcanna
+from arcanna_metrics.platform.connect import arcanna, http_client
 from arcanna_metrics.platform.http import BoundedClient
 from arcanna_metrics.targets import Model, Target
 from arcanna_metrics.updates import Update
@@ -122,7 +122,8 @@ def client(secrets_manager: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
         given = {**AWS, "AWS_ENDPOINT_URL": secrets_manager, "ARCANNA_BASE_URL": base_url, **variables}
         for name, value in given.items():
             monkeypatch.setenv(name, value)  # httpx and boto3 read their proxies from there
-        return arcanna(Environment(given))
+        env = Environment(given)
+        return arcanna(env, http_client(env))
 
     with opened:
         yield make
@@ -364,7 +365,7 @@ def test_secret_is_read_through_the_proxy(client: Client) -> None:
         behind = client("https://arcanna.internal", HTTPS_PROXY=proxy.url, AWS_ENDPOINT_URL="")
         with pytest.raises(AwsUnavailable, match="ProxyError"):
             behind.active_model("1234")
-        assert [tunnel.to for tunnel in proxy.tunnels] == ["secretsmanager.eu-west-1.amazonaws.com:443"]
+        assert {tunnel.to for tunnel in proxy.tunnels} == {"secretsmanager.eu-west-1.amazonaws.com:443"}
 
 
 def test_secret_in_another_region_is_read_from_that_region(client: Client) -> None:
@@ -374,7 +375,7 @@ def test_secret_in_another_region_is_read_from_that_region(client: Client) -> No
         behind = client("https://arcanna.internal", HTTPS_PROXY=proxy.url, **settings)
         with pytest.raises(AwsUnavailable, match="ProxyError"):
             behind.active_model("1234")
-        assert [tunnel.to for tunnel in proxy.tunnels] == ["secretsmanager.us-east-2.amazonaws.com:443"]
+        assert {tunnel.to for tunnel in proxy.tunnels} == {"secretsmanager.us-east-2.amazonaws.com:443"}
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,8 @@ def platform(running_platform: ArcannaServer) -> ArcannaServer:
 
 
 @pytest.fixture(scope="session")
-def secrets_manager() -> Iterator[str]:
-    """Base URL of moto's Secrets Manager. The functions call it without boto3."""
+def aws() -> Iterator[str]:
+    """Base URL of moto's Secrets Manager and SSM. The functions call these without botocore."""
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -59,13 +59,15 @@ def secrets_manager() -> Iterator[str]:
 
 @pytest.fixture
 def functions(
-    stack: Stack, platform: ArcannaServer, secrets_manager: str, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, platform: ArcannaServer, aws: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Functions]:
     """The functions in new execution environments."""
     variables = {
         "ARCANNA_BASE_URL": platform.url,
         "ARCANNA_API_KEY_SECRET_ARN": stack.secret_arn,
-        "AWS_ENDPOINT_URL_SECRETS_MANAGER": secrets_manager,
+        "AWS_REGION": "eu-central-1",
+        "AWS_ENDPOINT_URL_SECRETS_MANAGER": aws,
+        "AWS_ENDPOINT_URL_SSM": aws,
         "URL_SUFFIX": "amazonaws.com",
         "LEDGER_TABLE": stack.ledger_table,
         "WORKFLOW_ARN": stack.workflow_arn,

@@ -84,6 +84,7 @@ VARIABLES = {
     "ARCANNA_BASE_URL": "https://arcanna.example",
     "ARCANNA_API_KEY_SECRET_ARN": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:key",
     "URL_SUFFIX": "amazonaws.com",
+    "AWS_REGION": "eu-west-1",
     "AWS_DEFAULT_REGION": "eu-west-1",
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
@@ -125,6 +126,12 @@ def test_check_status_loads_neither_boto3_nor_settings(start: Callable[[str, str
     assert not [name for name in loaded if re.match(r"arcanna_metrics\.(settings|intake)", name)]
 
 
+def test_trigger_loads_botocore_without_the_layer_around_it(start: Callable[[str, str], list[str]]) -> None:
+    loaded = set(start("TriggerRecomputeFunction", "import sys, app; app.trigger(); print(*sys.modules)"))
+    assert "botocore.session" in loaded
+    assert "boto3" not in loaded
+
+
 def test_trigger_searches_only_the_folders_of_its_services(start: Callable[[str, str], list[str]]) -> None:
     searched = start(
         "TriggerRecomputeFunction",
@@ -133,4 +140,4 @@ def test_trigger_searches_only_the_folders_of_its_services(start: Callable[[str,
     )
 
     services = {path.split("botocore/data/")[1] for path in searched if "botocore/data/" in path}
-    assert services == {"dynamodb", "ssm", "stepfunctions"}
+    assert services == {"dynamodb", "stepfunctions"}

@@ -9,22 +9,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
 from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, ApiKeyMissing, ApiKeyUnavailable, AwsUnavailable
 from arcanna_metrics.platform.key import SecretApiKey
-from arcanna_metrics.platform.sigv4 import SigV4
+from tests.support.aws_json import MOTO, aws_json, endpoint
 from tests.support.deployment import resource
 from tests.support.doubles import Answer, answer, client, no_answer
 from tests.unit.strategies import any_json, any_text, at_most
 
-ENDPOINT = "https://secretsmanager.eu-central-1.amazonaws.com"
-MOTO = httpx.WSGITransport(DomainDispatcherApplication(create_backend_app))
+ENDPOINT = endpoint("secretsmanager")
 
 
 def api_key(transport: httpx.BaseTransport, arn: str, field: str | None = None) -> SecretApiKey:
-    auth = SigV4("testing", "testing", None, "eu-central-1", "secretsmanager")
-    return SecretApiKey(httpx.Client(transport=transport), ENDPOINT, auth, arn, field)
+    return SecretApiKey(aws_json("secretsmanager", "secretsmanager", transport), arn, field)
 
 
 @pytest.fixture
@@ -120,7 +117,7 @@ def test_failed_read_names_the_secret_and_not_its_value(failure: Answer) -> None
 @pytest.mark.parametrize("field", [None, "api_key"])
 def test_unexpected_response_of_secrets_manager_is_refused(body: str, field: str | None) -> None:
     transport = httpx.MockTransport(answer(content=body.encode()))
-    says = "arn could not be read: unexpected response from Secrets Manager"
+    says = "arn could not be read: .*unexpected"
     with pytest.raises(ApiKeyUnavailable, match=says) as raised:
         api_key(transport, "arn", field)(False)
 
@@ -135,7 +132,7 @@ def test_error_response_in_any_charset_is_reported_with_its_status(charset: str)
             503, content=b"oops\xff", headers=[(n.encode(), v.encode("latin-1")) for n, v in headers.items()]
         )
     )
-    with pytest.raises(AwsUnavailable, match="Secrets Manager answered with 503: oops"):
+    with pytest.raises(AwsUnavailable, match=f"{ENDPOINT} answered with 503: oops"):
         api_key(transport, "arn")(False)
 
 
@@ -179,7 +176,7 @@ def test_unreachable_secrets_manager_is_reported_with_advice(error: httpx.Transp
 def test_temporary_failure_does_not_count_as_a_wrong_key(failure: Answer) -> None:
     with pytest.raises(
         AwsUnavailable,
-        match=r"my-arn could not be read: (Secrets Manager answered with (500: oops|400: .*)|ReadTimeout)\.$",
+        match=f"my-arn could not be read: {ENDPOINT}( answered with (500: oops|400: .*)|: ReadTimeout)$",
     ):
         api_key(httpx.MockTransport(failure), "my-arn")(False)
 

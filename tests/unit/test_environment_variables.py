@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import ConfigurationError
-from arcanna_metrics.platform.connect import arcanna, mounts
+from arcanna_metrics.platform.connect import http_client, mounts
 from tests.support.deployment import template
 
 PROXY_URL, NO_PROXY = (template()["Parameters"][name]["AllowedPattern"] for name in ("ProxyUrl", "NoProxy"))
@@ -263,4 +263,4 @@ def test_invalid_host_that_the_template_accepts_is_refused_with_its_parameter(
     assert re.fullmatch(PROXY_URL, given["HTTPS_PROXY"])
     assert re.fullmatch(NO_PROXY, given.get("NO_PROXY", ""))
     with pytest.raises(ConfigurationError, match=said):
-        arcanna(Environment(given))
+        http_client(Environment(given))

@@ -13,6 +13,7 @@ from arcanna_metrics.platform import tls
 from arcanna_metrics.runs.check import first_check
 from functions.check_status import app as check_status
 from functions.trigger_recompute import app as trigger_recompute
+from tests.support.aws_json import aws_json
 from tests.support.deployment import environment_of
 from tests.support.doubles import MODEL, Invocation, Logs, ScriptedPlatform, Stack, client
 from tests.support.runs import a_run
@@ -47,6 +48,8 @@ def _environment(stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     for name in (TRIGGER | CHECK) - POWERTOOLS:
         monkeypatch.setenv(name, given.get(name, "300"))
     monkeypatch.setattr(trigger_recompute, "client", client)
+    ssm = aws_json("ssm", "AmazonSSM")
+    monkeypatch.setattr(trigger_recompute, "parameters", lambda *_: ssm)
     trigger_recompute.services.cache_clear()
     trigger_recompute.trigger.cache_clear()
     check_status.platform.cache_clear()
@@ -123,7 +126,7 @@ def test_preflight_names_a_missing_variable(monkeypatch: pytest.MonkeyPatch, nam
 
 
 def test_preflight_reads_the_routes_again_at_once(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trigger_recompute, "arcanna", lambda env: ScriptedPlatform().client())
+    monkeypatch.setattr(trigger_recompute, "arcanna", lambda *_: ScriptedPlatform().client())
     for document, reason in (({"routes": {}}, "ConfigurationError"), ({"routes": []}, None)):
         stack.write_settings(document)
         findings = trigger_recompute.handler({"preflight": True}, Invocation())["findings"]
@@ -140,7 +143,7 @@ def test_preflight_of_a_target_looks_it_up_and_requests_nothing(
     monkeypatch: pytest.MonkeyPatch, job_id: object
 ) -> None:
     platform = ScriptedPlatform()
-    monkeypatch.setattr(trigger_recompute, "arcanna", lambda env: platform.client())
+    monkeypatch.setattr(trigger_recompute, "arcanna", lambda *_: platform.client())
     found = trigger_recompute.handler({"preflight": {"job_id": job_id}}, Invocation())
     assert (found["reason"], found["model_id"]) == (None, MODEL.model_id)
     assert json.loads(json.dumps(found))["metrics"] == found["metrics"]
@@ -148,7 +151,7 @@ def test_preflight_of_a_target_looks_it_up_and_requests_nothing(
 
 
 def test_preflight_of_an_id_that_cannot_be_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trigger_recompute, "arcanna", lambda env: ScriptedPlatform().client())
+    monkeypatch.setattr(trigger_recompute, "arcanna", lambda *_: ScriptedPlatform().client())
     with pytest.raises(BadInput, match="model_id has 300 characters"):
         trigger_recompute.handler({"preflight": {"job_id": 1, "model_id": "x" * 300}}, Invocation())
 

@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import pytest
-from botocore.exceptions import ClientError
 
+from arcanna_metrics.aws_json import MOST_TRIES
 from arcanna_metrics.errors import AwsUnavailable, ConfigurationError
 from arcanna_metrics.observability import metrics
 from arcanna_metrics.settings_source import MAX_AGE, SettingsSource
+from tests.support.aws_json import MOTO, aws_json
 from tests.support.doubles import Clock, Logs, Stack
 
 WRONG = {"pace": {"slots": -1}}
@@ -24,9 +25,11 @@ def slots(number: int) -> dict[str, Any]:
 class Environment:
     """A new execution environment, which reads the stack's settings."""
 
-    def __init__(self, stack: Stack, parameter: str = "settings") -> None:
+    def __init__(self, parameter: str = "settings") -> None:
         self.clock = Clock()
-        self.source = SettingsSource(stack.ssm, parameter, 35.0, self.clock)
+        self.ssm = Ssm()
+        ssm = aws_json("ssm", "AmazonSSM", self.ssm)
+        self.source = SettingsSource(ssm, parameter, 35.0, self.clock)
 
     def slots(self) -> int:
         """The slots of the settings in force."""
@@ -38,21 +41,19 @@ class Environment:
         return self.slots()
 
 
-@contextmanager
-def throttled(stack: Stack, operation: str = "GetParameter") -> Iterator[list[str]]:
-    """Makes SSM refuse all calls, and notes them."""
-    calls: list[str] = []
+class Ssm(httpx.BaseTransport):
+    """SSM, which refuses the operations in `throttled`. It keeps the operations called."""
 
-    def refuse(params: dict[str, Any], **_: Any) -> None:
-        calls.append(params["Name"])
-        answer: Any = {"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}
-        raise ClientError(answer, operation)
+    def __init__(self) -> None:
+        self.throttled: set[str] = set()
+        self.calls: list[str] = []
 
-    stack.ssm.meta.events.register(f"provide-client-params.ssm.{operation}", refuse)
-    try:
-        yield calls
-    finally:
-        stack.ssm.meta.events.unregister(f"provide-client-params.ssm.{operation}", refuse)
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        operation = request.headers["X-Amz-Target"].removeprefix("AmazonSSM.")
+        self.calls.append(operation)
+        if operation in self.throttled:
+            return httpx.Response(400, json={"__type": "ThrottlingException", "message": "Rate exceeded"})
+        return MOTO.handle_request(request)
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def counted(capsys: pytest.CaptureFixture[str]) -> Iterator[list[float]]:
 
 def test_edit_is_in_force_after_the_cache_has_expired(stack: Stack) -> None:
     stack.write_settings(slots(1))
-    warm = Environment(stack)
+    warm = Environment()
     assert warm.slots() == 1
     stack.write_settings(slots(2))
     warm.clock.now += MAX_AGE - 1
@@ -79,7 +80,7 @@ def test_edit_is_in_force_after_the_cache_has_expired(stack: Stack) -> None:
 
 def test_settings_of_a_job_follow_the_version_in_force(stack: Stack) -> None:
     stack.write_settings({"jobs": {"7": {"pace": {"spacing_seconds": 60}}}})
-    source = Environment(stack).source
+    source = Environment().source
     assert source().for_job("7").pace.spacing == 60
     assert source().for_job("8").pace.spacing == 0
     assert source().for_job("8").pace.visibility_lag == 35
@@ -89,7 +90,7 @@ def test_invalid_edit_leaves_the_last_valid_version_in_force_and_is_reported_unt
     stack: Stack, logs: Logs, counted: list[float]
 ) -> None:
     stack.write_settings(slots(1))
-    warm = Environment(stack)
+    warm = Environment()
     warm.slots()
     stack.write_settings(WRONG)
     assert [warm.slots_later(), warm.slots_later()] == [1, 1]
@@ -107,21 +108,21 @@ def test_invalid_edit_leaves_the_last_valid_version_in_force_and_is_reported_unt
 def test_new_environment_finds_the_last_valid_version_behind_invalid_edits(stack: Stack) -> None:
     for document in (slots(2), slots(1), *[WRONG] * 60, "no settings"):
         stack.write_settings(document)
-    assert Environment(stack).slots() == 1
+    assert Environment().slots() == 1
 
 
 def test_warm_and_new_environments_agree_on_the_version_in_force(stack: Stack) -> None:
     stack.write_settings(slots(1))
-    warm = Environment(stack)
+    warm = Environment()
     warm.slots()
     stack.write_settings(slots(2))
     stack.write_settings(WRONG)
-    assert warm.slots_later() == Environment(stack).slots() == 2
+    assert warm.slots_later() == Environment().slots() == 2
 
 
 def test_settings_without_any_valid_version_are_reported_every_time(stack: Stack) -> None:
     stack.ssm.put_parameter(Name="never", Value=json.dumps(WRONG), Type="String")
-    environment = Environment(stack, "never")
+    environment = Environment("never")
     for _ in range(2):
         with pytest.raises(ConfigurationError, match=COMPLAINT):
             environment.slots()
@@ -129,13 +130,13 @@ def test_settings_without_any_valid_version_are_reported_every_time(stack: Stack
 
 def test_version_that_is_in_force_outlives_the_history(stack: Stack) -> None:
     stack.write_settings(slots(1))
-    warm = Environment(stack)
+    warm = Environment()
     warm.slots()
     for _ in range(100):  # as many as SSM keeps
         stack.write_settings(WRONG)
     assert warm.slots_later() == 1
     with pytest.raises(ConfigurationError):
-        Environment(stack).slots()
+        Environment().slots()
 
 
 @pytest.mark.parametrize("operation", ["GetParameter", "GetParameterHistory"])
@@ -143,18 +144,20 @@ def test_unreadable_settings_leave_the_last_ones_in_force_and_are_reported(
     stack: Stack, logs: Logs, counted: list[float], operation: str
 ) -> None:
     stack.write_settings(slots(1))
-    warm = Environment(stack)
+    warm = Environment()
     warm.slots()
     if operation == "GetParameterHistory":
         stack.write_settings(WRONG)
         counted.append(1.0)
     warm.clock.now += MAX_AGE
-    with throttled(stack, operation) as calls:
-        assert [warm.slots() for _ in range(3)] == [1, 1, 1]
-        assert len(calls) == 1  # once for a batch, not for each object
+    warm.ssm.throttled.add(operation)
+    warm.ssm.calls.clear()
+    assert [warm.slots() for _ in range(3)] == [1, 1, 1]
+    assert warm.ssm.calls.count(operation) == MOST_TRIES  # once for a batch, not for each object
     counted.append(1.0)
     assert logs.lines[-1]["message"] == "the settings cannot be read"
     assert "ThrottlingException" in logs.lines[-1]["detail"]
+    warm.ssm.throttled.clear()
     stack.write_settings(slots(2))
     assert warm.slots_later() == 2
 
@@ -163,16 +166,18 @@ def test_first_settings_that_cannot_be_read_are_a_temporary_error(
     stack: Stack, logs: Logs, counted: list[float]
 ) -> None:
     stack.write_settings(slots(1))
-    new = Environment(stack)
-    with throttled(stack), pytest.raises(AwsUnavailable, match="could not read the settings"):
+    new = Environment()
+    new.ssm.throttled.add("GetParameter")
+    with pytest.raises(AwsUnavailable, match="could not read the settings"):
         new.slots()
+    new.ssm.throttled.clear()
     assert [line["message"] for line in logs.lines] == ["the settings cannot be read"]
     assert new.slots() == 1
     counted.append(1.0)
 
 
 def test_missing_parameter_is_a_temporary_error(stack: Stack) -> None:
-    new = Environment(stack, "other")
+    new = Environment("other")
     with pytest.raises(AwsUnavailable, match="could not read the settings"):
         new.slots()
     stack.ssm.put_parameter(Name="other", Value="{}", Type="String")

@@ -1,15 +1,18 @@
-"""Calls to AWS: limited in time, with the one error that callers handle."""
+"""Calls to AWS: limited in time, with the one error that callers handle.
+
+boto3 is botocore with a layer for resources, which is not needed here and would take a tenth of the trigger's
+start. A client of a botocore session is what boto3.client() returns.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal, get_args
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, EndpointConnectionError
 from botocore.loaders import Loader
-from botocore.session import get_session
+from botocore.session import Session, get_session
 
 from arcanna_metrics.errors import NO_WAY, AwsUnavailable
 
@@ -20,21 +23,21 @@ If an interface endpoint lets nobody connect, each of its addresses takes 3 seco
 botocore's defaults, a single call would take longer than the function's time-out."""
 
 
-Service = Literal["dynamodb", "sqs", "ssm", "stepfunctions"]
-"""The services that have a client here. Secrets Manager is called without one: see platform/sigv4.py."""
+Service = Literal["dynamodb", "sqs", "stepfunctions"]
+"""The services that have a client here. SSM and Secrets Manager are called without one: see `aws_json`."""
 
 
 @cache
 def client(service: Service) -> Any:
     """A client of the service. The caller gives it a type."""
-    return _session().client(service, config=BOUNDED)
+    return _session().create_client(service, config=BOUNDED)
 
 
 @cache
-def _session() -> boto3.Session:
+def _session() -> Session:
     session = get_session()
     session.register_component("data_loader", _Descriptions())
-    return boto3.Session(botocore_session=session)
+    return session
 
 
 class _Descriptions(Loader):

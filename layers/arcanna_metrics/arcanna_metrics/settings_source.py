@@ -3,15 +3,12 @@
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
-from typing import TYPE_CHECKING
+from typing import Any
 
-from arcanna_metrics.aws import aws_call
+from arcanna_metrics.aws_json import AwsJson, CallFailed
 from arcanna_metrics.errors import AwsUnavailable, ConfigurationError
 from arcanna_metrics.observability import count, logger
 from arcanna_metrics.settings import Settings, parse_settings
-
-if TYPE_CHECKING:
-    from mypy_boto3_ssm import SSMClient
 
 MAX_AGE = 60.0
 """Seconds until an edit is in force."""
@@ -25,7 +22,7 @@ class SettingsSource:
     """
 
     def __init__(
-        self, ssm: "SSMClient", parameter: str, visibility_lag: float, clock: Callable[[], float]
+        self, ssm: AwsJson, parameter: str, visibility_lag: float, clock: Callable[[], float]
     ) -> None:
         """`visibility_lag` (seconds) counts where the settings have none."""
         self._ssm = ssm
@@ -56,9 +53,7 @@ class SettingsSource:
 
     def newest(self) -> Settings:
         """The settings as stored now. Raises AwsUnavailable and ConfigurationError."""
-        with aws_call("read the settings"):
-            text = self._ssm.get_parameter(Name=self._parameter)["Parameter"]["Value"]
-        return parse_settings(text, self._visibility_lag)
+        return parse_settings(self._call("GetParameter")["Parameter"]["Value"], self._visibility_lag)
 
     def _last_valid(self) -> Settings:
         """The last valid version, after a report of a newer one that is wrong.
@@ -70,12 +65,27 @@ class SettingsSource:
         except ConfigurationError as error:
             count("SettingsInvalid")
             logger.error("the settings are wrong", detail=str(error))
-            with aws_call("read the history of the settings"):
-                pages = self._ssm.get_paginator("get_parameter_history").paginate(Name=self._parameter)
-                versions = {v["Version"]: v["Value"] for page in pages for v in page["Parameters"]}
+            versions = self._versions()
             for version in sorted(versions, reverse=True):
                 with suppress(ConfigurationError):
                     found = parse_settings(versions[version], self._visibility_lag)
                     logger.warning("earlier settings are in force", version=version)
                     return found
             raise
+
+    def _versions(self) -> dict[int, str]:
+        """All versions that SSM keeps, by number. Raises AwsUnavailable."""
+        versions: dict[int, str] = {}
+        more: dict[str, str] = {}
+        while True:
+            page = self._call("GetParameterHistory", **more)
+            versions |= {version["Version"]: version["Value"] for version in page["Parameters"]}
+            if not (token := page.get("NextToken")):
+                return versions
+            more = {"NextToken": token}
+
+    def _call(self, operation: str, **parameters: str) -> dict[str, Any]:
+        try:
+            return self._ssm.call(operation, Name=self._parameter, **parameters)
+        except CallFailed as failed:
+            raise AwsUnavailable(f"could not read the settings: {failed}") from failed

@@ -26,6 +26,7 @@ from arcanna_metrics.runs.quality import in_words
 from arcanna_metrics.settings import parse_settings
 from arcanna_metrics.targets import Model, identifier
 from arcanna_metrics.updates import WHOLE, Update
+from tests.support.aws_json import aws_json
 
 RECEIVED_AT = 1.8e9
 
@@ -222,8 +223,8 @@ def attack_secret(body: str, field: str | None) -> None:
     transport = httpx.MockTransport(
         lambda request: httpx.Response(200, content=body.encode(errors="replace"))
     )
-    http = httpx.Client(transport=transport)
-    key = SecretApiKey(http, "https://secrets", httpx.Auth(), "arn", field)(False)
+    secrets = aws_json("secretsmanager", "secretsmanager", transport)
+    key = SecretApiKey(secrets, "arn", field)(False)
     httpx.Request("GET", "https://arcanna.example", headers={"X-Arcanna-Api-Key": key})
 
 

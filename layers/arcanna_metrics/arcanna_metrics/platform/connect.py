@@ -1,31 +1,51 @@
-"""Builds the client of the platform that the environment names."""
+"""Builds the clients of what the environment names: the platform, its API key, and the settings."""
 
 from collections.abc import Collection
 
 import httpx
 
+from arcanna_metrics.aws_json import AwsJson, SigV4
 from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.http import BoundedClient
 from arcanna_metrics.platform.key import SecretApiKey
-from arcanna_metrics.platform.sigv4 import SigV4
 
 Mounts = dict[str, httpx.BaseTransport | None]
 """httpx's transports by URL pattern; None means the client's own transport, which connects directly."""
 
+_ENDPOINT_URLS = {
+    "secretsmanager": "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+    "ssm": "AWS_ENDPOINT_URL_SSM",
+}
+"""The variables that botocore reads, too, if a service has another address."""
 
-def arcanna(env: Environment) -> Arcanna:
-    """Raises ConfigurationError."""
+
+def http_client(env: Environment) -> BoundedClient:
+    """The client for Arcanna and for AWS: one, because building a TLS context is slow.
+
+    Raises ConfigurationError.
+    """
     base_url, context = env.base_url("ARCANNA_BASE_URL"), tls.context(env)
     by_proxy: Mounts = {}
     if proxy := env.optional("HTTPS_PROXY"):
         transport = httpx.HTTPTransport(verify=context, trust_env=False, proxy=_valid("ProxyUrl", proxy))
         by_proxy = mounts(transport, env.hosts("NO_PROXY"))
-    # One client for Arcanna and Secrets Manager, because building a TLS context is slow.
-    http = BoundedClient(base_url=base_url, verify=context, trust_env=False, mounts=by_proxy)
-    return Arcanna(http, _api_key(env, http))
+    return BoundedClient(base_url=base_url, verify=context, trust_env=False, mounts=by_proxy)
+
+
+def arcanna(env: Environment, http: BoundedClient) -> Arcanna:
+    """The platform. Raises ConfigurationError."""
+    arn, field = env.text("ARCANNA_API_KEY_SECRET_ARN"), env.optional("ARCANNA_API_KEY_SECRET_FIELD")
+    region = arn.split(":")[3]  # the secret may be in another region than the stack
+    secrets = aws_json(env, http, "secretsmanager", "secretsmanager", region)
+    return Arcanna(http, SecretApiKey(secrets, arn, field))
+
+
+def parameters(env: Environment, http: BoundedClient) -> AwsJson:
+    """SSM, where the settings are. Raises ConfigurationError."""
+    return aws_json(env, http, "ssm", "AmazonSSM", env.text("AWS_REGION"))
 
 
 def mounts(proxy: httpx.BaseTransport, direct: Collection[str]) -> Mounts:
@@ -51,19 +71,18 @@ def _valid(parameter: str, url: str) -> str:
     return url
 
 
-def _api_key(env: Environment, http: BoundedClient) -> SecretApiKey:
-    arn, field = env.text("ARCANNA_API_KEY_SECRET_ARN"), env.optional("ARCANNA_API_KEY_SECRET_FIELD")
-    region = arn.split(":")[3]  # the secret may be in another region than the stack
+def aws_json(env: Environment, http: BoundedClient, service: str, protocol: str, region: str) -> AwsJson:
+    """A service of AWS. Raises ConfigurationError."""
     auth = SigV4(
         env.text("AWS_ACCESS_KEY_ID"),
         env.text("AWS_SECRET_ACCESS_KEY"),
         env.optional("AWS_SESSION_TOKEN"),
         region,
-        "secretsmanager",
+        service,
     )
     endpoint = (
-        env.optional("AWS_ENDPOINT_URL_SECRETS_MANAGER")
+        env.optional(_ENDPOINT_URLS[service])
         or env.optional("AWS_ENDPOINT_URL")
-        or f"https://secretsmanager.{region}.{env.text('URL_SUFFIX')}"
+        or f"https://{service}.{region}.{env.text('URL_SUFFIX')}"
     )
-    return SecretApiKey(http, endpoint, auth, arn, field)
+    return AwsJson(http, endpoint, auth, protocol)

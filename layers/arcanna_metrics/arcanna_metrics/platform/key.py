@@ -3,24 +3,19 @@
 import json
 from unicodedata import category
 
-import httpx
-
-from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, ApiKeyMissing, ApiKeyUnavailable, AwsUnavailable
+from arcanna_metrics.aws_json import AwsJson, CallFailed
+from arcanna_metrics.errors import NOT_ALLOWED, ApiKeyMissing, ApiKeyUnavailable, AwsUnavailable
 
 
 class SecretApiKey:
     """Reads the key once per execution environment, and again when asked to."""
 
-    def __init__(
-        self, http: httpx.Client, endpoint: str, auth: httpx.Auth, secret_arn: str, field: str | None = None
-    ) -> None:
-        """`endpoint`: the base URL of Secrets Manager. `auth` signs the calls.
+    def __init__(self, secrets: AwsJson, secret_arn: str, field: str | None = None) -> None:
+        """`field` names the key's field if the secret is a JSON object.
 
-        `field` names the key's field if the secret is a JSON object. None means that the secret is the key.
+        None means that the secret is the key.
         """
-        self._http = http
-        self._endpoint = endpoint
-        self._auth = auth
+        self._secrets = secrets
         self._secret_arn = secret_arn
         self._field = field
         self._key: str | None = None
@@ -49,30 +44,15 @@ class SecretApiKey:
     def _get_secret_string(self) -> str:
         """https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html"""
         try:
-            answer = self._http.post(
-                self._endpoint,
-                json={"SecretId": self._secret_arn},
-                headers={
-                    "Content-Type": "application/x-amz-json-1.1",
-                    "X-Amz-Target": "secretsmanager.GetSecretValue",
-                },
-                auth=self._auth,
-            )
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:  # nothing was sent yet
-            why = f"{self._endpoint}: {type(error).__name__} {error}. {NO_WAY}"
-            raise AwsUnavailable(self._not_read(why)) from None
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            # Without its text, which may quote what could not be read.
-            raise AwsUnavailable(self._not_read(f"{type(error).__name__}.")) from None
-        if not answer.is_success:
-            said = answer.content.decode(errors="replace")[:300]  # an error holds no secret
+            body = self._secrets.call("GetSecretValue", SecretId=self._secret_arn)
+        except CallFailed as failed:
+            said = str(failed)
+            if failed.is_temporary:
+                raise AwsUnavailable(self._not_read(said)) from None
             if "secret value for staging label" in said:
-                raise ApiKeyMissing(f"the secret {self._secret_arn} is empty. {self._put()}")
-            why = f"Secrets Manager answered with {answer.status_code}: {said}. {self._remedy(said)}".strip()
-            temporary = answer.is_server_error or "Throttling" in said
-            raise (AwsUnavailable if temporary else ApiKeyUnavailable)(self._not_read(why))
-        body = _json(answer.content)
-        secret = body.get("SecretString", "") if isinstance(body, dict) else None  # a binary one is not here
+                raise ApiKeyMissing(f"the secret {self._secret_arn} is empty. {self._put()}") from None
+            raise ApiKeyUnavailable(self._not_read(f"{said}. {self._remedy(said)}".strip())) from None
+        secret = body.get("SecretString", "")  # a binary one is not here
         if not isinstance(secret, str):
             raise ApiKeyUnavailable(self._not_read("unexpected response from Secrets Manager."))
         return secret

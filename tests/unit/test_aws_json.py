@@ -1,16 +1,19 @@
-"""Requests are signed as botocore, AWS's own client, signs them."""
+"""Requests are signed as botocore, AWS's own client, signs them, and repeated as long as that may help."""
 
 import re
 from datetime import UTC, datetime
 
 import httpx
+import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcanna_metrics.platform.sigv4 import SigV4
+from arcanna_metrics.aws_json import MOST_TRIES, AwsJson, CallFailed, SigV4
+from tests.support.aws_json import aws_json
+from tests.support.doubles import Answer, answer, no_answer
 
 TEXT = st.text("abcxyzABCXYZ019+/-=", min_size=1, max_size=40)
 NAME = st.text("abcxyz019-", min_size=1, max_size=20)
@@ -59,3 +62,54 @@ def test_requests_carry_the_time_at_which_they_are_signed() -> None:
 
     stamp = datetime.strptime(request.headers["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     assert abs((datetime.now(UTC) - stamp).total_seconds()) < 60
+
+
+TEMPORARY: list[Answer] = [
+    answer(500, text="oops"),
+    answer(400, json={"__type": "ThrottlingException"}),
+    no_answer(httpx.ReadTimeout("timed out")),
+    no_answer(httpx.ConnectError("refused")),
+]
+
+
+@pytest.mark.parametrize("failure", TEMPORARY)
+def test_call_that_fails_for_the_moment_is_repeated(failure: Answer) -> None:
+    answers = iter([failure, failure, answer(json={"Name": "value"})])
+    transport = httpx.MockTransport(lambda request: next(answers)(request))
+    assert aws_json("ssm", "AmazonSSM", transport).call("GetParameter") == {"Name": "value"}
+
+
+@pytest.mark.parametrize("failure", TEMPORARY)
+def test_call_that_keeps_failing_is_given_up_as_temporary(failure: Answer) -> None:
+    calls: list[httpx.Request] = []
+
+    def fail(request: httpx.Request) -> httpx.Response:
+        calls.append(request)
+        return failure(request)
+
+    with pytest.raises(CallFailed) as raised:
+        aws_json("ssm", "AmazonSSM", httpx.MockTransport(fail)).call("GetParameter")
+    assert raised.value.is_temporary
+    assert len(calls) == MOST_TRIES
+
+
+@pytest.mark.parametrize(
+    "refusal", [answer(400, json={"__type": "AccessDeniedException"}), answer(json=[]), answer(text="<html>")]
+)
+def test_call_that_is_refused_is_not_repeated(refusal: Answer) -> None:
+    answers = iter([refusal])
+    transport = httpx.MockTransport(lambda request: next(answers)(request))
+    with pytest.raises(CallFailed) as raised:
+        aws_json("ssm", "AmazonSSM", transport).call("GetParameter")
+    assert not raised.value.is_temporary
+
+
+def test_repeated_calls_wait_up_to_a_second_and_then_up_to_two() -> None:
+    waits: list[float] = []
+    http = httpx.Client(transport=httpx.MockTransport(answer(500)))
+    service = AwsJson(http, "https://service.example", httpx.Auth(), "Service", waits.append)
+    with pytest.raises(CallFailed):
+        service.call("Call")
+    assert len(waits) == MOST_TRIES - 1
+    assert 0 <= waits[0] <= 1
+    assert 0 <= waits[1] <= 2

@@ -1,0 +1,140 @@
+"""Calls to AWS services that speak JSON, over httpx, because botocore takes long to start (`make bench`).
+
+Most status checks are cold starts, and loading botocore nearly doubles their duration. In the trigger, which
+needs it for the ledger and the workflow, a further client would take a tenth of the start.
+"""
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import random
+from typing import Any
+
+import httpx
+
+from arcanna_metrics.errors import NO_WAY
+
+TIMEOUT = 3.0
+"""Seconds for each step of a call, as in `aws.BOUNDED`."""
+
+MOST_TRIES = 3
+
+
+class CallFailed(Exception):
+    """A call failed. `is_temporary`: the same call may succeed later."""
+
+    def __init__(self, why: str, *, is_temporary: bool) -> None:
+        super().__init__(why)
+        self.is_temporary = is_temporary
+
+
+class AwsJson:
+    """One service in one region."""
+
+    def __init__(
+        self,
+        http: httpx.Client,
+        endpoint: str,
+        auth: httpx.Auth,
+        protocol: str,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`auth` signs the calls. `protocol` is the name that precedes that of the operation."""
+        self._http = http
+        self._endpoint = endpoint
+        self._auth = auth
+        self._protocol = protocol
+        self._sleep = sleep
+
+    def call(self, operation: str, **parameters: object) -> dict[str, Any]:
+        """The service's answer. A call that fails for the moment is repeated twice.
+
+        Raises CallFailed, which never quotes an answer, except that it shows an error of the service.
+        """
+        for tries in range(1, MOST_TRIES):
+            try:
+                return self._call(operation, parameters)
+            except CallFailed as failed:
+                if not failed.is_temporary:
+                    raise
+            self._sleep(random() * tries)  # noqa: S311  # no secret
+        return self._call(operation, parameters)
+
+    def _call(self, operation: str, parameters: Mapping[str, object]) -> dict[str, Any]:
+        try:
+            answer = self._http.post(
+                self._endpoint,
+                json=parameters,
+                headers={
+                    "Content-Type": "application/x-amz-json-1.1",
+                    "X-Amz-Target": f"{self._protocol}.{operation}",
+                },
+                auth=self._auth,
+                timeout=TIMEOUT,
+            )
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:  # nothing was sent yet
+            why = f"{self._endpoint}: {type(error).__name__} {error}. {NO_WAY}"
+            raise CallFailed(why, is_temporary=True) from None
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            # Without its text, which may quote what could not be read.
+            raise CallFailed(f"{self._endpoint}: {type(error).__name__}", is_temporary=True) from None
+        if not answer.is_success:
+            said = answer.content.decode(errors="replace")[:300]
+            temporary = answer.is_server_error or "Throttling" in said
+            raise CallFailed(
+                f"{self._endpoint} answered with {answer.status_code}: {said}", is_temporary=temporary
+            )
+        try:
+            body = json.loads(answer.content)
+        except (ValueError, RecursionError):  # which may quote what it could not read
+            body = None
+        if not isinstance(body, dict):
+            raise CallFailed(f"{self._endpoint}: an unexpected answer", is_temporary=False)
+        return body
+
+
+@dataclass(frozen=True, slots=True)
+class SigV4(httpx.Auth):
+    """Signs requests by Signature Version 4: those to the path "/" without a query, as in JSON protocols.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+    The first three are the credentials of the function's role, which Lambda puts into its environment.
+    """
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(repr=False)
+    region: str
+    service: str
+
+    requires_request_body = True
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        request.headers["X-Amz-Date"] = now
+        if self.session_token:
+            request.headers["X-Amz-Security-Token"] = self.session_token
+        # Proxies may change the other headers.
+        signed = sorted(n for n in request.headers if n in ("content-type", "host") or n.startswith("x-amz-"))
+        names = ";".join(signed)
+        lines = [f"{name}:{request.headers[name]}" for name in signed]
+        canonical = "\n".join([request.method, "/", "", *lines, "", names, _sha256(request.content)])
+        scope = f"{now[:8]}/{self.region}/{self.service}/aws4_request"
+        key = f"AWS4{self.secret_access_key}".encode()
+        for part in scope.split("/"):
+            key = hmac.digest(key, part.encode(), "sha256")
+        text = "\n".join(["AWS4-HMAC-SHA256", now, scope, _sha256(canonical.encode())])
+        signature = hmac.digest(key, text.encode(), "sha256").hex()
+        request.headers["Authorization"] = (
+            f"AWS4-HMAC-SHA256 Credential={self.access_key_id}/{scope},"
+            f" SignedHeaders={names}, Signature={signature}"
+        )
+        yield request
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,20 @@
+"""AWS services in moto, called over httpx as the functions call them."""
+
+import httpx
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+from arcanna_metrics.aws_json import AwsJson, SigV4
+
+REGION = "eu-central-1"
+MOTO = httpx.WSGITransport(DomainDispatcherApplication(create_backend_app))
+
+
+def endpoint(service: str) -> str:
+    """The address of a service."""
+    return f"https://{service}.{REGION}.amazonaws.com"
+
+
+def aws_json(service: str, protocol: str, transport: httpx.BaseTransport = MOTO) -> AwsJson:
+    """A service that repeats failed calls without waiting."""
+    auth = SigV4("testing", "testing", None, REGION, service)
+    return AwsJson(httpx.Client(transport=transport), endpoint(service), auth, protocol, lambda _: None)
