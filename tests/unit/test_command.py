@@ -7,6 +7,7 @@ import time
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -486,6 +487,38 @@ def test_acceptance_is_kept_with_its_author_and_time(stack: Stack, monkeypatch: 
     ]
     shown = run("status", "--job", MODEL.job_id)
     assert f"by {accepted['by']}" in shown.stdout
+
+
+@pytest.mark.parametrize("ahead", [600, -600], ids=["ahead", "behind"])
+def test_acceptance_has_awss_time_if_the_clock_here_is_wrong(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    right = time.time
+    stack.put(Entry(TARGET, quality_reference=REFERENCE))
+    monkeypatch.setattr(time, "time", lambda: right() + ahead)
+    assert accept(stack, monkeypatch).status == 0
+    accepted = stack.entry(TARGET).accepted
+    assert accepted is not None
+    assert abs(from_iso(accepted["at"]) - right()) < 60
+
+
+def test_run_that_ends_while_the_question_waits_is_not_accepted(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.put(Entry(TARGET, quality_reference=REFERENCE))
+
+    def ponder(_: Output, __: str) -> bool:
+        ended, later = time.time() + 60, time.time() + 600
+        worse = past(requested_at=to_iso(ended), verdict="regressed")
+        stack.put(replace(stack.entry(TARGET), history=(worse,)))
+        monkeypatch.setattr(time, "time", lambda: later)
+        monkeypatch.setattr("moto.core.responses.utcnow", lambda: datetime.fromtimestamp(later, UTC))
+        return True
+
+    monkeypatch.setattr(Output, "ask", ponder)
+    assert accept(stack, monkeypatch).status == 0
+    assert stack.entry(TARGET).quality_reference == NOW_SHOWN
+    assert "accepted since" not in run("status", width=250).stdout
 
 
 @pytest.mark.parametrize(("options", "status"), [((), 0), (("--json",), 2)])

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from itertools import takewhile
 from typing import Any
@@ -109,9 +110,11 @@ class Deployed:
         """The log group of `trigger-recompute` or `check-status`."""
         return f"/aws/lambda/{self.name}-{function}"
 
-    def caller(self) -> str:
-        """The ARN of the caller."""
-        return str(self._client("sts").get_caller_identity()["Arn"])
+    def caller(self) -> tuple[str, float]:
+        """The ARN of the caller, and the time by AWS's clock (epoch seconds, rounded down to whole ones)."""
+        answer = self._client("sts").get_caller_identity()
+        date = answer["ResponseMetadata"]["HTTPHeaders"]["date"]
+        return str(answer["Arn"]), parsedate_to_datetime(date).timestamp()
 
     # --- The ledger and the runs ---------------------------------------------------------------------------
 

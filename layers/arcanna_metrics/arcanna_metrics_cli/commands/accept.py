@@ -1,6 +1,5 @@
 """The command `arcanna-metrics accept`."""
 
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +27,8 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
 
     Shows the model's reference and its current figures, and asks. Accepts nothing if Arcanna does not show
     them. The next run is compared with the accepted figures. A run that is under way is still compared with
-    the old reference, and its result does not change the new one. The ledger records who accepted the model,
-    and when.
+    the old reference, and its result does not change the new one. A run that ends while the question waits
+    is not accepted. The ledger records who accepted the model, and when.
     """
     from arcanna_metrics.protocol import transitions
     from arcanna_metrics.targets import Target
@@ -47,6 +46,11 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
     if not (before := entry.quality_reference):
         out.show("There is nothing to accept: the next run is compared with the metrics just before it.")
         return Answer(Exit.GOOD, document | {"figures": [], "accepted": None})
+    # The ledger compares this time with those of runs. So it is by AWS's clock, as the one here may be wrong,
+    # and from before the figures are read, as a run that ends later does not show in them.
+    with out.doing("Asking AWS for the caller and the time"):
+        caller, at = stack.caller()
+    by: Any = {"by": caller, "at": to_iso(at)}
     now = _current(given, target, before)
     figures = [
         Figure(name, value, now[name][0] if name in now else None) for name, (value, _) in before.items()
@@ -63,9 +67,8 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
         out.say("Nothing was changed." + (" Add --yes to accept it." if out.json else ""))
         return Answer(Exit.USAGE if out.json else Exit.GOOD, document)
     with out.doing("Writing to the ledger"):
-        by: Any = {"by": stack.caller(), "at": to_iso(time.time())}
         stack.apply(target, partial(transitions.accept, figures=now, by=by))
-    out.show(f"✓ Accepted by {by['by']}. The next run is compared with these figures.", "green")
+    out.show(f"✓ Accepted by {caller}. The next run is compared with these figures.", "green")
     if entry.run_id or stack.entry(target._replace(model_id=None)).run_id:
         out.show("The run that is under way is still compared with the old reference.")
     return Answer(Exit.GOOD, document | {"done": True, "accepted": by})
