@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import shlex
 import time
 import unicodedata
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics_cli import executions, output
 from arcanna_metrics_cli.checks import Check
-from arcanna_metrics_cli.command_line import main
+from arcanna_metrics_cli.command_line import Given, main
 from arcanna_metrics_cli.commands import doctor
 from arcanna_metrics_cli.deployed import Deployed, NotDeployed, session
 from arcanna_metrics_cli.exits import Trouble
@@ -74,6 +75,27 @@ def fill(stack: Stack, number: int) -> list[str]:
 
 def run(*arguments: str, typed: str = "", width: int = 80) -> Ended:
     return command.run(*arguments, "--stack", NAME, typed=typed, width=width)
+
+
+CHANGING = (
+    f"accept --job {MODEL.job_id} --model {MODEL.model_id}",
+    "redrive",
+    "discard",
+    "discard --reason PlatformUnavailable",
+    "settings put settings.json",
+    f"forget --job {MODEL.job_id}",
+)
+"""The commands that ask before they change something, see `changeable`."""
+
+
+def changeable(stack: Stack, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Prepares a stack and a working directory in which CHANGING have something to change."""
+    fill(stack, 1)
+    stack.put(Entry(TARGET, rev=1, quality_reference=REFERENCE))
+    deployed(stack)
+    looked_up(monkeypatch)
+    (folder / "settings.json").write_text('{"pace": {"slots": 3}}')
+    monkeypatch.chdir(folder)
 
 
 def test_all_dead_letters_are_read_and_can_be_put_back(stack: Stack) -> None:
@@ -219,6 +241,38 @@ def test_name_that_is_not_utf_8_exits_with_2(stack: Stack) -> None:
     assert (ended.status, "'\\udcff'" in ended.stderr) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        (Given("arcanna-metrics", None, None), ["--stack", "arcanna-metrics"]),
+        (
+            Given("prod", "eu-west-1", "O'Neill & sons"),
+            ["--stack", "prod", "--region", "eu-west-1", "--profile", "O'Neill & sons"],
+        ),
+    ],
+)
+def test_command_to_copy_has_the_options_of_the_one_that_prints_it(given: Given, options: list[str]) -> None:
+    assert shlex.split(given.options) == options
+
+
+@pytest.mark.parametrize("line", CHANGING)
+def test_question_before_a_change_names_the_chosen_stack(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str
+) -> None:
+    changeable(stack, monkeypatch, tmp_path)
+    ended = run(*line.split(), typed="n\n" * 2)
+    assert ended.status == 0
+    asked = [question for question in ended.stderr.splitlines() if "[y/N]" in question]
+    assert asked
+    assert all(f"Stack {NAME} in eu-central-1: " in question for question in asked)
+
+
+def test_question_about_the_default_stack_is_short() -> None:
+    stderr = io.StringIO()
+    assert Given("arcanna-metrics", None, None, Output(None, stderr, io.StringIO("y\n"))).ask("Sure?")
+    assert stderr.getvalue() == "Sure? [y/N] "
+
+
 def test_redrive_deletes_sweeps(stack: Stack) -> None:
     fill(stack, 1)
     stack.sqs.send_message(QueueUrl=stack.dead_letter_url, MessageBody='{"sweep": true}')
@@ -252,7 +306,7 @@ def test_dead_letters_stay_hidden_from_other_readers_while_somebody_decides(
 
     others: list[Ended] = []
 
-    def ponder(_: Output, __: str) -> bool:
+    def ponder(*_: object) -> bool:
         later = int(time.time() + 600) * 1000
         monkeypatch.setattr("moto.sqs.models.unix_time_millis", lambda: later)
         others.append(run("redrive", "--list"))
@@ -507,7 +561,7 @@ def test_run_that_ends_while_the_question_waits_is_not_accepted(
 ) -> None:
     stack.put(Entry(TARGET, quality_reference=REFERENCE))
 
-    def ponder(_: Output, __: str) -> bool:
+    def ponder(*_: object) -> bool:
         ended, later = time.time() + 60, time.time() + 600
         worse = past(requested_at=to_iso(ended), verdict="regressed")
         stack.put(replace(stack.entry(TARGET), history=(worse,)))
@@ -1060,7 +1114,8 @@ def test_regression_is_reported_with_the_full_command_that_accepts_it(
 ) -> None:
     Ledgers(monkeypatch, NEEDED, ended_with("regressed"))
     ended = recompute(stack)
-    assert f"arcanna-metrics accept --job {MODEL.job_id} --model {MODEL.model_id}\n" in ended.stderr
+    command = f"arcanna-metrics accept --job {MODEL.job_id} --model {MODEL.model_id} --stack {NAME}"
+    assert f"{command}\n" in ended.stderr
 
 
 def test_run_past_its_deadline_exits_with_5(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from importlib import import_module
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -60,6 +61,21 @@ class Given:
             from arcanna_metrics_cli.deployed import Deployed
 
             return Deployed(self.stack, self.region, self.profile)
+
+    @property
+    def options(self) -> str:
+        """The options that choose this stack, for a command that people copy.
+
+        They always name it, because ARCANNA_METRICS_STACK may be another one where the command is typed.
+        """
+        options = {"--stack": self.stack, "--region": self.region, "--profile": self.profile}
+        return " ".join(f"{name} {quote(value)}" for name, value in options.items() if value)
+
+    def ask(self, question: str, todo: str = "Add --yes") -> bool:
+        """Asks before a change, see Output.ask. Names the stack if somebody chose it."""
+        if self.stack != NAME or self.region or self.profile:
+            question = f"Stack {self.stack} in {self.deployed.region}: {question}"
+        return self.out.ask(question, todo)
 
 
 class Answer(NamedTuple):

@@ -59,11 +59,11 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
     document["accepted"] = None
     if not out.json:
         worst = sorted(figures, key=lambda figure: figure.change or 0.0)[:MOST_SHOWN]
-        out.show(f"Model {model} of job {target.job_id}:")
+        out.show(f"Model {model} of job {target.job_id}, stack {given.stack}:")
         out.show(view.figures(worst))
         if len(figures) > len(worst):
             out.show(f"and {len(figures) - len(worst)} figures that changed less")
-    if not yes and (out.json or not out.ask("Accept the figures under Now?")):
+    if not yes and (out.json or not given.ask("Accept the figures under Now?")):
         out.say("Nothing was changed." + (" Add --yes to accept it." if out.json else ""))
         return Answer(Exit.USAGE if out.json else Exit.GOOD, document)
     with out.doing("Writing to the ledger"):

@@ -41,7 +41,9 @@ def command(given: Given, reason: str | None, letter_id: str | None, yes: bool) 
             show(given, matching, reason, found)
         if one_by_one:
             chosen = [letter for letter in matching if _is_to_go(given, letter)]
-        elif matching and (yes or (not out.json and out.ask(f"Delete {messages(len(matching))} for good?"))):
+        elif matching and (
+            yes or (not out.json and given.ask(f"Delete {messages(len(matching))} for good?"))
+        ):
             chosen = matching
         else:
             chosen = []
@@ -61,4 +63,4 @@ def command(given: Given, reason: str | None, letter_id: str | None, yes: bool) 
 def _is_to_go(given: Given, letter: "DeadLetter") -> bool:
     given.out.show(f"{letter.reason}: {letter.detail}")
     given.out.show(f"  {letter.update}")
-    return given.out.ask("Delete this message for good?", "Add --reason or --id, and --yes")
+    return given.ask("Delete this message for good?", "Add --reason or --id, and --yes")

@@ -185,7 +185,7 @@ def _follow(
     document = _document(given, target, result, run, why)
     if status == Exit.WRONG:
         named = f" --model {quote(run.model_id)}" if run.model_id else ""
-        accept = f"arcanna-metrics accept --job {quote(target.job_id)}{named}"
+        accept = f"arcanna-metrics accept --job {quote(target.job_id)}{named} {given.options}"
         out.say(f"Do not deploy the model. To keep it as it is: {accept}", "yellow")
     return Answer(status, document)
 
