@@ -6,13 +6,14 @@ import json
 import shlex
 import time
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import boto3
+import click
 import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
@@ -24,7 +25,7 @@ from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics_cli import executions, output
 from arcanna_metrics_cli.checks import Check
-from arcanna_metrics_cli.command_line import Given, main
+from arcanna_metrics_cli.command_line import CHANGING, Given, cli, main
 from arcanna_metrics_cli.commands import doctor
 from arcanna_metrics_cli.deployed import Deployed, NotDeployed, session
 from arcanna_metrics_cli.exits import Trouble
@@ -77,7 +78,7 @@ def run(*arguments: str, typed: str = "", width: int = 80) -> Ended:
     return command.run(*arguments, "--stack", NAME, typed=typed, width=width)
 
 
-CHANGING = (
+ASKING = (
     f"accept --job {MODEL.job_id} --model {MODEL.model_id}",
     "redrive",
     "discard",
@@ -89,7 +90,7 @@ CHANGING = (
 
 
 def changeable(stack: Stack, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Prepares a stack and a working directory in which CHANGING have something to change."""
+    """Prepares a stack and a working directory in which ASKING have something to change."""
     fill(stack, 1)
     stack.put(Entry(TARGET, rev=1, quality_reference=REFERENCE))
     deployed(stack)
@@ -255,7 +256,7 @@ def test_command_to_copy_has_the_options_of_the_one_that_prints_it(given: Given,
     assert shlex.split(given.options) == options
 
 
-@pytest.mark.parametrize("line", CHANGING)
+@pytest.mark.parametrize("line", ASKING)
 def test_question_before_a_change_names_the_chosen_stack(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str
 ) -> None:
@@ -1377,6 +1378,32 @@ def test_result_that_cannot_be_printed_never_exits_as_a_better_one(
     assert main((*OF_MODEL, "--wait", *options, "--stack", NAME), out) in statuses
     deaf = Output(Gone(), Gone(), io.StringIO(), 80)
     assert main((*OF_MODEL, "--wait", *options, "--stack", NAME), deaf) == 141
+
+
+@pytest.mark.parametrize("line", [*(f"{line} --yes" for line in ASKING if line != "discard"), "discard"])
+def test_change_whose_reader_leaves_early_does_not_exit_as_made(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str
+) -> None:
+    monkeypatch.setattr("os.dup2", lambda *_: 0)  # pytest's own standard output stays
+    changeable(stack, monkeypatch, tmp_path)
+    assert main((*line.split(), "--stack", NAME), Output(Gone(), io.StringIO(), io.StringIO(), 80)) == 141
+
+
+def test_all_commands_that_ask_before_a_change_count_as_changing() -> None:
+    asking = {path for path, each in commands(cli) if any(option.name == "yes" for option in each.params)}
+    assert asking | {"recompute"} == set(CHANGING)
+
+
+def commands(group: click.Group, *above: str) -> Iterator[tuple[str, click.Command]]:
+    """Each command with its path."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        assert found is not None
+        if isinstance(found, click.Group):
+            yield from commands(found, *above, name)
+        else:
+            yield " ".join([*above, name]), found
 
 
 class Full(io.StringIO):

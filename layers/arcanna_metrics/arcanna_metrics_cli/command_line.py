@@ -161,6 +161,9 @@ def operations(name: str) -> Callable[[Callable[..., Answer]], click.Command]:
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
+CHANGING = ("recompute", "accept", "redrive", "discard", "settings put", "forget")
+"""The commands that change something."""
+
 _READER_GONE = 128 + 13
 """As a shell reports a program that ended by SIGPIPE."""
 
@@ -184,8 +187,8 @@ def _run(path: str, given: Given, function: Callable[[], Answer]) -> int:
             return _unwritten(error, out)
         _stop_writing()
         # The reader has enough, such as `head`.
-        # A pipeline must not take a result that it never got for a good one.
-        return int(answer.status) if answer else _READER_GONE if path == "recompute" else int(Exit.GOOD)
+        # A pipeline must not take a result that it never got for a good one, or a change for made.
+        return int(answer.status) if answer else _READER_GONE if path in CHANGING else int(Exit.GOOD)
     return int(answer.status)
 
 
