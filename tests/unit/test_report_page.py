@@ -393,6 +393,26 @@ def test_confusion_matrix_is_a_heat_table_of_shares_of_the_row() -> None:
     assert [e.text for e in document.all("div", "empty")] == ["Before the last completed runNo metrics yet"]
 
 
+@pytest.mark.parametrize("matrix", [[[95.0, 5.0], [0.0, 100.0]], [["95", "5"], ["0", "100.0"]]])
+def test_confusion_matrix_of_numbers_with_a_point_or_as_text_is_shown(matrix: object) -> None:
+    document = parsed(
+        stack(model("m", runs=(run(30),), told=told(None, counted(matrix, Drop=0.95, Escalate=1.0))))
+    )
+
+    (table,) = document.all("table", "confusion")
+    assert rows_of(table) == [["Drop", "9595%", "55%"], ["Escalate", "00%", "100100%"]]
+
+
+@pytest.mark.parametrize(
+    ("recall", "shown"),
+    [(0.95, "0.950"), ("0.95", "0.950"), (1, "1.000"), (95.0, "none"), (True, "none"), ("", "none")],
+)
+def test_recall_is_shown_as_the_quality_gate_reads_it(recall: Any, shown: str) -> None:
+    document = parsed(stack(model("m", runs=(run(30),), told=told(None, counted([[1]], Drop=recall)))))
+
+    assert rows_of(document.all("table", "scores")[0]) == [["Drop", "none", shown, ""]]
+
+
 def test_recall_of_each_decision_is_compared() -> None:
     before, after = counted([[1]], Drop=0.9, Gone=0.5), counted([[1]], Drop=0.85, New=1.0)
     document = parsed(stack(model("m", runs=(run(30),), told=told(before, after))))
@@ -410,6 +430,9 @@ def test_recall_of_each_decision_is_compared() -> None:
         ("none", "Arcanna's matrix cannot be read"),
         ([[1, 2]], "Arcanna's matrix cannot be read"),
         ([[-1]], "Arcanna's matrix cannot be read"),
+        ([[1.5]], "Arcanna's matrix cannot be read"),
+        ([[True]], "Arcanna's matrix cannot be read"),
+        ([[1, None]], "Arcanna's matrix cannot be read"),
         ([[1] * 13] * 13, "13 decisions are too many to show"),
         (None, "The event does not contain the matrix"),
     ],

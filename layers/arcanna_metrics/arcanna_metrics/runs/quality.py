@@ -294,15 +294,15 @@ def _figures(metrics: Mapping[str, Any]) -> dict[str, _Figure]:
     """The figures that are numbers from 0 to 1."""
     matrix = metrics.get("confusion_matrix")
     rows = [row for row in matrix if isinstance(row, list)] if isinstance(matrix, list) else []
-    total = sum(_count(cell) for row in rows for cell in row)
+    total = sum(as_count(cell) or 0 for row in rows for cell in row)
     figures = {
-        name: _Figure(value, total) for name in OVERALL if (value := _number(metrics.get(name))) is not None
+        name: _Figure(value, total) for name in OVERALL if (value := as_number(metrics.get(name))) is not None
     }
     for decision, scores in _object(metrics.get("metrics_per_decision")).items():
         shown = _object(scores)
         for score, counts in _SHARE_OF.items():
-            if (value := _number(shown.get(score))) is not None:
-                samples = sum(_count(shown.get(count)) for count in counts)
+            if (value := as_number(shown.get(score))) is not None:
+                samples = sum(as_count(shown.get(count)) or 0 for count in counts)
                 figures[f"{decision}.{score}"] = _Figure(value, samples)
     return figures
 
@@ -311,13 +311,13 @@ def _object(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _count(value: object) -> int:
-    """A number of alerts, 0 if the value is not one. 95 and 95.0 are the same number."""
-    number = _number(value, _LARGEST_COUNT)
-    return int(number) if number is not None and number.is_integer() else 0
+def as_count(value: object) -> int | None:
+    """A number of alerts; None if the value is not one. 95 and 95.0 are the same number."""
+    number = as_number(value, _LARGEST_COUNT)
+    return int(number) if number is not None and number.is_integer() else None
 
 
-def _number(value: object, largest: float = _LARGEST_SCORE) -> float | None:
+def as_number(value: object, largest: float = _LARGEST_SCORE) -> float | None:
     """A number or its decimal text, from 0 to `largest`, by default a score; None for all else."""
     if isinstance(value, str) and _DECIMAL.fullmatch(value):
         value = float(value)
@@ -334,7 +334,7 @@ def current(reference: Reference, metrics: Mapping[str, Any] | None) -> Referenc
 
 def scores(metrics: Mapping[str, Any] | None) -> dict[str, float | None]:
     """The overall scores by the API's names; None if the value is not a number from 0 to 1."""
-    return {name: _number(_object(metrics).get(name)) for name in OVERALL}
+    return {name: as_number(_object(metrics).get(name)) for name in OVERALL}
 
 
 def in_words(*shown: Mapping[str, Any] | None) -> str:

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from arcanna_metrics.platform.model_metrics import OVERALL
+from arcanna_metrics.runs.quality import as_count, as_number
 from arcanna_metrics.times import to_iso
 from arcanna_metrics_cli.entries import PastRun, without_stop
 from arcanna_metrics_cli.report import charts
@@ -293,13 +294,14 @@ def _why_worse(row: Row) -> str:
 
 def matrix(title: str, figures: Mapping[str, Any] | None) -> Matrix:
     """A confusion matrix, with one colour for right decisions and one for wrong ones."""
-    counts = (figures or {}).get("confusion_matrix")
-    if not counts:
+    shown = (figures or {}).get("confusion_matrix")
+    if not shown:
         return Matrix(
             title, (), (), "No metrics yet" if not figures else "The event does not contain the matrix"
         )
     names = list(_per_decision(figures))
-    if not _is_square(counts):
+    counts = _counts(shown)
+    if counts is None:
         return Matrix(title, (), (), "Arcanna's matrix cannot be read")
     if len(counts) > MOST_DECISIONS:
         return Matrix(title, (), (), f"{len(counts)} decisions are too many to show")
@@ -312,14 +314,18 @@ def matrix(title: str, figures: Mapping[str, Any] | None) -> Matrix:
     return Matrix(title, names, rows, "")
 
 
-def _is_square(counts: object) -> bool:
-    """Whether it is a square matrix of whole numbers."""
-    return isinstance(counts, list) and all(
-        isinstance(row, list)
-        and len(row) == len(counts)
-        and all(isinstance(count, int) and count >= 0 for count in row)
-        for row in counts
-    )
+def _counts(shown: object) -> list[list[int]] | None:
+    """The numbers of alerts in a square matrix, as the quality gate reads them; None if it is not one."""
+    if not isinstance(shown, list):
+        return None
+    counts = []
+    for row in shown:
+        read = [as_count(cell) for cell in row] if isinstance(row, list) else []
+        known = [count for count in read if count is not None]
+        if not len(known) == len(read) == len(shown):
+            return None
+        counts.append(known)
+    return counts
 
 
 def _cell(count: int, total: int, *, right: bool) -> Cell:
@@ -334,8 +340,7 @@ def _per_decision(figures: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 
 def _value(figures: object) -> float | None:
-    recall = figures.get("recall") if isinstance(figures, dict) else None
-    return float(recall) if isinstance(recall, int | float) else None
+    return as_number(figures.get("recall")) if isinstance(figures, dict) else None
 
 
 # --- The template ----------------------------------------------------------------------------------------
