@@ -404,6 +404,30 @@ def test_confusion_matrix_of_numbers_with_a_point_or_as_text_is_shown(matrix: ob
 
 
 @pytest.mark.parametrize(
+    ("right", "headings"),
+    [
+        ({"Drop": 95.0, "Escalate": "60"}, ["Drop", "Escalate"]),
+        ({"Escalate": 60, "Drop": 95}, ["Decision 1", "Decision 2"]),
+        ({"Escalate": 60, "Drop": "many"}, ["Decision 1", "Decision 2"]),
+        ({"Drop": "many", "Escalate": None}, ["Drop", "Escalate"]),
+        ({"Drop": 95}, ["Decision 1", "Decision 2"]),
+    ],
+    ids=["same order", "other order", "other order, one unreadable", "unreadable", "one missing"],
+)
+def test_confusion_matrix_has_the_names_of_decisions_only_if_they_fit(
+    right: dict[str, Any], headings: list[str]
+) -> None:
+    after = {
+        "confusion_matrix": [[95, 5], [40, 60]],
+        "metrics_per_decision": {decision: {"true_positives": n} for decision, n in right.items()},
+    }
+    document = parsed(stack(model("m", runs=(run(30),), told=told(None, after))))
+
+    (table,) = document.all("table", "confusion")
+    assert [row[0] for row in rows_of(table)] == headings
+
+
+@pytest.mark.parametrize(
     ("recall", "shown"),
     [(0.95, "0.950"), ("0.95", "0.950"), (1, "1.000"), (95.0, "none"), (True, "none"), ("", "none")],
 )

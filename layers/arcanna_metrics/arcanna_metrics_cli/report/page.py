@@ -180,7 +180,7 @@ class Row:
         told = self.told
         before, after = (_per_decision(told.before), _per_decision(told.after)) if told else ({}, {})
         return [
-            Compared(decision, _value(before.get(decision)), _value(after.get(decision)))
+            Compared(decision, *(as_number(each.get(decision, {}).get("recall")) for each in (before, after)))
             for decision in list({**before, **after})[:MOST_DECISIONS]
         ]
 
@@ -299,19 +299,28 @@ def matrix(title: str, figures: Mapping[str, Any] | None) -> Matrix:
         return Matrix(
             title, (), (), "No metrics yet" if not figures else "The event does not contain the matrix"
         )
-    names = list(_per_decision(figures))
     counts = _counts(shown)
     if counts is None:
         return Matrix(title, (), (), "Arcanna's matrix cannot be read")
     if len(counts) > MOST_DECISIONS:
         return Matrix(title, (), (), f"{len(counts)} decisions are too many to show")
-    if len(names) != len(counts):
-        names = [f"Decision {number}" for number in range(1, len(counts) + 1)]
     rows = [
         [_cell(count, sum(row), right=place == column) for column, count in enumerate(row)]
         for place, row in enumerate(counts)
     ]
-    return Matrix(title, names, rows, "")
+    return Matrix(title, _decisions(figures, counts), rows, "")
+
+
+def _decisions(figures: Mapping[str, Any] | None, counts: Sequence[Sequence[int]]) -> list[str]:
+    """The names of the matrix's decisions, or their numbers if the names do not fit it.
+
+    Arcanna names them only in a JSON object, whose members have no order.
+    """
+    named = _per_decision(figures)
+    right = [as_count(each.get("true_positives")) for each in named.values()]
+    if len(right) == len(counts) and all(n in (None, counts[at][at]) for at, n in enumerate(right)):
+        return list(named)
+    return [f"Decision {number}" for number in range(1, len(counts) + 1)]
 
 
 def _counts(shown: object) -> list[list[int]] | None:
@@ -334,13 +343,11 @@ def _cell(count: int, total: int, *, right: bool) -> Cell:
     return Cell(count, f"{share:.0%}", f"{'right' if right else 'wrong'}-{shade}" if shade else "none")
 
 
-def _per_decision(figures: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def _per_decision(figures: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """The figures of each decision. Those that cannot be read are empty."""
     found = (figures or {}).get("metrics_per_decision")
-    return found if isinstance(found, dict) else {}
-
-
-def _value(figures: object) -> float | None:
-    return as_number(figures.get("recall")) if isinstance(figures, dict) else None
+    listed = found.items() if isinstance(found, dict) else ()
+    return {decision: each if isinstance(each, dict) else {} for decision, each in listed}
 
 
 # --- The template ----------------------------------------------------------------------------------------
