@@ -59,7 +59,7 @@ class Axis:
 def axis_of(models: Iterable[Model], now: float) -> Axis:
     """The shortest axis that shows most of the runs."""
     ages = sorted(now - run.requested_at for model in models for run in model.runs)
-    needed = ages[int(MOST_OF * (len(ages) - 1))] if ages else 0.0
+    needed = ages[ceil(MOST_OF * len(ages)) - 1] if ages else 0.0
     return Axis(now - next((length for length in SPANS if length >= needed), max(needed, SPANS[-1])), now)
 
 
