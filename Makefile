@@ -29,7 +29,9 @@ SOURCES := functions layers/arcanna_metrics tests
 BESIDE := --dist loadfile --no-loadscope-reorder -n
 # exec replaces the shell, so that a signal to make's child reaches the command.
 OPERATE := exec $(BIN)/python -m arcanna_metrics_cli
-CONFIRMED = $(if $(filter-out 0 no,$(YES)),--yes)
+# Whoever types YES=n or YES=False must not confirm anything.
+is_yes = $(if $(filter-out 1 yes,$($1)),,$($1))
+CONFIRMED = $(if $(call is_yes,YES),--yes)
 # The SAM CLI would look for the AWS profile even if it calls nothing in AWS.
 SAM := env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE SAM_CLI_TELEMETRY=0 $(BIN)/sam
 
@@ -159,7 +161,7 @@ settings: $(VENV)/.installed  ## Show the settings, or replace them by those in 
 	@$(OPERATE) settings $(if $(FILE),put --stack="$$STACK" $(CONFIRMED) -- "$$FILE",show --stack="$$STACK")
 
 forget: $(VENV)/.installed  ## Delete what the ledger knows: JOB= MODEL= FORCE=1 YES=1
-	@$(OPERATE) forget --stack="$$STACK" --job="$$JOB" --model="$$MODEL" $(CONFIRMED) $(if $(filter-out 0 no,$(FORCE)),--force)
+	@$(OPERATE) forget --stack="$$STACK" --job="$$JOB" --model="$$MODEL" $(CONFIRMED) $(if $(call is_yes,FORCE),--force)
 
 doctor: $(VENV)/.installed  ## Find what stops the stack from working, and what to do
 	@$(OPERATE) doctor --stack="$$STACK"

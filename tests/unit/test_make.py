@@ -128,13 +128,13 @@ def expected(value: str) -> dict[str, list[str]]:
     return {
         "status": target,
         "recompute": [*target, "--wait", f"--timeout={value}"],
-        "accept": [*target, "--yes"],
-        "redrive": [stack, f"--reason={value}", "--yes"],
-        "discard": [stack, f"--reason={value}", f"--id={value}", "--yes"],
+        "accept": target,
+        "redrive": [stack, f"--reason={value}"],
+        "discard": [stack, f"--reason={value}", f"--id={value}"],
         "report": [stack, f"--output={value}"],
         "route": [stack, f"--settings-file={value}", "--", value],
-        "settings": ["put", stack, "--yes", "--", value],
-        "forget": [*target, "--yes", "--force"],
+        "settings": ["put", stack, "--", value],
+        "forget": target,
         "doctor": [stack],
     }
 
@@ -246,12 +246,17 @@ def test_missing_values_have_defaults(project: Path) -> None:
     assert ["sam", "build", "--parameter-overrides", "Architecture=arm64"] in called
 
 
-@pytest.mark.parametrize(
-    ("answer", "asks"), [("1", False), ("yes", False), ("0", True), ("no", True), ("", True)]
-)
-def test_redrive_asks_unless_yes_is_given(project: Path, answer: str, asks: bool) -> None:
-    make(project, "redrive", f"YES={answer}")
-    assert ("--yes" in operated(project)["redrive"]) is not asks
+@pytest.mark.parametrize("answer", ["1", "yes"])
+def test_yes_and_force_are_passed_on(project: Path, answer: str) -> None:
+    make(project, "redrive", "forget", f"YES={answer}", f"FORCE={answer}")
+    assert operated(project)["redrive"][-1:] == ["--yes"]
+    assert operated(project)["forget"][-2:] == ["--yes", "--force"]
+
+
+@pytest.mark.parametrize("answer", ["0", "no", "", "n", "No", "NO", "false", "off", "not yes", " ", "10"])
+def test_other_answer_confirms_and_forces_nothing(project: Path, answer: str) -> None:
+    make(project, "redrive", "forget", f"YES={answer}", f"FORCE={answer}")
+    assert not {"--yes", "--force"} & {*operated(project)["redrive"], *operated(project)["forget"]}
 
 
 @pytest.mark.parametrize("target", ["redrive", "help", "demo"])
