@@ -199,6 +199,23 @@ def test_outcomes_of_models_that_got_worse_are_read_first(monkeypatch: Any) -> N
     assert stack.asked == {"run-0": 1}
 
 
+def test_last_run_of_each_model_is_read_although_its_entry_has_had_one_of_another() -> None:
+    worse: PastRun = {**past("of the old model"), "verdict": "regressed"}
+    newer: PastRun = {**past("of the new model", NOW - 60), "model_id": "trained anew"}
+    by_id = Entry(TARGET, rev=1, fresh_as_of=NOW - 900, history=(past("by its id", NOW - 900),))
+    active = Entry(Target(TARGET.job_id, None), rev=2, fresh_as_of=NOW - 60, history=(worse, newer))
+    stack = Stack(by_id, active)
+    for run_id in ("by its id", "of the old model", "of the new model"):
+        stack.executions[run_id, 0] = execution(why=run_id)
+
+    models = {model.model_id: model for model in look(stack).models}
+
+    whys = {model_id: model.told and model.told.why for model_id, model in models.items()}
+    assert whys == {TARGET.model_id: "of the old model", None: "of the new model"}
+    assert models[TARGET.model_id].is_worse
+    assert "by its id" not in stack.asked
+
+
 def test_entry_that_cannot_be_read_is_noted_beside_the_others() -> None:
     stack = Stack(completed())
     stack.unreadable = [Trouble(Exit.WRONG, "The item of job '9' cannot be read")]

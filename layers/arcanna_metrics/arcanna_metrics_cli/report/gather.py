@@ -10,7 +10,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from arcanna_metrics.protocol.check_up import MOST_EXECUTIONS
 from arcanna_metrics.protocol.entry import Entry
-from arcanna_metrics.runs.run import PastRun
 from arcanna_metrics.targets import is_id
 from arcanna_metrics.times import from_iso
 from arcanna_metrics_cli import entries, executions
@@ -55,22 +54,21 @@ class Gatherer:
             looks = [partial(self._under_way, entry) for entry in listed]
             found = pool.map(lambda look: _tried(look, None, "a run under way", notes), looks)
             running = dict(zip(map(_run_of, listed), found, strict=True))
-            notes += self._read_stories(listed, pool)
-        full = stack.slots_taken()
-        lag = float(stack.parameters.get("VisibilityLagSeconds", 0))
-        rows = [
-            entries.standing(entry, now, lag, running[_run_of(entry)], slots_taken=full) for entry in listed
-        ]
+            full = stack.slots_taken()
+            lag = float(stack.parameters.get("VisibilityLagSeconds", 0))
+            every_row = [
+                entries.standing(entry, now, lag, running[_run_of(entry)], slots_taken=full)
+                for entry in listed
+            ]
+            rows = entries.without_references(entries.agreeing(every_row))
+            notes += self._read_stories(rows, pool)
         dead, letters = self._dead_letters(notes)
         objective = stack.parameters.get("FreshnessObjectiveSeconds")
         return Facts(
             stack=stack.name,
             region=stack.region,
             at=now,
-            models=tuple(
-                self._model(standing, names.get(standing.entry.target.job_id))
-                for standing in entries.without_references(entries.agreeing(rows))
-            ),
+            models=tuple(self._model(row, names.get(row.entry.target.job_id)) for row in rows),
             dead=dead,
             letters=letters,
             queued=_tried(lambda: sum(stack.messages("UpdatesQueueUrl").values()), 0, "the queue", notes),
@@ -117,14 +115,14 @@ class Gatherer:
 
     # --- What the last completed run of each told ----------------------------------------------------------
 
-    def _read_stories(self, listed: Iterable[Entry], pool: ThreadPoolExecutor) -> list[str]:
+    def _read_stories(self, rows: Iterable[entries.Standing], pool: ThreadPoolExecutor) -> list[str]:
         """Reads the outcomes that were not read before, first those of worse models. Returns notes."""
-        completed = {last["run_id"]: last for entry in listed if (last := _last_completed(entry))}
+        completed = {last.run_id: last for row in rows if (last := row.last_completed)}
         unread = sorted(
             completed.keys() - self._stories.keys(),
             key=lambda run_id: (
-                completed[run_id]["verdict"] == "regressed",
-                completed[run_id]["requested_at"],
+                completed[run_id].result == "regressed",
+                completed[run_id].requested_at,
             ),
             reverse=True,
         )
@@ -204,11 +202,6 @@ def _accepted(standing: entries.Standing) -> str:
     """Who accepted the model since the end of its last completed run, and when; empty if nobody did."""
     given = standing.accepted if standing.is_accepted else None
     return f"by {given['by']}, {given['at'][:19]}Z" if given else ""
-
-
-def _last_completed(entry: Entry) -> PastRun | None:
-    """The last completed run."""
-    return max(entry.history, key=lambda past: past["requested_at"], default=None)
 
 
 def _attempt(call: Callable[[str], _Story], run_id: str) -> _Story | str:
