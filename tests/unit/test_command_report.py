@@ -68,6 +68,19 @@ def test_report_prints_the_written_file_and_the_problems(stack: Stack, tmp_path:
     )
 
 
+def test_report_without_access_to_the_queues_does_not_count_them_as_empty(
+    stack: Stack, tmp_path: Path
+) -> None:
+    deployed(stack, DeadLetterQueueUrl=stack.dead_letter_url + "-gone")
+    put(stack, ENTRY)
+
+    assert "dead letters: unknown)" in run("report", "-o", str(tmp_path / "r.html")).stdout
+    document = run("report", "-o", str(tmp_path / "r.html"), "--json").document
+
+    assert document["dead_letters"] is None
+    assert document["notes"][0].startswith("The dead letters could not be read: ")
+
+
 def test_report_to_a_dash_is_the_page_on_standard_output_and_no_file(
     stack: Stack,
     tmp_path: Path,

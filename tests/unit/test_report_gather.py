@@ -36,6 +36,7 @@ class Stack:
         self.executions: dict[tuple[str, int], dict[str, Any] | ClientError] = {}
         self.unreadable: list[Trouble] = []
         self.letters: list[DeadLetter] = []
+        self.hides_queues = self.hides_letters = False
         self.asked: Counter[str] = Counter()
 
     def readable_entries(self) -> tuple[list[Entry], list[Trouble]]:
@@ -52,10 +53,14 @@ class Stack:
         return found
 
     def messages(self, queue: str) -> dict[str, int]:
+        if self.hides_queues:
+            raise THROTTLED
         return {"visible": len(self.letters) if queue == "DeadLetterQueueUrl" else 2}
 
     def dead_letters(self) -> list[DeadLetter]:
         self.asked["dead letters"] += 1
+        if self.hides_letters:
+            raise THROTTLED
         return self.letters
 
     def put_back(self, letters: Sequence[DeadLetter]) -> None:
@@ -338,3 +343,31 @@ def test_dead_letters_are_read_when_their_number_changes_and_put_back() -> None:
     assert (first.dead, first.letters[0].number, first.letters == second.letters) == (3, 3, True)
     assert (third.dead, third.letters[0].number) == (2, 2)
     assert stack.asked == {"dead letters": 2, "put back": 5}
+
+
+def test_queues_that_cannot_be_read_have_no_count_until_they_can() -> None:
+    stack = Stack(completed())
+    stack.letters = [DeadLetter("1", "BadInput", "no job_id", NOW, "{}", "handle")]
+    looks = gatherer(stack)
+    looks.look(NOW)
+    stack.hides_queues = True
+    hidden = looks.look(NOW)
+    stack.hides_queues = False
+    seen = looks.look(NOW)
+
+    assert (hidden.dead, hidden.letters, hidden.queued) == (None, (), None)
+    assert [note.partition(" could")[0] for note in hidden.notes[-2:]] == ["The dead letters", "The queue"]
+    assert (seen.dead, len(seen.letters), seen.queued) == (1, 1, 2)
+
+
+def test_dead_letters_that_could_not_be_read_are_read_at_the_next_look() -> None:
+    stack = Stack()
+    stack.letters = [DeadLetter("1", "BadInput", "no job_id", NOW, "{}", "handle")]
+    stack.hides_letters = True
+    looks = gatherer(stack)
+    unread = looks.look(NOW)
+    stack.hides_letters = False
+    read = looks.look(NOW)
+
+    assert (unread.dead, unread.letters, len(unread.notes)) == (1, (), 1)
+    assert (read.dead, len(read.letters), read.notes) == (1, 1, ())

@@ -90,11 +90,11 @@ facts = st.builds(
     region=any_text,
     at=st.just(NOW),
     models=st.lists(models, max_size=3, unique_by=lambda m: (m.job, m.model_id)).map(tuple),
-    dead=st.integers(0, 9),
+    dead=st.none() | st.integers(0, 9),
     letters=st.lists(st.builds(Group, any_text, st.integers(1, 9), times, times, any_text), max_size=2).map(
         tuple
     ),
-    queued=st.integers(0, 9),
+    queued=st.none() | st.integers(0, 9),
     objective=st.none() | st.floats(60, 1e6),
     notes=st.lists(any_text, max_size=2).map(tuple),
 )
@@ -309,6 +309,22 @@ def test_healthy_stack_says_so() -> None:
 
     assert [e.text for e in document.all("p", "well")] == [WELL]
     assert document.all("ul", "items") == []
+
+
+def test_stack_that_could_not_be_read_in_full_is_not_called_healthy() -> None:
+    document = parsed(stack(model("well", runs=(run(50),)), notes=("A run under way could not be read",)))
+
+    assert document.all("p", "well") == []
+    assert document.all("p", "note")[0].text == "A run under way could not be read"
+
+
+def test_counts_that_could_not_be_read_are_not_shown_as_zero() -> None:
+    document = parsed(stack(model("well", runs=(run(50),)), dead=None, queued=None))
+
+    (tile,) = document.all("a", "letters")
+    assert (tile.text.split(), "none" in tile.classes) == (["?", "dead", "letters"], False)
+    assert "They could not be read." in document.all("section", "card")[0].text
+    assert "The updates queue could not be read." in document.all("footer")[0].text
 
 
 def test_recovered_model_is_neither_worse_nor_failed() -> None:

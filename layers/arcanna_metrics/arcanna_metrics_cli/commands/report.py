@@ -97,8 +97,8 @@ def _serve(given: Given, port: int, refresh: float, to_open: bool) -> Answer:
             served.stop()
 
 
-def counted(facts: "Facts") -> dict[str, int]:
-    """The counts in the JSON document: of models, and of models in each state."""
+def counted(facts: "Facts") -> dict[str, int | None]:
+    """The counts in the JSON document: of models, of models in each state, and of dead letters if known."""
     models = facts.models
     return {
         "models": len(models),
@@ -113,4 +113,7 @@ def counted(facts: "Facts") -> dict[str, int]:
 def in_words(facts: "Facts") -> str:
     """The counts in one line."""
     words = {"regressed": "got worse", "dead_letters": "dead letters"}
-    return ", ".join(f"{words.get(kind, kind)}: {number:,}" for kind, number in counted(facts).items())
+    return ", ".join(
+        f"{words.get(kind, kind)}: {'unknown' if number is None else f'{number:,}'}"
+        for kind, number in counted(facts).items()
+    )

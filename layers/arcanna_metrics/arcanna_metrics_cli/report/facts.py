@@ -82,16 +82,16 @@ class Facts:
     """The state of a stack at one time.
 
     `dead` is the number of dead letters, and `letters` are those that could be read. `queued` is how many
-    messages the updates queue has. `objective` is how many seconds an update may wait. `notes` say what
-    could not be read.
+    messages the updates queue has. A number is None if it could not be read. `objective` is how many seconds
+    an update may wait. `notes` say what could not be read.
     """
 
     stack: str
     region: str
     at: float
     models: tuple[Model, ...]
-    dead: int = 0
+    dead: int | None = 0
     letters: tuple[Group, ...] = ()
-    queued: int = 0
+    queued: int | None = 0
     objective: float | None = None
     notes: tuple[str, ...] = field(default=())

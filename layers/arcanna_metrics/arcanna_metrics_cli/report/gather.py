@@ -71,7 +71,7 @@ class Gatherer:
             models=tuple(self._model(row, names.get(row.entry.target.job_id)) for row in rows),
             dead=dead,
             letters=letters,
-            queued=_tried(lambda: sum(stack.messages("UpdatesQueueUrl").values()), 0, "the queue", notes),
+            queued=_tried(lambda: sum(stack.messages("UpdatesQueueUrl").values()), None, "the queue", notes),
             objective=float(objective) if objective else None,
             notes=tuple(notes),
         )
@@ -152,14 +152,20 @@ class Gatherer:
 
     # --- The queues ----------------------------------------------------------------------------------------
 
-    def _dead_letters(self, notes: list[str]) -> tuple[int, tuple[Group, ...]]:
-        """Their number, and their groups. Reads them only if their number changed, as reading hides them."""
-        counts: dict[str, int] = _tried(
-            lambda: self._stack.messages("DeadLetterQueueUrl"), {}, "the dead letters", notes
-        )
+    def _dead_letters(self, notes: list[str]) -> tuple[int | None, tuple[Group, ...]]:
+        """Their number if it could be read, and their groups.
+
+        Reads them only if their number changed, as reading hides them.
+        """
+        counts = _tried(lambda: self._stack.messages("DeadLetterQueueUrl"), None, "the dead letters", notes)
+        if counts is None:
+            return None, ()
         dead = sum(counts.values())
         if dead and counts != self._dead:
-            self._letters = _tried(self._look_at_letters, (), "the dead letters", notes)
+            read = _tried(self._look_at_letters, None, "the dead letters", notes)
+            if read is None:
+                return dead, ()
+            self._letters = read
         self._dead = counts
         return dead, self._letters if dead else ()
 
