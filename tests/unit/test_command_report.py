@@ -1,5 +1,8 @@
 """`arcanna-metrics report`: what it writes, what it tells, and what it refuses."""
 
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,6 +109,53 @@ def test_report_that_cannot_be_written_exits_with_an_explanation(stack: Stack, t
 
     assert ended.status != 0
     assert "nowhere" in ended.document["error"]["message"]
+
+
+def test_report_that_cannot_be_written_leaves_the_old_page(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed(stack)
+    file = tmp_path / "report.html"
+    file.write_text("the old page")
+
+    def half(path: Path, text: str, **_: object) -> None:
+        path.write_bytes(text[: len(text) // 2].encode())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    ended = run("report", "-o", str(file), "--json")
+
+    assert ended.status == 2
+    assert ended.document["error"]["message"] == f"{file}: No space left on device."
+    assert (file.read_text(), list(tmp_path.iterdir())) == ("the old page", [file])
+
+
+def test_report_replaces_the_page_behind_a_link_and_keeps_its_permissions(
+    stack: Stack, tmp_path: Path
+) -> None:
+    deployed(stack)
+    page, link = tmp_path / "pages" / "report.html", tmp_path / "report.html"
+    page.parent.mkdir()
+    page.touch(0o600)
+    link.symlink_to(page)
+
+    assert run("report", "-o", str(link)).status == 0
+
+    assert link.is_symlink()
+    assert "The ledger is empty" in page.read_text(encoding="utf-8")
+    assert page.stat().st_mode & 0o777 == 0o600
+
+
+def test_report_is_written_into_a_pipe(stack: Stack, tmp_path: Path) -> None:
+    deployed(stack)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        page = pool.submit(pipe.read_text, encoding="utf-8")
+        assert run("report", "-o", str(pipe)).status == 0
+
+    assert "The ledger is empty" in page.result()
+    assert list(tmp_path.iterdir()) == [pipe]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The command `arcanna-metrics report`."""
 
+import os
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -65,11 +67,37 @@ def command(
         given.out.say(f"Wrote the page ({in_words(facts)}).")
         return Answer(Exit.GOOD, {})
     file = output or Path(FILE)
-    file.write_text(text, encoding="utf-8")
+    _write(file, text)
     given.out.show(f"Wrote {file} ({in_words(facts)}).")
     if to_open:
         click.launch(file.absolute().as_uri())
     return Answer(Exit.GOOD, {"file": str(file.absolute()), **counted(facts), "notes": list(facts.notes)})
+
+
+def _write(file: Path, text: str) -> None:
+    """Writes the page, and keeps the old one if that fails. Raises OSError with the file's name."""
+    into = file.resolve()  # a link stays one
+    try:
+        # A pipe or a device has no old page, and some folders take no new file.
+        if file.exists() and not (file.is_file() and os.access(into.parent, os.W_OK)):
+            file.write_text(text, encoding="utf-8")
+        else:
+            _replace(into, text)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from error
+
+
+def _replace(file: Path, text: str) -> None:
+    """Replaces the file in one step, or creates it. Keeps its permissions. Raises OSError."""
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        if file.exists():
+            shutil.copymode(file, beside)
+        beside.replace(file)
+    finally:
+        with suppress(OSError):  # it is gone if it has replaced the file
+            beside.unlink()
 
 
 def _serve(given: Given, port: int, refresh: float, to_open: bool) -> Answer:
