@@ -163,10 +163,32 @@ def test_page_on_a_full_disk_is_told_from_errors_of_other_files(monkeypatch: pyt
             Output().send(b"page")
 
 
-def test_long_lines_and_wide_tables_are_not_wrapped_in_a_pipe() -> None:
+@pytest.mark.parametrize("columns", [None, "", "0", "abc", "-5", "²", "9" * 5000])
+def test_long_lines_and_wide_tables_are_not_wrapped_in_a_pipe(
+    monkeypatch: pytest.MonkeyPatch, columns: str | None
+) -> None:
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
     stdout = io.StringIO()
     out = Output(stdout, io.StringIO())
     out.show("x" * 500)
     out.show(Table("y" * 150))
     assert "x" * 500 in stdout.getvalue()
     assert "y" * 150 in stdout.getvalue()
+
+
+@pytest.mark.parametrize(("columns", "width"), [("0", 80), ("100", 100), ("abc", 80)])
+def test_tables_are_as_wide_as_the_terminal_or_as_a_positive_columns(
+    monkeypatch: pytest.MonkeyPatch, columns: str, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    stdout = Terminal()
+    Output(stdout, Terminal()).show(Table("y" * 150))
+    assert len(stdout.getvalue().splitlines()[0]) == width
+
+
+def test_columns_of_a_pipe_wrap_its_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    stdout = io.StringIO()
+    Output(stdout, io.StringIO()).show(Table("y" * 150))
+    assert len(stdout.getvalue().splitlines()[0]) == 100

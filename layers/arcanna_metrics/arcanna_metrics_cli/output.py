@@ -97,7 +97,7 @@ class Output:
 
     @property
     def console(self) -> "Console":
-        """A console of rich, as wide as the terminal."""
+        """A console of rich, as wide as the terminal or as COLUMNS says."""
         from rich.console import Console
 
         class Piped(Console):
@@ -105,8 +105,10 @@ class Output:
                 """Raises BrokenPipeError as all other output does, where rich would exit with 1."""
                 raise  # rich calls this while it handles the error
 
-        width = self._width or (None if _is_terminal(self._stdout) or "COLUMNS" in os.environ else WIDE)
-        return Piped(file=self._stdout, highlight=False, width=width)
+        own = _columns(self._stdout) if self._stdout.isatty() else WIDE
+        width = self._width or _wanted_columns() or own
+        # Without a height, rich would read COLUMNS itself, and with COLUMNS=0 show nothing.
+        return Piped(file=self._stdout, highlight=False, width=width, height=25)
 
     # --- Beside the result ---------------------------------------------------------------------------------
 
@@ -242,6 +244,12 @@ def _is_terminal(stream: IO[str]) -> bool:
 
 def _columns(stream: IO[str]) -> int:
     try:
-        return os.get_terminal_size(stream.fileno()).columns
+        return os.get_terminal_size(stream.fileno()).columns or 80
     except OSError:
         return 80
+
+
+def _wanted_columns() -> int:
+    """The number in COLUMNS; 0 if there is none."""
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) if re.fullmatch("[0-9]{1,6}", columns) else 0
