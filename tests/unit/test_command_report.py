@@ -5,12 +5,14 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from arcanna_metrics.protocol.entry import NEVER, Entry
 from arcanna_metrics.protocol.ledger import to_item
 from arcanna_metrics.times import to_iso
+from arcanna_metrics_cli.report import watch
 from tests.support.doubles import TARGET, Stack
 from tests.support.html import parse
 from tests.unit.test_command import deployed, fill, run
@@ -186,3 +188,15 @@ def test_port_in_use_exits_with_2_and_says_what_to_do(stack: Stack, monkeypatch:
 
     assert ended.status == 2
     assert "✗ Port 8765 cannot be used: Address already in use.\n  To do: leave out --port" in ended.stderr
+
+
+@pytest.mark.parametrize(("port", "is_served"), [(80, True), (8080, False)])
+def test_host_without_a_port_is_served_on_port_80_only(
+    monkeypatch: pytest.MonkeyPatch, port: int, is_served: bool
+) -> None:
+    monkeypatch.setattr(watch, "_Server", lambda address, _: mock.Mock(server_port=address[1]))
+
+    hosts = watch.Watch(lambda: "", 10.0, port).hosts
+
+    assert {f"127.0.0.1:{port}", f"localhost:{port}"} <= hosts
+    assert ({"127.0.0.1", "localhost"} <= hosts) is is_served

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from http import HTTPStatus
+from http.client import HTTP_PORT
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -38,9 +39,12 @@ class Watch:
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.1,), name="watch", daemon=True
         )
-        self.url = f"http://{LOOPBACK}:{self._server.server_port}/"
+        port = self._server.server_port
+        self.url = f"http://{LOOPBACK}:{port}/"
         # Against DNS rebinding: with a host name of their own, other sites could read this page.
-        self.hosts = {f"{host}:{self._server.server_port}" for host in (LOOPBACK, "localhost")}
+        self.hosts = {f"{host}:{port}" for host in (LOOPBACK, "localhost")}
+        if port == HTTP_PORT:  # browsers leave it out
+            self.hosts |= {LOOPBACK, "localhost"}
 
     def start(self) -> None:
         """Serves from a thread of its own."""
