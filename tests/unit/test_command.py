@@ -1214,6 +1214,15 @@ def recompute_usage(*options: str) -> int:
     return run(*OF_MODEL, *options).status
 
 
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_timeout_that_is_too_long_for_a_number_exits_with_2(stack: Stack, digits: int) -> None:
+    ended = run(*OF_MODEL, "--wait", "--timeout", "9" * digits)
+    assert (ended.status, "✗ Invalid value for '--timeout': the time is too long" in ended.stderr) == (
+        2,
+        True,
+    )
+
+
 @pytest.mark.parametrize(
     ("found", "status", "said"),
     [

@@ -32,7 +32,10 @@ class Duration(click.ParamType):
         parts = re.findall(r"(\d+)([smhd]?)", str(value))
         if not parts or "".join(number + unit for number, unit in parts) != str(value):
             self.fail(f"{value!r} is not a time such as 90s, 30m or 1h30m", param, ctx)
-        return float(sum(int(number) * _UNITS[unit] for number, unit in parts))
+        try:
+            return float(sum(int(number) * _UNITS[unit] for number, unit in parts))
+        except (OverflowError, ValueError):  # too many digits
+            self.fail("the time is too long", param, ctx)
 
 
 @operation
