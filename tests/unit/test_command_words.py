@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 from dataclasses import fields, replace
 from typing import Any
 
@@ -343,6 +344,16 @@ def test_row_of_the_active_model_says_who_accepted_it() -> None:
     assert not standing(replace(by_id, history=completed().history)).is_of_reference
     by_name = replace(active, target=Target("security-alerts", None), name_of="1234")
     assert entries.agreeing(map(standing, (by_name, replace(by_id, accepted=BY))))[0].accepted == BY
+
+
+def test_many_models_of_one_job_are_shown_without_a_long_wait() -> None:
+    listed = []
+    for model_id in map(str, range(2000)):
+        history = tuple({**past(NOW - 60 * n), "model_id": model_id} for n in range(10))
+        listed.append(standing(completed(target=Target("1234", model_id), history=history)))
+    began = time.process_time()
+    assert len(entries.agreeing(listed)) == 2000
+    assert time.process_time() - began < 5  # much more if each row looks at the runs of all
 
 
 def test_model_of_another_job_or_unknown_active_model_is_not_compared() -> None:

@@ -163,12 +163,13 @@ def agreeing(rows: Iterable[Standing]) -> list[Standing]:
     with the last run.
     """
     listed = list(rows)
-    of_model: dict[tuple[str, str | None], list[Standing]] = {}
-    of_job: dict[str, list[PastRun]] = {}
+    same: dict[tuple[str, str | None], list[Standing]] = {}
+    of_model: dict[tuple[str, str | None], list[PastRun]] = {}
     for row in listed:
-        of_model.setdefault(_model_of(row), []).append(row)
-        of_job.setdefault(_job_of(row), []).extend(runs(row.entry))
-    return [_agreeing(row, of_model[_model_of(row)], of_job[_job_of(row)]) for row in listed]
+        same.setdefault(_model_of(row), []).append(row)
+        for run in runs(row.entry):
+            of_model.setdefault((_job_of(row), run.model_id), []).append(run)
+    return [_agreeing(row, same[_model_of(row)], of_model.get(_model_of(row), ())) for row in listed]
 
 
 def without_references(rows: Sequence[Standing]) -> list[Standing]:
@@ -185,14 +186,15 @@ def _model_of(row: Standing) -> tuple[str, str | None]:
     return _job_of(row), row.model
 
 
-def _agreeing(row: Standing, same: list[Standing], of_job: list[PastRun]) -> Standing:
-    """The row with the state of the `same` model's rows, and the model's runs among those `of_job`.
+def _agreeing(row: Standing, same: Sequence[Standing], of_model: Sequence[PastRun]) -> Standing:
+    """The row with the state of the `same` model's rows, and with the runs `of_model` from all of its job's.
 
     These include its runs as the active model, which may be another one now.
     """
     accepted = next((each.accepted for each in same if each.accepted), None)
-    of_model = [run for run in of_job if run in row.runs or (row.model and run.model_id == row.model)]
-    row = row._replace(accepted=accepted, runs=sorted(of_model, key=attrgetter("requested_at")))
+    shared = of_model if row.model else ()
+    every = [*shared, *(run for run in row.runs if run not in shared)]
+    row = row._replace(accepted=accepted, runs=sorted(every, key=attrgetter("requested_at")))
     leading = max(same, key=_decisive)
     if row.model is None:
         return row
