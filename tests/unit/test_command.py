@@ -980,6 +980,28 @@ def test_status_with_reasons_fits_into_80_columns(stack: Stack) -> None:
     assert MODEL.model_id in run("status", width=200).stdout
 
 
+@pytest.mark.parametrize(
+    ("width", "model", "job"),
+    [
+        (
+            66,
+            ["generic-1-", "1234-model-", "1747385873.", "hdf5"],
+            ["job", "security_", "alerts of a/", "long.name"],
+        ),
+        (80, ["generic-1-1234-model-", "1747385873.hdf5"], ["job security_alerts of a/", "long.name"]),
+        (120, [MODEL.model_id], ["job security_alerts of a/long.name"]),
+    ],
+)
+def test_ids_and_names_are_wrapped_between_their_parts(
+    stack: Stack, width: int, model: list[str], job: list[str]
+) -> None:
+    deployed(stack)
+    named = Target("security_alerts of a/long.name", MODEL.model_id)
+    stack.put(Entry(named, fresh_as_of=ASKED, history=(past(),)))
+    table = run("status", width=width).stdout.partition("Updates queue")[0]
+    assert [line.split("  ")[0].rstrip() for line in table.splitlines()[2:]] == [*model, *job]
+
+
 @pytest.mark.parametrize("width", [40, 60, 80])
 def test_ids_are_shown_in_full_in_the_status_of_a_narrow_terminal(stack: Stack, width: int) -> None:
     deployed(stack)

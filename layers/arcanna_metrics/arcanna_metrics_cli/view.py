@@ -1,9 +1,12 @@
 """Tables for terminals of 80 columns and more, with links where the terminal supports them."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 
@@ -28,7 +31,7 @@ def standings(rows: Iterable[Standing], now: float, width: int, runs: Mapping[st
         table.add_column(heading, width=most, overflow="fold")
     for row in listed:
         link = runs.get(row.entry.run_id or "", "")
-        table.add_row(_names(row), _freshness(row, now, link), _last(row, now))
+        table.add_row(_Names(row), _freshness(row, now, link), _last(row, now))
     return table
 
 
@@ -37,11 +40,31 @@ def _table() -> Table:
     return Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
 
 
-def _names(row: Standing) -> Text:
-    model = Text().append(row.model or "active model", "bold")
-    if row.model_id is None and row.active:
-        model.append("\nactive model", style="dim")
-    return model.append(f"\njob {row.job}", style="dim")
+class _Names:
+    """The names of a row's model and job, as wide as their column is in the end."""
+
+    def __init__(self, row: Standing) -> None:
+        self._row = row
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterator[Text]:
+        row, width = self._row, options.max_width
+        names = Text().append(_wrapped(row.model or "active model", width), "bold")
+        if row.model_id is None and row.active:
+            names.append("\n" + _wrapped("active model", width), "dim")
+        yield names.append("\n" + _wrapped(f"job {row.job}", width), "dim")
+
+
+def _wrapped(name: str, width: int) -> str:
+    """The name in lines that end between its parts, because people read ids by them.
+
+    A part that is longer than a line is left to rich, which breaks it.
+    """
+    lines = [""]
+    for part in re.findall(r".*?[-_./ ]+|.+", name, re.DOTALL):
+        if lines[-1] and cell_len(lines[-1] + part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def _freshness(row: Standing, now: float, link: str) -> Text:
