@@ -36,46 +36,9 @@ from tests.support.command import Ended, Terminal
 from tests.support.deployment import ROOT
 from tests.support.doubles import MODEL, TARGET, Stack, client, metrics_body
 from tests.support.waiting import eventually
+from tests.unit.deployed_stack import NAME, deployed, fill, run
 
-NAME = "the-stack"
 ACCOUNT = "123456789012"
-
-
-def deployed(stack: Stack, **outputs: str) -> Deployed:
-    """A CloudFormation stack whose outputs name the resources."""
-    named = {
-        "UpdatesQueueUrl": stack.updates_url,
-        "DeadLetterQueueUrl": stack.dead_letter_url,
-        "LedgerTable": stack.ledger_table,
-        "RecomputeWorkflowArn": stack.workflow_arn,
-        "SettingsParameter": stack.settings_parameter,
-        "DashboardLink": "https://eu-central-1.console.aws.amazon.com/cloudwatch",
-        **outputs,
-    }
-    template = {
-        # Of a type that the local cloud leaves to moto, in case it runs in this process.
-        "Resources": {"Any": {"Type": "AWS::Kinesis::Stream", "Properties": {"ShardCount": 1}}},
-        "Outputs": {name: {"Value": value} for name, value in named.items()},
-    }
-    cloudformation: Any = client("cloudformation")
-    cloudformation.create_stack(StackName=NAME, TemplateBody=json.dumps(template))
-    return Deployed(NAME)
-
-
-def fill(stack: Stack, number: int) -> list[str]:
-    """Sends that many dead letters. Returns their bodies."""
-    bodies = [json.dumps({"job_id": job_id}) for job_id in range(number)]
-    for body in bodies:
-        attributes: Any = {
-            "reason": {"DataType": "String", "StringValue": "PlatformUnavailable"},
-            "detail": {"DataType": "String", "StringValue": "no answer"},
-        }
-        stack.sqs.send_message(QueueUrl=stack.dead_letter_url, MessageBody=body, MessageAttributes=attributes)
-    return bodies
-
-
-def run(*arguments: str, typed: str = "", width: int = 80) -> Ended:
-    return command.run(*arguments, "--stack", NAME, typed=typed, width=width)
 
 
 ASKING = (

@@ -15,7 +15,7 @@ from arcanna_metrics.times import to_iso
 from arcanna_metrics_cli.report import watch
 from tests.support.doubles import TARGET, Stack
 from tests.support.html import parse
-from tests.unit.test_command import deployed, fill, run
+from tests.unit.deployed_stack import deployed, fill, run
 
 AT = 1_795_910_400.0
 ENTRY = Entry(

@@ -16,7 +16,7 @@ from arcanna_metrics.protocol.transitions import record
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.updates import Update
-from tests.simulation import test_many_models as town
+from tests.simulation import town
 from tests.simulation.world import unobserved
 from tests.support.doubles import PACE
 
