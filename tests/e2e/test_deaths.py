@@ -234,6 +234,18 @@ def aborted_between_publish_and_release(scene: Scene, told: Mailbox) -> None:
     assert len(scene.posts()) == 1
 
 
+def aborted_while_its_release_is_in_flight(scene: Scene, told: Mailbox) -> None:
+    """The release takes effect, and nothing else follows."""
+    fault = RELEASE.meets(ApiFault("", "", delay=2.0), scene)
+    scene.try_to_invoke()
+    until_struck(fault)
+    scene.stop_execution()
+
+    ends_fresh(scene, told, posts=1)
+
+    assert [execution["status"] for execution in scene.executions()] == ["ABORTED"]
+
+
 def release_fails_for_good(scene: Scene, told: Mailbox) -> None:
     """Another execution releases the target."""
     fault = RELEASE.meets(refused(TRIES), scene)
@@ -312,6 +324,7 @@ ROWS: Mapping[str, Row] = {
     "aborted while an update waits": aborted_while_an_update_waits,
     "aborted again and again": aborted_again_and_again,
     "aborted after Publish, before Release": (aborted_between_publish_and_release),
+    "aborted while its release is in flight": aborted_while_its_release_is_in_flight,
     "release fails for good": release_fails_for_good,
     "killed after Release, before looking on": (killed_between_release_and_look),
 }
