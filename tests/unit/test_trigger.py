@@ -298,6 +298,15 @@ def test_sweep_that_finds_nothing_logs_and_emits_nothing(harness: Harness, looks
     assert metrics.metric_set == {}
 
 
+def test_sweep_that_finds_nothing_costs_one_query(harness: Harness) -> None:
+    calls: list[str] = []
+    harness.stack.dynamodb.meta.events.register(
+        "before-call.*.*", lambda model, **_: calls.append(model.name)
+    )
+    harness.deliver({"sweep": True})
+    assert calls == ["Query"]
+
+
 def test_sweep_emits_gauges_while_anything_waits_or_runs_and_looks(harness: Harness, looks: Looks) -> None:
     metrics.clear_metrics()
     now = harness.clock.now
