@@ -17,6 +17,7 @@ from arcanna_metrics.protocol import (
     check_up,
     decide,
     entry,
+    holding,
     ledger,
     mailbox,
     reference,
@@ -257,6 +258,17 @@ _starts = Workflow.start
 def starts_under_new_names(self: Workflow, run_id: str, given: str, number: int = 0) -> None:
     """Two looks that resume a run start two executions."""
     _starts(self, f"{run_id}-{next(_identities)}" if number else run_id, given, number)
+
+
+_check_up_on = holding.check_up_on
+
+
+def leaves_resuming_to_one_look(services: Services, before: Entry, claim: Claim) -> None:
+    """If the look that resumes a run dies before it has started the execution, no other look starts it."""
+    executions = services.workflow.executions(claim.run_id, check_up.MOST_EXECUTIONS)
+    resumes = isinstance(check_up.check_up(claim, executions, services.clock()), Resume)
+    patient = replace(services, draw=lambda: 1e5)  # its next look comes years later
+    _check_up_on(patient if resumes else services, before, claim)
 
 
 _still_taken = slots.still_taken
@@ -512,6 +524,12 @@ OF_THE_MODEL = {
         "2",
         patches={"arcanna_metrics.workflow.Workflow.start": starts_under_new_names},
         rates=ABORTED_AND_LATE,
+    ),
+    "resumed by one look only": _planted(
+        "1",
+        "8",
+        patches={f"{RECONCILE}.check_up_on": leaves_resuming_to_one_look},
+        rates={**ABORTED, **DIES},
     ),
 }
 
