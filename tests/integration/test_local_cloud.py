@@ -515,7 +515,7 @@ def test_rate_schedule_fires_until_it_is_disabled(cloud: LocalCloud) -> None:
     scheduler.update_schedule(**given, State="DISABLED")
     time.sleep(0.5)  # one tick may be under way
     seen = ticks()
-    time.sleep(1.5)
+    time.sleep(1.5)  # enough for another one
     assert ticks() == seen
 
 

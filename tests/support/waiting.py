@@ -1,4 +1,4 @@
-"""Waits for a condition. Tests and tools never wait for a number of seconds."""
+"""Waits for a condition. Tests wait for a number of seconds only to see that nothing happens."""
 
 import time
 from collections.abc import Callable

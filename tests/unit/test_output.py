@@ -27,6 +27,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def wait(out: Output, what: str) -> None:
+    """Works for long enough to see that no further announcement follows."""
     with out.doing(what):
         time.sleep(0.2)
 
@@ -77,7 +78,8 @@ def test_slow_work_is_announced_once_in_a_pipe() -> None:
 def test_slow_work_is_shown_on_a_terminal_until_it_is_done() -> None:
     stderr = Terminal()
     out = Output(io.StringIO(), stderr)
-    wait(out, "Reading the ledger")
+    with out.doing("Reading the ledger"):
+        told(stderr)
     out.waiting("waiting for 2 seconds ...")
     out.say("done", "green")
     assert stderr.getvalue() == (
@@ -89,7 +91,8 @@ def test_outer_work_is_announced_again_after_the_inner_work() -> None:
     stderr = io.StringIO()
     out = Output(io.StringIO(), stderr)
     with out.doing("Waiting for AWS"):
-        wait(out, "Reading the ledger")
+        with out.doing("Reading the ledger"):
+            told(stderr)
         told(stderr, 2)
     assert stderr.getvalue() == "Reading the ledger ...\nWaiting for AWS ...\n"
 
