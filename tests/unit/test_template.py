@@ -880,6 +880,29 @@ def test_missing_data_raises_no_other_alarm() -> None:
     assert {name for name, treated in missing.items() if treated != "notBreaching"} == {"SweepAlarm"}
 
 
+ON_EXPRESSIONS = [name for name, alarm in of_type("AWS::CloudWatch::Alarm").items() if "Metrics" in alarm]
+
+
+@pytest.mark.parametrize("name", ON_EXPRESSIONS)
+def test_expression_of_an_alarm_uses_exactly_the_metrics_beside_it(name: str) -> None:
+    metrics = of_type("AWS::CloudWatch::Alarm")[name]["Metrics"]
+    (alarmed,) = (m for m in metrics if m.get("ReturnData", True))
+    used = set(re.findall(r"\b[a-z]\w*", alarmed["Expression"]))  # names of functions are in capitals
+    assert used == {m["Id"] for m in metrics if "MetricStat" in m}
+
+
+@pytest.mark.parametrize("name", ON_EXPRESSIONS)
+def test_point_that_is_published_late_does_not_clear_an_alarm(name: str) -> None:
+    """FILL counts the newest minute as 0 if the service has not published it yet.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/using-metric-math.html
+    """
+    alarm = of_type("AWS::CloudWatch::Alarm")[name]
+    filled = any("FILL(" in m.get("Expression", "") for m in alarm["Metrics"])
+    period = min(m["MetricStat"]["Period"] for m in alarm["Metrics"] if "MetricStat" in m)
+    assert not filled or alarm["EvaluationPeriods"] * period > 60
+
+
 @pytest.mark.parametrize(("name", "longest_gap"), [("UnauthorisedAlarm", 900 + 60), ("UpdatesLateAlarm", 60)])
 def test_gauge_alarm_does_not_flap_between_measurements(name: str, longest_gap: int) -> None:
     """Failed attempts are at most the longest backoff and a sweep apart, failed checks the longest wait, and
