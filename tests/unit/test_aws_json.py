@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -11,7 +12,10 @@ from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcanna_metrics.aws_json import MOST_TRIES, AwsJson, CallFailed, SigV4
+from arcanna_metrics.aws import BOUNDED
+from arcanna_metrics.aws_json import MOST_TRIES, TIMEOUT, AwsJson, CallFailed, SigV4
+from arcanna_metrics.environment import Environment
+from arcanna_metrics.platform.connect import parameters
 from tests.support.aws_json import aws_json
 from tests.support.doubles import Answer, answer, no_answer
 
@@ -113,3 +117,49 @@ def test_repeated_calls_wait_up_to_a_second_and_then_up_to_two() -> None:
     assert len(waits) == MOST_TRIES - 1
     assert 0 <= waits[0] <= 1
     assert 0 <= waits[1] <= 2
+
+
+def test_calls_are_limited_in_time_as_those_of_botocore() -> None:
+    assert (BOUNDED.connect_timeout, BOUNDED.read_timeout) == (TIMEOUT, TIMEOUT)  # type: ignore[attr-defined]
+    assert BOUNDED.retries["total_max_attempts"] == MOST_TRIES  # type: ignore[attr-defined]
+
+    def limited(request: httpx.Request) -> httpx.Response:
+        assert set(request.extensions["timeout"].values()) == {TIMEOUT}
+        return httpx.Response(200, json={})
+
+    assert aws_json("ssm", "AmazonSSM", httpx.MockTransport(limited)).call("GetParameter") == {}
+
+
+@pytest.mark.parametrize(
+    ("variables", "host"),
+    [
+        ({}, "ssm.eu-west-1.amazonaws.com"),
+        ({"AWS_ENDPOINT_URL": "https://all.example"}, "all.example"),
+        (
+            {"AWS_ENDPOINT_URL": "https://all.example", "AWS_ENDPOINT_URL_SSM": "https://own.example"},
+            "own.example",
+        ),
+    ],
+)
+def test_settings_are_read_in_the_stacks_region(variables: dict[str, str], host: str) -> None:
+    given = {
+        "AWS_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "URL_SUFFIX": "amazonaws.com",
+        "ARCANNA_API_KEY_SECRET_ARN": "arn:aws:secretsmanager:us-east-2:123456789012:secret:key",
+        "AWS_ENDPOINT_URL_SECRETS_MANAGER": "https://secrets.example",
+        **variables,
+    }
+    asked: list[httpx.Request] = []
+
+    def note(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, json={})
+
+    http: Any = httpx.Client(transport=httpx.MockTransport(note))
+    parameters(Environment(given), http).call("GetParameter", Name="settings")
+    (request,) = asked
+    assert request.url.host == host
+    assert "/eu-west-1/ssm/aws4_request" in request.headers["Authorization"]
+    assert request.headers["X-Amz-Target"] == "AmazonSSM.GetParameter"

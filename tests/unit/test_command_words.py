@@ -92,6 +92,15 @@ def test_metrics_after_a_completed_run_are_fresh_since_its_end() -> None:
     assert (row.running_since, row.waiting) == (None, [])
 
 
+def test_schedules_wish_leaves_an_active_models_metrics_fresh_that_are_new_enough() -> None:
+    """Until the trigger has asked Arcanna, which may be after the spacing."""
+    wish = completed(
+        target=TARGET._replace(model_id=None), wanted_as_of=NOW - 600, wanted_at=NOW - 5, due_at=NOW + 3600
+    )
+    assert standing(wish).fresh
+    assert not standing(replace(wish, fresh_as_of=NOW - 700)).fresh
+
+
 def test_metrics_during_a_run_are_stale_since_its_first_update() -> None:
     held = waiting(claim=Claim("two", NOW - 20, number=0))
     row = standing(held, UnderWay("m", NOW - 90, 4))

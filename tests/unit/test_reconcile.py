@@ -15,6 +15,7 @@ from arcanna_metrics.protocol import start as protocol_start
 from arcanna_metrics.protocol.check_up import CHECK_UP_INTERVAL, MOST_EXECUTIONS
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry
 from arcanna_metrics.protocol.holding import release
+from arcanna_metrics.protocol.ledger import ACTIVE
 from arcanna_metrics.protocol.reconcile import MOST_FAILURES, RESERVE
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, Postponement, claim, hold, postpone
@@ -543,6 +544,22 @@ def test_schedule_recomputes_a_model_that_became_active_after_the_jobs_last_run(
     assert harness.entry(ACTIVE_TARGET).run_id == "run-1"
 
 
+@pytest.mark.parametrize("target", [ACTIVE_TARGET, TARGET])
+def test_schedule_starts_no_run_of_a_model_that_the_ledger_knows_to_be_fresh(
+    harness: Harness, target: Target
+) -> None:
+    at = harness.clock.now - 50
+    past: Any = {"model_id": MODEL.model_id, "requested_at": to_iso(at), "duration_seconds": 1.0}
+    harness.ledger.apply(target, lambda entry: replace(entry, fresh_as_of=at, history=(past,)))
+    local = to_iso(at - 8 * 3600).removesuffix("Z")
+    harness.platform.metrics = answer(json=metrics_body(model_id=None, last_recomputed_timestamp=local))
+    harness.update(target, age=0.0, older_than=100.0)
+    harness.look()
+
+    assert "request" not in harness.platform.asked
+    assert not harness.entry(target).dirty
+
+
 def test_satisfied_wish_starts_no_run_for_a_batch_that_is_not_enough(harness: Harness) -> None:
     harness.update(age=100, share=10_000, max_wait=86400.0)
     harness.update(age=0, older_than=3600.0)
@@ -798,6 +815,26 @@ def test_update_by_name_is_forwarded_after_the_id_was_learned(
     harness.look()
 
     assert harness.entry().run_id == "run-1"
+
+
+UNREADABLE = {
+    "job_id": {"S": NAMED.job_id}, "model_id": {"S": ACTIVE}, "rev": {"N": "1"}, "history": {"S": "{"},
+}  # fmt: skip
+
+
+def test_update_by_name_is_started_beside_an_unreadable_entry_of_the_name(
+    harness: Harness, with_names: dict[str, str]
+) -> None:
+    harness.stack.dynamodb.put_item(TableName=harness.stack.ledger_table, Item=UNREADABLE)
+    harness.started(NAMED)
+
+
+def test_run_by_name_is_released_beside_an_unreadable_entry_of_the_name(
+    harness: Harness, with_names: dict[str, str]
+) -> None:
+    run = harness.executions.inputs[harness.started(NAMED)]["run"]
+    harness.stack.dynamodb.put_item(TableName=harness.stack.ledger_table, Item=UNREADABLE)
+    assert release(harness.services, run, 0, TIMED_OUT)
 
 
 @pytest.mark.parametrize(("job", "runs"), [(NOT_FOUND, "security-alerts"), (answer(json={}), "1234")])

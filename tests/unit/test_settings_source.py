@@ -106,7 +106,7 @@ def test_invalid_edit_leaves_the_last_valid_version_in_force_and_is_reported_unt
 
 
 def test_new_environment_finds_the_last_valid_version_behind_invalid_edits(stack: Stack) -> None:
-    for document in (slots(2), slots(1), *[WRONG] * 60, "no settings"):
+    for document in (slots(2), *[WRONG] * 55, slots(1), *[WRONG] * 5, "no settings"):  # on two pages
         stack.write_settings(document)
     assert Environment().slots() == 1
 

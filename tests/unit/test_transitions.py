@@ -211,6 +211,7 @@ def test_wish_for_a_jobs_active_model_waits_until_its_own_metrics_satisfy_it() -
     assert record(fresh, [wish], PACE).waiting.wanted_as_of == NOW - 100
     run_since = replace(fresh, fresh_as_of=NOW)
     assert record(run_since, [wish], PACE) is run_since
+    assert not pruned(replace(record(fresh, [wish], PACE), fresh_as_of=NOW)).dirty
 
 
 def test_schedules_next_wish_does_not_take_away_the_place_of_one_that_waits() -> None:

@@ -430,8 +430,12 @@ def test_sweep_looks_although_its_own_work_fails(
         raise AwsUnavailable("throttled")
 
     monkeypatch.setattr(Ledger, "waiting_or_running", fails)
+    metrics.clear_metrics()
+    harness.clock.now += SWEEP_OVERDUE
     harness.deliver({"sweep": True})
-    assert looks.targets == [[]]
+    harness.deliver({"job_id": "9"})  # causes no further sweep
+    assert looks.targets == [[], [Target("9", None)]]
+    assert metrics.metric_set["AwsUnavailable"]["Value"] == [1.0]
 
 
 def test_report_about_a_corrupt_entry_returns_no_message(harness: Harness, looks: Looks) -> None:

@@ -83,7 +83,7 @@ class AwsJson:
             # Without its text, which may quote what could not be read.
             raise CallFailed(f"{self._endpoint}: {type(error).__name__}", is_temporary=True) from None
         if not answer.is_success:
-            said = answer.content.decode(errors="replace")[:300]
+            said = answer.content.decode(errors="replace")[:1000]
             temporary = answer.is_server_error or "Throttling" in said
             raise CallFailed(
                 f"{self._endpoint} answered with {answer.status_code}: {said}", is_temporary=temporary

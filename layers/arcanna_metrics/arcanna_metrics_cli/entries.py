@@ -274,7 +274,9 @@ def _freshness(
         since = run.first_at if run else earliest(entry.waiting.since, claim.requested_at)
         return False, since, "a run is under way" if claim.held else "a run is being started"
     waits = pruned(entry)
-    if waits.dirty:
+    # After a wish, the trigger still has to see whether the last run was of the model that is active now.
+    only_wish = waits.waiting.needed_as_of == NEVER and not waits.waiting.batch and not waits.attempts
+    if waits.dirty and not (only_wish and waits.waiting.wanted_as_of <= waits.fresh_as_of):
         return False, _waiting_since(waits, visibility_lag), _why_stale(waits)
     if entry.failed_as_of > entry.fresh_as_of:
         reason = f": {entry.last_failure['reason']}" if entry.last_failure else ""

@@ -5,8 +5,10 @@ from dataclasses import replace
 from functools import partial
 
 from arcanna_metrics.errors import Rejected
+from arcanna_metrics.observability import log_error
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.entry import Entry
+from arcanna_metrics.protocol.ledger import UNREADABLE
 from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.runs.run import Run
 from arcanna_metrics.targets import Target, is_id
@@ -37,12 +39,17 @@ def learn_id(services: Services, run: Run) -> None:
     The run's own entry remembers it when the run is released.
     """
     if (job_id := run["platform_job_id"]) and run["target"]["model_id"] is not None:
-        services.ledger.apply(Target(run["job_id"], None), partial(replace, name_of=job_id))
+        try:
+            services.ledger.apply(Target(run["job_id"], None), partial(replace, name_of=job_id))
+        except UNREADABLE as error:  # the run's own target must be released all the same
+            log_error("id of the name not remembered", error)
 
 
 def _learned_id(services: Services, mailbox: Entry) -> str | None:
     """The id in the platform's last answer to a run by the name, if the platform still knows that job."""
-    job_id = mailbox.name_of or services.ledger.read(Target(mailbox.target.job_id, None)).name_of
+    job_id = mailbox.name_of
+    with suppress(*UNREADABLE):
+        job_id = job_id or services.ledger.read(Target(mailbox.target.job_id, None)).name_of
     if job_id is not None:
         with suppress(Rejected):
             services.arcanna.models(job_id)
