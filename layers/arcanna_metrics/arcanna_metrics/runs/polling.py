@@ -9,22 +9,24 @@ cost in lag. A schedule with checks at t1 < t2 < ... costs, up to a constant,
 because a run that still runs at t, with probability S(t), is waited for and checked once more. The cheapest
 schedule is found backwards over the times at which a check may pay: quantiles of what a run may take.
 
-**Survival.** S is estimated as a sum of log-logistic curves 1 / (1 + (t / median)^shape): one around each
+**Survival.** S is estimated as a sum of log-logistic curves 1 / (1 + (t / median)^shape): those around each
 past run, and a broad one for everything not seen so far. The broad curve alone guides the first run ever.
 Beside n past runs, it counts as an nth of one: it doubts what a few runs say, hardly counts while many
-explain the elapsed time, and matters again when the run outlasts them. Past runs have the shape, of three,
-that best predicts each of them from the others (likelihood cross-validation; Duin, 1976). As far as the
-others do not predict a run, its curve is broader: a lone straggler says that runs straggle, but less about
-how long the next one takes (variable kernels; Breiman, Meisel and Purcell, 1977).
+explain the elapsed time, and matters again when the run outlasts them. Past runs have two shapes, each as
+often as it predicts each of them from the others (pseudo-Bayesian model averaging by leave-one-out
+likelihoods; Geisser and Eddy, 1979). As far as the others do not predict a run, its curve is broader: a lone
+straggler says that runs straggle, but less about how long the next one takes (variable kernels; Breiman,
+Meisel and Purcell, 1977).
 """
 
 from collections.abc import Sequence
-from math import ceil, exp, log
+from math import ceil, exp, log, prod
 from typing import NamedTuple
 
 PRICE = 5.0  # seconds of lag that a check may cost
-SHAPES = 16.0, 4.0, 2.5  # half of all runs within 7 %, 30 % or 55 % of a past one; the first if n is 1
-BROADER = 2.0  # how many times as broad, over log(t), the curve of a lone past run is
+SHAPES = 17.0, 2.2  # half of all runs within 7 % or 65 % of a past one
+RARE = 0.02  # a shape whose share is smaller is left out
+BROADER = 1.6  # how many times as broad, over log(t), the curve of a lone past run is
 TYPICAL, BROAD = 150.0, 1.6  # seconds: the median of a run of which nothing is known; and its shape
 LONE = 0.2  # a past run is half a lone one where the density of the others, over log(t), is this, in runs
 LIVING = [(2 * n + 1) / 28 for n in range(14)]  # parts of the runs that live when a check may pay,
@@ -68,11 +70,12 @@ def next_wait(
     weight = 1 / max(len(past), 1)  # of everything not seen so far, in past runs
     unseen = Curve(sorted(past)[len(past) // 2] if past else TYPICAL, BROAD, weight)
     curves, times = [unseen], [unseen.time(elapsed, living) for living in UNSEEN_LIVING]
-    shape, lone = _alike(past, weight)
-    for duration, part in zip(past, lone, strict=True):
-        alike, unlike = Curve(duration, shape, 1 - part), Curve(duration, shape / BROADER, part)
-        curves += [alike, unlike]
-        times += [(unlike if part > 0.5 else alike).time(elapsed, living) for living in LIVING]
+    for shape, share, lone in _shapes(past, weight):
+        for duration, part in zip(past, lone, strict=True):
+            alike = Curve(duration, shape, share * (1 - part))
+            unlike = Curve(duration, shape / BROADER, share * part)
+            curves += [alike, unlike]
+            times += [(unlike if part > 0.5 else alike).time(elapsed, living) for living in LIVING]
     waits = [0, *sorted({max(ceil(time - elapsed), ceil(shortest)) for time in times})]
     best, costs = waits[-1], {waits[-1]: 0.0}  # the costs from each wait on, from the last one backwards
     for wait in reversed(waits[:-1]):
@@ -82,8 +85,8 @@ def next_wait(
     return min(best, int(longest))
 
 
-def _alike(past: Sequence[float], unseen: float) -> tuple[float, list[float]]:
-    """The shape that predicts the past runs best, and which part of each run the others do not predict.
+def _shapes(past: Sequence[float], unseen: float) -> list[tuple[float, float, list[float]]]:
+    """Each shape with its share, and which part of each past run the others do not predict with it.
 
     `unseen` is the weight of everything not seen so far, in past runs.
     """
@@ -94,9 +97,11 @@ def _alike(past: Sequence[float], unseen: float) -> tuple[float, list[float]]:
         odds = ([exp(-abs(shape * (here - other))) for other in logs] for here in logs)
         return [sum([shape * o / (1 + o) ** 2 for o in of]) - shape / 4 for of in odds]  # without its own
 
-    def likelihood(found: list[float]) -> float:
-        return sum([log(density + unseen) for density in found])
-
-    by_shape = {shape: densities(shape) for shape in SHAPES}
-    shape = max(by_shape, key=lambda shape: likelihood(by_shape[shape]))
-    return shape, [LONE / (LONE + density) for density in by_shape[shape]]
+    found = [(shape, densities(shape)) for shape in SHAPES]
+    likelihoods = [prod([density + unseen for density in of]) for _, of in found]
+    shares = [likelihood / sum(likelihoods) for likelihood in likelihoods]
+    return [
+        (shape, share, [LONE / (LONE + density) for density in of])
+        for (shape, of), share in zip(found, shares, strict=True)
+        if share > RARE
+    ]
