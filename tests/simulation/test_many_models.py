@@ -181,10 +181,10 @@ def test_targets_for_which_the_platform_hangs_do_not_starve_the_others() -> None
 
 @pytest.mark.long
 def test_week_without_the_platform_loses_no_update() -> None:
-    targets, slots, back = 200, 10, START + 7 * DAY
+    targets, slots, back = 100, 10, START + 7 * DAY
     town = Town(targets=targets, slots=slots, away=START, back=back)
     updates = Random(2)
-    for _ in range(2000):
+    for _ in range(1000):
         n = updates.randrange(targets)
         town.send({"job_id": str(n % 100), "model_id": f"model-{n}"}, START + updates.uniform(0, 7 * DAY))
     with unobserved():
