@@ -191,6 +191,12 @@ def _whole_way(found: Results) -> Iterator[Figure]:
         f" the last after {sample['upload_to_request']:.2f} s",
     )
     yield Figure(
+        "last upload to the outcome, beyond what is configured and one recompute, s",
+        ours["upload_to_outcome"],
+        None,
+        f"the last check's answer; the sample: {sample['upload_to_outcome']:.1f} s",
+    )
+    yield Figure(
         "recompute's end to the event, s",
         ours["end_to_event"],
         None,

@@ -1,4 +1,4 @@
-"""Measures end to end: last upload of a burst to request, the recompute's end to event, and all between.
+"""Measures end to end: last upload of a burst to request, outcome and event, and a recompute's end to event.
 
 `python -m tests.tools.benchmarks.whole_way`: this project on the local cloud, which is slower than AWS.
 Beside it, on the same cloud and for the same platform, the usual sample architecture (sample/template.yaml):
@@ -45,10 +45,12 @@ OURS = Configured(float(PARAMETERS["VisibilityLagSeconds"]), window=1.0)
 class Way(NamedTuple):
     """The waits of one burst in seconds, and what the platform did for it.
 
-    What is configured to wait is left out, and of `upload_to_event` also what one recompute takes.
+    What is configured to wait is left out, and after the request also what one recompute takes. The outcome
+    is known when the last check has been answered.
     """
 
     upload_to_request: float
+    upload_to_outcome: float
     end_to_event: float
     upload_to_event: float
     posts: int
@@ -96,10 +98,12 @@ def _burst(stack: Installation, model: str, number: int, events: int, configured
     seen = max(eventually("the events", published, 90.0))
     requests = [r for r in stack.arcanna.requests if r.query.get("model_id") == model]
     posts = [r.at for r in requests if r.method == "POST"]
+    checked = max(r.at for r in requests if r.method == "GET")
     recomputes = stack.arcanna.recomputes(model)
     ended = max(run.finished_at or 0.0 for run in recomputes)
     return Way(
         upload_to_request=posts[-1] - due,
+        upload_to_outcome=checked - due - behaviour.delay - behaviour.duration,
         end_to_event=seen - ended,
         upload_to_event=seen - due - behaviour.delay - behaviour.duration,
         posts=len(posts),
