@@ -1,6 +1,8 @@
 """An outbound proxy on 127.0.0.1, such as companies use. It opens tunnels (CONNECT) or refuses them."""
 
+import select
 import socket
+import ssl
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -76,22 +78,31 @@ class _Handler(BaseHTTPRequestHandler):
         with socket.create_connection(("127.0.0.1", port), timeout=30) as target:
             self.send_response(200, "Connection established")
             self.end_headers()
-            back = threading.Thread(target=_copy, args=(target, self.connection), daemon=True)
-            back.start()
-            _copy(self.connection, target, tunnel.sent)
-            back.join()
+            with suppress(OSError):
+                _relay(self.connection, target, tunnel.sent)
         self.close_connection = True
 
     def log_message(self, *_: object) -> None:
         """Keeps quiet."""
 
 
-def _copy(source: socket.socket, target: socket.socket, kept: bytearray | None = None) -> None:
-    """Copies until one end closes or breaks, then closes the other."""
-    with suppress(OSError):
-        while data := source.recv(65536):
-            if kept is not None:
-                kept += data
-            target.sendall(data)
-    with suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
+def _relay(client: socket.socket, target: socket.socket, sent: bytearray) -> None:
+    """Copies both ways until the target closes. In one thread, because two must not use one TLS socket."""
+    sources = [client, target]
+    while True:
+        pending = isinstance(client, ssl.SSLSocket) and client.pending()
+        readable = [client] if pending else select.select(sources, [], [], 30)[0]
+        if not readable:
+            return
+        for source in readable:
+            data = source.recv(65536)
+            if source is target:
+                if not data:
+                    return
+                client.sendall(data)
+            elif data:
+                sent += data
+                target.sendall(data)
+            else:
+                target.shutdown(socket.SHUT_WR)
+                sources.remove(client)
