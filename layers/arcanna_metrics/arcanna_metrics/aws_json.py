@@ -88,13 +88,18 @@ class AwsJson:
             raise CallFailed(
                 f"{self._endpoint} answered with {answer.status_code}: {said}", is_temporary=temporary
             )
-        try:
-            body = json.loads(answer.content)
-        except (ValueError, RecursionError):  # which may quote what it could not read
-            body = None
+        body = json_value(answer.content)
         if not isinstance(body, dict):
             raise CallFailed(f"{self._endpoint}: an unexpected answer", is_temporary=False)
         return body
+
+
+def json_value(text: str | bytes) -> object:
+    """The JSON value of the text; None if it is not JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # which may quote what it could not read
+        return None
 
 
 @dataclass(frozen=True, slots=True)

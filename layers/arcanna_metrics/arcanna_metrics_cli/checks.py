@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED
+from arcanna_metrics_cli.links import Links
 from arcanna_metrics_cli.troubles import is_missing
 
 GOOD = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}
@@ -96,7 +97,7 @@ def _by_words(detail: str) -> str | None:
 
 def _by_reason(check: str, reason: str, known: Known) -> str:
     put = (
-        f"aws secretsmanager put-secret-value --region {known.secret_arn.split(':')[3]}"
+        f"aws secretsmanager put-secret-value --region {Links.of(known.secret_arn).region}"
         f" --secret-id {known.secret_arn} --secret-string file://key.txt"
     )
     if known.secret_field:

@@ -39,13 +39,13 @@ def arcanna(env: Environment, http: BoundedClient) -> Arcanna:
     """The platform. Raises ConfigurationError."""
     arn, field = env.text("ARCANNA_API_KEY_SECRET_ARN"), env.optional("ARCANNA_API_KEY_SECRET_FIELD")
     region = arn.split(":")[3]  # the secret may be in another region than the stack
-    secrets = aws_json(env, http, "secretsmanager", "secretsmanager", region)
+    secrets = _aws_json(env, http, "secretsmanager", "secretsmanager", region)
     return Arcanna(http, SecretApiKey(secrets, arn, field))
 
 
 def parameters(env: Environment, http: BoundedClient) -> AwsJson:
     """SSM, where the settings are. Raises ConfigurationError."""
-    return aws_json(env, http, "ssm", "AmazonSSM", env.text("AWS_REGION"))
+    return _aws_json(env, http, "ssm", "AmazonSSM", env.text("AWS_REGION"))
 
 
 def mounts(proxy: httpx.BaseTransport, direct: Collection[str]) -> Mounts:
@@ -71,7 +71,7 @@ def _valid(parameter: str, url: str) -> str:
     return url
 
 
-def aws_json(env: Environment, http: BoundedClient, service: str, protocol: str, region: str) -> AwsJson:
+def _aws_json(env: Environment, http: BoundedClient, service: str, protocol: str, region: str) -> AwsJson:
     """A service of AWS. Raises ConfigurationError."""
     auth = SigV4(
         env.text("AWS_ACCESS_KEY_ID"),

@@ -1,9 +1,8 @@
 """The API key from Secrets Manager. It is cached, and never written anywhere."""
 
-import json
 from unicodedata import category
 
-from arcanna_metrics.aws_json import AwsJson, CallFailed
+from arcanna_metrics.aws_json import AwsJson, CallFailed, json_value
 from arcanna_metrics.errors import NOT_ALLOWED, ApiKeyMissing, ApiKeyUnavailable, AwsUnavailable
 
 
@@ -69,7 +68,7 @@ class SecretApiKey:
 
 def _field(secret: str, name: str) -> str | None:
     """The field of a secret that is a JSON object; None if it is missing or not a string."""
-    document = _json(secret)
+    document = json_value(secret)
     value = document.get(name) if isinstance(document, dict) else None
     return unwrapped(value) if isinstance(value, str) else None
 
@@ -84,7 +83,7 @@ def unwrapped(text: str) -> str:
 def _without_a_layer(text: str) -> str:
     """Without what editors, consoles and shells add: blanks, a byte order mark, and quotes."""
     text = text.strip().strip("\ufeff")
-    content = _json(text)
+    content = json_value(text)
     return content if isinstance(content, str) else text.strip("\"'")
 
 
@@ -92,7 +91,7 @@ def not_a_key(text: str) -> str | None:
     """Why an unwrapped text cannot be sent as a key, without quoting it; None if it can."""
     if not text:
         return "it is empty"
-    if isinstance(_json(text), dict | list):
+    if isinstance(json_value(text), dict | list):
         # Without blanks it could pass for a key, and the whole document would be sent.
         return "it is a JSON document, and no field is named"
     if '"' in text:
@@ -103,11 +102,3 @@ def not_a_key(text: str) -> str | None:
         if not character.isascii():
             return "it contains a character that no HTTP header can hold"
     return None
-
-
-def _json(text: str | bytes) -> object:
-    """The JSON value of the text; None if it is not JSON."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):  # which may quote what it could not read
-        return None
