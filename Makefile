@@ -77,7 +77,7 @@ check: $(VENV)/.installed  ## While working: style, types, and the fast tests
 # out the simulation: a line that only the simulation runs has no test that says what it is for.
 test: lint  ## Before a commit: lint, and all but the long tests; COVERAGE=1
 	@rm -f .coverage .coverage.*
-	@$(BIN)/pytest tests/e2e tests/simulation -m 'not long' $(BESIDE) 3 >build/e2e.txt 2>&1 & e2e=$$!; \
+	@$(BIN)/pytest tests/e2e tests/simulation -m 'not long' $(BESIDE) 4 >build/e2e.txt 2>&1 & e2e=$$!; \
 	trap 'kill $$e2e 2>/dev/null; exit 130' INT; \
 	$(BIN)/pytest tests/integration tests/contract tests/unit $(BESIDE) 2 $(if $(filter-out 0 no,$(COVERAGE)),--cov); others=$$?; \
 	wait $$e2e; e2e=$$?; echo "--- End to end, and simulation:"; cat build/e2e.txt; \

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from arcanna_metrics.protocol.entry import Entry
 from tests.e2e.scene import TRIGGER, Mailbox, NewScene, Scene, is_superseded
 from tests.e2e.steps import (
     CLAIM,
@@ -201,7 +202,7 @@ def aborted_again_and_again(scene: Scene, told: Mailbox) -> None:
     scene.long_under_way()
     run_id = scene.entry().run_id
     for number in range(4):
-        eventually(f"execution {number}", partial(_has_executions, scene, number + 1))
+        scene.until(f"execution {number}", partial(_is_held_by, number))
         abort(scene)
     scene.until("its end", lambda entry: entry.run_id != run_id)
     scene.behaves(SHORT)
@@ -213,8 +214,8 @@ def aborted_again_and_again(scene: Scene, told: Mailbox) -> None:
     assert [run for _, run in told.outcomes(scene.model)] == [scene.entry().history[-1]["run_id"]]
 
 
-def _has_executions(scene: Scene, count: int) -> bool:
-    return len(scene.executions()) >= count
+def _is_held_by(number: int, entry: Entry) -> bool:
+    return entry.claim is not None and entry.claim.number == number
 
 
 def aborted_between_publish_and_release(scene: Scene, told: Mailbox) -> None:

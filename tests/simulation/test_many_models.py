@@ -11,8 +11,8 @@ from tests.simulation.town import DAY, START, Town
 from tests.simulation.world import unobserved
 
 
-def test_thousands_of_targets_stay_within_the_slots_and_all_are_recomputed() -> None:
-    targets, slots = 2000, 50
+def test_a_thousand_targets_stay_within_the_slots_and_all_are_recomputed() -> None:
+    targets, slots = 1000, 50
     town = Town(targets=targets, slots=slots, crash_every=20)
     town.send({"models": "all"}, START)
     with unobserved():
