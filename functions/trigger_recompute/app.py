@@ -10,15 +10,15 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from arcanna_metrics.aws import client
+from arcanna_metrics.controller.holding import hold, release, target_of
+from arcanna_metrics.controller.services import Services
 from arcanna_metrics.environment import Environment
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.observability import logger, metrics
 from arcanna_metrics.platform.connect import arcanna, http_client, parameters
 from arcanna_metrics.platform.http import BoundedClient
 from arcanna_metrics.preflight import look_up, preflight
-from arcanna_metrics.protocol.holding import hold, release, target_of
 from arcanna_metrics.protocol.ledger import Ledger
-from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.runs.check import not_checked
 from arcanna_metrics.runs.outcome import Origin

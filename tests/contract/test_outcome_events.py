@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from arcanna_metrics.controller.start import new_run
 from arcanna_metrics.protocol.entry import Claim, Entry, Waiting
-from arcanna_metrics.protocol.start import new_run
 from arcanna_metrics.protocol.transitions import HISTORY_LENGTH
 from arcanna_metrics.runs.check import first_check
 from arcanna_metrics.runs.completion import Judgement

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from math import inf
 from typing import NamedTuple
 
-from arcanna_metrics.protocol.reconcile import MOST_FAILURES
+from arcanna_metrics.controller.reconcile import MOST_FAILURES
 from arcanna_metrics.protocol.transitions import CONSISTENT_AFTER
 from arcanna_metrics.runs.completion import CLOCK_MARGIN
 from arcanna_metrics.targets import is_id

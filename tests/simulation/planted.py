@@ -8,28 +8,17 @@ from itertools import count
 from math import inf
 from typing import Any, NamedTuple, cast
 
+from arcanna_metrics.controller import holding, mailbox, reference, start
+from arcanna_metrics.controller.services import Services
 from arcanna_metrics.errors import BadInput, RetryLater
 from arcanna_metrics.intake.events import Occurrence, read_json
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.model_metrics import ModelMetrics
-from arcanna_metrics.protocol import (
-    backoff,
-    check_up,
-    decide,
-    entry,
-    holding,
-    ledger,
-    mailbox,
-    reference,
-    slots,
-    start,
-    transitions,
-)
+from arcanna_metrics.protocol import backoff, check_up, decide, entry, ledger, slots, transitions
 from arcanna_metrics.protocol.check_up import Action, Resume, TakeBack
 from arcanna_metrics.protocol.decide import Decision, Later
 from arcanna_metrics.protocol.entry import NEVER, Claim, Entry
 from arcanna_metrics.protocol.ledger import NO_JOB, Ledger
-from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots, Taker
 from arcanna_metrics.protocol.transitions import Postponement
 from arcanna_metrics.runs.completion import Judgement, judge
@@ -47,13 +36,13 @@ from tests.simulation.world import LAG, SETTLING, Protocol
 
 Request = dict[str, Any]
 
-RECONCILE = "arcanna_metrics.protocol.reconcile"
+RECONCILE = "arcanna_metrics.controller.reconcile"
 TRANSITIONS = "arcanna_metrics.protocol.transitions"
-START = "arcanna_metrics.protocol.start"
-HOLDING = "arcanna_metrics.protocol.holding"
-REFERENCE = "arcanna_metrics.protocol.reference"
-SERVICES = "arcanna_metrics.protocol.services"
-SWEEP = "arcanna_metrics.protocol.sweep.Sweeper"
+START = "arcanna_metrics.controller.start"
+HOLDING = "arcanna_metrics.controller.holding"
+REFERENCE = "arcanna_metrics.controller.reference"
+SERVICES = "arcanna_metrics.controller.services"
+SWEEP = "arcanna_metrics.controller.sweep.Sweeper"
 TRIGGER = "arcanna_metrics.trigger.Trigger"
 
 # --- Recording -------------------------------------------------------------------------------------------

@@ -10,15 +10,15 @@ from typing import Any, TypeVar, cast
 
 import httpx
 
+from arcanna_metrics.controller.holding import hold as hold_target
+from arcanna_metrics.controller.holding import release as release_target
+from arcanna_metrics.controller.holding import target_of
+from arcanna_metrics.controller.services import Services
 from arcanna_metrics.documents import Node
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.intake.routes import read_routes
 from arcanna_metrics.platform.client import Arcanna
-from arcanna_metrics.protocol.holding import hold as hold_target
-from arcanna_metrics.protocol.holding import release as release_target
-from arcanna_metrics.protocol.holding import target_of
 from arcanna_metrics.protocol.ledger import NO_JOB, Ledger
-from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import JobSettings, Pace, Settings

@@ -16,14 +16,14 @@ from unittest.mock import patch
 import httpx
 from botocore.exceptions import ClientError
 
+from arcanna_metrics.controller.holding import hold, release, target_of
+from arcanna_metrics.controller.services import Services
 from arcanna_metrics.errors import RecomputeError
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.observability import logger, metrics
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.protocol.entry import Entry
-from arcanna_metrics.protocol.holding import hold, release, target_of
 from arcanna_metrics.protocol.ledger import NO_JOB, Ledger, to_entry, to_target
-from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.runs.check import check, not_checked
 from arcanna_metrics.runs.outcome import Origin

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
+from arcanna_metrics.controller.start import new_run
 from arcanna_metrics.protocol.entry import Claim, Entry, Waiting
-from arcanna_metrics.protocol.start import new_run
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Cause, Pace, Run
 from arcanna_metrics.settings import JobSettings

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from itertools import count, takewhile
 from typing import Any
 
+from arcanna_metrics.controller.reconcile import look
+from arcanna_metrics.controller.services import Services
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.protocol.entry import Claim, Entry
 from arcanna_metrics.protocol.ledger import Ledger
-from arcanna_metrics.protocol.reconcile import look
-from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.protocol.transitions import claim, hold, record
 from arcanna_metrics.runs.run import Execution

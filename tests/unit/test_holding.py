@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 
+from arcanna_metrics.controller.holding import check_up_on, hold, release
 from arcanna_metrics.protocol.check_up import MOST_EXECUTIONS
 from arcanna_metrics.protocol.entry import Claim, Entry, Waiting
-from arcanna_metrics.protocol.holding import check_up_on, hold, release
 from arcanna_metrics.protocol.ledger import key_of
 from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, claim
 from arcanna_metrics.runs.run import Result, Run

@@ -8,16 +8,16 @@ from typing import Any
 import httpx
 import pytest
 
+from arcanna_metrics.controller import reconcile
+from arcanna_metrics.controller import start as starting
+from arcanna_metrics.controller.holding import release
+from arcanna_metrics.controller.reconcile import MOST_FAILURES, RESERVE
+from arcanna_metrics.controller.services import Services
 from arcanna_metrics.errors import AwsUnavailable
 from arcanna_metrics.observability import metrics
-from arcanna_metrics.protocol import reconcile
-from arcanna_metrics.protocol import start as protocol_start
 from arcanna_metrics.protocol.check_up import CHECK_UP_INTERVAL, MOST_EXECUTIONS
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry
-from arcanna_metrics.protocol.holding import release
 from arcanna_metrics.protocol.ledger import ACTIVE
-from arcanna_metrics.protocol.reconcile import MOST_FAILURES, RESERVE
-from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, Postponement, claim, hold, postpone
 from arcanna_metrics.runs.quality import Reference
 from arcanna_metrics.runs.run import Result
@@ -450,7 +450,7 @@ def test_bug_during_a_start_postpones_only_that_entry_and_frees_its_slot(
     harness.pace = replace(PACE, slots=1)
     harness.update(OTHERS[0], age=90)
     harness.update(TARGET)
-    start = protocol_start.start
+    start = starting.start
 
     def buggy(services: Services, claimed: Entry, claim: Claim) -> None:
         if claimed.target == OTHERS[0]:

@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 
+from arcanna_metrics.controller import start
 from arcanna_metrics.errors import BadInput, ConfigurationError, RecomputeError, RetryLater
-from arcanna_metrics.protocol import start as protocol_start
 from arcanna_metrics.runs import check, completion, outcome
 from tests.e2e.exercises import EXERCISES, NOT_HERE, ONLY_WAY
 from tests.support.deployment import resource, workflow
@@ -20,7 +20,7 @@ RUNS: dict[ModuleType, str] = {
     completion: "NeverStarted",
     check: "Rejected",
     outcome: "NotChecked",
-    protocol_start: "RequestFailed",
+    start: "RequestFailed",
 }
 """The modules that give reasons to runs, each with one of its reasons."""
 

@@ -4,8 +4,8 @@ import json
 from dataclasses import replace
 from typing import Any, cast
 
+from arcanna_metrics.controller.start import new_run
 from arcanna_metrics.protocol.entry import Claim, Entry, Waiting
-from arcanna_metrics.protocol.start import new_run
 from arcanna_metrics.runs.check import failed_at_start, first_check, not_checked
 from arcanna_metrics.runs.run import Check, Run
 from arcanna_metrics.settings import JobSettings

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from arcanna_metrics.controller.start import new_run
 from arcanna_metrics.errors import PlatformUnavailable
 from arcanna_metrics.protocol.backoff import delay, postponement
 from arcanna_metrics.protocol.decide import PATIENCE
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting, pruned
-from arcanna_metrics.protocol.start import new_run
 from arcanna_metrics.protocol.transitions import (
     CLAIM_LIFETIME,
     CONSISTENT_AFTER,

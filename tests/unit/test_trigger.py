@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from arcanna_metrics import trigger
+from arcanna_metrics.controller.reconcile import RESERVE
+from arcanna_metrics.controller.services import Services
+from arcanna_metrics.controller.sweep import FOR_THE_LOOK, SWEEP_OVERDUE
 from arcanna_metrics.errors import AwsUnavailable, BadInput
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.intake.routes import Routes
 from arcanna_metrics.observability import metrics
 from arcanna_metrics.protocol.entry import NEVER, Claim, Entry, Waiting
 from arcanna_metrics.protocol.ledger import Ledger, to_item
-from arcanna_metrics.protocol.reconcile import RESERVE
-from arcanna_metrics.protocol.services import Services
-from arcanna_metrics.protocol.sweep import FOR_THE_LOOK, SWEEP_OVERDUE
 from arcanna_metrics.protocol.transitions import CONSISTENT_AFTER
 from arcanna_metrics.settings import JobSettings
 from arcanna_metrics.settings_source import MAX_AGE

@@ -8,15 +8,15 @@ from functools import partial
 from math import inf
 from typing import Any, NamedTuple
 
+from arcanna_metrics.controller.reconcile import RESERVE, look
+from arcanna_metrics.controller.services import Services
+from arcanna_metrics.controller.sweep import Sweeper
 from arcanna_metrics.errors import AwsUnavailable, BadInput
 from arcanna_metrics.intake import events
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.observability import count, log_error, logger, reason_and_detail
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.entry import Entry
-from arcanna_metrics.protocol.reconcile import RESERVE, look
-from arcanna_metrics.protocol.services import Services
-from arcanna_metrics.protocol.sweep import Sweeper
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.updates import Update

@@ -1,1 +1,1 @@
-"""Record, then reconcile: the ledger's entries, their transitions, and the decisions about them."""
+"""The ledger: its entries, every change of an entry, the decisions about it, and the slots."""

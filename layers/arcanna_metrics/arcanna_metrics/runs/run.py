@@ -1,8 +1,8 @@
 """The data of a run, as it goes through the workflow: `{"run": Run, "check": Check, "number": 0}`.
 
 `run` is what is known from the start. `check` is the current status; every status check makes a new one. The
-trigger builds both (see protocol/start.py), and functions/recompute_workflow.asl.yaml reads them. At the end,
-`check.outcome` holds everything for people and the ledger (see `outcome`).
+trigger builds both (see controller/start.py), and functions/recompute_workflow.asl.yaml reads them. At the
+end, `check.outcome` holds everything for people and the ledger (see `outcome`).
 
 An execution may outlive an upgrade. It keeps the definition that it began with, and calls the functions that
 are deployed then. So names must stay, and a later field is `NotRequired` and read with a default.

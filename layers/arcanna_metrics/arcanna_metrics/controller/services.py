@@ -1,4 +1,4 @@
-"""The clients, settings and clock that the protocol uses. Built once per execution environment."""
+"""The clients, settings and clock that the controller uses. Built once per execution environment."""
 
 import uuid
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from arcanna_metrics.workflow import Workflow
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """Everything that the protocol calls."""
+    """Everything that the controller calls."""
 
     ledger: Ledger
     slots: Slots

@@ -4,12 +4,12 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
+from arcanna_metrics.controller.services import Services
 from arcanna_metrics.errors import Rejected
 from arcanna_metrics.observability import log_error
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import UNREADABLE
-from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.runs.run import Run
 from arcanna_metrics.targets import Target, is_id
 

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from functools import partial
 
+from arcanna_metrics.controller.reconcile import RESERVE
+from arcanna_metrics.controller.services import Services
 from arcanna_metrics.observability import gauges, log_error
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.entry import NEVER, Entry
 from arcanna_metrics.protocol.ledger import UNREADABLE
-from arcanna_metrics.protocol.reconcile import RESERVE
-from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.settings import Settings
 from arcanna_metrics.settings_source import MAX_AGE
 

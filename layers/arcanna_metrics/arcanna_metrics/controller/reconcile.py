@@ -10,17 +10,17 @@ from functools import partial
 from itertools import chain, islice
 from typing import Literal
 
+from arcanna_metrics.controller.holding import check_up_on
+from arcanna_metrics.controller.mailbox import forward
+from arcanna_metrics.controller.services import Services
+from arcanna_metrics.controller.start import start
 from arcanna_metrics.errors import AwsUnavailable, Rejected, RetryLater, UndocumentedAnswer
 from arcanna_metrics.observability import log_error, log_retry, run_in_logs
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.decide import CheckUp, Decision, Start, decide
 from arcanna_metrics.protocol.entry import Claim, Entry
-from arcanna_metrics.protocol.holding import check_up_on
-from arcanna_metrics.protocol.mailbox import forward
-from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.slots import Taker
-from arcanna_metrics.protocol.start import start
 from arcanna_metrics.targets import Target
 
 RESERVE = 50.0

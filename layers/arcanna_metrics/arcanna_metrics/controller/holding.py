@@ -3,14 +3,14 @@
 from contextlib import AbstractContextManager
 from functools import partial
 
+from arcanna_metrics.controller.mailbox import learn_id
+from arcanna_metrics.controller.reference import learn
+from arcanna_metrics.controller.services import Services
 from arcanna_metrics.observability import count, logger, run_in_logs
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.check_up import MOST_EXECUTIONS, Resume, TakeBack, check_up
 from arcanna_metrics.protocol.decide import Later
 from arcanna_metrics.protocol.entry import Claim, Entry
-from arcanna_metrics.protocol.mailbox import learn_id
-from arcanna_metrics.protocol.reference import learn
-from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.targets import Target
 from arcanna_metrics.workflow import resumed_input

@@ -4,12 +4,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from arcanna_metrics.controller.reference import learn_baseline
+from arcanna_metrics.controller.services import Services
 from arcanna_metrics.errors import ActiveModelChanged, AwsUnavailable, PlatformBusy, Rejected
 from arcanna_metrics.observability import count, logger
 from arcanna_metrics.protocol.decide import Start, decide
 from arcanna_metrics.protocol.entry import NEVER, Claim, Entry, Waiting, earliest
-from arcanna_metrics.protocol.reference import learn_baseline
-from arcanna_metrics.protocol.services import Services
 from arcanna_metrics.protocol.transitions import satisfy
 from arcanna_metrics.runs.check import active_model_changed, failed_at_start, first_check
 from arcanna_metrics.runs.limits import as_many_as_fit
