@@ -727,6 +727,7 @@ def test_echo_of_the_api_key_is_in_no_error(status: int, echo: Callable[[str], d
         r'{"error": "ab\/cd+ef==hidden"}',
         r'{"error": "\u0061b/cd+ef==\u0068idden"}',
         "<p>ab&#x2F;cd+ef&#61;=hidden</p>",
+        f"<p>ab&#x2F;cd+ef&#{61:06000};=hidden</p>",
         "X-Arcanna-Api-Key=ab%2Fcd%2Bef%3D%3Dhidden",
         "\0".join("the key ab/cd+ef==hidden is wrong"),  # as UTF-16 reads when it is taken for UTF-8
     ],
@@ -734,6 +735,13 @@ def test_echo_of_the_api_key_is_in_no_error(status: int, echo: Callable[[str], d
 def test_escaped_echo_of_the_api_key_is_in_no_error(status: int, echoed: str) -> None:
     key = "ab/cd+ef==hidden"
     assert_unquoted(key, status, echoed)
+
+
+def test_number_of_a_character_that_is_too_large_changes_nothing() -> None:
+    label = f"&#{'9' * 6000};"
+    metrics = metrics_body(metrics_per_decision={label: {"recall": 1.0}})
+    shown = scripted(answer(json=metrics)).client().metrics(MODEL).fields["metrics_per_decision"]
+    assert shown == {label: {"recall": 1.0}}
 
 
 def test_api_key_with_a_backslash_is_in_no_error() -> None:

@@ -192,4 +192,6 @@ def _unescaped(text: str) -> str:
     from urllib.parse import unquote
 
     plain = re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), text)
-    return unquote(unescape(plain.replace("\\", "").replace("\0", "")))
+    plain = plain.replace("\\", "").replace("\0", "")
+    # unescape() fails with a number of thousands of digits. That of a character has at most seven.
+    return unquote(unescape(re.sub(r"&#0*([0-9]{1,7})[0-9]*", r"&#\1", plain)))
