@@ -67,7 +67,7 @@ def test_regression_in_escalations_is_announced_by_event_and_notification(
     assert recall["samples"] >= 30
 
     (note,) = notifications.wait_for(scene.model, 1)
-    assert note["Subject"].startswith(f"Arcanna metrics regressed - job {JOB}, model ")
+    assert note["Subject"].startswith(f"Arcanna metrics regressed - job '{JOB}', model ")
     assert regressed["why"] in note["Message"]
     assert f"accuracy {completed['before']['overall_accuracy']:.3f} ->" in note["Message"]
     assert "What to do:" in note["Message"]
@@ -113,7 +113,7 @@ def test_failed_run_is_announced_and_kept_apart_from_the_history(
     assert (detail["status"], detail["reason"]) == ("failed", "RequestFailed")
     assert detail["before"]["last_recomputed_timestamp"]
     (note,) = notifications.wait_for(scene.model, 1)
-    assert note["Subject"].startswith(f"Arcanna recompute failed - job {JOB}, model ")
+    assert note["Subject"].startswith(f"Arcanna recompute failed - job '{JOB}', model ")
     for part in (scene.model, "RequestFailed", detail["detail"], "What to do:", run["executionArn"]):
         assert part in note["Message"]
     assert (

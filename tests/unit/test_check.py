@@ -491,7 +491,7 @@ def test_completed_run_is_judged_against_its_baseline(accuracy: float, verdict: 
     notification = outcome_of(done)["notification"]
     assert (notification is not None) == regressed
     if notification:
-        assert notification["subject"].startswith("Arcanna metrics regressed - job 1234, model generic-1")
+        assert notification["subject"].startswith("Arcanna metrics regressed - job '1234', model 'generic-1")
         assert "accuracy 0.800 -> 0.750" in notification["message"]
 
 
@@ -565,9 +565,9 @@ def test_notification_of_a_failure_says_what_to_do(follower: Follower) -> None:
     follower.look(200, **idle())
     notification = outcome_of(follower.look(300))["notification"]
     assert notification is not None
-    assert notification["subject"].startswith("Arcanna recompute failed - job 1234, model generic-1")
+    assert notification["subject"].startswith("Arcanna recompute failed - job '1234', model 'generic-1")
     for part in (
-        f"The metrics of model {MODEL.model_id} of job 1234 were not recomputed.",
+        f"The metrics of model {MODEL.model_id!r} of job '1234' were not recomputed.",
         "Why: NoNewResult",
         "Scores that Arcanna shows: accuracy 0.750",
         "What to do: Look up NoNewResult in the runbook.",

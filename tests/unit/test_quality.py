@@ -123,6 +123,13 @@ def test_every_regression_is_named() -> None:
     ]
 
 
+def test_reasons_are_one_line_whatever_a_decision_is_called() -> None:
+    name = "a\nb\u2028c"
+    before, after = (shown(**{name: decision(100 - missed, missed)}) for missed in (0, 20))  # type: ignore[arg-type]
+    _, why = judged(after, before=before)
+    assert why.startswith("a b c.recall ")
+
+
 def test_reason_shows_on_which_side_of_a_limit_a_figure_is() -> None:
     just_below = shown(Escalate={**decision(90, 10), "recall": 0.8996})
     assert judged(just_below, Rules({}, {"Escalate.recall": 0.9}, 30)) == (

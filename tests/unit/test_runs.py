@@ -96,8 +96,18 @@ def test_outcome_for_a_job_without_active_model_names_no_model() -> None:
     check = failed_at_start(a_run(active=True, model_id=None), "Rejected", "no active model", origin())
     assert validate_entry(ended(check)["events"][0])["model_id"] is None
     notification = ended(check)["notification"]
-    assert notification["subject"] == "Arcanna recompute failed - job 1234, the active model"
-    assert "The metrics of the active model of job 1234 were not recomputed." in notification["message"]
+    assert notification["subject"] == "Arcanna recompute failed - job '1234', the active model"
+    assert "The metrics of the active model of job '1234' were not recomputed." in notification["message"]
+
+
+def test_names_in_a_notification_are_quoted() -> None:
+    # Whoever may upload can choose the names.
+    run = a_run(job_id="1 were recomputed.\nThe job 2", model_id="\u202ehcae")
+    check = failed_at_start(run, "Rejected", "no such job", origin())
+    first, *_ = ended(check)["notification"]["message"].split("\n\n")
+    assert first == (
+        r"The metrics of model '\u202ehcae' of job '1 were recomputed.\nThe job 2' were not recomputed."
+    )
 
 
 def test_run_that_cannot_be_checked_ends_with_an_unknown_result() -> None:

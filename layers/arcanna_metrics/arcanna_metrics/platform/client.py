@@ -1,6 +1,6 @@
 """The Arcanna management API, as far as recomputes need it."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -111,7 +111,7 @@ class Arcanna:
     def models(self, job_id: str) -> list[str]:
         """The ids of all models of a job; empty if the platform does not list them."""
         listed = self._job(job_id).json_object().get("all_model_ids")
-        return [each for each in listed if isinstance(each, str)] if isinstance(listed, list) else []
+        return _printable(listed) if isinstance(listed, list) else []
 
     def job_id_of(self, name: str) -> str | None:
         """The id of the one job with exactly this title.
@@ -124,7 +124,7 @@ class Arcanna:
     def job_names(self) -> list[str]:
         """The ids and names of all jobs; empty if the platform or the key does not allow the listing."""
         names = [name for job in self._jobs() for name in (_job_id(job.get("id")), job.get("title"))]
-        return [name for name in names if isinstance(name, str) and name.isprintable()]
+        return _printable(names)
 
     def _job(self, job_id: str) -> Answer:
         return self._call(Call("POST", "/api/v2/metrics/job", {"job_id": job_id}, json={}))
@@ -175,6 +175,11 @@ class Arcanna:
                 effect_unknown=call.changes and not isinstance(error, _NOTHING_SENT),
             ) from None
         return Answer.of(call, response, key)
+
+
+def _printable(names: Iterable[object]) -> list[str]:
+    """The names that cannot break a line or control a terminal."""
+    return [name for name in names if isinstance(name, str) and name.isprintable()]
 
 
 def _without_error(answer: Answer) -> dict[str, Any]:

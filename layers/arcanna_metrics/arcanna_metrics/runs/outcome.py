@@ -206,7 +206,7 @@ def _notification(what: str, section: str, run: Run, paragraphs: list[str], orig
         f"Runbook: {RUNBOOK}#{section}\n"
         f"Execution: {console_link(origin.execution)}"
     )
-    title = f"Arcanna {what} - job {run['job_id']}, {_model_id(run)}"
+    title = f"Arcanna {what} - job {run['job_id']!r}, {_model_id(run)}"
     plain = "".join(character if " " <= character <= "~" else "?" for character in title)
     return {"subject": cut(plain, _SUBJECT_LENGTH), "message": "\n\n".join([*paragraphs, run_in_words])}
 
@@ -221,11 +221,11 @@ def console_link(execution: str) -> str:
 
 
 def _model(run: Run) -> str:
-    return f"{_model_id(run)} of job {run['job_id']}"
+    return f"{_model_id(run)} of job {run['job_id']!r}"
 
 
 def _model_id(run: Run) -> str:
-    return "the active model" if run["model_id"] is None else f"model {run['model_id']}"
+    return "the active model" if run["model_id"] is None else f"model {run['model_id']!r}"
 
 
 _REQUEST_AGAIN = (

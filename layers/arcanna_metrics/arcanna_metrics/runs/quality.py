@@ -165,7 +165,7 @@ def assess(
     differences = [d for n in names if (d := _difference(n, old.get(n), new.get(n)))]
     return {
         "verdict": verdict,
-        "why": cut("; ".join(why), _LONGEST_WHY),
+        "why": cut(" ".join("; ".join(why).splitlines()), _LONGEST_WHY),  # decisions can have any names
         "differences": as_many_as_fit(differences, LARGEST_DIFFERENCES),
     }
 
