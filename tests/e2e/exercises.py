@@ -147,7 +147,7 @@ def unconfirmed_topic_subscription_is_confirmed(desk: Desk) -> None:
     topic = sns.create_topic(Name="uploads")["TopicArn"]
     url = f"{desk.here.cloud.url}/?Action=ConfirmSubscription&TopicArn={topic}&Token=token"
     send(desk.here, {"Type": "SubscriptionConfirmation", "TopicArn": topic, "SubscribeURL": url})
-    shows(desk.dead_letter("NotSubscribed", topic), "NotSubscribed", topic, "open the SubscribeURL")
+    shows(desk.dead_letter("NotSubscribed", topic), "NotSubscribed", topic, "aws sns confirm-subscription")
 
     letter, *_ = desk.delete_dead_letters(topic)
     assert json.loads(letter)["SubscribeURL"] == url

@@ -148,6 +148,19 @@ def test_report_replaces_the_page_behind_a_link_and_keeps_its_permissions(
     assert page.stat().st_mode & 0o777 == 0o600
 
 
+def test_report_is_not_written_through_a_link_in_the_place_of_its_new_page(
+    stack: Stack, tmp_path: Path
+) -> None:
+    deployed(stack)
+    other, page = tmp_path / "other", tmp_path / "report.html"
+    other.write_text("something else")
+    (tmp_path / f".report.html.{os.getpid()}").symlink_to(other)
+
+    assert run("report", "-o", str(page)).status == 2
+
+    assert other.read_text() == "something else"
+
+
 def test_report_is_written_into_a_pipe(stack: Stack, tmp_path: Path) -> None:
     deployed(stack)
     pipe = tmp_path / "pipe"

@@ -605,6 +605,14 @@ def test_record_of_a_failed_invocation_is_unwrapped_to_its_event() -> None:
     assert update == read_json(json.dumps(request), NOW)[0]
 
 
+def test_record_that_the_trigger_has_rejected_keeps_the_triggers_reason() -> None:
+    # Any sender can send a message that looks like a record.
+    told = {"errorType": "ApiKeyUnavailable", "errorMessage": "Enter the key elsewhere"}
+    record = {"requestContext": {}, "requestPayload": {}, "responsePayload": told}
+    letter = letters.dead_letter(message(json.dumps(record), reason="BadInput", detail="unknown event"))
+    assert letter[1:3] == ("BadInput", "unknown event")
+
+
 def test_record_without_a_response_has_its_condition_as_reason() -> None:
     # Without a response, Lambda leaves the field out.
     record = {"requestContext": {"condition": "EventAgeExceeded"}, "requestPayload": {"job_id": 1}}

@@ -262,8 +262,8 @@ def test_unconfirmed_subscription_has_its_own_reason_and_remedy(
     with pytest.raises(NotSubscribed) as error:
         read(wrap(aws.subscription_notice(kind)), RECEIVED_AT)
     assert str(error.value) == (
-        f"SNS {kind}: topic {aws.TOPIC!r} does not deliver here. If you want its messages, open the"
-        " SubscribeURL in this message. This application never opens it."
+        f"SNS {kind}: topic {aws.TOPIC!r} does not deliver here. If you want its messages, confirm"
+        " with: aws sns confirm-subscription --topic-arn <TopicArn> --token <Token of this message>"
     )
 
 

@@ -1,6 +1,7 @@
 """Log lines and metrics."""
 
 import json
+import logging
 import re
 import time
 from typing import Any
@@ -230,6 +231,16 @@ def test_verdict_is_logged_with_its_reasons(logs: Logs) -> None:
 
     assert (line["message"], line["verdict"]) == ("model judged", "regressed")
     assert line["why"] == "Escalate.recall fell"
+
+
+def test_http_libraries_never_log_a_request_whatever_the_level() -> None:
+    # Lambda sets the level of the root logger. httpcore's DEBUG lines quote the headers of responses.
+    before = logging.getLogger().level
+    logging.getLogger().setLevel(logging.DEBUG)
+    try:
+        assert not any(logging.getLogger(n).isEnabledFor(logging.INFO) for n in ("httpx", "httpcore.http11"))
+    finally:
+        logging.getLogger().setLevel(before)
 
 
 def test_log_timestamp_is_in_the_format_lambda_reads(logs: Logs) -> None:

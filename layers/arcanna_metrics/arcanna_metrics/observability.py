@@ -25,8 +25,10 @@ logger = Logger(json_serializer=partial(json.dumps, default=str, separators=(","
 metrics = Metrics()
 # An idle sweep counts nothing, and must not leave a line in the log.
 warnings.filterwarnings("ignore", message="No application metrics to publish")
-# Lambda's log level applies to all libraries. httpx would log every request, without its run.
-logging.getLogger("httpx").setLevel(logging.WARNING)
+# Lambda's log level applies to all libraries. httpx would log every request, without its run. httpcore would
+# log the headers of responses, in which a gateway may echo the API key.
+for _library in ("httpx", "httpcore"):
+    logging.getLogger(_library).setLevel(logging.WARNING)
 
 
 def count(name: str, value: float = 1) -> None:

@@ -48,10 +48,11 @@ def dead_letter(message: Mapping[str, Any]) -> DeadLetter:
     reason, detail = _why(message)
     if record := _invocation_record(body):
         # Lambda's failure destination wraps the event that the trigger could not handle, with the error.
-        error = record.get("responsePayload")
-        told = error if isinstance(error, dict) else {}
-        reason = str(told.get("errorType") or record["requestContext"].get("condition"))
-        detail = str(told.get("errorMessage") or "the invocation failed without a message")
+        if "reason" not in message.get("MessageAttributes", {}):  # else the trigger has rejected the record
+            error = record.get("responsePayload")
+            told = error if isinstance(error, dict) else {}
+            reason = str(told.get("errorType") or record["requestContext"].get("condition"))
+            detail = str(told.get("errorMessage") or "the invocation failed without a message")
         body = json.dumps(record["requestPayload"])
     sent_at = int(message["Attributes"]["SentTimestamp"]) / 1000
     return DeadLetter(message["MessageId"], reason, detail, sent_at, body, message["ReceiptHandle"])

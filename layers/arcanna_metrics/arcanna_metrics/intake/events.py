@@ -141,8 +141,8 @@ def _other(event: Mapping[str, object], received_at: float) -> Occurrence:
         case {"Type": ("SubscriptionConfirmation" | "UnsubscribeConfirmation") as notice}:
             topic = fields.shown(event.get("TopicArn"))
             raise NotSubscribed(
-                f"SNS {notice}: topic {topic} does not deliver here. If you want its messages, open the"
-                " SubscribeURL in this message. This application never opens it."
+                f"SNS {notice}: topic {topic} does not deliver here. If you want its messages, confirm"
+                " with: aws sns confirm-subscription --topic-arn <TopicArn> --token <Token of this message>"
             )
         case _:
             names = fields.listed(event) or "(none)"

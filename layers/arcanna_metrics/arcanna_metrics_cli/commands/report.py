@@ -91,6 +91,7 @@ def _replace(file: Path, text: str) -> None:
     """Replaces the file in one step, or creates it. Keeps its permissions. Raises OSError."""
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
+        beside.touch(exist_ok=False)  # not through a link that another user has put there
         beside.write_text(text, encoding="utf-8")
         if file.exists():
             shutil.copymode(file, beside)
