@@ -598,7 +598,7 @@ OTHERS = {
         "3", patches={f"{TRANSITIONS}._identity": tells_duplicates_apart}, kinds=SAMPLES, rates=TWICE
     ),
     "no threshold": _planted(
-        "3", patches={"arcanna_metrics.protocol.decide._full_at": waits_for_no_threshold}, kinds=SAMPLES
+        "3", patches={"arcanna_metrics.protocol.decide.full_at": waits_for_no_threshold}, kinds=SAMPLES
     ),
     "batch forgotten at the end of a run": _planted(
         "1", patches={f"{TRANSITIONS}.pruned": forgets_batches}, kinds=SAMPLES

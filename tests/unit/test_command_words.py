@@ -196,13 +196,27 @@ def test_metrics_are_fresh_if_a_run_completed_after_the_last_failure() -> None:
     assert standing(completed(failed_as_of=NOW - 900)).fresh
 
 
-def test_batch_is_shown_with_its_share_of_the_threshold_and_the_end_of_its_wait() -> None:
+def test_batch_is_shown_with_its_share_of_the_threshold_and_its_next_run() -> None:
     batch = tuple(Element(str(n), NOW - 60 + LAG + n, WHOLE // 5, NOW + 300 + n) for n in range(3))
-    row = standing(completed(batch=batch, updates=3, due_at=NOW + 300))
+    row = standing(completed(batch=batch, updates=3, due_at=NOW + 300, last_at=NOW - 58))
     assert (row.fresh, row.since, row.why) == (False, NOW - 60, "updates wait for their threshold")
-    assert row.waiting == ["threshold 60 % reached, recomputed in 5 minutes at the latest"]
-    both = standing(waiting(batch=batch, updates=4))
+    assert row.waiting == ["threshold 60 % reached", "next attempt in 5 minutes"]
+    both = standing(waiting(batch=batch, updates=4, last_at=NOW - 58))
     assert both.waiting[0] == "1 update waits, for 60 seconds"
+
+
+def test_full_batch_that_the_spacing_delays_says_so() -> None:
+    batch = (Element("a", NOW - 60, WHOLE, NOW + 7200),)
+    row = standing(completed(batch=batch, updates=1, due_at=NOW + 3600, last_at=NOW - 95))
+    assert row.waiting == [
+        "threshold 100 % reached",
+        "next run in 60 minutes: the spacing (pace.spacing_seconds)",
+    ]
+
+
+def test_batch_of_a_job_with_a_longer_lag_has_not_waited_since_the_future() -> None:
+    batch = (Element("a", NOW + 7140, WHOLE // 2, NOW + 9000),)
+    assert standing(completed(batch=batch, updates=1, due_at=NOW + 9000, last_at=NOW - 60)).since == NOW - 60
 
 
 def test_unsatisfied_wish_makes_the_metrics_stale() -> None:

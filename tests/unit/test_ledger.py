@@ -218,6 +218,7 @@ def test_known_jobs_are_those_with_an_id_or_a_name_that_proved_right(ledger: Led
     stack.put(Entry(Target(" ", "slots")))
 
     assert ledger.jobs() == {"1", "2", "4", "8", "a name that only the platform knows"}
+    assert ledger.jobs({"1", "a name whose id is known"}) == {"2", "8", "a name that only the platform knows"}
 
 
 def test_only_clean_and_free_entries_expire(ledger: Ledger, stack: Stack, clock: Clock) -> None:

@@ -499,8 +499,33 @@ def test_failed_attempt_keeps_the_age_of_a_batch_that_was_due_before() -> None:
 def test_run_that_could_not_be_checked_keeps_the_age() -> None:
     held = Claim("run-1", NOW + 200, number=0)
     batch = claim(recorded(update(NOW, "a", share=WHOLE - 1, max_wait=100.0)), held)
-    after = released(batch, result=a_result("not_checked"))
+    after = release(batch, a_run(), 0, a_result("not_checked"), PACE, Postponement(NOW + 300))
+    assert after
     assert after.overdue_since == NOW + 200
+
+
+@pytest.mark.parametrize(
+    "what", [{"share": WHOLE - 1, "max_wait": 100.0}, {"older_than": 0.0}], ids=["batch", "wish"]
+)
+def test_upload_does_not_reset_the_age_of_what_was_due_before(what: Any) -> None:
+    due = recorded(update(NOW, "a", **what))
+    after = recorded(update(NOW + 3600, "b"), entry=due)
+    assert after.overdue_since == (due.due_at or inf) + PATIENCE * LAG
+
+
+def test_update_told_to_the_second_and_to_the_millisecond_is_in_the_batch_once() -> None:
+    # S3's own notifications tell milliseconds, and EventBridge's events seconds.
+    precise, rounded = (update(at, "a", share=1, max_wait=900.0) for at in (NOW + 0.25, NOW))
+    assert len(recorded(precise, rounded).waiting.batch) == 1
+    assert recorded(rounded, entry=recorded(precise)) == recorded(precise)
+    assert recorded(precise, rounded).waiting.updates == 1
+
+
+def test_shorter_visibility_lag_counts_for_a_full_batch_too() -> None:
+    slow = replace(PACE, visibility_lag=21_600.0)
+    full = record(CLEAN, [update(NOW + n, str(n), share=WHOLE // 2, max_wait=1e5) for n in range(2)], slow)
+    assert full.due_at == NOW + 1 + slow.visibility_lag
+    assert correct_due_at(full, NOW + 60, PACE).due_at == NOW + 1 + LAG
 
 
 def test_result_ends_the_count_of_failures_and_their_age() -> None:

@@ -17,7 +17,7 @@ from arcanna_metrics.observability import metrics
 from arcanna_metrics.protocol.entry import NEVER, Claim, Entry, Waiting
 from arcanna_metrics.protocol.ledger import Ledger, to_item
 from arcanna_metrics.protocol.transitions import CONSISTENT_AFTER
-from arcanna_metrics.settings import JobSettings
+from arcanna_metrics.settings import JobSettings, parse_settings
 from arcanna_metrics.settings_source import MAX_AGE
 from arcanna_metrics.targets import Target
 from arcanna_metrics.times import from_iso, to_iso
@@ -244,6 +244,21 @@ def test_schedule_wishes_for_every_job_that_the_ledger_knows(harness: Harness) -
     assert entry.waiting.wanted_at == harness.clock.now - 40
     assert entry.waiting.wanted_as_of == harness.clock.now - 40 - 3600
     assert entry.waiting.cause == "schedule"
+
+
+def test_schedule_leaves_out_the_active_model_of_a_job_that_a_route_names_by_its_name(
+    harness: Harness,
+) -> None:
+    target = Target("security-alerts", "m2")
+    document = {"routes": [{"targets": [target._asdict()]}]}
+    harness.routes = parse_settings(json.dumps(document)).routes
+    harness.stack.put(Entry(target, name_of="1234"))
+    harness.stack.put(Entry(Target("1234", "m2"), fresh_as_of=1.0))
+
+    harness.deliver({"models": "all", "older_than_seconds": 3600})
+
+    assert harness.entry(target).waiting.cause == "schedule"
+    assert not harness.entry(ACTIVE_TARGET).dirty
 
 
 def test_large_schedule_sends_one_request_per_target(

@@ -146,8 +146,9 @@ class Trigger:
     def _scheduled(self, schedule: events.AllTargets) -> list[Update]:
         """The updates that a schedule asks for. If there are many, it sends each to the queue instead."""
         settings = self._settings()
+        named = {target.job_id for target in settings.routes.fixed_targets()}
         updates = settings.routes.scheduled(
-            schedule, self._ledger.jobs(), lambda job_id: settings.for_job(job_id).pace.stale_after
+            schedule, self._ledger.jobs(named), lambda job_id: settings.for_job(job_id).pace.stale_after
         )
         logger.info("schedule", targets=len(updates))
         if len(updates) <= FAN_OUT:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import NamedTuple
 
+from arcanna_metrics.protocol.decide import full_at
 from arcanna_metrics.protocol.entry import NEVER, Accepted, Entry, after_run, earliest, pruned
 from arcanna_metrics.protocol.transitions import merged
 from arcanna_metrics.targets import Target, is_id
@@ -311,6 +312,8 @@ def waits_for_spacing(entry: Entry) -> bool:
     """Whether the spacing delays the run of a free target, rather than its updates or a failed attempt."""
     waiting = entry.waiting
     visible = max([waiting.needed_as_of, *(element.as_of for element in waiting.batch)])
+    if waiting.needed_as_of == waiting.wanted_as_of == NEVER:  # else they do not wait for the threshold
+        visible = max(visible, full_at(waiting.batch) or NEVER)
     if waiting.asked_at > NEVER:
         visible = waiting.asked_at
     ready = max(visible, waiting.wanted_as_of, waiting.wanted_at, entry.retry_at, entry.not_before)
@@ -343,11 +346,10 @@ def _waiting(
         lines.append(f"{number} {'update waits' if number == 1 else 'updates wait'}{age}")
     if waiting.batch:
         full = min(100, sum(element.share for element in waiting.batch) * 100 // WHOLE)
-        left = min(element.until for element in waiting.batch) - now
-        lines.append(f"threshold {full} % reached, recomputed in {span(left)} at the latest")
+        lines.append(f"threshold {full} % reached")
     if waiting.wanted_as_of > NEVER:
         lines.append(f"a schedule's request{age}")
-    if rest.run_id is None and (waiting.needed_as_of > NEVER or rest.attempts or not waiting.batch):
+    if rest.run_id is None:
         lines.append(_next_attempt(rest, now, slots_taken=slots_taken))
     return lines
 
@@ -368,7 +370,9 @@ def _next_attempt(waits: Entry, now: float, *, slots_taken: bool) -> str:
 
 
 def _waiting_since(waits: Entry, visibility_lag: float) -> float | None:
-    first = [element.as_of - visibility_lag for element in waits.waiting.batch]
+    # A job's own lag may be longer than the stack's, but no update happened after the latest.
+    last = waits.waiting.last_at
+    first = [min(element.as_of - visibility_lag, last) for element in waits.waiting.batch]
     return earliest(waits.waiting.since, waits.waiting.wanted_at, *first)
 
 

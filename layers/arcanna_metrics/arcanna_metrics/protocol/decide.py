@@ -75,20 +75,18 @@ def _ready_at(waiting: Waiting, pace: Pace) -> float | None:
     Waits until the last update is visible, or until the first reason for a run has waited long enough. A
     request by hand does not wait: whoever asks says that the data is visible.
     """
-    needed, full_at = waiting.needed_as_of, _full_at(waiting.batch)
+    needed, full = waiting.needed_as_of, full_at(waiting.batch)
     first_visible_at = None if waiting.since is None else waiting.since + pace.visibility_lag
-    first = earliest(needed, first_visible_at, full_at, waiting.wanted_at)
+    first = earliest(needed, first_visible_at, full, waiting.wanted_at)
     if first is None:
         return None
     latest = first + PATIENCE * pace.visibility_lag
-    covered = (
-        [element.as_of for element in waiting.batch] if full_at is not None and full_at <= latest else []
-    )
+    covered = [element.as_of for element in waiting.batch] if full is not None and full <= latest else []
     ready = max(first, min(latest, max([needed, *covered])))
     return ready if waiting.asked_at == NEVER else min(ready, waiting.asked_at)
 
 
-def _full_at(batch: Sequence[Element]) -> float | None:
+def full_at(batch: Sequence[Element]) -> float | None:
     """When the batch is worth a recompute: its shares reach the whole, or the wait of one element ends.
 
     None if the batch is empty.

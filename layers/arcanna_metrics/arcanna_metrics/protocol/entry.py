@@ -113,9 +113,8 @@ class Entry:
 
         A batch or a wish counts from the time when it was due, which is later than now if it is not due yet.
         """
-        asked = self.claim.requested_at if self.claim else None
-        known = earliest(self.waiting.since, self.failing_since, asked)
-        return self.due_at if known is None else known
+        due = self.claim.requested_at if self.claim else self.due_at
+        return earliest(self.waiting.since, self.failing_since, due)
 
     @property
     def watermark(self) -> float:

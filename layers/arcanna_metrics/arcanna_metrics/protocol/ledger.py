@@ -5,7 +5,7 @@ item has the constant `due` exactly if it has `due_at`.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
 from functools import partial
@@ -134,8 +134,8 @@ class Ledger:
                     entry = to_entry(entry.target, item)
                 yield entry
 
-    def jobs(self) -> set[str]:
-        """The jobs that a schedule covers.
+    def jobs(self, named: Collection[str] = ()) -> set[str]:
+        """The jobs that a schedule covers, without those of these names.
 
         Leaves out a job whose runs have all failed, because it was probably mistyped. A name stands for its
         job if a run of the name has completed.
@@ -147,7 +147,8 @@ class Ledger:
             items = [item for page in pages for item in page["Items"]]
         fresh = {_job_of(item) for item in items if "fresh_as_of" in item}
         failed = {_job_of(item) for item in items if "failed_as_of" in item}
-        return fresh | {job_id for item in items if is_id(job_id := item["job_id"]["S"])} - failed
+        known = fresh | {job_id for item in items if is_id(job_id := item["job_id"]["S"])} - failed
+        return known - {_job_of(item) for item in items if item["job_id"]["S"] in named}
 
     def read_item(self, key: dict[str, Any]) -> Mapping[str, Any]:
         """The item with this key, read consistently; empty if there is none."""

@@ -85,6 +85,7 @@ def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Iterator[Waiti
                 yield news(wanted_as_of=at - update.older_than, wanted_at=at)
         elif update.share < WHOLE:
             if as_of > mark and (identity := _identity(update)) not in known:
+                known.add(identity)
                 yield news(batch=(Element(identity, as_of, update.share, at + update.max_wait),))
         elif update.by_hand:
             if at > max(mark, waiting.asked_at):
@@ -227,9 +228,12 @@ def correct_due_at(entry: Entry, now: float, pace: Pace) -> Entry:
     order, and the update that has waited longest is recomputed first.
     """
     waiting, visible_at = entry.waiting, entry.waiting.last_at + pace.visibility_lag
-    if waiting.needed_as_of > visible_at > NEVER:  # the lag is shorter now
+    last = max([waiting.needed_as_of, *(element.as_of for element in waiting.batch)])
+    if last > visible_at > NEVER:  # the lag is shorter now
         retry_at = entry.retry_at if entry.attempts else min(entry.retry_at, visible_at)
-        entry = replace(entry, waiting=replace(waiting, needed_as_of=visible_at), retry_at=retry_at)
+        batch = tuple(each._replace(as_of=min(each.as_of, visible_at)) for each in waiting.batch)
+        needed = min(waiting.needed_as_of, visible_at)
+        entry = replace(entry, waiting=replace(waiting, needed_as_of=needed, batch=batch), retry_at=retry_at)
     is_over = entry.attempts and max(entry.retry_at, entry.not_before) <= now
     corrected = settled(replace(entry, retry_at=NEVER, not_before=NEVER) if is_over else entry, pace)
     return entry if corrected.due_at == entry.due_at else corrected
@@ -316,8 +320,11 @@ def _without_those_of(entry: Entry, run: Run) -> Entry:
 
 
 def _identity(update: Update) -> str:
-    """Identifies an update. Every delivery of the same update gives the same text."""
-    parts = (str(update.happened_at), *(part or "" for part in update.example or ()))
+    """Identifies an update. Every delivery of the same update gives the same text.
+
+    EventBridge cuts off the part of a second that S3's own notifications tell.
+    """
+    parts = (str(int(update.happened_at)), *(part or "" for part in update.example or ()))
     return blake2b("\0".join(parts).encode(errors="replace"), digest_size=6).hexdigest()
 
 
