@@ -189,6 +189,26 @@ def test_read_all_returns_known_and_unknown_entries(ledger: Ledger, stack: Stack
     assert found[OTHER] == Entry(OTHER)
 
 
+def test_entries_are_read_as_needed_so_that_thousands_fit_into_memory(
+    ledger: Ledger, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, batch_get_item = [], stack.dynamodb.batch_get_item
+
+    def noted(**request: Any) -> Any:
+        (table,) = request["RequestItems"].values()
+        read.append(len(table["Keys"]))
+        return batch_get_item(**request)
+
+    monkeypatch.setattr(stack.dynamodb, "batch_get_item", noted)
+    targets = [TARGET, OTHER, TARGET, *(Target("1", str(number)) for number in range(150))]
+    each = ledger.each(targets)
+
+    assert next(each) == (TARGET, Entry(TARGET))
+    assert read == [100]
+    assert [target for target, _ in each] == [OTHER, *targets[3:]]
+    assert read == [100, 52]
+
+
 def test_target_listed_twice_is_read_once(ledger: Ledger) -> None:
     assert list(ledger.read_all([TARGET, OTHER, TARGET])) == [TARGET, OTHER]
 

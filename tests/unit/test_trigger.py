@@ -1,6 +1,7 @@
 """The trigger records updates, then looks at what is due: message batches, direct events, the workflow."""
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -131,13 +132,27 @@ def test_only_messages_that_could_not_be_recorded_return(
 def test_all_messages_come_again_if_the_ledger_cannot_be_read(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(targets: list[Target]) -> dict[Target, Entry]:
+    def away(targets: Iterable[Target]) -> Iterator[tuple[Target, Entry]]:
         raise AwsUnavailable("throttled")
 
-    monkeypatch.setattr(harness.ledger, "read_all", away)
+    monkeypatch.setattr(harness.ledger, "each", away)
     metrics.clear_metrics()
     assert harness.deliver({"job_id": "9"}, REQUEST) == ["0", "1"]
     assert metrics.metric_set["AwsUnavailable"]["Value"] == [1.0]
+
+
+def test_what_was_recorded_before_the_ledger_failed_does_not_come_again(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each = harness.ledger.each
+
+    def then_away(targets: Iterable[Target]) -> Iterator[tuple[Target, Entry | None]]:
+        yield from each([TARGET])
+        raise AwsUnavailable("throttled")
+
+    monkeypatch.setattr(harness.ledger, "each", then_away)
+    assert harness.deliver(REQUEST, {"job_id": "9"}) == ["1"]
+    assert harness.entry(TARGET).dirty
 
 
 def test_message_of_an_edited_entry_returns_and_is_counted(harness: Harness) -> None:
@@ -151,15 +166,15 @@ def test_message_of_an_edited_entry_returns_and_is_counted(harness: Harness) -> 
 def test_entry_changed_between_read_and_write_is_read_again(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_all = harness.ledger.read_all
+    each = harness.ledger.each
 
-    def then_changed(targets: list[Target]) -> dict[Target, Entry]:
-        entries = read_all(targets)
-        before = entries[TARGET]
-        assert harness.ledger.swap(before, replace(before, fresh_as_of=1.0))
-        return entries
+    def then_changed(targets: Iterable[Target]) -> Iterator[tuple[Target, Entry | None]]:
+        for target, before in each(targets):
+            assert before
+            assert harness.ledger.swap(before, replace(before, fresh_as_of=1.0))
+            yield target, before
 
-    monkeypatch.setattr(harness.ledger, "read_all", then_changed)
+    monkeypatch.setattr(harness.ledger, "each", then_changed)
     assert harness.deliver(REQUEST) == []
     assert harness.entry(TARGET).dirty
     assert harness.entry(TARGET).fresh_as_of == 1.0

@@ -49,7 +49,7 @@ class _Intake:
     """What a batch of messages says, sorted by what to do about it."""
 
     updates: dict[Target, list[Update]] = field(default_factory=lambda: defaultdict(list))
-    recorded: dict[Target, Entry] = field(default_factory=dict)
+    due_at: dict[Target, float] = field(default_factory=dict)  # of recorded targets; inf: no look is needed
     ended: list[events.RunEnded] = field(default_factory=list)
     sweep: bool = False
 
@@ -184,27 +184,30 @@ class Trigger:
         """Records what has happened, with one write for each target. Returns the errors."""
         errors: dict[Target, Exception] = {}
         try:
-            entries = self._ledger.read_all(intake.updates)
+            for target, entry in self._ledger.each(intake.updates):
+                if remaining() < RESERVE:
+                    break
+                try:
+                    intake.due_at[target] = self._record(target, intake.updates[target], entry)
+                except Exception as error:  # noqa: BLE001  # a bug with one target must not stop the others
+                    log_error("updates stay in the queue", error, **target._asdict())
+                    errors[target] = error
         except AwsUnavailable as error:
             log_error("updates stay in the queue", error)
-            return dict.fromkeys(intake.updates, error)
-        for target, updates in intake.updates.items():
-            if remaining() < RESERVE:
-                break
-            try:
-                pace = self._settings().for_job(target.job_id).pace
-                record = partial(transitions.record, updates=updates, pace=pace)
-                intake.recorded[target] = self._ledger.apply(target, record, entries.get(target))
-                count("UpdatesReceived", len(updates))  # not before, or those that stay are counted again
-                logger.info("updates recorded", updates=len(updates), extra=target._asdict())
-            except Exception as error:  # noqa: BLE001  # a bug with one target must not stop the others
-                log_error("updates stay in the queue", error, **target._asdict())
-                errors[target] = error
-        done = intake.recorded.keys() | errors.keys()
+            return {target: error for target in intake.updates if target not in intake.due_at} | errors
+        done = intake.due_at.keys() | errors.keys()
         if left := [target for target in intake.updates if target not in done]:
             logger.warning("no time is left, so updates stay in the queue", targets=len(left))
             errors |= dict.fromkeys(left, TimeoutError("no time is left in this invocation"))
         return errors
+
+    def _record(self, target: Target, updates: list[Update], known: Entry | None) -> float:
+        """Records updates of the target. Returns when it is due; inf if it needs no look, or has a run."""
+        pace = self._settings().for_job(target.job_id).pace
+        entry = self._ledger.apply(target, partial(transitions.record, updates=updates, pace=pace), known)
+        count("UpdatesReceived", len(updates))  # not before, or those that stay are counted again
+        logger.info("updates recorded", updates=len(updates), extra=target._asdict())
+        return inf if entry.due_at is None or entry.claim else entry.due_at
 
     def _reconcile(self, intake: _Intake, remaining: Callable[[], float]) -> None:
         """Does what is due. The next sweep does what this leaves undone."""
@@ -214,10 +217,10 @@ class Trigger:
                 self._ledger.apply(ended.target, report)
         # Also with other messages: alarms need the gauges most while updates keep coming.
         waits = (intake.sweep or self._sweeper.is_overdue()) and self._sweep(remaining)
-        if intake.recorded or waits:
-            self._nap(intake.recorded.values())
+        if intake.due_at or waits:
+            self._nap(intake.due_at.values())
             now = self._services.clock()
-            due = [target for target, entry in intake.recorded.items() if (entry.due_at or inf) <= now]
+            due = [target for target, due_at in intake.due_at.items() if due_at <= now]
             self.look(remaining, due)
 
     def _sweep(self, remaining: Callable[[], float]) -> bool:
@@ -226,11 +229,10 @@ class Trigger:
             return self._sweeper.sweep(remaining)
         return True
 
-    def _nap(self, entries: Iterable[Entry]) -> None:
+    def _nap(self, times: Iterable[float]) -> None:
         """Waits for targets that are due in a few seconds, because the next sweep may be a minute away."""
         now = self._services.clock()
-        waits = [entry.due_at - now for entry in entries if entry.due_at is not None and entry.claim is None]
-        if soon := [wait for wait in waits if 0 < wait <= NAP]:
+        if soon := [due_at - now for due_at in times if 0 < due_at - now <= NAP]:
             self._sleep(max(soon))
 
 

@@ -58,14 +58,13 @@ class Sweeper:
             self._settings, self._settings_at, self._are_applied = settings, now, False
         changed = not self._are_applied
         targets = [entry.target for entry in free if _may_be_wrong(entry, now, changed=changed)]
-        known = ledger.read_all(targets)
-        for target in targets:
+        for target, known in ledger.each(targets):
             if remaining() < RESERVE + FOR_THE_LOOK:
                 return
             pace = settings.for_job(target.job_id).pace
             correct = partial(transitions.correct_due_at, now=now, pace=pace)
             try:
-                ledger.apply(target, correct, known.get(target))
+                ledger.apply(target, correct, known)
             except UNREADABLE as error:  # it holds no other back
                 log_error("due time not corrected", error, **target._asdict())
         self._are_applied = now > self._settings_at + MAX_AGE  # until then, others may record by earlier ones
