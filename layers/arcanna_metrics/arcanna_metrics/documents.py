@@ -4,8 +4,7 @@ import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from math import isfinite
-from typing import Any, NoReturn
+from typing import Any
 
 from arcanna_metrics.errors import ConfigurationError
 
@@ -17,21 +16,19 @@ _JSON_WITH_MORE = re.compile(r",?\s*[/#\]}]")
 def load(text: str) -> object:
     """The value of a JSON text. Raises ConfigurationError.
 
-    Refuses NaN, which Python reads but JSON does not have. Refuses duplicate keys, because Python would
-    silently ignore all but the last. Reads 5.0 as 5, because they are the same number in JSON.
+    Refuses NaN and Infinity, which Python reads but JSON does not have. Refuses duplicate keys, because
+    Python would silently ignore all but the last.
     """
     try:
-        return json.loads(
-            text.lstrip("\ufeff"),  # a byte order mark, as some editors write it
-            object_pairs_hook=_without_duplicates,
-            parse_constant=_refused,
-            parse_float=_number,
-        )
+        # Without the byte order mark that some editors write.
+        document: object = json.loads(text.lstrip("\ufeff"), object_pairs_hook=_without_duplicates)
+        json.dumps(document, allow_nan=False)  # raises ValueError for NaN and Infinity
     except (ValueError, RecursionError) as error:
         why = f"the document is not valid JSON: {error}"
         if isinstance(error, json.JSONDecodeError) and _JSON_WITH_MORE.match(error.doc, error.pos):
             why += "; JSON has no comments and no trailing commas"
         raise ConfigurationError(why) from error
+    return document
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -43,15 +40,11 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _number(text: str) -> float:
-    number = float(text)
-    if not isfinite(number):
-        raise ValueError(f"{text[:20]} is too large a number")
-    return int(number) if number.is_integer() and abs(number) < 2**63 else number
-
-
-def _refused(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a JSON number")
+def whole(value: object) -> int | None:
+    """The whole number; None if the value is not one. In JSON, 5.0 is the same number as 5."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +96,8 @@ class Node:
 
     def whole_number(self, least: int, most: int) -> int | None:
         """A whole number in the range; None if it is wrong."""
-        number = self.value
-        if isinstance(number, int) and not isinstance(number, bool) and least <= number <= most:
+        number = whole(self.value)
+        if number is not None and least <= number <= most:
             return number
         self.must_be(f"a whole number from {least} to {most}")
         return None

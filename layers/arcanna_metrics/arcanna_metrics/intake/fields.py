@@ -94,11 +94,10 @@ def whole_number(event: object, path: str) -> int | None:
     value = at(event, path)
     if value is None:
         return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    number = documents.whole(value)
+    if number is None or number < 0:
         raise BadInput(f"{path} must be a whole number of at least 0, not {shown(value)}")
-    return value
+    return number
 
 
 def shown(value: object) -> str:
