@@ -91,29 +91,10 @@ def read(event: object, received_at: float) -> list[Occurrence]:
     """
     match event:
         case {"Records": [{"EventSource": "aws:sns"}, *_] as records}:
-            events = [_unwrapped(fields.at(record, "Sns")) for record in records]
-            return [occurrence for inner in events for occurrence in _read(inner, received_at)]
-        case _:
-            return _read(_unwrapped(event), received_at)
-
-
-def read_json(text: str, received_at: float) -> list[Occurrence]:
-    """Like `read`, for an event that is still text."""
-    return read(fields.parse_json("the message", text), received_at)
-
-
-# --- The shapes ------------------------------------------------------------------------------------------
-
-
-def _unwrapped(event: object) -> object:
-    """The content of an SNS notification; any other event unchanged."""
-    if isinstance(event, dict) and event.get("Type") == "Notification":
-        return fields.nested_json(event, "Message")
-    return event
-
-
-def _read(event: object, received_at: float) -> list[Occurrence]:
-    match event:
+            messages = [fields.nested_json(record, "Sns.Message") for record in records]
+            return [occurrence for message in messages for occurrence in read(message, received_at)]
+        case {"Type": "Notification"}:
+            return read(fields.nested_json(event, "Message"), received_at)
         case {"source": source, "detail-type": detail_type}:
             return [_event_bridge(source, detail_type, event, received_at)]
         case {"Records": [_, *_] as records}:
@@ -122,6 +103,14 @@ def _read(event: object, received_at: float) -> list[Occurrence]:
             return [_other(event, received_at)]
         case _:
             raise BadInput(f"expected a JSON object, not {fields.shown(event)}. {_WHAT_TO_SEND}")
+
+
+def read_json(text: str, received_at: float) -> list[Occurrence]:
+    """Like `read`, for an event that is still text."""
+    return read(fields.parse_json("the message", text), received_at)
+
+
+# --- The shapes ------------------------------------------------------------------------------------------
 
 
 def _other(event: Mapping[str, object], received_at: float) -> Occurrence:
