@@ -26,15 +26,13 @@ def assert_only(event: Mapping[str, object], known: Collection[str], what: str) 
 
 def at(event: object, path: str) -> Any:
     """The value at the path; None if there is no value. Raises BadInput if one above it has no fields."""
-    above = ""
-    for name in path.split("."):
-        if not isinstance(event, dict):
-            if event is None or not above:
-                return None
-            what = "a string" if isinstance(event, str) else shown(event)
-            raise BadInput(f"{above} must be an object, not {what}")
-        event, above = event.get(name), f"{above}.{name}".lstrip(".")
-    return event
+    above, _, name = path.rpartition(".")
+    container = at(event, above) if above else event
+    if isinstance(container, dict):
+        return container.get(name)
+    if above and container is not None:
+        raise BadInput(f"{above} must be an object, not {shown(container)}")
+    return None
 
 
 def text(event: object, path: str) -> str:
