@@ -131,8 +131,8 @@ def denied(scene: Scene, step: Step) -> Iterator[None]:
 def unusable_message_is_corrected_by_its_sender(desk: Desk) -> None:
     scene = desk.scene()
     send(desk.here, {"job_id": JOB, "model": scene.model})
-    shows(desk.dead_letter("BadInput", scene.model), "BadInput", "unknown field 'model'")
-    assert desk.lines("unusable message", "unknown field 'model'")
+    shows(desk.dead_letter("BadInput", scene.model), "BadInput", "unknown field")
+    assert desk.lines("unusable message", "unknown field")
     desk.redrive("BadInput", send=True)
     desk.dead_letter("BadInput", scene.model)  # as before
 

@@ -269,7 +269,7 @@ def test_unconfirmed_subscription_has_its_own_reason_and_remedy(
     with pytest.raises(NotSubscribed) as error:
         read(wrap(aws.subscription_notice(kind)), RECEIVED_AT)
     assert str(error.value) == (
-        f"SNS {kind}: topic {aws.TOPIC!r} does not deliver here. If you want its messages, confirm"
+        f'SNS {kind}: topic "{aws.TOPIC}" does not deliver here. If you want its messages, confirm'
         " with: aws sns confirm-subscription --topic-arn <TopicArn> --token <Token of this message>"
     )
 
@@ -414,7 +414,7 @@ def test_request_with_an_age_is_a_wish_and_not_by_hand(age: int) -> None:
 )
 def test_request_with_an_unknown_field_is_refused(field: str) -> None:
     assert refused({"job_id": 1234, field: 1}) == (
-        f"unknown field {field!r}; a request has job_id, model_id, happened_at, cause, older_than_seconds"
+        f'unknown field "{field}"; a request has job_id, model_id, happened_at, cause, older_than_seconds'
     )
 
 
@@ -460,7 +460,7 @@ VIA_SNS, REPORT = "s3-notification-via-sns.json", "training-data-updated.json"
             S3_EVENT,
             "detail/object/size",
             "9",
-            "detail.object.size must be a whole number of at least 0, not '9'",
+            'detail.object.size must be a whole number of at least 0, not "9"',
         ),
         (S3_EVENT, "detail/object/size", float("nan"), "detail.object.size must be a whole number"),
         (
@@ -475,19 +475,19 @@ VIA_SNS, REPORT = "s3-notification-via-sns.json", "training-data-updated.json"
             -(2**70),
             "detail.object.size must be a whole number of at least",
         ),
-        (S3_EVENT, "time", "now", "time must be an ISO 8601 time, not 'now'"),
+        (S3_EVENT, "time", "now", 'time must be an ISO 8601 time, not "now"'),
         (S3_EVENT, "time", "0001-01-01T00:00:00+23:59", "time must be an ISO 8601 time"),
-        (S3_EVENT, "time", "", "time must be an ISO 8601 time, not ''"),
+        (S3_EVENT, "time", "", 'time must be an ISO 8601 time, not ""'),
         (S3_EVENT, "time", 1736951400, "time must be an ISO 8601 time, not 1736951400"),
         (
             S3_EVENT,
             "detail-type",
             {"of": "S3"},
-            "unknown event: source 'aws.s3', detail-type an object. Send",
+            'unknown event: source "aws.s3", detail-type an object. Send',
         ),
-        (S3_NOTIFICATION, "Records", [], "unknown event with the fields 'Records'. Send an S3 event"),
-        (S3_NOTIFICATION, "Records/0", "record", "eventSource must be 'aws:s3', not null"),
-        (S3_NOTIFICATION, "Records/0/eventSource", "aws:sqs", "eventSource must be 'aws:s3', not 'aws:sqs'"),
+        (S3_NOTIFICATION, "Records", [], 'unknown event with the fields "Records". Send an S3 event'),
+        (S3_NOTIFICATION, "Records/0", "record", 'eventSource must be "aws:s3", not null'),
+        (S3_NOTIFICATION, "Records/0/eventSource", "aws:sqs", 'eventSource must be "aws:s3", not "aws:sqs"'),
         (S3_NOTIFICATION, "Records/0/eventName", None, "eventName is missing"),
         (S3_NOTIFICATION, "Records/0/s3/bucket/name", None, "s3.bucket.name is missing"),
         (S3_NOTIFICATION, "Records/0/s3/object/key", ["a"], "s3.object.key must be a string"),
@@ -496,18 +496,18 @@ VIA_SNS, REPORT = "s3-notification-via-sns.json", "training-data-updated.json"
         (VIA_SNS, "Records/0/Sns/Message", "hello", "Sns.Message is not JSON"),
         (VIA_SNS, "Records/0/Sns/Message", None, "Sns.Message must be a string with JSON"),
         (REPORT, "detail", None, "detail.job_id is missing"),
-        (REPORT, "detail", '{"job_id": 1234}', """detail must be an object, not '{"job_id": 1234}'"""),
+        (REPORT, "detail", '{"job_id": 1234}', r'detail must be an object, not "{\"job_id\": 1234}"'),
         ("run-ended.json", "detail/input", '{"run": [1]}', "detail.input.run must be an object, not a list"),
         (REPORT, "detail/job_id", 12.5, "detail.job_id must be a string or a 64-bit int"),
         (REPORT, "detail/model_id", "", "detail.model_id is empty"),
-        (REPORT, "source", "elsewhere", "unknown event: source 'elsewhere', detail-type 'Training Data"),
-        (REPORT, "detail-type", "Updated", "unknown event: source 'arcanna.training-data', detail-type 'Upd"),
-        ("schedule.json", "older_than", 60, "unknown field 'older_than'; a schedule has models, happened_at"),
-        ("schedule.json", "models", ["all"], "unknown event with the fields 'happened_at', 'models'"),
+        (REPORT, "source", "elsewhere", 'unknown event: source "elsewhere", detail-type "Training Data'),
+        (REPORT, "detail-type", "Updated", 'unknown event: source "arcanna.training-data", detail-type "Upd'),
+        ("schedule.json", "older_than", 60, 'unknown field "older_than"; a schedule has models, happened_at'),
+        ("schedule.json", "models", ["all"], 'unknown event with the fields "happened_at", "models"'),
         ("schedule.json", "happened_at", "<aws.scheduler.scheduled-time>", "happened_at must be an ISO 8601"),
         ("schedule.json", "older_than_seconds", "60", "older_than_seconds must be a whole number of at"),
-        ("sweep.json", "sweep", False, "unknown event with the fields 'sweep'"),
-        ("sweep.json", "job", 1, "unknown field 'job'; a sweep has sweep"),
+        ("sweep.json", "sweep", False, 'unknown event with the fields "sweep"'),
+        ("sweep.json", "job", 1, 'unknown field "job"; a sweep has sweep'),
         ("run-ended.json", "detail/input", {}, "detail.input must be a string with JSON"),
         ("run-ended.json", "detail/input", "{", "detail.input is not JSON"),
         ("request.json", "job_id", None, "job_id is missing"),
@@ -545,8 +545,8 @@ def test_field_that_cannot_be_used_is_named(name: str, path: str, value: object,
 )
 def test_unknown_event_is_refused_with_what_to_send(event: object) -> None:
     assert refused(event).endswith(
-        "Send an S3 event of a new object, an event of source 'arcanna.training-data' with detail-type"
-        " 'Training Data Updated' or 'Knowledge Base Corrected', a schedule ({\"models\": \"all\"}),"
+        'Send an S3 event of a new object, an event of source "arcanna.training-data" with detail-type'
+        ' "Training Data Updated" or "Knowledge Base Corrected", a schedule ({"models": "all"}),'
         " or a request with a job_id."
     )
 
@@ -559,9 +559,9 @@ def test_unknown_event_is_refused_with_what_to_send(event: object) -> None:
         ("[" * 100_000, "the message is not JSON"),
         ('{"job_id": ' + "1" * 5000 + "}", "the message is not JSON: Exceeds the limit"),
         ("null", "expected a JSON object, not null"),
-        ('"request"', "expected a JSON object, not 'request'"),
+        ('"request"', 'expected a JSON object, not "request"'),
         ("{}", "unknown event with the fields (none). Send"),
-        ('{"job": 1}', "unknown event with the fields 'job'. Send"),
+        ('{"job": 1}', 'unknown event with the fields "job". Send'),
     ],
     ids=lambda text: text[:20],
 )

@@ -117,8 +117,9 @@ class Node:
 
 
 def shown(value: object) -> str:
-    """A value as problems show it: in JSON, short, never nested."""
+    """A value as error messages show it: in JSON, short, never nested."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list" if value else "an empty list"
-    text = json.dumps(value[:64] if isinstance(value, str) else value)
-    return text if len(text) <= 400 else f"{text[:400]}..."
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return "a very large number"
+    return json.dumps(value[:64] if isinstance(value, str) else value)

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 
+from arcanna_metrics.documents import shown
 from arcanna_metrics.errors import BadInput, NotSubscribed
 from arcanna_metrics.intake import fields
 from arcanna_metrics.targets import Target, identifier
@@ -35,8 +36,8 @@ _CREATING_CALLS = {"PutObject", "PostObject", "CopyObject", "CompleteMultipartUp
 """The operations of S3's API that create an object (RenameObject: in directory buckets)."""
 
 _WHAT_TO_SEND = (
-    "Send an S3 event of a new object, an event of source 'arcanna.training-data' with detail-type"
-    " 'Training Data Updated' or 'Knowledge Base Corrected', a schedule ({\"models\": \"all\"}),"
+    'Send an S3 event of a new object, an event of source "arcanna.training-data" with detail-type'
+    ' "Training Data Updated" or "Knowledge Base Corrected", a schedule ({"models": "all"}),'
     " or a request with a job_id."
 )
 
@@ -102,7 +103,7 @@ def read(event: object, received_at: float) -> list[Occurrence]:
         case dict():
             return [_other(event, received_at)]
         case _:
-            raise BadInput(f"expected a JSON object, not {fields.shown(event)}. {_WHAT_TO_SEND}")
+            raise BadInput(f"expected a JSON object, not {shown(event)}. {_WHAT_TO_SEND}")
 
 
 def read_json(text: str, received_at: float) -> list[Occurrence]:
@@ -126,7 +127,7 @@ def _other(event: Mapping[str, object], received_at: float) -> Occurrence:
         case {"Event": "s3:TestEvent"}:
             return Ignored("s3:TestEvent")
         case {"Type": ("SubscriptionConfirmation" | "UnsubscribeConfirmation") as notice}:
-            topic = fields.shown(event.get("TopicArn"))
+            topic = shown(event.get("TopicArn"))
             raise NotSubscribed(
                 f"SNS {notice}: topic {topic} does not deliver here. If you want its messages, confirm"
                 " with: aws sns confirm-subscription --topic-arn <TopicArn> --token <Token of this message>"
@@ -151,7 +152,7 @@ def _event_bridge(source: object, detail_type: object, event: object, received_a
         case "aws.states", "Step Functions Execution Status Change":
             return _run_ended(event)
         case _:
-            what = f"source {fields.shown(source)}, detail-type {fields.shown(detail_type)}"
+            what = f"source {shown(source)}, detail-type {shown(detail_type)}"
             raise BadInput(f"unknown event: {what}. {_WHAT_TO_SEND}")
 
 
@@ -191,7 +192,7 @@ def _s3_call(event: object, received_at: float) -> ObjectCreated | Ignored:
 
 def _s3_record(record: object, received_at: float) -> ObjectCreated | Ignored:
     if (source := fields.at(record, "eventSource")) != "aws:s3":
-        raise BadInput(f"eventSource must be 'aws:s3', not {fields.shown(source)}. {_WHAT_TO_SEND}")
+        raise BadInput(f'eventSource must be "aws:s3", not {shown(source)}. {_WHAT_TO_SEND}')
     encoded = fields.at(record, "s3.object.key")
     key = fields.checked("s3.object.key", unquote_plus(encoded) if isinstance(encoded, str) else encoded)
     if not _is_creation(name := fields.text(record, "eventName")):
@@ -215,7 +216,7 @@ def _is_creation(name: str) -> bool:
     if plain.startswith("objectcreated"):
         return True
     if "deletemarker" not in plain and any(word in plain for word in ("creat", "copy", "copied")):
-        raise BadInput(f"the S3 event {fields.shown(name)} may mean a new object. {_WHAT_TO_SEND}")
+        raise BadInput(f"the S3 event {shown(name)} may mean a new object. {_WHAT_TO_SEND}")
     return False
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from arcanna_metrics import documents
+from arcanna_metrics.documents import shown, whole
 from arcanna_metrics.errors import BadInput
 from arcanna_metrics.times import from_iso
 
@@ -92,17 +92,10 @@ def whole_number(event: object, path: str) -> int | None:
     value = at(event, path)
     if value is None:
         return None
-    number = documents.whole(value)
+    number = whole(value)
     if number is None or number < 0:
         raise BadInput(f"{path} must be a whole number of at least 0, not {shown(value)}")
     return number
-
-
-def shown(value: object) -> str:
-    """A value as error messages show it: short, never nested."""
-    if isinstance(value, str):
-        return repr(value[:64])
-    return "a very large number" if isinstance(value, int) and abs(value) >= 2**63 else documents.shown(value)
 
 
 def listed(names: Iterable[object]) -> str:
