@@ -49,31 +49,25 @@ class Queues:
 
         One call for each: such messages are rare, and may be so long that few would fit into a batch.
         """
-        reason = type(error).__name__
         with aws_call("send a message to the dead-letter queue"):
             self._sqs.send_message(
                 QueueUrl=self._dead_letter_url,
                 MessageBody=_cut(body),
                 MessageAttributes={
-                    "reason": {"DataType": "String", "StringValue": reason},
-                    "detail": {"DataType": "String", "StringValue": _shown(str(error)) or reason},
+                    "reason": {"DataType": "String", "StringValue": type(error).__name__},
+                    "detail": {"DataType": "String", "StringValue": str(error)[:DETAIL_LENGTH]},
                 },
             )
 
 
 def _request(update: Update) -> str:
     """The public request for the update. Its time makes duplicates free."""
-    (job_id, model_id), at = update.target, to_iso(update.happened_at)
-    seldom = {"model_id": model_id, "older_than_seconds": update.older_than}
-    given = {name: value for name, value in seldom.items() if value is not None}
-    return json.dumps({"job_id": job_id, "cause": update.cause, "happened_at": at, **given})
+    at, age = to_iso(update.happened_at), update.older_than
+    return json.dumps(
+        {**update.target._asdict(), "cause": update.cause, "happened_at": at, "older_than_seconds": age}
+    )
 
 
 def _cut(body: str) -> str:
     """The body, cut so that the attributes fit. A message that came without them may leave no room."""
     return body.encode()[: SQS_MESSAGE_BYTES - SQS_ATTRIBUTES].decode(errors="ignore")
-
-
-def _shown(detail: str) -> str:
-    """Without the control characters that SQS refuses."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in detail[:DETAIL_LENGTH])
