@@ -264,6 +264,8 @@ def test_whole_number_may_be_written_as_a_float() -> None:
 
 # --- Documents -------------------------------------------------------------------------------------------
 
+NO_PATTERN = "must be a key pattern such as training-data/{job_id}/*"
+
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
@@ -273,13 +275,13 @@ def test_whole_number_may_be_written_as_a_float() -> None:
         ({"name": ["r"]}, ".name must be an id or a name, not a list"),
         ({"name": " "}, '.name must be an id or a name, not " " (it is empty)'),
         ({"keys": "a/*"}, ".keys must be a list"),
-        ({"keys": [""]}, '.keys[0] must be a key pattern such as training-data/{job_id}/*, not ""'),
-        ({"keys": ["a/{job"]}, ".keys[0] cannot be used: 'a/{job' has a brace"),
-        ({"keys": ["a", "a/{1}"]}, ".keys[1] cannot be used: 'a/{1}' has a brace"),
-        ({"keys": ["{a}/{a}"]}, ".keys[0] cannot be used: the key pattern '{a}/{a}' has a placeholder twice"),
-        ({"keys": ["{a}{b}"]}, ".keys[0] cannot be used: the key pattern '{a}{b}' is ambiguous"),
-        ({"keys": ["{a}-{b}"]}, ".keys[0] cannot be used: the key pattern '{a}-{b}' is ambiguous"),
-        ({"keys": ["{a}*"]}, ".keys[0] cannot be used: the key pattern '{a}*' is ambiguous"),
+        ({"keys": [""]}, f'.keys[0] {NO_PATTERN}, not ""'),
+        ({"keys": ["a/{job"]}, f'.keys[0] {NO_PATTERN}, not "a/{{job" (it has a brace'),
+        ({"keys": ["a", "a/{1}"]}, f'.keys[1] {NO_PATTERN}, not "a/{{1}}" (it has a brace'),
+        ({"keys": ["{a}/{a}"]}, f'.keys[0] {NO_PATTERN}, not "{{a}}/{{a}}" (it has a placeholder twice'),
+        ({"keys": ["{a}{b}"]}, f'.keys[0] {NO_PATTERN}, not "{{a}}{{b}}" (it is ambiguous'),
+        ({"keys": ["{a}-{b}"]}, f'.keys[0] {NO_PATTERN}, not "{{a}}-{{b}}" (it is ambiguous'),
+        ({"keys": ["{a}*"]}, f'.keys[0] {NO_PATTERN}, not "{{a}}*" (it is ambiguous'),
         ({"targets": []}, ".targets must be a list of 1 or more, not an empty list"),
         ({"targets": ["1234"]}, '.targets[0] must be an object, not "1234"'),
         ({"targets": [{"model_id": "m"}]}, '.targets[0] lacks "job_id"'),
@@ -288,7 +290,10 @@ def test_whole_number_may_be_written_as_a_float() -> None:
             {"targets": [{"job_id": "1"}, {"job_id": 1, "model": "m"}]},
             ".targets[1].model is not allowed here",
         ),
-        ({"targets": [{"job_id": "{job"}]}, ".targets[0].job_id cannot be used: '{job' has a brace"),
+        (
+            {"targets": [{"job_id": "{job"}]},
+            '.targets[0].job_id must be an id or a name, not "{job" (it has a brace',
+        ),
         ({"targets": [{"job_id": "{job}"}]}, ".keys[0] lacks {job}, which a target needs"),
         ({"targets": [{"job_id": "{job}"}], "keys": []}, ' has no "keys", so {job} has no value'),
     ],

@@ -6,8 +6,6 @@ In a pattern `*` matches anything, `?` one character, and `{name}` a path segmen
 
 import re
 
-from arcanna_metrics.errors import ConfigurationError
-
 _PLACEHOLDER = re.compile(r"\{([a-z_]\w*)\}", re.ASCII | re.IGNORECASE)
 _TOKEN = re.compile(rf"{_PLACEHOLDER.pattern}|(\?)|([^{{}}?]+)", re.ASCII | re.IGNORECASE)
 _AMBIGUOUS = re.compile(r"\}(?:[*?]|[^/*]*\{)")
@@ -18,20 +16,24 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
     What precedes a `*` is an atomic group: its first match is the one that ends earliest, which leaves the
     most to the rest, so that no other needs to be tried. This holds only while a path segment has no more
-    than one placeholder, with text after it. Raises ConfigurationError.
+    than one placeholder, with text after it: see `problem`.
     """
-    assert_braces_match(pattern)
-    names = placeholders(pattern)
-    if len(set(names)) < len(names):
-        raise ConfigurationError(f"the key pattern {pattern!r} has a placeholder twice")
-    if _AMBIGUOUS.search(pattern):
-        raise ConfigurationError(
-            f"the key pattern {pattern!r} is ambiguous: after a placeholder there must be text or the end,"
-            " and a path segment may have only one placeholder"
-        )
     first, *others = pattern.split("*")
     *closed, last = [_regex(first), *(".*?" + _regex(other) for other in others)]
     return re.compile("".join(f"(?>{part})" for part in closed) + last, re.DOTALL)
+
+
+def problem(pattern: str) -> str | None:
+    """Why the pattern cannot be used; None if it can."""
+    names = placeholders(pattern)
+    if len(set(names)) < len(names):
+        return "it has a placeholder twice"
+    if _AMBIGUOUS.search(pattern):
+        return (
+            "it is ambiguous: after a placeholder there must be text or the end, and a path segment may have"
+            " only one placeholder"
+        )
+    return stray_brace(pattern)
 
 
 def _regex(part: str) -> str:
@@ -51,7 +53,7 @@ def filled(template: str, found: re.Match[str]) -> str:
     return _PLACEHOLDER.sub(lambda placeholder: found[placeholder[1]], template)
 
 
-def assert_braces_match(template: str) -> None:
-    """Raises ConfigurationError if a brace is not part of a placeholder."""
-    if set("{}") & set(_PLACEHOLDER.sub("", template)):
-        raise ConfigurationError(f"{template!r} has a brace that is not part of a {{name}}")
+def stray_brace(template: str) -> str | None:
+    """Why the template cannot be used if a brace is not part of a placeholder; None if each one is."""
+    stray = set("{}") & set(_PLACEHOLDER.sub("", template))
+    return "it has a brace that is not part of a {name}" if stray else None

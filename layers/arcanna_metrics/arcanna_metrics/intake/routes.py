@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from arcanna_metrics.documents import Node
-from arcanna_metrics.errors import BadInput, ConfigurationError
+from arcanna_metrics.errors import BadInput
 from arcanna_metrics.intake import patterns
 from arcanna_metrics.intake.events import AllTargets, ObjectCreated
 from arcanna_metrics.targets import Target, identifier
@@ -162,10 +162,8 @@ def _target(node: Node) -> Target:
 
 def _template(node: Node) -> str:
     template = _identifier(node)
-    try:
-        patterns.assert_braces_match(template)
-    except ConfigurationError as error:
-        node.wrong(f"cannot be used: {error}")
+    if why := patterns.stray_brace(template):
+        node.must_be("an id or a name", why)
     return template
 
 
@@ -179,14 +177,11 @@ def _identifier(node: Node) -> str:
 
 def _pattern(node: Node, wanted: set[str]) -> re.Pattern[str]:
     pattern = node.value
-    if not isinstance(pattern, str) or not pattern:
-        node.must_be("a key pattern such as training-data/{job_id}/*")
+    why = patterns.problem(pattern) if isinstance(pattern, str) and pattern else ""
+    if why is not None:
+        node.must_be("a key pattern such as training-data/{job_id}/*", why)
         return _NOTHING
-    try:
-        compiled = patterns.compiled(pattern)
-    except ConfigurationError as error:
-        node.wrong(f"cannot be used: {error}")
-        return _NOTHING
+    compiled = patterns.compiled(pattern)
     if missing := wanted - compiled.groupindex.keys():
         node.wrong(f"lacks {{{min(missing)}}}, which a target needs")
     return compiled
