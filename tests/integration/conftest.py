@@ -66,8 +66,8 @@ def functions(
         "ARCANNA_BASE_URL": platform.url,
         "ARCANNA_API_KEY_SECRET_ARN": stack.secret_arn,
         "AWS_REGION": "eu-central-1",
-        "AWS_ENDPOINT_URL_SECRETS_MANAGER": aws,
-        "AWS_ENDPOINT_URL_SSM": aws,
+        "AWS_ENDPOINT_URL": aws,
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",  # by botocore, which calls moto in this process
         "URL_SUFFIX": "amazonaws.com",
         "LEDGER_TABLE": stack.ledger_table,
         "WORKFLOW_ARN": stack.workflow_arn,

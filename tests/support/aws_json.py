@@ -14,7 +14,7 @@ def endpoint(service: str) -> str:
     return f"https://{service}.{REGION}.amazonaws.com"
 
 
-def aws_json(service: str, protocol: str, transport: httpx.BaseTransport = MOTO) -> AwsJson:
+def aws_json(service: str, transport: httpx.BaseTransport = MOTO) -> AwsJson:
     """A service that repeats failed calls without waiting."""
     auth = SigV4("testing", "testing", None, REGION, service)
-    return AwsJson(httpx.Client(transport=transport), endpoint(service), auth, protocol, lambda _: None)
+    return AwsJson(httpx.Client(transport=transport), endpoint(service), auth, lambda _: None)

@@ -21,7 +21,7 @@ ENDPOINT = endpoint("secretsmanager")
 
 
 def api_key(transport: httpx.BaseTransport, arn: str, field: str | None = None) -> SecretApiKey:
-    return SecretApiKey(aws_json("secretsmanager", "secretsmanager", transport), arn, field)
+    return SecretApiKey(aws_json("secretsmanager", transport), arn, field)
 
 
 @pytest.fixture

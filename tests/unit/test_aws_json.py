@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arcanna_metrics.aws import BOUNDED
-from arcanna_metrics.aws_json import MOST_TRIES, TIMEOUT, AwsJson, CallFailed, SigV4
+from arcanna_metrics.aws_json import MOST_TRIES, TIMEOUT, AwsJson, CallFailed, CallRefused, SigV4
 from arcanna_metrics.environment import Environment
 from arcanna_metrics.platform.connect import parameters
 from tests.support.aws_json import aws_json
@@ -80,7 +80,7 @@ TEMPORARY: list[Answer] = [
 def test_call_that_fails_for_the_moment_is_repeated(failure: Answer) -> None:
     answers = iter([failure, failure, answer(json={"Name": "value"})])
     transport = httpx.MockTransport(lambda request: next(answers)(request))
-    assert aws_json("ssm", "AmazonSSM", transport).call("GetParameter") == {"Name": "value"}
+    assert aws_json("ssm", transport).call("AmazonSSM.GetParameter") == {"Name": "value"}
 
 
 @pytest.mark.parametrize("failure", TEMPORARY)
@@ -92,8 +92,8 @@ def test_call_that_keeps_failing_is_given_up_as_temporary(failure: Answer) -> No
         return failure(request)
 
     with pytest.raises(CallFailed) as raised:
-        aws_json("ssm", "AmazonSSM", httpx.MockTransport(fail)).call("GetParameter")
-    assert raised.value.is_temporary
+        aws_json("ssm", httpx.MockTransport(fail)).call("AmazonSSM.GetParameter")
+    assert not isinstance(raised.value, CallRefused)
     assert len(calls) == MOST_TRIES
 
 
@@ -103,17 +103,16 @@ def test_call_that_keeps_failing_is_given_up_as_temporary(failure: Answer) -> No
 def test_call_that_is_refused_is_not_repeated(refusal: Answer) -> None:
     answers = iter([refusal])
     transport = httpx.MockTransport(lambda request: next(answers)(request))
-    with pytest.raises(CallFailed) as raised:
-        aws_json("ssm", "AmazonSSM", transport).call("GetParameter")
-    assert not raised.value.is_temporary
+    with pytest.raises(CallRefused):
+        aws_json("ssm", transport).call("AmazonSSM.GetParameter")
 
 
 def test_repeated_calls_wait_up_to_a_second_and_then_up_to_two() -> None:
     waits: list[float] = []
     http = httpx.Client(transport=httpx.MockTransport(answer(500)))
-    service = AwsJson(http, "https://service.example", httpx.Auth(), "Service", waits.append)
+    service = AwsJson(http, "https://service.example", httpx.Auth(), waits.append)
     with pytest.raises(CallFailed):
-        service.call("Call")
+        service.call("Service.Call")
     assert len(waits) == MOST_TRIES - 1
     assert 0 <= waits[0] <= 1
     assert 0 <= waits[1] <= 2
@@ -127,7 +126,7 @@ def test_calls_are_limited_in_time_as_those_of_botocore() -> None:
         assert set(request.extensions["timeout"].values()) == {TIMEOUT}
         return httpx.Response(200, json={})
 
-    assert aws_json("ssm", "AmazonSSM", httpx.MockTransport(limited)).call("GetParameter") == {}
+    assert aws_json("ssm", httpx.MockTransport(limited)).call("AmazonSSM.GetParameter") == {}
 
 
 @pytest.mark.parametrize(
@@ -135,10 +134,6 @@ def test_calls_are_limited_in_time_as_those_of_botocore() -> None:
     [
         ({}, "ssm.eu-west-1.amazonaws.com"),
         ({"AWS_ENDPOINT_URL": "https://all.example"}, "all.example"),
-        (
-            {"AWS_ENDPOINT_URL": "https://all.example", "AWS_ENDPOINT_URL_SSM": "https://own.example"},
-            "own.example",
-        ),
     ],
 )
 def test_settings_are_read_in_the_stacks_region(variables: dict[str, str], host: str) -> None:
@@ -148,7 +143,6 @@ def test_settings_are_read_in_the_stacks_region(variables: dict[str, str], host:
         "AWS_SECRET_ACCESS_KEY": "testing",
         "URL_SUFFIX": "amazonaws.com",
         "ARCANNA_API_KEY_SECRET_ARN": "arn:aws:secretsmanager:us-east-2:123456789012:secret:key",
-        "AWS_ENDPOINT_URL_SECRETS_MANAGER": "https://secrets.example",
         **variables,
     }
     asked: list[httpx.Request] = []
@@ -158,7 +152,7 @@ def test_settings_are_read_in_the_stacks_region(variables: dict[str, str], host:
         return httpx.Response(200, json={})
 
     http: Any = httpx.Client(transport=httpx.MockTransport(note))
-    parameters(Environment(given), http).call("GetParameter", Name="settings")
+    parameters(Environment(given), http).call("AmazonSSM.GetParameter", Name="settings")
     (request,) = asked
     assert request.url.host == host
     assert "/eu-west-1/ssm/aws4_request" in request.headers["Authorization"]

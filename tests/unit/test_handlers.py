@@ -48,7 +48,7 @@ def _environment(stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     for name in (TRIGGER | CHECK) - POWERTOOLS:
         monkeypatch.setenv(name, given.get(name, "300"))
     monkeypatch.setattr(trigger_recompute, "client", client)
-    ssm = aws_json("ssm", "AmazonSSM")
+    ssm = aws_json("ssm")
     monkeypatch.setattr(trigger_recompute, "parameters", lambda *_: ssm)
     trigger_recompute.services.cache_clear()
     trigger_recompute.trigger.cache_clear()

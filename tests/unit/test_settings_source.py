@@ -28,7 +28,7 @@ class Environment:
     def __init__(self, parameter: str = "settings") -> None:
         self.clock = Clock()
         self.ssm = Ssm()
-        ssm = aws_json("ssm", "AmazonSSM", self.ssm)
+        ssm = aws_json("ssm", self.ssm)
         self.source = SettingsSource(ssm, parameter, 35.0, self.clock)
 
     def slots(self) -> int:

@@ -25,72 +25,57 @@ MOST_TRIES = 3
 
 
 class CallFailed(Exception):
-    """A call failed. `is_temporary`: the same call may succeed later."""
-
-    def __init__(self, why: str, *, is_temporary: bool) -> None:
-        super().__init__(why)
-        self.is_temporary = is_temporary
+    """A call failed. It never quotes an answer, except that it shows an error of the service."""
 
 
+class CallRefused(CallFailed):
+    """A call failed, and would fail again."""
+
+
+@dataclass(frozen=True, slots=True)
 class AwsJson:
     """One service in one region."""
 
-    def __init__(
-        self,
-        http: httpx.Client,
-        endpoint: str,
-        auth: httpx.Auth,
-        protocol: str,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        """`auth` signs the calls. `protocol` is the name that precedes that of the operation."""
-        self._http = http
-        self._endpoint = endpoint
-        self._auth = auth
-        self._protocol = protocol
-        self._sleep = sleep
+    http: httpx.Client
+    endpoint: str
+    auth: httpx.Auth  # signs the calls
+    sleep: Callable[[float], None] = time.sleep
 
     def call(self, operation: str, **parameters: object) -> dict[str, Any]:
-        """The service's answer. A call that fails for the moment is repeated twice.
+        """The answer to an operation such as "AmazonSSM.GetParameter". Raises CallFailed and CallRefused.
 
-        Raises CallFailed, which never quotes an answer, except that it shows an error of the service.
+        A call that fails for the moment is repeated twice.
         """
         for tries in range(1, MOST_TRIES):
             try:
                 return self._call(operation, parameters)
-            except CallFailed as failed:
-                if not failed.is_temporary:
-                    raise
-            self._sleep(random() * tries)  # noqa: S311  # no secret
+            except CallRefused:
+                raise
+            except CallFailed:
+                self.sleep(random() * tries)  # noqa: S311  # no secret
         return self._call(operation, parameters)
 
     def _call(self, operation: str, parameters: Mapping[str, object]) -> dict[str, Any]:
         try:
-            answer = self._http.post(
-                self._endpoint,
+            answer = self.http.post(
+                self.endpoint,
                 json=parameters,
-                headers={
-                    "Content-Type": "application/x-amz-json-1.1",
-                    "X-Amz-Target": f"{self._protocol}.{operation}",
-                },
-                auth=self._auth,
+                headers={"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": operation},
+                auth=self.auth,
                 timeout=TIMEOUT,
             )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:  # nothing was sent yet
-            why = f"{self._endpoint}: {type(error).__name__} {error}. {NO_WAY}"
-            raise CallFailed(why, is_temporary=True) from None
+            raise CallFailed(f"{self.endpoint}: {type(error).__name__} {error}. {NO_WAY}") from None
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             # Without its text, which may quote what could not be read.
-            raise CallFailed(f"{self._endpoint}: {type(error).__name__}", is_temporary=True) from None
+            raise CallFailed(f"{self.endpoint}: {type(error).__name__}") from None
         if not answer.is_success:
             said = answer.content.decode(errors="replace")[:1000]
-            temporary = answer.is_server_error or "Throttling" in said
-            raise CallFailed(
-                f"{self._endpoint} answered with {answer.status_code}: {said}", is_temporary=temporary
-            )
+            failure = CallFailed if answer.is_server_error or "Throttling" in said else CallRefused
+            raise failure(f"{self.endpoint} answered with {answer.status_code}: {said}")
         body = json_value(answer.content)
         if not isinstance(body, dict):
-            raise CallFailed(f"{self._endpoint}: an unexpected answer", is_temporary=False)
+            raise CallRefused(f"{self.endpoint}: an unexpected answer")
         return body
 
 

@@ -53,7 +53,9 @@ class SettingsSource:
 
     def newest(self) -> Settings:
         """The settings as stored now. Raises AwsUnavailable and ConfigurationError."""
-        return parse_settings(self._call("GetParameter")["Parameter"]["Value"], self._visibility_lag)
+        return parse_settings(
+            self._call("AmazonSSM.GetParameter")["Parameter"]["Value"], self._visibility_lag
+        )
 
     def _last_valid(self) -> Settings:
         """The last valid version, after a report of a newer one that is wrong.
@@ -78,7 +80,7 @@ class SettingsSource:
         versions: dict[int, str] = {}
         more: dict[str, str] = {}
         while True:
-            page = self._call("GetParameterHistory", **more)
+            page = self._call("AmazonSSM.GetParameterHistory", **more)
             versions |= {version["Version"]: version["Value"] for version in page["Parameters"]}
             if not (token := page.get("NextToken")):
                 return versions

@@ -223,7 +223,7 @@ def attack_secret(body: str, field: str | None) -> None:
     transport = httpx.MockTransport(
         lambda request: httpx.Response(200, content=body.encode(errors="replace"))
     )
-    secrets = aws_json("secretsmanager", "secretsmanager", transport)
+    secrets = aws_json("secretsmanager", transport)
     key = SecretApiKey(secrets, "arn", field)(False)
     httpx.Request("GET", "https://arcanna.example", headers={"X-Arcanna-Api-Key": key})
 

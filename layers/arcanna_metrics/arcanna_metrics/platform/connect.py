@@ -15,12 +15,6 @@ from arcanna_metrics.platform.key import SecretApiKey
 Mounts = dict[str, httpx.BaseTransport | None]
 """httpx's transports by URL pattern; None means the client's own transport, which connects directly."""
 
-_ENDPOINT_URLS = {
-    "secretsmanager": "AWS_ENDPOINT_URL_SECRETS_MANAGER",
-    "ssm": "AWS_ENDPOINT_URL_SSM",
-}
-"""The variables that botocore reads, too, if a service has another address."""
-
 
 def http_client(env: Environment) -> BoundedClient:
     """The client for Arcanna and for AWS: one, because building a TLS context is slow.
@@ -39,13 +33,13 @@ def arcanna(env: Environment, http: BoundedClient) -> Arcanna:
     """The platform. Raises ConfigurationError."""
     arn, field = env.text("ARCANNA_API_KEY_SECRET_ARN"), env.optional("ARCANNA_API_KEY_SECRET_FIELD")
     region = arn.split(":")[3]  # the secret may be in another region than the stack
-    secrets = _aws_json(env, http, "secretsmanager", "secretsmanager", region)
+    secrets = _aws_json(env, http, "secretsmanager", region)
     return Arcanna(http, SecretApiKey(secrets, arn, field))
 
 
 def parameters(env: Environment, http: BoundedClient) -> AwsJson:
     """SSM, where the settings are. Raises ConfigurationError."""
-    return _aws_json(env, http, "ssm", "AmazonSSM", env.text("AWS_REGION"))
+    return _aws_json(env, http, "ssm", env.text("AWS_REGION"))
 
 
 def mounts(proxy: httpx.BaseTransport, direct: Collection[str]) -> Mounts:
@@ -71,8 +65,8 @@ def _valid(parameter: str, url: str) -> str:
     return url
 
 
-def _aws_json(env: Environment, http: BoundedClient, service: str, protocol: str, region: str) -> AwsJson:
-    """A service of AWS. Raises ConfigurationError."""
+def _aws_json(env: Environment, http: BoundedClient, service: str, region: str) -> AwsJson:
+    """A service of AWS, or of another cloud at AWS_ENDPOINT_URL. Raises ConfigurationError."""
     auth = SigV4(
         env.text("AWS_ACCESS_KEY_ID"),
         env.text("AWS_SECRET_ACCESS_KEY"),
@@ -80,9 +74,5 @@ def _aws_json(env: Environment, http: BoundedClient, service: str, protocol: str
         region,
         service,
     )
-    endpoint = (
-        env.optional(_ENDPOINT_URLS[service])
-        or env.optional("AWS_ENDPOINT_URL")
-        or f"https://{service}.{region}.{env.text('URL_SUFFIX')}"
-    )
-    return AwsJson(http, endpoint, auth, protocol)
+    endpoint = env.optional("AWS_ENDPOINT_URL") or f"https://{service}.{region}.{env.text('URL_SUFFIX')}"
+    return AwsJson(http, endpoint, auth)

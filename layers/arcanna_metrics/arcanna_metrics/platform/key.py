@@ -2,7 +2,7 @@
 
 from unicodedata import category
 
-from arcanna_metrics.aws_json import AwsJson, CallFailed, json_value
+from arcanna_metrics.aws_json import AwsJson, CallFailed, CallRefused, json_value
 from arcanna_metrics.errors import NOT_ALLOWED, ApiKeyMissing, ApiKeyUnavailable, AwsUnavailable
 
 
@@ -43,24 +43,25 @@ class SecretApiKey:
     def _get_secret_string(self) -> str:
         """https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html"""
         try:
-            body = self._secrets.call("GetSecretValue", SecretId=self._secret_arn)
+            body = self._secrets.call("secretsmanager.GetSecretValue", SecretId=self._secret_arn)
+        except CallRefused as refused:
+            raise self._refusal(str(refused)) from None
         except CallFailed as failed:
-            said = str(failed)
-            if failed.is_temporary:
-                raise AwsUnavailable(self._not_read(said)) from None
-            if "secret value for staging label" in said:
-                raise ApiKeyMissing(f"the secret {self._secret_arn} is empty. {self._put()}") from None
-            raise ApiKeyUnavailable(self._not_read(f"{said}. {self._remedy(said)}".strip())) from None
+            raise AwsUnavailable(self._not_read(str(failed))) from None
         secret = body.get("SecretString", "")  # a binary one is not here
         if not isinstance(secret, str):
             raise ApiKeyUnavailable(self._not_read("unexpected response from Secrets Manager."))
         return secret
 
-    def _remedy(self, said: str) -> str:
-        """What to do about an error from Secrets Manager."""
+    def _refusal(self, said: str) -> ApiKeyUnavailable:
+        """The error for a refusal of Secrets Manager, with what to do about it."""
+        if "secret value for staging label" in said:
+            return ApiKeyMissing(f"the secret {self._secret_arn} is empty. {self._put()}")
         if "AccessDenied" in said or "DecryptionFailure" in said:
-            return NOT_ALLOWED
-        return self._put() if "ResourceNotFound" in said else ""
+            said = f"{said}. {NOT_ALLOWED}"
+        elif "ResourceNotFound" in said:
+            said = f"{said}. {self._put()}"
+        return ApiKeyUnavailable(self._not_read(said))
 
     def _not_read(self, why: str) -> str:
         return f"the secret {self._secret_arn} could not be read: {why}"
