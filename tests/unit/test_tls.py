@@ -23,7 +23,7 @@ KEY_BLOCK = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"
 
 def trusted(bundle: str) -> set[str]:
     """The names of the private CAs that are trusted."""
-    found = tls.context(Environment({tls.CA_BUNDLE: bundle})).get_ca_certs()
+    found = tls.context(bundle).get_ca_certs()
     names = {str(ca["subject"]) for ca in found}
     return {name for name in ("One CA", "Another CA") if any(name in shown for shown in names)}
 
@@ -34,7 +34,7 @@ def wrapped(der: bytes) -> str:
 
 def test_only_public_cas_are_trusted_without_a_bundle() -> None:
     assert trusted("") == set()
-    assert len(tls.context(Environment({})).get_ca_certs()) > 50
+    assert len(tls.context().get_ca_certs()) > 50
 
 
 def test_folder_of_public_cas_is_used_if_the_build_made_one(
@@ -42,15 +42,15 @@ def test_folder_of_public_cas_is_used_if_the_build_made_one(
 ) -> None:
     (tmp_path / tls.HASHED).mkdir()
     monkeypatch.setattr("certifi.where", lambda: str(tmp_path / "cacert.pem"))
-    made = tls.context(Environment({tls.CA_BUNDLE: CA}))
+    made = tls.context(CA)
     assert len(made.get_ca_certs()) == 1  # the private one: the others are read when they are needed
     assert (made.verify_mode, made.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
 def test_ca_bundle_is_trusted_in_addition_to_public_cas() -> None:
-    public = len(tls.context(Environment({})).get_ca_certs())
+    public = len(tls.context().get_ca_certs())
     assert trusted(CA + OTHER_CA) == {"One CA", "Another CA"}
-    assert len(tls.context(Environment({tls.CA_BUNDLE: CA + OTHER_CA})).get_ca_certs()) == public + 2
+    assert len(tls.context(CA + OTHER_CA).get_ca_certs()) == public + 2
 
 
 @few
@@ -79,7 +79,7 @@ def test_certificate_is_read_with_any_line_ends(ends: list[str]) -> None:
 )
 def test_invalid_bundle_is_refused_and_not_quoted(bundle: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=r"^ARCANNA_CA_BUNDLE .*must be empty or") as raised:
-        tls.context(Environment({tls.CA_BUNDLE: bundle}))
+        tls.context(bundle)
     assert says in str(raised.value)
     assert "c2VjcmV0" not in str(raised.value)
 
@@ -96,8 +96,8 @@ def ca_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_ca_file_of_the_layer_is_trusted_in_addition_to_the_bundle(ca_file: Path, text: str) -> None:
     ca_file.write_text(text)
     third = Authority("Third CA").pem
-    public = len(tls.context(Environment({})).get_ca_certs()) - text.count("BEGIN")
-    found = tls.context(Environment({tls.CA_BUNDLE: third}))
+    public = len(tls.context().get_ca_certs()) - text.count("BEGIN")
+    found = tls.context(third)
     assert len(found.get_ca_certs()) == public + 1 + text.count("BEGIN")
     _assert_verifying(found)
 
@@ -116,7 +116,7 @@ def test_error_in_the_ca_file_names_the_file(ca_file: Path, content: bytes, says
     with pytest.raises(
         ConfigurationError, match=f"^layers/arcanna_metrics/ca.pem must be .*{says}"
     ) as raised:
-        tls.context(Environment({}))
+        tls.context()
     assert "c2VjcmV0" not in str(raised.value)
 
 
@@ -128,7 +128,7 @@ def test_expired_ca_does_not_prevent_trust_in_its_successor() -> None:
 @given(st.text() | st.binary().map(wrapped) | st.text().map(lambda text: CA + text))
 def test_any_bundle_is_read_or_a_configuration_error(bundle: str) -> None:
     try:
-        context = tls.context(Environment({tls.CA_BUNDLE: bundle}))
+        context = tls.context(bundle)
     except ConfigurationError:
         return
     _assert_verifying(context)
@@ -139,9 +139,9 @@ def test_any_bundle_is_read_or_a_configuration_error(bundle: str) -> None:
 def test_environment_cannot_disable_or_change_verification(
     monkeypatch: pytest.MonkeyPatch, name: str, bundle: str
 ) -> None:
-    before = tls.context(Environment({tls.CA_BUNDLE: bundle})).get_ca_certs()
+    before = tls.context(bundle).get_ca_certs()
     monkeypatch.setenv(name, "/dev/null")
-    context = tls.context(Environment({tls.CA_BUNDLE: bundle, name: "/dev/null"}))
+    context = tls.context(bundle)
     assert context.get_ca_certs() == before
     _assert_verifying(context)
 
@@ -150,7 +150,7 @@ def _assert_verifying(context: ssl.SSLContext) -> None:
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
-@pytest.mark.parametrize("variables", [{}, {tls.CA_BUNDLE: CA}, {"HTTPS_PROXY": "http://proxy:3128"}])
+@pytest.mark.parametrize("variables", [{}, {"ARCANNA_CA_BUNDLE": CA}, {"HTTPS_PROXY": "http://proxy:3128"}])
 def test_one_tls_context_is_shared(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
     made = []
     make = ssl.create_default_context

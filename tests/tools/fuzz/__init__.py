@@ -230,11 +230,11 @@ def attack_secret(body: str, field: str | None) -> None:
 
 def attack_variables(value: str) -> None:
     """Reads the text as every kind of environment variable. Any error but RecomputeError is a bug."""
-    env, accepted = Environment({"ARCANNA_CA_BUNDLE": value, "NAME": value}), 0
+    env, accepted = Environment({"NAME": value}), 0
     settings: tuple[Callable[[], object], ...] = (
         lambda: env.base_url("NAME"),
         lambda: env.hosts("NAME"),
-        lambda: env.text("NAME") and tls.context(env),
+        lambda: tls.context(env.text("NAME")),
     )
     for setting in settings:
         with suppress(RecomputeError):

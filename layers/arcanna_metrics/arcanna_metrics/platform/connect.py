@@ -21,7 +21,7 @@ def http_client(env: Environment) -> BoundedClient:
 
     Raises ConfigurationError.
     """
-    base_url, context = env.base_url("ARCANNA_BASE_URL"), tls.context(env)
+    base_url, context = env.base_url("ARCANNA_BASE_URL"), tls.context(env.optional("ARCANNA_CA_BUNDLE"))
     by_proxy: Mounts = {}
     if proxy := env.optional("HTTPS_PROXY"):
         transport = httpx.HTTPTransport(verify=context, trust_env=False, proxy=_valid("ProxyUrl", proxy))

@@ -1,4 +1,4 @@
-"""The CAs that TLS trusts: the public CAs, and those in ARCANNA_CA_BUNDLE and in a file of the layer.
+"""The CAs that TLS trusts: the public CAs, and those in the parameter CaBundle and in a file of the layer.
 
 No setting turns verification off. The public CAs come from the deployed certifi; SSL_CERT_FILE and
 SSL_CERT_DIR are ignored. They are read from a folder with one file for each CA, if the build made one.
@@ -8,17 +8,14 @@ Reading certifi's single file would take a tenth of a status check's start-up.
 import binascii
 import re
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 
 import certifi
 
-from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import ConfigurationError
 
-CA_BUNDLE = "ARCANNA_CA_BUNDLE"
 CA_FILE = Path(__file__).parents[1] / "ca.pem"
-"""For bundles that are too long for a variable: layers/arcanna_metrics/ca.pem, if it exists at build time."""
+"""For bundles too long for a parameter: layers/arcanna_metrics/ca.pem, if it exists at build time."""
 
 HASHED = "hashed"
 """The folder beside certifi's file that layers/dependencies/Makefile makes of it."""
@@ -34,17 +31,16 @@ https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
 """
 
 
-def context(env: Environment) -> ssl.SSLContext:
+def context(bundle: str | None = None) -> ssl.SSLContext:
     """A context for clients. Building one is slow, so build one and share it.
 
-    Raises ConfigurationError, which never quotes the certificates.
+    `bundle` is the PEM text in CaBundle. Raises ConfigurationError, which never quotes the certificates.
     """
     made = _public()
-    for name, bundle in _bundles(env):
-        _add(made, name, bundle)
-        # Python 3.13 also requires the form of RFC 5280, such as critical basic constraints. The CAs of many
-        # companies do not have it. Chain, host name and dates are still verified.
-        made.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if bundle:
+        _add(made, "ARCANNA_CA_BUNDLE (the parameter CaBundle)", bundle)
+    if CA_FILE.exists() and (bundle := CA_FILE.read_text(errors="replace").strip()):
+        _add(made, f"layers/arcanna_metrics/{CA_FILE.name}", bundle)
     return made
 
 
@@ -66,14 +62,6 @@ def advice(error: str) -> str:
     )
 
 
-def _bundles(env: Environment) -> Iterator[tuple[str, str]]:
-    """The PEM texts, each with its name."""
-    if bundle := env.optional(CA_BUNDLE):
-        yield f"{CA_BUNDLE} (the parameter CaBundle)", bundle
-    if CA_FILE.exists() and (bundle := CA_FILE.read_text(errors="replace").strip()):
-        yield f"layers/arcanna_metrics/{CA_FILE.name}", bundle
-
-
 def _add(context: ssl.SSLContext, name: str, bundle: str) -> None:
     """Makes the context trust the certificates in a PEM text. Text between them counts as comments."""
     blocks = _BLOCK.findall(bundle)
@@ -87,6 +75,9 @@ def _add(context: ssl.SSLContext, name: str, bundle: str) -> None:
             context.load_verify_locations(cadata=certificate)
         except (ssl.SSLError, ValueError):
             raise _wrong(name, f"certificate {number} is not valid") from None
+    # Python 3.13 also requires the form of RFC 5280, such as critical basic constraints. The CAs of many
+    # companies do not have it. Chain, host name and dates are still verified.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
 
 
 def _wrong(name: str, why: str) -> ConfigurationError:
