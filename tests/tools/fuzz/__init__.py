@@ -21,6 +21,7 @@ from arcanna_metrics.intake.fields import EARLIEST
 from arcanna_metrics.intake.routes import Routes
 from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.client import Arcanna
+from arcanna_metrics.platform.connect import base_url, mounts
 from arcanna_metrics.platform.key import SecretApiKey
 from arcanna_metrics.runs.quality import in_words
 from arcanna_metrics.settings import parse_settings
@@ -232,8 +233,8 @@ def attack_variables(value: str) -> None:
     """Reads the text as every kind of environment variable. Any error but RecomputeError is a bug."""
     env, accepted = Environment({"NAME": value}), 0
     settings: tuple[Callable[[], object], ...] = (
-        lambda: env.base_url("NAME"),
-        lambda: env.hosts("NAME"),
+        lambda: base_url(env.text("NAME")),
+        lambda: mounts(httpx.MockTransport(lambda _: httpx.Response(502)), value),
         lambda: tls.context(env.text("NAME")),
     )
     for setting in settings:

@@ -1,6 +1,7 @@
 """Builds the clients of what the environment names: the platform, its API key, and the settings."""
 
-from collections.abc import Collection
+import re
+from contextlib import suppress
 
 import httpx
 
@@ -15,18 +16,39 @@ from arcanna_metrics.platform.key import SecretApiKey
 Mounts = dict[str, httpx.BaseTransport | None]
 """httpx's transports by URL pattern; None means the client's own transport, which connects directly."""
 
+_BASE_URL = re.compile(
+    r"(?:https://[A-Za-z0-9.\-]+|http://(?:localhost|127\.0\.0\.1))(?::[0-9]{1,5})?"
+    r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~\-]+)*"
+)
+"""Like the template's parameter ArcannaBaseUrl, but without "." and ".." in the path."""
+
 
 def http_client(env: Environment) -> BoundedClient:
     """The client for Arcanna and for AWS: one, because building a TLS context is slow.
 
     Raises ConfigurationError.
     """
-    base_url, context = env.base_url("ARCANNA_BASE_URL"), tls.context(env.optional("ARCANNA_CA_BUNDLE"))
+    address, context = base_url(env.text("ARCANNA_BASE_URL")), tls.context(env.optional("ARCANNA_CA_BUNDLE"))
     by_proxy: Mounts = {}
     if proxy := env.optional("HTTPS_PROXY"):
         transport = httpx.HTTPTransport(verify=context, trust_env=False, proxy=_valid("ProxyUrl", proxy))
-        by_proxy = mounts(transport, env.hosts("NO_PROXY"))
-    return BoundedClient(base_url=base_url, verify=context, trust_env=False, mounts=by_proxy)
+        by_proxy = mounts(transport, env.optional("NO_PROXY") or "")
+    return BoundedClient(base_url=address, verify=context, trust_env=False, mounts=by_proxy)
+
+
+def base_url(address: str) -> str:
+    """The address of Arcanna, without a slash at its end. Checked again, because the API key is sent there.
+
+    An https URL without credentials, query or fragment; plain http only for loopback. Raises
+    ConfigurationError.
+    """
+    address = address.rstrip("/")
+    if not _BASE_URL.fullmatch(address):
+        raise ConfigurationError(
+            "ARCANNA_BASE_URL must be https://host[:port][/path] without credentials, query or fragment"
+            " (http:// only for localhost)"
+        )
+    return _valid("ArcannaBaseUrl", address)
 
 
 def arcanna(env: Environment, http: BoundedClient) -> Arcanna:
@@ -42,12 +64,14 @@ def parameters(env: Environment, http: BoundedClient) -> AwsJson:
     return _aws_json(env, http, "ssm", env.text("AWS_REGION"))
 
 
-def mounts(proxy: httpx.BaseTransport, direct: Collection[str]) -> Mounts:
+def mounts(proxy: httpx.BaseTransport, no_proxy: str) -> Mounts:
     """Sends https through the proxy, except to the hosts of NO_PROXY, which botocore also calls directly.
 
-    httpx could read the variables itself, but for httpx `.host` means the subdomains only. Plain http is
-    loopback, and never uses the proxy. Raises ConfigurationError.
+    They are separated by commas, and each includes its subdomains. httpx could read the variables itself, but
+    for httpx `.host` means the subdomains only. Plain http is loopback, and never uses the proxy. Raises
+    ConfigurationError.
     """
+    direct = [host.strip().lower().removeprefix(".") for host in no_proxy.split(",") if host.strip()]
     if "*" in direct:
         return {}
     # httpx decodes hosts that begin with "xn--", but not in a pattern with "*", which includes subdomains.
@@ -56,13 +80,12 @@ def mounts(proxy: httpx.BaseTransport, direct: Collection[str]) -> Mounts:
 
 
 def _valid(parameter: str, url: str) -> str:
-    """The URL, if httpx can read its host, which the template's pattern cannot tell."""
-    try:
-        _ = httpx.URL(url).host
-    except (httpx.InvalidURL, UnicodeError) as error:  # UnicodeError: the host begins with xn--
-        host = url.partition("//")[2]
-        raise ConfigurationError(f"{host!r} in the parameter {parameter} is not a host: {error}") from error
-    return url
+    """The URL, if httpx can read its host and port, which the template's pattern cannot tell."""
+    with suppress(httpx.InvalidURL, UnicodeError):  # UnicodeError: the host begins with xn--
+        read = httpx.URL(url)
+        if read.host and (read.port or 443) <= 65535:
+            return url
+    raise ConfigurationError(f"{url.partition('//')[2]!r} in the parameter {parameter} is not a host")
 
 
 def _aws_json(env: Environment, http: BoundedClient, service: str, region: str) -> AwsJson:
