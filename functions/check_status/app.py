@@ -9,7 +9,6 @@ import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import BadInput, RetryLater
 from arcanna_metrics.observability import log_retry, logger, metrics, run_in_logs
 from arcanna_metrics.platform.client import Arcanna
@@ -32,8 +31,7 @@ def platform() -> tuple[Arcanna, str]:
 
     Raises ConfigurationError.
     """
-    env = Environment(os.environ)
-    return arcanna(env, http_client(env)), env.text("EVENT_BUS_NAME")
+    return arcanna(os.environ, http_client(os.environ)), os.environ["EVENT_BUS_NAME"]
 
 
 @logger.inject_lambda_context(clear_state=True)

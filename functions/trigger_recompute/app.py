@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 from arcanna_metrics.aws import client
 from arcanna_metrics.controller.holding import hold, release, target_of
 from arcanna_metrics.controller.services import Services
-from arcanna_metrics.environment import Environment
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.observability import logger, metrics
-from arcanna_metrics.platform.connect import arcanna, http_client, parameters
+from arcanna_metrics.platform.connect import Environment, arcanna, http_client, parameters
 from arcanna_metrics.platform.http import BoundedClient
 from arcanna_metrics.preflight import look_up, preflight
 from arcanna_metrics.protocol.ledger import Ledger
@@ -45,10 +44,10 @@ def services() -> Services:
 
     Raises ConfigurationError.
     """
-    env = Environment(os.environ)
-    ledger = Ledger(client("dynamodb"), env.text("LEDGER_TABLE"), time.time)
-    workflow = Workflow(client("stepfunctions"), env.text("WORKFLOW_ARN"))
-    http, bus = http_client(env), env.text("EVENT_BUS_NAME")
+    env = os.environ
+    ledger = Ledger(client("dynamodb"), env["LEDGER_TABLE"], time.time)
+    workflow = Workflow(client("stepfunctions"), env["WORKFLOW_ARN"])
+    http, bus = http_client(env), env["EVENT_BUS_NAME"]
     settings = settings_source(env, http)
     return Services(ledger, Slots(ledger), workflow, arcanna(env, http), settings, bus, time.time)
 
@@ -56,15 +55,14 @@ def services() -> Services:
 @cache
 def trigger() -> Trigger:
     """Built when a message or event first needs it. Raises ConfigurationError."""
-    env = Environment(os.environ)
-    updates, dead_letters = env.text("UPDATES_QUEUE_URL"), env.text("DEAD_LETTER_QUEUE_URL")
+    updates, dead_letters = os.environ["UPDATES_QUEUE_URL"], os.environ["DEAD_LETTER_QUEUE_URL"]
     return Trigger(services(), lambda: Queues(client("sqs"), updates, dead_letters), time.sleep)
 
 
 def settings_source(env: Environment, http: BoundedClient) -> SettingsSource:
-    """The settings of the stack's SSM parameter. Raises ConfigurationError."""
-    ssm, lag = parameters(env, http), float(env.text("VISIBILITY_LAG_SECONDS"))
-    return SettingsSource(ssm, env.text("SETTINGS_PARAMETER"), lag, time.time)
+    """The settings of the stack's SSM parameter."""
+    ssm, lag = parameters(env, http), float(env["VISIBILITY_LAG_SECONDS"])
+    return SettingsSource(ssm, env["SETTINGS_PARAMETER"], lag, time.time)
 
 
 @logger.inject_lambda_context(clear_state=True)
@@ -96,12 +94,11 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
             return {"released": released}
         # Nothing is cached for these two, so the next call sees every fix.
         case {"preflight": True}:
-            env = Environment(os.environ)
-            http = http_client(env)
+            env, http = os.environ, http_client(os.environ)
             findings = preflight(arcanna(env, http), settings_source(env, http).newest, remaining)
             return {"findings": [finding._asdict() for finding in findings]}
         case {"preflight": {"job_id": job_id, **rest}}:
-            target, env = Target.of(job_id, rest.get("model_id")), Environment(os.environ)
-            return look_up(arcanna(env, http_client(env)), target)._asdict()
+            target, http = Target.of(job_id, rest.get("model_id")), http_client(os.environ)
+            return look_up(arcanna(os.environ, http), target)._asdict()
         case _:
             return {"recorded": [each._asdict() for each in trigger().handle_event(event, remaining)]}

@@ -19,7 +19,6 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ProxyConnectionError, SSLError
 
 from arcanna_metrics.aws import BOUNDED
-from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import (
     ApiKeyUnavailable,
     AwsUnavailable,
@@ -122,8 +121,7 @@ def client(secrets_manager: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
         given = {**AWS, "AWS_ENDPOINT_URL": secrets_manager, "ARCANNA_BASE_URL": base_url, **variables}
         for name, value in given.items():
             monkeypatch.setenv(name, value)  # httpx and boto3 read their proxies from there
-        env = Environment(given)
-        return arcanna(env, http_client(env))
+        return arcanna(given, http_client(given))
 
     with opened:
         yield make

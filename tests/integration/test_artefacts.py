@@ -122,7 +122,7 @@ def test_check_status_loads_neither_boto3_nor_settings(start: Callable[[str, str
 
     assert "httpx" in loaded
     assert not {"boto3", "botocore.session"} & set(loaded)  # Powertools looks for botocore, which is empty
-    assert "arcanna_metrics.environment" in loaded
+    assert "arcanna_metrics.platform.connect" in loaded
     assert not [name for name in loaded if re.match(r"arcanna_metrics\.(settings|intake)", name)]
 
 

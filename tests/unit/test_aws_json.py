@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from arcanna_metrics.aws import BOUNDED
 from arcanna_metrics.aws_json import MOST_TRIES, TIMEOUT, AwsJson, CallFailed, CallRefused, SigV4
-from arcanna_metrics.environment import Environment
 from arcanna_metrics.platform.connect import parameters
 from tests.support.aws_json import aws_json
 from tests.support.doubles import Answer, answer, no_answer
@@ -152,7 +151,7 @@ def test_settings_are_read_in_the_stacks_region(variables: dict[str, str], host:
         return httpx.Response(200, json={})
 
     http: Any = httpx.Client(transport=httpx.MockTransport(note))
-    parameters(Environment(given), http).call("AmazonSSM.GetParameter", Name="settings")
+    parameters(given, http).call("AmazonSSM.GetParameter", Name="settings")
     (request,) = asked
     assert request.url.host == host
     assert "/eu-west-1/ssm/aws4_request" in request.headers["Authorization"]

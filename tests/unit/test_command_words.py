@@ -849,9 +849,9 @@ def test_good_finding_has_no_remedy() -> None:
 
 
 def test_failing_or_outdated_functions_are_reported() -> None:
-    error = {"errorType": "ConfigurationError", "errorMessage": "URL_SUFFIX is not set"}
+    error = {"errorType": "ConfigurationError", "errorMessage": "ARCANNA_BASE_URL must be https"}
     (failed,) = checks.preflight(error, True, KNOWN)
-    assert "URL_SUFFIX is not set" in failed.said
+    assert "ARCANNA_BASE_URL must be https" in failed.said
     assert failed.remedy
     (older,) = checks.preflight({"results": []}, False, KNOWN)
     assert older.remedy == "Deploy this version"

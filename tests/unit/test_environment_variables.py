@@ -8,7 +8,6 @@ from botocore.utils import should_bypass_proxies
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics.platform.connect import base_url, http_client, mounts
 from tests.support.deployment import template
@@ -23,16 +22,6 @@ SIGNS = ["//", *"/\\@?#:.[]*< \t\n\x00\u3002", "..", "%2e", "%2f", ":9666", ":99
 pieces = st.sampled_from([*SCHEMES, *HOSTS, *SIGNS])
 url_like = st.lists(pieces, max_size=8).map("".join)
 https_urls = st.lists(pieces, max_size=6).map(lambda found: "https://" + "".join(found))
-
-
-@pytest.mark.parametrize("variables", [{}, {"NAME": ""}, {"NAME": " \n"}])
-def test_empty_variable_is_named(variables: dict[str, str]) -> None:
-    with pytest.raises(ConfigurationError, match="NAME is not set"):
-        Environment(variables).text("NAME")
-
-
-def test_variable_is_stripped() -> None:
-    assert Environment({"NAME": " value\n"}).text("NAME") == "value"
 
 
 @pytest.mark.parametrize(
@@ -259,4 +248,4 @@ def test_invalid_host_that_the_template_accepts_is_refused_with_its_parameter(
     assert re.fullmatch(PROXY_URL, given["HTTPS_PROXY"])
     assert re.fullmatch(NO_PROXY, given.get("NO_PROXY", ""))
     with pytest.raises(ConfigurationError, match=said):
-        http_client(Environment(given))
+        http_client(given)

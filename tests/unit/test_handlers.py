@@ -79,14 +79,14 @@ def test_functions_start_with_exactly_the_templates_variables() -> None:
 @pytest.mark.parametrize("name", sorted(TRIGGER - POWERTOOLS - OPTIONAL))
 def test_trigger_names_each_missing_variable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv(name)
-    with pytest.raises(ConfigurationError, match=name):
+    with pytest.raises(KeyError, match=name):
         trigger_recompute.handler({"job_id": "1234"}, Invocation())
 
 
 @pytest.mark.parametrize("name", sorted(CHECK - POWERTOOLS - OPTIONAL))
 def test_check_status_names_each_missing_variable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv(name)
-    with pytest.raises(ConfigurationError, match=name):
+    with pytest.raises(KeyError, match=name):
         check_status.handler(GIVEN, Invocation())
 
 
@@ -121,7 +121,7 @@ def test_check_status_needs_no_variable_of_the_trigger(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("name", ["ARCANNA_BASE_URL", "SETTINGS_PARAMETER"])
 def test_preflight_names_a_missing_variable(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv(name)
-    with pytest.raises(ConfigurationError, match=name):
+    with pytest.raises(KeyError, match=name):
         trigger_recompute.handler({"preflight": True}, Invocation())
 
 

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.connect import arcanna, http_client, parameters
@@ -162,17 +161,15 @@ def test_one_tls_context_is_shared(monkeypatch: pytest.MonkeyPatch, variables: d
     monkeypatch.setattr(ssl, "create_default_context", counted)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    env = Environment(
-        {
-            "ARCANNA_BASE_URL": "https://arcanna.example",
-            "ARCANNA_API_KEY_SECRET_ARN": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:key",
-            "AWS_REGION": "eu-west-1",
-            "URL_SUFFIX": "amazonaws.com",
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            **variables,
-        }
-    )
+    env = {
+        "ARCANNA_BASE_URL": "https://arcanna.example",
+        "ARCANNA_API_KEY_SECRET_ARN": "arn:aws:secretsmanager:eu-west-1:123456789012:secret:key",
+        "AWS_REGION": "eu-west-1",
+        "URL_SUFFIX": "amazonaws.com",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        **variables,
+    }
     http = http_client(env)
     arcanna(env, http)
     parameters(env, http)

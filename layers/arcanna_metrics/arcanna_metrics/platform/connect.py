@@ -1,17 +1,25 @@
-"""Builds the clients of what the environment names: the platform, its API key, and the settings."""
+"""Builds the clients of what the environment names: the platform, its API key, and the settings.
+
+The patterns of the template's parameters reject wrong values before a deployment. Only the base URL is
+checked again here, because the API key is sent there, and whether httpx can call the hosts, which no pattern
+can tell.
+"""
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 
 import httpx
 
 from arcanna_metrics.aws_json import AwsJson, SigV4
-from arcanna_metrics.environment import Environment
 from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.http import BoundedClient
 from arcanna_metrics.platform.key import SecretApiKey
+
+Environment = Mapping[str, str]
+"""The variables that the template gives to the functions. Those that may be empty may also be missing."""
 
 Mounts = dict[str, httpx.BaseTransport | None]
 """httpx's transports by URL pattern; None means the client's own transport, which connects directly."""
@@ -28,16 +36,16 @@ def http_client(env: Environment) -> BoundedClient:
 
     Raises ConfigurationError.
     """
-    address, context = base_url(env.text("ARCANNA_BASE_URL")), tls.context(env.optional("ARCANNA_CA_BUNDLE"))
+    address, context = base_url(env["ARCANNA_BASE_URL"]), tls.context(env.get("ARCANNA_CA_BUNDLE", ""))
     by_proxy: Mounts = {}
-    if proxy := env.optional("HTTPS_PROXY"):
+    if proxy := env.get("HTTPS_PROXY"):
         transport = httpx.HTTPTransport(verify=context, trust_env=False, proxy=_valid("ProxyUrl", proxy))
-        by_proxy = mounts(transport, env.optional("NO_PROXY") or "")
+        by_proxy = mounts(transport, env.get("NO_PROXY", ""))
     return BoundedClient(base_url=address, verify=context, trust_env=False, mounts=by_proxy)
 
 
 def base_url(address: str) -> str:
-    """The address of Arcanna, without a slash at its end. Checked again, because the API key is sent there.
+    """The address of Arcanna, without a slash at its end.
 
     An https URL without credentials, query or fragment; plain http only for loopback. Raises
     ConfigurationError.
@@ -52,16 +60,16 @@ def base_url(address: str) -> str:
 
 
 def arcanna(env: Environment, http: BoundedClient) -> Arcanna:
-    """The platform. Raises ConfigurationError."""
-    arn, field = env.text("ARCANNA_API_KEY_SECRET_ARN"), env.optional("ARCANNA_API_KEY_SECRET_FIELD")
+    """The platform."""
+    arn, field = env["ARCANNA_API_KEY_SECRET_ARN"], env.get("ARCANNA_API_KEY_SECRET_FIELD") or None
     region = arn.split(":")[3]  # the secret may be in another region than the stack
     secrets = _aws_json(env, http, "secretsmanager", region)
     return Arcanna(http, SecretApiKey(secrets, arn, field))
 
 
 def parameters(env: Environment, http: BoundedClient) -> AwsJson:
-    """SSM, where the settings are. Raises ConfigurationError."""
-    return _aws_json(env, http, "ssm", env.text("AWS_REGION"))
+    """SSM, where the settings are."""
+    return _aws_json(env, http, "ssm", env["AWS_REGION"])
 
 
 def mounts(proxy: httpx.BaseTransport, no_proxy: str) -> Mounts:
@@ -89,13 +97,13 @@ def _valid(parameter: str, url: str) -> str:
 
 
 def _aws_json(env: Environment, http: BoundedClient, service: str, region: str) -> AwsJson:
-    """A service of AWS, or of another cloud at AWS_ENDPOINT_URL. Raises ConfigurationError."""
+    """A service of AWS, or of another cloud at AWS_ENDPOINT_URL."""
     auth = SigV4(
-        env.text("AWS_ACCESS_KEY_ID"),
-        env.text("AWS_SECRET_ACCESS_KEY"),
-        env.optional("AWS_SESSION_TOKEN"),
+        env["AWS_ACCESS_KEY_ID"],
+        env["AWS_SECRET_ACCESS_KEY"],
+        env.get("AWS_SESSION_TOKEN"),
         region,
         service,
     )
-    endpoint = env.optional("AWS_ENDPOINT_URL") or f"https://{service}.{region}.{env.text('URL_SUFFIX')}"
+    endpoint = env.get("AWS_ENDPOINT_URL") or f"https://{service}.{region}.{env['URL_SUFFIX']}"
     return AwsJson(http, endpoint, auth)

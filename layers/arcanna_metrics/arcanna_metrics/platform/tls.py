@@ -31,13 +31,13 @@ https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
 """
 
 
-def context(bundle: str | None = None) -> ssl.SSLContext:
+def context(bundle: str = "") -> ssl.SSLContext:
     """A context for clients. Building one is slow, so build one and share it.
 
     `bundle` is the PEM text in CaBundle. Raises ConfigurationError, which never quotes the certificates.
     """
     made = _public()
-    if bundle:
+    if bundle.strip():
         _add(made, "ARCANNA_CA_BUNDLE (the parameter CaBundle)", bundle)
     if CA_FILE.exists() and (bundle := CA_FILE.read_text(errors="replace").strip()):
         _add(made, f"layers/arcanna_metrics/{CA_FILE.name}", bundle)
