@@ -29,11 +29,12 @@ _ROUTES = [
     {"targets": [{"job_id": "1"}, {"job_id": "1", "model_id": "model-1"}]},
     {"targets": [{"job_id": "2", "model_id": "model-2"}]},
 ]
-ROUTES = parse_settings(json.dumps({"routes": _ROUTES})).routes
 OLDER_THAN = 300
 """Ages in seconds: some schedules ask only for metrics older than this."""
 STALE_AFTER = 600.0
 """The age in seconds for schedules that do not state one."""
+SETTINGS = parse_settings(json.dumps({"routes": _ROUTES, "pace": {"stale_after_seconds": STALE_AFTER}}))
+ROUTES = SETTINGS.routes
 JOB_OF = {"model-1": "1", "model-2": "2", "model-3": "1"}
 """The models of each job. At first, the first one is active."""
 NAMES = {"1": "Phishing mails", "2": "malware"}
@@ -175,7 +176,7 @@ def updates_of(body: str, sent_at: float) -> list[Update]:
             case ObjectCreated():
                 updates += ROUTES.updates(occurrence)
             case AllTargets():
-                updates += ROUTES.scheduled(occurrence, set(), lambda job_id: STALE_AFTER)
+                updates += SETTINGS.scheduled(occurrence, set())
     return updates
 
 

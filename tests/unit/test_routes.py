@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from arcanna_metrics.errors import BadInput, ConfigurationError, RecomputeError
-from arcanna_metrics.intake.events import AllTargets, ObjectCreated
+from arcanna_metrics.intake.events import ObjectCreated
 from arcanna_metrics.intake.routes import Routes, Threshold
 from arcanna_metrics.settings import parse_settings
 from arcanna_metrics.targets import Target
@@ -23,7 +23,6 @@ BY_PATH = {
     "targets": [{"job_id": "{job_id}", "model_id": "{model_id}"}],
 }
 BY_JOB = {"name": "by-job", "keys": ["training-data/{job_id}/*"], "targets": [{"job_id": "{job_id}"}]}
-NIGHTLY = {"name": "nightly", "targets": [{"job_id": "security-alerts"}, {"job_id": 1234, "model_id": MODEL}]}
 
 
 def parse(*listed: Any) -> Routes:
@@ -140,36 +139,6 @@ def test_object_leads_to_an_update_with_it_as_example() -> None:
 
 def test_object_without_a_matching_route_leads_to_no_update() -> None:
     assert parse(BY_JOB).updates(UPLOAD._replace(key="other/7/a.csv")) == []
-
-
-def test_schedule_asks_once_for_every_fully_named_target() -> None:
-    asked = parse(BY_PATH, NIGHTLY, BY_JOB, NIGHTLY).scheduled(
-        AllTargets(100.0, 0.0), set(), lambda job_id: 60.0
-    )
-    assert asked == [
-        Update(Target("security-alerts", None), 100.0, "schedule", older_than=0.0),
-        Update(Target("1234", MODEL), 100.0, "schedule", older_than=0.0),
-    ]
-
-
-def test_schedule_asks_for_the_active_model_of_every_other_known_job() -> None:
-    asked = parse(BY_PATH, NIGHTLY).scheduled(
-        AllTargets(100.0, 0.0), {"1234", "99", "77"}, lambda job_id: 60.0
-    )
-    assert [update.target for update in asked[2:]] == [Target("77", None), Target("99", None)]
-
-
-@pytest.mark.parametrize(
-    ("age", "stale_after", "wished"),
-    [(3600.0, 60.0, 3600.0), (None, 60.0, 60.0), (0.0, 60.0, 0.0), (None, 0.0, 0.0)],
-)
-def test_schedule_wishes_for_metrics_of_its_own_age_or_of_the_jobs(
-    age: float | None, stale_after: float, wished: float
-) -> None:
-    updates = list(parse(NIGHTLY).scheduled(AllTargets(100.0, age), {"7"}, lambda job_id: stale_after))
-
-    assert updates
-    assert {(update.older_than, update.by_hand) for update in updates} == {(wished, False)}
 
 
 # --- How much is worth a recompute -----------------------------------------------------------------------

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError, validators  # type: ignore[import-untyped]  # has no types
 
 from arcanna_metrics.errors import ConfigurationError
+from arcanna_metrics.intake.events import AllTargets
 from arcanna_metrics.intake.routes import DEFAULT_ROUTES
 from arcanna_metrics.runs.quality import DEFAULT_GATE
 from arcanna_metrics.settings import LARGEST, Pace, Settings, parse_settings
 from arcanna_metrics.targets import Target
+from arcanna_metrics.updates import Update
 from tests.support.deployment import ROOT
 from tests.unit.strategies import any_json
 
@@ -86,6 +88,36 @@ def test_document_with_an_editors_additions_is_read() -> None:
     assert parse_settings('\ufeff{"$schema": "settings.schema.json",\r\n "pace": {"slots": 4.0}}\r\n') == (
         parse({"pace": {"slots": 4}})
     )
+
+
+# --- Schedules -------------------------------------------------------------------------------------------
+
+NIGHTLY = {"name": "nightly", "targets": [{"job_id": "security-alerts"}, {"job_id": 1234, "model_id": "m1"}]}
+
+
+def test_schedule_asks_once_for_every_fully_named_target() -> None:
+    asked = parse({"routes": [*DEFAULT_ROUTES, NIGHTLY, NIGHTLY]}).scheduled(AllTargets(100.0, 0.0), set())
+    assert asked == [
+        Update(Target("security-alerts", None), 100.0, "schedule", older_than=0.0),
+        Update(Target("1234", "m1"), 100.0, "schedule", older_than=0.0),
+    ]
+
+
+def test_schedule_asks_for_the_active_model_of_every_other_known_job() -> None:
+    settings = parse({"routes": [*DEFAULT_ROUTES, NIGHTLY]})
+    asked = settings.scheduled(AllTargets(100.0, 0.0), {"1234", "99", "77"})
+    assert [update.target for update in asked[2:]] == [Target("77", None), Target("99", None)]
+
+
+@pytest.mark.parametrize(
+    ("age", "stale_after", "wished"), [(3600.0, 60, 3600.0), (None, 60, 60), (0.0, 60, 0.0), (None, 0, 0)]
+)
+def test_schedule_wishes_for_metrics_of_its_own_age_or_of_the_jobs(
+    age: float | None, stale_after: int, wished: float
+) -> None:
+    settings = parse({"routes": [NIGHTLY], "jobs": {"7": {"pace": {"stale_after_seconds": stale_after}}}})
+    *_, update = settings.scheduled(AllTargets(100.0, age), {"7"})
+    assert (update.target, update.older_than, update.by_hand) == (Target("7", None), wished, False)
 
 
 # --- What is refused -------------------------------------------------------------------------------------

@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 
 from arcanna_metrics.documents import Node, load
 from arcanna_metrics.errors import ConfigurationError
+from arcanna_metrics.intake.events import AllTargets
 from arcanna_metrics.intake.routes import DEFAULT_ROUTES, Routes, read_routes
 from arcanna_metrics.runs.quality import DEFAULT_GATE, read_gate
 from arcanna_metrics.targets import ID_LENGTH, Target, is_id
+from arcanna_metrics.updates import Update
 
 LARGEST = 8 * 1024
 """Bytes of UTF-8 that an SSM parameter holds."""
@@ -89,6 +91,22 @@ class Settings(NamedTuple):
             return self.jobs.get(job_id, self.shared)
         longest = max(each.pace.visibility_lag for each in (self.shared, *self.jobs.values()))
         return self.shared._replace(pace=replace(self.shared.pace, visibility_lag=longest))
+
+    def scheduled(self, schedule: AllTargets, jobs: set[str]) -> list[Update]:
+        """The updates that a schedule asks for: one for every target that the routes name in full, and one
+        for the active model of every other job in `jobs`.
+
+        These are wishes for metrics that are no older than the schedule's age, or the one in the job's
+        settings if it has none.
+        """
+        fixed = self.routes.fixed_targets()
+        others = sorted(jobs - {target.job_id for target in fixed})
+        updates = []
+        for target in [*fixed, *(Target(job_id, None) for job_id in others)]:
+            stale_after = self.for_job(target.job_id).pace.stale_after
+            age = stale_after if schedule.older_than is None else schedule.older_than
+            updates.append(Update(target, schedule.happened_at, "schedule", older_than=age))
+        return updates
 
 
 def parse_settings(text: str, visibility_lag: float = Pace().visibility_lag) -> Settings:

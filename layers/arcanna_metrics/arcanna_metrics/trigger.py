@@ -147,9 +147,7 @@ class Trigger:
         """The updates that a schedule asks for. If there are many, it sends each to the queue instead."""
         settings = self._settings()
         named = {target.job_id for target in settings.routes.fixed_targets()}
-        updates = settings.routes.scheduled(
-            schedule, self._ledger.jobs(named), lambda job_id: settings.for_job(job_id).pace.stale_after
-        )
+        updates = settings.scheduled(schedule, self._ledger.jobs(named))
         logger.info("schedule", targets=len(updates))
         if len(updates) <= FAN_OUT:
             return updates

@@ -17,13 +17,12 @@ import httpx
 from arcanna_metrics.errors import BadInput, ConfigurationError, RecomputeError, UndocumentedAnswer
 from arcanna_metrics.intake.events import AllTargets, ObjectCreated, read_json
 from arcanna_metrics.intake.fields import EARLIEST
-from arcanna_metrics.intake.routes import Routes
 from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.connect import base_url, mounts
 from arcanna_metrics.platform.key import SecretApiKey
 from arcanna_metrics.runs.quality import in_words
-from arcanna_metrics.settings import parse_settings
+from arcanna_metrics.settings import Settings, parse_settings
 from arcanna_metrics.targets import Model, identifier
 from arcanna_metrics.updates import WHOLE, Update
 from tests.support.aws_json import aws_json
@@ -127,14 +126,14 @@ def mutated_text(rng: random.Random, text: str) -> str:
     return text
 
 
-def attack_events(text: str, known: Routes) -> None:
+def attack_events(text: str, settings: Settings) -> None:
     """Reads the text as a message and routes its updates. Raises RecomputeError; any other error is a bug."""
     updates: list[Update] = []
     for occurrence in read_json(text, RECEIVED_AT):
         if isinstance(occurrence, ObjectCreated):
-            updates += known.updates(occurrence)
+            updates += settings.routes.updates(occurrence)
         elif isinstance(occurrence, AllTargets):
-            updates += known.scheduled(occurrence, {"another job"}, lambda job_id: 3600.0)
+            updates += settings.scheduled(occurrence, {"another job"})
         elif isinstance(occurrence, Update):
             updates.append(occurrence)
     for update in updates:
@@ -249,7 +248,7 @@ class Fuzzer:
 
     def __init__(self) -> None:
         self._events = load_samples()
-        self._routes = parse_settings(json.dumps(DOCUMENT)).routes
+        self._settings = parse_settings(json.dumps(DOCUMENT))
 
     def case(self, seed: int) -> tuple[Callable[..., None], tuple[Any, ...]]:
         """The attack of the seed and its input."""
@@ -257,7 +256,7 @@ class Fuzzer:
         kind = rng.choices(range(5), [10, 4, 4, 1, 1])[0]
         if kind == 0:
             event = mutated(rng, rng.choice(self._events), self._events)
-            return attack_events, (mutated_text(rng, json.dumps(event)), self._routes)
+            return attack_events, (mutated_text(rng, json.dumps(event)), self._settings)
         if kind == 1:
             document = mutated(rng, DOCUMENT, [*KEYS, *ODD_VALUES])
             return attack_settings, (

@@ -13,13 +13,12 @@ old.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from arcanna_metrics.documents import Node
 from arcanna_metrics.errors import BadInput
 from arcanna_metrics.intake import patterns
-from arcanna_metrics.intake.events import AllTargets, ObjectCreated
+from arcanna_metrics.intake.events import ObjectCreated
 from arcanna_metrics.targets import Target, identifier
 from arcanna_metrics.updates import WHOLE, Example, Update
 
@@ -104,23 +103,6 @@ class Routes:
         share, max_wait = route.threshold.share(created.size), route.threshold.max_wait
         example = Example(created.bucket, created.key, created.version_id)
         return [Update(target, created.happened_at, "upload", example, share, max_wait) for target in targets]
-
-    def scheduled(
-        self, schedule: AllTargets, jobs: set[str], stale_after: Callable[[str], float]
-    ) -> list[Update]:
-        """The updates that a schedule asks for: one for every target that the routes name in full, and one
-        for the active model of every other job in `jobs`.
-
-        These are wishes for metrics that are no older than the schedule's age, or the job's `stale_after`
-        (seconds) if it has none.
-        """
-        fixed = self.fixed_targets()
-        others = sorted(jobs - {target.job_id for target in fixed})
-        updates = []
-        for target in [*fixed, *(Target(job_id, None) for job_id in others)]:
-            age = stale_after(target.job_id) if schedule.older_than is None else schedule.older_than
-            updates.append(Update(target, schedule.happened_at, "schedule", older_than=age))
-        return updates
 
     def fixed_targets(self) -> list[Target]:
         """The targets that the routes name in full, each once."""
