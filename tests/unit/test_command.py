@@ -27,6 +27,7 @@ from arcanna_metrics_cli import executions, output
 from arcanna_metrics_cli.checks import Check
 from arcanna_metrics_cli.command_line import CHANGING, Given, cli, main
 from arcanna_metrics_cli.commands import doctor
+from arcanna_metrics_cli.commands.settings import LARGEST
 from arcanna_metrics_cli.deployed import Deployed, NotDeployed, session
 from arcanna_metrics_cli.exits import Trouble
 from arcanna_metrics_cli.follow import SLACK, Follower
@@ -1546,6 +1547,11 @@ def test_settings_file_is_validated_without_a_stack(tmp_path: Path) -> None:
     assert ended.status == 1
     (problem,) = ended.document["problems"]
     assert problem.startswith("pace.slots must be")
+    file.write_text(json.dumps({"$schema": "x" * LARGEST}))
+    ended = command.run("settings", "validate", str(file), "--json")
+    assert ended.document["problems"] == [
+        "the document has 8207 bytes, and an SSM parameter holds at most 8192"
+    ]
 
 
 NO_KEYS = "no route has keys, so every upload is ignored"

@@ -15,7 +15,7 @@ from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics.intake.events import AllTargets
 from arcanna_metrics.intake.routes import DEFAULT_ROUTES
 from arcanna_metrics.runs.quality import DEFAULT_GATE
-from arcanna_metrics.settings import LARGEST, Pace, Settings, parse_settings
+from arcanna_metrics.settings import Pace, Settings, parse_settings
 from arcanna_metrics.targets import Target
 from arcanna_metrics.updates import Update
 from tests.support.deployment import ROOT
@@ -250,10 +250,6 @@ def test_invalid_pace_of_all_jobs_is_reported_once() -> None:
         ('{"pace": {"slots": 1e999}}', "the document is not valid JSON: Out of range"),
         ('{"pace": {"slots": 1, "slots": 2}}', 'the key "slots" is given twice'),
         ('{"jobs": {"7": {}, "7": {}}}', 'the key "7" is given twice'),
-        (
-            json.dumps({"$schema": "x" * LARGEST}),
-            "the document has 8207 bytes, and an SSM parameter holds at most 8192",
-        ),
     ],
     ids=lambda text: text[:20],
 )

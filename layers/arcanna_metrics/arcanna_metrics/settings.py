@@ -22,9 +22,6 @@ from arcanna_metrics.runs.quality import DEFAULT_GATE, read_gate
 from arcanna_metrics.targets import ID_LENGTH, Target, is_id
 from arcanna_metrics.updates import Update
 
-LARGEST = 8 * 1024
-"""Bytes of UTF-8 that an SSM parameter holds."""
-
 DAY = 86_400
 
 
@@ -114,10 +111,6 @@ def parse_settings(text: str, visibility_lag: float = Pace().visibility_lag) -> 
 
     Raises ConfigurationError with all problems of the document.
     """
-    if (size := len(text.encode(errors="surrogatepass"))) > LARGEST:
-        raise ConfigurationError(
-            f"the document has {size} bytes, and an SSM parameter holds at most {LARGEST}"
-        )
     document = Node(load(text))
     fields = document.fields(("$schema", "routes", "quality_gate", "pace", "jobs"))
     if "$schema" in fields and not isinstance(fields["$schema"].value, str):

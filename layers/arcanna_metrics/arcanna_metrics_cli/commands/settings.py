@@ -9,6 +9,9 @@ import click
 from arcanna_metrics_cli.command_line import JOB, TEXT, Answer, Given, Helpful, operations
 from arcanna_metrics_cli.exits import Exit, Trouble
 
+LARGEST = 8 * 1024
+"""Bytes of UTF-8 that an SSM parameter holds."""
+
 
 @click.group("settings", cls=Helpful, no_args_is_help=False)
 def command() -> None:
@@ -115,6 +118,8 @@ def _problems(text: str) -> list[str]:
     from arcanna_metrics.errors import ConfigurationError
     from arcanna_metrics.settings import parse_settings
 
+    if (size := len(text.encode())) > LARGEST:
+        return [f"the document has {size} bytes, and an SSM parameter holds at most {LARGEST}"]
     try:
         parse_settings(text)
     except ConfigurationError as error:
