@@ -477,9 +477,7 @@ def test_job_id_in_the_answer_is_used_only_if_it_is_an_integer(shown: object, jo
         # Nothing was sent.
         (no_answer(httpx.ConnectError("refused")), False),
         (no_answer(httpx.ConnectTimeout("slow")), False),
-        (no_answer(httpx.PoolTimeout("full")), False),
         (no_answer(httpx.ProxyError("403 Forbidden")), False),
-        (no_answer(httpx.UnsupportedProtocol("gopher")), False),
         # The server that answered did not accept it.
         *((answer(status), False) for status in (429, 401, 403, 400, 409, 413, 307)),
     ],

@@ -23,6 +23,9 @@ TIMEOUT = 3.0
 
 MOST_TRIES = 3
 
+NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
+"""Errors of the transport before it sends a request."""
+
 
 class CallFailed(Exception):
     """A call failed. It never quotes an answer, except that it shows an error of the service."""
@@ -64,7 +67,7 @@ class AwsJson:
                 auth=self.auth,
                 timeout=TIMEOUT,
             )
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:  # nothing was sent yet
+        except NOTHING_SENT as error:
             raise CallFailed(f"{self.endpoint}: {type(error).__name__} {error}. {NO_WAY}") from None
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             # Without its text, which may quote what could not be read.

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from arcanna_metrics.aws_json import NOTHING_SENT
 from arcanna_metrics.errors import (
     BadInput,
     PlatformUnavailable,
@@ -27,15 +28,6 @@ LONGEST_TIME = 64
 
 ApiKey = Callable[[bool], str]
 """Returns the API key; True makes it read the key again."""
-
-_NOTHING_SENT = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-)
-"""Errors of the transport before it sends a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +164,7 @@ class Arcanna:
             said = without_key(str(error), key)[:SHOWN]
             raise PlatformUnavailable(
                 f"Arcanna gave no answer to {call}: {type(error).__name__}: {said}{advice(said)}",
-                effect_unknown=call.changes and not isinstance(error, _NOTHING_SENT),
+                effect_unknown=call.changes and not isinstance(error, NOTHING_SENT),
             ) from None
         return Answer.of(call, response, key)
 
