@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from itertools import chain
 from typing import Any, NamedTuple, Self
 
 import httpx
@@ -108,9 +107,10 @@ class Answer:
             # Read twice, because Python also reads 1e999 as a number, and writes it as Infinity.
             plain = json.dumps(json.loads(self.text), ensure_ascii=False).encode(errors="replace").decode()
             body = json.loads(plain, parse_constant=undefined.append, parse_int=_integer)
+            levels = _levels(body)
         except (ValueError, RecursionError) as error:
             raise UndocumentedAnswer(f"{self}: not JSON") from error
-        if _is_too_deep(body):
+        if levels > MOST_LEVELS:
             raise UndocumentedAnswer(f"{self}: nested too deeply")
         if undefined:
             fields = list(dict.fromkeys(_UNDEFINED.findall(plain)))
@@ -140,13 +140,11 @@ def _integer(digits: str) -> int | None:
     return number if -(2**63) <= number < 2**63 else None
 
 
-def _is_too_deep(body: object) -> bool:
-    """Whether arrays and objects are nested in more than MOST_LEVELS levels."""
-    nested: list[Any] = [[body]]
-    for _ in range(MOST_LEVELS + 1):
-        members = chain.from_iterable(v.values() if isinstance(v, dict) else v for v in nested)
-        nested = [member for member in members if isinstance(member, dict | list)]
-    return bool(nested)
+def _levels(value: Any) -> int:
+    """The levels of nested arrays and objects. Raises RecursionError if there are too many to count."""
+    if not isinstance(value, dict | list):
+        return 0
+    return 1 + max(map(_levels, value.values() if isinstance(value, dict) else value), default=0)
 
 
 def without_key(text: str, key: str) -> str:
