@@ -14,13 +14,7 @@ from typing import Any, NamedTuple, Self
 
 import httpx
 
-from arcanna_metrics.errors import (
-    PlatformUnavailable,
-    RecomputeError,
-    Rejected,
-    Unauthorised,
-    UndocumentedAnswer,
-)
+from arcanna_metrics.errors import PlatformUnavailable, Rejected, Unauthorised, UndocumentedAnswer
 from arcanna_metrics.observability import logger
 
 SHOWN = 300
@@ -71,22 +65,22 @@ class Answer:
     def __str__(self) -> str:
         return f"Arcanna answered {self.call} with {self.status}: {self.text[:SHOWN]!r}"
 
-    def error(self) -> RecomputeError | None:
-        """The error that the status means; None for 2xx."""
+    def raise_for_status(self) -> None:
+        """Raises the error that the status means, unless it is 2xx."""
         if 200 <= self.status < 300:
-            return None
+            return
         if self.status in (401, 403):
-            return Unauthorised(
+            raise Unauthorised(
                 f"{self}. Put a valid key with the scopes execute:recompute_model_metrics and"
                 " read:job_metrics into the secret."
             )
         if self.status in (404, 422) and self._is_of_arcanna():  # else a gateway's, while Arcanna is away
-            return Rejected(str(self))
+            raise Rejected(str(self))
         if self.status in (408, 429) or self.status >= 500:
             # The sender, perhaps a gateway, may not know whether the request took effect.
             unknown = self.call.changes and self.status != 429
-            return PlatformUnavailable(str(self), retry_after(self.headers), effect_unknown=unknown)
-        return UndocumentedAnswer(str(self))
+            raise PlatformUnavailable(str(self), retry_after(self.headers), effect_unknown=unknown)
+        raise UndocumentedAnswer(str(self))
 
     def _is_of_arcanna(self) -> bool:
         """Whether the body of an error has a documented shape."""

@@ -8,13 +8,7 @@ from typing import Any
 import httpx
 
 from arcanna_metrics.aws_json import NOTHING_SENT
-from arcanna_metrics.errors import (
-    BadInput,
-    PlatformUnavailable,
-    Rejected,
-    Unauthorised,
-    UndocumentedAnswer,
-)
+from arcanna_metrics.errors import BadInput, PlatformUnavailable, Rejected, Unauthorised, UndocumentedAnswer
 from arcanna_metrics.observability import logger
 from arcanna_metrics.platform.answers import SHOWN, Answer, Call, without_key
 from arcanna_metrics.platform.model_metrics import FIELDS, ModelMetrics
@@ -145,8 +139,7 @@ class Arcanna:
         answer = self._send(call, key)
         if answer.status in refused and (fresh := self._api_key(True)) != key:
             answer = self._send(call, fresh)
-        if error := answer.error():
-            raise error
+        answer.raise_for_status()
         return answer
 
     def _send(self, call: Call, key: str) -> Answer:
