@@ -77,14 +77,12 @@ class SettingsSource:
 
     def _versions(self) -> dict[int, str]:
         """All versions that SSM keeps, by number. Raises AwsUnavailable."""
-        versions: dict[int, str] = {}
-        more: dict[str, str] = {}
-        while True:
-            page = self._call("AmazonSSM.GetParameterHistory", **more)
-            versions |= {version["Version"]: version["Value"] for version in page["Parameters"]}
-            if not (token := page.get("NextToken")):
-                return versions
-            more = {"NextToken": token}
+        page = self._call("AmazonSSM.GetParameterHistory")
+        versions = page["Parameters"]
+        while token := page.get("NextToken"):
+            page = self._call("AmazonSSM.GetParameterHistory", NextToken=token)
+            versions += page["Parameters"]
+        return {version["Version"]: version["Value"] for version in versions}
 
     def _call(self, operation: str, **parameters: str) -> dict[str, Any]:
         try:
