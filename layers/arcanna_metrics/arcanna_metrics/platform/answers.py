@@ -8,7 +8,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, Self
 
@@ -164,16 +163,11 @@ def _wait(value: str, date: str) -> float | None:
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
         return min(float(value), 1e9)
     try:
-        # Compared with the clock that wrote it.
-        return max(0.0, (_date(value) - _date(date)).total_seconds())
+        # Compared with the clock that wrote it. Every date in HTTP is in UTC (RFC 9110, 5.6.7).
+        until, now = (parsedate_to_datetime(text).replace(tzinfo=None) for text in (value, date))
+        return max(0.0, (until - now).total_seconds())
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def _date(value: str) -> datetime:
-    """The oldest form of a date in HTTP, asctime's, has no time zone and is UTC (RFC 9110, 5.6.7)."""
-    date = parsedate_to_datetime(value)
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _unescaped(text: str) -> str:
