@@ -52,10 +52,8 @@ def checked(name: str, value: object) -> str:
         raise BadInput(f"{name} must be a string, not {shown(value)}")
     if len(value) > TEXT_LENGTH:
         raise BadInput(f"{name} has {len(value)} characters, more than {TEXT_LENGTH}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:  # JSON can contain half a surrogate pair, but AWS's APIs cannot
-        raise BadInput(f"{name} is not valid Unicode: {error.reason}") from error
+    if any("\ud800" <= character <= "\udfff" for character in value):  # JSON can, but AWS's APIs cannot
+        raise BadInput(f"{name} is not valid Unicode: it contains half of a surrogate pair")
     return value
 
 

@@ -123,7 +123,7 @@ def _route(number: int, node: Node) -> Route:
     wanted = {placeholder for target in targets for placeholder in _placeholders(target)}
     if wanted and not keys:
         node.wrong(f'has no "keys", so {{{min(wanted)}}} has no value')
-    patterns = tuple(_pattern(key, wanted) for key in keys)
+    patterns = tuple(pattern for key in keys if (pattern := _pattern(key, wanted)))
     threshold = _threshold(fields["threshold"]) if "threshold" in fields else _EVERY_OBJECT
     return Route(name, patterns, targets, threshold)
 
@@ -157,19 +157,16 @@ def _identifier(node: Node) -> str:
         return ""
 
 
-def _pattern(node: Node, wanted: set[str]) -> re.Pattern[str]:
+def _pattern(node: Node, wanted: set[str]) -> re.Pattern[str] | None:
     pattern = node.value
     why = patterns.problem(pattern) if isinstance(pattern, str) and pattern else ""
     if why is not None:
         node.must_be("a key pattern such as training-data/{job_id}/*", why)
-        return _NOTHING
+        return None
     compiled = patterns.compiled(pattern)
     if missing := wanted - compiled.groupindex.keys():
         node.wrong(f"lacks {{{min(missing)}}}, which a target needs")
     return compiled
-
-
-_NOTHING = re.compile(r"(?!)")
 
 
 def _placeholders(target: Target) -> list[str]:

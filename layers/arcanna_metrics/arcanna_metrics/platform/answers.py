@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import httpx
 
+from arcanna_metrics.aws_json import json_value
 from arcanna_metrics.errors import PlatformUnavailable, Rejected, Unauthorised, UndocumentedAnswer
 from arcanna_metrics.observability import logger
 
@@ -83,10 +84,8 @@ class Answer:
 
     def _is_of_arcanna(self) -> bool:
         """Whether the body of an error has a documented shape."""
-        try:
-            return bool(self.json_object().keys() & {"error", "detail"})
-        except UndocumentedAnswer:
-            return False
+        body = json_value(self.text)
+        return isinstance(body, dict) and not body.keys().isdisjoint(("error", "detail"))
 
     def json(self) -> Any:
         """The body as JSON. Raises UndocumentedAnswer.
