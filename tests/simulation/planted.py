@@ -342,7 +342,7 @@ def takes_the_active_model_for_granted(arcanna: Arcanna, run: Run) -> bool:
     return False
 
 
-def forgets_what_was_seen(entry: Entry, **_: object) -> Entry:
+def forgets_what_was_seen(entry: Entry, *_: object) -> Entry:
     """A model has no reference, so its metrics are compared with those just before."""
     return entry
 

@@ -117,10 +117,10 @@ def test_only_messages_that_could_not_be_recorded_return(
 ) -> None:
     apply = harness.ledger.apply
 
-    def fails_for_one(target: Target, transition: Any, known: Entry | None) -> Any:
-        if target == TARGET:
+    def fails_for_one(entry: Entry, *given: Any) -> Any:
+        if entry.target == TARGET:
             raise AwsUnavailable("throttled")
-        return apply(target, transition, known)
+        return apply(entry, *given)
 
     monkeypatch.setattr(harness.ledger, "apply", fails_for_one)
     metrics.clear_metrics()
@@ -629,7 +629,7 @@ def test_direct_invocation_with_an_invalid_event_raises(harness: Harness) -> Non
 def test_direct_invocation_that_cannot_be_recorded_raises(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def away(target: Target, transition: Any, known: Entry | None) -> None:
+    def away(entry: Entry, *given: Any) -> None:
         raise AwsUnavailable("throttled")
 
     monkeypatch.setattr(harness.ledger, "apply", away)

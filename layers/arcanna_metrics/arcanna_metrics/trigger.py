@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from math import inf
 from typing import Any, NamedTuple
 
@@ -202,7 +201,7 @@ class Trigger:
     def _record(self, target: Target, updates: list[Update], known: Entry | None) -> float:
         """Records updates of the target. Returns when it is due; inf if it needs no look, or has a run."""
         pace = self._settings().for_job(target.job_id).pace
-        entry = self._ledger.apply(target, partial(transitions.record, updates=updates, pace=pace), known)
+        entry = self._ledger.apply(known or target, transitions.record, updates, pace)
         count("UpdatesReceived", len(updates))  # not before, or those that stay are counted again
         logger.info("updates recorded", updates=len(updates), extra=target._asdict())
         return inf if entry.due_at is None or entry.claim else entry.due_at
@@ -210,9 +209,9 @@ class Trigger:
     def _reconcile(self, intake: _Intake, remaining: Callable[[], float]) -> None:
         """Does what is due. The next sweep does what this leaves undone."""
         for ended in intake.ended:
-            report = partial(transitions.report_end, run_id=ended.run_id, now=self._services.clock())
             with _best_effort("report not recorded"):
-                self._ledger.apply(ended.target, report)
+                now = self._services.clock()
+                self._ledger.apply(ended.target, transitions.report_end, ended.run_id, now)
         # Also with other messages: alarms need the gauges most while updates keep coming.
         waits = (intake.sweep or self._sweeper.is_overdue()) and self._sweep(remaining)
         if intake.due_at or waits:

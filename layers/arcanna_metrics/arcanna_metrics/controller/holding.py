@@ -1,7 +1,6 @@
 """A run while it holds its target: hold, check-up, release."""
 
 from contextlib import AbstractContextManager
-from functools import partial
 
 from arcanna_metrics.controller.mailbox import learn_id
 from arcanna_metrics.controller.reference import learn
@@ -21,12 +20,11 @@ def hold(services: Services, run: Run, number: int) -> bool:
 
     Raises AwsUnavailable.
     """
-    transition = partial(transitions.hold, run_id=run["run_id"], number=number)
-    held = services.ledger.apply(target_of(run), transition) is not None
+    held = services.ledger.apply(target_of(run), transitions.hold, run["run_id"], number)
     if not held:
         with _in_logs(services, run, number):
             logger.warning("run superseded", number=number)
-    return held
+    return held is not None
 
 
 def release(services: Services, run: Run, number: int, result: Result) -> bool:
@@ -45,7 +43,7 @@ def release(services: Services, run: Run, number: int, result: Result) -> bool:
         if transition(entry):  # the target is still the run's
             learn(services.ledger, run, result)
             learn_id(services, run)
-        released = services.ledger.apply(entry.target, transition, entry) is not None
+        released = services.ledger.apply(entry, transition) is not None
         logger.info("run released" if released else "run was already released", outcome=result["outcome"])
     return released
 

@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 
 from arcanna_metrics.controller.services import Services
 from arcanna_metrics.errors import Rejected
@@ -28,7 +27,7 @@ def forward(services: Services, mailbox: Entry) -> Target | None:
     if job_id is None:
         return None
     target, pace = Target(job_id, model_id), services.settings().for_job(job_id).pace
-    services.ledger.apply(target, partial(transitions.receive, mailbox=mailbox, pace=pace))
+    services.ledger.apply(target, transitions.receive, mailbox, pace)
     services.ledger.swap(mailbox, replace(transitions.empty(mailbox, pace), name_of=job_id))
     return target
 
@@ -40,7 +39,7 @@ def learn_id(services: Services, run: Run) -> None:
     """
     if (job_id := run["platform_job_id"]) and run["target"]["model_id"] is not None:
         try:
-            services.ledger.apply(Target(run["job_id"], None), partial(replace, name_of=job_id))
+            services.ledger.apply(Target(run["job_id"], None), replace, name_of=job_id)
         except UNREADABLE as error:  # the run's own target must be released all the same
             log_error("id of the name not remembered", error)
 

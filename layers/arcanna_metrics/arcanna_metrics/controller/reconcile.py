@@ -6,7 +6,6 @@ the other calls save the wait for it.
 """
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from itertools import chain, islice
 from typing import Literal
 
@@ -136,10 +135,8 @@ def _start(services: Services, entry: Entry) -> Step:
 def _give_back(services: Services, entry: Entry, claim: Claim, error: Exception | None = None) -> None:
     """Undoes the claim, unless an execution holds the target after all."""
     postponement = services.postponement(entry, error) if error else None
-    undo = partial(
-        transitions.give_back, run_id=claim.run_id, pace=services.pace(entry), postponement=postponement
-    )
-    services.ledger.apply(entry.target, undo)
+    pace = services.pace(entry)
+    services.ledger.apply(entry.target, transitions.give_back, claim.run_id, pace, postponement)
 
 
 def _postpone(services: Services, target: Target, error: Exception) -> None:

@@ -4,8 +4,6 @@ A model may be recomputed by its id and as its job's active model, but it has on
 one reference, in the entry of its id.
 """
 
-from functools import partial
-
 from arcanna_metrics.observability import log_error
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.ledger import UNREADABLE, Ledger
@@ -40,8 +38,9 @@ def learn(ledger: Ledger, run: Run, result: Result) -> None:
 
 
 def _learn(ledger: Ledger, target: Target, run: Run, seen: Reference) -> Reference:
-    transition = partial(transitions.learn, seen=seen, rules=Rules(**run["gate"]), as_of=run["requested_at"])
+    rules = Rules(**run["gate"])
     try:
-        return ledger.apply(target, transition).quality_reference or {}
+        entry = ledger.apply(target, transitions.learn, seen, rules, run["requested_at"])
     except UNREADABLE as error:
         raise ValueError(f"the entry of {target} cannot be read: {error!r}") from error
+    return entry.quality_reference or {}

@@ -1,7 +1,6 @@
 """Turns a claim into a run that its workflow follows."""
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from arcanna_metrics.controller.reference import learn_baseline
@@ -153,6 +152,5 @@ def give_back_if_satisfied(services: Services, entry: Entry, claim: Claim, times
         return False  # no time, or an unreadable one: no proof of freshness
     if not entry.waiting.wanted_as_of <= made <= now + LARGEST_CLOCK_LEAD:
         return False
-    undo = partial(satisfy, run_id=claim.run_id, timestamp=made, pace=pace)
-    services.ledger.apply(entry.target, undo)
+    services.ledger.apply(entry.target, satisfy, claim.run_id, made, pace)
     return True

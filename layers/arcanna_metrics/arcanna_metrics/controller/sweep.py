@@ -1,7 +1,6 @@
 """The sweep, every minute: emits the gauges, and updates when waiting targets are due."""
 
 from collections.abc import Callable
-from functools import partial
 
 from arcanna_metrics.controller.reconcile import RESERVE
 from arcanna_metrics.controller.services import Services
@@ -62,9 +61,8 @@ class Sweeper:
             if remaining() < RESERVE + FOR_THE_LOOK:
                 return
             pace = settings.for_job(target.job_id).pace
-            correct = partial(transitions.correct_due_at, now=now, pace=pace)
             try:
-                ledger.apply(target, correct, known)
+                ledger.apply(known or target, transitions.correct_due_at, now, pace)
             except UNREADABLE as error:  # it holds no other back
                 log_error("due time not corrected", error, **target._asdict())
         self._are_applied = now > self._settings_at + MAX_AGE  # until then, others may record by earlier ones

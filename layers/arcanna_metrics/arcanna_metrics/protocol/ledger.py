@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from dataclasses import fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from arcanna_metrics.aws import aws_call
 from arcanna_metrics.errors import AwsUnavailable
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 E = TypeVar("E", Entry, Entry | None)
+P = ParamSpec("P")
+Transition = Callable[Concatenate[Entry, P], E]
+"""Makes the entry to write from the one that was read, and from what else it is given; see `transitions`."""
 
 ACTIVE = " "
 """Stands for a job's active model in the key. An id is never blank."""
@@ -104,18 +107,19 @@ class Ledger:
         unchanged = replace(before, expires_at=before.expires_at or expires_at)
         return item == to_item(unchanged, before.rev + 1) or self.swap_item(item, before.rev)
 
-    def apply(self, target: Target, transition: Callable[[Entry], E], known: Entry | None = None) -> E:
+    def apply(self, to: Target | Entry, transition: Transition[P, E], *args: P.args, **given: P.kwargs) -> E:
         """Swaps the current entry for what the transition makes of it; None if the transition refuses.
 
-        Returns the entry without its new `rev` and `expires_at`. A `known` entry is read again only if it has
-        changed since.
+        Returns the entry without its new `rev` and `expires_at`. An entry that the caller has read is read
+        again only if it has changed since.
         """
+        before = to if isinstance(to, Entry) else self.read(to)
         for _ in range(MOST_TRIES):
-            before, known = known or self.read(target), None
-            after = transition(before)
+            after = transition(before, *args, **given)
             if after is None or self.swap(before, after):
                 return after
-        raise AwsUnavailable(f"the ledger's entry of {target} kept changing")
+            before = self.read(before.target)
+        raise AwsUnavailable(f"the ledger's entry of {before.target} kept changing")
 
     def due(self, now: float) -> Iterator[Entry]:
         """Entries that are due, the longest due first. Reads pages of the index as needed."""
