@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from arcanna_metrics.protocol.decide import full_at
-from arcanna_metrics.protocol.entry import NEVER, Accepted, Entry, after_run, earliest, pruned
+from arcanna_metrics.protocol.entry import NEVER, Accepted, Entry, earliest, pruned
 from arcanna_metrics.protocol.transitions import merged
 from arcanna_metrics.targets import Target, is_id
 from arcanna_metrics.times import from_iso
@@ -214,7 +214,7 @@ def left_over(entry: Entry) -> Entry:
     if entry.claim is None:
         return pruned(entry)
     asked = entry.claim.requested_at
-    return pruned(replace(entry, waiting=after_run(entry.waiting, asked), fresh_as_of=asked))
+    return pruned(replace(entry, waiting=entry.waiting.after_run(asked), fresh_as_of=asked))
 
 
 def by_job(entries: Iterable[Entry]) -> list[Entry]:

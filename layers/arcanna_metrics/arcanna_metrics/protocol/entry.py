@@ -56,6 +56,10 @@ class Waiting:
     cause: str = ""  # of the latest update
     examples: tuple[Example, ...] = ()  # a few of the updates' objects
 
+    def after_run(self, asked: float) -> "Waiting":
+        """The same, since the first update that a run does not cover that was requested at `asked`."""
+        return replace(self, since=asked if self.next_since is None else self.next_since)
+
 
 class Claim(NamedTuple):
     """The run that has claimed a target."""
@@ -135,6 +139,10 @@ class Entry:
         waiting = self.waiting
         return max(waiting.needed_as_of, waiting.wanted_as_of) > NEVER or bool(waiting.batch)
 
+    def without_attempts(self) -> "Entry":
+        """The entry after its run had a result, or if nothing is left to try."""
+        return replace(self, attempts=0, last_error="", failing_since=None)
+
 
 def pruned(entry: Entry) -> Entry:
     """The entry without updates and wishes that a watermark has passed."""
@@ -149,17 +157,7 @@ def pruned(entry: Entry) -> Entry:
     after = replace(entry, waiting=replace(waiting, **changes))
     if after.dirty:
         return after
-    return replace(without_attempts(entry), waiting=Waiting(), retry_at=NEVER)
-
-
-def after_run(waiting: Waiting, asked: float) -> Waiting:
-    """The same, since the first update that a run does not cover that was requested at `asked`."""
-    return replace(waiting, since=asked if waiting.next_since is None else waiting.next_since)
-
-
-def without_attempts(entry: Entry) -> Entry:
-    """The entry after its run had a result, or if nothing is left to try."""
-    return replace(entry, attempts=0, last_error="", failing_since=None)
+    return replace(entry.without_attempts(), waiting=Waiting(), retry_at=NEVER)
 
 
 def earliest(*times: float | None) -> float | None:

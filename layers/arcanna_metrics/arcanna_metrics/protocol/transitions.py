@@ -21,18 +21,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from arcanna_metrics.protocol.decide import starts_at
-from arcanna_metrics.protocol.entry import (
-    NEVER,
-    Accepted,
-    Claim,
-    Element,
-    Entry,
-    Waiting,
-    after_run,
-    earliest,
-    pruned,
-    without_attempts,
-)
+from arcanna_metrics.protocol.entry import NEVER, Accepted, Claim, Element, Entry, Waiting, earliest, pruned
 from arcanna_metrics.runs.quality import Reference, Rules, learned
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import Pace
@@ -245,7 +234,7 @@ def satisfy(entry: Entry, run_id: str, timestamp: float, pace: Pace) -> Entry | 
     if waiting.wanted_as_of <= timestamp:
         updates = max(waiting.updates - 1, len(waiting.batch))  # a wish counts as one
         waiting = replace(waiting, wanted_as_of=NEVER, updates=updates)
-    granted = replace(without_attempts(entry), waiting=waiting, retry_at=NEVER)
+    granted = replace(entry.without_attempts(), waiting=waiting, retry_at=NEVER)
     return give_back(granted, run_id, pace, None)
 
 
@@ -286,10 +275,10 @@ def release(
     # Updates during the run share the next run, which waits until the last of them is visible. It does not
     # wait if somebody has asked for it by hand.
     next_at = NEVER if waiting.asked_at > asked else waiting.needed_as_of
-    free = replace(without_attempts(free), retry_at=next_at, not_before=NEVER)
+    free = replace(free.without_attempts(), retry_at=next_at, not_before=NEVER)
     if result["active_changed"]:  # the new model's run comes after targets that were due at this run's start
         return settled(replace(free, retry_at=max(next_at, asked)), pace)
-    free = replace(free, waiting=after_run(waiting, asked))
+    free = replace(free, waiting=waiting.after_run(asked))
     if outcome == "completed":
         free = replace(free, fresh_as_of=max(asked, entry.fresh_as_of))
     else:
