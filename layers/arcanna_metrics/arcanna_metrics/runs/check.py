@@ -5,16 +5,8 @@ from arcanna_metrics.observability import log_retry
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.model_metrics import ModelMetrics
 from arcanna_metrics.runs.completion import CLOCK_MARGIN, Judgement, elapsed_of, judge
-from arcanna_metrics.runs.limits import cut
-from arcanna_metrics.runs.outcome import (
-    LONGEST_DETAIL,
-    NOT_CHECKED,
-    Ending,
-    NewMetrics,
-    Origin,
-    completed,
-    failed,
-)
+from arcanna_metrics.runs.limits import LONGEST_DETAIL, cut
+from arcanna_metrics.runs.outcome import NOT_CHECKED, Ending, NewMetrics, Origin, completed, failed
 from arcanna_metrics.runs.polling import next_wait
 from arcanna_metrics.runs.quality import Reference, Rules, assess, current, learned, measured
 from arcanna_metrics.runs.run import Check, Outcome, Run, job_of

@@ -7,6 +7,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+LONGEST_DETAIL = 1000
+"""Characters of what people are told about a check or a failure."""
+
 
 def cut(text: str, length: int) -> str:
     """The text with at most that many characters."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from arcanna_metrics.runs.completion import Judgement
-from arcanna_metrics.runs.limits import cut, size_of
+from arcanna_metrics.runs.limits import LONGEST_DETAIL, cut, size_of
 from arcanna_metrics.runs.quality import Assessment, Reference, in_words, scores
 from arcanna_metrics.runs.run import Event, Failure, Notification, Outcome, OutcomeName, PastRun, Run
 from arcanna_metrics.times import to_iso
@@ -25,9 +25,6 @@ VERSION = "1"
 
 LARGEST_METRICS = 48 * 1024
 """Bytes of metrics in the text of an event. Larger metrics are reduced to the overall scores."""
-
-LONGEST_DETAIL = 1000
-"""Characters."""
 
 LONGEST_REASON = 100
 """Characters of a verdict's reasons that the ledger keeps for each of ten past runs."""
