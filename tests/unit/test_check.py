@@ -495,6 +495,15 @@ def test_completed_run_is_judged_against_its_baseline(accuracy: float, verdict: 
         assert "accuracy 0.800 -> 0.750" in notification["message"]
 
 
+def test_verdict_is_logged_with_its_reasons(logs: Logs) -> None:
+    Follower(a_run(baseline=metrics_body(overall_accuracy=0.8))).look(400, **idle(DONE))
+    (line,) = logs.lines
+
+    assert (line["message"], line["verdict"]) == ("model judged", "regressed")
+    assert line["why"] == "overall_accuracy 0.8 -> 0.75"
+    assert [each["figure"] for each in line["differences"]] == ["overall_accuracy"]
+
+
 RULES = Rules(**GATE)
 
 

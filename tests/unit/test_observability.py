@@ -15,7 +15,7 @@ from arcanna_metrics.runs.completion import Judgement
 from arcanna_metrics.runs.outcome import Ending, NewMetrics, completed, failed
 from arcanna_metrics.runs.quality import Assessment, Verdict
 from arcanna_metrics.runs.run import Check, Outcome
-from arcanna_metrics.runs.telemetry import model_judged, report, run_ended
+from arcanna_metrics.runs.telemetry import report, run_ended
 from arcanna_metrics.times import from_iso
 from tests.support.doubles import Logs
 from tests.support.runs import REQUESTED_AT, a_run, origin
@@ -223,14 +223,6 @@ def test_check_is_logged_with_status_and_reason(logs: Logs, check: Check, reason
         check["polls"],
         check["wait_seconds"],
     ]
-
-
-def test_verdict_is_logged_with_its_reasons(logs: Logs) -> None:
-    model_judged(judged("regressed"))
-    (line,) = logs.lines
-
-    assert (line["message"], line["verdict"]) == ("model judged", "regressed")
-    assert line["why"] == "Escalate.recall fell"
 
 
 def test_http_libraries_never_log_a_request_whatever_the_level() -> None:

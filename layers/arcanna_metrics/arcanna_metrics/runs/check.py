@@ -1,7 +1,7 @@
 """The status of a run: at its start, at every check that check_status makes, and at its end."""
 
 from arcanna_metrics.errors import Rejected, RetryLater
-from arcanna_metrics.observability import log_retry
+from arcanna_metrics.observability import log_retry, logger
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.model_metrics import ModelMetrics
 from arcanna_metrics.runs.completion import CLOCK_MARGIN, Judgement, elapsed_of, judge
@@ -10,7 +10,6 @@ from arcanna_metrics.runs.outcome import NOT_CHECKED, Ending, NewMetrics, Origin
 from arcanna_metrics.runs.polling import next_wait
 from arcanna_metrics.runs.quality import Reference, Rules, assess, current, learned, measured
 from arcanna_metrics.runs.run import Check, Outcome, Run, job_of
-from arcanna_metrics.runs.telemetry import model_judged
 from arcanna_metrics.targets import Model
 from arcanna_metrics.times import from_iso, to_iso
 
@@ -98,7 +97,7 @@ def _new_metrics(run: Run, seen: ModelMetrics, now: float) -> NewMetrics:
     """What the metrics that the platform shows mean, by the quality gate that the run began with."""
     rules = Rules(**run["gate"])
     quality = assess(run["baseline"], seen.fields, rules, run["reference"], cut_short=run["baseline_cut"])
-    model_judged(quality)
+    logger.info("model judged", extra=quality)
     duration = _duration(run["platform_requested_at"], seen.timestamp, elapsed_of(run, now))
     figures: Reference = {}
     if quality["verdict"] != "regressed":  # as many as a reference has, because workflow data is limited

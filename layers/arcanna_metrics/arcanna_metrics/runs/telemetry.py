@@ -3,7 +3,6 @@
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit, single_metric
 
 from arcanna_metrics.observability import count, logger
-from arcanna_metrics.runs.quality import Assessment
 from arcanna_metrics.runs.run import Check, PastRun, Run
 from arcanna_metrics.times import from_iso
 
@@ -14,11 +13,6 @@ def run_ended(check: Check) -> None:
     if check["outcome"] and (failure := check["outcome"]["result"]["failure"]):
         with single_metric(name="RunsFailed", unit=MetricUnit.Count, value=1) as by_reason:
             by_reason.add_dimension("reason", _dimension(failure["reason"]))
-
-
-def model_judged(quality: Assessment) -> None:
-    """Logs the verdict on a model with its reasons."""
-    logger.info("model judged", extra={key: quality[key] for key in ("verdict", "why", "differences")})
 
 
 def report(run: Run, check: Check, now: float) -> None:
