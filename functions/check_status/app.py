@@ -9,8 +9,8 @@ import time
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from arcanna_metrics.errors import BadInput, RetryLater
-from arcanna_metrics.observability import log_retry, logger, metrics, run_in_logs
+from arcanna_metrics.errors import BadInput
+from arcanna_metrics.observability import logger, metrics, run_in_logs
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.connect import arcanna, http_client
 from arcanna_metrics.runs.check import check
@@ -44,10 +44,6 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> Check:
     run, last, execution = event["run"], event["check"], event["execution"]
     now = time.time()
     with run_in_logs(run["run_id"], run["job_id"], run["model_id"], run["cause"]["kind"], execution):
-        try:
-            result = check(client, run, last, Origin(execution, bus, now))
-        except RetryLater as error:
-            log_retry("status check failed", error)
-            raise
+        result = check(client, run, last, Origin(execution, bus, now))
         report(run, result, now)
     return result

@@ -364,12 +364,14 @@ def test_look_up_of_the_active_model_honours_retry_after() -> None:
     ],
 )
 def test_check_without_an_answer_is_put_off_until_the_deadline_and_then_raises(
-    follower: Follower, given_answer: Any, error: type[RetryLater]
+    follower: Follower, logs: Logs, given_answer: Any, error: type[RetryLater]
 ) -> None:
     follower.platform.metrics = given_answer
     assert follower.look(10)["status"] == "running"
     with pytest.raises(error):
         follower.look(DEADLINE)
+    failed = [line["reason"] for line in logs.lines if line["message"] == "status check failed"]
+    assert failed == [error.__name__] * 2
 
 
 @pytest.mark.parametrize(("wish", "wait"), [(0, 6), (4, 6), (60, 61), (10**6, 901)])

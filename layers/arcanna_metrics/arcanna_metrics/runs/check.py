@@ -57,6 +57,7 @@ def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
     except Rejected as error:
         judgement = Judgement("failed", "Rejected", str(error))
     except RetryLater as error:
+        log_retry("status check failed", error)
         if not in_time:
             raise
         return _put_off(run, checked, error, now)
@@ -69,6 +70,7 @@ def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
     try:
         changed = active_model_changed(arcanna, run)
     except RetryLater as error:
+        log_retry("status check failed", error)
         if in_time:
             return _put_off(run, checked, error, now)
         changed = True  # then the target stays due, which is safe whatever the active model is
@@ -118,7 +120,6 @@ def active_model_changed(arcanna: Arcanna, run: Run) -> bool:
 
 def _put_off(run: Run, checked: Check, error: RetryLater, now: float) -> Check:
     """Repeats the check later, when the platform asks for it or at the usual pace."""
-    log_retry("status check failed", error)
     pace, wait = run["pace"], _wait(run, now)
     if error.retry_after is not None:
         wish = min(max(error.retry_after, pace["shortest_poll"]), pace["longest_poll"])
