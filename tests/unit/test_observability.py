@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from arcanna_metrics.errors import Unauthorised
-from arcanna_metrics.observability import count, gauges, log_retry, logger, metrics
+from arcanna_metrics.observability import count, gauges, log_error, logger, metrics
 from arcanna_metrics.runs.check import first_check
 from arcanna_metrics.runs.completion import Judgement
 from arcanna_metrics.runs.outcome import Ending, NewMetrics, completed, failed
@@ -102,7 +102,7 @@ def test_gauges_are_targets_due_slots_taken_and_oldest_update(capsys: pytest.Cap
 def test_check_without_an_answer_is_counted_by_reason_and_logged(
     capsys: pytest.CaptureFixture[str], logs: Logs
 ) -> None:
-    log_retry("status check failed", Unauthorised("no"))
+    log_error("status check failed", Unauthorised("no"))
     metrics.flush_metrics()
     (shown,) = emitted(capsys)
     assert shown["units"] == {"Unauthorised": "Count"}

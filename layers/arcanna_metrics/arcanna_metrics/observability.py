@@ -16,7 +16,6 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from arcanna_metrics.errors import RetryLater
-from arcanna_metrics.targets import Target
 
 # ASCII, because a key or a response may contain Unicode line ends and characters that control terminals.
 # RFC 3339 times, because Lambda treats a line with any other time as level INFO.
@@ -42,9 +41,12 @@ def reason_and_detail(error: Exception) -> dict[str, str]:
 
 
 def log_error(message: str, error: Exception, **extra: object) -> None:
-    """Logs an error with its traceback, and counts it: RetryLater by its reason, all others together."""
-    logger.error(message, exc_info=error, extra=reason_and_detail(error) | extra)
-    count(type(error).__name__ if isinstance(error, RetryLater) else "UnexpectedErrors")
+    """Logs and counts an error: RetryLater by its reason, as a warning, because what failed will be repeated;
+    all others together, with their tracebacks."""
+    is_temporary = isinstance(error, RetryLater)
+    log = logger.warning if is_temporary else logger.error
+    log(message, exc_info=None if is_temporary else error, extra=reason_and_detail(error) | extra)
+    count(type(error).__name__ if is_temporary else "UnexpectedErrors")
 
 
 def run_in_logs(
@@ -61,9 +63,3 @@ def gauges(*, due: int, oldest: float, running: int) -> None:
     count("TargetsDue", due)
     count("SlotsTaken", running)
     metrics.add_metric(name="OldestUpdateAge", unit=MetricUnit.Seconds, value=oldest)
-
-
-def log_retry(message: str, error: RetryLater, target: Target | None = None) -> None:
-    """Logs and counts, by its reason, an attempt that failed and will be made again."""
-    logger.warning(message, extra=(target._asdict() if target else {}) | reason_and_detail(error))
-    count(type(error).__name__)

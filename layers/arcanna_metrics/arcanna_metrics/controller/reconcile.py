@@ -14,7 +14,7 @@ from arcanna_metrics.controller.mailbox import forward
 from arcanna_metrics.controller.services import Services
 from arcanna_metrics.controller.start import start
 from arcanna_metrics.errors import AwsUnavailable, Rejected, RetryLater, UndocumentedAnswer
-from arcanna_metrics.observability import log_error, log_retry, run_in_logs
+from arcanna_metrics.observability import log_error, run_in_logs
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.decide import CheckUp, Decision, Start, decide
@@ -151,10 +151,9 @@ def _postpone(services: Services, target: Target, error: Exception) -> None:
 
 def _log_failure(error: Exception, target: Target) -> Step:
     """Logs why an attempt failed. A bug counts as done, because it says nothing about the platform."""
+    log_error("attempt failed", error, **target._asdict())
     if not isinstance(error, RetryLater):
-        log_error("attempt failed", error, **target._asdict())
         return "done"
-    log_retry("attempt failed", error, target)
     return "aws failed" if isinstance(error, AwsUnavailable) else "failed"
 
 

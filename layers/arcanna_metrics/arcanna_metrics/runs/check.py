@@ -1,7 +1,7 @@
 """The status of a run: at its start, at every check that check_status makes, and at its end."""
 
 from arcanna_metrics.errors import Rejected, RetryLater
-from arcanna_metrics.observability import log_retry, logger
+from arcanna_metrics.observability import log_error, logger
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.model_metrics import ModelMetrics
 from arcanna_metrics.runs.completion import CLOCK_MARGIN, Judgement, elapsed_of, judge
@@ -57,7 +57,7 @@ def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
     except Rejected as error:
         judgement = Judgement("failed", "Rejected", str(error))
     except RetryLater as error:
-        log_retry("status check failed", error)
+        log_error("status check failed", error)
         if not in_time:
             raise
         return _put_off(run, checked, error, now)
@@ -70,7 +70,7 @@ def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
     try:
         changed = active_model_changed(arcanna, run)
     except RetryLater as error:
-        log_retry("status check failed", error)
+        log_error("status check failed", error)
         if in_time:
             return _put_off(run, checked, error, now)
         changed = True  # then the target stays due, which is safe whatever the active model is
