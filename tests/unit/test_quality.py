@@ -3,7 +3,6 @@
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -285,7 +284,7 @@ def test_improvement_does_not_raise_the_reference_while_another_figure_regresses
 
 @pytest.mark.parametrize(
     ("other", "verdict"),
-    [(Rules({"*.recall": 0.05}, {}, 30), "unchanged"), (replace(RULES, minimum_samples=5000), "not_judged")],
+    [(Rules({"*.recall": 0.05}, {}, 30), "unchanged"), (RULES._replace(minimum_samples=5000), "not_judged")],
 )
 def test_regression_outlives_rules_that_do_not_judge_it(other: Rules, verdict: str) -> None:
     bad = shown(0.7)

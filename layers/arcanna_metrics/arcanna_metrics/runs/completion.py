@@ -16,7 +16,6 @@ What a timestamp proves, see `evidence`:
         earlier                       ->  nothing: it may come from a replica that lags behind
 """
 
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 
@@ -40,8 +39,7 @@ _MORE_THAN_AN_OFFSET = timedelta(days=1)
 """A time without an offset is read as UTC, and so is wrong by less than this."""
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(NamedTuple):
     """How a run stands."""
 
     status: Status
@@ -174,7 +172,7 @@ def _with_unusable_time(failure: Judgement, timestamp: object, baseline: object)
             return failure
         why = "is too early to be of this recompute"
     shown = f"Arcanna shows last_recomputed_timestamp {cut(timestamp, 64)!r}, which {why}."
-    return replace(failure, detail=f"{failure.detail} {shown}")
+    return failure._replace(detail=f"{failure.detail} {shown}")
 
 
 def _time(text: object) -> _Shown | None:

@@ -13,7 +13,6 @@ A figure is named as the API names it: `overall_accuracy`, `overall_f1_score`, `
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict, TypeGuard
 
 from arcanna_metrics.documents import Node
@@ -84,8 +83,7 @@ class Assessment(TypedDict):
     differences: list[Difference]
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(NamedTuple):
     """The quality gate. Figures by name; `*.recall` stands for every decision that has no rule of its own.
 
     `largest_drop` is how far a figure may fall, from 0 to 1. A figure has improved if it rose by more than
