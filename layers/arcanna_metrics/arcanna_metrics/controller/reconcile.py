@@ -15,7 +15,6 @@ from arcanna_metrics.controller.services import Services
 from arcanna_metrics.controller.start import start
 from arcanna_metrics.errors import AwsUnavailable, Rejected, RetryLater, UndocumentedAnswer
 from arcanna_metrics.observability import log_error, run_in_logs
-from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.decide import CheckUp, Decision, Start, decide
 from arcanna_metrics.protocol.entry import Claim, Entry
@@ -69,19 +68,19 @@ def _reconcile_all(services: Services, entries: Iterable[Entry], remaining: Call
             return
         failures = failures + 1 if step in ("failed", "aws failed") else 0
         if failures == MOST_FAILURES:
-            if step == "aws failed" or remaining() < RESERVE or not _is_up(services.arcanna):
+            if step == "aws failed" or remaining() < RESERVE or not _is_up(services):
                 return
             failures, next_ones = 0, islice(queue, MOST_SORTED)
             queue = iter(sorted(next_ones, key=lambda entry: services.draw() if entry.attempts else -1.0))
 
 
-def _is_up(arcanna: Arcanna) -> bool:
+def _is_up(services: Services) -> bool:
     """Whether the platform answers and accepts the key, in a call that concerns no target.
 
     If it does, the failures concern their targets only, such as those of a job that the key may not read.
     """
     try:
-        arcanna.scopes()
+        services.arcanna.scopes()
     except (Rejected, UndocumentedAnswer):
         return True  # an answer, though not the documented one
     except RetryLater:
