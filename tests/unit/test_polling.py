@@ -4,17 +4,21 @@ import itertools
 import math
 import random
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arcanna_metrics.runs.polling import PRICE, next_wait
+from arcanna_metrics.runs import polling
+from arcanna_metrics.runs.polling import PRICE
 from tests.tools.benchmarks import known_family
 from tests.tools.benchmarks import polling as benchmark
 from tests.tools.benchmarks.durations import LogNormal, Shape, Steady, Straggling, TwoKinds
 
 HOUR, DAY = 3600.0, 86400.0
+
+next_wait = partial(polling.next_wait, shortest=5.0, longest=900.0)
 
 durations = st.floats(0.0, 2 * DAY)
 histories = st.lists(durations, max_size=10)

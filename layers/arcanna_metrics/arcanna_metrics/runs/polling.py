@@ -52,12 +52,7 @@ class Curve(NamedTuple):
 
 
 def next_wait(
-    elapsed: float,
-    history: Sequence[float],
-    *,
-    shortest: float = 5.0,
-    longest: float = 900.0,
-    price: float = PRICE,
+    elapsed: float, history: Sequence[float], *, shortest: float, longest: float, price: float = PRICE
 ) -> int:
     """Whole seconds until the next check of a run that is `elapsed` seconds old and not finished.
 
