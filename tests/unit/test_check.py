@@ -536,7 +536,7 @@ def test_improvement_raises_the_reference_unless_another_figure_regresses(
 ) -> None:
     gate = {**GATE, "largest_drop": {"overall_accuracy": 0.02, "overall_recall": 0.02}}
     rules = Rules(**gate)
-    reference = {"overall_accuracy": [0.9, 4], "overall_recall": [0.5, 4]}
+    reference: Reference = {"overall_accuracy": (0.9, 4), "overall_recall": (0.5, 4)}
     follower = Follower(a_run(baseline=metrics_body(), gate=gate, reference=reference))
     done = follower.look(400, **idle(DONE), overall_accuracy=accuracy, overall_recall=0.7)
     kept = learned(reference, figures_of(done), rules)

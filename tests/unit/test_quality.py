@@ -599,7 +599,7 @@ def test_figure_on_too_few_alerts_is_not_learned() -> None:
 
 
 def test_reference_on_fewer_alerts_than_are_needed_now_does_not_count() -> None:
-    thin = {"overall_accuracy": (0.5, 10)}
+    thin: Reference = {"overall_accuracy": (0.5, 10)}
     assert assess(shown(0.9), shown(0.8), RULES, thin)["verdict"] == "regressed"
 
 

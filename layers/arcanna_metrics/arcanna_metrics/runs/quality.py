@@ -137,7 +137,7 @@ def assess(
     before: Mapping[str, Any] | None,
     after: Mapping[str, Any],
     rules: Rules,
-    reference: Mapping[str, Sequence[float]] | None = None,
+    reference: Reference | None = None,
     *,
     cut_short: bool = False,
 ) -> Assessment:
@@ -173,9 +173,7 @@ def measured(metrics: Mapping[str, Any], rules: Rules) -> Reference:
     return {name: (f.value, f.samples) for name, f in _figures(metrics).items() if _solid(f, rules)}
 
 
-def learned(
-    reference: Mapping[str, Sequence[float]] | None, seen: Mapping[str, Sequence[float]], rules: Rules
-) -> Reference:
+def learned(reference: Reference | None, seen: Reference, rules: Rules) -> Reference:
     """The model's reference after its metrics had the `seen` figures.
 
     It has the figures that rules name, or have named before. A figure's reference moves only when the figure
@@ -208,7 +206,7 @@ def _ranked(names: Iterable[str], rules: Rules) -> list[str]:
     return sorted(names, key=lambda name: (name not in rules.named, name in OVERALL, name))
 
 
-def _referred(reference: Mapping[str, Sequence[float]] | None) -> dict[str, _Figure]:
+def _referred(reference: Reference | None) -> dict[str, _Figure]:
     return {name: _Figure(value, int(samples)) for name, (value, samples) in (reference or {}).items()}
 
 
