@@ -18,7 +18,6 @@ from arcanna_metrics.platform.connect import Environment, arcanna, http_client, 
 from arcanna_metrics.platform.http import BoundedClient
 from arcanna_metrics.preflight import look_up, preflight
 from arcanna_metrics.protocol.ledger import Ledger
-from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.runs.check import not_checked
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.telemetry import run_ended
@@ -49,7 +48,7 @@ def services() -> Services:
     workflow = Workflow(client("stepfunctions"), env["WORKFLOW_ARN"])
     http, bus = http_client(env), env["EVENT_BUS_NAME"]
     settings = settings_source(env, http)
-    return Services(ledger, Slots(ledger), workflow, arcanna(env, http), settings, bus, time.time)
+    return Services(ledger, workflow, arcanna(env, http), settings, bus, time.time)
 
 
 @cache

@@ -19,7 +19,7 @@ from arcanna_metrics.protocol.check_up import Action, Resume, TakeBack
 from arcanna_metrics.protocol.decide import Decision, Later
 from arcanna_metrics.protocol.entry import NEVER, Claim, Entry
 from arcanna_metrics.protocol.ledger import NO_JOB, Ledger
-from arcanna_metrics.protocol.slots import Slots, Taker
+from arcanna_metrics.protocol.slots import Taker
 from arcanna_metrics.protocol.transitions import Postponement
 from arcanna_metrics.runs.completion import Judgement, judge
 from arcanna_metrics.runs.quality import Reference, Rules, learned
@@ -268,9 +268,9 @@ def counts_unread_takers_as_free(takers: Sequence[Taker], entries: Mapping[Targe
     return [taker for taker in _still_taken(takers, entries) if taker.target in entries]
 
 
-def takes_no_slot(self: Slots, limit: int, taker: Taker) -> bool:
+def takes_no_slot(of: Ledger, limit: int, taker: Taker) -> bool:
     """The slots are assumed to be unchanged since the look at them."""
-    return len(self.taken(limit).takers) < limit
+    return len(slots.taken(of, limit).takers) < limit
 
 
 # --- When, and how often ---------------------------------------------------------------------------------
@@ -556,7 +556,7 @@ OTHERS = {
     ),
     "slots written whatever was read": _planted("6", write=writes_slots_whatever_is_there, slots=(1, 2)),
     "slots taken at a glance": _planted(
-        "6", patches={"arcanna_metrics.protocol.slots.Slots.take": takes_no_slot}, slots=(1, 2)
+        "6", patches={"arcanna_metrics.protocol.slots.take": takes_no_slot}, slots=(1, 2)
     ),
     "unread takers count as free": _planted(
         "6",

@@ -19,7 +19,6 @@ from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.intake.routes import read_routes
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.protocol.ledger import NO_JOB, Ledger
-from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import JobSettings, Pace, Settings
 from arcanna_metrics.times import from_iso
@@ -122,7 +121,6 @@ class Town:
         states = StatesClient(self._start, self._describe, self)
         self.services = Services(
             ledger,
-            Slots(ledger),
             Workflow(cast("Any", states), STATE_MACHINE),
             arcanna,
             lambda: settings,

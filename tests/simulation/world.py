@@ -24,7 +24,6 @@ from arcanna_metrics.observability import logger, metrics
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import NO_JOB, Ledger, to_entry, to_target
-from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.runs.check import check, not_checked
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Result, Run
@@ -253,7 +252,6 @@ class World:
         ledger = Ledger(dynamodb, "ledger", self._clock)
         self._services = Services(
             ledger,
-            Slots(ledger),
             Workflow(cast("Any", states), STATE_MACHINE),
             self._arcanna,
             lambda: self.settings,

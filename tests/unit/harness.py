@@ -10,7 +10,6 @@ from arcanna_metrics.controller.services import Services
 from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.protocol.entry import Claim, Entry
 from arcanna_metrics.protocol.ledger import Ledger
-from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.protocol.transitions import claim, hold, record
 from arcanna_metrics.runs.run import Execution
 from arcanna_metrics.settings import JobSettings, Settings, parse_settings
@@ -78,11 +77,9 @@ class Harness:
         self.routes = parse_settings(ROUTES).routes
         self.slept: list[float] = []
         self.ledger = Ledger(stack.dynamodb, stack.ledger_table, self.clock)
-        self.slots = Slots(self.ledger)
         numbers = count(1)
         self.services = Services(
             self.ledger,
-            self.slots,
             self.executions,  # type: ignore[arg-type]  # has the workflow's methods
             self.platform.client(),
             lambda: self.settings(),

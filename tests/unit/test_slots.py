@@ -1,9 +1,11 @@
 """Slots limit concurrent runs, whatever crashes. Runs never have to return them."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from arcanna_metrics.protocol import slots
 from arcanna_metrics.protocol.entry import Claim, Entry
 from arcanna_metrics.protocol.slots import Taker
 from arcanna_metrics.targets import Target
@@ -24,38 +26,42 @@ def release(harness: Harness, number: int) -> None:
 
 
 def test_slots_are_taken_until_none_is_left(harness: Harness) -> None:
-    assert [harness.slots.take(2, claimed(harness, number)) for number in range(3)] == [True, True, False]
+    assert [slots.take(harness.ledger, 2, claimed(harness, number)) for number in range(3)] == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_slot_of_a_released_run_is_taken_by_the_next_one(harness: Harness) -> None:
-    assert harness.slots.take(1, claimed(harness, 0))
+    assert slots.take(harness.ledger, 1, claimed(harness, 0))
     release(harness, 0)
-    assert harness.slots.take(1, claimed(harness, 1))
-    assert not harness.slots.take(1, claimed(harness, 2))
+    assert slots.take(harness.ledger, 1, claimed(harness, 1))
+    assert not slots.take(harness.ledger, 1, claimed(harness, 2))
 
 
 def test_slot_is_free_when_another_run_has_claimed_the_target(harness: Harness) -> None:
-    assert harness.slots.take(1, claimed(harness, 0))
-    assert harness.slots.take(1, claimed(harness, 0, "run-of-its-own"))
+    assert slots.take(harness.ledger, 1, claimed(harness, 0))
+    assert slots.take(harness.ledger, 1, claimed(harness, 0, "run-of-its-own"))
 
 
 def test_claim_without_a_slot_leaves_the_taken_slots_alone(harness: Harness) -> None:
-    assert harness.slots.take(1, claimed(harness, 0))
+    assert slots.take(harness.ledger, 1, claimed(harness, 0))
     claimed(harness, 1)
-    assert len(harness.slots.taken(1).takers) == 1
+    assert len(slots.taken(harness.ledger, 1).takers) == 1
 
 
 def test_look_at_the_slots_takes_none(harness: Harness) -> None:
     taker = claimed(harness, 0)
-    harness.slots.take(3, taker)
-    assert harness.slots.taken(3) == harness.slots.taken(3) == (1, [taker], ())
+    slots.take(harness.ledger, 3, taker)
+    assert slots.taken(harness.ledger, 3) == slots.taken(harness.ledger, 3) == (1, [taker], ())
 
 
 def test_look_at_full_slots_shows_the_entries_that_hold_them(harness: Harness) -> None:
-    harness.slots.take(2, claimed(harness, 0))
-    harness.slots.take(2, claimed(harness, 1))
+    slots.take(harness.ledger, 2, claimed(harness, 0))
+    slots.take(harness.ledger, 2, claimed(harness, 1))
     release(harness, 1)
-    taken = harness.slots.taken(2)
+    taken = slots.taken(harness.ledger, 2)
 
     assert len(taken.takers) == 1
     assert [entry.target for entry in taken.entries] == [TARGETS[0]]
@@ -63,25 +69,25 @@ def test_look_at_full_slots_shows_the_entries_that_hold_them(harness: Harness) -
 
 def test_lowered_limit_grants_no_slot_until_runs_have_ended(harness: Harness) -> None:
     for number in range(3):
-        harness.slots.take(3, claimed(harness, number))
-    assert not harness.slots.take(1, claimed(harness, 3))
+        slots.take(harness.ledger, 3, claimed(harness, number))
+    assert not slots.take(harness.ledger, 1, claimed(harness, 3))
     for number in range(3):
         release(harness, number)
-    assert harness.slots.take(1, claimed(harness, 3))
+    assert slots.take(harness.ledger, 1, claimed(harness, 3))
 
 
 def test_unreadable_entry_counts_as_holding_its_slot(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    harness.slots.take(1, claimed(harness, 0))
+    slots.take(harness.ledger, 1, claimed(harness, 0))
     release(harness, 0)
 
     def reads_nothing(targets: list[Target]) -> dict[Target, Entry]:
         return {}
 
     monkeypatch.setattr(harness.ledger, "read_all", reads_nothing)
-    assert len(harness.slots.taken(1).takers) == 1
-    assert not harness.slots.take(1, claimed(harness, 1))
+    assert len(slots.taken(harness.ledger, 1).takers) == 1
+    assert not slots.take(harness.ledger, 1, claimed(harness, 1))
 
 
 def test_former_holders_are_removed_from_the_item(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,9 +95,9 @@ def test_former_holders_are_removed_from_the_item(harness: Harness, monkeypatch:
     for number in range(10):
         target = Target("я" * 120, f"model-{number}")
         harness.ledger.apply(target, lambda entry: replace(entry, claim=Claim("run", 1.0), due_at=1.0))
-        assert harness.slots.take(1000, Taker("run", target))
+        assert slots.take(harness.ledger, 1000, Taker("run", target))
         harness.ledger.apply(target, lambda entry: replace(entry, claim=None))
-    assert len(harness.slots.taken(1000).takers) <= 5
+    assert len(slots.taken(harness.ledger, 1000).takers) <= 5
 
 
 def test_one_of_two_concurrent_runs_gets_the_last_slot(
@@ -99,13 +105,13 @@ def test_one_of_two_concurrent_runs_gets_the_last_slot(
 ) -> None:
     first, second = claimed(harness, 0), claimed(harness, 1)
     taken = []
-    swap = harness.slots._swap  # noqa: SLF001  # the moment between reading and writing
+    swap = harness.ledger.swap_item  # the moment between reading and writing
 
-    def swap_after_the_other(rev: int, takers: list[Taker]) -> bool:
-        monkeypatch.setattr(harness.slots, "_swap", swap)
-        taken.append(harness.slots.take(1, second))
-        return swap(rev, takers)
+    def swap_after_the_other(item: dict[str, Any], rev: int) -> bool:
+        monkeypatch.setattr(harness.ledger, "swap_item", swap)
+        taken.append(slots.take(harness.ledger, 1, second))
+        return swap(item, rev)
 
-    monkeypatch.setattr(harness.slots, "_swap", swap_after_the_other)
-    taken.append(harness.slots.take(1, first))
+    monkeypatch.setattr(harness.ledger, "swap_item", swap_after_the_other)
+    taken.append(slots.take(harness.ledger, 1, first))
     assert taken == [True, False]

@@ -16,9 +16,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from arcanna_metrics.aws import aws_call
 from arcanna_metrics.errors import AwsUnavailable, ConfigurationError
+from arcanna_metrics.protocol import slots
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import DUE_INDEX, NO_JOB, UNREADABLE, Ledger, key_of, to_entry, to_target
-from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.settings import parse_settings
 from arcanna_metrics.targets import Target, is_id
 from arcanna_metrics.workflow import Workflow
@@ -292,7 +292,7 @@ class Deployed:
         """Whether all slots are known to be taken."""
         try:
             limit = parse_settings(self.settings()).shared.pace.slots
-            return limit > 0 and len(Slots(self._ledger).taken(limit).takers) >= limit
+            return limit > 0 and len(slots.taken(self._ledger, limit).takers) >= limit
         except (BotoCoreError, ClientError, AwsUnavailable, ConfigurationError, *UNREADABLE):  # only a hint
             return False
 

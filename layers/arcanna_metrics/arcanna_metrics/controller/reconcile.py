@@ -15,10 +15,9 @@ from arcanna_metrics.controller.services import Services
 from arcanna_metrics.controller.start import start
 from arcanna_metrics.errors import AwsUnavailable, Rejected, RetryLater, UndocumentedAnswer
 from arcanna_metrics.observability import log_error, run_in_logs
-from arcanna_metrics.protocol import transitions
+from arcanna_metrics.protocol import slots, transitions
 from arcanna_metrics.protocol.decide import CheckUp, Decision, Start, decide
 from arcanna_metrics.protocol.entry import Claim, Entry
-from arcanna_metrics.protocol.slots import Taker
 from arcanna_metrics.targets import Target
 
 RESERVE = 50.0
@@ -40,10 +39,10 @@ def look(services: Services, remaining: Callable[[], float], recorded: Iterable[
     before the index shows them. Raises AwsUnavailable if the index cannot be read.
     """
     if limit := services.settings().shared.pace.slots:
-        taken = services.slots.taken(limit)
+        taken = slots.taken(services.ledger, limit)
         if due := [entry for entry in taken.entries if isinstance(_decide(services, entry), CheckUp)]:
             _reconcile_all(services, due, remaining)  # dead runs must not keep their slots
-            taken = services.slots.taken(limit)
+            taken = slots.taken(services.ledger, limit)
         if len(taken.takers) >= limit:
             return
     _reconcile_all(services, chain(services.ledger.due(services.clock()), map(Entry, recorded)), remaining)
@@ -120,7 +119,7 @@ def _start(services: Services, entry: Entry) -> Step:
         return "done"  # somebody else was faster
     with run_in_logs(claim.run_id, *target, entry.waiting.cause, services.workflow.arn(claim.run_id)):
         try:
-            if limit and not services.slots.take(limit, Taker(claim.run_id, target)):
+            if limit and not slots.take(services.ledger, limit, slots.Taker(claim.run_id, target)):
                 _give_back(services, entry, claim)
                 return "no slot"
             start(services, entry, claim)

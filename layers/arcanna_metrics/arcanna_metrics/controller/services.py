@@ -9,7 +9,6 @@ from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.protocol.backoff import postponement
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import Ledger
-from arcanna_metrics.protocol.slots import Slots
 from arcanna_metrics.protocol.transitions import Postponement
 from arcanna_metrics.settings import Pace, Settings
 from arcanna_metrics.workflow import Workflow
@@ -20,7 +19,6 @@ class Services:
     """Everything that the controller calls."""
 
     ledger: Ledger
-    slots: Slots
     workflow: Workflow
     arcanna: Arcanna
     settings: Callable[[], Settings]  # in force; raises AwsUnavailable and ConfigurationError

@@ -35,38 +35,36 @@ class Taken(NamedTuple):
     entries: Sequence[Entry] = ()
 
 
-class Slots:
-    """The slots of one platform, an item in the ledger's table. Every method raises AwsUnavailable."""
+def take(ledger: Ledger, limit: int, taker: Taker) -> bool:
+    """Takes one of `limit` slots for a run that has claimed its target; False if none is free.
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    Raises AwsUnavailable.
+    """
+    for _ in range(MOST_TRIES):
+        rev, takers, _ = taken(ledger, min(limit, MOST_UNREAD))  # so that ended runs do not fill the item
+        if len(takers) >= limit:
+            return False
+        listed = json.dumps([*takers, taker], separators=(",", ":"), ensure_ascii=False)
+        if ledger.swap_item({**KEY, "rev": {"N": str(rev + 1)}, "takers": {"S": listed}}, rev):
+            return True
+    raise AwsUnavailable("the slots kept changing")
 
-    def take(self, limit: int, taker: Taker) -> bool:
-        """Takes one of `limit` slots for a run that has claimed its target; False if none is free."""
-        for _ in range(MOST_TRIES):
-            rev, takers, _ = self.taken(min(limit, MOST_UNREAD))  # so that ended runs do not fill the item
-            if len(takers) >= limit:
-                return False
-            if self._swap(rev, [*takers, taker]):
-                return True
-        raise AwsUnavailable("the slots kept changing")
 
-    def taken(self, most: int) -> Taken:
-        """The slots that are taken. If `most` seem to be, leaves out the takers whose runs have ended."""
-        item = self._ledger.read_item(KEY)
-        if not item:
-            return Taken(0, ())
-        rev, listed = int(item["rev"]["N"]), json.loads(item["takers"]["S"])
-        takers = [Taker(run_id, Target(*target)) for run_id, target in listed]
-        if len(takers) < most:
-            return Taken(rev, takers)
-        entries = self._ledger.read_all(taker.target for taker in takers)
-        still = still_taken(takers, entries)
-        return Taken(rev, still, [entries[each.target] for each in still if each.target in entries])
+def taken(ledger: Ledger, most: int) -> Taken:
+    """The slots that are taken. If `most` seem to be, leaves out the takers whose runs have ended.
 
-    def _swap(self, rev: int, takers: Sequence[Taker]) -> bool:
-        listed = json.dumps(takers, separators=(",", ":"), ensure_ascii=False)
-        return self._ledger.swap_item({**KEY, "rev": {"N": str(rev + 1)}, "takers": {"S": listed}}, rev)
+    Raises AwsUnavailable.
+    """
+    item = ledger.read_item(KEY)
+    if not item:
+        return Taken(0, ())
+    rev, listed = int(item["rev"]["N"]), json.loads(item["takers"]["S"])
+    takers = [Taker(run_id, Target(*target)) for run_id, target in listed]
+    if len(takers) < most:
+        return Taken(rev, takers)
+    entries = ledger.read_all(taker.target for taker in takers)
+    still = still_taken(takers, entries)
+    return Taken(rev, still, [entries[each.target] for each in still if each.target in entries])
 
 
 def still_taken(takers: Sequence[Taker], entries: Mapping[Target, Entry]) -> list[Taker]:
