@@ -275,7 +275,7 @@ def follow(before: dict[str, Any], after: dict[str, Any]) -> tuple[Run, Check]:
     reference = learned(None, measured(before, rules), rules)
     run = new_run(claimed, Claim("r" * 80, REQUESTED_AT), JobSettings(doubles.PACE, gate))
     run = {**run, "model_id": longest, "baseline": fitting(before), "reference": reference}
-    quality = assess(before, after, rules, reference)
+    quality = assess(before, after, rules, reference, cut_short=False)
     assert quality["verdict"] == "regressed"
     ending = Ending(2000, active_changed=False, shown=after)
     outcome = completed(

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,13 +12,13 @@ from hypothesis import strategies as st
 
 from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics.platform.model_metrics import OVERALL
+from arcanna_metrics.runs import quality
 from arcanna_metrics.runs.quality import (
     DEFAULT_GATE,
     LARGEST_DIFFERENCES,
     LARGEST_REFERENCE,
     Reference,
     Rules,
-    assess,
     in_words,
     learned,
     measured,
@@ -26,6 +27,8 @@ from arcanna_metrics.runs.quality import (
 from arcanna_metrics.settings import parse_settings
 from tests.support.outcome_events import SCHEMAS, validate
 from tests.unit.strategies import any_json
+
+assess = partial(quality.assess, reference=None, cut_short=False)
 
 DEFAULT = Rules(**DEFAULT_GATE)
 RULES = Rules({"overall_accuracy": 0.02, "*.recall": 0.05, "Escalate.recall": 0.01}, {}, 30)
@@ -214,7 +217,7 @@ def story(*runs: dict[str, Any], rules: Rules | Sequence[Rules] = RULES) -> list
     by_run = itertools.repeat(rules) if isinstance(rules, Rules) else rules
     for (before, after), by in zip(itertools.pairwise(runs), by_run, strict=False):
         reference = learned(reference, measured(before, by), by)
-        found = assess(before, after, by, reference)
+        found = assess(before, after, by, reference=reference)
         reference = learned(reference, measured(after, by), by)
         reference = json.loads(json.dumps(reference))  # as it comes out of the ledger
         verdicts.append(found["verdict"])
@@ -229,7 +232,7 @@ def test_model_that_stays_bad_stays_regressed() -> None:
     good, bad = escalating(0.9), escalating(0.6)
     assert story(good, bad, bad, good) == ["regressed", "regressed", "unchanged"]
     assert judged(bad, before=bad)[0] == "unchanged"
-    found = assess(bad, bad, RULES, {"Escalate.recall": (0.9, 1000)})
+    found = assess(bad, bad, RULES, reference={"Escalate.recall": (0.9, 1000)})
     assert found["why"] == "Escalate.recall 0.9 (reference) -> 0.6"
 
 
@@ -244,7 +247,7 @@ def test_model_too_large_for_the_workflow_never_passes_unseen(worse: int | None,
         after[sorted(MANY, key="{}.recall".format)[worse]] = decision(10, 90)
     cut = {**before, "confusion_matrix": None, "metrics_per_decision": None}
     reference = learned(None, measured(before, rules), rules)
-    found = assess(cut, shown(**after), rules, reference, cut_short=True)
+    found = assess(cut, shown(**after), rules, reference=reference, cut_short=True)
     assert found["verdict"] == verdict
 
 
@@ -256,7 +259,7 @@ def test_reference_made_before_the_run_changes_no_verdict(data: st.DataObject) -
     drawn: list[Any] = [data.draw(metrics) for _ in range(2)]
     before, after = (shown(**decisions) for decisions in drawn)
     made = learned(None, measured(before, rules), rules)
-    assert assess(before, after, rules, made) == assess(before, after, rules)
+    assert assess(before, after, rules, reference=made) == assess(before, after, rules)
     assert learned(made, measured(before, rules), rules) == made
     once = learned(made, measured(after, rules), rules)
     assert learned(once, measured(after, rules), rules) == once
@@ -500,7 +503,7 @@ def test_verdict_for_any_metrics_matches_the_events_schema(
     found = assess(before, after, rules)
     validate(json.loads(json.dumps(found, allow_nan=False)), ASSESSMENT)
     kept = learned(learned(None, measured(before or {}, rules), rules), measured(after, rules), rules)
-    again = assess(before, after, rules, json.loads(json.dumps(kept, allow_nan=False)))
+    again = assess(before, after, rules, reference=json.loads(json.dumps(kept, allow_nan=False)))
 
     assert again["verdict"] == found["verdict"] or found["verdict"] in ("improved", "not_judged")
 
@@ -600,7 +603,7 @@ def test_figure_on_too_few_alerts_is_not_learned() -> None:
 
 def test_reference_on_fewer_alerts_than_are_needed_now_does_not_count() -> None:
     thin: Reference = {"overall_accuracy": (0.5, 10)}
-    assert assess(shown(0.9), shown(0.8), RULES, thin)["verdict"] == "regressed"
+    assert assess(shown(0.9), shown(0.8), RULES, reference=thin)["verdict"] == "regressed"
 
 
 THIN = decision(8, 2)

@@ -40,6 +40,9 @@ _RULE_NAME = re.compile(rf"{'|'.join(OVERALL)}|.+\.(?:{'|'.join(_SHARE_OF)})", r
 
 _OF_DECISIONS = f"<Decision>.<{'|'.join(_SHARE_OF)}>, where * stands for every decision"
 
+Metrics = Mapping[str, Any]
+"""What the platform shows about a model, as the API serves it."""
+
 Reference = dict[str, tuple[float, float]]
 """Figures by name, each with the number of alerts that it is based on: as JSON, lists of two numbers."""
 
@@ -134,14 +137,9 @@ def _limits(node: Node) -> dict[str, float | None]:
 
 
 def assess(
-    before: Mapping[str, Any] | None,
-    after: Mapping[str, Any],
-    rules: Rules,
-    reference: Reference | None = None,
-    *,
-    cut_short: bool = False,
+    before: Metrics | None, after: Metrics, rules: Rules, reference: Reference | None, *, cut_short: bool
 ) -> Assessment:
-    """Judges the metrics, as the API serves them, by the rules.
+    """Judges the metrics by the rules.
 
     `cut_short` says that the metrics before were too large for the workflow's data. Then the reference may
     show that the model regressed, but nothing shows that it did not.
@@ -168,8 +166,8 @@ def assess(
     }
 
 
-def measured(metrics: Mapping[str, Any], rules: Rules) -> Reference:
-    """The figures of the metrics, as the API serves them, that are based on enough alerts."""
+def measured(metrics: Metrics, rules: Rules) -> Reference:
+    """The figures of the metrics that are based on enough alerts."""
     return {name: (f.value, f.samples) for name, f in _figures(metrics).items() if _solid(f, rules)}
 
 
@@ -286,7 +284,7 @@ def _change(old: _Figure, new: _Figure) -> float:
     return round(new.value - old.value, 9)
 
 
-def _figures(metrics: Mapping[str, Any]) -> dict[str, _Figure]:
+def _figures(metrics: Metrics) -> dict[str, _Figure]:
     """The figures that are numbers from 0 to 1."""
     matrix = metrics.get("confusion_matrix")
     rows = [row for row in matrix if isinstance(row, list)] if isinstance(matrix, list) else []
@@ -322,18 +320,18 @@ def as_number(value: object, largest: float = _LARGEST_SCORE) -> float | None:
     return float(value)
 
 
-def current(reference: Reference, metrics: Mapping[str, Any] | None) -> Reference:
+def current(reference: Reference, metrics: Metrics | None) -> Reference:
     """The reference's figures as the metrics have them, without those that they lack."""
     found = _figures(_object(metrics))
     return {name: (found[name].value, found[name].samples) for name in reference if name in found}
 
 
-def scores(metrics: Mapping[str, Any] | None) -> dict[str, float | None]:
+def scores(metrics: Metrics | None) -> dict[str, float | None]:
     """The overall scores by the API's names; None if the value is not a number from 0 to 1."""
     return {name: as_number(_object(metrics).get(name)) for name in OVERALL}
 
 
-def in_words(*shown: Mapping[str, Any] | None) -> str:
+def in_words(*shown: Metrics | None) -> str:
     """The overall scores in one line, of one or several sets of metrics in order."""
     of = [scores(metrics) for metrics in shown]
 
