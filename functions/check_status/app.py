@@ -17,6 +17,7 @@ from arcanna_metrics.runs.check import check
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Check
 from arcanna_metrics.runs.telemetry import report
+from arcanna_metrics.targets import Target
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -43,7 +44,8 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> Check:
     client, bus = platform()
     run, last, execution = event["run"], event["check"], event["execution"]
     now = time.time()
-    with run_in_logs(run["run_id"], run["job_id"], run["model_id"], run["cause"]["kind"], execution):
+    target = Target(run["job_id"], run["model_id"])
+    with run_in_logs(run["run_id"], target, run["cause"]["kind"], execution):
         result = check(client, run, last, Origin(execution, bus, now))
         report(run, result, now)
     return result

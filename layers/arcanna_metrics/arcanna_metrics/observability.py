@@ -16,6 +16,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from arcanna_metrics.errors import RetryLater
+from arcanna_metrics.targets import Target
 
 # ASCII, because a key or a response may contain Unicode line ends and characters that control terminals.
 # RFC 3339 times, because Lambda treats a line with any other time as level INFO.
@@ -49,13 +50,9 @@ def log_error(message: str, error: Exception, **extra: object) -> None:
     count(type(error).__name__ if is_temporary else "UnexpectedErrors")
 
 
-def run_in_logs(
-    run_id: str, job_id: str, model_id: str | None, cause: str, execution: str
-) -> AbstractContextManager[None]:
+def run_in_logs(run_id: str, target: Target, cause: str, execution: str) -> AbstractContextManager[None]:
     """Adds the run to every log line of the context; `execution` is the ARN."""
-    return logger.append_context_keys(
-        run_id=run_id, job_id=job_id, model_id=model_id, cause=cause, execution=execution
-    )
+    return logger.append_context_keys(run_id=run_id, **target._asdict(), cause=cause, execution=execution)
 
 
 def gauges(*, due: int, oldest: float, running: int) -> None:

@@ -61,21 +61,20 @@ def check_up_on(services: Services, entry: Entry, claim: Claim) -> None:
             at = services.postponement(entry).retry_at
             if ledger.swap(entry, transitions.postpone_check_up(entry, at)):
                 workflow.start(run_id, resumed_input(executions[-1].input, number), number)
-                with run_in_logs(run_id, *entry.target, entry.waiting.cause, workflow.arn(run_id, number)):
+                with run_in_logs(run_id, entry.target, entry.waiting.cause, workflow.arn(run_id, number)):
                     logger.warning("run resumed", number=number)
         case TakeBack(why):
             postponement = services.postponement(entry)._replace(last_error=why)
             if ledger.swap(entry, transitions.take_back(entry, claim, services.pace(entry), postponement)):
                 count("RunsTakenBack")
                 last = workflow.arn(run_id, max(number - 1, 0))
-                with run_in_logs(run_id, *entry.target, entry.waiting.cause, last):
+                with run_in_logs(run_id, entry.target, entry.waiting.cause, last):
                     logger.warning("run taken back", detail=why)
 
 
 def _in_logs(services: Services, run: Run, number: int) -> AbstractContextManager[None]:
-    run_id = run["run_id"]
-    execution = services.workflow.arn(run_id, number)
-    return run_in_logs(run_id, run["job_id"], run["model_id"], run["cause"]["kind"], execution)
+    run_id, target = run["run_id"], Target(run["job_id"], run["model_id"])
+    return run_in_logs(run_id, target, run["cause"]["kind"], services.workflow.arn(run_id, number))
 
 
 def target_of(run: Run) -> Target:

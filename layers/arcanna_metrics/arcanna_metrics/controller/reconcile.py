@@ -117,7 +117,7 @@ def _start(services: Services, entry: Entry) -> Step:
     claim = Claim(services.new_id(), services.clock())
     if not services.ledger.swap(entry, transitions.claim(entry, claim)):
         return "done"  # somebody else was faster
-    with run_in_logs(claim.run_id, *target, entry.waiting.cause, services.workflow.arn(claim.run_id)):
+    with run_in_logs(claim.run_id, target, entry.waiting.cause, services.workflow.arn(claim.run_id)):
         try:
             if limit and not slots.take(services.ledger, limit, slots.Taker(claim.run_id, target)):
                 _give_back(services, entry, claim)
