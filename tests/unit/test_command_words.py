@@ -200,7 +200,7 @@ def test_batch_is_shown_with_its_share_of_the_threshold_and_its_next_run() -> No
     batch = tuple(Element(str(n), NOW - 60 + LAG + n, WHOLE // 5, NOW + 300 + n) for n in range(3))
     row = standing(completed(batch=batch, updates=3, due_at=NOW + 300, last_at=NOW - 58))
     assert (row.fresh, row.since, row.why) == (False, NOW - 60, "updates wait for their threshold")
-    assert row.waiting == ["threshold 60 % reached", "next attempt in 5 minutes"]
+    assert row.waiting == ["threshold 60 % reached", "next attempt in 5 minutes at the latest"]
     both = standing(waiting(batch=batch, updates=4, last_at=NOW - 58))
     assert both.waiting[0] == "1 update waits, for 60 seconds"
 

@@ -269,8 +269,8 @@ def test_unconfirmed_subscription_has_its_own_reason_and_remedy(
     with pytest.raises(NotSubscribed) as error:
         read(wrap(aws.subscription_notice(kind)), RECEIVED_AT)
     assert str(error.value) == (
-        f'SNS {kind}: topic "{aws.TOPIC}" does not deliver here. If you want its messages, confirm'
-        " with: aws sns confirm-subscription --topic-arn <TopicArn> --token <Token of this message>"
+        f'SNS {kind}: topic "{aws.TOPIC}" does not deliver here. If you want its messages, confirm with:'
+        " aws sns confirm-subscription --region <the topic's> --topic-arn <TopicArn> --token <Token>"
     )
 
 
@@ -503,7 +503,7 @@ VIA_SNS, REPORT = "s3-notification-via-sns.json", "training-data-updated.json"
         (REPORT, "source", "elsewhere", 'unknown event: source "elsewhere", detail-type "Training Data'),
         (REPORT, "detail-type", "Updated", 'unknown event: source "arcanna.training-data", detail-type "Upd'),
         ("schedule.json", "older_than", 60, 'unknown field "older_than"; a schedule has models, happened_at'),
-        ("schedule.json", "models", ["all"], 'unknown event with the fields "happened_at", "models"'),
+        ("schedule.json", "models", ["all"], 'models must be "all", not a list'),
         ("schedule.json", "happened_at", "<aws.scheduler.scheduled-time>", "happened_at must be an ISO 8601"),
         ("schedule.json", "older_than_seconds", "60", "older_than_seconds must be a whole number of at"),
         ("sweep.json", "sweep", False, 'unknown event with the fields "sweep"'),

@@ -246,6 +246,8 @@ NO_PATTERN = "must be a key pattern such as training-data/{job_id}/*"
         ({"keys": "a/*"}, ".keys must be a list"),
         ({"keys": [""]}, f'.keys[0] {NO_PATTERN}, not ""'),
         ({"keys": ["a/{job"]}, f'.keys[0] {NO_PATTERN}, not "a/{{job" (it has a brace'),
+        ({"keys": [f"{'a/' * 50}{{job"]}, f'.keys[0] {NO_PATTERN}, not "{"a/" * 50}{{job" (it has a brace'),
+        ({"keys": ["{" + "a" * 300]}, f'.keys[0] {NO_PATTERN}, not "{{{"a" * 196}..." (it has a brace'),
         ({"keys": ["a", "a/{1}"]}, f'.keys[1] {NO_PATTERN}, not "a/{{1}}" (it has a brace'),
         ({"keys": ["{a}/{a}"]}, f'.keys[0] {NO_PATTERN}, not "{{a}}/{{a}}" (it has a placeholder twice'),
         ({"keys": ["{a}{b}"]}, f'.keys[0] {NO_PATTERN}, not "{{a}}{{b}}" (it is ambiguous'),

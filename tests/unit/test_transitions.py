@@ -515,10 +515,18 @@ def test_upload_does_not_reset_the_age_of_what_was_due_before(what: Any) -> None
 
 def test_update_told_to_the_second_and_to_the_millisecond_is_in_the_batch_once() -> None:
     # S3's own notifications tell milliseconds, and EventBridge's events seconds.
-    precise, rounded = (update(at, "a", share=1, max_wait=900.0) for at in (NOW + 0.25, NOW))
+    version = Example("bucket", "a", "version")
+    precise, rounded = (
+        Update(TARGET, at, "upload", version, share=1, max_wait=900.0) for at in (NOW + 0.25, NOW)
+    )
     assert len(recorded(precise, rounded).waiting.batch) == 1
     assert recorded(rounded, entry=recorded(precise)) == recorded(precise)
     assert recorded(precise, rounded).waiting.updates == 1
+
+
+def test_two_writes_of_an_object_without_versions_within_a_second_are_two_updates() -> None:
+    writes = [update(NOW + part, "a", share=1, max_wait=900.0) for part in (0.1, 0.9)]
+    assert len(recorded(*writes).waiting.batch) == 2
 
 
 def test_shorter_visibility_lag_counts_for_a_full_batch_too() -> None:

@@ -122,4 +122,4 @@ def shown(value: object) -> str:
         return "an object" if isinstance(value, dict) else "a list" if value else "an empty list"
     if isinstance(value, int) and abs(value) >= 2**63:
         return "a very large number"
-    return json.dumps(value[:64] if isinstance(value, str) else value)
+    return json.dumps(f"{value[:197]}..." if isinstance(value, str) and len(value) > 200 else value)

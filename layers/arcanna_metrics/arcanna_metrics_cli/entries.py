@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from arcanna_metrics.protocol.decide import full_at
-from arcanna_metrics.protocol.entry import NEVER, Accepted, Entry, earliest, pruned
+from arcanna_metrics.protocol.entry import NEVER, Accepted, Entry, Waiting, earliest, pruned
 from arcanna_metrics.protocol.transitions import merged
 from arcanna_metrics.targets import Target, is_id
 from arcanna_metrics.times import from_iso
@@ -345,7 +345,7 @@ def _waiting(
         number = max(1, waiting.updates - others)
         lines.append(f"{number} {'update waits' if number == 1 else 'updates wait'}{age}")
     if waiting.batch:
-        full = min(100, sum(element.share for element in waiting.batch) * 100 // WHOLE)
+        full = min(100, _reached(waiting) * 100 // WHOLE)
         lines.append(f"threshold {full} % reached")
     if waiting.wanted_as_of > NEVER:
         lines.append(f"a schedule's request{age}")
@@ -361,12 +361,23 @@ def _next_attempt(waits: Entry, now: float, *, slots_taken: bool) -> str:
     if due_in > 0 and waits_for_spacing(waits):
         return f"next run in {span(due_in)}: the spacing (pace.spacing_seconds)"
     if due_in > 0:
-        return f"next attempt in {span(due_in)}{after}"
+        latest = " at the latest" if _is_below_threshold(waits.waiting) else ""
+        return f"next attempt in {span(due_in)}{latest}{after}"
     if slots_taken:
         return f"starts when a slot is free{after}"
     if is_passed_over(waits, now):
         return f"due for {span(-due_in)}, but looks end before it; arcanna-metrics doctor may show why"
     return f"next attempt within a minute{after}"
+
+
+def _reached(waiting: Waiting) -> int:
+    """The share of the threshold, in millionths."""
+    return sum(element.share for element in waiting.batch)
+
+
+def _is_below_threshold(waiting: Waiting) -> bool:
+    """Whether only a batch waits that further updates may fill."""
+    return waiting.needed_as_of == waiting.wanted_as_of == NEVER and _reached(waiting) < WHOLE
 
 
 def _waiting_since(waits: Entry, visibility_lag: float) -> float | None:

@@ -121,6 +121,8 @@ def _other(event: Mapping[str, object], received_at: float) -> Occurrence:
         case {"models": "all"}:
             fields.assert_only(event, _SCHEDULE, "a schedule")
             return AllTargets(fields.time(event, "happened_at", received_at), older_than=_age(event))
+        case {"models": models}:
+            raise BadInput(f'models must be "all", not {shown(models)}')
         case {"sweep": True}:
             fields.assert_only(event, ("sweep",), "a sweep")
             return Sweep()
@@ -129,8 +131,8 @@ def _other(event: Mapping[str, object], received_at: float) -> Occurrence:
         case {"Type": ("SubscriptionConfirmation" | "UnsubscribeConfirmation") as notice}:
             topic = shown(event.get("TopicArn"))
             raise NotSubscribed(
-                f"SNS {notice}: topic {topic} does not deliver here. If you want its messages, confirm"
-                " with: aws sns confirm-subscription --topic-arn <TopicArn> --token <Token of this message>"
+                f"SNS {notice}: topic {topic} does not deliver here. If you want its messages, confirm with:"
+                " aws sns confirm-subscription --region <the topic's> --topic-arn <TopicArn> --token <Token>"
             )
         case _:
             names = fields.listed(event) or "(none)"

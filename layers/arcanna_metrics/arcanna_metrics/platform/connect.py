@@ -7,7 +7,6 @@ can tell.
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 
 import httpx
 
@@ -89,11 +88,14 @@ def mounts(proxy: httpx.BaseTransport, no_proxy: str) -> Mounts:
 
 def _valid(parameter: str, url: str) -> str:
     """The URL, if httpx can read its host and port, which the template's pattern cannot tell."""
-    with suppress(httpx.InvalidURL, UnicodeError):  # UnicodeError: the host begins with xn--
+    try:
         read = httpx.URL(url)
         if read.host and (read.port or 443) <= 65535:
             return url
-    raise ConfigurationError(f"{url.partition('//')[2]!r} in the parameter {parameter} is not a host")
+        why = "the host is missing, or the port is above 65535"
+    except (httpx.InvalidURL, UnicodeError) as error:  # UnicodeError: the host begins with xn--
+        why = str(error)
+    raise ConfigurationError(f"{url.partition('//')[2]!r} in the parameter {parameter} is not a host: {why}")
 
 
 def _aws_json(env: Environment, http: BoundedClient, service: str, region: str) -> AwsJson:

@@ -311,9 +311,13 @@ def _without_those_of(entry: Entry, run: Run) -> Entry:
 def _identity(update: Update) -> str:
     """Identifies an update. Every delivery of the same update gives the same text.
 
-    EventBridge cuts off the part of a second that S3's own notifications tell.
+    S3's own notifications tell milliseconds, and EventBridge's events seconds. Only a version of an object is
+    one write for certain; without it, two writes within a second must not count as one.
     """
-    parts = (str(int(update.happened_at)), *(part or "" for part in update.example or ()))
+    at, example = update.happened_at, update.example
+    if example and example.version_id:
+        at //= 1
+    parts = (str(at), *(part or "" for part in example or ()))
     return blake2b("\0".join(parts).encode(errors="replace"), digest_size=6).hexdigest()
 
 
