@@ -312,7 +312,7 @@ def waits_for_spacing(entry: Entry) -> bool:
     """Whether the spacing delays the run of a free target, rather than its updates or a failed attempt."""
     waiting = entry.waiting
     visible = max([waiting.needed_as_of, *(element.as_of for element in waiting.batch)])
-    if waiting.needed_as_of == waiting.wanted_as_of == NEVER:  # else they do not wait for the threshold
+    if _is_only_a_batch(waiting):  # else it does not wait for the threshold
         visible = max(visible, full_at(waiting.batch) or NEVER)
     if waiting.asked_at > NEVER:
         visible = waiting.asked_at
@@ -361,7 +361,8 @@ def _next_attempt(waits: Entry, now: float, *, slots_taken: bool) -> str:
     if due_in > 0 and waits_for_spacing(waits):
         return f"next run in {span(due_in)}: the spacing (pace.spacing_seconds)"
     if due_in > 0:
-        latest = " at the latest" if _is_below_threshold(waits.waiting) else ""
+        may_fill = _is_only_a_batch(waits.waiting) and _reached(waits.waiting) < WHOLE
+        latest = " at the latest" if may_fill else ""
         return f"next attempt in {span(due_in)}{latest}{after}"
     if slots_taken:
         return f"starts when a slot is free{after}"
@@ -375,9 +376,9 @@ def _reached(waiting: Waiting) -> int:
     return sum(element.share for element in waiting.batch)
 
 
-def _is_below_threshold(waiting: Waiting) -> bool:
-    """Whether only a batch waits that further updates may fill."""
-    return waiting.needed_as_of == waiting.wanted_as_of == NEVER and _reached(waiting) < WHOLE
+def _is_only_a_batch(waiting: Waiting) -> bool:
+    """Whether neither an update nor a wish waits that needs a run without the threshold."""
+    return waiting.needed_as_of == waiting.wanted_as_of == NEVER
 
 
 def _waiting_since(waits: Entry, visibility_lag: float) -> float | None:
