@@ -336,19 +336,20 @@ def test_outcome_is_announced_once_the_active_model_is_known(
 
 
 @pytest.mark.parametrize("given_answer", UNKNOWN)
-def test_unknown_active_model_after_the_deadline_counts_as_changed(given_answer: Answer) -> None:
+def test_unknown_active_model_after_the_deadline_counts_as_changed(given_answer: Answer, logs: Logs) -> None:
     follower = Follower(OF_ACTIVE)
     follower.platform.job = given_answer
     done = follower.look(DEADLINE, **idle(DONE))
 
     assert done["status"] == "completed"
     assert outcome_of(done)["result"]["active_changed"]
+    assert "status check failed" in [line["message"] for line in logs.lines]
 
 
 def test_look_up_of_the_active_model_honours_retry_after() -> None:
     follower = Follower(OF_ACTIVE)
-    follower.platform.job = answer(429, headers={"Retry-After": "60"})
-    assert follower.look(60, **idle(DONE))["wait_seconds"] == 61
+    follower.platform.job = answer(429, headers={"Retry-After": "400"})
+    assert follower.look(60, **idle(DONE))["wait_seconds"] == 401
 
 
 # --- No answer -------------------------------------------------------------------------------------------
@@ -374,8 +375,11 @@ def test_check_without_an_answer_is_put_off_until_the_deadline_and_then_raises(
     assert failed == [error.__name__] * 2
 
 
-@pytest.mark.parametrize(("wish", "wait"), [(0, 6), (4, 6), (60, 61), (10**6, 901)])
-def test_retry_after_sets_the_next_wait_within_the_poll_bounds(
+USUAL_WAIT = Follower().look(20, **busy())["wait_seconds"]
+
+
+@pytest.mark.parametrize(("wish", "wait"), [(0, USUAL_WAIT), (4, USUAL_WAIT), (400, 401), (10**6, 901)])
+def test_retry_after_only_lengthens_the_next_wait_and_not_beyond_the_longest_poll(
     follower: Follower, logs: Logs, wish: int, wait: int
 ) -> None:
     follower.look(10, **busy())

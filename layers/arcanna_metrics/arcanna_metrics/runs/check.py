@@ -45,22 +45,29 @@ def not_checked(run: Run, last: Check, origin: Origin) -> Check:
 def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
     """The run's status now, and when to check again; at its end, also its outcome.
 
-    The rules are the same in the first execution and in one that resumes the run. Raises RetryLater if the
-    platform does not answer and the deadline has passed.
+    The rules are the same in the first execution and in one that resumes the run. Without an answer, the
+    check is repeated at the usual pace, or as late as the platform asks. Raises RetryLater if the platform
+    does not answer and the deadline has passed.
     """
-    now = origin.now
-    in_time = elapsed_of(run, now) < run["pace"]["deadline"]
     checked: Check = {**last, "polls": last["polls"] + 1}
-    seen = None
+    try:
+        return _checked(arcanna, run, checked, origin)
+    except RetryLater as error:
+        log_error("status check failed", error)
+        if elapsed_of(run, origin.now) >= run["pace"]["deadline"]:
+            raise
+        asked = int(min(error.retry_after or 0.0, run["pace"]["longest_poll"])) + 1
+        wait = max(_wait(run, origin.now), asked)
+        return {**checked, "detail": cut(str(error), LONGEST_DETAIL), "wait_seconds": wait}
+
+
+def _checked(arcanna: Arcanna, run: Run, checked: Check, origin: Origin) -> Check:
+    """The check after what the platform shows now. Raises RetryLater."""
+    now, seen = origin.now, None
     try:
         seen = arcanna.metrics(Model(job_of(run), run["model_id"] or ""))
     except Rejected as error:
         judgement = Judgement("failed", "Rejected", str(error))
-    except RetryLater as error:
-        log_error("status check failed", error)
-        if not in_time:
-            raise
-        return _put_off(run, checked, error, now)
     else:
         checked = _with_what_was_seen(run, checked, seen, now)
         judgement = judge(run, checked, seen, now)
@@ -70,9 +77,9 @@ def check(arcanna: Arcanna, run: Run, last: Check, origin: Origin) -> Check:
     try:
         changed = active_model_changed(arcanna, run)
     except RetryLater as error:
+        if elapsed_of(run, now) < run["pace"]["deadline"]:
+            raise
         log_error("status check failed", error)
-        if in_time:
-            return _put_off(run, checked, error, now)
         changed = True  # then the target stays due, which is safe whatever the active model is
     ending = Ending(checked["polls"], seen.as_dict() if seen else {}, changed)
     if seen and judgement.status == "completed":
@@ -116,15 +123,6 @@ def active_model_changed(arcanna: Arcanna, run: Run) -> bool:
         return arcanna.active_model(job_of(run)) != run["model_id"]
     except Rejected:
         return False  # the job is gone or has no active model, so there is no other model to recompute
-
-
-def _put_off(run: Run, checked: Check, error: RetryLater, now: float) -> Check:
-    """Repeats the check later, when the platform asks for it or at the usual pace."""
-    pace, wait = run["pace"], _wait(run, now)
-    if error.retry_after is not None:
-        wish = min(max(error.retry_after, pace["shortest_poll"]), pace["longest_poll"])
-        wait = int(max(wish, pace["deadline"] / MOST_CHECKS)) + 1
-    return {**checked, "detail": cut(str(error), LONGEST_DETAIL), "wait_seconds": wait}
 
 
 def _wait(run: Run, now: float, latest: float | None = None) -> int:
