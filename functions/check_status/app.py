@@ -16,7 +16,7 @@ from arcanna_metrics.platform.connect import arcanna, http_client
 from arcanna_metrics.runs.check import check
 from arcanna_metrics.runs.outcome import Origin
 from arcanna_metrics.runs.run import Check
-from arcanna_metrics.runs.telemetry import report
+from arcanna_metrics.runs.telemetry import run_checked
 from arcanna_metrics.targets import Target
 
 if TYPE_CHECKING:
@@ -47,5 +47,5 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> Check:
     target = Target(run["job_id"], run["model_id"])
     with run_in_logs(run["run_id"], target, run["cause"]["kind"], execution):
         result = check(client, run, last, Origin(execution, bus, now))
-        report(run, result, now)
+        run_checked(run, result, now)
     return result

@@ -20,7 +20,6 @@ from arcanna_metrics.preflight import look_up, preflight
 from arcanna_metrics.protocol.ledger import Ledger
 from arcanna_metrics.runs.check import not_checked
 from arcanna_metrics.runs.outcome import Origin
-from arcanna_metrics.runs.telemetry import run_ended
 from arcanna_metrics.settings_source import SettingsSource
 from arcanna_metrics.targets import Target
 from arcanna_metrics.trigger import Trigger
@@ -84,9 +83,7 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
         case {"hold": {"run": run, "number": int(number)}}:
             return {"held": hold(services(), run, number)}
         case {"not_checked": {"execution": execution, "run": run, "check": last}}:
-            check = not_checked(run, last, Origin(execution, services().event_bus, time.time()))
-            run_ended(check)
-            return dict(check)
+            return dict(not_checked(run, last, Origin(execution, services().event_bus, time.time())))
         case {"release": {"run": run, "number": int(number), "result": result}}:
             released = release(services(), run, number, result)
             trigger().look(remaining, [target_of(run)])  # so that the next target gets the slot

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from arcanna_metrics.observability import metrics
+from arcanna_metrics.protocol.entry import Claim
+from arcanna_metrics.protocol.transitions import claim
 from arcanna_metrics.runs.check import first_check
 from arcanna_metrics.runs.run import Check, Run
 from tests.e2e.scene import (
@@ -151,7 +153,7 @@ def _let_a_claim_be_abandoned(scene: Scene) -> None:
 
 
 def _let_old_runs_be_checked(here: Installation, new_scene: NewScene) -> None:
-    """Checks a run whose recompute never started, and a run past its deadline."""
+    """Checks and releases a run whose recompute never started, and a run past its deadline."""
     never_started, late = new_scene(), new_scene()
     late.behaves(FOR_EVER)
     late.recompute_by_somebody_else()
@@ -159,7 +161,11 @@ def _let_old_runs_be_checked(here: Installation, new_scene: NewScene) -> None:
     for scene in (never_started, late):
         run, check = _old_run(scene)
         execution = f"arn:aws:states:eu-west-1:123456789012:execution:old:{run['run_id']}"
-        here.cloud.invoke(CHECK, {"execution": execution, "number": 0, "run": run, "check": check})
+        of_run = {"run": run, "number": 0}
+        scene.ledger.apply(scene.target, claim, Claim(run["run_id"], time.time()))
+        here.cloud.invoke(TRIGGER, {"hold": of_run})
+        ended = here.cloud.invoke(CHECK, {"execution": execution, "run": run, "check": check})
+        here.cloud.invoke(TRIGGER, {"release": {**of_run, "result": ended["outcome"]["result"]}})
     late.behaves(SHORT)
 
 

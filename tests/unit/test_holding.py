@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from arcanna_metrics.controller.holding import check_up_on, hold, release
+from arcanna_metrics.observability import metrics
 from arcanna_metrics.protocol.check_up import MOST_EXECUTIONS
 from arcanna_metrics.protocol.entry import Claim, Entry, Waiting
 from arcanna_metrics.protocol.ledger import key_of
@@ -22,7 +23,16 @@ OF_RUN = {"run_id": "run-1", "job_id": TARGET.job_id, "model_id": TARGET.model_i
 COMPLETED: Result = {
     "outcome": "completed",
     "active_changed": False,
-    "past_run": cast("Any", {"run_id": "run-1", "duration_seconds": 9.0}),
+    "past_run": {
+        "run_id": "run-1",
+        "model_id": TARGET.model_id,
+        "cause": "manual",
+        "requested_at": RUN["requested_at"],
+        "polls": 4,
+        "duration_seconds": 9.0,
+        "verdict": "unchanged",
+        "scores": {},
+    },
     "figures": None,
     "failure": None,
 }
@@ -66,12 +76,14 @@ def test_release_stores_the_result(harness: Harness) -> None:
     assert [past["run_id"] for past in entry.history] == ["run-1"]
 
 
-def test_repeated_release_changes_nothing(harness: Harness) -> None:
+def test_repeated_release_changes_nothing_and_counts_no_run(harness: Harness) -> None:
+    metrics.clear_metrics()
     hold(harness.services, RUN, 0)
     release(harness.services, RUN, 0, COMPLETED)
     before = harness.entry()
     assert not release(harness.services, RUN, 0, COMPLETED)
     assert harness.entry() == before
+    assert metrics.metric_set["RecomputesCompleted"]["Value"] == [1.0]
 
 
 def test_late_release_of_an_aborted_execution_is_refused_after_a_resumption(harness: Harness) -> None:

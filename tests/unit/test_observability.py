@@ -10,12 +10,13 @@ import pytest
 
 from arcanna_metrics.errors import Unauthorised
 from arcanna_metrics.observability import count, gauges, log_error, logger, metrics
+from arcanna_metrics.runs import outcome
 from arcanna_metrics.runs.check import first_check
 from arcanna_metrics.runs.completion import Judgement
 from arcanna_metrics.runs.outcome import Ending, NewMetrics, completed, failed
 from arcanna_metrics.runs.quality import Assessment, Verdict
-from arcanna_metrics.runs.run import Check, Outcome
-from arcanna_metrics.runs.telemetry import report, run_ended
+from arcanna_metrics.runs.run import Check, Outcome, Result
+from arcanna_metrics.runs.telemetry import run_checked, run_ended
 from arcanna_metrics.times import from_iso
 from tests.support.doubles import Logs
 from tests.support.runs import REQUESTED_AT, a_run, origin
@@ -30,8 +31,8 @@ def judged(verdict: Verdict) -> Assessment:
     return {"verdict": verdict, "why": "Escalate.recall fell", "differences": []}
 
 
-def ended(status: Any, outcome: Outcome) -> Check:
-    return {**RUNNING, "status": status, "detail": "The detail", "polls": 4, "outcome": outcome}
+def ended(status: Any, told: Outcome) -> Check:
+    return {**RUNNING, "status": status, "detail": "The detail", "polls": 4, "outcome": told}
 
 
 def completed_check(verdict: Verdict) -> Check:
@@ -42,6 +43,11 @@ def completed_check(verdict: Verdict) -> Check:
 COMPLETED = completed_check("regressed")
 
 
+def result_of(check: Check) -> Result:
+    assert check["outcome"]
+    return check["outcome"]["result"]
+
+
 def failed_because(reason: str) -> Check:
     return ended("failed", failed(RUN, ENDING, Judgement("failed", reason, "Look."), origin(200)))
 
@@ -50,6 +56,7 @@ FAILED = failed_because("NoNewResult")
 TIMED_OUT = ended(
     "timed_out", failed(RUN, ENDING, Judgement("timed_out", "DeadlinePassed", "Late."), origin(200))
 )
+NOT_CHECKED = ended("failed", failed(RUN, ENDING, outcome.NOT_CHECKED, origin(200)))
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +118,7 @@ def test_check_without_an_answer_is_counted_by_reason_and_logged(
 
 
 def test_check_of_a_running_recompute_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    report(RUN, RUNNING, ENDED_AT)
+    run_checked(RUN, RUNNING, ENDED_AT)
     metrics.flush_metrics()
     (shown,) = emitted(capsys)
 
@@ -122,12 +129,12 @@ def test_check_of_a_running_recompute_is_counted(capsys: pytest.CaptureFixture[s
 def test_completed_run_emits_lag_duration_accuracy_and_verdict(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    report(RUN, COMPLETED, ENDED_AT)
+    run_ended(RUN, result_of(COMPLETED))
     (shown,) = emitted(capsys)
     assert shown == {
         "service": "tests",
         "job_id": "1234",
-        "FreshnessLag": [260.0],
+        "FreshnessLag": [240.0],
         "RunDuration": [180.0],
         "OverallAccuracy": [0.9],
         "QualityVerdict": [-1.0],
@@ -142,7 +149,7 @@ def test_completed_run_emits_lag_duration_accuracy_and_verdict(
 
 
 def test_failed_start_is_counted_by_reason(capsys: pytest.CaptureFixture[str]) -> None:
-    run_ended(failed_because("NeverStarted"))
+    run_ended(RUN, result_of(failed_because("NeverStarted")))
     (shown,) = emitted(capsys)
     assert shown == {
         "service": "tests",
@@ -154,8 +161,9 @@ def test_failed_start_is_counted_by_reason(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_dimension_is_printable_ascii_of_allowed_length(capsys: pytest.CaptureFixture[str]) -> None:
-    report(a_run(job_id="Erkennung für 日本\n" + "é" * 240), COMPLETED, ENDED_AT)
-    run_ended(failed_because("Übel"))
+    named = a_run(job_id="Erkennung für 日本\n" + "é" * 240)
+    run_ended(named, result_of(COMPLETED))
+    run_ended(RUN, result_of(failed_because("Übel")))
     of_job, of_failure = emitted(capsys)
     assert of_job["job_id"].startswith("Erkennung f\\xfcr \\u65e5\\u672c\\n")
     for value in (of_job["job_id"], of_failure["reason"]):
@@ -170,13 +178,13 @@ def test_dimension_is_printable_ascii_of_allowed_length(capsys: pytest.CaptureFi
 def test_verdict_is_emitted_as_a_number(
     capsys: pytest.CaptureFixture[str], verdict: Verdict, figure: list[float]
 ) -> None:
-    report(RUN, completed_check(verdict), ENDED_AT)
+    run_ended(RUN, result_of(completed_check(verdict)))
     (shown,) = emitted(capsys)
     assert shown["QualityVerdict"] == figure
 
 
 def test_missing_verdict_is_not_emitted(capsys: pytest.CaptureFixture[str]) -> None:
-    report(RUN, completed_check("not_judged"), ENDED_AT)
+    run_ended(RUN, result_of(completed_check("not_judged")))
     (shown,) = emitted(capsys)
     assert "QualityVerdict" not in shown
 
@@ -187,12 +195,13 @@ def test_missing_verdict_is_not_emitted(capsys: pytest.CaptureFixture[str]) -> N
         (COMPLETED, "RecomputesCompleted"),
         (FAILED, "RecomputesFailed"),
         (TIMED_OUT, "RecomputesTimedOut"),
+        (NOT_CHECKED, "RecomputesFailed"),
     ],
 )
 def test_end_of_a_run_is_counted_without_the_job_dimension(
     capsys: pytest.CaptureFixture[str], check: Check, metric: str
 ) -> None:
-    report(RUN, check, ENDED_AT)
+    run_ended(RUN, result_of(check))
     metrics.flush_metrics()
     shown = emitted(capsys)[-1]
 
@@ -204,7 +213,7 @@ def test_end_of_a_run_is_counted_without_the_job_dimension(
 def test_failed_or_timed_out_run_is_counted_by_reason(
     capsys: pytest.CaptureFixture[str], check: Check, reason: str
 ) -> None:
-    run_ended(check)
+    run_ended(RUN, result_of(check))
     (shown,) = emitted(capsys)
     assert (shown["reason"], shown["RunsFailed"]) == (reason, [1.0])
 
@@ -213,7 +222,7 @@ def test_failed_or_timed_out_run_is_counted_by_reason(
     ("check", "reason"), [(RUNNING, "running"), (COMPLETED, "completed"), (FAILED, "NoNewResult")]
 )
 def test_check_is_logged_with_status_and_reason(logs: Logs, check: Check, reason: str) -> None:
-    report(RUN, check, ENDED_AT)
+    run_checked(RUN, check, ENDED_AT)
     (line,) = logs.lines
 
     assert (line["message"], line["reason"], line["elapsed_seconds"]) == ("status checked", reason, 200.0)

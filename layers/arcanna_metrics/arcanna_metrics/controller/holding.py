@@ -11,6 +11,7 @@ from arcanna_metrics.protocol.check_up import MOST_EXECUTIONS, Resume, TakeBack,
 from arcanna_metrics.protocol.decide import Later
 from arcanna_metrics.protocol.entry import Claim, Entry
 from arcanna_metrics.runs.run import Result, Run
+from arcanna_metrics.runs.telemetry import run_ended
 from arcanna_metrics.targets import Target
 from arcanna_metrics.workflow import resumed_input
 
@@ -44,6 +45,8 @@ def release(services: Services, run: Run, number: int, result: Result) -> bool:
             learn(services.ledger, run, result)
             learn_id(services, run)
         released = services.ledger.apply(entry, transition) is not None
+        if released:  # once for each run, also if it was resumed
+            run_ended(run, result)
         logger.info("run released" if released else "run was already released", outcome=result["outcome"])
     return released
 

@@ -15,7 +15,6 @@ from arcanna_metrics.runs.limits import as_many_as_fit
 from arcanna_metrics.runs.outcome import Origin, fitting
 from arcanna_metrics.runs.quality import Rules, measured
 from arcanna_metrics.runs.run import Cause, Check, Object, Run
-from arcanna_metrics.runs.telemetry import run_ended
 from arcanna_metrics.settings import JobSettings, Pace
 from arcanna_metrics.targets import Model, is_id
 from arcanna_metrics.times import from_iso, to_iso
@@ -65,8 +64,6 @@ def start(services: Services, entry: Entry, claim: Claim) -> None:
     logger.info("run started", extra=told)
     if check["status"] == "running":
         count("RecomputesRequested")
-    else:
-        run_ended(check)
 
 
 def new_run(entry: Entry, claim: Claim, settings: JobSettings) -> Run:
