@@ -84,7 +84,9 @@ def judge_look(look: dict[str, Any]) -> Judgement:
         "recomputing_at": None if until is None else to_iso(ACCEPTED_AT + until),
         "idle_since": None if idle_for is None else to_iso(now - idle_for),
     }
-    return judge(run, checked, ModelMetrics(look["recomputing"], look["timestamp"], {}), now)
+    # As the client passes it on.
+    timestamp = look["timestamp"].strip() or None if isinstance(look["timestamp"], str) else None
+    return judge(run, checked, ModelMetrics(look["recomputing"], timestamp, {}), now)
 
 
 def judged(timestamp: str | None, **changes: Any) -> Judgement:
@@ -189,6 +191,7 @@ def test_invalid_timestamp_never_completes_a_run(timestamp: Any, look: dict[str,
 def test_failure_names_a_timestamp_that_is_not_a_time(timestamp: str, look: dict[str, Any]) -> None:
     said = f"Arcanna shows last_recomputed_timestamp {timestamp!r}, which is not an ISO 8601 time."
     assert judged(timestamp, **look).detail.endswith(said)
+    assert judged(timestamp, **look | {"baseline": timestamp}).detail.endswith(said)
 
 
 def test_failure_names_a_timestamp_of_another_recompute() -> None:

@@ -102,7 +102,8 @@ def judge(run: Run, checked: Check, seen: ModelMetrics, now: float) -> Judgement
         return _completed(seen)
     if not seen.recomputing and (failure := _failure(until, elapsed, pace["start_grace"])):
         confirmation = min(CONFIRMATION, pace["start_grace"])
-        if (left := confirmation - _idle_for(checked, now)) > 0:
+        idle_since = from_iso(checked["idle_since"]) if checked["idle_since"] else now
+        if (left := idle_since + confirmation - now) > 0:
             detail = f"idle without new metrics; if that lasts {confirmation:.0f} s, the run has failed"
             return Judgement("running", "running", detail, confirmed_in=left)
         if found == "none":
@@ -120,12 +121,6 @@ def judge(run: Run, checked: Check, seen: ModelMetrics, now: float) -> Judgement
 def elapsed_of(run: Run, now: float) -> float:
     """Seconds since the run began."""
     return max(0.0, now - from_iso(run["requested_at"]))
-
-
-def _idle_for(checked: Check, now: float) -> float:
-    """Seconds since the platform has been seen idle without a proof of new metrics."""
-    idle_since = checked["idle_since"]
-    return 0.0 if idle_since is None else max(0.0, now - from_iso(idle_since))
 
 
 def _recomputing_until(run: Run, checked: Check) -> float | None:
@@ -158,17 +153,17 @@ def _failure(recomputing_until: float | None, elapsed: float, start_grace: float
     return None
 
 
-def _with_unusable_time(failure: Judgement, timestamp: object, baseline: object) -> Judgement:
+def _with_unusable_time(failure: Judgement, timestamp: str | None, baseline: str | None) -> Judgement:
     """The failure, which names a timestamp that proves nothing: it may be the only reason."""
-    if not isinstance(timestamp, str) or not timestamp.strip():
+    if timestamp is None:
         return failure
-    ended, before = _time(timestamp), _time(baseline)
     try:
         from_iso(timestamp)
     except ValueError:
         why = "is not an ISO 8601 time"
     else:
-        if ended is None or (before is not None and ended.at == before.at):
+        ended, before = _time(timestamp), _time(baseline)
+        if ended is None or (before and ended.at == before.at):
             return failure
         why = "is too early to be of this recompute"
     shown = f"Arcanna shows last_recomputed_timestamp {cut(timestamp, 64)!r}, which {why}."
