@@ -176,7 +176,7 @@ def updates_of(body: str, sent_at: float) -> list[Update]:
             case ObjectCreated():
                 updates += ROUTES.updates(occurrence)
             case AllTargets():
-                updates += SETTINGS.scheduled(occurrence, set())
+                updates += [SETTINGS.wish(target, occurrence) for target in ROUTES.fixed_targets()]
     return updates
 
 

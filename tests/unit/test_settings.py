@@ -95,18 +95,11 @@ def test_document_with_an_editors_additions_is_read() -> None:
 NIGHTLY = {"name": "nightly", "targets": [{"job_id": "security-alerts"}, {"job_id": 1234, "model_id": "m1"}]}
 
 
-def test_schedule_asks_once_for_every_fully_named_target() -> None:
-    asked = parse({"routes": [*DEFAULT_ROUTES, NIGHTLY, NIGHTLY]}).scheduled(AllTargets(100.0, 0.0), set())
-    assert asked == [
-        Update(Target("security-alerts", None), 100.0, "schedule", older_than=0.0),
-        Update(Target("1234", "m1"), 100.0, "schedule", older_than=0.0),
+def test_fully_named_target_is_fixed_once() -> None:
+    assert parse({"routes": [*DEFAULT_ROUTES, NIGHTLY, NIGHTLY]}).routes.fixed_targets() == [
+        Target("security-alerts", None),
+        Target("1234", "m1"),
     ]
-
-
-def test_schedule_asks_for_the_active_model_of_every_other_known_job() -> None:
-    settings = parse({"routes": [*DEFAULT_ROUTES, NIGHTLY]})
-    asked = settings.scheduled(AllTargets(100.0, 0.0), {"1234", "99", "77"})
-    assert [update.target for update in asked[2:]] == [Target("77", None), Target("99", None)]
 
 
 @pytest.mark.parametrize(
@@ -115,9 +108,9 @@ def test_schedule_asks_for_the_active_model_of_every_other_known_job() -> None:
 def test_schedule_wishes_for_metrics_of_its_own_age_or_of_the_jobs(
     age: float | None, stale_after: int, wished: float
 ) -> None:
-    settings = parse({"routes": [NIGHTLY], "jobs": {"7": {"pace": {"stale_after_seconds": stale_after}}}})
-    *_, update = settings.scheduled(AllTargets(100.0, age), {"7"})
-    assert (update.target, update.older_than, update.by_hand) == (Target("7", None), wished, False)
+    settings = parse({"jobs": {"7": {"pace": {"stale_after_seconds": stale_after}}}})
+    wish = settings.wish(Target("7", None), AllTargets(100.0, age))
+    assert wish == Update(Target("7", None), 100.0, "schedule", older_than=wished)
 
 
 # --- What is refused -------------------------------------------------------------------------------------

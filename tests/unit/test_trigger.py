@@ -276,6 +276,31 @@ def test_schedule_leaves_out_the_active_model_of_a_job_that_a_route_names_by_its
     assert not harness.entry(ACTIVE_TARGET).dirty
 
 
+def test_schedule_wishes_for_the_active_model_only_of_jobs_that_no_route_names(harness: Harness) -> None:
+    named = [{"job_id": "security-alerts"}, {"job_id": 1234, "model_id": "m1"}]
+    harness.routes = parse_settings(json.dumps({"routes": [{"targets": named}]})).routes
+    for job_id in ("1234", "99", "77"):
+        harness.stack.put(Entry(Target(job_id, "m"), fresh_as_of=1.0))
+
+    harness.deliver({"models": "all", "older_than_seconds": 3600})
+
+    wished = [entry.target for entry in harness.ledger.waiting_or_running()]
+    fixed = [Target("security-alerts", None), Target("1234", "m1")]
+    assert sorted(wished, key=str) == sorted([*fixed, Target("77", None), Target("99", None)], key=str)
+
+
+def test_schedule_leaves_out_the_active_model_of_a_job_whose_other_name_the_ledger_knows(
+    harness: Harness,
+) -> None:
+    document = {"routes": [{"targets": [{"job_id": 1234, "model_id": "m2"}]}]}
+    harness.routes = parse_settings(json.dumps(document)).routes
+    harness.stack.put(Entry(Target("security-alerts", None), fresh_as_of=1.0, name_of="1234"))
+
+    harness.deliver({"models": "all", "older_than_seconds": 3600})
+
+    assert not harness.entry(ACTIVE_TARGET).dirty
+
+
 def test_large_schedule_sends_one_request_per_target(
     harness: Harness, looks: Looks, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,21 +89,14 @@ class Settings(NamedTuple):
         longest = max(each.pace.visibility_lag for each in (self.shared, *self.jobs.values()))
         return self.shared._replace(pace=replace(self.shared.pace, visibility_lag=longest))
 
-    def scheduled(self, schedule: AllTargets, jobs: set[str]) -> list[Update]:
-        """The updates that a schedule asks for: one for every target that the routes name in full, and one
-        for the active model of every other job in `jobs`.
-
-        These are wishes for metrics that are no older than the schedule's age, or the one in the job's
-        settings if it has none.
+    def wish(self, target: Target, schedule: AllTargets) -> Update:
+        """What a schedule asks of a target: metrics that are no older than the schedule's age, or the one in
+        the job's settings if it has none.
         """
-        fixed = self.routes.fixed_targets()
-        others = sorted(jobs - {target.job_id for target in fixed})
-        updates = []
-        for target in [*fixed, *(Target(job_id, None) for job_id in others)]:
-            stale_after = self.for_job(target.job_id).pace.stale_after
-            age = stale_after if schedule.older_than is None else schedule.older_than
-            updates.append(Update(target, schedule.happened_at, "schedule", older_than=age))
-        return updates
+        age = schedule.older_than
+        if age is None:
+            age = self.for_job(target.job_id).pace.stale_after
+        return Update(target, schedule.happened_at, "schedule", older_than=age)
 
 
 def parse_settings(text: str, visibility_lag: float = Pace().visibility_lag) -> Settings:

@@ -143,10 +143,15 @@ class Trigger:
         return updates
 
     def _scheduled(self, schedule: events.AllTargets) -> list[Update]:
-        """The updates that a schedule asks for. If there are many, it sends each to the queue instead."""
+        """The updates that a schedule asks for. If there are many, it sends each to the queue instead.
+
+        Covers every target that the routes name in full, and the active model of every other known job.
+        """
         settings = self._settings()
-        named = {target.job_id for target in settings.routes.fixed_targets()}
-        updates = settings.scheduled(schedule, self._ledger.jobs(named))
+        targets = settings.routes.fixed_targets()
+        others = self._ledger.jobs({target.job_id for target in targets})
+        targets += [Target(job_id, None) for job_id in sorted(others)]
+        updates = [settings.wish(target, schedule) for target in targets]
         logger.info("schedule", targets=len(updates))
         if len(updates) <= FAN_OUT:
             return updates

@@ -23,7 +23,7 @@ from arcanna_metrics.platform.connect import base_url, mounts
 from arcanna_metrics.platform.key import SecretApiKey
 from arcanna_metrics.runs.quality import in_words
 from arcanna_metrics.settings import Settings, parse_settings
-from arcanna_metrics.targets import Model, identifier
+from arcanna_metrics.targets import Model, Target, identifier
 from arcanna_metrics.updates import WHOLE, Update
 from tests.support.aws_json import aws_json
 
@@ -133,7 +133,8 @@ def attack_events(text: str, settings: Settings) -> None:
         if isinstance(occurrence, ObjectCreated):
             updates += settings.routes.updates(occurrence)
         elif isinstance(occurrence, AllTargets):
-            updates += settings.scheduled(occurrence, {"another job"})
+            targets = [*settings.routes.fixed_targets(), Target("another job", None)]
+            updates += [settings.wish(target, occurrence) for target in targets]
         elif isinstance(occurrence, Update):
             updates.append(occurrence)
     for update in updates:

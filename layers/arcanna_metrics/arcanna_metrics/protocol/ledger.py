@@ -150,7 +150,7 @@ class Ledger:
                 yield entry
 
     def jobs(self, named: Collection[str] = ()) -> set[str]:
-        """The jobs that a schedule covers, without those of these names.
+        """The jobs that a schedule covers, without those of these ids and names.
 
         Leaves out a job whose runs have all failed, because it was probably mistyped. A name stands for its
         job if a run of the name has completed.
@@ -163,7 +163,7 @@ class Ledger:
         fresh = {_job_of(item) for item in items if "fresh_as_of" in item}
         failed = {_job_of(item) for item in items if "failed_as_of" in item}
         known = fresh | {job_id for item in items if is_id(job_id := item["job_id"]["S"])} - failed
-        return known - {_job_of(item) for item in items if item["job_id"]["S"] in named}
+        return known.difference(named, (_job_of(item) for item in items if item["job_id"]["S"] in named))
 
     def read_item(self, key: dict[str, Any]) -> Mapping[str, Any]:
         """The item with this key, read consistently; empty if there is none."""
