@@ -1,7 +1,8 @@
 """Key patterns of routes, and the templates of their targets.
 
 In a pattern `*` matches anything, `?` one character, and `{name}` a path segment or the variable part of one.
-`*` and `{name}` match as little as they can. In a template `{name}` is what the pattern's `{name}` matched.
+`*` and `{name}` match as little as they can. In a template `{name}` is what the pattern's `{name}` matched:
+str.format_map fills it in.
 """
 
 import re
@@ -46,11 +47,6 @@ def _regex(part: str) -> str:
 def placeholders(template: str) -> list[str]:
     """The names of a pattern's or template's placeholders."""
     return _PLACEHOLDER.findall(template)
-
-
-def filled(template: str, found: re.Match[str]) -> str:
-    """The template, filled with what the pattern's placeholders matched."""
-    return _PLACEHOLDER.sub(lambda placeholder: found[placeholder[1]], template)
 
 
 def stray_brace(template: str) -> str | None:

@@ -175,6 +175,4 @@ def _placeholders(target: Target) -> list[str]:
 
 def _fill(target: Target, found: re.Match[str]) -> Target:
     job_id, model_id = target
-    return Target.of(
-        patterns.filled(job_id, found), None if model_id is None else patterns.filled(model_id, found)
-    )
+    return Target.of(job_id.format_map(found), model_id and model_id.format_map(found))
