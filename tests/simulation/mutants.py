@@ -41,7 +41,7 @@ def record_without_lag(entry: Entry, updates: Sequence[Update], pace: Pace) -> E
 
 def record_by_delivery(entry: Entry, updates: Sequence[Update], pace: Pace) -> Entry:
     """An update counts from its delivery, so that a covered one counts again."""
-    late = [replace(u, happened_at=max(u.happened_at, entry.watermark + 1)) for u in updates]
+    late = [u._replace(happened_at=max(u.happened_at, entry.watermark + 1)) for u in updates]
     return transitions.record(entry, late, pace)
 
 

@@ -1,6 +1,5 @@
 """What an event means to the ledger: training data has changed, or metrics must not be too old."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from arcanna_metrics.targets import Target
@@ -17,8 +16,7 @@ class Example(NamedTuple):
     version_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+class Update(NamedTuple):
     """The training data of a target changed, or a schedule asks for metrics that are not too old."""
 
     target: Target

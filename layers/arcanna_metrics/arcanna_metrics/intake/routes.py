@@ -13,7 +13,7 @@ old.
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from arcanna_metrics.documents import Node
 from arcanna_metrics.errors import BadInput
@@ -36,8 +36,7 @@ _MOST = {"objects": 1000, "bytes": 2**50, "max_wait_seconds": 30 * 86400}
 """The largest values. Up to 1,000 objects, rounding does not change when their shares reach WHOLE."""
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
+class Threshold(NamedTuple):
     """How much is worth a recompute."""
 
     objects: int | None
@@ -68,8 +67,7 @@ _EVERY_OBJECT = Threshold(objects=1, bytes=None, max_wait=0.0)
 """The threshold of a route that has none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """One route: compiled key patterns, the targets of each matching key, and the threshold."""
 
     name: str
@@ -78,8 +76,7 @@ class Route:
     threshold: Threshold
 
 
-@dataclass(frozen=True, slots=True)
-class Routes:
+class Routes(NamedTuple):
     """All routes, in the order in which they are tried."""
 
     routes: tuple[Route, ...]
