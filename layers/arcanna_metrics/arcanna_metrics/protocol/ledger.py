@@ -5,7 +5,7 @@ item has the constant `due` exactly if it has `due_at`.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, replace
 from functools import partial
@@ -78,22 +78,18 @@ class Ledger:
         each_once = list(dict.fromkeys(targets))  # DynamoDB refuses the same key twice
         for first in range(0, len(each_once), MOST_KEYS):
             some = each_once[first : first + MOST_KEYS]
-            found = self._read_some(some)
-            yield from ((target, found.get(target)) for target in some)
-
-    def _read_some(self, targets: Sequence[Target]) -> dict[Target, Entry]:
-        asked: Any = {"Keys": [key_of(target) for target in targets], "ConsistentRead": True}
-        with aws_call("read the ledger"):
-            answer = self._dynamodb.batch_get_item(RequestItems={self._table: asked})
-        missed: Any = answer["UnprocessedKeys"].get(self._table, {})
-        unread = [to_target(key) for key in missed.get("Keys", [])]
-        items = {to_target(item): item for item in answer["Responses"].get(self._table, [])}
-        found: dict[Target, Entry] = {}
-        for target in targets:
-            if target not in unread:
-                with suppress(*UNREADABLE):
-                    found[target] = to_entry(target, items.get(target, {}))
-        return found
+            asked: Any = {"Keys": [key_of(target) for target in some], "ConsistentRead": True}
+            with aws_call("read the ledger"):
+                answer = self._dynamodb.batch_get_item(RequestItems={self._table: asked})
+            missed: Any = answer["UnprocessedKeys"].get(self._table, {})
+            unread = [to_target(key) for key in missed.get("Keys", [])]
+            items = {to_target(item): item for item in answer["Responses"].get(self._table, [])}
+            for target in some:
+                entry = None
+                if target not in unread:
+                    with suppress(*UNREADABLE):
+                        entry = to_entry(target, items.get(target, {}))
+                yield target, entry
 
     def swap(self, before: Entry, after: Entry) -> bool:
         """Writes `after` if the entry is still `before`; False if it has changed.
