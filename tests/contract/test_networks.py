@@ -30,8 +30,7 @@ from arcanna_metrics.platform import tls
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.connect import arcanna, http_client
 from arcanna_metrics.platform.http import BoundedClient
-from arcanna_metrics.targets import Model, Target
-from arcanna_metrics.updates import Update
+from arcanna_metrics.targets import Model, Target, Update
 from tests.support.arcanna import API_KEY, ArcannaServer, Fault, InMemoryAlerts, Job
 from tests.support.certificates import Authority, self_signed
 from tests.support.connect_proxy import ConnectProxy

@@ -26,8 +26,7 @@ from arcanna_metrics.runs.outcome import (
 from arcanna_metrics.runs.quality import Assessment, Difference, Rules, Verdict, assess, learned, measured
 from arcanna_metrics.runs.run import Cause, Check, Object, Outcome, Run
 from arcanna_metrics.settings import JobSettings
-from arcanna_metrics.targets import ID_LENGTH, Target
-from arcanna_metrics.updates import Example
+from arcanna_metrics.targets import ID_LENGTH, Example, Target
 from arcanna_metrics_cli.commands.settings import LARGEST
 from tests.support import doubles
 from tests.support.deployment import ROOT, template

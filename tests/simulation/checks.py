@@ -8,9 +8,8 @@ from typing import NamedTuple
 from arcanna_metrics.controller.reconcile import MOST_FAILURES
 from arcanna_metrics.protocol.transitions import CONSISTENT_AFTER
 from arcanna_metrics.runs.completion import CLOCK_MARGIN
-from arcanna_metrics.targets import is_id
+from arcanna_metrics.targets import WHOLE, Update, is_id
 from arcanna_metrics.times import from_iso
-from arcanna_metrics.updates import WHOLE, Update
 from tests.simulation.journal import Event
 from tests.simulation.stimuli import JOB_OF
 from tests.simulation.world import SKEW, START_GRACE, SWEEP, History

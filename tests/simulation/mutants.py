@@ -15,8 +15,7 @@ from arcanna_metrics.protocol.slots import Taker, still_taken
 from arcanna_metrics.protocol.transitions import Postponement, settled
 from arcanna_metrics.runs.run import Execution, Result, Run
 from arcanna_metrics.settings import Pace
-from arcanna_metrics.targets import Target
-from arcanna_metrics.updates import WHOLE, Update
+from arcanna_metrics.targets import WHOLE, Target, Update
 from tests.simulation.small_steps import Code
 
 

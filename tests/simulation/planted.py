@@ -25,10 +25,9 @@ from arcanna_metrics.runs.completion import Judgement, judge
 from arcanna_metrics.runs.quality import Reference, Rules, learned
 from arcanna_metrics.runs.run import Check, Execution, Result, Run
 from arcanna_metrics.settings import Pace
-from arcanna_metrics.targets import Model, Target
+from arcanna_metrics.targets import Model, Target, Update
 from arcanna_metrics.times import from_iso, to_iso
 from arcanna_metrics.trigger import Trigger
-from arcanna_metrics.updates import Update
 from arcanna_metrics.workflow import Workflow
 from tests.simulation.aws import Item
 from tests.simulation.stimuli import KINDS

@@ -21,7 +21,7 @@ from arcanna_metrics.protocol.entry import Claim, Entry
 from arcanna_metrics.protocol.slots import Taker, still_taken
 from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, Postponement
 from arcanna_metrics.runs.run import Execution as Described
-from arcanna_metrics.updates import WHOLE
+from arcanna_metrics.targets import WHOLE
 from tests.simulation.small_worlds import (
     FAR_AWAY,
     Execution,

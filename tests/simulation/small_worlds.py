@@ -15,8 +15,7 @@ from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting
 from arcanna_metrics.protocol.transitions import record
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import Pace
-from arcanna_metrics.targets import Target, is_id
-from arcanna_metrics.updates import WHOLE, Update
+from arcanna_metrics.targets import WHOLE, Target, Update, is_id
 
 FAR_AWAY = 1_000_000
 """A time that no clock reaches here."""

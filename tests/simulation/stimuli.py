@@ -10,9 +10,8 @@ from urllib.parse import quote_plus
 from arcanna_metrics.errors import BadInput
 from arcanna_metrics.intake.events import AllTargets, ObjectCreated, read_json
 from arcanna_metrics.settings import parse_settings
-from arcanna_metrics.targets import Target
+from arcanna_metrics.targets import Target, Update
 from arcanna_metrics.times import to_iso
-from arcanna_metrics.updates import Update
 
 _ROUTES = [
     {"keys": ["data/{job}/{model}/*"], "targets": [{"job_id": "{job}", "model_id": "{model}"}]},

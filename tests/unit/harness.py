@@ -13,10 +13,9 @@ from arcanna_metrics.protocol.ledger import Ledger
 from arcanna_metrics.protocol.transitions import claim, hold, record
 from arcanna_metrics.runs.run import Execution
 from arcanna_metrics.settings import JobSettings, Settings, parse_settings
-from arcanna_metrics.targets import Target
+from arcanna_metrics.targets import Target, Update
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.trigger import Trigger
-from arcanna_metrics.updates import Update
 from tests.support.doubles import PACE, TARGET, Clock, ScriptedPlatform, Stack, answer, metrics_body
 
 LONG = 100.0

@@ -3,8 +3,7 @@
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from arcanna_metrics.targets import ID_LENGTH, Target
-from arcanna_metrics.updates import WHOLE, Example, Update
+from arcanna_metrics.targets import ID_LENGTH, WHOLE, Example, Target, Update
 
 
 def at_most(examples: int) -> settings:

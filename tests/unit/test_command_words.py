@@ -19,9 +19,8 @@ from arcanna_metrics.intake.events import read_json
 from arcanna_metrics.protocol.entry import NEVER, Accepted, Claim, Element, Entry, Waiting
 from arcanna_metrics.runs.limits import cut
 from arcanna_metrics.runs.quality import Reference
-from arcanna_metrics.targets import Target
+from arcanna_metrics.targets import WHOLE, Target
 from arcanna_metrics.times import to_iso
-from arcanna_metrics.updates import WHOLE
 from arcanna_metrics_cli import checks, entries, executions, follow, letters, routing, view
 from arcanna_metrics_cli.entries import UnderWay
 from arcanna_metrics_cli.exits import Exit, Trouble

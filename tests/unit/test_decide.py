@@ -13,7 +13,7 @@ from arcanna_metrics.protocol.decide import PATIENCE, CheckUp, Later, Rest, Star
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting, pruned
 from arcanna_metrics.protocol.transitions import record, settled
 from arcanna_metrics.settings import Pace
-from arcanna_metrics.updates import WHOLE, Update
+from arcanna_metrics.targets import WHOLE, Update
 from tests.support.doubles import PACE as DEFAULTS
 from tests.support.doubles import TARGET
 

@@ -26,9 +26,8 @@ from arcanna_metrics.intake.events import (
 )
 from arcanna_metrics.intake.fields import EARLIEST, TEXT_LENGTH
 from arcanna_metrics.settings import Pace
-from arcanna_metrics.targets import Target
+from arcanna_metrics.targets import Target, Update
 from arcanna_metrics.times import from_iso
-from arcanna_metrics.updates import Update
 from tests.tools.fuzz import paths, put
 from tests.unit import aws_events as aws
 from tests.unit.strategies import any_json, any_text

@@ -2,8 +2,7 @@
 
 import pytest
 
-from arcanna_metrics.targets import Target
-from arcanna_metrics.updates import Update
+from arcanna_metrics.targets import Target, Update
 from tests.tools.fuzz import RECEIVED_AT, Fuzzer
 
 SEEDS = range(300)

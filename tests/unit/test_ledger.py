@@ -22,8 +22,7 @@ from arcanna_metrics.protocol.ledger import (
     to_entry,
     to_item,
 )
-from arcanna_metrics.targets import Target
-from arcanna_metrics.updates import Example
+from arcanna_metrics.targets import Example, Target
 from tests.support.doubles import ACTIVE_TARGET, TARGET, Clock, Stack
 
 OTHER = Target("security-alerts", "another model")

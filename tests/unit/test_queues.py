@@ -10,8 +10,7 @@ import pytest
 from arcanna_metrics.errors import AwsUnavailable, BadInput
 from arcanna_metrics.intake.events import read_json
 from arcanna_metrics.intake.queues import SQS_ATTRIBUTES, Queues
-from arcanna_metrics.targets import Target
-from arcanna_metrics.updates import Update
+from arcanna_metrics.targets import Target, Update
 from tests.support.doubles import ACTIVE_TARGET, TARGET, Stack
 
 AT = 1_736_950_000.0

@@ -21,9 +21,8 @@ from arcanna_metrics.protocol.ledger import ACTIVE
 from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, Postponement, claim, hold, postpone
 from arcanna_metrics.runs.quality import Reference
 from arcanna_metrics.runs.run import Result
-from arcanna_metrics.targets import Target
+from arcanna_metrics.targets import WHOLE, Target
 from arcanna_metrics.times import to_iso
-from arcanna_metrics.updates import WHOLE
 from arcanna_metrics.workflow import Workflow
 from tests.support.doubles import (
     ACTIVE_TARGET,

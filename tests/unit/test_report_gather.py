@@ -10,9 +10,8 @@ from botocore.exceptions import ClientError
 
 from arcanna_metrics.protocol.entry import Claim, Element, Entry, Waiting
 from arcanna_metrics.runs.run import Failure, PastRun
-from arcanna_metrics.targets import Target
+from arcanna_metrics.targets import Example, Target
 from arcanna_metrics.times import to_iso
-from arcanna_metrics.updates import Example
 from arcanna_metrics_cli.deployed import Deployed
 from arcanna_metrics_cli.exits import Exit, Trouble
 from arcanna_metrics_cli.letters import DeadLetter

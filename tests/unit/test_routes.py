@@ -12,8 +12,7 @@ from arcanna_metrics.errors import BadInput, ConfigurationError, RecomputeError
 from arcanna_metrics.intake.events import ObjectCreated
 from arcanna_metrics.intake.routes import Routes, Threshold
 from arcanna_metrics.settings import parse_settings
-from arcanna_metrics.targets import Target
-from arcanna_metrics.updates import WHOLE, Example, Update
+from arcanna_metrics.targets import WHOLE, Example, Target, Update
 from tests.unit.strategies import any_json, any_text
 
 MODEL = "generic-1-1234-model-1747385873.hdf5"

@@ -9,9 +9,8 @@ from arcanna_metrics.protocol.entry import Claim, Entry, Waiting
 from arcanna_metrics.runs.check import failed_at_start, first_check, not_checked
 from arcanna_metrics.runs.run import Check, Run
 from arcanna_metrics.settings import JobSettings
-from arcanna_metrics.targets import Target
+from arcanna_metrics.targets import Example, Target
 from arcanna_metrics.times import to_iso
-from arcanna_metrics.updates import Example
 from tests.support import doubles
 from tests.support.doubles import BASELINE
 from tests.support.outcome_events import validate_entry

@@ -16,8 +16,7 @@ from arcanna_metrics.intake.events import AllTargets
 from arcanna_metrics.intake.routes import DEFAULT_ROUTES
 from arcanna_metrics.runs.quality import DEFAULT_GATE
 from arcanna_metrics.settings import Pace, Settings, parse_settings
-from arcanna_metrics.targets import Target
-from arcanna_metrics.updates import Update
+from arcanna_metrics.targets import Target, Update
 from tests.support.deployment import ROOT
 from tests.unit.strategies import any_json
 

@@ -40,8 +40,8 @@ from arcanna_metrics.protocol.transitions import (
 )
 from arcanna_metrics.runs.quality import Reference, Rules
 from arcanna_metrics.settings import JobSettings
+from arcanna_metrics.targets import WHOLE, Example, Update
 from arcanna_metrics.times import to_iso
-from arcanna_metrics.updates import WHOLE, Example, Update
 from tests.support.doubles import ACTIVE_TARGET, MODEL, PACE, TARGET
 
 NOW = 1_736_950_000.0

@@ -19,8 +19,7 @@ from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics.intake.events import AllTargets
 from arcanna_metrics.intake.routes import DEFAULT_ROUTES, Routes, read_routes
 from arcanna_metrics.runs.quality import DEFAULT_GATE, read_gate
-from arcanna_metrics.targets import ID_LENGTH, Target, is_id
-from arcanna_metrics.updates import Update
+from arcanna_metrics.targets import ID_LENGTH, Target, Update, is_id
 
 DAY = 86_400
 

@@ -1,4 +1,4 @@
-"""The target of a recompute: a job and one of its models."""
+"""The target of a recompute, a job and one of its models, and the updates of its training data."""
 
 from typing import NamedTuple
 from unicodedata import category
@@ -11,6 +11,9 @@ ID_LENGTH = 256
 _CONTROL = ("Cc", "Zl", "Zp", "Cs")
 """Unicode categories of control characters, line and paragraph separators and lone surrogates. Any other
 character may be part of a name, printable or not: blanks of other scripts, joiners, private use."""
+
+WHOLE = 1_000_000
+"""The share, in millionths, that reaches a threshold."""
 
 
 class Target(NamedTuple):
@@ -38,6 +41,27 @@ class Model(NamedTuple):
 
     job_id: str
     model_id: str
+
+
+class Example(NamedTuple):
+    """An object, as people see it."""
+
+    bucket: str
+    key: str
+    version_id: str | None
+
+
+class Update(NamedTuple):
+    """The training data of a target changed, or a schedule asks for metrics that are not too old."""
+
+    target: Target
+    happened_at: float  # epoch seconds, never later than its message was sent
+    cause: str  # upload, schedule, manual, an event's detail-type, or what a request says
+    example: Example | None = None
+    share: int = WHOLE  # of its route's threshold, in millionths, rounded up
+    max_wait: float = 0.0  # seconds that a share of a threshold may wait for others
+    older_than: float | None = None  # only for a wish: metrics must not be older than this, in seconds
+    by_hand: bool = False  # the data is visible already, so the run does not wait for the visibility lag
 
 
 def identifier(name: str, value: object) -> str:

@@ -16,9 +16,8 @@ from arcanna_metrics.intake.queues import Queues
 from arcanna_metrics.observability import count, log_error, logger, reason_and_detail
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.entry import Entry
-from arcanna_metrics.targets import Target
+from arcanna_metrics.targets import Target, Update
 from arcanna_metrics.times import to_iso
-from arcanna_metrics.updates import Update
 
 FAN_OUT = 100
 """Targets of one schedule that one invocation records. If there are more, each gets its own message."""

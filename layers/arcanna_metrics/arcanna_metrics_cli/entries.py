@@ -8,9 +8,8 @@ from typing import NamedTuple
 from arcanna_metrics.protocol.decide import full_at
 from arcanna_metrics.protocol.entry import NEVER, Accepted, Entry, Waiting, earliest, pruned
 from arcanna_metrics.protocol.transitions import merged
-from arcanna_metrics.targets import Target, is_id
+from arcanna_metrics.targets import WHOLE, Target, is_id
 from arcanna_metrics.times import from_iso
-from arcanna_metrics.updates import WHOLE
 
 PASSED_OVER = 600.0
 """Seconds after which a due target should have been tried: there is a look every minute."""

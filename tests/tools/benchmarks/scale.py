@@ -13,9 +13,8 @@ import httpx
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import to_item
 from arcanna_metrics.protocol.transitions import record
-from arcanna_metrics.targets import Target
+from arcanna_metrics.targets import Target, Update
 from arcanna_metrics.times import to_iso
-from arcanna_metrics.updates import Update
 from tests.simulation import town
 from tests.simulation.world import unobserved
 from tests.support.doubles import PACE

@@ -16,8 +16,7 @@ from arcanna_metrics.intake.events import ObjectCreated, read_json
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.transitions import record
 from arcanna_metrics.settings import parse_settings
-from arcanna_metrics.targets import Target
-from arcanna_metrics.updates import Update
+from arcanna_metrics.targets import Target, Update
 from tests.support.doubles import PACE
 
 MESSAGES = 10_000

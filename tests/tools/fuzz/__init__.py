@@ -23,8 +23,7 @@ from arcanna_metrics.platform.connect import base_url, mounts
 from arcanna_metrics.platform.key import SecretApiKey
 from arcanna_metrics.runs.quality import in_words
 from arcanna_metrics.settings import Settings, parse_settings
-from arcanna_metrics.targets import Model, Target, identifier
-from arcanna_metrics.updates import WHOLE, Update
+from arcanna_metrics.targets import WHOLE, Model, Target, Update, identifier
 from tests.support.aws_json import aws_json
 
 RECEIVED_AT = 1.8e9

@@ -23,8 +23,7 @@ from urllib.parse import unquote_plus
 from arcanna_metrics.documents import shown
 from arcanna_metrics.errors import BadInput, NotSubscribed
 from arcanna_metrics.intake import fields
-from arcanna_metrics.targets import Target, identifier
-from arcanna_metrics.updates import Update
+from arcanna_metrics.targets import Target, Update, identifier
 
 LONGEST_AGE = 10**9
 """Seconds. Larger ages are reduced to this: no metrics are 31 years old."""

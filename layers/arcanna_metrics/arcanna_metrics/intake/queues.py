@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from arcanna_metrics.aws import aws_call
 from arcanna_metrics.errors import AwsUnavailable, BadInput
+from arcanna_metrics.targets import Update
 from arcanna_metrics.times import to_iso
-from arcanna_metrics.updates import Update
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient

@@ -19,8 +19,7 @@ from arcanna_metrics.documents import Node
 from arcanna_metrics.errors import BadInput
 from arcanna_metrics.intake import patterns
 from arcanna_metrics.intake.events import ObjectCreated
-from arcanna_metrics.targets import Target, identifier
-from arcanna_metrics.updates import WHOLE, Example, Update
+from arcanna_metrics.targets import WHOLE, Example, Target, Update, identifier
 
 DEFAULT_ROUTES = [
     {

@@ -8,7 +8,7 @@ from operator import attrgetter
 
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting, earliest, pruned
 from arcanna_metrics.settings import Pace
-from arcanna_metrics.updates import WHOLE
+from arcanna_metrics.targets import WHOLE
 
 PATIENCE = 2
 """For how many visibility lags a visible update waits for later ones.

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from arcanna_metrics.runs.quality import Reference
 from arcanna_metrics.runs.run import Failure, PastRun
-from arcanna_metrics.targets import Target
-from arcanna_metrics.updates import Example
+from arcanna_metrics.targets import Example, Target
 
 NEVER = -inf
 """The time of what has not happened: earlier than every other, so that the latest of several is their max().

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeV
 from arcanna_metrics.aws import aws_call
 from arcanna_metrics.errors import AwsUnavailable
 from arcanna_metrics.protocol.entry import Claim, Element, Entry, Waiting
-from arcanna_metrics.targets import Target, is_id
+from arcanna_metrics.targets import Example, Target, is_id
 from arcanna_metrics.times import from_iso, to_iso
-from arcanna_metrics.updates import Example
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

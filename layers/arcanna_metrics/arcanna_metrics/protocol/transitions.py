@@ -25,7 +25,7 @@ from arcanna_metrics.protocol.entry import NEVER, Accepted, Claim, Element, Entr
 from arcanna_metrics.runs.quality import Reference, Rules, learned
 from arcanna_metrics.runs.run import Result, Run
 from arcanna_metrics.settings import Pace
-from arcanna_metrics.updates import WHOLE, Example, Update
+from arcanna_metrics.targets import WHOLE, Example, Update
 
 EXAMPLES = 5
 HISTORY_LENGTH = 10
