@@ -97,4 +97,4 @@ def handler(event: dict[str, Any], context: "LambdaContext") -> dict[str, Any]:
             target, http = Target.of(job_id, rest.get("model_id")), http_client(os.environ)
             return look_up(arcanna(os.environ, http), target)._asdict()
         case _:
-            return {"recorded": [each._asdict() for each in trigger().handle_event(event, remaining)]}
+            return {"recorded": trigger().handle_event(event, remaining)}

@@ -643,7 +643,8 @@ def test_report_of_a_former_run_changes_nothing(harness: Harness) -> None:
 
 def test_direct_invocation_returns_the_recorded_entry(harness: Harness) -> None:
     (recorded,) = harness.trigger.handle_event(REQUEST, lambda: LONG)
-    assert recorded == (*TARGET, 1, None, to_iso(harness.clock.now))
+    due_at = to_iso(harness.clock.now)
+    assert recorded == {**TARGET._asdict(), "updates": 1, "run_id": None, "due_at": due_at}
 
 
 def test_direct_invocation_with_an_invalid_event_raises(harness: Harness) -> None:

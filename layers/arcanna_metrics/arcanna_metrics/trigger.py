@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any
 
 from arcanna_metrics.controller.reconcile import RESERVE, look
 from arcanna_metrics.controller.services import Services
@@ -27,19 +27,6 @@ FOR_A_LETTER = 20.0
 
 NAP = 5.0
 """Seconds that an invocation waits until what it has recorded is due: the next sweep may be a minute away."""
-
-
-class Recorded(NamedTuple):
-    """What the ledger says about a target after its updates were recorded and the trigger has looked.
-
-    `run_id` is the run that holds the target. `due_at` is the time of the next look. Both may be null.
-    """
-
-    job_id: str
-    model_id: str | None
-    updates: int
-    run_id: str | None
-    due_at: str | None
 
 
 @dataclass
@@ -93,7 +80,7 @@ class Trigger:
         self._reconcile(intake, remaining)
         return again + self._dead_letter_all(unusable, remaining)
 
-    def handle_event(self, event: object, remaining: Callable[[], float]) -> list[Recorded]:
+    def handle_event(self, event: object, remaining: Callable[[], float]) -> list[dict[str, object]]:
         """Handles an event of a direct invocation. Raises BadInput, ConfigurationError and AwsUnavailable."""
         intake = _Intake()
         self._sort(events.read(event, self._services.clock()), intake)
@@ -246,9 +233,13 @@ def _best_effort(failure: str) -> Iterator[None]:
         log_error(failure, error)
 
 
-def _recorded(entry: Entry, updates: int) -> Recorded:
+def _recorded(entry: Entry, updates: int) -> dict[str, object]:
+    """What the ledger says about a target after its updates were recorded and the trigger has looked.
+
+    `run_id` is the run that holds the target. `due_at` is the time of the next look. Both may be null.
+    """
     due_at = None if entry.due_at is None else to_iso(entry.due_at)
-    return Recorded(*entry.target, updates, entry.run_id, due_at)
+    return {**entry.target._asdict(), "updates": updates, "run_id": entry.run_id, "due_at": due_at}
 
 
 def _ignored(why: str, what: events.ObjectCreated | events.Ignored) -> None:
