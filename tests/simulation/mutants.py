@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.check_up import Action, Resume, TakeBack, check_up
-from arcanna_metrics.protocol.decide import Decision, Later, decide
+from arcanna_metrics.protocol.decide import Decision, Later, Postponement, decide
 from arcanna_metrics.protocol.entry import NEVER, Claim, Entry
 from arcanna_metrics.protocol.slots import Taker, still_taken
-from arcanna_metrics.protocol.transitions import Postponement, settled
+from arcanna_metrics.protocol.transitions import settled
 from arcanna_metrics.runs.run import Execution, Result, Run
 from arcanna_metrics.settings import Pace
 from arcanna_metrics.targets import WHOLE, Target, Update

@@ -14,13 +14,12 @@ from arcanna_metrics.errors import BadInput, RetryLater
 from arcanna_metrics.intake.events import Occurrence, read_json
 from arcanna_metrics.platform.client import Arcanna
 from arcanna_metrics.platform.model_metrics import ModelMetrics
-from arcanna_metrics.protocol import backoff, check_up, decide, entry, ledger, slots, transitions
+from arcanna_metrics.protocol import check_up, decide, entry, ledger, slots, transitions
 from arcanna_metrics.protocol.check_up import Action, Resume, TakeBack
-from arcanna_metrics.protocol.decide import Decision, Later
+from arcanna_metrics.protocol.decide import Decision, Later, Postponement
 from arcanna_metrics.protocol.entry import NEVER, Claim, Entry
 from arcanna_metrics.protocol.ledger import NO_JOB, Ledger
 from arcanna_metrics.protocol.slots import Taker
-from arcanna_metrics.protocol.transitions import Postponement
 from arcanna_metrics.runs.completion import Judgement, judge
 from arcanna_metrics.runs.quality import Reference, Rules, learned
 from arcanna_metrics.runs.run import Check, Execution, Result, Run
@@ -281,7 +280,7 @@ def retries_soon_after_an_unknown_request(
     """The request is repeated while the first one may be queued."""
     if isinstance(error, RetryLater):
         error.effect_unknown = False
-    return backoff.postponement(error, attempts, pace, now, draw)
+    return decide.postponement(error, attempts, pace, now, draw)
 
 
 def ignores_spacing(before: Entry, now: float, pace: Pace) -> Decision:

@@ -16,10 +16,10 @@ from typing import Any
 
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.check_up import MOST_EXECUTIONS, Action, Resume, TakeBack, check_up
-from arcanna_metrics.protocol.decide import CheckUp, Decision, Start, decide
+from arcanna_metrics.protocol.decide import CheckUp, Decision, Postponement, Start, decide
 from arcanna_metrics.protocol.entry import Claim, Entry
 from arcanna_metrics.protocol.slots import Taker, still_taken
-from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, Postponement
+from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME
 from arcanna_metrics.runs.run import Execution as Described
 from arcanna_metrics.targets import WHOLE
 from tests.simulation.small_worlds import (

@@ -16,9 +16,10 @@ from arcanna_metrics.controller.services import Services
 from arcanna_metrics.errors import AwsUnavailable
 from arcanna_metrics.observability import metrics
 from arcanna_metrics.protocol.check_up import CHECK_UP_INTERVAL, MOST_EXECUTIONS
+from arcanna_metrics.protocol.decide import Postponement
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry
 from arcanna_metrics.protocol.ledger import ACTIVE
-from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, Postponement, claim, hold, postpone
+from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, claim, hold, postpone
 from arcanna_metrics.runs.quality import Reference
 from arcanna_metrics.runs.run import Result
 from arcanna_metrics.targets import WHOLE, Target

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from arcanna_metrics.controller.start import new_run
 from arcanna_metrics.errors import PlatformUnavailable
-from arcanna_metrics.protocol.backoff import delay, postponement
-from arcanna_metrics.protocol.decide import PATIENCE
+from arcanna_metrics.protocol.decide import PATIENCE, Postponement, postponement
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting, pruned
 from arcanna_metrics.protocol.transitions import (
     CLAIM_LIFETIME,
@@ -20,7 +19,6 @@ from arcanna_metrics.protocol.transitions import (
     EXAMPLES,
     HISTORY_LENGTH,
     MOST_ELEMENTS,
-    Postponement,
     accept,
     claim,
     correct_due_at,
@@ -143,7 +141,7 @@ def test_request_by_hand_that_a_run_has_covered_does_not_end_the_backoff() -> No
 
 
 def test_long_outage_makes_no_wait_longer_than_the_longest_backoff() -> None:
-    assert delay(5000, PACE, 1.0) == PACE.longest_backoff
+    assert postponement(None, 5000, PACE, NOW, 1.0).retry_at == NOW + PACE.longest_backoff
 
 
 def test_request_by_hand_hurries_what_already_waits() -> None:

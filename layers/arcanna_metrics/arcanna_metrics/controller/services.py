@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from random import random
 
 from arcanna_metrics.platform.client import Arcanna
-from arcanna_metrics.protocol.backoff import postponement
+from arcanna_metrics.protocol.decide import Postponement, postponement
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.protocol.ledger import Ledger
-from arcanna_metrics.protocol.transitions import Postponement
 from arcanna_metrics.settings import Pace, Settings
 from arcanna_metrics.workflow import Workflow
 

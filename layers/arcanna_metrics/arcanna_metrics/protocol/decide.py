@@ -1,12 +1,15 @@
-"""Decides what to do about an entry. Pure, total, and the only module that says when a run starts:
-visibility lag, patience, thresholds, spacing and backoff meet here.
+"""Decides what to do about an entry, and when to retry a failed attempt. Pure, total, and the only module
+that says when a run starts: visibility lag, patience, thresholds, spacing and backoff meet here.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import NamedTuple
 
+from arcanna_metrics.errors import RetryLater
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry, Waiting, earliest, pruned
+from arcanna_metrics.runs.limits import cut
 from arcanna_metrics.settings import Pace
 from arcanna_metrics.targets import WHOLE
 
@@ -14,6 +17,12 @@ PATIENCE = 2
 """For how many visibility lags a visible update waits for later ones.
 
 Without this limit, a target whose uploads never stop would wait for ever."""
+
+LONGEST_RETRY_AFTER = 3600.0
+"""The longest Retry-After that counts, in seconds. A mistake there must not stop the target for years."""
+
+LONGEST_ERROR = 200
+"""Characters that the ledger keeps of an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +110,34 @@ def full_at(batch: Sequence[Element]) -> float | None:
         if total >= WHOLE:
             return min(waited, element.as_of)
     return waited
+
+
+# --- After a failed attempt ------------------------------------------------------------------------------
+
+
+class Postponement(NamedTuple):
+    """When the next attempt may be made; a request by hand overrides `retry_at`, but not `not_before`."""
+
+    retry_at: float
+    not_before: float = NEVER
+    last_error: str = ""  # why the attempt failed
+
+
+def postponement(error: Exception | None, attempts: int, pace: Pace, now: float, draw: float) -> Postponement:
+    """When to retry after this error: exponentially later with the attempts before it, with full jitter.
+
+    `draw` is uniform in [0, 1). Full jitter spreads the targets that one outage stopped over the interval, so
+    that they are not all retried at once. A Retry-After is honoured. After a request whose effect is unknown,
+    the recompute may be queued. Arcanna does not show that during the start grace, so the next attempt waits
+    for that long.
+    """
+    firm, effect_unknown = NEVER, error is not None  # a bug may have come after a request
+    if isinstance(error, RetryLater):
+        effect_unknown = error.effect_unknown
+        if error.retry_after is not None:
+            firm = now + min(error.retry_after, LONGEST_RETRY_AFTER)
+    if effect_unknown:
+        firm = max(firm, now + pace.start_grace)
+    last_error = cut(f"{type(error).__name__}: {error}", LONGEST_ERROR) if error else ""
+    longest = min(pace.first_backoff * 2.0 ** min(attempts, 20), pace.longest_backoff)
+    return Postponement(now + max(1.0, longest * draw), firm, last_error)

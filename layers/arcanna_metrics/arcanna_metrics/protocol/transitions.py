@@ -18,9 +18,8 @@ from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from operator import attrgetter
-from typing import NamedTuple
 
-from arcanna_metrics.protocol.decide import starts_at
+from arcanna_metrics.protocol.decide import Postponement, starts_at
 from arcanna_metrics.protocol.entry import NEVER, Accepted, Claim, Element, Entry, Waiting, earliest, pruned
 from arcanna_metrics.runs.quality import Reference, Rules, learned
 from arcanna_metrics.runs.run import Result, Run
@@ -37,14 +36,6 @@ CLAIM_LIFETIME = 300.0
 
 CONSISTENT_AFTER = 10.0
 """Seconds after an execution's end until all responses of Step Functions show it."""
-
-
-class Postponement(NamedTuple):
-    """When the next attempt may be made; a request by hand overrides `retry_at`, but not `not_before`."""
-
-    retry_at: float
-    not_before: float = NEVER
-    last_error: str = ""  # why the attempt failed
 
 
 def settled(entry: Entry, pace: Pace) -> Entry:
