@@ -39,7 +39,7 @@ def start(services: Services, entry: Entry, claim: Claim) -> None:
     run = new_run(entry, claim, services.settings().for_job(job_id))
     try:
         model = Model(job_id, model_id or arcanna.active_model(job_id))
-        run = {**run, "model_id": model.model_id}
+        run["model_id"] = model.model_id
         shown = arcanna.metrics(model)
         # Arcanna's clock may be wrong, so the last run of this model that the ledger knows counts as well.
         known = [past["requested_at"] for past in entry.history if past["model_id"] == model.model_id]
@@ -48,8 +48,8 @@ def start(services: Services, entry: Entry, claim: Claim) -> None:
         if shown.recomputing:
             # It may use older data than ours, and its end could be mistaken for the end of ours.
             raise PlatformBusy(f"Arcanna is recomputing {model.model_id!r} already")
-        run = _with_baseline(services, run, model, shown.as_dict())
-        run, check = _request(services, run, model)
+        _add_baseline(services, run, model, shown.as_dict())
+        check = _request(services, run, model)
     except Rejected as error:
         if run["model_id"] is not None and active_model_changed(arcanna, run):
             raise ActiveModelChanged(f"{run['model_id']!r} is no longer the active model") from error
@@ -93,13 +93,12 @@ def new_run(entry: Entry, claim: Claim, settings: JobSettings) -> Run:
     }
 
 
-def _with_baseline(services: Services, run: Run, model: Model, shown: dict[str, Any]) -> Run:
-    """The run with its baseline and its reference."""
+def _add_baseline(services: Services, run: Run, model: Model, shown: dict[str, Any]) -> None:
+    """Adds the baseline and the reference to the run."""
     # The reference is of all metrics shown. For the workflow, a large baseline is cut.
-    reference = learn_baseline(services.ledger, run, model, measured(shown, Rules(**run["gate"])))
-    kept = fitting(shown)
-    cut = kept["metrics_per_decision"] != shown["metrics_per_decision"]
-    return {**run, "baseline": kept, "baseline_cut": cut, "reference": reference}
+    run["reference"] = learn_baseline(services.ledger, run, model, measured(shown, Rules(**run["gate"])))
+    run["baseline"] = kept = fitting(shown)
+    run["baseline_cut"] = kept["metrics_per_decision"] != shown["metrics_per_decision"]
 
 
 def _cause_of(waiting: Waiting, asked: float, pace: Pace) -> Cause:
@@ -116,20 +115,17 @@ def _cause_of(waiting: Waiting, asked: float, pace: Pace) -> Cause:
     }
 
 
-def _request(services: Services, run: Run, model: Model) -> tuple[Run, Check]:
-    """Requests the recompute. Returns the run with the platform's answer, and its first check."""
+def _request(services: Services, run: Run, model: Model) -> Check:
+    """Requests the recompute, and adds the platform's answer to the run. Returns its first check."""
     check = first_check(run)
     answered = services.arcanna.request_recompute(model)
-    run = {
-        **run,
-        "accepted_at": to_iso(services.clock()),
-        "platform_requested_at": answered.requested_at,
-        "platform_job_id": None if is_id(model.job_id) else answered.job_id,
-    }
+    run["accepted_at"] = to_iso(services.clock())
+    run["platform_requested_at"] = answered.requested_at
+    run["platform_job_id"] = None if is_id(model.job_id) else answered.job_id
     if answered.failed:
         detail = "Arcanna answered the request itself with the status failed"
         check = _failed(services, run, "RequestFailed", detail)
-    return run, check
+    return check
 
 
 def _failed(services: Services, run: Run, reason: str, detail: str) -> Check:
