@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from arcanna_metrics.errors import NO_WAY
+from arcanna_metrics.errors import NO_WAY, AwsUnavailable
 
 TIMEOUT = 3.0
 """Seconds for each step of a call, as in `aws.BOUNDED`."""
@@ -27,12 +27,8 @@ NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
 """Errors of the transport before it sends a request."""
 
 
-class CallFailed(Exception):
-    """A call failed. It never quotes an answer, except that it shows an error of the service."""
-
-
-class CallRefused(CallFailed):
-    """A call failed, and would fail again."""
+class CallRefused(Exception):
+    """The service answered, but not with what was asked for, and would do so again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +41,20 @@ class AwsJson:
     sleep: Callable[[float], None] = time.sleep
 
     def call(self, operation: str, **parameters: object) -> dict[str, Any]:
-        """The answer to an operation such as "AmazonSSM.GetParameter". Raises CallFailed and CallRefused.
+        """The answer to an operation such as "AmazonSSM.GetParameter". Raises AwsUnavailable and CallRefused.
 
-        A call that fails for the moment is repeated twice.
+        A call that fails for the moment is repeated twice. The errors never quote an answer, except that they
+        show an error of the service.
         """
         for tries in range(1, MOST_TRIES):
             try:
                 return self._call(operation, parameters)
-            except CallRefused:
-                raise
-            except CallFailed:
+            except AwsUnavailable:
                 self.sleep(random() * tries)  # noqa: S311  # no secret
         return self._call(operation, parameters)
 
     def _call(self, operation: str, parameters: Mapping[str, object]) -> dict[str, Any]:
+        call = f"{operation} at {self.endpoint}"
         try:
             answer = self.http.post(
                 self.endpoint,
@@ -68,17 +64,17 @@ class AwsJson:
                 timeout=TIMEOUT,
             )
         except NOTHING_SENT as error:
-            raise CallFailed(f"{self.endpoint}: {type(error).__name__} {error}. {NO_WAY}") from None
+            raise AwsUnavailable(f"{call}: {type(error).__name__} {error}. {NO_WAY}") from None
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             # Without its text, which may quote what could not be read.
-            raise CallFailed(f"{self.endpoint}: {type(error).__name__}") from None
+            raise AwsUnavailable(f"{call}: {type(error).__name__}") from None
         if not answer.is_success:
             said = answer.content.decode(errors="replace")[:1000]
-            failure = CallFailed if answer.is_server_error or "Throttling" in said else CallRefused
-            raise failure(f"{self.endpoint} answered with {answer.status_code}: {said}")
+            failure = AwsUnavailable if answer.is_server_error or "Throttling" in said else CallRefused
+            raise failure(f"{call} answered with {answer.status_code}: {said}")
         body = json_value(answer.content)
         if not isinstance(body, dict):
-            raise CallRefused(f"{self.endpoint}: an unexpected answer")
+            raise CallRefused(f"{call}: an unexpected answer")
         return body
 
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 from math import inf
 from typing import Any
 
-from arcanna_metrics.aws_json import AwsJson, CallFailed
+from arcanna_metrics.aws_json import AwsJson, CallRefused
 from arcanna_metrics.errors import AwsUnavailable, ConfigurationError
 from arcanna_metrics.observability import count, logger
 from arcanna_metrics.settings import Settings, parse_settings
@@ -87,5 +87,5 @@ class SettingsSource:
     def _call(self, operation: str, **parameters: str) -> dict[str, Any]:
         try:
             return self._ssm.call(operation, Name=self._parameter, **parameters)
-        except CallFailed as failed:
-            raise AwsUnavailable(f"could not read the settings: {failed}") from failed
+        except CallRefused as refused:
+            raise AwsUnavailable(f"could not read the settings: {refused}") from refused

@@ -2,8 +2,8 @@
 
 from unicodedata import category
 
-from arcanna_metrics.aws_json import AwsJson, CallFailed, CallRefused, json_value
-from arcanna_metrics.errors import NOT_ALLOWED, ApiKeyMissing, ApiKeyUnavailable, AwsUnavailable
+from arcanna_metrics.aws_json import AwsJson, CallRefused, json_value
+from arcanna_metrics.errors import NOT_ALLOWED, ApiKeyMissing, ApiKeyUnavailable
 
 
 class SecretApiKey:
@@ -46,8 +46,6 @@ class SecretApiKey:
             body = self._secrets.call("secretsmanager.GetSecretValue", SecretId=self._secret_arn)
         except CallRefused as refused:
             raise self._refusal(str(refused)) from None
-        except CallFailed as failed:
-            raise AwsUnavailable(self._not_read(str(failed))) from None
         secret = body.get("SecretString", "")  # a binary one is not here
         if not isinstance(secret, str):
             raise ApiKeyUnavailable(self._not_read("unexpected response from Secrets Manager."))
