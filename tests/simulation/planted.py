@@ -213,7 +213,7 @@ class _Unbusy:
         return getattr(self._arcanna, name)
 
     def metrics(self, model: Model) -> ModelMetrics:
-        return replace(self._arcanna.metrics(model), recomputing=False)
+        return self._arcanna.metrics(model)._replace(recomputing=False)
 
 
 _start = start.start

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -24,8 +23,7 @@ ApiKey = Callable[[bool], str]
 """Returns the API key; True makes it read the key again."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecomputeRequest:
+class RecomputeRequest(NamedTuple):
     """The platform's answer to a request that it accepted, or that it reports as `failed`.
 
     `requested_at` is the platform's own time of the request, in ISO 8601. `job_id` is the job's integer id,

@@ -1,7 +1,6 @@
 """What the platform shows about a model. A plain type, so that pure code need not know the client."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 OVERALL = {
     "overall_accuracy": "accuracy",
@@ -15,8 +14,7 @@ FIELDS = (*OVERALL, "confusion_matrix", "metrics_per_decision", "kb_count_per_de
 """The fields of an answer that are passed on as they are."""
 
 
-@dataclass(frozen=True, slots=True)
-class ModelMetrics:
+class ModelMetrics(NamedTuple):
     """What the platform shows about a model. `fields` has all FIELDS; None if missing.
 
     `timestamp` is the end of the last recompute as the platform writes it; None if it is null or empty.
