@@ -1,7 +1,6 @@
 """The Arcanna management API, as far as recomputes need it."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import httpx
@@ -13,7 +12,6 @@ from arcanna_metrics.platform.answers import SHOWN, Answer, Call, without_key
 from arcanna_metrics.platform.model_metrics import FIELDS, ModelMetrics
 from arcanna_metrics.platform.tls import advice
 from arcanna_metrics.targets import Model, canonical, identifier, is_id
-from arcanna_metrics.times import from_iso
 
 REQUEST_STATUSES = ("queued", "in_progress", "completed", "failed")
 LONGEST_TIME = 64
@@ -26,8 +24,9 @@ ApiKey = Callable[[bool], str]
 class RecomputeRequest(NamedTuple):
     """The platform's answer to a request that it accepted, or that it reports as `failed`.
 
-    `requested_at` is the platform's own time of the request, in ISO 8601. `job_id` is the job's integer id,
-    even if the request gave the job's name. Both are None if the answer does not contain them.
+    `requested_at` is the platform's own time of the request as it was written, perhaps unreadable. `job_id`
+    is the job's integer id, even if the request gave the job's name. Both are None if the answer does not
+    contain them.
     """
 
     failed: bool
@@ -189,12 +188,8 @@ def _error_in(body: Mapping[str, Any], status: str) -> object:
 
 
 def _time(value: object) -> str | None:
-    """An ISO 8601 time as it was written; None if the value is not one."""
-    if isinstance(value, str) and len(value) <= LONGEST_TIME:
-        with suppress(ValueError):
-            from_iso(value.strip())
-            return value.strip()
-    return None
+    """A time as it was written, readable or not; None if the value is no text or too long."""
+    return value.strip() if isinstance(value, str) and len(value) <= LONGEST_TIME else None
 
 
 def _job_id(value: object) -> str | None:
