@@ -10,15 +10,24 @@ from arcanna_metrics_cli.troubles import is_missing
 
 GOOD = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}
 USABLE = {"UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"}
+_UNKNOWN_CA = (
+    "Put the CA that has signed Arcanna's certificate into the parameter CaBundle, or into the file"
+    " layers/arcanna_metrics/ca.pem"
+)
 _REMEDIES = {
     NO_WAY: "Give the functions a route to it: a NAT, a proxy or a VPC endpoint (layers/README.md, Networks)",
     NOT_ALLOWED: "Allow both functions' roles secretsmanager:GetSecretValue, and kms:Decrypt with its key",
     "certificate has expired": "Renew Arcanna's certificate, or the CA in CaBundle or ca.pem",
+    "certificate verify failed: self": _UNKNOWN_CA,  # "self-signed", in OpenSSL 1 "self signed"
+    "certificate verify failed: unable to": _UNKNOWN_CA,
     "CERTIFICATE_VERIFY_FAILED": (
         "Give Arcanna a certificate for this host name, of a CA that the functions trust"
     ),
 }
-"""Remedies by words in the detail of a finding."""
+"""Remedies by words in the detail of a finding. Those about certificates are OpenSSL's.
+
+https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
+"""
 
 
 class Check(NamedTuple):

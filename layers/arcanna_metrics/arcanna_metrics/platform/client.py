@@ -10,7 +10,6 @@ from arcanna_metrics.errors import BadInput, PlatformUnavailable, Rejected, Unau
 from arcanna_metrics.observability import logger
 from arcanna_metrics.platform.answers import SHOWN, Answer, Call, without_key
 from arcanna_metrics.platform.model_metrics import FIELDS, ModelMetrics
-from arcanna_metrics.platform.tls import advice
 from arcanna_metrics.targets import Model, canonical, identifier, is_id
 
 REQUEST_STATUSES = ("queued", "in_progress", "completed", "failed")
@@ -153,7 +152,7 @@ class Arcanna:
             # Not `from error`: the transport's errors may quote the request, which contains the key.
             said = without_key(str(error), key)[:SHOWN]
             raise PlatformUnavailable(
-                f"Arcanna gave no answer to {call}: {type(error).__name__}: {said}{advice(said)}",
+                f"Arcanna gave no answer to {call}: {type(error).__name__}: {said}",
                 effect_unknown=call.changes and not isinstance(error, NOTHING_SENT),
             ) from None
         return Answer.of(call, response, key)

@@ -24,12 +24,6 @@ _BLOCK = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----"
 _LINE_END = re.compile(r"\s+|\\[nr]")
 """Consoles, shells and JSON turn line ends into these."""
 
-_UNKNOWN_CA = re.compile(r"certificate verify failed: (self.signed|unable to)")
-"""OpenSSL's words for an issuer that is missing or not trusted.
-
-https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
-"""
-
 
 def context(bundle: str = "") -> ssl.SSLContext:
     """A context for clients. Building one is slow, so build one and share it.
@@ -50,16 +44,6 @@ def _public() -> ssl.SSLContext:
     if folder.is_dir():
         return ssl.create_default_context(capath=folder)
     return ssl.create_default_context(cafile=file)
-
-
-def advice(error: str) -> str:
-    """What to do about a certificate of an unknown CA; empty for any other error."""
-    if not _UNKNOWN_CA.search(error):
-        return ""
-    return (
-        ". If a private CA has signed Arcanna's certificate, put that CA into the parameter CaBundle,"
-        f" or into the file layers/arcanna_metrics/{CA_FILE.name}"
-    )
 
 
 def _add(context: ssl.SSLContext, name: str, bundle: str) -> None:
