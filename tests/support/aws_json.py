@@ -16,5 +16,6 @@ def endpoint(service: str) -> str:
 
 def aws_json(service: str, transport: httpx.BaseTransport = MOTO) -> AwsJson:
     """A service that repeats failed calls without waiting."""
-    auth = SigV4("testing", "testing", None, REGION, service)
+    env = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
+    auth = SigV4(env, REGION, service)
     return AwsJson(httpx.Client(transport=transport), endpoint(service), auth, lambda _: None)

@@ -23,6 +23,12 @@ TEXT = st.text("abcxyzABCXYZ019+/-=", min_size=1, max_size=40)
 NAME = st.text("abcxyz019-", min_size=1, max_size=20)
 
 
+def credentials(key_id: str, secret: str, token: str | None) -> dict[str, str]:
+    """The variables that Lambda sets."""
+    session = {"AWS_SESSION_TOKEN": token} if token else {}
+    return {"AWS_ACCESS_KEY_ID": key_id, "AWS_SECRET_ACCESS_KEY": secret, **session}
+
+
 def signed(auth: SigV4, content: bytes, headers: dict[str, str]) -> httpx.Request:
     """The request as it reaches the service."""
     arrived: list[httpx.Request] = []
@@ -40,7 +46,7 @@ def signed(auth: SigV4, content: bytes, headers: dict[str, str]) -> httpx.Reques
 def test_signature_equals_botocores(
     key_id: str, secret: str, token: str | None, region: str, service: str, content: bytes, target: str
 ) -> None:
-    auth = SigV4(key_id, secret, token, region, service)
+    auth = SigV4(credentials(key_id, secret, token), region, service)
 
     request = signed(auth, content, {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": target})
 
@@ -62,7 +68,7 @@ def test_signature_equals_botocores(
 
 
 def test_requests_carry_the_time_at_which_they_are_signed() -> None:
-    request = signed(SigV4("id", "secret", None, "eu-west-1", "service"), b"", {})
+    request = signed(SigV4(credentials("id", "secret", None), "eu-west-1", "service"), b"", {})
 
     stamp = datetime.strptime(request.headers["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     assert abs((datetime.now(UTC) - stamp).total_seconds()) < 60

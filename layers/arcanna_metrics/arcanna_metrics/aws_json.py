@@ -91,12 +91,9 @@ class SigV4(httpx.Auth):
     """Signs requests by Signature Version 4: those to the path "/" without a query, as in JSON protocols.
 
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
-    The first three are the credentials of the function's role, which Lambda puts into its environment.
     """
 
-    access_key_id: str
-    secret_access_key: str = field(repr=False)
-    session_token: str | None = field(repr=False)
+    env: Mapping[str, str] = field(repr=False)  # has the credentials of the function's role
     region: str
     service: str
 
@@ -105,21 +102,21 @@ class SigV4(httpx.Auth):
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         request.headers["X-Amz-Date"] = now
-        if self.session_token:
-            request.headers["X-Amz-Security-Token"] = self.session_token
+        if token := self.env.get("AWS_SESSION_TOKEN"):
+            request.headers["X-Amz-Security-Token"] = token
         # Proxies may change the other headers.
         signed = sorted(n for n in request.headers if n in ("content-type", "host") or n.startswith("x-amz-"))
         names = ";".join(signed)
         lines = [f"{name}:{request.headers[name]}" for name in signed]
         canonical = "\n".join([request.method, "/", "", *lines, "", names, _sha256(request.content)])
         scope = f"{now[:8]}/{self.region}/{self.service}/aws4_request"
-        key = f"AWS4{self.secret_access_key}".encode()
+        key = f"AWS4{self.env['AWS_SECRET_ACCESS_KEY']}".encode()
         for part in scope.split("/"):
             key = hmac.digest(key, part.encode(), "sha256")
         text = "\n".join(["AWS4-HMAC-SHA256", now, scope, _sha256(canonical.encode())])
         signature = hmac.digest(key, text.encode(), "sha256").hex()
         request.headers["Authorization"] = (
-            f"AWS4-HMAC-SHA256 Credential={self.access_key_id}/{scope},"
+            f"AWS4-HMAC-SHA256 Credential={self.env['AWS_ACCESS_KEY_ID']}/{scope},"
             f" SignedHeaders={names}, Signature={signature}"
         )
         yield request

@@ -100,12 +100,5 @@ def _valid(parameter: str, url: str) -> str:
 
 def _aws_json(env: Environment, http: BoundedClient, service: str, region: str) -> AwsJson:
     """A service of AWS, or of another cloud at AWS_ENDPOINT_URL."""
-    auth = SigV4(
-        env["AWS_ACCESS_KEY_ID"],
-        env["AWS_SECRET_ACCESS_KEY"],
-        env.get("AWS_SESSION_TOKEN"),
-        region,
-        service,
-    )
     endpoint = env.get("AWS_ENDPOINT_URL") or f"https://{service}.{region}.{env['URL_SUFFIX']}"
-    return AwsJson(http, endpoint, auth)
+    return AwsJson(http, endpoint, SigV4(env, region, service))
