@@ -7,7 +7,6 @@ its body has the documented shape or, for a request that may have taken effect, 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, Self
 
@@ -44,8 +43,7 @@ class Call(NamedTuple):
         return f"{self.method} {self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A response to a call, from which the API key has been removed."""
 
     call: Call
