@@ -26,9 +26,6 @@ then not be able to write them as a part of the workflow's input."""
 _GZIP = b"\x1f\x8b"
 """How compressed content begins. The header Content-Encoding proves nothing: some gateways set it wrong."""
 
-_UNDEFINED = re.compile(r'"([^"\\]{1,100})": \[*(?:NaN|-?Infinity)')
-"""The name of a field whose value is not a JSON number, in JSON as Python writes it."""
-
 
 class Call(NamedTuple):
     """A call to Arcanna's API. `changes`: the call may have an effect there."""
@@ -103,9 +100,7 @@ class Answer(NamedTuple):
         if levels > MOST_LEVELS:
             raise UndocumentedAnswer(f"{self}: nested too deeply")
         if undefined:
-            fields = list(dict.fromkeys(_UNDEFINED.findall(plain)))
-            told = {"call": str(self.call), "numbers": undefined[:20], "fields": fields[:20]}
-            logger.warning("undefined numbers", extra=told)
+            logger.warning("undefined numbers", call=str(self.call), numbers=undefined[:20])
         return body
 
     def json_object(self) -> dict[str, Any]:
