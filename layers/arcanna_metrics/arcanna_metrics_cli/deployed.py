@@ -261,25 +261,22 @@ class Deployed:
                 ],
             )
 
-    def redrive(self, letters: Sequence[DeadLetter]) -> Iterator[DeadLetter]:
-        """Sends each to the updates queue, and deletes it only then, so that none is lost. Yields each.
+    def redrive(self, letter: DeadLetter) -> None:
+        """Sends a dead letter to the updates queue, and deletes it only then, so that it is not lost.
 
-        Sweeps are only deleted, because there is a new one every minute.
+        A sweep is only deleted, because there is a new one every minute.
         """
-        sqs = self._client("sqs")
-        for letter in letters:
-            if not letter.is_sweep:
-                sqs.send_message(QueueUrl=self.output("UpdatesQueueUrl"), MessageBody=letter.update)
-            sqs.delete_message(QueueUrl=self.output("DeadLetterQueueUrl"), ReceiptHandle=letter.handle)
-            yield letter
-
-    def delete_letters(self, letters: Sequence[DeadLetter]) -> Iterator[DeadLetter]:
-        """Deletes each for good. Yields each."""
-        for letter in letters:
-            self._client("sqs").delete_message(
-                QueueUrl=self.output("DeadLetterQueueUrl"), ReceiptHandle=letter.handle
+        if not letter.is_sweep:
+            self._client("sqs").send_message(
+                QueueUrl=self.output("UpdatesQueueUrl"), MessageBody=letter.update
             )
-            yield letter
+        self.discard(letter)
+
+    def discard(self, letter: DeadLetter) -> None:
+        """Deletes a dead letter for good."""
+        self._client("sqs").delete_message(
+            QueueUrl=self.output("DeadLetterQueueUrl"), ReceiptHandle=letter.handle
+        )
 
     # --- Settings and resources ----------------------------------------------------------------------------
 

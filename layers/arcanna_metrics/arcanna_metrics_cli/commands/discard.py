@@ -30,15 +30,14 @@ def command(given: Given, reason: str | None, letter_id: str | None, yes: bool) 
     if one_by_one and (yes or out.json):
         raise click.UsageError("--yes and --json need --reason or --id.")
     stack = given.deployed
-    found = read(given)
-    deleted: list[DeadLetter] = []
+    left = read(given)
     try:
-        matching = [letter for letter in having(found, reason) if letter_id in (None, letter.id)]
+        matching = [letter for letter in having(left, reason) if letter_id in (None, letter.id)]
         document: dict[str, Any] = {"dead_letters": list(map(as_document, matching)), "done": False}
         if letter_id and not matching:
             out.show(f"There is no dead letter with the id {letter_id}.")
         else:
-            show(given, matching, reason, found)
+            show(given, matching, reason, left)
         if one_by_one:
             chosen = [letter for letter in matching if _is_to_go(given, letter)]
         elif matching and (
@@ -47,17 +46,18 @@ def command(given: Given, reason: str | None, letter_id: str | None, yes: bool) 
             chosen = matching
         else:
             chosen = []
-        for letter in stack.delete_letters(chosen):
-            deleted.append(letter)  # noqa: PERF402  # the list is right also after an error
-        if deleted:
-            out.show(f"{messages(len(deleted))} deleted.")
+        for letter in chosen:
+            stack.discard(letter)
+            left.remove(letter)
+        if chosen:
+            out.show(f"{messages(len(chosen))} deleted.")
         elif matching:
             out.say("Nothing was deleted." + (" Add --yes to delete them." if out.json else ""))
         refused = bool(matching) and out.json and not yes
         status = Exit.USAGE if refused else Exit.GOOD
-        return Answer(status, document | {"done": bool(deleted), "deleted": len(deleted)})
+        return Answer(status, document | {"done": bool(chosen), "deleted": len(chosen)})
     finally:
-        stack.put_back([letter for letter in found if letter not in deleted])
+        stack.put_back(left)
 
 
 def _is_to_go(given: Given, letter: "DeadLetter") -> bool:

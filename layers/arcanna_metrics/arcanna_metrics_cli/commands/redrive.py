@@ -24,12 +24,11 @@ def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Ans
     Fix the cause first. Duplicates are harmless. Sweeps are deleted instead, because there is a new one every
     minute.
     """
-    stack, out, moved = given.deployed, given.out, 0
-    found = read(given)
-    chosen = having(found, reason)
-    left = [letter for letter in found if letter not in chosen]
+    stack, out = given.deployed, given.out
+    left = read(given)
     try:
-        show(given, chosen, reason, found)
+        chosen = having(left, reason)
+        show(given, chosen, reason, left)
         document: dict[str, Any] = {"dead_letters": list(map(as_document, chosen)), "done": False, "sent": 0}
         if only_list or not chosen:
             return Answer(Exit.GOOD, document)
@@ -39,15 +38,17 @@ def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Ans
             out.say("Nothing was sent." + (" Add --yes to send them, or --list." if out.json else ""))
             return Answer(Exit.USAGE if out.json else Exit.GOOD, document)
         with out.doing("Sending them"):
-            for _ in stack.redrive(chosen):
-                moved += 1
+            for letter in chosen:
+                stack.redrive(letter)
+                left.remove(letter)
         sweeps = sum(letter.is_sweep for letter in chosen)
         if sweeps:
             out.show(f"{messages(sweeps)} deleted: sweeps; a new one comes every minute.")
-        out.show(f"{messages(moved - sweeps)} sent again. arcanna-metrics status shows the progress.")
-        return Answer(Exit.GOOD, document | {"done": True, "sent": moved - sweeps})
+        sent = len(chosen) - sweeps
+        out.show(f"{messages(sent)} sent again. arcanna-metrics status shows the progress.")
+        return Answer(Exit.GOOD, document | {"done": True, "sent": sent})
     finally:
-        stack.put_back([*left, *chosen[moved:]])
+        stack.put_back(left)
 
 
 def read(given: Given) -> "list[DeadLetter]":
