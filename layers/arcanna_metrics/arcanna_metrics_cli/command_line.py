@@ -77,12 +77,30 @@ class Given:
             question = f"Stack {self.stack} in {self.deployed.region}: {question}"
         return self.out.ask(question, todo)
 
+    def confirm(self, document: dict[str, Any], question: str, *, yes: bool, done: str, todo: str) -> None:
+        """Asks before a change, unless `yes`. If the answer is no, raises Unconfirmed with the document.
+
+        It says then that nothing was `done`. With --json, it does not ask, but says how to do it: `todo`.
+        """
+        if yes or (not self.out.json and self.ask(question)):
+            return
+        self.out.say(f"Nothing was {done}." + (f" Add --yes to {todo}." if self.out.json else ""))
+        raise Unconfirmed(Answer(Exit.USAGE if self.out.json else Exit.GOOD, document))
+
 
 class Answer(NamedTuple):
     """The result of a command: its exit status, and its own fields of the JSON document."""
 
     status: Exit
     document: dict[str, Any]
+
+
+class Unconfirmed(Exception):
+    """Ends a command with its answer, because nobody confirmed the change."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self.answer = answer
 
 
 class Text(click.ParamType):
@@ -175,6 +193,8 @@ def _run(path: str, given: Given, function: Callable[[], Answer]) -> int:
         try:
             with out.doing("Waiting for AWS"):
                 answer = function()
+        except Unconfirmed as ended:
+            answer = ended.answer
         except Exception as error:  # noqa: BLE001  # _troubled raises bugs again
             answer = _troubled(error, given)
             if path == "recompute" and answer.status == Exit.WRONG:  # it would be a model that regressed

@@ -63,9 +63,7 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
         out.show(view.figures(worst))
         if len(figures) > len(worst):
             out.show(f"and {len(figures) - len(worst)} figures that changed less")
-    if not yes and (out.json or not given.ask("Accept the figures under Now?")):
-        out.say("Nothing was changed." + (" Add --yes to accept it." if out.json else ""))
-        return Answer(Exit.USAGE if out.json else Exit.GOOD, document)
+    given.confirm(document, "Accept the figures under Now?", yes=yes, done="changed", todo="accept it")
     with out.doing("Writing to the ledger"):
         stack.apply(target, partial(transitions.accept, figures=now, by=by))
     out.show(f"✓ Accepted by {caller}. The next run is compared with these figures.", "green")

@@ -33,29 +33,26 @@ def command(given: Given, reason: str | None, letter_id: str | None, yes: bool) 
     left = read(given)
     try:
         matching = [letter for letter in having(left, reason) if letter_id in (None, letter.id)]
-        document: dict[str, Any] = {"dead_letters": list(map(as_document, matching)), "done": False}
+        shown = list(map(as_document, matching))
+        document: dict[str, Any] = {"dead_letters": shown, "done": False, "deleted": 0}
         if letter_id and not matching:
             out.show(f"There is no dead letter with the id {letter_id}.")
         else:
             show(given, matching, reason, left)
+        chosen = matching
         if one_by_one:
             chosen = [letter for letter in matching if _is_to_go(given, letter)]
-        elif matching and (
-            yes or (not out.json and given.ask(f"Delete {messages(len(matching))} for good?"))
-        ):
-            chosen = matching
-        else:
-            chosen = []
+        elif matching:
+            question = f"Delete {messages(len(matching))} for good?"
+            given.confirm(document, question, yes=yes, done="deleted", todo="delete them")
         for letter in chosen:
             stack.discard(letter)
             left.remove(letter)
         if chosen:
             out.show(f"{messages(len(chosen))} deleted.")
         elif matching:
-            out.say("Nothing was deleted." + (" Add --yes to delete them." if out.json else ""))
-        refused = bool(matching) and out.json and not yes
-        status = Exit.USAGE if refused else Exit.GOOD
-        return Answer(status, document | {"done": bool(chosen), "deleted": len(chosen)})
+            out.say("Nothing was deleted.")
+        return Answer(Exit.GOOD, document | {"done": bool(chosen), "deleted": len(chosen)})
     finally:
         stack.put_back(left)
 

@@ -35,9 +35,8 @@ def command(given: Given, job: str, model: str | None, force: bool, yes: bool) -
             "A run is under way.",
             "Try again when it has ended, or use --force: its end is then not recorded",
         )
-    if not yes and (out.json or not given.ask("Delete this from the ledger for good?")):
-        out.say("Nothing was deleted." + (" Add --yes to delete it." if out.json else ""))
-        return Answer(Exit.USAGE if out.json else Exit.GOOD, document)
+    question = "Delete this from the ledger for good?"
+    given.confirm(document, question, yes=yes, done="deleted", todo="delete it")
     with out.doing("Deleting from the ledger"):
         kept = [entry.target for entry in found if not stack.delete(entry)]
     if kept:

@@ -32,11 +32,8 @@ def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Ans
         document: dict[str, Any] = {"dead_letters": list(map(as_document, chosen)), "done": False, "sent": 0}
         if only_list or not chosen:
             return Answer(Exit.GOOD, document)
-        if not yes and (
-            out.json or not given.ask(f"Send {messages(len(chosen))} to the updates queue again?")
-        ):
-            out.say("Nothing was sent." + (" Add --yes to send them, or --list." if out.json else ""))
-            return Answer(Exit.USAGE if out.json else Exit.GOOD, document)
+        question = f"Send {messages(len(chosen))} to the updates queue again?"
+        given.confirm(document, question, yes=yes, done="sent", todo="send them, or --list")
         with out.doing("Sending them"):
             for letter in chosen:
                 stack.redrive(letter)

@@ -90,9 +90,7 @@ def put(given: Given, file: str, yes: bool) -> Answer:
         return Answer(Exit.GOOD, document)
     for line in _difference(before, text):
         out.show(line, {"+": "green", "-": "red"}.get(line[:1], ""))
-    if not yes and (out.json or not given.ask("Store this document?")):
-        out.say("Nothing was changed." + (" Add --yes to store it." if out.json else ""))
-        return Answer(Exit.USAGE if out.json else Exit.GOOD, document)
+    given.confirm(document, "Store this document?", yes=yes, done="changed", todo="store it")
     with out.doing("Writing the settings"):
         stack.put_settings(text)
     out.show("✓ Stored. It takes effect within a minute; runs under way keep their settings.", "green")
