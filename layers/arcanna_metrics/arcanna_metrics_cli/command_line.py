@@ -128,8 +128,8 @@ TEXT = Text()
 JOB = Job()
 
 _COMMON = (
-    click.option(
-        "--stack",
+    click.Option(
+        ["--stack"],
         type=TEXT,
         envvar=STACK,
         default=NAME,
@@ -137,9 +137,9 @@ _COMMON = (
         show_envvar=True,
         help="Name of the CloudFormation stack.",
     ),
-    click.option("--region", type=TEXT, help="AWS region of the stack."),
-    click.option("--profile", type=TEXT, help="AWS profile whose credentials are used."),
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for programs."),
+    click.Option(["--region"], type=TEXT, help="AWS region of the stack."),
+    click.Option(["--profile"], type=TEXT, help="AWS profile whose credentials are used."),
+    click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document, for programs."),
 )
 
 
@@ -166,12 +166,9 @@ def operations(name: str) -> Callable[[Callable[..., Answer]], click.Command]:
             path = context.command_path.partition(" ")[2]
             return _run(path, given, lambda: function(given, **own))
 
-        params = vars(call).get("__click_params__", [])
-        own_params, params[:] = list(params), []
-        for option in reversed(_COMMON):
-            option(call)
-        call.__click_params__ += own_params  # type: ignore[attr-defined]  # click shows the last ones first
-        return click.command(name, Helped, help=function.__doc__, context_settings=_CONTEXT)(call)
+        command = click.command(name, Helped, help=function.__doc__, context_settings=_CONTEXT)(call)
+        command.params += _COMMON
+        return command
 
     return made
 
