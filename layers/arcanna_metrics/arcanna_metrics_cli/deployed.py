@@ -22,7 +22,8 @@ from arcanna_metrics.protocol.ledger import DUE_INDEX, NO_JOB, UNREADABLE, Ledge
 from arcanna_metrics.settings import parse_settings
 from arcanna_metrics.targets import Target, is_id
 from arcanna_metrics.workflow import Workflow
-from arcanna_metrics_cli.entries import standing
+from arcanna_metrics_cli import executions
+from arcanna_metrics_cli.entries import UnderWay, standing
 from arcanna_metrics_cli.exits import Exit, Trouble
 from arcanna_metrics_cli.letters import DeadLetter, dead_letter
 from arcanna_metrics_cli.links import Links
@@ -106,9 +107,10 @@ class Deployed:
         """The console's pages about the stack."""
         return Links.of(self.id)
 
-    def log_group(self, function: str) -> str:
-        """The log group of `trigger-recompute` or `check-status`."""
-        return f"/aws/lambda/{self.name}-{function}"
+    @property
+    def trigger_log(self) -> str:
+        """The console's page of the trigger's log."""
+        return self.links.logs(f"/aws/lambda/{self.name}-trigger-recompute")
 
     def caller(self) -> tuple[str, float]:
         """The ARN of the caller, and the time by AWS's clock (epoch seconds, rounded down to whole ones)."""
@@ -191,15 +193,21 @@ class Deployed:
         """A run's execution with this number, by default the first; None if there is none, or no longer."""
         states = self._client("stepfunctions")
         try:
-            return dict(states.describe_execution(executionArn=self.execution_arn(run_id, number)))
+            return dict(states.describe_execution(executionArn=self._execution_arn(run_id, number)))
         except states.exceptions.ExecutionDoesNotExist:
             return None
+
+    def under_way(self, entry: Entry) -> UnderWay | None:
+        """The run under way, from its execution; None if there is no run, or no execution yet or any more."""
+        claim = entry.claim
+        execution = self.execution(claim.run_id, claim.number) if claim else None
+        return executions.under_way(execution) if execution else None
 
     def events_after(self, run_id: str, number: int, event_id: int) -> list[dict[str, Any]]:
         """The events of an execution that follow the one with this id, oldest first. Empty if it is gone."""
         states = self._client("stepfunctions")
         pages = states.get_paginator("get_execution_history").paginate(
-            executionArn=self.execution_arn(run_id, number), reverseOrder=True
+            executionArn=self._execution_arn(run_id, number), reverseOrder=True
         )
         newest_first = (event for page in pages for event in page["events"])
         try:
@@ -207,8 +215,11 @@ class Deployed:
         except states.exceptions.ExecutionDoesNotExist:
             return []
 
-    def execution_arn(self, run_id: str, number: int | None = None) -> str:
-        """The ARN of a run's execution with this number, by default of the first."""
+    def execution_link(self, run_id: str, number: int | None = None) -> str:
+        """The console's page of a run's execution with this number, by default of the first."""
+        return self.links.execution(self._execution_arn(run_id, number))
+
+    def _execution_arn(self, run_id: str, number: int | None) -> str:
         return Workflow(self._client("stepfunctions"), self.output("RecomputeWorkflowArn")).arn(
             run_id, number or 0
         )

@@ -140,8 +140,7 @@ class Follower:
     def _news(self, run_id: str, number: int) -> Iterator[str]:
         known = (run_id, number)
         if known not in self._seen:
-            arn = self._stack.execution_arn(run_id, number)
-            yield f"{self._stack.links.execution(arn)}"
+            yield self._stack.execution_link(run_id, number)
             if number:
                 yield f"the run is resumed, {number}"
         for event in self._stack.events_after(run_id, number, self._seen.setdefault(known, 0)):

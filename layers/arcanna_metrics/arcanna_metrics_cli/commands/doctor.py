@@ -105,17 +105,16 @@ def _links(stack: "Deployed") -> dict[str, str]:
     from arcanna_metrics_cli.links import Links
 
     links, secret_arn = stack.links, stack.output("ApiKeySecretArn")
-    log = links.logs(stack.log_group("trigger-recompute"))
     secret = Links.of(secret_arn).secret(secret_arn)  # it may be in another region than the stack
     return {
         "stack": links.stack(stack.id),
-        "functions": log,
-        "platform": log,
+        "functions": stack.trigger_log,
+        "platform": stack.trigger_log,
         "key": secret,
         "scopes": secret,
         "settings": links.parameter(stack.settings_parameter),
         "routes": links.parameter(stack.settings_parameter),
-        "targets": log,
+        "targets": stack.trigger_log,
     }
 
 

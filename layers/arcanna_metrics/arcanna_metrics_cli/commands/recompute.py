@@ -146,16 +146,12 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
 def _own_run(stack: "Deployed", job: str, model: str) -> str | None:
     """The id of this stack's run of the model that is under way; None if there is none."""
     from arcanna_metrics.targets import Target
-    from arcanna_metrics_cli import executions
 
     for model_id in (model, None):
         entry = stack.entry(stack.home(Target(job, model_id)))
-        if (claim := entry.claim) is None:
-            continue
-        execution = None if model_id else stack.execution(claim.run_id, claim.number)
-        of = executions.under_way(execution).model_id if execution else None
-        if of in (None, model):  # None: the run is being started
-            return claim.run_id
+        run = stack.under_way(entry)
+        if entry.run_id and (run is None or run.model_id == model):  # None: the run is being started
+            return entry.run_id
     return None
 
 

@@ -50,7 +50,7 @@ def command(given: Given, job: str | None, model: str | None) -> Answer:
         "unreadable": [str(trouble) for trouble in unreadable],
         "links": {
             "dashboard": stack.output("DashboardLink"),
-            "logs": stack.links.logs(stack.log_group("trigger-recompute")),
+            "logs": stack.trigger_log,
         },
     }
     for trouble in unreadable:
@@ -62,14 +62,14 @@ def _rows(
     stack: "Deployed", every: list["Entry"], now: float, job: str | None, model: str | None
 ) -> tuple[list["Standing"], list[str]]:
     """The rows of the job or model, and the known names for a hint: of models or of all jobs."""
-    from arcanna_metrics_cli import entries, executions
+    from arcanna_metrics_cli import entries
 
     lag = float(stack.parameters.get("VisibilityLagSeconds", 0))
-    rows, full = [], stack.slots_taken()
-    for entry in entries.by_job(every):
-        execution = stack.execution(entry.claim.run_id, entry.claim.number) if entry.claim else None
-        run = executions.under_way(execution) if execution else None
-        rows.append(entries.standing(entry, now, lag, run, slots_taken=full))
+    full = stack.slots_taken()
+    rows = [
+        entries.standing(entry, now, lag, stack.under_way(entry), slots_taken=full)
+        for entry in entries.by_job(every)
+    ]
     ids = {entry.target.job_id: entry.name_of for entry in every if entry.name_of}
     wanted = ids.get(job or "", job)
     of_job = [
@@ -95,7 +95,7 @@ def _show(given: Given, rows: list["Standing"], now: float, narrowed: tuple[str 
     stack, out = given.deployed, given.out
     if rows:
         links = {
-            claim.run_id: stack.links.execution(stack.execution_arn(claim.run_id, claim.number))
+            claim.run_id: stack.execution_link(claim.run_id, claim.number)
             for row in rows
             if (claim := row.entry.claim)
         }
@@ -111,7 +111,7 @@ def _show(given: Given, rows: list["Standing"], now: float, narrowed: tuple[str 
         if accepted := row.accepted:
             out.show(f"{row.model} was accepted at {accepted['at'][:19]}Z by {accepted['by']}.")
         if row.last:
-            out.show(f"Last run: {stack.links.execution(stack.execution_arn(row.last.run_id))}", "dim")
+            out.show(f"Last run: {stack.execution_link(row.last.run_id)}", "dim")
 
 
 def _queue(counts: dict[str, int]) -> str:
@@ -133,7 +133,7 @@ def _document(row: "Standing", stack: "Deployed", *, with_runs: bool) -> dict[st
         running = {
             "run_id": claim.run_id,
             "requested_at": to_iso(claim.requested_at),
-            "link": stack.links.execution(stack.execution_arn(claim.run_id, claim.number)),
+            "link": stack.execution_link(claim.run_id, claim.number),
         }
     document: dict[str, Any] = {
         "job_id": entry.target.job_id,
@@ -172,5 +172,5 @@ def run_document(run: "PastRun | None", stack: "Deployed") -> dict[str, Any] | N
         "reason": None if run.outcome == "completed" else run.result,
         "why": run.why or run.detail,
         "scores": dict(run.scores),
-        "link": stack.links.execution(stack.execution_arn(run.run_id)),
+        "link": stack.execution_link(run.run_id),
     }

@@ -12,7 +12,7 @@ from arcanna_metrics.protocol.check_up import MOST_EXECUTIONS
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.targets import is_id
 from arcanna_metrics.times import from_iso
-from arcanna_metrics_cli import entries, executions
+from arcanna_metrics_cli import entries
 from arcanna_metrics_cli.deployed import Deployed
 from arcanna_metrics_cli.letters import Group, groups
 from arcanna_metrics_cli.report.facts import Facts, Model, Told
@@ -51,7 +51,7 @@ class Gatherer:
         listed = entries.by_job(every)
         names = {entry.name_of: entry.target.job_id for entry in every if entry.name_of}
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            looks = [partial(self._under_way, entry) for entry in listed]
+            looks = [partial(stack.under_way, entry) for entry in listed]
             found = pool.map(lambda look: _tried(look, None, "a run under way", notes), looks)
             running = dict(zip(map(_run_of, listed), found, strict=True))
             full = stack.slots_taken()
@@ -106,12 +106,6 @@ class Gatherer:
             untold=story.untold,
             accepted=_accepted(standing),
         )
-
-    def _under_way(self, entry: Entry) -> entries.UnderWay | None:
-        if entry.claim is None:
-            return None
-        execution = self._stack.execution(entry.claim.run_id, entry.claim.number)
-        return executions.under_way(execution) if execution else None
 
     # --- What the last completed run of each told ----------------------------------------------------------
 
