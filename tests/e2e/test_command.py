@@ -219,7 +219,7 @@ def test_wrong_command_line_exits_with_2() -> None:
 
 def test_request_with_wait_is_followed_to_its_end_and_shown_in_the_status(stack: Stack) -> None:
     code, printed = stack.run("status", "--job", "never heard of")
-    assert (code, "The ledger does not know job 'never heard of'" in printed) == (2, True)
+    assert (code, "The ledger does not know the job 'never heard of'" in printed) == (2, True)
 
     stack.behaves(MODEL, {"delay": 0.5, "duration": 12.0})
     known = stack.recomputes(MODEL)

@@ -445,8 +445,27 @@ def test_entries_of_a_job_are_found_by_its_id_or_name() -> None:
     for job in ("1234", "security-alerts"):
         assert entries.named(every, job, None) == entries.named(every, job, "m") == [by_id, mailbox]
     assert entries.named(every, "1234", "another") == []
-    assert entries.names(every) == ["1234", "security-alerts", "77"]
-    assert entries.names(every, "77") == ["m"]
+    assert entries.jobs(every) == ["1234", "security-alerts", "77"]
+    assert entries.models(every, "77") == ["m"]
+
+
+def test_mailbox_is_of_the_job_that_its_name_belongs_to_now_although_the_name_had_another() -> None:
+    mailbox = Entry(NAME._replace(model_id=None), name_of="1234")
+    every = [mailbox, Entry(NAME, name_of="99")]
+    assert entries.named(every, "1234") == [mailbox]
+    assert mailbox not in entries.named(every, "99")
+
+
+def test_entry_of_a_name_that_moved_is_of_the_same_job_in_every_list() -> None:
+    waits = Entry(NAME, name_of="99", waiting=Waiting(needed_as_of=NOW))
+    of_jobs = [Entry(Target(job, NAME.model_id)) for job in ("1234", "99")]
+    every = [Entry(NAME._replace(model_id=None), name_of="1234"), waits, *of_jobs]
+    for listed in (every, entries.named(every, "99")):
+        assert [entry.target.job_id for entry in entries.by_job(listed) if entry.dirty] == ["99"]
+
+
+def test_no_job_is_suggested_for_a_model() -> None:
+    assert "1234" not in str(entries.unknown([Entry(Target("1234", None))], None, "mdoel-7"))
 
 
 # --- Following a request ---------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from arcanna_metrics.protocol.entry import NEVER, Accepted, Entry, Waiting, earl
 from arcanna_metrics.protocol.transitions import merged
 from arcanna_metrics.targets import WHOLE, Target, is_id
 from arcanna_metrics.times import from_iso
+from arcanna_metrics_cli.exits import Exit, Trouble
+from arcanna_metrics_cli.names import did_you_mean
 
 PASSED_OVER = 600.0
 """Seconds after which a due target should have been tried: there is a look every minute."""
@@ -223,11 +225,11 @@ def by_job(entries: Iterable[Entry]) -> list[Entry]:
     entry of the job's id, if that is known and has one.
     """
     known = {entry.target: entry for entry in entries}
-    ids = {target.job_id: entry.name_of for target, entry in known.items() if entry.name_of}
+    ids = ids_of_names(known.values())
     for target, entry in list(known.items()):
         if is_id(target.job_id):
             continue
-        entry = known[target] = replace(entry, name_of=ids.get(target.job_id))
+        entry = known[target] = replace(entry, name_of=entry.name_of or ids.get(target.job_id))
         home = Target(entry.name_of or "", target.model_id)
         if home in known:
             known[home] = _together(known[home], entry)
@@ -436,23 +438,42 @@ def answering(entry: Entry, asked: float) -> PastRun | None:
     return ended[-1] if ended else None
 
 
-def named(entries: Iterable[Entry], job: str, model_id: str | None) -> list[Entry]:
+def ids_of_names(entries: Iterable[Entry]) -> dict[str, str]:
+    """The id of each job whose name has an entry, by the name."""
+    known = sorted(entries, key=lambda entry: entry.target.model_id is None)  # names are reused: as in home()
+    return {entry.target.job_id: entry.name_of for entry in known if entry.name_of}
+
+
+def named(entries: Sequence[Entry], job: str, model_id: str | None = None) -> list[Entry]:
     """The entries of a job by its id or name, all or only those of one model's id."""
-    listed = list(entries)
-    ids = {job, *(e.name_of for e in listed if e.target.job_id == job and e.name_of)}
+    ids = ids_of_names(entries)
+    wanted = {job, *(entry.name_of for entry in entries if entry.target.job_id == job and entry.name_of)}
     return [
         entry
-        for entry in listed
-        if entry.target.job_id in ids or entry.name_of in ids
-        if model_id is None or entry.target.model_id == model_id
+        for entry in entries
+        if wanted & {entry.target.job_id, entry.name_of or ids.get(entry.target.job_id)}
+        if model_id in (None, entry.target.model_id)
     ]
 
 
-def names(entries: Iterable[Entry], job: str | None = None) -> list[str]:
-    """The ids and names of all jobs; or of one job, the ids of its models."""
-    if job is not None:
-        return [e.target.model_id for e in named(entries, job, None) if e.target.model_id]
+def jobs(entries: Iterable[Entry]) -> list[str]:
+    """The ids and names of all jobs."""
     return [entry.target.job_id for entry in entries]
+
+
+def models(entries: Sequence[Entry], job: str | None) -> list[str]:
+    """The ids of the models of a job or of all, active ones as of their last run."""
+    of_job = named(entries, job) if job else entries
+    return [model for entry in of_job if (model := entry.target.model_id or last_model(entry))]
+
+
+def unknown(entries: Sequence[Entry], job: str | None, model: str | None) -> Trouble:
+    """Explains that no entry is of the job or of the model, and suggests the nearest names."""
+    what = " of ".join([*([f"model {model!r}"] if model else []), *([f"job {job!r}"] if job else [])])
+    known = models(entries, job) if model else []
+    hint = did_you_mean(model, known) if model and known else did_you_mean(job, jobs(entries)) if job else ""
+    said = f"The ledger does not know the {what}: it knows no update under this id or name. {hint}".rstrip()
+    return Trouble(Exit.USAGE, said, "arcanna-metrics status lists what it knows")
 
 
 def span(seconds: float) -> str:

@@ -76,22 +76,15 @@ def _entry(given: Given, job: str, model: str) -> "Entry":
     """The entry of the model, which has its reference. Raises Trouble if there is none."""
     from arcanna_metrics.targets import Target
     from arcanna_metrics_cli import entries
-    from arcanna_metrics_cli.names import did_you_mean
 
     stack = given.deployed
     entry = stack.entry(stack.home(Target(job, model)))
     if entry.rev:
         return entry
     every = stack.hints()
-    if model in map(entries.last_model, entries.named(every, job, None)):  # known as the active model
+    if model in entries.models(every, job):  # known as the active model
         return entry
-    of_job = entries.names(every, job)
-    hint = did_you_mean(model, of_job) if of_job else did_you_mean(job, entries.names(every))
-    raise Trouble(
-        Exit.USAGE,
-        f"The ledger does not know the model {model!r} of job {job!r}. {hint}".rstrip(),
-        "arcanna-metrics status lists those that it knows",
-    )
+    raise entries.unknown(every, job, model)
 
 
 def _current(given: Given, target: "Target", reference: "Reference") -> "Reference":

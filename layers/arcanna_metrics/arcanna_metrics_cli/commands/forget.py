@@ -54,18 +54,11 @@ def command(given: Given, job: str, model: str | None, force: bool, yes: bool) -
 def _entries(given: Given, job: str, model: str | None) -> tuple["Sequence[Entry]", Sequence[Trouble]]:
     """The entries to forget, and what is wrong with each that cannot be read. Raises Trouble."""
     from arcanna_metrics_cli import entries
-    from arcanna_metrics_cli.names import did_you_mean
 
     every, unreadable = given.deployed.readable_entries()
     if found := entries.named(every, job, model):
         return found, unreadable
-    if unreadable:
-        raise unreadable[0]
-    of_job = entries.names(every, job)
-    hint = did_you_mean(model, of_job) if model and of_job else did_you_mean(job, entries.names(every))
-    what = f"model {model!r} of job {job!r}" if model else f"job {job!r}"
-    said = f"The ledger does not know the {what}. {hint}".rstrip()
-    raise Trouble(Exit.USAGE, said, "arcanna-metrics status lists what it knows")
+    raise unreadable[0] if unreadable else entries.unknown(every, job, model)
 
 
 def _what(entry: "Entry") -> str:

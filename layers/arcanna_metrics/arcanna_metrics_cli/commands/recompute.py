@@ -126,7 +126,9 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
             raise Trouble(Exit.USAGE, f"Arcanna shows no active model of job {job!r}: {answer['detail']}")
         typed = model if answer["unknown"] == "model" and model else job
         what = f"{answer['unknown'] or 'target'} {typed!r}"
-        known = answer["known"] or entries.names(stack.hints(), job if typed == model else None)
+        known = answer["known"] or (
+            entries.models(stack.hints(), job) if typed == model else entries.jobs(stack.hints())
+        )
         said = f"Arcanna does not take the {what}. {did_you_mean(typed, known)}".rstrip()
         raise Trouble(Exit.USAGE, f"{said} Arcanna's answer: {answer['detail'].rstrip('.')}.")
     if answer["reason"] in KEY:

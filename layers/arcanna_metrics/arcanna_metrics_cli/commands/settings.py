@@ -44,7 +44,7 @@ def show(given: Given, job: str | None) -> Answer:
         return Answer(Exit.WRONG if problems else Exit.GOOD, document)
     job_id = stack.home(Target(job, None)).job_id
     if not is_id(job_id):
-        hint = did_you_mean(job, entries.names(stack.hints()))
+        hint = did_you_mean(job, entries.jobs(stack.hints()))
         said = f"The ledger does not know which id the job {job!r} has. {hint}".rstrip()
         raise Trouble(Exit.USAGE, said, "Name the job by its id")
     in_force = _in_force(text, float(stack.parameters.get("VisibilityLagSeconds", 35)), job_id)

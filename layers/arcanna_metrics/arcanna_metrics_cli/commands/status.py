@@ -1,13 +1,12 @@
 """The command `arcanna-metrics status`."""
 
 import time
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from arcanna_metrics_cli.command_line import JOB, TEXT, Answer, Given, operation
-from arcanna_metrics_cli.exits import Exit, Trouble
+from arcanna_metrics_cli.exits import Exit
 
 if TYPE_CHECKING:
     from arcanna_metrics.protocol.entry import Entry
@@ -24,17 +23,19 @@ def command(given: Given, job: str | None, model: str | None) -> Answer:
     With --job or --model, it also shows the last runs and their outcomes. Exits with 1 if an entry of the
     ledger cannot be read, after it has shown the others.
     """
+    from arcanna_metrics_cli import entries
+
     stack, now, out = given.deployed, time.time(), given.out
     with out.doing("Reading the ledger"):
         every, unreadable = stack.readable_entries()
-        rows, known = _rows(stack, every, now, job, model)
-    if not rows and (job or model):
-        raise unreadable[0] if unreadable else _unknown(job, model, known)
+        rows = _rows(stack, every, now, job, model)
+    narrowed = bool(job or model)
+    if narrowed and not rows:
+        raise unreadable[0] if unreadable else entries.unknown(every, job, model)
     with out.doing("Counting messages"):
         queue, dead = stack.messages("UpdatesQueueUrl"), sum(stack.messages("DeadLetterQueueUrl").values())
-    narrowed = bool(job or model)
     if not out.json:
-        _show(given, rows, now, (job, model))
+        _show(given, rows, now, with_runs=narrowed)
         out.show(_queue(queue))
         if dead:
             out.show(
@@ -48,10 +49,7 @@ def command(given: Given, job: str | None, model: str | None) -> Answer:
         "queue": {kind.replace(" ", "_"): number for kind, number in queue.items()},
         "dead_letters": dead,
         "unreadable": [str(trouble) for trouble in unreadable],
-        "links": {
-            "dashboard": stack.output("DashboardLink"),
-            "logs": stack.trigger_log,
-        },
+        "links": {"dashboard": stack.output("DashboardLink"), "logs": stack.trigger_log},
     }
     for trouble in unreadable:
         out.explain(trouble)
@@ -60,36 +58,21 @@ def command(given: Given, job: str | None, model: str | None) -> Answer:
 
 def _rows(
     stack: "Deployed", every: list["Entry"], now: float, job: str | None, model: str | None
-) -> tuple[list["Standing"], list[str]]:
-    """The rows of the job or model, and the known names for a hint: of models or of all jobs."""
+) -> list["Standing"]:
+    """The rows of the job or model, or of all."""
     from arcanna_metrics_cli import entries
 
     lag = float(stack.parameters.get("VisibilityLagSeconds", 0))
     full = stack.slots_taken()
-    rows = [
+    standings = [
         entries.standing(entry, now, lag, stack.under_way(entry), slots_taken=full)
-        for entry in entries.by_job(every)
+        for entry in entries.by_job(entries.named(every, job) if job else every)
     ]
-    ids = {entry.target.job_id: entry.name_of for entry in every if entry.name_of}
-    wanted = ids.get(job or "", job)
-    of_job = [
-        row for row in entries.agreeing(rows) if wanted in (None, row.entry.target.job_id, row.entry.name_of)
-    ]
-    known = [row.model for row in of_job if row.model] if model else entries.names(every)
-    of_model = [row for row in of_job if model in (None, row.model)]
-    return entries.without_references(of_model), known
+    rows = entries.agreeing(standings)
+    return entries.without_references([row for row in rows if model in (None, row.model)])
 
 
-def _unknown(job: str | None, model: str | None, known: Iterable[str]) -> Trouble:
-    from arcanna_metrics_cli.names import did_you_mean
-
-    what = " of ".join([*([f"model {model!r}"] if model else []), *([f"job {job!r}"] if job else [])])
-    hint = did_you_mean(model or job or "", known)
-    said = f"The ledger does not know {what}: it knows no update under this id or name. {hint}".rstrip()
-    return Trouble(Exit.USAGE, said, "arcanna-metrics status lists what it knows")
-
-
-def _show(given: Given, rows: list["Standing"], now: float, narrowed: tuple[str | None, ...]) -> None:
+def _show(given: Given, rows: list["Standing"], now: float, *, with_runs: bool) -> None:
     from arcanna_metrics_cli import view
 
     stack, out = given.deployed, given.out
@@ -102,9 +85,7 @@ def _show(given: Given, rows: list["Standing"], now: float, narrowed: tuple[str 
         out.show(view.standings(rows, now, out.console.width, links))
     else:
         out.show("The ledger is empty: no update has been recorded yet.")
-    if not any(narrowed):
-        return
-    for row in rows:
+    for row in rows if with_runs else ():
         out.show("")
         out.show(f"Last runs of {row.model_id or 'the active model'}, job {row.job}:")
         out.show(view.history(row.runs) if row.runs else "  none yet")
@@ -115,12 +96,7 @@ def _show(given: Given, rows: list["Standing"], now: float, narrowed: tuple[str 
 
 
 def _queue(counts: dict[str, int]) -> str:
-    words = {
-        "visible": "ready",
-        "delayed": "delayed",
-        "in progress": "in progress",
-    }
-    told = [f"{counts[kind]} {word}" for kind, word in words.items() if counts[kind]]
+    told = [f"{n} {'ready' if state == 'visible' else state}" for state, n in counts.items() if n]
     what = f"{', '.join(told)} (messages; a sweep is one each minute)" if told else "empty"
     return f"Updates queue: {what}."
 

@@ -49,7 +49,7 @@ class Gatherer:
         every, unreadable = stack.readable_entries()
         notes = [str(trouble) for trouble in unreadable]
         listed = entries.by_job(every)
-        names = {entry.name_of: entry.target.job_id for entry in every if entry.name_of}
+        names = {job_id: name for name, job_id in entries.ids_of_names(every).items()}
         with ThreadPoolExecutor(AT_ONCE) as pool:
             looks = [partial(stack.under_way, entry) for entry in listed]
             found = pool.map(lambda look: _tried(look, None, "a run under way", notes), looks)
