@@ -5,8 +5,9 @@ from typing import Any
 
 from arcanna_metrics.platform.model_metrics import OVERALL
 from arcanna_metrics_cli.entries import PastRun
+from arcanna_metrics_cli.executions import Told
 from arcanna_metrics_cli.letters import Group
-from arcanna_metrics_cli.report.facts import Facts, Model, Told
+from arcanna_metrics_cli.report.facts import Facts, Model
 
 NOW = 1_795_910_400.0
 """2026-11-29T00:00:00Z."""
@@ -50,7 +51,6 @@ def _model(number: int, runs: int, chance: random.Random) -> Model:
     escalate = figures[-1]["metrics_per_decision"]["Escalate"]["recall"]
     since = {"waits": NOW - 9000, "stuck": NOW - 2700, "runs": NOW - 500}.get(fate)
     told = Told(
-        run_id=past[-1].run_id,
         why=f"Escalate.recall {escalate + 0.081:.3g} -> {escalate:.3g}"
         if fate == "worse"
         else "Every figure that could be judged is within its limits",
@@ -177,7 +177,7 @@ def hostile() -> Facts:
     unknown = completed._replace(result=EVIL, requested_at=NOW - 60, seconds=None, scores={})
     failed = PastRun(LONG, LONG, NOW - 50, None, None, EVIL, LONG, EVIL + LONG, {})
     unreadable = {**wide, "confusion_matrix": [[1, "x"], None]}
-    told = Told(EVIL, EVIL + LONG, 10**6, NOW - 99, NOW - 98, (EVIL, LONG), wide, unreadable)
+    told = Told(EVIL + LONG, 10**6, NOW - 99, NOW - 98, (EVIL, LONG), wide, unreadable)
     huge = {"confusion_matrix": [[1] * 40] * 40}
     mixed = {"confusion_matrix": "none", "metrics_per_decision": 3}
     busy = Model(
@@ -208,7 +208,7 @@ def hostile() -> Facts:
                 fresh=True,
                 why=LONG,
                 runs=(completed,),
-                told=Told(LONG, LONG, 1, NOW, NOW, (), huge, mixed),
+                told=Told(LONG, 1, NOW, NOW, (), huge, mixed),
             ),
             Model(
                 EVIL,

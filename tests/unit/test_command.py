@@ -29,6 +29,7 @@ from arcanna_metrics_cli.command_line import CHANGING, Given, cli, main
 from arcanna_metrics_cli.commands import doctor
 from arcanna_metrics_cli.commands.settings import LARGEST
 from arcanna_metrics_cli.deployed import Deployed, NotDeployed, session
+from arcanna_metrics_cli.executions import Told
 from arcanna_metrics_cli.exits import Trouble
 from arcanna_metrics_cli.follow import SLACK, Follower
 from arcanna_metrics_cli.output import Output
@@ -1477,7 +1478,9 @@ def test_resumed_run_is_followed_into_its_next_execution(
         stack.states.start_execution(stateMachineArn=stack.workflow_arn, name=name, input=given)
     resumed = replace(RUNNING, claim=Claim("one", ASKED, number=1))
     Ledgers(monkeypatch, NEEDED, resumed, ended_with("unchanged"))
-    monkeypatch.setattr(executions, "judgement", lambda execution: execution["name"])
+    monkeypatch.setattr(
+        executions, "told", lambda execution: Told(execution["name"], 1, ASKED, ASKED, (), None, None)
+    )
     ended = recompute(stack)
     assert ended.status == 0
     assert "the run is resumed" in ended.stderr

@@ -550,16 +550,16 @@ def check_event(**check: object) -> dict[str, Any]:
 
 def test_status_check_is_described_in_one_line() -> None:
     running = check_event(status="running", polls=2, detail="recomputing", wait_seconds=9)
-    assert executions.told(running) == "check 2: recomputing, next check in 9 s"
+    assert executions.news(running) == "check 2: recomputing, next check in 9 s"
     done = check_event(status="completed", polls=3, detail="The metrics are new", wait_seconds=9)
-    assert executions.told(done) == "check 3: The metrics are new"
+    assert executions.news(done) == "check 3: The metrics are new"
 
 
 def test_failed_call_is_described_and_other_states_are_not() -> None:
     failed = {"type": "LambdaFunctionFailed", "lambdaFunctionFailedEventDetails": {"error": "Unauthorised"}}
-    assert executions.told(failed) == "a call failed (Unauthorised) and is retried"
-    assert executions.told({"type": "TaskStateExited", "stateExitedEventDetails": {"name": "Hold"}}) is None
-    assert executions.told({"type": "WaitStateEntered"}) is None
+    assert executions.news(failed) == "a call failed (Unauthorised) and is retried"
+    assert executions.news({"type": "TaskStateExited", "stateExitedEventDetails": {"name": "Hold"}}) is None
+    assert executions.news({"type": "WaitStateEntered"}) is None
 
 
 def test_run_under_way_is_read_from_the_input_of_its_execution() -> None:
@@ -568,19 +568,29 @@ def test_run_under_way_is_read_from_the_input_of_its_execution() -> None:
     assert executions.under_way(execution) == UnderWay("m", NOW, 3)
 
 
+def ended(status: str = "SUCCEEDED", **detail: Any) -> dict[str, Any]:
+    cause = {"updates": 1, "first_at": to_iso(NOW), "last_at": to_iso(NOW), "examples": []}
+    outcome = {"events": [{"Detail": json.dumps(detail)}]}
+    output = {"run": {"cause": cause}, "check": {"outcome": outcome}}
+    return {"status": status, "output": json.dumps(output)}
+
+
 def test_verdict_is_described_with_its_reasons_and_scores() -> None:
-    detail = {"why": "Escalate.recall rose", "before": {"overall_accuracy": 0.8}, "after": SCORES}
-    output = {"check": {"outcome": {"events": [{"Detail": json.dumps(detail)}]}}}
-    told = executions.judgement({"status": "SUCCEEDED", "output": json.dumps(output)})
-    assert told.startswith("Escalate.recall rose (accuracy 0.800 -> 0.900")
-    assert executions.judgement({"status": "FAILED"}) == ""
+    told = executions.told(ended(why="Escalate.recall rose", before={"overall_accuracy": 0.8}, after=SCORES))
+    assert told
+    assert told.verdict.startswith("Escalate.recall rose (accuracy 0.800 -> 0.900")
 
 
 def test_verdict_without_scores_is_described_with_its_reason_only() -> None:
-    detail: dict[str, Any] = {"why": "There are no earlier metrics", "before": None, "after": {}}
-    output = {"check": {"outcome": {"events": [{"Detail": json.dumps(detail)}]}}}
-    execution = {"status": "SUCCEEDED", "output": json.dumps(output)}
-    assert executions.judgement(execution) == "There are no earlier metrics"
+    told = executions.told(ended(why="There are no earlier metrics", before=None, after={}))
+    assert told
+    assert told.verdict == "There are no earlier metrics"
+
+
+def test_execution_that_ended_without_an_outcome_tells_nothing() -> None:
+    assert executions.told({"status": "FAILED"}) is None
+    assert executions.told({"status": "SUCCEEDED", "output": "{}"}) is None  # it ended at Hold
+    assert executions.told(ended(reason="NoNewResult", detail="as they were")) is None
 
 
 def test_run_without_scores_has_no_line_of_scores(capsys: pytest.CaptureFixture[str]) -> None:

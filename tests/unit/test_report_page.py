@@ -13,9 +13,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from arcanna_metrics_cli.entries import PastRun
+from arcanna_metrics_cli.executions import Told
 from arcanna_metrics_cli.letters import Group
 from arcanna_metrics_cli.report.charts import EDGE, LINE, STRIP, apart, axis_of, round_ticks
-from arcanna_metrics_cli.report.facts import Facts, Model, Told
+from arcanna_metrics_cli.report.facts import Facts, Model
 from arcanna_metrics_cli.report.markup import NO_CHARACTERS
 from arcanna_metrics_cli.report.page import SCRIPT, STYLE, build
 from arcanna_metrics_cli.report.words import change
@@ -61,9 +62,7 @@ runs = st.builds(
     detail=any_text,
     scores=scores,
 )
-tolds = st.builds(
-    Told, any_text, any_text, st.integers(1, 99), times, times, st.tuples(any_text), figures, figures
-)
+tolds = st.builds(Told, any_text, st.integers(1, 99), times, times, st.tuples(any_text), figures, figures)
 models = st.builds(
     Model,
     job=any_text,
@@ -374,7 +373,7 @@ def rows_of(table: Element) -> list[list[str]]:
 
 
 def told(before: dict[str, Any] | None, after: dict[str, Any]) -> Told:
-    return Told("run-30", "it rose", 3, NOW - 90, NOW - 80, ("s3://bucket/key",), before, after)
+    return Told("it rose", 3, NOW - 90, NOW - 80, ("s3://bucket/key",), before, after)
 
 
 def counted(matrix: object, **recall: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from arcanna_metrics.runs.quality import in_words, scores
@@ -10,13 +11,37 @@ from arcanna_metrics.times import from_iso
 from arcanna_metrics_cli.entries import UnderWay
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the outcome event of a completed run has beyond the ledger.
+
+    `updates` is the number of updates that the run was for, between `first_at` and `last_at` (epoch seconds).
+    `objects` are a few of their objects. `before` and `after` are Arcanna's metrics, as in the event.
+    """
+
+    why: str
+    updates: int
+    first_at: float
+    last_at: float
+    objects: tuple[str, ...]
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any] | None
+
+    @property
+    def verdict(self) -> str:
+        """Why the run has its verdict, with its scores if it has any."""
+        shown = self.before, self.after
+        known = any(value is not None for metrics in shown for value in scores(metrics).values())
+        return f"{self.why} ({in_words(*shown)})" if known else self.why
+
+
 def under_way(execution: Mapping[str, Any]) -> UnderWay:
     """The run in an execution's input."""
     run: Run = json.loads(execution["input"])["run"]
     return UnderWay(run["model_id"], from_iso(run["cause"]["first_at"]), run["cause"]["updates"])
 
 
-def told(event: Mapping[str, Any]) -> str | None:
+def news(event: Mapping[str, Any]) -> str | None:
     """A line about the recompute from an event of an execution; None if the event has nothing to say."""
     match event:
         case {"type": "TaskStateExited", "stateExitedEventDetails": {"name": "CheckStatus", "output": out}}:
@@ -30,12 +55,27 @@ def told(event: Mapping[str, Any]) -> str | None:
     return None
 
 
-def judgement(execution: Mapping[str, Any]) -> str:
-    """Why a completed run has its verdict, and its scores if it has any; empty if no outcome was told."""
+def told(execution: Mapping[str, Any]) -> Told | None:
+    """What an execution has told of a completed run; None if it has not, such as one that ended at Hold."""
     if execution["status"] != "SUCCEEDED":
-        return ""
-    events = json.loads(execution["output"])["check"]["outcome"]["events"]
-    detail = json.loads(events[0]["Detail"])
-    told = detail["before"], detail["after"]
-    known = any(value is not None for metrics in told for value in scores(metrics).values())
-    return f"{detail['why']} ({in_words(*told)})" if known else str(detail["why"])
+        return None
+    try:
+        ended = json.loads(execution["output"])
+        cause = ended["run"]["cause"]
+        detail = json.loads(ended["check"]["outcome"]["events"][0]["Detail"])
+        return Told(
+            why=detail["why"],
+            updates=cause["updates"],
+            first_at=from_iso(cause["first_at"]),
+            last_at=from_iso(cause["last_at"]),
+            objects=tuple(address(example["bucket"], example["key"]) for example in cause["examples"]),
+            before=detail["before"],
+            after=detail["after"],
+        )
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+
+
+def address(bucket: str, key: str) -> str:
+    """The address of an object in S3."""
+    return f"s3://{bucket}/{key}"

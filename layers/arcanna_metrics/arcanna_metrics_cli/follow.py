@@ -10,7 +10,7 @@ Only the ledger decides when the run has ended, and how. Its executions only tel
 import re
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from arcanna_metrics.protocol.entry import NEVER, Entry
 from arcanna_metrics.targets import Target
@@ -26,6 +26,7 @@ from arcanna_metrics_cli.entries import (
     was_not_checked,
     without_stop,
 )
+from arcanna_metrics_cli.executions import Told
 from arcanna_metrics_cli.exits import Exit, Trouble
 from arcanna_metrics_cli.output import Output
 
@@ -117,11 +118,12 @@ class Follower:
             self._out.waiting(f"waiting for {span(now - began_at)} ...")
             time.sleep(left)
 
-    def tell_last_checks(self, run: PastRun) -> dict[str, Any] | None:
-        """Prints the last checks of a run that has ended. Returns its last execution, None if it is gone."""
+    def tell_last_checks(self, run: PastRun) -> Told | None:
+        """Prints the last checks of a run that has ended. Returns what its last execution has told."""
         number = max((number for run_id, number in self._seen if run_id == run.run_id), default=0)
         self._tell_checks(run.run_id, number)
-        return self._stack.execution(run.run_id, number)
+        execution = self._stack.execution(run.run_id, number)
+        return executions.told(execution) if execution else None
 
     def _tell(self, what: str, text: str) -> None:
         """Prints the text if it is new. Repeats one that only differs in numbers after HEARTBEAT."""
@@ -145,7 +147,7 @@ class Follower:
                 yield f"the run is resumed, {number}"
         for event in self._stack.events_after(run_id, number, self._seen.setdefault(known, 0)):
             self._seen[known] = event["id"]
-            if line := executions.told(event):
+            if line := executions.news(event):
                 yield line
 
 

@@ -160,7 +160,6 @@ def _own_run(stack: "Deployed", job: str, model: str) -> str | None:
 def _follow(
     given: Given, target: "Target", began_at: float, timeout: float | None, allow_not_judged: bool
 ) -> Answer:
-    from arcanna_metrics_cli import executions
     from arcanna_metrics_cli.follow import Follower, Unfinished, asked_as_of, is_forwarded
 
     stack, out = given.deployed, given.out
@@ -178,8 +177,8 @@ def _follow(
         out.show(f"✗ {said} The update is not lost: see arcanna-metrics status --job {target.job_id}.", "red")
         why = said if run.began else f"{said} {run.state}"
         return Answer(status, _document(given, target, result, None, why))
-    execution = follower.tell_last_checks(run)
-    why = (executions.judgement(execution) if execution else "") or run.why or run.detail
+    told = follower.tell_last_checks(run)
+    why = told.verdict if told else run.why or run.detail
     status, result = _status(run, allow_not_judged)
     end = f"{run.outcome}, {run.result}".replace("_", " ") + (f": {why}" if why else "")
     out.show(f"{'✓' if status == Exit.GOOD else '✗'} {end}", "green" if status == Exit.GOOD else "red")

@@ -1,29 +1,10 @@
 """The data of the report. Times are in epoch seconds, and None if there is no time."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from arcanna_metrics_cli.entries import PastRun
+from arcanna_metrics_cli.executions import Told
 from arcanna_metrics_cli.letters import Group
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What the outcome event of a completed run has beyond the ledger.
-
-    `updates` is the number of updates that the run was for, between `first_at` and `last_at`. `objects` are a
-    few of their objects. `before` and `after` are Arcanna's metrics, in the form of the outcome event.
-    """
-
-    run_id: str
-    why: str
-    updates: int
-    first_at: float
-    last_at: float
-    objects: tuple[str, ...]
-    before: Mapping[str, Any] | None
-    after: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,4 +75,4 @@ class Facts:
     letters: tuple[Group, ...] = ()
     queued: int | None = 0
     objective: float | None = None
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
