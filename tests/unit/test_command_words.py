@@ -25,9 +25,9 @@ from arcanna_metrics_cli import checks, entries, executions, follow, letters, ro
 from arcanna_metrics_cli.entries import UnderWay
 from arcanna_metrics_cli.exits import Exit, Trouble
 from arcanna_metrics_cli.links import Links
-from arcanna_metrics_cli.names import did_you_mean
 from arcanna_metrics_cli.output import Output
 from arcanna_metrics_cli.troubles import explained
+from arcanna_metrics_cli.words import did_you_mean, span
 
 NOW = 1_750_000_000.0
 LAG = 35.0
@@ -296,7 +296,7 @@ def test_ended_run_is_described_with_its_outcome_and_reason() -> None:
     ],
 )
 def test_age_is_written_in_its_natural_unit(seconds: float, words: str) -> None:
-    assert entries.span(seconds) == words
+    assert span(seconds) == words
 
 
 LONG = "training-data/" + "a-long-key-" * 9

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED
 from arcanna_metrics_cli.links import Links
 from arcanna_metrics_cli.troubles import is_missing
+from arcanna_metrics_cli.words import counted
 
 GOOD = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"}
 USABLE = {"UPDATE_ROLLBACK_COMPLETE", "IMPORT_ROLLBACK_COMPLETE"}
@@ -243,10 +244,8 @@ def dead_letters(messages: Mapping[str, int]) -> Check:
     """Checks that the dead-letter queue is empty. `messages` are counts by state."""
     if not (count := sum(messages.values())):
         return Check("dead letters", "There are no dead letters")
-    said = f"{count} {'message' if count == 1 else 'messages'}"
-    return Check(
-        "dead letters", f"{said} could not be understood or delivered", "arcanna-metrics redrive shows why"
-    )
+    said = f"{counted(count, 'message')} could not be understood or delivered"
+    return Check("dead letters", said, "arcanna-metrics redrive shows why")
 
 
 def unseen(what: str, error: Exception) -> Check:

@@ -19,8 +19,8 @@ import click
 
 from arcanna_metrics.targets import canonical
 from arcanna_metrics_cli.exits import MEANINGS, Exit, Trouble
-from arcanna_metrics_cli.names import did_you_mean
 from arcanna_metrics_cli.output import Output, Unwritable
+from arcanna_metrics_cli.words import did_you_mean
 
 if TYPE_CHECKING:
     from arcanna_metrics_cli.deployed import Deployed

@@ -27,7 +27,7 @@ from arcanna_metrics_cli.entries import UnderWay, standing
 from arcanna_metrics_cli.exits import Exit, Trouble
 from arcanna_metrics_cli.letters import DeadLetter, dead_letter
 from arcanna_metrics_cli.links import Links
-from arcanna_metrics_cli.names import did_you_mean
+from arcanna_metrics_cli.words import did_you_mean
 
 INVOCATION = 150
 """Seconds to wait for the trigger's answer: longer than its timeout, or boto3 would invoke it twice."""

@@ -11,7 +11,7 @@ from arcanna_metrics.protocol.transitions import merged
 from arcanna_metrics.targets import WHOLE, Target, is_id
 from arcanna_metrics.times import from_iso
 from arcanna_metrics_cli.exits import Exit, Trouble
-from arcanna_metrics_cli.names import did_you_mean
+from arcanna_metrics_cli.words import did_you_mean, span, without_stop
 
 PASSED_OVER = 600.0
 """Seconds after which a due target should have been tried: there is a look every minute."""
@@ -326,11 +326,6 @@ def is_passed_over(entry: Entry, now: float) -> bool:
     return not entry.attempts and entry.due_at is not None and now > entry.due_at + PASSED_OVER
 
 
-def without_stop(error: str) -> str:
-    """The error for the middle of a sentence, without its full stop. The dots of one that was cut stay."""
-    return error if error.endswith("...") else error.removesuffix(".")
-
-
 def _waiting(
     rest: Entry, now: float, visibility_lag: float, run: UnderWay | None, *, slots_taken: bool
 ) -> list[str]:
@@ -474,12 +469,3 @@ def unknown(entries: Sequence[Entry], job: str | None, model: str | None) -> Tro
     hint = did_you_mean(model, known) if model and known else did_you_mean(job, jobs(entries)) if job else ""
     said = f"The ledger does not know the {what}: it knows no update under this id or name. {hint}".rstrip()
     return Trouble(Exit.USAGE, said, "arcanna-metrics status lists what it knows")
-
-
-def span(seconds: float) -> str:
-    """A span of time in its largest unit, rounded down."""
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{int(seconds / size)} {unit}"
-    whole = max(0, int(seconds))
-    return "1 second" if whole == 1 else f"{whole} seconds"

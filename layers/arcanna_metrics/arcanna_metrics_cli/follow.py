@@ -21,14 +21,13 @@ from arcanna_metrics_cli.entries import (
     PastRun,
     answering,
     is_passed_over,
-    span,
     waits_for_spacing,
     was_not_checked,
-    without_stop,
 )
 from arcanna_metrics_cli.executions import Told
 from arcanna_metrics_cli.exits import Exit, Trouble
 from arcanna_metrics_cli.output import Output
+from arcanna_metrics_cli.words import counted, span, without_stop
 
 LOOK = 2.0
 """Seconds between two looks at the ledger."""
@@ -169,9 +168,8 @@ def state(entry: Entry, asked: float, now: float, *, slots_taken: bool = False) 
     if was_not_checked(entry):
         return f"The run could not be checked. The next one starts {at}."
     if entry.attempts:
-        failed = "1 attempt" if entry.attempts == 1 else f"{entry.attempts} attempts"
         why = without_stop(entry.last_error) or "arcanna-metrics doctor may show why"
-        return f"{failed} failed ({why}). The next one starts {at}."
+        return f"{counted(entry.attempts, 'attempt')} failed ({why}). The next one starts {at}."
     if is_passed_over(entry, now) and not slots_taken:
         return f"Due for {span(now - due_at)}, but looks end before it; arcanna-metrics doctor may show why."
     if due_at <= now:

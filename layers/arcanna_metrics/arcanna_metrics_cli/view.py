@@ -11,9 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from arcanna_metrics.platform.model_metrics import OVERALL
+from arcanna_metrics.runs.quality import in_words
 from arcanna_metrics.times import to_iso
-from arcanna_metrics_cli.entries import PastRun, Standing, span
+from arcanna_metrics_cli.entries import PastRun, Standing
 from arcanna_metrics_cli.letters import Group
+from arcanna_metrics_cli.words import score, span
 
 _FRAME = 6
 """Characters between the columns of a table with three columns."""
@@ -91,17 +93,13 @@ def _last(row: Standing, now: float) -> Text:
     if row.last.ended_at is not None:
         text.append(f"\n{span(now - row.last.ended_at)} ago", style="dim")
     if _has_any(row.scores):
-        text.append(f"\n{in_words(row.scores)}")
+        scores = (f"{OVERALL[name]} {score(row.scores.get(name))}" for name in list(OVERALL)[:2])
+        text.append(f"\n{', '.join(scores)}")
     return text
 
 
 def _has_any(scores: Mapping[str, float | None]) -> bool:
     return any(value is not None for value in scores.values())
-
-
-def in_words(scores: Mapping[str, float | None]) -> str:
-    """The first two overall scores in one line."""
-    return ", ".join(f"{OVERALL[name]} {_score(scores.get(name))}" for name in list(OVERALL)[:2])
 
 
 def history(runs: Iterable[PastRun]) -> Table:
@@ -114,8 +112,7 @@ def history(runs: Iterable[PastRun]) -> Table:
         if run.detail:
             outcome.append(f"\n{run.detail}")
         if _has_any(run.scores):
-            scores = ", ".join(f"{word} {_score(run.scores.get(name))}" for name, word in OVERALL.items())
-            outcome.append(f"\n{scores}", "dim")
+            outcome.append(f"\n{in_words(run.scores)}", "dim")
         table.add_row(
             Text(f"{to_iso(run.requested_at)[:19]}Z"),
             Text(run.cause),
@@ -164,10 +161,6 @@ def figures(listed: Iterable[Figure]) -> Table:
         worse = (each.change or 0.0) < 0
         change = "" if each.change is None else f"{each.change:+.3f}"
         table.add_row(
-            Text(each.name), _score(each.before), _score(each.after), Text(change, "red" if worse else "")
+            Text(each.name), score(each.before), score(each.after), Text(change, "red" if worse else "")
         )
     return table
-
-
-def _score(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"

@@ -6,8 +6,9 @@ from pathlib import Path
 from markupsafe import Markup
 
 from arcanna_metrics_cli.report import build
-from arcanna_metrics_cli.report.markup import counted, element, join
+from arcanna_metrics_cli.report.markup import element, join
 from arcanna_metrics_cli.report.page import Section
+from arcanna_metrics_cli.words import counted
 from tests.tools.demo.record import Outage, Record, Run
 from tests.tools.demo.timeline import axis_of, in_words, lane, scale
 

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from arcanna_metrics_cli.report.markup import counted
+from arcanna_metrics_cli.words import counted
 from tests.support.installation import Installation
 from tests.tools.demo.view import View
 

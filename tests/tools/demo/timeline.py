@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from arcanna_metrics_cli.report.markup import counted, element, join
+from arcanna_metrics_cli.report.markup import element, join
+from arcanna_metrics_cli.words import counted
 from tests.tools.demo.record import Outage, Record, Run, Upload
 
 EDGE = 8.0

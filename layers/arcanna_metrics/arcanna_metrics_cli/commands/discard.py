@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operation
-from arcanna_metrics_cli.commands.redrive import as_document, having, messages, read, show
+from arcanna_metrics_cli.commands.redrive import as_document, having, read, show
 from arcanna_metrics_cli.exits import Exit
+from arcanna_metrics_cli.words import counted
 
 if TYPE_CHECKING:
     from arcanna_metrics_cli.letters import DeadLetter
@@ -43,13 +44,13 @@ def command(given: Given, reason: str | None, letter_id: str | None, yes: bool) 
         if one_by_one:
             chosen = [letter for letter in matching if _is_to_go(given, letter)]
         elif matching:
-            question = f"Delete {messages(len(matching))} for good?"
+            question = f"Delete {counted(len(matching), 'message')} for good?"
             given.confirm(document, question, yes=yes, done="deleted", todo="delete them")
         for letter in chosen:
             stack.discard(letter)
             left.remove(letter)
         if chosen:
-            out.show(f"{messages(len(chosen))} deleted.")
+            out.show(f"{counted(len(chosen), 'message')} deleted.")
         elif matching:
             out.say("Nothing was deleted.")
         return Answer(Exit.GOOD, document | {"done": bool(chosen), "deleted": len(chosen)})

@@ -7,6 +7,7 @@ import click
 
 from arcanna_metrics_cli.command_line import JOB, TEXT, Answer, Given, operation
 from arcanna_metrics_cli.exits import Exit, Trouble
+from arcanna_metrics_cli.words import counted
 
 if TYPE_CHECKING:
     from arcanna_metrics.protocol.entry import Entry
@@ -63,13 +64,11 @@ def _entries(given: Given, job: str, model: str | None) -> tuple["Sequence[Entry
 
 def _what(entry: "Entry") -> str:
     """What would be lost with the entry."""
-    runs = len(entry.history) + bool(entry.last_failure)
-    parts = [f"{runs} {'run' if runs == 1 else 'runs'} in its history"]
+    parts = [f"{counted(len(entry.history) + bool(entry.last_failure), 'run')} in its history"]
     if entry.quality_reference:
         parts.append("its reference")
     if entry.dirty:
-        waits = max(1, entry.waiting.updates)
-        parts.append(f"{waits} {'waiting update' if waits == 1 else 'waiting updates'}")
+        parts.append(counted(max(1, entry.waiting.updates), "waiting update"))
     if entry.run_id:
         parts.append(f"the run {entry.run_id}, which is under way")
     return ", ".join(parts)

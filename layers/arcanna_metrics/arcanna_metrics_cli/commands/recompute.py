@@ -100,7 +100,7 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
     """Raises Trouble if Arcanna does not know the target, or does not answer about one without a run."""
     from arcanna_metrics.targets import Target
     from arcanna_metrics_cli import entries
-    from arcanna_metrics_cli.names import did_you_mean
+    from arcanna_metrics_cli.words import did_you_mean
 
     stack, out = given.deployed, given.out
     with out.doing("Asking Arcanna for the job and the model"):

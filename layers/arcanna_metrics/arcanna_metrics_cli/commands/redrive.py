@@ -8,7 +8,7 @@ import click
 
 from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operation
 from arcanna_metrics_cli.exits import Exit
-from arcanna_metrics_cli.names import did_you_mean
+from arcanna_metrics_cli.words import counted, did_you_mean
 
 if TYPE_CHECKING:
     from arcanna_metrics_cli.letters import DeadLetter
@@ -32,7 +32,7 @@ def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Ans
         document: dict[str, Any] = {"dead_letters": list(map(as_document, chosen)), "done": False, "sent": 0}
         if only_list or not chosen:
             return Answer(Exit.GOOD, document)
-        question = f"Send {messages(len(chosen))} to the updates queue again?"
+        question = f"Send {counted(len(chosen), 'message')} to the updates queue again?"
         given.confirm(document, question, yes=yes, done="sent", todo="send them, or --list")
         with out.doing("Sending them"):
             for letter in chosen:
@@ -40,9 +40,9 @@ def command(given: Given, reason: str | None, only_list: bool, yes: bool) -> Ans
                 left.remove(letter)
         sweeps = sum(letter.is_sweep for letter in chosen)
         if sweeps:
-            out.show(f"{messages(sweeps)} deleted: sweeps; a new one comes every minute.")
+            out.show(f"{counted(sweeps, 'message')} deleted: sweeps; a new one comes every minute.")
         sent = len(chosen) - sweeps
-        out.show(f"{messages(sent)} sent again. arcanna-metrics status shows the progress.")
+        out.show(f"{counted(sent, 'message')} sent again. arcanna-metrics status shows the progress.")
         return Answer(Exit.GOOD, document | {"done": True, "sent": sent})
     finally:
         stack.put_back(left)
@@ -95,8 +95,3 @@ def as_document(letter: "DeadLetter") -> dict[str, Any]:
         "sent_at": to_iso(letter.sent_at),
         "body": letter.update,
     }
-
-
-def messages(number: int) -> str:
-    """The number with its noun."""
-    return f"{number} {'message' if number == 1 else 'messages'}"

@@ -29,7 +29,7 @@ def show(given: Given, job: str | None) -> Answer:
     """Show the deployed document. Exits with 1 if it is not valid."""
     from arcanna_metrics.targets import Target, is_id
     from arcanna_metrics_cli import entries
-    from arcanna_metrics_cli.names import did_you_mean
+    from arcanna_metrics_cli.words import did_you_mean
 
     stack, out = given.deployed, given.out
     with out.doing("Reading the settings"):

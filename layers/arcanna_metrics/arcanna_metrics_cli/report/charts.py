@@ -10,8 +10,9 @@ from markupsafe import Markup
 from arcanna_metrics.platform.model_metrics import OVERALL
 from arcanna_metrics_cli.entries import PastRun
 from arcanna_metrics_cli.report.facts import Model
-from arcanna_metrics_cli.report.markup import counted, element, join
-from arcanna_metrics_cli.report.words import RESULTS, clock, ended_at, result_of, score, span
+from arcanna_metrics_cli.report.markup import element, join
+from arcanna_metrics_cli.report.words import RESULTS, clock, ended_at, result_of, span
+from arcanna_metrics_cli.words import counted, score
 
 STRIP = 264.0
 """Width of a strip of runs, in pixels."""

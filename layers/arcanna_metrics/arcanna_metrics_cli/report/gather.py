@@ -14,7 +14,7 @@ from arcanna_metrics_cli.deployed import Deployed
 from arcanna_metrics_cli.executions import Told
 from arcanna_metrics_cli.letters import Group, groups
 from arcanna_metrics_cli.report.facts import Facts, Model
-from arcanna_metrics_cli.report.markup import counted
+from arcanna_metrics_cli.words import counted
 
 T = TypeVar("T")
 

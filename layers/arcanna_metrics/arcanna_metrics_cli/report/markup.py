@@ -41,8 +41,3 @@ def visible(value: object) -> object:
 def number(value: str | float) -> str:
     """A coordinate in tenths of a pixel; other text as it is."""
     return value if isinstance(value, str) else f"{value:.1f}".removesuffix(".0")
-
-
-def counted(count: int, noun: str) -> str:
-    """The count with its noun, in singular or plural."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

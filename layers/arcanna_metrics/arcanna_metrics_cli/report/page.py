@@ -14,11 +14,12 @@ from markupsafe import Markup
 from arcanna_metrics.platform.model_metrics import OVERALL
 from arcanna_metrics.runs.quality import as_count, as_number
 from arcanna_metrics.times import to_iso
-from arcanna_metrics_cli.entries import PastRun, without_stop
+from arcanna_metrics_cli.entries import PastRun
 from arcanna_metrics_cli.report import charts
 from arcanna_metrics_cli.report.facts import Facts, Model
-from arcanna_metrics_cli.report.markup import counted, visible
-from arcanna_metrics_cli.report.words import RESULTS, change, clock, ended_at, result_of, score, span
+from arcanna_metrics_cli.report.markup import visible
+from arcanna_metrics_cli.report.words import RESULTS, change, clock, ended_at, result_of, span
+from arcanna_metrics_cli.words import counted, score, without_stop
 
 _FOLDER = Path(__file__).parent
 STYLE = (_FOLDER / "page.css").read_text(encoding="utf-8")

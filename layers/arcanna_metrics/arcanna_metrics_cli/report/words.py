@@ -1,4 +1,4 @@
-"""Times, scores and results in the report's words."""
+"""Times, changes and results in the report's words."""
 
 from datetime import UTC, datetime
 
@@ -33,11 +33,6 @@ def _other(run: PastRun) -> str:
 def ended_at(run: PastRun, now: float) -> float:
     """When the run ended, or was requested if its end is not known. In epoch seconds, at most `now`."""
     return min(now, run.requested_at + (run.seconds or 0.0))
-
-
-def score(value: float | None) -> str:
-    """A score with three decimals."""
-    return "none" if value is None else f"{value:.3f}"
 
 
 def change(before: float | None, after: float | None) -> str:
