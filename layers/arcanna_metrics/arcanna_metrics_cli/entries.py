@@ -17,6 +17,10 @@ PASSED_OVER = 600.0
 """Seconds after which a due target should have been tried: there is a look every minute."""
 
 
+Scores = Mapping[str, float | None]
+"""Overall scores by the API's names; None if Arcanna does not show one."""
+
+
 class PastRun(NamedTuple):
     """A run that has ended.
 
@@ -33,7 +37,7 @@ class PastRun(NamedTuple):
     outcome: str
     result: str
     detail: str
-    scores: Mapping[str, float | None]
+    scores: Scores
     why: str = ""
     model_id: str | None = None
 
@@ -86,7 +90,7 @@ class Standing(NamedTuple):
         return next((run for run in reversed(self.runs) if run.outcome == "completed"), None)
 
     @property
-    def scores(self) -> Mapping[str, float | None]:
+    def scores(self) -> Scores:
         """The scores after the last completed run."""
         return self.last_completed.scores if self.last_completed else {}
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from arcanna_metrics.platform.model_metrics import OVERALL
 from arcanna_metrics.runs.quality import in_words
 from arcanna_metrics.times import to_iso
-from arcanna_metrics_cli.entries import PastRun, Standing
+from arcanna_metrics_cli.entries import PastRun, Scores, Standing
 from arcanna_metrics_cli.letters import Group
 from arcanna_metrics_cli.words import score, span
 
@@ -98,7 +98,7 @@ def _last(row: Standing, now: float) -> Text:
     return text
 
 
-def _has_any(scores: Mapping[str, float | None]) -> bool:
+def _has_any(scores: Scores) -> bool:
     return any(value is not None for value in scores.values())
 
 

@@ -7,7 +7,6 @@ from markupsafe import Markup
 
 from arcanna_metrics_cli.report import build
 from arcanna_metrics_cli.report.markup import element, join
-from arcanna_metrics_cli.report.page import Section
 from arcanna_metrics_cli.words import counted
 from tests.tools.demo.record import Outage, Record, Run
 from tests.tools.demo.timeline import axis_of, in_words, lane, scale
@@ -27,7 +26,8 @@ def page(record: Record) -> str:
         record.facts,
         heading="make demo: model metrics, kept fresh",
         lead=_lead(record),
-        section=Section(story, STYLE),
+        section=story,
+        section_style=STYLE,
     )
 
 

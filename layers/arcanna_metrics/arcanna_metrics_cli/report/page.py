@@ -14,7 +14,7 @@ from markupsafe import Markup
 from arcanna_metrics.platform.model_metrics import OVERALL
 from arcanna_metrics.runs.quality import as_count, as_number
 from arcanna_metrics.times import to_iso
-from arcanna_metrics_cli.entries import PastRun
+from arcanna_metrics_cli.entries import PastRun, Scores
 from arcanna_metrics_cli.report import charts
 from arcanna_metrics_cli.report.facts import Facts, Model
 from arcanna_metrics_cli.report.markup import visible
@@ -38,16 +38,6 @@ OPEN_UP_TO = 3
 """Up to this number of models, all details are open at first."""
 
 _RANKS = ("worse", "failed", "waits", "stale")
-
-
-class Section(NamedTuple):
-    """An additional last part of the page, such as a demo's story."""
-
-    html: Markup = Markup()
-    style: str = ""
-
-
-NO_SECTION = Section()
 
 
 class Item(NamedTuple):
@@ -90,14 +80,6 @@ class Compared(NamedTuple):
     after: float | None
 
 
-class PastRow(NamedTuple):
-    """A past run with the scores of the completed run before it."""
-
-    run: PastRun
-    result: str
-    before: Mapping[str, float | None]
-
-
 class Row:
     """A model as the page shows it."""
 
@@ -113,7 +95,6 @@ class Row:
         self.ended = ended_at(self.last, facts.at) if self.last else None
         self.told = model.told if model.completed else None
         self.strip = charts.strip(model, axis)
-        self.last_failed = self.last is not None and self.last.outcome != "completed"
         self.late = (
             facts.objective is not None
             and model.overdue_since is not None
@@ -137,26 +118,24 @@ class Row:
         return self.model.model_id or "active model"
 
     @property
-    def sentence(self) -> str:
-        """Why the last run ended as it did."""
-        if self.last is None:
-            return ""
-        if self.last.outcome != "completed":
-            return f"{self.last.result}: {self.last.detail}"
-        return self.told.why if self.told else self.last.why
+    def failure(self) -> str:
+        """Why the last run failed; empty if it did not."""
+        last = self.last
+        return f"{last.result}: {last.detail}" if last and last.outcome != "completed" else ""
 
     @property
-    def latest(self) -> Mapping[str, float | None]:
+    def latest(self) -> Scores:
         """The scores after the last completed run."""
         return self.model.completed[-1].scores if self.model.completed else {}
 
     @property
-    def past(self) -> list[PastRow]:
-        """The runs, the newest first, each with the scores before it."""
-        rows, before = [], dict[str, float | None]()
+    def past(self) -> list[tuple[PastRun, Scores]]:
+        """The runs, the newest first, each with the scores of the completed run before it."""
+        rows: list[tuple[PastRun, Scores]] = []
+        before: Scores = {}
         for run in self.model.runs:
-            rows.append(PastRow(run, result_of(run), before))
-            before = dict(run.scores) if run.outcome == "completed" else before
+            rows.append((run, before))
+            before = run.scores if run.outcome == "completed" else before
         return rows[::-1]
 
     @property
@@ -192,9 +171,10 @@ def build(
     refresh: float | None = None,
     heading: str = "Model metrics",
     lead: str = "",
-    section: Section = NO_SECTION,
+    section: str = "",
+    section_style: str = "",
 ) -> str:
-    """The facts as an HTML document. `lead` is shown below the heading.
+    """The facts as an HTML document. `lead` is shown below the heading, and `section` as the last part.
 
     With `refresh`, the page loads itself again every `refresh` seconds.
     """
@@ -203,7 +183,7 @@ def build(
         (Row(model, facts, axis) for model in facts.models),
         key=lambda row: (row.rank, -(row.ended or 0), row.title, row.name),
     )
-    style = STYLE + section.style
+    style = STYLE + section_style
     return _template().render(
         facts=facts,
         rows=rows,
@@ -214,15 +194,15 @@ def build(
         title=f"{heading}: {facts.stack}",
         heading=heading,
         lead=lead,
-        section=section.html,
+        section=section,
         refresh=refresh,
         style=Markup(style),  # noqa: S704 - our own
         script=Markup(SCRIPT),  # noqa: S704
-        policy=policy(style, live=refresh is not None),
+        policy=_policy(style, live=refresh is not None),
     )
 
 
-def policy(style: str = STYLE, *, live: bool) -> str:
+def _policy(style: str, *, live: bool) -> str:
     """The page's Content-Security-Policy: only its own style and script, and no network but to itself."""
     connect = " connect-src 'self';" if live else ""
     return (
@@ -246,7 +226,7 @@ def _items(facts: Facts, rows: Sequence[Row]) -> list[Item]:
         for row in rows
         if row.model.is_worse
     ]
-    failed = [Item("failed", "Failed", row, row.sentence, row.ended) for row in rows if row.last_failed]
+    failed = [Item("failed", "Failed", row, row.failure, row.ended) for row in rows if row.failure]
     stuck = [
         Item("failed", "Failed to start", row, _why_stuck(row), row.model.waits_since)
         for row in rows

@@ -13,21 +13,17 @@ RESULTS = {
 }
 
 
-def clock(at: float | None, *, full: bool = False) -> str:
+def clock(at: float, *, full: bool = False) -> str:
     """A time (epoch seconds) in UTC, such as `28 Nov, 23:45:12`. `full` adds the year and the zone."""
-    if at is None:
-        return ""
     moment = datetime.fromtimestamp(at, UTC)
     return f"{moment.day} {moment:%b %Y, %H:%M:%S} UTC" if full else f"{moment.day} {moment:%b, %H:%M:%S}"
 
 
 def result_of(run: PastRun) -> str:
     """The key in RESULTS for the end of a run."""
-    return run.result if run.outcome == "completed" and run.result in RESULTS else _other(run)
-
-
-def _other(run: PastRun) -> str:
-    return "not_judged" if run.outcome == "completed" else "failed"
+    if run.outcome != "completed":
+        return "failed"
+    return run.result if run.result in RESULTS else "not_judged"
 
 
 def ended_at(run: PastRun, now: float) -> float:
