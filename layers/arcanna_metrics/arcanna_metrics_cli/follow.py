@@ -49,15 +49,6 @@ class Unfinished(NamedTuple):
     state: str
 
 
-class NotInLedger(Trouble):
-    """The request is gone, such as by `forget`."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            Exit.NOT_STARTED, "The request is no longer in the ledger.", "arcanna-metrics status"
-        )
-
-
 def asked_as_of(entry: Entry) -> float:
     """The request time from which on a run answers what was just recorded in the entry, in epoch seconds.
 
@@ -73,12 +64,18 @@ def is_forwarded(entry: Entry) -> bool:
 
 
 class Follower:
-    """Follows one target and prints what happens. From a job's name, it moves on to the job's id."""
+    """Follows what was just recorded for a target, and prints what happens.
 
-    def __init__(self, stack: Deployed, target: Target, asked: float, out: Output) -> None:
+    From a job's name, it moves on to the job's id.
+    """
+
+    def __init__(self, stack: Deployed, recorded_in: Target, out: Output) -> None:
+        entry = stack.entry(recorded_in)
+        if is_forwarded(entry):
+            entry = stack.entry(stack.home(recorded_in))
         self._stack = stack
-        self.target = target
-        self._asked = asked
+        self.target = entry.target
+        self._asked = asked_as_of(entry)
         self._out = out
         self._told: dict[str, tuple[str, float]] = {}
         self._seen: dict[tuple[str, int], int] = {}
@@ -87,7 +84,7 @@ class Follower:
         """Waits for the end of the run, until `timeout` seconds after `began_at` (epoch seconds).
 
         Without a timeout, waits SLACK seconds for the run to start, and for its end without a limit. Raises
-        NotInLedger.
+        Trouble if the request is gone, such as by `forget`.
         """
         slack_ends = None
         while True:
@@ -98,7 +95,8 @@ class Follower:
                 self.target = self._stack.home(self.target)
                 continue
             if not (entry.dirty or entry.claim):
-                raise NotInLedger
+                said = "The request is no longer in the ledger."
+                raise Trouble(Exit.NOT_STARTED, said, "arcanna-metrics status")
             now = time.time()
             claim = entry.claim
             began = claim if claim and claim.held else None  # a claim may still be given back

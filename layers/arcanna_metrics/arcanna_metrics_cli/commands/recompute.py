@@ -158,16 +158,12 @@ def _own_run(stack: "Deployed", job: str, model: str) -> str | None:
 
 
 def _follow(
-    given: Given, target: "Target", began_at: float, timeout: float | None, allow_not_judged: bool
+    given: Given, recorded_in: "Target", began_at: float, timeout: float | None, allow_not_judged: bool
 ) -> Answer:
-    from arcanna_metrics_cli.follow import Follower, Unfinished, asked_as_of, is_forwarded
+    from arcanna_metrics_cli.follow import Follower, Unfinished
 
-    stack, out = given.deployed, given.out
-    entry = stack.entry(target)
-    if is_forwarded(entry):
-        target = stack.home(target)
-        entry = stack.entry(target)
-    follower = Follower(stack, target, asked_as_of(entry), out)
+    out = given.out
+    follower = Follower(given.deployed, recorded_in, out)
     with out.doing("Following the run"):
         run = follower.ending(began_at, timeout)
     target = follower.target
