@@ -174,7 +174,7 @@ def test_private_ca_in_the_layers_file_is_trusted(
 def remedy(error: PlatformUnavailable) -> str:
     """What the doctor says to do about the error."""
     answer = {"findings": [{"check": "platform", "reason": "PlatformUnavailable", "detail": str(error)}]}
-    known = checks.Known("", AWS["ARCANNA_API_KEY_SECRET_ARN"], "", "", "", "")
+    known = checks.Known("", "", (), "", "", AWS["ARCANNA_API_KEY_SECRET_ARN"], "", "", "", "")
     (check,) = checks.preflight(answer, False, known)
     return check.remedy
 

@@ -785,6 +785,10 @@ def test_key_pattern_with_a_bucket_or_a_leading_slash_causes_a_warning(key: str)
 # --- The checks of the doctor ----------------------------------------------------------------------------
 
 KNOWN = checks.Known(
+    region="eu-west-1",
+    queue_arn="arn:aws:sqs:eu-west-1:123456789012:updates",
+    senders=(),
+    trigger="trigger",
     base_url="https://arcanna.example",
     secret_arn="arn:of:the:secret",  # noqa: S106  # an ARN
     secret_field="",
@@ -885,7 +889,7 @@ def test_failing_or_outdated_functions_are_reported() -> None:
     assert older.remedy == "Deploy this version"
 
 
-QUEUE = "arn:aws:sqs:eu-west-1:123456789012:updates"
+QUEUE = KNOWN.queue_arn
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:uploads"
 TRIGGER = "arn:aws:lambda:eu-west-1:123456789012:function:trigger"
 CREATED = {"Events": ["s3:ObjectCreated:Put"]}
@@ -894,8 +898,7 @@ BY_TOPIC = {"TopicConfigurations": [{"TopicArn": TOPIC, **CREATED}]}
 
 
 def bucket(notifications: dict[str, Any], *senders: str, region: str = "eu-west-1") -> checks.Check:
-    into = checks.WayIn("eu-west-1", QUEUE, senders, "trigger")
-    return checks.bucket("b", region, notifications, into)
+    return checks.bucket("b", region, notifications, KNOWN._replace(senders=senders))
 
 
 @pytest.mark.parametrize(

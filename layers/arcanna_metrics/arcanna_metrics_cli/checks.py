@@ -49,23 +49,22 @@ class Check(NamedTuple):
 
 
 class Known(NamedTuple):
-    """The stack's resources, as remedies name them. `deploy` is the command that deploys the stack."""
+    """The stack's resources, as checks compare and remedies name them.
 
+    A bucket may notify the updates queue, which accepts `senders`, or the trigger, here its name. `deploy`
+    is the command that deploys the stack.
+    """
+
+    region: str
+    queue_arn: str
+    senders: Sequence[str]
+    trigger: str
     base_url: str
     secret_arn: str
     secret_field: str
     settings_parameter: str
     topic_arn: str
     deploy: str
-
-
-class WayIn(NamedTuple):
-    """What a bucket may notify: the updates queue, which accepts SenderArns, and the trigger by its name."""
-
-    region: str
-    queue_arn: str
-    senders: Sequence[str]
-    trigger: str
 
 
 def stack(name: str, status: str) -> Check:
@@ -132,9 +131,9 @@ def _by_reason(check: str, reason: str, known: Known) -> str:
     return f"Check that Arcanna answers at {known.base_url}, not a proxy, and that its version is supported"
 
 
-def bucket(name: str, region: str, notifications: Mapping[str, Any], into: WayIn) -> Check:
+def bucket(name: str, region: str, notifications: Mapping[str, Any], known: Known) -> Check:
     """Checks that new objects of the bucket with the training data reach the trigger."""
-    if "EventBridgeConfiguration" in notifications and region == into.region:
+    if "EventBridgeConfiguration" in notifications and region == known.region:
         return Check("bucket", f"{name} sends its events to EventBridge")
     told = [
         arn
@@ -143,20 +142,20 @@ def bucket(name: str, region: str, notifications: Mapping[str, Any], into: WayIn
         for arn in [listed[f"{kind}Arn"]]
         if any(event.startswith("s3:ObjectCreated:") for event in listed["Events"])
     ]
-    if any(arn.partition(":function:")[2].partition(":")[0] == into.trigger for arn in told):
+    if any(arn.partition(":function:")[2].partition(":")[0] == known.trigger for arn in told):
         return Check("bucket", f"{name} notifies the trigger")
     senders = [arn for arn in told if ":sns:" in arn]
-    if into.queue_arn in told:
-        senders.append(f"arn:{into.queue_arn.split(':')[1]}:s3:::{name}")
+    if known.queue_arn in told:
+        senders.append(f"arn:{known.queue_arn.split(':')[1]}:s3:::{name}")
     for sender in senders:
-        if any(_arn_like(sender, pattern) for pattern in into.senders):
+        if any(_arn_like(sender, pattern) for pattern in known.senders):
             return Check("bucket", f"{name} notifies the updates queue, as {sender}")
     if senders:
         said = f"{name} notifies {', '.join(told)}, but the updates queue does not accept its messages"
         return Check("bucket", said, f"Add {' or '.join(senders)} to the parameter SenderArns, and deploy")
-    if region != into.region:  # only a topic's messages leave their region
-        said = f"{name} is in {region}, so its events do not reach this stack in {into.region}"
-        remedy = f"Use a bucket in {into.region}, or deploy the stack in {region}"
+    if region != known.region:  # only a topic's messages leave their region
+        said = f"{name} is in {region}, so its events do not reach this stack in {known.region}"
+        remedy = f"Use a bucket in {known.region}, or deploy the stack in {region}"
         return Check("bucket", said, remedy)
     remedy = "S3 console, Properties, Amazon EventBridge: turn it on, or notify the updates queue"
     said = f"{name} sends no events to EventBridge or to this stack: uploads do not start a recompute"

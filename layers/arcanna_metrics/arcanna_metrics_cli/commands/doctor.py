@@ -64,18 +64,16 @@ def looks(stack: "Deployed") -> dict[str, Callable[[], list["Check"]]]:
             return []
 
     known = checks.Known(
+        region=stack.region,
+        queue_arn=stack.output("UpdatesQueueArn"),
+        senders=[arn.strip() for arn in stack.parameters.get("SenderArns", "").split(",")],
+        trigger=stack.output("TriggerRecomputeFunction"),
         base_url=stack.parameters.get("ArcannaBaseUrl", "ArcannaBaseUrl"),
         secret_arn=stack.output("ApiKeySecretArn"),
         secret_field=stack.parameters.get("ApiKeySecretField", ""),
         settings_parameter=stack.settings_parameter,
         topic_arn=stack.output("NotificationTopicArn"),
         deploy="make deploy" if stack.name == NAME else f"make deploy STACK={quote(stack.name)}",
-    )
-    into = checks.WayIn(
-        stack.region,
-        stack.output("UpdatesQueueArn"),
-        [arn.strip() for arn in stack.parameters.get("SenderArns", "").split(",")],
-        stack.output("TriggerRecomputeFunction"),
     )
     address = stack.parameters.get("NotificationEmail", "")
     return {
@@ -84,7 +82,7 @@ def looks(stack: "Deployed") -> dict[str, Callable[[], list["Check"]]]:
         "routes": routes,
         "bucket": lambda: [
             checks.bucket(
-                stack.output("TrainingDataBucket"), stack.bucket_region(), stack.bucket_notifications(), into
+                stack.output("TrainingDataBucket"), stack.bucket_region(), stack.bucket_notifications(), known
             )
         ],
         "queue": lambda: [checks.queue(stack.event_source_states())],
