@@ -22,10 +22,7 @@ class DeadLetter(NamedTuple):
     @property
     def is_sweep(self) -> bool:
         """Whether the message is a sweep, which only asks for a look at what is due."""
-        try:
-            return bool(json.loads(self.update) == {"sweep": True})
-        except (ValueError, RecursionError):
-            return False
+        return bool(_parsed(self.update) == {"sweep": True})
 
 
 MOST_DETAILS = 5
@@ -46,14 +43,16 @@ def dead_letter(message: Mapping[str, Any]) -> DeadLetter:
     """The dead letter in a message that ReceiveMessage answers with all its attributes."""
     body = message["Body"]
     reason, detail = _why(message)
-    if record := _invocation_record(body):
+    match _parsed(body):
         # Lambda's failure destination wraps the event that the trigger could not handle, with the error.
-        if "reason" not in message.get("MessageAttributes", {}):  # else the trigger has rejected the record
-            error = record.get("responsePayload")
-            told = error if isinstance(error, dict) else {}
-            reason = str(told.get("errorType") or record["requestContext"].get("condition"))
-            detail = str(told.get("errorMessage") or "the invocation failed without a message")
-        body = json.dumps(record["requestPayload"])
+        # https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
+        case {"requestContext": dict() as context, "requestPayload": event, **record}:
+            body = json.dumps(event)
+            if "reason" not in message.get("MessageAttributes", {}):  # else the trigger rejected the record
+                error = record.get("responsePayload")
+                told = error if isinstance(error, dict) else {}
+                reason = str(told.get("errorType") or context.get("condition"))
+                detail = str(told.get("errorMessage") or "the invocation failed without a message")
     sent_at = int(message["Attributes"]["SentTimestamp"]) / 1000
     return DeadLetter(message["MessageId"], reason, detail, sent_at, body, message["ReceiptHandle"])
 
@@ -102,16 +101,9 @@ def _why(message: Mapping[str, Any]) -> tuple[str, str]:
     return "none", "The message does not say why it is here"
 
 
-def _invocation_record(body: str) -> dict[str, Any] | None:
-    """The record of Lambda's failure destination in the body; None if it has another form.
-
-    https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
-    """
+def _parsed(text: str) -> Any:
+    """The JSON value in a text; None if it is not JSON."""
     try:
-        document = json.loads(body)
+        return json.loads(text)
     except (ValueError, RecursionError):
         return None
-    match document:
-        case {"requestContext": dict(), "requestPayload": _}:
-            return dict(document)
-    return None
