@@ -196,8 +196,7 @@ def _run(path: str, given: Given, function: Callable[[], Answer]) -> int:
             answer = _troubled(error, given)
             if path == "recompute" and answer.status == Exit.WRONG:  # it would be a model that regressed
                 answer = answer._replace(status=Exit.NO_ACCESS)
-        head = {"version": VERSION, "command": path, "stack": given.stack, "exit_status": int(answer.status)}
-        out.document(head | answer.document)
+        out.document(_document(path, given.stack, answer))
         out.flush()
     except OSError as error:  # of the output
         if not isinstance(error, BrokenPipeError):  # such as a full disk
@@ -207,6 +206,11 @@ def _run(path: str, given: Given, function: Callable[[], Answer]) -> int:
         # A pipeline must not take a result that it never got for a good one, or a change for made.
         return int(answer.status) if answer else _READER_GONE if path in CHANGING else int(Exit.GOOD)
     return int(answer.status)
+
+
+def _document(path: str, stack: str | None, answer: Answer) -> dict[str, Any]:
+    head = {"version": VERSION, "command": path, "stack": stack, "exit_status": int(answer.status)}
+    return head | answer.document
 
 
 def _unwritten(error: OSError, out: Output) -> int:
@@ -232,8 +236,12 @@ def _troubled(error: Exception, given: Given) -> Answer:
         aws or isinstance(error, Trouble | RecomputeError | OSError | UnicodeError)
     ):
         raise error
-    trouble = explained(error, given.profile)
-    given.out.explain(trouble)
+    return _explain(explained(error, given.profile), given.out)
+
+
+def _explain(trouble: Trouble, out: Output) -> Answer:
+    """Explains what is wrong to people, and returns the answer that explains it to programs."""
+    out.explain(trouble)
     return Answer(trouble.status, {"error": {"message": str(trouble), "todo": trouble.todo}})
 
 
@@ -373,12 +381,8 @@ def main(arguments: Sequence[str] | None = None, out: Output | None = None) -> i
 
 def _misused(error: click.ClickException, arguments: Sequence[str], out: Output) -> int:
     out.json = "--json" in arguments
-    message = error.format_message()
     context = getattr(error, "ctx", None)
     path = context.command_path if context else NAME
-    out.say(f"✗ {message}", "red")
-    out.say(f"  To do: type {path} --help.", "yellow")
-    head = {"version": VERSION, "command": path.partition(" ")[2], "stack": None}
-    todo = f"type {path} --help"
-    out.document(head | {"exit_status": int(Exit.USAGE), "error": {"message": message, "todo": todo}})
-    return int(Exit.USAGE)
+    answer = _explain(Trouble(Exit.USAGE, error.format_message(), f"type {path} --help"), out)
+    out.document(_document(path.partition(" ")[2], None, answer))
+    return int(answer.status)
