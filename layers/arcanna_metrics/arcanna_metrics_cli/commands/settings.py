@@ -34,14 +34,13 @@ def show(given: Given, job: str | None) -> Answer:
     stack, out = given.deployed, given.out
     with out.doing("Reading the settings"):
         text = stack.settings()
-    problems = _problems(text)
-    document = _document(text, problems) | {"link": stack.links.parameter(stack.settings_parameter)}
-    if job is None or problems:
+    document = _document(text) | {"link": stack.links.parameter(stack.settings_parameter)}
+    if job is None or not document["valid"]:
         out.show(_pretty(text))
         _tell(given, document)
-        if problems:
+        if not document["valid"]:
             out.say("The last valid version stays in force.", "yellow")
-        return Answer(Exit.WRONG if problems else Exit.GOOD, document)
+        return Answer(Exit.GOOD if document["valid"] else Exit.WRONG, document)
     job_id = stack.home(Target(job, None)).job_id
     if not is_id(job_id):
         hint = did_you_mean(job, entries.jobs(stack.hints()))
@@ -60,12 +59,11 @@ def validate(given: Given, file: str) -> Answer:
     Shows every problem with its place. Needs no stack. Exits with 1 if the document is not valid.
     """
     text = read(file)
-    problems = _problems(text)
-    document = _document(text, problems)
+    document = _document(text)
     _tell(given, document)
-    if not problems:
+    if document["valid"]:
         given.out.show(f"✓ {'The document' if file == '-' else file} is valid.", "green")
-    return Answer(Exit.WRONG if problems else Exit.GOOD, document)
+    return Answer(Exit.GOOD if document["valid"] else Exit.WRONG, document)
 
 
 @operations("put")
@@ -78,10 +76,9 @@ def put(given: Given, file: str, yes: bool) -> Answer:
     """
     stack, out = given.deployed, given.out
     text = read(file)
-    problems = _problems(text)
-    document = _document(text, problems) | {"done": False}
+    document = _document(text) | {"done": False}
     _tell(given, document)
-    if problems:
+    if not document["valid"]:
         return Answer(Exit.WRONG, document)
     with out.doing("Reading the settings"):
         before = stack.settings()
@@ -125,11 +122,11 @@ def _problems(text: str) -> list[str]:
     return []
 
 
-def _document(text: str, problems: list[str]) -> dict[str, Any]:
+def _document(text: str) -> dict[str, Any]:
     """The fields for programs. `settings` is None if the text is not a JSON object."""
     from arcanna_metrics_cli import routing
 
-    value = _parsed(text)
+    value, problems = _parsed(text), _problems(text)
     settings = value if isinstance(value, dict) else None
     warnings = [] if problems else routing.warnings(text)
     return {"settings": settings, "valid": not problems, "problems": problems, "warnings": warnings}
