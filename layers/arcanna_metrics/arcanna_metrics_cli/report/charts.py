@@ -185,10 +185,9 @@ def over_time(runs: Sequence[PastRun]) -> Markup:
         return LEFT + position / max(1, len(runs) - 1) * (WIDTH - LEFT - RIGHT)
 
     grid = "".join(f"M{LEFT:g} {y(tick):.1f} H{WIDTH - RIGHT:g}" for tick in ticks)
-    last = {name: next((v for run in reversed(runs) if (v := run.scores.get(name)) is not None), None)
-            for name in OVERALL}  # fmt: skip
-    named = {name: value for name, value in last.items() if value is not None}
-    places = apart({name: y(value) for name, value in named.items()}, TOP, TALL - BOTTOM)
+    # Later runs replace the scores of earlier ones.
+    last = {name: v for name in OVERALL for run in runs if (v := run.scores.get(name)) is not None}
+    places = apart({name: y(value) for name, value in last.items()}, TOP, TALL - BOTTOM)
     ends = [(x(0), "start", _day(runs[0]))]
     if len(runs) > 1:
         ends.append((x(len(runs) - 1), "end", _day(runs[-1])))
@@ -199,8 +198,8 @@ def over_time(runs: Sequence[PastRun]) -> Markup:
         *(element("text", text, x=at, y=TALL - 6, text_anchor=anchor) for at, anchor, text in ends),
         *(_line(n, [(x(at), y(value)) for at, run in enumerate(runs)
                     if (value := run.scores.get(name)) is not None])
-          for n, name in enumerate(OVERALL) if name in named),
-        *(_name(n, name, named[name], places[name]) for n, name in enumerate(OVERALL) if name in named),
+          for n, name in enumerate(OVERALL) if name in last),
+        *(_name(n, name, last[name], places[name]) for n, name in enumerate(OVERALL) if name in last),
         viewBox=f"0 0 {WIDTH:g} {TALL:g}",
         role="img",
         aria_label=_scores_in_words(runs),
