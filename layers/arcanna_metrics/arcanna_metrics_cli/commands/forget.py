@@ -1,6 +1,5 @@
 """The command `arcanna-metrics forget`."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,9 +23,14 @@ def command(given: Given, job: str, model: str | None, force: bool, yes: bool) -
     Use it for jobs that are gone or were mistyped, so that the schedule no longer includes them. Exits with 6
     while a run is under way. Metrics in Arcanna do not change.
     """
+    from arcanna_metrics_cli import entries
+
     stack, out = given.deployed, given.out
     with out.doing("Reading the ledger"):
-        found, unreadable = _entries(given, job, model)
+        every, unreadable = stack.readable_entries()
+    found = entries.named(every, job, model)
+    if not found:
+        raise unreadable[0] if unreadable else entries.unknown(every, job, model)
     document: dict[str, Any] = {"targets": [entry.target._asdict() for entry in found], "done": False}
     for entry in found:
         out.show(f"{entry.target}: {_what(entry)}")
@@ -50,16 +54,6 @@ def command(given: Given, job: str, model: str | None, force: bool, yes: bool) -
         out.explain(trouble)
     out.show(f"✓ Deleted {len(found)} {'entry' if len(found) == 1 else 'entries'} of the ledger.", "green")
     return Answer(Exit.GOOD, document | {"done": True})
-
-
-def _entries(given: Given, job: str, model: str | None) -> tuple["Sequence[Entry]", Sequence[Trouble]]:
-    """The entries to forget, and what is wrong with each that cannot be read. Raises Trouble."""
-    from arcanna_metrics_cli import entries
-
-    every, unreadable = given.deployed.readable_entries()
-    if found := entries.named(every, job, model):
-        return found, unreadable
-    raise unreadable[0] if unreadable else entries.unknown(every, job, model)
 
 
 def _what(entry: "Entry") -> str:
