@@ -4,8 +4,8 @@ import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
@@ -207,7 +207,10 @@ def test_port_in_use_exits_with_2_and_says_what_to_do(stack: Stack, monkeypatch:
 def test_host_without_a_port_is_served_on_port_80_only(
     monkeypatch: pytest.MonkeyPatch, port: int, is_served: bool
 ) -> None:
-    monkeypatch.setattr(watch, "_Server", lambda address, _: mock.Mock(server_port=address[1]))
+    def unbound(server: ThreadingHTTPServer, address: tuple[str, int], _: object) -> None:
+        server.server_port = address[1]
+
+    monkeypatch.setattr(ThreadingHTTPServer, "__init__", unbound)
 
     hosts = watch.Watch(lambda: "", 10.0, port).hosts
 

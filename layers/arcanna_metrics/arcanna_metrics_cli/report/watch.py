@@ -22,28 +22,27 @@ SILENCE = 30
 """Seconds after which an idle connection is closed."""
 
 
-class Watch:
+class Watch(ThreadingHTTPServer):
     """Serves one page at `url` between `start` and `stop`, on this machine only.
 
     `make` makes the page. It is called only for requests, and at most once in `refresh` seconds. `port` 0 is
     a free port. Raises OSError if the port is taken.
     """
 
+    daemon_threads = True
+
     def __init__(self, make: Callable[[], str], refresh: float, port: int = 0) -> None:
+        super().__init__((LOOPBACK, port), _Handler)
         self._make = make
         self._refresh = refresh
         self._lock = threading.Lock()
         self._page = b""
         self._made_at = float("-inf")
-        self._server = _Server((LOOPBACK, port), _handler(self))
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.1,), name="watch", daemon=True
-        )
-        port = self._server.server_port
-        self.url = f"http://{LOOPBACK}:{port}/"
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.1,), name="watch", daemon=True)
+        self.url = f"http://{LOOPBACK}:{self.server_port}/"
         # Against DNS rebinding: with a host name of their own, other sites could read this page.
-        self.hosts = {f"{host}:{port}" for host in (LOOPBACK, "localhost")}
-        if port == HTTP_PORT:  # browsers leave it out
+        self.hosts = {f"{host}:{self.server_port}" for host in (LOOPBACK, "localhost")}
+        if self.server_port == HTTP_PORT:  # browsers leave it out
             self.hosts |= {LOOPBACK, "localhost"}
 
     def start(self) -> None:
@@ -52,9 +51,9 @@ class Watch:
 
     def stop(self) -> None:
         """Ends what `start` began."""
-        self._server.shutdown()
+        self.shutdown()
         self._thread.join()
-        self._server.server_close()
+        self.server_close()
 
     def page(self) -> bytes:
         """The page, at most `refresh` seconds old. Raises TROUBLE."""
@@ -64,52 +63,46 @@ class Watch:
                 self._made_at = time.monotonic()
             return self._page
 
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
     def handle_error(self, *_: Any) -> None:
         """Says nothing: browsers close connections at any time."""
 
 
-def _handler(watch: Watch) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        server_version = "arcanna-metrics"
-        sys_version = ""
-        timeout = SILENCE
+class _Handler(BaseHTTPRequestHandler):
+    server: Watch
+    server_version = "arcanna-metrics"
+    sys_version = ""
+    timeout = SILENCE
 
-        def do_GET(self) -> None:
-            if self.headers.get("Host") not in watch.hosts:
-                self._answer(HTTPStatus.MISDIRECTED_REQUEST, f"Open {watch.url}")
-            elif self.path != "/":
-                self._answer(HTTPStatus.NOT_FOUND, f"Only {watch.url} is here")
-            else:
-                self._answer_page()
+    def do_GET(self) -> None:
+        if self.headers.get("Host") not in self.server.hosts:
+            self._answer(HTTPStatus.MISDIRECTED_REQUEST, f"Open {self.server.url}")
+        elif self.path != "/":
+            self._answer(HTTPStatus.NOT_FOUND, f"Only {self.server.url} is here")
+        else:
+            self._answer_page()
 
-        def _answer_page(self) -> None:
-            try:
-                page = watch.page()
-            except TROUBLE as error:
-                self._answer(HTTPStatus.BAD_GATEWAY, str(error))
-                return
-            self._answer(HTTPStatus.OK, page, "text/html")
+    def _answer_page(self) -> None:
+        try:
+            page = self.server.page()
+        except TROUBLE as error:
+            self._answer(HTTPStatus.BAD_GATEWAY, str(error))
+            return
+        self._answer(HTTPStatus.OK, page, "text/html")
 
-        def _answer(self, status: HTTPStatus, body: bytes | str, kind: str = "text/plain") -> None:
-            sent = body.encode() if isinstance(body, str) else body
-            self.send_response(status)
-            self.send_header("Content-Type", f"{kind}; charset=utf-8")
-            self.send_header("Content-Length", str(len(sent)))
-            # A policy in the page cannot forbid framing. Other answers than the page may load nothing.
-            policy = "frame-ancestors 'none'" + ("" if kind == "text/html" else "; default-src 'none'")
-            self.send_header("Content-Security-Policy", policy)
-            self.send_header("X-Content-Type-Options", "nosniff")
-            self.send_header("Cross-Origin-Resource-Policy", "same-origin")
-            self.send_header("Cache-Control", "no-store")
-            self.send_header("Referrer-Policy", "no-referrer")
-            self.end_headers()
-            self.wfile.write(sent)
+    def _answer(self, status: HTTPStatus, body: bytes | str, kind: str = "text/plain") -> None:
+        sent = body.encode() if isinstance(body, str) else body
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(sent)))
+        # A policy in the page cannot forbid framing. Other answers than the page may load nothing.
+        policy = "frame-ancestors 'none'" + ("" if kind == "text/html" else "; default-src 'none'")
+        self.send_header("Content-Security-Policy", policy)
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.end_headers()
+        self.wfile.write(sent)
 
-        def log_message(self, *_: Any) -> None:
-            """Says nothing about requests."""
-
-    return Handler
+    def log_message(self, *_: Any) -> None:
+        """Says nothing about requests."""
