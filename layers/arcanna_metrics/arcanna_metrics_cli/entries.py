@@ -198,12 +198,9 @@ def _agreeing(row: Standing, same: Sequence[Standing], of_model: Sequence[PastRu
     These include its runs as the active model, which may be another one now.
     """
     accepted = next((each.accepted for each in same if each.accepted), None)
-    shared = of_model if row.model else ()
-    every = [*shared, *(run for run in row.runs if run not in shared)]
+    every = [*of_model, *(run for run in row.runs if run not in of_model)]
     row = row._replace(accepted=accepted, runs=sorted(every, key=attrgetter("requested_at")))
     leading = max(same, key=_decisive)
-    if row.model is None:
-        return row
     if row.fresh != leading.fresh:
         how = "by its id" if leading.model_id else "as the active model"
         return row._replace(fresh=leading.fresh, since=leading.since, why=f"{how}: {leading.why}")
