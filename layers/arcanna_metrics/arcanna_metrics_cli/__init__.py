@@ -2,8 +2,9 @@
 
 `commands` has one module for each command. `command_line` imports it when the command is called. `deployed`
 makes the AWS calls. `entries`, `executions`, `letters`, `checks`, `links` and `routing` are pure functions
-that interpret the answers. `follow` waits for a run to end, `view` makes tables, and `output` prints.
+that interpret the answers. `follow` waits for a run to end, `view` makes tables, `words` has the wording that
+they share, and `output` prints.
 
 `--help` and completion must be quick, and importing boto3 and rich takes ten times as long as all else. So a
-module of a command imports only what its options need at its top, and the rest in its functions.
+module of a command imports at its top only what is as quick as its options, and the rest in its functions.
 """

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from arcanna_metrics.errors import RecomputeError
 from arcanna_metrics.targets import canonical
 from arcanna_metrics_cli.exits import MEANINGS, Exit, Trouble
 from arcanna_metrics_cli.output import Output, Unwritable
+from arcanna_metrics_cli.troubles import explained
 from arcanna_metrics_cli.words import did_you_mean
 
 if TYPE_CHECKING:
@@ -228,9 +230,6 @@ def _stop_writing() -> None:
 
 
 def _troubled(error: Exception, given: Given) -> Answer:
-    from arcanna_metrics.errors import RecomputeError
-    from arcanna_metrics_cli.troubles import explained
-
     aws = type(error).__module__.startswith(("botocore.", "boto3."))
     if isinstance(error, BrokenPipeError | Unwritable) or not (
         aws or isinstance(error, Trouble | RecomputeError | OSError | UnicodeError)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from arcanna_metrics.targets import Target
+from arcanna_metrics.times import to_iso
 from arcanna_metrics_cli.command_line import JOB, TEXT, Answer, Given, operation
 from arcanna_metrics_cli.commands.recompute import KEY
 from arcanna_metrics_cli.exits import Exit, Trouble
@@ -12,7 +14,6 @@ from arcanna_metrics_cli.exits import Exit, Trouble
 if TYPE_CHECKING:
     from arcanna_metrics.protocol.entry import Entry
     from arcanna_metrics.runs.quality import Reference
-    from arcanna_metrics.targets import Target
 
 MOST_SHOWN = 12
 """Figures shown to people. The JSON document has all."""
@@ -31,10 +32,7 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
     is not accepted. The ledger records who accepted the model, and when.
     """
     from arcanna_metrics.protocol import transitions
-    from arcanna_metrics.targets import Target
-    from arcanna_metrics.times import to_iso
     from arcanna_metrics_cli import view
-    from arcanna_metrics_cli.view import Figure
 
     stack, out = given.deployed, given.out
     if model is None:
@@ -53,7 +51,7 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
     by: Any = {"by": caller, "at": to_iso(at)}
     now = _current(given, target, before)
     figures = [
-        Figure(name, value, now[name][0] if name in now else None) for name, (value, _) in before.items()
+        view.Figure(name, value, now[name][0] if name in now else None) for name, (value, _) in before.items()
     ]
     document["figures"] = [figure._asdict() | {"change": figure.change} for figure in figures]
     document["accepted"] = None
@@ -74,7 +72,6 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
 
 def _entry(given: Given, job: str, model: str) -> "Entry":
     """The entry of the model, which has its reference. Raises Trouble if there is none."""
-    from arcanna_metrics.targets import Target
     from arcanna_metrics_cli import entries
 
     stack = given.deployed
@@ -87,7 +84,7 @@ def _entry(given: Given, job: str, model: str) -> "Entry":
     raise entries.unknown(every, job, model)
 
 
-def _current(given: Given, target: "Target", reference: "Reference") -> "Reference":
+def _current(given: Given, target: Target, reference: "Reference") -> "Reference":
     """The current figures of the reference. Raises Trouble if Arcanna shows none."""
     from arcanna_metrics.runs.quality import current
 
@@ -97,7 +94,7 @@ def _current(given: Given, target: "Target", reference: "Reference") -> "Referen
     return now
 
 
-def _shown(given: Given, target: "Target") -> dict[str, Any]:
+def _shown(given: Given, target: Target) -> dict[str, Any]:
     """What Arcanna shows of the target: its model and metrics. Raises Trouble if it shows nothing."""
     with given.out.doing("Asking Arcanna for the metrics"):
         answer, failed = given.deployed.invoke_trigger({"preflight": target._asdict()})

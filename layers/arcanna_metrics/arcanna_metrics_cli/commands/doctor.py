@@ -4,6 +4,7 @@ from collections.abc import Callable
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics_cli.command_line import NAME, Answer, Given, operation
 from arcanna_metrics_cli.exits import Exit
 
@@ -54,7 +55,6 @@ def command(given: Given) -> Answer:
 
 
 def looks(stack: "Deployed") -> dict[str, Callable[[], list["Check"]]]:
-    from arcanna_metrics.errors import ConfigurationError
     from arcanna_metrics_cli import checks, routing
 
     def routes() -> list["Check"]:

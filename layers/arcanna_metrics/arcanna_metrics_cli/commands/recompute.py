@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from arcanna_metrics.targets import Target
 from arcanna_metrics_cli.command_line import JOB, TEXT, Answer, Given, operation
+from arcanna_metrics_cli.commands.status import run_document
 from arcanna_metrics_cli.exits import Exit, Trouble
+from arcanna_metrics_cli.words import did_you_mean
 
 if TYPE_CHECKING:
-    from arcanna_metrics.targets import Target
     from arcanna_metrics_cli.deployed import Deployed
     from arcanna_metrics_cli.entries import PastRun
 
@@ -69,8 +71,6 @@ def command(
       7  no access to AWS, the stack or its ledger, or Arcanna refuses the key
     Without --wait, 0 means that the request is recorded.
     """
-    from arcanna_metrics.targets import Target
-
     out, began_at = given.out, time.time()
     if not wait and (timeout is not None or allow_not_judged):
         raise click.UsageError("--timeout and --allow-not-judged need --wait.")
@@ -98,9 +98,7 @@ def command(
 
 def _look_up(given: Given, job: str, model: str | None) -> None:
     """Raises Trouble if Arcanna does not know the target, or does not answer about one without a run."""
-    from arcanna_metrics.targets import Target
     from arcanna_metrics_cli import entries
-    from arcanna_metrics_cli.words import did_you_mean
 
     stack, out = given.deployed, given.out
     with out.doing("Asking Arcanna for the job and the model"):
@@ -147,7 +145,6 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
 
 def _own_run(stack: "Deployed", job: str, model: str) -> str | None:
     """The id of this stack's run of the model that is under way; None if there is none."""
-    from arcanna_metrics.targets import Target
 
     for model_id in (model, None):
         entry = stack.entry(stack.home(Target(job, model_id)))
@@ -158,7 +155,7 @@ def _own_run(stack: "Deployed", job: str, model: str) -> str | None:
 
 
 def _follow(
-    given: Given, recorded_in: "Target", began_at: float, timeout: float | None, allow_not_judged: bool
+    given: Given, recorded_in: Target, began_at: float, timeout: float | None, allow_not_judged: bool
 ) -> Answer:
     from arcanna_metrics_cli.follow import Follower, Unfinished
 
@@ -202,13 +199,11 @@ def _status(run: "PastRun", allow_not_judged: bool) -> tuple[Exit, str]:
 
 def _document(
     given: Given,
-    target: "Target",
+    target: Target,
     result: str,
     run: "PastRun | None",
     why: str,
 ) -> dict[str, Any]:
-    from arcanna_metrics_cli.commands.status import run_document
-
     return {
         "job_id": target.job_id,
         "model_id": run.model_id if run else target.model_id,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from arcanna_metrics.times import to_iso
 from arcanna_metrics_cli.command_line import TEXT, Answer, Given, operation
 from arcanna_metrics_cli.exits import Exit
 from arcanna_metrics_cli.words import counted, did_you_mean
@@ -86,8 +87,6 @@ def show(
 
 def as_document(letter: "DeadLetter") -> dict[str, Any]:
     """A dead letter in the JSON document."""
-    from arcanna_metrics.times import to_iso
-
     return {
         "id": letter.id,
         "reason": letter.reason,

@@ -1,13 +1,18 @@
 """The command `arcanna-metrics settings` with its subcommands show, validate and put."""
 
 import json
+from dataclasses import asdict
+from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
 import click
 
+from arcanna_metrics.errors import ConfigurationError
+from arcanna_metrics.targets import Target, is_id
 from arcanna_metrics_cli.command_line import JOB, TEXT, Answer, Given, Helpful, operations
 from arcanna_metrics_cli.exits import Exit, Trouble
+from arcanna_metrics_cli.words import did_you_mean
 
 LARGEST = 8 * 1024
 """Bytes of UTF-8 that an SSM parameter holds."""
@@ -27,9 +32,7 @@ def command() -> None:
 )
 def show(given: Given, job: str | None) -> Answer:
     """Show the deployed document. Exits with 1 if it is not valid."""
-    from arcanna_metrics.targets import Target, is_id
     from arcanna_metrics_cli import entries
-    from arcanna_metrics_cli.words import did_you_mean
 
     stack, out = given.deployed, given.out
     with out.doing("Reading the settings"):
@@ -110,7 +113,6 @@ def read(file: str) -> str:
 
 def _problems(text: str) -> list[str]:
     """The problems of a document, each with its place."""
-    from arcanna_metrics.errors import ConfigurationError
     from arcanna_metrics.settings import parse_settings
 
     if (size := len(text.encode())) > LARGEST:
@@ -141,7 +143,6 @@ def _pretty(text: str) -> str:
 def _parsed(text: str) -> Any:
     """The JSON value, or None if it is not JSON: `_problems` then says where."""
     from arcanna_metrics.documents import load
-    from arcanna_metrics.errors import ConfigurationError
 
     try:
         return load(text)
@@ -158,8 +159,6 @@ def _tell(given: Given, document: dict[str, Any]) -> None:
 
 def _in_force(text: str, visibility_lag: float, job: str) -> dict[str, Any]:
     """The settings that apply to a job, as a settings document has them."""
-    from dataclasses import asdict
-
     from arcanna_metrics.settings import parse_settings
 
     pace, gate = parse_settings(text, visibility_lag).for_job(job)
@@ -169,7 +168,5 @@ def _in_force(text: str, visibility_lag: float, job: str) -> dict[str, Any]:
 
 def _difference(before: str, after: str) -> list[str]:
     """The changed lines in unified diff format, with two lines of context."""
-    from difflib import unified_diff
-
     lines = _pretty(before).splitlines(), _pretty(after).splitlines()
     return list(unified_diff(*lines, "deployed", "new", lineterm="", n=2))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from arcanna_metrics.times import to_iso
 from arcanna_metrics_cli.command_line import JOB, TEXT, Answer, Given, operation
 from arcanna_metrics_cli.exits import Exit
 
@@ -102,8 +103,6 @@ def _queue(counts: dict[str, int]) -> str:
 
 
 def _document(row: "Standing", stack: "Deployed", *, with_runs: bool) -> dict[str, Any]:
-    from arcanna_metrics.times import to_iso
-
     entry, running = row.entry, None
     if claim := entry.claim:
         running = {
@@ -133,8 +132,6 @@ def _document(row: "Standing", stack: "Deployed", *, with_runs: bool) -> dict[st
 
 def run_document(run: "PastRun | None", stack: "Deployed") -> dict[str, Any] | None:
     """A run that has ended, in the JSON document."""
-    from arcanna_metrics.times import to_iso
-
     if run is None:
         return None
     return {
