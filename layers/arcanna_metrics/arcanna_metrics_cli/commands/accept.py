@@ -13,7 +13,6 @@ from arcanna_metrics_cli.exits import Exit, Trouble
 
 if TYPE_CHECKING:
     from arcanna_metrics.protocol.entry import Entry
-    from arcanna_metrics.runs.quality import Reference
 
 MOST_SHOWN = 12
 """Figures shown to people. The JSON document has all."""
@@ -32,6 +31,7 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
     is not accepted. The ledger records who accepted the model, and when.
     """
     from arcanna_metrics.protocol import transitions
+    from arcanna_metrics.runs.quality import current
     from arcanna_metrics_cli import view
 
     stack, out = given.deployed, given.out
@@ -49,7 +49,9 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
     with out.doing("Asking AWS for the caller and the time"):
         caller, at = stack.caller()
     by: Any = {"by": caller, "at": to_iso(at)}
-    now = _current(given, target, before)
+    now = current(before, _shown(given, target)["metrics"])
+    if not now:
+        raise Trouble(Exit.NOT_STARTED, "Arcanna shows none of the figures.", "Try again after its next run")
     figures = [
         view.Figure(name, value, now[name][0] if name in now else None) for name, (value, _) in before.items()
     ]
@@ -82,16 +84,6 @@ def _entry(given: Given, job: str, model: str) -> "Entry":
     if model in entries.models(every, job):  # known as the active model
         return entry
     raise entries.unknown(every, job, model)
-
-
-def _current(given: Given, target: Target, reference: "Reference") -> "Reference":
-    """The current figures of the reference. Raises Trouble if Arcanna shows none."""
-    from arcanna_metrics.runs.quality import current
-
-    now = current(reference, _shown(given, target)["metrics"])
-    if not now:
-        raise Trouble(Exit.NOT_STARTED, "Arcanna shows none of the figures.", "Try again after its next run")
-    return now
 
 
 def _shown(given: Given, target: Target) -> dict[str, Any]:
