@@ -8,15 +8,14 @@ NO_CHARACTERS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\u
 """Characters that no HTML document may contain."""
 
 
-def element(tag: str, /, *children: str, **attributes: str | float | None) -> Markup:
-    """An element. Escapes children that are not Markup, and leaves out attributes that are None.
+def element(tag: str, /, *children: str, **attributes: str | float) -> Markup:
+    """An element. Escapes children that are not Markup.
 
     `class_` becomes `class`, and `aria_label` becomes `aria-label`.
     """
     shown = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(clean(number(value)))}"'
         for key, value in attributes.items()
-        if value is not None
     )
     return Markup(f"<{tag}{shown}>{join(*children)}</{tag}>")  # noqa: S704 - all parts are escaped
 
