@@ -71,7 +71,7 @@ def command(
     given.out.show(f"Wrote {file} ({in_words(facts)}).")
     if to_open:
         click.launch(file.absolute().as_uri())
-    return Answer(Exit.GOOD, {"file": str(file.absolute()), **counted(facts), "notes": list(facts.notes)})
+    return Answer(Exit.GOOD, {"file": str(file.absolute()), **counts(facts), "notes": list(facts.notes)})
 
 
 def _write(file: Path, text: str) -> None:
@@ -126,7 +126,7 @@ def _serve(given: Given, port: int, refresh: float, to_open: bool) -> Answer:
             served.stop()
 
 
-def counted(facts: "Facts") -> dict[str, int | None]:
+def counts(facts: "Facts") -> dict[str, int | None]:
     """The counts in the JSON document: of models, of models in each state, and of dead letters if known."""
     models = facts.models
     return {
@@ -144,5 +144,5 @@ def in_words(facts: "Facts") -> str:
     words = {"regressed": "got worse", "dead_letters": "dead letters"}
     return ", ".join(
         f"{words.get(kind, kind)}: {'unknown' if number is None else f'{number:,}'}"
-        for kind, number in counted(facts).items()
+        for kind, number in counts(facts).items()
     )
