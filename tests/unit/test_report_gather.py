@@ -13,7 +13,7 @@ from arcanna_metrics.runs.run import Failure, PastRun
 from arcanna_metrics.targets import Example, Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics_cli.deployed import Deployed
-from arcanna_metrics_cli.entries import UnderWay
+from arcanna_metrics_cli.entries import Standing, UnderWay
 from arcanna_metrics_cli.exits import Exit, Trouble
 from arcanna_metrics_cli.letters import DeadLetter
 from arcanna_metrics_cli.report import gather
@@ -54,6 +54,9 @@ class Stack:
 
     def under_way(self, entry: Entry) -> UnderWay | None:
         return Deployed.under_way(cast(Deployed, self), entry)
+
+    def standings(self, *given: Any) -> list[Standing]:
+        return Deployed.standings(cast(Deployed, self), *given)
 
     def messages(self, queue: str) -> dict[str, int]:
         if self.hides_queues:

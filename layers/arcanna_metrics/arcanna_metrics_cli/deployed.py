@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -23,7 +23,7 @@ from arcanna_metrics.settings import parse_settings
 from arcanna_metrics.targets import Target, is_id
 from arcanna_metrics.workflow import Workflow
 from arcanna_metrics_cli import executions
-from arcanna_metrics_cli.entries import UnderWay, standing
+from arcanna_metrics_cli.entries import Standing, UnderWay, agreeing, standing
 from arcanna_metrics_cli.exits import Exit, Trouble
 from arcanna_metrics_cli.letters import DeadLetter, dead_letter
 from arcanna_metrics_cli.links import Links
@@ -202,6 +202,15 @@ class Deployed:
         claim = entry.claim
         execution = self.execution(claim.run_id, claim.number) if claim else None
         return executions.under_way(execution) if execution else None
+
+    def standings(
+        self, entries: Iterable[Entry], runs: Iterable[UnderWay | None], now: float
+    ) -> list[Standing]:
+        """The state of each entry's target. `runs` are the runs under way, in the same order."""
+        lag, full = float(self.parameters.get("VisibilityLagSeconds", 0)), self.slots_taken()
+        return agreeing(
+            standing(entry, now, lag, run, slots_taken=full) for entry, run in zip(entries, runs, strict=True)
+        )
 
     def events_after(self, run_id: str, number: int, event_id: int) -> list[dict[str, Any]]:
         """The events of an execution that follow the one with this id, oldest first. Empty if it is gone."""

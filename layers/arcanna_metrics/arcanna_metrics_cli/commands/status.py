@@ -10,7 +10,6 @@ from arcanna_metrics_cli.command_line import JOB, TEXT, Answer, Given, operation
 from arcanna_metrics_cli.exits import Exit
 
 if TYPE_CHECKING:
-    from arcanna_metrics.protocol.entry import Entry
     from arcanna_metrics_cli.deployed import Deployed
     from arcanna_metrics_cli.entries import PastRun, Standing
 
@@ -29,7 +28,9 @@ def command(given: Given, job: str | None, model: str | None) -> Answer:
     stack, now, out = given.deployed, time.time(), given.out
     with out.doing("Reading the ledger"):
         every, unreadable = stack.readable_entries()
-        rows = _rows(stack, every, now, job, model)
+        listed = entries.by_job(entries.named(every, job) if job else every)
+        standings = stack.standings(listed, map(stack.under_way, listed), now)
+    rows = entries.without_references([row for row in standings if model in (None, row.model)])
     narrowed = bool(job or model)
     if narrowed and not rows:
         raise unreadable[0] if unreadable else entries.unknown(every, job, model)
@@ -55,22 +56,6 @@ def command(given: Given, job: str | None, model: str | None) -> Answer:
     for trouble in unreadable:
         out.explain(trouble)
     return Answer(unreadable[0].status if unreadable else Exit.GOOD, document)
-
-
-def _rows(
-    stack: "Deployed", every: list["Entry"], now: float, job: str | None, model: str | None
-) -> list["Standing"]:
-    """The rows of the job or model, or of all."""
-    from arcanna_metrics_cli import entries
-
-    lag = float(stack.parameters.get("VisibilityLagSeconds", 0))
-    full = stack.slots_taken()
-    standings = [
-        entries.standing(entry, now, lag, stack.under_way(entry), slots_taken=full)
-        for entry in entries.by_job(entries.named(every, job) if job else every)
-    ]
-    rows = entries.agreeing(standings)
-    return entries.without_references([row for row in rows if model in (None, row.model)])
 
 
 def _show(given: Given, rows: list["Standing"], now: float, *, with_runs: bool) -> None:

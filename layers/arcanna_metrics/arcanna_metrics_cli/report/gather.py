@@ -47,13 +47,7 @@ class Gatherer:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             looks = [partial(stack.under_way, entry) for entry in listed]
             runs = pool.map(lambda look: _tried(look, "a run under way", notes), looks)
-            full = stack.slots_taken()
-            lag = float(stack.parameters.get("VisibilityLagSeconds", 0))
-            standings = [
-                entries.standing(entry, now, lag, run, slots_taken=full)
-                for entry, run in zip(listed, runs, strict=True)
-            ]
-            rows = entries.without_references(entries.agreeing(standings))
+            rows = entries.without_references(stack.standings(listed, runs, now))
             notes += self._read_outcomes(rows, pool)
         dead, letters = self._dead_letters(notes)
         objective = stack.parameters.get("FreshnessObjectiveSeconds")
