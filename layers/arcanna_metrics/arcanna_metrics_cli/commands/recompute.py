@@ -104,19 +104,13 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
     with out.doing("Asking Arcanna for the job and the model"):
         answer, failed = stack.invoke_trigger({"preflight": {"job_id": job, "model_id": model}})
     if failed:
-        status = Exit.USAGE if answer.get("errorType") == "BadInput" else Exit.NOT_STARTED
         said = f"{answer.get('errorType')}: {answer.get('errorMessage')}"
-        raise Trouble(
-            status, said, "" if status == Exit.USAGE else "arcanna-metrics doctor shows what is wrong"
-        )
+        if answer.get("errorType") == "BadInput":
+            raise Trouble(Exit.USAGE, said)
+        raise Trouble(Exit.NOT_STARTED, said, "arcanna-metrics doctor shows what is wrong")
     if answer["reason"] is None:
         if answer["recomputing"]:
-            run_id = _own_run(stack, job, answer["model_id"])
-            whose = (
-                f"The run {run_id} of this stack"
-                if run_id
-                else "A recompute that no run of this stack follows"
-            )
+            whose = _whose_recompute(stack, job, answer["model_id"])
             out.say(f"{whose} is under way. The next run starts after that.")
         return
     if answer["reason"] == "Rejected":
@@ -143,15 +137,14 @@ def _look_up(given: Given, job: str, model: str | None) -> None:
     )
 
 
-def _own_run(stack: "Deployed", job: str, model: str) -> str | None:
-    """The id of this stack's run of the model that is under way; None if there is none."""
-
+def _whose_recompute(stack: "Deployed", job: str, model: str) -> str:
+    """The run of this stack that the model's recompute under way is of, in words."""
     for model_id in (model, None):
         entry = stack.entry(stack.home(Target(job, model_id)))
         run = stack.under_way(entry)
         if entry.run_id and (run is None or run.model_id == model):  # None: the run is being started
-            return entry.run_id
-    return None
+            return f"The run {entry.run_id} of this stack"
+    return "A recompute that no run of this stack follows"
 
 
 def _follow(
