@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from math import inf
 from typing import Any
 
@@ -14,6 +15,7 @@ MAX_AGE = 60.0
 """Seconds until an edit is in force."""
 
 
+@dataclass(slots=True)
 class SettingsSource:
     """The settings of an SSM parameter, at most `MAX_AGE` seconds old.
 
@@ -21,16 +23,12 @@ class SettingsSource:
     parameter's history, so that all execution environments agree, also those that start meanwhile.
     """
 
-    def __init__(
-        self, ssm: AwsJson, parameter: str, visibility_lag: float, clock: Callable[[], float]
-    ) -> None:
-        """`visibility_lag` (seconds) counts where the settings have none."""
-        self._ssm = ssm
-        self._parameter = parameter
-        self._visibility_lag = visibility_lag
-        self._clock = clock
-        self._read_at = -inf
-        self._in_force: Settings | None = None
+    ssm: AwsJson
+    parameter: str
+    visibility_lag: float  # seconds; counts where the settings have none
+    clock: Callable[[], float]
+    _read_at: float = -inf
+    _in_force: Settings | None = None
 
     def __call__(self) -> Settings:
         """The settings in force. If a newer version is wrong or cannot be read, logs that and counts it.
@@ -38,7 +36,7 @@ class SettingsSource:
         Raises AwsUnavailable if no settings have been read yet, and ConfigurationError if SSM keeps no valid
         version.
         """
-        now = self._clock()
+        now = self.clock()
         if self._in_force is None or now - self._read_at >= MAX_AGE:
             try:
                 self._in_force = self._last_valid()
@@ -53,9 +51,8 @@ class SettingsSource:
 
     def newest(self) -> Settings:
         """The settings as stored now. Raises AwsUnavailable and ConfigurationError."""
-        return parse_settings(
-            self._call("AmazonSSM.GetParameter")["Parameter"]["Value"], self._visibility_lag
-        )
+        found = self._call("AmazonSSM.GetParameter")["Parameter"]["Value"]
+        return parse_settings(found, self.visibility_lag)
 
     def _last_valid(self) -> Settings:
         """The last valid version, after a report of a newer one that is wrong.
@@ -67,10 +64,9 @@ class SettingsSource:
         except ConfigurationError as error:
             count("SettingsInvalid")
             logger.error("the settings are wrong", detail=str(error))
-            versions = self._versions()
-            for version in sorted(versions, reverse=True):
+            for version, text in sorted(self._versions().items(), reverse=True):
                 with suppress(ConfigurationError):
-                    found = parse_settings(versions[version], self._visibility_lag)
+                    found = parse_settings(text, self.visibility_lag)
                     logger.warning("earlier settings are in force", version=version)
                     return found
             raise
@@ -86,6 +82,6 @@ class SettingsSource:
 
     def _call(self, operation: str, **parameters: str) -> dict[str, Any]:
         try:
-            return self._ssm.call(operation, Name=self._parameter, **parameters)
+            return self.ssm.call(operation, Name=self.parameter, **parameters)
         except CallRefused as refused:
             raise AwsUnavailable(f"could not read the settings: {refused}") from refused
