@@ -29,7 +29,8 @@ MOST_FAILURES = 3
 MOST_SORTED = 1000
 """Due targets among which such a look finds those that have not failed."""
 
-Step = Literal["done", "failed", "aws failed", "no slot"]
+Obstacle = Exception | Literal["no slot"] | None
+"""What kept a target from what is due for it; None if nothing did."""
 
 
 def look(services: Services, remaining: Callable[[], float], recorded: Iterable[Target] = ()) -> None:
@@ -62,12 +63,13 @@ def _reconcile_all(services: Services, entries: Iterable[Entry], remaining: Call
         if remaining() < RESERVE:
             return
         seen.add(entry.target)
-        step = reconcile(services, entry.target)
-        if step == "no slot":
+        obstacle = reconcile(services, entry.target)
+        if obstacle == "no slot":
             return
-        failures = failures + 1 if step in ("failed", "aws failed") else 0
+        # A bug says nothing about the platform.
+        failures = failures + 1 if isinstance(obstacle, RetryLater) else 0
         if failures == MOST_FAILURES:
-            if step == "aws failed" or remaining() < RESERVE or not _is_up(services):
+            if isinstance(obstacle, AwsUnavailable) or remaining() < RESERVE or not _is_up(services):
                 return
             failures, next_ones = 0, islice(queue, MOST_SORTED)
             queue = iter(sorted(next_ones, key=lambda entry: services.draw() if entry.attempts else -1.0))
@@ -87,17 +89,17 @@ def _is_up(services: Services) -> bool:
     return True
 
 
-def reconcile(services: Services, target: Target) -> Step:
+def reconcile(services: Services, target: Target) -> Obstacle:
     """Does the one thing that is due for the target, if any. Logs an error, and postpones the target."""
     try:
         return _reconcile(services, services.ledger.read(target))
     except Exception as error:  # noqa: BLE001  # a bug with one entry must not stop the others
-        step = _log_failure(error, target)
+        log_error("attempt failed", error, **target._asdict())
         _postpone(services, target, error)
-        return step
+        return error
 
 
-def _reconcile(services: Services, entry: Entry) -> Step:
+def _reconcile(services: Services, entry: Entry) -> Obstacle:
     match _decide(services, entry):
         case Start():
             if target := forward(services, entry):
@@ -108,15 +110,15 @@ def _reconcile(services: Services, entry: Entry) -> Step:
         case _:
             corrected = transitions.correct_due_at(entry, services.clock(), services.pace(entry))
             services.ledger.swap(entry, corrected)
-    return "done"
+    return None
 
 
-def _start(services: Services, entry: Entry) -> Step:
+def _start(services: Services, entry: Entry) -> Obstacle:
     """Claims the target and makes the claim a run, or gives it back."""
     target, limit = entry.target, services.settings().shared.pace.slots
     claim = Claim(services.new_id(), services.clock())
     if not services.ledger.swap(entry, transitions.claim(entry, claim)):
-        return "done"  # somebody else was faster
+        return None  # somebody else was faster
     with run_in_logs(claim.run_id, target, entry.waiting.cause, services.workflow.arn(claim.run_id)):
         try:
             if limit and not slots.take(services.ledger, limit, slots.Taker(claim.run_id, target)):
@@ -124,10 +126,10 @@ def _start(services: Services, entry: Entry) -> Step:
                 return "no slot"
             start(services, entry, claim)
         except Exception as error:  # noqa: BLE001  # a bug must not keep the target or the slot
-            step = _log_failure(error, target)
+            log_error("attempt failed", error, **target._asdict())
             _give_back(services, entry, claim, error)
-            return step
-    return "done"
+            return error
+    return None
 
 
 def _give_back(services: Services, entry: Entry, claim: Claim, error: Exception | None = None) -> None:
@@ -145,14 +147,6 @@ def _postpone(services: Services, target: Target, error: Exception) -> None:
             services.ledger.swap(entry, transitions.postpone(entry, services.pace(entry), postponement))
     except Exception as second:  # noqa: BLE001  # the entry stays due
         log_error("entry not postponed", second, **target._asdict())
-
-
-def _log_failure(error: Exception, target: Target) -> Step:
-    """Logs why an attempt failed. A bug counts as done, because it says nothing about the platform."""
-    log_error("attempt failed", error, **target._asdict())
-    if not isinstance(error, RetryLater):
-        return "done"
-    return "aws failed" if isinstance(error, AwsUnavailable) else "failed"
 
 
 def _decide(services: Services, entry: Entry) -> Decision:
