@@ -165,11 +165,6 @@ def test_notifications_and_outputs_link_to_the_same_consoles() -> None:
         assert link.startswith(f"https://r.{console['Domain']}/")
 
 
-@pytest.mark.parametrize("arn", ["arn:aws-iso:states:us-iso-east-1:1:execution:workflow:run-1", "run-1", ""])
-def test_execution_without_a_known_console_is_named_by_its_arn(arn: str) -> None:
-    assert console_link(arn) == arn
-
-
 @pytest.mark.parametrize("ending", OUTCOMES)
 def test_result_for_the_ledger_states_the_outcome(ending: str) -> None:
     result = OUTCOMES[ending]["result"]

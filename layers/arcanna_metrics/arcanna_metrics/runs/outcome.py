@@ -38,7 +38,8 @@ CONSOLES = {
     "aws-eusc": "console.amazonaws-eusc.eu",
     "aws-us-gov": "console.amazonaws-us-gov.com",
 }
-"""The console's domain by partition. The template's mapping Console has the same values."""
+"""The console's domain by partition. The template's mapping Console has the same values: in other partitions,
+no stack can be deployed."""
 
 _SUBJECT_LENGTH = 99
 """Characters. SNS accepts fewer than 100."""
@@ -209,10 +210,8 @@ def _notification(what: str, section: str, run: Run, paragraphs: list[str], orig
 
 
 def console_link(execution: str) -> str:
-    """The link to the execution in the AWS console; its ARN if the partition's console is not known."""
-    _, partition, _, region, *_ = [*execution.split(":"), "", "", "", ""]
-    if partition not in CONSOLES:
-        return execution
+    """The link to the execution in the AWS console."""
+    _, partition, _, region, _ = execution.split(":", 4)
     page = f"states/home?region={region}#/v2/executions/details/{execution}"
     return f"https://{region}.{CONSOLES[partition]}/{page}"
 
