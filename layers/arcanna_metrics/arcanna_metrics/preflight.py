@@ -79,16 +79,14 @@ def look_up(arcanna: Arcanna, target: Target) -> LookUp:
 
 def _unknown(arcanna: Arcanna, target: Target, error: Rejected) -> LookUp:
     """Which part of the target Arcanna does not know. Ignores errors in listing names, which only help."""
-    reason, detail = type(error).__name__, str(error)
-    try:
-        return LookUp(reason, detail, unknown="model", known=arcanna.models(target.job_id))
-    except RetryLater:
-        return LookUp(reason, detail)
-    except Rejected:
-        known: Sequence[str] = ()
-        with suppress(RetryLater):
-            known = arcanna.job_names()
-        return LookUp(reason, detail, unknown="job", known=known)
+    found = LookUp(type(error).__name__, str(error))
+    with suppress(RetryLater):
+        try:
+            found = found._replace(unknown="model", known=arcanna.models(target.job_id))
+        except Rejected:
+            found = found._replace(unknown="job")  # also if the listing fails
+            found = found._replace(known=arcanna.job_names())
+    return found
 
 
 def _platform(arcanna: Arcanna) -> list[Finding]:
