@@ -13,16 +13,18 @@ from arcanna_metrics.controller import start as starting
 from arcanna_metrics.controller.holding import release
 from arcanna_metrics.controller.reconcile import MOST_FAILURES, RESERVE
 from arcanna_metrics.controller.services import Services
-from arcanna_metrics.errors import AwsUnavailable
+from arcanna_metrics.errors import AwsUnavailable, PlatformUnavailable
 from arcanna_metrics.observability import metrics
+from arcanna_metrics.platform.model_metrics import ModelMetrics
+from arcanna_metrics.protocol import slots
 from arcanna_metrics.protocol.check_up import CHECK_UP_INTERVAL, MOST_EXECUTIONS
 from arcanna_metrics.protocol.decide import Postponement
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry
 from arcanna_metrics.protocol.ledger import ACTIVE
-from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, claim, hold, postpone
+from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, claim, give_back, hold, postpone
 from arcanna_metrics.runs.quality import Reference
 from arcanna_metrics.runs.run import Result
-from arcanna_metrics.targets import WHOLE, Target
+from arcanna_metrics.targets import WHOLE, Model, Target
 from arcanna_metrics.times import to_iso
 from arcanna_metrics.workflow import Workflow
 from tests.support.doubles import (
@@ -483,6 +485,38 @@ def test_look_starts_no_run_shortly_before_the_invocation_ends(harness: Harness)
 
     assert harness.platform.asked == []
     assert (harness.entry().due_at or 0.0) <= harness.clock.now
+
+
+def test_claim_is_given_back_again_if_that_fails_at_first(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply = harness.ledger.apply
+    failures = [AwsUnavailable("throttled")]
+
+    def fails_at_first(to: Any, transition: Any, *given: Any) -> Any:
+        if transition is give_back and failures:
+            raise failures.pop()
+        return apply(to, transition, *given)
+
+    monkeypatch.setattr(harness.ledger, "apply", fails_at_first)
+    monkeypatch.setattr(slots, "take", lambda *_: False)
+    harness.pace = replace(PACE, slots=1)
+    harness.update()
+    harness.look()
+    assert harness.entry().claim is None
+
+
+def test_look_attempts_each_target_once_although_its_backoff_ends_meanwhile(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(model: Model) -> ModelMetrics:
+        harness.clock.now += 20
+        raise PlatformUnavailable("no answer")
+
+    monkeypatch.setattr(harness.services.arcanna, "metrics", slowly)
+    recorded = [harness.update(target).target for target in OTHERS[:2]]
+    reconcile.look(harness.services, lambda: 900.0, recorded)
+    assert [harness.entry(target).attempts for target in recorded] == [1, 1]
 
 
 def test_failed_start_of_the_workflow_gives_the_claim_back(harness: Harness) -> None:
@@ -983,10 +1017,11 @@ def test_look_corrects_the_due_time_after_the_spacing_was_raised(harness: Harnes
 def test_target_for_which_others_left_no_slot_stays_due_and_requests_nothing(harness: Harness) -> None:
     harness.pace = replace(PACE, slots=1)
     harness.update(OTHERS[0], age=90)
-    waiting = harness.update(OTHERS[1])
+    waiting, next_one = harness.update(OTHERS[1], age=89), harness.update(OTHERS[2])
     harness.look()
 
     assert replace(harness.entry(OTHERS[1]), rev=waiting.rev) == waiting
+    assert harness.entry(OTHERS[2]) == next_one
     assert harness.platform.asked.count("request") == len(harness.executions.inputs) == 1
 
 

@@ -80,6 +80,12 @@ def test_duplicate_delivery_writes_nothing(harness: Harness) -> None:
     assert harness.entry(Target("1234", "m")).rev == 1
 
 
+def test_update_that_a_run_has_covered_needs_no_look(harness: Harness, looks: Looks) -> None:
+    harness.stack.put(Entry(Target("1234", "m"), fresh_as_of=harness.clock.now))
+    harness.deliver(harness.upload("data/1234/m/a.csv"))
+    assert looks.targets == [[]]
+
+
 def test_request_by_hand_is_needed_as_of_when_it_was_sent(harness: Harness) -> None:
     harness.deliver(REQUEST, age=1.0)
     assert harness.entry().waiting.needed_as_of == harness.entry().due_at == harness.clock.now - 1
@@ -391,12 +397,15 @@ def test_targets_that_wait_for_their_time_and_those_that_run_are_not_due(
     assert shown == {"TargetsDue": [0.0], "SlotsTaken": [1.0]}
 
 
-def test_other_messages_cause_a_sweep_if_sweeps_do_not_come(harness: Harness, looks: Looks) -> None:
+@pytest.mark.parametrize("body", [{"job_id": "8"}, {"Event": "s3:TestEvent"}])
+def test_other_messages_cause_a_sweep_if_sweeps_do_not_come(
+    harness: Harness, looks: Looks, body: dict[str, str]
+) -> None:
     harness.stack.put(Entry(TARGET, waiting=Waiting(needed_as_of=1.0, since=1.0), due_at=1.0))
     for wait, sweeps in ((SWEEP_OVERDUE - 1, False), (1, True), (SWEEP_OVERDUE - 1, False), (1, True)):
         harness.clock.now += wait
         metrics.clear_metrics()
-        harness.deliver({"job_id": "8"})
+        harness.deliver(body)
         assert ("OldestUpdateAge" in metrics.metric_set) is sweeps
 
 
@@ -621,6 +630,19 @@ def test_reported_status_changes_only_the_due_time(harness: Harness, status: str
 
     assert harness.deliver(ended(status)) == []
     assert harness.entry() == replace(before, rev=before.rev + 1, due_at=harness.clock.now + CONSISTENT_AFTER)
+
+
+def test_reports_of_ended_runs_delay_no_update(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    apply = harness.ledger.apply
+
+    def noted(to: Any, transition: Any, *given: Any) -> Any:
+        written.append(transition.__name__)
+        return apply(to, transition, *given)
+
+    monkeypatch.setattr(harness.ledger, "apply", noted)
+    harness.deliver(ended("FAILED"), REQUEST)
+    assert written == ["record", "report_end"]
 
 
 def test_reported_end_does_not_postpone_an_overdue_look(harness: Harness) -> None:
