@@ -190,12 +190,12 @@ class Trigger:
         return errors
 
     def _record(self, target: Target, updates: list[Update], known: Entry | None) -> float:
-        """Records updates of the target. Returns when it is due; inf if it needs no look, or has a run."""
+        """Records updates of the target. Returns when it is due; inf if it needs no look."""
         pace = self._settings().for_job(target.job_id).pace
         entry = self._ledger.apply(known or target, transitions.record, updates, pace)
         count("UpdatesReceived", len(updates))  # not before, or those that stay are counted again
         logger.info("updates recorded", updates=len(updates), extra=target._asdict())
-        return inf if entry.due_at is None or entry.claim else entry.due_at
+        return inf if entry.due_at is None else entry.due_at
 
     def _reconcile(self, intake: _Intake, remaining: Callable[[], float]) -> None:
         """Does what is due. The next sweep does what this leaves undone."""
