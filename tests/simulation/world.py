@@ -703,10 +703,14 @@ class World:
         elif old.run_id == new.run_id:
             what = "put off" if _waiting(old) == _waiting(new) else "recorded"
             self._note(new, what, due=_shown(new.due_at))
-        if old.fresh_as_of != new.fresh_as_of:
-            self._note(new, "covered", run=old.run_id, until=new.fresh_as_of)
-        if old.failed_as_of != new.failed_as_of:
-            self._note(new, "given up", run=old.run_id, until=new.failed_as_of)
+        for what, was, until in (
+            ("covered", old.fresh_as_of, new.fresh_as_of),
+            ("given up", old.failed_as_of, new.failed_as_of),
+        ):
+            if was != until and old.run_id:
+                self._note(new, what, run=old.run_id, until=until)
+            elif was != until:
+                self._note(new, "broken", rule="A watermark moves without a run")
 
     def _met_fault(self, process: Process) -> bool:
         return any(fault.startswith(f"{process.name}:") for fault in self.faults.injected)
