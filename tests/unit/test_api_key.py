@@ -10,7 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from arcanna_metrics.errors import NO_WAY, NOT_ALLOWED, ApiKeyMissing, ApiKeyUnavailable, AwsUnavailable
+from arcanna_metrics.errors import (
+    NO_WAY,
+    NOT_ALLOWED,
+    ApiKeyMissing,
+    ApiKeyUnavailable,
+    AwsUnavailable,
+    RetryLater,
+)
 from arcanna_metrics.platform.key import SecretApiKey
 from tests.support.aws_json import MOTO, aws_json, endpoint
 from tests.support.deployment import resource
@@ -93,20 +100,27 @@ def test_deleted_secret_is_named(secret: Secret) -> None:
         secret.api_key(False)
 
 
+FAILED_CALL = (AwsUnavailable, "secretsmanager.GetSecretValue at ")
+REFUSED = (ApiKeyUnavailable, "the secret my-arn could not be read: ")
+
+
 @pytest.mark.parametrize(
-    "failure",
+    ("failure", "means"),
     [
-        no_answer(httpx.ReadTimeout("slow")),
-        no_answer(httpx.ConnectError("nobody there")),
-        answer(400, json={"__type": "AccessDeniedException", "Message": "not yours"}),
-        answer(500, text="oops"),
-        answer(302, headers={"Location": "https://elsewhere.example"}),
-        answer(200, text="hidden"),
-        answer(200, content=b'{"SecretString": "hidden'),
+        (no_answer(httpx.ReadTimeout("slow")), FAILED_CALL),
+        (no_answer(httpx.ConnectError("nobody there")), FAILED_CALL),
+        (answer(500, text="oops"), FAILED_CALL),
+        (answer(400, json={"__type": "AccessDeniedException", "Message": "not yours"}), REFUSED),
+        (answer(302, headers={"Location": "https://elsewhere.example"}), REFUSED),
+        (answer(200, text="hidden"), REFUSED),
+        (answer(200, content=b'{"SecretString": "hidden'), REFUSED),
     ],
 )
-def test_failed_read_names_the_secret_or_the_call_and_not_the_value(failure: Answer) -> None:
-    with pytest.raises((ApiKeyUnavailable, AwsUnavailable), match=r"my-arn|GetSecretValue") as raised:
+def test_failed_read_names_the_call_or_the_secret_and_not_the_value(
+    failure: Answer, means: tuple[type[RetryLater], str]
+) -> None:
+    error, says = means
+    with pytest.raises(error, match=f"^{says}") as raised:
         api_key(httpx.MockTransport(failure), "my-arn")(False)
     assert "hidden" not in "".join(traceback.format_exception(raised.value))
 
