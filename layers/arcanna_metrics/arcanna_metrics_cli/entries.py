@@ -230,7 +230,7 @@ def by_job(entries: Iterable[Entry]) -> list[Entry]:
     for target, entry in list(known.items()):
         if is_id(target.job_id):
             continue
-        entry = known[target] = replace(entry, name_of=entry.name_of or ids.get(target.job_id))
+        entry = known[target] = replace(entry, name_of=_id_of(entry, ids))
         home = Target(entry.name_of or "", target.model_id)
         if home in known:
             known[home] = _together(known[home], entry)
@@ -440,6 +440,11 @@ def ids_of_names(entries: Iterable[Entry]) -> dict[str, str]:
     return {entry.target.job_id: entry.name_of for entry in known if entry.name_of}
 
 
+def _id_of(entry: Entry, ids: Mapping[str, str]) -> str | None:
+    """The id of the job whose name the entry has, as Deployed.home() finds it; `ids` are those of names."""
+    return entry.name_of or ids.get(entry.target.job_id)
+
+
 def named(entries: Sequence[Entry], job: str, model_id: str | None = None) -> list[Entry]:
     """The entries of a job by its id or name, all or only those of one model's id."""
     ids = ids_of_names(entries)
@@ -447,7 +452,7 @@ def named(entries: Sequence[Entry], job: str, model_id: str | None = None) -> li
     return [
         entry
         for entry in entries
-        if wanted & {entry.target.job_id, entry.name_of or ids.get(entry.target.job_id)}
+        if wanted & {entry.target.job_id, _id_of(entry, ids)}
         if model_id in (None, entry.target.model_id)
     ]
 
