@@ -20,13 +20,13 @@ def run_checked(run: Run, check: Check, now: float) -> None:
 def run_ended(run: Run, result: Result) -> None:
     """Counts a run that has ended: by its outcome, and by its reason or with its new metrics."""
     count(_ENDS[result["outcome"]])
+    ended = result["past_run"] or result["failure"]
+    if ended and ended["polls"]:  # else it failed at its start
+        count("PollsPerRun", ended["polls"])
     if failure := result["failure"]:
-        if failure["polls"]:  # else it failed at its start
-            count("PollsPerRun", failure["polls"])
         with single_metric(name="RunsFailed", unit=MetricUnit.Count, value=1) as by_reason:
             by_reason.add_dimension("reason", _dimension(failure["reason"]))
     if past := result["past_run"]:
-        count("PollsPerRun", past["polls"])
         of_job = EphemeralMetrics()
         of_job.add_dimension("job_id", _dimension(run["job_id"]))
         fresh_at = from_iso(past["requested_at"]) + past["duration_seconds"]
