@@ -34,7 +34,7 @@ class Ending:
 
 
 _FIELDS = {
-    "Task": {"Resource", "Parameters", "ResultPath", "Retry", "Catch", "Next"},
+    "Task": {"Resource", "TimeoutSeconds", "Parameters", "ResultPath", "Retry", "Catch", "Next"},
     "Pass": {"InputPath", "ResultPath", "Next"},
     "Wait": {"SecondsPath", "Next"},
     "Choice": {"Choices", "Default"},

@@ -114,6 +114,15 @@ def test_execution_timeout_is_later_than_any_deadline_that_can_be_set() -> None:
     assert workflow()["TimeoutSeconds"] > pace["properties"]["deadline_seconds"]["maximum"]
 
 
+def test_every_task_ends_if_its_answer_is_lost() -> None:
+    """https://docs.aws.amazon.com/step-functions/latest/dg/sfn-stuck-execution.html"""
+    functions = ("TriggerRecomputeFunction", "CheckStatusFunction")
+    longest = max(resource(function)["Timeout"] for function in functions)
+    tasks = [state for state in workflow()["States"].values() if state["Type"] == "Task"]
+    assert tasks
+    assert all(task.get("TimeoutSeconds", 0) > longest for task in tasks)
+
+
 def test_metrics_namespace_is_the_templates() -> None:
     variables = template()["Globals"]["Function"]["Environment"]["Variables"]
     assert variables["POWERTOOLS_METRICS_NAMESPACE"] == metrics.namespace
