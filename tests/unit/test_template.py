@@ -903,10 +903,13 @@ def test_point_that_is_published_late_does_not_clear_an_alarm(name: str) -> None
     assert not filled or alarm["EvaluationPeriods"] * period > 60
 
 
-@pytest.mark.parametrize(("name", "longest_gap"), [("UnauthorisedAlarm", 900 + 60), ("UpdatesLateAlarm", 60)])
+@pytest.mark.parametrize(
+    ("name", "longest_gap"), [("UnauthorisedAlarm", 900 + 60), ("UpdatesLateAlarm", 720 + 20 + 120)]
+)
 def test_gauge_alarm_does_not_flap_between_measurements(name: str, longest_gap: int) -> None:
     """Failed attempts are at most the longest backoff and a sweep apart, failed checks the longest wait, and
-    gauges one sweep."""
+    deliveries of a message the visibility timeout, a wait for messages and the trigger's time-out."""
+    assert of_type("AWS::SQS::Queue")["UpdatesQueue"]["VisibilityTimeout"] == 720
     alarm = of_type("AWS::CloudWatch::Alarm")[name]
     pace = SETTINGS["pace"]["properties"]
     longest = [pace[name]["maximum"] for name in ("longest_backoff_seconds", "longest_poll_seconds")]

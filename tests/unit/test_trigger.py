@@ -203,6 +203,19 @@ def test_messages_return_if_no_time_is_left(harness: Harness, logs: Logs) -> Non
     assert [(line["level"], line["targets"]) for line in logs.lines] == [("WARNING", 2)]
 
 
+def test_messages_that_return_tell_the_age_of_the_oldest(harness: Harness) -> None:
+    """SQS's own metric leaves out messages that were received three times."""
+    metrics.clear_metrics()
+    harness.deliver(REQUEST, {"job_id": "9"}, age=9000.0, remaining=RESERVE - 1)
+    assert metrics.metric_set["OldestUpdateAge"]["Value"] == [pytest.approx(9000.0)]
+
+
+def test_messages_that_are_recorded_tell_no_age(harness: Harness) -> None:
+    metrics.clear_metrics()
+    harness.deliver(REQUEST, age=9000.0)
+    assert "OldestUpdateAge" not in metrics.metric_set
+
+
 def test_message_stays_in_the_queue_if_its_dead_letter_cannot_be_sent(harness: Harness) -> None:
     harness.stack.sqs.delete_queue(QueueUrl=harness.stack.dead_letter_url)
     assert harness.deliver("garbage", REQUEST) == ["0"]

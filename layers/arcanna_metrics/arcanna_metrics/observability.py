@@ -59,4 +59,9 @@ def gauges(*, due: int, oldest: float, running: int) -> None:
     """How many targets are due, the age in seconds of the oldest update or run, the number of runs."""
     count("TargetsDue", due)
     count("SlotsTaken", running)
-    metrics.add_metric(name="OldestUpdateAge", unit=MetricUnit.Seconds, value=oldest)
+    oldest_update(oldest)
+
+
+def oldest_update(age: float) -> None:
+    """The age in seconds of an update that waits or runs, or is still in the queue."""
+    metrics.add_metric(name="OldestUpdateAge", unit=MetricUnit.Seconds, value=age)

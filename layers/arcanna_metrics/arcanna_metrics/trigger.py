@@ -13,7 +13,7 @@ from arcanna_metrics.controller.sweep import Sweeper
 from arcanna_metrics.errors import AwsUnavailable, BadInput
 from arcanna_metrics.intake import events
 from arcanna_metrics.intake.queues import Queues
-from arcanna_metrics.observability import count, log_error, logger, reason_and_detail
+from arcanna_metrics.observability import count, log_error, logger, oldest_update, reason_and_detail
 from arcanna_metrics.protocol import transitions
 from arcanna_metrics.protocol.entry import Entry
 from arcanna_metrics.targets import Target, Update
@@ -64,11 +64,12 @@ class Trigger:
         messages: dict[Target, list[str]] = defaultdict(list)  # the ids of those about each target
         again: list[str] = []
         unusable: dict[str, tuple[str, BadInput]] = {}
+        sent_at: dict[str, float] = {}
         for message in records:
             message_id = message["messageId"]
+            sent_at[message_id] = int(message["attributes"]["SentTimestamp"]) / 1000
             try:
-                sent_at = int(message["attributes"]["SentTimestamp"]) / 1000
-                for update in self._sort(events.read_json(message["body"], sent_at), intake):
+                for update in self._sort(events.read_json(message["body"], sent_at[message_id]), intake):
                     messages[update.target].append(message_id)
             except BadInput as error:
                 unusable[message_id] = message["body"], error
@@ -78,7 +79,10 @@ class Trigger:
         for target in self._record_all(intake, remaining):
             again += messages[target]
         self._reconcile(intake, remaining)
-        return again + self._dead_letter_all(unusable, remaining)
+        again += self._dead_letter_all(unusable, remaining)
+        if again:  # SQS's own metric of the age leaves out what was received three times
+            oldest_update(self._services.clock() - min(sent_at[message_id] for message_id in again))
+        return again
 
     def handle_event(self, event: object, remaining: Callable[[], float]) -> list[dict[str, object]]:
         """Handles an event of a direct invocation. Raises BadInput, ConfigurationError and AwsUnavailable."""
