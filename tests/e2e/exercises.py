@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from arcanna_metrics.protocol.ledger import key_of
 from tests.e2e.alone import own_installation
 from tests.e2e.desk import STACK, Desk, shows
 from tests.e2e.scene import (
@@ -71,7 +72,7 @@ WORSE, KEY, WRONG, FUNCTIONS = (
     "The settings are wrong",
     "Functions fail",
 )
-NOTHING = "Uploads do not start a recompute"
+LOST, NOTHING = "Entries of the ledger are lost", "Uploads do not start a recompute"
 ONLY_WAY = ""
 """The reason in a section without a table of reasons."""
 
@@ -109,6 +110,7 @@ def exercises(*rows: tuple[str, str], one_by_one: bool = False) -> Callable[[Pla
 NOT_HERE: Mapping[tuple[str, str], str] = {
     (FAIL, "TIMED_OUT"): "it takes 8 days; the simulation ends executions so, and ABORTED takes the same way",
     (FUNCTIONS, "throttles"): "the quota is AWS's",
+    (FUNCTIONS, "during a deployment"): "only AWS replaces a function's code and layers one after the other",
     (FUNCTIONS, "a deployment that fails"): "the account's log resource policies are AWS's",
 }
 """Rows that are not exercised, because only AWS or a new deployment can cause or remedy them."""
@@ -560,6 +562,28 @@ def route_to_an_unknown_model_is_corrected(desk: Desk) -> None:
 
 
 ASTRAY = {"name": "astray", "keys": ["astray/*"]}
+
+
+@exercises((LOST, ONLY_WAY))
+def lost_entry_is_copied_from_an_earlier_ledger(desk: Desk) -> None:
+    scene, dynamodb = desk.scene(), desk.here.cloud.client("dynamodb")
+    ledger, before, key = desk.here.cloud.outputs["LedgerTable"], "ledger-before", key_of(scene.target)
+    scene.upload()
+    desk.recomputed(scene)
+    run_id = scene.entry().history[-1]["run_id"]
+
+    dynamodb.restore_table_to_point_in_time(
+        SourceTableName=ledger, TargetTableName=before, RestoreDateTime=time.time()
+    )
+    dynamodb.delete_item(TableName=ledger, Key=key)
+    assert run_id not in desk.of(scene, "status", "--json")[1]
+    dynamodb.put_item(TableName=ledger, Item=dynamodb.get_item(TableName=before, Key=key)["Item"])
+    dynamodb.delete_table(TableName=before)
+
+    assert run_id in desk.of(scene, "status", "--json")[1]
+    scene.upload()
+    desk.recomputed(scene)
+    assert scene.entry().history[0]["run_id"] == run_id
 
 
 @exercises((NOTHING, ONLY_WAY), one_by_one=True)

@@ -956,8 +956,8 @@ def test_alarms_and_dashboard_show_exactly_the_functions_metrics() -> None:
     assert shown | alarmed == OF_THE_FUNCTIONS
 
 
-WITHOUT_ALARM = {"A model got worse", "Uploads do not start a recompute"}
-"""People learn of the first from a notification. Nothing can detect the second."""
+WITHOUT_ALARM = {"A model got worse", "Entries of the ledger are lost", "Uploads do not start a recompute"}
+"""People learn of the first from a notification. Nothing can detect the others."""
 
 
 @pytest.mark.parametrize("title", RUNBOOK)
