@@ -484,6 +484,19 @@ def test_sweep_with_an_unreadable_entry_corrects_the_others_and_looks(
     assert looks.targets == [[]]
 
 
+@pytest.mark.parametrize("due_at", ["tomorrow", "30.11.2026 10:00", "9999-13-01"])
+def test_sweep_tells_of_an_entry_whose_due_time_is_none(harness: Harness, looks: Looks, due_at: str) -> None:
+    metrics.clear_metrics()
+    item: Any = to_item(Entry(TARGET, waiting=Waiting(needed_as_of=1.0), due_at=1.0), 1)
+    harness.stack.dynamodb.put_item(
+        TableName=harness.stack.ledger_table, Item={**item, "due_at": {"S": due_at}}
+    )
+    for _ in range(2):
+        metrics.clear_metrics()
+        harness.deliver({"sweep": True})
+        assert metrics.metric_set["UnexpectedErrors"]["Value"] == [1.0]
+
+
 def test_sweep_corrects_the_others_beside_an_entry_of_the_year_9999(harness: Harness, looks: Looks) -> None:
     now, last = harness.clock.now, from_iso("9999-12-31T23:59:59Z")
     harness.pace = replace(harness.pace, spacing=600)

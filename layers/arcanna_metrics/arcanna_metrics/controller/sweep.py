@@ -70,6 +70,8 @@ class Sweeper:
 
 def _may_be_wrong(entry: Entry, now: float, *, changed: bool) -> bool:
     """Whether the settings have `changed`, or the entry is due at the end of a backoff that is over."""
-    if (entry.due_at or now) > now:
+    if entry.due_at is None:  # it is unreadable, which the correction tells
+        return True
+    if entry.due_at > now:
         return changed
     return entry.attempts > 0 and entry.due_at in (entry.retry_at, entry.not_before)
