@@ -409,3 +409,15 @@ def test_timestamp_is_proof_ambiguous_or_none_as_the_table_says(
     timestamp: str, requested_at: str | None, found: str
 ) -> None:
     assert evidence(timestamp, BASELINE, requested_at) == found
+
+
+@pytest.mark.parametrize("baseline", [None, "", "2024-01-15T14:00:00", "2036-01-15T14:00:00"])
+@pytest.mark.parametrize("requested_at", [REQUESTED, "2025-01-15T14:10:00"])
+@pytest.mark.parametrize(
+    ("timestamp", "found"), [("2024-10-15T14:10:00.5", "none"), ("2025-01-15T09:10:00.5", "proof")]
+)
+def test_time_without_an_offset_proves_nothing_if_it_is_over_a_day_before_the_request(
+    baseline: str | None, requested_at: str, timestamp: str, found: str
+) -> None:
+    """A platform that restarts may show no times for a moment, and then those of earlier recomputes."""
+    assert evidence(timestamp, baseline, requested_at) == found

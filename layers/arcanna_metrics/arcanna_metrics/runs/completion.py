@@ -62,8 +62,8 @@ def evidence(
 
     `requested_at` is the platform's own time of the request. It counts as known if both it and the timestamp
     have an offset from UTC. If the timestamp has whole seconds only, both are compared in whole seconds.
-    Otherwise only the baseline counts. If it is over a day after the request, a wrong clock wrote it, and any
-    timestamp later than a day before the request is a proof.
+    Otherwise only the baseline counts, if it is within a day of the request. If there is none, or a wrong
+    clock wrote it, a day before the request counts instead, if the platform told any time of it.
     `recomputing_until`: seconds after the request when a check last saw the platform recompute, or None.
 
     A timestamp from before the request usually proves nothing: it may belong to somebody else's recompute,
@@ -76,8 +76,8 @@ def evidence(
     if ended is None or (before is not None and ended.at == before.at):
         return "none"
     if asked is None or not (asked.has_offset and ended.has_offset):
-        if before and asked and before.at - asked.at > _MORE_THAN_AN_OFFSET:  # of a wrong clock
-            before = _Shown(asked.at - _MORE_THAN_AN_OFFSET, before.has_offset)
+        if asked and (before is None or abs(before.at - asked.at) > _MORE_THAN_AN_OFFSET):
+            before = _Shown(asked.at - _MORE_THAN_AN_OFFSET, has_offset=False)
         return "proof" if before is None or ended.at > before.at else "none"
     earliest = asked.at if ended.at.microsecond else asked.at.replace(microsecond=0)
     if ended.at >= earliest:
