@@ -569,6 +569,16 @@ def test_wish_for_old_or_undated_metrics_starts_a_run(harness: Harness, timestam
     assert harness.platform.asked == ["metrics", "request"]
 
 
+@pytest.mark.parametrize("hours_east", [0, 3])
+def test_wish_is_not_satisfied_by_a_time_without_an_offset(harness: Harness, hours_east: int) -> None:
+    shown = to_iso(harness.clock.now - 2.5 * 3600 + hours_east * 3600).removesuffix("Z")
+    harness.platform.metrics = answer(json=metrics_body(last_recomputed_timestamp=shown))
+    harness.update(age=0.0, older_than=3600.0)
+    harness.look()
+
+    assert harness.platform.asked == ["metrics", "request"]
+
+
 def test_schedule_recomputes_a_model_that_became_active_after_the_jobs_last_run(harness: Harness) -> None:
     harness.ledger.apply(ACTIVE_TARGET, lambda e: replace(e, fresh_as_of=harness.clock.now - 50))
     harness.platform.metrics = answer(json=metrics_body(model_id=None, last_recomputed_timestamp=None))

@@ -17,7 +17,7 @@ from arcanna_metrics.runs.quality import Rules, measured
 from arcanna_metrics.runs.run import Cause, Check, Object, Run
 from arcanna_metrics.settings import JobSettings, Pace
 from arcanna_metrics.targets import Model, is_id
-from arcanna_metrics.times import from_iso, to_iso
+from arcanna_metrics.times import from_iso, parsed, to_iso
 from arcanna_metrics.workflow import input_of
 
 LARGEST_CLOCK_LEAD = 3600.0
@@ -140,9 +140,11 @@ def give_back_if_satisfied(services: Services, entry: Entry, claim: Claim, times
     if isinstance(decide(replace(entry, waiting=without_wish), now, pace), Start):
         return False
     try:
-        made = from_iso(timestamp or "")
+        made, offset = from_iso(timestamp or ""), parsed(timestamp or "").tzinfo
     except ValueError:
         return False  # no time, or an unreadable one: no proof of freshness
+    if offset is None:
+        return False  # read as UTC, which may be wrong by hours
     if not entry.waiting.wanted_as_of <= made <= now + LARGEST_CLOCK_LEAD:
         return False
     services.ledger.apply(entry.target, satisfy, claim.run_id, made, pace)
