@@ -74,6 +74,7 @@ class Row(NamedTuple):
     """An entry, as far as the protocol depends on it. 0 is never, and no run."""
 
     needed: int = 0
+    last_at: int = 0  # when the latest update happened
     since: int = 0  # only where time passes, as are the next three
     next_since: int = 0
     retry: int = 0
@@ -191,6 +192,7 @@ def to_entry(row: Row, target: int, setting: Setting) -> Entry:
         setting.targets[target],
         waiting=Waiting(
             needed_as_of=_time(row.needed),
+            last_at=_time(row.last_at),
             since=float(row.since) if row.since else None,
             next_since=float(row.next_since) if row.next_since else None,
             wanted_as_of=_time(row.wanted),
@@ -214,6 +216,7 @@ def to_row(entry: Entry, setting: Setting) -> Row:
     timed, claim = setting.time_passes, entry.claim
     return Row(
         needed=_small(entry.waiting.needed_as_of),
+        last_at=_small(entry.waiting.last_at),
         since=int(entry.waiting.since or 0) if timed else 0,
         next_since=int(entry.waiting.next_since or 0) if timed else 0,
         retry=_small(entry.retry_at) if timed else 0,
@@ -342,8 +345,8 @@ def _times(w: World) -> set[int]:
 
 def _times_of(row: Row) -> tuple[int, ...]:
     times = (
-        row.needed, row.since, row.next_since, row.retry, row.not_before, row.wanted, row.wanted_at,
-        row.requested, row.fresh, row.failed, row.last,
+        row.needed, row.last_at, row.since, row.next_since, row.retry, row.not_before, row.wanted,
+        row.wanted_at, row.requested, row.fresh, row.failed, row.last,
     )  # fmt: skip
     return (*times, *(at for at, _ in row.batch)) if row.batch else times
 
@@ -369,7 +372,7 @@ def _without_long_gaps(times: set[int], longest: int) -> Mapping[int, int]:
 def _with_numbers(w: World, t: Mapping[int, int], r: Mapping[int, int]) -> World:
     def row(x: Row) -> Row:
         return Row(
-            t[x.needed], t[x.since], t[x.next_since], t[x.retry], t[x.not_before],
+            t[x.needed], t[x.last_at], t[x.since], t[x.next_since], t[x.retry], t[x.not_before],
             t[x.wanted], t[x.wanted_at], tuple((t[at], share) for at, share in x.batch), x.due,
             r[x.run], t[x.requested], x.begun, t[x.fresh], t[x.failed], t[x.last],
         )  # fmt: skip

@@ -228,11 +228,15 @@ class World:
 
         settings = Random(f"{seed}/settings")
         if settings.random() < 0.2:
+            # The lag is too long until then. As the spacing, it is corrected while something may wait.
+            longer = replace(pace, visibility_lag=settings.choice([4, 20, 100]) * protocol.lag)
+            self.settings = Settings(ROUTES, JobSettings(longer, GATE), {})
             slots = [limit for limit in protocol.slots if limit] if pace.slots else [0]
             later = replace(
                 pace, spacing=settings.choice(protocol.spacing), slots=settings.choice(slots or [0])
             )
-            at = START + settings.uniform(0, 3000)
+            delays = [0.0, *(stimulus.delay for stimulus in stimuli)]
+            at = START + settings.choice(delays) + settings.uniform(0, SWEEP)
             own = {settings.choice(list(NAMES)): replace(later, spacing=settings.choice(protocol.spacing))}
             self.scheduler.at(at, lambda: self._set(later, own))
 

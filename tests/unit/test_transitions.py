@@ -605,7 +605,7 @@ def test_release_of_another_run_or_number_is_refused() -> None:
 
 def test_batch_keeps_only_what_the_run_did_not_cover() -> None:
     batch = tuple(Element(name, NOW + n, 400_000, NOW + 900) for n, name in ((-5, "a"), (0, "b"), (5, "c")))
-    after = released(replace(HELD, waiting=replace(HELD.waiting, batch=batch)))
+    after = released(replace(HELD, waiting=replace(HELD.waiting, batch=batch, last_at=NOW + 5)))
 
     assert [element.identity for element in after.waiting.batch] == ["c"]
     assert after.due_at == NOW + 900
@@ -702,6 +702,12 @@ def test_shorter_visibility_lag_also_hurries_what_came_during_a_run() -> None:
     after = release(record(HELD, [update(NOW + 1, "b")], long), a_run(), 0, a_result(), long, LATER)
     assert after is not None
     assert correct_due_at(after, NOW + 60, PACE).due_at == NOW + 1 + LAG
+
+
+def test_visibility_lag_that_was_shortened_during_a_run_counts_from_its_end() -> None:
+    long = replace(PACE, visibility_lag=86400.0)
+    after = released(record(HELD, [update(NOW + 1, "b")], long))
+    assert (after.waiting.needed_as_of, after.due_at) == (NOW + 1 + LAG, NOW + 1 + LAG)
 
 
 def test_update_by_name_that_the_job_has_covered_does_not_wait_again() -> None:

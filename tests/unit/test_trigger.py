@@ -604,6 +604,18 @@ def test_shorter_visibility_lag_applies_to_what_waits_by_a_longer_one(harness: H
     assert (harness.entry().waiting.needed_as_of, harness.entry().due_at) == (at + lag, at + lag)
 
 
+def test_update_is_covered_although_one_with_a_longer_visibility_lag_waits(harness: Harness) -> None:
+    lag = harness.pace.visibility_lag
+    harness.pace = replace(harness.pace, visibility_lag=86400.0)
+    harness.update(age=10.0)
+    harness.pace = replace(harness.pace, visibility_lag=lag)
+    at = harness.clock.now - 5
+    harness.deliver(harness.upload(f"data/{TARGET.job_id}/{TARGET.model_id}/a.csv", at), age=0.0)
+    harness.deliver({"sweep": True})
+
+    assert harness.entry().waiting.needed_as_of == pytest.approx(at + lag, abs=0.001)
+
+
 def test_age_of_a_batch_counts_from_when_it_was_enough(harness: Harness) -> None:
     metrics.clear_metrics()
     harness.stack.put(Entry(TARGET, due_at=harness.clock.now - 30))

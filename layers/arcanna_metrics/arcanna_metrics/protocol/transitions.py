@@ -40,8 +40,20 @@ CONSISTENT_AFTER = 10.0
 
 def settled(entry: Entry, pace: Pace) -> Entry:
     """The entry in the form that is written: pruned, and due if it is dirty or held."""
-    kept = pruned(entry)
+    kept = pruned(_by_a_shorter_lag(entry, pace))
     return kept if kept.claim is not None else replace(kept, due_at=starts_at(kept, pace))
+
+
+def _by_a_shorter_lag(entry: Entry, pace: Pace) -> Entry:
+    """The entry as if the lag had been as short as now when its updates were recorded."""
+    waiting, visible_at = entry.waiting, entry.waiting.last_at + pace.visibility_lag
+    last = max([waiting.needed_as_of, *(element.as_of for element in waiting.batch)])
+    if not last > visible_at > NEVER:
+        return entry
+    retry_at = entry.retry_at if entry.attempts else min(entry.retry_at, visible_at)
+    batch = tuple(each._replace(as_of=min(each.as_of, visible_at)) for each in waiting.batch)
+    needed = min(waiting.needed_as_of, visible_at)
+    return replace(entry, waiting=replace(waiting, needed_as_of=needed, batch=batch), retry_at=retry_at)
 
 
 # --- What waits ------------------------------------------------------------------------------------------
@@ -70,7 +82,7 @@ def _news(entry: Entry, updates: Sequence[Update], pace: Pace) -> Iterator[Waiti
         elif update.by_hand:
             if at > max(mark, waiting.asked_at):
                 yield news(needed_as_of=at, since=at, asked_at=at)
-        elif as_of > max(mark, waiting.needed_as_of):
+        elif as_of > mark and (as_of > waiting.needed_as_of or at > waiting.last_at):  # of a longer lag
             yield news(needed_as_of=as_of, since=at)
 
 
@@ -207,13 +219,6 @@ def correct_due_at(entry: Entry, now: float, pace: Pace) -> Entry:
     The backoff's end restores the due time from before the failed attempts. So an outage does not change the
     order, and the update that has waited longest is recomputed first.
     """
-    waiting, visible_at = entry.waiting, entry.waiting.last_at + pace.visibility_lag
-    last = max([waiting.needed_as_of, *(element.as_of for element in waiting.batch)])
-    if last > visible_at > NEVER:  # the lag is shorter now
-        retry_at = entry.retry_at if entry.attempts else min(entry.retry_at, visible_at)
-        batch = tuple(each._replace(as_of=min(each.as_of, visible_at)) for each in waiting.batch)
-        needed = min(waiting.needed_as_of, visible_at)
-        entry = replace(entry, waiting=replace(waiting, needed_as_of=needed, batch=batch), retry_at=retry_at)
     is_over = entry.attempts and max(entry.retry_at, entry.not_before) <= now
     corrected = settled(replace(entry, retry_at=NEVER, not_before=NEVER) if is_over else entry, pace)
     return entry if corrected.due_at == entry.due_at else corrected
@@ -313,5 +318,6 @@ def _identity(update: Update) -> str:
 
 
 def _needs(waiting: Waiting) -> tuple[object, ...]:
-    """What a run is needed for, without what is only for people and patience."""
-    return waiting.needed_as_of, waiting.wanted_as_of, waiting.wanted_at, waiting.asked_at, waiting.batch
+    """What a run is needed for, and when the latest update happened, which tells when all are visible."""
+    needed, wanted = waiting.needed_as_of, (waiting.wanted_as_of, waiting.wanted_at)
+    return needed, wanted, waiting.asked_at, waiting.batch, waiting.last_at
