@@ -11,6 +11,7 @@ import pytest
 
 from arcanna_metrics.errors import BadInput
 from arcanna_metrics.intake.events import read_json
+from tests.support.installation import alone
 from tests.tools import arcanna, local
 
 
@@ -93,6 +94,13 @@ def test_arcanna_without_make_local_says_so_in_one_line(
     monkeypatch.setenv(arcanna.ARCANNA, f"http://127.0.0.1:{closed_port}")
     with pytest.raises(SystemExit, match=r"^make local is not running\..*$"):
         arcanna.main(arguments)
+
+
+def test_installation_runs_once_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        with alone("demo", "busy"), pytest.raises(SystemExit, match="busy"), alone("demo", "busy"):
+            pass
 
 
 def test_second_make_local_says_at_once_that_one_is_running(

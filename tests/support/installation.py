@@ -3,7 +3,9 @@
 Used by the demo and by the end-to-end tests. Times are seconds where the defaults are minutes.
 """
 
+import fcntl
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,6 +93,7 @@ class Installation:
             f"{self.arcanna.url}/api/v2/metrics/model",
             params={"job_id": job_id, "model_id": model_id},
             headers={API_KEY_HEADER: API_KEY},
+            trust_env=False,
         )
         return dict(answer.raise_for_status().json())
 
@@ -103,6 +106,20 @@ class Ports(NamedTuple):
 
 
 ANY_PORTS = Ports()
+
+
+@contextmanager
+def alone(name: str, otherwise: str) -> Iterator[None]:
+    """Ends the process with these words if another one runs the installation of that name: both would write
+    the same logs.
+    """
+    Path("build").mkdir(exist_ok=True)
+    with Path("build", f"{name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(otherwise)
+        yield
 
 
 @contextmanager

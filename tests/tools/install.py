@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 BUILD = Path("build")
@@ -222,7 +222,8 @@ def call(*command: str | Path, cwd: Path | None = None, env: Mapping[str, str] |
                 signal.raise_signal(number)
             status = process.wait()
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has just ended by itself
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
         if status:

@@ -4,15 +4,12 @@ Ports and the bucket's name are the same each time, so that open pages and saved
 port is in use, the stack takes another one.
 """
 
-import fcntl
 import logging
 import os
 import shlex
 import socket
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from arcanna_metrics_cli.deployed import Deployed
@@ -20,7 +17,7 @@ from arcanna_metrics_cli.process import run
 from arcanna_metrics_cli.report import Gatherer, build
 from arcanna_metrics_cli.report.watch import Watch
 from tests.support.arcanna.platform import Behaviour
-from tests.support.installation import Installation, Ports, installation
+from tests.support.installation import Installation, Ports, alone, installation
 from tests.support.local_cloud.cloud import PROJECT
 from tests.tools.arcanna import ARCANNA, BUCKET, HOWS, JOBS
 
@@ -38,7 +35,7 @@ def main(name: str) -> None:
     logging.getLogger("moto").setLevel(logging.CRITICAL)  # moto's interpreter logs every Choice as an error
     mock_random.seed(name)  # moto's names of resources, such as the bucket's, are random
     file = Path("build", f"{name}.env")
-    with _alone(file):
+    with alone(name, f"Another make local is running. Use it (. {file}), or end it with Ctrl-C first."):
         ports = Ports(_free(PORTS.aws), _free(PORTS.arcanna))
         with installation(JOBS, Behaviour(delay=0.5, duration=3.0), name, ports) as here:
             os.environ |= here.cloud.variables
@@ -54,18 +51,6 @@ def main(name: str) -> None:
             finally:
                 file.unlink(missing_ok=True)  # a shell that reads it later would find no stack behind it
                 watch.stop()
-
-
-@contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """Ends the process if another one runs the same stack, instead of waiting for its lock."""
-    file.parent.mkdir(exist_ok=True)
-    with file.with_suffix(".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            sys.exit(f"Another make local is running. Use it (. {file}), or end it with Ctrl-C first.")
-        yield
 
 
 def _free(port: int) -> int:

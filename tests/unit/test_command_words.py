@@ -1062,6 +1062,11 @@ def client_error(code: str) -> ClientError:
             "network and --region",
         ),
         (exceptions.ProxyConnectionError(proxy_url="p"), "AWS cannot be reached", "HTTPS_PROXY"),
+        (
+            exceptions.SSLError(endpoint_url="https://x", error=OSError("self-signed certificate")),
+            "self-signed certificate",
+            "AWS_CA_BUNDLE",
+        ),
         (client_error("ExpiredToken"), "The AWS credentials have expired.", "aws sso login --profile soc"),
         (client_error("UnrecognizedClientException"), "AWS refuses the credentials", "get-caller-identity"),
         (client_error("AccessDeniedException"), "may not do this", "--profile NAME"),

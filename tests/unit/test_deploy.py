@@ -177,6 +177,13 @@ def test_wrong_parameter_is_refused(args: str, why: str) -> None:
     assert why in refused(ARGS=args)
 
 
+@pytest.mark.parametrize(
+    "args", ["ProxyUrl=http://user:secret@proxy:1", "'CaBundle=-----BEGIN PRIVATE KEY-----secret'"]
+)
+def test_refused_value_that_may_be_secret_is_not_shown(args: str) -> None:
+    assert "secret" not in refused(ARGS=args)
+
+
 def test_value_that_sam_cannot_be_given_is_refused_before_anything_is_built() -> None:
     said = refused(ARGS="""ObjectKeyPrefix='a\\"b'""", STACK="metrics")
     assert "SAM CLI cannot be given this value of ObjectKeyPrefix" in said

@@ -232,6 +232,17 @@ def test_interrupt_while_a_command_starts_ends_the_command(
         os.kill(started[0], 0)
 
 
+def test_interrupt_when_a_command_has_just_ended_is_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ended(subprocess.Popen[str]):
+        def wait(self, timeout: float | None = None) -> int:
+            super().wait(timeout)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", Ended)
+    with pytest.raises(KeyboardInterrupt):
+        install.call("true")
+
+
 def test_installation_waits_for_processes_of_a_killed_one(tmp_path: Path) -> None:
     killed = start(tmp_path)
     await_begin(tmp_path)

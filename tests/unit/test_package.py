@@ -1,5 +1,6 @@
 """The package and the deployment have one version, and neither contains what only the other needs."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -24,6 +25,23 @@ def test_command_is_left_out_of_what_is_deployed(tmp_path: Path) -> None:
     subprocess.run(command, cwd=source, capture_output=True, check=True)  # noqa: S603
     built = {path.relative_to(artifacts / "python").parts[0] for path in artifacts.rglob("*.py")}
     assert built == {"arcanna_metrics"}
+
+
+@pytest.mark.parametrize("folder", ["functions", "layers/arcanna_metrics", "layers/dependencies"])
+def test_make_in_a_folder_that_sam_builds_writes_nothing(folder: str) -> None:
+    """Without ARTIFACTS_DIR, its paths would begin at the root. The shell refuses the first use of it."""
+    planned = subprocess.run(
+        ["make", "-n"],  # noqa: S607
+        cwd=ROOT / folder,
+        env={name: value for name, value in os.environ.items() if name != "ARTIFACTS_DIR"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    first, *others = [line for line in planned.splitlines() if "ARTIFACTS_DIR" in line]
+    assert '"${ARTIFACTS_DIR:?is set by sam build. Type make in the folder of the project}' in first
+    assert others
+    assert '"/' not in planned
 
 
 @pytest.fixture(scope="module")

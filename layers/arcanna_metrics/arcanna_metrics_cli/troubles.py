@@ -83,6 +83,9 @@ def _by_kind(error: Exception, profile: str | None) -> Trouble | None:
         return Trouble(Exit.NO_ACCESS, f"{error}", "Add --region eu-west-1, or set AWS_REGION")
     if any(word in kind for kind in kinds for word in ("Token", "SSO", "Login", "CredentialRetrieval")):
         return Trouble(Exit.NO_ACCESS, f"The AWS credentials cannot be used: {error}", _sign_in(profile))
+    if kinds & {"SSLError"}:
+        todo = "Set AWS_CA_BUNDLE to a file with the CA that signs here, such as your company's proxy's"
+        return Trouble(Exit.NO_ACCESS, f"AWS cannot be reached: {error}", todo)
     if kinds & {"HTTPClientError", "ConnectionError", "EndpointConnectionError"}:
         todo = "Check the network and --region. Behind a proxy, set HTTPS_PROXY"
         return Trouble(Exit.NO_ACCESS, f"AWS cannot be reached: {error}", todo)

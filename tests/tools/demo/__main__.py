@@ -11,7 +11,7 @@ from pathlib import Path
 
 from arcanna_metrics_cli.process import run
 from tests.support.arcanna.platform import FOR_EVER
-from tests.support.installation import installation
+from tests.support.installation import alone, installation
 from tests.tools.demo.gather import gather
 from tests.tools.demo.page import page
 from tests.tools.demo.play import JOB_OF, JOBS, Play
@@ -19,6 +19,7 @@ from tests.tools.demo.story import Story
 from tests.tools.demo.view import View, metrics_table, summary_table
 
 PAGE = Path("build/demo.html")
+BUSY = "Another make demo is running in this folder. Wait for its end, or end it with Ctrl-C first."
 
 
 def main() -> int:
@@ -26,7 +27,7 @@ def main() -> int:
     logging.getLogger("moto").setLevel(logging.CRITICAL)  # moto's interpreter logs every Choice as an error
     view = View()
     view.say("start", "the Arcanna reference server and the stack of template.yaml, on this machine")
-    with installation(JOBS, FOR_EVER, "demo") as here:
+    with alone("demo", BUSY), installation(JOBS, FOR_EVER, "demo") as here:
         view.say("deployed", f"bucket {here.bucket}")
         with view, Story(here, view) as story:
             facts = Play(here, story, view).run()

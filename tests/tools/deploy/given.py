@@ -113,7 +113,10 @@ def _check(name: str, value: str, declared: Mapping[str, Any]) -> None:
         if word == "BUCKET":
             raise Wrong(_wrong_bucket(value, declared[name])) from refused
         example = "EMAIL=soc@example.com" if word == "EMAIL" else f"ARGS='{name}=...'"
-        raise Wrong(f"{str(refused)[:1].upper()}{str(refused)[1:]}. Type {example}") from refused
+        said = str(refused)
+        if "PRIVATE KEY" in value or re.search("://.*@", value):  # which logs of pipelines would keep
+            said = said.replace(f" is {value!r}", "")
+        raise Wrong(f"{said[:1].upper()}{said[1:]}. Type {example}") from refused
     if name == SHORTHANDS["URL"] and (address := _without_api(value)) != value:
         raise Wrong(
             f"URL={value} has the API's own path, which the application appends itself. Type URL={address}"

@@ -12,6 +12,7 @@ from arcanna_metrics.errors import ConfigurationError
 from arcanna_metrics.targets import Target, is_id
 from arcanna_metrics_cli.command_line import JOB, TEXT, Answer, Given, Helpful, operations
 from arcanna_metrics_cli.exits import Exit, Trouble
+from arcanna_metrics_cli.output import Output
 from arcanna_metrics_cli.words import did_you_mean
 
 LARGEST = 8 * 1024
@@ -61,7 +62,7 @@ def validate(given: Given, file: str) -> Answer:
 
     Shows every problem with its place. Needs no stack. Exits with 1 if the document is not valid.
     """
-    text = read(file)
+    text = read(file, given.out)
     document = _document(text)
     _tell(given, document)
     if document["valid"]:
@@ -78,7 +79,7 @@ def put(given: Given, file: str, yes: bool) -> Answer:
     Shows what changes, and asks. Exits with 1, and changes nothing, if the document is not valid.
     """
     stack, out = given.deployed, given.out
-    text = read(file)
+    text = read(file, given.out)
     document = _document(text) | {"done": False}
     _tell(given, document)
     if not document["valid"]:
@@ -101,9 +102,10 @@ for _subcommand in (show, validate, put):
     command.add_command(_subcommand)
 
 
-def read(file: str) -> str:
+def read(file: str, out: Output) -> str:
     """The text of a document, from standard input if the file is `-`. Raises OSError and Trouble."""
-    data = click.get_binary_stream("stdin").read() if file == "-" else Path(file).read_bytes()
+    with out.doing("Reading standard input" if file == "-" else f"Reading {file}"):
+        data = click.get_binary_stream("stdin").read() if file == "-" else Path(file).read_bytes()
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
