@@ -22,6 +22,9 @@ from tests.simulation.stimuli import JOB_OF, NAMES, id_of
 APART = 30.0
 """Most seconds between the changes of flag and timestamp. Less than completion.CONFIRMATION."""
 
+WORKERS_APART = 4.9
+"""Most seconds between the clocks of the platform's API and workers. Less than completion.CLOCK_MARGIN."""
+
 ACCURACIES = (0.6, 0.7, 0.8, 0.9)
 """Of models. They differ by more than the quality gate's limit, so each is clearly better than the next."""
 
@@ -53,8 +56,11 @@ class Platform:
         self._pauses = self._random.random() < 0.2
         self._lists_jobs = self._random.random() < 0.5
         self._tells_ids = self._random.random() < 0.8
-        # The platform has a clock of its own.
+        # The platform has a clock of its own, and its workers another one. Some platforms cut fractions off.
         self._skew = self._random.choice([5.0, 3000.0]) * self._random.uniform(-1, 1)
+        times = Random(f"{seed}/times")
+        self._skew_of_workers = self._skew + times.choice([0.0, times.uniform(-1, 1) * WORKERS_APART])
+        self._precision = times.choice([0.001, 1.0])
         self._away = self._random.uniform(0, 2000)
         self._back = self._away + self._random.uniform(100, 6000)
         for model, job_id in JOB_OF.items():
@@ -138,7 +144,7 @@ class Platform:
         body = {
             "model_id": model,
             "status": "queued",
-            "requested_at": to_iso(self._scheduler.now + self._skew),
+            "requested_at": self._written(self._scheduler.now + self._skew),
         }
         if self._tells_ids:
             body["job_id"] = id_of(job_id)
@@ -164,7 +170,7 @@ class Platform:
     def _end(self, model: str, name: str, fails: bool) -> None:
         shown = self._shown(model)
         self._journal.note("job failed" if fails else "job done", model, job=name)
-        ended = to_iso(self._scheduler.now + self._skew)
+        ended = self._written(self._scheduler.now + self._skew_of_workers)
         apart = self._random.uniform(1, APART)
         flag_first = self._random.random() < 0.5
         together = not self._strikes(f"{name} of {model}", "flag and timestamp change apart")
@@ -192,11 +198,14 @@ class Platform:
 
     def _shown(self, model: str) -> _Shown:
         if model not in self._models:
-            recomputed = to_iso(self._scheduler.now + self._skew - 86400)
+            recomputed = self._written(self._scheduler.now + self._skew_of_workers - 86400)
             timestamp = self._random.choice([None, recomputed])
             accuracy = None if timestamp is None else self._training.choice(ACCURACIES)
             self._models[model] = _Shown(timestamp=timestamp, accuracy=accuracy)
         return self._models[model]
+
+    def _written(self, at: float) -> str:
+        return to_iso(at // self._precision * self._precision)
 
     def _strikes(self, what: str, kind: str) -> bool:
         return self._faults.strikes(kind, what, self._scheduler.now, self._random.random(), weight=3.0)
