@@ -46,11 +46,11 @@ class Waiting:
     wanted_at: float = NEVER  # when the first that waits was made; a failure after that answers it
     asked_at: float = NEVER  # when somebody last asked by hand: a run starts at once
     batch: tuple[Element, ...] = ()  # updates that wait until they reach the threshold
+    last_at: float = NEVER  # when the latest update happened; a lag after it, all are visible
 
     # For people and for patience; no run is needed because of these.
     since: float | None = None  # when the first of the updates that `needed_as_of` covers happened
     next_since: float | None = None  # of those that the run under way does not cover, or its request
-    last_at: float = NEVER  # when the latest update happened
     updates: int = 0  # about how many there are
     cause: str = ""  # of the latest update
     examples: tuple[Example, ...] = ()  # a few of the updates' objects
