@@ -186,6 +186,13 @@ def test_figure_below_its_floor_is_a_regression_whatever_it_was_before() -> None
     assert judged(BEFORE, rules, None)[0] == "regressed"
 
 
+def test_mean_that_floating_point_makes_a_little_smaller_than_its_floor_is_unchanged() -> None:
+    mean = (0.85 + 0.95) / 2
+    assert mean < 0.9
+    figures = shown(overall_recall=mean)
+    assert judged(figures, Rules({}, {"overall_recall": 0.9}, 1), figures)[0] == "unchanged"
+
+
 def test_figure_at_its_floor_is_unchanged() -> None:
     assert judged(BEFORE, Rules({}, {"*.recall": 0.9}, 30))[0] == "unchanged"
 

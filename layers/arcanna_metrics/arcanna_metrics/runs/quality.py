@@ -245,7 +245,7 @@ def _find(
         known = name in rules.named and (old is not None or new is not None)
         needed = known or _solid(old, rules) or name in rules.floor
         return _Judged(None, _shortage(name, new, rules), needed)
-    if floor is not None and new.value < floor:
+    if floor is not None and round(new.value - floor, 9) < 0:  # scores are means, such as 0.8999999999999999
         return _Judged("regressed", f"{name} {new.value:g}, floor {floor:g}")
     if drop is None:
         return _Judged("unchanged")
