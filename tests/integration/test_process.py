@@ -168,11 +168,12 @@ def test_exit_status_is_the_commands_return_value(returned: str, status: int) ->
     assert (process.wait(30), process.communicate()) == (status, ("", ""))
 
 
-def test_bug_prints_a_traceback() -> None:
+def test_bug_prints_a_traceback_and_does_not_exit_with_1_which_means_regressed() -> None:
     process = start("run(lambda: 1 / 0)")
     _, err = process.communicate(timeout=30)
 
-    assert process.returncode == 1
+    assert process.returncode == 70
+    assert err.startswith("Traceback")
     assert "ZeroDivisionError" in err
 
 

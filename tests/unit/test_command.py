@@ -163,6 +163,16 @@ def test_invalid_endpoint_exits_with_7(monkeypatch: pytest.MonkeyPatch, address:
     assert "To do: Check AWS_ENDPOINT_URL" in ended.stderr
 
 
+def test_invalid_endpoint_of_the_functions_exits_with_7(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed(stack, TriggerRecomputeFunction="f")
+    monkeypatch.setattr(boto3, "Session", boto3.session.Session)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_LAMBDA", "localhost:3001")
+    ended = run("recompute", "--job", "1234")
+    assert (ended.status, "AWS's client for lambda cannot be set up" in ended.stderr) == (7, True)
+
+
 def test_invalid_region_exits_with_7() -> None:
     ended = run("status", "--region", "eu west")
     assert (ended.status, "To do: Add --region eu-west-1" in ended.stderr) == (7, True)
@@ -1187,6 +1197,48 @@ def test_request_that_waits_under_a_name_is_followed_to_its_run_under_the_id(
 
     assert (ended.status, ended.document["result"]) == (1, "regressed")
     assert (ended.document["job_id"], ended.document["run"]["run_id"]) == (MODEL.job_id, "one")
+
+
+def test_run_by_a_name_that_ended_before_the_first_look_is_the_one_that_is_told(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Ledgers(monkeypatch, NEEDED)
+    earlier = past(run_id="zero", requested_at=to_iso(ASKED - 600))
+    entries = {
+        MAILBOX: replace(ended_with("regressed"), target=MAILBOX, name_of=MODEL.job_id),
+        ACTIVE: Entry(ACTIVE, rev=5, fresh_as_of=ASKED - 600, history=(earlier,)),
+    }
+    monkeypatch.setattr(Deployed, "entry", lambda _, target: entries[target])
+    deployed(stack)
+    ended = run("recompute", "--job", MAILBOX.job_id, "--wait", "--json")
+
+    assert (ended.status, ended.document["run"]["run_id"]) == (1, "one")
+
+
+@pytest.mark.parametrize("operation", ["GetExecutionHistory", "DescribeExecution"])
+def test_verdict_is_told_although_step_functions_does_not_answer(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    answered: Any = vars(BaseClient)["_make_api_call"]
+
+    def throttled(client: Any, name: str, given: Any) -> Any:
+        if name == operation:
+            raise ClientError({"Error": {"Code": "ThrottlingException"}}, name)
+        return answered(client, name, given)
+
+    Ledgers(monkeypatch, RUNNING, ended_with("regressed", "Escalate.recall 0.9 -> 0.5"))
+    deployed(stack)
+    monkeypatch.setattr(BaseClient, "_make_api_call", throttled)
+    ended = run(*OF_MODEL, "--wait", "--json")
+    assert (ended.status, ended.document["why"]) == (1, "Escalate.recall 0.9 -> 0.5")
+
+
+def test_status_document_has_the_id_of_a_job_that_the_ledger_knows_by_name(stack: Stack) -> None:
+    named = Target("Phishing triage", None)
+    stack.put(Entry(named, rev=2, fresh_as_of=ASKED, history=(past(),), name_of="1234"))
+    deployed(stack)
+    (row,) = run("status", "--json").document["targets"]
+    assert (row["job_id"], row["job_name"]) == ("1234", "Phishing triage")
 
 
 def test_recompute_without_wait_only_records_a_request(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,6 +143,18 @@ def test_metrics_of_a_resumed_run_are_read_from_its_last_execution() -> None:
     assert model.told.why == "told at last"
 
 
+def test_execution_that_has_released_but_not_ended_is_read_again() -> None:
+    stack = Stack(completed())
+    stack.executions["run-1", 0] = {"status": "RUNNING", "input": execution()["input"]}
+    looks = gatherer(stack)
+    assert looks.look(NOW).models[0].told is None
+
+    stack.executions["run-1", 0] = execution()
+    told = looks.look(NOW + 5).models[0].told
+    assert told is not None
+    assert told.why == "it rose"
+
+
 def test_missing_execution_is_reported_and_not_read_again() -> None:
     stack = Stack(completed())
     looks = gatherer(stack)

@@ -38,6 +38,8 @@ DECISION = 3600
 received one meanwhile, SQS would say that it deletes it for us, and keep it."""
 BOUNDED = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 3})
 """For every call, so that people do not wait for minutes if AWS cannot be reached."""
+UNREPEATED = Config(connect_timeout=5, read_timeout=INVOCATION, retries={"total_max_attempts": 1})
+"""For an invocation of the trigger."""
 
 
 def session(region: str | None = None, profile: str | None = None) -> boto3.Session:
@@ -62,7 +64,7 @@ class Deployed:
         """Raises NotDeployed."""
         self.name = name
         self._session: Any = session(region, profile)
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[str, Config], Any] = {}
         self.region = str(self._session.region_name)
         try:
             (stack,) = self._client("cloudformation").describe_stacks(StackName=name)["Stacks"]
@@ -235,8 +237,7 @@ class Deployed:
 
     def invoke_trigger(self, event: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         """The trigger's answer, and whether it failed. If it failed, the answer is Lambda's error."""
-        unrepeated = Config(connect_timeout=5, read_timeout=INVOCATION, retries={"total_max_attempts": 1})
-        answer = self._session.client("lambda", config=unrepeated).invoke(
+        answer = self._client("lambda", UNREPEATED).invoke(
             FunctionName=self.output("TriggerRecomputeFunction"), Payload=json.dumps(event)
         )
         return json.loads(answer["Payload"].read()), "FunctionError" in answer
@@ -362,10 +363,10 @@ class Deployed:
         topic = self.output("NotificationTopicArn")
         return [s for page in pages.paginate(TopicArn=topic) for s in page["Subscriptions"]]
 
-    def _client(self, service: str) -> Any:
-        if service not in self._clients:
+    def _client(self, service: str, config: Config = BOUNDED) -> Any:
+        if (service, config) not in self._clients:
             try:
-                self._clients[service] = self._session.client(service, config=BOUNDED)
+                self._clients[service, config] = self._session.client(service, config=config)
             except BotoCoreError:  # some are ValueErrors
                 raise
             except ValueError as error:  # such as for an endpoint without http://
@@ -374,7 +375,7 @@ class Deployed:
                     f"AWS's client for {service} cannot be set up: {error}.",
                     "Check AWS_ENDPOINT_URL, the other AWS_ variables, and ~/.aws/config",
                 ) from error
-        return self._clients[service]
+        return self._clients[service, config]
 
 
 def _understood(entry: Entry) -> Entry:

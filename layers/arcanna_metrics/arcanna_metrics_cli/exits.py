@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """Exit statuses, by which a pipeline decides. An interrupt is 130."""
+    """Exit statuses, by which a pipeline decides. An interrupt is 130, a bug 70."""
 
     GOOD = 0
     WRONG = 1

@@ -10,7 +10,10 @@ Only the ledger decides when the run has ended, and how. Its executions only tel
 import re
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from arcanna_metrics.protocol.entry import NEVER, Entry
 from arcanna_metrics.targets import Target
@@ -72,7 +75,7 @@ class Follower:
     def __init__(self, stack: Deployed, recorded_in: Target, out: Output) -> None:
         entry = stack.entry(recorded_in)
         if is_forwarded(entry):
-            entry = stack.entry(stack.home(recorded_in))
+            entry = max(entry, stack.entry(stack.home(recorded_in)), key=asked_as_of)
         self._stack = stack
         self.target = entry.target
         self._asked = asked_as_of(entry)
@@ -116,11 +119,16 @@ class Follower:
             time.sleep(left)
 
     def tell_last_checks(self, run: PastRun) -> Told | None:
-        """Prints the last checks of a run that has ended. Returns what its last execution has told."""
+        """Prints the last checks of a run that has ended. Returns what its last execution has told.
+
+        None if Step Functions does not show it.
+        """
         number = max((number for run_id, number in self._seen if run_id == run.run_id), default=0)
         self._tell_checks(run.run_id, number)
-        execution = self._stack.execution(run.run_id, number)
-        return executions.told(execution) if execution else None
+        with suppress(BotoCoreError, ClientError):
+            if execution := self._stack.execution(run.run_id, number):
+                return executions.told(execution)
+        return None
 
     def _tell(self, what: str, text: str) -> None:
         """Prints the text if it is new. Repeats one that only differs in numbers after HEARTBEAT."""
@@ -132,9 +140,10 @@ class Follower:
         self._told[what] = text, now
 
     def _tell_checks(self, run_id: str, number: int) -> None:
-        for each in range(number + 1):
-            for line in self._news(run_id, each):
-                self._tell("check", f"  {line}")
+        with suppress(BotoCoreError, ClientError):  # only words: the ledger decides
+            for each in range(number + 1):
+                for line in self._news(run_id, each):
+                    self._tell("check", f"  {line}")
 
     def _news(self, run_id: str, number: int) -> Iterator[str]:
         known = (run_id, number)

@@ -42,6 +42,9 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except BaseException as error:
         if interrupt.number:
             interrupt.end(str(error) if isinstance(error, KeyboardInterrupt) and str(error) else STOPPED)
+        if isinstance(error, Exception):  # Python would exit with 1, which means that a model regressed
+            sys.excepthook(type(error), error, error.__traceback__)
+            sys.exit(os.EX_SOFTWARE)
         raise
     if interrupt.number:  # the command has handled it
         interrupt.end()

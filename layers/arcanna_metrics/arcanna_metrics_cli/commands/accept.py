@@ -26,7 +26,8 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
     """Accept a model that got worse as the new reference.
 
     Shows the model's reference and its current figures, and asks. Accepts nothing if Arcanna does not show
-    them. The next run is compared with the accepted figures. A run that is under way is still compared with
+    them. The next run is compared with the accepted figures. A floor of the quality gate still holds, until
+    the settings lower it. A run that is under way is still compared with
     the old reference, and its result does not change the new one. A run that ends while the question waits
     is not accepted. The ledger records who accepted the model, and when.
     """
@@ -66,7 +67,9 @@ def command(given: Given, job: str, model: str | None, yes: bool) -> Answer:
     given.confirm(document, "Accept the figures under Now?", yes=yes, done="changed", todo="accept it")
     with out.doing("Writing to the ledger"):
         stack.apply(target, partial(transitions.accept, figures=now, by=by))
-    out.show(f"✓ Accepted by {caller}. The next run is compared with these figures.", "green")
+    out.show(
+        f"✓ Accepted by {caller}. The next run is compared with these figures; floors still hold.", "green"
+    )
     if entry.run_id or stack.entry(target._replace(model_id=None)).run_id:
         out.show("The run that is under way is still compared with the old reference.")
     return Answer(Exit.GOOD, document | {"done": True, "accepted": by})

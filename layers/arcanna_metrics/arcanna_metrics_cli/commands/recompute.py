@@ -86,7 +86,8 @@ def command(
     target = stack.home(recorded_in)
     out.say(f"{target}: requested.")
     if not wait:
-        out.show(f"Requested. arcanna-metrics status --job {target.job_id} shows its progress.")
+        status = f"arcanna-metrics status --job {quote(target.job_id)} {given.options}"
+        out.show(f"Requested. See its progress with {status}")
         return Answer(Exit.GOOD, _document(given, target, "requested", None, ""))
     try:
         return _follow(given, recorded_in, began_at, timeout, allow_not_judged)
@@ -160,7 +161,8 @@ def _follow(
     if isinstance(run, Unfinished):
         status, result = (Exit.TIMED_OUT, "timed_out") if run.began else (Exit.NOT_STARTED, "not_started")
         said = "The run has not ended in time. It continues." if run.began else "No run has started in time."
-        out.show(f"✗ {said} The update is not lost: see arcanna-metrics status --job {target.job_id}.", "red")
+        status_of = f"arcanna-metrics status --job {quote(target.job_id)} {given.options}"
+        out.show(f"✗ {said} The update is not lost: see {status_of}", "red")
         why = said if run.began else f"{said} {run.state}"
         return Answer(status, _document(given, target, result, None, why))
     told = follower.tell_last_checks(run)

@@ -96,8 +96,8 @@ def _document(row: "Standing", stack: "Deployed", *, with_runs: bool) -> dict[st
             "link": stack.execution_link(claim.run_id, claim.number),
         }
     document: dict[str, Any] = {
-        "job_id": entry.target.job_id,
-        "job_name": entry.name_of,
+        "job_id": entry.name_of or entry.target.job_id,
+        "job_name": entry.target.job_id if entry.name_of else None,
         "model_id": row.model_id,
         "active_model_id": row.active,
         "fresh": row.fresh,

@@ -123,6 +123,8 @@ class Gatherer:
                 execution = self._stack.execution(run_id, number)
                 if execution is None or (told := executions.told(execution)):
                     break
+                if execution["status"] == "RUNNING":  # it has released the target, and is about to end
+                    return None
         except (BotoCoreError, ClientError) as error:
             return error
         self._told[run_id] = told
