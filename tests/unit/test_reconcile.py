@@ -20,7 +20,7 @@ from arcanna_metrics.protocol import slots
 from arcanna_metrics.protocol.check_up import CHECK_UP_INTERVAL, MOST_EXECUTIONS
 from arcanna_metrics.protocol.decide import Postponement
 from arcanna_metrics.protocol.entry import NEVER, Claim, Element, Entry
-from arcanna_metrics.protocol.ledger import ACTIVE
+from arcanna_metrics.protocol.ledger import ACTIVE, key_of
 from arcanna_metrics.protocol.transitions import CLAIM_LIFETIME, claim, give_back, hold, postpone
 from arcanna_metrics.runs.quality import Reference
 from arcanna_metrics.runs.run import Result
@@ -657,10 +657,47 @@ def test_dead_holder_of_the_last_slot_is_checked_although_no_slot_is_free(harnes
     harness.executions.running.clear()  # the invocation died before it started the execution
     harness.update(OTHERS[1])
     harness.until_due(OTHERS[0])
-    harness.look()
+    harness.deliver({"sweep": True})
 
     assert harness.entry(OTHERS[0]).run_id is None
     assert harness.entry(OTHERS[1]).run_id == "run-2"
+
+
+def test_run_from_before_there_were_slots_is_resumed_although_none_is_free(harness: Harness) -> None:
+    dead = harness.started(OTHERS[0])
+    harness.pace = replace(PACE, slots=1)
+    harness.started(OTHERS[1])
+    harness.executions.end(dead)
+    harness.until_due(OTHERS[0])
+    harness.deliver({"sweep": True})
+
+    assert f"{dead}-1" in harness.executions.running
+
+
+def test_claim_that_died_before_it_took_a_slot_is_taken_back_although_none_is_free(harness: Harness) -> None:
+    harness.pace = replace(PACE, slots=1)
+    harness.update(OTHERS[0])
+    dead = Claim("dead", harness.clock.now)
+    harness.ledger.apply(OTHERS[0], claim, dead)
+    harness.started(OTHERS[1])
+    harness.until_due(OTHERS[0])
+    harness.deliver({"sweep": True})
+
+    assert harness.entry(OTHERS[0]).claim is None
+
+
+def test_holder_of_the_last_slot_that_cannot_be_read_is_told_by_every_sweep(harness: Harness) -> None:
+    harness.pace = replace(PACE, slots=1)
+    harness.started()
+    item = harness.stack.dynamodb.get_item(TableName=harness.stack.ledger_table, Key=key_of(TARGET))["Item"]
+    harness.stack.dynamodb.put_item(
+        TableName=harness.stack.ledger_table, Item={**item, "history": {"S": "[edited"}}
+    )
+    harness.clock.now += CLAIM_LIFETIME
+    for _ in range(2):
+        metrics.clear_metrics()
+        harness.deliver({"sweep": True})
+        assert metrics.metric_set["UnexpectedErrors"]["Value"]
 
 
 # --- Looking after a run ---------------------------------------------------------------------------------

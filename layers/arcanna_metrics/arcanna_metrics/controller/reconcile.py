@@ -39,17 +39,13 @@ def look(services: Services, remaining: Callable[[], float], recorded: Iterable[
     `remaining` returns the invocation's remaining seconds. The `recorded` targets come last: they may be due
     before the index shows them. Raises AwsUnavailable if the index cannot be read.
     """
-    if limit := services.settings().shared.pace.slots:
-        taken = slots.taken(services.ledger, limit)
-        if due := [entry for entry in taken.entries if isinstance(_decide(services, entry), CheckUp)]:
-            _reconcile_all(services, due, remaining)  # dead runs must not keep their slots
-            taken = slots.taken(services.ledger, limit)
-        if len(taken.takers) >= limit:
-            return
-    _reconcile_all(services, chain(services.ledger.due(services.clock()), map(Entry, recorded)), remaining)
+    limit = services.settings().shared.pace.slots
+    if limit and len(slots.taken(services.ledger, limit).takers) >= limit:
+        return
+    reconcile_all(services, chain(services.ledger.due(services.clock()), map(Entry, recorded)), remaining)
 
 
-def _reconcile_all(services: Services, entries: Iterable[Entry], remaining: Callable[[], float]) -> None:
+def reconcile_all(services: Services, entries: Iterable[Entry], remaining: Callable[[], float]) -> None:
     """Reconciles each target once, until no slot is free, time is up, or the platform is down.
 
     If targets keep failing although the platform is up, those that have not failed so far come next, and the

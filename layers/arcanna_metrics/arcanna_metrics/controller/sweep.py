@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from arcanna_metrics.controller.reconcile import RESERVE
+from arcanna_metrics.controller.reconcile import RESERVE, reconcile_all
 from arcanna_metrics.controller.services import Services
 from arcanna_metrics.observability import gauges, log_error
 from arcanna_metrics.protocol import transitions
@@ -36,8 +36,9 @@ class Sweeper:
     def sweep(self, remaining: Callable[[], float]) -> bool:
         """Emits the gauges that alarms watch; False if nothing waits or runs. Raises AwsUnavailable.
 
-        Applies changed settings, such as a lower spacing, to targets that already wait. Restores the earlier
-        due time of targets whose backoff is over.
+        Checks up on runs, also while no slot is free, because they may be dead. Applies changed settings,
+        such as a lower spacing, to targets that already wait. Restores the earlier due time of targets whose
+        backoff is over.
         """
         self._swept_at = now = self._services.clock()  # also if it fails, or each message would try again
         listed = self._services.ledger.waiting_or_running()
@@ -47,6 +48,8 @@ class Sweeper:
         late = [entry for entry in free if entry.due_at is not None and entry.due_at <= now]
         ages = [now - since for entry in listed if (since := entry.overdue_since) is not None]
         gauges(due=len(late), oldest=max([0.0, *ages]), running=len(listed) - len(free))
+        held = [entry for entry in listed if entry.claim is not None and (entry.due_at or now) <= now]
+        reconcile_all(self._services, held, remaining)  # dead runs must not keep their slots and targets
         self._correct(free, now, remaining)
         return True
 

@@ -28,11 +28,10 @@ class Taker(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """The slots that are taken: the item's rev, its takers, and their entries if they were read."""
+    """The slots that are taken: the item's rev and its takers."""
 
     rev: int
     takers: Sequence[Taker]
-    entries: Sequence[Entry] = ()
 
 
 def take(ledger: Ledger, limit: int, taker: Taker) -> bool:
@@ -41,7 +40,7 @@ def take(ledger: Ledger, limit: int, taker: Taker) -> bool:
     Raises AwsUnavailable.
     """
     for _ in range(MOST_TRIES):
-        rev, takers, _ = taken(ledger, min(limit, MOST_UNREAD))  # so that ended runs do not fill the item
+        rev, takers = taken(ledger, min(limit, MOST_UNREAD))  # so that ended runs do not fill the item
         if len(takers) >= limit:
             return False
         listed = json.dumps([*takers, taker], separators=(",", ":"), ensure_ascii=False)
@@ -63,8 +62,7 @@ def taken(ledger: Ledger, most: int) -> Taken:
     if len(takers) < most:
         return Taken(rev, takers)
     entries = ledger.read_all(taker.target for taker in takers)
-    still = still_taken(takers, entries)
-    return Taken(rev, still, [entries[each.target] for each in still if each.target in entries])
+    return Taken(rev, still_taken(takers, entries))
 
 
 def still_taken(takers: Sequence[Taker], entries: Mapping[Target, Entry]) -> list[Taker]:
