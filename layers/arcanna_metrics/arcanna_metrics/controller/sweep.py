@@ -45,10 +45,10 @@ class Sweeper:
         if not listed:
             return False
         free = [entry for entry in listed if entry.claim is None]
-        late = [entry for entry in free if entry.due_at is not None and entry.due_at <= now]
+        due = [entry for entry in listed if entry.due_at is not None and entry.due_at <= now]
+        held = [entry for entry in due if entry.claim is not None]
         ages = [now - since for entry in listed if (since := entry.overdue_since) is not None]
-        gauges(due=len(late), oldest=max([0.0, *ages]), running=len(listed) - len(free))
-        held = [entry for entry in listed if entry.claim is not None and (entry.due_at or now) <= now]
+        gauges(due=len(due) - len(held), oldest=max([0.0, *ages]), running=len(listed) - len(free))
         reconcile_all(self._services, held, remaining)  # dead runs must not keep their slots and targets
         self._correct(free, now, remaining)
         return True

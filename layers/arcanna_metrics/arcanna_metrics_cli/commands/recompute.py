@@ -86,8 +86,7 @@ def command(
     target = stack.home(recorded_in)
     out.say(f"{target}: requested.")
     if not wait:
-        status = f"arcanna-metrics status --job {quote(target.job_id)} {given.options}"
-        out.show(f"Requested. See its progress with {status}")
+        out.show(f"Requested. See its progress with {_to_see(given, target)}")
         return Answer(Exit.GOOD, _document(given, target, "requested", None, ""))
     try:
         return _follow(given, recorded_in, began_at, timeout, allow_not_judged)
@@ -161,8 +160,7 @@ def _follow(
     if isinstance(run, Unfinished):
         status, result = (Exit.TIMED_OUT, "timed_out") if run.began else (Exit.NOT_STARTED, "not_started")
         said = "The run has not ended in time. It continues." if run.began else "No run has started in time."
-        status_of = f"arcanna-metrics status --job {quote(target.job_id)} {given.options}"
-        out.show(f"✗ {said} The update is not lost: see {status_of}", "red")
+        out.show(f"✗ {said} The update is not lost: see {_to_see(given, target)}", "red")
         why = said if run.began else f"{said} {run.state}"
         return Answer(status, _document(given, target, result, None, why))
     told = follower.tell_last_checks(run)
@@ -176,6 +174,11 @@ def _follow(
         accept = f"arcanna-metrics accept --job {quote(target.job_id)}{named} {given.options}"
         out.say(f"Do not deploy the model. To keep it as it is: {accept}", "yellow")
     return Answer(status, document)
+
+
+def _to_see(given: Given, target: Target) -> str:
+    """What to type to see how the target stands."""
+    return f"arcanna-metrics status --job {quote(target.job_id)} {given.options}"
 
 
 def _status(run: "PastRun", allow_not_judged: bool) -> tuple[Exit, str]:

@@ -24,7 +24,7 @@ def command(given: Given, key: str, settings_file: str | None) -> Answer:
     out, prefix, ours = given.out, "", None
     bucket, key = re.findall("^(?:s3://([^/]+)/)?(.*)", key, re.DOTALL)[0]
     if settings_file:
-        text = read(settings_file, given.out)
+        text = read(settings_file, out)
     else:
         with out.doing("Reading the settings"):
             text, prefix = given.deployed.settings(), given.deployed.parameters.get("ObjectKeyPrefix", "")

@@ -79,7 +79,7 @@ def put(given: Given, file: str, yes: bool) -> Answer:
     Shows what changes, and asks. Exits with 1, and changes nothing, if the document is not valid.
     """
     stack, out = given.deployed, given.out
-    text = read(file, given.out)
+    text = read(file, out)
     document = _document(text) | {"done": False}
     _tell(given, document)
     if not document["valid"]:
